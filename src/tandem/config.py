@@ -1,0 +1,261 @@
+"""What a model is: frozen dataclasses, and the nine published models as instances.
+
+Knows sizes, names and constants. It knows no arrays, no files and no engine: both engines, the training code and the
+readers of foreign checkpoints all start from a `ModelConfig`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tandem.errors import ConfigError
+
+Activation = Literal["quick_gelu", "gelu"]
+Block = Literal["bottleneck", "basic"]
+ResizeMode = Literal["shortest", "squash", "longest"]
+Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """Image encoder: patches and a class token through pre-norm transformer blocks (Radford et al. 2021, 2.4)."""
+
+    image_size: int  # pixels, square
+    patch_size: int  # pixels, square
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """Image encoder: CLIP's ResNet, with a three-convolution stem, antialiased strides and attention pooling.
+
+    The published models have bottleneck blocks after a stem of stride 4. A small model is better served by basic
+    blocks (two 3 x 3 convolutions; a strided block averages its input first) after a stem of stride 2.
+    """
+
+    image_size: int  # pixels, square
+    layers: tuple[int, int, int, int]  # blocks of each of the four stages
+    width: int  # channels after the stem
+    heads: int  # of the attention pooling
+    block: Block = "bottleneck"
+    stem_stride: int = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
+
+    @property
+    def expansion(self) -> int:
+        """Channels that leave a block, over its inner channels."""
+        return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def pool_width(self) -> int:
+        """Channels that reach the attention pooling."""
+        return self.width * 8 * self.expansion
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side that reach the attention pooling."""
+        return self.image_size // (self.stem_stride * 8)
+
+
+@dataclass(frozen=True)
+class TextTransformer:
+    """Text encoder: a causal pre-norm transformer; the sentence's vector is read at the first end token."""
+
+    context_length: int  # tokens, start and end included
+    vocabulary_size: int
+    width: int
+    layers: int
+    heads: int
+    mlp_width: int
+    activation: Activation
+    start_id: int = 49406
+    end_id: int = 49407
+    pad_id: int = 0  # never reaches the sentence's vector; per-token states after the end depend on it
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
+
+    image_size: int
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    resize_mode: ResizeMode = "shortest"
+    interpolation: Interpolation = "bicubic"
+    fill: int = 0  # 0..255, the border that `longest` pads with
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
+
+    embed_dim: int
+    vision: VisionTransformer | ResNet
+    text: TextTransformer
+    preprocessing: Preprocessing
+    name: str = ""
+    licence: str = ""
+    data: str = ""  # what it was trained on, in a sentence
+    notes: Mapping[str, str] = field(default_factory=dict)  # said aloud once, e.g. an assumed activation
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def check(config: ModelConfig) -> None:
+    """Refuse sizes that no engine could build. Raises `ConfigError` that names the field."""
+    vision, text = config.vision, config.text
+    positive = {
+        "embed_dim": config.embed_dim,
+        "vision.image_size": vision.image_size,
+        "vision.width": vision.width,
+        "vision.heads": vision.heads,
+        "text.context_length": text.context_length,
+        "text.vocabulary_size": text.vocabulary_size,
+        "text.width": text.width,
+        "text.layers": text.layers,
+        "text.heads": text.heads,
+        "text.mlp_width": text.mlp_width,
+    }
+    for name, value in positive.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    if config.preprocessing.image_size != vision.image_size:
+        raise ConfigError(
+            f"preprocessing.image_size is {config.preprocessing.image_size}, but the image encoder takes "
+            f"{vision.image_size} pixels: they must be equal"
+        )
+    if isinstance(vision, VisionTransformer):
+        _divides("vision.width", vision.width, "vision.heads", vision.heads)
+        if vision.patch_size < 1 or vision.patch_size > vision.image_size:
+            raise ConfigError(f"vision.patch_size: expected 1..{vision.image_size}, got {vision.patch_size}")
+        _one_of("vision.activation", vision.activation, ("quick_gelu", "gelu"))
+    else:
+        _one_of("vision.block", vision.block, ("bottleneck", "basic"))
+        _divides("the channels that are pooled", vision.pool_width, "vision.heads", vision.heads)
+        if vision.stem_stride not in (2, 4):
+            raise ConfigError(f"vision.stem_stride: expected 2 or 4, got {vision.stem_stride}")
+        if len(vision.layers) != 4 or vision.grid < 1 or vision.width % 2:
+            raise ConfigError(
+                f"vision: expected four stages, an even width and at least {vision.stem_stride * 8} pixels, got {vision}"
+            )
+    _divides("text.width", text.width, "text.heads", text.heads)
+    _one_of("text.activation", text.activation, ("quick_gelu", "gelu"))
+    for name, token in (("start_id", text.start_id), ("end_id", text.end_id), ("pad_id", text.pad_id)):
+        if not 0 <= token < text.vocabulary_size:
+            raise ConfigError(f"text.{name}: expected 0..{text.vocabulary_size - 1}, got {token}")
+
+
+def _divides(name: str, value: int, by_name: str, by: int) -> None:
+    if value % by:
+        raise ConfigError(f"{name} = {value} is not divisible by {by_name} = {by}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+# --- to and from plain values (config.json) ----------------------------------------------------------------------
+
+_VISION_TYPES = {"vision_transformer": VisionTransformer, "resnet": ResNet}
+
+
+def to_dict(config: ModelConfig) -> dict[str, Any]:
+    """Plain values for `config.json`; `from_dict` is its inverse."""
+    plain = dataclasses.asdict(config)
+    kind = "vision_transformer" if isinstance(config.vision, VisionTransformer) else "resnet"
+    plain["vision"] = {"type": kind, **plain["vision"]}
+    plain["notes"] = dict(config.notes)
+    return json.loads(json.dumps({"format": "tandem", "version": 1, **plain}))  # type: ignore[no-any-return]
+
+
+def from_dict(plain: Mapping[str, Any], source: str = "config.json") -> ModelConfig:
+    """The inverse of `to_dict`. Raises `ConfigError` that names `source` and the field."""
+    values = {key: value for key, value in plain.items() if key not in ("format", "version")}
+    vision = dict(values.pop("vision", None) or {})
+    kind = vision.pop("type", None)
+    if kind not in _VISION_TYPES:
+        raise ConfigError(f"{source}: vision.type: expected one of {', '.join(_VISION_TYPES)}, got {kind!r}")
+    try:
+        return _build(
+            ModelConfig,
+            {
+                **values,
+                "vision": _build(_VISION_TYPES[kind], vision, "vision."),
+                "text": _build(TextTransformer, values.get("text") or {}, "text."),
+                "preprocessing": _build(Preprocessing, values.get("preprocessing") or {}, "preprocessing."),
+            },
+            "",
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in fields:
+            raise ConfigError(f"{prefix}{name}: unknown field; expected one of {', '.join(fields)}")
+    for name, spec in fields.items():
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise ConfigError(f"{prefix}{name}: missing")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+# --- the published models ----------------------------------------------------------------------------------------
+
+
+def clip_text(width: int, activation: Activation = "quick_gelu") -> TextTransformer:
+    """The text encoder of the published models: 12 layers, 77 tokens, heads of 64."""
+    return TextTransformer(77, 49408, width, 12, width // 64, width * 4, activation)
+
+
+def _published(name: str, embed_dim: int, vision: VisionTransformer | ResNet, text_width: int) -> ModelConfig:
+    return ModelConfig(
+        embed_dim,
+        vision,
+        clip_text(text_width),
+        Preprocessing(vision.image_size),
+        name=name,
+        licence="MIT",
+        data="400 M pairs of pictures and texts from the internet (WIT, OpenAI)",
+    )
+
+
+def _vit(size: int, patch: int, width: int, layers: int) -> VisionTransformer:
+    return VisionTransformer(size, patch, width, layers, width // 64, width * 4, "quick_gelu")
+
+
+def _resnet(size: int, layers: tuple[int, int, int, int], width: int) -> ResNet:
+    return ResNet(size, layers, width, width * 32 // 64)
+
+
+PUBLISHED: dict[str, ModelConfig] = {
+    config.name: config
+    for config in (
+        _published("RN50", 1024, _resnet(224, (3, 4, 6, 3), 64), 512),
+        _published("RN101", 512, _resnet(224, (3, 4, 23, 3), 64), 512),
+        _published("RN50x4", 640, _resnet(288, (4, 6, 10, 6), 80), 640),
+        _published("RN50x16", 768, _resnet(384, (6, 8, 18, 8), 96), 768),
+        _published("RN50x64", 1024, _resnet(448, (3, 15, 36, 10), 128), 1024),
+        _published("ViT-B/32", 512, _vit(224, 32, 768, 12), 512),
+        _published("ViT-B/16", 512, _vit(224, 16, 768, 12), 512),
+        _published("ViT-L/14", 768, _vit(224, 14, 1024, 24), 768),
+        _published("ViT-L/14@336", 768, _vit(336, 14, 1024, 24), 768),
+    )
+}
