@@ -1,0 +1,15 @@
+"""Where the reference data is. Tests that need it are skipped, with a message, where it is absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with golden outputs and data, beside the project or where TANDEM_SHARED says."""
+    folder = Path(os.environ.get("TANDEM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+    if not (folder / "golden").is_dir():
+        pytest.skip(f"needs the reference data in {folder} (set TANDEM_SHARED)")
+    return folder
