@@ -1,0 +1,10 @@
+"""The torch definition of the models, for training and for GPUs.
+
+Knows tensors and a `ModelConfig`; knows no files, no processes and no optimiser. Parameters carry the original's names,
+so that a checkpoint under those names loads as it is.
+"""
+
+from tandem.nn.clip import CLIP, from_arrays, to_arrays
+from tandem.nn.initialise import initialise
+
+__all__ = ["CLIP", "from_arrays", "initialise", "to_arrays"]

@@ -1,0 +1,134 @@
+"""CLIP's ResNet: a three-convolution stem, antialiased strides, attention pooling.
+
+Letters: n pictures, c channels, H and W rows and columns, d the shared dimension.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tandem.config import ResNet
+from tandem.nn.positions import resize_grid
+
+
+def _downsample(channels_in: int, channels_out: int) -> nn.Sequential:
+    """The shortcut's convolution and norm. The original's pooling before them has no weights and stands in `forward`."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3, 1 x 1 convolutions; a stride is an average pooling before the last one and in the shortcut."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        channels_out = channels * 4
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv3 = nn.Conv2d(channels, channels_out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels_out)
+        changes = stride > 1 or channels_in != channels_out
+        self.downsample = _downsample(channels_in, channels_out) if changes else None
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The norm before the shortcut is added."""
+        return self.bn3
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(_pool(y, self.stride)))
+        shortcut = x if self.downsample is None else self.downsample(_pool(x, self.stride))
+        return F.relu(y + shortcut)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions; a stride is an average pooling of the block's input."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        changes = stride > 1 or channels_in != channels
+        self.downsample = _downsample(channels_in, channels) if changes else None
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The norm before the shortcut is added."""
+        return self.bn2
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = _pool(x, self.stride)
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _pool(x: Tensor, stride: int) -> Tensor:
+    return F.avg_pool2d(x, stride) if stride > 1 else x
+
+
+class AttentionPool(nn.Module):
+    """One attention layer whose only query is the mean position."""
+
+    def __init__(self, config: ResNet, embed_dim: int) -> None:
+        super().__init__()
+        w = config.pool_width
+        self.heads = config.heads
+        self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, w))
+        self.q_proj = nn.Linear(w, w)
+        self.k_proj = nn.Linear(w, w)
+        self.v_proj = nn.Linear(w, w)
+        self.c_proj = nn.Linear(w, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n c H W] -> [n d]."""
+        n, c = x.shape[:2]
+        positions = resize_grid(self.positional_embedding, (x.shape[2], x.shape[3]))
+        x = x.flatten(2).transpose(1, 2)  # [n H*W c]
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + positions.to(x.dtype)  # [n 1+H*W c]
+        q, k, v = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
+        q, k, v = (y.view(n, -1, self.heads, c // self.heads).transpose(1, 2) for y in (q, k, v))  # [n heads t c/heads]
+        out = F.scaled_dot_product_attention(q, k, v)  # [n heads 1 c/heads]
+        return self.c_proj(out.reshape(n, c))  # type: ignore[no-any-return]
+
+
+class ResNetTower(nn.Module):
+    """Stem, four stages, attention pooling."""
+
+    def __init__(self, config: ResNet, embed_dim: int) -> None:
+        super().__init__()
+        w = config.width
+        self.stem_stride = config.stem_stride
+        self.conv1 = nn.Conv2d(3, w // 2, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(w // 2)
+        self.conv2 = nn.Conv2d(w // 2, w // 2, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(w // 2)
+        self.conv3 = nn.Conv2d(w // 2, w, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(w)
+        block = Bottleneck if config.block == "bottleneck" else BasicBlock
+        channels_in = w
+        for stage, depth in enumerate(config.layers):
+            channels = w * 2**stage
+            blocks: list[nn.Module] = []
+            for i in range(depth):
+                blocks.append(block(channels_in, channels, stride=2 if stage > 0 and i == 0 else 1))
+                channels_in = channels * config.expansion
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.attnpool = AttentionPool(config, embed_dim)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """pixels [n 3 H W], normalised -> [n d], not normalised."""
+        x = F.relu(self.bn1(self.conv1(pixels)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        x = F.relu(self.bn3(self.conv3(x)))
+        x = _pool(x, self.stem_stride // 2)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+        return self.attnpool(x)  # type: ignore[no-any-return]
