@@ -1,1 +1,61 @@
 """Tandem: CLIP as real software. The public names are resolved on first use, so that importing costs nothing."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tandem.answer import Answer
+    from tandem.config import ModelConfig
+    from tandem.errors import (
+        ConfigError,
+        DataError,
+        EngineError,
+        HubError,
+        ImageError,
+        MissingExtraError,
+        TandemError,
+        TextError,
+        WeightsError,
+    )
+    from tandem.model import Model, load
+    from tandem.tokenizer import Tokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "ConfigError",
+    "DataError",
+    "EngineError",
+    "HubError",
+    "ImageError",
+    "MissingExtraError",
+    "Model",
+    "ModelConfig",
+    "TandemError",
+    "TextError",
+    "Tokenizer",
+    "WeightsError",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "Answer": "tandem.answer",
+    "Model": "tandem.model",
+    "ModelConfig": "tandem.config",
+    "Tokenizer": "tandem.tokenizer",
+    "load": "tandem.model",
+}  # every other public name is an error
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'tandem' has no attribute {name!r}; its names are {', '.join(__all__)}")
+    value = getattr(import_module(_HOMES.get(name, "tandem.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

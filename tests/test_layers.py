@@ -1,0 +1,108 @@
+"""Arrows between the rooms point one way (design.md), and torch stays where training and CUDA are."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "tandem"
+
+# A room and the rooms it may import. A room not named here may not exist.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "tokenizer": {"config", "errors"},
+    "image": {"config", "errors"},
+    "prompts": {"config", "errors"},
+    "plots": {"errors"},
+    "nn": {"config", "errors"},
+    "weights": {"tokenizer", "config", "errors"},
+    "engine": {"config", "errors"},
+    "answer": {"plots", "image", "config", "errors"},
+    "model": {"answer", "engine", "weights", "tokenizer", "image", "prompts", "config", "errors"},
+    "train": {"nn", "model", "answer", "engine", "weights", "tokenizer", "image", "prompts", "config", "errors"},
+}
+_MODEL_AND_BELOW = LAYERS["model"] | {"model"}
+LAYERS["evaluate"] = _MODEL_AND_BELOW | {"plots"}
+LAYERS["search"] = _MODEL_AND_BELOW | {"plots"}
+LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots"}
+LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
+LAYERS["__main__"] = {"cli"}
+# The public names are resolved on first use: nothing but names for type checkers.
+LAYERS["__init__"] = {"answer", "model", "tokenizer", "config", "errors"}
+
+# What has arrows of its own inside a room.
+EXTRA_ARROWS = {"engine/torch.py": {"nn"}}
+# What implements the store knows vectors, ids and metadata; it has never heard of models.
+STORES = {"search/store.py", "search/embedded.py", "search/milvus.py"}
+
+# Packages that only these places may import.
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "torch": ("nn/", "train/", "engine/torch.py", "weights/onnx.py", "engine/onnx.py"),
+    "openvino": ("engine/",),
+    "nncf": ("engine/quantize.py",),
+    "matplotlib": ("plots.py",),
+    "rich": ("cli/", "train/"),
+    "huggingface_hub": ("weights/",),
+    "tokenizers": ("tokenizer.py", "train/"),
+    "pickle": ("weights/archive.py",),
+    "transformers": (),
+    "open_clip": (),
+}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a module imports, anywhere in it: inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative imports hide the arrow; write from tandem... import ..."
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(dotted: str) -> str | None:
+    """`tandem.weights.names.rename` -> `weights`; None for what is not ours."""
+    parts = dotted.split(".")
+    if parts[0] != "tandem":
+        return None
+    if len(parts) == 1 or not (SOURCE / parts[1]).is_dir() and not (SOURCE / f"{parts[1]}.py").is_file():
+        return "tandem"  # the package itself: `from tandem import __version__`
+    return parts[1]
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_arrows_point_one_way(path: Path) -> None:
+    name = relative(path)
+    own = name.split("/")[0].removesuffix(".py")
+    assert own in LAYERS, f"{name}: a room without a rule; add it to LAYERS, with what it may import"
+    allowed = {"config", "errors"} if name in STORES else LAYERS[own] | {own} | EXTRA_ARROWS.get(name, set())
+    wrong = {dotted for dotted in imports(path) if (to := room(dotted)) is not None and to not in allowed}
+    assert not wrong, f"{name} imports {sorted(wrong)}; it may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_packages_stay_in_their_places(path: Path) -> None:
+    name = relative(path)
+    for dotted in imports(path):
+        places = ONLY_IN.get(dotted.split(".")[0])
+        if places is not None:
+            assert name.startswith(places), f"{name} imports {dotted}, which belongs in {places or 'tests'}"
+
+
+def test_the_rule_sees_what_it_forbids(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("def f():\n    import torch.nn\n    from tandem.cli import main\n")
+    assert imports(bad) == {"torch.nn", "tandem.cli.main"}
+    assert room("tandem.cli.main") == "cli"
+    assert "cli" not in LAYERS["model"]

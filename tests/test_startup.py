@@ -1,0 +1,33 @@
+"""What a cold start must not pay for. Times are measured in bench/startup.py; here: which modules are loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "openvino", "tokenizers", "huggingface_hub", "transformers", "matplotlib", "rich", "httpx", "ftfy", "PIL", "numpy")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level packages in sys.modules after running `code` in a fresh interpreter."""
+    report = "import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
+    process = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(process.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tandem",
+        "import tandem.cli\ntry: tandem.cli.main(['--help'])\nexcept SystemExit: pass",
+        "import tandem.cli\ntry: tandem.cli.main(['classify', '--help'])\nexcept SystemExit: pass",
+    ],
+    ids=["import", "help", "classify-help"],
+)
+def test_nothing_heavy_is_imported(code: str) -> None:
+    assert not loaded_after(code) & set(HEAVY)
+
+
+def test_answering_imports_no_torch() -> None:
+    code = "import tandem, numpy, PIL.Image\nm = tandem.load()\nm.classify([PIL.Image.new('RGB', (80, 60))], ['a', 'b'])"
+    assert not loaded_after(code) & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx", "sklearn"}
