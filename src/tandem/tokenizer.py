@@ -1,0 +1,234 @@
+"""Sentences -> token ids, exactly as the original CLIP: cleaning, byte-level BPE, start and end, padding.
+
+`Tokenizer.clip()` is the published models' own; `from_folder` reads the one a checkpoint brings. Knows nothing of
+models: the numbers of its start, end and padding tokens are given to it.
+"""
+
+import functools
+import html
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tandem import bpe
+from tandem.config import TextTransformer
+from tandem.errors import ConfigError, TextError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+CONTEXT_LENGTH = 77
+# ftfy deletes these even in plain ASCII (but keeps tab, line feed, form feed, carriage return)
+_ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+
+
+def clean(text: str) -> str:
+    """What the original does to a sentence first: mend mojibake, resolve HTML entities twice, fold spaces, lower case.
+
+    Plain ASCII without `&` needs neither of the first two, and does not pay for importing ftfy (70 ms).
+    """
+    if text.isascii() and "&" not in text and (text.isprintable() or not _ASCII_CONTROL.search(text)):
+        return " ".join(text.split()).lower()
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
+
+
+class Tokenizer:
+    """One vocabulary, with the ids that frame a sentence. Immutable; safe to share between threads."""
+
+    def __init__(
+        self, source: "bpe.Table | tokenizers.Tokenizer", *, start_id: int, end_id: int, pad_id: int = 0
+    ) -> None:
+        """`source` is a table in CLIP's style, or a foreign tokenizer, which keeps its own cleaning and splitting."""
+        self.start_id, self.end_id, self.pad_id = start_id, end_id, pad_id
+        self._table = source if isinstance(source, bpe.Table) else None
+        if isinstance(source, bpe.Table):
+            self._core = bpe.core(source)
+            ids = {**source.vocabulary, **source.added}
+        else:
+            self._core = source
+            ids = source.get_vocab(with_added_tokens=True)
+        self.vocabulary_size = max(ids.values()) + 1
+        names = {i: name for name, i in ids.items() if i in (start_id, end_id)}
+        for role, token in (("start", start_id), ("end", end_id), ("padding", pad_id)):
+            if not 0 <= token < self.vocabulary_size:
+                raise ConfigError(f"the {role} token is {token}, but the vocabulary has {self.vocabulary_size} entries")
+        frame = {names[i]: i for i in (start_id, end_id) if i in names}
+        self._strings = _SpecialStrings({**source.added, **frame}, frame) if isinstance(source, bpe.Table) else None
+
+    @staticmethod
+    @functools.cache
+    def clip() -> "Tokenizer":
+        """The tokenizer of the published models: 49,408 entries, padded with 0. Built once in a process."""
+        return Tokenizer(bpe.shipped(), start_id=49406, end_id=49407, pad_id=0)
+
+    @staticmethod
+    def from_json(text: str, start_id: int, end_id: int, pad_id: int, source: str = "tokenizer.json") -> "Tokenizer":
+        """From the text of a `tokenizer.json`: a byte-level BPE is cleaned and split as CLIP does, another as it says.
+
+        Raises `ConfigError` that names `source`.
+        """
+        try:
+            plain = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"{source}: expected JSON: {error}") from None
+        if not isinstance(plain, dict):
+            raise ConfigError(f"{source}: expected a JSON object, got {type(plain).__name__}")
+        try:
+            table = bpe.from_json(plain, source)
+            if table is not None:
+                return Tokenizer(table, start_id=start_id, end_id=end_id, pad_id=pad_id)
+            foreign = _foreign(text)
+            return Tokenizer(foreign, start_id=start_id, end_id=end_id, pad_id=pad_id)
+        except ConfigError:
+            raise
+        except Exception as error:  # the library raises plain Exception; a misshapen file any other
+            raise ConfigError(f"{source}: not a tokenizer that can be read: {error}") from None
+
+    @staticmethod
+    def from_folder(folder: Path, text: TextTransformer) -> "Tokenizer | None":
+        """The tokenizer a model folder brings (`tokenizer.json`, or `vocab.json` with `merges.txt`); None if none."""
+        whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
+        ids = {"start_id": text.start_id, "end_id": text.end_id, "pad_id": text.pad_id}
+        if whole.is_file():
+            try:
+                content = whole.read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"{whole}: cannot be read: {error}") from None
+            return Tokenizer.from_json(content, **ids, source=str(whole))
+        if vocabulary.is_file() and merges.is_file():
+            return Tokenizer(bpe.from_files(vocabulary, merges), **ids)
+        return None
+
+    def to_json(self) -> str:
+        """A `tokenizer.json`, the same bytes for the same vocabulary wherever it was read from."""
+        if self._table is not None:
+            return bpe.to_json(self._table, self.start_id, self.end_id)
+        return json.dumps(json.loads(self._core.to_str()), ensure_ascii=False, separators=(",", ":"))
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` into `folder`."""
+        (folder / "tokenizer.json").write_text(self.to_json(), encoding="utf-8")
+
+    def encode(self, texts: Sequence[str] | str) -> list[list[int]]:
+        """Ids of each sentence: no start, no end, no padding, no limit. Raises `TextError` for what is no text."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TextError(f"sentence {i} is no text: expected str, got {type(text).__name__}")
+        if self._strings is None:
+            return self._merge(texts)
+        cleaned = [clean(text) for text in texts]
+        ids = self._merge(cleaned)
+        for i, text in enumerate(cleaned):
+            if self._strings.search(text):
+                ids[i] = self._encode_around(text)
+        return ids
+
+    def __call__(
+        self,
+        texts: Sequence[str] | str,
+        context_length: int = CONTEXT_LENGTH,
+        truncate: bool = False,
+        pad_to: int | None = None,
+    ) -> np.ndarray:
+        """Ids int32 [n t] with start and end, padded to the longest sentence, or to `pad_to`.
+
+        Past `context_length` tokens, start and end included: `TextError`, or with `truncate` the sentence is cut and
+        keeps its end token.
+        """
+        if context_length < 2:
+            raise TextError(f"context_length: expected at least 2, for the start and end tokens, got {context_length}")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        ids = self.encode(texts)
+        room = context_length - 2
+        for i, sentence in enumerate(ids):
+            if len(sentence) > room:
+                if not truncate:
+                    raise TextError(_too_long(i, len(ids), texts[i], len(sentence) + 2, context_length))
+                del sentence[room:]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        longest = int(lengths.max(initial=0)) + 2
+        width = longest if pad_to is None else pad_to
+        if width < longest:
+            raise TextError(f"pad_to: the longest sentence has {longest} tokens, more than {pad_to}")
+        # one masked assignment for the whole batch: a loop over rows costs as much as tokenizing
+        rows = np.full((len(ids), width), self.pad_id, np.int32)  # [n t]
+        column = np.arange(width)
+        end = lengths[:, None] + 1
+        rows[(column > 0) & (column < end)] = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
+        rows[column == end] = self.end_id
+        rows[:, 0] = self.start_id
+        return rows
+
+    def _merge(self, texts: list[str]) -> list[list[int]]:
+        return [row.ids for row in self._core.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def _encode_around(self, text: str) -> list[int]:
+        """A clean sentence in which special strings stand: they become their ids, what is between is merged."""
+        assert self._strings is not None
+        ids: list[int] = []
+        at = 0
+        for start, end, token in self._strings.find(text):
+            ids += self._merge([text[at:start]])[0]
+            ids.append(token)
+            at = end
+        return ids + self._merge([text[at:]])[0]
+
+
+class _SpecialStrings:
+    """Where strings such as `<|endoftext|>` stand for their token, in a clean sentence.
+
+    The original scans for its two specials as alternatives of the split pattern, so one that follows other
+    punctuation (`!<|endoftext|>`) is swallowed by the run of punctuation and is no special. Further added tokens
+    (fine-tuned vocabularies) count wherever they stand.
+    """
+
+    def __init__(self, ids: Mapping[str, int], frame: Mapping[str, int]) -> None:
+        self._ids = {name.lower(): i for name, i in ids.items()}
+        self._frame = {name.lower() for name in frame}
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self.search = self._pattern.search
+
+    def find(self, text: str) -> list[tuple[int, int, int]]:
+        """(start, end, id) of each, in order."""
+        found: list[tuple[int, int, int]] = []
+        for match in self._pattern.finditer(text):
+            start, end = match.span()
+            after_special = bool(found) and found[-1][1] == start
+            name = match.group()
+            if name not in self._frame or start == 0 or after_special or not _is_punctuation(text[start - 1]):
+                found.append((start, end, self._ids[name]))
+        return found
+
+
+def _is_punctuation(character: str) -> bool:
+    """Neither space, letter nor number: what the split pattern takes as a run."""
+    return not character.isspace() and unicodedata.category(character)[0] not in "LN"
+
+
+def _foreign(text: str) -> "tokenizers.Tokenizer":
+    from tokenizers import Tokenizer as Core
+
+    core = Core.from_str(text)
+    core.no_padding()
+    core.no_truncation()
+    return core
+
+
+def _too_long(index: int, count: int, text: str, tokens: int, limit: int) -> str:
+    beginning = text if len(text) <= 40 else text[:39] + "…"
+    which = f"sentence {index} ({beginning!r})" if count > 1 else f"the sentence {beginning!r}"
+    return (
+        f"{which} has {tokens} tokens, start and end included; the model reads at most {limit} tokens (not "
+        f"characters): shorten it, or cut it with truncate=True"
+    )
