@@ -182,7 +182,7 @@ def to_json(table: Table, start_id: int, end_id: int) -> str:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": False,
-            "vocab": {name: i for name, i in sorted(table.vocabulary.items(), key=lambda x: x[1])},
+            "vocab": dict(sorted(table.vocabulary.items(), key=lambda x: x[1])),
             "merges": [f"{a} {b}" for a, b in table.merges],
         },
     }

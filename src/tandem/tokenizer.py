@@ -71,10 +71,16 @@ class Tokenizer:
         return Tokenizer(bpe.shipped(), start_id=49406, end_id=49407, pad_id=0)
 
     @staticmethod
-    def from_json(text: str, start_id: int, end_id: int, pad_id: int, source: str = "tokenizer.json") -> "Tokenizer":
+    def from_json(
+        text: str,
+        start_id: int | None = None,
+        end_id: int | None = None,
+        pad_id: int = 0,
+        source: str = "tokenizer.json",
+    ) -> "Tokenizer":
         """From the text of a `tokenizer.json`: a byte-level BPE is cleaned and split as CLIP does, another as it says.
 
-        Raises `ConfigError` that names `source`.
+        Without ids, start and end are the entries that CLIP calls so. Raises `ConfigError` that names `source`.
         """
         try:
             plain = json.loads(text)
@@ -84,28 +90,28 @@ class Tokenizer:
             raise ConfigError(f"{source}: expected a JSON object, got {type(plain).__name__}")
         try:
             table = bpe.from_json(plain, source)
-            if table is not None:
-                return Tokenizer(table, start_id=start_id, end_id=end_id, pad_id=pad_id)
-            foreign = _foreign(text)
-            return Tokenizer(foreign, start_id=start_id, end_id=end_id, pad_id=pad_id)
+            return _framed(table if table is not None else _foreign(text), start_id, end_id, pad_id, source)
         except ConfigError:
             raise
         except Exception as error:  # the library raises plain Exception; a misshapen file any other
             raise ConfigError(f"{source}: not a tokenizer that can be read: {error}") from None
 
     @staticmethod
-    def from_folder(folder: Path, text: TextTransformer) -> "Tokenizer | None":
-        """The tokenizer a model folder brings (`tokenizer.json`, or `vocab.json` with `merges.txt`); None if none."""
+    def from_folder(folder: Path, text: TextTransformer | None = None) -> "Tokenizer | None":
+        """The tokenizer a model folder brings (`tokenizer.json`, or `vocab.json` with `merges.txt`); None if none.
+
+        `text` gives the ids of start, end and padding.
+        """
         whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-        ids = {"start_id": text.start_id, "end_id": text.end_id, "pad_id": text.pad_id}
+        start_id, end_id, pad_id = (text.start_id, text.end_id, text.pad_id) if text else (None, None, 0)
         if whole.is_file():
             try:
                 content = whole.read_text(encoding="utf-8")
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{whole}: cannot be read: {error}") from None
-            return Tokenizer.from_json(content, **ids, source=str(whole))
+            return Tokenizer.from_json(content, start_id, end_id, pad_id, str(whole))
         if vocabulary.is_file() and merges.is_file():
-            return Tokenizer(bpe.from_files(vocabulary, merges), **ids)
+            return _framed(bpe.from_files(vocabulary, merges), start_id, end_id, pad_id, str(folder))
         return None
 
     def to_json(self) -> str:
@@ -214,6 +220,17 @@ class _SpecialStrings:
 def _is_punctuation(character: str) -> bool:
     """Neither space, letter nor number: what the split pattern takes as a run."""
     return not character.isspace() and unicodedata.category(character)[0] not in "LN"
+
+
+def _framed(
+    source: "bpe.Table | tokenizers.Tokenizer", start_id: int | None, end_id: int | None, pad_id: int, name: str
+) -> Tokenizer:
+    vocabulary = source.added if isinstance(source, bpe.Table) else source.get_vocab(with_added_tokens=True)
+    start_id = vocabulary.get(bpe.START) if start_id is None else start_id
+    end_id = vocabulary.get(bpe.END) if end_id is None else end_id
+    if start_id is None or end_id is None:
+        raise ConfigError(f"{name}: which tokens start and end a sentence? It has no {bpe.START} and {bpe.END}")
+    return Tokenizer(source, start_id=start_id, end_id=end_id, pad_id=pad_id)
 
 
 def _foreign(text: str) -> "tokenizers.Tokenizer":
