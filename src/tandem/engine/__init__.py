@@ -1,0 +1,86 @@
+"""How vectors are computed: one protocol of two verbs, and two engines behind it.
+
+Knows which engine serves which device. It imports an engine only when one is built.
+
+n pictures or sentences, h height, w width, t tokens, d shared dimension
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.config import ModelConfig
+from tandem.errors import EngineError, MissingExtraError
+
+EngineName = Literal["auto", "openvino", "torch"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+class Engine(Protocol):
+    """What computes vectors. `precision` is the one in use, never "auto"."""
+
+    config: ModelConfig
+    device: str
+    precision: str
+
+    def encode_images(self, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
+
+    def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
+
+    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
+        """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
+
+
+def build(
+    config: ModelConfig,
+    tensors: Mapping[str, NDArray[np.generic]],
+    *,
+    engine: EngineName = "auto",
+    device: str | None = None,
+    precision: Precision = "auto",
+) -> Engine:
+    """An engine for the model. It keeps `tensors`, and may share their memory: do not write to them.
+
+    engine: auto is openvino, and torch for a device that only torch serves (cuda, mps).
+    device: cpu by default; openvino also knows gpu (Intel), torch cuda, cuda:1, mps.
+    precision: auto is float32, the reference's numbers; bfloat16 is faster where the device has it.
+    Raises `EngineError` for what this machine cannot offer and `MissingExtraError` where torch is not installed.
+    """
+    if engine not in ("auto", "openvino", "torch"):
+        raise EngineError(f"engine: expected auto, openvino or torch, got {engine!r}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    torch_only = (device or "").split(":")[0] in ("cuda", "mps")
+    if engine == "openvino" and torch_only:
+        raise EngineError(f"device: {device} is served by the torch engine; use engine='torch' or 'auto'")
+    if engine == "auto":
+        engine = "torch" if torch_only or not _installed("openvino") else "openvino"
+    if engine == "torch":
+        if not _installed("torch"):
+            raise MissingExtraError("torch", "train", f"the torch engine{f' ({device})' if device else ''}")
+        from tandem.engine.torch import TorchEngine
+
+        return TorchEngine(config, tensors, device, precision)
+    if not _installed("openvino"):
+        raise EngineError("openvino is not installed; install it with: pip install openvino")
+    from tandem.engine.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(config, tensors, device, precision)
+
+
+def available_precisions(device: str | None = None) -> tuple[str, ...]:
+    """The precisions in which the openvino engine computes on the device; bfloat16 only where it is in hardware."""
+    from tandem.engine.openvino import available_precisions as available
+
+    return available(device)
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

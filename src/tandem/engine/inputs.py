@@ -1,0 +1,56 @@
+"""What may enter an engine: pixels and token ids, checked once for every engine.
+
+Knows shapes, dtypes and ranges. It knows no graph and no device.
+
+n pictures or sentences, h height, w width, t tokens
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.config import TextTransformer
+from tandem.errors import EngineError
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+def check_pixels(pixels: Pixels, image_size: int) -> Pixels:
+    """The same pixels, C-contiguous. Raises `EngineError` unless they are uint8 or float32 [n h w 3]."""
+    wanted = f"pixels: expected uint8 or float32 [n {image_size} {image_size} 3] in 0..255"
+    if not isinstance(pixels, np.ndarray):
+        raise EngineError(f"{wanted}, got {type(pixels).__name__}")
+    if pixels.dtype not in (np.uint8, np.float32) or pixels.ndim != 4 or pixels.shape[1:] != (image_size,) * 2 + (3,):
+        raise EngineError(f"{wanted}, got {pixels.dtype} {_shape(pixels)}")
+    return np.ascontiguousarray(pixels)  # type: ignore[return-value]  # the dtype was checked
+
+
+def check_token_ids(token_ids: NDArray[np.int32], text: TextTransformer) -> NDArray[np.int32]:
+    """The same ids as int32. Raises `EngineError` unless they are whole numbers [n t] that the model knows."""
+    wanted = f"token_ids: expected int32 [n t] with t in 1..{text.context_length}"
+    if not isinstance(token_ids, np.ndarray):
+        raise EngineError(f"{wanted}, got {type(token_ids).__name__}")
+    if token_ids.dtype.kind not in "iu" or token_ids.ndim != 2 or not 1 <= token_ids.shape[1] <= text.context_length:
+        raise EngineError(f"{wanted}, got {token_ids.dtype} {_shape(token_ids)}")
+    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= text.vocabulary_size):
+        raise EngineError(
+            f"token_ids: expected ids in 0..{text.vocabulary_size - 1}, got {token_ids.min()}..{token_ids.max()}; "
+            "make them with the model's own tokenizer"
+        )
+    return np.ascontiguousarray(token_ids, dtype=np.int32)
+
+
+def check_layer(layer: int, layers: int) -> tuple[int, bool]:
+    """What `text_states` was asked for: (how many blocks to apply, whether the final norm follows).
+
+    -1 is the end of the tower, after the final norm. Any other index counts the hidden states, as transformers does:
+    0 is the embedding, k the state after k blocks, -2 the state before the last block.
+    """
+    if not -layers - 1 <= layer <= layers:
+        raise EngineError(f"layer: expected {-layers - 1}..{layers}, got {layer}")
+    if layer == -1:
+        return layers, True
+    return (layer if layer >= 0 else layers + 1 + layer), False
+
+
+def _shape(array: NDArray[np.generic]) -> str:
+    return "[" + " ".join(map(str, array.shape)) + "]"

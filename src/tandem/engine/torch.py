@@ -1,0 +1,118 @@
+"""Vectors through the torch definition (`tandem.nn`): for CUDA and MPS, and for CPUs without OpenVINO.
+
+Knows devices, precisions and batches; the mathematics is in `nn`. Only torch and numpy are imported.
+
+n pictures or sentences, t tokens, w width, d shared dimension
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tandem import nn
+from tandem.config import ModelConfig
+from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
+from tandem.engine.lengths import end_positions, groups
+from tandem.errors import EngineError
+
+# How much of a large call is in flight: bounds the memory, and is enough to fill the device
+IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
+TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384, "mps": 4096}
+
+_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TorchEngine:
+    """Both verbs and the per-token states on cpu, cuda (cuda:1, ...) or mps.
+
+    `precision="auto"` is float32: the reference's numbers. In bfloat16 and float16 the products run in that type under
+    autocast, while layer norms, softmax and the residual stream's sums keep the precision autocast gives them.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tensors: Mapping[str, NDArray[np.generic]],
+        device: str | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.config = config
+        self._device = _device(device)
+        self.device = str(self._device)
+        self.precision = _precision(self._device, precision)
+        self._model = nn.from_arrays(config, tensors).to(self._device)
+        shape = (1, 3, 1, 1)
+        self._mean = 255 * torch.tensor(config.preprocessing.mean, device=self._device).reshape(shape)
+        self._std = 255 * torch.tensor(config.preprocessing.std, device=self._device).reshape(shape)
+
+    def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
+        """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
+        pixels = check_pixels(pixels, self.config.vision.image_size)
+        vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
+        step = IMAGES_AT_ONCE[self._device.type]
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, len(pixels), step):
+                part = self._to_device(pixels[start : start + step])
+                part = (part.permute(0, 3, 1, 2).float() - self._mean) / self._std  # [n 3 h w]
+                vectors[start : start + step] = _unit(self._model.encode_image(part))
+        return vectors
+
+    def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
+        token_ids = check_token_ids(token_ids, self.config.text)
+        ends = end_positions(token_ids, self.config.text.end_id)
+        vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
+        with torch.inference_mode(), self._autocast():
+            for rows, tokens in groups(ends, TOKENS_AT_ONCE[self._device.type]):
+                vectors[rows] = _unit(self._model.encode_text(self._to_device(token_ids[rows, :tokens]).long()))
+        return vectors
+
+    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
+        """The state of every token, float32 [n t w]; `layer` as `OpenVinoEngine.text_states` counts."""
+        token_ids = check_token_ids(token_ids, self.config.text)
+        blocks, final_norm = check_layer(layer, self.config.text.layers)
+        with torch.inference_mode(), self._autocast():
+            states = self._model.text_states(self._to_device(token_ids).long(), -1 if final_norm else blocks)
+            return states.float().cpu().numpy()
+
+    def _autocast(self) -> torch.autocast:
+        dtype = _TYPES[self.precision]
+        # `enabled` is off for float32, whose dtype autocast would refuse on some devices
+        reduced = dtype is not torch.float32
+        return torch.autocast(self._device.type, dtype if reduced else torch.bfloat16, enabled=reduced)
+
+    def _to_device(self, array: NDArray[np.generic]) -> Tensor:
+        if not array.flags.writeable:
+            array = array.copy()  # torch warns of read-only memory
+        return torch.from_numpy(array).to(self._device)
+
+
+def _unit(features: Tensor) -> NDArray[np.float32]:
+    return functional.normalize(features.float(), dim=1).cpu().numpy()
+
+
+def _device(name: str | None) -> torch.device:
+    kind = (name or "cpu").split(":")[0]
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found += ["cuda"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found += ["mps"]
+    if (name or "cpu") not in found:
+        raise EngineError(f"device: torch finds {', '.join(found)} on this machine, not {name!r}")
+    return torch.device(name or kind)
+
+
+def _precision(device: torch.device, precision: str) -> str:
+    if precision == "auto":
+        return "float32"
+    available = ["float32", "bfloat16", "float16"]
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        available.remove("bfloat16")
+    if precision not in available:
+        raise EngineError(f"precision: {device} computes in {', '.join(available)}, not in {precision!r}")
+    return precision
