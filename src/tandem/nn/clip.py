@@ -67,9 +67,7 @@ def from_arrays(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> CLIP:
         if name not in state:
             raise WeightsError(f"tensor {name}: missing, expected shape {tuple(tensor.shape)}")
         if state[name].shape != tensor.shape:
-            raise WeightsError(
-                f"tensor {name}: expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}"
-            )
+            raise WeightsError(f"tensor {name}: expected shape {tuple(tensor.shape)}, got {tuple(state[name].shape)}")
     surplus = sorted(set(state) - set(expected))
     if surplus:
         raise WeightsError(f"tensor {surplus[0]}: not part of this model ({len(surplus)} surplus tensors)")

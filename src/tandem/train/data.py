@@ -1,0 +1,233 @@
+"""Training sets -> batches: pictures beside sentences, with what belongs to what.
+
+Reads WebDataset tars and Parquet. A batch is a pure function of the recipe and the step, so a run that resumes at a step
+sees what it would have seen. Knows no model; sentences stay words here.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tandem.errors import DataError, MissingExtraError
+from tandem.train.recipe import Recipe, Source
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture, still encoded, and its captions or the synonyms of its name."""
+
+    key: str
+    image: bytes
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from."""
+
+    pixels: np.ndarray  # uint8 [n s s 3]
+    sentences: list[str]  # m of them
+    targets: np.ndarray  # float32 [n m], 1 where the sentence was written for the picture or its class
+
+
+@dataclass
+class TrainingSet:
+    """One source in memory. Decoded pictures are kept when asked for; broken ones are counted and named."""
+
+    source: Source
+    samples: list[Sample]
+    keep_decoded: bool = False
+    broken: dict[str, str] = field(default_factory=dict)
+    _decoded: dict[int, Image.Image] = field(default_factory=dict)
+
+    def sentences(self, index: int) -> list[str]:
+        """All sentences that can be drawn for a sample."""
+        texts = self.samples[index].texts
+        if self.source.kind == "captions":
+            return list(texts)
+        return [template.format(text) for template in self.source.templates for text in texts]
+
+    def picture(self, index: int) -> Image.Image | None:
+        """The decoded RGB picture, or None when it is broken."""
+        if index in self._decoded:
+            return self._decoded[index]
+        sample = self.samples[index]
+        try:
+            image = Image.open(io.BytesIO(sample.image)).convert("RGB")
+        except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
+            self.broken[sample.key] = str(error)
+            return None
+        if self.keep_decoded:
+            self._decoded[index] = image
+        return image
+
+
+def read_source(source: Source, root: Path) -> list[Sample]:
+    """Every sample of a source. Raises `DataError` that names the file when there is none or it is of no known kind."""
+    pattern = Path(source.path)
+    paths = sorted(pattern.parent.glob(pattern.name)) if pattern.is_absolute() else sorted(root.glob(source.path))
+    if not paths:
+        raise DataError(f"{source.path}: no such file below {root.resolve()}; set data_root=FOLDER")
+    samples: list[Sample] = []
+    for path in paths:
+        samples += read_parquet(path, source.text) if path.suffix == ".parquet" else read_webdataset(path, source.text)
+    if source.kind == "names":
+        samples = [_split_names(sample) for sample in samples]
+    empty = [sample.key for sample in samples if not sample.texts]
+    if empty:
+        raise DataError(f"{source.path}: {len(empty)} samples have no {source.text}, the first is {empty[0]}")
+    return samples
+
+
+def _split_names(sample: Sample) -> Sample:
+    names = [name.strip() for text in sample.texts for name in text.split(",")]
+    return Sample(sample.key, sample.image, tuple(name for name in names if name))
+
+
+def read_webdataset(path: Path, text: str) -> list[Sample]:
+    """A tar of `KEY.jpg` (or another picture) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
+    pictures: dict[str, bytes] = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                stream = tar.extractfile(member) if member.isfile() else None
+                if stream is None:
+                    continue
+                key, _, suffix = member.name.partition(".")
+                suffix = f".{suffix.lower()}"
+                if suffix in PICTURES:
+                    pictures[key] = stream.read()
+                elif suffix == ".txt" and text == "txt":
+                    texts[key] = (stream.read().decode(),)
+                elif suffix == ".json" and text != "txt":
+                    value = json.loads(stream.read()).get(text, [])
+                    texts[key] = (value,) if isinstance(value, str) else tuple(value)
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise DataError(f"{path}: cannot read it as a WebDataset tar: {error}") from None
+    return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in pictures.items()]
+
+
+def read_parquet(path: Path, text: str) -> list[Sample]:
+    """A Parquet file with picture bytes in `image` (or `image.bytes`) and words in the column `text`."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingExtraError("pyarrow", "train", "reading Parquet") from None
+    try:
+        table = pyarrow.parquet.read_table(path, columns=["image", text])
+    except (OSError, pyarrow.ArrowException, KeyError) as error:
+        raise DataError(f"{path}: expected the columns image and {text}: {str(error).splitlines()[0]}") from None
+    if len(table.column_names) != 2:
+        raise DataError(f"{path}: expected the columns image and {text}, got {table.column_names}")
+    pictures, words = table.column("image").to_pylist(), table.column(text).to_pylist()
+    samples = []
+    for row, (image, value) in enumerate(zip(pictures, words, strict=True)):
+        data = image["bytes"] if isinstance(image, dict) else image
+        samples.append(Sample(f"{path.name}#{row}", data, (value,) if isinstance(value, str) else tuple(value or ())))
+    return samples
+
+
+class Batches:
+    """The batches of a run, by step."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        root = Path(recipe.data_root).expanduser()
+        self.recipe = recipe
+        self.sets = [TrainingSet(source, read_source(source, root), recipe.cache_pictures) for source in recipe.data]
+        self._orders: dict[tuple[int, int], np.ndarray] = {}
+
+    def all_sentences(self) -> list[str]:
+        """Every distinct sentence that any batch can hold, in a fixed order."""
+        found: dict[str, None] = {}
+        for training_set in self.sets:
+            for index in range(len(training_set.samples)):
+                found.update(dict.fromkeys(training_set.sentences(index)))
+        return list(found)
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        draw = np.random.default_rng((self.recipe.seed, step))
+        size = self.recipe.image_size_at(step)
+        pixels: list[np.ndarray] = []
+        sentences: dict[str, int] = {}
+        pairs: list[tuple[int, int]] = []
+        for number, training_set in enumerate(self.sets):
+            source = training_set.source
+            chosen: dict[tuple[str, ...], str] = {}  # one sentence a name and batch: its pictures share it
+            for index in self._indices(number, step):
+                image = training_set.picture(index)
+                if image is None:
+                    continue
+                pixels.append(random_crop(image, size, source.crop, draw))
+                if source.kind == "names":
+                    name = training_set.samples[index].texts
+                    if name not in chosen:
+                        template = source.templates[draw.integers(len(source.templates))]
+                        chosen[name] = template.format(name[draw.integers(len(name))])
+                    drawn = [chosen[name]]
+                else:
+                    texts = training_set.samples[index].texts
+                    count = min(source.captions_per_picture, len(texts))
+                    drawn = [texts[i] for i in draw.choice(len(texts), count, replace=False)]
+                for sentence in drawn:
+                    pairs.append((len(pixels) - 1, sentences.setdefault(sentence, len(sentences))))
+        targets = np.zeros((len(pixels), len(sentences)), np.float32)
+        for row, column in pairs:
+            targets[row, column] = 1
+        return Batch(np.stack(pixels), list(sentences), targets)
+
+    def stream(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of the steps, prepared in threads ahead of their use."""
+        ahead = self.recipe.workers + 1
+        with ThreadPoolExecutor(self.recipe.workers, thread_name_prefix="batches") as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for step in range(start, stop):
+                    waiting.append(pool.submit(self.batch, step))
+                    if len(waiting) > ahead:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _indices(self, number: int, step: int) -> list[int]:
+        """The samples of a source in a step: epochs in a random order each, cut into steps."""
+        training_set = self.sets[number]
+        count, total = training_set.source.per_batch, len(training_set.samples)
+        positions = range(step * count, (step + 1) * count)
+        return [int(self._order(number, at // total)[at % total]) for at in positions]
+
+    def _order(self, number: int, epoch: int) -> np.ndarray:
+        key = (number, epoch)
+        if key not in self._orders:
+            order = np.random.default_rng((self.recipe.seed, number, epoch)).permutation(len(self.sets[number].samples))
+            self._orders = {k: v for k, v in self._orders.items() if k[0] != number or k[1] >= epoch - 1}
+            self._orders[key] = order
+            return order  # type: ignore[no-any-return]
+        return self._orders[key]
+
+
+def random_crop(image: Image.Image, size: int, area: tuple[float, float], draw: np.random.Generator) -> np.ndarray:
+    """A random part of a picture, `area` of it, as uint8 [size size 3], mirrored half of the time."""
+    width, height = image.size
+    share = draw.uniform(*area)
+    aspect = np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+    w = min(width, round((width * height * share * aspect) ** 0.5))
+    h = min(height, round((width * height * share / aspect) ** 0.5))
+    left, top = draw.integers(width - w + 1), draw.integers(height - h + 1)
+    box = (int(left), int(top), int(left) + max(w, 1), int(top) + max(h, 1))
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return pixels[:, ::-1] if draw.random() < 0.5 else pixels
