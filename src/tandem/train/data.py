@@ -1,7 +1,7 @@
 """Training sets -> batches: pictures beside sentences, with what belongs to what.
 
-Reads WebDataset tars and Parquet. A batch is a pure function of the recipe and the step, so a run that resumes at a step
-sees what it would have seen. Knows no model; sentences stay words here.
+Reads WebDataset tars and Parquet. A batch is a pure function of the recipe and the step, so a resumed run sees what
+it would have seen. Knows no model; sentences stay words here.
 """
 
 import io
@@ -216,7 +216,7 @@ class Batches:
             order = np.random.default_rng((self.recipe.seed, number, epoch)).permutation(len(self.sets[number].samples))
             self._orders = {k: v for k, v in self._orders.items() if k[0] != number or k[1] >= epoch - 1}
             self._orders[key] = order
-            return order  # type: ignore[no-any-return]
+            return order
         return self._orders[key]
 
 

@@ -56,7 +56,7 @@ def _encode(folder: Path, sentences: list[str], batch_size: int = 256) -> np.nda
     except ImportError:
         raise MissingExtraError("transformers", "mini", "distillation") from None
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModel.from_pretrained(folder).eval()
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no sentence encoder: {str(error).splitlines()[0]}") from None
