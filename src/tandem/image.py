@@ -1,0 +1,290 @@
+"""Pictures from anywhere (paths, addresses, bytes, file objects, PIL images, arrays), decoded under limits.
+
+Whatever is wrong with a picture is an `ImageError` that names it, and nothing else escapes. Formats whose decoders
+start other programs (EPS, WMF) are not read. Knows nothing of models; `pixels.py` makes the square a model reads.
+"""
+
+import errno
+import io
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tandem import fetch
+from tandem.config import Preprocessing
+from tandem.errors import ImageError
+from tandem.pixels import to_pixels
+
+__all__ = ["ImageSource", "Limits", "decode_stream", "load_image", "source_name", "to_pixels"]
+
+ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
+
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may cost. Checked from the header, before it is decoded."""
+
+    max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
+    max_bytes: int = 128 * 2**20  # of the file
+    timeout_s: float = 30.0  # of an http(s) address, all in all
+    allow_urls: bool = True  # a server says no: others would choose what it fetches
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def source_name(source: object) -> str:
+    """What errors and answers call a picture: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) if isinstance(source, str) else str(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "<image>")
+    name = getattr(source, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    return "<file>" if hasattr(source, "read") else f"<{type(source).__name__}>"
+
+
+def load_image(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True) -> Image.Image:
+    """The picture, fully decoded, its first frame if it has several; upright by its EXIF orientation if `orient`.
+
+    Arrays are grey [h w] or [h w 1], RGB [h w 3] or RGBA [h w 4], of uint8, or of floats in 0..1.
+    Raises `ImageError`, and nothing else, whatever is wrong with it.
+    """
+    name = source_name(source)
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(source, name)
+        if isinstance(source, Image.Image):
+            return _decoded(source, name, limits, orient)
+        with _opened(source, name, limits) as file:
+            return _decoded(_identified(file, name), name, limits, orient)
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(name, "too large for the memory that is free") from None
+    except OSError as error:
+        raise ImageError(name, _os_reason(error)) from None
+    except Exception as error:  # decoders meet damaged files with any exception there is
+        raise ImageError(name, f"cannot be decoded: {str(error) or type(error).__name__}") from None
+
+
+# --- bytes ---------------------------------------------------------------------------------------------------------
+
+
+def _opened(source: object, name: str, limits: Limits) -> BinaryIO:
+    """A file to decode from, at its start, known not to be longer than allowed."""
+    if isinstance(source, str) and fetch.is_url(source):
+        if not limits.allow_urls:
+            raise ImageError(name, "addresses are not fetched here: send the picture itself")
+        return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
+    if isinstance(source, (str, os.PathLike)):
+        return _opened_path(Path(source).expanduser(), name, limits)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _in_memory(source, name, limits)
+    if not hasattr(source, "read"):
+        raise ImageError(name, f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}")
+    content = source.read(limits.max_bytes + 1)
+    if not isinstance(content, bytes):
+        raise ImageError(name, "a file opened as text: open it with mode 'rb'")
+    return _in_memory(content, name, limits)
+
+
+def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(name, "a folder, not a picture")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(name, "not a regular file")  # reading a pipe or a device may never end
+    _check_bytes(status.st_size, name, limits)
+    return path.open("rb")
+
+
+def _in_memory(content: bytes | bytearray | memoryview, name: str, limits: Limits) -> BinaryIO:
+    _check_bytes(memoryview(content).nbytes, name, limits)
+    return io.BytesIO(content)
+
+
+def _check_bytes(count: int, name: str, limits: Limits) -> None:
+    if count == 0:
+        raise ImageError(name, "empty: it has no bytes")
+    if count > limits.max_bytes:
+        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}")
+
+
+def _os_reason(error: OSError) -> str:
+    known = {
+        errno.ENOENT: "no such file",
+        errno.ENOTDIR: "no such file",
+        errno.EACCES: "permission denied",
+        errno.ENAMETOOLONG: "no such file: the name is too long",
+    }
+    if error.errno is not None:
+        return known.get(error.errno, error.strerror or str(error))
+    return f"damaged or truncated: {error}"
+
+
+# --- decoding ------------------------------------------------------------------------------------------------------
+
+
+def _identified(file: BinaryIO, name: str) -> Image.Image:
+    """The picture with its header read.
+
+    PIL's own `open` would measure it against a limit that is global to the process, and warn; the limit here is the
+    caller's, checked in `_decoded`.
+    """
+    head = file.read(64)
+    Image.preinit()
+    for everything in (False, True):
+        if everything:
+            Image.init()
+            _bring_plugins(head)
+        for identifier in FORMATS:
+            factory, accept = Image.OPEN.get(identifier, (None, None))
+            if factory is None or (accept is not None and accept(head[:16]) is not True):
+                continue
+            file.seek(0)
+            try:
+                return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, KeyError) as error:  # how plugins say: not mine after all
+                if everything:
+                    raise ImageError(name, f"a damaged {identifier} file: {error}") from None
+    raise ImageError(name, _unknown(head))
+
+
+def _bring_plugins(head: bytes) -> None:
+    """HEIC, and AVIF for a PIL built without it, come from packages that may be installed."""
+    if head[4:8] != b"ftyp":
+        return
+    if head[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+        try:
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        except ImportError:
+            pass
+
+
+def _unknown(head: bytes) -> str:
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "a HEIC picture: install pillow-heif to read it"
+    if head.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        return "an EPS file: not read, since it is a program"
+    try:
+        text = head[:48].decode()
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode() if error.start > 40 else ""
+    if text and all(c.isprintable() or c.isspace() for c in text):
+        return f"not a picture: a text that begins {' '.join(text.split())[:32]!r}"
+    return "not a picture in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
+
+
+def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool) -> Image.Image:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise ImageError(name, f"{width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}")
+    if width < 1 or height < 1:
+        raise ImageError(name, f"{width} x {height} pixels: nothing to see")
+    image.load()
+    if getattr(image, "is_animated", False):
+        first = image.copy()  # lets go of the decoder and of the other frames
+        first.format = image.format
+        image = first
+    return _upright(image) if orient else image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        if image.getexif().get(_ORIENTATION, 1) == 1:
+            return image
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata does not spoil a picture that could be decoded
+        return image
+    upright.format = image.format
+    return upright
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
+        raise ImageError(name, f"expected an array [h w], [h w 1], [h w 3] or [h w 4], got {list(array.shape)}")
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            raise ImageError(name, f"expected floats in 0..1, got {low:g}..{high:g}; give uint8 for 0..255")
+        array = np.round(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise ImageError(name, f"expected an array of uint8, or of floats in 0..1, got {array.dtype}")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+# --- many ----------------------------------------------------------------------------------------------------------
+
+
+def decode_stream(
+    sources: Iterable[ImageSource],
+    preprocessing: Preprocessing,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    orient: bool = True,
+    threads: int | None = None,
+    ahead: int = 128,
+) -> Iterator[tuple[int, np.ndarray | ImageError]]:
+    """(index, pixels uint8 [h w 3]) of each source, in order; an `ImageError` in the place of one that failed.
+
+    Decoded in `threads` (one for each core if None), at most `ahead` before the one that is consumed next. Sources are
+    drawn in the consumer's thread, two for each picture given until `ahead` is reached, so that the first answer
+    does not wait for many sources. Closing the generator ends its threads; pictures not begun are not decoded.
+    """
+    threads = threads or min(
+        16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+
+    def decode(source: ImageSource) -> np.ndarray | ImageError:
+        try:
+            return to_pixels(load_image(source, limits=limits, orient=orient), preprocessing)
+        except ImageError as error:
+            return error
+        except Exception as error:
+            return ImageError(source_name(source), f"cannot be converted: {str(error) or type(error).__name__}")
+
+    waiting: deque[Future[np.ndarray | ImageError]] = deque()
+    drawn = iter(sources)
+    index, pool = 0, ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    broken: BaseException | None = None  # the sources' own failure, raised after what they gave before it
+    exhausted = False
+    try:
+        while True:
+            target = min(max(threads, len(waiting) + 2), max(ahead, 1))
+            while not exhausted and len(waiting) < target:
+                try:
+                    waiting.append(pool.submit(decode, next(drawn)))
+                except StopIteration:
+                    exhausted = True
+                except Exception as error:
+                    exhausted, broken = True, error
+            if not waiting:
+                break
+            yield index, waiting.popleft().result()
+            index += 1
+        if broken is not None:
+            raise broken
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

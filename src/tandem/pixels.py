@@ -1,0 +1,88 @@
+"""A decoded picture -> the square of pixels a model reads, bit for bit as the original does it.
+
+The original resizes the picture in the mode it is in, crops, and only then converts to RGB; palettes are therefore
+resized with nearest neighbour, and transparency is dropped, not blended. Knows no files and no limits.
+"""
+
+import numpy as np
+from PIL import Image
+
+from tandem.config import Preprocessing
+
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_LONGEST_ASPECT = 32  # past this, a resized picture is mostly what the crop throws away
+
+
+def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The picture itself is left as it is."""
+    image = _eight_bit(image)
+    size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
+    if preprocessing.resize_mode == "shortest":
+        square = _to_rgb(_shortest(image, size, resample))
+    elif preprocessing.resize_mode == "squash":
+        square = _to_rgb(image.resize((size, size), resample))
+    else:
+        square = _longest(image, size, resample, preprocessing.fill)
+    return np.array(square)  # a copy: views of PIL's memory cannot be written to
+
+
+def _shortest(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """The shorter side to `size`, the centre of the longer one."""
+    shorter, longer = min(image.size), max(image.size)
+    length = int(size * longer / shorter)
+    start = round((length - size) / 2)
+    wide = image.width >= image.height
+    if longer > _LONGEST_ASPECT * shorter:
+        # The same filter on the part that stays: a picture of 1 x 50,000 pixels would become one of 224 x 11,200,000.
+        # Not for ordinary pictures: PIL keeps the box in float32, which may turn a pixel by one level.
+        first, last = start * longer / length, (start + size) * longer / length
+        box = (first, 0, last, shorter) if wide else (0, first, shorter, last)
+        return image.resize((size, size), resample, box=box)
+    resized = image.resize((length, size) if wide else (size, length), resample)
+    left, top = (start, 0) if wide else (0, start)
+    return resized.crop((left, top, left + size, top + size))
+
+
+def _longest(image: Image.Image, size: int, resample: Image.Resampling, fill: int) -> Image.Image:
+    """The longer side to `size`, the shorter one padded on both ends (the odd pixel at the far end)."""
+    longer = max(image.size)
+    width, height = (max(1, round(side * size / longer)) for side in image.size)
+    square = Image.new("RGB", (size, size), (fill, fill, fill))
+    square.paste(_to_rgb(image.resize((width, height), resample)), ((size - width) // 2, (size - height) // 2))
+    return square
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    image.info.pop("transparency", None)  # PIL would warn of what it drops
+    if image.mode == "La":
+        image = image.convert("LA")
+    return image.convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits or of floats as 8 bits, scaled; PIL's own conversion would clip at 255 and turn white.
+
+    16 bits are taken as 0..65535. Floats are taken as 0..1 if they lie there, else as 0..255. Whatever lies outside
+    its range is stretched from its least to its greatest value.
+    """
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, posinf=0, neginf=0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 255:
+        values = values * (255 if high <= 1 else 1)
+    elif image.mode != "F" and low >= 0 and high <= 65535:
+        table = np.round(np.arange(65536) / 257).astype(np.uint8)
+        return Image.fromarray(table[values])
+    else:
+        values = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
+    return Image.fromarray(np.round(values).astype(np.uint8))
