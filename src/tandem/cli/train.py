@@ -1,4 +1,4 @@
-"""`tandem train`: a recipe becomes a model folder. The first Ctrl-C (or SIGTERM) saves and leaves; a second one leaves."""
+"""`tandem train`: a recipe becomes a model folder. Ctrl-C or SIGTERM saves and leaves; a second one leaves at once."""
 
 import argparse
 import signal

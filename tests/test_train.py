@@ -1,0 +1,199 @@
+"""Training on a task that can be learned in seconds: pictures of one colour, named by their colour."""
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+from tandem.errors import ConfigError, DataError
+from tandem.train.data import Batches, read_parquet, read_webdataset
+from tandem.train.loop import train
+from tandem.train.recipe import Recipe, read_recipe
+
+COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (30, 30, 220), "white": (250, 250, 250)}
+
+RECIPE = """
+name = "toy"
+folder = "{folder}"
+data_root = "{root}"
+steps = 60
+vocabulary = 540
+precision = "float32"
+checkpoint_every_steps = 10
+log_every_steps = 10
+stages = [{{ start = 0.0, image_size = 16 }}, {{ start = 0.5, image_size = 32 }}]
+[model]
+embed_dim = 16
+[model.vision]
+type = "resnet"
+image_size = 32
+layers = [1, 1, 1, 1]
+width = 4
+heads = 2
+block = "basic"
+stem_stride = 2
+[model.text]
+context_length = 16
+vocabulary_size = 540
+width = 16
+layers = 1
+heads = 2
+mlp_width = 32
+activation = "gelu"
+start_id = 538
+end_id = 539
+[[data]]
+path = "names-*.parquet"
+text = "names"
+kind = "names"
+per_batch = 12
+[[data]]
+path = "captions.tar"
+text = "captions"
+per_batch = 4
+[optimiser]
+learning_rate = 1e-2
+warmup_steps = 5
+[validation]
+every_steps = 30
+zero_shot = "names-0.parquet"
+retrieval = "captions.tar"
+"""
+
+
+def _picture(name: str, seed: int) -> bytes:
+    noise = np.random.default_rng(seed).integers(-15, 15, (32, 32, 3))
+    pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    names = [name for name in COLOURS for _ in range(10)]
+    pictures = [_picture(name, i) for i, name in enumerate(names)]
+    pq.write_table(pa.table({"image": pictures, "names": names}), tmp_path / "names-0.parquet")
+    with tarfile.open(tmp_path / "captions.tar", "w") as tar:
+        for i, name in enumerate(names):
+            for suffix, content in (
+                ("png", pictures[i]),
+                ("json", json.dumps({"captions": [f"all {name}", f"{name} everywhere"]}).encode()),
+            ):
+                info = tarfile.TarInfo(f"{i:03d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return tmp_path
+
+
+def _recipe(data: Path, *overrides: str) -> Recipe:
+    path = data / "toy.toml"
+    path.write_text(RECIPE.format(folder=data / "run", root=data))
+    return read_recipe(path, overrides)
+
+
+def test_it_learns_the_colours_and_the_result_is_a_model(data: Path) -> None:
+    import tandem
+
+    finished = train(_recipe(data))
+    assert finished is not None
+    model = tandem.load(finished)
+    colour = np.full((32, 32, 3), COLOURS["blue"], np.uint8)
+    assert model.classify([colour], list(COLOURS)).best == ["blue"]
+    with (data / "run" / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["loss"]) for row in rows if row["loss"]]
+    assert losses[-1] < 0.7 * losses[0]
+    assert float(rows[-1]["zero_shot_top1"]) > 0.9  # chance: 0.25
+
+
+def test_stopping_anywhere_and_going_on_ends_in_the_same_weights(data: Path) -> None:
+    torch.set_num_threads(1)
+    whole = train(_recipe(data, "steps=24", f"folder={data / 'whole'}"))
+    steps_asked = iter([False] * 12 + [True])
+    assert train(_recipe(data, "steps=24"), stop_requested=lambda: next(steps_asked)) is None
+    resumed = train(_recipe(data, "steps=24"))
+    assert whole is not None
+    assert resumed is not None
+    a, b = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_a_batch_depends_on_the_step_alone(data: Path) -> None:
+    one, other = Batches(_recipe(data)), Batches(_recipe(data))
+    other.batch(3)
+    a, b = one.batch(7), other.batch(7)
+    assert np.array_equal(a.pixels, b.pixels)
+    assert a.sentences == b.sentences
+    assert a.pixels.shape == (16, 16, 16, 3)
+    assert one.batch(30).pixels.shape == (16, 32, 32, 3)
+    assert not np.array_equal(one.batch(8).pixels, a.pixels)
+    assert [b.sentences for b in one.stream(5, 9)] == [one.batch(step).sentences for step in range(5, 9)]
+
+
+def test_targets_say_which_sentence_was_written_for_which_picture(data: Path) -> None:
+    batches = Batches(_recipe(data))
+    batch = batches.batch(0)
+    assert batch.targets.shape == (16, len(batch.sentences))
+    assert (batch.targets.sum(1) == 1).all()
+    for row, column in np.argwhere(batch.targets):
+        colour = next(name for name in COLOURS if name in batch.sentences[column])
+        assert np.abs(batch.pixels[row].mean((0, 1)) - COLOURS[colour]).max() < 12
+
+
+def test_an_epoch_has_every_picture_once(data: Path) -> None:
+    batches = Batches(_recipe(data))
+    seen = [i for step in range(10) for i in batches._indices(1, step)]
+    assert sorted(seen) == list(range(40))
+
+
+def test_a_broken_picture_is_left_out_and_named(data: Path) -> None:
+    table = pq.read_table(data / "names-0.parquet").to_pydict()
+    table["image"][3] = b"no picture"
+    pq.write_table(pa.table(table), data / "names-0.parquet")
+    recipe = _recipe(data, "steps=8", "validation.zero_shot=", "validation.retrieval=")
+    batches = Batches(recipe)
+    sizes = [len(batch.pixels) for batch in batches.stream(0, 8)]
+    assert min(sizes) < 16
+    assert list(batches.sets[0].broken) == ["names-0.parquet#3"]
+
+
+def test_readers_name_what_they_cannot_read(data: Path) -> None:
+    with pytest.raises(DataError, match=r"names-0\.parquet.*image and text"):
+        read_parquet(data / "names-0.parquet", "text")
+    (data / "bad.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(DataError, match=r"bad\.tar"):
+        read_webdataset(data / "bad.tar", "captions")
+    with pytest.raises(DataError, match="nothing-\\*"):
+        Batches(_recipe(data, 'data=[{path="nothing-*", text="x", per_batch=1}]'))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stepz=3", "stepz: unknown key"),
+        ("steps=three", "steps: expected int"),
+        ("precision=float8", "precision: expected one of float32, bfloat16"),
+        ("optimiser.learning_rate=[1]", "learning_rate: expected float"),
+        ("model.vision.heads=3", "not divisible"),
+        ("nonsense", "expected key=value"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_by_field(data: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _recipe(data, override)
+
+
+def test_a_checkpoint_of_another_model_is_refused(data: Path) -> None:
+    train(_recipe(data, "steps=10"))
+    with pytest.raises(DataError, match="does not fit"):
+        train(_recipe(data, "steps=20", "model.text.width=32"))
