@@ -1,0 +1,52 @@
+"""The model card (README.md) of a folder that Tandem writes. Pure text from a configuration."""
+
+from collections.abc import Mapping
+
+from tandem.config import ModelConfig, VisionTransformer
+from tandem.weights.shapes import parameter_count
+
+_LIBRARIES = {"tandem": "tandem", "transformers": "transformers", "open_clip": "open_clip"}
+
+
+def model_card(config: ModelConfig, to: str, extra: Mapping[str, str] | None = None) -> str:
+    """Markdown with the front matter hubs read. `extra` adds sections: title -> text."""
+    vision, text = config.vision, config.text
+    if isinstance(vision, VisionTransformer):
+        tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
+    else:
+        tower = f"ResNet of {'-'.join(map(str, vision.layers))} {vision.block} blocks, width {vision.width}"
+    front = ["---"]
+    if config.licence:
+        front.append(f"license: {config.licence.lower()}")
+    front += [f"library_name: {_LIBRARIES[to]}", "pipeline_tag: zero-shot-image-classification", "tags: [clip]", "---"]
+    name = config.name or "A CLIP model"
+    rows = [
+        ("image encoder", f"{tower}, {vision.image_size} pixels"),
+        ("text encoder", f"transformer, {text.layers} layers of width {text.width}, {text.context_length} tokens"),
+        ("shared space", f"{config.embed_dim} dimensions"),
+        ("weights", f"{parameter_count(config) / 1e6:.1f} M"),
+        ("activation", text.activation),
+        ("licence", config.licence or "not stated by its source"),
+        ("trained on", config.data or "not stated by its source"),
+    ]
+    sections = {
+        "Use": f'```python\nimport tandem\n\nmodel = tandem.load("path/to/this/folder")  # {name}\n'
+        'answer = model.classify(["photo.jpg"], ["cat", "dog"])\n```',
+        **({"Assumptions": "\n".join(f"- {note}" for note in config.notes.values())} if config.notes else {}),
+        **(extra or {}),
+    }
+    lines = [
+        *front,
+        "",
+        f"# {name}",
+        "",
+        "Two encoders, one for pictures and one for sentences, into one shared space (CLIP). Written by Tandem.",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {label} | {value} |" for label, value in rows),
+        "",
+    ]
+    for title, body in sections.items():
+        lines += [f"## {title}", "", body, ""]
+    return "\n".join(lines)

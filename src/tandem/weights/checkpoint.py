@@ -1,0 +1,67 @@
+"""A model at rest: weights, configuration and tokenizer together, and the fingerprint of all three.
+
+Knows no file format.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tandem.config import Activation, ModelConfig, VisionTransformer, to_dict
+
+if TYPE_CHECKING:
+    from tandem.tokenizer import Tokenizer
+
+_NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "format", "version")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What must match travels together. Tensors are under the original names, in the dtype they are stored in."""
+
+    config: ModelConfig
+    tensors: dict[str, np.ndarray]
+    tokenizer: "Tokenizer"
+    source: str  # where it was read from, as messages say it
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Hex SHA-256 over the weights (name, dtype, shape, bytes), the configuration and the tokenizer.
+
+    Name, licence, data and notes do not count: they change no vector. Order of the tensors does not either.
+    """
+    digest = hashlib.sha256()
+    plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in _NOT_FINGERPRINTED}
+    digest.update(json.dumps(plain, sort_keys=True).encode())
+    digest.update(b"\0" + checkpoint.tokenizer.to_json().encode() + b"\0")
+    for name in sorted(checkpoint.tensors):
+        array = checkpoint.tensors[name]
+        digest.update(f"{name} {array.dtype.name} {list(array.shape)}\0".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:
+    """The same model with this activation in both towers, and no note left about a missing one."""
+    vision = config.vision
+    if isinstance(vision, VisionTransformer):
+        vision = dataclasses.replace(vision, activation=activation)
+    return dataclasses.replace(
+        config,
+        vision=vision,
+        text=dataclasses.replace(config.text, activation=activation),
+        notes={key: note for key, note in config.notes.items() if key != "activation"},
+    )
+
+
+def activation_note(source: str, assumed: Activation, reason: str) -> str:
+    """What is said aloud where a checkpoint does not name its activation."""
+    other = "gelu" if assumed == "quick_gelu" else "quick_gelu"
+    return (
+        f"{source} does not name its activation: {assumed} is assumed, {reason}. The wrong one costs accuracy "
+        f"without any other sign; if it was trained with {other}, say activation={other!r}"
+    )

@@ -1,0 +1,43 @@
+"""Tandem's own layout: config.json, model.safetensors under the original names, tokenizer.json."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tandem.config import Activation, ModelConfig, from_dict, to_dict
+from tandem.errors import ConfigError, WeightsError
+from tandem.weights.checkpoint import Checkpoint, with_activation
+from tandem.weights.safetensors_file import write_safetensors
+from tandem.weights.shapes import check_tensors
+from tandem.weights.tensor_files import read_json, read_tensor_file
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+_VERSION = 1
+
+
+def read(
+    folder: Path, activation: Activation | None, weights: Path | None = None
+) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors of a folder that Tandem wrote."""
+    source = folder / CONFIG
+    plain = read_json(source)
+    if plain.get("version", _VERSION) != _VERSION:
+        raise ConfigError(f"{source}: version: expected {_VERSION}, got {plain['version']!r}; a newer Tandem wrote it")
+    config = from_dict(plain, str(source))
+    if activation:
+        config = with_activation(config, activation)
+    weights = weights or folder / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{folder}: expected {WEIGHTS} beside {CONFIG}; it is not there")
+    tensors = read_tensor_file(weights).tensors
+    check_tensors(tensors, config, str(weights))
+    return config, tensors
+
+
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the model's files into an empty folder."""
+    content = json.dumps(to_dict(checkpoint.config), indent=2, ensure_ascii=False)
+    (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
+    checkpoint.tokenizer.save(folder)
+    write_safetensors(folder / WEIGHTS, checkpoint.tensors, {"format": "tandem"})

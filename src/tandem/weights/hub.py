@@ -1,0 +1,152 @@
+"""Hub names -> a local folder: Hugging Face's hub, through huggingface_hub, and only the files a model needs.
+
+The configuration comes first and decides which files follow. HF_ENDPOINT, HF_HUB_OFFLINE and the cache's place are
+read when a model is asked for, not when the library was imported. Knows file names, and of contents the layout alone.
+"""
+
+import difflib
+import os
+from pathlib import Path
+
+from tandem.errors import HubError, WeightsError
+from tandem.weights import folder, open_clip, transformers
+from tandem.weights.published import NAMES, hub_cache_folder
+from tandem.weights.tensor_files import read_json, shard_names
+
+_TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
+
+
+def is_offline() -> bool:
+    """Whether the user forbids the network, by the variables that huggingface_hub reads."""
+    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def fetch(repository: str, revision: str | None = None) -> Path:
+    """The local folder of a hub repository, with everything `read` needs in it.
+
+    Files are taken from the cache where they are current. Raises `HubError` in one line: not found, gated, offline and
+    not cached, unreachable.
+    """
+    files = _Repository(repository, revision, offline=is_offline())
+    described, config = files.get(open_clip.CONFIG), files.get("config.json")
+    candidates: tuple[str, ...]
+    if config and read_json(config).get("format") == "tandem":
+        candidates = (folder.WEIGHTS,)
+    elif described:
+        candidates = (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS)
+    elif config:
+        candidates = transformers.WEIGHTS
+        files.first(transformers.PREPROCESSORS)
+    else:
+        raise files.lacks(f"a model (config.json or {open_clip.CONFIG})")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        files.get(name)
+    if files.get("tokenizer.json") is None:
+        files.get("vocab.json")
+        files.get("merges.txt")
+    weights = files.first(candidates)
+    if weights is None:
+        raise files.lacks(f"weights (one of {', '.join(candidates)})")
+    if weights.name.endswith(".index.json"):
+        for name in shard_names(read_json(weights), weights):
+            if files.get(name) is None:
+                raise files.lacks(f"{name}, a shard of {weights.name}")
+    return weights.parent
+
+
+def cached(repository: str) -> Path | None:
+    """The folder of a transformers repository that is already in the local cache; nothing is downloaded."""
+    if not (hub_cache_folder() / f"models--{repository.replace('/', '--')}").is_dir():
+        return None
+    files = _Repository(repository, None, offline=True)
+    try:
+        config = files.get("config.json")
+        weights = files.first(("model.safetensors", "pytorch_model.bin"))
+    except (HubError, WeightsError):
+        return None
+    return weights.parent if config and weights and weights.parent == config.parent else None
+
+
+class _Repository:
+    """Files of one repository, all of one commit."""
+
+    def __init__(self, repository: str, revision: str | None, *, offline: bool) -> None:
+        self.repository, self.revision, self.offline = repository, revision, offline
+        self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+        self.unreachable = ""  # why the network was given up
+
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+    def first(self, names: tuple[str, ...]) -> Path | None:
+        """The first of these files that the repository has."""
+        return next((path for name in names if (path := self.get(name))), None)
+
+    def get(self, name: str) -> Path | None:
+        """A file's local path; None where the repository has none, or where it cannot be asked."""
+        from huggingface_hub import errors, hf_hub_download
+
+        host = self.endpoint or "huggingface.co"
+        try:
+            path = Path(
+                hf_hub_download(
+                    self.repository,
+                    name,
+                    revision=self.revision,
+                    endpoint=self.endpoint,
+                    cache_dir=hub_cache_folder(),
+                    local_files_only=self.offline,
+                )
+            )
+        except errors.LocalEntryNotFoundError as error:
+            if not self.offline:
+                # Every further file would wait for the same timeout; the cache may still have them all.
+                self.unreachable = _reason(error.__cause__ or error)
+                self.offline = True
+            return None
+        except errors.EntryNotFoundError:
+            return None
+        except errors.GatedRepoError:
+            raise HubError(
+                f"{self.repository}: gated: accept its conditions at {host}/{self.repository} and log in with "
+                "`hf auth login` (or set HF_TOKEN)"
+            ) from None
+        except errors.RepositoryNotFoundError:
+            near = difflib.get_close_matches(self.repository, NAMES, n=2, cutoff=0.6)
+            hint = f"; near: {', '.join(near)}" if near else ""
+            raise HubError(
+                f"{self.repository}: not found on {host}: no such model, or a private one (log in with "
+                f"`hf auth login`){hint}"
+            ) from None
+        except errors.RevisionNotFoundError:
+            raise HubError(f"{self}: {self.repository} has no revision {self.revision!r} on {host}") from None
+        except errors.HFValidationError as error:
+            raise HubError(f"{self.repository}: no hub name: {_reason(error)}") from None
+        except errors.OfflineModeIsEnabled:
+            self.offline = True
+            return None
+        except Exception as error:
+            # Transport errors are whichever HTTP library's this version of huggingface_hub is built on.
+            raise HubError(f"{self}: {name} cannot be downloaded from {host}: {_reason(error)}") from None
+        if path.parent.parent.name == "snapshots":
+            self.revision = path.parent.name  # the others come from the same commit
+        return path
+
+    def lacks(self, what: str) -> HubError:
+        """The error for a file that is not there, with the reason that is known for it."""
+        if self.unreachable:
+            return HubError(
+                f"{self.repository}: {self.endpoint or 'huggingface.co'} cannot be reached ({self.unreachable}), and "
+                f"{hub_cache_folder()} does not hold {what}; check the network or HF_ENDPOINT"
+            )
+        if self.offline:
+            return HubError(
+                f"{self.repository}: HF_HUB_OFFLINE is set, and {hub_cache_folder()} does not hold {what}; "
+                "unset it to download"
+            )
+        return HubError(f"{self}: the repository does not hold {what}; Tandem reads CLIP models only")
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

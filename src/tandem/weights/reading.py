@@ -1,0 +1,126 @@
+"""From what a user typed to a checkpoint: a folder, a file, a published name or a hub name.
+
+Joins the layouts; each knows its own files. Here is decided which one a folder is in, and which tokenizer goes with it.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tandem.config import Activation, ModelConfig
+from tandem.errors import ConfigError, WeightsError
+from tandem.weights import folder, open_clip, single_file, transformers
+from tandem.weights.checkpoint import Checkpoint
+from tandem.weights.sources import Place, locate
+from tandem.weights.tensor_files import first_present, read_json
+
+if TYPE_CHECKING:
+    from tandem.tokenizer import Tokenizer
+
+_CLIP_VOCABULARY = 49408
+_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def read(
+    source: str | Path,
+    *,
+    activation: Activation | None = None,
+    name: str | None = None,
+    tokenizer: "Tokenizer | None" = None,
+) -> Checkpoint:
+    """Read a model from wherever it is: a local path, a published name ("ViT-B/32") or a hub name ("org/name").
+
+    Nothing in the files is executed. `activation` overrules what the files say or leave out; what had to be assumed
+    is in `config.notes`. Raises `WeightsError`, `ConfigError` or `HubError`, in one line that names the file.
+    """
+    place = locate(source)
+    config, tensors, folder_of_tokenizer = _read_place(place, activation)
+    config = dataclasses.replace(
+        config,
+        name=name or place.name or config.name or _name_of(place.path),
+        licence=config.licence or place.licence,
+        data=config.data or place.data,
+        notes={**config.notes, **place.notes},
+    )
+    return Checkpoint(config, tensors, tokenizer or _tokenizer(config, folder_of_tokenizer, place.path), str(source))
+
+
+def read_tensors(
+    source: str | Path, *, activation: Activation | None = None
+) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """Configuration and tensors alone, for a source that has no tokenizer or does not need one."""
+    config, tensors, _ = _read_place(locate(source), activation)
+    return config, tensors
+
+
+def _read_place(place: Place, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+    if place.path.is_dir():
+        return _read_folder(place.path, activation)
+    return _read_file(place.path, activation)
+
+
+def _read_folder(path: Path, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+    config_json = path / "config.json"
+    plain = read_json(config_json) if config_json.is_file() else None
+    if plain is not None and plain.get("format") == "tandem":
+        return *folder.read(path, activation), path
+    if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
+        return *open_clip.read(path, activation), path
+    if plain is not None:
+        return *transformers.read(path, activation), path
+    if (path / open_clip.CONFIG).is_file():
+        return *open_clip.read(path, activation), path
+    files = sorted(entry for entry in path.iterdir() if entry.suffix in _WEIGHT_SUFFIXES and entry.is_file())
+    if len(files) == 1:
+        return _read_file(files[0], activation)
+    found = ", ".join(file.name for file in files[:4]) or "no weights"
+    raise WeightsError(
+        f"{path}: no model folder: expected config.json or {open_clip.CONFIG} beside the weights, or one weights file; "
+        f"found {found}"
+    )
+
+
+def _read_file(path: Path, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+    """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
+    beside = path.parent
+    config_json = beside / "config.json"
+    if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (beside / open_clip.CONFIG).is_file():
+        return *open_clip.read(beside, activation, path), beside
+    if path.name in (folder.WEIGHTS, *transformers.WEIGHTS) and config_json.is_file():
+        plain = read_json(config_json)
+        if plain.get("format") == "tandem":
+            return *folder.read(beside, activation, path), beside
+        return *transformers.read(beside, activation, path), beside
+    config, tensors = single_file.read(path, activation)
+    # A folder of downloads may hold some other model's tokenizer: only one of the right size counts.
+    return config, tensors, None if config.text.vocabulary_size == _CLIP_VOCABULARY else beside
+
+
+def _tokenizer(config: ModelConfig, beside: Path | None, path: Path) -> "Tokenizer":
+    from tandem.tokenizer import Tokenizer
+
+    text = config.text
+    found = Tokenizer.from_folder(beside, text) if beside else None
+    if found is None and text.vocabulary_size == _CLIP_VOCABULARY:
+        clip = Tokenizer.clip()
+        if (clip.start_id, clip.end_id, clip.pad_id) == (text.start_id, text.end_id, text.pad_id):
+            return clip
+        return Tokenizer.from_json(clip.to_json(), text.start_id, text.end_id, text.pad_id, str(path))
+    if found is None:
+        raise WeightsError(
+            f"{path}: its vocabulary of {text.vocabulary_size} entries is not CLIP's {_CLIP_VOCABULARY}, and there is "
+            "no tokenizer.json (nor vocab.json with merges.txt) beside it; put it there, or pass tokenizer="
+        )
+    if found.vocabulary_size > text.vocabulary_size:
+        raise ConfigError(
+            f"{beside}: the tokenizer has {found.vocabulary_size} entries, the model reads {text.vocabulary_size}: "
+            "they do not belong together"
+        )
+    return found
+
+
+def _name_of(path: Path) -> str:
+    path = path.resolve()
+    return path.name if path.is_dir() else path.stem

@@ -1,0 +1,104 @@
+"""The safetensors format: arrays out of a mapped file, and back into one.
+
+Reading is our own, since numpy views on a private mapping cost neither a copy nor twice the memory, which a library
+that returns fresh arrays does; the format is an 8-byte length, a JSON header and raw bytes. Writing is the library's.
+Knows names, dtypes, shapes and bytes. It does not know what the tensors are for.
+"""
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tandem.errors import WeightsError
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """The file's bytes, mapped privately: arrays on it may be written to, and the file never changes."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise WeightsError(f"{path}: the file is empty; copy or download it again")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """All tensors, as views on the mapped file, and the header's metadata.
+
+    Raises `WeightsError` that names the file, the tensor, what the header promises and what is there.
+    """
+    mapped = map_file(path)
+    header, start = _header(path, mapped)
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict):
+        raise WeightsError(f"{path}: damaged safetensors header: __metadata__ is no mapping")
+    tensors = {name: _tensor(path, mapped, start, name, entry) for name, entry in header.items()}
+    return tensors, {str(key): str(value) for key, value in metadata.items()}
+
+
+def _header(path: Path, mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
+    size = len(mapped)
+    length = int.from_bytes(mapped[:8], "little") if size >= 8 else -1
+    if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+        raise WeightsError(f"{path}: no safetensors file, or a truncated one ({size} bytes); copy or download it again")
+    try:
+        header = json.loads(mapped[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: damaged safetensors header: {error}") from None
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path}: damaged safetensors header: expected a mapping of tensors")
+    return header, 8 + length
+
+
+def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) -> np.ndarray:
+    try:
+        dtype_name, shape = str(entry["dtype"]), [int(n) for n in entry["shape"]]
+        begin, end = (int(n) for n in entry["data_offsets"])
+    except (KeyError, TypeError, ValueError):
+        raise WeightsError(f"{path}: damaged safetensors header: {name}: {str(entry)[:80]}") from None
+    dtype = _DTYPES.get(dtype_name)
+    if dtype is None:
+        raise WeightsError(f"{path}: {name} has dtype {dtype_name}; expected one of {', '.join(_DTYPES)}")
+    if min([0, begin, *shape]) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(
+            f"{path}: {name}: expected {math.prod(shape) * dtype.itemsize} bytes for {dtype_name} {shape}, "
+            f"the header gives {begin}..{end}"
+        )
+    if start + end > len(mapped):
+        raise WeightsError(
+            f"{path}: truncated: {name} ends at byte {start + end}, the file has {len(mapped)}; "
+            "copy or download it again"
+        )
+    view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
+    return view if view.flags.aligned else view.copy()
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write all tensors, bit for bit, with string metadata in the header."""
+    from safetensors.numpy import save_file
+
+    # order="C" alone would turn a scalar into one dimension (ascontiguousarray); reshape restores it.
+    save_file(
+        {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()},
+        path,
+        metadata=dict(metadata),
+    )

@@ -1,0 +1,53 @@
+"""What a user typed -> a local folder or file. Local paths come first, then published names, then hub names."""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tandem.errors import HubError, WeightsError
+from tandem.weights.published import NAMES, published_name
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model's local folder or file, and what its name alone tells about it."""
+
+    path: Path
+    name: str = ""
+    licence: str = ""
+    data: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def locate(source: str | Path) -> Place:
+    """Find, or download, what `source` names. Raises `WeightsError` or `HubError` that lists what is accepted."""
+    text = str(source)
+    path = Path(text).expanduser()
+    if text and path.exists():
+        return Place(path)
+    if isinstance(source, Path) or _looks_like_path(text):
+        raise WeightsError(f"{text}: no such file or folder")
+    if name := published_name(text):
+        from tandem.weights.openai import fetch_published
+
+        return fetch_published(name)
+    hub_name = text.removeprefix("hf-hub:").removeprefix("hf://")
+    if _HUB_NAME.fullmatch(hub_name):
+        from tandem.weights.hub import fetch
+
+        repository, _, revision = hub_name.partition("@")
+        return Place(fetch(repository, revision or None), name=repository)
+    near = difflib.get_close_matches(text, NAMES, n=3, cutoff=0.5)
+    hint = f"; near: {', '.join(near)}" if near else f"; names include {', '.join(NAMES[:6])}"
+    raise HubError(
+        f"{text!r} is no file or folder, no published model and no hub name: expected a path, a name that "
+        f"`tandem models` lists, or org/name[@revision]{hint}"
+    )
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith(("/", "./", "../", "~", "\\")) or text in (".", "..") or text.endswith(_FILE_SUFFIXES)

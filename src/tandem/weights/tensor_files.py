@@ -1,0 +1,92 @@
+"""Tensors by name out of one file or its shards, whatever the container: safetensors, or a torch archive.
+
+The container is told by the file's first bytes, since people rename files. Knows no architecture.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a weights file holds, before anything is renamed."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str] = field(default_factory=dict)  # of a safetensors header
+    torchscript: bool = False
+    beside: tuple[str, ...] = ()  # keys beside the state dict of a training checkpoint
+
+
+def read_tensor_file(path: Path) -> TensorFile:
+    """Read one weights file, or all shards of an index. Raises `WeightsError` that names the file."""
+    try:
+        if path.name.endswith(".index.json"):
+            return _read_shards(path)
+        with path.open("rb") as file:
+            start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
+        if start[:2] == b"PK" or start[:1] == b"\x80":
+            from tandem.weights.archive import read_archive
+
+            archive = read_archive(path)
+            return TensorFile(archive.tensors, torchscript=archive.torchscript, beside=archive.beside)
+        if path.suffix != ".safetensors" and start[8:9] != b"{":
+            raise WeightsError(
+                f"{path}: expected safetensors or a file of torch.save; its first bytes are {start[:8]!r}"
+            )
+        from tandem.weights.safetensors_file import read_safetensors
+
+        return TensorFile(*read_safetensors(path))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def first_present(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these files that the folder has."""
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises `WeightsError` that names the file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: expected JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: expected a JSON object, came {type(value).__name__}")
+    return value
+
+
+def shard_names(index: dict[str, Any], source: Path) -> list[str]:
+    """The files an index lists, in order. Refuses names that lead out of the folder."""
+    listed = index.get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise WeightsError(f"{source}: expected a weight_map of tensors to files")
+    names = sorted({str(name) for name in listed.values()})
+    for name in names:
+        if name != Path(name).name or "\\" in name:
+            raise WeightsError(f"{source}: weight_map leads to {name!r}; expected a file in the same folder")
+    return names
+
+
+def _read_shards(index: Path) -> TensorFile:
+    content = read_json(index)
+    tensors: dict[str, np.ndarray] = {}
+    for name in shard_names(content, index):
+        shard = index.parent / name
+        if not shard.is_file():
+            raise WeightsError(f"{index}: shard {name} is missing; copy or download it too")
+        tensors.update(read_tensor_file(shard).tensors)
+    absent = [name for name in content["weight_map"] if name not in tensors]
+    if absent:
+        raise WeightsError(f"{index}: {len(absent)} tensors are in no shard, such as {absent[0]}")
+    return TensorFile(tensors)

@@ -1,0 +1,85 @@
+"""A checkpoint into a folder of any layout: whole or not at all, and never over something that is no model.
+
+The layouts themselves are `folder`, `transformers` and `open_clip`.
+"""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from tandem.errors import WeightsError
+from tandem.weights import folder, open_clip, transformers
+from tandem.weights.card import model_card
+from tandem.weights.checkpoint import Checkpoint
+from tandem.weights.shapes import check_tensors
+
+Layout = Literal["tandem", "transformers", "open_clip"]
+
+_WRITERS = {"tandem": folder.write, "transformers": transformers.write, "open_clip": open_clip.write}
+# What any layout consists of: only a folder of these is replaced.
+_MODEL_FILES = {
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "README.md",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "open_clip_config.json",
+    "open_clip_model.safetensors",
+}
+
+
+def write(checkpoint: Checkpoint, target: Path | str, to: Layout = "tandem", *, overwrite: bool = False) -> Path:
+    """Write a model folder and return it. Tensors keep every bit.
+
+    The folder appears complete or not at all. Raises `WeightsError` where `target` is in use (unless `overwrite`, for
+    a folder that holds nothing but a model) and for a model that the layout cannot describe.
+    """
+    if to not in _WRITERS:
+        raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(_WRITERS)}")
+    check_tensors(checkpoint.tensors, checkpoint.config, checkpoint.source)
+    target = Path(target).expanduser().resolve()
+    _refuse_in_use(target, overwrite=overwrite)
+    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
+    new, old = Path(f"{beside}.new"), Path(f"{beside}.old")
+    try:
+        new.mkdir(parents=True)
+        _WRITERS[to](checkpoint, new)
+        (new / "README.md").write_text(model_card(checkpoint.config, to), encoding="utf-8")
+        _replace(target, new, old)
+    except OSError as error:
+        raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return target
+
+
+def _refuse_in_use(target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise WeightsError(f"{target}: expected a folder to write to, it is a file")
+    present = sorted(entry.name for entry in target.iterdir())
+    if present and not overwrite:
+        raise WeightsError(f"{target}: the folder is not empty; choose another, or say overwrite=True")
+    strangers = [name for name in present if name not in _MODEL_FILES]
+    if strangers:
+        raise WeightsError(f"{target}: not overwritten: {strangers[0]} is no part of a model; choose another folder")
+
+
+def _replace(target: Path, new: Path, old: Path) -> None:
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
