@@ -20,7 +20,7 @@ _LONGEST_ASPECT = 32  # past this, a resized picture is mostly what the crop thr
 
 def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The picture itself is left as it is."""
-    image = _eight_bit(image)
+    image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average indices of colours
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
     if preprocessing.resize_mode == "shortest":
         square = _to_rgb(_shortest(image, size, resample))
