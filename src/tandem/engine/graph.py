@@ -6,13 +6,13 @@ Weights enter as constants that share the arrays' memory: whoever holds a graph 
 b batch, t tokens or patches, w width, h heads, c channels, d shared dimension
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import openvino as ov
 import openvino.opset15 as op
 from numpy.typing import NDArray
-from openvino import Node, Output, PartialShape, Type
+from openvino import Node, PartialShape, Type
 
 from tandem.config import Activation, ModelConfig, ResNet, VisionTransformer
 
@@ -74,6 +74,16 @@ def text_states_graph(config: ModelConfig, tensors: Tensors, blocks: int, final_
     return ov.Model([op.result(x, name="states")], [token_ids], "text_states")
 
 
+def parts(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
+    """A tensor in the parts that make it up, first rows first; nearly always one.
+
+    Tensors that stack what their file holds apart only on demand offer the parts as `parts(name)`: stacked copies would
+    live as long as the graph.
+    """
+    apart: Callable[[str], Sequence[NDArray[np.generic]]] | None = getattr(tensors, "parts", None)
+    return apart(name) if apart else (tensors[name],)
+
+
 # --- transformers ------------------------------------------------------------------------------------------------
 
 
@@ -105,10 +115,8 @@ def _embedding(token_ids: Node, tensors: Tensors) -> Node:
 
 def _block(x: Node, tensors: Tensors, name: str, heads: int, activation: Activation, causal: bool = False) -> Node:
     """A pre-norm residual attention block: [b t w] -> [b t w]."""
-    weight, bias = tensors[name + "attn.in_proj_weight"], tensors[name + "attn.in_proj_bias"]
-    width = weight.shape[1]
-    qkv = _linear(_layer_norm(x, tensors, name + "ln_1."), weight, bias)
-    q, k, v = (_heads(part, heads, width) for part in op.variadic_split(qkv, _whole(2), _whole([width] * 3)).outputs())
+    y = _layer_norm(x, tensors, name + "ln_1.")
+    q, k, v = _projections((y, y, y), tensors, name + "attn.in_proj_", heads)
     x = op.add(x, _attention_out(op.scaled_dot_product_attention(q, k, v, causal=causal), tensors, name))
     return op.add(x, _mlp(x, tensors, name, activation))
 
@@ -117,14 +125,28 @@ def _last_block(
     x: Node, query: Node, tensors: Tensors, name: str, heads: int, activation: Activation, mask: Node | None = None
 ) -> Node:
     """`_block` for one token of each row alone: x [b t w], query [b 1 w] (a row of x), mask [b 1 1 t] -> [b 1 w]."""
-    weight, bias = tensors[name + "attn.in_proj_weight"], tensors[name + "attn.in_proj_bias"]
-    width = weight.shape[1]
-    kv = _linear(_layer_norm(x, tensors, name + "ln_1."), weight[width:], bias[width:])
-    k, v = (_heads(part, heads, width) for part in op.variadic_split(kv, _whole(2), _whole([width] * 2)).outputs())
-    q = _heads(_linear(_layer_norm(query, tensors, name + "ln_1."), weight[:width], bias[:width]), heads, width)
+    y = _layer_norm(x, tensors, name + "ln_1.")
+    q, k, v = _projections((_layer_norm(query, tensors, name + "ln_1."), y, y), tensors, name + "attn.in_proj_", heads)
     attention = op.scaled_dot_product_attention(q, k, v, mask) if mask else op.scaled_dot_product_attention(q, k, v)
     query = op.add(query, _attention_out(attention, tensors, name))
     return op.add(query, _mlp(query, tensors, name, activation))
+
+
+def _projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, heads: int) -> list[Node]:
+    """What queries, keys and values are made from, each [b t w] -> q, k, v, each [b h t w/h].
+
+    Three products, not one: as fast (measured), and weights that a file holds in three parts are never stacked.
+    """
+    weights, biases = (_thirds(parts(tensors, name + kind)) for kind in ("weight", "bias"))
+    return [
+        _heads(_linear(source, weight, bias), heads, weight.shape[1])
+        for source, weight, bias in zip(sources, weights, biases, strict=True)
+    ]
+
+
+def _thirds(parts: Sequence[NDArray[np.generic]]) -> Sequence[NDArray[np.generic]]:
+    """The rows for q, k and v of a fused projection."""
+    return parts if len(parts) == 3 else np.split(parts[0], 3)
 
 
 def _attention_out(x: Node, tensors: Tensors, name: str) -> Node:
@@ -146,7 +168,7 @@ def _layer_norm(x: Node, tensors: Tensors, name: str) -> Node:
     return op.add(op.multiply(x, _weight(tensors, name + "weight")), _weight(tensors, name + "bias"))
 
 
-def _heads(x: Node | Output, heads: int, width: int) -> Node:
+def _heads(x: Node, heads: int, width: int) -> Node:
     """[b t w] -> [b h t w/h]"""
     return op.transpose(op.reshape(x, _whole([0, 0, heads, width // heads]), True), _whole([0, 2, 1, 3]))
 
@@ -245,11 +267,25 @@ def _weight(tensors: Tensors, name: str) -> Node:
 
 
 def _array(array: NDArray[np.generic] | np.float32) -> Node:
-    """A constant of float32 that shares the array's memory where the array is float32 or float16 already."""
-    array = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)
-    if array.dtype == np.float16:
-        return op.convert(op.constant(array, shared_memory=True), "f32")
-    return op.constant(array.astype(np.float32, copy=False), shared_memory=True)
+    """A constant of float32, that shares the array's memory wherever it can."""
+    array = np.asarray(array)
+    if array.dtype not in (np.float32, np.float16):
+        array = array.astype(np.float32)  # bfloat16, which has no numpy dtype of its own
+    array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    constant = op.constant(_writeable(array), shared_memory=True)
+    return op.convert(constant, "f32") if array.dtype == np.float16 else constant
+
+
+def _writeable(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """OpenVINO shares writeable arrays only, though it never writes to a constant. Copies where the memory is not."""
+    if array.flags.writeable:
+        return array
+    view = array.view()
+    try:
+        view.flags.writeable = True
+    except ValueError:
+        return array.copy()
+    return view
 
 
 def _whole(values: int | list[int]) -> Node:

@@ -9,6 +9,7 @@ n pictures or sentences, t tokens, w width, d shared dimension
 """
 
 import functools
+import mmap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from openvino import Type
 
 from tandem.config import ModelConfig
-from tandem.engine.graph import Tensors, image_graph, text_graph, text_states_graph
+from tandem.engine.graph import Tensors, image_graph, parts, text_graph, text_states_graph
 from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
 from tandem.engine.lengths import end_positions, groups
+from tandem.engine.pages import GivingBack, mappings
 from tandem.errors import EngineError
 
 IMAGES_AT_ONCE = 32  # bounds the memory of a call; larger batches are no faster (measured)
@@ -44,6 +46,7 @@ class OpenVinoEngine:
         self.device = _device(device)
         self.precision = _precision(self.device, precision)
         self._tensors = tensors  # the graphs' constants share its memory
+        self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
         self._towers: dict[tuple[str | int, ...], _Tower] = {}
         self._lock = threading.Lock()
 
@@ -85,24 +88,40 @@ class OpenVinoEngine:
         )
         return np.concatenate([tower(token_ids[start : start + 32]) for start in range(0, len(token_ids), 32)])
 
+    def release(self) -> None:
+        """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""
+        with self._lock:
+            self._towers.clear()
+
     def _tower(self, key: tuple[str | int, ...], build: Callable[[], ov.Model]) -> "_Tower":
         with self._lock:
             if key not in self._towers:
-                self._towers[key] = _Tower(build(), self.device, self.precision)
+                self._towers[key] = _Tower(build, self.device, self.precision, self._mapped)
             return self._towers[key]
 
 
 class _Tower:
-    """A compiled graph with one request; calls from several threads take turns, each already uses every core."""
+    """A compiled graph with one request; calls from several threads take turns, since each uses every core."""
 
-    def __init__(self, graph: ov.Model, device: str, precision: str) -> None:
-        options = {"INFERENCE_PRECISION_HINT": _TYPES[precision].to_string(), "PERFORMANCE_HINT": "LATENCY"}
-        self._request = _core().compile_model(graph, device, options).create_infer_request()
+    def __init__(self, build: Callable[[], ov.Model], device: str, precision: str, mapped: list[mmap.mmap]) -> None:
+        options: dict[str, str | bool] = {
+            "INFERENCE_PRECISION_HINT": _TYPES[precision].to_string(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if device == "CPU":
+            # Denormals count as zero. Otherwise all weights are searched for them before any is packed (measured:
+            # a third of the time to compile, and a whole copy of the weights in memory at once)
+            options["CPU_DENORMALS_OPTIMIZATION"] = True
+        with GivingBack(mapped):
+            self._request = _core().compile_model(build(), device, options).create_infer_request()
+        self._mapped = mapped  # until the first run, which packs what compiling has not
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._lock:
-            self._request.infer(list(inputs), share_inputs=True)
+            with GivingBack(self._mapped):
+                self._request.infer(list(inputs), share_inputs=True)
+            self._mapped = []
             return self._request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,84 @@
+"""Both towers as ONNX graphs, for runtimes that are not ours. The export is torch's own; the mathematics is in `nn`.
+
+The graphs take what engines take: `image.onnx` uint8 pixels [n h w 3] -> unit vectors [n d], mean and std inside;
+`text.onnx` int64 token ids [n t] with start and end tokens -> unit vectors [n d]. n and t are free.
+"""
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tandem.config import ModelConfig
+from tandem.errors import MissingExtraError
+from tandem.nn import CLIP, from_arrays
+
+LARGEST_FILE_BYTES = 1_800_000_000  # one protobuf holds 2 GB: weights of larger towers go into a file beside it
+
+
+class ImageGraph(nn.Module):
+    """uint8 pixels [n h w 3] -> unit vectors [n d]."""
+
+    def __init__(self, model: CLIP, config: ModelConfig) -> None:
+        super().__init__()
+        self.tower = model.visual
+        self.register_buffer("mean", 255 * torch.tensor(config.preprocessing.mean).reshape(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(config.preprocessing.std).reshape(1, 3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = pixels.permute(0, 3, 1, 2).float()  # [n h w 3] -> [n 3 h w]
+        return functional.normalize(self.tower((x - self.mean) / self.std), dim=1)
+
+
+class TextGraph(nn.Module):
+    """Token ids [n t] -> unit vectors [n d]."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return functional.normalize(self.model.encode_text(token_ids), dim=1)
+
+
+def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], folder: Path) -> None:
+    """Write image.onnx and text.onnx into a folder that is made if it is not there."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("onnxscript", "onnx", "writing ONNX") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    model = from_arrays(config, tensors)
+    size = config.vision.image_size
+    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
+    ids = torch.full((2, 9), config.text.end_id)
+    batch, length = torch.export.Dim("n", min=1), torch.export.Dim("t", min=2, max=config.text.context_length)
+    _export(ImageGraph(model, config), pixels, "pixels", {0: batch}, folder / "image.onnx")
+    _export(TextGraph(model), ids, "token_ids", {0: batch, 1: length}, folder / "text.onnx")
+
+
+def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], path: Path) -> None:
+    weight_bytes = sum(parameter.numel() * 4 for parameter in graph.parameters())
+    # The exporter talks to whoever listens; our output is the caller's.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph.eval(),
+            (example,),
+            str(path),
+            input_names=[name],
+            output_names=["vectors"],
+            dynamic_shapes=(free,),
+            dynamo=True,
+            external_data=weight_bytes > LARGEST_FILE_BYTES,
+        )
