@@ -13,8 +13,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+
 from tandem.errors import ConfigError, DataError
-from tandem.train.data import Batches, read_parquet, read_webdataset
+from tandem.samples import read_parquet, read_webdataset
+from tandem.train.data import Batches
 from tandem.train.loop import train
 from tandem.train.recipe import Recipe, read_recipe
 

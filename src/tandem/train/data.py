@@ -1,12 +1,10 @@
 """Training sets -> batches: pictures beside sentences, with what belongs to what.
 
-Reads WebDataset tars and Parquet. A batch is a pure function of the recipe and the step, so a resumed run sees what
-it would have seen. Knows no model; sentences stay words here.
+A batch is a pure function of the recipe and the step, so a resumed run sees what it would have seen. Knows no file
+format and no model; sentences stay words here.
 """
 
 import io
-import json
-import tarfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,19 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tandem.errors import DataError, MissingExtraError
+from tandem.errors import DataError
+from tandem.samples import Sample, read_samples
 from tandem.train.recipe import Recipe, Source
-
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One picture, still encoded, and its captions or the synonyms of its name."""
-
-    key: str
-    image: bytes
-    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,9 +65,7 @@ def read_source(source: Source, root: Path) -> list[Sample]:
     paths = sorted(pattern.parent.glob(pattern.name)) if pattern.is_absolute() else sorted(root.glob(source.path))
     if not paths:
         raise DataError(f"{source.path}: no such file below {root.resolve()}; set data_root=FOLDER")
-    samples: list[Sample] = []
-    for path in paths:
-        samples += read_parquet(path, source.text) if path.suffix == ".parquet" else read_webdataset(path, source.text)
+    samples = [sample for path in paths for sample in read_samples(path, source.text)]
     if source.kind == "names":
         samples = [_split_names(sample) for sample in samples]
     empty = [sample.key for sample in samples if not sample.texts]
@@ -91,51 +77,6 @@ def read_source(source: Source, root: Path) -> list[Sample]:
 def _split_names(sample: Sample) -> Sample:
     names = [name.strip() for text in sample.texts for name in text.split(",")]
     return Sample(sample.key, sample.image, tuple(name for name in names if name))
-
-
-def read_webdataset(path: Path, text: str) -> list[Sample]:
-    """A tar of `KEY.jpg` (or another picture) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
-    pictures: dict[str, bytes] = {}
-    texts: dict[str, tuple[str, ...]] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                stream = tar.extractfile(member) if member.isfile() else None
-                if stream is None:
-                    continue
-                key, _, suffix = member.name.partition(".")
-                suffix = f".{suffix.lower()}"
-                if suffix in PICTURES:
-                    pictures[key] = stream.read()
-                elif suffix == ".txt" and text == "txt":
-                    texts[key] = (stream.read().decode(),)
-                elif suffix == ".json" and text != "txt":
-                    value = json.loads(stream.read()).get(text, [])
-                    texts[key] = (value,) if isinstance(value, str) else tuple(value)
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: cannot read it as a WebDataset tar: {error}") from None
-    return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in pictures.items()]
-
-
-def read_parquet(path: Path, text: str) -> list[Sample]:
-    """A Parquet file with picture bytes in `image` (or `image.bytes`) and words in the column `text`."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingExtraError("pyarrow", "train", "reading Parquet") from None
-    try:
-        table = pyarrow.parquet.read_table(path, columns=["image", text])
-    except (OSError, pyarrow.ArrowException, KeyError) as error:
-        raise DataError(f"{path}: expected the columns image and {text}: {str(error).splitlines()[0]}") from None
-    if len(table.column_names) != 2:
-        raise DataError(f"{path}: expected the columns image and {text}, got {table.column_names}")
-    pictures, words = table.column("image").to_pylist(), table.column(text).to_pylist()
-    samples = []
-    for row, (image, value) in enumerate(zip(pictures, words, strict=True)):
-        data = image["bytes"] if isinstance(image, dict) else image
-        samples.append(Sample(f"{path.name}#{row}", data, (value,) if isinstance(value, str) else tuple(value or ())))
-    return samples
 
 
 class Batches:

@@ -10,9 +10,9 @@ from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
-from tandem.image import to_pixels
+from tandem.pixels import to_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
-from tandem.train.data import Sample, read_parquet, read_webdataset
+from tandem.samples import Sample, read_parquet, read_webdataset
 from tandem.train.recipe import Recipe
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
