@@ -1,0 +1,108 @@
+"""Labels and templates -> the sentences that stand for a class.
+
+Knows words only: the model turns the sentences of one label into one vector (normalise each, average, normalise again).
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tandem.errors import TextError
+
+SLOT = "{}"
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+# Ways in which a thing comes to be in a picture: how it was taken, how much of it shows, in what state it was found,
+# and what else than a photo shows it. Averaging over them leaves what they have in common.
+ENSEMBLE: tuple[str, ...] = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a photo of one {}.",
+    "a photo of several {}.",
+    "a picture that shows a {}.",
+    "a snapshot of a {} taken with a phone.",
+    "a sharp, well-lit photo of a {}.",
+    "a blurred photo of a {}.",
+    "a dark photo of a {}.",
+    "an overexposed photo of a {}.",
+    "a low-resolution photo of a {}.",
+    "a black-and-white photo of a {}.",
+    "an old photo of a {}.",
+    "a close-up of a {}.",
+    "a detail of a {}.",
+    "a {} seen from far away.",
+    "a {} seen from above.",
+    "a {} seen from the side.",
+    "a {}, partly hidden.",
+    "a small {} in a wide scene.",
+    "a large {} that fills the picture.",
+    "a {} on a plain background.",
+    "a {} outdoors.",
+    "a {} indoors.",
+    "a {} in its usual surroundings.",
+    "a drawing of a {}.",
+    "a painting of a {}.",
+    "a cartoon of a {}.",
+    "a toy {}.",
+    "a rendering of a {}.",
+)
+
+
+def check_template(template: str) -> str:
+    """The template itself. Raises `TextError` unless it holds `{}`, the place of the label, exactly once."""
+    if not isinstance(template, str) or template.count(SLOT) != 1:
+        raise TextError(
+            f"template {template!r}: expected {SLOT} exactly once, where the label goes, as in {DEFAULT_TEMPLATE!r}"
+        )
+    return template
+
+
+def check_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
+    """One template or several as a tuple. Raises `TextError` if there is none, or for the first that is none."""
+    checked = tuple(check_template(t) for t in ([templates] if isinstance(templates, str) else templates))
+    if not checked:
+        raise TextError(f"no template: give at least one, as {DEFAULT_TEMPLATE!r}")
+    return checked
+
+
+def fill(label: str, templates: str | Iterable[str] = DEFAULT_TEMPLATE) -> list[str]:
+    """The label in each template. Braces and other signs in the label are taken as they are."""
+    return [template.replace(SLOT, label) for template in check_templates(templates)]
+
+
+def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
+    """The labels, trimmed. Raises `TextError` for none at all, for what is no text or empty, and for one given twice.
+
+    Models read lower case, so labels that differ only in case are one label, and would share its probability.
+    """
+    if isinstance(labels, str):
+        raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; split it with parse_labels")
+    checked: list[str] = []
+    places: dict[str, int] = {}
+    for place, label in enumerate(labels, start=1):
+        if not isinstance(label, str) or not label.strip():
+            raise TextError(f"{source}: label {place}: expected a word or a phrase, got {label!r}")
+        checked.append(label.strip())
+        first = places.setdefault(" ".join(label.lower().split()), place)
+        if first != place:
+            raise TextError(f"{source}: {checked[-1]!r} is given twice, as label {first} and {place}; leave one out")
+    if not checked:
+        raise TextError(f"{source}: no labels: give at least one")
+    return checked
+
+
+def parse_labels(text: str, source: str = "labels") -> list[str]:
+    """Labels from `cat,dog,zebra`. A label that itself has a comma can be read from a file."""
+    return check_labels([part for part in text.split(",") if part.strip()], source)
+
+
+def read_labels(path: Path) -> list[str]:
+    """Labels from a file in UTF-8, one a line; empty lines and lines that begin with `#` are left out."""
+    try:
+        lines: Sequence[str] = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TextError(f"{path}: expected text in UTF-8, one label a line ({error.reason} at {error.start})") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TextError(f"{path}: the file of labels cannot be read: {reason}") from None
+    stripped = (line.strip() for line in lines)
+    return check_labels((line for line in stripped if line and not line.startswith("#")), str(path))
