@@ -1,6 +1,7 @@
 """Metrics on cases small enough to count by hand."""
 
 import numpy as np
+
 from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import WeightsError
 from tandem.nn import CLIP, from_arrays, initialise, to_arrays

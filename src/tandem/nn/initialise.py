@@ -1,11 +1,13 @@
 """First weights, as the original draws them (Radford et al. 2021, and the published code's scales)."""
 
+from typing import cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tandem.nn.clip import CLIP
 from tandem.nn.resnet import AttentionPool, BasicBlock, Bottleneck, ResNetTower
-from tandem.nn.transformer import Transformer, VisionTower
+from tandem.nn.transformer import Block, Transformer, VisionTower
 
 
 @torch.no_grad()
@@ -13,7 +15,7 @@ def initialise(model: CLIP, seed: int = 0) -> CLIP:
     """Draw every weight of `model` in place, reproducibly from `seed`, and return it."""
     draw = torch.Generator().manual_seed(seed)
 
-    def normal(parameter: nn.Parameter, std: float) -> None:
+    def normal(parameter: Tensor, std: float) -> None:
         parameter.normal_(0.0, std, generator=draw)
 
     normal(model.token_embedding.weight, 0.02)
@@ -36,7 +38,7 @@ def initialise(model: CLIP, seed: int = 0) -> CLIP:
 def _transformer(transformer: Transformer, draw: torch.Generator) -> None:
     """Attention width^-0.5, what is added back smaller by (2 layers)^-0.5, MLP in (2 width)^-0.5; biases 0."""
     depth = len(transformer.resblocks)
-    for block in transformer.resblocks:
+    for block in cast(list[Block], transformer.resblocks):
         width = block.attn.out_proj.weight.shape[0]
         added = width**-0.5 * (2 * depth) ** -0.5
         block.attn.in_proj_weight.normal_(0.0, width**-0.5, generator=draw)

@@ -12,7 +12,7 @@ from tandem.nn.positions import resize_grid
 
 
 def _downsample(channels_in: int, channels_out: int) -> nn.Sequential:
-    """The shortcut's convolution and norm. The original's pooling before them has no weights and stands in `forward`."""
+    """The shortcut's convolution and norm; the pooling before them has no weights and stands in `forward`."""
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
 
 
@@ -101,6 +101,11 @@ class AttentionPool(nn.Module):
 
 class ResNetTower(nn.Module):
     """Stem, four stages, attention pooling."""
+
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
 
     def __init__(self, config: ResNet, embed_dim: int) -> None:
         super().__init__()
