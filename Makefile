@@ -6,7 +6,7 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format reference clean
 
 demo: .venv/.demo
 	$(BIN)/tandem demo
@@ -22,6 +22,9 @@ check: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+reference: .venv/.dev
+	$(BIN)/python -m tandem.cli.reference > docs/commands.md
 
 clean:
 	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ class Identity(Protocol):
     def fingerprint(self) -> str: ...
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Failure:
     """A picture that was set aside: its place among those that were given, and why."""
 
     index: int

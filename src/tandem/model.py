@@ -7,6 +7,7 @@ Legend: n pictures or sentences, m others, d the shared dimension, c labels, k t
 """
 
 import itertools
+import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,20 +29,18 @@ from tandem.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
 CACHED_LABEL_SETS = 16
-SENTENCES_AT_ONCE = 8192  # tokenised and sorted by length together; bounds memory for long streams
+SENTENCES_AT_ONCE = 8192  # given to the engine together, which sorts them by length; bounds memory for long streams
 
 _Item = TypeVar("_Item")
 Vectors = NDArray[np.float32]
-EngineName = Literal["auto", "openvino", "torch"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load(
     source: str | Path | None = None,
     *,
-    engine: EngineName = "auto",
+    engine: engines.EngineName = "auto",
     device: str | None = None,
-    precision: Precision = "auto",
+    precision: engines.Precision = "auto",
     activation: Activation | None = None,
     orient: bool = True,
     limits: Limits | None = None,
@@ -52,8 +51,9 @@ def load(
         source: a folder, a file, a hub name ("openai/clip-vit-base-patch32"), a published name ("ViT-B/32"); None
             for the model that ships inside.
         engine: what computes. "auto" takes torch when a CUDA or MPS device is asked for, else OpenVINO.
-        device: "CPU", "GPU" (OpenVINO); "cpu", "cuda", "mps" (torch).
-        precision: "auto" is the fastest that the device computes natively.
+        device: "cpu", "gpu" (Intel's, OpenVINO), "cuda", "cuda:1", "mps" (torch).
+        precision: "auto" is float32, the reference's numbers; "bfloat16" is about twice as fast where the device
+            computes it natively.
         activation: for weights that do not say which they were trained with.
         orient: turn photos upright, as their EXIF data says. The original CLIP does not.
         limits: how large and how slow a picture may be.
@@ -176,26 +176,15 @@ class Model:
 
     # --- sentences -----------------------------------------------------------------------------------------------
 
-    def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = 64, truncate: bool = False) -> Vectors:
+    def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
         """Sentences -> float32 [n d] of unit length, in order; one sentence gives [1 d].
 
         A sentence of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
         """
         rows = [self._no_vectors()]
         for chunk in _batched([texts] if isinstance(texts, str) else texts, SENTENCES_AT_ONCE):
-            ids = self.tokenizer(chunk, self.config.text.context_length, truncate)  # [n t]
-            rows.append(self._encode_by_length(ids, batch_size))
+            rows.append(self.engine.encode_texts(self.tokenizer(chunk, self.config.text.context_length, truncate)))
         return np.concatenate(rows)
-
-    def _encode_by_length(self, ids: NDArray[np.int32], batch_size: int) -> Vectors:
-        """Sentences of like length share a batch, cut to its longest: exact, since the mask is causal."""
-        lengths = (ids == self.config.text.end_id).argmax(axis=1) + 1
-        vectors = np.empty((len(ids), self.config.embed_dim), dtype=np.float32)
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(ids), batch_size):
-            chosen = order[start : start + batch_size]
-            vectors[chosen] = self.engine.encode_texts(np.ascontiguousarray(ids[chosen, : lengths[chosen[-1]]]))
-        return vectors
 
     def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
         """States of every token, float32 [n t w], padded to the context length: what diffusion models are fed.
@@ -205,9 +194,8 @@ class Model:
         """
         context, width = self.config.text.context_length, self.config.text.width
         rows = [np.empty((0, context, width), dtype=np.float32)]
-        for chunk in _batched([texts] if isinstance(texts, str) else texts, 32):
-            ids = self.tokenizer(chunk, context, truncate, context)
-            rows.append(self.engine.text_states(ids, layer))
+        for chunk in _batched([texts] if isinstance(texts, str) else texts, SENTENCES_AT_ONCE):
+            rows.append(self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer))
         return np.concatenate(rows)
 
     def class_vectors(self, labels: Sequence[str], templates: str | Sequence[str] | None = None) -> Vectors:
@@ -281,7 +269,7 @@ class Model:
 
         def noted() -> Iterator[ImageSource]:
             for index, image in enumerate(_many(images)):
-                seen[index] = (source_name(image), image if keep or isinstance(image, str | Path) else None)
+                seen[index] = (source_name(image), image if keep or isinstance(image, str | os.PathLike) else None)
                 yield image
 
         for batch in self._encoded_batches(noted(), batch_size):
@@ -328,7 +316,9 @@ def _checked(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _iterates(sources: object) -> bool:
-    single = isinstance(sources, str | bytes | Path | Image.Image) or hasattr(sources, "read")
+    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image) or hasattr(
+        sources, "read"
+    )
     return not (single or (isinstance(sources, np.ndarray) and sources.ndim <= 3))
 
 

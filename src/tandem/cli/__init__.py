@@ -42,6 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def exit_code(*, done: int, set_aside: int) -> int:
+    """By how many inputs were answered and how many were not."""
+    if not set_aside:
+        return DONE
+    return SOME_SET_ASIDE if done else NOT_DONE
+
+
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -52,7 +59,7 @@ def _say(line: str) -> None:
     print(f"tandem: {line}", file=sys.stderr)
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """A warning is one line for people. Those meant for programmers (deprecations of a library) are not shown."""
     if issubclass(category, UserWarning):
         _say(f"warning: {' '.join(str(message).split())}")

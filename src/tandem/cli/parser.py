@@ -173,10 +173,10 @@ def _convert(commands: "_Commands[_Parser]") -> None:
         "rewrite a model in another format",
         "Read a model from anywhere and write it in one of the formats that others read. Nothing in it is executed.",
         "tandem convert ViT-B-32.pt clip-b32 --to tandem",
-        "tandem convert openai/clip-vit-base-patch32 b32.onnx --to onnx",
+        "tandem convert openai/clip-vit-base-patch32 b32-onnx --to onnx",
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
-    parser.add_argument("target", metavar="TARGET", help="the folder or file to write")
+    parser.add_argument("target", metavar="TARGET", help="the folder to write")
     parser.add_argument(
         "--to",
         required=True,

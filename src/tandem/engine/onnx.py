@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tandem.config import ModelConfig
-from tandem.errors import MissingExtraError
 from tandem.nn import CLIP, from_arrays
 
 LARGEST_FILE_BYTES = 1_800_000_000  # one protobuf holds 2 GB: weights of larger towers go into a file beside it
@@ -52,10 +51,6 @@ class TextGraph(nn.Module):
 
 def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], folder: Path) -> None:
     """Write image.onnx and text.onnx into a folder that is made if it is not there."""
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("onnxscript", "onnx", "writing ONNX") from None
     folder.mkdir(parents=True, exist_ok=True)
     model = from_arrays(config, tensors)
     size = config.vision.image_size
@@ -72,13 +67,14 @@ def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
+        # Strict tracing follows len(tensor) as a symbol; the exporter's own tracing would fix the batch at its example.
+        program = torch.export.export(graph.eval(), (example,), dynamic_shapes=(free,), strict=True)
         torch.onnx.export(
-            graph.eval(),
-            (example,),
+            program,
+            (),
             str(path),
             input_names=[name],
             output_names=["vectors"],
-            dynamic_shapes=(free,),
             dynamo=True,
             external_data=weight_bytes > LARGEST_FILE_BYTES,
         )

@@ -1,0 +1,117 @@
+"""`tandem demo`: the main job on real photos, with the model that ships inside.
+
+The photos come inside scikit-image and scikit-learn: nothing is downloaded, and neither package is imported.
+"""
+
+import argparse
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tandem import plots
+from tandem.cli import DONE, screen
+from tandem.cli.inputs import load_model
+from tandem.errors import MissingExtraError
+from tandem.image import load_image
+
+if TYPE_CHECKING:
+    from tandem.answer import Answer
+    from tandem.model import Model
+
+PHOTOS = {
+    "skimage": ("data/chelsea.png", "data/astronaut.png", "data/coffee.png", "data/rocket.jpg"),
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+}
+LABELS = ["cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "mushroom"]
+SENTENCES = ["a cat", "a flower in a garden", "something to drink", "a tall building"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    answer_path = Path(arguments.out)
+    search_path = answer_path.with_name(f"search{answer_path.suffix}")
+    plots.check_target(answer_path)
+    plots.check_installed()
+    photos = sample_photos()
+
+    began = time.perf_counter()
+    model = load_model(arguments)
+    loaded = time.perf_counter()
+    answer = model.classify(photos, LABELS)
+    cosines = model.similarity(model.embed_texts(SENTENCES), model.embed_images(photos))  # [sentence photo]
+    done = time.perf_counter()
+
+    rankings = {
+        sentence: [(photos[i], float(row[i])) for i in np.argsort(-row)]
+        for sentence, row in zip(SENTENCES, cosines, strict=True)
+    }
+    if arguments.json:
+        screen.print_json(as_document(answer, rankings))
+    else:
+        show(answer, rankings)
+    sys.stdout.flush()
+
+    answer.plot(answer_path)
+    sheet = [
+        plots.Ranking(text, [(load_image(photo), score) for photo, score in hits]) for text, hits in rankings.items()
+    ]
+    plots.draw_rankings(sheet, search_path, model=model.name)
+    screen.say(
+        f"loaded in {loaded - began:.2f} s, answered in {done - loaded:.2f} s; drew {answer_path}, {search_path}"
+    )
+    screen.say(caveat(model))
+    return DONE
+
+
+def sample_photos() -> list[str]:
+    """The photos that are installed, in a fixed order."""
+    found: list[str] = []
+    for package, files in PHOTOS.items():
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            found += [str(path) for file in files if (path := Path(folder) / file).is_file()]
+    if not found:
+        raise MissingExtraError("scikit-image and scikit-learn", "demo", "the demo")
+    return found
+
+
+def show(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> None:
+    """Bars for every photo, then the photos in the order in which they fit each sentence."""
+    from rich.text import Text
+
+    from tandem.cli.classify_view import photo_in_full
+
+    out = screen.console()
+    out.print(Text("What is in each photo?", style="bold underline"), "", sep="\n")
+    for source, best in zip(answer.sources, answer.top(4), strict=True):
+        photo_in_full(out, Path(source).name, best, label_cells=max(map(len, LABELS)))
+    out.print(Text("Which photo fits the words?", style="bold underline"), "", sep="\n")
+    for sentence, hits in rankings.items():
+        line = Text(f"  {sentence:<{max(map(len, rankings))}}  ")
+        for place, (photo, score) in enumerate(hits[:3]):
+            line.append(f"{Path(photo).stem} {score:.2f}   ", style=screen.ACCENT if place == 0 else screen.QUIET)
+        out.print(line)
+    out.print()
+
+
+def as_document(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> dict[str, Any]:
+    """The shape of `classify --json`, and the rankings beside it."""
+    searches = [
+        {"query": sentence, "hits": [{"path": photo, "score": score} for photo, score in hits]}
+        for sentence, hits in rankings.items()
+    ]
+    return {**answer.as_dict(), "searches": searches}
+
+
+def caveat(model: "Model") -> str:
+    """What to expect of the model: small ones see little."""
+    size = model.config.vision.image_size
+    if size >= 200:
+        return f"{model.name} sees {size} x {size} pixels of each photo"
+    return (
+        f"{model.name} is small and sees only {size} x {size} pixels of each photo: it knows everyday things, "
+        "and errs. The same commands take larger models: --model ViT-B/32"
+    )

@@ -1,0 +1,82 @@
+"""What people see: results on standard output, progress and complaints on standard error. Knows no model."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from tandem.answer import Failure
+
+ACCENT, QUIET = "green", "bright_black"
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def console() -> "Console":
+    """Standard output. Numbers are not coloured and nothing is wrapped that was not meant to be."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_json(document: Any) -> None:
+    """One document. NaN is no JSON: it would be a bug of ours, and raises."""
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def say(line: str) -> None:
+    """A line beside the result."""
+    print(f"tandem: {line}", file=sys.stderr)
+
+
+def say_set_aside(failures: "Sequence[Failure]", total: int) -> None:
+    """Name every input that was set aside: nothing is lost silently."""
+    if failures:
+        say(f"set aside {len(failures):,} of {total:,}:")
+        for failure in failures:
+            print(f"  {' '.join(str(failure.error).split())}", file=sys.stderr)
+
+
+@contextmanager
+def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda count: shown.advance(task, count)
+
+
+def bar(fraction: float, width: int, *, best: bool, encoding: str = "utf-8") -> "Text":
+    """A bar of `width` letters, drawn in eighths of a letter where the terminal can."""
+    from rich.text import Text
+
+    fraction = min(max(fraction, 0.0), 1.0)
+    if encoding.lower().replace("-", "") == "utf8":
+        eighths = round(fraction * width * 8)
+        drawn = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+    else:
+        drawn = "#" * round(fraction * width)
+    return Text(drawn.ljust(width), style=ACCENT if best else QUIET)
+
+
+def cells(text: str, width: int, *, keep_end: bool = False) -> str:
+    """`text` in exactly `width` terminal cells: cut with an ellipsis, or filled up with spaces."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    if keep_end:
+        while cell_len(text) > width - 1:
+            text = text[1:]
+        return set_cell_size(f"…{text}", width)
+    return set_cell_size(text, width - 1) + "…"

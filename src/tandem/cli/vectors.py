@@ -1,0 +1,126 @@
+"""Vectors with their ids -> `.npz` or `.parquet`, written whole or not at all. Knows no model and no pictures.
+
+Either file carries the model's name and fingerprint: vectors of different fingerprints must not be compared.
+"""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.errors import MissingExtraError, TandemError
+
+ROWS_AT_ONCE = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
+
+
+def check_target(path: Path) -> None:
+    """Refuse what cannot be written: better before the long work than after it."""
+    if path.suffix not in (".npz", ".parquet"):
+        raise TandemError(f"{path}: expected a name that ends in .npz or .parquet, got {path.suffix or 'no ending'}")
+    if not path.parent.is_dir():
+        raise TandemError(f"{path}: the folder {path.parent} is not there")
+    if path.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
+
+
+class VectorsFile(ABC):
+    """Rows are added as they come; the file is in its place when the `with` block ends well and there are rows."""
+
+    def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
+        self.path, self.dimensions, self.about = path, dimensions, about
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self.count = 0
+        self._ids: list[str] = []
+        self._parts: list[NDArray[np.float32]] = []
+
+    def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """`vectors` is [n d], `ids` its n names."""
+        self._ids += ids
+        self._parts.append(vectors)
+        self.count += len(ids)
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Write what is left."""
+
+    def close(self) -> None:  # noqa: B027 - most files have nothing to let go
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        done = kind is None and self.count > 0
+        try:
+            try:
+                if done:
+                    self.finish()
+            finally:
+                self.close()
+            if done:
+                self.partial.replace(self.path)
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+
+def create(path: Path, dimensions: int, about: Mapping[str, str]) -> VectorsFile:
+    """A file to add rows to. `about` (model, fingerprint, kind) goes into it."""
+    check_target(path)
+    return (Parquet if path.suffix == ".parquet" else Npz)(path, dimensions, about)
+
+
+class Npz(VectorsFile):
+    """Arrays `vectors` [n d] and `ids` [n], and a text for each entry of `about`. Held in memory until the end."""
+
+    def finish(self) -> None:
+        about: dict[str, Any] = {key: np.array(value) for key, value in self.about.items()}
+        with self.partial.open("wb") as file:
+            np.savez(file, vectors=np.concatenate(self._parts), ids=np.array(self._ids, dtype=np.str_), **about)
+
+
+class Parquet(VectorsFile):
+    """Columns `id` and `vector`, in row groups; `about` is JSON under the schema's metadata key `tandem`."""
+
+    def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        super().__init__(path, dimensions, about)
+        self._arrow = pyarrow
+        self._schema = pyarrow.schema(
+            [("id", pyarrow.string()), ("vector", pyarrow.list_(pyarrow.float32(), dimensions))],
+            metadata={"tandem": json.dumps(dict(about))},
+        )
+        self._writer = pyarrow.parquet.ParquetWriter(self.partial, self._schema)
+
+    def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        super().add(ids, vectors)
+        if len(self._ids) >= ROWS_AT_ONCE:
+            self._flush()
+
+    def finish(self) -> None:
+        self._flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._ids:
+            flat = self._arrow.array(np.concatenate(self._parts).ravel())
+            columns = [
+                self._arrow.array(self._ids),
+                self._arrow.FixedSizeListArray.from_arrays(flat, type=self._schema.field("vector").type),
+            ]
+            self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
+            self._ids, self._parts = [], []

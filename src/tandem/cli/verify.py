@@ -1,0 +1,185 @@
+"""`tandem verify`: do two models, or the precisions and engines of one, give the same vectors?"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tandem import engine as engines
+from tandem.cli import DONE, screen
+from tandem.cli.inputs import find_pictures
+from tandem.config import ModelConfig, to_dict
+from tandem.errors import TandemError
+from tandem.image import ImageSource
+from tandem.model import Model, load
+
+DIFFERENT = 1  # the exit code that says: not the same
+# Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.
+SAME_DIFFERENCE = 1e-4
+# Weights rounded to half precision stay above the first; computing in half precision above the second.
+ROUNDED_COSINE, REDUCED_COSINE = 0.9999, 0.99
+MOST_PICTURES = 64
+
+SENTENCES = (
+    "a photo of a cat.",
+    "a dog",
+    "two people on a bench in front of the sea, seen from behind",
+    "X-ray of a hand; left, 3rd finger",
+    "¿Dónde está la biblioteca? 图书馆在哪里",
+    "a red cube on top of a blue sphere, next to a green cone, in the style of a technical drawing of 1920",
+    "",
+    "100% off!!! don't miss it :)",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two sets of unit vectors are apart."""
+
+    what: str
+    other: str
+    count: int
+    largest_difference: float
+    least_cosine: float
+    reduced: bool  # one of the two computes in less than float32
+
+    @property
+    def same(self) -> bool:
+        least = REDUCED_COSINE if self.reduced else ROUNDED_COSINE
+        return self.largest_difference <= SAME_DIFFERENCE or self.least_cosine >= least
+
+    @property
+    def verdict(self) -> str:
+        if self.largest_difference == 0:
+            return "identical"
+        if self.largest_difference <= SAME_DIFFERENCE:
+            return "the same"
+        return "the same up to rounding" if self.same else "different"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    reference = load(arguments.source, precision="float32", activation=arguments.activation)
+    others = dict(rivals(reference, arguments))
+    pictures = sample_pictures(arguments.images)
+    comparisons = [c for name, other in others.items() for c in compare(reference, name, other, pictures)]
+    same = all(comparison.same for comparison in comparisons)
+    why = [] if same or not arguments.against else list(reasons(reference, others[arguments.against]))
+    if arguments.json:
+        listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
+        against = {"source": arguments.source, "against": arguments.against}
+        screen.print_json({**against, "same": same, "comparisons": listed, "reasons": why})
+    else:
+        show(reference, comparisons)
+        for reason in why:
+            print(f"  {reason}")
+        print(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
+    return DONE if same else DIFFERENT
+
+
+def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[str, Model]]:
+    """What the reference is compared with: another source, or itself computed in every other way there is."""
+    if arguments.against:
+        yield arguments.against, load(arguments.against, precision="float32", activation=arguments.activation)
+        return
+    checkpoint = reference.checkpoint
+    ways: list[tuple[engines.EngineName, engines.Precision]] = [
+        ("openvino", precision)  # type: ignore[misc]
+        for precision in engines.available_precisions()
+        if precision != "float32"
+    ]
+    if find_spec("torch"):
+        ways.append(("torch", "float32"))
+    for engine, precision in ways:
+        built = engines.build(checkpoint.config, checkpoint.tensors, engine=engine, precision=precision)
+        yield f"{engine} {precision}", Model(checkpoint, built)
+    if not ways:
+        raise TandemError("nothing to compare: this machine has one precision and no torch; give --against OTHER")
+
+
+def compare(reference: Model, name: str, other: Model, pictures: list[ImageSource]) -> list[Comparison]:
+    """Vectors of the same pictures and sentences, each model with its own preprocessing and tokenizer."""
+    if reference.config.embed_dim != other.config.embed_dim:
+        raise TandemError(
+            f"different: {reference.name} gives {reference.config.embed_dim} dimensions, "
+            f"{other.name} {other.config.embed_dim}"
+        )
+    reduced = other.engine.precision != "float32"
+    pairs = {
+        "pictures": (reference.embed_images(pictures), other.embed_images(pictures)),
+        "sentences": (
+            reference.embed_texts(SENTENCES, truncate=True),
+            other.embed_texts(SENTENCES, truncate=True),
+        ),
+    }
+    return [
+        Comparison(what, name, len(a), float(np.abs(a - b).max()), min(1.0, float((a * b).sum(axis=1).min())), reduced)
+        for what, (a, b) in pairs.items()
+    ]
+
+
+def reasons(a: Model, b: Model) -> Iterator[str]:
+    """What differs before any vector is computed: settings first, then weights."""
+    for field, mine, theirs in differing_fields(a.config, b.config):
+        yield f"{field}: {mine} against {theirs}"
+    if a.tokenizer.to_json() != b.tokenizer.to_json():
+        yield "the tokenizers differ"
+    shared = sorted(a.tensors.keys() & b.tensors.keys())
+    apart = [
+        (float(np.abs(a.tensors[name].astype(np.float32) - b.tensors[name].astype(np.float32)).max()), name)
+        for name in shared
+        if a.tensors[name].shape == b.tensors[name].shape
+    ]
+    changed = sorted(((far, name) for far, name in apart if far > 0), reverse=True)
+    if changed:
+        far, name = changed[0]
+        yield f"{len(changed)} of {len(shared)} tensors differ, most of all {name} (by {far:.3g})"
+
+
+def differing_fields(a: ModelConfig, b: ModelConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Settings that change vectors and are not equal, as `text.activation`."""
+    mine, theirs = to_dict(a), to_dict(b)
+    for part in ("vision", "text", "preprocessing"):
+        for field in sorted(mine[part].keys() | theirs[part].keys()):
+            if mine[part].get(field) != theirs[part].get(field):
+                yield f"{part}.{field}", mine[part].get(field), theirs[part].get(field)
+
+
+def show(reference: Model, comparisons: list[Comparison]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("compared with", "on", "largest difference", "least cosine", "verdict", box=SIMPLE_HEAD)
+    for column in table.columns[2:4]:
+        column.justify = "right"
+    for c in comparisons:
+        style = "green" if c.same else "bold red"
+        verdict = f"[{style}]{c.verdict}[/]"
+        table.add_row(c.other, f"{c.count} {c.what}", f"{c.largest_difference:.2e}", f"{c.least_cosine:.6f}", verdict)
+    out = screen.console()
+    out.print(f"{reference.name}, openvino float32", style="bold", markup=False)
+    out.print(table)
+
+
+def sample_pictures(folder: str | None) -> list[ImageSource]:
+    """Up to 64 from the folder; else eight that are made up, the same each time, of shapes that try the cropping."""
+    if folder:
+        return list(find_pictures([folder])[:MOST_PICTURES])
+    random = np.random.default_rng(0)
+    sizes = ((300, 200), (200, 301), (224, 224), (97, 61), (640, 480), (333, 500), (50, 400), (256, 256))
+    return [Image.fromarray(_made_up(random, width, height)) for width, height in sizes]
+
+
+def _made_up(random: np.random.Generator, width: int, height: int) -> NDArray[np.uint8]:
+    """Waves of random direction and colour with a disc on top: smooth areas, edges and texture."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    waves = [np.sin(x * a + y * b + c) for a, b, c in random.uniform(-0.3, 0.3, (3, 3))]
+    picture = np.stack(waves, axis=-1) * 90 + 128  # [h w 3]
+    disc = (x - width * random.uniform(0.3, 0.7)) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 4) ** 2
+    picture[disc] = random.uniform(0, 255, 3)
+    noisy = picture + random.normal(0, 12, picture.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
