@@ -257,8 +257,9 @@ def test_heic_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     Image.init()
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match="install pillow-heif"):
-        load_image(b"\0\0\0\x18ftypheic" + bytes(200))
+    for brand in (b"heic", b"hevx"):
+        with pytest.raises(ImageError, match="install pillow-heif"):
+            load_image(b"\0\0\0\x18ftyp" + brand + bytes(200))
 
 
 def test_the_first_frame_of_an_animation() -> None:

@@ -240,6 +240,13 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     assert Tokenizer.from_folder(tmp_path, clip_text(512)) is None
 
 
+def test_a_tokenizer_larger_than_the_text_encoder(tmp_path: Path, small: Tokenizer) -> None:
+    small.save(tmp_path)
+    text = TextTransformer(77, 559, 8, 1, 1, 32, "gelu", small.start_id, end_id=1)
+    with pytest.raises(ConfigError, match="has 560 entries, but the text encoder knows only 559"):
+        Tokenizer.from_folder(tmp_path, text)
+
+
 def test_vocab_json_and_merges_txt(tmp_path: Path, small: Tokenizer) -> None:
     plain = json.loads(small.to_json())
     (tmp_path / "vocab.json").write_text(json.dumps(plain["model"]["vocab"]))

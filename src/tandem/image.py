@@ -4,7 +4,9 @@ Whatever is wrong with a picture is an `ImageError` that names it, and nothing e
 start other programs (EPS, WMF) are not read. Knows nothing of models; `pixels.py` makes the square a model reads.
 """
 
+import contextlib
 import errno
+import importlib
 import io
 import os
 import stat
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from tandem import fetch
 from tandem.config import Preprocessing
@@ -28,7 +30,10 @@ __all__ = ["ImageSource", "Limits", "decode_stream", "load_image", "source_name"
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIF_BRANDS = tuple(
+    b"ftyp" + kind for kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+)
+_AVIF_BRANDS = (b"ftypavif", b"ftypavis")
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -150,11 +155,12 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
     caller's, checked in `_decoded`.
     """
     head = file.read(64)
+    failure = ""
     Image.preinit()
     for everything in (False, True):
         if everything:
             Image.init()
-            _bring_plugins(head)
+            _bring_plugins(head[4:12])
         for identifier in FORMATS:
             factory, accept = Image.OPEN.get(identifier, (None, None))
             if factory is None or (accept is not None and accept(head[:16]) is not True):
@@ -163,27 +169,26 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
             try:
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, KeyError) as error:  # how plugins say: not mine after all
-                if everything:
-                    raise ImageError(name, f"a damaged {identifier} file: {error}") from None
-    raise ImageError(name, _unknown(head))
+                failure = f"a damaged {identifier} file: {error}"
+    raise ImageError(name, failure or _unknown(head))
 
 
-def _bring_plugins(head: bytes) -> None:
+def _bring_plugins(brand: bytes) -> None:
     """HEIC, and AVIF for a PIL built without it, come from packages that may be installed."""
-    if head[4:8] != b"ftyp":
-        return
-    if head[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-        try:
+    with contextlib.suppress(ImportError):
+        if brand in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
             import pillow_heif
 
             pillow_heif.register_heif_opener()
-        except ImportError:
-            pass
+        elif brand in _AVIF_BRANDS and not features.check("avif"):
+            importlib.import_module("pillow_avif")
 
 
 def _unknown(head: bytes) -> str:
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+    if head[4:12] in _HEIF_BRANDS:
         return "a HEIC picture: install pillow-heif to read it"
+    if head[4:12] in _AVIF_BRANDS:
+        return "an AVIF picture: install a newer Pillow, or pillow-avif-plugin, to read it"
     if head.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
         return "an EPS file: not read, since it is a program"
     try:
@@ -253,9 +258,7 @@ def decode_stream(
     drawn in the consumer's thread, two for each picture given until `ahead` is reached, so that the first answer
     does not wait for many sources. Closing the generator ends its threads; pictures not begun are not decoded.
     """
-    threads = threads or min(
-        16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    threads = threads or min(16, _cores())
 
     def decode(source: ImageSource) -> np.ndarray | ImageError:
         try:
@@ -288,3 +291,8 @@ def decode_stream(
             raise broken
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Those this process may use, which containers and schedulers restrict."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -100,7 +100,8 @@ class Tokenizer:
     def from_folder(folder: Path, text: TextTransformer | None = None) -> "Tokenizer | None":
         """The tokenizer a model folder brings (`tokenizer.json`, or `vocab.json` with `merges.txt`); None if none.
 
-        `text` gives the ids of start, end and padding.
+        `text` gives the ids of start, end and padding, and how many entries the encoder knows at most. Raises
+        `ConfigError` where they do not match.
         """
         whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
         start_id, end_id, pad_id = (text.start_id, text.end_id, text.pad_id) if text else (None, None, 0)
@@ -109,10 +110,17 @@ class Tokenizer:
                 content = whole.read_text(encoding="utf-8")
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{whole}: cannot be read: {error}") from None
-            return Tokenizer.from_json(content, start_id, end_id, pad_id, str(whole))
-        if vocabulary.is_file() and merges.is_file():
-            return _framed(bpe.from_files(vocabulary, merges), start_id, end_id, pad_id, str(folder))
-        return None
+            tokenizer = Tokenizer.from_json(content, start_id, end_id, pad_id, str(whole))
+        elif vocabulary.is_file() and merges.is_file():
+            tokenizer = _framed(bpe.from_files(vocabulary, merges), start_id, end_id, pad_id, str(folder))
+        else:
+            return None
+        if text and tokenizer.vocabulary_size > text.vocabulary_size:
+            raise ConfigError(
+                f"{folder}: its tokenizer has {tokenizer.vocabulary_size} entries, but the text encoder knows only "
+                f"{text.vocabulary_size}: they do not belong together"
+            )
+        return tokenizer
 
     def to_json(self) -> str:
         """A `tokenizer.json`, the same bytes for the same vocabulary wherever it was read from."""
