@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -199,3 +202,24 @@ def test_a_checkpoint_of_another_model_is_refused(data: Path) -> None:
     train(_recipe(data, "steps=10"))
     with pytest.raises(DataError, match="does not fit"):
         train(_recipe(data, "steps=20", "model.text.width=32"))
+
+
+def test_the_command_saves_when_asked_to_stop_and_goes_on(data: Path) -> None:
+    path = data / "toy.toml"
+    path.write_text(RECIPE.format(folder=data / "run", root=data))
+    command = [sys.executable, "-m", "tandem", "train", str(path), "log_every_steps=1"]
+    process = subprocess.Popen([*command, "steps=100000"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("step 3 "):
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "goes on from there" in rest
+    saved = next((data / "run" / "checkpoints").glob("step-*"))
+    done = int(saved.name.removeprefix("step-"))
+    again = subprocess.run([*command, f"steps={done + 2}"], capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert f"step {done} of {done + 2}" in again.stderr
+    assert (data / "run" / "model" / "model.safetensors").exists()
