@@ -179,6 +179,14 @@ def test_past_the_context_length() -> None:
         tokenizer("a cat", context_length=1)
 
 
+def test_the_same_vocabulary_in_another_frame() -> None:
+    padded_with_end = Tokenizer.clip().with_ids(START, END, END)
+    assert padded_with_end(["a cat", ""]).tolist() == [[START, 320, 2368, END], [START, END, END, END]]
+    assert Tokenizer.clip().pad_id == 0
+    with pytest.raises(ConfigError, match="padding token is 49408"):
+        Tokenizer.clip().with_ids(START, END, 49408)
+
+
 @pytest.mark.parametrize("text", [None, 7, b"bytes", ["nested"], np.array(["a"])])
 def test_what_is_no_text(text: object) -> None:
     with pytest.raises(TextError, match=r"sentence 1 is no text: expected str, got"):

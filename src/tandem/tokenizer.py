@@ -4,6 +4,7 @@
 models: the numbers of its start, end and padding tokens are given to it.
 """
 
+import copy
 import functools
 import html
 import itertools
@@ -48,21 +49,29 @@ class Tokenizer:
         self, source: "bpe.Table | tokenizers.Tokenizer", *, start_id: int, end_id: int, pad_id: int = 0
     ) -> None:
         """`source` is a table in CLIP's style, or a foreign tokenizer, which keeps its own cleaning and splitting."""
-        self.start_id, self.end_id, self.pad_id = start_id, end_id, pad_id
         self._table = source if isinstance(source, bpe.Table) else None
         if isinstance(source, bpe.Table):
             self._core = bpe.core(source)
-            ids = {**source.vocabulary, **source.added}
+            self._ids = {**source.vocabulary, **source.added}
         else:
             self._core = source
-            ids = source.get_vocab(with_added_tokens=True)
-        self.vocabulary_size = max(ids.values()) + 1
-        names = {i: name for name, i in ids.items() if i in (start_id, end_id)}
+            self._ids = source.get_vocab(with_added_tokens=True)
+        self.vocabulary_size = max(self._ids.values()) + 1
+        self._frame(start_id, end_id, pad_id)
+
+    def _frame(self, start_id: int, end_id: int, pad_id: int) -> None:
         for role, token in (("start", start_id), ("end", end_id), ("padding", pad_id)):
             if not 0 <= token < self.vocabulary_size:
                 raise ConfigError(f"the {role} token is {token}, but the vocabulary has {self.vocabulary_size} entries")
-        frame = {names[i]: i for i in (start_id, end_id) if i in names}
-        self._strings = _SpecialStrings({**source.added, **frame}, frame) if isinstance(source, bpe.Table) else None
+        self.start_id, self.end_id, self.pad_id = start_id, end_id, pad_id
+        frame = {name: i for name, i in self._ids.items() if i in (start_id, end_id)}
+        self._strings = _SpecialStrings({**self._table.added, **frame}, frame) if self._table is not None else None
+
+    def with_ids(self, start_id: int, end_id: int, pad_id: int) -> "Tokenizer":
+        """The same vocabulary with another frame, without building it again (transformers pads with the end token)."""
+        other = copy.copy(self)
+        other._frame(start_id, end_id, pad_id)
+        return other
 
     @staticmethod
     @functools.cache
