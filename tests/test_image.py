@@ -301,6 +301,7 @@ _INVERSE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_does_not_spoil_the_picture() -> None:
     content = encoded(scene(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\x01\x02")
     assert load_image(content).size == (60, 40)
