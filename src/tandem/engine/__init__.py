@@ -37,6 +37,9 @@ class Engine(Protocol):
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
         """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
 
+    def release(self) -> None:
+        """Give back what can be made again from the tensors; the next call that needs it makes it again."""
+
 
 def build(
     config: ModelConfig,

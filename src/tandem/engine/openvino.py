@@ -126,7 +126,11 @@ class _Tower:
 
 
 def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
-    """Write both towers as OpenVINO IR: image.xml, image.bin, text.xml, text.bin."""
+    """Write both towers as OpenVINO IR: image.xml, image.bin, text.xml, text.bin.
+
+    Inputs are `pixels`, and `token_ids` with `ends`, the place of each sentence's first end token. A plain
+    `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ov.save_model(image_graph(config, tensors), folder / "image.xml", compress_to_fp16=False)
     ov.save_model(text_graph(config, tensors), folder / "text.xml", compress_to_fp16=False)

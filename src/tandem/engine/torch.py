@@ -79,6 +79,9 @@ class TorchEngine:
             states = self._model.text_states(self._to_device(token_ids).long(), -1 if final_norm else blocks)
             return states.float().cpu().numpy()
 
+    def release(self) -> None:
+        """Nothing: the weights on the device are all there is, and every verb needs them."""
+
     def _autocast(self) -> torch.autocast:
         dtype = _TYPES[self.precision]
         # `enabled` is off for float32, whose dtype autocast would refuse on some devices

@@ -1,0 +1,61 @@
+"""Toy models for the engine tests: a few thousand random weights of every architecture."""
+
+import numpy as np
+
+from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.weights import expected_shapes
+
+END = 99
+TEXT = TextTransformer(24, 100, 32, 3, 4, 128, "quick_gelu", start_id=98, end_id=END)
+ODD_TEXT = TextTransformer(13, 100, 30, 2, 3, 70, "gelu", start_id=98, end_id=END)
+
+TOYS: dict[str, ModelConfig] = {
+    "vit": ModelConfig(20, VisionTransformer(32, 8, 32, 3, 4, 128, "quick_gelu"), TEXT, Preprocessing(32)),
+    # heads of 7, a narrow MLP, a patch that leaves a border of 3 pixels, one layer
+    "vit-gelu-odd": ModelConfig(
+        18,
+        VisionTransformer(31, 7, 42, 1, 6, 50, "gelu"),
+        ODD_TEXT,
+        Preprocessing(31, mean=(0.5, 0.4, 0.3), std=(0.5, 0.6, 0.7)),
+    ),
+    "resnet-bottleneck": ModelConfig(20, ResNet(64, (1, 2, 1, 1), 8, 4), TEXT, Preprocessing(64)),
+    "resnet-basic": ModelConfig(20, ResNet(32, (1, 2, 1, 2), 8, 4, "basic", 2), ODD_TEXT, Preprocessing(32)),
+    "resnet-basic-stem4": ModelConfig(20, ResNet(64, (2, 1, 1, 1), 8, 2, "basic", 4), TEXT, Preprocessing(64)),
+    "resnet-bottleneck-stem2": ModelConfig(
+        20, ResNet(48, (1, 1, 1, 1), 6, 4, "bottleneck", 2), TEXT, Preprocessing(48)
+    ),
+}
+
+
+def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Every tensor, large enough that each matters: no norm is 1, no bias and no running statistic is trivial."""
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for name, shape in expected_shapes(config).items():
+        kind = name.rpartition(".")[2]
+        if kind == "running_var":
+            array = rng.uniform(0.5, 2, shape)
+        elif kind == "weight" and len(shape) == 1:
+            array = rng.uniform(0.6, 1.4, shape)  # gains of norms
+        elif len(shape) >= 2 and "embedding" not in name:
+            fan_in = shape[0] if name.endswith(("proj", "projection")) else int(np.prod(shape[1:]))
+            array = rng.standard_normal(shape) * 1.5 / np.sqrt(fan_in)
+        else:
+            array = rng.standard_normal(shape) * 0.3
+        tensors[name] = np.asarray(array, np.float32)
+    tensors["logit_scale"] = np.array(np.log(20), np.float32)
+    return tensors
+
+
+def random_pixels(config: ModelConfig, n: int = 5, seed: int = 1) -> np.ndarray:
+    size = config.vision.image_size
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def random_ids(config: ModelConfig, lengths: tuple[int, ...] = (9, 3, 12, 2, 7, 3), seed: int = 2) -> np.ndarray:
+    """Start token, words, end token, then padding, to the longest sentence."""
+    text, rng = config.text, np.random.default_rng(seed)
+    ids = np.full((len(lengths), max(lengths)), text.pad_id, np.int32)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = [text.start_id, *rng.integers(1, 90, length - 2), text.end_id]
+    return ids
