@@ -1,0 +1,135 @@
+"""Vectors a second, side by side with transformers in one run: ViT-B/32, random weights, both from the same folder.
+
+    python bench/encode.py [--folder F] [--rounds 5] [--text-rounds 3]
+
+The sides take turns, so that whatever else the machine does hits both; each figure is the median of its rounds.
+Ours gets uint8 pixels and ids of any length and returns unit vectors. transformers gets pixels that are normalised
+already (which spares it a step) and ids padded to 77, as its processor makes them.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from reference import END, START, load_note, machine, make_folder
+from transformers import CLIPModel
+
+import tandem
+from tandem import engine as engines
+from tandem import weights
+
+SIDES = ("transformers float32", "transformers bfloat16", "tandem float32", "tandem bfloat16")
+PROMPTS = 2000
+THEIR_PROMPTS = 128  # their rate does not depend on the number: every prompt is 77 tokens
+
+ADJECTIVES = ("", "small", "red", "very old", "wooden", "sleeping black-and-white")
+NOUNS = ("cat", "dog", "fire engine", "coffee cup", "mountain bike", "hot-air balloon", "violin", "sea turtle")
+PLACES = ("", "in the snow", "on a table", "by the sea at night", "in a crowded street")
+TEMPLATES = ("a photo of a {}.", "a {}.", "a blurry photo of the {}.", "a painting of a {}.", "the {}")
+
+
+def prompts() -> list[str]:
+    """2,000 sentences of 5 to 16 tokens, repeated where the combinations do not suffice, shuffled."""
+    phrases = [" ".join(f"{a} {n} {p}".split()) for a in ADJECTIVES for n in NOUNS for p in PLACES]
+    sentences = [template.format(phrase) for template in TEMPLATES for phrase in phrases]
+    rng = np.random.default_rng(0)
+    lengths = [len(ids) + 2 for ids in tandem.Tokenizer.clip().encode(sentences)]
+    fitting = [sentence for sentence, length in zip(sentences, lengths, strict=True) if length <= 16]
+    return [fitting[i] for i in rng.permutation(np.resize(np.arange(len(fitting)), PROMPTS))]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(sides: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, float]:
+    """Each side's work and how many items it does -> the median of its rates, after a round of warming up."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(rounds + 1):
+        for name, (work, items) in sides.items():
+            rate = items / seconds(work)
+            if i:
+                rates[name].append(rate)
+    return {name: statistics.median(found) for name, found in rates.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--text-rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("images", "texts"))
+    arguments = parser.parse_args()
+    print(f"{machine()}; {load_note()}\n")
+
+    folder = make_folder(arguments.folder)
+    checkpoint = weights.read(folder)
+    available = engines.available_precisions()
+    ours = {
+        f"tandem {precision}": engines.build(
+            checkpoint.config, checkpoint.tensors, engine="openvino", precision=precision
+        )
+        for precision in ("float32", "bfloat16")
+        if precision in available
+    }
+    theirs = {
+        f"transformers {name}": CLIPModel.from_pretrained(folder, dtype=getattr(torch, name)).eval()
+        for name in ("float32", "bfloat16")
+    }
+    results: list[tuple[str, dict[str, float], tuple[float, float]]] = []
+
+    rng = np.random.default_rng(0)
+    for batch, repeats, targets in ((32, 1, (1.3, 2.7)), (1, 16, (1.7, 3.0))):
+        if arguments.only == "texts":
+            continue
+        pixels = rng.integers(0, 256, (batch, 224, 224, 3), dtype=np.uint8)
+        sides: dict[str, tuple[Callable[[], object], int]] = {}
+        for name, model in theirs.items():
+            ready = torch.randn(batch, 3, 224, 224, dtype=model.dtype)
+            sides[name] = (repeated(repeats, lambda m=model, x=ready: m.get_image_features(x)), batch * repeats)
+        for name, engine in ours.items():
+            sides[name] = (repeated(repeats, lambda e=engine, x=pixels: e.encode_images(x)), batch * repeats)
+        results.append((f"images/s, batch {batch}", compare(sides, arguments.rounds), targets))
+
+    if arguments.only != "images":
+        ids = tandem.Tokenizer.clip()(prompts())
+        lengths = (ids == END).argmax(axis=1) + 1
+        print(f"prompts: {len(ids)}, tokens: {lengths.min()} to {lengths.max()}, mean {lengths.mean():.1f}\n")
+        assert lengths.max() <= 16
+        assert (ids[:, 0] == START).all()
+        padded = np.full((THEIR_PROMPTS, 77), END)
+        for row, sentence, length in zip(padded, ids, lengths, strict=False):
+            row[:length] = sentence[:length]
+        sides = {}
+        for name, model in theirs.items():
+            work = [torch.from_numpy(padded[i : i + 64]) for i in range(0, THEIR_PROMPTS, 64)]
+            sides[name] = (lambda m=model, w=work: [m.get_text_features(x) for x in w], THEIR_PROMPTS)
+        for name, engine in ours.items():
+            sides[name] = (lambda e=engine: e.encode_texts(ids), len(ids))
+        results.append((f"{PROMPTS} prompts, texts/s", compare(sides, arguments.text_rounds), (7.0, 14.0)))
+
+    print("| | " + " | ".join(SIDES) + " | float32 ratio (target) | bfloat16 ratio (target) |")
+    print("|---" * (len(SIDES) + 3) + "|")
+    for title, rates, targets in results:
+        figures = " | ".join(f"{rates[side]:.1f}" if side in rates else "" for side in SIDES)
+        ratios = [
+            f"{rates[side] / rates['transformers float32']:.2f}x ({target}x)" if side in rates else ""
+            for side, target in zip(("tandem float32", "tandem bfloat16"), targets, strict=True)
+        ]
+        print(f"| {title} | {figures} | {' | '.join(ratios)} |")
+
+
+def repeated(times: int, work: Callable[[], object]) -> Callable[[], object]:
+    return lambda: [work() for _ in range(times)]
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
