@@ -1,6 +1,5 @@
 """Tandem's own layout: config.json, model.safetensors under the original names, tokenizer.json."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import read_json, read_tensor_file
+from tandem.weights.tensor_files import read_json, read_tensor_file, write_json
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _VERSION = 1
@@ -37,7 +36,6 @@ def read(
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write the model's files into an empty folder."""
-    content = json.dumps(to_dict(checkpoint.config), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
+    write_json(folder / CONFIG, to_dict(checkpoint.config))
     checkpoint.tokenizer.save(folder)
     write_safetensors(folder / WEIGHTS, checkpoint.tensors, {"format": "tandem"})

@@ -58,7 +58,7 @@ def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray
     """
     stripped = {short: tensors[name] for name, short in strip_prefixes(tensors).items()}
     kept = {name: array for name, array in stripped.items() if not is_buffer(name)}
-    naming = naming_of(kept)
+    naming = naming_of(stripped)
     if naming == "transformers":
         kept = _from_transformers(kept)
     elif naming == "open_clip":

@@ -4,7 +4,6 @@ The conversion of configurations is pure, on plain values; `read` and `write` ar
 of `model_cfg` that would make another network than CLIP's are refused by name, never skipped.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -27,8 +26,8 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.weights.checkpoint import Checkpoint, activation_note, with_activation
 from tandem.weights.names import Naming, to_original
 from tandem.weights.shapes import check_tensors
-from tandem.weights.special_tokens import SpecialTokens, special_tokens
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
+from tandem.weights.tensor_files import first_present, read_json, read_tensor_file, write_json
+from tandem.weights.tokenizer_files import SpecialTokens, special_tokens, write_tokenizer
 from tandem.weights.transformers import channels
 from tandem.weights.transformers import spell as spell_transformers
 
@@ -53,6 +52,8 @@ _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "text_cfg": {
         "hf_model_name": ("",),
+        "tokenizer_mode": ("",),
+        "tokenizer_kwargs": ({}, {"clean": "lower"}),
         "ls_init_value": (),
         "embed_cls": (False,),
         "no_causal_mask": (False,),
@@ -85,8 +86,6 @@ _HARMLESS = {
         "output_tokens",
         "final_ln_after_pool",
         "hf_tokenizer_name",
-        "tokenizer_mode",
-        "tokenizer_kwargs",
         "hf_model_pretrained",
         "hf_proj_type",
         "hf_pooler_type",
@@ -152,6 +151,11 @@ def config_from(plain: Mapping[str, Any], tokens: SpecialTokens, source: str) ->
     vision, text = _mapping(model, "vision_cfg", source), _mapping(model, "text_cfg", source)
     for where, values in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
         _refuse_others(values, where, source)
+    if text.get("hf_tokenizer_name") and tokens == SpecialTokens():
+        raise ConfigError(
+            f"{source}: text_cfg.hf_tokenizer_name = {text['hf_tokenizer_name']!r}: expected that tokenizer's files "
+            "beside it; put its tokenizer.json there"
+        )
     activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     notes = {}
     if "quick_gelu" not in model:
@@ -194,7 +198,7 @@ def config_from(plain: Mapping[str, Any], tokens: SpecialTokens, source: str) ->
             notes=notes,
         )
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}" if source not in str(error) else str(error)) from None
+        raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 
 
 def _refuse_others(values: Mapping[str, Any], where: str, source: str) -> None:
@@ -277,9 +281,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a folder that open_clip's `create_model_from_pretrained("local-dir:...")` opens."""
     from tandem.weights.safetensors_file import write_safetensors
 
-    content = json.dumps(config_to(checkpoint.config), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
-    checkpoint.tokenizer.save(folder)
+    write_json(folder / CONFIG, config_to(checkpoint.config))
+    write_tokenizer(checkpoint.tokenizer, checkpoint.config.text, folder)
     write_safetensors(folder / WEIGHTS[0], checkpoint.tensors, {"format": "pt"})
 
 

@@ -70,7 +70,7 @@ _HUB = (
     _OnHub("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", 427_616_513, 768, _DATACOMP),
     _OnHub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 986_109_441, 1024, _LAION_2B),
     _OnHub("laion/CLIP-ViT-g-14-laion2B-s34B-b88K", 1_366_678_273, 1024, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 2_539_567_361, 1280, _LAION_2B),
+    _OnHub("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 2_539_567_105, 1280, _LAION_2B),
 )
 NAMES = (*OPENAI_FILES, *OPENAI_ON_HUB.values(), *(model.name for model in _HUB))
 

@@ -4,6 +4,7 @@ The container is told by the file's first bytes, since people rename files. Know
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,18 @@ def read_tensor_file(path: Path) -> TensorFile:
             return _read_shards(path)
         with path.open("rb") as file:
             start = file.read(64)
+        if not start:
+            raise WeightsError(f"{path}: the file is empty; copy or download it again")
         if start.startswith(b"version https://git-lfs"):
             raise WeightsError(f"{path}: a Git LFS pointer, not the weights; run `git lfs pull` in its folder")
-        if start[:2] == b"PK" or start[:1] == b"\x80":
+        # A safetensors file begins with a length, whose first bytes may look like any other container's.
+        is_safetensors = start[5:9] == b"\0\0\0{"
+        if not is_safetensors and (start[:2] == b"PK" or start[:1] == b"\x80"):
             from tandem.weights.archive import read_archive
 
             archive = read_archive(path)
             return TensorFile(archive.tensors, torchscript=archive.torchscript, beside=archive.beside)
-        if path.suffix != ".safetensors" and start[8:9] != b"{":
+        if not is_safetensors and path.suffix != ".safetensors":
             raise WeightsError(
                 f"{path}: expected safetensors or a file of torch.save; its first bytes are {start[:8]!r}"
             )
@@ -64,6 +69,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, came {type(value).__name__}")
     return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A JSON object into a file, for people to read too."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def shard_names(index: dict[str, Any], source: Path) -> list[str]:

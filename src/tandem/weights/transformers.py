@@ -3,10 +3,9 @@
 The conversion of configurations is pure, on plain values; `read` and `write` are the edge. Needs no transformers.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -25,11 +24,8 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.weights.checkpoint import Checkpoint, activation_note, with_activation
 from tandem.weights.names import to_original, to_transformers, transformers_names
 from tandem.weights.shapes import check_tensors
-from tandem.weights.special_tokens import END, START, SpecialTokens, special_tokens
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
-
-if TYPE_CHECKING:
-    from tandem.tokenizer import Tokenizer
+from tandem.weights.tensor_files import first_present, read_json, read_tensor_file, write_json
+from tandem.weights.tokenizer_files import SpecialTokens, special_tokens, write_tokenizer
 
 WEIGHTS = (
     "model.safetensors",
@@ -130,13 +126,18 @@ def config_from(
                 activations[1],
                 start_id,
                 end_id,
-                end_id if tokens.pad_id is None else tokens.pad_id,
+                _pad_id(plain, end_id, tokens),
             ),
             preprocessing_from(preprocessor or {}, image_size, preprocessor_source),
             notes=notes,
         )
     except ConfigError as error:
-        raise ConfigError(f"{source}: {error}" if source not in str(error) else str(error)) from None
+        raise ConfigError(_once(source, error)) from None
+
+
+def _once(source: str, error: ConfigError) -> str:
+    """The message with its file; those of the preprocessing name their own."""
+    return str(error) if ".json: " in str(error) else f"{source}: {error}"
 
 
 def _tower(plain: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -182,6 +183,17 @@ def _start_and_end(
             f"the last two, {start} and {end}, are assumed"
         )
     return start, end
+
+
+def _pad_id(plain: Mapping[str, Any], end_id: int, tokens: SpecialTokens) -> int:
+    """The tokenizer's padding: `pad_token_id` of the configuration is 1 in most files, and nothing pads with it.
+
+    A folder that Tandem wrote says the id under a key of its own: see `write_tokenizer` for why the tokenizer cannot.
+    """
+    ours = plain.get("tandem")
+    if isinstance(ours, dict) and isinstance(ours.get("pad_id"), int):
+        return int(ours["pad_id"])
+    return end_id if tokens.pad_id is None else tokens.pad_id
 
 
 def _whole(values: Mapping[str, Any], key: str, default: int, source: str) -> int:
@@ -256,9 +268,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     plain, preprocessor = config_to(config), preprocessing_to(config.preprocessing)
     dtypes = {array.dtype.name for array in checkpoint.tensors.values()}
     plain["dtype"] = plain["torch_dtype"] = dtypes.pop() if len(dtypes) == 1 else "float32"
-    _dump(folder / "config.json", plain)
-    _dump(folder / "preprocessor_config.json", preprocessor)
-    _write_tokenizer(checkpoint.tokenizer, config.text, folder)
+    write_json(folder / "config.json", plain)
+    write_json(folder / "preprocessor_config.json", preprocessor)
+    write_tokenizer(checkpoint.tokenizer, config.text, folder)
     from tandem.weights.safetensors_file import write_safetensors
 
     write_safetensors(folder / "model.safetensors", to_transformers(checkpoint.tensors), {"format": "pt"})
@@ -277,6 +289,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": 2.6592,
         "initializer_factor": 1.0,
+        "tandem": {"pad_id": text.pad_id},
         "text_config": {
             "model_type": "clip_text_model",
             "vocab_size": text.vocabulary_size,
@@ -329,32 +342,3 @@ def preprocessing_to(preprocessing: Preprocessing) -> dict[str, Any]:
         "image_mean": list(preprocessing.mean),
         "image_std": list(preprocessing.std),
     }
-
-
-def _write_tokenizer(tokenizer: "Tokenizer", text: TextTransformer, folder: Path) -> None:
-    content = tokenizer.to_json()
-    (folder / "tokenizer.json").write_text(content, encoding="utf-8")
-    parsed = json.loads(content)
-    model = parsed.get("model", {})
-    vocabulary = {str(token): int(index) for token, index in model.get("vocab", {}).items()}
-    vocabulary.update({token["content"]: token["id"] for token in parsed.get("added_tokens", [])})
-    spelt = {index: token for token, index in vocabulary.items()}
-    start, end = spelt.get(text.start_id, START), spelt.get(text.end_id, END)
-    _dump(folder / "vocab.json", vocabulary)
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges", [])]
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": spelt.get(text.pad_id, end)}
-    _dump(folder / "special_tokens_map.json", special)
-    _dump(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "CLIPTokenizer",
-            "do_lower_case": True,
-            "model_max_length": text.context_length,
-            **special,
-        },
-    )
-
-
-def _dump(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

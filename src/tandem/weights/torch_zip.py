@@ -1,0 +1,81 @@
+"""The zip container of torch.save (since 1.6) and torch.jit.save: `data.pkl` beside raw storages under `data/`.
+
+Stored entries become views on the mapped file. What `data.pkl` may say is `archive`'s business.
+"""
+
+import mmap
+import struct
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import WeightsError
+from tandem.weights.archive import Archive, Module, module_tensors, run, state_dict
+
+_MAX_PICKLE_BYTES = 256 * 2**20  # a description of tensors; the largest published one has 0.3 MB
+
+
+def read_zip(path: Path, mapped: mmap.mmap) -> Archive:
+    """Tensors of a zip archive. Raises `WeightsError` that names the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_open_zip(path, mapped, archive)
+    except WeightsError:
+        raise
+    except Exception as error:
+        # zipfile meets damage with whatever its parsing runs into: BadZipFile, UnicodeDecodeError, RuntimeError, ...
+        raise WeightsError(f"{path}: truncated or damaged archive ({error}); copy or download it again") from None
+
+
+def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> Archive:
+    entries = {info.filename: info for info in archive.infolist()}
+    found = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(found) != 1:
+        raise WeightsError(f"{path}: expected an archive of torch.save with one data.pkl, found {len(found)}")
+    folder = found[0].removesuffix("data.pkl")
+    torchscript = f"{folder}constants.pkl" in entries
+    swapped = _byte_order(archive, entries, folder) != sys.byteorder
+    if entries[found[0]].file_size > _MAX_PICKLE_BYTES:
+        raise WeightsError(f"{path}: data.pkl has {entries[found[0]].file_size} bytes: no checkpoint needs that many")
+
+    def load(key: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
+        # TorchScript keeps what a method mentions under constants/; a few writers share it with the attributes.
+        info = entries.get(f"{folder}data/{key}") or entries.get(f"{folder}constants/{key}")
+        if info is None:
+            raise WeightsError(f"{path}: truncated or damaged: no {folder}data/{key} in the archive")
+        if info.file_size < count * dtype.itemsize:
+            raise WeightsError(
+                f"{path}: {info.filename}: expected {count * dtype.itemsize} bytes, it has {info.file_size}"
+            )
+        array = _entry_array(path, mapped, archive, info, dtype, count)
+        return array.byteswap() if swapped and dtype.itemsize > 1 else array
+
+    root = run(path, archive.read(found[0]), load, modules=torchscript)
+    if isinstance(root, Module):
+        return Archive(module_tensors(root), torchscript=True, beside=())
+    tensors, beside = state_dict(path, root)
+    return Archive(tensors, torchscript=False, beside=beside)
+
+
+def _byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> str:
+    info = entries.get(f"{folder}byteorder")
+    return archive.read(info)[:6].decode("ascii", "replace") if info else "little"
+
+
+def _entry_array(
+    path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: np.dtype[Any], count: int
+) -> np.ndarray:
+    if info.compress_type != zipfile.ZIP_STORED:  # torch stores; an archive that was packed again may not
+        return np.frombuffer(bytearray(archive.read(info)), dtype, count)
+    local = mapped[info.header_offset : info.header_offset + 30]
+    if len(local) < 30 or local[:4] != b"PK\x03\x04":
+        raise WeightsError(f"{path}: damaged archive: no entry where {info.filename} should be")
+    name_bytes, extra_bytes = struct.unpack("<HH", local[26:30])
+    start = info.header_offset + 30 + name_bytes + extra_bytes
+    if start + count * dtype.itemsize > len(mapped):
+        raise WeightsError(f"{path}: truncated: {info.filename} ends past the end of the file")
+    view = np.frombuffer(mapped, dtype, count, start)
+    return view if view.flags.aligned else view.copy()
