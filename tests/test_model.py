@@ -158,7 +158,7 @@ def test_sentences_of_any_length_come_back_in_order(model: Model) -> None:
 
 
 def test_too_long_a_sentence_is_refused_or_cut(model: Model) -> None:
-    sentence = "cat " * 50
+    sentence = "cat " * 100
     with pytest.raises(TextError, match="truncate"):
         model.embed_texts(sentence)
     cut = model.embed_texts(sentence, truncate=True)
@@ -272,7 +272,7 @@ def test_streamed_answers_join_to_the_whole(model: Model, photos: list[Path]) ->
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [("cat,dog", r"\['cat', 'dog'\]"), ([], "none"), (["cat", " "], "' '"), (["cat", "cat"], "twice"), ([3], "3")],
+    [("cat,dog", "list"), ([], "no labels"), (["cat", " "], "' '"), (["cat", "Cat"], "twice"), ([3], "3")],
 )
 def test_bad_labels(model: Model, labels: list[str], said: str) -> None:
     with pytest.raises(TextError, match=said):

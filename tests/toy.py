@@ -13,7 +13,7 @@ from tandem import bpe, weights
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.tokenizer import Tokenizer
 
-SIZE, DIMENSIONS, CONTEXT, TEXT_WIDTH, TEXT_LAYERS = 32, 12, 20, 16, 2
+SIZE, DIMENSIONS, CONTEXT, TEXT_WIDTH, TEXT_LAYERS = 32, 12, 77, 16, 2
 
 
 def tokenizer() -> Tokenizer:

@@ -23,7 +23,7 @@ from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.config import Activation, ModelConfig
-from tandem.errors import ImageError, TandemError, TextError
+from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource, Limits, decode_stream, source_name
 from tandem.tokenizer import Tokenizer
 
@@ -203,8 +203,8 @@ class Model:
 
         The last label sets are kept, so that asking again costs nothing.
         """
-        chosen = (templates,) if isinstance(templates, str) else tuple(templates or (prompts.DEFAULT_TEMPLATE,))
-        key = (_checked(labels), chosen)
+        chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
+        key = (tuple(prompts.check_labels(labels)), chosen)
         if key not in self._class_vectors:
             sentences = [sentence for label in key[0] for sentence in prompts.fill(label, chosen)]
             each = self.embed_texts(sentences).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
@@ -250,7 +250,7 @@ class Model:
         `Answer.failures`, with a warning; the others are answered.
         """
         parts = list(self.iter_classify(images, labels, templates=templates, batch_size=batch_size))
-        answer = Answer.join(parts) if parts else self._answer(labels, [], {})
+        answer = Answer.join(parts) if parts else self._answer(prompts.check_labels(labels), [], {})
         _warn_of(answer.failures)
         return answer
 
@@ -263,6 +263,7 @@ class Model:
         batch_size: int = 32,
     ) -> Iterator[Answer]:
         """`classify` for as many pictures as there are: an answer for each batch, as soon as it is there."""
+        labels = prompts.check_labels(labels)
         classes = self.class_vectors(labels, templates)
         keep = isinstance(images, list | tuple) or not _iterates(images)  # the caller holds them anyway
         seen: dict[int, tuple[str, ImageSource | None]] = {}
@@ -297,22 +298,6 @@ class Model:
 
     def _no_vectors(self) -> Vectors:
         return np.empty((0, self.config.embed_dim), dtype=np.float32)
-
-
-def _checked(labels: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(labels, str):
-        raise TextError(f"labels: expected a list of words, got one string; write {labels.split(',')!r}")
-    for place, label in enumerate(labels):
-        if not isinstance(label, str) or not label.strip():
-            raise TextError(f"labels: expected words, got {label!r} at place {place}")
-    seen: set[str] = set()
-    for label in labels:
-        if label in seen:
-            raise TextError(f"labels: {label!r} stands there twice; its probability would be split")
-        seen.add(label)
-    if not seen:
-        raise TextError("labels: expected at least one, got none")
-    return tuple(labels)
 
 
 def _iterates(sources: object) -> bool:

@@ -20,7 +20,11 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read our output has seen enough
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` defaults to the process's arguments. Gives the exit code."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return NOT_DONE
     debug: bool = arguments.debug
     try:
         with warnings.catch_warnings():

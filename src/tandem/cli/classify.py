@@ -47,23 +47,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:
     """From --labels and --labels-file, in this order."""
-    labels = [label.strip() for label in (arguments.labels or "").split(",") if label.strip()]
-    if arguments.labels_file:
-        labels += read_lines(arguments.labels_file)
+    labels = prompts.parse_labels(arguments.labels, "--labels") if arguments.labels is not None else []
+    if arguments.labels_file == "-":
+        labels += read_lines("-")
+    elif arguments.labels_file:
+        labels += prompts.read_labels(Path(arguments.labels_file))
     if not labels:
         raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one a line")
     if len(labels) == 1:
         screen.say(
             f"warning: with one label alone, every photo is 100% {labels[0]!r}; give it something to compare with"
         )
-    return labels
+    return prompts.check_labels(labels)
 
 
 def read_templates(arguments: argparse.Namespace) -> list[str]:
     """From --template and --ensemble, together when both are given."""
-    templates = list(arguments.template or [])
-    for template in templates:
-        prompts.check_template(template)
+    templates = [prompts.check_template(template) for template in arguments.template or []]
     if arguments.ensemble:
         templates += prompts.ENSEMBLE
     return templates or [prompts.DEFAULT_TEMPLATE]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     from tandem.answer import Failure
@@ -17,10 +18,21 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def console() -> "Console":
-    """Standard output. Numbers are not coloured and nothing is wrapped that was not meant to be."""
+    """Standard output. Numbers are not coloured; in a file or a pipe, nothing is wrapped or cut."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    watched = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=not watched, width=None if watched else 200)
+
+
+def table(*headings: str, right: Sequence[str] = ()) -> "Table":
+    """A table without frames, that fits terminals of 80 letters; the columns in `right` are numbers."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+    for heading in headings:
+        made.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
+    return made
 
 
 def print_json(document: Any) -> None:
@@ -35,7 +47,9 @@ def say(line: str) -> None:
 
 def say_set_aside(failures: "Sequence[Failure]", total: int) -> None:
     """Name every input that was set aside: nothing is lost silently."""
-    if failures:
+    if total == 1 and failures:
+        say(str(failures[0].error))
+    elif failures:
         say(f"set aside {len(failures):,} of {total:,}:")
         for failure in failures:
             print(f"  {' '.join(str(failure.error).split())}", file=sys.stderr)

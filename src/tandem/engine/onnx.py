@@ -27,6 +27,9 @@ LARGEST_FILE_BYTES = 1_800_000_000  # one protobuf holds 2 GB: weights of larger
 class ImageGraph(nn.Module):
     """uint8 pixels [n h w 3] -> unit vectors [n d]."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: CLIP, config: ModelConfig) -> None:
         super().__init__()
         self.tower = model.visual

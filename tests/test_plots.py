@@ -1,0 +1,92 @@
+"""Answers as pictures: files that open, of the right shape, with the bars where the numbers say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+
+from tandem import plots
+from tandem.errors import TandemError
+
+pytest.importorskip("matplotlib")
+
+TOP = [("cat", 0.75), ("dog", 0.2), ("zebra", 0.05)]
+
+
+def rows(count: int) -> list[plots.Row]:
+    return [plots.Row(toy.picture(i), f"photos/{i}.png", TOP) for i in range(count)]
+
+
+def colored(path: Path, color: str) -> np.ndarray:
+    """Where the drawing has exactly this colour, bool [h w]."""
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+    return np.asarray((np.asarray(Image.open(path).convert("RGB")) == wanted).all(axis=-1))
+
+
+def test_bars_are_as_long_as_the_probabilities(tmp_path: Path) -> None:
+    path = plots.draw_answer(rows(1), tmp_path / "answer.png")
+    best = colored(path, plots.BEST).sum(axis=1).max()
+    others = colored(path, plots.OTHER).sum(axis=1)
+    second = others.max()
+    third = np.unique(others[others > 0])[0]
+    whole = best / TOP[0][1]
+    assert second / whole == pytest.approx(TOP[1][1], abs=0.01)
+    assert third / whole == pytest.approx(TOP[2][1], abs=0.01)
+
+
+def test_the_photo_is_there_whole(tmp_path: Path) -> None:
+    red = Image.new("RGB", (300, 200), (200, 0, 0))
+    path = plots.draw_answer([plots.Row(red, "red.png", TOP)], tmp_path / "answer.png")
+    shown = colored(path, "#c80000")
+    height, width = shown.any(axis=1).sum(), shown.any(axis=0).sum()
+    assert width / height == pytest.approx(1.5, abs=0.02)
+    assert width > 300
+
+
+def test_more_photos_take_more_room(tmp_path: Path) -> None:
+    sizes = [Image.open(plots.draw_answer(rows(n), tmp_path / f"{n}.png")).size for n in (1, 3, 4, 7)]
+    assert sizes[1][1] > sizes[0][1]  # one below the other
+    assert sizes[2][0] > sizes[1][0]  # two columns from four on
+    assert sizes[3][1] > sizes[2][1]
+
+
+def test_labels_of_any_kind(tmp_path: Path) -> None:
+    odd = [("$a$ ^ \\frac{1}", 0.5), ("a very long label " * 10, 0.3), ("x" * 200, 0.2), ("", 0.0)]
+    plots.draw_answer([plots.Row(toy.picture(), "odd $name$.png", odd)], tmp_path / "odd.png")
+    plots.draw_rankings([plots.Ranking("a $ sign", [(toy.picture(), 0.1)])], tmp_path / "rank.png", model="a_b$c$")
+
+
+def test_rankings_have_a_line_for_each_sentence(tmp_path: Path) -> None:
+    ranking = plots.Ranking("a cat", [(toy.picture(i), 0.3 - i / 10) for i in range(3)])
+    one, two = (Image.open(plots.draw_rankings([ranking] * n, tmp_path / f"{n}.png")) for n in (1, 2))
+    assert two.width == one.width
+    assert two.height > one.height
+
+
+@pytest.mark.parametrize("ending", ["jpg", "pdf", "svg"])
+def test_the_ending_names_the_format(tmp_path: Path, ending: str) -> None:
+    path = plots.draw_answer(rows(1), tmp_path / "new" / f"answer.{ending}")
+    assert path.stat().st_size > 1000
+    assert list(path.parent.iterdir()) == [path]  # nothing half-written stays beside it
+
+
+def test_an_unknown_ending_is_refused_before_drawing(tmp_path: Path) -> None:
+    with pytest.raises(TandemError, match=r"\.gif"):
+        plots.draw_answer(rows(1), tmp_path / "answer.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_plots
+from pathlib import Path
+test_plots.plots.draw_answer(test_plots.rows(1), Path({str(tmp_path / "a.png")!r}))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
