@@ -27,25 +27,25 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> Callable[
     def show(answer: Answer) -> None:
         for source, best in zip(answer.sources, answer.top(top), strict=True):
             if len(photos) <= IN_FULL:
-                photo_in_full(out, source, best, label_cells)
+                out.print(photo_in_full(source, best, label_cells, encoding=out.encoding))
             else:
                 photo_on_a_line(out, source, best, label_cells, name_cells)
 
     return show
 
 
-def photo_in_full(out: Console, name: str, best: Best, label_cells: int) -> None:
+def photo_in_full(name: str, best: Best, label_cells: int, *, encoding: str, bar_width: int = BAR_WIDTH) -> Text:
     """The name, and below it a bar for each label."""
-    out.print(Text(name, style="bold"))
+    shown = Text(f"{name}\n", style="bold")
     for place, (label, probability) in enumerate(best):
         first = place == 0
-        line = Text("  ")
+        line = Text("  ", style="not bold")
         line.append(cells(label, label_cells), style=ACCENT if first else "")
         line.append("  ")
-        line.append_text(bar(probability, BAR_WIDTH, best=first, encoding=out.encoding))
-        line.append(f" {probability:6.1%}", style="bold" if first else "")
-        out.print(line)
-    out.print()
+        line.append_text(bar(probability, bar_width, best=first, encoding=encoding))
+        line.append(f" {probability:6.1%}\n", style="bold" if first else "")
+        shown.append_text(line)
+    return shown
 
 
 def photo_on_a_line(out: Console, name: str, best: Best, label_cells: int, name_cells: int) -> None:

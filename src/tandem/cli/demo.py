@@ -4,6 +4,7 @@ The photos come inside scikit-image and scikit-learn: nothing is downloaded, and
 """
 
 import argparse
+import itertools
 import sys
 import time
 from importlib.util import find_spec
@@ -79,22 +80,29 @@ def sample_photos() -> list[str]:
 
 
 def show(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> None:
-    """Bars for every photo, then the photos in the order in which they fit each sentence."""
+    """Bars for every photo, two beside each other, then the photos in the order in which they fit each sentence."""
+    from rich.table import Table
     from rich.text import Text
 
     from tandem.cli.classify_view import photo_in_full
 
     out = screen.console()
-    out.print(Text("What is in each photo?", style="bold underline"), "", sep="\n")
-    for source, best in zip(answer.sources, answer.top(4), strict=True):
-        photo_in_full(out, Path(source).name, best, label_cells=max(map(len, LABELS)))
-    out.print(Text("Which photo fits the words?", style="bold underline"), "", sep="\n")
+    out.print(Text("What is in each photo?\n", style="bold underline"))
+    label_cells = max(map(len, LABELS))
+    photos = [
+        photo_in_full(Path(source).name, best, label_cells, encoding=out.encoding, bar_width=14)
+        for source, best in zip(answer.sources, answer.top(3), strict=True)
+    ]
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    for left, right in itertools.zip_longest(photos[::2], photos[1::2], fillvalue=Text("")):
+        grid.add_row(left, right)
+    out.print(grid)
+    out.print(Text("Which photo fits the words?\n", style="bold underline"))
     for sentence, hits in rankings.items():
-        line = Text(f"  {sentence:<{max(map(len, rankings))}}  ")
+        line = Text(f"  {sentence:<{max(map(len, rankings))}}   ")
         for place, (photo, score) in enumerate(hits[:3]):
-            line.append(f"{Path(photo).stem} {score:.2f}   ", style=screen.ACCENT if place == 0 else screen.QUIET)
+            line.append(f"{Path(photo).stem:>9} {score:5.2f}  ", style=screen.ACCENT if place == 0 else screen.QUIET)
         out.print(line)
-    out.print()
 
 
 def as_document(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Documents that cannot lie: README and docs are run, the command reference is what the parser says.
+
+Python blocks run; in shell blocks the lines that begin with `tandem` run (in blocks marked `sh long` they are parsed
+only). They find the files they speak of in a folder of their own, and `openai/clip-vit-base-patch32` in a cache
+of the hub that is offline: a toy model in the layout of transformers.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from PIL import Image
+
+from tandem import weights
+from tandem.cli.parser import build_parser
+from tandem.cli.reference import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHIPPED = ROOT / "src" / "tandem" / "assets" / "tandem-mini"
+
+
+def blocks(language: str) -> list[tuple[str, str, str]]:
+    """(place, remark, code) of each block of one language in all pages."""
+    return [
+        (f"{page.relative_to(ROOT)}-{number}", remark.strip(), code)
+        for page in PAGES
+        for number, (found, remark, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")))
+        if found == language
+    ]
+
+
+def commands() -> list[tuple[str, str, str]]:
+    """(place, remark, line) of each line that begins with `tandem` in shell blocks."""
+    return [
+        (f"{place}: {line}", remark, line)
+        for place, remark, code in blocks("sh")
+        for line in code.splitlines()
+        if line.startswith("tandem ")
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the blocks run: the files that the pages speak of."""
+    place = tmp_path_factory.mktemp("docs")
+    for name in ("cat.jpg", "dog.jpg"):
+        toy.picture(len(name), (120, 90)).save(place / name)
+    (place / "Pictures").mkdir()
+    for i in range(3):
+        toy.picture(i).save(place / "Pictures" / f"{i}.jpg")
+    (place / "labels.txt").write_text("cat\ndog\ncar\n")
+    (place / "recipes").symlink_to(ROOT / "recipes")
+    revision = "0" * 40
+    snapshot = place / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / revision
+    snapshot.parent.mkdir(parents=True)
+    weights.write(toy.checkpoint(), snapshot, "transformers")
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(revision)
+    return place
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "hub")}
+    return {**os.environ, "PATH": path, "HOME": str(folder), **hub}
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(blocks("python")) >= 3
+    assert len(commands()) >= 10
+
+
+@pytest.mark.parametrize(("place", "remark", "code"), blocks("python"), ids=lambda value: value[:40])
+def test_python_blocks_run(place: str, remark: str, code: str, folder: Path, environment: dict[str, str]) -> None:
+    pytest.importorskip("matplotlib")
+    process = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        check=False, cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, f"{place}:\n{process.stderr}"
+
+
+def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str]) -> None:
+    pytest.importorskip("pyarrow")
+    for place, remark, line in commands():
+        if remark == "long":
+            build_parser().parse_args(shlex.split(line)[1:])
+            continue
+        process = subprocess.run(
+            ["bash", "-c", line], check=False, cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert process.returncode == 0, f"{place}:\n{process.stderr}"
+
+
+def test_examples_of_help_parse() -> None:
+    """They name files that are not there; what they ask must be something that can be asked."""
+    parser = build_parser()
+    lines = [line for line in markdown().splitlines() if line.startswith("tandem ")]
+    assert len(lines) >= 12
+    for line in lines:
+        parser.parse_args(shlex.split(line.partition(" > ")[0])[1:])
+
+
+def test_the_command_reference_is_current() -> None:
+    page = ROOT / "docs" / "commands.md"
+    assert page.read_text(encoding="utf-8") == markdown(), "run: make reference"
+
+
+def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, str]) -> None:
+    pytest.importorskip("skimage")
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    process = subprocess.run(
+        ["tandem", "demo"], check=False, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    assert Image.open(folder / "demo" / "answer.png").width > 500
+    _, _, shown = blocks("text")[0]
+    words, numbers = _words_and_numbers(process.stdout)
+    shown_words, shown_numbers = _words_and_numbers(shown)
+    assert shown_words == words, f"copy into README:\n{process.stdout}"
+    # The last digits depend on the processor.
+    assert shown_numbers == pytest.approx(numbers, abs=1.0)
+
+
+def _words_and_numbers(text: str) -> tuple[list[str], list[float]]:
+    tokens = re.sub("[▏▎▍▌▋▊▉█]", "", text).replace("%", "").split()
+    numbers = [token for token in tokens if re.fullmatch(r"-?\d+\.\d+", token)]
+    return [token for token in tokens if token not in numbers], [float(token) for token in numbers]
+
+
+def test_pages_that_are_linked_are_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
