@@ -150,7 +150,7 @@ def check(config: ModelConfig) -> None:
             raise ConfigError(f"vision.stem_stride: expected 2 or 4, got {vision.stem_stride}")
         if len(vision.layers) != 4 or vision.grid < 1 or vision.width % 2:
             raise ConfigError(
-                f"vision: expected four stages, an even width and at least {vision.stem_stride * 8} pixels, got {vision}"
+                f"vision: expected four stages, an even width and {vision.stem_stride * 8} pixels or more, got {vision}"
             )
     _divides("text.width", text.width, "text.heads", text.heads)
     _one_of("text.activation", text.activation, ("quick_gelu", "gelu"))
@@ -191,7 +191,7 @@ def from_dict(plain: Mapping[str, Any], source: str = "config.json") -> ModelCon
     if kind not in _VISION_TYPES:
         raise ConfigError(f"{source}: vision.type: expected one of {', '.join(_VISION_TYPES)}, got {kind!r}")
     try:
-        return _build(
+        return _build(  # type: ignore[no-any-return]
             ModelConfig,
             {
                 **values,
