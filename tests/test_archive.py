@@ -229,6 +229,42 @@ def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
         read_archive(path)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "ctorch._utils\n_rebuild_tensor_v2\n",
+        "ctorch\nFloatStorage\n",
+        "cbuiltins\nset\n",
+        "ccollections\nOrderedDict\n",
+    ],
+)
+def test_a_pickle_cannot_change_what_it_may_use(tmp_path: Path, target: str) -> None:
+    path = saved(tmp_path / "a.pt", {"w": torch.ones(2)})
+    for state in ("}X\x03\x00\x00\x00abcK\x01s", "N}X\x03\x00\x00\x00abcK\x01s\x86"):
+        _replace_entry(path, "data.pkl", f"{target}{state}b.".encode())
+        with pytest.raises(WeightsError, match="damaged or unknown"):
+            read_archive(path)
+    assert not hasattr(collections.OrderedDict, "abc")
+
+
+def test_a_pickle_cannot_set_the_state_of_a_tensor(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pt", {"w": torch.arange(4.0)})
+    program = tensor_pickle(0, (4,), (1,))
+    at = program.rindex(b"R") + 1
+    at += 2 if program[at : at + 1] == b"q" else 0
+    _replace_entry(path, "data.pkl", program[:at] + b"(K\x01K\x02tb" + program[at:])
+    with pytest.raises(WeightsError, match="assignment to a tensor"):
+        read_archive(path)
+
+
+def test_modules_nested_in_themselves_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    toys.save_torchscript(path, {"w": torch.ones(2)}, {})
+    _replace_entry(path, "data.pkl", b"c__torch__\nM\n)\x81q\x00}(X\x01\x00\x00\x00ah\x00X\x01\x00\x00\x00bh\x00ub.")
+    with pytest.raises(WeightsError, match=r"a\.pt: more than \d+ modules"):
+        read_archive(path)
+
+
 def test_a_whole_module_is_refused_by_name(tmp_path: Path) -> None:
     path = saved(tmp_path / "module.pt", torch.nn.Linear(2, 2))
     with pytest.raises(WeightsError, match=r"module.pt: refused.*torch.nn.modules.linear.Linear.*state_dict"):

@@ -18,11 +18,11 @@ from tandem.errors import ConfigError, HubError, WeightsError
 from tandem.tokenizer import Tokenizer
 from tandem.weights import Checkpoint
 from tandem.weights.names import to_transformers
-from tandem.weights.open_clip import config_from as from_open_clip
+from tandem.weights.open_clip_config import config_from as from_open_clip
 from tandem.weights.safetensors_file import read_safetensors, write_safetensors
 from tandem.weights.tokenizer_files import SpecialTokens
-from tandem.weights.transformers import config_from as from_transformers
-from tandem.weights.transformers import preprocessing_from
+from tandem.weights.transformers_config import config_from as from_transformers
+from tandem.weights.transformers_config import preprocessing_from
 
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 VIT_LAYOUTS: list[Any] = ["tandem", "transformers", "open_clip"]

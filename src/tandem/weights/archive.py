@@ -39,6 +39,7 @@ _STORAGES: dict[str, np.dtype[Any]] = {
 _DTYPE_NAMES = "float64 float32 float16 bfloat16 half float double int64 int32 int16 int8 uint8 bool"
 _LAYOUT_NAMES = "strided contiguous_format preserve_format channels_last"
 _INERT = frozenset(f"torch.{name}" for names in (_DTYPE_NAMES, _LAYOUT_NAMES) for name in names.split())
+_MAX_MODULES = 10_000  # the largest published archive has about 1,500
 _JIT_LISTS = frozenset(f"torch.jit._pickle.build_{kind}list" for kind in ("int", "double", "bool", "tensor"))
 
 
@@ -83,28 +84,44 @@ class Module:
         self.attributes = state
 
 
-class _Allowed:
-    """A function the pickle may call. No plain function: a pickle could write attributes into one."""
+class _Sealed:
+    """What a pickle may hold but not change: it can set the state of any object, functions and arrays included."""
 
-    __slots__ = ("_call",)
-    _call: Callable[..., Any]
+    __slots__ = ()
 
-    def __init__(self, call: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_call", call)
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError(f"an assignment to a {type(self).__name__.strip('_').lower()}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Function(_Sealed):
+    call: Callable[..., Any]
 
     def __call__(self, *arguments: Any) -> Any:
-        return self._call(*arguments)
+        return self.call(*arguments)
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise pickle.UnpicklingError("an assignment to a function")
+    __setstate__ = _Sealed.__setstate__  # slots=True would add one that works
 
 
-@dataclass(frozen=True)
-class _Storage:
+@dataclass(frozen=True, slots=True)
+class _Type(_Sealed):
+    dtype: np.dtype[Any]
+    __setstate__ = _Sealed.__setstate__
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage(_Sealed):
     array: np.ndarray
+    __setstate__ = _Sealed.__setstate__
 
 
-def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Tensor(_Sealed):
+    array: np.ndarray
+    __setstate__ = _Sealed.__setstate__
+
+
+def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> _Tensor:
     """Shape and strides laid over a storage, checked against its bounds: numpy would not check them."""
     if not isinstance(storage, _Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
@@ -116,9 +133,8 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) 
     if last >= held or count > max(held, 1):
         raise pickle.UnpicklingError(f"a tensor of shape {shape}, strides {strides} in a storage of {held} elements")
     itemsize = storage.array.itemsize
-    return np.lib.stride_tricks.as_strided(
-        storage.array[int(offset) :] if count else storage.array[:0], shape, [step * itemsize for step in strides]
-    )
+    start = storage.array[int(offset) :] if count else storage.array[:0]
+    return _Tensor(np.lib.stride_tricks.as_strided(start, shape, [step * itemsize for step in strides]))
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -128,25 +144,25 @@ def _first(value: Any, *_: Any) -> Any:
 def _callables() -> dict[str, Any]:
     # Built for each file, so that nothing a pickle does to them outlives it.
     allowed: dict[str, Any] = {
-        "torch._utils._rebuild_tensor": _Allowed(_rebuild_tensor),
-        "torch._utils._rebuild_tensor_v2": _Allowed(_rebuild_tensor),
-        "torch._utils._rebuild_parameter": _Allowed(_first),
-        "torch._utils._rebuild_parameter_with_state": _Allowed(_first),
-        "torch.Size": _Allowed(lambda sizes=(): tuple(sizes)),
-        "torch.device": _Allowed(lambda *where: ":".join(map(str, where))),
-        "torch.serialization._get_layout": _Allowed(str),
-        "torch.jit._pickle.restore_type_tag": _Allowed(_first),
+        "torch._utils._rebuild_tensor": _Function(_rebuild_tensor),
+        "torch._utils._rebuild_tensor_v2": _Function(_rebuild_tensor),
+        "torch._utils._rebuild_parameter": _Function(_first),
+        "torch._utils._rebuild_parameter_with_state": _Function(_first),
+        "torch.Size": _Function(lambda sizes=(): tuple(sizes)),
+        "torch.device": _Function(lambda *_: "device"),
+        "torch.serialization._get_layout": _Function(lambda *_: "layout"),
+        "torch.jit._pickle.restore_type_tag": _Function(_first),
         "collections.OrderedDict": OrderedDict,
-        "collections.defaultdict": _Allowed(lambda *_: defaultdict(dict)),
-        "builtins.dict": _Allowed(lambda: {}),
-        "__builtin__.dict": _Allowed(lambda: {}),
-        "builtins.set": _Allowed(lambda items=(): set(items)),
-        "__builtin__.set": _Allowed(lambda items=(): set(items)),
+        "collections.defaultdict": _Function(lambda *_: defaultdict(dict)),
+        "builtins.dict": _Function(lambda: {}),
+        "__builtin__.dict": _Function(lambda: {}),
+        "builtins.set": _Function(lambda items=(): set(items)),
+        "__builtin__.set": _Function(lambda items=(): set(items)),
     }
     allowed.update({name: name for name in _INERT})
-    allowed.update({name: _Allowed(list) for name in _JIT_LISTS})
+    allowed.update({name: _Function(list) for name in _JIT_LISTS})
     for name, dtype in _STORAGES.items():
-        allowed[f"torch.{name}"] = allowed[f"torch.storage.{name}"] = dtype
+        allowed[f"torch.{name}"] = allowed[f"torch.storage.{name}"] = _Type(dtype)
     return allowed
 
 
@@ -168,12 +184,13 @@ class _Machine(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise pickle.UnpicklingError(f"a reference that is no storage: {str(pid)[:60]}")
-        dtype, key, count = pid[1], str(pid[2]), int(pid[4])
+            raise pickle.UnpicklingError("a reference that is no storage")
+        kind, key, count = pid[1], pid[2], pid[4]
         if len(pid) == 6 and pid[5] is not None:
             raise pickle.UnpicklingError("a view of a storage, as torch before 0.4 wrote them")
-        if not isinstance(dtype, np.dtype) or count < 0:
-            raise pickle.UnpicklingError(f"a storage of {str(dtype)[:40]} with {count} elements")
+        if not isinstance(kind, _Type) or not isinstance(key, str) or not isinstance(count, int) or count < 0:
+            raise pickle.UnpicklingError("a storage whose type, key or size is none")
+        dtype = kind.dtype
         # Several tensors may share a storage: it is looked up once.
         if (key, dtype.name) not in self.storages:
             self.storages[key, dtype.name] = _Storage(self.load_storage(key, dtype, count))
@@ -217,15 +234,21 @@ def _inspect(path: Path, program: bytes, *, modules: bool) -> None:
 # --- from objects to named tensors ---------------------------------------------------------------------------------
 
 
-def module_tensors(module: Module, prefix: str = "", depth: int = 0) -> dict[str, np.ndarray]:
-    if depth > 64:
-        raise WeightsError(f"{prefix[:80]}...: modules nested in themselves")
+def module_tensors(path: Path, root: Module) -> dict[str, np.ndarray]:
+    """Tensors of a tree of modules under dotted names."""
     tensors: dict[str, np.ndarray] = {}
-    for name, value in module.attributes.items():
-        if isinstance(value, np.ndarray):
-            tensors[f"{prefix}{name}"] = _dense(value)
-        elif isinstance(value, Module):
-            tensors.update(module_tensors(value, f"{prefix}{name}.", depth + 1))
+    waiting = [("", root)]
+    visits = 0
+    while waiting:
+        prefix, module = waiting.pop()
+        visits += 1
+        if visits > _MAX_MODULES:
+            raise WeightsError(f"{path}: more than {_MAX_MODULES} modules, or some nested in themselves")
+        for name, value in module.attributes.items():
+            if isinstance(value, _Tensor):
+                tensors[f"{prefix}{name}"] = _dense(value.array)
+            elif isinstance(value, Module):
+                waiting.append((f"{prefix}{name}.", value))
     return tensors
 
 
@@ -236,19 +259,27 @@ def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str,
     for _ in range(4):
         if not isinstance(value, dict):
             break
-        tensors = {str(name): _dense(array) for name, array in value.items() if isinstance(array, np.ndarray)}
+        tensors = {name: _dense(tensor.array) for name, tensor in _named(value)}
         inner = next((key for key in _WRAPPERS if isinstance(value.get(key), dict)), None)
         # A checkpoint may keep a tensor or two (a random state) beside its state dict; a state dict holds no mappings.
         if tensors and inner is None:
             return tensors, tuple(beside)
         if inner is None:
             break
-        beside += [str(key) for key in value if key != inner]
+        beside += [key for key in value if isinstance(key, str) and key != inner]
         value = value[inner]
-    found = ", ".join(map(str, list(value)[:8])) if isinstance(value, dict) else type(value).__name__
+    found = (
+        ", ".join(key for key in list(value)[:8] if isinstance(key, str))
+        if isinstance(value, dict)
+        else type(value).__name__
+    )
     raise WeightsError(
         f"{path}: expected tensors by name, or a mapping with one of {', '.join(_WRAPPERS)}; found {found or 'nothing'}"
     )
+
+
+def _named(value: dict[Any, Any]) -> list[tuple[str, _Tensor]]:
+    return [(name, one) for name, one in value.items() if isinstance(name, str) and isinstance(one, _Tensor)]
 
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")

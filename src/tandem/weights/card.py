@@ -1,15 +1,13 @@
 """The model card (README.md) of a folder that Tandem writes. Pure text from a configuration."""
 
-from collections.abc import Mapping
-
 from tandem.config import ModelConfig, VisionTransformer
 from tandem.weights.shapes import parameter_count
 
 _LIBRARIES = {"tandem": "tandem", "transformers": "transformers", "open_clip": "open_clip"}
 
 
-def model_card(config: ModelConfig, to: str, extra: Mapping[str, str] | None = None) -> str:
-    """Markdown with the front matter hubs read. `extra` adds sections: title -> text."""
+def model_card(config: ModelConfig, to: str) -> str:
+    """Markdown with the front matter hubs read. `to` is the layout."""
     vision, text = config.vision, config.text
     if isinstance(vision, VisionTransformer):
         tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
@@ -33,7 +31,6 @@ def model_card(config: ModelConfig, to: str, extra: Mapping[str, str] | None = N
         "Use": f'```python\nimport tandem\n\nmodel = tandem.load("path/to/this/folder")  # {name}\n'
         'answer = model.classify(["photo.jpg"], ["cat", "dog"])\n```',
         **({"Assumptions": "\n".join(f"- {note}" for note in config.notes.values())} if config.notes else {}),
-        **(extra or {}),
     }
     lines = [
         *front,

@@ -6,6 +6,7 @@ read when a model is asked for, not when the library was imported. Knows file na
 
 import difflib
 import os
+import time
 from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
@@ -13,6 +14,8 @@ from tandem.weights import folder, open_clip, transformers
 from tandem.weights.published import NAMES, hub_cache_folder
 from tandem.weights.tensor_files import read_json, shard_names
 
+_KNOCKS = 2
+_TIMEOUT_S = 10.0
 _TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 
 
@@ -28,6 +31,8 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     not cached, unreachable.
     """
     files = _Repository(repository, revision, offline=is_offline())
+    if not files.offline:
+        files.knock()
     described, config = files.get(open_clip.CONFIG), files.get("config.json")
     candidates: tuple[str, ...]
     if config and read_json(config).get("format") == "tandem":
@@ -77,6 +82,29 @@ class _Repository:
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
+
+    def knock(self) -> None:
+        """Ask once whether the hub is there; if not, only the cache is looked at.
+
+        huggingface_hub would retry for 20 s for every file that is not cached, those that do not exist included.
+        """
+        from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+        url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
+        for attempt in range(_KNOCKS):
+            try:
+                get_hf_file_metadata(url, timeout=_TIMEOUT_S)
+                return
+            except (errors.HfHubHTTPError, errors.HFValidationError) as error:
+                status = getattr(getattr(error, "response", None), "status_code", 0)
+                if status < 500:
+                    return  # an answer; `get` says what it means
+                reason = f"the server says {status}"
+            except Exception as error:
+                reason = _reason(error)  # whichever HTTP library's transport error
+            if attempt + 1 < _KNOCKS:
+                time.sleep(0.5)
+        self.unreachable, self.offline = reason, True
 
     def first(self, names: tuple[str, ...]) -> Path | None:
         """The first of these files that the repository has."""

@@ -63,8 +63,13 @@ def download(
         with part.open("ab") as file, _alone(file):
             if path.is_file():  # another process finished it while this one waited
                 return path
+            continued = part.stat().st_size > 0
             _fill(url, part, file, progress, pause_s, timeout_s)
             found = _sha256(part)
+            if found != sha256 and continued:  # what an earlier attempt left may be at fault: once more, from the start
+                file.truncate(0)
+                _fill(url, part, file, progress, pause_s, timeout_s)
+                found = _sha256(part)
             if found != sha256:
                 part.unlink()
                 raise HubError(

@@ -3,12 +3,13 @@
 Parameter counts follow from the configurations; download sizes are known for OpenAI's files only, from what they store.
 """
 
+import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.config import PUBLISHED, ModelConfig
+from tandem.config import PUBLISHED, ModelConfig, from_dict
 from tandem.weights.shapes import expected_shapes, parameter_count
 
 OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
@@ -31,7 +32,10 @@ OPENAI_ON_HUB = {
     "ViT-L/14": "openai/clip-vit-large-patch14",
     "ViT-L/14@336": "openai/clip-vit-large-patch14-336",
 }
-_SHIPPED = Path(__file__).resolve().parents[1] / "assets"
+_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+SHIPPED = ("tandem-mini",)
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,18 @@ _HUB = (
     _OnHub("laion/CLIP-ViT-g-14-laion2B-s34B-b88K", 1_366_678_273, 1024, _LAION_2B),
     _OnHub("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 2_539_567_105, 1280, _LAION_2B),
 )
-NAMES = (*OPENAI_FILES, *OPENAI_ON_HUB.values(), *(model.name for model in _HUB))
+NAMES = (*SHIPPED, *OPENAI_FILES, *OPENAI_ON_HUB.values(), *(model.name for model in _HUB))
 
 
 def published_name(text: str) -> str | None:
     """The published model that `text` means: "ViT-B/32", "ViT-B-32", "vit-l-14-336", "ViT-L/14@336px"; else None."""
     return {_folded(name): name for name in OPENAI_FILES}.get(_folded(text).removesuffix("px"))
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that ships inside the package under this name."""
+    folder = _ASSETS / name
+    return folder if name in SHIPPED and (folder / "config.json").is_file() else None
 
 
 def _folded(name: str) -> str:
@@ -101,12 +111,19 @@ def hub_cache_folder() -> Path:
 
 def known_models() -> list[KnownModel]:
     """What can be loaded by name: the model that ships, OpenAI's nine, and well-known hub repositories."""
-    models = [
-        _described(name, PUBLISHED[name], openai_download_bytes(PUBLISHED[name]), (cache_folder() / file).is_file())
+    models = []
+    for name in SHIPPED:
+        if folder := shipped_folder(name):
+            plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            models.append(_described(name, from_dict(plain), 0, cached=True))
+    models += [
+        _described(
+            name, PUBLISHED[name], openai_download_bytes(PUBLISHED[name]), cached=(cache_folder() / file).is_file()
+        )
         for name, (file, _) in OPENAI_FILES.items()
     ]
     models += [
-        _described(repository, PUBLISHED[name], None, _on_disk(repository))
+        _described(repository, PUBLISHED[name], None, cached=_on_disk(repository))
         for name, repository in OPENAI_ON_HUB.items()
     ]
     models += [
@@ -125,7 +142,7 @@ def known_models() -> list[KnownModel]:
     return models
 
 
-def _described(name: str, config: ModelConfig, download_bytes: int | None, cached: bool) -> KnownModel:
+def _described(name: str, config: ModelConfig, download_bytes: int | None, *, cached: bool) -> KnownModel:
     return KnownModel(
         name,
         parameter_count(config),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
-from tandem.weights.published import NAMES, published_name
+from tandem.weights.published import NAMES, published_name, shipped_folder
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json")
@@ -31,6 +31,8 @@ def locate(source: str | Path) -> Place:
         return Place(path)
     if isinstance(source, Path) or _looks_like_path(text):
         raise WeightsError(f"{text}: no such file or folder")
+    if folder := shipped_folder(text):
+        return Place(folder)
     if name := published_name(text):
         from tandem.weights.openai import fetch_published
 

@@ -55,7 +55,7 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
 
     root = run(path, archive.read(found[0]), load, modules=torchscript)
     if isinstance(root, Module):
-        return Archive(module_tensors(root), torchscript=True, beside=())
+        return Archive(module_tensors(path, root), torchscript=True, beside=())
     tensors, beside = state_dict(path, root)
     return Archive(tensors, torchscript=False, beside=beside)
 

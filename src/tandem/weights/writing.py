@@ -35,8 +35,15 @@ _MODEL_FILES = {
 }
 
 
-def write(checkpoint: Checkpoint, target: Path | str, to: Layout = "tandem", *, overwrite: bool = False) -> Path:
-    """Write a model folder and return it. Tensors keep every bit.
+def write(
+    checkpoint: Checkpoint,
+    target: Path | str,
+    to: Layout = "tandem",
+    *,
+    overwrite: bool = False,
+    card: str | None = None,
+) -> Path:
+    """Write a model folder and return it. Tensors keep every bit. `card` is the README.md, if you have a better one.
 
     The folder appears complete or not at all. Raises `WeightsError` where `target` is in use (unless `overwrite`, for
     a folder that holds nothing but a model) and for a model that the layout cannot describe.
@@ -51,7 +58,7 @@ def write(checkpoint: Checkpoint, target: Path | str, to: Layout = "tandem", *, 
     try:
         new.mkdir(parents=True)
         _WRITERS[to](checkpoint, new)
-        (new / "README.md").write_text(model_card(checkpoint.config, to), encoding="utf-8")
+        (new / "README.md").write_text(card or model_card(checkpoint.config, to), encoding="utf-8")
         _replace(target, new, old)
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
