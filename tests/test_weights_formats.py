@@ -762,3 +762,8 @@ def test_tensors_that_do_not_fit_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="expected one of tandem, transformers, open_clip"):
         weights.write(toys.checkpoint(), tmp_path / "out", "onnx")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_can_be_read_by_whoever_can_read_the_folder(tmp_path: Path) -> None:
+    folder = weights.write(toys.checkpoint(MODELS["vit"], np.float16), tmp_path / "out")
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode

@@ -96,9 +96,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
     """Write all tensors, bit for bit, with string metadata in the header."""
     from safetensors.numpy import save_file
 
+    path.touch()
+    mode = path.stat().st_mode  # what the umask allows; the library would leave a file that only its owner can read
     # order="C" alone would turn a scalar into one dimension (ascontiguousarray); reshape restores it.
     save_file(
         {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in tensors.items()},
         path,
         metadata=dict(metadata),
     )
+    path.chmod(mode)
