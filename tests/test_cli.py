@@ -450,6 +450,21 @@ def test_models_lists_what_can_be_loaded(tandem: Any) -> None:
     assert all(name in shown.out for name in names)
 
 
+def test_demo_as_json(tandem: Any, model_folder: str, tmp_path: Path) -> None:
+    for package in ("skimage", "sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    out = tmp_path / "new" / "answer.png"
+    outcome = tandem("demo", "--json", "--model", model_folder, "--out", out)
+    assert outcome.code == 0
+    document = outcome.json
+    assert len(document["results"]) == 6
+    for search in document["searches"]:
+        scores = [hit["score"] for hit in search["hits"]]
+        assert scores == sorted(scores, reverse=True)
+    assert out.stat().st_size > 10_000
+    assert out.with_name("search.png").stat().st_size > 10_000
+
+
 def test_the_module_runs_as_the_command(model_folder: str, photos: list[str]) -> None:
     asked = ("classify", photos[0], "--labels", "a,b", "--model", model_folder, "--json")
     process = run_process(*asked, env={**os.environ, "COLUMNS": "80"})

@@ -129,6 +129,15 @@ def test_classify_keeps_no_pictures_of_an_iterator(model: Model) -> None:
         answer.plot("never.png")
 
 
+def test_pictures_of_a_list_can_be_drawn(model: Model, photos: list[Path], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    held = [photos[0].read_bytes(), toy.picture(1), np.asarray(toy.picture(2)), str(photos[3])]
+    for images in (held, held[1], iter(photos), np.stack([np.asarray(toy.picture(i)) for i in range(2)])):
+        assert model.classify(images, ["cat", "dog"]).plot(tmp_path / "answer.png").stat().st_size > 1000
+    with photos[0].open("rb") as file, pytest.raises(TandemError, match="open file"):
+        model.classify([file], ["cat", "dog"]).plot(tmp_path / "never.png")
+
+
 def test_the_first_vector_does_not_wait_for_the_last_source(model: Model) -> None:
     drawn = 0
 
@@ -205,6 +214,8 @@ def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypa
         model.class_vectors([f"label {i}", "other"])
     assert len(model._class_vectors) == CACHED_LABEL_SETS
     assert model.class_vectors(["one", "two"]) is not first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 0
 
 
 def test_logits_are_cosines_times_the_scale(model: Model, photos: list[Path]) -> None:
@@ -313,7 +324,7 @@ def test_orientation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
     assert not np.allclose(upright.embed_images(turned), as_stored.embed_images(turned), atol=1e-3)
 
 
-def test_the_shipped_model_knows_a_cat(shared: Path) -> None:
+def test_the_shipped_model_knows_a_cat() -> None:
     data = pytest.importorskip("skimage.data")
     answer = tandem.load().classify([data.chelsea()], ["cat", "dog", "car", "building", "person", "food"])
     assert answer.best == ["cat"]

@@ -54,7 +54,7 @@ class Answer:
     sources: tuple[str, ...]
     logits: NDArray[np.float32]  # [n c], cosine times exp(logit_scale)
     failures: tuple[Failure, ...] = ()
-    # What to draw: None where it was not kept (a picture in memory that came from an iterator).
+    # What to draw: None where it was not kept (it came from an iterator or an open file).
     pictures: tuple[ImageSource | None, ...] = field(default=())
 
     @classmethod
@@ -102,8 +102,8 @@ class Answer:
         picture = self.pictures[index]
         if picture is None:
             raise TandemError(
-                f"picture {index} ({self.sources[index]}) came from an iterator and was not kept; "
-                "to draw, classify a list or file paths"
+                f"picture {index} ({self.sources[index]}) came from an iterator or an open file and was not kept; "
+                "to draw, classify file paths or a list"
             )
         return load_image(picture)
 

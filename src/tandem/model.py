@@ -8,8 +8,8 @@ Legend: n pictures or sentences, m others, d the shared dimension, c labels, k t
 
 import itertools
 import os
+import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -86,7 +86,8 @@ class Model:
         self.engine = engine
         self.orient = orient
         self.limits = limits or Limits()
-        self._class_vectors: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Vectors] = OrderedDict()
+        self._class_vectors: dict[tuple[tuple[str, ...], tuple[str, ...]], Vectors] = {}  # the oldest first
+        self._lock = threading.Lock()
 
     @property
     def config(self) -> ModelConfig:
@@ -205,15 +206,19 @@ class Model:
         """
         chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
         key = (tuple(prompts.check_labels(labels)), chosen)
-        if key not in self._class_vectors:
+        with self._lock:
+            vectors = self._class_vectors.pop(key, None)
+        if vectors is None:
             sentences = [sentence for label in key[0] for sentence in prompts.fill(label, chosen)]
             each = self.embed_texts(sentences).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
             mean = each.mean(axis=1)
-            self._class_vectors[key] = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+            vectors = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+            vectors.flags.writeable = False  # it is shared with whoever asks next
+        with self._lock:
+            self._class_vectors[key] = vectors
             if len(self._class_vectors) > CACHED_LABEL_SETS:
-                self._class_vectors.popitem(last=False)
-        self._class_vectors.move_to_end(key)
-        return self._class_vectors[key]
+                del self._class_vectors[next(iter(self._class_vectors))]
+        return vectors
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -265,12 +270,13 @@ class Model:
         """`classify` for as many pictures as there are: an answer for each batch, as soon as it is there."""
         labels = prompts.check_labels(labels)
         classes = self.class_vectors(labels, templates)
-        keep = isinstance(images, list | tuple) or not _iterates(images)  # the caller holds them anyway
+        held = not _iterates(images) or isinstance(images, list | tuple | np.ndarray)  # by the caller, anyway
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
         def noted() -> Iterator[ImageSource]:
             for index, image in enumerate(_many(images)):
-                seen[index] = (source_name(image), image if keep or isinstance(image, str | os.PathLike) else None)
+                keep = isinstance(image, str | os.PathLike) or (held and not hasattr(image, "read"))
+                seen[index] = (source_name(image), image if keep else None)
                 yield image
 
         for batch in self._encoded_batches(noted(), batch_size):

@@ -22,10 +22,16 @@ def run(arguments: argparse.Namespace) -> int:
             Text(model.name, style="bold" if model.cached else ""),
             f"{model.parameters / 1e6:,.0f} M",
             str(model.image_size),
-            f"{model.download_bytes / 1e6:,.0f} MB" if model.download_bytes else "",
+            _download(model.download_bytes),
             model.licence,
         )
     out = screen.console()
     out.print(table)
     out.print(Text("\n● is here already. --model takes any other folder, file or hub name, too.", style=screen.QUIET))
     return DONE
+
+
+def _download(size_bytes: int | None) -> str:
+    if size_bytes is None:
+        return ""  # known when the hub is asked, not before
+    return f"{size_bytes / 1e6:,.0f} MB" if size_bytes else "inside"
