@@ -43,21 +43,14 @@ def text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
     ends = op.parameter(PartialShape([-1]), Type.i32, name="ends")
     places = op.unsqueeze(ends, _whole(1))  # [b 1]
     x = _embedding(token_ids, tensors)
+    mask = _causal_mask(x, text.context_length)
     for i in range(text.layers - 1):
-        x = _block(x, tensors, f"transformer.resblocks.{i}.", text.heads, text.activation, causal=True)
+        x = _block(x, tensors, f"transformer.resblocks.{i}.", text.heads, text.activation, mask)
     # Only the state at the end token leaves the tower, so the last block computes nothing else. What follows the end
-    # token must stay unseen: [b t] -> [b 1 1 t]
-    seen = op.less_equal(op.range(_whole(0), _length(x), _whole(1), "i32"), places)
-    mask = op.select(seen, _array(np.float32(0)), _array(np.float32(-np.inf)))
-    x = _last_block(
-        x,
-        op.gather(x, places, _whole(1), 1),
-        tensors,
-        f"transformer.resblocks.{text.layers - 1}.",
-        text.heads,
-        text.activation,
-        op.unsqueeze(mask, _whole([1, 2])),
-    )
+    # token must stay unseen
+    query, seen = op.gather(x, places, _whole(1), 1), op.gather(mask, ends, _whole(0))  # [b 1 w], [b t]
+    last = f"transformer.resblocks.{text.layers - 1}."
+    x = _last_block(x, query, tensors, last, text.heads, text.activation, op.unsqueeze(seen, _whole([1, 2])))
     x = op.squeeze(_layer_norm(x, tensors, "ln_final."), _whole(1))
     return ov.Model([_unit(op.matmul(x, _weight(tensors, "text_projection"), False, False))], [token_ids, ends], "text")
 
@@ -67,8 +60,9 @@ def text_states_graph(config: ModelConfig, tensors: Tensors, blocks: int, final_
     text = config.text
     token_ids = op.parameter(PartialShape([-1, -1]), Type.i32, name="token_ids")
     x = _embedding(token_ids, tensors)
+    mask = _causal_mask(x, text.context_length)
     for i in range(blocks):
-        x = _block(x, tensors, f"transformer.resblocks.{i}.", text.heads, text.activation, causal=True)
+        x = _block(x, tensors, f"transformer.resblocks.{i}.", text.heads, text.activation, mask)
     if final_norm:
         x = _layer_norm(x, tensors, "ln_final.")
     return ov.Model([op.result(x, name="states")], [token_ids], "text_states")
@@ -113,11 +107,11 @@ def _embedding(token_ids: Node, tensors: Tensors) -> Node:
     return op.add(x, op.gather(_weight(tensors, "positional_embedding"), places, _whole(0)))
 
 
-def _block(x: Node, tensors: Tensors, name: str, heads: int, activation: Activation, causal: bool = False) -> Node:
-    """A pre-norm residual attention block: [b t w] -> [b t w]."""
+def _block(x: Node, tensors: Tensors, name: str, heads: int, activation: Activation, mask: Node | None = None) -> Node:
+    """A pre-norm residual attention block: x [b t w], mask [t t] -> [b t w]."""
     y = _layer_norm(x, tensors, name + "ln_1.")
     q, k, v = _projections((y, y, y), tensors, name + "attn.in_proj_", heads)
-    x = op.add(x, _attention_out(op.scaled_dot_product_attention(q, k, v, causal=causal), tensors, name))
+    x = op.add(x, _attention_out(_attention(q, k, v, mask), tensors, name))
     return op.add(x, _mlp(x, tensors, name, activation))
 
 
@@ -127,8 +121,7 @@ def _last_block(
     """`_block` for one token of each row alone: x [b t w], query [b 1 w] (a row of x), mask [b 1 1 t] -> [b 1 w]."""
     y = _layer_norm(x, tensors, name + "ln_1.")
     q, k, v = _projections((_layer_norm(query, tensors, name + "ln_1."), y, y), tensors, name + "attn.in_proj_", heads)
-    attention = op.scaled_dot_product_attention(q, k, v, mask) if mask else op.scaled_dot_product_attention(q, k, v)
-    query = op.add(query, _attention_out(attention, tensors, name))
+    query = op.add(query, _attention_out(_attention(q, k, v, mask), tensors, name))
     return op.add(query, _mlp(query, tensors, name, activation))
 
 
@@ -147,6 +140,27 @@ def _projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, 
 def _thirds(parts: Sequence[NDArray[np.generic]]) -> Sequence[NDArray[np.generic]]:
     """The rows for q, k and v of a fused projection."""
     return parts if len(parts) == 3 else np.split(parts[0], 3)
+
+
+def _attention(q: Node, k: Node, v: Node, mask: Node | None) -> Node:
+    """q, k, v [b h t w/h], mask added to the scores -> [b h t w/h].
+
+    A masked score is spelt out in products: as the fused operator it takes 45 ms more to compile for 12 layers, and
+    3 to 6% longer to run (measured). Unmasked, both are equal, and the operator never holds all scores of a large
+    picture in memory.
+    """
+    if mask is None:
+        return op.scaled_dot_product_attention(q, k, v)
+    width = q.get_output_partial_shape(0)[3].get_length()
+    scores = op.matmul(op.multiply(q, _array(np.float32(width**-0.5))), k, False, True)  # [b h t t]
+    return op.matmul(op.softmax(op.add(scores, mask), -1), v, False, False)
+
+
+def _causal_mask(x: Node, context_length: int) -> Node:
+    """[t t] for x [b t w]: 0 where a token (row) may look, -inf at what follows it."""
+    whole = np.triu(np.full((context_length,) * 2, -np.inf, np.float32), 1)
+    length = op.gather(op.shape_of(x, "i32"), _whole([1]), _whole(0))  # [1]
+    return op.slice(_array(whole), _whole([0, 0]), op.concat([length, length], 0), _whole([1, 1]), _whole([0, 1]))
 
 
 def _attention_out(x: Node, tensors: Tensors, name: str) -> Node:
