@@ -69,4 +69,4 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[9] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0.0)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
