@@ -6,7 +6,7 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format reference clean
+.PHONY: demo test check format docs clean
 
 demo: .venv/.demo
 	$(BIN)/tandem demo
@@ -23,8 +23,8 @@ format: .venv/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-reference: .venv/.dev
-	$(BIN)/python -m tandem.cli.reference > docs/commands.md
+docs: .venv/.dev
+	$(BIN)/python docs/refresh.py
 
 clean:
 	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

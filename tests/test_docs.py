@@ -112,7 +112,7 @@ def test_examples_of_help_parse() -> None:
 
 def test_the_command_reference_is_current() -> None:
     page = ROOT / "docs" / "commands.md"
-    assert page.read_text(encoding="utf-8") == markdown(), "run: make reference"
+    assert page.read_text(encoding="utf-8") == markdown(), "run: make docs"
 
 
 def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, str]) -> None:
@@ -127,7 +127,7 @@ def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, 
     _, _, shown = blocks("text")[0]
     words, numbers = _words_and_numbers(process.stdout)
     shown_words, shown_numbers = _words_and_numbers(shown)
-    assert shown_words == words, f"copy into README:\n{process.stdout}"
+    assert shown_words == words, f"run: make docs. The demo printed:\n{process.stdout}"
     # The last digits depend on the processor.
     assert shown_numbers == pytest.approx(numbers, abs=1.0)
 

@@ -1,4 +1,4 @@
-"""The command reference (docs/commands.md), from the parser itself: `python -m tandem.cli.reference`.
+"""The command reference (docs/commands.md), from the parser itself. `make docs` writes it.
 
 Written from the arguments, not from argparse's help, whose layout changes between versions of Python.
 """
@@ -13,7 +13,7 @@ def markdown() -> str:
     parser = build_parser()
     parts = [
         "# Commands",
-        "<!-- Generated: make reference. A test compares it with the parser. -->",
+        "<!-- Generated: make docs. A test compares it with the parser. -->",
         "Exit code 0: done. 1: done, but some inputs were set aside (they are listed). 2: not done, one line says why. "
         "`--json` prints one JSON document on standard output; progress and warnings go to standard error.",
     ]
@@ -55,7 +55,3 @@ def _meaning(action: argparse.Action) -> str:
 def _examples(command: argparse.ArgumentParser) -> str:
     _, _, examples = (command.epilog or "").partition(":\n")
     return "\n".join(line.strip() for line in examples.splitlines())
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")
