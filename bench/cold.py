@@ -39,6 +39,7 @@ for label, probability in zip(labels, probabilities): print(f"{label}: {probabil
 def run(command: list[str]) -> tuple[float, float, str]:
     """Wall seconds, peak resident megabytes, and what it printed. Raises if it fails."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip installs comes compiled; a checkout may not
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)

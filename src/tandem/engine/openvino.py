@@ -19,7 +19,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import Type
 
-from tandem.config import ModelConfig
+from tandem.config import ModelConfig, VisionTransformer
+from tandem.engine import starter
 from tandem.engine.graph import Tensors, image_graph, parts, text_graph, text_states_graph
 from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
 from tandem.engine.lengths import end_positions, groups
@@ -27,6 +28,10 @@ from tandem.engine.pages import GivingBack, mappings
 from tandem.errors import EngineError
 
 IMAGES_AT_ONCE = 32  # bounds the memory of a call; larger batches are no faster (measured)
+
+# How much one tower computes in numpy before it is compiled: what costs less than compiling does (measured)
+IMAGES_BEFORE_COMPILING = 1
+TOKENS_BEFORE_COMPILING = 256
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
 _TYPES = {"float32": Type.f32, "bfloat16": Type.bf16, "float16": Type.f16}
@@ -48,6 +53,7 @@ class OpenVinoEngine:
         self._tensors = tensors  # the graphs' constants share its memory
         self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
         self._towers: dict[tuple[str | int, ...], _Tower] = {}
+        self._started = {"image": 0, "text": 0}  # images and tokens computed before compiling
         self._lock = threading.Lock()
 
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -55,6 +61,9 @@ class OpenVinoEngine:
         pixels = check_pixels(pixels, self.config.vision.image_size)
         kind = Type.u8 if pixels.dtype == np.uint8 else Type.f32
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
+        if len(pixels) and self._starts("image", len(pixels), IMAGES_BEFORE_COMPILING):
+            with GivingBack(self._mapped):
+                return starter.encode_images(self.config, self._tensors, pixels)
         if len(pixels):
             tower = self._tower(("image", kind.to_string()), lambda: image_graph(self.config, self._tensors, kind))
             for start in range(0, len(pixels), IMAGES_AT_ONCE):
@@ -67,6 +76,10 @@ class OpenVinoEngine:
         token_ids = check_token_ids(token_ids, self.config.text)
         ends = end_positions(token_ids, self.config.text.end_id)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
+        tokens = int(ends.max(initial=-1)) + 1
+        if len(token_ids) and self._starts("text", len(token_ids) * tokens, TOKENS_BEFORE_COMPILING):
+            with GivingBack(self._mapped):
+                return starter.encode_texts(self.config, self._tensors, token_ids[:, :tokens], ends)
         if len(token_ids):
             tower = self._tower(("text",), lambda: text_graph(self.config, self._tensors))
             for rows, tokens in groups(ends):
@@ -92,6 +105,16 @@ class OpenVinoEngine:
         """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""
         with self._lock:
             self._towers.clear()
+
+    def _starts(self, tower: str, amount: int, allowance: int) -> bool:
+        """Whether so little was asked of the tower until now, this included, that it need not be compiled."""
+        with self._lock:
+            compiled = any(key[0] == tower for key in self._towers)
+            convolutional = tower == "image" and not isinstance(self.config.vision, VisionTransformer)
+            if compiled or convolutional or self.device != "CPU" or self.precision != "float32":
+                return False
+            self._started[tower] += amount
+            return self._started[tower] <= allowance
 
     def _tower(self, key: tuple[str | int, ...], build: Callable[[], ov.Model]) -> "_Tower":
         with self._lock:
