@@ -6,7 +6,7 @@ Weights enter as constants that share the arrays' memory: whoever holds a graph 
 b batch, t tokens or patches, w width, h heads, c channels, d shared dimension
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import openvino as ov
@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 from openvino import Node, PartialShape, Type
 
 from tandem.config import Activation, ModelConfig, ResNet, VisionTransformer
-
-Tensors = Mapping[str, NDArray[np.generic]]
-
-NORM_EPSILON = 1e-5  # of layer norms and batch norms
+from tandem.engine.tensors import NORM_EPSILON, Tensors, thirds
 
 
-def image_graph(config: ModelConfig, tensors: Tensors, pixels: Type = Type.u8) -> ov.Model:
+def image_graph(config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8") -> ov.Model:
     """Pixels in 0..255 [b image_size image_size 3] -> unit vectors float32 [b d]."""
     size = config.vision.image_size
-    entry = op.parameter(PartialShape([-1, size, size, 3]), pixels, name="pixels")
+    entry = op.parameter(PartialShape([-1, size, size, 3]), {"u8": Type.u8, "f32": Type.f32}[pixels], name="pixels")
     mean = 255 * np.asarray(config.preprocessing.mean, np.float32)
     std = 255 * np.asarray(config.preprocessing.std, np.float32)
     x = op.transpose(op.convert(entry, "f32"), _whole([0, 3, 1, 2]))
@@ -66,16 +63,6 @@ def text_states_graph(config: ModelConfig, tensors: Tensors, blocks: int, final_
     if final_norm:
         x = _layer_norm(x, tensors, "ln_final.")
     return ov.Model([op.result(x, name="states")], [token_ids], "text_states")
-
-
-def parts(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
-    """A tensor in the parts that make it up, first rows first; nearly always one.
-
-    Tensors that stack what their file holds apart only on demand offer the parts as `parts(name)`: stacked copies would
-    live as long as the graph.
-    """
-    apart: Callable[[str], Sequence[NDArray[np.generic]]] | None = getattr(tensors, "parts", None)
-    return apart(name) if apart else (tensors[name],)
 
 
 # --- transformers ------------------------------------------------------------------------------------------------
@@ -130,16 +117,11 @@ def _projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, 
 
     Three products, not one: as fast (measured), and weights that a file holds in three parts are never stacked.
     """
-    weights, biases = (_thirds(parts(tensors, name + kind)) for kind in ("weight", "bias"))
+    weights, biases = (thirds(tensors, name + kind) for kind in ("weight", "bias"))
     return [
         _heads(_linear(source, weight, bias), heads, weight.shape[1])
         for source, weight, bias in zip(sources, weights, biases, strict=True)
     ]
-
-
-def _thirds(parts: Sequence[NDArray[np.generic]]) -> Sequence[NDArray[np.generic]]:
-    """The rows for q, k and v of a fused projection."""
-    return parts if len(parts) == 3 else np.split(parts[0], 3)
 
 
 def _attention(q: Node, k: Node, v: Node, mask: Node | None) -> Node:

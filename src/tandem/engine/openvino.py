@@ -13,19 +13,22 @@ import mmap
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino import Type
 
 from tandem.config import ModelConfig, VisionTransformer
 from tandem.engine import starter
-from tandem.engine.graph import Tensors, image_graph, parts, text_graph, text_states_graph
 from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
 from tandem.engine.lengths import end_positions, groups
 from tandem.engine.pages import GivingBack, mappings
+from tandem.engine.tensors import Tensors, parts
 from tandem.errors import EngineError
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 IMAGES_AT_ONCE = 32  # bounds the memory of a call; larger batches are no faster (measured)
 
@@ -34,7 +37,7 @@ IMAGES_BEFORE_COMPILING = 1
 TOKENS_BEFORE_COMPILING = 256
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-_TYPES = {"float32": Type.f32, "bfloat16": Type.bf16, "float16": Type.f16}
+_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OpenVinoEngine:
@@ -59,13 +62,13 @@ class OpenVinoEngine:
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
         pixels = check_pixels(pixels, self.config.vision.image_size)
-        kind = Type.u8 if pixels.dtype == np.uint8 else Type.f32
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
         if len(pixels) and self._starts("image", len(pixels), IMAGES_BEFORE_COMPILING):
             with GivingBack(self._mapped):
                 return starter.encode_images(self.config, self._tensors, pixels)
         if len(pixels):
-            tower = self._tower(("image", kind.to_string()), lambda: image_graph(self.config, self._tensors, kind))
+            kind = "u8" if pixels.dtype == np.uint8 else "f32"
+            tower = self._tower(("image", kind), lambda: _graphs().image_graph(self.config, self._tensors, kind))
             for start in range(0, len(pixels), IMAGES_AT_ONCE):
                 part = slice(start, start + IMAGES_AT_ONCE)
                 vectors[part] = tower(pixels[part])
@@ -81,7 +84,7 @@ class OpenVinoEngine:
             with GivingBack(self._mapped):
                 return starter.encode_texts(self.config, self._tensors, token_ids[:, :tokens], ends)
         if len(token_ids):
-            tower = self._tower(("text",), lambda: text_graph(self.config, self._tensors))
+            tower = self._tower(("text",), lambda: _graphs().text_graph(self.config, self._tensors))
             for rows, tokens in groups(ends):
                 vectors[rows] = tower(np.ascontiguousarray(token_ids[rows, :tokens]), ends[rows])
         return vectors
@@ -96,9 +99,8 @@ class OpenVinoEngine:
         blocks, final_norm = check_layer(layer, self.config.text.layers)
         if not len(token_ids):
             return np.empty((*token_ids.shape, self.config.text.width), np.float32)
-        tower = self._tower(
-            ("states", blocks, final_norm), lambda: text_states_graph(self.config, self._tensors, blocks, final_norm)
-        )
+        build = functools.partial(_graphs().text_states_graph, self.config, self._tensors, blocks, final_norm)
+        tower = self._tower(("states", blocks, final_norm), build)
         return np.concatenate([tower(token_ids[start : start + 32]) for start in range(0, len(token_ids), 32)])
 
     def release(self) -> None:
@@ -116,7 +118,7 @@ class OpenVinoEngine:
             self._started[tower] += amount
             return self._started[tower] <= allowance
 
-    def _tower(self, key: tuple[str | int, ...], build: Callable[[], ov.Model]) -> "_Tower":
+    def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"]) -> "_Tower":
         with self._lock:
             if key not in self._towers:
                 self._towers[key] = _Tower(build, self.device, self.precision, self._mapped)
@@ -126,9 +128,9 @@ class OpenVinoEngine:
 class _Tower:
     """A compiled graph with one request; calls from several threads take turns, since each uses every core."""
 
-    def __init__(self, build: Callable[[], ov.Model], device: str, precision: str, mapped: list[mmap.mmap]) -> None:
+    def __init__(self, build: Callable[[], "ov.Model"], device: str, precision: str, mapped: list[mmap.mmap]) -> None:
         options: dict[str, str | bool] = {
-            "INFERENCE_PRECISION_HINT": _TYPES[precision].to_string(),
+            "INFERENCE_PRECISION_HINT": _TYPES[precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         if device == "CPU":
@@ -155,8 +157,10 @@ def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ov.save_model(image_graph(config, tensors), folder / "image.xml", compress_to_fp16=False)
-    ov.save_model(text_graph(config, tensors), folder / "text.xml", compress_to_fp16=False)
+    import openvino as ov
+
+    ov.save_model(_graphs().image_graph(config, tensors), folder / "image.xml", compress_to_fp16=False)
+    ov.save_model(_graphs().text_graph(config, tensors), folder / "text.xml", compress_to_fp16=False)
 
 
 def available_precisions(device: str | None = None) -> tuple[str, ...]:
@@ -166,22 +170,34 @@ def available_precisions(device: str | None = None) -> tuple[str, ...]:
 
 
 @functools.cache
-def _core() -> ov.Core:
+def _core() -> "ov.Core":
+    # Imported when something is compiled: what the starter answers alone is spared a tenth of a second (measured)
+    import openvino as ov
+
     return ov.Core()
+
+
+def _graphs() -> ModuleType:
+    from tandem.engine import graph
+
+    return graph
 
 
 def _device(device: str | None) -> str:
     name = (device or "cpu").upper()
-    if name.split(".")[0] not in {found.split(".")[0] for found in _core().available_devices}:
-        found = ", ".join(found.lower() for found in _core().available_devices)
-        raise EngineError(f"device: OpenVINO finds {found} on this machine, not {device!r}; cuda and mps need torch")
+    if name == "CPU":
+        return name
+    found = _core().available_devices
+    if name.split(".")[0] not in {other.split(".")[0] for other in found}:
+        known = ", ".join(other.lower() for other in found)
+        raise EngineError(f"device: OpenVINO finds {known} on this machine, not {device!r}; cuda and mps need torch")
     return name
 
 
 def _precision(device: str, precision: str) -> str:
-    available = available_precisions(device)
-    if precision == "auto":
+    if precision in ("auto", "float32"):
         return "float32"
+    available = available_precisions(device)
     if precision not in available:
         raise EngineError(
             f"precision: {device.lower()} computes in {', '.join(available)} here, not in {precision!r}; "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import Activation, ModelConfig, VisionTransformer
-from tandem.engine.graph import NORM_EPSILON, Tensors, parts
+from tandem.engine.tensors import NORM_EPSILON, Tensors, thirds
 
 Array = NDArray[np.float32]
 
@@ -66,9 +66,9 @@ def _block(
         rows = np.arange(len(x))
         x, queries = x[rows, only][:, None], y[rows, only][:, None]
         mask = None if mask is None else mask[only][:, None, None]  # [b 1 1 t]
-    weights, biases = (_thirds(tensors, name + f"attn.in_proj_{kind}") for kind in ("weight", "bias"))
+    weights, biases = (thirds(tensors, name + f"attn.in_proj_{kind}") for kind in ("weight", "bias"))
     q, k, v = (
-        _heads(source @ weight.T + bias, heads)
+        _heads(source @ weight.astype(np.float32, copy=False).T + bias.astype(np.float32, copy=False), heads)
         for source, weight, bias in zip((queries, y, y), weights, biases, strict=True)
     )
     scores = q @ k.transpose(0, 1, 3, 2) * np.float32(q.shape[-1] ** -0.5)  # [b h t t]
@@ -129,9 +129,3 @@ def _unit(x: Array) -> Array:
 
 def _get(tensors: Tensors, name: str) -> Array:
     return tensors[name].astype(np.float32, copy=False)
-
-
-def _thirds(tensors: Tensors, name: str) -> list[Array]:
-    """The rows for q, k and v of a fused projection."""
-    found = parts(tensors, name)
-    return [part.astype(np.float32, copy=False) for part in (found if len(found) == 3 else np.split(found[0], 3))]
