@@ -18,6 +18,7 @@ check: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
 
 format: .venv/.dev
 	$(BIN)/ruff format

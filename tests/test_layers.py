@@ -42,7 +42,7 @@ STORES = {"search/store.py", "search/embedded.py", "search/milvus.py"}
 
 # Packages that only these places may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "torch": ("nn/", "train/", "engine/torch.py", "engine/onnx.py", "cli/train.py"),
+    "torch": ("nn/", "train/", "engine/torch.py", "engine/onnx.py"),
     "openvino": ("engine/",),
     "nncf": ("engine/quantize.py",),
     "matplotlib": ("plots.py",),

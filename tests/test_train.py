@@ -223,3 +223,30 @@ def test_the_command_saves_when_asked_to_stop_and_goes_on(data: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert f"step {done} of {done + 2}" in again.stderr
     assert (data / "run" / "model" / "model.safetensors").exists()
+
+
+ONLY_TORCH = """
+import importlib.util, sys
+absent = {"openvino", "ml_dtypes", "ftfy", "httpx", "rich", "huggingface_hub", "matplotlib"}
+sys.modules.update(dict.fromkeys(absent))  # importing one of them is an ImportError now
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in absent else find(name, *rest)
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import tandem
+from tandem.cli import main
+assert main(["train", sys.argv[1], "steps=4"]) == 0
+model = tandem.load(sys.argv[2])
+assert type(model.engine).__name__ == "TorchEngine"
+assert model.classify(np.zeros((32, 32, 3), np.uint8), ["red", "na\u00efve"]).probabilities.shape == (1, 2)
+"""
+
+
+def test_training_and_answering_need_no_more_than_torch_and_its_company(data: Path) -> None:
+    """GPU machines have torch, numpy, Pillow, pyarrow, safetensors and tokenizers, and often nothing else."""
+    path = data / "toy.toml"
+    path.write_text(RECIPE.format(folder=data / "run", root=data))
+    command = [sys.executable, "-c", ONLY_TORCH, str(path), str(data / "run" / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

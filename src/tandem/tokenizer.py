@@ -11,6 +11,7 @@ import itertools
 import json
 import re
 import unicodedata
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,10 +37,18 @@ def clean(text: str) -> str:
     """
     if text.isascii() and "&" not in text and (text.isprintable() or not _ASCII_CONTROL.search(text)):
         return " ".join(text.split()).lower()
-    import ftfy
-
-    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    text = html.unescape(html.unescape(_mend(text)))
     return " ".join(text.split()).lower()
+
+
+def _mend(text: str) -> str:
+    """ftfy's mending. A machine that only trains may lack the package: then odd strings stay odd, and that is said."""
+    try:
+        import ftfy
+    except ImportError:
+        warnings.warn("ftfy is not installed: about 3% of odd strings get other token ids", stacklevel=2)
+        return text
+    return ftfy.fix_text(text)  # type: ignore[no-any-return]
 
 
 class Tokenizer:

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -15,10 +16,8 @@ STOPPED = 130  # 128 + SIGINT: not finished, goes on when started again
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or go on training, until the recipe's last step."""
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("torch", "train", "training") from None
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "train", "training")
     from tandem.train.loop import train
     from tandem.train.recipe import read_recipe
 

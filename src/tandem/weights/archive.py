@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tandem.errors import WeightsError
+from tandem.weights.dtypes import BFLOAT16
 from tandem.weights.safetensors_file import map_file
 
 _STORAGES: dict[str, np.dtype[Any]] = {
     "DoubleStorage": np.dtype("f8"),
     "FloatStorage": np.dtype("f4"),
     "HalfStorage": np.dtype("f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
     "LongStorage": np.dtype("i8"),
     "IntStorage": np.dtype("i4"),
     "ShortStorage": np.dtype("i2"),
@@ -35,6 +34,8 @@ _STORAGES: dict[str, np.dtype[Any]] = {
     "BoolStorage": np.dtype("?"),
     "UntypedStorage": np.dtype("u1"),
 }
+if BFLOAT16 is not None:
+    _STORAGES["BFloat16Storage"] = BFLOAT16
 # Values that checkpoints mention beside tensors; they become their own name.
 _DTYPE_NAMES = "float64 float32 float16 bfloat16 half float double int64 int32 int16 int8 uint8 bool"
 _LAYOUT_NAMES = "strided contiguous_format preserve_format channels_last"

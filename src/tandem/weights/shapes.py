@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
+from tandem.weights.dtypes import BFLOAT16
 
 Shapes = dict[str, tuple[int, ...]]
 
-_FLOATS = tuple(np.dtype(kind) for kind in ("f2", "f4", "f8", ml_dtypes.bfloat16))
+_FLOATS = (np.dtype("f2"), np.dtype("f4"), np.dtype("f8"), BFLOAT16)
 _SHOWN = 5  # tensors that an error spells out of each kind
 
 
