@@ -48,7 +48,7 @@ def _mend(text: str) -> str:
     except ImportError:
         warnings.warn("ftfy is not installed: about 3% of odd strings get other token ids", stacklevel=2)
         return text
-    return ftfy.fix_text(text)  # type: ignore[no-any-return]
+    return ftfy.fix_text(text)
 
 
 class Tokenizer:

@@ -6,6 +6,7 @@ Knows no file format.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Checkpoint:
     """What must match travels together. Tensors are under the original names, in the dtype they are stored in."""
 
     config: ModelConfig
-    tensors: dict[str, np.ndarray]
+    tensors: Mapping[str, np.ndarray]
     tokenizer: "Tokenizer"
     source: str  # where it was read from, as messages say it
 

@@ -1,5 +1,6 @@
 """Tandem's own layout: config.json, model.safetensors under the original names, tokenizer.json."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ _VERSION = 1
 
 def read(
     folder: Path, activation: Activation | None, weights: Path | None = None
-) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors of a folder that Tandem wrote."""
     source = folder / CONFIG
     plain = read_json(source)

@@ -6,8 +6,8 @@ final projections transposed. Knows names, and how an array is cut or turned whe
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,39 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
 _BUFFERS = ("num_batches_tracked", "attn_mask", "position_ids")
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # the three extra buffers of OpenAI's archives
 _TEXT_ROOTS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
+
+
+class StackedOnDemand(Mapping[str, np.ndarray]):
+    """Arrays by name, some of which lie in parts in the file and are stacked each time they are asked for.
+
+    `parts(name)` are the arrays as they lie: what an engine takes, so that no stacked copy stays in memory.
+    """
+
+    def __init__(self, whole: Mapping[str, np.ndarray], stacked: Mapping[str, tuple[np.ndarray, ...]]) -> None:
+        self._parts = {name: (array,) for name, array in whole.items()} | dict(stacked)
+
+    def parts(self, name: str) -> tuple[np.ndarray, ...]:
+        return self._parts[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        parts = self._parts[name]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+
+def shape_and_dtype(tensors: Mapping[str, np.ndarray], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Without stacking what lies in parts."""
+    parts = tensors.parts(name) if isinstance(tensors, StackedOnDemand) else (tensors[name],)
+    rows = sum(part.shape[0] for part in parts) if len(parts) > 1 else None
+    return (parts[0].shape if rows is None else (rows, *parts[0].shape[1:])), parts[0].dtype
 
 
 def strip_prefixes(names: Iterable[str]) -> dict[str, str]:
@@ -51,20 +84,20 @@ def naming_of(names: Iterable[str]) -> Naming:
     return "original"
 
 
-def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Naming]:
+def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], Naming]:
     """Foreign tensors under the original names, without wrappers and buffers, and the naming they came in.
 
     A tensor that has no place keeps its name: the check against the configuration then names it as surplus.
     """
     stripped = {short: tensors[name] for name, short in strip_prefixes(tensors).items()}
     kept = {name: array for name, array in stripped.items() if not is_buffer(name)}
-    naming = naming_of(stripped)
-    if naming == "transformers":
-        kept = _from_transformers(kept)
-    elif naming == "open_clip":
-        kept = {_without_text(name): array for name, array in kept.items()}
     if "logit_scale" in kept and kept["logit_scale"].shape == (1,):  # open_clip can train it as a vector of one
         kept["logit_scale"] = kept["logit_scale"].reshape(())
+    naming = naming_of(stripped)
+    if naming == "transformers":
+        return _from_transformers(kept), naming
+    if naming == "open_clip":
+        kept = {_without_text(name): array for name, array in kept.items()}
     return kept, naming
 
 
@@ -137,7 +170,8 @@ def to_transformers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return renamed
 
 
-def _from_transformers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _from_transformers(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    stacked: dict[str, tuple[np.ndarray, ...]] = {}
     renamed: dict[str, np.ndarray] = {}
     parts: dict[str, dict[str, tuple[str, np.ndarray]]] = {}
     for name, array in tensors.items():
@@ -161,7 +195,7 @@ def _from_transformers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     for fused, found in parts.items():
         stack = [found[part][1] for part in _PARTS if part in found]
         if len(stack) == 3 and len({(array.shape, array.dtype) for array in stack}) == 1 and stack[0].ndim:
-            renamed[fused] = np.concatenate(stack)  # 3 x [width ...] -> [3*width ...]
+            stacked[fused] = tuple(stack)  # 3 x [width ...] -> [3*width ...]
         else:
             renamed.update(dict(found.values()))  # left as they came, for the check to name
-    return renamed
+    return StackedOnDemand(renamed, stacked)

@@ -3,6 +3,7 @@
 Which file holds what; the meaning of the configuration is in `open_clip_config`. Needs no open_clip.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ OTHER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_m
 
 def read(
     folder: Path, activation: Activation | None, weights: Path | None = None
-) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors of a folder in open_clip's layout."""
     weights = weights or first_present(folder, WEIGHTS + OTHER_WEIGHTS)
     if weights is None:

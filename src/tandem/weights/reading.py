@@ -4,6 +4,7 @@ Joins the layouts; each knows its own files. Here is decided which one a folder 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _CLIP_VOCABULARY = 49408
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+_Found = tuple[ModelConfig, Mapping[str, np.ndarray], Path | None]  # and the folder of the tokenizer
 
 
 def read(
@@ -49,19 +52,19 @@ def read(
 
 def read_tensors(
     source: str | Path, *, activation: Activation | None = None
-) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors alone, for a source that has no tokenizer or does not need one."""
     config, tensors, _ = _read_place(locate(source), activation)
     return config, tensors
 
 
-def _read_place(place: Place, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+def _read_place(place: Place, activation: Activation | None) -> _Found:
     if place.path.is_dir():
         return _read_folder(place.path, activation)
     return _read_file(place.path, activation)
 
 
-def _read_folder(path: Path, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+def _read_folder(path: Path, activation: Activation | None) -> _Found:
     config_json = path / "config.json"
     plain = read_json(config_json) if config_json.is_file() else None
     if plain is not None and plain.get("format") == "tandem":
@@ -82,7 +85,7 @@ def _read_folder(path: Path, activation: Activation | None) -> tuple[ModelConfig
     )
 
 
-def _read_file(path: Path, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray], Path | None]:
+def _read_file(path: Path, activation: Activation | None) -> _Found:
     """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
     beside = path.parent
     config_json = beside / "config.json"

@@ -90,7 +90,10 @@ def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) ->
             "copy or download it again"
         )
     view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
-    return view if view.flags.aligned else view.copy()
+    if not view.flags.aligned:
+        return view.copy()
+    view.flags.writeable = False  # lets an engine give its pages back (engine/pages.py)
+    return view
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

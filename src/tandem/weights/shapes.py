@@ -13,6 +13,7 @@ import numpy as np
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
 from tandem.weights.dtypes import BFLOAT16
+from tandem.weights.names import shape_and_dtype
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -134,17 +135,18 @@ def check_tensors(
     `spell` turns an original name into the one the user finds in the file.
     """
     expected = expected_shapes(config)
-    missing = [f"{spell(name)} (expected {list(expected[name])})" for name in expected if name not in tensors]
-    surplus = [f"{spell(name)} {list(tensors[name].shape)}" for name in tensors if name not in expected]
+    came = {name: shape_and_dtype(tensors, name) for name in tensors}
+    missing = [f"{spell(name)} (expected {list(expected[name])})" for name in expected if name not in came]
+    surplus = [f"{spell(name)} {list(shape)}" for name, (shape, _) in came.items() if name not in expected]
     wrong = [
-        f"{spell(name)}: expected {list(shape)}, came {list(tensors[name].shape)}"
+        f"{spell(name)}: expected {list(shape)}, came {list(came[name][0])}"
         for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
+        if name in came and came[name][0] != shape
     ]
     kinds = [
-        f"{spell(name)}: expected floating point, came {array.dtype}"
-        for name, array in tensors.items()
-        if name in expected and array.dtype not in _FLOATS
+        f"{spell(name)}: expected floating point, came {dtype}"
+        for name, (_, dtype) in came.items()
+        if name in expected and dtype not in _FLOATS
     ]
     found = (("missing", missing), ("surplus", surplus), ("wrong shape", wrong), ("wrong dtype", kinds))
     complaints = [f"{len(items)} {what}: {_some(items)}" for what, items in found if items]

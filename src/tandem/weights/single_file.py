@@ -4,6 +4,7 @@ Knows which writers are certain of their activation (OpenAI's) and says aloud wh
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ _ORIGINAL_ARGUMENTS = {"image_resolution", "vision_patch_size", "transformer_hea
 _OPEN_CLIP_KEYS = {"epoch", "name"}  # beside state_dict in what open_clip's training saves
 
 
-def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors of a lone file; assumptions are in `config.notes`."""
     raw = read_tensor_file(path)
     names = set(strip_prefixes(raw.tensors).values())

@@ -3,6 +3,7 @@
 Which file holds what; the meaning of the two configurations is in `transformers_config`. Needs no transformers.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")  # transfo
 
 def read(
     folder: Path, activation: Activation | None, weights: Path | None = None
-) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors of a folder that transformers wrote."""
     source = folder / "config.json"
     weights = weights or first_present(folder, WEIGHTS)
