@@ -77,7 +77,7 @@ def train(recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False) ->
         with torch.no_grad():
             model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
-        done = step + 1
+        done, best_found = step + 1, False
         meter.count(len(batch.pixels), {name: value.item() for name, value in losses.items()})
         if done % recipe.log_every_steps == 0 or done == recipe.steps:
             row = {"step": done, "learning_rate": rate, "scale": model.logit_scale.exp().item(), **meter.read()}
@@ -88,13 +88,14 @@ def train(recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False) ->
             measures = measure(sets, learner.image_vectors, learner.text_vectors)
             curve.write({"step": done, **measures})
             _say(f"step {done}  " + "  ".join(f"{name} {100 * value:.1f}%" for name, value in measures.items()))
-            if measures and sum(measures.values()) > best_score:
-                best_score = sum(measures.values())
-                write_model(folder / "best", config, tokenizer, model)
+            best_found = bool(measures) and sum(measures.values()) > best_score
+            best_score = max(best_score, sum(measures.values()))
         stopping = stop_requested()
         if done % recipe.checkpoint_every_steps == 0 or done == recipe.steps or stopping:
             at = checkpoint.Position(done, best_score)
             checkpoint.save(folder / "checkpoints", at, learner, optimiser, to_dict(recipe))
+        if best_found:  # after the checkpoint: what cannot be written here must not cost the steps
+            write_model(folder / "best", config, tokenizer, model)
         if stopping:
             return None
     for training_set in batches.sets:
