@@ -1,5 +1,6 @@
 """Pictures and sentences in, vectors and answers out: on toy models, through the real engine."""
 
+import dataclasses
 import gc
 import io
 import itertools
@@ -16,7 +17,7 @@ from PIL import Image
 
 import tandem
 from tandem import engine, prompts, weights
-from tandem.errors import ImageError, TandemError, TextError
+from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import load_image, to_pixels
 from tandem.model import CACHED_LABEL_SETS, Model, load
 
@@ -322,3 +323,26 @@ def test_orientation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
     shown = image.transpose(Image.Transpose.ROTATE_270)
     np.testing.assert_allclose(upright.embed_images(turned), upright.embed_images(shown), atol=1e-6)
     assert not np.allclose(upright.embed_images(turned), as_stored.embed_images(turned), atol=1e-3)
+
+
+def test_a_batch_of_none_is_refused_not_lost(model: Model) -> None:
+    for size in (0, -1):
+        with pytest.raises(TandemError, match="batch_size: expected at least 1"):
+            model.embed_images([toy.picture(1)], batch_size=size)
+
+
+def test_what_is_no_picture_or_sentence_is_refused_by_type(model: Model) -> None:
+    with pytest.raises(TandemError, match="images: expected a picture or several, got int"):
+        model.embed_images(5)  # type: ignore[arg-type]
+    with pytest.raises(TextError, match="texts: expected a sentence or several, got int"):
+        model.embed_texts(5)  # type: ignore[arg-type]
+
+
+def test_vectors_that_are_not_finite_are_no_answer() -> None:
+    checkpoint = toy.checkpoint()
+    tensors = {name: np.array(array) for name, array in checkpoint.tensors.items()}
+    tensors["visual.proj"][0, 0] = np.nan
+    broken = dataclasses.replace(checkpoint, tensors=tensors)
+    model = Model(broken, engine.build(broken.config, tensors))
+    with pytest.raises(EngineError, match="not finite"):
+        model.classify([toy.picture(1)], ["cat", "dog"])

@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import stat
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -168,7 +169,13 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
             file.seek(0)
             try:
                 return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, KeyError) as error:  # how plugins say: not mine after all
+            except (
+                SyntaxError,
+                IndexError,
+                TypeError,
+                KeyError,
+                struct.error,
+            ) as error:  # how plugins say: not mine after all
                 failure = f"a damaged {identifier} file: {error}"
     raise ImageError(name, failure or _unknown(head))
 

@@ -23,7 +23,7 @@ from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.config import Activation, ModelConfig
-from tandem.errors import ImageError, TandemError
+from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import ImageSource, Limits, decode_stream, source_name
 from tandem.tokenizer import Tokenizer
 
@@ -135,12 +135,15 @@ class Model:
     def _encoded_batches(
         self, sources: Iterable[ImageSource], batch_size: int
     ) -> Iterator[list[tuple[int, Vectors | ImageError]]]:
+        if batch_size < 1:
+            raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
         stream = decode_stream(
             sources, self.config.preprocessing, limits=self.limits, orient=self.orient, ahead=2 * batch_size
         )
         for batch in _batched(stream, batch_size):
             pixels = [item for _, item in batch if not isinstance(item, ImageError)]
-            vectors = iter(self.engine.encode_images(np.stack(pixels)) if pixels else ())  # [n h w 3] -> [n d]
+            encoded = self.engine.encode_images(np.stack(pixels)) if pixels else self._no_vectors()  # -> [n d]
+            vectors = iter(self._finite(encoded))
             # Errors are made afresh: the trace of the old one would keep the bytes of its file alive.
             yield [
                 (index, ImageError(item.source, item.reason) if isinstance(item, ImageError) else next(vectors))
@@ -183,8 +186,9 @@ class Model:
         A sentence of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
         """
         rows = [self._no_vectors()]
-        for chunk in _batched([texts] if isinstance(texts, str) else texts, SENTENCES_AT_ONCE):
-            rows.append(self.engine.encode_texts(self.tokenizer(chunk, self.config.text.context_length, truncate)))
+        for chunk in _batched(_sentences(texts), SENTENCES_AT_ONCE):
+            token_ids = self.tokenizer(chunk, self.config.text.context_length, truncate)
+            rows.append(self._finite(self.engine.encode_texts(token_ids)))
         return np.concatenate(rows)
 
     def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
@@ -195,7 +199,7 @@ class Model:
         """
         context, width = self.config.text.context_length, self.config.text.width
         rows = [np.empty((0, context, width), dtype=np.float32)]
-        for chunk in _batched([texts] if isinstance(texts, str) else texts, SENTENCES_AT_ONCE):
+        for chunk in _batched(_sentences(texts), SENTENCES_AT_ONCE):
             rows.append(self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer))
         return np.concatenate(rows)
 
@@ -302,6 +306,14 @@ class Model:
             tuple(seen[index][1] for index, _ in good),
         )
 
+    def _finite(self, vectors: Vectors) -> Vectors:
+        if not np.isfinite(vectors).all():
+            raise EngineError(
+                f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
+                f"{self.engine.precision}: try precision float32"
+            )
+        return vectors
+
     def _no_vectors(self) -> Vectors:
         return np.empty((0, self.config.embed_dim), dtype=np.float32)
 
@@ -313,7 +325,15 @@ def _iterates(sources: object) -> bool:
     return not (single or (isinstance(sources, np.ndarray) and sources.ndim <= 3))
 
 
+def _sentences(texts: str | Iterable[str]) -> Iterable[str]:
+    if not isinstance(texts, Iterable):
+        raise TextError(f"texts: expected a sentence or several, got {type(texts).__name__}")
+    return [texts] if isinstance(texts, str) else texts
+
+
 def _many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    if _iterates(sources) and not isinstance(sources, Iterable):
+        raise TandemError(f"images: expected a picture or several, got {type(sources).__name__}")
     return sources if _iterates(sources) else [sources]  # type: ignore[return-value, list-item]
 
 

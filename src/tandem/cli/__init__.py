@@ -3,6 +3,7 @@
 Knows no model. A command's module is imported when that command is asked for: `tandem --help` pays for none of them.
 """
 
+import io
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read our output has seen enough
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` defaults to the process's arguments. Gives the exit code."""
+    _make_writable()
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if arguments.command is None:
@@ -44,6 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(_one_line(error))
         return NOT_DONE
     return code
+
+
+def _make_writable() -> None:
+    """Standard output that is closed, or cannot spell every letter, is no reason to fail half-way."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def exit_code(*, done: int, set_aside: int) -> int:

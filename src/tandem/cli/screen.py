@@ -21,8 +21,12 @@ def console() -> "Console":
     """Standard output. Numbers are not coloured; in a file or a pipe, nothing is wrapped or cut."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would exit with 1, which says that inputs were set aside
+
     watched = sys.stdout.isatty()
-    return Console(highlight=False, soft_wrap=not watched, width=None if watched else 200)
+    return Piped(highlight=False, soft_wrap=not watched, width=None if watched else 200)
 
 
 def table(*headings: str, right: Sequence[str] = ()) -> "Table":

@@ -47,15 +47,19 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:
-    """The same model with this activation in both towers, and no note left about a missing one."""
+    """The same model with this activation in both towers: no note is left about a missing one, one about another."""
     vision = config.vision
+    notes = {key: note for key, note in config.notes.items() if key != "activation"}
+    if "activation" not in config.notes and config.text.activation != activation:
+        stated = config.text.activation
+        notes["activation"] = f"computing with {activation}, as asked, although the model states {stated}"
     if isinstance(vision, VisionTransformer):
         vision = dataclasses.replace(vision, activation=activation)
     return dataclasses.replace(
         config,
         vision=vision,
         text=dataclasses.replace(config.text, activation=activation),
-        notes={key: note for key, note in config.notes.items() if key != "activation"},
+        notes=notes,
     )
 
 
