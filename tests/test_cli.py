@@ -327,7 +327,6 @@ def test_embed_refuses_early(tandem: Any, model_folder: str, photos: list[str], 
     assert "nothing to embed" in one_line(tandem(*start, "--out", tmp_path / "v.npz"))
     assert "--out" in one_line(tandem(*start, photos[0]))
     assert ".csv" in one_line(tandem(*start, photos[0], "--out", tmp_path / "v.csv"))
-    assert "gone" in one_line(tandem(*start, photos[0], "--out", tmp_path / "gone" / "v.npz"))
     assert "not both" in one_line(tandem(*start, photos[0], "--text", "x", "--out", tmp_path / "v.npz"))
     long = one_line(tandem(*start, "--text", "cat " * 100, "--out", tmp_path / "v.npz"))
     assert "--truncate" in long or "truncate" in long
@@ -353,6 +352,36 @@ def test_nothing_half_written_is_left(
     assert tandem("embed", *photos, "--out", target, "--model", model_folder).code == 130
     assert target.read_bytes() == b"from before"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", target.name]
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "json"])
+def test_ids_are_utf8_whatever_the_files_are_called(
+    tandem: Any, model_folder: str, photos: list[str], tmp_path: Path, ending: str
+) -> None:
+    odd = os.path.join(os.fsencode(tmp_path), b"b\xff.png")
+    try:
+        Path(os.fsdecode(odd)).write_bytes(Path(photos[0]).read_bytes())
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    target = tmp_path / f"q.{ending}"
+    to = ("--json",) if ending == "json" else ("--out", target)
+    outcome = tandem("embed", os.fsdecode(odd), *to, "--model", model_folder)
+    assert outcome.code == 0
+    if ending == "json":
+        ids = [result["id"] for result in outcome.json["results"]]
+    elif ending == "npz":
+        ids = np.load(target)["ids"].tolist()
+    else:
+        ids = pytest.importorskip("pyarrow.parquet").read_table(target)["id"].to_pylist()
+    assert ids == [str(tmp_path / "b") + r"\xff.png"]
+
+
+def test_embed_takes_capital_endings_and_makes_the_folder(tandem: Any, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "v.NPZ"
+    assert tandem("embed", "--text", "a cat", "--out", target, "--model", model_folder).code == 0
+    assert np.load(target)["ids"].tolist() == ["a cat"]
+    (tmp_path / "file").write_text("x")
+    one_line(tandem("embed", "--text", "a cat", "--out", tmp_path / "file" / "v.npz", "--model", model_folder))
 
 
 # --- convert, verify, models ---------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     failures: list[Failure] = []
     document: dict[str, Any] = {
-        "model": {"name": model.name, "fingerprint": model.fingerprint},
+        "model": {"name": vectors.valid_text(model.name), "fingerprint": model.fingerprint},
         "kind": kind,
         "dimensions": model.config.embed_dim,
     }
@@ -44,15 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
             with vectors.create(Path(arguments.out), model.config.embed_dim, about) as file:
                 for ids, some in rows:
                     file.add(ids, some)
-            document |= {"count": file.count, "out": arguments.out}
+            document |= {"count": file.count, "out": vectors.valid_text(arguments.out)}
         else:
             results = [
-                {"id": name, "vector": [float(f"{x:.7g}") for x in vector]}
+                {"id": vectors.valid_text(name), "vector": [float(f"{x:.7g}") for x in vector]}
                 for ids, some in rows
                 for name, vector in zip(ids, some, strict=True)
             ]
             document |= {"count": len(results), "results": results}
-    document["failures"] = [{"image": failure.source, "error": failure.error.reason} for failure in failures]
+    document["failures"] = [
+        {"image": vectors.valid_text(failure.source), "error": vectors.valid_text(failure.error.reason)}
+        for failure in failures
+    ]
 
     if arguments.json:
         screen.print_json(document)

@@ -21,22 +21,31 @@ ROWS_AT_ONCE = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 
 def check_target(path: Path) -> None:
     """Refuse what cannot be written: better before the long work than after it."""
-    if path.suffix not in (".npz", ".parquet"):
+    if path.suffix.lower() not in (".npz", ".parquet"):
         raise TandemError(f"{path}: expected a name that ends in .npz or .parquet, got {path.suffix or 'no ending'}")
-    if not path.parent.is_dir():
-        raise TandemError(f"{path}: the folder {path.parent} is not there")
-    if path.suffix == ".parquet":
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
         except ImportError:
             raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
 
 
+def valid_text(text: str) -> str:
+    """A file name need not be UTF-8, but ids are: bytes that are none are spelled out, as `b\\xff.png`."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return text
+
+
 class VectorsFile(ABC):
     """Rows are added as they come; the file is in its place when the `with` block ends well and there are rows."""
 
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
-        self.path, self.dimensions, self.about = path, dimensions, about
+        self.path, self.dimensions = path, dimensions
+        self.about = {key: valid_text(value) for key, value in about.items()}
         self.partial = path.with_name(f".{path.name}.{os.getpid()}")
         self.count = 0
         self._ids: list[str] = []
@@ -44,7 +53,7 @@ class VectorsFile(ABC):
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """`vectors` is [n d], `ids` its n names."""
-        self._ids += ids
+        self._ids += map(valid_text, ids)
         self._parts.append(vectors)
         self.count += len(ids)
 
@@ -77,7 +86,7 @@ class VectorsFile(ABC):
 def create(path: Path, dimensions: int, about: Mapping[str, str]) -> VectorsFile:
     """A file to add rows to. `about` (model, fingerprint, kind) goes into it."""
     check_target(path)
-    return (Parquet if path.suffix == ".parquet" else Npz)(path, dimensions, about)
+    return (Parquet if path.suffix.lower() == ".parquet" else Npz)(path, dimensions, about)
 
 
 class Npz(VectorsFile):
@@ -100,7 +109,7 @@ class Parquet(VectorsFile):
         self._arrow = pyarrow
         self._schema = pyarrow.schema(
             [("id", pyarrow.string()), ("vector", pyarrow.list_(pyarrow.float32(), dimensions))],
-            metadata={"tandem": json.dumps(dict(about))},
+            metadata={"tandem": json.dumps(self.about)},
         )
         self._writer = pyarrow.parquet.ParquetWriter(self.partial, self._schema)
 
