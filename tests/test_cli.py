@@ -500,3 +500,32 @@ def test_the_module_runs_as_the_command(model_folder: str, photos: list[str]) ->
     assert process.returncode == 0
     assert process.stderr == ""
     assert json.loads(process.stdout)["labels"] == ["a", "b"]
+
+
+# --- convert and verify, where they refuse -------------------------------------------------------------------------
+
+
+def test_graphs_are_no_model_to_load(tandem: Any, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "ir"
+    assert tandem("convert", model_folder, target, "--to", "openvino").code == 0
+    assert json.loads((target / "config.json").read_text())["format"] == "tandem-openvino"
+    says = f"{target}: this is OpenVINO IR: load the model it was made from"
+    assert says in one_line(tandem("verify", model_folder, "--against", target))
+    assert says in one_line(tandem("embed", "--text", "a cat", "--json", "--model", target))
+
+
+def test_any_format_replaces_any_other(tandem: Any, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for to in ("tandem", "openvino", "transformers", "openvino", "open_clip"):
+        assert tandem("convert", model_folder, target, "--to", to, "--overwrite").code == 0
+    assert not (target / "image.xml").exists()
+
+
+@pytest.mark.parametrize("to", ["tandem", "openvino"])
+def test_convert_speaks_the_command_line(tandem: Any, model_folder: str, tmp_path: Path, to: str) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    said = one_line(tandem("convert", model_folder, tmp_path, "--to", to))
+    assert "--overwrite" in said
+    assert "overwrite=True" not in said
+    file = tmp_path / "mine.txt" / "x"
+    assert f"{file}: cannot be written" in one_line(tandem("convert", model_folder, file, "--to", to))

@@ -1,9 +1,6 @@
 """`tandem convert`: a model from anywhere, in the format of one's choice."""
 
 import argparse
-import json
-import os
-import shutil
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,18 +9,15 @@ from typing import Literal
 from tandem import weights
 from tandem.cli import DONE, screen
 from tandem.config import to_dict
-from tandem.errors import MissingExtraError, WeightsError
-
-# What a folder of graphs holds: only such a folder is replaced.
-GRAPH_FILES = {
-    *("image.xml", "image.bin", "text.xml", "text.bin"),
-    *("image.onnx", "image.onnx.data", "text.onnx", "text.onnx.data"),
-    *("config.json", "tokenizer.json"),
-}
+from tandem.errors import MissingExtraError
+from tandem.weights.sources import GRAPH_FORMATS
+from tandem.weights.tensor_files import write_json
+from tandem.weights.writing import new_folder, refuse_in_use
 
 
 def run(arguments: argparse.Namespace) -> int:
-    target = Path(arguments.target).expanduser()
+    target = Path(arguments.target).expanduser().resolve()
+    refuse_in_use(target, overwrite=arguments.overwrite, say="--overwrite")
     checkpoint = weights.read(arguments.source, activation=arguments.activation)
     for note in checkpoint.config.notes.values():
         warnings.warn(note, stacklevel=1)
@@ -55,27 +49,15 @@ def write_graphs(
     checkpoint: weights.Checkpoint, target: Path, to: Literal["openvino", "onnx"], *, overwrite: bool
 ) -> None:
     """Both towers as graphs, and beside them what makes their inputs: the configuration and the tokenizer."""
-    present = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
-    if (present and not overwrite) or (target.exists() and not target.is_dir()):
-        raise WeightsError(f"{target} is in use; choose another folder, or --overwrite")
-    if strangers := sorted(present - GRAPH_FILES):
-        raise WeightsError(f"{target}: not overwritten: {strangers[0]} is no part of a model; choose another folder")
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with new_folder(target, overwrite=overwrite) as new:
         if to == "openvino":
             from tandem.engine.openvino import save_ir
 
-            save_ir(checkpoint.config, checkpoint.tensors, partial)
+            save_ir(checkpoint.config, checkpoint.tensors, new)
         else:
-            save_onnx(checkpoint, partial)
-        description = json.dumps(to_dict(checkpoint.config), indent=2, ensure_ascii=False)
-        (partial / "config.json").write_text(f"{description}\n", encoding="utf-8")
-        checkpoint.tokenizer.save(partial)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            save_onnx(checkpoint, new)
+        write_json(new / "config.json", {**to_dict(checkpoint.config), "format": GRAPH_FORMATS[to]})
+        checkpoint.tokenizer.save(new)
 
 
 def save_onnx(checkpoint: weights.Checkpoint, folder: Path) -> None:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
 from tandem.weights.published import NAMES, published_name, shipped_folder
+from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+# What config.json beside graphs says as its format: they serve other programs, and hold no tensors by name.
+GRAPH_FORMATS = {"openvino": "tandem-openvino", "onnx": "tandem-onnx"}
+_GRAPH_NAMES = {"tandem-openvino": "OpenVINO IR", "tandem-onnx": "ONNX"}
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json")
 
 
@@ -28,6 +32,7 @@ def locate(source: str | Path) -> Place:
     text = str(source)
     path = Path(text).expanduser()
     if text and path.exists():
+        _refuse_graphs(path)
         return Place(path)
     if isinstance(source, Path) or _looks_like_path(text):
         raise WeightsError(f"{text}: no such file or folder")
@@ -49,6 +54,13 @@ def locate(source: str | Path) -> Place:
         f"{text!r} is no file or folder, no published model and no hub name: expected a path, a name that "
         f"`tandem models` lists, or org/name[@revision]{hint}"
     )
+
+
+def _refuse_graphs(path: Path) -> None:
+    config = path / "config.json"
+    format = read_json(config).get("format") if config.is_file() else None
+    if isinstance(format, str) and format in _GRAPH_NAMES:
+        raise WeightsError(f"{path}: this is {_GRAPH_NAMES[format]}: load the model it was made from")
 
 
 def _looks_like_path(text: str) -> bool:

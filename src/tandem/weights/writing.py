@@ -1,11 +1,13 @@
 """A checkpoint into a folder of any layout: whole or not at all, and never over something that is no model.
 
-The layouts themselves are `folder`, `transformers` and `open_clip`.
+The layouts themselves are `folder`, `transformers` and `open_clip`; folders of graphs are replaced by the same rules.
 """
 
+import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +20,10 @@ from tandem.weights.shapes import check_tensors
 Layout = Literal["tandem", "transformers", "open_clip"]
 
 _WRITERS = {"tandem": folder.write, "transformers": transformers.write, "open_clip": open_clip.write}
-# What any layout consists of: only a folder of these is replaced.
+# What any layout consists of, folders of graphs included: only a folder of these is replaced.
 _MODEL_FILES = {
+    *("image.xml", "image.bin", "text.xml", "text.bin"),
+    *("image.onnx", "image.onnx.data", "text.onnx", "text.onnx.data"),
     "config.json",
     "model.safetensors",
     "tokenizer.json",
@@ -52,29 +56,37 @@ def write(
         raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(_WRITERS)}")
     check_tensors(checkpoint.tensors, checkpoint.config, checkpoint.source)
     target = Path(target).expanduser().resolve()
-    _refuse_in_use(target, overwrite=overwrite)
+    with new_folder(target, overwrite=overwrite) as new:
+        _WRITERS[to](checkpoint, new)
+        (new / "README.md").write_text(card or model_card(checkpoint.config, to), encoding="utf-8")
+    return target
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty folder to write a model's files to; it becomes `target` if the block ends well, else it is gone."""
+    refuse_in_use(target, overwrite=overwrite)
     beside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
     new, old = Path(f"{beside}.new"), Path(f"{beside}.old")
     try:
         new.mkdir(parents=True)
-        _WRITERS[to](checkpoint, new)
-        (new / "README.md").write_text(card or model_card(checkpoint.config, to), encoding="utf-8")
+        yield new
         _replace(target, new, old)
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    return target
 
 
-def _refuse_in_use(target: Path, *, overwrite: bool) -> None:
+def refuse_in_use(target: Path, *, overwrite: bool, say: str = "overwrite=True") -> None:
+    """Raise `WeightsError` where `target` holds what must stay; `say` is how the caller's user asks to overwrite."""
     if not target.exists():
         return
     if not target.is_dir():
         raise WeightsError(f"{target}: expected a folder to write to, it is a file")
     present = sorted(entry.name for entry in target.iterdir())
     if present and not overwrite:
-        raise WeightsError(f"{target}: the folder is not empty; choose another, or say overwrite=True")
+        raise WeightsError(f"{target}: the folder is not empty; choose another, or say {say}")
     strangers = [name for name in present if name not in _MODEL_FILES]
     if strangers:
         raise WeightsError(f"{target}: not overwritten: {strangers[0]} is no part of a model; choose another folder")
