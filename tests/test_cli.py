@@ -465,9 +465,30 @@ def test_verify_accepts_weights_rounded_to_half(tandem: Any, model_folder: str, 
     }
 
 
-def test_verify_another_dimension_is_one_line(tandem: Any, model_folder: str, tmp_path: Path) -> None:
+def test_verify_another_dimension_is_different(tandem: Any, model_folder: str, tmp_path: Path) -> None:
     other = toy.folder(tmp_path / "other", embed_dim=8)
-    assert "12 dimensions" in one_line(tandem("verify", model_folder, "--against", other))
+    outcome = tandem("verify", model_folder, "--against", other, "--json")
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "different"
+    assert "embed_dim: 12 dimensions against 8" in outcome.json["reasons"]
+
+
+def test_verify_sets_a_broken_picture_aside(tandem: Any, model_folder: str, photos: list[str]) -> None:
+    folder = Path(photos[0]).parent
+    (folder / "broken.png").write_bytes(b"no picture")
+    outcome = tandem("verify", model_folder, "--against", model_folder, "--images", folder, "--json")
+    assert outcome.code == 1
+    assert outcome.json["same"] is True
+    assert [Path(failure["image"]).name for failure in outcome.json["failures"]] == ["broken.png"]
+    assert outcome.json["comparisons"][0]["count"] == 3
+    assert "broken.png" in outcome.err
+
+
+def test_verify_in_the_way_that_is_asked_for(tandem: Any, model_folder: str) -> None:
+    pytest.importorskip("torch")
+    document = tandem("verify", model_folder, "--engine", "torch", "--json").json
+    assert {comparison["other"] for comparison in document["comparisons"]} == {"torch float32"}
+    assert tandem("verify", model_folder, "--device", "nonsense").code == 2
 
 
 def test_models_lists_what_can_be_loaded(tandem: Any) -> None:

@@ -78,6 +78,15 @@ def _model_options(parser: _Parser) -> None:
         help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
         "the model that ships inside when left out",
     )
+    _engine_options(group)
+    group.add_argument(
+        "--activation",
+        choices=("quick_gelu", "gelu"),
+        help="for weights that do not say which one they were trained with",
+    )
+
+
+def _engine_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--engine",
         choices=("auto", "openvino", "torch"),
@@ -90,11 +99,6 @@ def _model_options(parser: _Parser) -> None:
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
         help="auto is float32, the reference's numbers; bfloat16 is about twice as fast where the processor has it",
-    )
-    group.add_argument(
-        "--activation",
-        choices=("quick_gelu", "gelu"),
-        help="for weights that do not say which one they were trained with",
     )
 
 
@@ -194,7 +198,7 @@ def _verify(commands: "_Commands[_Parser]") -> None:
         "verify",
         "do two models, formats or precisions give the same vectors?",
         "Compare the vectors of two models on sample pictures and sentences. Without --against, compare the precisions "
-        "and engines of one model. Exit code 0: the same; 1: not the same.",
+        "and engines of one model. Exit code 0: the same; 1: not the same, or pictures were set aside.",
         "tandem verify clip-b32 --against ViT-B-32.pt",
         "tandem verify openai/clip-vit-base-patch32 --images ~/Pictures",
     )
@@ -203,6 +207,9 @@ def _verify(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("--images", metavar="DIR", help="pictures to compare on; made up when left out")
     parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="for weights that do not say")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    _engine_options(
+        parser.add_argument_group("what is compared", "How OTHER, or SOURCE once more, is computed; SOURCE is float32.")
+    )
 
 
 def _models(commands: "_Commands[_Parser]") -> None:

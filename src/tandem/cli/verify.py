@@ -1,6 +1,7 @@
 """`tandem verify`: do two models, or the precisions and engines of one, give the same vectors?"""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tandem import engine as engines
-from tandem.cli import DONE, screen
+from tandem.answer import Failure
+from tandem.cli import exit_code, screen, vectors
 from tandem.cli.inputs import find_pictures
 from tandem.config import ModelConfig, to_dict
-from tandem.errors import TandemError
+from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
-from tandem.model import Model, load
+from tandem.model import Model, Vectors, load
 
 DIFFERENT = 1  # the exit code that says: not the same
 # Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.
@@ -67,25 +69,47 @@ def run(arguments: argparse.Namespace) -> int:
     reference = load(arguments.source, precision="float32", activation=arguments.activation)
     others = dict(rivals(reference, arguments))
     pictures = sample_pictures(arguments.images)
-    comparisons = [c for name, other in others.items() for c in compare(reference, name, other, pictures)]
-    same = all(comparison.same for comparison in comparisons)
+    total = len(pictures)
+    comparable = all(other.config.embed_dim == reference.config.embed_dim for other in others.values())
+    comparisons: list[Comparison] = []
+    failures: list[Failure] = []
+    if comparable:
+        for name, other in others.items():
+            comparisons += compare(reference, name, other, pictures, failures)
+    same = comparable and all(comparison.same for comparison in comparisons)
     why = list(reasons(reference, others[arguments.against])) if arguments.against else []
     if arguments.json:
         listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
         against = {"source": arguments.source, "against": arguments.against}
-        screen.print_json({**against, "same": same, "comparisons": listed, "reasons": why})
+        outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
+        aside = [
+            {"image": vectors.valid_text(failure.source), "error": vectors.valid_text(failure.error.reason)}
+            for failure in failures
+        ]
+        screen.print_json({**against, **outcome, "failures": aside})
     else:
         show(reference, comparisons)
         for reason in why:
             print(f"  {reason}")
         print(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
-    return DONE if same else DIFFERENT
+    sys.stdout.flush()
+    screen.say_set_aside(failures, total)
+    return exit_code(done=total - len(failures), set_aside=len(failures)) if same else DIFFERENT
 
 
 def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[str, Model]]:
     """What the reference is compared with: another source, or itself computed in every other way there is."""
     if arguments.against:
-        yield arguments.against, load(arguments.against, precision="float32", activation=arguments.activation)
+        yield (
+            arguments.against,
+            load(
+                arguments.against,
+                engine=arguments.engine,
+                device=arguments.device,
+                precision=arguments.precision,
+                activation=arguments.activation,
+            ),
+        )
         return
     checkpoint = reference.checkpoint
     ways: list[tuple[engines.EngineName, engines.Precision]] = [
@@ -95,23 +119,41 @@ def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[st
     ]
     if find_spec("torch"):
         ways.append(("torch", "float32"))
+    if (arguments.engine, arguments.device, arguments.precision) != ("auto", None, "auto"):
+        ways = [
+            way
+            for way in ways
+            if arguments.device is None
+            and arguments.engine in ("auto", way[0])
+            and arguments.precision in ("auto", way[1])
+        ] or [(arguments.engine, arguments.precision)]  # exactly as asked: a refusal says what cannot be had
     for engine, precision in ways:
-        built = engines.build(checkpoint.config, checkpoint.tensors, engine=engine, precision=precision)
-        yield f"{engine} {precision}", Model(checkpoint, built)
+        built = engines.build(
+            checkpoint.config, checkpoint.tensors, engine=engine, device=arguments.device, precision=precision
+        )
+        way = (engine, built.device if engine == "auto" or arguments.device else "", built.precision)
+        yield " ".join(filter(None, way)), Model(checkpoint, built)
     if not ways:
         raise TandemError("nothing to compare: this machine has one precision and no torch; give --against OTHER")
 
 
-def compare(reference: Model, name: str, other: Model, pictures: list[ImageSource]) -> list[Comparison]:
-    """Vectors of the same pictures and sentences, each model with its own preprocessing and tokenizer."""
-    if reference.config.embed_dim != other.config.embed_dim:
-        raise TandemError(
-            f"different: {reference.name} gives {reference.config.embed_dim} dimensions, "
-            f"{other.name} {other.config.embed_dim}"
-        )
+def compare(
+    reference: Model, name: str, other: Model, pictures: list[ImageSource], failures: list[Failure]
+) -> list[Comparison]:
+    """Vectors of the same pictures and sentences, each model with its own preprocessing and tokenizer.
+
+    What cannot be read leaves `pictures` for `failures`, so that the next model is not asked for it again.
+    """
+    mine, theirs = embed(reference, pictures), embed(other, pictures)
+    bad = {i: item for side in (theirs, mine) for i, item in enumerate(side) if isinstance(item, ImageError)}
+    failures += [Failure(i, bad[i]) for i in sorted(bad)]
+    good = [i for i in range(len(pictures)) if i not in bad]
+    pictures[:] = [pictures[i] for i in good]
     reduced = other.engine.precision != "float32"
-    pairs = {
-        "pictures": (reference.embed_images(pictures), other.embed_images(pictures)),
+    pairs: dict[str, tuple[Vectors, Vectors]] = {}
+    if good:
+        pairs["pictures"] = (np.stack([mine[i] for i in good]), np.stack([theirs[i] for i in good]))
+    pairs |= {
         "sentences": (
             reference.embed_texts(SENTENCES, truncate=True),
             other.embed_texts(SENTENCES, truncate=True),
@@ -123,8 +165,15 @@ def compare(reference: Model, name: str, other: Model, pictures: list[ImageSourc
     ]
 
 
+def embed(model: Model, pictures: list[ImageSource]) -> list[Any]:
+    """For each picture its vector [d], or the `ImageError` that says why it has none."""
+    return [item for _, item in model.iter_embed_images(pictures)]
+
+
 def reasons(a: Model, b: Model) -> Iterator[str]:
     """What differs before any vector is computed: settings first, then weights."""
+    if a.config.embed_dim != b.config.embed_dim:
+        yield f"embed_dim: {a.config.embed_dim} dimensions against {b.config.embed_dim}"
     for field, mine, theirs in differing_fields(a.config, b.config):
         yield f"{field}: {mine} against {theirs}"
     if a.tokenizer.to_json() != b.tokenizer.to_json():
