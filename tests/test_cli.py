@@ -550,3 +550,19 @@ def test_convert_speaks_the_command_line(tandem: Any, model_folder: str, tmp_pat
     assert "overwrite=True" not in said
     file = tmp_path / "mine.txt" / "x"
     assert f"{file}: cannot be written" in one_line(tandem("convert", model_folder, file, "--to", to))
+
+
+def test_a_mistyped_published_name_is_told_the_near_one_without_network(
+    tandem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = one_line(tandem("embed", "--text", "a cat", "--json", "--model", "ViT-B/99"))
+    assert "near: ViT-B/32" in said or "ViT-B/32" in said.partition("near: ")[2]
+
+
+def test_nothing_kept_of_a_download_is_not_boasted_of(tmp_path: Path) -> None:
+    from tandem.weights.openai import download
+
+    with pytest.raises(TandemError, match="check the network") as refused:
+        download("http://127.0.0.1:9/x.pt", tmp_path / "x.pt", "0" * 64, pause_s=0)
+    assert "bytes are kept" not in str(refused.value)

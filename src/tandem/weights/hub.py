@@ -140,11 +140,9 @@ class _Repository:
                 "`hf auth login` (or set HF_TOKEN)"
             ) from None
         except errors.RepositoryNotFoundError:
-            near = difflib.get_close_matches(self.repository, NAMES, n=2, cutoff=0.6)
-            hint = f"; near: {', '.join(near)}" if near else ""
             raise HubError(
                 f"{self.repository}: not found on {host}: no such model, or a private one (log in with "
-                f"`hf auth login`){hint}"
+                f"`hf auth login`){self.near()}"
             ) from None
         except errors.RevisionNotFoundError:
             raise HubError(f"{self}: {self.repository} has no revision {self.revision!r} on {host}") from None
@@ -160,17 +158,23 @@ class _Repository:
             self.revision = path.parent.name  # the others come from the same commit
         return path
 
+    def near(self) -> str:
+        """A hint for a name that may be a known one mistyped."""
+        known = self.repository in NAMES
+        near = [] if known else difflib.get_close_matches(self.repository, NAMES, n=2, cutoff=0.6)
+        return f"; near: {', '.join(near)}" if near else ""
+
     def lacks(self, what: str) -> HubError:
         """The error for a file that is not there, with the reason that is known for it."""
         if self.unreachable:
             return HubError(
                 f"{self.repository}: {self.endpoint or 'huggingface.co'} cannot be reached ({self.unreachable}), and "
-                f"{hub_cache_folder()} does not hold {what}; check the network or HF_ENDPOINT"
+                f"{hub_cache_folder()} does not hold {what}; check the network or HF_ENDPOINT{self.near()}"
             )
         if self.offline:
             return HubError(
                 f"{self.repository}: HF_HUB_OFFLINE is set, and {hub_cache_folder()} does not hold {what}; "
-                "unset it to download"
+                f"unset it to download{self.near()}"
             )
         return HubError(f"{self}: the repository does not hold {what}; Tandem reads CLIP models only")
 

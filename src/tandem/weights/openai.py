@@ -100,10 +100,9 @@ def _fill(url: str, part: Path, file: IO[bytes], progress: Progress | None, paus
             reason = f"the server says {error.code} {error.reason}"
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-    raise HubError(
-        f"{url}: cannot be downloaded: {reason}. {file.tell()} bytes are kept in {part}; "
-        "check the network and run again to continue"
-    )
+    kept = file.seek(0, os.SEEK_END)
+    what_next = f"{kept} bytes are kept in {part}; check the network and run again to continue"
+    raise HubError(f"{url}: cannot be downloaded: {reason}. {what_next if kept else 'check the network and run again'}")
 
 
 def _continue(url: str, file: IO[bytes], progress: Progress | None, timeout_s: float) -> bool:
