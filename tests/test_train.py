@@ -250,3 +250,16 @@ def test_training_and_answering_need_no_more_than_torch_and_its_company(data: Pa
     command = [sys.executable, "-c", ONLY_TORCH, str(path), str(data / "run" / "model")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_broader_word_holds_for_all_its_names(data: Path) -> None:
+    broader = (
+        'data=[{path="names-*.parquet", text="names", kind="names", per_batch=12, broader={warm=["red", "white"]}}]'
+    )
+    batch = Batches(_recipe(data, broader)).batch(0)
+    warm = [column for column, sentence in enumerate(batch.sentences) if "warm" in sentence]
+    assert len(warm) == 1
+    for row, pixels in enumerate(batch.pixels):
+        colour = min(COLOURS, key=lambda name: np.abs(pixels.mean((0, 1)) - COLOURS[name]).sum())
+        assert batch.targets[row, warm[0]] == (colour in ("red", "white"))
+        assert batch.targets[row].sum() == (2 if colour in ("red", "white") else 1)

@@ -767,3 +767,10 @@ def test_tensors_that_do_not_fit_are_not_written(tmp_path: Path) -> None:
 def test_weights_can_be_read_by_whoever_can_read_the_folder(tmp_path: Path) -> None:
     folder = weights.write(toys.checkpoint(MODELS["vit"], np.float16), tmp_path / "out")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+def test_an_activation_that_contradicts_the_file_is_said_aloud(tmp_path: Path) -> None:
+    folder = weights.write(toys.checkpoint(MODELS["gelu"], np.float32), tmp_path / "out")
+    note = weights.read(folder, activation="quick_gelu").config.notes["activation"]
+    assert "quick_gelu, as asked, although the model states gelu" in note
+    assert "activation" not in weights.read(folder, activation="gelu").config.notes

@@ -42,7 +42,12 @@ class TrainingSet:
         texts = self.samples[index].texts
         if self.source.kind == "captions":
             return list(texts)
-        return [template.format(text) for template in self.source.templates for text in texts]
+        words = (*texts, *self.broader_words(texts))
+        return [template.format(word) for template in self.source.templates for word in words]
+
+    def broader_words(self, names: tuple[str, ...]) -> list[str]:
+        """The broader words that hold for a name: cat for tabby."""
+        return [word for word, held in self.source.broader.items() if any(name in held for name in names)]
 
     def picture(self, index: int) -> Image.Image | None:
         """The decoded RGB picture, or None when it is broken."""
@@ -105,18 +110,20 @@ class Batches:
         pairs: list[tuple[int, int]] = []
         for number, training_set in enumerate(self.sets):
             source = training_set.source
-            chosen: dict[tuple[str, ...], str] = {}  # one sentence a name and batch: its pictures share it
+            chosen: dict[tuple[str, ...], str] = {}  # one sentence a name (or word) and batch: its pictures share it
             for index in self._indices(number, step):
                 image = training_set.picture(index)
                 if image is None:
                     continue
                 pixels.append(random_crop(image, size, source.crop, draw))
                 if source.kind == "names":
-                    name = training_set.samples[index].texts
-                    if name not in chosen:
-                        template = source.templates[draw.integers(len(source.templates))]
-                        chosen[name] = template.format(name[draw.integers(len(name))])
-                    drawn = [chosen[name]]
+                    names = training_set.samples[index].texts
+                    meant = [names, *((word,) for word in training_set.broader_words(names))]
+                    for words in meant:
+                        if words not in chosen:
+                            template = source.templates[draw.integers(len(source.templates))]
+                            chosen[words] = template.format(words[draw.integers(len(words))])
+                    drawn = [chosen[words] for words in meant]
                 else:
                     texts = training_set.samples[index].texts
                     count = min(source.captions_per_picture, len(texts))

@@ -8,7 +8,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ class Source:
     per_batch: int  # pictures of every batch that come from here
     kind: Literal["captions", "names"] = "captions"  # names: comma-separated synonyms, put into `templates`
     templates: tuple[str, ...] = ("a photo of a {}.",)
+    broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for: cat -> tabby, ...
     captions_per_picture: int = 1  # sentences drawn for each picture of a batch
     crop: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop keeps
 
@@ -202,6 +203,10 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         return tuple(
             _value(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
         )
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name}: expected a table, got {value!r}")
+        return {key: _value(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         if isinstance(value, hint):  # type: ignore[arg-type]
             return value
