@@ -88,8 +88,10 @@ class _Repository:
 
         huggingface_hub would retry for 20 s for every file that is not cached, those that do not exist included.
         """
-        from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+        from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
+        # The library reads the environment when it is first imported; ours is read at each call, so it is told.
+        constants.HF_HUB_OFFLINE = False  # knocking is for those who are online
         url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
         for attempt in range(_KNOCKS):
             try:
