@@ -82,7 +82,7 @@ def _model_options(parser: _Parser) -> None:
     group.add_argument(
         "--activation",
         choices=("quick_gelu", "gelu"),
-        help="for weights that do not say which one they were trained with",
+        help="for weights that do not say which one they were trained with; overrules, aloud, those that do",
     )
 
 
@@ -187,7 +187,7 @@ def _convert(commands: "_Commands[_Parser]") -> None:
         choices=("tandem", "transformers", "open_clip", "openvino", "onnx"),
         help="the format of the target",
     )
-    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="for weights that do not say")
+    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="as for tandem classify")
     parser.add_argument("--overwrite", action="store_true", help="replace a target that is there already")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
@@ -205,7 +205,7 @@ def _verify(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
     parser.add_argument("--against", metavar="OTHER", help="what to compare with")
     parser.add_argument("--images", metavar="DIR", help="pictures to compare on; made up when left out")
-    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="for weights that do not say")
+    parser.add_argument("--activation", choices=("quick_gelu", "gelu"), help="as for tandem classify")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     _engine_options(
         parser.add_argument_group("what is compared", "How OTHER, or SOURCE once more, is computed; SOURCE is float32.")
