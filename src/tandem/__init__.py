@@ -10,49 +10,62 @@ if TYPE_CHECKING:
         ConfigError,
         DataError,
         EngineError,
+        FilterError,
         HubError,
         ImageError,
         MissingExtraError,
+        StoreBusyError,
+        StoreError,
         TandemError,
         TextError,
         WeightsError,
     )
     from tandem.model import Model, load
+    from tandem.search.collection import Collection
+    from tandem.search.collection import open_collection as open
     from tandem.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "Collection",
     "ConfigError",
     "DataError",
     "EngineError",
+    "FilterError",
     "HubError",
     "ImageError",
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "StoreBusyError",
+    "StoreError",
     "TandemError",
     "TextError",
     "Tokenizer",
     "WeightsError",
     "__version__",
     "load",
+    "open",
 ]
 
 _HOMES = {
     "Answer": "tandem.answer",
+    "Collection": "tandem.search.collection",
     "Model": "tandem.model",
     "ModelConfig": "tandem.config",
     "Tokenizer": "tandem.tokenizer",
     "load": "tandem.model",
+    "open": "tandem.search.collection",
 }  # every other public name is an error
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'tandem' has no attribute {name!r}; its names are {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES.get(name, "tandem.errors")), name)
+    home = import_module(_HOMES.get(name, "tandem.errors"))
+    value = getattr(home, "open_collection" if name == "open" else name)
     globals()[name] = value
     return value
 

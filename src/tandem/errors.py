@@ -47,3 +47,19 @@ class MissingExtraError(TandemError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}; install it with: pip install 'tandem-clip[{extra}]'")
+
+
+class StoreError(TandemError):
+    """A collection that is not there, is damaged, does not fit, or cannot be reached."""
+
+
+class StoreBusyError(StoreError):
+    """A collection that another process is writing to: one writes, many read."""
+
+
+class FilterError(TandemError):
+    """A filter expression that cannot be understood. `position` counts letters from 0, None where a column is wrong."""
+
+    def __init__(self, reason: str, position: int | None = None) -> None:
+        super().__init__(reason)
+        self.position = position

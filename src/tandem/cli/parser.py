@@ -4,13 +4,20 @@ One function a command, so that `--help`, the generated reference (docs/commands
 """
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, TypeAlias
 
 from tandem import __version__
 
 COMMANDS = {
     "classify": "tandem.cli.classify",
     "embed": "tandem.cli.embed",
+    "index": "tandem.cli.index",
+    "search": "tandem.cli.search",
+    "label": "tandem.cli.label",
+    "explore": "tandem.cli.explore",
+    "migrate": "tandem.cli.migrate",
+    "calibrate": "tandem.cli.calibrate",
     "train": "tandem.cli.train",
     "convert": "tandem.cli.convert",
     "verify": "tandem.cli.verify",
@@ -19,7 +26,7 @@ COMMANDS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Wrong usage is one line and exit code 2, like every other failure."""
 
     def error(self, message: str) -> NoReturn:
@@ -28,7 +35,9 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = _Parser(
+    from tandem.cli.collection_parsers import add_commands
+
+    parser = Parser(
         prog="tandem",
         description="CLIP as a tool: pictures and sentences in one space.",
         epilog="Example:\n  tandem classify cat.jpg --labels cat,dog,zebra\n\n"
@@ -36,9 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"tandem {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     _classify(commands)
     _embed(commands)
+    add_commands(commands)
     _train(commands)
     _convert(commands)
     _verify(commands)
@@ -54,12 +64,14 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
 
-_Commands = argparse._SubParsersAction  # argparse names no public type for what add_subparsers gives
+# argparse names no public type for what add_subparsers gives.
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def _command(commands: "_Commands[_Parser]", name: str, summary: str, description: str, *examples: str) -> _Parser:
+def command(commands: Commands, name: str, summary: str, description: str, *examples: str) -> Parser:
+    """A command with its help: what it does in one line, in full, and examples."""
     listing = "\n".join(f"  {example}" for example in examples)
-    parser: _Parser = commands.add_parser(
+    parser: Parser = commands.add_parser(
         name,
         help=summary,
         description=description,
@@ -70,7 +82,11 @@ def _command(commands: "_Commands[_Parser]", name: str, summary: str, descriptio
     return parser
 
 
-def _model_options(parser: _Parser) -> None:
+ENGINES = ("auto", "openvino", "torch")
+
+
+def model_options(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
+    """`--model` and what goes with it."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -78,7 +94,7 @@ def _model_options(parser: _Parser) -> None:
         help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
         "the model that ships inside when left out",
     )
-    _engine_options(group)
+    _engine_options(group, engines)
     group.add_argument(
         "--activation",
         choices=("quick_gelu", "gelu"),
@@ -86,12 +102,13 @@ def _model_options(parser: _Parser) -> None:
     )
 
 
-def _engine_options(group: argparse._ArgumentGroup) -> None:
+def _engine_options(group: argparse._ArgumentGroup, engines: Sequence[str] = ENGINES) -> None:
     group.add_argument(
         "--engine",
-        choices=("auto", "openvino", "torch"),
+        choices=engines,
         default="auto",
-        help="what computes; auto takes torch for cuda and mps",
+        help="what computes; auto takes torch for cuda and mps"
+        + ("; ray: many workers or machines" if "ray" in engines else ""),
     )
     group.add_argument("--device", metavar="D", help="cpu, gpu (Intel's), cuda, cuda:1, mps; cpu when left out")
     group.add_argument(
@@ -102,7 +119,7 @@ def _engine_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _pictures(parser: _Parser, nargs: str) -> None:
+def _pictures(parser: Parser, nargs: str) -> None:
     parser.add_argument(
         "pictures",
         nargs=nargs,
@@ -111,8 +128,8 @@ def _pictures(parser: _Parser, nargs: str) -> None:
     )
 
 
-def _classify(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _classify(commands: Commands) -> None:
+    parser = command(
         commands,
         "classify",
         "say which of your labels fits each photo",
@@ -131,14 +148,14 @@ def _classify(commands: "_Commands[_Parser]") -> None:
         help='the sentence around a label, with {} for it; default "a photo of a {}."; several are averaged',
     )
     parser.add_argument("--ensemble", action="store_true", help="average a set of templates of ours: slower, better")
-    parser.add_argument("--top", type=_positive, default=5, metavar="K", help="labels to show for each photo (5)")
+    parser.add_argument("--top", type=positive, default=5, metavar="K", help="labels to show for each photo (5)")
     parser.add_argument("--plot", metavar="PNG", help="draw each photo beside its bars")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    _model_options(parser)
+    model_options(parser)
 
 
-def _embed(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _embed(commands: Commands) -> None:
+    parser = command(
         commands,
         "embed",
         "turn photos or sentences into vectors",
@@ -151,14 +168,14 @@ def _embed(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("--texts", metavar="F", help="sentences, one a line (- for standard input)")
     parser.add_argument("--text", action="append", metavar="S", help="a sentence; may be given several times")
     parser.add_argument("--out", metavar="F", help="vectors.npz or vectors.parquet; may be left out with --json")
-    parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="photos encoded at once (32)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos encoded at once (32)")
     parser.add_argument("--truncate", action="store_true", help="cut sentences that are too long instead of refusing")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    _model_options(parser)
+    model_options(parser)
 
 
-def _train(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _train(commands: Commands) -> None:
+    parser = command(
         commands,
         "train",
         "train a model from a recipe",
@@ -170,8 +187,8 @@ def _train(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace the recipe's")
 
 
-def _convert(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _convert(commands: Commands) -> None:
+    parser = command(
         commands,
         "convert",
         "rewrite a model in another format",
@@ -192,8 +209,8 @@ def _convert(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
-def _verify(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _verify(commands: Commands) -> None:
+    parser = command(
         commands,
         "verify",
         "do two models, formats or precisions give the same vectors?",
@@ -212,8 +229,8 @@ def _verify(commands: "_Commands[_Parser]") -> None:
     )
 
 
-def _models(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _models(commands: Commands) -> None:
+    parser = command(
         commands,
         "models",
         "list what can be loaded by name",
@@ -223,8 +240,8 @@ def _models(commands: "_Commands[_Parser]") -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
 
 
-def _demo(commands: "_Commands[_Parser]") -> None:
-    parser = _command(
+def _demo(commands: Commands) -> None:
+    parser = command(
         commands,
         "demo",
         "see it work on sample photos",
@@ -234,10 +251,11 @@ def _demo(commands: "_Commands[_Parser]") -> None:
     )
     parser.add_argument("--out", default="demo/answer.png", metavar="PNG", help="the picture (demo/answer.png)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    _model_options(parser)
+    model_options(parser)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
     number = int(text) if text.isdigit() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")

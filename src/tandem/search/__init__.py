@@ -1,0 +1,1 @@
+"""Collections: pictures kept with their vectors, found by words, by picture and by filter."""
