@@ -53,7 +53,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("nn/", "train/", "engine/torch.py", "engine/onnx.py"),
     "openvino": ("engine/",),
     "nncf": ("engine/quantize.py",),
-    "matplotlib": ("plots.py",),
+    "matplotlib": ("plots/",),
     "rich": ("cli/", "train/"),
     "huggingface_hub": ("weights/",),
     "tokenizers": ("tokenizer.py", "bpe.py", "train/"),

@@ -1,0 +1,98 @@
+"""Answers as pictures: photos beside the bars of their probabilities, photos ranked by a sentence.
+
+Knows pictures, labels and numbers; it has never heard of models. Lengths are inches.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from tandem.plots.page import (
+    BEST,
+    FOOT,
+    GAP,
+    INK,
+    MARGIN,
+    OTHER,
+    QUIET,
+    TITLE,
+    TRACK,
+    Page,
+    centre,
+    file_name,
+    percent,
+    short,
+)
+
+PHOTO_WIDTH, PHOTO_HEIGHT, BARS = 2.4, 1.65, 3.2
+LABEL_LETTERS, NAME_LETTERS = 34, 48
+
+
+class Row(NamedTuple):
+    """One picture and its likeliest labels with probabilities, likeliest first."""
+
+    picture: Image.Image
+    name: str
+    top: Sequence[tuple[str, float]]
+
+
+class Ranking(NamedTuple):
+    """A sentence and the pictures that fit it, best first, each with its score."""
+
+    sentence: str
+    hits: Sequence[tuple[Image.Image, float]]
+
+
+def draw_answer(rows: Sequence[Row], path: Path, *, model: str = "", left_out: int = 0) -> Path:
+    """Each picture beside the bars of its labels, in one column or two. Writes `path` (its ending names the format)."""
+    columns = 1 if len(rows) <= 3 else 2
+    cell = PHOTO_WIDTH + BARS + GAP
+    line = PHOTO_HEIGHT + TITLE + GAP
+    lines = -(-len(rows) // columns)
+    page = Page(columns * cell + 2 * MARGIN - GAP, lines * line + MARGIN + FOOT)
+    for place, row in enumerate(rows):
+        left = MARGIN + (place % columns) * cell
+        top = MARGIN + (place // columns) * line
+        _draw_row(page, row, left, top)
+    page.foot(model, f"and {left_out:,} more" if left_out else "")
+    return page.save(path)
+
+
+def draw_rankings(rankings: Sequence[Ranking], path: Path, *, model: str = "") -> Path:
+    """One line a sentence: the pictures from the best hit on, with their scores. Writes `path`."""
+    photo, gap = 1.25, 0.12
+    most = max((len(ranking.hits) for ranking in rankings), default=0)
+    page = Page(2 * MARGIN + most * (photo + gap), len(rankings) * (photo + TITLE + GAP) + MARGIN + FOOT)
+    for place, ranking in enumerate(rankings):
+        top = MARGIN + place * (photo + TITLE + GAP)
+        page.text(MARGIN, top + 0.13, f"“{ranking.sentence}”", size=10.5, weight="bold")
+        for column, (picture, score) in enumerate(ranking.hits):
+            left = MARGIN + column * (photo + gap)
+            page.photo(centre(picture), left, top + TITLE, photo, photo, frame=BEST if column == 0 else None)
+            page.badge(left + 0.06, top + TITLE + photo - 0.06, f"{score:.2f}", BEST if column == 0 else QUIET)
+    page.foot(model, "cosine of sentence and picture")
+    return page.save(path)
+
+
+def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
+    page.text(left, top + 0.12, short(file_name(row.name), NAME_LETTERS), size=8.5, color=QUIET)
+    page.photo(row.picture, left, top + TITLE, PHOTO_WIDTH, PHOTO_HEIGHT)
+    axes = page.axes(left + PHOTO_WIDTH + 0.2, top + TITLE, BARS - 0.2, PHOTO_HEIGHT)
+    axes.set_xlim(0, 1)
+    # Room for five bars even when there are two: bars of one page are of one height.
+    slots = max(len(row.top), 4)
+    axes.set_ylim(slots, 0)
+    axes.axis("off")
+    for place, (label, probability) in enumerate(row.top):
+        middle = place + 0.5 + (slots - len(row.top)) / 2
+        best = place == 0
+        axes.text(
+            0, middle - 0.19, short(label, LABEL_LETTERS), fontsize=9.5, color=INK, va="center",
+            fontweight="bold" if best else "normal",
+        )  # fmt: skip
+        axes.text(1, middle - 0.19, percent(probability), fontsize=9, color=INK if best else QUIET,
+                  va="center", ha="right")  # fmt: skip
+        axes.barh(middle + 0.2, 1, height=0.17, color=TRACK)
+        axes.barh(middle + 0.2, probability, height=0.17, color=BEST if best else OTHER)

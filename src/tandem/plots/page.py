@@ -1,0 +1,122 @@
+"""A page to draw on, addressed in inches from its top left corner; the colours and letters that all drawings share.
+
+Draws on figures of its own (Agg): nothing of the caller's matplotlib is touched. Knows pictures and text, and nothing
+of what they stand for. Lengths are inches unless they say otherwise.
+"""
+
+import os
+import textwrap
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tandem.errors import MissingExtraError, TandemError
+
+INK, QUIET, TRACK = "#1f2933", "#7b8794", "#eef1f4"
+BEST, OTHER = "#0f7b6c", "#9fcfc4"
+GAP, MARGIN = 0.35, 0.35
+TITLE, FOOT = 0.28, 0.3
+DPI = 160
+ENDINGS = (".png", ".jpg", ".pdf", ".svg", ".webp")
+PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
+
+
+def check_installed() -> None:
+    """`MissingExtraError` where drawing is not possible; without importing matplotlib, which takes a while."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("matplotlib", "plot", "drawing")
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file name that no picture can have: better before the long work than after it."""
+    if path.suffix.lower() not in ENDINGS:
+        raise TandemError(f"{path}: expected a picture's ending ({', '.join(ENDINGS)}), got {path.suffix or 'none'!r}")
+
+
+class Page:
+    """A white figure of `width` x `height`."""
+
+    def __init__(self, width: float, height: float) -> None:
+        check_installed()
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(self.figure)
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Any:
+        bottom = self.height - top - height
+        return self.figure.add_axes((left / self.width, bottom / self.height, width / self.width, height / self.height))
+
+    def text(self, left: float, top: float, text: str, *, size: float, color: str = INK, **style: Any) -> None:
+        # A dollar sign is a dollar sign, not mathematics.
+        self.figure.text(
+            left / self.width, 1 - top / self.height, text, fontsize=size, color=color, va="center",
+            parse_math=False, **style,
+        )  # fmt: skip
+
+    def photo(
+        self, picture: Image.Image, left: float, top: float, width: float, height: float, frame: str | None = None
+    ) -> None:
+        """The picture, whole, in the middle of a box."""
+        shown = picture.convert("RGB")
+        shown.thumbnail((PHOTO_PIXELS, PHOTO_PIXELS))
+        scale = min(width / shown.width, height / shown.height)
+        inner_width, inner_height = shown.width * scale, shown.height * scale
+        axes = self.axes(left + (width - inner_width) / 2, top + (height - inner_height) / 2, inner_width, inner_height)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.imshow(shown, interpolation="antialiased", aspect="auto")
+        for spine in axes.spines.values():
+            spine.set_visible(frame is not None)
+            spine.set_edgecolor(frame or TRACK)
+            spine.set_linewidth(2.2)
+
+    def badge(self, left: float, bottom: float, text: str, color: str) -> None:
+        self.figure.text(
+            left / self.width, 1 - bottom / self.height, text, fontsize=8, color="white", va="bottom",
+            bbox={"boxstyle": "round,pad=0.25", "facecolor": color, "edgecolor": "none", "alpha": 0.9},
+        )  # fmt: skip
+
+    def foot(self, left: str, right: str) -> None:
+        middle = self.height - FOOT / 2 - 0.03
+        self.text(MARGIN, middle, short(left, 80), size=7.5, color=QUIET)
+        self.text(self.width - MARGIN, middle, right, size=7.5, color=QUIET, ha="right")
+
+    def save(self, path: Path) -> Path:
+        """Written beside the target and moved over it: a picture is there whole or not at all."""
+        check_target(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            self.figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=DPI)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+
+def centre(picture: Image.Image) -> Image.Image:
+    """The central square: all that most models look at."""
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
+
+
+def short(text: str, letters: int) -> str:
+    return textwrap.shorten(text, letters, placeholder="…") if " " in text else cut(text, letters)
+
+
+def cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def file_name(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1] or name
+
+
+def percent(probability: float) -> str:
+    return f"{probability:.0%}" if probability >= 0.0995 else f"{probability:.1%}"
