@@ -80,6 +80,43 @@ def test_an_unknown_ending_is_refused_before_drawing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def cells(count: int, size: tuple[int, int] = (60, 40)) -> list[plots.Cell]:
+    return [plots.Cell(Image.new("RGB", size, (200, 0, 0)), f"{i}  50%", f"{i}.jpg") for i in range(count)]
+
+
+@pytest.mark.parametrize("count", [2, 10, 60])
+def test_rows_of_a_contact_sheet_are_as_wide_as_the_page(tmp_path: Path, count: int) -> None:
+    path = plots.draw_contact_sheet(cells(count), tmp_path / "sheet.png", title="a $ sign", note="of 60")
+    red = colored(path, "#c80000")
+    rows = np.flatnonzero(np.diff(red.any(axis=1).astype(int)) == 1) + 2
+    columns = [np.flatnonzero(red[row]) for row in rows]
+    assert len({int(row[0]) for row in columns}) == 1
+    whole = {int(row[-1]) for row in columns[:-1]}
+    assert len(whole) <= 2  # all but the last end at the right margin, to the pixel that rounding takes
+    runs = sum(int((np.diff(red[row].astype(int)) == 1).sum()) for row in rows)
+    assert runs == count  # every picture is there once
+
+
+def test_a_cell_keeps_its_place_when_the_picture_cannot_be_read(tmp_path: Path) -> None:
+    with_gap = [*cells(1), plots.Cell(None, "2", "gone.jpg"), *cells(1)]
+    path = plots.draw_contact_sheet(with_gap, tmp_path / "sheet.png", title="x")
+    framed, red = colored(path, plots.TRACK), colored(path, "#c80000")
+    row = int(np.flatnonzero(framed.any(axis=1))[5])
+    empty, full = np.flatnonzero(framed[row]), np.flatnonzero(red[row])
+    assert empty.size > 100
+    assert (full < empty[0]).any()
+    assert (full > empty[-1]).any()
+
+
+def test_contact_sheets_of_odd_pictures_and_of_none(tmp_path: Path) -> None:
+    odd = [Image.new("RGB", size) for size in ((4000, 20), (20, 4000), (1, 1))]
+    path = plots.draw_contact_sheet(
+        [plots.Cell(picture, "x" * 300, "y" * 300) for picture in odd], tmp_path / "odd.png", title="t" * 500
+    )
+    assert max(Image.open(path).size) < 4000
+    assert plots.draw_contact_sheet([], tmp_path / "none.png", title="nothing").is_file()
+
+
 def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -4,15 +4,19 @@ matplotlib is imported when something is drawn, and comes with the extra `plot`.
 """
 
 from tandem.plots.answers import Ranking, Row, draw_answer, draw_rankings
-from tandem.plots.page import BEST, OTHER, check_installed, check_target
+from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target
+from tandem.plots.sheet import Cell, draw_contact_sheet
 
 __all__ = [
     "BEST",
     "OTHER",
+    "TRACK",
+    "Cell",
     "Ranking",
     "Row",
     "check_installed",
     "check_target",
     "draw_answer",
+    "draw_contact_sheet",
     "draw_rankings",
 ]

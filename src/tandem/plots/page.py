@@ -18,6 +18,7 @@ INK, QUIET, TRACK = "#1f2933", "#7b8794", "#eef1f4"
 BEST, OTHER = "#0f7b6c", "#9fcfc4"
 GAP, MARGIN = 0.35, 0.35
 TITLE, FOOT = 0.28, 0.3
+FOOT_LETTERS_AN_INCH = 14
 DPI = 160
 ENDINGS = (".png", ".jpg", ".pdf", ".svg", ".webp")
 PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
@@ -75,6 +76,16 @@ class Page:
             spine.set_edgecolor(frame or TRACK)
             spine.set_linewidth(2.2)
 
+    def box(self, left: float, top: float, width: float, height: float, color: str) -> None:
+        """A plain rectangle."""
+        from matplotlib.patches import Rectangle
+
+        corner = (left / self.width, 1 - (top + height) / self.height)
+        size = (width / self.width, height / self.height)
+        self.figure.add_artist(
+            Rectangle(corner, *size, facecolor=color, edgecolor="none", transform=self.figure.transFigure)
+        )
+
     def badge(self, left: float, bottom: float, text: str, color: str) -> None:
         self.figure.text(
             left / self.width, 1 - bottom / self.height, text, fontsize=8, color="white", va="bottom",
@@ -83,7 +94,8 @@ class Page:
 
     def foot(self, left: str, right: str) -> None:
         middle = self.height - FOOT / 2 - 0.03
-        self.text(MARGIN, middle, short(left, 80), size=7.5, color=QUIET)
+        letters = int((self.width - 2 * MARGIN) * FOOT_LETTERS_AN_INCH) - len(right)
+        self.text(MARGIN, middle, short(left, max(letters, 12)), size=7.5, color=QUIET)
         self.text(self.width - MARGIN, middle, right, size=7.5, color=QUIET, ha="right")
 
     def save(self, path: Path) -> Path:

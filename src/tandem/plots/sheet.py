@@ -1,0 +1,115 @@
+"""A contact sheet: the pictures that were found, in rows of one width, each with its words below.
+
+Knows pictures and captions; what was asked, and what the captions count, is told. Lengths are inches.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from tandem.plots.page import FOOT, MARGIN, QUIET, TRACK, Page, cut, short
+
+WIDTH = 10.0  # of the rows
+SPACE, WORDS = 0.14, 0.46  # between pictures; below a picture
+HEADING = 0.5
+TALLEST, LOWEST = 2.3, 1.3  # what a row may be
+NARROWEST, WIDEST = 0.62, 2.4  # width over height, of the box of a picture: the words need some room
+LETTERS_AN_INCH = 13.5  # of the letters below a picture
+
+
+class Cell(NamedTuple):
+    """One picture of a sheet, and what stands below it: a caption, and smaller a detail.
+
+    `picture` is None where it could not be read; its place is kept, and says so.
+    """
+
+    picture: Image.Image | None
+    caption: str
+    detail: str
+
+
+def draw_contact_sheet(cells: Sequence[Cell], path: Path, *, title: str, note: str = "") -> Path:
+    """The cells in their order, in rows of one width, under `title`; `note` at the foot. Writes `path`."""
+    lines = _lines([_shape(cell) for cell in cells], _row_height(len(cells)))
+    bottom = MARGIN + HEADING + sum(height + WORDS for _, height in lines)
+    page = Page(WIDTH + 2 * MARGIN, bottom + FOOT + 0.1)
+    page.text(MARGIN, MARGIN + 0.1, short(title, 78), size=15, weight="bold")
+    if not cells:
+        page.text(MARGIN, MARGIN + 0.45, "no pictures", size=9, color=QUIET)
+    top = MARGIN + HEADING
+    remaining = iter(cells)
+    for shapes, height in lines:
+        left = MARGIN
+        for shape, cell in zip(shapes, remaining, strict=False):
+            _draw_cell(page, cell, left, top, shape * height, height)
+            left += shape * height + SPACE
+        top += height + WORDS
+    page.foot(note, "")
+    return page.save(path)
+
+
+def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, height: float) -> None:
+    if cell.picture is None:
+        page.box(left, top, width, height, TRACK)
+        page.text(left + width / 2, top + height / 2, "no picture", size=8, color=QUIET, ha="center")
+    else:
+        page.photo(_within(cell.picture, width / height), left, top, width, height)
+    page.text(left, top + height + 0.13, cut(cell.caption, int(width * LETTERS_AN_INCH * 0.85)), size=9, weight="bold")
+    page.text(left, top + height + 0.29, _middle(cell.detail, int(width * LETTERS_AN_INCH)), size=7, color=QUIET)
+
+
+def _row_height(count: int) -> float:
+    """Rows are lower the more pictures there are, so that a sheet of many is still seen at once."""
+    return float(min(TALLEST, max(LOWEST, 2.75 - 0.045 * count)))
+
+
+def _shape(cell: Cell) -> float:
+    """Width over height of the box a cell gets."""
+    if cell.picture is None:
+        return 1.0
+    return min(max(cell.picture.width / cell.picture.height, NARROWEST), WIDEST)
+
+
+def _lines(shapes: Sequence[float], wanted: float) -> list[tuple[list[float], float]]:
+    """Shapes -> rows of them with their heights: each but the last exactly `WIDTH` wide, as high as `wanted` or less.
+
+    A row takes one picture more as long as it is then nearer to the height that is wanted than without it.
+    """
+    lines: list[tuple[list[float], float]] = []
+    row: list[float] = []
+    for shape in shapes:
+        if row and abs(_fitting(row) - wanted) < abs(_fitting([*row, shape]) - wanted):
+            lines.append((row, _fitting(row)))
+            row = []
+        row.append(shape)
+    if row:
+        lines.append((row, min(_fitting(row), lines[-1][1] if lines else wanted)))
+    return lines
+
+
+def _fitting(row: Sequence[float]) -> float:
+    """The height at which a row is as wide as the page."""
+    return (WIDTH - SPACE * (len(row) - 1)) / sum(row)
+
+
+def _within(picture: Image.Image, shape: float) -> Image.Image:
+    """The picture, cut at both ends where it is longer than its box: panoramas would make rows of nothing."""
+    width, height = picture.size
+    if width / height > shape * 1.01:
+        kept = max(1, round(height * shape))
+        return picture.crop(((width - kept) // 2, 0, (width - kept) // 2 + kept, height))
+    if width / height < shape * 0.99:
+        kept = max(1, round(width / shape))
+        return picture.crop((0, (height - kept) // 2, width, (height - kept) // 2 + kept))
+    return picture
+
+
+def _middle(text: str, letters: int) -> str:
+    """File names differ at their ends as often as at their beginnings: cut from the middle."""
+    text = " ".join(text.split())
+    if len(text) <= letters:
+        return text
+    kept = max(letters - 1, 2)
+    return f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"
