@@ -6,9 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tandem.errors import TandemError
 from tandem.model import Model, load
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
 
 # What a folder is searched for. A file named on the command line may have any ending.
 _CAMERAS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "heic", "heif", "avif")
@@ -18,13 +22,19 @@ ENDINGS = frozenset(f".{ending}" for ending in (*_CAMERAS, *_OTHERS))
 
 def load_model(arguments: argparse.Namespace) -> Model:
     """The model that --model, --engine, --device, --precision and --activation ask for."""
-    return load(
-        arguments.model,
-        engine=arguments.engine,
-        device=arguments.device,
-        precision=arguments.precision,
-        activation=arguments.activation,
-    )
+    return load(arguments.model, **loading(arguments))
+
+
+def open_for_asking(arguments: argparse.Namespace) -> "Collection":
+    """The collection that is asked; its own model, computed as --device and the like say, unless --model names one."""
+    from tandem.search.collection import open_collection
+
+    return open_collection(arguments.collection, arguments.model, must_exist=True, **loading(arguments))
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `tandem.load` takes beside the model itself."""
+    return {name: getattr(arguments, name) for name in ("engine", "device", "precision", "activation")}
 
 
 def find_pictures(arguments: Sequence[str]) -> list[str]:

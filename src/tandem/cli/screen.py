@@ -1,6 +1,7 @@
 """What people see: results on standard output, progress and complaints on standard error. Knows no model."""
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tandem.answer import Failure
 
 ACCENT, QUIET = "green", "bright_black"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -40,8 +42,17 @@ def table(*headings: str, right: Sequence[str] = ()) -> "Table":
 
 
 def print_json(document: Any) -> None:
-    """One document. NaN is no JSON: it would be a bug of ours, and raises."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """One document. NaN is no JSON: it would be a bug of ours, and raises.
+
+    Names of files that are not UTF-8 come as lone surrogates, which no JSON reader takes: spelled out, as `b\\xff.png`.
+    """
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    print(_SURROGATE.sub(lambda found: _spelled(found[0]), text))
+
+
+def _spelled(surrogate: str) -> str:
+    number = ord(surrogate)
+    return f"\\\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\\\u{number:04x}"
 
 
 def say(line: str) -> None:

@@ -1,0 +1,114 @@
+"""`tandem search`: words or a picture -> the photos of a collection that are nearest, and what that means."""
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+
+from tandem.cli import DONE, screen
+from tandem.cli.inputs import open_for_asking
+from tandem.errors import TandemError
+from tandem.search.collection import Collection
+from tandem.search.results import Found, Results
+
+BAR = 12
+PATH_CELLS = 50
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.words is None and arguments.image is None:
+        raise TandemError('nothing to look for: give words, as in: tandem search photos.tandem "a cat", or --image PHOTO')
+    if arguments.plot:
+        from tandem import plots
+
+        plots.check_target(Path(arguments.plot))
+        plots.check_installed()
+    with open_for_asking(arguments) as photos:
+        results = photos.search(
+            arguments.words,
+            image=arguments.image,
+            minus=arguments.minus,
+            minus_image=arguments.minus_image,
+            weight=arguments.weight,
+            k=arguments.top,
+            offset=(arguments.page - 1) * arguments.top,
+            where=arguments.where,
+            threshold=arguments.threshold,
+        )
+        if arguments.json:
+            screen.print_json(results.as_dict())
+        else:
+            show(results)
+        sys.stdout.flush()
+        if not results.hits:
+            say_why_empty(photos, results, arguments.where)
+        elif results.nothing_matches:
+            best = f"the best hit is {results.best:.0%} likely to be meant, below {results.threshold:.0%}"
+            screen.say(f"nothing matches well: {best}")
+        if results.hits and results.threshold is None:
+            screen.say(f"{results.model} is not calibrated, so there is no relevance: see tandem calibrate --help")
+        if arguments.plot and results.hits:
+            screen.say(f"drew {draw(photos, results, Path(arguments.plot))}")
+    return DONE
+
+
+def show(results: Results) -> None:
+    """One line a hit: rank, relevance, cosine, where it is."""
+    if not results.hits:
+        return
+    judged = results.hits[0].relevance is not None
+    headings = ("", "relevance", "", "cosine", "photo") if judged else ("", "cosine", "photo")
+    table = screen.table(*headings, right=("", "relevance", "cosine"))
+    encoding = sys.stdout.encoding or "ascii"
+    for rank, hit in enumerate(results.hits, results.offset + 1):
+        if hit.relevance is not None:
+            weak = results.threshold is not None and hit.relevance < results.threshold
+            drawn = screen.bar(hit.relevance, BAR, best=not weak, encoding=encoding)
+            table.add_row(str(rank), f"{hit.relevance:.0%}", drawn, f"{hit.score:.3f}", place(hit))
+        else:
+            table.add_row(str(rank), f"{hit.score:.3f}", place(hit))
+    screen.console().print(table)
+
+
+def place(hit: Found) -> str:
+    """Where a hit is, from here if that is shorter; cut at its beginning for people, whole for programs."""
+    path = hit.path
+    if os.path.isabs(path):
+        path = min(path, os.path.relpath(path), key=len)
+    return screen.cells(path, PATH_CELLS, keep_end=True).rstrip() if sys.stdout.isatty() else path
+
+
+def say_why_empty(photos: Collection, results: Results, where: str | None) -> None:
+    """An empty answer has a reason."""
+    total = photos.count()
+    if total == 0:
+        screen.say(f"{photos.url} is empty: add photos with tandem index ~/Pictures --to {photos.url}")
+    elif where is not None and photos.count(where) == 0:
+        screen.say(f"none of the {total:,} photos passes the filter: {where}")
+    elif results.offset:
+        screen.say(f"no more hits after {results.offset:,}")
+
+
+def draw(photos: Collection, results: Results, path: Path) -> Path:
+    """A contact sheet of the hits, from the thumbnails that the collection keeps."""
+    from PIL import Image
+
+    from tandem import plots
+
+    cells = []
+    for rank, hit in enumerate(results.hits, results.offset + 1):
+        small = photos.thumbnail(hit.id)
+        picture = Image.open(io.BytesIO(small)) if small else None
+        meaning = f"{hit.relevance:.0%}" if hit.relevance is not None else f"{hit.score:.3f}"
+        cells.append(plots.Cell(picture, f"{rank}. {meaning}", os.path.basename(hit.path)))
+    note = f"{results.model}" + (": nothing matches well" if results.nothing_matches else "")
+    return plots.draw_contact_sheet(cells, path, title=title(results), note=note)
+
+
+def title(results: Results) -> str:
+    """The question as it was asked."""
+    asked = dict(results.query)
+    wanted = [asked[name] for name in ("words", "image") if name in asked]
+    avoided = [asked[name] for name in ("minus", "minus_image") if name in asked]
+    return " + ".join(wanted) + "".join(f" - {it}" for it in avoided)

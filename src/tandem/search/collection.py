@@ -1,0 +1,388 @@
+"""A collection of pictures: a store and the model whose vectors are in it.
+
+Joins what others do: indexing fills it, the store finds, relevance says what a score means. It makes sure that
+vectors of different models never meet. Knows no command line and no server.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import StoreError, TandemError
+from tandem.image import ImageSource
+from tandem.model import Model, load
+from tandem.search import store as stores
+from tandem.search.calibration import load_fit
+from tandem.search.home import data_folder
+from tandem.search.indexing import Progress, Report
+from tandem.search.ledger import Ledger
+from tandem.search.picture import COLUMNS
+from tandem.search.query import Part, combine, kind_of
+from tandem.search.relevance import Fit, background
+from tandem.search.results import Found, Results
+from tandem.search.store import Schema, Store, Vectors
+
+FORMAT = "1"
+SAMPLED = 4096  # records that stand for the whole when a score is judged
+MINUS = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
+
+
+def open_collection(
+    url: str | Path, model: Model | str | Path | None = None, *, must_exist: bool = False, **loading: Any
+) -> "Collection":
+    """A collection: a local folder, `milvus://host:19530/name`, or `https://...` (token in the environment).
+
+    Args:
+        url: where it is. A collection that is not there yet is made by the first `add`.
+        model: a loaded model, or what `tandem.load` takes. None for the model that the collection was made with, and
+            for a new one the model that ships inside.
+        must_exist: raise `StoreError` at once if it is not there.
+        loading: passed on to `tandem.load` where the model is loaded here: device, precision and the like.
+
+    Raises: `StoreError`. That a given model is the one that the collection was made with is checked when it is used.
+    """
+    text = str(url)
+    if not stores.is_server(text):
+        text = str(Path(text).expanduser())
+    collection = Collection(text, model, loading)
+    if must_exist:
+        collection.store  # noqa: B018 (opens it)
+    return collection
+
+
+class Collection:
+    """Pictures that can be added, found and taken out. Readers never wait for the one who writes."""
+
+    def __init__(
+        self, url: str, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
+    ) -> None:
+        self.url = url
+        self._given = model
+        self._loading = dict(loading or {})
+        self._store: Store | None = None
+        self._model: Model | None = None
+
+    def __repr__(self) -> str:
+        if self._store is None and not stores.exists(self.url):
+            return f"<tandem.Collection {self.url}: not made yet>"
+        return f"<tandem.Collection {self.url}: {self.count():,} pictures, {self.notes.get('model_name')}>"
+
+    def __enter__(self) -> "Collection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def close(self) -> None:
+        """Let go of the store. Anything asked afterwards opens it again."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    # --- what it joins -------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store, open for reading. `StoreError` if there is none."""
+        if self._store is None:
+            if not stores.exists(self.url):
+                raise StoreError(f"{self.url}: no collection there; make one: tandem index ~/Pictures --to {self.url}")
+            self._store = stores.open_store(self.url)
+        return self._store
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the collection says of itself: its model's name, fingerprint and source among others."""
+        return self.store.notes
+
+    @property
+    def model(self) -> Model:
+        """The model, loaded on first use and known to be the collection's own. `StoreError` that names both if not."""
+        if self._model is None:
+            exists = self._store is not None or stores.exists(self.url)
+            self._model = self._load(self.notes if exists else {})
+            if exists:
+                check_model(self.url, self.notes, self._model)
+        return self._model
+
+    @property
+    def model_was_named(self) -> bool:
+        """Whether someone asked for a model, rather than for whatever the collection holds."""
+        return self._given is not None
+
+    def _load(self, notes: Mapping[str, str]) -> Model:
+        if isinstance(self._given, Model):
+            return self._given
+        source = self._given or notes.get("model_source") or None
+        try:
+            return load(source, **self._loading)
+        except TandemError as error:
+            if self._given is not None or source is None:
+                raise
+            name = notes.get("model_name", "its model")
+            raise StoreError(f"{self.url} was made with {name}, which cannot be loaded: {error}; give it as model") from None
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """What turns this model's scores into probabilities; None where it was never calibrated."""
+        return load_fit(self.model)
+
+    @cached_property
+    def _sample(self) -> Vectors:
+        return self.store.sample(SAMPLED)
+
+    # --- filling it ----------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        sources: str | Path | Sequence[str | Path],
+        *,
+        prune: bool = False,
+        fast_decode: bool = False,
+        caption: str | None = None,
+        batch_size: int = 32,
+        workers: int | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Report:
+        """Put in pictures: folders, globs, files, WebDataset tars, Parquet files. Makes the collection if need be.
+
+        What is there already and has not changed is skipped; what was stopped goes on. Bad pictures are set aside in
+        `Report.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
+        """
+        chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+        with self._writing(create=True) as store:
+            if self.model_was_named:
+                self.model  # noqa: B018 (refuses another model before anything is read)
+            with Ledger.open(ledger_path(self.url, store.notes)) as ledger:
+                if workers is not None:
+                    from tandem.search import ray_indexing
+
+                    return ray_indexing.index(
+                        store,
+                        lambda: self.model,
+                        chosen,
+                        ledger=ledger,
+                        prune=prune,
+                        fast_decode=fast_decode,
+                        caption=caption,
+                        batch_size=batch_size,
+                        workers=workers,
+                        on_progress=on_progress,
+                    )
+                from tandem.search import indexing
+
+                return indexing.index(
+                    store,
+                    lambda: self.model,
+                    chosen,
+                    ledger=ledger,
+                    prune=prune,
+                    fast_decode=fast_decode,
+                    caption=caption,
+                    batch_size=batch_size,
+                    on_progress=on_progress,
+                )
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Take pictures out by id. Gives how many there were. Their files are left alone."""
+        with self._writing() as store:
+            return store.delete(ids)
+
+    @contextmanager
+    def _writing(self, *, create: bool = False) -> Iterator[Store]:
+        """The store open for writing, for as long as it takes: nobody is kept from writing in between."""
+        if create and not stores.exists(self.url):
+            store = stores.create_store(self.url, schema_for(self.model), notes_for(self.model))
+        elif stores.is_server(self.url):
+            yield self.store
+            return
+        else:
+            store = stores.open_store(self.url, write=True)
+        try:
+            yield store
+        finally:
+            store.close()
+            self.__dict__.pop("_sample", None)
+
+    # --- asking it -----------------------------------------------------------------------------------------------
+
+    def count(self, where: str | None = None) -> int:
+        """How many pictures there are, or pass the filter."""
+        return self.store.count(where)
+
+    def search(
+        self,
+        words: str | None = None,
+        *,
+        image: ImageSource | None = None,
+        like: str | None = None,
+        minus: str | None = None,
+        minus_image: ImageSource | None = None,
+        weight: float = 0.5,
+        k: int = 10,
+        offset: int = 0,
+        where: str | None = None,
+        threshold: float | None = None,
+    ) -> Results:
+        """The pictures nearest to words, to a picture, or to both, the nearest first.
+
+        Args:
+            words: what they show, in a sentence or a few words.
+            image: a picture they resemble; `like` is the id of one in the collection.
+            minus, minus_image: less of this.
+            weight: of the words where there is a picture too, 0..1.
+            k, offset: how many, after how many.
+            where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
+            threshold: the relevance below which nothing is said to match well; the calibration's own if None.
+
+        Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
+        was made with another model, `TandemError` where nothing is asked.
+        """
+        _check_request(weight, k, offset, threshold)
+        parts = self._parts(words, image, like, minus, minus_image, weight)
+        query = combine(parts, self._sample if len(parts) > 1 else np.empty((0, 0), dtype=np.float32))
+        hits = self.store.search(query[None], k + offset, where=where)[0]
+        relevance: list[float | None] = [None] * len(hits)
+        fit = self.fit
+        if fit is not None and hits:
+            scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
+            standing = background(query[None], self._sample, self.count())
+            relevance = [float(p) for p in fit.probability(kind_of(parts), scores, standing)[0]]
+        if threshold is None and fit is not None:
+            threshold = fit.threshold
+        return Results(
+            query=_described(words, image, like, minus, minus_image),
+            model=self.notes["model_name"],
+            fingerprint=self.notes["model_fingerprint"],
+            hits=tuple(
+                Found(hit.id, hit.score, probability, hit.metadata)
+                for hit, probability in zip(hits[offset:], relevance[offset:], strict=True)
+            ),
+            best=relevance[0] if hits else None,
+            threshold=threshold if fit is not None else None,
+            offset=offset,
+        )
+
+    def _parts(
+        self,
+        words: str | None,
+        image: ImageSource | None,
+        like: str | None,
+        minus: str | None,
+        minus_image: ImageSource | None,
+        weight: float,
+    ) -> list[Part]:
+        model = self.model
+        pictures = (image is not None) + (like is not None)
+        if words is None and not pictures:
+            raise TandemError("nothing to look for: give words, or a picture")
+        of_words = 1.0 if not pictures else weight if words is not None else 0.0
+        of_picture = (1 - of_words) / max(pictures, 1)
+        parts = []
+        if words is not None:
+            parts.append(Part("words", model.embed_texts(words)[0], of_words))
+        if image is not None:
+            parts.append(Part("picture", model.embed_images(image)[0], of_picture))
+        if like is not None:
+            parts.append(Part("picture", self._vector(like), of_picture))
+        if minus is not None:
+            parts.append(Part("words", model.embed_texts(minus)[0], -MINUS))
+        if minus_image is not None:
+            parts.append(Part("picture", model.embed_images(minus_image)[0], -MINUS))
+        return parts
+
+    def _vector(self, identifier: str) -> Vectors:
+        found = self.store.get([identifier], columns=())
+        if not len(found) or found.vectors is None:
+            raise StoreError(f"{self.url}: no picture {identifier!r}")
+        return np.asarray(found.vectors[0], dtype=np.float32)
+
+    def thumbnail(self, identifier: str) -> bytes | None:
+        """The small JPEG kept of a picture; None where there is none."""
+        found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
+        content = found.columns["thumbnail"][0] if len(found) else None
+        return content if isinstance(content, bytes) else None
+
+
+def schema_for(model: Model) -> Schema:
+    """What a collection of this model's vectors keeps of each picture."""
+    return Schema(model.config.embed_dim, COLUMNS)
+
+
+def notes_for(model: Model) -> dict[str, str]:
+    """What a new collection says of itself."""
+    return {
+        "format": FORMAT,
+        "identity": uuid.uuid4().hex,
+        "model_name": model.name,
+        "model_fingerprint": model.fingerprint,
+        "model_source": source_of(model),
+        "orientation": "upright" if model.orient else "as stored",
+    }
+
+
+def source_of(model: Model) -> str:
+    """What loads this model again, from wherever it is asked; empty for the model that ships inside."""
+    from tandem.model import SHIPPED
+
+    source = model.checkpoint.source
+    if source == str(SHIPPED):
+        return ""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
+
+
+def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
+    """Refuse a model other than the collection's own: its vectors would mean nothing there."""
+    theirs = notes.get("model_fingerprint", "")
+    if theirs != model.fingerprint:
+        raise StoreError(
+            f"{url} holds vectors of {notes.get('model_name', 'an unknown model')} ({theirs[:12]}), not of {model.name} "
+            f"({model.fingerprint[:12]}): leave the model out, or move the collection to it: tandem migrate"
+        )
+    choice = "upright" if model.orient else "as stored"
+    if notes.get("orientation", choice) != choice:
+        raise StoreError(f"{url} holds pictures {notes['orientation']}: load the model with orient={not model.orient}")
+
+
+def ledger_path(url: str, notes: Mapping[str, str], *, successor: bool = False) -> Path:
+    """Where this machine remembers which files it has read for a collection."""
+    if stores.is_server(url):
+        return data_folder() / "ledgers" / f"{notes['identity']}.sqlite"
+    from tandem.search import embedded
+
+    return embedded.folder(url, successor=successor) / "files.sqlite"
+
+
+def _check_request(weight: float, k: int, offset: int, threshold: float | None) -> None:
+    if not 0 <= weight <= 1:
+        raise TandemError(f"weight: expected 0..1, the share of the words, got {weight:g}")
+    if k < 1:
+        raise TandemError(f"k: expected at least 1, got {k}")
+    if offset < 0:
+        raise TandemError(f"offset: expected at least 0, got {offset}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise TandemError(f"threshold: expected a probability in 0..1, got {threshold:g}")
+
+
+def _described(
+    words: str | None,
+    image: ImageSource | None,
+    like: str | None,
+    minus: str | None,
+    minus_image: ImageSource | None,
+) -> dict[str, str]:
+    from tandem.image import source_name
+
+    query = {"words": words, "like": like, "minus": minus}
+    query |= {name: None if it is None else source_name(it) for name, it in (("image", image), ("minus_image", minus_image))}
+    return {name: value for name, value in query.items() if value is not None}

@@ -1,0 +1,80 @@
+"""What is looked for becomes one vector: the parts weigh as they are said to, whatever their scale."""
+
+import numpy as np
+import pytest
+
+from tandem.errors import TandemError
+from tandem.search.query import Part, combine, kind_of
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def space() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures around one common direction; words far from them, whose cosines spread ten times less."""
+    random = np.random.default_rng(0)
+    common = np.eye(16)[0]
+    pictures = unit(common + random.normal(0, 0.4, (500, 16)))
+    words = unit(-3 * np.eye(16)[1] + 0.3 * np.eye(16)[2])
+    return pictures, words, unit(common + 2 * np.eye(16)[3])
+
+
+def test_one_part_is_taken_as_it_is(space: tuple[np.ndarray, ...]) -> None:
+    pictures, words, _ = space
+    assert combine([Part("words", words, 1.0)], pictures) is words
+    assert combine([Part("words", words, 1.0), Part("picture", pictures[0], 0.0)], pictures) is words
+
+
+def test_equal_weights_follow_both_parts_equally(space: tuple[np.ndarray, ...]) -> None:
+    pictures, words, picture = space
+    both = combine([Part("words", words, 0.5), Part("picture", picture, 0.5)], pictures)
+    scores = pictures @ both
+    with_words = np.corrcoef(scores, pictures @ words)[0, 1]
+    with_picture = np.corrcoef(scores, pictures @ picture)[0, 1]
+    assert with_words == pytest.approx(with_picture, abs=0.02)
+    assert np.linalg.norm(both) == pytest.approx(1, abs=1e-6)
+    assert both.dtype == np.float32
+
+
+def test_more_weight_follows_more(space: tuple[np.ndarray, ...]) -> None:
+    pictures, words, picture = space
+    agreement = []
+    for weight in (0.1, 0.5, 0.9):
+        both = combine([Part("words", words, weight), Part("picture", picture, 1 - weight)], pictures)
+        agreement.append(np.corrcoef(pictures @ both, pictures @ words)[0, 1])
+    assert agreement == sorted(agreement)
+    assert agreement[0] < 0.5 < agreement[2]
+
+
+def test_what_is_to_be_avoided_loses(space: tuple[np.ndarray, ...]) -> None:
+    pictures, _, picture = space
+    away = unit(np.eye(16)[4] + np.eye(16)[0])
+    with_it = combine([Part("picture", picture, 1.0)], pictures)
+    without = combine([Part("picture", picture, 1.0), Part("picture", away, -0.5)], pictures)
+    best_with, best_without = np.argsort(-(pictures @ with_it))[:50], np.argsort(-(pictures @ without))[:50]
+    assert (pictures[best_without] @ away).mean() < (pictures[best_with] @ away).mean()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_collections_of_hardly_anything(space: tuple[np.ndarray, ...], count: int) -> None:
+    pictures, words, picture = space
+    both = combine([Part("words", words, 0.5), Part("picture", picture, 0.5)], pictures[:count])
+    assert np.isfinite(both).all()
+
+
+def test_no_direction_is_refused(space: tuple[np.ndarray, ...]) -> None:
+    pictures, words, _ = space
+    with pytest.raises(TandemError, match="minus alone"):
+        combine([Part("words", words, -0.5)], pictures)
+    with pytest.raises(TandemError, match="nothing is left"):
+        combine([Part("words", words, 0.5), Part("words", words, -0.5)], pictures)
+
+
+def test_kinds(space: tuple[np.ndarray, ...]) -> None:
+    _, words, picture = space
+    assert kind_of([Part("words", words, 1.0)]) == "words"
+    assert kind_of([Part("picture", picture, 0.5)]) == "picture"
+    assert kind_of([Part("words", words, 0.5), Part("picture", picture, 0.5)]) == "mixed"
+    assert kind_of([Part("words", words, 1.0), Part("words", words, -0.5)]) == "mixed"
