@@ -15,7 +15,8 @@ LAYERS: dict[str, set[str]] = {
     "tokenizer": {"bpe", "config", "errors"},
     "pixels": {"config", "errors"},
     "fetch": {"errors"},
-    "image": {"fetch", "pixels", "config", "errors"},
+    "ahead": set(),
+    "image": {"ahead", "fetch", "pixels", "config", "errors"},
     "prompts": {"config", "errors"},
     "samples": {"errors"},
     "plots": {"errors"},
@@ -25,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "answer": {"plots", "image", "config", "errors"},
     "model": {"answer", "engine", "weights", "tokenizer", "image", "pixels", "prompts", "config", "errors"},
 }
-_MODEL_AND_BELOW = LAYERS["model"] | {"model"}
+_MODEL_AND_BELOW = LAYERS["model"] | {"model", "ahead"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}

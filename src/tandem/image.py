@@ -11,9 +11,7 @@ import io
 import os
 import stat
 import struct
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,20 +20,38 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from tandem import fetch
+from tandem.ahead import in_order
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.pixels import to_pixels
 
-__all__ = ["ImageSource", "Limits", "decode_stream", "load_image", "source_name", "to_pixels"]
+__all__ = [
+    "ENDINGS",
+    "Decoded",
+    "ImageSource",
+    "Limits",
+    "decode",
+    "decode_stream",
+    "load_image",
+    "read_bytes",
+    "source_name",
+    "to_pixels",
+    "upright",
+]
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
+# What a folder is searched for. A file that is named may have any ending.
+_CAMERAS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "heic", "heif", "avif")
+_OTHERS = ("gif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "pbm", "ico", "qoi")
+ENDINGS = frozenset(f".{ending}" for ending in (*_CAMERAS, *_OTHERS))
 _HEIF_BRANDS = tuple(
     b"ftyp" + kind for kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 )
 _AVIF_BRANDS = (b"ftypavif", b"ftypavis")
 _ORIENTATION = 0x0112  # the EXIF tag
+_SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,16 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, and what it measures upright; `image` is smaller where it shrank while it was decoded."""
+
+    image: Image.Image
+    width: int
+    height: int
+    shrunk: bool = False
 
 
 def source_name(source: object) -> str:
@@ -67,20 +93,62 @@ def source_name(source: object) -> str:
     return "<file>" if hasattr(source, "read") else f"<{type(source).__name__}>"
 
 
-def load_image(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True) -> Image.Image:
+def load_image(
+    source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
+) -> Image.Image:
     """The picture, fully decoded, its first frame if it has several; upright by its EXIF orientation if `orient`.
 
     Arrays are grey [h w] or [h w 1], RGB [h w 3] or RGBA [h w 4], of uint8, or of floats in 0..1.
-    Raises `ImageError`, and nothing else, whatever is wrong with it.
+    `at_least`: see `decode`. Raises `ImageError`, and nothing else, whatever is wrong with it.
+    """
+    return decode(source, limits=limits, orient=orient, at_least=at_least).image
+
+
+def decode(
+    source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
+) -> Decoded:
+    """The picture as `load_image` gives it, with its whole size.
+
+    `at_least` pixels on the shorter side are enough: a larger JPEG may shrink to 1/2, 1/4 or 1/8 while it is decoded,
+    which takes a fraction of the time. Raises `ImageError`, and nothing else.
     """
     name = source_name(source)
-    try:
+    with _as_image_errors(name):
         if isinstance(source, np.ndarray):
-            return _from_array(source, name)
+            made = _from_array(source, name)
+            return Decoded(made, made.width, made.height)
         if isinstance(source, Image.Image):
-            return _decoded(source, name, limits, orient)
+            return _decoded(source, name, limits, orient, None)
         with _opened(source, name, limits) as file:
-            return _decoded(_identified(file, name), name, limits, orient)
+            return _decoded(_identified(file, name), name, limits, orient, at_least)
+
+
+def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
+    """The bytes of a picture, still encoded, within `max_bytes`; or the part of a file that holds it.
+
+    Raises `ImageError`, and nothing else.
+    """
+    name = source_name(source)
+    with _as_image_errors(name):
+        if count is not None and isinstance(source, (str, os.PathLike)):
+            _check_bytes(count, name, limits)
+            with open(source, "rb") as whole:
+                whole.seek(at)
+                content = whole.read(count)
+            if len(content) < count:
+                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}")
+            return content
+        with _opened(source, name, limits) as file:
+            content = file.read(limits.max_bytes + 1)
+        _check_bytes(len(content), name, limits)
+        return content
+
+
+@contextlib.contextmanager
+def _as_image_errors(name: str) -> Iterator[None]:
+    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
+    try:
+        yield
     except ImageError:
         raise
     except MemoryError:
@@ -207,29 +275,43 @@ def _unknown(head: bytes) -> str:
     return "not a picture in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
 
 
-def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool) -> Image.Image:
+def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None) -> Decoded:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(name, f"{width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}")
     if width < 1 or height < 1:
         raise ImageError(name, f"{width} x {height} pixels: nothing to see")
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))  # None keeps the mode
     image.load()
+    shrunk = image.size != (width, height)
     if getattr(image, "is_animated", False):
         first = image.copy()  # lets go of the decoder and of the other frames
         first.format = image.format
         image = first
-    return _upright(image) if orient else image
+    if _orientation(image) in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(upright(image) if orient else image, width, height, shrunk)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
     try:
-        if image.getexif().get(_ORIENTATION, 1) == 1:
-            return image
-        upright = ImageOps.exif_transpose(image)
+        value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged metadata does not spoil a picture that could be decoded
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; itself where there is nothing to turn."""
+    if _orientation(image) == 1:
         return image
-    upright.format = image.format
-    return upright
+    try:
+        turned = ImageOps.exif_transpose(image)
+    except Exception:  # as above
+        return image
+    turned.format = image.format
+    return turned
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
@@ -261,11 +343,9 @@ def decode_stream(
 ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
     """(index, pixels uint8 [h w 3]) of each source, in order; an `ImageError` in the place of one that failed.
 
-    Decoded in `threads` (one for each core if None), at most `ahead` before the one that is consumed next. Sources are
-    drawn in the consumer's thread, two for each picture given until `ahead` is reached, so that the first answer
-    does not wait for many sources. Closing the generator ends its threads; pictures not begun are not decoded.
+    Decoded in `threads` (one for each core if None), at most `ahead` before the one that is consumed next; closing
+    the generator ends them (see `tandem.ahead`).
     """
-    threads = threads or min(16, _cores())
 
     def decode(source: ImageSource) -> np.ndarray | ImageError:
         try:
@@ -275,31 +355,5 @@ def decode_stream(
         except Exception as error:
             return ImageError(source_name(source), f"cannot be converted: {str(error) or type(error).__name__}")
 
-    waiting: deque[Future[np.ndarray | ImageError]] = deque()
-    drawn = iter(sources)
-    index, pool = 0, ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    broken: BaseException | None = None  # the sources' own failure, raised after what they gave before it
-    exhausted = False
-    try:
-        while True:
-            target = min(max(threads, len(waiting) + 2), max(ahead, 1))
-            while not exhausted and len(waiting) < target:
-                try:
-                    waiting.append(pool.submit(decode, next(drawn)))
-                except StopIteration:
-                    exhausted = True
-                except Exception as error:
-                    exhausted, broken = True, error
-            if not waiting:
-                break
-            yield index, waiting.popleft().result()
-            index += 1
-        if broken is not None:
-            raise broken
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    """Those this process may use, which containers and schedulers restrict."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.closing(in_order(decode, sources, threads=threads, ahead=ahead)) as decoded:
+        yield from enumerate(decoded)

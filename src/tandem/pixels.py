@@ -31,6 +31,18 @@ def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     return np.array(square)  # a copy: views of PIL's memory cannot be written to
 
 
+def thumbnail(image: Image.Image, longest: int) -> Image.Image:
+    """A small RGB picture of the whole, at most `longest` pixels on the longer side. Cheap rather than exact."""
+    image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)
+    if image.mode in ("P", "1"):
+        image = image.convert("RGB")  # whose colours, unlike their indices, can be averaged
+    shrink = longest / max(image.size)
+    if shrink < 1:
+        width, height = (max(1, round(side * shrink)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=1.5)
+    return _to_rgb(image)
+
+
 def _shortest(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
     """The shorter side to `size`, the centre of the longer one."""
     shorter, longer = min(image.size), max(image.size)

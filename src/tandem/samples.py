@@ -1,13 +1,20 @@
-"""Pictures with their words, read from WebDataset tars and from Parquet. Pictures stay encoded; no model known here."""
+"""Pictures with their words, read from WebDataset tars and from Parquet. Pictures stay encoded; no model known here.
+
+Both are streamed: memory does not grow with the length of a file. The `read_` functions give a whole file as a list.
+"""
 
 import json
 import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import DataError, MissingExtraError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
+ROWS_AT_ONCE = 64  # of Parquet, pictures included: bounds memory
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,27 @@ class Sample:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Member:
+    """A file inside a tar: where its bytes lie, and the bytes themselves where they were asked for."""
+
+    name: str
+    at: int
+    size: int
+    content: bytes | None
+
+    @property
+    def key(self) -> str:
+        """What WebDataset groups by: folder and name up to the first dot."""
+        folder, slash, name = self.name.rpartition("/")
+        return folder + slash + name.partition(".")[0]
+
+    @property
+    def ending(self) -> str:
+        """What follows the key: `.jpg`, `.json`, `.seg.png`."""
+        return self.name[len(self.key) :].lower()
+
+
 def read_samples(path: Path, text: str) -> list[Sample]:
     """Every sample of one file, by its ending. Raises `DataError` that names the file."""
     return read_parquet(path, text) if path.suffix == ".parquet" else read_webdataset(path, text)
@@ -28,42 +56,142 @@ def read_webdataset(path: Path, text: str) -> list[Sample]:
     """A tar of `KEY.jpg` (or another picture) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
     pictures: dict[str, bytes] = {}
     texts: dict[str, tuple[str, ...]] = {}
-    try:
-        with tarfile.open(path) as tar:
-            for member in tar:
-                stream = tar.extractfile(member) if member.isfile() else None
-                if stream is None:
-                    continue
-                key, _, suffix = member.name.partition(".")
-                suffix = f".{suffix.lower()}"
-                if suffix in PICTURES:
-                    pictures[key] = stream.read()
-                elif suffix == ".txt" and text == "txt":
-                    texts[key] = (stream.read().decode(),)
-                elif suffix == ".json" and text != "txt":
-                    value = json.loads(stream.read()).get(text, [])
-                    texts[key] = (value,) if isinstance(value, str) else tuple(value)
-    except (OSError, tarfile.TarError, ValueError) as error:
-        raise DataError(f"{path}: cannot read it as a WebDataset tar: {error}") from None
+    words = ".txt" if text == "txt" else ".json"
+    for member in tar_members(path, wanted=(*PICTURES, words)):
+        content = member.content or b""
+        if member.ending in PICTURES:
+            pictures[member.key] = content
+        elif member.ending == words:
+            try:
+                texts[member.key] = captions_in(content, words, text)
+            except ValueError as error:
+                raise DataError(f"{path}: cannot read {member.name}: {error}") from None
     return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in pictures.items()]
 
 
 def read_parquet(path: Path, text: str) -> list[Sample]:
     """A Parquet file with picture bytes in `image` (or `image.bytes`) and words in the column `text`."""
+    if missing := {"image", text} - set(parquet_columns(path)):
+        raise DataError(f"{path}: expected the columns image and {text}, found no {sorted(missing)[0]}")
+    samples = []
+    for row, values in enumerate(parquet_rows(path, ["image", text])):
+        image = values["image"]
+        data = image["bytes"] if isinstance(image, dict) else image
+        samples.append(Sample(f"{path.name}#{row}", data, as_captions(values[text])))
+    return samples
+
+
+# --- tars ----------------------------------------------------------------------------------------------------------
+
+
+def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
+    """The regular files of a tar, in order, with the bytes of those whose ending is `wanted`.
+
+    `at` is where a file's bytes lie in the tar; -1 in a compressed one, where they lie nowhere. Raises `DataError`
+    where the tar is damaged, after the files before the damage.
+    """
+    try:
+        tar = _open_tar(path)
+        with tar:
+            compressed = tar.fileobj is not None and not _is_plain(path)
+            while (found := tar.next()) is not None:
+                tar.members = []  # else they are all kept until the end
+                if not found.isreg() or found.issparse():
+                    continue
+                member = Member(found.name, -1 if compressed else found.offset_data, found.size, None)
+                if compressed or member.ending in wanted:
+                    stream = tar.extractfile(found)
+                    content = stream.read() if stream is not None else b""
+                    member = Member(found.name, member.at, found.size, content)
+                yield member
+    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+        raise DataError(f"{path}: cannot read it as a WebDataset tar: {error}") from None
+
+
+def _open_tar(path: Path) -> tarfile.TarFile:
+    return tarfile.open(path, "r:" if _is_plain(path) else "r:*", errors="surrogateescape")
+
+
+def _is_plain(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(6)
+    return not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
+
+
+def tar_groups(members: Iterable[Member]) -> Iterator[list[Member]]:
+    """Neighbours with the same key, as WebDataset writes them: a picture and what belongs to it."""
+    group: list[Member] = []
+    for member in members:
+        if group and member.key != group[0].key:
+            yield group
+            group = []
+        group.append(member)
+    if group:
+        yield group
+
+
+# --- Parquet -------------------------------------------------------------------------------------------------------
+
+
+def parquet_columns(path: Path) -> dict[str, str]:
+    """The columns of a Parquet file and what pyarrow calls their types. Raises `DataError` that names the file."""
+    with _parquet(path) as file:
+        return {field.name: str(field.type) for field in file.schema_arrow}
+
+
+def parquet_length(path: Path) -> int:
+    """How many rows there are, from the footer alone."""
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """The rows, in order, a few read at once. Raises `DataError` where the file is damaged."""
+    import pyarrow
+
+    with _parquet(path) as file:
+        try:
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+                yield from batch.to_pylist()
+        except (OSError, pyarrow.ArrowException, ValueError) as error:
+            raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
+
+
+def _parquet(path: Path) -> Any:
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise MissingExtraError("pyarrow", "train", "reading Parquet") from None
+        raise MissingExtraError("pyarrow", "parquet", "reading Parquet") from None
     try:
-        table = pyarrow.parquet.read_table(path, columns=["image", text])
-    except (OSError, pyarrow.ArrowException, KeyError) as error:
-        raise DataError(f"{path}: expected the columns image and {text}: {str(error).splitlines()[0]}") from None
-    if len(table.column_names) != 2:
-        raise DataError(f"{path}: expected the columns image and {text}, got {table.column_names}")
-    pictures, words = table.column("image").to_pylist(), table.column(text).to_pylist()
-    samples = []
-    for row, (image, value) in enumerate(zip(pictures, words, strict=True)):
-        data = image["bytes"] if isinstance(image, dict) else image
-        samples.append(Sample(f"{path.name}#{row}", data, (value,) if isinstance(value, str) else tuple(value or ())))
-    return samples
+        return pyarrow.parquet.ParquetFile(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+# --- captions ------------------------------------------------------------------------------------------------------
+
+
+def captions_in(content: bytes, ending: str, key: str | None = None) -> tuple[str, ...]:
+    """The captions in a `.txt` file, or under `key` in a `.json` file (None: the first usual one that is there).
+
+    Raises `ValueError` where the file is not what its ending says.
+    """
+    if ending == ".txt":
+        return as_captions(content.decode("utf-8-sig"))
+    document = json.loads(content)
+    if isinstance(document, dict):
+        keys = CAPTION_KEYS if key is None else (key,)
+        return next((as_captions(document[name]) for name in keys if name in document), ())
+    return as_captions(document) if key is None else ()
+
+
+def as_captions(value: Any) -> tuple[str, ...]:
+    """A sentence, or several, or none: what caption columns and keys hold."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, (list, tuple)) else ()

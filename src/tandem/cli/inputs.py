@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.errors import TandemError
+from tandem.image import ENDINGS
 from tandem.model import Model, load
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
-
-# What a folder is searched for. A file named on the command line may have any ending.
-_CAMERAS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "heic", "heif", "avif")
-_OTHERS = ("gif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "pbm", "ico", "qoi")
-ENDINGS = frozenset(f".{ending}" for ending in (*_CAMERAS, *_OTHERS))
 
 
 def load_model(arguments: argparse.Namespace) -> Model:

@@ -1,0 +1,50 @@
+"""Work done in threads ahead of whoever consumes it, in order and within bounds. Knows nothing of what the work is."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_order(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int | None = None, ahead: int = 128
+) -> Generator[_Result, None, None]:
+    """`function` of each item, in order, computed in `threads` (one for each core if None).
+
+    At most `ahead` results wait for the one that is consumed next. Items are drawn in the consumer's thread, two for
+    each result given until `ahead` is reached, so that the first result does not wait for many items. What drawing
+    them raises is raised after the results before it. Closing the generator ends its threads; work not begun is not
+    done.
+    """
+    threads = threads or min(16, cores())
+    waiting: deque[Future[_Result]] = deque()
+    drawn = iter(items)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    broken: BaseException | None = None
+    exhausted = False
+    try:
+        while True:
+            target = min(max(threads, len(waiting) + 2), max(ahead, 1))
+            while not exhausted and len(waiting) < target:
+                try:
+                    waiting.append(pool.submit(function, next(drawn)))
+                except StopIteration:
+                    exhausted = True
+                except Exception as error:
+                    exhausted, broken = True, error
+            if not waiting:
+                break
+            yield waiting.popleft().result()
+        if broken is not None:
+            raise broken
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Those this process may use, which containers and schedulers restrict."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
