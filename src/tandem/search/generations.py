@@ -1,0 +1,168 @@
+"""The folder of a local collection: which generation is in use, who may write to it. Knows no records.
+
+    photos.tandem/
+      current          the name of the generation in use ("g1"), replaced in one step
+      g1/              records.sqlite, vectors-*.f32, index-*.faiss, writer.lock
+      g2/              a successor that is being filled, until `promote` makes it the current one
+
+A generation is prepared under another name and renamed when it is whole, so a crash leaves no half of one.
+"""
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.errors import StoreBusyError, StoreError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+CURRENT = "current"
+LOCK = "writer.lock"
+WRITER = "writer.pid"
+
+
+def folder(url: str, *, successor: bool = False) -> Path:
+    """The folder of the generation in use, or of its successor (which need not be there). `StoreError` if none is."""
+    root = Path(url)
+    number = _current(root)
+    return root / f"g{number + 1 if successor else number}"
+
+
+def exists(url: str, *, successor: bool = False) -> bool:
+    root = Path(url)
+    if not (root / CURRENT).is_file():
+        return False
+    return folder(url, successor=True).is_dir() if successor else True
+
+
+def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) -> Path:
+    """Make a generation: `fill` gets an empty folder, which is then put in its place. `StoreError` if there is one."""
+    root = Path(url)
+    if successor:
+        place = folder(url, successor=True)
+    else:
+        if exists(url):
+            raise StoreError(f"{url}: there is a collection already; open it, or choose another name")
+        if root.exists() and not root.is_dir():
+            raise StoreError(f"{url}: expected a folder for a new collection, and this is a file; choose another name")
+        if root.is_dir() and (others := [p.name for p in root.iterdir() if not re.match(r"g\d+(\.|$)", p.name)]):
+            raise StoreError(
+                f"{url}: expected an empty or a new folder, and it has {sorted(others)[0]!r} in it; choose another name"
+            )
+        place = root / "g1"
+        if place.is_dir() and not _is_current(root):  # a crash between the two last steps of another creation
+            shutil.rmtree(place)
+    if place.exists():
+        raise StoreError(f"{url}: there is a successor already; open it, or remove the folder {place}")
+    draft = place.with_name(f"{place.name}.draft-{uuid.uuid4().hex[:8]}")
+    try:
+        draft.mkdir(parents=True)
+        fill(draft)
+        draft.rename(place)
+        if not successor:
+            replace_text(root / CURRENT, place.name)
+    except BaseException as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise StoreError(f"{url}: the collection cannot be made here ({error.strerror or error})") from error
+    return place
+
+
+def promote(url: str) -> None:
+    """The successor becomes the current generation, at once; the old one is removed."""
+    root = Path(url)
+    old, new = folder(url), folder(url, successor=True)
+    if not new.is_dir():
+        raise StoreError(f"{url}: there is no successor that could take its place")
+    lock = lock_for_writing(url, old)
+    try:
+        replace_text(root / CURRENT, new.name)
+    finally:
+        lock.release()
+    shutil.rmtree(old, ignore_errors=True)  # where a reader holds it fast, the next writer removes it
+
+
+def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
+    """The one lock of a writer; it falls with the process. `StoreBusyError` at once if another holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(place / LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            writer = f"process {(place / WRITER).read_text()}"
+        except OSError:
+            writer = "another process"
+        raise StoreBusyError(
+            f"{url}: {writer} is writing to this collection; wait until it is done (it can be searched meanwhile)"
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        raise StoreError(
+            f"{url}: cannot be opened for writing ({getattr(error, 'strerror', None) or error})"
+        ) from error
+    try:
+        (place / WRITER).write_text(str(os.getpid()))
+    except OSError as error:
+        lock.release()
+        raise StoreError(f"{url}: cannot be written to ({error.strerror or error})") from error
+    return lock
+
+
+def remove_leftovers(url: str) -> None:
+    """What replaced generations and crashes left behind. For the one who holds the lock of the current one."""
+    root = Path(url)
+    number = _current(root)
+    for path in root.iterdir():
+        match = re.fullmatch(r"g(\d+)(\.draft-.*)?", path.name)
+        if match and int(match[1]) < number:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file so that a reader, or a crash, finds the old text or the new one."""
+    draft = path.with_name(f"{path.name}.draft-{uuid.uuid4().hex[:8]}")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make new names in a folder durable, where the system knows such a thing (Windows does not)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_current(root: Path) -> bool:
+    return (root / CURRENT).exists()
+
+
+def _current(root: Path) -> int:
+    try:
+        text = (root / CURRENT).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        if not root.exists():
+            raise StoreError(
+                f"{root}: there is no collection; make one with: tandem index PHOTOS --to {root}"
+            ) from None
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise StoreError(f"{root}: expected a collection, and this is none (it has no file {CURRENT!r})") from None
+        raise StoreError(f"{root}: the collection cannot be read ({error})") from error
+    match = re.fullmatch(r"g(\d{1,9})", text)
+    if not match:
+        raise StoreError(f"{root / CURRENT}: expected the name of a generation such as g1, got {text[:40]!r}")
+    return int(match[1])
