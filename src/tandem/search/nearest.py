@@ -201,7 +201,7 @@ class Index:
     @property
     def probes(self) -> int:
         """How many lists to look into for the nearest of all."""
-        return max(PROBES, LOOKED_AT * self._lists.nlist // max(1, self.rows))
+        return max(PROBES, LOOKED_AT * int(self._lists.nlist) // max(1, self.rows))
 
     def search(self, queries: Vectors, count: int, probes: int) -> Positions:
         """Positions [q count] that are probably the nearest, in any order, -1 where there are fewer."""
