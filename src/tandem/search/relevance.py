@@ -1,14 +1,15 @@
 """What a score means: the probability that a hit matches its query. Pure arithmetic; knows no model, store or file.
 
-A cosine says little by itself: 0.3 is high for one model and low for another, and the best of a million strangers
-scores higher than the best of ten. So the log-odds that a hit matches are a sum of four terms, fitted for each model
-on pictures with captions (`calibration`): a constant, the score, its standing (how many standard deviations it is
-above what the collection scores for the same query), and the logarithm of the collection's size.
+A cosine says little by itself: 0.3 is high for one model and low for another, some queries score high with everything,
+and the best of a million strangers scores higher than the best of ten. So the log-odds that a hit matches are a sum
+of terms, fitted for each model on pictures with captions (`calibration`): a constant, the score, its standing (how
+many standard deviations it is above what the collection scores for the same query), that mean and deviation
+themselves, and the logarithm of the collection's size.
 
-The size counts up to that of the collections that the fit has seen. In them about one picture matches, whatever
-their size, so each further picture is one more chance to be wrong; a larger collection is taken to hold more matches
-in the same measure. A collection of a few pictures says little about what is usual: its mean and deviation are
-blended with those that came with the fit, which count as `OWN_WEIGHT` pictures.
+The size counts up to that of the collections that the fit has seen: in them each further picture was one more chance
+to be wrong; a larger collection is taken to hold more matches in the same measure. A collection of a few pictures
+says little about what is usual: its mean and deviation are blended with those that came with the fit, which count as
+`OWN_WEIGHT` pictures.
 
 Legend: q queries, k hits of each, m pictures sampled, d dimensions.
 """
@@ -33,12 +34,15 @@ _VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """How a collection scores some queries: mean and standard deviation, each [q], over `sampled` of its `count`."""
+    """How a collection scores some queries: mean and standard deviation, each [q], over `sampled` of its `count`.
+
+    The two numbers are the same for all queries, or [q], one for each.
+    """
 
     mean: Numbers
     deviation: Numbers
-    sampled: int
-    count: int
+    sampled: int | NDArray[np.intp]
+    count: int | NDArray[np.intp]
 
 
 def background(queries: NDArray[np.float32], sample: NDArray[np.float32], count: int) -> Background:
@@ -55,28 +59,32 @@ class Terms:
     """The fitted numbers of one kind of query."""
 
     constant: float
-    score: float  # per unit of cosine; 0 where raw scores say nothing. Not negative, so a higher score is never worse
-    standing: float  # per standard deviation; not negative
+    score: float  # per unit of cosine. Not negative, so that a higher score is never worse; 0 if it says nothing
+    standing: float  # per standard deviation above the mean; not negative either
     size: float  # per unit of the natural logarithm of the count
+    freely: float  # per unit of the mean: of a query that scores high with everything, a high score means less
+    spread: float  # per unit of the standard deviation
     largest: int  # pictures; the largest collection that the fit has seen
     mean: float  # of scores, usual for such queries
     deviation: float  # of scores, usual for such queries; positive
     threshold: float = 0.0  # best hit below it: nothing matches well
 
-    def standings(self, scores: Numbers, background: Background) -> Numbers:
-        """How many standard deviations each of the scores [q k] is above the collection's mean, [q k]."""
+    def features(self, scores: Numbers, background: Background) -> Numbers:
+        """What the terms but the constant are factors of, in their order, for scores [q k]: [q k 5]."""
         seen, weight = background.sampled, background.sampled + OWN_WEIGHT
         mean = (seen * background.mean + OWN_WEIGHT * self.mean) / weight  # [q]
         # The variance of the mixture: within both parts, and between their means.
         own = OWN_WEIGHT * (self.deviation**2 + (self.mean - mean) ** 2)
         variance = (seen * (background.deviation**2 + (background.mean - mean) ** 2) + own) / weight
-        return np.asarray((scores - mean[:, None]) / np.sqrt(variance)[:, None])
+        mean, deviation = mean[:, None], np.sqrt(variance)[:, None]
+        size = np.log(np.clip(background.count, 1, self.largest)).reshape(-1, 1)  # [1 1] or [q 1]
+        columns = (scores, (scores - mean) / deviation, size, mean, deviation)
+        return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
     def log_odds(self, scores: Numbers, background: Background) -> Numbers:
         """Of matching, for scores [q k]."""
-        size = math.log(min(max(background.count, 1), self.largest))
-        standing = self.standings(scores, background)
-        return np.asarray(self.constant + self.score * scores + self.standing * standing + self.size * size)
+        factors = np.array([self.score, self.standing, self.size, self.freely, self.spread])
+        return np.asarray(self.constant + self.features(scores, background) @ factors)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class Fit:
     `words` is for queries in words: a hit matches if people who see it would write what the query says. `picture` is
     for queries by picture: a hit matches if people would write the same about both. `mixed` is for words with a
     picture, and for examples minus examples: what such a vector scores by itself is not known, so only the standing
-    and the size count, fitted on queries of both other kinds.
+    and the size count, fitted on queries of both other kinds together.
     """
 
     fingerprint: str
@@ -126,7 +134,7 @@ class Fit:
             plain = json.loads(text)
             version = plain.pop("version")
             terms = {kind: Terms(**plain.pop(kind)) for kind in get_args(Kind)}
-            fit = cls(**plain, **terms)
+            fit = cls(words=terms["words"], picture=terms["picture"], mixed=terms["mixed"], **plain)
             numbers = [value for part in terms.values() for value in asdict(part).values()]
             sound = version == _VERSION and all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
             sound &= all(
