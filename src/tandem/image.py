@@ -11,7 +11,7 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -232,7 +232,7 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
             _bring_plugins(head[4:12])
         for identifier in FORMATS:
             factory, accept = Image.OPEN.get(identifier, (None, None))
-            if factory is None or (accept is not None and accept(head[:16]) is not True):
+            if factory is None or not _accepts(accept, head):
                 continue
             file.seek(0)
             try:
@@ -246,6 +246,13 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
             ) as error:  # how plugins say: not mine after all
                 failure = f"a damaged {identifier} file: {error}"
     raise ImageError(name, failure or _unknown(head))
+
+
+def _accepts(accept: Callable[[bytes], bool | str] | None, head: bytes) -> bool:
+    try:
+        return accept is None or accept(head[:16]) is True
+    except (IndexError, struct.error):  # a file of fewer bytes than the plugin looks at
+        return False
 
 
 def _bring_plugins(brand: bytes) -> None:

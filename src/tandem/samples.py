@@ -95,7 +95,7 @@ def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
         with tar:
             compressed = tar.fileobj is not None and not _is_plain(path)
             while (found := tar.next()) is not None:
-                tar.members = []  # else they are all kept until the end
+                tar.members = []  # type: ignore[attr-defined]  # else they are all kept until the end
                 if not found.isreg() or found.issparse():
                     continue
                 member = Member(found.name, -1 if compressed else found.offset_data, found.size, None)

@@ -1,0 +1,112 @@
+"""What a collection stores for each picture, and how it is read from the picture. Knows no store and no model."""
+
+import hashlib
+import io
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from PIL import Image
+
+from tandem.image import upright
+from tandem.pixels import thumbnail
+from tandem.search.store import Kind, Value
+
+COLUMNS: Mapping[str, Kind] = {
+    "path": "text",  # one of the places that hold the picture
+    "paths": "text",  # all of them, sorted: a JSON list
+    "width": "integer",  # upright, of the whole picture
+    "height": "integer",
+    "bytes": "integer",
+    "format": "text",
+    "taken": "text",  # ISO 8601, from EXIF; with an offset where the camera wrote one
+    "latitude": "real",  # degrees, north and east positive
+    "longitude": "real",
+    "caption": "text",  # one a line
+    "decoding": "text",  # "fast" if the vector comes from a picture that shrank while it was decoded, else "full"
+    "indexed": "text",  # ISO 8601, UTC
+    "thumbnail": "bytes",  # JPEG
+}
+THUMBNAIL_SIDE = 256
+_THUMBNAIL_QUALITY = 80
+_EXIF, _GPS = 0x8769, 0x8825
+_DATE_TIME, _ORIGINAL, _ORIGINAL_OFFSET, _OFFSET = 0x0132, 0x9003, 0x9011, 0x9010
+_FORMATS = {"MPO": "JPEG"}  # a JPEG with more pictures behind the first, as phones write them
+
+
+def picture_id(content: bytes) -> str:
+    """The id of a picture: 32 hexadecimal letters of the SHA-256 of its file."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = None) -> dict[str, Value]:
+    """The values of a picture that lie in it: size, format, when and where it was taken, a thumbnail.
+
+    `size` is its width and height upright, where `image` is smaller than that. Damaged metadata gives None.
+    """
+    width, height = size or image.size
+    latitude, longitude = _place(image)
+    kind = image.format or ""
+    return {
+        "width": width,
+        "height": height,
+        "bytes": len(content),
+        "format": _FORMATS.get(kind, kind),
+        "taken": _taken(image),
+        "latitude": latitude,
+        "longitude": longitude,
+        "thumbnail": _thumbnail(image),
+    }
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    thumbnail(upright(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return file.getvalue()
+
+
+def _tags(image: Image.Image, part: int | None = None) -> Mapping[int, Any]:
+    try:
+        exif = image.getexif()
+        return exif if part is None or not exif else exif.get_ifd(part)
+    except Exception:  # metadata is damaged in any way there is; the picture is fine
+        return {}
+
+
+def _taken(image: Image.Image) -> str | None:
+    inner = _tags(image, _EXIF)
+    offset = inner.get(_ORIGINAL_OFFSET) or inner.get(_OFFSET)
+    for written in (inner.get(_ORIGINAL), _tags(image).get(_DATE_TIME)):
+        if not isinstance(written, str):
+            continue
+        try:
+            taken = datetime.strptime(written.strip("\0 ")[:19], "%Y:%m:%d %H:%M:%S").isoformat()
+        except ValueError:  # cameras without a clock write zeros or blanks
+            continue
+        if isinstance(offset, str):
+            try:
+                return datetime.fromisoformat(taken + offset.strip("\0 ")).isoformat()
+            except ValueError:
+                pass
+        return taken
+    return None
+
+
+def _place(image: Image.Image) -> tuple[float | None, float | None]:
+    tags = _tags(image, _GPS)
+    latitude, longitude = _degrees(tags.get(2), tags.get(1), "S", 90), _degrees(tags.get(4), tags.get(3), "W", 180)
+    return (None, None) if latitude is None or longitude is None else (latitude, longitude)
+
+
+def _degrees(parts: Any, reference: Any, negative: str, most: int) -> float | None:
+    """Degrees, minutes and seconds as one number; None where they are none."""
+    try:
+        degrees, minutes, seconds = (float(part) for part in parts)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    value = degrees + minutes / 60 + seconds / 3600
+    if not math.isfinite(value) or not 0 <= value <= most:
+        return None
+    sign = -1 if isinstance(reference, str) and reference.strip("\0 ").upper() == negative else 1
+    return round(sign * value, 7)

@@ -1,0 +1,161 @@
+"""An entry -> what it holds: read, known by its content, decoded, described. Runs in threads, or on other machines.
+
+Knows pictures and what a model wants of them. It knows no store: whether a picture is there already is asked of
+`known`.
+"""
+
+import errno
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.config import Preprocessing
+from tandem.errors import ImageError
+from tandem.image import Decoded, Limits, decode, read_bytes
+from tandem.model import Model
+from tandem.pixels import to_pixels
+from tandem.samples import captions_in
+from tandem.search.picture import THUMBNAIL_SIDE, describe, picture_id
+from tandem.search.sources import Entry
+from tandem.search.store import Value
+
+MARGIN = 2  # how many times the model's size a picture has to keep when it shrinks while it is decoded
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an entry."""
+
+    entry: Entry
+    id: str | None = None  # of its content; None if that is not known
+    reason: str | None = None  # why it is set aside
+    passing: bool = False  # the reason lies in the moment rather than in the file
+    caption: str | None = None
+    caption_reason: str | None = None  # why the caption beside it could not be read
+    values: Mapping[str, Value] | None = None  # of a picture that the collection does not have, for all it knew
+    pixels: NDArray[np.uint8] | None = field(default=None, repr=False)  # [h w 3]
+    vector: NDArray[np.float32] | None = field(default=None, repr=False)  # [d]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How pictures are read: what the model wants, and what the user asked for. Can be sent to other processes."""
+
+    preprocessing: Preprocessing
+    limits: Limits
+    orient: bool
+    fast_decode: bool
+    caption: str | None  # the key
+
+    @classmethod
+    def of(cls, model: Model, *, fast_decode: bool = False, caption: str | None = None) -> "Recipe":
+        return cls(model.config.preprocessing, model.limits, model.orient, fast_decode, caption)
+
+    @property
+    def at_least(self) -> int | None:
+        """Pixels on the shorter side that are enough, also for the thumbnail; None for all there are."""
+        return max(MARGIN * self.preprocessing.image_size, THUMBNAIL_SIDE) if self.fast_decode else None
+
+
+class Claims:
+    """Which contents are under way, so that duplicates are decoded once, and which could not be decoded."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._claimed: set[str] = set()
+        self._failed: dict[str, str] = {}
+
+    def claim(self, id: str) -> bool:
+        """Whether the caller is the first, and has to see to it."""
+        with self._lock:
+            first = id not in self._claimed
+            self._claimed.add(id)
+            return first
+
+    def fail(self, id: str, reason: str) -> None:
+        with self._lock:
+            self._failed[id] = reason
+
+    def failed(self, id: str) -> str | None:
+        with self._lock:
+            return self._failed.get(id)
+
+    def release(self, ids: Collection[str]) -> None:
+        """These are in the store now, or will not be."""
+        with self._lock:
+            self._claimed.difference_update(ids)
+
+
+def prepare(entry: Entry, recipe: Recipe, known: Callable[[str], bool], claims: Claims) -> Outcome:
+    """Read an entry, and decode it if its picture is neither known nor under way. Raises nothing that is its fault."""
+    if entry.broken is not None:
+        return Outcome(entry, reason=entry.broken)
+    try:
+        content = entry.content
+        if content is None:
+            content = read_bytes(entry.file, limits=recipe.limits, at=entry.at, count=entry.count)
+        elif not content:
+            raise ImageError(entry.path, "empty: it has no bytes")
+    except ImageError as error:
+        return Outcome(entry, reason=error.reason, passing=_is_passing(error))
+    caption, caption_reason = _caption(entry, recipe.caption)
+    id = picture_id(content)
+    if not claims.claim(id):
+        return Outcome(entry, id, claims.failed(id), caption=caption, caption_reason=caption_reason)
+    if known(id):
+        claims.release([id])
+        return Outcome(entry, id, caption=caption, caption_reason=caption_reason)
+    try:
+        decoded = decode(content, limits=recipe.limits, orient=recipe.orient, at_least=recipe.at_least)
+        pixels, values = to_pixels(decoded.image, recipe.preprocessing), _values(decoded, content)
+    except ImageError as error:
+        return _undecodable(entry, id, error.reason, claims, _is_passing(error))
+    except Exception as error:  # PIL's conversions meet strange modes with any exception there is
+        return _undecodable(entry, id, f"cannot be converted: {str(error) or type(error).__name__}", claims)
+    return Outcome(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)
+
+
+def _undecodable(entry: Entry, id: str, reason: str, claims: Claims, passing: bool = False) -> Outcome:
+    if passing:
+        claims.release([id])
+    else:
+        claims.fail(id, reason)  # the claim stays: a duplicate of it is not decoded again
+    return Outcome(entry, id, reason, passing)
+
+
+def _values(decoded: Decoded, content: bytes) -> dict[str, Value]:
+    values = describe(decoded.image, content, (decoded.width, decoded.height))
+    values["decoding"] = "fast" if decoded.shrunk else "full"
+    values["indexed"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return values
+
+
+def _is_passing(error: ImageError) -> bool:
+    """Whether trying again may help although the file is as it was: it vanished, a disk failed, memory was short."""
+    cause = error.__context__
+    lasting = (errno.EACCES, errno.EPERM, None)
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno not in lasting)
+
+
+def _caption(entry: Entry, key: str | None) -> tuple[str | None, str | None]:
+    """The caption that came along or lies beside the picture, and why it could not be read."""
+    text, reason = entry.caption, entry.caption_reason
+    if text is None and entry.caption_file is not None:
+        ending = entry.caption_file[entry.caption_file.rindex(".") :].lower()
+        if key in (None, "txt") or ending == ".json":
+            try:
+                with open(entry.caption_file, "rb") as file:
+                    text = "\n".join(captions_in(file.read(_LONGEST_CAPTION_BYTES), ending, key))
+            except (OSError, ValueError) as error:
+                reason = f"its caption {entry.caption_file} cannot be read: {error}"
+    # Lone surrogates, which JSON can hold, are no text that a store could keep.
+    text = (text or "").encode("utf-8", "replace").decode().replace("\0", "")
+    lines = dict.fromkeys(line.strip() for line in text.splitlines())
+    return "\n".join(filter(None, lines)) or None, reason
+
+
+_LONGEST_CAPTION_BYTES = 2**20

@@ -1,0 +1,122 @@
+"""The pictures inside tars and Parquet files -> entries, streamed. Knows no store and no model."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tandem import samples
+from tandem.errors import DataError
+from tandem.image import ENDINGS
+from tandem.samples import CAPTION_KEYS, Member
+from tandem.search.sources import CAPTION_FILES, PARQUETS, Entry, SetAside, Shard, Stamp, named_entry, shown
+
+PICTURE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file_name", "filename", "file", "image_file")
+
+
+def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SetAside]:
+    """The pictures of a shard, in order; `key` is where captions are, the first usual one if None.
+
+    Raises `DataError` where the shard is damaged, after the entries before the damage.
+    """
+    if shard.path.lower().endswith(PARQUETS):
+        yield from _rows(shard, key)
+    else:
+        yield from _members(shard, key)
+
+
+def length(shard: Shard) -> int:
+    """How many pictures it says it has. Raises `DataError`."""
+    if shard.path.lower().endswith(PARQUETS):
+        return samples.parquet_length(Path(shard.path))
+    return sum(_is_picture(member) for member in samples.tar_members(Path(shard.path)))
+
+
+def holds_paths(shard: Shard) -> bool:
+    """Whether it is Parquet that names files, which may change while it does not. Raises `DataError`."""
+    return shard.path.lower().endswith(PARQUETS) and _column(Path(shard.path))[1]
+
+
+# --- tars ----------------------------------------------------------------------------------------------------------
+
+
+def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
+    for group in samples.tar_groups(samples.tar_members(Path(shard.path), wanted=CAPTION_FILES)):
+        for member in filter(_is_picture, group):
+            place = f"{shard.path}/{member.name.removeprefix('./')}"
+            entry = Entry(place, shard.stamp, shard.path, member.at, member.size, member.content)
+            try:
+                place.encode()
+            except UnicodeEncodeError:
+                yield replace(entry, path=shown(place), broken="its name is not UTF-8: rename it")
+                continue
+            try:
+                yield replace(entry, caption="\n".join(_captions_beside(member, group, key)) or None)
+            except ValueError as error:
+                yield replace(entry, caption_reason=f"its caption cannot be read: {error}")
+
+
+def _is_picture(member: Member) -> bool:
+    name = member.name.rpartition("/")[2]
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def _captions_beside(picture: Member, group: list[Member], key: str | None) -> tuple[str, ...]:
+    stems = (os.path.splitext(picture.name)[0], picture.key)
+    endings = (".txt", ".json") if key is None else (".txt",) if key == "txt" else (".json",)
+    for wanted in (stem + ending for stem in stems for ending in endings):
+        for member in group:
+            if member.name == wanted and member.content is not None:
+                return samples.captions_in(member.content, os.path.splitext(wanted)[1], key)
+    return ()
+
+
+# --- Parquet -------------------------------------------------------------------------------------------------------
+
+
+def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SetAside]:
+    path = Path(shard.path)
+    column, is_paths = _column(path)
+    columns = samples.parquet_columns(path)
+    words = next((name for name in (CAPTION_KEYS if key is None else (key,)) if name in columns), None)
+    if key is not None and words is None:
+        raise DataError(f"{path}: no column {key}; there are {', '.join(columns)}")
+    chosen = [column] if words is None else [column, words]
+    for row, values in enumerate(samples.parquet_rows(path, chosen)):
+        caption = "\n".join(samples.as_captions(values[words])) if words is not None else ""
+        yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None)
+
+
+def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | None) -> Entry | SetAside:
+    content = value
+    if isinstance(value, Mapping):
+        content = value.get("bytes")
+        if content is None and value.get("path"):
+            content, is_path = value["path"], True
+    if is_path and isinstance(content, str):
+        found = named_entry(os.path.join(os.path.dirname(shard.path), os.path.expanduser(content)))
+        if isinstance(found, SetAside) or caption is None:
+            return found
+        size, mtime_ns, ctime_ns = found.stamp.size, found.stamp.mtime_ns, found.stamp.ctime_ns
+        return Entry(found.path, Stamp(size, mtime_ns, ctime_ns, caption), found.file, caption=caption)
+    if not isinstance(content, bytes):
+        return Entry(place, shard.stamp, shard.path, broken="this row has no picture")
+    return Entry(place, shard.stamp, shard.path, content=content, caption=caption)
+
+
+def _column(path: Path) -> tuple[str, bool]:
+    """The column that holds pictures, and whether it holds their paths rather than their bytes."""
+    columns = samples.parquet_columns(path)
+    for name in PICTURE_COLUMNS:
+        kind = columns.get(name, "")
+        if kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary")):
+            return name, False
+    for name in (*PICTURE_COLUMNS, *PATH_COLUMNS):
+        if columns.get(name, "") in ("string", "large_string", "string_view"):
+            return name, True
+    raise DataError(
+        f"{path}: expected a column of pictures (image, as bytes or with bytes inside) or of paths "
+        f"({', '.join(PATH_COLUMNS[:3])}, ...), found {', '.join(columns)}"
+    )
