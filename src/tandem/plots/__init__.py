@@ -4,6 +4,7 @@ matplotlib is imported when something is drawn, and comes with the extra `plot`.
 """
 
 from tandem.plots.answers import Ranking, Row, draw_answer, draw_rankings
+from tandem.plots.map import Pin, Region, draw_map
 from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target
 from tandem.plots.sheet import Cell, draw_contact_sheet
 
@@ -12,11 +13,14 @@ __all__ = [
     "OTHER",
     "TRACK",
     "Cell",
+    "Pin",
     "Ranking",
+    "Region",
     "Row",
     "check_installed",
     "check_target",
     "draw_answer",
     "draw_contact_sheet",
+    "draw_map",
     "draw_rankings",
 ]

@@ -45,17 +45,15 @@ def find_centres(sample: Vectors, count: int, *, seed: int = 0) -> Vectors:
     import faiss
 
     distinct = np.unique(sample, axis=0)
-    centres: Vectors
     count = min(count, len(distinct))
-    if count == len(distinct):
-        centres = distinct.astype(np.float32)
-    else:
+    centres: Vectors = distinct
+    if count < len(distinct):
         means = faiss.Kmeans(
             sample.shape[1], count, niter=ROUNDS, nredo=RESTARTS, spherical=True, seed=seed + 1,
             min_points_per_centroid=1, max_points_per_centroid=max(256, -(-len(sample) // count)),
         )  # fmt: skip
         means.train(np.ascontiguousarray(sample, dtype=np.float32))
-        centres = means.centroids
+        centres = np.asarray(means.centroids, dtype=np.float32)
     sizes = np.bincount(assign(sample, centres)[0], minlength=len(centres))
     return np.ascontiguousarray(centres[np.argsort(-sizes, kind="stable")], dtype=np.float32)
 
@@ -105,9 +103,9 @@ def name(
 
     Each picture of the sample [n d] is classified with all words [w d] (softmax of cosines times `scale`); a word's
     weight in a cluster is its share p there times log(p / its share everywhere), its part of the divergence of
-    the two. Words that fit every picture of a collection, and words that the gap between pictures and sentences favours,
-    have no weight. On photos with captions, names were in the captions of 25% of a cluster's pictures; of 15% when
-    chosen by cosine to the centre, both sides centred.
+    the two. Words that fit every picture of a collection, and words that the gap between pictures and sentences
+    favours, have no weight. On photos with captions, names were in the captions of 25% of a cluster's pictures, and
+    of 15% when chosen by cosine to the centre, both sides centred.
     """
     if len(words) < count:
         raise TandemError(

@@ -1,0 +1,113 @@
+"""What `tandem explore` writes for other programs: map.json, duplicates.csv and duplicates.json."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.search.duplicates import Group, Member
+from tandem.search.map2d import Places
+from tandem.search.store import Records
+from tandem.search.survey import Cluster
+
+DIGITS = 5  # of places and cosines
+
+
+class MapFile:
+    """map.json, written while the collection is scanned: one picture a line, what describes the whole around them.
+
+    `{..., "pictures": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", "coherence", "x",
+    "y", "representatives"}]}`; `cluster` counts from 0 into `clusters`. The file is there whole, or as it was before.
+    """
+
+    def __init__(self, path: Path, described: Mapping[str, Any]) -> None:
+        self.path = path
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self.file = self.partial.open("w", encoding="utf-8")
+        self.file.write(json.dumps(described, ensure_ascii=False)[:-1] + ', "pictures": [')
+        self.between = "\n"
+
+    def __enter__(self) -> "MapFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+        self.partial.unlink(missing_ok=True)
+
+    def add(self, records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
+        """These records, with their places [n 2] and clusters [n]."""
+        paths = records.columns.get("path", [None] * len(records))
+        rows = zip(records.ids, paths, places.tolist(), clusters.tolist(), strict=True)
+        for id, path, (x, y), cluster in rows:
+            row = {"id": id, "path": path, "x": round(x, DIGITS), "y": round(y, DIGITS), "cluster": cluster}
+            self.file.write(self.between + json.dumps(row, ensure_ascii=False))
+            self.between = ",\n"
+
+    def finish(self, clusters: Sequence[Cluster]) -> None:
+        """Close the list, and put the file in its place."""
+        described = ",\n".join(json.dumps(as_document(cluster), ensure_ascii=False) for cluster in clusters)
+        self.file.write(f'\n], "clusters": [\n{described}\n]}}\n')
+        self.file.close()
+        self.partial.replace(self.path)
+
+
+def as_document(cluster: Cluster) -> dict[str, Any]:
+    """A cluster as map.json has it."""
+    return {
+        "name": cluster.name,
+        "words": list(cluster.words),
+        "size": cluster.size,
+        "coherence": round(cluster.coherence, DIGITS),
+        "x": round(cluster.x, DIGITS),
+        "y": round(cluster.y, DIGITS),
+        "representatives": [representative.id for representative in cluster.representatives],
+    }
+
+
+def write_duplicates(groups: Sequence[Group], folder: Path) -> tuple[Path, Path]:
+    """duplicates.csv, a picture a line for spreadsheets, and duplicates.json, a group an object. Gives both paths."""
+    table, document = folder / "duplicates.csv", folder / "duplicates.json"
+    with _replaced(table, newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("group", "keep", "cosine", "path", "width", "height", "bytes", "id"))
+        for number, group in enumerate(groups, start=1):
+            for member in group.members:
+                values = [member.metadata.get(name) for name in ("path", "width", "height", "bytes")]
+                keep = "yes" if member is group.kept else "no"
+                writer.writerow((number, keep, f"{member.score:.{DIGITS}f}", *values, member.id))
+    with _replaced(document) as file:
+        listed = [
+            {
+                "keep": _as_document(group.kept),
+                "duplicates": [_as_document(member) for member in group.others],
+                "freed_bytes": group.freed_bytes,
+            }
+            for group in groups
+        ]
+        json.dump(listed, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    return table, document
+
+
+def _as_document(member: Member) -> dict[str, Any]:
+    names = ("path", "width", "height", "bytes")
+    return {"id": member.id, "cosine": round(member.score, DIGITS)} | {n: member.metadata.get(n) for n in names}
+
+
+@contextmanager
+def _replaced(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A text file that takes its place when it is whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Names of files that are not UTF-8 are kept as they are.
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline=newline) as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

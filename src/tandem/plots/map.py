@@ -1,0 +1,205 @@
+"""A map of many pictures: a point for each, coloured by cluster, with pictures and names where clusters are densest.
+
+Knows places, names and pictures; where they come from is told. Lengths are inches.
+"""
+
+import colorsys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tandem.plots.page import FOOT, MARGIN, Page, centre, cut, short
+
+WIDTH, HEIGHT = 13.0, 9.0  # of the map itself
+HEADING = 0.55
+PIN, SMALL = 0.66, 0.44  # sides of the picture of a cluster, and of the others
+TAG = 0.2  # height of a name
+LETTER = 0.068  # width of one of its letters
+AROUND = 0.05  # that is kept free around what is drawn
+BARE = "#c4ccd4"  # of points in no cluster
+
+
+class Region(NamedTuple):
+    """A cluster on the map: its name, how many pictures it has, and where most of them are."""
+
+    name: str
+    size: int
+    x: float
+    y: float
+
+
+class Pin(NamedTuple):
+    """A picture to show at its place; those of a region in order of preference."""
+
+    picture: Image.Image
+    x: float
+    y: float
+    region: int
+
+
+def draw_map(
+    places: NDArray[np.float32],
+    region_of: NDArray[np.int32],
+    regions: Sequence[Region],
+    pins: Sequence[Pin],
+    path: Path,
+    *,
+    title: str,
+    note: str = "",
+) -> Path:
+    """Points [n 2] in the colours of their regions [n], a pin and a name for each region that has room for them.
+
+    Larger regions come first; what would cover something else moves a little, or is left out. Writes `path`.
+    """
+    page = Page(WIDTH + 2 * MARGIN, HEIGHT + HEADING + FOOT + 2 * MARGIN)
+    page.text(MARGIN, MARGIN + 0.08, short(title, 90), size=15, weight="bold")
+    axes = page.axes(MARGIN, MARGIN + HEADING, WIDTH, HEIGHT)
+    to_inches = _frame(axes, places)
+    colors = _colors(regions)
+    _draw_points(axes, to_inches(places), region_of, colors)
+    room = _Room()
+    order = sorted(range(len(regions)), key=lambda i: (-regions[i].size, i))
+    remaining = {i: [pin for pin in pins if pin.region == i] for i in order}
+    named = []
+    for i in order:
+        if regions[i].size:
+            at = to_inches(np.array([[regions[i].x, regions[i].y]]))[0]
+            first = remaining[i].pop(0) if remaining[i] else None
+            if not _draw_region(axes, room, at, regions[i], first, colors[i]):
+                named.append(regions[i].name)
+    for rank in range(max((len(rest) for rest in remaining.values()), default=0)):
+        for i in order:
+            if rank < len(remaining[i]):
+                pin = remaining[i][rank]
+                at = to_inches(np.array([[pin.x, pin.y]]))[0]
+                if room.take(at[0], at[1], SMALL, SMALL):
+                    _draw_picture(axes, pin.picture, at[0], at[1], SMALL, colors[i], 1.0)
+    left_out = f"without room for a name: {', '.join(named)}" if named else ""
+    page.foot(note, short(left_out, 110))
+    return page.save(path)
+
+
+def _frame(axes: Any, places: NDArray[np.float32]) -> Any:
+    """Axes in inches from their lower left corner; the function that turns places of the map into them.
+
+    The middle 99.8% of the points fill it; the few strays beyond are moved to its edge.
+    """
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(0, HEIGHT)
+    axes.axis("off")
+    if len(places):
+        low, high = np.percentile(places, [0.1, 99.9], axis=0)
+    else:
+        low, high = np.array([-1.0, -1.0]), np.array([1.0, 1.0])
+    size = np.array([WIDTH, HEIGHT])
+    inner = size - 2 * 0.45  # room for pins at the edge
+    # Both axes may stretch by their own factor, but not far: distances should mean the same in all directions.
+    scale = inner / np.maximum(high - low, 1e-9)
+    scale = np.minimum(scale, scale.min() * 1.35)
+    middle = (low + high) / 2
+
+    def to_inches(points: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(np.clip((points - middle) * scale + size / 2, 0.05, size - 0.05))
+
+    return to_inches
+
+
+def _draw_points(axes: Any, at: NDArray[Any], region_of: NDArray[np.int32], colors: Sequence[str]) -> None:
+    """In one shuffled layer: drawn one region after the other, the last would cover the rest."""
+    from matplotlib.colors import to_rgba_array
+
+    count = len(at)
+    order = np.random.default_rng(0).permutation(count)
+    table = to_rgba_array([*colors, BARE])
+    area = float(np.clip(24_000 / max(count, 1), 0.25, 26))  # points squared
+    axes.scatter(
+        at[order, 0], at[order, 1], s=area, c=table[region_of[order]], alpha=0.55 if count < 20_000 else 0.4,
+        linewidths=0, rasterized=True,
+    )  # fmt: skip
+
+
+class _Room:
+    """What is taken of the map: boxes that must not cover one another."""
+
+    def __init__(self) -> None:
+        self.boxes: list[tuple[float, float, float, float]] = []
+
+    def take(self, x: float, y: float, width: float, height: float) -> bool:
+        """Whether a box around (x, y) was free, and is now taken."""
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        inside = box[0] >= 0 and box[1] >= 0 and box[2] <= WIDTH and box[3] <= HEIGHT
+        if not inside or any(_overlap(box, other) for other in self.boxes):
+            return False
+        self.boxes.append(box)
+        return True
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return (
+        a[0] < b[2] + AROUND and b[0] < a[2] + AROUND and a[1] < b[3] + AROUND and b[1] < a[3] + AROUND
+    )  # fmt: skip
+
+
+def _draw_region(axes: Any, room: _Room, at: NDArray[Any], region: Region, pin: Pin | None, color: str) -> bool:
+    """The name below the picture of a region, as near to its middle as there is room, with a line to it."""
+    name = cut(region.name, 22)
+    width = max(len(name) * LETTER + 0.12, PIN if pin else 0)
+    height = TAG + (PIN + 0.03 if pin else 0)
+    for right, up in _around():
+        x, y = at[0] + right, at[1] + up
+        if not room.take(x, y, width, height):
+            continue
+        if np.hypot(right, up) > 0.3:
+            axes.plot([at[0], x], [at[1], y], color=color, linewidth=1.1, zorder=4, solid_capstyle="round")
+            axes.plot([at[0]], [at[1]], marker="o", markersize=4, color=color, zorder=4, markeredgecolor="white")
+        if pin:
+            _draw_picture(axes, pin.picture, x, y + height / 2 - PIN / 2, PIN, color, 2.0)
+        axes.text(
+            x, y - height / 2 + TAG / 2, name, fontsize=8.5, color="white", ha="center", va="center", weight="bold",
+            parse_math=False, zorder=7,
+            bbox={"boxstyle": "round,pad=0.22", "facecolor": color, "edgecolor": "white", "linewidth": 0.8},
+        )  # fmt: skip
+        return True
+    return False
+
+
+def _around() -> Iterator[tuple[float, float]]:
+    """Offsets on growing rings, up to what a line can still connect."""
+    yield 0.0, 0.0
+    for ring in np.arange(0.15, 1.6, 0.15):
+        for angle in np.linspace(0, 2 * np.pi, int(8 + ring * 12), endpoint=False):
+            yield float(ring * np.cos(angle)), float(ring * np.sin(angle))
+
+
+def _draw_picture(axes: Any, picture: Image.Image, x: float, y: float, side: float, color: str, line: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    shown = centre(picture.convert("RGB"))
+    shown.thumbnail((256, 256))
+    half = side / 2
+    axes.imshow(shown, extent=(x - half, x + half, y - half, y + half), interpolation="antialiased", aspect="auto",
+                zorder=5)  # fmt: skip
+    axes.add_patch(
+        Rectangle((x - half, y - half), side, side, fill=False, edgecolor=color, linewidth=line, zorder=6)
+    )  # fmt: skip
+    axes.set_xlim(0, WIDTH)  # which imshow moves
+    axes.set_ylim(0, HEIGHT)
+
+
+def _colors(regions: Sequence[Region]) -> list[str]:
+    """A colour for each region; those beside one another differ.
+
+    Hues go by the golden angle over the regions in the order of their direction from the middle, so that neighbours
+    are never next to one another on the wheel of colours; lightness alternates.
+    """
+    order = sorted(range(len(regions)), key=lambda i: float(np.arctan2(regions[i].y, regions[i].x)))
+    colors = [BARE] * len(regions)
+    for place, i in enumerate(order):
+        hue = (place * 0.381966) % 1.0
+        red, green, blue = colorsys.hls_to_rgb(hue, (0.36, 0.44, 0.52)[place % 3], 0.62)
+        colors[i] = f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+    return colors
