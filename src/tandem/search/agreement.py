@@ -101,5 +101,11 @@ def phrases(
     return found, np.array(owners, dtype=np.intp)
 
 
+def unsaid(texts: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Those of the words that no caption has: what the pictures, as far as captions can tell, do not show."""
+    said = set().union(*(_stems(text) for text in texts))
+    return [word for word in words if not _stems(word) & said]
+
+
 def _stems(text: str) -> set[str]:
     return {word[:STEM] for word in re.findall(r"\w+", text.lower())}

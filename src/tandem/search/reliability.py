@@ -3,19 +3,26 @@
 Legend: h hits, b bins.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.search.relevance import Fit, Kind, Numbers, sigmoid
+from tandem.search.caption_set import CaptionSet
+from tandem.search.relevance import Fit, Kind, Numbers, Terms, sigmoid
 from tandem.search.trials import Known, Trials, run_trials
 
 BINS = 15
 
 
-def area(positive: Numbers, negative: Numbers) -> float:
-    """Under the ROC curve: how often one of the first is higher than one of the second. Ties count half; chance 0.5."""
+def area(positive: Numbers, negative: Numbers) -> float | None:
+    """Under the ROC curve: how often one of the first is higher than one of the second. Ties count half; chance 0.5.
+
+    None where there are none of either.
+    """
+    if not len(positive) or not len(negative):
+        return None
     _, rank, count = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
     middle = np.cumsum(count) - (count - 1) / 2  # mean rank, from 1, of those that are equal
     wins = middle[rank[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
@@ -45,70 +52,92 @@ def calibration_error(probability: Numbers, matches: NDArray[np.bool_]) -> float
     return float(sum(row["hits"] * abs(row["said"] - row["true"]) for row in rows) / max(len(probability), 1))
 
 
-def report(fit: Fit, kind: Kind, known: Known, sizes: tuple[int, ...] = (10, 100), *, seed: int = 1) -> dict[str, Any]:
-    """Figures on queries of one kind that the fit has not seen, by size of collection (and with all pictures).
+def report(fit: Fit, captions: CaptionSet, sizes: Sequence[int] = (10, 100), *, seed: int = 1) -> dict[str, Any]:
+    """Figures on pictures that the fit has not seen, for captions, phrases and pictures as queries.
 
-    "present" are searches for something that is there, "removed" the same with the query's own picture taken out,
-    "emptied" with all that matches taken out. Area: the best hit's relevance, present against each of these. Error:
-    of the relevance of best hits and of all hits shown, half of the searches present, half emptied. Beside it what
-    would come of saying 0.5 always, the cosine itself, and (as the least possible) the share that matches.
+    For each: `pairs_area` of the cosines of matched against mismatched pairs, and for collections of each of the sizes
+    and of all pictures what `searched` gives. Numbers have four digits.
     """
-    pictures = known.scores.shape[1]
-    others = ~known.matches
-    figures: dict[str, Any] = {
-        "queries": len(known.scores),
-        "pictures": pictures,
-        "pairs_area": area(known.scores[known.matches].astype(float), known.scores[others][::101].astype(float)),
-        "collections": {},
+    known = captions.known()
+    words, short = known["words"], captions.short
+    parts: dict[str, tuple[Kind, Known]] = {
+        "captions": ("words", words.part(~short)),
+        "phrases": ("words", words.part(short)),
+        "pictures": ("picture", known["picture"]),
     }
-    for size in (*(size for size in sizes if size < pictures), pictures):
-        figures["collections"][str(size)] = _at_size(fit, kind, known, size, seed)
+    figures: dict[str, Any] = {"pictures": len(captions), "queries": {}}
+    for name, (kind, each) in parts.items():
+        if len(each.scores):
+            others = each.scores[~each.matches][::101]  # enough of them
+            figures["queries"][name] = {
+                "count": len(each.scores),
+                "pairs_area": _rounded(area(each.scores[each.matches].astype(float), others.astype(float))),
+                "collections": {
+                    size: searched(fit.terms(kind), each, size, seed)
+                    for size in (*(size for size in sizes if size < len(captions)), len(captions))
+                },
+            }
     return figures
 
 
-def _at_size(fit: Fit, kind: Kind, known: Known, size: int, seed: int) -> dict[str, Any]:
-    terms = fit.terms(kind)
+def searched(terms: Terms, known: Known, size: int, seed: int) -> dict[str, Any]:
+    """How relevance holds in collections of `size` pictures.
 
-    def searched(trials: list[Trials]) -> tuple[Numbers, NDArray[np.bool_], NDArray[np.bool_], Numbers, NDArray[Any]]:
-        log_odds = [terms.log_odds(each.scores.astype(np.float64), each.background) for each in trials]
-        parts = (
-            [sigmoid(x) for x in log_odds],
-            *zip(*((t.matches, t.there, t.scores, t.own) for t in trials), strict=True),
-        )
-        return tuple(np.concatenate(part) for part in parts)  # type: ignore[return-value]
-
-    present, match, there, scores, own = searched(list(run_trials(known, size, seed, present=True)))
-    removed, *_ = searched(list(run_trials(known, size, seed, present=False, take_out="own")))
-    emptied, e_match, e_there, e_scores, e_own = searched(list(run_trials(known, size, seed, present=False)))
-    said, true, real = (
-        np.concatenate([present, emptied]),
-        np.concatenate([match, e_match]),
-        np.concatenate([there, e_there]),
+    "present" are searches for something that is there; "removed" the same searches with the query's own picture taken
+    out, and nothing else; "emptied" with all that matches taken out. Areas are of the best hit's relevance. Errors are
+    of the relevance of best hits (or of all hits shown), half of the searches present, half emptied. "strict" calls a
+    match only the query's own picture. What can be said without looking stands beside: 0.5 always.
+    """
+    present = _Shown(terms, list(run_trials(known, size, seed, present=True)))
+    removed = _Shown(terms, list(run_trials(known, size, seed, present=False, take_out="own")))
+    emptied = _Shown(terms, list(run_trials(known, size, seed, present=False)))
+    said, true = (
+        np.concatenate([present.best, emptied.best]),
+        np.concatenate([present.best_matches, emptied.best_matches]),
     )
-    cosine = np.clip(np.concatenate([scores, e_scores]), 0, 1)
-    strictly = np.concatenate([own, e_own])
-    best, is_best = real[:, 0], np.zeros_like(real)
-    is_best[:, 0] = best
-    return {
-        "best_is_own": float(own[:, 0].mean()),
-        "best_matches": float(match[:, 0].mean()),
-        "area_present_removed": area(present[:, 0], removed[:, 0]),
-        "area_present_emptied": area(present[:, 0], emptied[:, 0]),
-        "area_best_matches": area(present[match[:, 0], 0], present[~match[:, 0], 0]),
-        "error_best": calibration_error(said[is_best], true[is_best]),
-        "error_best_strict": calibration_error(said[is_best], strictly[is_best]),
-        "error_shown": calibration_error(said[real], true[real]),
-        "error_best_if_half": abs(0.5 - float(true[is_best].mean())),
-        "error_best_if_cosine": calibration_error(cosine[is_best], true[is_best]),
-        "said_best": float(said[is_best].mean()),
-        "true_best": float(true[is_best].mean()),
-        "nothing_said_found": _share(present[(match & there).any(1), 0] < terms.threshold),
-        "nothing_said_present": _share(present[:, 0] < terms.threshold),
-        "nothing_said_removed": _share(removed[:, 0] < terms.threshold),
-        "nothing_said_emptied": _share(emptied[:, 0] < terms.threshold),
-        "reliability_best": reliability(said[is_best], true[is_best]),
-    }
+    own = np.concatenate([present.best_is_own, emptied.best_is_own])
+    everything = [np.concatenate(pair) for pair in zip(present.shown, emptied.shown, strict=True)]
+    found = present.finds
+    return _all_rounded(
+        {
+            "best_is_own": present.best_is_own.mean(),
+            "best_matches": present.best_matches.mean(),
+            "area_present_removed": area(present.best, removed.best),
+            "area_present_emptied": area(present.best, emptied.best),
+            "area_best_matches": area(present.best[present.best_matches], present.best[~present.best_matches]),
+            "said_best": said.mean(),
+            "true_best": true.mean(),
+            "error_best": calibration_error(said, true),
+            "error_best_strict": calibration_error(said, own),
+            "error_shown": calibration_error(*everything),
+            "error_of_half": calibration_error(np.full(len(true), 0.5), true),
+            "nothing_said_found": np.mean(present.best[found] < terms.threshold) if found.any() else None,
+            "nothing_said_present": np.mean(present.best < terms.threshold),
+            "nothing_said_removed": np.mean(removed.best < terms.threshold),
+            "nothing_said_emptied": np.mean(emptied.best < terms.threshold),
+            "reliability_best": [_all_rounded(row) for row in reliability(said, true)],
+        }
+    )
 
 
-def _share(said: NDArray[np.bool_]) -> float:
-    return float(said.mean()) if len(said) else 0.0
+class _Shown:
+    """What searches show: the best hit of each that has one, and all hits."""
+
+    def __init__(self, terms: Terms, trials: list[Trials]) -> None:
+        relevance = np.concatenate([sigmoid(terms.log_odds(t.scores.astype(np.float64), t.background)) for t in trials])
+        there = np.concatenate([t.there for t in trials])
+        matches = np.concatenate([t.matches for t in trials]) & there
+        some = there[:, 0]
+        self.best: Numbers = relevance[some, 0]
+        self.best_matches: NDArray[np.bool_] = matches[some, 0]
+        self.best_is_own: NDArray[np.bool_] = np.concatenate([t.own for t in trials])[some, 0]
+        self.finds: NDArray[np.bool_] = matches[some].any(1)
+        self.shown = (relevance[there], matches[there])
+
+
+def _all_rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: _rounded(value) for name, value in figures.items()}
+
+
+def _rounded(value: Any) -> Any:
+    return round(float(value), 4) if isinstance(value, float | np.floating) else value

@@ -30,6 +30,10 @@ class Known:
     matches: NDArray[np.bool_]
     own: NDArray[np.intp]
 
+    def part(self, keep: NDArray[np.bool_]) -> "Known":
+        """Some of the queries."""
+        return Known(self.scores[keep], self.matches[keep], self.own[keep])
+
 
 @dataclass(frozen=True, eq=False)
 class Trials:
