@@ -17,8 +17,10 @@ import numpy as np
 
 from tandem.errors import TandemError
 from tandem.model import Model
+from tandem.search.caption_set import CaptionSet
 from tandem.search.home import data_folder
 from tandem.search.relevance import Fit, Terms, fit_logistic, sigmoid
+from tandem.search.reliability import report
 from tandem.search.trials import Known, Trial, many_trials, sizes_up_to
 
 FILE = "relevance.json"
@@ -46,6 +48,22 @@ def fit(name: str, fingerprint: str, known: Mapping[str, Known], *, seed: int = 
         picture=_fit_terms(picture, of_picture),
         mixed=_fit_terms(mixed, of_words + of_picture, terms=("standing", "size")),
     )
+
+
+def fit_and_report(
+    name: str, fingerprint: str, captions: CaptionSet, held_out: CaptionSet | None = None, *, names: Sequence[str] = ()
+) -> Fit:
+    """A fit with its figures: of `held_out` (whose files are `names`), or, without it, of two halves.
+
+    Then one half is fitted and the other reported; the fit that is given is that of all.
+    """
+    whole = fit(name, fingerprint, captions.known())
+    if held_out is not None:
+        figures = {"data": ", ".join(names), **report(whole, held_out)}
+    else:
+        fitted, tested = captions.halves()
+        figures = {"data": "the half not fitted on", **report(fit(name, fingerprint, fitted.known()), tested)}
+    return replace(whole, figures=figures)
 
 
 def _trials(known: Known, seed: int) -> list[Trial]:

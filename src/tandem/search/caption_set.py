@@ -5,8 +5,9 @@ What counts as an answer is `agreement`; what is searched with them is `trials`.
 Legend: n pictures, m sentences, s strange queries, d dimensions.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,17 @@ from tandem.answer import Failure
 from tandem.errors import DataError, ImageError
 from tandem.image import load_image
 from tandem.model import Model
-from tandem.samples import Sample
+from tandem.samples import (
+    CAPTION_KEYS,
+    PICTURES,
+    Sample,
+    as_captions,
+    captions_in,
+    parquet_columns,
+    parquet_rows,
+    tar_groups,
+    tar_members,
+)
 from tandem.search.agreement import alike, coverage, phrases, true_of, unsaid
 from tandem.search.clusters import read_vocabulary
 from tandem.search.trials import Known
@@ -78,6 +89,45 @@ class CaptionSet:
         """Two halves without a picture in common."""
         order = np.random.default_rng(seed).permutation(len(self))
         return self.part(np.sort(order[: len(self) // 2])), self.part(np.sort(order[len(self) // 2 :]))
+
+
+def read_captioned(paths: Sequence[Path], key: str | None = None) -> Iterator[Sample]:
+    """Pictures with their captions from WebDataset tars and Parquet files, as a stream.
+
+    `key` is the column or JSON key of the captions; None for the first of the usual ones that is there. Raises
+    `DataError` that names the file.
+    """
+    for path in paths:
+        yield from (_from_parquet if path.suffix.lower() == ".parquet" else _from_tar)(path, key)
+
+
+def _from_parquet(path: Path, key: str | None) -> Iterator[Sample]:
+    columns = parquet_columns(path)
+    words = next((name for name in ([key] if key else CAPTION_KEYS) if name in columns), None)
+    if "image" not in columns or words is None:
+        raise DataError(
+            f"{path}: expected a column image and one of captions ({key or ', '.join(CAPTION_KEYS)}); "
+            f"it has {', '.join(columns)}; name the captions' with --caption"
+        )
+    for row, values in enumerate(parquet_rows(path, ["image", words])):
+        image = values["image"]
+        content = image.get("bytes") if isinstance(image, dict) else image
+        if isinstance(content, bytes):
+            yield Sample(f"{path.name}#{row}", content, as_captions(values[words]))
+
+
+def _from_tar(path: Path, key: str | None) -> Iterator[Sample]:
+    for group in tar_groups(tar_members(path, wanted=(*PICTURES, ".txt", ".json"))):
+        parts = {member.ending: member.content or b"" for member in group}
+        picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
+        ending = ".json" if ".json" in parts and key != "txt" else ".txt"
+        if picture is None or ending not in parts:
+            continue
+        try:
+            captions = captions_in(parts[ending], ending, key)
+        except ValueError as error:
+            raise DataError(f"{path}: cannot read {group[0].key}{ending}: {error}") from None
+        yield Sample(f"{path.name}/{group[0].key}", picture, captions)
 
 
 def choose(samples: Iterable[Sample], *, seed: int = 0) -> list[Sample]:

@@ -73,7 +73,7 @@ def report(fit: Fit, captions: CaptionSet, sizes: Sequence[int] = (10, 100), *, 
                 "count": len(each.scores),
                 "pairs_area": _rounded(area(each.scores[each.matches].astype(float), others.astype(float))),
                 "collections": {
-                    size: searched(fit.terms(kind), each, size, seed)
+                    str(size): searched(fit.terms(kind), each, size, seed)
                     for size in (*(size for size in sizes if size < len(captions)), len(captions))
                 },
             }
