@@ -50,7 +50,10 @@ STORES = {
     "search/vector_file.py",
     "search/nearest.py",
     "search/milvus.py",
+    "search/milvus_client.py",
+    "search/milvus_fields.py",
     "search/milvus_filters.py",
+    "search/milvus_search.py",
 }
 
 # Packages that only these places may import.
@@ -67,7 +70,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "open_clip": (),
     "sqlite3": ("search/",),
     "faiss": ("search/",),
-    "pymilvus": ("search/milvus.py",),
+    "pymilvus": ("search/milvus_client.py",),
     "ray": ("search/",),
 }
 

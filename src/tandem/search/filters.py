@@ -32,7 +32,7 @@ MAX_CONDITIONS = 500  # SQLite refuses trees deeper than 1000, and a chain of AN
 MAX_VALUES = 10_000
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
-Literal_: TypeAlias = str | int | float | bool
+Constant: TypeAlias = str | int | float | bool
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Compare:
 
     column: str
     operator: Operator
-    value: Literal_
+    value: Constant
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Like:
 @dataclass(frozen=True)
 class In:
     column: str
-    values: tuple[Literal_, ...]
+    values: tuple[Constant, ...]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _all(answers: Iterator[bool | None]) -> bool | None:
     return None if unknown else True
 
 
-def _compare(value: Value, operator: Operator, wanted: Literal_) -> bool:
+def _compare(value: Value, operator: Operator, wanted: Constant) -> bool:
     if operator == "=":
         return value == wanted
     if operator == "!=":
@@ -191,7 +191,7 @@ _HOLDS: dict[Kind, str] = {
 @dataclass(frozen=True)
 class _Token:
     kind: str  # text, number, column, operator, mark, end, or the keyword itself
-    value: Literal_
+    value: Constant
     shown: str  # as it was written
     position: int
 
@@ -213,7 +213,7 @@ def _tokens(text: str) -> list[_Token]:
 
 
 def _token(kind: str, shown: str, position: int) -> _Token:
-    value: Literal_ = shown
+    value: Constant = shown
     if kind == "word":
         kind = shown.lower() if shown.lower() in _KEYWORDS else "column"
     elif kind == "quoted":
@@ -372,7 +372,7 @@ class _Parser:
         flipped = _FLIPPED[operator.value]  # type: ignore[index]
         return Compare(column, flipped, _typed(column, kind, value))
 
-    def listed(self, column: str, kind: Kind) -> tuple[Literal_, ...]:
+    def listed(self, column: str, kind: Kind) -> tuple[Constant, ...]:
         if not self.take("("):
             self.fail("(")
         values = [self.value(column, kind)]
@@ -382,7 +382,7 @@ class _Parser:
             self.fail(", or )")
         return tuple(values)
 
-    def value(self, column: str, kind: Kind) -> Literal_:
+    def value(self, column: str, kind: Kind) -> Constant:
         token = self.token
         self.values += 1
         if self.values > MAX_VALUES:
@@ -423,8 +423,8 @@ class _Parser:
             raise FilterError(f"column {column} is true or false: compare it with = or !=")
 
 
-def _typed(column: str, kind: Kind, token: _Token) -> Literal_:
-    value: Literal_ = token.kind == "true" if token.kind in ("true", "false") else token.value
+def _typed(column: str, kind: Kind, token: _Token) -> Constant:
+    value: Constant = token.kind == "true" if token.kind in ("true", "false") else token.value
     came = "text" if token.kind == "text" else "number" if token.kind == "number" else "boolean"
     if came != {"text": "text", "integer": "number", "real": "number", "boolean": "boolean"}.get(kind):
         raise FilterError(f"column {column} is {kind}: expected {_HOLDS[kind]}, got {token.shown[:60]}")
