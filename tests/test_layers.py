@@ -34,7 +34,7 @@ LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
-LAYERS["__init__"] = {"answer", "model", "tokenizer", "config", "errors"}
+LAYERS["__init__"] = {"answer", "model", "search", "tokenizer", "config", "errors"}
 
 # What has arrows of its own inside a room.
 EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}

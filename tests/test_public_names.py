@@ -6,20 +6,25 @@ import tandem
 
 NAMES = {
     "Answer",
+    "Collection",
     "ConfigError",
     "DataError",
     "EngineError",
+    "FilterError",
     "HubError",
     "ImageError",
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "StoreBusyError",
+    "StoreError",
     "TandemError",
     "TextError",
     "Tokenizer",
     "WeightsError",
     "__version__",
     "load",
+    "open",
 }
 
 

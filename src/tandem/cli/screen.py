@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from tandem.answer import Failure
+    from tandem.search.progress import Progress
 
 ACCENT, QUIET = "green", "bright_black"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -83,6 +84,39 @@ def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=total)
         yield lambda count: shown.advance(task, count)
+
+
+@contextmanager
+def indexing_progress() -> "Iterator[Callable[[Progress], None] | None]":
+    """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Shown
+
+    columns = (TextColumn("indexing"), BarColumn(), TextColumn("{task.fields[state]}"))
+    with Shown(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("indexing", total=None, state="")
+
+        def show(progress: "Progress") -> None:
+            shown.update(task, completed=progress.done, total=progress.total, state=_state(progress))
+
+        yield show
+
+
+def _state(progress: "Progress") -> str:
+    parts = [f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"]
+    if progress.rate:
+        parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
+    if progress.set_aside:
+        parts.append(f"{progress.set_aside:,} set aside")
+    return ", ".join(parts)
 
 
 def bar(fraction: float, width: int, *, best: bool, encoding: str = "utf-8") -> "Text":

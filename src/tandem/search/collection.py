@@ -20,12 +20,14 @@ from tandem.model import Model, load
 from tandem.search import store as stores
 from tandem.search.calibration import load_fit
 from tandem.search.home import data_folder
-from tandem.search.indexing import Progress, Report
+from tandem.search.indexing import Report
 from tandem.search.ledger import Ledger
 from tandem.search.picture import COLUMNS
+from tandem.search.progress import Progress
 from tandem.search.query import Part, combine, kind_of
 from tandem.search.relevance import Fit, background
 from tandem.search.results import Found, Results
+from tandem.search.sources import find
 from tandem.search.store import Schema, Store, Vectors
 
 FORMAT = "1"
@@ -109,9 +111,10 @@ class Collection:
         """The model, loaded on first use and known to be the collection's own. `StoreError` that names both if not."""
         if self._model is None:
             exists = self._store is not None or stores.exists(self.url)
-            self._model = self._load(self.notes if exists else {})
+            model = self._load(self.notes if exists else {})
             if exists:
-                check_model(self.url, self.notes, self._model)
+                check_model(self.url, self.notes, model)
+            self._model = model
         return self._model
 
     @property
@@ -129,7 +132,9 @@ class Collection:
             if self._given is not None or source is None:
                 raise
             name = notes.get("model_name", "its model")
-            raise StoreError(f"{self.url} was made with {name}, which cannot be loaded: {error}; give it as model") from None
+            raise StoreError(
+                f"{self.url} was made with {name}, which cannot be loaded: {error}; give it as model"
+            ) from None
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -159,9 +164,13 @@ class Collection:
         `Report.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
         """
         chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+        if not stores.exists(self.url):
+            find([source for source in chosen if str(source) != "-"]).__exit__()  # no collection is made in vain
         with self._writing(create=True) as store:
             if self.model_was_named:
                 self.model  # noqa: B018 (refuses another model before anything is read)
+            if caption is not None:
+                store.annotate({"caption_key": caption})  # a migration reads the captions again
             with Ledger.open(ledger_path(self.url, store.notes)) as ledger:
                 if workers is not None:
                     from tandem.search import ray_indexing
@@ -346,8 +355,8 @@ def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
     theirs = notes.get("model_fingerprint", "")
     if theirs != model.fingerprint:
         raise StoreError(
-            f"{url} holds vectors of {notes.get('model_name', 'an unknown model')} ({theirs[:12]}), not of {model.name} "
-            f"({model.fingerprint[:12]}): leave the model out, or move the collection to it: tandem migrate"
+            f"{url} holds vectors of {notes.get('model_name', 'an unknown model')} ({theirs[:12]}), not of "
+            f"{model.name} ({model.fingerprint[:12]}): leave the model out, or move the collection: tandem migrate"
         )
     choice = "upright" if model.orient else "as stored"
     if notes.get("orientation", choice) != choice:
@@ -384,5 +393,7 @@ def _described(
     from tandem.image import source_name
 
     query = {"words": words, "like": like, "minus": minus}
-    query |= {name: None if it is None else source_name(it) for name, it in (("image", image), ("minus_image", minus_image))}
+    query |= {
+        name: None if it is None else source_name(it) for name, it in (("image", image), ("minus_image", minus_image))
+    }
     return {name: value for name, value in query.items() if value is not None}

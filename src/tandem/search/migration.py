@@ -1,0 +1,145 @@
+"""A collection -> the same pictures with another model's vectors, in the same place. Knows no command line.
+
+The new vectors are made beside the old ones, in the collection's successor, by the ordinary indexing: stopped
+half-way, it goes on. Only when every picture is there does the successor take the collection's place.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tandem.errors import StoreError
+from tandem.model import Model
+from tandem.search import store as stores
+from tandem.search.collection import check_model, ledger_path, notes_for, schema_for
+from tandem.search.indexing import index
+from tandem.search.ledger import Ledger
+from tandem.search.places import PARQUETS, TARS, SetAside
+from tandem.search.progress import Progress
+from tandem.search.recording import paths_of
+from tandem.search.store import Store
+
+IDS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class Migration:
+    """What a migration came to. Not `done`: some pictures could not be read, and the old collection is as it was."""
+
+    done: bool
+    pictures: int  # with new vectors
+    missing: list[SetAside]  # places that could not be read any more
+    lost: int  # pictures that have no readable place
+    before: str
+    after: str
+
+
+def migrate(
+    url: str,
+    model: Model,
+    *,
+    drop_missing: bool = False,
+    batch_size: int = 32,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Migration:
+    """Embed every picture of a collection again with `model`, and switch over once all of them are there.
+
+    `drop_missing` switches over although some pictures can no longer be read: they are then left out.
+
+    Raises: `StoreError` where there is no collection, or it holds this model's vectors already.
+    """
+    old = stores.open_store(url, write=not stores.is_server(url))  # nobody adds what the successor would miss
+    try:
+        before = old.notes.get("model_name", "an unknown model")
+        if old.notes.get("model_fingerprint") == model.fingerprint:
+            raise StoreError(f"{url} holds vectors of {model.name} already: there is nothing to move")
+        new = _successor(url, model)
+        try:
+            missing = _embed(url, old, new, model, batch_size, on_progress)
+            lost = _align(old, new)
+            pictures = new.count()
+        finally:
+            new.close()
+    finally:
+        old.close()
+    done = not lost or drop_missing
+    if done:
+        stores.promote(url)
+    return Migration(done, pictures, missing, lost, before, model.name)
+
+
+def _successor(url: str, model: Model) -> Store:
+    """The successor that an earlier attempt left, if it was meant for this model; else a new one."""
+    if stores.exists(url, successor=True):
+        found = stores.open_store(url, write=True, successor=True)
+        try:
+            check_model(url, found.notes, model)
+            return found
+        except StoreError:
+            found.close()
+    return stores.create_store(url, schema_for(model), notes_for(model), successor=True)
+
+
+def _embed(
+    url: str,
+    old: Store,
+    new: Store,
+    model: Model,
+    batch_size: int,
+    on_progress: Callable[[Progress], None] | None,
+) -> list[SetAside]:
+    """Index every place of the old collection into the new one; its captions' key and its way of decoding are kept."""
+    with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(url, new.notes, successor=True)) as ledger:
+        for place in _places(old):
+            listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
+        listed.seek(0)
+        report = index(
+            new,
+            model,
+            ["-"],
+            ledger=ledger,
+            fast_decode=old.count("decoding = 'fast'") > 0,
+            caption=old.notes.get("caption_key") or None,
+            batch_size=batch_size,
+            standard_input=listed,
+            on_progress=on_progress,
+        )
+    new.annotate({"caption_key": old.notes.get("caption_key", "")})
+    return report.failures
+
+
+def _places(store: Store) -> Iterator[str]:
+    """Every place of every picture; of tars and Parquet files, the file, once."""
+    shards: set[str] = set()
+    for records in store.scan(columns=("path", "paths"), vectors=False):
+        for row in range(len(records)):
+            for place in paths_of(records.row(row)):
+                shard = shard_of(place)
+                if shard is None:
+                    yield place
+                elif shard not in shards:
+                    shards.add(shard)
+                    yield shard
+
+
+def shard_of(place: str) -> str | None:
+    """The tar or Parquet file that a place (`shard.tar/member.jpg`, `table.parquet#7`) lies in; None for a file."""
+    for endings, separator in ((TARS, "/"), (PARQUETS, "#")):
+        for ending in endings:
+            at = place.lower().find(ending + separator)
+            while at >= 0:
+                shard = place[: at + len(ending)]
+                if os.path.isfile(shard) or not os.path.exists(shard):
+                    return shard
+                at = place.lower().find(ending + separator, at + 1)  # a folder may be called so
+    return None
+
+
+def _align(old: Store, new: Store) -> int:
+    """Take out what only the new collection has (a tar may hold more than was kept). Gives how many it lacks."""
+    for records in new.scan(columns=(), vectors=False, batch_size=IDS_AT_ONCE):
+        kept = set(old.get(records.ids, columns=(), vectors=False).ids)
+        if surplus := [name for name in records.ids if name not in kept]:
+            new.delete(surplus)
+    return old.count() - new.count()

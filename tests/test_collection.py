@@ -1,0 +1,282 @@
+"""A collection: what people hold. Filled and asked through the public interface, on toy models."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from PIL import Image
+
+import tandem
+from tandem import weights
+from tandem.cli import main
+from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
+from tandem.search.migration import migrate, shard_of
+from tandem.search.relevance import Fit
+from tandem.search.store import open_store
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two models that are alike in all but their weights."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("one", "other")):
+        weights.write(toy.checkpoint(seed=seed, name=name), folder / name, "tandem")
+    return folder / "one", folder / "other"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(8):
+        toy.picture(i, (40 + 10 * i, 60)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path, pictures: Path, models: tuple[Path, Path]) -> tandem.Collection:
+    collection = tandem.open(tmp_path / "photos.tandem", models[0])
+    assert collection.add(pictures).added == 8
+    return collection
+
+
+def test_a_picture_finds_itself_first(photos: tandem.Collection, pictures: Path) -> None:
+    results = photos.search(image=pictures / "3.png", k=3)
+    assert results[0].path == str(pictures / "3.png")
+    assert results[0].score == pytest.approx(1, abs=1e-5)
+    assert [hit.score for hit in results] == sorted((hit.score for hit in results), reverse=True)
+
+
+def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collection, pictures: Path) -> None:
+    files = sorted(pictures.iterdir())
+    cosines = (photos.model.embed_images(files) @ photos.model.embed_texts("a cat")[0]).tolist()
+    found = photos.search("a cat", k=8)
+    assert [hit.path for hit in found] == [str(files[i]) for i in np.argsort(cosines)[::-1]]
+    assert [hit.score for hit in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
+
+
+def test_like_is_the_picture_of_that_id(photos: tandem.Collection, pictures: Path) -> None:
+    one = photos.search(image=pictures / "5.png", k=1)[0]
+    assert photos.search(like=one.id, k=1)[0].id == one.id
+    with pytest.raises(StoreError, match="no picture"):
+        photos.search(like="0" * 32)
+
+
+def test_pages_join_without_gap_or_overlap(photos: tandem.Collection) -> None:
+    whole = [hit.id for hit in photos.search("a cat", k=8)]
+    parts = [hit.id for offset in (0, 3, 6) for hit in photos.search("a cat", k=3, offset=offset)]
+    assert parts == whole
+
+
+def test_a_filter_leaves_k_where_k_pass(photos: tandem.Collection) -> None:
+    hits = photos.search("a cat", k=3, where="width >= 80").hits
+    assert len(hits) == 3
+    assert all(isinstance(width := hit.metadata["width"], int) and width >= 80 for hit in hits)
+    with pytest.raises(FilterError, match="widht"):
+        photos.search("a cat", where="widht > 3")
+
+
+def test_less_of_a_picture_sinks_it(photos: tandem.Collection, pictures: Path) -> None:
+    def rank(**query: object) -> int:
+        return [hit.path for hit in photos.search(k=8, **query)].index(str(pictures / "3.png"))  # type: ignore[arg-type]
+
+    assert rank(image=pictures / "2.png", minus_image=pictures / "3.png") > rank(image=pictures / "2.png")
+
+
+def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, pictures: Path) -> None:
+    picture = pictures / "1.png"
+    assert photos.search("a cat", image=picture, weight=0.0).hits == photos.search(image=picture).hits
+    assert photos.search("a cat", image=picture, weight=1.0).hits == photos.search("a cat").hits
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({}, "nothing to look for"),
+        ({"words": "a cat", "k": 0}, "k: expected at least 1"),
+        ({"words": "a cat", "offset": -1}, "offset"),
+        ({"words": "a cat", "weight": 1.5}, "weight"),
+        ({"words": "a cat", "threshold": 7}, "threshold"),
+    ],
+)
+def test_questions_that_make_no_sense(photos: tandem.Collection, query: dict[str, object], said: str) -> None:
+    with pytest.raises(TandemError, match=said):
+        photos.search(**query)  # type: ignore[arg-type]
+
+
+def test_another_model_is_refused_with_both_names(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    other = tandem.open(photos.url, models[1])
+    for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):
+        with pytest.raises(StoreError, match=r"one .*other"):
+            attempt()
+    assert photos.count() == 8
+
+
+def test_its_own_model_is_found_again(photos: tandem.Collection) -> None:
+    again = tandem.open(photos.url)
+    assert again.search("a cat", k=2).hits == photos.search("a cat", k=2).hits
+    assert again.search("a cat").fingerprint == photos.model.fingerprint
+
+
+def test_a_model_that_has_gone_is_said_by_name(tmp_path: Path, pictures: Path) -> None:
+    weights.write(toy.checkpoint(name="gone"), tmp_path / "gone", "tandem")
+    tandem.open(tmp_path / "c.tandem", tmp_path / "gone").add(pictures)
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="made with gone"):
+        tandem.open(tmp_path / "c.tandem").search("a cat")
+    assert len(tandem.open(tmp_path / "c.tandem", tmp_path / "elsewhere").search("a cat")) == 8
+
+
+def test_a_collection_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no collection there"):
+        tandem.open(tmp_path / "none.tandem", must_exist=True)
+    with pytest.raises(TandemError):
+        tandem.open(tmp_path / "none.tandem").add(tmp_path / "nowhere")
+    assert not (tmp_path / "none.tandem").exists()
+
+
+def test_taken_out_is_gone(photos: tandem.Collection) -> None:
+    first, second = photos.search("a cat", k=2)
+    assert photos.delete([first.id]) == 1
+    assert photos.search("a cat", k=1)[0].id == second.id
+    assert len(photos) == 7
+
+
+def test_thumbnails_show_the_picture(photos: tandem.Collection, pictures: Path) -> None:
+    import io
+
+    hit = photos.search(image=pictures / "7.png", k=1)[0]
+    content = photos.thumbnail(hit.id)
+    assert content is not None
+    small, full = Image.open(io.BytesIO(content)), Image.open(pictures / "7.png")
+    assert small.format == "JPEG"
+    assert small.width / small.height == pytest.approx(full.width / full.height, rel=0.05)
+    assert photos.thumbnail("0" * 32) is None
+
+
+def test_without_calibration_nothing_is_claimed(photos: tandem.Collection) -> None:
+    results = photos.search("a cat")
+    assert results.threshold is None
+    assert not results.nothing_matches
+    assert all(hit.relevance is None for hit in results)
+
+
+def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: Path) -> None:
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    results = collection.search("a cat", k=8)
+    chances = [hit.relevance for hit in results]
+    assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
+    assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
+    assert isinstance(collection.fit, Fit)
+    assert collection.search("a cat", threshold=1.0).nothing_matches
+    assert not collection.search("a cat", threshold=0.0).nothing_matches
+    assert collection.search("a cat", k=2, offset=2).best == chances[0]
+
+
+# --- migration -----------------------------------------------------------------------------------------------------
+
+
+def test_migration_keeps_the_set_and_changes_the_vectors(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    before = set(next(iter(open_store(photos.url).scan(vectors=False))).ids)
+    moved = migrate(photos.url, tandem.load(models[1]))
+    assert (moved.done, moved.pictures, moved.lost) == (True, 8, 0)
+    assert (moved.before, moved.after) == ("one", "other")
+    after = next(iter(open_store(photos.url).scan()))
+    assert set(after.ids) == before
+    again = tandem.open(photos.url)
+    assert again.model.name == "other"
+    assert again.search(image=pictures / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
+    assert again.add(pictures).unchanged == 8
+    with pytest.raises(StoreError, match="already"):
+        migrate(photos.url, tandem.load(models[1]))
+
+
+def test_migration_that_would_lose_pictures_waits(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    content = (pictures / "0.png").read_bytes()
+    (pictures / "0.png").unlink()
+    other = tandem.load(models[1])
+    waiting = migrate(photos.url, other)
+    assert (waiting.done, waiting.lost) == (False, 1)
+    assert [Path(one.path).name for one in waiting.missing] == ["0.png"]
+    assert tandem.open(photos.url).model.name == "one"
+    assert len(tandem.open(photos.url).search("a cat")) == 8
+    (pictures / "0.png").write_bytes(content)
+    assert migrate(photos.url, other).done
+    assert len(tandem.open(photos.url)) == 8
+
+
+def test_migration_may_leave_out_what_is_gone(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    (pictures / "0.png").unlink()
+    assert migrate(photos.url, tandem.load(models[1]), drop_missing=True).done
+    assert len(tandem.open(photos.url)) == 7
+
+
+def test_places_inside_of_files(tmp_path: Path) -> None:
+    (tmp_path / "odd.tar").mkdir()
+    (tmp_path / "odd.tar" / "a.jpg").touch()
+    (tmp_path / "set.tar").touch()
+    assert shard_of(str(tmp_path / "odd.tar" / "a.jpg")) is None
+    assert shard_of(str(tmp_path / "set.tar" / "a.jpg")) == str(tmp_path / "set.tar")
+    assert shard_of("/x/table.parquet#7") == "/x/table.parquet"
+    assert shard_of("/x/a.jpg") is None
+
+
+# --- the commands --------------------------------------------------------------------------------------------------
+
+
+def test_index_and_search_as_commands(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "bad.png").write_bytes(b"")
+    target = str(tmp_path / "p.tandem")
+    assert main(["index", str(pictures), "--to", target, "--model", str(models[0])]) == 1
+    out, err = capsys.readouterr()
+    assert "8 photos; 8 added" in out
+    assert "bad.png: empty" in err
+    assert main(["search", target, "a cat", "--top", "2", "--page", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["hits"]) == 2
+    assert set(document["hits"][0]) == {"id", "path", "score", "relevance", "metadata"}
+    assert main(["search", target, "a cat", "--where", "width > 99999"]) == 0
+    assert "none of the 8 photos passes the filter" in capsys.readouterr().err
+    assert main(["search", target, "a cat", "--where", "width >"]) == 2
+    assert main(["search", target]) == 2
+    assert main(["search", str(tmp_path / "none"), "a cat"]) == 2
+    assert "tandem index" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_is_drawn(tmp_path: Path, photos: tandem.Collection) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["search", photos.url, "a cat", "--plot", str(tmp_path / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "sheet.png").width > 300
+
+
+def test_migrate_as_a_command(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "0.png").unlink()
+    assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
+    assert "--drop-missing" in capsys.readouterr().err
+    assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["pictures"] == 7
+
+
+def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Path) -> None:
+    writer = open_store(photos.url, write=True)
+    try:
+        with pytest.raises(StoreBusyError, match="writing"):
+            photos.add(pictures)
+        assert len(photos.search("a cat")) == 8
+    finally:
+        writer.close()
