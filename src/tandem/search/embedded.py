@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,13 +100,15 @@ class EmbeddedStore:
         try:
             with database_errors(place), self._reader() as connection:
                 self._schema = records_database.read_schema(connection)
-            with self._snapshot() as snapshot:
-                state = snapshot.state
+            with self._snapshot():
+                pass  # what is damaged is said now
         except BaseException:
             self._close_connections()
             raise
         if self._writer is not None:
-            self._remove_leftovers(state)
+            for draft in place.glob("index-draft-*"):
+                draft.unlink()
+            self._remove_leftovers()
             self._upkeep = Upkeep(self)
 
     @property
@@ -225,7 +227,7 @@ class EmbeddedStore:
             generations.sync_folder(self._place)
             records_database.renumber(connection, self._schema)
             records_database.write_state(connection, new)
-        self._remove_leftovers(new)
+        self._remove_leftovers()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -244,14 +246,14 @@ class EmbeddedStore:
                     self._writer.execute("ROLLBACK")
                 raise
 
-    def _remove_leftovers(self, state: State) -> None:
-        """Files that no state names any more. Where a reader holds one fast (Windows), the next time finds it."""
-        for path in [*self._place.glob("vectors-*"), *self._place.glob("index-*")]:
-            if path.name not in (state.vectors, state.index):
-                try:
-                    path.unlink()
-                except OSError:
-                    continue
+    def _remove_leftovers(self) -> None:
+        """Remove files that the state does not name. Where a reader holds one fast (Windows), the next time does it."""
+        with self.transaction() as connection:
+            state = records_database.read_state(connection)
+            for path in [*self._place.glob("vectors-*.f32"), *self._place.glob("index-*.faiss")]:
+                if path.name not in (state.vectors, state.index):
+                    with suppress(OSError):
+                        path.unlink()
 
     # Reading
 
@@ -316,11 +318,18 @@ class EmbeddedStore:
         self, where: str | None, selection: Selection, vectors: bool, batch_size: int
     ) -> Iterator[Records | None]:
         with self._snapshot() as snapshot:
-            condition, parameters = ("1", []) if where is None else to_sql(parse(where, self._schema))
-            cursor = snapshot.connection.execute(f"{selection.sql} WHERE {condition} ORDER BY _position", parameters)
-            yield None
-            while rows := cursor.fetchmany(batch_size):
-                yield self._records(snapshot, selection, rows, vectors)
+            if where is None:
+                cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
+                yield None
+                while rows := cursor.fetchmany(batch_size):
+                    yield self._records(snapshot, selection, rows, vectors)
+            else:
+                positions = self._passing(snapshot, where)
+                yield None
+                for first in range(0, len(positions), batch_size):
+                    some = positions[first : first + batch_size].tolist()
+                    found = records_database.rows_at(snapshot.connection, selection, some)
+                    yield self._records(snapshot, selection, [found[position] for position in some], vectors)
 
     def sample(self, count: int) -> Vectors:
         with self._snapshot() as snapshot:
@@ -351,9 +360,7 @@ class EmbeddedStore:
             for connection, _ in self._readers:
                 connection.close()
             self._readers.clear()
-            if self._vectors is not None:
-                self._vectors.close()
-                self._vectors = None
+            self._vectors = None
         if self._writer is not None:
             self._writer.close()  # last: it then folds SQLite's log into the database
         if self._release is not None:

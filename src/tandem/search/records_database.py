@@ -137,7 +137,13 @@ def address(path: Path, *, write: bool) -> str:
 
 
 def is_frozen(folder: Path) -> bool:
-    return not os.access(folder, os.W_OK) and not (folder / f"{FILE}-wal").exists()
+    """Whether nobody can be writing here: no right to, and no log of one who has it."""
+    if os.access(folder, os.W_OK):
+        return False
+    try:
+        return (folder / f"{FILE}-wal").stat().st_size == 0
+    except OSError:
+        return True
 
 
 @contextmanager

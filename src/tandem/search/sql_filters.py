@@ -62,10 +62,8 @@ def _sql(expression: Expression, parameters: list[Parameter]) -> str:
 
 
 def _plain(value: str | int | float | bool) -> Parameter:
-    """SQLite keeps booleans as 0 and 1, and integers of 64 bits: what is larger is compared as a real number."""
-    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
-        return int(value)
-    return float(value) if isinstance(value, int) else value
+    """SQLite keeps booleans as 0 and 1."""
+    return int(value) if isinstance(value, bool) else value
 
 
 def _like(column: str, pattern: str, ignore_case: bool, parameters: list[Parameter]) -> str:

@@ -101,7 +101,7 @@ class Upkeep:
         with store.transaction() as connection:
             now = records_database.read_state(connection)
             if now.vectors != state.vectors:
-                draft.unlink()
+                draft.unlink()  # the vectors have moved: this index is of no use
                 return
             name = f"index-{now.file_number + 1}.faiss"
             os.replace(draft, store.place / name)

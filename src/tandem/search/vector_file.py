@@ -6,6 +6,7 @@ them is what a crash left, and the next writer overwrites it. Letters: n rows, d
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class VectorFile:
         self.dimensions = dimensions
         self.row_bytes = 4 * dimensions
         self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)  # snapshots share it: whoever is last lets go of it
         self._lock = threading.Lock()
         self._map: Vectors | None = None
 
@@ -80,11 +82,6 @@ class VectorFile:
         if n > 64 and last - first < 2 * n:  # nearly all of a stretch: one read
             return self.read(first, last + 1)[positions - first]
         return self.map(last + 1)[positions]
-
-    def close(self) -> None:
-        with self._lock:
-            self._map = None
-            self._file.close()
 
 
 def append(path: Path, row: int, vectors: Vectors) -> None:
