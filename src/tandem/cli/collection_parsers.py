@@ -115,12 +115,12 @@ def _explore(commands: Commands) -> None:
         "see what is in a collection",
         "Find near-duplicates and clusters, name the clusters, and draw a map of all photos: a picture, and data.",
         "tandem explore photos.tandem --out tour",
-        "tandem explore photos.tandem --out tour --clusters 40 --duplicates 0.98 --vocabulary words.txt",
+        "tandem explore photos.tandem --out tour --clusters 40 --duplicates 0.99 --vocabulary words.txt",
     )
     _collection(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="where map.png, map.json and the lists go")
     parser.add_argument(
-        "--duplicates", type=float, default=0.95, metavar="T", help="cosine from which two photos are duplicates (0.95)"
+        "--duplicates", type=float, default=0.97, metavar="T", help="cosine from which two photos are duplicates (0.97)"
     )
     parser.add_argument("--clusters", type=positive, metavar="N", help="how many; chosen by size when left out")
     parser.add_argument("--vocabulary", metavar="F", help="words to name clusters with, one a line; ours if left out")

@@ -17,7 +17,7 @@ from tandem.search.collection import Collection
 from tandem.search.exploration import explore
 from tandem.search.survey import Survey
 
-PINS = 5  # pictures of a cluster that are shown on the map, where there is room
+PINS = 8  # pictures of a cluster that are shown on the map, where there is room
 LISTED = 15  # clusters that are printed; all are in map.json
 
 

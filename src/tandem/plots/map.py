@@ -3,7 +3,6 @@
 Knows places, names and pictures; where they come from is told. Lengths are inches.
 """
 
-import colorsys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,11 +14,17 @@ from PIL import Image
 from tandem.plots.page import FOOT, MARGIN, Page, centre, cut, short
 
 WIDTH, HEIGHT = 13.0, 9.0  # of the map itself
-HEADING = 0.55
+HEADING = 0.35
 PIN, SMALL = 0.66, 0.44  # sides of the picture of a cluster, and of the others
 TAG = 0.2  # height of a name
 LETTER = 0.068  # width of one of its letters
+LAND, SPREAD = 0.05, 0.17  # side of a spot of the tint under the points, and how far a point colours
 AROUND = 0.05  # that is kept free around what is drawn
+# Of middling lightness, so that white names can be read on all of them; unlike ones follow one another.
+COLORS = (
+    "#2f6fb0", "#c2571a", "#2e8b6f", "#b03a5b", "#7f8f24", "#7d54b3", "#c08a1e", "#2590a8",
+    "#b2489a", "#4f8f3a", "#5560b8", "#a8642f", "#178072", "#cc4b4b", "#6b7785", "#8d7a1f",
+)  # fmt: skip
 BARE = "#c4ccd4"  # of points in no cluster
 
 
@@ -60,24 +65,26 @@ def draw_map(
     axes = page.axes(MARGIN, MARGIN + HEADING, WIDTH, HEIGHT)
     to_inches = _frame(axes, places)
     colors = _colors(regions)
-    _draw_points(axes, to_inches(places), region_of, colors)
+    at = to_inches(places)
+    _draw_lands(axes, at, region_of, colors)
+    _draw_points(axes, at, region_of, colors)
     room = _Room()
     order = sorted(range(len(regions)), key=lambda i: (-regions[i].size, i))
     remaining = {i: [pin for pin in pins if pin.region == i] for i in order}
     named = []
     for i in order:
         if regions[i].size:
-            at = to_inches(np.array([[regions[i].x, regions[i].y]]))[0]
+            middle = to_inches(np.array([[regions[i].x, regions[i].y]]))[0]
             first = remaining[i].pop(0) if remaining[i] else None
-            if not _draw_region(axes, room, at, regions[i], first, colors[i]):
+            if not _draw_region(axes, room, middle, regions[i], first, colors[i]):
                 named.append(regions[i].name)
     for rank in range(max((len(rest) for rest in remaining.values()), default=0)):
         for i in order:
             if rank < len(remaining[i]):
                 pin = remaining[i][rank]
-                at = to_inches(np.array([[pin.x, pin.y]]))[0]
-                if room.take(at[0], at[1], SMALL, SMALL):
-                    _draw_picture(axes, pin.picture, at[0], at[1], SMALL, colors[i], 1.0)
+                x, y = to_inches(np.array([[pin.x, pin.y]]))[0]
+                if room.take(x, y, SMALL, SMALL):
+                    _draw_picture(axes, pin.picture, x, y, SMALL, colors[i], 1.0)
     left_out = f"without room for a name: {', '.join(named)}" if named else ""
     page.foot(note, short(left_out, 110))
     return page.save(path)
@@ -86,26 +93,57 @@ def draw_map(
 def _frame(axes: Any, places: NDArray[np.float32]) -> Any:
     """Axes in inches from their lower left corner; the function that turns places of the map into them.
 
-    The middle 99.8% of the points fill it; the few strays beyond are moved to its edge.
+    The middle 99.6% of the points fill it; the few strays beyond are moved to its edge.
     """
     axes.set_xlim(0, WIDTH)
     axes.set_ylim(0, HEIGHT)
     axes.axis("off")
     if len(places):
-        low, high = np.percentile(places, [0.1, 99.9], axis=0)
+        low, high = np.percentile(places, [0.2, 99.8], axis=0)
     else:
         low, high = np.array([-1.0, -1.0]), np.array([1.0, 1.0])
     size = np.array([WIDTH, HEIGHT])
-    inner = size - 2 * 0.45  # room for pins at the edge
+    inner = size - 2 * 0.5  # room for pins at the edge
     # Both axes may stretch by their own factor, but not far: distances should mean the same in all directions.
     scale = inner / np.maximum(high - low, 1e-9)
     scale = np.minimum(scale, scale.min() * 1.35)
     middle = (low + high) / 2
 
     def to_inches(points: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(np.clip((points - middle) * scale + size / 2, 0.05, size - 0.05))
+        return np.asarray(np.clip((points - middle) * scale + size / 2, 0.3, size - 0.3))
 
     return to_inches
+
+
+def _draw_lands(axes: Any, at: NDArray[Any], region_of: NDArray[np.int32], colors: Sequence[str]) -> None:
+    """A tint under the points: at each spot the colour of the region that is densest there, stronger where more is."""
+    from matplotlib.colors import to_rgba_array
+
+    if not len(at) or not colors:
+        return
+    rows, columns = int(HEIGHT / LAND), int(WIDTH / LAND)
+    cells = np.minimum(at[:, 1] / LAND, rows - 1).astype(int) * columns + np.minimum(
+        at[:, 0] / LAND, columns - 1
+    ).astype(int)
+    down, across = _blur(rows), _blur(columns)
+    most, land, total = np.zeros((rows, columns)), np.zeros((rows, columns), dtype=int), np.zeros((rows, columns))
+    for region in range(len(colors)):
+        counts = np.bincount(cells[region_of == region], minlength=rows * columns).reshape(rows, columns)
+        density = down @ counts @ across
+        total += density
+        land[density > most] = region
+        most = np.maximum(density, most)
+    tint = to_rgba_array(colors)[land]  # [rows columns 4]
+    # Where it is as dense as in the middle of the points, the tint is full.
+    full = max(float(np.median(total.ravel()[cells])), 1e-12)
+    tint[..., 3] = 0.26 * np.clip(total / full, 0, 1) ** 0.7
+    axes.imshow(tint, extent=(0, WIDTH, 0, HEIGHT), origin="lower", interpolation="bicubic", aspect="auto", zorder=0)
+
+
+def _blur(length: int) -> NDArray[Any]:
+    """A matrix [length length] that spreads a line of counts by a Gaussian."""
+    apart = (np.arange(length)[:, None] - np.arange(length)[None]) * LAND / SPREAD
+    return np.asarray(np.exp(-(apart**2) / 2))
 
 
 def _draw_points(axes: Any, at: NDArray[Any], region_of: NDArray[np.int32], colors: Sequence[str]) -> None:
@@ -115,9 +153,9 @@ def _draw_points(axes: Any, at: NDArray[Any], region_of: NDArray[np.int32], colo
     count = len(at)
     order = np.random.default_rng(0).permutation(count)
     table = to_rgba_array([*colors, BARE])
-    area = float(np.clip(24_000 / max(count, 1), 0.25, 26))  # points squared
+    area = float(np.clip(50_000 / max(count, 1), 0.3, 30))  # points squared
     axes.scatter(
-        at[order, 0], at[order, 1], s=area, c=table[region_of[order]], alpha=0.55 if count < 20_000 else 0.4,
+        at[order, 0], at[order, 1], s=area, c=table[region_of[order]], alpha=0.75 if count < 20_000 else 0.45,
         linewidths=0, rasterized=True,
     )  # fmt: skip
 
@@ -191,15 +229,9 @@ def _draw_picture(axes: Any, picture: Image.Image, x: float, y: float, side: flo
 
 
 def _colors(regions: Sequence[Region]) -> list[str]:
-    """A colour for each region; those beside one another differ.
-
-    Hues go by the golden angle over the regions in the order of their direction from the middle, so that neighbours
-    are never next to one another on the wheel of colours; lightness alternates.
-    """
+    """A colour for each region, by turns in the order of their direction from the middle: neighbours differ."""
     order = sorted(range(len(regions)), key=lambda i: float(np.arctan2(regions[i].y, regions[i].x)))
     colors = [BARE] * len(regions)
     for place, i in enumerate(order):
-        hue = (place * 0.381966) % 1.0
-        red, green, blue = colorsys.hls_to_rgb(hue, (0.36, 0.44, 0.52)[place % 3], 0.62)
-        colors[i] = f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
+        colors[i] = COLORS[place % len(COLORS)]
     return colors
