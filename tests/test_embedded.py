@@ -591,8 +591,8 @@ def test_sql_means_what_filters_mean() -> None:
             for pattern in ("%", "a%", "_", "%K%", "%k%", "%S%", "%[a]*?", "%Ä%", "i_", "%\\%", "%a%a%a%a%a%b", "x%y")
             for ignore in (False, True)
         ),
-        *(Compare("number", operator, value) for operator in ("=", "!=", "<", ">=") for value in (0, 0.5, 2**63 - 1, -1)),  # type: ignore[arg-type]
-        *(Compare("path", operator, value) for operator in ("<", ">", "=", "!=") for value in ("a", "ä", "")),  # type: ignore[arg-type]
+        *(Compare("number", sign, value) for sign in ("=", "!=", "<", ">=") for value in (0, 0.5, 2**63 - 1)),  # type: ignore[arg-type]
+        *(Compare("path", sign, value) for sign in ("<", ">", "=", "!=") for value in ("a", "ä", "")),  # type: ignore[arg-type]
         Compare("good", "=", True), Compare("good", "!=", True), Compare("real", "=", 0.1),
         In("path", ("a", "ab%")), In("number", tuple(range(-1, 500))), In("real", (0.1, 5.0)), In("good", (False,)),
         In("path", (*map(str, range(500)), "äÄ")),
