@@ -1,9 +1,13 @@
 """Work done in threads ahead of whoever consumes it, in order and within bounds. Knows nothing of what the work is."""
 
+import contextlib
 import os
+import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -43,6 +47,49 @@ def in_order(
             raise broken
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_thread(items: Generator[_Item, None, None], *, ahead: int = 2) -> Generator[_Item, None, None]:
+    """The same items, made in a thread of their own, at most `ahead` of them before the one that is consumed next.
+
+    What making them raises is raised here, after the items before it. Closing this generator closes the other one,
+    in its thread, at its next item, and waits for that.
+    """
+    ready: queue.Queue[_Item | _End] = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def put(item: _Item | _End) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def work() -> None:
+        try:
+            with contextlib.closing(items):
+                for item in items:
+                    put(item)
+                    if stopped.is_set():
+                        return
+            put(_End(None))
+        except BaseException as error:
+            put(_End(error))
+
+    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := ready.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class _End:
+    error: BaseException | None
 
 
 def cores() -> int:

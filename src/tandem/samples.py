@@ -85,7 +85,7 @@ def read_parquet(path: Path, text: str) -> list[Sample]:
 
 
 def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
-    """The regular files of a tar, in order, with the bytes of those whose ending is `wanted`.
+    """The regular files of a tar, in order, with the bytes of those whose names end as `wanted`.
 
     `at` is where a file's bytes lie in the tar; -1 in a compressed one, where they lie nowhere. Raises `DataError`
     where the tar is damaged, after the files before the damage.
@@ -99,7 +99,7 @@ def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
                 if not found.isreg() or found.issparse():
                     continue
                 member = Member(found.name, -1 if compressed else found.offset_data, found.size, None)
-                if compressed or member.ending in wanted:
+                if compressed or found.name.lower().endswith(tuple(wanted)):
                     stream = tar.extractfile(found)
                     content = stream.read() if stream is not None else b""
                     member = Member(found.name, member.at, found.size, content)

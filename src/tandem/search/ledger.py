@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import StoreError
-from tandem.search.sources import Stamp
+from tandem.search.places import Stamp, shard_of
 
 FORMAT = "1"
 AT_ONCE = 500  # places in one question: SQLite binds 999 values or more
@@ -119,7 +119,12 @@ class Ledger:
     def note(
         self, seen: Iterable[Seen] = (), *, leaving: Iterable[tuple[str, str]] = (), gone: Iterable[str] = ()
     ) -> None:
-        """Write down what was seen, which pictures lose a place (path, id), and which places to forget; all or none."""
+        """Write down what was seen, which pictures lose a place (path, id), and which places to forget; all or none.
+
+        A shard in which a place is forgotten will be looked into again.
+        """
+        gone = set(gone)
+        gone |= {shard for path in gone if (shard := shard_of(path)) is not None}
         with self._lock, self._connection:
             self._connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in gone])
             self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?)", map(_row, seen))

@@ -7,14 +7,14 @@ ledger first and seen to at the end of a run, when its content may have come up 
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tandem.search.ledger import AT_ONCE, Ledger, Seen
 from tandem.search.picture import COLUMNS
+from tandem.search.places import SetAside
 from tandem.search.preparing import Claims, Outcome
-from tandem.search.sources import SetAside
 from tandem.search.store import Records, Store, Value
 
 
@@ -38,7 +38,7 @@ class Tally:
 
 
 @dataclass
-class _Picture:
+class Picture:
     """A record of the store, on its way to being written again."""
 
     id: str
@@ -68,6 +68,7 @@ class Recorder:
         """Put a batch into the store, all or none, and then into the ledger."""
         batch = list(outcomes)
         batch += [late for outcome in batch if outcome.id for late in self._waiting.pop(outcome.id, [])]
+        failed = {outcome.id: outcome for outcome in batch if outcome.id and outcome.reason is not None}
         before = self.ledger.lookup([outcome.entry.path for outcome in batch])
         pictures = self._pictures(batch)
         seen: list[Seen] = []
@@ -82,11 +83,13 @@ class Recorder:
                 continue
             picture = pictures.get(outcome.id)
             if picture is None:
-                reason = self.claims.failed(outcome.id)
-                if reason is None:
-                    self._waiting.setdefault(outcome.id, []).append(outcome)
-                else:
+                twin, reason = failed.get(outcome.id), self.claims.failed(outcome.id)
+                if twin is not None:
+                    self._set_aside(replace(twin, entry=outcome.entry), previous, seen, leaving)
+                elif reason is not None:
                     self._set_aside(Outcome(outcome.entry, outcome.id, reason), previous, seen, leaving)
+                else:
+                    self._waiting.setdefault(outcome.id, []).append(outcome)
                 continue
             self._place(picture, outcome, previous, gone)
             if previous not in (None, outcome.id):
@@ -97,21 +100,28 @@ class Recorder:
         touched = [picture for picture in pictures.values() if picture.is_touched]
         self.is_whole = False
         if touched:
-            self.store.upsert(_records(touched))
+            self.store.upsert(records(touched))
         self.ledger.note(seen, leaving=leaving, gone=gone)
         self.is_whole = True
         self.claims.release([picture.id for picture in pictures.values()])
 
-    def _pictures(self, batch: Sequence[Outcome]) -> dict[str, _Picture]:
+    def give_up(self) -> None:
+        """Set aside what waits in vain, at the end: another process took its picture out meanwhile."""
+        late = [outcome for waiting in self._waiting.values() for outcome in waiting]
+        self._waiting = {}
+        reason = "its picture was taken out of the collection meanwhile: index it again"
+        self.write(replace(outcome, reason=reason, passing=True) for outcome in late)
+
+    def _pictures(self, batch: Sequence[Outcome]) -> dict[str, Picture]:
         """The records that the batch is about: those in the store as they are there, the others as they were made."""
         wanted = list(dict.fromkeys(outcome.id for outcome in batch if outcome.id and outcome.reason is None))
-        pictures = _read(self.store, wanted)
+        pictures = read(self.store, wanted)
         for outcome in batch:
             if outcome.id and outcome.values is not None and outcome.vector is not None and outcome.id not in pictures:
-                pictures[outcome.id] = _Picture(outcome.id, outcome.vector, dict(outcome.values), True, set())
+                pictures[outcome.id] = Picture(outcome.id, outcome.vector, dict(outcome.values), True, set())
         return pictures
 
-    def _place(self, picture: _Picture, outcome: Outcome, previous: str | None, gone: list[str]) -> None:
+    def _place(self, picture: Picture, outcome: Outcome, previous: str | None, gone: list[str]) -> None:
         """Add a place to a picture, and count what that means."""
         path = outcome.entry.path
         if path in picture.paths:
@@ -151,41 +161,20 @@ class Recorder:
             leaving.append((path, previous))
         seen.append(Seen(path, outcome.entry.stamp, previous if unread else None, reason))
 
-    # --- the end of a run ----------------------------------------------------------------------------------------
 
-    def finish(self) -> None:
-        """Take from pictures the places that they lost, and take out those that have none left."""
-        for pairs in self.ledger.leaving():
-            now = self.ledger.lookup([path for path, _ in pairs])
-            lost: dict[str, set[str]] = {}
-            for path, id in pairs:
-                if path not in now or now[path].id != id:  # else its old content is back
-                    lost.setdefault(id, set()).add(path)
-            pictures = _read(self.store, list(lost))
-            for picture in pictures.values():
-                picture.is_touched = bool(picture.paths & lost[picture.id])
-                picture.paths -= lost[picture.id]
-            kept = [picture for picture in pictures.values() if picture.is_touched and picture.paths]
-            if kept:
-                self.store.upsert(_records(kept))
-            if empty := [picture.id for picture in pictures.values() if not picture.paths]:
-                self.store.delete(empty)
-            self.ledger.let_go(pairs)
-
-
-def _read(store: Store, ids: Sequence[str]) -> dict[str, _Picture]:
+def read(store: Store, ids: Sequence[str]) -> dict[str, Picture]:
     """Records with all that is in them, as they have to be to be written again."""
-    pictures: dict[str, _Picture] = {}
+    pictures: dict[str, Picture] = {}
     for start in range(0, len(ids), AT_ONCE):
         held = store.get(ids[start : start + AT_ONCE], columns=list(COLUMNS))
         for index, id in enumerate(held.ids):
             values = held.row(index)
             assert held.vectors is not None
-            pictures[id] = _Picture(id, held.vectors[index], values, False, set(paths_of(values)))
+            pictures[id] = Picture(id, held.vectors[index], values, False, set(paths_of(values)))
     return pictures
 
 
-def _records(pictures: Sequence[_Picture]) -> Records:
+def records(pictures: Sequence[Picture]) -> Records:
     for picture in pictures:
         paths = sorted(picture.paths)
         picture.values |= {"path": paths[0], "paths": json.dumps(paths, ensure_ascii=False)}

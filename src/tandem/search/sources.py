@@ -5,7 +5,6 @@ only; the insides of tars and Parquet are `shards.py`. Knows no store and no mod
 """
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -17,62 +16,14 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from tandem.errors import TandemError
 from tandem.image import ENDINGS
+from tandem.search.places import Item, reason_of, shard_of
+from tandem.search.walking import Look, named, walk
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-PARQUETS = (".parquet", ".pq")
-CAPTION_FILES = (".txt", ".json")
 _MAGIC = re.compile(r"[*?[]")
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """How a file looked from outside when it was read. `caption` is the same for the caption that came along."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int  # tells of a change of permissions; asked only where a file could not be read
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A place that holds a picture, and how to read it. Small, and can be sent to another process."""
-
-    path: str  # the name of the place: a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`
-    stamp: Stamp
-    file: str  # what is opened
-    at: int = 0  # where the picture begins in `file`, if `count` is given
-    count: int | None = None  # bytes; None for the whole file
-    content: bytes | None = None  # the bytes themselves, where they lie in no file as they are
-    caption: str | None = None
-    caption_file: str | None = None  # beside the picture, where there is one
-    caption_reason: str | None = None  # why its caption could not be read
-    broken: str | None = None  # why there is nothing to read
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """What cannot be indexed, and why. `retried` is False where that is remembered from an earlier run."""
-
-    path: str
-    reason: str
-    retried: bool = True
-    missing: bool = False  # it was named, and is not there
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file of many pictures: a tar, or Parquet."""
-
-    path: str
-    stamp: Stamp
-
-
-Item: TypeAlias = Entry | Shard | SetAside
 
 
 class Sources:
@@ -123,22 +74,14 @@ def find(
 
     Raises: `TandemError` for a source that is not there, cannot be read, or holds no pictures.
     """
-    look = _Look(is_collection, caption or "")
+    look = Look(is_collection, caption or "")
     parts = [_part(os.fspath(source), look, standard_input) for source in sources]
     if not parts:
         raise TandemError("nothing to index: name a folder, a glob, a file, or - for a list on standard input")
     return Sources(list(dict.fromkeys(parts)))
 
 
-@dataclass(frozen=True)
-class _Look:
-    """How to look at what is found."""
-
-    is_collection: Callable[[str], bool]
-    key: str
-
-
-def _part(source: str, look: _Look, standard_input: BinaryIO | None) -> "Folder | Pattern | File | Listed":
+def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder | Pattern | File | Listed":
     if source == "-":
         return Listed(_spooled(standard_input or sys.stdin.buffer), look)
     if source.startswith(("http://", "https://", "s3://", "gs://")):
@@ -173,10 +116,10 @@ class Folder:
     """A folder, searched through."""
 
     root: str
-    look: _Look
+    look: Look
 
     def items(self) -> Iterator[Item]:
-        return _walk(self.root, self.look)
+        return walk(self.root, self.look)
 
     def covers(self, path: str) -> bool:
         return path.startswith(self.root.rstrip(os.sep) + os.sep)
@@ -187,7 +130,7 @@ class Pattern:
     """A glob. `**` stands for any folders; a folder that matches is searched through."""
 
     pattern: str
-    look: _Look
+    look: Look
 
     def items(self) -> Iterator[Item]:
         root, parts = self.root, self._parts
@@ -202,8 +145,8 @@ class Pattern:
         def take(names: Sequence[str]) -> bool:
             return whole.match("/".join(names)) is not None
 
-        named = ending if ending and not _MAGIC.search(ending) else None
-        return _walk(root, self.look, enter=enter, take=take, named=named, shards=True)
+        explicit = ending if ending and not _MAGIC.search(ending) else None
+        return walk(root, self.look, enter=enter, take=take, besides=explicit, shards=True)
 
     def covers(self, path: str) -> bool:
         if not path.startswith(self.root.rstrip(os.sep) + os.sep):
@@ -246,10 +189,10 @@ class File:
     """A single file, with whatever ending."""
 
     path: str
-    look: _Look
+    look: Look
 
     def items(self) -> Iterator[Item]:
-        yield _named(self.path, self.look)
+        yield named(self.path, self.look)
 
     def covers(self, path: str) -> bool:
         return path.startswith((self.path + "/", self.path + "#")) and shard_of(path) == self.path
@@ -264,15 +207,15 @@ class Listed:
     """Paths from standard input, kept in a temporary file: a long list takes no memory."""
 
     spool: str
-    look: _Look
+    look: Look
 
     def items(self) -> Iterator[Item]:
         for line in self._lines():
             path = os.path.abspath(os.path.expanduser(os.fsdecode(line)))
             if os.path.isdir(path):
-                yield from _walk(path, self.look)
+                yield from walk(path, self.look)
             else:
-                yield _named(path, self.look)
+                yield named(path, self.look)
 
     def covers(self, path: str) -> bool:
         return False  # what was listed and is not there says so itself
@@ -304,154 +247,6 @@ def _spooled(stream: BinaryIO) -> str:
     with tempfile.NamedTemporaryFile(prefix="tandem-list-", delete=False) as spool:
         shutil.copyfileobj(stream, spool)
     return spool.name
-
-
-# --- looking -------------------------------------------------------------------------------------------------------
-
-_Names: TypeAlias = Sequence[str]  # of the folders from the root down, and of what is looked at
-
-
-def _walk(
-    root: str,
-    look: _Look,
-    *,
-    enter: Callable[[_Names], bool] = lambda names: True,
-    take: Callable[[_Names], bool] = lambda names: True,
-    named: str | None = None,
-    shards: bool = False,
-) -> Iterator[Item]:
-    """The pictures under a folder, and shards if wanted. Hidden names, links to folders and links out are left out.
-
-    `named` is an ending that is taken besides those of pictures.
-    """
-    inside = os.path.realpath(root).rstrip(os.sep) + os.sep
-    stack: list[tuple[Iterator[os.DirEntry[str]], dict[str, os.DirEntry[str]], list[str]]] = []
-
-    def push(folder: str, names: list[str]) -> Iterator[SetAside]:
-        try:
-            with os.scandir(folder) as found:
-                entries = {entry.name: entry for entry in found}
-        except OSError as error:
-            yield SetAside(shown(folder), reason_of(error))
-            return
-        if "current" in entries and look.is_collection(folder):
-            return
-        stack.append((iter([entries[name] for name in sorted(entries)]), entries, names))
-
-    yield from push(root, [])
-    while stack:
-        entries, beside, names = stack[-1]
-        entry = next(entries, None)
-        if entry is None:
-            stack.pop()
-            continue
-        if entry.name.startswith("."):
-            continue
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                if enter([*names, entry.name]):
-                    yield from push(entry.path, [*names, entry.name])
-                continue
-            ending = os.path.splitext(entry.name)[1].lower()
-            is_shard = shards and entry.name.lower().endswith((*TARS, *PARQUETS))
-            if not (ending in ENDINGS or ending == named or is_shard) or not take([*names, entry.name]):
-                continue
-            if entry.is_symlink() and not (
-                os.path.realpath(entry.path).startswith(inside) and os.path.isfile(entry.path)
-            ):
-                continue
-            yield _item(entry.path, entry.stat(), _caption_beside(entry.name, beside), look)
-        except OSError as error:
-            yield SetAside(shown(entry.path), reason_of(error))
-
-
-def _named(path: str, look: _Look) -> Item:
-    """A file that was named: whatever its ending."""
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            return SetAside(shown(path), "a folder, not a picture")
-        caption = None
-        for ending in CAPTION_FILES:
-            beside = os.path.splitext(path)[0] + ending
-            with contextlib.suppress(FileNotFoundError):
-                caption = (beside, os.stat(beside))
-                break
-        return _item(path, status, caption if caption and caption[0] != path else None, look)
-    except OSError as error:
-        return SetAside(shown(path), reason_of(error), missing=error.errno in (errno.ENOENT, errno.ENOTDIR))
-    except ValueError as error:  # a NUL in the name
-        return SetAside(shown(path), f"not a path: {error}")
-
-
-def named_entry(path: str) -> Entry | SetAside:
-    """The picture at a path that was named, without the captions beside it."""
-    found = _named(os.path.abspath(path), _Look(lambda folder: False, ""))
-    return SetAside(shown(path), "a shard inside a shard is not read") if isinstance(found, Shard) else found
-
-
-def _caption_beside(name: str, beside: dict[str, os.DirEntry[str]]) -> tuple[str, os.stat_result] | None:
-    stem = os.path.splitext(name)[0]
-    for ending in CAPTION_FILES:
-        found = beside.get(stem + ending)
-        if found is not None and found.is_file():
-            return found.path, found.stat()
-    return None
-
-
-def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result] | None, look: _Look) -> Item:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return SetAside(shown(path), "its name is not UTF-8: rename it")
-    if path.lower().endswith((*TARS, *PARQUETS)):
-        return Shard(path, _stamp(status, look.key))
-    if caption is None:
-        return Entry(path, _stamp(status, ""), path)
-    beside, its = caption
-    return Entry(path, _stamp(status, f"{look.key}:{its.st_size}:{its.st_mtime_ns}"), path, caption_file=beside)
-
-
-def _stamp(status: os.stat_result, caption: str) -> Stamp:
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, caption)
-
-
-# --- names ---------------------------------------------------------------------------------------------------------
-
-
-def shown(path: str) -> str:
-    """A path as text that can be stored and printed: bytes that are no UTF-8 as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def reason_of(error: OSError) -> str:
-    known = {errno.ENOENT: "no such file", errno.ENOTDIR: "no such file", errno.EACCES: "permission denied"}
-    return known.get(error.errno or 0, error.strerror or str(error))
-
-
-def shard_of(path: str) -> str | None:
-    """The tar or Parquet file that holds a place; None for a file of its own."""
-    lower = path.lower()
-    for ending in TARS:
-        if (end := lower.find(ending + "/")) >= 0:
-            return path[: end + len(ending)]
-    for ending in PARQUETS:
-        if (end := lower.rfind(ending + "#")) >= 0 and path[end + len(ending) + 1 :].isdigit():
-            return path[: end + len(ending)]
-    return None
-
-
-def is_gone(path: str) -> bool:
-    """Whether nothing is at this place any more, for certain: what cannot be looked at is not gone.
-
-    Of a place in a tar or in Parquet this says only whether that file is gone.
-    """
-    shard = shard_of(path)
-    try:
-        os.lstat(shard if shard is not None and os.path.isfile(shard) else path)
-    except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENOTDIR)
-    return False
 
 
 def _is_there(path: str) -> bool:

@@ -1,0 +1,64 @@
+"""How far a run is: places done, the rate, the time left. Knows counts; what is counted is its caller's business."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+EVERY_S = 0.1
+RATE_OVER_S = 20.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is. `total` is None until the sources have been walked to their end."""
+
+    done: int
+    found: int  # until now, by the walk that runs ahead
+    total: int | None
+    set_aside: int
+    seconds: float
+    rate: float  # places a second, of late
+    seconds_left: float | None
+
+
+class Clock:
+    """Tells how far a run is, a few times a second at most."""
+
+    def __init__(self, counts: Callable[[], Iterator[int]], tell: Callable[[Progress], None]) -> None:
+        """`counts` gives how much there is, in parts: it is walked in a thread of its own, ahead of the run."""
+        self._counts, self._tell = counts, tell
+        self._found, self._is_total, self._stopped = 0, False, False
+        self._began = self._told = time.perf_counter()
+        self._past: deque[tuple[float, int]] = deque([(self._began, 0)])  # (when, done): what the rate is taken from
+        self._thread = threading.Thread(target=self._count, name="counter", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._thread.join()
+
+    def tell(self, done: int, set_aside: int, *, at_once: bool = False) -> None:
+        now = time.perf_counter()
+        if not at_once and now - self._told < EVERY_S:
+            return
+        self._told = now
+        self._past.append((now, done))
+        while len(self._past) > 2 and now - self._past[0][0] > RATE_OVER_S:
+            self._past.popleft()
+        then, before = self._past[0]
+        rate = (done - before) / (now - then) if now > then else 0.0
+        found = max(self._found, done)
+        total = found if self._is_total else None
+        left = (found - done) / rate if total is not None and rate > 0 else None
+        self._tell(Progress(done, found, total, set_aside, now - self._began, rate, left))
+
+    def _count(self) -> None:
+        for count in self._counts():
+            if self._stopped:
+                return
+            self._found += count
+        self._is_total = True
