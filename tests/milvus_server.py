@@ -123,7 +123,10 @@ def _configured(folder: Path) -> tuple[list[str], dict[str, str], int, int]:
         f"listen-peer-urls: {peer}\nlisten-client-urls: {client}\nadvertise-client-urls: {client}\n"
     )
     settings = folder / "configs" / "milvus.yaml"
-    settings.write_text(settings.read_text().replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n", 1))
+    text = settings.read_text().replace("\netcd:\n", f"\netcd:\n  config:\n    path: {etcd}\n", 1)
+    for name in ("channelCheckInterval", "segmentCheckInterval", "checkExecutedFlagInterval"):
+        text = text.replace("\nqueryCoord:\n", f"\nqueryCoord:\n  {name}: 50\n", 1)
+    settings.write_text(text)
     environment = os.environ | {
         "DEPLOY_MODE": "STANDALONE",
         "METRICS_PORT": str(ports[-1]),

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
-from tandem.search.milvus_fields import MAX_ID_BYTES, MAX_TEXT_BYTES, Layout
+from tandem.search.milvus_fields import LAYOUT, MAX_ID_BYTES, MAX_TEXT_BYTES, Layout
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
@@ -130,8 +130,10 @@ class Connection:
             except Exception as error:
                 if not _is_loading(error) or time.monotonic() - began > LOADING_TIMEOUT_S:
                     raise self._translated(error) from error
-            time.sleep(0.2)
-            if time.monotonic() - waited > PATIENCE_S:
+            time.sleep(0 if self.is_lite else 0.2)
+            if self.is_lite:  # it forgets what is loaded when it is closed
+                self.call("load_collection", arguments[0])
+            elif time.monotonic() - waited > PATIENCE_S:
                 self.index_for_many(arguments[0])  # whoever was about it has died
                 waited = time.monotonic()
 
@@ -139,7 +141,7 @@ class Connection:
         """Make a collection with the fields of `layout`, empty and ready to be searched, exactly."""
         kinds = self.package.DataType
         schema = self.package.MilvusClient.create_schema(
-            auto_id=False, enable_dynamic_field=False, description=layout.description()
+            auto_id=False, enable_dynamic_field=False, description="made by Tandem"
         )
         schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
         schema.add_field("vector", kinds.FLOAT_VECTOR, dim=layout.schema.dimensions)
@@ -154,11 +156,11 @@ class Connection:
             "create_collection",
             name,
             schema=schema,
-            index_params=self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"),
-            # Whoever asks says after which moment; see `MilvusStore`.
+            # Whoever asks says after which moment; see `milvus`.
             consistency_level="Session",
-            properties=dict(properties),
+            properties={LAYOUT: layout.written(), **properties},
         )
+        self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"))
 
     def index_for_many(self, name: str) -> None:
         """Let a collection be searched by HNSW. In the seconds that this takes, `call` makes other clients wait."""
@@ -168,8 +170,11 @@ class Connection:
                 return
             self.call("release_collection", name)
             self.call("drop_index", name, "vector")
+        self._load(name, self._index("HNSW", M=16, efConstruction=200))
+
+    def _load(self, name: str, index: Any) -> None:
         # sync=False: a collection can be loaded, and is searched segment by segment, while its index is built.
-        self.call("create_index", name, self._index("HNSW", M=16, efConstruction=200), sync=False)
+        self.call("create_index", name, index, sync=False)
         self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
 
     def _index(self, kind: str, **parameters: int) -> Any:

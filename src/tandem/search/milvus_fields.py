@@ -21,7 +21,7 @@ from tandem.search.store import Kind, Records, Schema, Value, Vectors
 MAX_TEXT_BYTES = 65_535  # of a VARCHAR
 MAX_ID_BYTES = 1_024
 MAX_COLUMNS = 30  # Milvus has 64 fields in a collection
-FORMAT = 1
+LAYOUT, FORMAT = "tandem.layout", 1
 
 _EMPTY: dict[Kind, Value] = {"text": "", "bytes": "", "integer": 0, "real": 0.0, "boolean": False}
 
@@ -62,9 +62,9 @@ class Layout:
     def has_bytes(self, columns: Sequence[str]) -> bool:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
-    def description(self) -> str:
-        """What is written on the collection, for `read_layout`."""
-        return json.dumps({"tandem": FORMAT, "columns": list(self.schema.columns.items())})
+    def written(self) -> str:
+        """What is kept among the collection's properties as `LAYOUT`, for `read_layout`."""
+        return json.dumps({"format": FORMAT, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
         """Records as Milvus takes them, the last of each id. `StoreError` names a value that Milvus could not keep."""
@@ -121,8 +121,8 @@ class Layout:
 def read_layout(description: Mapping[str, Any]) -> Layout | None:
     """The layout of a collection from the server's description of it; None if Tandem did not make it."""
     try:
-        written = json.loads(description.get("description") or "")
-        made = written["tandem"]
+        written = json.loads(description["properties"][LAYOUT])
+        made = written["format"]
         columns: dict[str, Kind] = dict(written["columns"])
         dimensions = next(int(field["params"]["dim"]) for field in description["fields"] if field["name"] == "vector")
     except (ValueError, KeyError, TypeError, StopIteration):
