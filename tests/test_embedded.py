@@ -210,7 +210,7 @@ def test_compaction_keeps_what_lives(url: str, small_index: None) -> None:
     with filled(url, 4000) as store:
         store.delete([f"{i:06d}" for i in range(0, 4000) if i % 4])
         assert store.count() == 1000
-        with store.snapshot() as snapshot:
+        with store.snapshots.take() as snapshot:
             assert (snapshot.state.rows, snapshot.state.deaths) == (1000, 0)
         got = store.get(["000004", "003996"], columns=["number", "thumbnail"])
         assert got.columns == {"number": [4, 3996], "thumbnail": [b"x" * 50] * 2}
@@ -233,7 +233,7 @@ def test_values_alone_are_changed_in_place(url: str) -> None:
         changed = {**put.columns, "number": [i + 1000 for i in range(500)]}
         for _ in range(10):
             store.upsert(Records(put.ids, put.vectors, changed))
-        with store.snapshot() as snapshot:
+        with store.snapshots.take() as snapshot:
             assert (snapshot.state.rows, snapshot.state.deaths) == (500, 0)
             assert snapshot.connection.execute("SELECT count(*) FROM attachments").fetchone() == (500,)
         assert store.count("number >= 1000") == 500
@@ -265,7 +265,7 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
     with filled(url, 6000) as store:
         pass
     with embedded.open(url) as store:
-        with store.snapshot() as snapshot:
+        with store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == 6000
             assert not records_database.columns_without_index(snapshot.connection, SCHEMA)
         queries = unit(30, seed=99)
@@ -340,9 +340,9 @@ def test_without_its_index_a_store_still_answers(url: str, small_index: None, da
     with embedded.open(url) as store:
         assert [hit.id for hit in store.search(query, 10)[0]] == exact(store, query[0], 10)
     embedded.open(url, write=True).close()
-    with embedded.open(url) as store, store.snapshot() as snapshot:
+    with embedded.open(url) as store, store.snapshots.take() as snapshot:
         assert snapshot.state.index != index.name
-        assert store.index_in_force(snapshot.state) is not None
+        assert store.snapshots.index(snapshot.state) is not None
 
 
 def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) -> None:
@@ -351,7 +351,7 @@ def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) ->
     for stop in (3000, 9000):
         with embedded.open(url, write=True) as store:
             store.upsert(records(stop - 1500 if stop == 3000 else 3000, stop))
-        with embedded.open(url) as store, store.snapshot() as snapshot:
+        with embedded.open(url) as store, store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == stop
             trained.append(snapshot.state.index_trained)
     assert trained == [1500, 9000]

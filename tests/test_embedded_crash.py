@@ -91,7 +91,7 @@ if rows:
     assert {hit.id for hit in every} == set(names)
     some = store.search(queries[:1], 5, where="step >= 0")[0]
     assert len(some) == min(5, len(names))
-with store.snapshot() as snapshot:
+with store.snapshots.take() as snapshot:
     state = snapshot.state
 print(json.dumps({"found": found, "recall": recall, "rows": state.rows, "live": state.live, "index": state.index_rows,
                   "vectors": {each: row.tolist() for each, row in zip(names, rows)}}))

@@ -45,6 +45,7 @@ STORES = {
     "search/embedded.py",
     "search/generations.py",
     "search/records_database.py",
+    "search/snapshots.py",
     "search/sql_filters.py",
     "search/upkeep.py",
     "search/vector_file.py",

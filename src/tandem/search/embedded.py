@@ -7,31 +7,29 @@ them count. Readers take a snapshot a call: whatever the commit before it made. 
 Knows vectors, ids and metadata; it has never heard of pictures.
 """
 
-import os
+import logging
 import sqlite3
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tandem.errors import StoreError, TandemError
-from tandem.search import generations, nearest, records_database, vector_file
-from tandem.search.filters import parse
+from tandem.search import generations, nearest, records_database, upkeep, vector_file
 from tandem.search.generations import exists, folder, promote
-from tandem.search.nearest import Index, Mask, Positions, Rows
+from tandem.search.nearest import Positions, Rows
 from tandem.search.records_database import Selection, State, database_errors
-from tandem.search.sql_filters import to_sql
+from tandem.search.snapshots import Snapshot, Snapshots
 from tandem.search.store import Hit, Records, Schema, Value, Vectors, check_records
 from tandem.search.upkeep import Upkeep
-from tandem.search.vector_file import VectorFile
 
 __all__ = ["EmbeddedStore", "create", "exists", "folder", "open", "promote"]
 
-REMEMBERED_FILTERS = 8
+_log = logging.getLogger(__name__)
+
 COMPACT_FROM = 1000  # dead rows; below, there is nothing to win
 
 
@@ -54,7 +52,12 @@ def open(url: str, *, write: bool = False, successor: bool = False) -> "Embedded
         if not place.is_dir():
             raise StoreError(f"{place}: expected the data of a collection, and there is none; restore it from a copy")
         if not write:
-            return EmbeddedStore(url, place)
+            try:
+                return EmbeddedStore(url, place)
+            except StoreError:
+                if place == generations.folder(url, successor=successor):
+                    raise
+                continue  # a successor took this one's place just now
         lock = generations.lock_for_writing(url, place)
         if place == generations.folder(url, successor=successor):
             break
@@ -68,45 +71,30 @@ def open(url: str, *, write: bool = False, successor: bool = False) -> "Embedded
         raise
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The store as one commit left it, and the connection that sees it so."""
-
-    connection: sqlite3.Connection
-    state: State
-    vectors: VectorFile
-    alive: Mask | None
-
-
 class EmbeddedStore:
     """A `Store` in a folder."""
 
-    def __init__(self, url: str, place: Path, release: "Callable[[], None] | None" = None) -> None:
+    def __init__(self, url: str, place: Path, release: Callable[[], None] | None = None) -> None:
+        """A generation in `place`; `release` gives back the lock of one that is to be written to."""
         self._url = url
         self._place = place
         self._release = release
-        self._caches = threading.Lock()
-        self._readers: list[tuple[sqlite3.Connection, object]] = []
-        self._vectors: VectorFile | None = None
-        self._dead: tuple[str, int, Positions] = ("", 0, np.empty(0, np.int64))
-        self._index: tuple[str, Index | None] = ("", None)
-        self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
         self._closed = False
-        self._writer: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None  # None: opened for reading
         self._writing = threading.RLock()
         self._upkeep: Upkeep | None = None
         if release is not None:
             self._writer = records_database.connect(place, write=True)
         try:
-            with database_errors(place), self._reader() as connection:
-                self._schema = records_database.read_schema(connection)
-            with self._snapshot():
+            self.snapshots = Snapshots(url, place)
+            with self.snapshots.take():
                 pass  # what is damaged is said now
         except BaseException:
-            self._close_connections()
+            if self._writer is not None:
+                self._writer.close()
             raise
         if self._writer is not None:
-            for draft in place.glob("index-draft-*"):
+            for draft in place.glob(f"{upkeep.DRAFT}*"):
                 draft.unlink()
             self._remove_leftovers()
             self._upkeep = Upkeep(self)
@@ -117,7 +105,7 @@ class EmbeddedStore:
 
     @property
     def schema(self) -> Schema:
-        return self._schema
+        return self.snapshots.schema
 
     @property
     def place(self) -> Path:
@@ -126,7 +114,7 @@ class EmbeddedStore:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        with database_errors(self._place), self._reader() as connection:
+        with database_errors(self._place), self.snapshots.connection() as connection:
             return records_database.read_notes(connection)
 
     def annotate(self, notes: Mapping[str, str]) -> None:
@@ -136,7 +124,7 @@ class EmbeddedStore:
     # Writing
 
     def upsert(self, records: Records) -> None:
-        check_records(records, self._schema)
+        check_records(records, self.snapshots.schema)
         assert records.vectors is not None
         last = {each: i for i, each in enumerate(records.ids)}  # of those that come twice, the last one counts
         if not all(isinstance(each, str) for each in last):
@@ -163,7 +151,7 @@ class EmbeddedStore:
             state = self._bury(connection, state, moved)
             if stays:
                 records_database.detach(connection, list(stays.values()))
-            state = records_database.write_records(connection, self._schema, state, positions, ids, columns)
+            state = records_database.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
             state = replace(
                 state, commits=state.commits + 1, rows=state.rows + len(fresh), live=state.live + len(ids) - len(there)
             )
@@ -191,7 +179,7 @@ class EmbeddedStore:
         known = [i for i, each in enumerate(ids) if each in there]
         positions = np.array([there[ids[i]] for i in known], np.int64)
         order = np.argsort(positions)
-        with self._snapshot() as snapshot:
+        with self.snapshots.take() as snapshot:
             same = (snapshot.vectors.gather(positions[order]) == vectors[known][order]).all(axis=1)
         return {ids[known[i]]: int(positions[i]) for i in order[same]}
 
@@ -203,14 +191,19 @@ class EmbeddedStore:
         return replace(state, deaths=state.deaths + len(positions))
 
     def _after(self, state: State) -> None:
+        """A batch is in: see to what can be done later, too."""
         if state.deaths >= COMPACT_FROM and state.deaths * 2 > state.rows:
-            self._compact()
+            try:
+                self._compact()
+            except StoreError as error:
+                _log.warning("%s: the place of removed records cannot be won back now (%s)", self._url, error)
+                self._remove_leftovers()
         if self._upkeep is not None:
             self._upkeep.notice()
 
     def _compact(self) -> None:
         """Write the living rows to a new file, and let the records follow, at once. Old snapshots keep the old file."""
-        with self.transaction() as connection, self._snapshot() as snapshot:
+        with self.transaction() as connection, self.snapshots.take() as snapshot:
             old = snapshot.state
             assert snapshot.alive is not None
             number = old.file_number + 1
@@ -219,13 +212,15 @@ class EmbeddedStore:
                 deaths=0, index="", index_rows=0, index_trained=0, index_checksum=0,
             )  # fmt: skip
             row = 0
-            vector_file.append(self._place / new.vectors, 0, np.empty((0, self._schema.dimensions), np.float32))
+            vector_file.append(
+                self._place / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
+            )
             for first, vectors in snapshot.vectors.blocks(0, old.rows):
                 living = vectors[snapshot.alive[first : first + len(vectors)]]
                 vector_file.append(self._place / new.vectors, row, living)
                 row += len(living)
             generations.sync_folder(self._place)
-            records_database.renumber(connection, self._schema)
+            records_database.renumber(connection, self.snapshots.schema)
             records_database.write_state(connection, new)
         self._remove_leftovers()
 
@@ -262,19 +257,19 @@ class EmbeddedStore:
     ) -> list[list[Hit]]:
         selection = self._selection(columns)
         queries = np.ascontiguousarray(vectors, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self._schema.dimensions:
-            raise TandemError(f"expected queries [q {self._schema.dimensions}], got {list(queries.shape)}")
+        if queries.ndim != 2 or queries.shape[1] != self.snapshots.schema.dimensions:
+            raise TandemError(f"expected queries [q {self.snapshots.schema.dimensions}], got {list(queries.shape)}")
         if not np.isfinite(queries).all():
             raise TandemError("queries: expected finite numbers, got NaN or infinity")
         if k < 0:
             raise TandemError(f"k: expected 0 or more, got {k}")
-        with self._snapshot() as snapshot:
+        with self.snapshots.take() as snapshot:
             state = snapshot.state
-            passing = None if where is None else self._passing(snapshot, where)
+            passing = None if where is None else self.snapshots.passing(snapshot, where)
             k = min(k, state.live if passing is None else len(passing))
             if not k:
                 return [[] for _ in queries]
-            rows = Rows(snapshot.vectors, state.rows, snapshot.alive, passing, self._index_of(state))
+            rows = Rows(snapshot.vectors, state.rows, snapshot.alive, passing, self.snapshots.index(state))
             found = nearest.nearest(queries, k, rows)
             wanted = sorted({int(position) for each in found for position in each.positions})
             values = records_database.rows_at(snapshot.connection, selection, wanted)
@@ -292,15 +287,15 @@ class EmbeddedStore:
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
         selection = self._selection(columns)
-        with self._snapshot() as snapshot:
+        with self.snapshots.take() as snapshot:
             there = records_database.positions_of(snapshot.connection, list(dict.fromkeys(ids)))
             rows = records_database.rows_at(snapshot.connection, selection, sorted(there.values()))
             asked = [there[each] for each in ids if each in there]
             return self._records(snapshot, selection, [rows[position] for position in asked], vectors)
 
     def count(self, where: str | None = None) -> int:
-        with self._snapshot() as snapshot:
-            return snapshot.state.live if where is None else len(self._passing(snapshot, where))
+        with self.snapshots.take() as snapshot:
+            return snapshot.state.live if where is None else len(self.snapshots.passing(snapshot, where))
 
     def scan(
         self,
@@ -317,14 +312,14 @@ class EmbeddedStore:
     def _scan(
         self, where: str | None, selection: Selection, vectors: bool, batch_size: int
     ) -> Iterator[Records | None]:
-        with self._snapshot() as snapshot:
+        with self.snapshots.take() as snapshot:
             if where is None:
                 cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
                 yield None
                 while rows := cursor.fetchmany(batch_size):
                     yield self._records(snapshot, selection, rows, vectors)
             else:
-                positions = self._passing(snapshot, where)
+                positions = self.snapshots.passing(snapshot, where)
                 yield None
                 for first in range(0, len(positions), batch_size):
                     some = positions[first : first + batch_size].tolist()
@@ -332,7 +327,7 @@ class EmbeddedStore:
                     yield self._records(snapshot, selection, [found[position] for position in some], vectors)
 
     def sample(self, count: int) -> Vectors:
-        with self._snapshot() as snapshot:
+        with self.snapshots.take() as snapshot:
             rows = snapshot.state.rows
             living = np.arange(rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
             if len(living) > count:
@@ -347,7 +342,11 @@ class EmbeddedStore:
                 self._upkeep.finish()
         finally:
             self._closed = True
-            self._close_connections()
+            self.snapshots.close()
+            if self._writer is not None:
+                self._writer.close()  # last: it then folds SQLite's log into the database
+            if self._release is not None:
+                self._release()
 
     def __enter__(self) -> "EmbeddedStore":
         return self
@@ -355,24 +354,13 @@ class EmbeddedStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _close_connections(self) -> None:
-        with self._caches:
-            for connection, _ in self._readers:
-                connection.close()
-            self._readers.clear()
-            self._vectors = None
-        if self._writer is not None:
-            self._writer.close()  # last: it then folds SQLite's log into the database
-        if self._release is not None:
-            self._release()
-
     def _selection(self, columns: Sequence[str] | None) -> Selection:
         if columns is None:
-            return Selection(self._schema, tuple(records_database.plain(self._schema)))
+            return Selection(self.snapshots.schema, tuple(records_database.plain(self.snapshots.schema)))
         for name in columns:
-            if name not in self._schema.columns:
-                raise TandemError(f"no column {name!r}; there are {', '.join(self._schema.columns)}")
-        return Selection(self._schema, tuple(dict.fromkeys(columns)))
+            if name not in self.snapshots.schema.columns:
+                raise TandemError(f"no column {name!r}; there are {', '.join(self.snapshots.schema.columns)}")
+        return Selection(self.snapshots.schema, tuple(dict.fromkeys(columns)))
 
     def _records(
         self, snapshot: Snapshot, selection: Selection, rows: Sequence[tuple[Value, ...]], vectors: bool
@@ -381,120 +369,6 @@ class EmbeddedStore:
         if vectors:
             positions = np.array([row[0] for row in rows], np.int64)
             order = np.argsort(positions, kind="stable")
-            gathered = np.empty((len(rows), self._schema.dimensions), np.float32)
+            gathered = np.empty((len(rows), self.snapshots.schema.dimensions), np.float32)
             gathered[order] = snapshot.vectors.gather(positions[order])
         return Records([str(row[1]) for row in rows], gathered, selection.values(rows))
-
-    def _passing(self, snapshot: Snapshot, where: str) -> Positions:
-        """Sorted positions of the records that pass. Remembered as long as no record changes."""
-        key = (snapshot.state.commits, where)
-        with self._caches:
-            if key in self._filters:
-                self._filters.move_to_end(key)
-                return self._filters[key]
-        condition, parameters = to_sql(parse(where, self._schema))
-        cursor = snapshot.connection.execute(f"SELECT _position FROM records WHERE {condition}", parameters)
-        positions = np.fromiter((row[0] for row in cursor), np.int64)
-        positions.sort()
-        with self._caches:
-            self._filters[key] = positions
-            while len(self._filters) > REMEMBERED_FILTERS:
-                self._filters.popitem(last=False)
-        return positions
-
-    def _index_of(self, state: State) -> Index | None:
-        if not state.index:
-            return None
-        with self._caches:
-            name, index = self._index
-            if name != state.index:
-                path = self._place / state.index
-                index = nearest.load(path, state.index_rows, state.index_trained, state.index_checksum)
-                self._index = (state.index, index)
-            return index
-
-    def index_in_force(self, state: State) -> Index | None:
-        """For the upkeep: the index that the state names, None if it has none or it is damaged."""
-        return self._index_of(state)
-
-    def snapshot(self) -> "AbstractContextManager[Snapshot]":
-        """For the upkeep."""
-        return self._snapshot()
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Snapshot]:
-        with database_errors(self._place), self._reader() as connection:
-            for attempt in range(5):
-                connection.execute("BEGIN")
-                try:
-                    state = records_database.read_state(connection)
-                    try:
-                        vectors = self._vectors_of(state)
-                    except FileNotFoundError:
-                        if attempt < 4:
-                            continue  # a writer moved on to a new file between our two steps
-                        raise StoreError(
-                            f"{self._place / state.vectors}: the vectors are missing; restore them from a copy"
-                        ) from None
-                    yield Snapshot(connection, state, vectors, self._alive(connection, state))
-                    return
-                finally:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-
-    @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one call at a time. It is made anew when a frozen folder has come to life."""
-        if self._closed:
-            raise StoreError(f"{self._url}: the collection was closed; open it again")
-        with self._caches:
-            connection, seen = self._readers.pop() if self._readers else (None, None)
-        now = self._look()
-        if connection is not None and seen != now:
-            connection.close()
-            connection = None
-        if connection is None:
-            connection = records_database.connect(self._place)
-        try:
-            yield connection
-        finally:
-            with self._caches:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._readers.append((connection, now))
-
-    def _look(self) -> object:
-        """None for a folder whose database SQLite itself keeps an eye on, else what changes when it is written to."""
-        if self._writer is not None or not records_database.is_frozen(self._place):
-            return None
-        try:
-            status = os.stat(self._place / records_database.FILE)
-        except OSError:
-            return None
-        return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-    def _vectors_of(self, state: State) -> VectorFile:
-        with self._caches:
-            if self._vectors is None or self._vectors.path.name != state.vectors:
-                self._vectors = VectorFile(self._place / state.vectors, self._schema.dimensions)
-            self._vectors.check(state.rows)
-            return self._vectors
-
-    def _alive(self, connection: sqlite3.Connection, state: State) -> Mask | None:
-        """Which rows count. Deaths are remembered, and only new ones are read."""
-        if not state.deaths:
-            return None
-        with self._caches:
-            name, seen, dead = self._dead
-        if name != state.vectors or seen > state.deaths:
-            seen, dead = 0, np.empty(0, np.int64)
-        if seen < state.deaths:
-            cursor = connection.execute("SELECT position FROM dead WHERE sequence > ?", (seen,))
-            dead = np.concatenate([dead, np.fromiter((row[0] for row in cursor), np.int64)])
-            with self._caches:
-                if self._dead[0] != state.vectors or self._dead[1] < state.deaths:
-                    self._dead = (state.vectors, state.deaths, dead)
-        alive = np.ones(state.rows, np.bool_)
-        alive[dead] = False
-        return alive

@@ -63,6 +63,7 @@ def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) 
     try:
         draft.mkdir(parents=True)
         fill(draft)
+        sync_folder(draft)
         draft.rename(place)
         if not successor:
             replace_text(root / CURRENT, place.name)

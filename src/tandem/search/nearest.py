@@ -30,7 +30,9 @@ Mask: TypeAlias = NDArray[np.bool_]
 INDEX_FROM = 20_000  # rows; below this an exact search takes less than 5 ms
 EXACT_BELOW = 20_000  # rows that pass a filter are all compared; measured at 1 M: 50,000 take 30 ms, by the index 7
 MAPPED = 50_000  # rows; a pass over more of them reads them, rather than making the file this process's memory
-CANDIDATES = 500  # scored exactly for a query, or 20 k; measured: 200 give a recall of 0.96, 500 of 1.00
+CANDIDATES = (
+    500  # scored exactly for a query, or more where k is large; measured: 200 give a recall of 0.96, 500 of 1.00
+)
 LOOKED_AT = 50_000  # rows whose codes are compared with a query: 1 ms; more lists where lists are short
 PROBES = 32  # lists looked into, at least
 TRAINING_ROWS = 60_000
@@ -168,15 +170,15 @@ class _Best:
 
 def _indexed(queries: Vectors, k: int, rows: Rows, index: "Index") -> list[Positions]:
     """Candidates named by the index that are alive and pass, and exact ones among the rows that came after it."""
-    wanted = max(CANDIDATES, 20 * k)
+    wanted = max(CANDIDATES, min(20 * k, k + 5000))
     allowed = rows.alive
     if rows.passing is not None:
         allowed = np.zeros(rows.count, np.bool_)
         allowed[rows.passing] = True
     inside = index.rows if allowed is None else int(np.count_nonzero(allowed[: index.rows]))
     found: list[Positions | None] = [None] * len(queries)
-    asked = wanted if not inside else int(wanted * index.rows / inside * 1.2)
-    probes = index.probes
+    asked = wanted if allowed is None else int(1.2 * wanted * index.rows / max(1, inside))
+    probes = max(index.probes, index.lists_of(10 * asked))
     open_queries = np.arange(len(queries))
     while len(open_queries) and asked <= index.rows // 4 and inside > wanted:
         for first in range(0, len(open_queries), max(1, 1_000_000 // asked)):
@@ -218,7 +220,11 @@ class Index:
     @property
     def probes(self) -> int:
         """How many lists to look into for the nearest of all."""
-        return max(PROBES, LOOKED_AT * int(self._lists.nlist) // max(1, self.rows))
+        return max(PROBES, self.lists_of(LOOKED_AT))
+
+    def lists_of(self, rows: int) -> int:
+        """How many lists have so many rows."""
+        return rows * int(self._lists.nlist) // max(1, self.rows)
 
     def search(self, queries: Vectors, count: int, probes: int) -> Positions:
         """Positions [q count] that are probably the nearest, in any order, -1 where there are fewer."""

@@ -161,6 +161,8 @@ def database_errors(folder: Path) -> Iterator[None]:
         raise StoreError(
             f"{folder}: the collection's database is damaged ({error}); restore it from a copy, or index again"
         ) from error
+    except OSError as error:
+        raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:

@@ -19,6 +19,7 @@ from tandem.search.records_database import State
 if TYPE_CHECKING:
     from tandem.search.embedded import EmbeddedStore
 
+DRAFT = "index-draft-"
 QUIET_S = 2.0
 BEHIND = 0.1  # of the indexed rows: this many more are searched exactly while records come in
 BEHIND_AT_REST = 2000  # rows
@@ -76,11 +77,11 @@ class Upkeep:
 
     def _refresh(self, *, at_rest: bool) -> None:
         """Make or extend the index over the vectors, if it is worth it."""
-        with self._store.snapshot() as snapshot:
+        with self._store.snapshots.take() as snapshot:
             state, vectors = snapshot.state, snapshot.vectors
         if state.live < INDEX_FROM:
             return
-        index = self._store.index_in_force(state)
+        index = self._store.snapshots.index(state)
         behind = state.rows - (0 if index is None else index.rows)
         if index is not None and behind <= (BEHIND_AT_REST if at_rest else max(INDEX_FROM, int(BEHIND * index.rows))):
             return
@@ -96,7 +97,7 @@ class Upkeep:
     def _record(self, index: Index, state: State) -> None:
         """Put an index in force, unless the vectors have moved to another file meanwhile."""
         store = self._store
-        draft = store.place / f"index-draft-{os.getpid()}"
+        draft = store.place / f"{DRAFT}{os.getpid()}"
         checksum = index.write(draft)
         with store.transaction() as connection:
             now = records_database.read_state(connection)
@@ -120,7 +121,7 @@ class Upkeep:
     def _index_columns(self) -> None:
         """One column at a time: a writer waits no longer than for one of them."""
         store = self._store
-        with store.snapshot() as snapshot:
+        with store.snapshots.take() as snapshot:
             if snapshot.state.live < INDEX_FROM:
                 return
             missing = records_database.columns_without_index(snapshot.connection, store.schema)
