@@ -18,7 +18,9 @@ PATH_CELLS = 50
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.words is None and arguments.image is None:
-        raise TandemError('nothing to look for: give words, as in: tandem search photos.tandem "a cat", or --image PHOTO')
+        raise TandemError(
+            'nothing to look for: give words, as in: tandem search photos.tandem "a cat", or --image PHOTO'
+        )
     if arguments.plot:
         from tandem import plots
 
