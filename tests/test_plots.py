@@ -117,6 +117,49 @@ def test_contact_sheets_of_odd_pictures_and_of_none(tmp_path: Path) -> None:
     assert plots.draw_contact_sheet([], tmp_path / "none.png", title="nothing").is_file()
 
 
+def islands(count: int) -> tuple[np.ndarray, np.ndarray, list[plots.Region]]:
+    """Points around as many middles on a line, their regions, and these regions."""
+    middles = np.stack([np.linspace(-1, 1, count), np.zeros(count)], axis=1)
+    region_of = np.repeat(np.arange(count, dtype=np.int32), 50)
+    places = middles[region_of] + np.random.default_rng(0).normal(0, 0.02, (50 * count, 2))
+    regions = [plots.Region(f"region {i}", 50, *middles[i]) for i in range(count)]
+    return places.astype(np.float32), region_of, regions
+
+
+def test_a_map_shows_the_picture_of_each_region_where_it_is(tmp_path: Path) -> None:
+    places, region_of, regions = islands(3)
+    shades = ("#c80000", "#00c800", "#0000c8")
+    pins = [plots.Pin(Image.new("RGB", (64, 40), shade), *regions[i][2:], i) for i, shade in enumerate(shades)]
+    path = plots.draw_map(places, region_of, regions, pins, tmp_path / "map.png", title="a $ map", note="150")
+    middles = [float(np.flatnonzero(colored(path, shade).any(axis=0)).mean()) for shade in shades]
+    width = Image.open(path).width
+    assert middles[1] == pytest.approx(width / 2, abs=width / 50)
+    assert middles[1] - middles[0] == pytest.approx(middles[2] - middles[1], rel=0.1)
+    assert middles[0] < width / 6
+
+
+def test_pictures_of_a_map_never_cover_one_another(tmp_path: Path) -> None:
+    """Thirty regions at one spot: those that have room around it are shown, whole."""
+    places, region_of, regions = islands(30)
+    crowded = [region._replace(x=0.0, y=0.0) for region in regions]
+    pins = [plots.Pin(Image.new("RGB", (40, 40), (200, 0, 0)), 0.0, 0.0, i) for i in range(30)]
+    path = plots.draw_map(places, region_of, crowded, pins, tmp_path / "map.png", title="crowded")
+    from tandem.plots import map as maps
+    from tandem.plots.page import DPI
+
+    red = int(colored(path, "#c80000").sum())
+    one = (maps.PIN * DPI - 4) ** 2  # without its frame
+    assert 8 * one < red < 31 * one
+    assert abs(red / one - round(red / one)) < 0.2 * red / one
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_map_of_hardly_anything(tmp_path: Path, count: int) -> None:
+    places, region_of = np.zeros((count, 2), dtype=np.float32), np.zeros(count, dtype=np.int32)
+    regions = [plots.Region("all there is", count, 0.0, 0.0), plots.Region("empty", 0, 0.0, 0.0)]
+    assert plots.draw_map(places, region_of, regions, [], tmp_path / "map.png", title="").is_file()
+
+
 def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:
     code = f"""
 import sys

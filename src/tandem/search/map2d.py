@@ -27,6 +27,7 @@ PLACED_BY = 10  # landmarks that say where another vector goes
 PLACED_AT_ONCE = 8192
 EARLY, LATE = 250, 500  # steps: first with attraction times 12, so that clusters find together; then in earnest
 EARLY_EXAGGERATION, LATE_EXAGGERATION = 12.0, 1.0
+PAIRS_UP_TO = 100  # points that repel one another pair by pair
 NODES_LEAST, NODES_MOST = 48, 400  # of the grid, along a side
 NODE_DISTANCE = 0.7  # the kernel is about 1 wide; maps are equally good from 0.3 to 1.0
 
@@ -95,8 +96,8 @@ def _nearest_index(vectors: Vectors, seed: int) -> Any:
 
 
 def _neighbours(vectors: Vectors, index: Any) -> NDArray[np.int64]:
-    """The k nearest others of each, [l k]."""
-    k = min(NEIGHBOURS, len(vectors) - 1)
+    """The k nearest others of each, [l k]; of few, no more than a third, or everything would attract everything."""
+    k = min(NEIGHBOURS, max(1, len(vectors) // 3))
     _, found = index.search(vectors, k + 1)
     others = np.argsort(found == np.arange(len(vectors))[:, None], axis=1, kind="stable")  # itself goes last
     kept = np.take_along_axis(found, others, axis=1)[:, :k]
@@ -128,7 +129,7 @@ def _settle(
         gradient = exaggeration * _attraction(places, neighbours) - _repulsion(places)
         gain = np.where(np.sign(gradient) == np.sign(speed), gain * 0.8, gain + 0.2).clip(0.01)
         # The rate of Belkina et al. 2019: n over the exaggeration.
-        speed = (0.5 if early else 0.8) * speed - max(count / exaggeration, 50.0) * gain * gradient
+        speed = (0.5 if early else 0.8) * speed - count / exaggeration * gain * gradient
         places = places + speed
         places -= places.mean(axis=0)
         advance(1)
@@ -146,7 +147,17 @@ def _attraction(places: NDArray[np.float64], neighbours: NDArray[np.int64]) -> N
 
 
 def _repulsion(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over j of (y_i - y_j) / (1 + d^2)^2, over Z = sum over pairs of 1 / (1 + d^2), for all i at once.
+    """Sum over j of (y_i - y_j) / (1 + d^2)^2, over Z = sum over pairs of 1 / (1 + d^2), for all i at once."""
+    if len(places) > PAIRS_UP_TO:
+        return _repulsion_by_grid(places)
+    # Few points end up so far apart that a grid would be too coarse; their pairs are few, too.
+    apart = places[:, None] - places[None]  # [l l 2]
+    kernel = 1 / (1 + (apart**2).sum(axis=-1))
+    return np.asarray((apart * (kernel**2)[..., None]).sum(axis=1) / max(float(kernel.sum()) - len(places), 1e-12))
+
+
+def _repulsion_by_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same, nearly, in time that grows linearly.
 
     Charges go to the 3 x 3 grid nodes around each point, the grid is convolved with the kernels, and the potentials
     come back to the points: quadratic interpolation both ways.
