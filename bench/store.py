@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ D = 512
 CLUSTERS = 2000
 BATCH = 10_000
 QUERIES = 200
-COLUMNS = {
+COLUMNS: dict[str, Literal["text", "integer"]] = {
     "path": "text",
     "width": "integer",
     "height": "integer",
@@ -47,7 +47,8 @@ Array = NDArray[np.float32]
 
 
 def unit(vectors: Array) -> Array:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    lengths: Array = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / lengths).astype(np.float32)
 
 
 def clusters() -> Array:
@@ -102,7 +103,8 @@ def peak_mb() -> float:
 
 def timed(search: Callable[[Array], list[str]], asked: Array, rounds: int = 1) -> tuple[float, float, list[list[str]]]:
     """Median and 99th percentile in ms, and what was found."""
-    found, took = [], []
+    found: list[list[str]] = []
+    took = []
     for _ in range(rounds):
         found = []
         for i in range(len(asked)):
@@ -136,14 +138,11 @@ def tandem_add(folder: Path, count: int) -> dict[str, Any]:
 
 def tandem_exact(folder: Path, count: int) -> dict[str, Any]:
     """What is right: every vector compared."""
-    from tandem.search.filters import parse
-    from tandem.search.sql_filters import to_sql
     from tandem.search.store import open_store
 
     store = open_store(str(folder / "store.tandem"))
     answers: dict[str, Any] = {}
     asked = {kind: queries(kind) for kind in ("like the data", "from elsewhere")}
-    assert to_sql(parse("width > 1", store.schema))
     for name, where in {"": None, **FILTERS}.items():
         for kind, some in asked.items():
             best: list[list[tuple[float, str]]] = [[] for _ in some]
@@ -209,7 +208,7 @@ def zvec_add(folder: Path, count: int) -> dict[str, Any]:
         fields=[zvec.FieldSchema(name, types[kind]) for name, kind in COLUMNS.items()],
         vectors=[
             zvec.VectorSchema(
-                "vector", zvec.DataType.VECTOR_FP32, D, index_param=zvec.HnswIndexParam(zvec.MetricType.COSINE)
+                "vector", zvec.DataType.VECTOR_FP32, D, index_param=zvec.IvfRabitqIndexParam(zvec.MetricType.COSINE)
             )
         ],
     )
@@ -241,7 +240,8 @@ def zvec_search(folder: Path, count: int) -> dict[str, Any]:
     exact = json.loads((folder / "exact.json").read_text())
 
     def search(query: Array) -> list[str]:
-        asked = zvec.VectorQuery("vector", vector=query[0].tolist())
+        near = zvec.IvfRabitqQueryParam(nprobe=32, is_using_refiner=True)
+        asked = zvec.Query("vector", vector=query[0].tolist(), param=near)
         return [doc.id for doc in store.query(asked, topk=10, output_fields=list(COLUMNS))]
 
     return peer_figures(search, exact)
@@ -249,6 +249,7 @@ def zvec_search(folder: Path, count: int) -> dict[str, Any]:
 
 def lancedb_add(folder: Path, count: int) -> dict[str, Any]:
     import lancedb
+    import lancedb.index
     import pyarrow
 
     database = lancedb.connect(folder / "lancedb")
@@ -265,7 +266,7 @@ def lancedb_add(folder: Path, count: int) -> dict[str, Any]:
         adding += time.perf_counter() - start
     assert table is not None
     start = time.perf_counter()
-    table.create_index(metric="cosine", index_type="IVF_PQ")
+    table.create_index("vector", config=lancedb.index.IvfPq(distance_type="cosine"))
     indexing = time.perf_counter() - start
     return {"upserts s": adding, "index s": indexing, "reader beside a writer": True, "peak MB": peak_mb()}
 
@@ -277,7 +278,8 @@ def lancedb_search(folder: Path, count: int) -> dict[str, Any]:
     exact = json.loads((folder / "exact.json").read_text())
 
     def search(query: Array) -> list[str]:
-        asked = table.search(query[0]).metric("cosine").nprobes(32).refine_factor(20)
+        asked: Any = table.search(query[0])
+        asked = asked.distance_type("cosine").nprobes(32).refine_factor(20)
         return list(asked.select(["id", *COLUMNS]).limit(10).to_arrow()["id"].to_pylist())
 
     return peer_figures(search, exact)
