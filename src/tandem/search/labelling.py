@@ -45,10 +45,12 @@ class Labelled:
 def best_pictures(
     store: Store, class_vectors: Vectors, k: int, *, logit_scale: float, where: str | None = None
 ) -> list[list[Best]]:
-    """For each label of [c d], the k pictures with the highest cosine, the highest first (equal ones by id).
+    """For each label of [c d], the k pictures that are likeliest to have it rather than another one, likeliest first.
 
     A probability is over the labels (softmax of `logit_scale` times the cosines): it says how a picture's labels
-    compare with each other, not whether any fits.
+    compare with each other, not whether any fits. Equal ones come by cosine, then by id. By cosine alone, pictures
+    that are near everything come first everywhere: of the ten best for 20 words on Flickr8k dev 20% had the word in
+    two captions or more, by probability 35%.
     """
     count = _check(store, class_vectors, k)
     best = _Best(count, k)
@@ -56,13 +58,12 @@ def best_pictures(
         if records.vectors is None or not len(records):
             continue
         scores = class_vectors @ records.vectors.T  # [c d] [d b] -> [c b]
-        label, place = best.candidates(scores)
-        pictures, inverse = np.unique(place, return_inverse=True)  # probabilities of those alone that may stay
-        their = scores[:, pictures]
-        total, highest = _sum_of_exponents(their, logit_scale)[inverse], their.max(axis=0)[inverse]
-        score = scores[label, place]
-        probability = np.exp(logit_scale * (score - highest)) / total
-        best.merge(label, score, probability, np.array(records.ids, dtype=np.str_)[place])
+        likely = scores * np.float32(logit_scale)
+        highest = likely.max(axis=0)
+        likely -= highest + np.log(np.exp(likely - highest).sum(axis=0))  # logarithms of probabilities
+        label, place = best.candidates(likely)
+        ids = np.array(records.ids, dtype=np.str_)
+        best.merge(label, likely[label, place], scores[label, place], ids[place])
     return best.rows()
 
 
@@ -87,9 +88,7 @@ def best_labels(
         order = np.argsort(-np.take_along_axis(scores, chosen, 1), axis=1, kind="stable")
         labels = np.take_along_axis(chosen, order, 1)  # [b k]
         top = np.take_along_axis(scores, labels, 1)
-        total = _sum_of_exponents(scores.T, logit_scale)
-        probabilities = np.exp(logit_scale * (top - top[:, :1])) / total[:, None]
-        yield Labelled(records.ids, labels, top, probabilities.astype(np.float32), records.columns)
+        yield Labelled(records.ids, labels, top, _softmax_top(scores, top, logit_scale), records.columns)
 
 
 class _Best:
@@ -98,50 +97,48 @@ class _Best:
     def __init__(self, labels: int, k: int) -> None:
         self.labels, self.k = labels, k
         self.label = np.zeros(0, dtype=np.intp)
+        self.likely = np.zeros(0, dtype=np.float32)  # logarithms of probabilities
         self.score = np.zeros(0, dtype=np.float32)
-        self.probability = np.zeros(0, dtype=np.float32)
         self.id = np.zeros(0, dtype="U1")
         self.least = np.full(labels, -np.inf, dtype=np.float32)  # [c]; what a picture must reach to be among them
 
-    def candidates(self, scores: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Labels and places in the block of scores [c b] that may be among the best."""
-        able = scores >= self.least[:, None]
-        if np.count_nonzero(able) > 4 * self.labels * self.k and scores.shape[1] > self.k:
-            able = scores >= np.maximum(self.least, np.partition(scores, -self.k, axis=1)[:, -self.k])[:, None]
+    def candidates(self, likely: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Labels and places in the block [c b] that may be among the best."""
+        able = likely >= self.least[:, None]
+        if np.count_nonzero(able) > 4 * self.labels * self.k and likely.shape[1] > self.k:
+            able = likely >= np.maximum(self.least, np.partition(likely, -self.k, axis=1)[:, -self.k])[:, None]
         label, place = np.nonzero(able)
         return label, place
 
     def merge(
-        self,
-        label: NDArray[np.intp],
-        score: NDArray[np.float32],
-        probability: NDArray[np.float32],
-        id: NDArray[np.str_],
+        self, label: NDArray[np.intp], likely: NDArray[np.float32], score: NDArray[np.float32], id: NDArray[np.str_]
     ) -> None:
         """Take in candidates, keep the best k of each label."""
-        label, score = np.concatenate([self.label, label]), np.concatenate([self.score, score])
-        id, probability = np.concatenate([self.id, id]), np.concatenate([self.probability, probability])
-        order = np.lexsort((id, -score, label))
+        label, likely = np.concatenate([self.label, label]), np.concatenate([self.likely, likely])
+        score, id = np.concatenate([self.score, score]), np.concatenate([self.id, id])
+        order = np.lexsort((id, -score, -likely, label))
         sorted_label = label[order]
         first = np.searchsorted(sorted_label, np.arange(self.labels))
         rank = np.arange(len(order)) - first[sorted_label]
         keep = order[rank < self.k]
-        self.label, self.score, self.probability, self.id = label[keep], score[keep], probability[keep], id[keep]
+        self.label, self.likely, self.score, self.id = label[keep], likely[keep], score[keep], id[keep]
         last = rank[rank < self.k] == self.k - 1
-        self.least[self.label[last]] = self.score[last]
+        self.least[self.label[last]] = self.likely[last]
 
     def rows(self) -> list[list[Best]]:
         """For each label its pictures, best first."""
         rows: list[list[Best]] = [[] for _ in range(self.labels)]
-        columns = (self.label.tolist(), self.id.tolist(), self.score.tolist(), self.probability.tolist())
-        for label, id, score, probability in zip(*columns, strict=True):
+        columns = (self.label, self.id, self.score, np.exp(self.likely))
+        for label, id, score, probability in zip(*(column.tolist() for column in columns), strict=True):
             rows[label].append(Best(id, score, probability))
         return rows
 
 
-def _sum_of_exponents(scores: NDArray[np.float32], logit_scale: float) -> NDArray[np.float32]:
-    """Of what softmax divides by, for each picture of [c b], relative to its highest score: [b], at least 1."""
-    return np.asarray(np.exp(logit_scale * (scores - scores.max(axis=0))).sum(axis=0))
+def _softmax_top(scores: NDArray[np.float32], top: NDArray[np.float32], logit_scale: float) -> NDArray[np.float32]:
+    """Probabilities [b k] of the highest scores [b k] among all scores [b c]."""
+    highest = top[:, :1]
+    total = np.exp(np.float32(logit_scale) * (scores - highest)).sum(axis=1, keepdims=True)
+    return np.asarray(np.exp(np.float32(logit_scale) * (top - highest)) / total)
 
 
 def _check(store: Store, class_vectors: Vectors, k: int) -> int:

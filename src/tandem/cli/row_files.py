@@ -1,0 +1,100 @@
+"""Rows of plain values -> `.csv`, `.jsonl` or `.parquet`, as they come; in place when whole, or not at all."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tandem.cli.vectors import valid_text
+from tandem.errors import MissingExtraError, TandemError
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+ROWS_AT_ONCE = 65_536  # of a Parquet row group
+
+
+def check_target(path: Path) -> None:
+    """Refuse what cannot be written: better before the long work than after it."""
+    if path.suffix.lower() not in ENDINGS:
+        raise TandemError(
+            f"{path}: expected a name that ends in {', '.join(ENDINGS)}, got {path.suffix or 'no ending'}"
+        )
+    if path.suffix.lower() == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
+
+
+class RowFile:
+    """Add rows of the columns; the file is at `path` when the `with` block ends well, and as it was before if not.
+
+    `kinds` names the columns and what they hold: str, int or float.
+    """
+
+    def __init__(self, path: Path, kinds: Mapping[str, type]) -> None:
+        check_target(path)
+        self.path, self.kinds, self.count = path, dict(kinds), 0
+        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.suffix.lower() == ".parquet":
+                self._add = self._parquet()
+            else:
+                file = self._open.enter_context(self.partial.open("w", encoding="utf-8", newline=""))
+                if self.path.suffix.lower() == ".csv":
+                    rows = csv.writer(file)
+                    rows.writerow(self.kinds)
+                    self._add = rows.writerows
+                else:
+                    self._add = lambda rows: file.writelines(
+                        json.dumps(dict(zip(self.kinds, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+                    )
+        except OSError as error:
+            raise TandemError(f"{self.path}: cannot be written: {error.strerror or error}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._open.close()
+            if kind is None:
+                os.replace(self.partial, self.path)
+        finally:
+            self.partial.unlink(missing_ok=True)
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Rows with a value for each column."""
+        plain = [[valid_text(value) if isinstance(value, str) else value for value in row] for row in rows]
+        self._add(plain)
+        self.count += len(plain)
+
+    def _parquet(self) -> Any:
+        import pyarrow
+        import pyarrow.parquet
+
+        types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
+        schema = pyarrow.schema([(name, types[kind]) for name, kind in self.kinds.items()])
+        writer = self._open.enter_context(pyarrow.parquet.ParquetWriter(self.partial, schema))
+        waiting: list[Sequence[Any]] = []
+
+        def flush() -> None:
+            if waiting:
+                columns = [list(column) for column in zip(*waiting, strict=True)]
+                writer.write_table(pyarrow.table(dict(zip(self.kinds, columns, strict=True)), schema=schema))
+                waiting.clear()
+
+        def add(rows: list[Sequence[Any]]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= ROWS_AT_ONCE:
+                flush()
+
+        self._open.callback(flush)  # before the writer closes
+        return add

@@ -1,0 +1,131 @@
+"""What a score means: pure arithmetic, and the fit that ships."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import tandem
+from tandem.errors import TandemError
+from tandem.search.calibration import FILE, load_fit
+from tandem.search.relevance import Background, Fit, Terms, background, fit_logistic, sigmoid
+
+TERMS = Terms(-2.0, 6.0, 1.5, -0.8, -4.0, -3.0, largest=1000, mean=0.1, deviation=0.2, threshold=0.3)
+FIT = Fit("f" * 64, "toy", TERMS, dataclasses.replace(TERMS, constant=-4.0), dataclasses.replace(TERMS, score=0.0))
+KINDS = ("words", "picture", "mixed")
+
+
+def unit(*shape: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_the_background_is_how_the_sample_scores() -> None:
+    queries, sample = unit(3, 8), unit(50, 8, seed=1)
+    found = background(queries, sample, 1234)
+    scores = queries.astype(float) @ sample.T.astype(float)
+    np.testing.assert_allclose(found.mean, scores.mean(1), atol=1e-6)
+    np.testing.assert_allclose(found.deviation, scores.std(1), atol=1e-6)
+    assert (found.sampled, found.count) == (50, 1234)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 10, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collection(kind: str, size: int) -> None:
+    queries, sample = unit(4, 8), unit(size, 8, seed=1) if size else np.zeros((0, 8), np.float32)
+    scores = np.tile(np.linspace(-1, 1, 41), (4, 1))
+    found = FIT.probability(kind, scores, background(queries, sample, size))
+    assert np.isfinite(found).all()
+    assert (found > 0).all()
+    assert (found < 1).all()
+    assert (np.diff(found) > 0).all()
+
+
+def test_a_collection_of_one_picture_many_times_has_no_spread_and_still_an_answer() -> None:
+    sample = np.tile(unit(1, 8), (500, 1))
+    found = FIT.probability("words", sample[:1] @ sample[:10].T, background(unit(1, 8, seed=2), sample, 500))
+    assert np.isfinite(found).all()
+
+
+def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
+    """The fit's own background at first, the collection's in the end, and no jump in between."""
+    scores = np.array([[0.6]])
+
+    def told(sampled: int) -> float:
+        told = Background(np.array([0.2]), np.array([0.1]), sampled, 1000)
+        return float(FIT.probability("words", scores, told)[0, 0])
+
+    own = float(sigmoid(TERMS.log_odds(scores, Background(np.array([0.1]), np.array([0.2]), 10**9, 1000)))[0, 0])
+    theirs = float(sigmoid(TERMS.log_odds(scores, Background(np.array([0.2]), np.array([0.1]), 10**9, 1000)))[0, 0])
+    steps = [told(sampled) for sampled in range(3000)]
+    assert steps[0] == pytest.approx(own, rel=1e-6)
+    assert steps[-1] == pytest.approx(theirs, abs=0.02)
+    assert np.abs(np.diff(steps)).max() < 0.25 * abs(own - theirs)
+
+
+def test_beyond_the_collections_it_was_fitted_on_size_counts_no_further() -> None:
+    def told(count: int) -> float:
+        told = Background(np.array([0.1]), np.array([0.2]), 4096, count)
+        return float(FIT.probability("words", np.array([[0.5]]), told)[0, 0])
+
+    assert told(10) > told(100) > told(1000) == told(1_000_000)
+
+
+def test_the_fit_finds_what_the_labels_were_drawn_from() -> None:
+    random = np.random.default_rng(0)
+    features = random.normal(size=(40_000, 2))
+    truth = np.array([-1.0, 2.0, -0.5])
+    labels = random.random(40_000) < sigmoid(truth[0] + features @ truth[1:])
+    assert np.abs(fit_logistic(features, labels) - truth).max() < 0.06
+
+
+def test_labels_that_can_be_told_apart_perfectly_give_finite_numbers() -> None:
+    features = np.linspace(-1, 1, 200)[:, None]
+    found = fit_logistic(features, features[:, 0] > 0)
+    assert np.isfinite(found).all()
+    assert found[1] > 5
+    assert np.isfinite(fit_logistic(features, np.zeros(200, dtype=bool))).all()
+
+
+def test_it_is_written_and_read_whole() -> None:
+    fit = dataclasses.replace(FIT, figures={"pictures": 3})
+    assert Fit.from_json(fit.to_json()) == fit
+    assert fit.threshold == 0.3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda plain: plain | {"version": 2},
+        lambda plain: plain | {"words": plain["words"] | {"score": -1.0}},  # would fall as the score rises
+        lambda plain: plain | {"words": plain["words"] | {"deviation": 0.0}},
+        lambda plain: plain | {"words": plain["words"] | {"size": "many"}},
+        lambda plain: {name: value for name, value in plain.items() if name != "mixed"},
+        lambda plain: [],
+    ],
+)
+def test_what_is_no_fit_is_refused_by_name(damage: object) -> None:
+    text = json.dumps(damage(json.loads(FIT.to_json())))  # type: ignore[operator]
+    with pytest.raises(TandemError, match=r"^here\.json: expected a fit"):
+        Fit.from_json(text, "here.json")
+    with pytest.raises(TandemError, match=r"^here\.json: expected a fit"):
+        Fit.from_json(text[: len(text) // 2], "here.json")
+
+
+def test_an_unknown_kind_of_query_is_refused() -> None:
+    with pytest.raises(TandemError, match="expected words, picture or mixed, got 'sound'"):
+        FIT.probability("sound", np.zeros((1, 1)), background(unit(1, 8), unit(5, 8), 5))  # type: ignore[arg-type]
+
+
+def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
+    mini = tandem.load()
+    fit = load_fit(mini)
+    assert fit is not None
+    assert fit == Fit.from_json((tandem.model.SHIPPED / FILE).read_text(encoding="utf-8"))
+    assert fit.fingerprint == mini.fingerprint
+    assert 0 < fit.threshold < 0.5
+    query, pictures = mini.embed_texts("a dog"), unit(30, 256)
+    found = fit.probability("words", query @ pictures.T, background(query, pictures, 30))
+    assert np.isfinite(found).all()
