@@ -1,0 +1,206 @@
+"""The same pipeline on Ray Data: entries go out to workers that read, decode and encode; rows come back and are
+recorded here. Files are read where the workers are, so what was named must be there under the same paths.
+
+Knows Ray. What is read, prepared and recorded is the business of `indexing`, `preparing` and `recording`.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from tandem.config import VisionTransformer
+from tandem.errors import MissingExtraError, StoreError, TandemError
+from tandem.model import Model, load
+from tandem.search.indexing import Finished, ModelOrLoader, Progress, Report, Run, encoded
+from tandem.search.ledger import Ledger
+from tandem.search.places import Entry
+from tandem.search.preparing import Claims, Outcome, Recipe, prepare
+from tandem.search.settling import chunks
+from tandem.search.store import Store
+
+# Entries that are out at once: bounds this process's memory; a round starts its workers anew.
+ENTRIES_A_ROUND = 100_000
+BYTES_A_ROUND = 2**30  # of pictures that travel, those of Parquet and of compressed tars
+OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
+
+
+def index(
+    store: Store,
+    model: ModelOrLoader,
+    sources: Sequence[str | Path],
+    *,
+    ledger: Ledger,
+    workers: int = 2,
+    prune: bool = False,
+    fast_decode: bool = False,
+    caption: str | None = None,
+    batch_size: int = 32,
+    standard_input: BinaryIO | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Report:
+    """As `indexing.index`, with `workers` encoders on a Ray cluster: the one that RAY_ADDRESS names or that this
+    process is connected to, else one that is started on this machine and stopped at the end.
+
+    Each worker loads the model from where this one was loaded; `TandemError` for one that came from no file or name.
+    Pictures that are in the collection already are encoded again by the workers, and keep their vectors.
+    """
+    ray = _ray()
+    run = Run(store, sources, ledger, caption=caption, standard_input=standard_input, on_progress=on_progress)
+    with run:
+        unread = run.unread()
+        first = next(unread, None)
+        if first is not None:
+            loaded = model if isinstance(model, Model) else model()
+            recipe = Recipe.of(loaded, fast_decode=fast_decode, caption=caption)
+            loader = _loader(loaded)
+            with _cluster(ray):
+                for some in _rounds(_chain(first, unread)):
+                    _round(ray, run, some, loader, recipe, loaded.fingerprint, workers, batch_size)
+        return run.finish(prune)
+
+
+def _round(
+    ray: Any,
+    run: Run,
+    items: Sequence[Entry | Finished],
+    loader: Callable[[], Model],
+    recipe: Recipe,
+    fingerprint: str,
+    workers: int,
+    batch_size: int,
+) -> None:
+    """Send entries out, and record what comes back, in whatever order."""
+    entries = [item for item in items if isinstance(item, Entry)]
+    if entries:
+        workers = min(workers, len(entries))
+        blocks = max(workers, -(-len(entries) // (4 * batch_size)))
+        outcomes = ray.data.from_items([{"entry": entry} for entry in entries], override_num_blocks=blocks).map_batches(
+            _Worker,
+            fn_constructor_args=(loader, recipe, fingerprint),
+            batch_size=batch_size,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            zero_copy_batch=False,
+        )
+        for batch in outcomes.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=1):
+            run.record(list(batch["outcome"]))
+    run.record(item for item in items if isinstance(item, Finished))
+
+
+class _Worker:
+    """What runs on a worker: a model, and batches of entries that become outcomes with vectors."""
+
+    def __init__(self, loader: Callable[[], Model], recipe: Recipe, fingerprint: str) -> None:
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF is no news
+        self.model, self.recipe = loader(), recipe
+        if self.model.fingerprint != fingerprint:
+            raise StoreError(
+                f"a worker loaded {self.model.name} {self.model.fingerprint[:12]}, and the collection is filled with "
+                f"{fingerprint[:12]}: make the same model available on every machine"
+            )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        claims = Claims()  # of this batch: duplicates in others are found when they are recorded
+        outcomes = [prepare(entry, self.recipe, lambda id: False, claims) for entry in batch["entry"]]
+        made = np.empty(len(outcomes), dtype=object)
+        for place, outcome in enumerate(encoded(outcomes, self.model)):
+            made[place] = _lighter(outcome)
+        return {"outcome": made}
+
+
+def _lighter(outcome: Outcome | Finished) -> Outcome | Finished:
+    """Without the picture's bytes, which have been read."""
+    if isinstance(outcome, Outcome) and outcome.entry.content is not None:
+        from dataclasses import replace
+
+        return replace(outcome, entry=replace(outcome.entry, content=None))
+    return outcome
+
+
+def _loader(model: Model) -> Callable[[], Model]:
+    """What loads the same model somewhere else."""
+    source = model.checkpoint.source
+    if os.path.exists(source):
+        source = os.path.abspath(source)
+    vision = model.config.vision
+    return functools.partial(
+        load,
+        source,
+        engine="torch" if type(model.engine).__name__ == "TorchEngine" else "openvino",
+        device=model.engine.device.lower(),
+        precision=model.engine.precision,  # type: ignore[arg-type]  # one of those that load takes
+        activation=vision.activation if isinstance(vision, VisionTransformer) else None,
+        orient=model.orient,
+        limits=model.limits,
+    )
+
+
+# --- rounds --------------------------------------------------------------------------------------------------------
+
+
+def _chain(first: Entry | Finished, others: Iterator[Entry | Finished]) -> Iterator[Entry | Finished]:
+    yield first
+    yield from others
+
+
+def _rounds(items: Iterator[Entry | Finished]) -> Iterator[list[Entry | Finished]]:
+    """As many as may be out at once, by number and by the bytes that travel with them."""
+    some: list[Entry | Finished] = []
+    size = 0
+    for part in chunks(items, 64):
+        some += part
+        size += sum(len(item.content or b"") for item in part if isinstance(item, Entry))
+        if len(some) >= ENTRIES_A_ROUND or size >= BYTES_A_ROUND:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+# --- the cluster ---------------------------------------------------------------------------------------------------
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtraError("ray", "ray", "indexing with Ray Data") from None
+    return ray
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any) -> Iterator[None]:
+    """A connection to Ray; what is started here is stopped here."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_progress_bars, context.print_on_execution_start
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    started = not ray.is_initialized()
+    try:
+        if started and os.environ.get("RAY_ADDRESS"):
+            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        elif started:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        yield
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, TandemError):
+            raise cause from None
+        raise TandemError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start = before
+        if started:
+            ray.shutdown()
