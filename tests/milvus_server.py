@@ -22,7 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE_S = 120.0
-SHORTER_MS = {"proxy.timeTickInterval": 20, "queryCoord.checkInterval": 100, "queryCoord.distPullInterval": 50}
+# Shorter than by default, so that tests wait less: for empty collections to be ready, for strong consistency (ms), and
+# until a server that was killed is believed to be gone (s).
+SHORTER = {
+    "proxy.timeTickInterval": 20,
+    "queryCoord.checkInterval": 100,
+    "queryCoord.distPullInterval": 50,
+    "common.session.ttl": 10,
+}
 ATTEMPTS = 3  # another run may take a port between our choosing it and the server's binding it
 
 
@@ -111,9 +118,8 @@ def _configured(folder: Path) -> tuple[list[str], dict[str, str], int, int]:
     names = [name for name in config.configurable_items if name.endswith("_port")]
     ports = _free_ports(len(names) + 3)
     config.update(**dict(zip(names, ports, strict=False)))
-    # Shorter than by default, so that tests wait less for empty collections to be ready, and for strong consistency.
-    for name, milliseconds in SHORTER_MS.items():
-        config.set(name, milliseconds)
+    for name, interval in SHORTER.items():
+        config.set(name, interval)
     config.resolve()
     # The etcd inside listens on two fixed ports unless a file says otherwise: two servers would not start side by side.
     etcd = folder / "configs" / "etcd.yaml"

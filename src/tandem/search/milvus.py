@@ -127,8 +127,9 @@ def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
     marks = {key: int(value) for key, value in properties.items() if key.startswith(_MARK) and value}
     consistency: dict[str, Any] = {}
     if not connection.is_lite:
-        moment = max(marks.values(), default=1)
-        consistency = {"consistency_level": "Customized", "guarantee_timestamp": moment}
+        consistency = {"consistency_level": "Strong"}
+        if marks:
+            consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(marks.values())}
     return View(description["collection_name"], layout, notes, marks, consistency)
 
 
@@ -157,7 +158,7 @@ class MilvusStore(Store):
     def annotate(self, notes: Mapping[str, str]) -> None:
         # A property of its own for each: clients do not overwrite each other's. 2.3 can empty one, not remove it.
         properties = {_NOTE + key: value for key, value in notes.items()}
-        self._in_view(lambda view: self._call("alter_collection_properties", view.collection, properties))
+        self._in_view(lambda view: self._connection.set_properties(view.collection, properties))
 
     def upsert(self, records: Records) -> None:
         self._in_view(lambda view: self._upsert(view, records))
@@ -255,7 +256,7 @@ class MilvusStore(Store):
         self._unchecked += len(rows)
         if self._unchecked >= EXACT_UP_TO // 10:
             self._unchecked = 0
-            self._index_if_many(view)
+            self._index_if_many()
 
     def _mark(self, view: View) -> None:
         """Note when this was written: before the caller is told that it is."""
@@ -265,10 +266,11 @@ class MilvusStore(Store):
             # 2.3 cannot remove a property: writers of long ago leave theirs to us.
             self._own_mark = min(view.marks, key=view.marks.__getitem__)
         moment = str(self._connection.timestamp())
-        self._call("alter_collection_properties", view.collection, {self._own_mark: moment})
+        self._connection.set_properties(view.collection, {self._own_mark: moment})
 
-    def _index_if_many(self, view: View) -> None:
+    def _index_if_many(self) -> None:
         if self._connection.is_lite or self._connection.address.is_zilliz:
             return
+        view = self._view()  # as of the last mark, so that what was just written counts
         if Reader(self._connection, view).count() > EXACT_UP_TO:
             self._connection.index_for_many(view.collection)

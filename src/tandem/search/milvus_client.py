@@ -26,6 +26,7 @@ CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 LOADING_TIMEOUT_S = 120.0  # a collection whose index is being replaced, or whose server has just started
 PATIENCE_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
+MANY: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
 SUCCESSOR = "__next"
 TOKENS = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
 
@@ -113,6 +114,8 @@ class Connection:
             self._client: Any = pymilvus.MilvusClient(
                 uri=address.uri if self._lite is None else self._lite.uri, token=token, timeout=CONNECT_TIMEOUT_S
             )
+            # pymilvus shares channels: this one may be from before the server went away.
+            self._client.get_server_version(timeout=CONNECT_TIMEOUT_S)
         except Exception as error:
             self._let_lite_go()
             raise self._translated(error) from error
@@ -134,7 +137,7 @@ class Connection:
             if self.is_lite:  # it forgets what is loaded when it is closed
                 self.call("load_collection", arguments[0])
             elif time.monotonic() - waited > PATIENCE_S:
-                self.index_for_many(arguments[0])  # whoever was about it has died
+                self._wake(arguments[0])
                 waited = time.monotonic()
 
     def create_collection(self, name: str, layout: Layout, properties: Mapping[str, str]) -> None:
@@ -162,25 +165,35 @@ class Connection:
         )
         self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"))
 
+    def set_properties(self, name: str, properties: Mapping[str, str]) -> None:
+        """Set some of a collection's properties, durably."""
+        # Twice: a server of 2.3.5 has all properties in memory, but puts on disk what they were before the call.
+        for _ in range(1 if self.is_lite else 2):
+            self.call("alter_collection_properties", name, dict(properties))
+
     def index_for_many(self, name: str) -> None:
         """Let a collection be searched by HNSW. In the seconds that this takes, `call` makes other clients wait."""
-        if "vector" in self.call("list_indexes", name):
-            if self.call("describe_index", name, "vector")["index_type"] not in ("FLAT", "AUTOINDEX"):
-                self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
-                return
+        if self.call("describe_index", name, "vector")["index_type"] == "FLAT":
             self.call("release_collection", name)
             self.call("drop_index", name, "vector")
-        self._load(name, self._index("HNSW", M=16, efConstruction=200))
+            self._load(name, self._index(*MANY))
+
+    def _wake(self, name: str) -> None:
+        """Load what nobody loads: its server did not after a crash, or who gave it another index has died."""
+        if "vector" in self.call("list_indexes", name):
+            self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
+        else:
+            self._load(name, self._index(*MANY))
 
     def _load(self, name: str, index: Any) -> None:
         # sync=False: a collection can be loaded, and is searched segment by segment, while its index is built.
         self.call("create_index", name, index, sync=False)
         self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
 
-    def _index(self, kind: str, **parameters: int) -> Any:
+    def _index(self, kind: str, parameters: Mapping[str, int] | None = None) -> Any:
         index = self.package.MilvusClient.prepare_index_params()
         # Vectors have unit length: the inner product is the cosine.
-        index.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=parameters)
+        index.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=dict(parameters or {}))
         return index
 
     def timestamp(self) -> int:
@@ -224,7 +237,15 @@ def _is_milvus_error(error: Exception) -> bool:
 
 def _is_loading(error: Exception) -> bool:
     message = str(getattr(error, "message", "")).lower()
-    words = ("not loaded", "not fully loaded", "not available", "no available", "not ready", "node not found")
+    words = (
+        "not loaded",
+        "not fully loaded",
+        "not available",
+        "no available",
+        "not ready",
+        "node not found",
+        "incomplete query result",
+    )
     return _is_milvus_error(error) and (
         getattr(error, "code", None) in _NOT_LOADED_CODES or any(word in message for word in words)
     )
