@@ -19,7 +19,7 @@ from tandem.search.store import Records, Store, Value, Vectors
 # and 96% stay above it; of the 24 million pairs of 7,000 photos that are not duplicates, one does (two moments of one
 # football match). At 0.95 it would be 98%, 100% and 100%, and 17 pairs.
 THRESHOLD = 0.97
-EXACT_UP_TO = 32_768  # records that are compared each with each; above, the store's own search finds the near ones
+EXACT_UP_TO = 65_536  # records compared each with each (128 MB at 512 dimensions); above, by the store's own search
 BLOCK = 2048
 FIRST_K, MOST_K = 4, 1024
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Places = NDArray[np.float32]  # [n 2]
 
-LANDMARKS = 20_000  # half a minute on two cores, and more than a map has room for
+LANDMARKS = 10_000  # as many points as a map has room for, and half a minute on two cores
 NEIGHBOURS = 15  # that a landmark attracts
 PLACED_BY = 10  # landmarks that say where another vector goes
 PLACED_AT_ONCE = 8192
