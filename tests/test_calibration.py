@@ -10,6 +10,7 @@ import pytest
 import toy
 
 import tandem
+from tandem import weights
 from tandem.cli import main
 from tandem.errors import DataError, TandemError
 from tandem.samples import Sample
@@ -269,6 +270,16 @@ def test_a_damaged_fit_is_an_error_that_names_it(tmp_path: Path, home: Path) -> 
     own_path(model.fingerprint).write_text("{")
     with pytest.raises(TandemError, match=rf"{model.fingerprint}\.json: expected a fit"):
         load_fit(model)
+
+
+def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weights(
+    tmp_path: Path, home: Path, strong: CaptionSet
+) -> None:
+    folder = toy.folder(tmp_path / "model")
+    save_fit(fit("toy", tandem.load(folder).fingerprint, strong.known()), folder / FILE)
+    weights.write(toy.checkpoint(seed=1), folder, "tandem", overwrite=True)
+    assert not (folder / FILE).exists()
+    assert load_fit(tandem.load(folder)) is None
 
 
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:

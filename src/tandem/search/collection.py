@@ -267,7 +267,7 @@ class Collection:
             standing = background(query[None], self._sample, self.count())
             relevance = [float(p) for p in fit.probability(kind_of(parts), scores, standing)[0]]
         if threshold is None and fit is not None:
-            threshold = fit.threshold
+            threshold = fit.terms(kind_of(parts)).threshold
         return Results(
             query=_described(words, image, like, minus, minus_image),
             model=self.notes["model_name"],

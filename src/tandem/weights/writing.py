@@ -28,6 +28,7 @@ _MODEL_FILES = {
     "model.safetensors",
     "tokenizer.json",
     "README.md",
+    "relevance.json",
     "preprocessor_config.json",
     "processor_config.json",
     "vocab.json",
