@@ -8,8 +8,10 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +30,7 @@ from tandem.search.store import Store
 # Entries that are out at once: bounds this process's memory; a round starts its workers anew.
 ENTRIES_A_ROUND = 100_000
 BYTES_A_ROUND = 2**30  # of pictures that travel, those of Parquet and of compressed tars
+_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
 
 
@@ -117,8 +120,6 @@ class _Worker:
 def _lighter(outcome: Outcome | Finished) -> Outcome | Finished:
     """Without the picture's bytes, which have been read."""
     if isinstance(outcome, Outcome) and outcome.entry.content is not None:
-        from dataclasses import replace
-
         return replace(outcome, entry=replace(outcome.entry, content=None))
     return outcome
 
@@ -183,17 +184,20 @@ def _cluster(ray: Any) -> Iterator[None]:
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     started = not ray.is_initialized()
+    level = os.environ.get(_LOG_LEVEL)
+    os.environ.setdefault(_LOG_LEVEL, "fatal")  # its processes would write to our standard error
     try:
         if started and os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         elif started:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
+            with _silenced():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                )
         yield
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None)
@@ -204,3 +208,19 @@ def _cluster(ray: Any) -> Iterator[None]:
         context.enable_progress_bars, context.print_on_execution_start = before
         if started:
             ray.shutdown()
+        if level is None:
+            del os.environ[_LOG_LEVEL]
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Ray's core says which log level it was given, past Python, to the descriptor itself."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
