@@ -141,6 +141,15 @@ def test_a_filter_chooses_what_is_explored(
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.parametrize("threshold", ["1.5", "0", "nan"])
+def test_a_threshold_that_is_no_cosine_is_refused_before_the_work(
+    collection: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], threshold: str
+) -> None:
+    assert main(["explore", str(collection[0]), "--out", str(tmp_path / "out"), "--duplicates", threshold]) == 2
+    assert "cosine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_collection_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explore", str(tmp_path / "none.tandem"), "--out", str(tmp_path / "out")]) == 2
     assert "none.tandem" in capsys.readouterr().err

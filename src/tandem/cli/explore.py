@@ -23,6 +23,7 @@ LISTED = 15  # clusters that are printed; all are in map.json
 
 def run(arguments: argparse.Namespace) -> int:
     plots.check_installed()
+    duplicates.check_threshold(arguments.duplicates)
     words = clusters.read_vocabulary(Path(arguments.vocabulary).expanduser() if arguments.vocabulary else None)
     folder, where = Path(arguments.out).expanduser(), arguments.where
     with open_for_asking(arguments) as photos:

@@ -66,8 +66,7 @@ def find(
     `columns` are what members bring along, besides what decides which is kept. `advance` is told how many records
     have been compared.
     """
-    if not -1 <= threshold <= 1:
-        raise TandemError(f"duplicates: expected a cosine of at most 1 as threshold, got {threshold:g}")
+    check_threshold(threshold)
     joined = _Joined()
     if store.count(where) <= EXACT_UP_TO:
         batches = list(store.scan(where=where, columns=[]))
@@ -84,6 +83,12 @@ def find(
         group for ids in joined.sets() for group in _divided(store.get(ids, columns=wanted), threshold)
     ]  # fmt: skip
     return sorted(groups, key=lambda group: (-group.freed_bytes, group.kept.id))
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuse what is no cosine, and what would make everything one duplicate: better before the long work."""
+    if not 0 < threshold <= 1:
+        raise TandemError(f"duplicates: expected a cosine above 0 and up to 1 as threshold, got {threshold:g}")
 
 
 def pairs(
