@@ -12,16 +12,18 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tandem.errors import TandemError
 from tandem.model import Model
-from tandem.search.caption_set import CaptionSet
 from tandem.search.home import data_folder
 from tandem.search.relevance import Fit, Terms, fit_logistic, sigmoid
-from tandem.search.reliability import report
 from tandem.search.trials import Known, Trial, many_trials, sizes_up_to
+
+if TYPE_CHECKING:
+    from tandem.search.caption_set import CaptionSet
 
 FILE = "relevance.json"
 TERMS = ("score", "standing", "size", "freely", "spread")  # in the order of Terms.features
@@ -51,12 +53,19 @@ def fit(name: str, fingerprint: str, known: Mapping[str, Known], *, seed: int = 
 
 
 def fit_and_report(
-    name: str, fingerprint: str, captions: CaptionSet, held_out: CaptionSet | None = None, *, names: Sequence[str] = ()
+    name: str,
+    fingerprint: str,
+    captions: "CaptionSet",
+    held_out: "CaptionSet | None" = None,
+    *,
+    names: Sequence[str] = (),
 ) -> Fit:
     """A fit with its figures: of `held_out` (whose files are `names`), or, without it, of two halves.
 
     Then one half is fitted and the other reported; the fit that is given is that of all.
     """
+    from tandem.search.reliability import report  # here, since every search loads a fit and none reports
+
     whole = fit(name, fingerprint, captions.known())
     if held_out is not None:
         figures = {"data": ", ".join(names), **report(whole, held_out)}
