@@ -72,7 +72,7 @@ def test_what_no_caption_says() -> None:
 # --- searches with known answers -------------------------------------------------------------------------------------
 
 
-def a_set(strength: float, pictures: int = 400, seed: int = 0, dimensions: int = 32) -> CaptionSet:
+def a_set(strength: float, pictures: int = 250, seed: int = 0, dimensions: int = 32) -> CaptionSet:
     """Made-up vectors: a sentence or a view is its picture, as strongly as said, and noise."""
     random = np.random.default_rng(seed)
 
@@ -151,7 +151,7 @@ def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
     found = fit("strong", "f" * 64, strong.known())
     figures = report(found, a_set(3.0, seed=1))["queries"]
     for name in ("captions", "phrases", "pictures"):
-        at = figures[name]["collections"]["400"]
+        at = figures[name]["collections"]["250"]
         assert at["area_present_removed"] > 0.95
         assert at["nothing_said_found"] < 0.2
         assert at["nothing_said_removed"] > 0.5
@@ -161,7 +161,7 @@ def test_a_middling_model_says_what_is_true() -> None:
     """Some best hits match and some do not, and what is said of them is about true."""
     found = fit("middling", "f" * 64, a_set(0.5).known())
     at = report(found, a_set(0.5, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
-    for size in ("20", "400"):
+    for size in ("20", "250"):
         assert 0.1 < at[size]["best_is_own"] < 0.9
         assert at[size]["error_best"] < 0.08 < at[size]["error_of_half"]
         said = [row["said"] for row in at[size]["reliability_best"] if row["hits"] > 50]
@@ -172,15 +172,15 @@ def test_what_is_never_there_is_said_to_match_nothing(strong: CaptionSet) -> Non
     found = fit("strong", "f" * 64, strong.known())
     queries = a_set(3.0, seed=5).strange
     scores = np.sort(queries @ strong.pictures.T, axis=1)[:, ::-1]
-    best = found.probability("words", scores, background(queries, strong.pictures, 400))[:, 0]
+    best = found.probability("words", scores, background(queries, strong.pictures, 250))[:, 0]
     assert np.mean(best < found.threshold) > 0.8
 
 
 def test_a_model_that_knows_nothing_is_reported_so() -> None:
     found = fit("noise", "f" * 64, a_set(0.0).known())
-    at = report(found, a_set(0.0, seed=1))["queries"]["captions"]["collections"]["400"]
+    at = report(found, a_set(0.0, seed=1))["queries"]["captions"]["collections"]["250"]
     assert abs(at["area_present_removed"] - 0.5) < 0.03
-    assert at["said_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
+    assert at["said_best"] < 0.02  # one of 250 is right, half of the time: nothing better can be said
     assert at["error_best"] < 0.02
 
 
