@@ -159,9 +159,9 @@ def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
 
 def test_a_middling_model_says_what_is_true() -> None:
     """Some best hits match and some do not, and what is said of them is about true."""
-    found = fit("middling", "f" * 64, a_set(0.5).known())
-    at = report(found, a_set(0.5, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
-    for size in ("20", "250"):
+    found = fit("middling", "f" * 64, a_set(0.5, 400).known())
+    at = report(found, a_set(0.5, 400, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
+    for size in ("20", "400"):
         assert 0.1 < at[size]["best_is_own"] < 0.9
         assert at[size]["error_best"] < 0.08 < at[size]["error_of_half"]
         said = [row["said"] for row in at[size]["reliability_best"] if row["hits"] > 50]
@@ -177,10 +177,10 @@ def test_what_is_never_there_is_said_to_match_nothing(strong: CaptionSet) -> Non
 
 
 def test_a_model_that_knows_nothing_is_reported_so() -> None:
-    found = fit("noise", "f" * 64, a_set(0.0).known())
-    at = report(found, a_set(0.0, seed=1))["queries"]["captions"]["collections"]["250"]
+    found = fit("noise", "f" * 64, a_set(0.0, 400).known())
+    at = report(found, a_set(0.0, 400, seed=1))["queries"]["captions"]["collections"]["400"]
     assert abs(at["area_present_removed"] - 0.5) < 0.03
-    assert at["said_best"] < 0.02  # one of 250 is right, half of the time: nothing better can be said
+    assert at["said_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
     assert at["error_best"] < 0.02
 
 
