@@ -20,7 +20,7 @@ from test_sources import encoded, make_tar
 
 from tandem.errors import EngineError, TandemError
 from tandem.model import Model
-from tandem.search import indexing, preparing, progress
+from tandem.search import indexing_run, preparing, progress
 from tandem.search.indexing import Progress, Report, index
 from tandem.search.ledger import Ledger
 from tandem.search.picture import COLUMNS, picture_id
@@ -204,7 +204,7 @@ def test_an_unmounted_disk_does_not_empty_the_collection(home: Path) -> None:
 def test_a_root_that_vanishes_midway_loses_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(home, home / "pictures")
     (home / "pictures/4.png").unlink()
-    monkeypatch.setattr(indexing.sources.Sources, "is_there", lambda *_: False)
+    monkeypatch.setattr(indexing_run.sources.Sources, "is_there", lambda *_: False)
     assert counts(run(home, home / "pictures", prune=True)) == {"unchanged": 4}
     assert len(contents(home)) == 5
 
@@ -374,7 +374,7 @@ def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.M
     assert values(home, f"{tar}/0.png")["caption"] == "zero\nnull"
     assert values(home, f"{home}/t.parquet#1")["caption"] == "thirty"
     with monkeypatch.context() as patched:
-        patched.setattr(indexing.shards, "entries", lambda *_: pytest.fail("it was looked into"))
+        patched.setattr(indexing_run.shards, "entries", lambda *_: pytest.fail("it was looked into"))
         again = run(home, tar, home / "t.parquet", model=never)
     assert counts(again) == {"unchanged": 9}
     assert again.not_retried == 1

@@ -6,65 +6,28 @@ line and no screen.
 """
 
 import contextlib
-import sqlite3
-import time
-import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
 from tandem.ahead import in_order, in_thread
-from tandem.errors import DataError, EngineError
+from tandem.errors import EngineError
 from tandem.model import Model
-from tandem.search import settling, shards, sources
-from tandem.search import store as stores
-from tandem.search.ledger import AT_ONCE, SHARD, Ledger, Seen
-from tandem.search.places import Entry, Item, SetAside, Shard
-from tandem.search.preparing import Claims, Outcome, Recipe, prepare
-from tandem.search.progress import Clock, Progress
-from tandem.search.recording import Recorder, Tally
-from tandem.search.settling import chunks
+from tandem.search.indexing_run import Finished, Report, Run
+from tandem.search.ledger import Ledger
+from tandem.search.places import Entry
+from tandem.search.preparing import Outcome, Recipe, prepare
+from tandem.search.progress import Progress
 from tandem.search.store import Store
 
-__all__ = ["Finished", "Progress", "Report", "Run", "encoded", "index"]
+__all__ = ["Progress", "Report", "encoded", "index"]
 
-SHARD_ENTRIES_AT_ONCE = 64  # they may carry pictures
 BATCHES_AHEAD = 2  # of the writer
 
 ModelOrLoader: TypeAlias = Model | Callable[[], Model]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a run came to, counted in places (files, members of tars, rows)."""
-
-    added: int  # with a picture that was not in the collection
-    unchanged: int
-    duplicates: int  # further places of pictures that are there
-    moved: int  # new places of pictures whose old place is gone
-    changed: int  # they hold another picture than before
-    pruned: int  # taken out, since they are gone
-    failures: list[SetAside]
-    total: int  # pictures in the collection now
-    fast: int  # of these, with vectors from pictures that shrank while they were decoded
-    seconds: float
-    rate: float  # places that were read, a second
-
-    @property
-    def not_retried(self) -> int:
-        """Of the failures: what failed before and has not changed since."""
-        return sum(not failure.retried for failure in self.failures)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Behind the last entry of a shard; with a reason where the shard is damaged."""
-
-    shard: Shard
-    reason: str | None = None
 
 
 def index(
@@ -106,7 +69,7 @@ def index(
 
 
 def _batches(
-    run: "Run", model: ModelOrLoader, fast_decode: bool, batch_size: int
+    run: Run, model: ModelOrLoader, fast_decode: bool, batch_size: int
 ) -> Generator[list[Outcome | Finished], None, None]:
     """What has to be read, prepared in threads and encoded."""
     unread = run.unread()
@@ -155,175 +118,3 @@ def encoded(batch: Sequence[Outcome | Finished], model: Model) -> list[Outcome |
         replace(item, pixels=None, vector=next(rows)) if isinstance(item, Outcome) and item.pixels is not None else item
         for item in batch
     ]
-
-
-class Run:
-    """What local and distributed indexing share: what has to be read, what is written down, and the report.
-
-    `unread` may be drawn from in another thread than the one that records.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        named: Sequence[str | Path],
-        ledger: Ledger,
-        *,
-        caption: str | None = None,
-        standard_input: BinaryIO | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> None:
-        self.store, self.ledger, self.caption = store, ledger, caption
-        self.claims = Claims()
-        self._recorded, self._skipped = Tally(), Tally()  # each of one thread
-        self._read = 0  # places that had to be read
-        self._finished: list[Finished] = []
-        self._missing: set[str] = set()
-        self._began = time.perf_counter()
-        self._resources = contextlib.ExitStack()
-        self._sources = sources.find(named, is_collection=stores.exists, caption=caption, standard_input=standard_input)
-        self._recorder = Recorder(store, ledger, self.claims, settling.was_left(self._sources), self._recorded)
-        self._clock = Clock(self._counts, on_progress) if on_progress is not None else None
-
-    def __enter__(self) -> "Run":
-        with contextlib.ExitStack() as resources:
-            resources.enter_context(self._sources)
-            # Damaged EXIF is no news to users: PIL would say so once for every such file.
-            resources.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-            settling.begin(self.store, self.ledger)
-            if self._clock is not None:
-                self._clock.start()
-                resources.callback(self._clock.stop)
-            self._resources = resources.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._resources.close()
-        if self._recorder.is_whole:  # whatever ended the run
-            settling.end(self.ledger)
-
-    # --- what has to be read -------------------------------------------------------------------------------------
-
-    def unread(self) -> Iterator[Entry | Finished]:
-        """The entries that have to be read. The others are counted here."""
-        for some in chunks(self._sources.items(), AT_ONCE):
-            yield from self._unread(some)
-
-    def _unread(self, items: Sequence[Item]) -> Iterator[Entry | Finished]:
-        seen = self.ledger.lookup([item.path for item in items])
-        for item in items:
-            earlier = seen.get(item.path)
-            if isinstance(item, SetAside):
-                if item.missing and earlier is not None and earlier.id is not None:
-                    self._missing.add(item.path)
-                self._set_aside(item)
-            elif isinstance(item, Shard):
-                yield from self._unread_of(item, earlier)
-            elif earlier is not None and earlier.is_as(item.stamp):
-                self._skip(earlier)
-            else:
-                self._read += 1
-                yield item
-
-    def _unread_of(self, shard: Shard, earlier: Seen | None) -> Iterator[Entry | Finished]:
-        """The entries of a shard; none of one that has not changed as a file, whose pictures are inside it."""
-        try:
-            if earlier is not None and earlier.is_as(shard.stamp) and not shards.holds_paths(shard):
-                self._skip_whole(shard, earlier)
-                return
-            for some in chunks(shards.entries(shard, self.caption), SHARD_ENTRIES_AT_ONCE):
-                yield from self._unread(some)
-        except DataError as error:
-            yield Finished(shard, str(error).removeprefix(f"{shard.path}: "))
-        else:
-            yield Finished(shard)
-
-    def _skip(self, earlier: Seen) -> None:
-        self._skipped.unchanged += earlier.id is not None
-        if earlier.reason is not None:
-            failure = SetAside(earlier.path, earlier.reason, retried=False)
-            self._set_aside(failure, counted=earlier.id is not None)
-
-    def _skip_whole(self, shard: Shard, earlier: Seen) -> None:
-        for prefix in _inside(shard):
-            pictures, reasons = self.ledger.counts_under(prefix)
-            self._skipped.unchanged += pictures
-            for known in self.ledger.under(prefix) if reasons else ():
-                if known.reason is not None:
-                    self._set_aside(SetAside(known.path, known.reason, retried=False), counted=known.id is not None)
-        if earlier.reason is not None:
-            self._set_aside(SetAside(shard.path, earlier.reason, retried=False))
-
-    def _set_aside(self, failure: SetAside, *, counted: bool = False) -> None:
-        self._skipped.failures.append(failure)
-        self._skipped.set_aside += not counted
-
-    def _counts(self) -> Iterator[int]:
-        """How many places there are, in parts."""
-        with contextlib.suppress(OSError, sqlite3.Error):  # it only informs
-            for item in self._sources.items():
-                if not isinstance(item, Shard):
-                    yield 1
-                    continue
-                known = self.ledger.lookup([item.path]).get(item.path)
-                with contextlib.suppress(DataError):
-                    if known is not None and known.is_as(item.stamp) and not shards.holds_paths(item):
-                        yield sum(sum(self.ledger.counts_under(prefix)) for prefix in _inside(item))
-                    else:
-                        yield shards.length(item)
-
-    # --- what is written down ------------------------------------------------------------------------------------
-
-    def record(self, batch: Iterable[Outcome | Finished]) -> None:
-        """Write a batch down, in the store first. Shards count as read when all before them is written."""
-        items = list(batch)
-        self._recorder.write([item for item in items if isinstance(item, Outcome)])
-        self._finished += [item for item in items if isinstance(item, Finished)]
-        if self._recorder.is_settled and self._finished:
-            for one in self._finished:
-                if one.reason is not None:
-                    self._recorded.set_aside += 1
-                    self._recorded.failures.append(SetAside(one.shard.path, one.reason))
-            self.ledger.note(Seen(one.shard.path, one.shard.stamp, SHARD, one.reason) for one in self._finished)
-            self._finished = []
-        self._tell()
-
-    def finish(self, prune: bool) -> Report:
-        """What has to wait for the end: what was lost, what is gone. Gives the report."""
-        recorded, skipped = self._recorded, self._skipped
-        self._recorder.give_up()
-        if prune:
-            kept = [one for one in skipped.failures if one.path not in self._missing]
-            skipped.set_aside -= len(skipped.failures) - len(kept)
-            skipped.failures = kept
-            recorded.pruned = settling.mark_gone(self.store, self.ledger, self._sources, self._missing)
-        settling.let_go(self.store, self.ledger)
-        self._tell(at_once=True)
-        seconds = time.perf_counter() - self._began
-        return Report(
-            added=recorded.added,
-            unchanged=recorded.unchanged + skipped.unchanged,
-            duplicates=recorded.duplicates,
-            moved=recorded.moved,
-            changed=recorded.changed,
-            pruned=recorded.pruned,
-            failures=[*skipped.failures, *recorded.failures],
-            total=self.store.count(),
-            fast=self.store.count("decoding = 'fast'"),
-            seconds=seconds,
-            rate=self._read / seconds if seconds > 0 else 0.0,
-        )
-
-    def _tell(self, *, at_once: bool = False) -> None:
-        if self._clock is not None:
-            done, set_aside = (
-                self._recorded.done + self._skipped.done,
-                self._recorded.set_aside + self._skipped.set_aside,
-            )
-            self._clock.tell(done, set_aside, at_once=at_once)
-
-
-def _inside(shard: Shard) -> tuple[str, str]:
-    """What the names of places in it begin with."""
-    return f"{shard.path}/", f"{shard.path}#"

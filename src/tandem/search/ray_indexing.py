@@ -20,10 +20,12 @@ import numpy as np
 from tandem.config import VisionTransformer
 from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
-from tandem.search.indexing import Finished, ModelOrLoader, Progress, Report, Run, encoded
+from tandem.search.indexing import ModelOrLoader, encoded
+from tandem.search.indexing_run import Finished, Report, Run
 from tandem.search.ledger import Ledger
 from tandem.search.places import Entry
 from tandem.search.preparing import Claims, Outcome, Recipe, prepare
+from tandem.search.progress import Progress
 from tandem.search.settling import chunks
 from tandem.search.store import Store
 

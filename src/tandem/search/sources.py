@@ -75,10 +75,17 @@ def find(
     Raises: `TandemError` for a source that is not there, cannot be read, or holds no pictures.
     """
     look = Look(is_collection, caption or "")
-    parts = [_part(os.fspath(source), look, standard_input) for source in sources]
-    if not parts:
+    if not sources:
         raise TandemError("nothing to index: name a folder, a glob, a file, or - for a list on standard input")
-    return Sources(list(dict.fromkeys(parts)))
+    parts: dict[Folder | Pattern | File | Listed, None] = {}
+    with contextlib.ExitStack() as resources:
+        for source in dict.fromkeys(os.fspath(source) for source in sources):
+            part = _part(source, look, standard_input)
+            if isinstance(part, Listed):
+                resources.callback(part.close)
+            parts[part] = None
+        resources.pop_all()
+    return Sources(list(parts))
 
 
 def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder | Pattern | File | Listed":
