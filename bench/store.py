@@ -280,7 +280,7 @@ def lancedb_search(folder: Path, count: int) -> dict[str, Any]:
     def search(query: Array) -> list[str]:
         asked: Any = table.search(query[0])
         asked = asked.distance_type("cosine").nprobes(32).refine_factor(20)
-        return list(asked.select(["id", *COLUMNS]).limit(10).to_arrow()["id"].to_pylist())
+        return list(asked.select(["id", "_distance", *COLUMNS]).limit(10).to_arrow()["id"].to_pylist())
 
     return peer_figures(search, exact)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tandem.errors import StoreBusyError, StoreError
-from tandem.search import embedded, generations, nearest, records_database, sql_filters, upkeep
+from tandem.search import embedded, generations, nearest, records_database, sql_filters, upkeep, vector_file
 from tandem.search.embedded import EmbeddedStore
 from tandem.search.filters import And, Compare, In, Like, Or, matches, parse
 from tandem.search.store import Records, Schema, Vectors
@@ -279,6 +279,27 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
             names = [hit.id for hit in each]
             scores = np.einsum("nd,d->n", _vectors(store.get(names)).astype(np.float64), queries[hits.index(each)])
             np.testing.assert_allclose([hit.score for hit in each], scores, atol=1e-6)
+
+
+def test_the_index_serves_queries_from_elsewhere(tmp_path: Path) -> None:
+    """Rows that share a large part, in few strong dimensions; queries that share another part, as sentences do."""
+    generator = np.random.default_rng(0)
+    dimensions, strength = 64, np.arange(1, 65) ** -0.5
+
+    def drawn(n: int, common: int, spread: float) -> Vectors:
+        rows = spread * generator.standard_normal((n, dimensions)) * strength / np.linalg.norm(strength)
+        rows[:, common] += 1
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    rows, queries = drawn(20_000, 0, 1), drawn(50, 40, 0.3)
+    vector_file.append(tmp_path / "rows.f32", 0, rows)
+    file = vector_file.VectorFile(tmp_path / "rows.f32", dimensions)
+    index = nearest.train(file, len(rows), dimensions).extended(file, len(rows), lambda: False)
+    assert index is not None
+    exact = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
+    named = index.search(queries, 1000, 10**6)
+    recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), named.tolist(), strict=True)])
+    assert recall > 0.88, recall  # 0.82 with centred queries, 0.76 without rotation
 
 
 def test_what_came_after_the_index_is_found(url: str, small_index: None) -> None:

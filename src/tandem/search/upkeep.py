@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DRAFT = "index-draft-"
 QUIET_S = 2.0
-BEHIND = 0.1  # of the indexed rows: this many more are searched exactly while records come in
+BEHIND = 0.3  # of the indexed rows: this many more are searched exactly while records come in fast
 BEHIND_AT_REST = 2000  # rows
 
 _log = logging.getLogger(__name__)
