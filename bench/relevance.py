@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import tandem
-from tandem.search.calibration import load_fit
-from tandem.search.caption_set import choose, embed, read_captioned
+from tandem.search.calibration.calibrate import load_fit
+from tandem.search.calibration.caption_set import choose, embed, read_captioned
+from tandem.search.calibration.reliability import report
 from tandem.search.relevance import background
-from tandem.search.reliability import report
 
 QUERIES = (
     *("a black dog", "a dog", "a brown dog running through green grass", "a man on a bicycle", "snow", "a beach"),

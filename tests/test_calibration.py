@@ -14,13 +14,13 @@ from tandem import weights
 from tandem.cli import main
 from tandem.errors import DataError, TandemError
 from tandem.samples import Sample
-from tandem.search import caption_set
-from tandem.search.agreement import alike, coverage, phrases, true_of, unsaid
-from tandem.search.calibration import FILE, fit, fit_and_report, load_fit, own_path, save_fit
-from tandem.search.caption_set import CaptionSet, choose, embed, read_captioned
+from tandem.search.calibration import caption_set
+from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
+from tandem.search.calibration.calibrate import FILE, fit, fit_and_report, load_fit, own_path, save_fit
+from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
+from tandem.search.calibration.reliability import area, calibration_error, reliability, report
+from tandem.search.calibration.trials import run_trials, sizes_up_to
 from tandem.search.relevance import background
-from tandem.search.reliability import area, calibration_error, reliability, report
-from tandem.search.trials import run_trials, sizes_up_to
 
 # --- what counts as a match ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 from test_duplicates import near, scattered, unit
 
 from tandem.errors import TandemError
-from tandem.search import clusters
+from tandem.search.exploring import clusters
 from tandem.search.store import Vectors
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import tandem
 from tandem.errors import TandemError
-from tandem.search import duplicates
+from tandem.search.exploring import duplicates
 from tandem.search.store import Records, Schema, Store, Value, Vectors, create_store
 
 COLUMNS = {"path": "text", "width": "integer", "height": "integer", "bytes": "integer"}

@@ -13,7 +13,7 @@ from PIL import Image
 
 import tandem
 from tandem.cli import main
-from tandem.search import map2d
+from tandem.search.exploring import map2d
 from tandem.search.picture import COLUMNS
 from tandem.search.store import Records, Schema, create_store
 
@@ -159,7 +159,7 @@ def test_without_a_collection_nothing_is_written(tmp_path: Path, capsys: pytest.
 def test_a_sample_of_a_large_collection_is_fair_and_the_rest_is_placed(
     collection: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tandem.search import survey
+    from tandem.search.exploring import survey
     from tandem.search.store import open_store
 
     store = open_store(str(collection[0]))

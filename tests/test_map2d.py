@@ -5,7 +5,7 @@ import pytest
 from test_clusters import heaps
 from test_duplicates import near, scattered
 
-from tandem.search import map2d
+from tandem.search.exploring import map2d
 
 
 @pytest.fixture(autouse=True)

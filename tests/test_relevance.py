@@ -8,7 +8,7 @@ import pytest
 
 import tandem
 from tandem.errors import TandemError
-from tandem.search.calibration import FILE, load_fit
+from tandem.search.calibration.calibrate import FILE, load_fit
 from tandem.search.relevance import Background, Fit, Terms, background, fit_logistic, sigmoid
 
 TERMS = Terms(-2.0, 6.0, 1.5, -0.8, -4.0, -3.0, largest=1000, mean=0.1, deviation=0.2, threshold=0.3)

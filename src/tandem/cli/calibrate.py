@@ -11,8 +11,8 @@ from tandem.cli import exit_code, screen
 from tandem.cli.inputs import load_model
 from tandem.errors import DataError
 from tandem.model import Model
-from tandem.search.calibration import fit_and_report, save_fit
-from tandem.search.caption_set import CaptionSet, choose, embed, read_captioned
+from tandem.search.calibration.calibrate import fit_and_report, save_fit
+from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
 from tandem.search.relevance import Fit
 
 

@@ -12,10 +12,10 @@ from tandem import plots
 from tandem.cli import DONE, screen
 from tandem.cli.explore_files import MapFile, write_duplicates
 from tandem.cli.inputs import open_for_asking
-from tandem.search import clusters, duplicates
 from tandem.search.collection import Collection
-from tandem.search.exploration import explore
-from tandem.search.survey import Survey
+from tandem.search.exploring import clusters, duplicates
+from tandem.search.exploring.explore import explore
+from tandem.search.exploring.survey import Survey
 
 PINS = 8  # pictures of a cluster that are shown on the map, where there is room
 LISTED = 15  # clusters that are printed; all are in map.json

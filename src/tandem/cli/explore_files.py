@@ -11,10 +11,10 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.search.duplicates import Group, Member
-from tandem.search.map2d import Places
+from tandem.search.exploring.duplicates import Group, Member
+from tandem.search.exploring.map2d import Places
+from tandem.search.exploring.survey import Cluster
 from tandem.search.store import Records
-from tandem.search.survey import Cluster
 
 DIGITS = 5  # of places and cosines
 

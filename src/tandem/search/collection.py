@@ -18,7 +18,7 @@ from tandem.errors import StoreError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model, load
 from tandem.search import store as stores
-from tandem.search.calibration import load_fit
+from tandem.search.calibration.calibrate import load_fit
 from tandem.search.home import data_folder
 from tandem.search.indexing import Report
 from tandem.search.ledger import Ledger

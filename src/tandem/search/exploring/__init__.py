@@ -1,0 +1,1 @@
+"""What is in a collection: near-duplicates, named clusters, a map."""

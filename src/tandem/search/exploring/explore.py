@@ -1,0 +1,61 @@
+"""What is in a collection: a sample of it laid out as a map and parted into clusters, the clusters named, all placed.
+
+Joins a store and a model with `clusters`, `map2d` and `survey`. Knows no files and no terminal: who watches passes
+`progress`, who writes down passes `each`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.errors import StoreError
+from tandem.model import Model
+from tandem.search.exploring import clusters, map2d
+from tandem.search.exploring.survey import Survey, survey, take_sample
+from tandem.search.store import Records, Store
+
+# What is done and how many of it there are (None: not known) -> the function that moves it on.
+Progress: TypeAlias = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def unseen(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
+    """No progress for nobody."""
+    yield lambda _: None
+
+
+def explore(
+    store: Store,
+    model: Model,
+    *,
+    words: Sequence[str] | None = None,
+    count: int | None = None,
+    where: str | None = None,
+    seed: int = 0,
+    columns: Sequence[str] = (),
+    each: Callable[[Records, map2d.Places, NDArray[np.int32]], None] = lambda *_: None,
+    progress: Progress = unseen,
+) -> Survey:
+    """Where each picture is on a map, and in which of `count` named clusters (by the number of pictures if None).
+
+    `words` are the vocabulary of names (ours if None). `each` gets each batch of records, with `columns`, their
+    places and their clusters. The same pictures, model and seed give the same answer. `StoreError` where no picture is.
+    """
+    total = store.count(where)
+    if not total:
+        raise StoreError(f"{store.url}: no pictures to explore" + (f" pass the filter {where}" if where else ""))
+    words = clusters.read_vocabulary() if words is None else words
+    with progress("reading", total) as advance:
+        sample = take_sample(store, where=where, seed=seed, advance=advance)
+    with progress("finding clusters", None):
+        centres = clusters.find_centres(sample, count or clusters.choose_count(total), seed=seed)
+        members, _ = clusters.assign(sample, centres)
+        meanings = model.class_vectors(words, clusters.TEMPLATES)
+        names = clusters.name(sample, members, len(centres), words, meanings, model.logit_scale)
+    with progress("laying out", map2d.EARLY + map2d.LATE) as advance:
+        layout = map2d.lay_out(sample, seed=seed, advance=advance)
+    with progress("placing", total) as advance:
+        return survey(store, layout, centres, names, where=where, columns=columns, each=each, advance=advance)
