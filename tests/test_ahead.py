@@ -71,3 +71,14 @@ def test_what_the_thread_raises_is_raised_where_it_is_used() -> None:
     assert next(results) == 1
     with pytest.raises(KeyError, match="lost"):
         next(results)
+
+
+def test_whoever_waits_can_do_something_meanwhile() -> None:
+    go = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        go.wait(10)
+        yield 1
+
+    assert list(in_thread(items(), meanwhile=go.set)) == [1]
+    assert go.is_set()

@@ -13,6 +13,8 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+_INTERVAL_S = 0.1
+
 
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int | None = None, ahead: int = 128
@@ -49,11 +51,14 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_thread(items: Generator[_Item, None, None], *, ahead: int = 2) -> Generator[_Item, None, None]:
+def in_thread(
+    items: Generator[_Item, None, None], *, ahead: int = 2, meanwhile: Callable[[], None] = lambda: None
+) -> Generator[_Item, None, None]:
     """The same items, made in a thread of their own, at most `ahead` of them before the one that is consumed next.
 
-    What making them raises is raised here, after the items before it. Closing this generator closes the other one,
-    in its thread, at its next item, and waits for that.
+    `meanwhile` is called in the consumer's thread a few times a second while it waits for the next item. What making
+    them raises is raised here, after the items before it. Closing this generator closes the other one, in its
+    thread, at its next item, and waits for that.
     """
     ready: queue.Queue[_Item | _End] = queue.Queue(ahead)
     stopped = threading.Event()
@@ -61,7 +66,7 @@ def in_thread(items: Generator[_Item, None, None], *, ahead: int = 2) -> Generat
     def put(item: _Item | _End) -> None:
         while not stopped.is_set():
             with contextlib.suppress(queue.Full):
-                ready.put(item, timeout=0.1)
+                ready.put(item, timeout=_INTERVAL_S)
                 return
 
     def work() -> None:
@@ -78,10 +83,18 @@ def in_thread(items: Generator[_Item, None, None], *, ahead: int = 2) -> Generat
     thread = threading.Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := ready.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
+        while True:
+            try:
+                item = ready.get(timeout=_INTERVAL_S)
+            except queue.Empty:
+                meanwhile()
+                continue
+            if not isinstance(item, _End):
+                yield item
+            elif item.error is not None:
+                raise item.error
+            else:
+                return
     finally:
         stopped.set()
         thread.join()

@@ -62,7 +62,8 @@ def index(
     """
     run = Run(store, sources, ledger, caption=caption, standard_input=standard_input, on_progress=on_progress)
     with run:
-        with contextlib.closing(in_thread(_batches(run, model, fast_decode, batch_size), ahead=BATCHES_AHEAD)) as made:
+        batches = _batches(run, model, fast_decode, batch_size)
+        with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.tell)) as made:
             for batch in made:
                 run.record(batch)
         return run.finish(prune)

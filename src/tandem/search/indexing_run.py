@@ -186,7 +186,7 @@ class Run:
                     self._recorded.failures.append(SetAside(one.shard.path, one.reason))
             self.ledger.note(Seen(one.shard.path, one.shard.stamp, SHARD, one.reason) for one in self._finished)
             self._finished = []
-        self._tell()
+        self.tell()
 
     def finish(self, prune: bool) -> Report:
         """What has to wait for the end: what was lost, what is gone. Gives the report."""
@@ -198,7 +198,7 @@ class Run:
             skipped.failures = kept
             recorded.pruned = settling.mark_gone(self.store, self.ledger, self._sources, self._missing)
         settling.let_go(self.store, self.ledger)
-        self._tell(at_once=True)
+        self.tell(at_once=True)
         seconds = time.perf_counter() - self._began
         return Report(
             added=recorded.added,
@@ -214,7 +214,8 @@ class Run:
             rate=self._read / seconds if seconds > 0 else 0.0,
         )
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def tell(self, *, at_once: bool = False) -> None:
+        """Say how far it is, if someone listens. To be called in the caller's thread."""
         if self._clock is not None:
             done, set_aside = (
                 self._recorded.done + self._skipped.done,
