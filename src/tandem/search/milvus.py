@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search.milvus_client import Connection, NotFound, parse_address
+from tandem.search.milvus_client import FINAL, INDEX, Connection, NotFound, parse_address
 from tandem.search.milvus_fields import Layout, check_schema, parts_by_size, read_layout
 from tandem.search.milvus_search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
 from tandem.search.store import Hit, Records, Schema, Store, Vectors, check_records
@@ -130,7 +130,9 @@ def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
         consistency = {"consistency_level": "Strong"}
         if marks:
             consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(marks.values())}
-    return View(description["collection_name"], layout, notes, marks, consistency)
+    only = connection.is_lite or connection.address.is_zilliz
+    index = FINAL if only else properties.get(INDEX, "")
+    return View(description["collection_name"], layout, notes, marks, consistency, index)
 
 
 class MilvusStore(Store):
