@@ -240,6 +240,26 @@ def test_search_where_milvus_cannot_decide(store: Store) -> None:
 # --- growth ---
 
 
+def test_every_record_is_scanned_once_however_the_server_divides_them(store: Store) -> None:
+    """Some in segments on disk, of unequal sizes, some still growing."""
+    put = records(3000)
+    assert put.vectors is not None
+    connection = Connection(parse_address(store.url))
+    name = connection.call("describe_collection", connection.address.name)["collection_name"]
+    for start, stop in ((0, 2000), (1500, 2100), (2100, 2200), (2200, 3000)):
+        part = slice(start, stop)
+        columns = {name: values[part] for name, values in put.columns.items()}
+        store.upsert(Records(put.ids[part], put.vectors[part], columns))
+        if stop < 3000:
+            connection.call("flush", name)
+    connection.close()
+    for size in (10_000, 1000, 170):
+        assert ids_of(store, batch_size=size) == list(put.ids)
+        assert ids_of(store, "path like '%7.jpg'", batch_size=size) == [each for each in put.ids if each[-1] == "7"]
+    assert store.count() == 3000
+    assert store.count("path like '%7.jpg'") == 300
+
+
 def test_it_is_indexed_as_it_grows_and_stays_open_to_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(milvus, "EXACT_UP_TO", 1000)
     vectors = unit(3000)

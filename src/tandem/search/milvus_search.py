@@ -90,8 +90,7 @@ class Reader:
                 return
             last = max(row["id"] for row in rows)
             yield [row for row in rows if self.accept(row)]
-            if len(rows) < limit:
-                return
+            # A short page is not the last: servers end one where the first of their segments has no more.
             after = f"id > {quoted(last)}"
 
     def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, Row]:
