@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from tandem.errors import StoreBusyError, StoreError
-from tandem.search import embedded, generations, nearest, records_database, sql_filters, upkeep, vector_file
-from tandem.search.embedded import EmbeddedStore
+from tandem.search.embedded import generations, nearest, records_database, sql_filters, upkeep, vector_file
+from tandem.search.embedded import store as embedded
+from tandem.search.embedded.store import EmbeddedStore
 from tandem.search.filters import And, Compare, In, Like, Or, matches, parse
 from tandem.search.store import Records, Schema, Vectors
 
@@ -73,7 +74,7 @@ def exact(store: EmbeddedStore, query: Vectors, k: int, where: str | None = None
 def in_process(code: str, *arguments: str) -> str:
     """What another process says."""
     done = subprocess.run(
-        [sys.executable, "-c", f"import sys\nfrom tandem.search import embedded\n{code}", *arguments],
+        [sys.executable, "-c", f"import sys\nfrom tandem.search.embedded import store as embedded\n{code}", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +106,7 @@ def test_readers_see_each_batch_when_it_is_there(url: str) -> None:
             [
                 sys.executable,
                 "-c",
-                "import sys\nfrom tandem.search import embedded\nstore = embedded.open(sys.argv[1])\n"
+                "import sys\nfrom tandem.search.embedded import store as embedded\nstore = embedded.open(sys.argv[1])\n"
                 "for line in sys.stdin: print(store.count(), flush=True)",
                 url,
             ],

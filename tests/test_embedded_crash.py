@@ -28,7 +28,9 @@ TESTS = Path(__file__).parent
 WRITER = """
 import random, sys
 import numpy as np
-from tandem.search import embedded, nearest, upkeep
+from tandem.search.embedded import store as embedded
+from tandem.search.embedded import nearest
+from tandem.search.embedded import upkeep
 from tandem.search.store import Records
 
 nearest.INDEX_FROM = upkeep.INDEX_FROM = 300       # so that toys have an index, which is refreshed often
@@ -65,7 +67,8 @@ while True:
 READER = """
 import json, sys
 import numpy as np
-from tandem.search import embedded, nearest
+from tandem.search.embedded import store as embedded
+from tandem.search.embedded import nearest
 
 nearest.EXACT_BELOW = 100
 url = sys.argv[1]
@@ -120,7 +123,7 @@ def child(code: str, *arguments: str) -> list[str]:
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
     from tandem.search.store import Schema
 
     url = str(tmp_path / "photos.tandem")
@@ -181,7 +184,12 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
 EXACT_WRITER = """
 import os, signal, sys
 import numpy as np
-from tandem.search import embedded, generations, nearest, records_database, upkeep, vector_file
+from tandem.search.embedded import store as embedded
+from tandem.search.embedded import generations
+from tandem.search.embedded import nearest
+from tandem.search.embedded import records_database
+from tandem.search.embedded import upkeep
+from tandem.search.embedded import vector_file
 from tandem.search.store import Records
 
 url, module, name, moment, nth = sys.argv[1:]
@@ -229,7 +237,7 @@ STEPS = [
 
 def test_a_kill_at_each_step(tmp_path: Path) -> None:
     """One after another on the same store, so that each also recovers from the one before."""
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
     from tandem.search.store import Schema
 
     url = str(tmp_path / "photos.tandem")

@@ -110,7 +110,7 @@ def main(home: Path) -> None:
     import numpy  # noqa: F401  (before the fork, so that children do not spend their lives on imports)
     from collection_toys import contents, run, same
 
-    import tandem.search.embedded
+    import tandem.search.embedded.store
     import tandem.search.indexing  # noqa: F401
 
     draw = random.Random(7)

@@ -367,7 +367,7 @@ def ledger_path(url: str, notes: Mapping[str, str], *, successor: bool = False) 
     """Where this machine remembers which files it has read for a collection."""
     if stores.is_server(url):
         return data_folder() / "ledgers" / f"{notes['identity']}.sqlite"
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
 
     return embedded.folder(url, successor=successor) / "files.sqlite"
 

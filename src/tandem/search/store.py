@@ -127,7 +127,7 @@ def create_store(url: str, schema: Schema, notes: Mapping[str, str], *, successo
         from tandem.search import milvus
 
         return milvus.create(url, schema, notes, successor=successor)
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
 
     return embedded.create(url, schema, notes, successor=successor)
 
@@ -141,7 +141,7 @@ def open_store(url: str, *, write: bool = False, successor: bool = False) -> Sto
         from tandem.search import milvus
 
         return milvus.open(url, successor=successor)
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
 
     return embedded.open(url, write=write, successor=successor)
 
@@ -152,7 +152,7 @@ def exists(url: str, *, successor: bool = False) -> bool:
         from tandem.search import milvus
 
         return milvus.exists(url, successor=successor)
-    from tandem.search import embedded
+    from tandem.search.embedded import store as embedded
 
     return embedded.exists(url, successor=successor)
 
@@ -164,7 +164,7 @@ def promote(url: str) -> None:
 
         milvus.promote(url)
     else:
-        from tandem.search import embedded
+        from tandem.search.embedded import store as embedded
 
         embedded.promote(url)
 

@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.search.embedded.vector_file import VectorFile
 from tandem.search.store import Vectors
-from tandem.search.vector_file import VectorFile
 
 Positions: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]

@@ -15,8 +15,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tandem.errors import StoreError, TandemError
-from tandem.search import sql_filters
-from tandem.search.sql_filters import quoted
+from tandem.search.embedded import sql_filters
+from tandem.search.embedded.sql_filters import quoted
 from tandem.search.store import Kind, Schema, Value
 
 FILE = "records.sqlite"

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tandem.errors import StoreError
-from tandem.search import generations, nearest, records_database
-from tandem.search.nearest import INDEX_FROM, Index
-from tandem.search.records_database import State
+from tandem.search.embedded import generations, nearest, records_database
+from tandem.search.embedded.nearest import INDEX_FROM, Index
+from tandem.search.embedded.records_database import State
 
 if TYPE_CHECKING:
-    from tandem.search.embedded import EmbeddedStore
+    from tandem.search.embedded.store import EmbeddedStore
 
 DRAFT = "index-draft-"
 QUIET_S = 2.0

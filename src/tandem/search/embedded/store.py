@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from tandem.errors import StoreError, TandemError
-from tandem.search import generations, nearest, records_database, upkeep, vector_file
-from tandem.search.generations import exists, folder, promote
-from tandem.search.nearest import Positions, Rows
-from tandem.search.records_database import Selection, State, database_errors
-from tandem.search.snapshots import Snapshot, Snapshots
+from tandem.search.embedded import generations, nearest, records_database, upkeep, vector_file
+from tandem.search.embedded.generations import exists, folder, promote
+from tandem.search.embedded.nearest import Positions, Rows
+from tandem.search.embedded.records_database import Selection, State, database_errors
+from tandem.search.embedded.snapshots import Snapshot, Snapshots
+from tandem.search.embedded.upkeep import Upkeep
 from tandem.search.store import Hit, Records, Schema, Value, Vectors, check_records
-from tandem.search.upkeep import Upkeep
 
 __all__ = ["EmbeddedStore", "create", "exists", "folder", "open", "promote"]
 

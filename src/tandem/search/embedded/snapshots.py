@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search import nearest, records_database
+from tandem.search.embedded import nearest, records_database
+from tandem.search.embedded.nearest import Index, Mask, Positions
+from tandem.search.embedded.records_database import State, database_errors
+from tandem.search.embedded.sql_filters import to_sql
+from tandem.search.embedded.vector_file import VectorFile
 from tandem.search.filters import parse
-from tandem.search.nearest import Index, Mask, Positions
-from tandem.search.records_database import State, database_errors
-from tandem.search.sql_filters import to_sql
 from tandem.search.store import Schema
-from tandem.search.vector_file import VectorFile
 
 REMEMBERED_FILTERS = 8
 
