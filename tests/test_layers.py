@@ -39,7 +39,7 @@ LAYERS["__init__"] = {"answer", "model", "search", "tokenizer", "config", "error
 # What has arrows of its own inside a room.
 EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}
 # What implements the store knows vectors, ids and metadata; it has never heard of models.
-STORES = ("search/store.py", "search/filters.py", "search/embedded/", "search/milvus")
+STORES = ("search/store.py", "search/filters.py", "search/embedded/", "search/milvus/")
 
 # Packages that only these places may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -55,7 +55,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "open_clip": (),
     "sqlite3": ("search/",),
     "faiss": ("search/embedded/", "search/exploring/"),
-    "pymilvus": ("search/milvus_client.py",),
+    "pymilvus": ("search/milvus/client.py",),
     "ray": ("search/",),
 }
 

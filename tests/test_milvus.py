@@ -16,11 +16,12 @@ from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
-from tandem.search import milvus, milvus_search
 from tandem.search.filters import matches, parse
-from tandem.search.milvus_client import Connection, parse_address
-from tandem.search.milvus_fields import Layout
-from tandem.search.milvus_filters import translated
+from tandem.search.milvus import search as milvus_search
+from tandem.search.milvus import store as milvus
+from tandem.search.milvus.client import Connection, parse_address
+from tandem.search.milvus.fields import Layout
+from tandem.search.milvus.filters import translated
 from tandem.search.store import Records, Schema, Store, Vectors, create_store, exists, open_store, promote
 
 pytest.importorskip("pymilvus")

@@ -124,7 +124,7 @@ def create_store(url: str, schema: Schema, notes: Mapping[str, str], *, successo
     `successor=True` makes it beside the one that is there, as what will replace it (see `promote`).
     """
     if is_server(url):
-        from tandem.search import milvus
+        from tandem.search.milvus import store as milvus
 
         return milvus.create(url, schema, notes, successor=successor)
     from tandem.search.embedded import store as embedded
@@ -138,7 +138,7 @@ def open_store(url: str, *, write: bool = False, successor: bool = False) -> Sto
     `StoreError` if there is none; `StoreBusyError` if it is to be written to and another process writes already.
     """
     if is_server(url):
-        from tandem.search import milvus
+        from tandem.search.milvus import store as milvus
 
         return milvus.open(url, successor=successor)
     from tandem.search.embedded import store as embedded
@@ -149,7 +149,7 @@ def open_store(url: str, *, write: bool = False, successor: bool = False) -> Sto
 def exists(url: str, *, successor: bool = False) -> bool:
     """Whether there is a store at this address."""
     if is_server(url):
-        from tandem.search import milvus
+        from tandem.search.milvus import store as milvus
 
         return milvus.exists(url, successor=successor)
     from tandem.search.embedded import store as embedded
@@ -160,7 +160,7 @@ def exists(url: str, *, successor: bool = False) -> bool:
 def promote(url: str) -> None:
     """Let the successor take the place of the store at `url`, at once, and remove the old one."""
     if is_server(url):
-        from tandem.search import milvus
+        from tandem.search.milvus import store as milvus
 
         milvus.promote(url)
     else:

@@ -11,9 +11,9 @@ import numpy as np
 
 from tandem.errors import StoreError, TandemError
 from tandem.search.filters import columns_of, matches, parse
-from tandem.search.milvus_client import FINAL, Connection
-from tandem.search.milvus_fields import Layout, is_id
-from tandem.search.milvus_filters import EVERYTHING, Condition, both, one_of, quoted, translated
+from tandem.search.milvus.client import FINAL, Connection
+from tandem.search.milvus.fields import Layout, is_id
+from tandem.search.milvus.filters import EVERYTHING, Condition, both, one_of, quoted, translated
 from tandem.search.store import Hit, Vectors
 
 Row = Mapping[str, Any]

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search.milvus_client import FINAL, INDEX, Connection, NotFound, parse_address
-from tandem.search.milvus_fields import Layout, check_schema, parts_by_size, read_layout
-from tandem.search.milvus_search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
+from tandem.search.milvus.client import FINAL, INDEX, Connection, NotFound, parse_address
+from tandem.search.milvus.fields import Layout, check_schema, parts_by_size, read_layout
+from tandem.search.milvus.search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
 from tandem.search.store import Hit, Records, Schema, Store, Vectors, check_records
 
 EXACT_UP_TO = 50_000

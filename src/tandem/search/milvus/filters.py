@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from tandem.search.filters import And, Compare, Constant, Expression, In, IsNull, Like, Not, Operator, Or
-from tandem.search.milvus_fields import Layout
+from tandem.search.milvus.fields import Layout
 
 _OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _NEVER, _ALWAYS = 'id == ""', 'id != ""'  # no id is empty
