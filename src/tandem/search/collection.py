@@ -5,7 +5,6 @@ vectors of different models never meet. Knows no command line and no server.
 """
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,18 +18,16 @@ from tandem.image import ImageSource
 from tandem.model import Model, load
 from tandem.search import store as stores
 from tandem.search.calibration.calibrate import load_fit
-from tandem.search.home import data_folder
+from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing import Report
 from tandem.search.ledger import Ledger
-from tandem.search.picture import COLUMNS
 from tandem.search.progress import Progress
 from tandem.search.query import Part, combine, kind_of
 from tandem.search.relevance import Fit, background
 from tandem.search.results import Found, Results
 from tandem.search.sources import find
-from tandem.search.store import Schema, Store, Vectors
+from tandem.search.store import Store, Vectors
 
-FORMAT = "1"
 SAMPLED = 4096  # records that stand for the whole when a score is judged
 MINUS = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
 
@@ -320,56 +317,6 @@ class Collection:
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None
-
-
-def schema_for(model: Model) -> Schema:
-    """What a collection of this model's vectors keeps of each picture."""
-    return Schema(model.config.embed_dim, COLUMNS)
-
-
-def notes_for(model: Model) -> dict[str, str]:
-    """What a new collection says of itself."""
-    return {
-        "format": FORMAT,
-        "identity": uuid.uuid4().hex,
-        "model_name": model.name,
-        "model_fingerprint": model.fingerprint,
-        "model_source": source_of(model),
-        "orientation": "upright" if model.orient else "as stored",
-    }
-
-
-def source_of(model: Model) -> str:
-    """What loads this model again, from wherever it is asked; empty for the model that ships inside."""
-    from tandem.model import SHIPPED
-
-    source = model.checkpoint.source
-    if source == str(SHIPPED):
-        return ""
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
-
-
-def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
-    """Refuse a model other than the collection's own: its vectors would mean nothing there."""
-    theirs = notes.get("model_fingerprint", "")
-    if theirs != model.fingerprint:
-        raise StoreError(
-            f"{url} holds vectors of {notes.get('model_name', 'an unknown model')} ({theirs[:12]}), not of "
-            f"{model.name} ({model.fingerprint[:12]}): leave the model out, or move the collection: tandem migrate"
-        )
-    choice = "upright" if model.orient else "as stored"
-    if notes.get("orientation", choice) != choice:
-        raise StoreError(f"{url} holds pictures {notes['orientation']}: load the model with orient={not model.orient}")
-
-
-def ledger_path(url: str, notes: Mapping[str, str], *, successor: bool = False) -> Path:
-    """Where this machine remembers which files it has read for a collection."""
-    if stores.is_server(url):
-        return data_folder() / "ledgers" / f"{notes['identity']}.sqlite"
-    from tandem.search.embedded import store as embedded
-
-    return embedded.folder(url, successor=successor) / "files.sqlite"
 
 
 def _check_request(weight: float, k: int, offset: int, threshold: float | None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tandem.errors import StoreError
 from tandem.model import Model
 from tandem.search import store as stores
-from tandem.search.collection import check_model, ledger_path, notes_for, schema_for
+from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing import index
 from tandem.search.ledger import Ledger
 from tandem.search.places import PARQUETS, TARS, SetAside
