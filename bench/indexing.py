@@ -27,8 +27,8 @@ from reference import load_note, machine, make_folder
 import tandem
 from tandem.model import Model
 from tandem.search.collection import notes_for, schema_for
-from tandem.search.indexing import index
-from tandem.search.ledger import Ledger
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import index
 from tandem.search.store import create_store
 
 BATCH = 32

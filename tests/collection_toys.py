@@ -10,10 +10,10 @@ import numpy as np
 import toy
 
 from tandem.model import Model
-from tandem.search.indexing import Report, index
-from tandem.search.ledger import Ledger
-from tandem.search.picture import COLUMNS
-from tandem.search.settling import paths_of
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import Report, index
+from tandem.search.indexing.picture import COLUMNS
+from tandem.search.indexing.settling import paths_of
 from tandem.search.store import Schema, Store, create_store, exists, open_store
 
 Contents = dict[str, tuple[list[str], np.ndarray]]

@@ -1,6 +1,7 @@
 """A collection: what people hold. Filled and asked through the public interface, on toy models."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import tandem
 from tandem import weights
 from tandem.cli import main
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
-from tandem.search.migration import migrate, shard_of
+from tandem.search.migration import migrate
 from tandem.search.relevance import Fit
 from tandem.search.store import open_store
 
@@ -178,6 +179,32 @@ def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: P
     assert collection.search("a cat", k=2, offset=2).best == chances[0]
 
 
+def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> None:
+    by_label = photos.label(["cat", "dog", "a red car"], k=3)
+    assert set(by_label) == {"cat", "dog", "a red car"}
+    answer = photos.model.classify(sorted(pictures.iterdir()), ["cat", "dog", "a red car"])
+    highest = answer.probabilities.max(axis=0)
+    for place, best in enumerate(by_label.values()):
+        assert len(best) == 3
+        assert best[0].probability == pytest.approx(highest[place], abs=1e-4)
+    shares = dict(photos.iter_labels(["cat", "dog", "a red car"], k=3))
+    assert len(shares) == 8
+    assert all(sum(share for _, share in labels) == pytest.approx(1, abs=1e-4) for labels in shares.values())
+
+
+def test_duplicates_and_a_tour(photos: tandem.Collection, pictures: Path) -> None:
+    Image.open(pictures / "3.png").save(pictures / "copy.png", compress_level=1)
+    photos.add(pictures)
+    (group,) = photos.duplicates(0.9999)
+    assert {member.metadata["path"] for member in group.members} == {
+        str(pictures / "3.png"),
+        str(pictures / "copy.png"),
+    }
+    found = photos.explore(clusters=2)
+    assert len(found.places) == 9
+    assert len({cluster.name for cluster in found.clusters}) == 2
+
+
 # --- migration -----------------------------------------------------------------------------------------------------
 
 
@@ -222,14 +249,20 @@ def test_migration_may_leave_out_what_is_gone(
     assert len(tandem.open(photos.url)) == 7
 
 
-def test_places_inside_of_files(tmp_path: Path) -> None:
-    (tmp_path / "odd.tar").mkdir()
-    (tmp_path / "odd.tar" / "a.jpg").touch()
-    (tmp_path / "set.tar").touch()
-    assert shard_of(str(tmp_path / "odd.tar" / "a.jpg")) is None
-    assert shard_of(str(tmp_path / "set.tar" / "a.jpg")) == str(tmp_path / "set.tar")
-    assert shard_of("/x/table.parquet#7") == "/x/table.parquet"
-    assert shard_of("/x/a.jpg") is None
+def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        for file in sorted(pictures.iterdir()):
+            tar.add(file, file.name)
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    collection.add(tmp_path / "set.tar")
+    taken_out = collection.search("a cat", k=1)[0].id
+    collection.delete([taken_out])
+    assert migrate(collection.url, tandem.load(models[1])).pictures == 7
+    again = tandem.open(collection.url)
+    assert again.model.name == "other"
+    assert taken_out not in {hit.id for hit in again.search("a cat", k=8)}
 
 
 # --- the commands --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from PIL import Image
 import tandem
 from tandem.cli import main
 from tandem.search.exploring import map2d
-from tandem.search.picture import COLUMNS
+from tandem.search.indexing.picture import COLUMNS
 from tandem.search.store import Records, Schema, create_store
 
 pytest.importorskip("matplotlib")

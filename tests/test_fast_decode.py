@@ -8,7 +8,7 @@ from PIL import Image
 
 from tandem.image import decode
 from tandem.model import Model, load
-from tandem.search.preparing import Recipe
+from tandem.search.indexing.preparing import Recipe
 
 data = pytest.importorskip("skimage.data")
 datasets = pytest.importorskip("sklearn.datasets")

@@ -20,10 +20,11 @@ from test_sources import encoded, make_tar
 
 from tandem.errors import EngineError, TandemError
 from tandem.model import Model
-from tandem.search import indexing_run, preparing, progress
-from tandem.search.indexing import Progress, Report, index
-from tandem.search.ledger import Ledger
-from tandem.search.picture import COLUMNS, picture_id
+from tandem.search.indexing import preparing, progress
+from tandem.search.indexing import run as indexing_run
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import Progress, Report, index
+from tandem.search.indexing.picture import COLUMNS, picture_id
 
 
 def counts(report: Report) -> dict[str, int]:
@@ -329,7 +330,7 @@ def test_a_picture_that_becomes_bad_leaves(home: Path) -> None:
 def test_other_decoders_give_bad_files_another_chance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "pictures/bad.jpg").write_bytes(b"bad")
     run(home, home / "pictures")
-    monkeypatch.setattr("tandem.search.settling._readers", lambda: "newer")
+    monkeypatch.setattr("tandem.search.indexing.settling._readers", lambda: "newer")
     assert run(home, home / "pictures").not_retried == 0
     assert run(home, home / "pictures").not_retried == 1
 

@@ -111,7 +111,7 @@ def main(home: Path) -> None:
     from collection_toys import contents, run, same
 
     import tandem.search.embedded.store
-    import tandem.search.indexing  # noqa: F401
+    import tandem.search.indexing.local  # noqa: F401
 
     draw = random.Random(7)
     kills, whole = 0, 0

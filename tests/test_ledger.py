@@ -3,8 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from tandem.search.ledger import AT_ONCE, Ledger, Seen
-from tandem.search.places import Stamp
+from tandem.search.indexing.ledger import AT_ONCE, Ledger, Seen
+from tandem.search.indexing.places import Stamp
 
 STAMP = Stamp(10, 20, 30, "c")
 

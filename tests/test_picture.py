@@ -9,8 +9,8 @@ import toy
 from PIL import Image, TiffImagePlugin
 
 from tandem.image import decode
-from tandem.search import picture
-from tandem.search.picture import COLUMNS, THUMBNAIL_SIDE, describe, picture_id
+from tandem.search.indexing import picture
+from tandem.search.indexing.picture import COLUMNS, THUMBNAIL_SIDE, describe, picture_id
 
 Rational = TiffImagePlugin.IFDRational
 

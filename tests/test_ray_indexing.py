@@ -14,8 +14,9 @@ from test_sources import encoded, make_tar
 
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model, load
-from tandem.search import indexing, ray_indexing
-from tandem.search.indexing import Progress, Report
+from tandem.search.indexing import local as indexing
+from tandem.search.indexing import on_ray as ray_indexing
+from tandem.search.indexing.local import Progress, Report
 
 ray = pytest.importorskip("ray")
 

@@ -14,9 +14,9 @@ import toy
 
 from tandem.errors import DataError, TandemError
 from tandem.image import Limits
-from tandem.search import places, shards, sources
-from tandem.search.places import Entry, Item, SetAside, Shard
-from tandem.search.preparing import Claims, Recipe, prepare
+from tandem.search.indexing import places, shards, sources
+from tandem.search.indexing.places import Entry, Item, SetAside, Shard
+from tandem.search.indexing.preparing import Claims, Recipe, prepare
 
 
 def items(*named: str | Path, **options: object) -> list[Item]:

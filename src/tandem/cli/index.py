@@ -11,8 +11,8 @@ from tandem.cli.inputs import loading
 from tandem.cli.vectors import valid_text
 from tandem.errors import TandemError
 from tandem.search.collection import Collection, open_collection
-from tandem.search.indexing import Report
-from tandem.search.places import SetAside
+from tandem.search.indexing.local import Report
+from tandem.search.indexing.places import SetAside
 
 
 def run(arguments: argparse.Namespace) -> int:

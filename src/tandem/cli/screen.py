@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from tandem.answer import Failure
-    from tandem.search.progress import Progress
+    from tandem.search.indexing.progress import Progress
 
 ACCENT, QUIET = "green", "bright_black"
 _SURROGATE = re.compile("[\ud800-\udfff]")

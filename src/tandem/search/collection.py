@@ -18,14 +18,17 @@ from tandem.image import ImageSource
 from tandem.model import Model, load
 from tandem.search import store as stores
 from tandem.search.calibration.calibrate import load_fit
+from tandem.search.exploring import duplicates
+from tandem.search.exploring.survey import Survey
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
-from tandem.search.indexing import Report
-from tandem.search.ledger import Ledger
-from tandem.search.progress import Progress
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.progress import Progress
+from tandem.search.indexing.run import Report
+from tandem.search.indexing.sources import find
+from tandem.search.labelling import Best, best_labels, best_pictures
 from tandem.search.query import Part, combine, kind_of
 from tandem.search.relevance import Fit, background
 from tandem.search.results import Found, Results
-from tandem.search.sources import find
 from tandem.search.store import Store, Vectors
 
 SAMPLED = 4096  # records that stand for the whole when a score is judged
@@ -169,34 +172,21 @@ class Collection:
             if caption is not None:
                 store.annotate({"caption_key": caption})  # a migration reads the captions again
             with Ledger.open(ledger_path(self.url, store.notes)) as ledger:
+                asked: dict[str, Any] = {
+                    "ledger": ledger,
+                    "prune": prune,
+                    "fast_decode": fast_decode,
+                    "caption": caption,
+                    "batch_size": batch_size,
+                    "on_progress": on_progress,
+                }
                 if workers is not None:
-                    from tandem.search import ray_indexing
+                    from tandem.search.indexing import on_ray
 
-                    return ray_indexing.index(
-                        store,
-                        lambda: self.model,
-                        chosen,
-                        ledger=ledger,
-                        prune=prune,
-                        fast_decode=fast_decode,
-                        caption=caption,
-                        batch_size=batch_size,
-                        workers=workers,
-                        on_progress=on_progress,
-                    )
-                from tandem.search import indexing
+                    return on_ray.index(store, lambda: self.model, chosen, workers=workers, **asked)
+                from tandem.search.indexing import local
 
-                return indexing.index(
-                    store,
-                    lambda: self.model,
-                    chosen,
-                    ledger=ledger,
-                    prune=prune,
-                    fast_decode=fast_decode,
-                    caption=caption,
-                    batch_size=batch_size,
-                    on_progress=on_progress,
-                )
+                return local.index(store, lambda: self.model, chosen, **asked)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Take pictures out by id. Gives how many there were. Their files are left alone."""
@@ -311,6 +301,45 @@ class Collection:
         if not len(found) or found.vectors is None:
             raise StoreError(f"{self.url}: no picture {identifier!r}")
         return np.asarray(found.vectors[0], dtype=np.float32)
+
+    def label(
+        self,
+        labels: Sequence[str],
+        *,
+        k: int = 10,
+        templates: str | Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> dict[str, list[Best]]:
+        """For each label the k pictures, of all, that are likeliest to have it rather than another."""
+        vectors = self.model.class_vectors(labels, templates)
+        best = best_pictures(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
+        return dict(zip(labels, best, strict=True))
+
+    def iter_labels(
+        self,
+        labels: Sequence[str],
+        *,
+        k: int = 3,
+        templates: str | Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """For each picture, as they come: its id, and its k likeliest labels with their probabilities."""
+        vectors = self.model.class_vectors(labels, templates)
+        for some in best_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
+            for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
+                yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
+
+    def duplicates(
+        self, threshold: float = duplicates.THRESHOLD, *, where: str | None = None
+    ) -> list[duplicates.Group]:
+        """Groups of pictures that are nearly the same: the one to keep, and the others with their cosines to it."""
+        return duplicates.find(self.store, threshold, where=where, columns=["path"])
+
+    def explore(self, *, clusters: int | None = None, where: str | None = None, seed: int = 0) -> Survey:
+        """Clusters with names, and the place of every picture on a map of two dimensions."""
+        from tandem.search.exploring.explore import explore
+
+        return explore(self.store, self.model, count=clusters, where=where, seed=seed)
 
     def thumbnail(self, identifier: str) -> bytes | None:
         """The small JPEG kept of a picture; None where there is none."""

@@ -11,7 +11,7 @@ from tandem.errors import StoreError
 from tandem.model import SHIPPED, Model
 from tandem.search import store as stores
 from tandem.search.home import data_folder
-from tandem.search.picture import COLUMNS
+from tandem.search.indexing.picture import COLUMNS
 from tandem.search.store import Schema
 
 FORMAT = "1"

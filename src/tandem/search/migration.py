@@ -4,7 +4,6 @@ The new vectors are made beside the old ones, in the collection's successor, by 
 half-way, it goes on. Only when every picture is there does the successor take the collection's place.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from tandem.errors import StoreError
 from tandem.model import Model
 from tandem.search import store as stores
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
-from tandem.search.indexing import index
-from tandem.search.ledger import Ledger
-from tandem.search.places import PARQUETS, TARS, SetAside
-from tandem.search.progress import Progress
-from tandem.search.recording import paths_of
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import index
+from tandem.search.indexing.places import SetAside, shard_of
+from tandem.search.indexing.progress import Progress
+from tandem.search.indexing.recording import paths_of
 from tandem.search.store import Store
 
 IDS_AT_ONCE = 1000
@@ -121,19 +120,6 @@ def _places(store: Store) -> Iterator[str]:
                 elif shard not in shards:
                     shards.add(shard)
                     yield shard
-
-
-def shard_of(place: str) -> str | None:
-    """The tar or Parquet file that a place (`shard.tar/member.jpg`, `table.parquet#7`) lies in; None for a file."""
-    for endings, separator in ((TARS, "/"), (PARQUETS, "#")):
-        for ending in endings:
-            at = place.lower().find(ending + separator)
-            while at >= 0:
-                shard = place[: at + len(ending)]
-                if os.path.isfile(shard) or not os.path.exists(shard):
-                    return shard
-                at = place.lower().find(ending + separator, at + 1)  # a folder may be called so
-    return None
 
 
 def _align(old: Store, new: Store) -> int:

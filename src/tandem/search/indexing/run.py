@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import DataError
-from tandem.search import settling, shards, sources
 from tandem.search import store as stores
-from tandem.search.ledger import AT_ONCE, SHARD, Ledger, Seen
-from tandem.search.places import Entry, Item, SetAside, Shard
-from tandem.search.preparing import Claims, Outcome
-from tandem.search.progress import Clock, Progress
-from tandem.search.recording import Recorder, Tally
-from tandem.search.settling import chunks
+from tandem.search.indexing import settling, shards, sources
+from tandem.search.indexing.ledger import AT_ONCE, SHARD, Ledger, Seen
+from tandem.search.indexing.places import Entry, Item, SetAside, Shard
+from tandem.search.indexing.preparing import Claims, Outcome
+from tandem.search.indexing.progress import Clock, Progress
+from tandem.search.indexing.recording import Recorder, Tally
+from tandem.search.indexing.settling import chunks
 from tandem.search.store import Store
 
 SHARD_ENTRIES_AT_ONCE = 64  # they may carry pictures

@@ -20,8 +20,8 @@ from typing import BinaryIO
 
 from tandem.errors import TandemError
 from tandem.image import ENDINGS
-from tandem.search.places import Item, reason_of, shard_of
-from tandem.search.walking import Look, named, walk
+from tandem.search.indexing.places import Item, reason_of, shard_of
+from tandem.search.indexing.walking import Look, named, walk
 
 _MAGIC = re.compile(r"[*?[]")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import StoreError
-from tandem.search.places import Stamp, shard_of
+from tandem.search.indexing.places import Stamp, shard_of
 
 FORMAT = "1"
 AT_ONCE = 500  # places in one question: SQLite binds 999 values or more

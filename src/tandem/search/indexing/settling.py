@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TypeVar
 
-from tandem.search import places
-from tandem.search.ledger import AT_ONCE, UNKNOWN, Ledger, Seen
-from tandem.search.recording import paths_of, read, records
-from tandem.search.sources import Sources
+from tandem.search.indexing import places
+from tandem.search.indexing.ledger import AT_ONCE, UNKNOWN, Ledger, Seen
+from tandem.search.indexing.recording import paths_of, read, records
+from tandem.search.indexing.sources import Sources
 from tandem.search.store import Store
 
 _T = TypeVar("_T")

@@ -16,11 +16,11 @@ import numpy as np
 from tandem.ahead import in_order, in_thread
 from tandem.errors import EngineError
 from tandem.model import Model
-from tandem.search.indexing_run import Finished, Report, Run
-from tandem.search.ledger import Ledger
-from tandem.search.places import Entry
-from tandem.search.preparing import Outcome, Recipe, prepare
-from tandem.search.progress import Progress
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.places import Entry
+from tandem.search.indexing.preparing import Outcome, Recipe, prepare
+from tandem.search.indexing.progress import Progress
+from tandem.search.indexing.run import Finished, Report, Run
 from tandem.search.store import Store
 
 __all__ = ["Progress", "Report", "encoded", "index"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tandem.search.ledger import AT_ONCE, Ledger, Seen
-from tandem.search.picture import COLUMNS
-from tandem.search.places import SetAside
-from tandem.search.preparing import Claims, Outcome
+from tandem.search.indexing.ledger import AT_ONCE, Ledger, Seen
+from tandem.search.indexing.picture import COLUMNS
+from tandem.search.indexing.places import SetAside
+from tandem.search.indexing.preparing import Claims, Outcome
 from tandem.search.store import Records, Store, Value
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tandem.image import ENDINGS
-from tandem.search.places import PARQUETS, TARS, Entry, Item, SetAside, Shard, Stamp, reason_of, shown
+from tandem.search.indexing.places import PARQUETS, TARS, Entry, Item, SetAside, Shard, Stamp, reason_of, shown
 
 CAPTION_FILES = (".txt", ".json")
 

@@ -10,8 +10,8 @@ from tandem import samples
 from tandem.errors import DataError
 from tandem.image import ENDINGS
 from tandem.samples import CAPTION_KEYS, Member
-from tandem.search.places import PARQUETS, Entry, SetAside, Shard, Stamp, shown
-from tandem.search.walking import CAPTION_FILES, named_entry
+from tandem.search.indexing.places import PARQUETS, Entry, SetAside, Shard, Stamp, shown
+from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
 PICTURE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file_name", "filename", "file", "image_file")

@@ -20,13 +20,13 @@ import numpy as np
 from tandem.config import VisionTransformer
 from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
-from tandem.search.indexing import ModelOrLoader, encoded
-from tandem.search.indexing_run import Finished, Report, Run
-from tandem.search.ledger import Ledger
-from tandem.search.places import Entry
-from tandem.search.preparing import Claims, Outcome, Recipe, prepare
-from tandem.search.progress import Progress
-from tandem.search.settling import chunks
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import ModelOrLoader, encoded
+from tandem.search.indexing.places import Entry
+from tandem.search.indexing.preparing import Claims, Outcome, Recipe, prepare
+from tandem.search.indexing.progress import Progress
+from tandem.search.indexing.run import Finished, Report, Run
+from tandem.search.indexing.settling import chunks
 from tandem.search.store import Store
 
 # Entries that are out at once: bounds this process's memory; a round starts its workers anew.
