@@ -9,16 +9,37 @@ import pytest
 import tandem
 from tandem.errors import TandemError
 from tandem.search.calibration.calibrate import FILE, load_fit
-from tandem.search.relevance import Background, Fit, Terms, background, fit_logistic, sigmoid
+from tandem.search.experience import Experience
+from tandem.search.relevance import (
+    Asked,
+    Background,
+    Fit,
+    Terms,
+    background,
+    fit_logistic,
+    number_of_words,
+    sigmoid,
+)
 
-TERMS = Terms(-2.0, 6.0, 1.5, -0.8, -4.0, -3.0, largest=1000, mean=0.1, deviation=0.2, threshold=0.3)
-FIT = Fit("f" * 64, "toy", TERMS, dataclasses.replace(TERMS, constant=-4.0), dataclasses.replace(TERMS, score=0.0))
+USUAL = {"largest": 1000, "mean": 0.1, "deviation": 0.2, "threshold": 0.3}
+TERMS = Terms(-2.0, 6.0, 1.5, -0.8, -4.0, -3.0, length=-0.5, experience=0.2, experience_size=0.3, **USUAL)
 KINDS = ("words", "picture", "mixed")
 
 
 def unit(*shape: int, seed: int = 0) -> np.ndarray:
     vectors = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+FIT = Fit(
+    "f" * 64,
+    "toy",
+    TERMS,
+    dataclasses.replace(TERMS, constant=-4.0),
+    dataclasses.replace(TERMS, score=0.0),
+    Experience.of(unit(20, 8, seed=7), np.linspace(0, 1, 20)),
+)
+UNKNOWN = Asked(np.zeros(1), np.zeros(1))
 
 
 def test_the_background_is_how_the_sample_scores() -> None:
@@ -35,7 +56,9 @@ def test_the_background_is_how_the_sample_scores() -> None:
 def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collection(kind: str, size: int) -> None:
     queries, sample = unit(4, 8), unit(size, 8, seed=1) if size else np.zeros((0, 8), np.float32)
     scores = np.tile(np.linspace(-1, 1, 41), (4, 1))
-    found = FIT.probability(kind, scores, background(queries, sample, size))
+    found = FIT.probability(
+        kind, scores, background(queries, sample, size), queries, [1, 2, 7, 300] if kind == "words" else ()
+    )
     assert np.isfinite(found).all()
     assert (found > 0).all()
     assert (found < 1).all()
@@ -44,7 +67,9 @@ def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collect
 
 def test_a_collection_of_one_picture_many_times_has_no_spread_and_still_an_answer() -> None:
     sample = np.tile(unit(1, 8), (500, 1))
-    found = FIT.probability("words", sample[:1] @ sample[:10].T, background(unit(1, 8, seed=2), sample, 500))
+    found = FIT.probability(
+        "words", sample[:1] @ sample[:10].T, background(unit(1, 8, seed=2), sample, 500), sample[:1], [2]
+    )
     assert np.isfinite(found).all()
 
 
@@ -54,10 +79,14 @@ def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
 
     def told(sampled: int) -> float:
         told = Background(np.array([0.2]), np.array([0.1]), sampled, 1000)
-        return float(FIT.probability("words", scores, told)[0, 0])
+        return float(FIT.probability("picture", scores, told, unit(1, 8))[0, 0])
 
-    own = float(sigmoid(TERMS.log_odds(scores, Background(np.array([0.1]), np.array([0.2]), 10**9, 1000)))[0, 0])
-    theirs = float(sigmoid(TERMS.log_odds(scores, Background(np.array([0.2]), np.array([0.1]), 10**9, 1000)))[0, 0])
+    own = float(
+        sigmoid(FIT.picture.log_odds(scores, Background(np.array([0.1]), np.array([0.2]), 10**9, 1000), UNKNOWN))[0, 0]
+    )
+    theirs = float(
+        sigmoid(FIT.picture.log_odds(scores, Background(np.array([0.2]), np.array([0.1]), 10**9, 1000), UNKNOWN))[0, 0]
+    )
     steps = [told(sampled) for sampled in range(3000)]
     assert steps[0] == pytest.approx(own, rel=1e-6)
     assert steps[-1] == pytest.approx(theirs, abs=0.02)
@@ -67,7 +96,7 @@ def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
 def test_beyond_the_collections_it_was_fitted_on_size_counts_no_further() -> None:
     def told(count: int) -> float:
         told = Background(np.array([0.1]), np.array([0.2]), 4096, count)
-        return float(FIT.probability("words", np.array([[0.5]]), told)[0, 0])
+        return float(FIT.probability("words", np.array([[0.5]]), told, unit(1, 8, seed=3), [2])[0, 0])
 
     assert told(10) > told(100) > told(1000) == told(1_000_000)
 
@@ -97,7 +126,10 @@ def test_it_is_written_and_read_whole() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda plain: plain | {"version": 2},
+        lambda plain: plain | {"version": 1},
+        lambda plain: plain | {"experience": plain["experience"] | {"right": [2.0] * 20}},
+        lambda plain: plain | {"experience": plain["experience"] | {"dimensions": 9}},
+        lambda plain: {name: value for name, value in plain.items() if name != "experience"},
         lambda plain: plain | {"words": plain["words"] | {"score": -1.0}},  # would fall as the score rises
         lambda plain: plain | {"words": plain["words"] | {"deviation": 0.0}},
         lambda plain: plain | {"words": plain["words"] | {"size": "many"}},
@@ -115,7 +147,7 @@ def test_what_is_no_fit_is_refused_by_name(damage: object) -> None:
 
 def test_an_unknown_kind_of_query_is_refused() -> None:
     with pytest.raises(TandemError, match="expected words, picture or mixed, got 'sound'"):
-        FIT.probability("sound", np.zeros((1, 1)), background(unit(1, 8), unit(5, 8), 5))  # type: ignore[arg-type]
+        FIT.probability("sound", np.zeros((1, 1)), background(unit(1, 8), unit(5, 8), 5), unit(1, 8))  # type: ignore[arg-type]
 
 
 def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,5 +159,32 @@ def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: 
     assert fit.fingerprint == mini.fingerprint
     assert 0 < fit.threshold < 0.5
     query, pictures = mini.embed_texts("a dog"), unit(30, 256)
-    found = fit.probability("words", query @ pictures.T, background(query, pictures, 30))
+    found = fit.probability("words", query @ pictures.T, background(query, pictures, 30), query, [2])
     assert np.isfinite(found).all()
+
+
+# --- what is known before ---------------------------------------------------------------------------------------------
+
+
+def test_queries_like_those_that_went_well_are_expected_to_go_well_and_others_as_usual() -> None:
+    well, badly, elsewhere = unit(3, 64)
+    known = Experience.of(np.stack([well, badly]), np.array([0.9, 0.1]))
+    expected = known.expect(np.stack([well, badly, elsewhere]))
+    assert expected[0] > 0.5
+    assert expected[1] < -0.5
+    assert abs(expected[2]) < 0.1  # the mean of both
+    nearby = well + 0.2 * elsewhere
+    assert expected[0] > known.expect(nearby[None] / np.linalg.norm(nearby))[0] > 0.2
+
+
+def test_experience_counts_for_words_alone() -> None:
+    queries = FIT.experience.vectors[[0, 19]].astype(np.float32) / 127  # went badly, went well
+    told = Background(np.full(2, 0.1), np.full(2, 0.2), 4096, 1000)
+    scores = np.full((2, 1), 0.4)
+    badly, well = FIT.probability("words", scores, told, queries, [2, 2])[:, 0]
+    assert well > 1.5 * badly
+    assert len(set(FIT.probability("picture", scores, told, queries)[:, 0])) == 1
+
+
+def test_number_of_words() -> None:
+    assert [number_of_words(text) for text in ("", "a dog", "Dogs, on grass!", "雪")] == [1, 2, 3, 1]

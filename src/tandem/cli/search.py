@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not results.hits:
             say_why_empty(photos, results, arguments.where)
         elif results.nothing_matches:
-            best = f"the best hit is {results.best:.0%} likely to be meant, below {results.threshold:.0%}"
+            best = f"the best hit is {share(results.best)} likely to be meant, below {share(results.threshold)}"
             screen.say(f"nothing matches well: {best}")
         if results.hits and results.threshold is None:
             screen.say(f"{results.model} is not calibrated, so there is no relevance: see tandem calibrate --help")
@@ -67,10 +67,17 @@ def show(results: Results) -> None:
         if hit.relevance is not None:
             weak = results.threshold is not None and hit.relevance < results.threshold
             drawn = screen.bar(hit.relevance, BAR, best=not weak, encoding=encoding)
-            table.add_row(str(rank), f"{hit.relevance:.0%}", drawn, f"{hit.score:.3f}", place(hit))
+            table.add_row(str(rank), share(hit.relevance), drawn, f"{hit.score:.3f}", place(hit))
         else:
             table.add_row(str(rank), f"{hit.score:.3f}", place(hit))
     screen.console().print(table)
+
+
+def share(probability: float | None) -> str:
+    """A probability for people; below 10% with one decimal, since there 1% and 2% are far apart."""
+    if probability is None:
+        return "-"
+    return f"{probability:.1%}" if round(probability, 3) < 0.1 else f"{probability:.0%}"
 
 
 def place(hit: Found) -> str:
@@ -102,7 +109,7 @@ def draw(photos: Collection, results: Results, path: Path) -> Path:
     for rank, hit in enumerate(results.hits, results.offset + 1):
         small = photos.thumbnail(hit.id)
         picture = Image.open(io.BytesIO(small)) if small else None
-        meaning = f"{hit.relevance:.0%}" if hit.relevance is not None else f"{hit.score:.3f}"
+        meaning = share(hit.relevance) if hit.relevance is not None else f"{hit.score:.3f}"
         cells.append(plots.Cell(picture, f"{rank}. {meaning}", os.path.basename(hit.path)))
     note = f"{results.model}" + (": nothing matches well" if results.nothing_matches else "")
     return plots.draw_contact_sheet(cells, path, title=title(results), note=note)

@@ -27,7 +27,7 @@ from tandem.search.indexing.run import Report
 from tandem.search.indexing.sources import find
 from tandem.search.labelling import Best, best_labels, best_pictures
 from tandem.search.query import Part, combine, kind_of
-from tandem.search.relevance import Fit, background
+from tandem.search.relevance import Fit, background, number_of_words
 from tandem.search.results import Found, Results
 from tandem.search.store import Store, Vectors
 
@@ -251,8 +251,10 @@ class Collection:
         fit = self.fit
         if fit is not None and hits:
             scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-            standing = background(query[None], self._sample, self.count())
-            relevance = [float(p) for p in fit.probability(kind_of(parts), scores, standing)[0]]
+            standing = background(query[None], self._sample, self.count(where))
+            kind = kind_of(parts)
+            length = [number_of_words(words)] if kind == "words" and words is not None else []
+            relevance = [float(p) for p in fit.probability(kind, scores, standing, query[None], length)[0]]
         if threshold is None and fit is not None:
             threshold = fit.terms(kind_of(parts)).threshold
         return Results(

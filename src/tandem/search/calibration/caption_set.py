@@ -32,6 +32,7 @@ from tandem.samples import (
 from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
 from tandem.search.calibration.trials import Known
 from tandem.search.exploring.clusters import read_vocabulary
+from tandem.search.relevance import log_length, number_of_words
 
 MOST_PICTURES, MOST_CAPTIONS, MOST_STRANGE = 1000, 5, 1000  # more make no better fit: it has a handful of numbers
 LEAST_PICTURES = 50
@@ -52,21 +53,28 @@ class CaptionSet:
     short: NDArray[np.bool_]
     texts: tuple[str, ...]
     strange: NDArray[np.float32]
+    strange_texts: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def known(self) -> dict[str, Known]:
         """Queries with their right answers: sentences ("words"), views ("picture"), and what matches nothing."""
-        shares = coverage(self.texts, self.owner, len(self))
+        shares = coverage(self.texts, self.owner, len(self), ~self.short)
         like = alike(shares[~self.short], self.owner[~self.short])
+        length = log_length([number_of_words(text) for text in self.texts])
+        strange = log_length([number_of_words(text) for text in self.strange_texts])
         return {
-            "words": Known(self.sentences @ self.pictures.T, true_of(shares, self.owner), self.owner),
-            "picture": Known(self.views @ self.pictures.T, like, np.arange(len(self))),
+            "words": Known(
+                self.sentences @ self.pictures.T, true_of(shares, self.owner), self.owner, self.sentences, length
+            ),
+            "picture": Known(self.views @ self.pictures.T, like, np.arange(len(self)), self.views, np.zeros(len(self))),
             "strange": Known(
                 self.strange @ self.pictures.T,
                 np.zeros((len(self.strange), len(self)), dtype=np.bool_),
                 np.arange(len(self.strange)) % len(self),  # about no picture, so any will do
+                self.strange,
+                strange,
             ),
         }
 
@@ -83,6 +91,7 @@ class CaptionSet:
             self.short[rows],
             tuple(self.texts[row] for row in rows),
             self.strange,
+            self.strange_texts,
         )
 
     def halves(self, seed: int = 0) -> "tuple[CaptionSet, CaptionSet]":
@@ -164,6 +173,7 @@ def embed(
     texts = [(row, text) for row, index in enumerate(good) for text in samples[index].texts[:MOST_CAPTIONS]]
     captions, owner = [text for _, text in texts], np.array([row for row, _ in texts], dtype=np.intp)
     typed, typed_owner = phrases(captions, owner, len(good), random)
+    strange = _strange(captions, random)
     return CaptionSet(
         np.stack([vector for vector in pictures if vector is not None]),
         np.stack([vector for vector in views if vector is not None]),
@@ -171,7 +181,8 @@ def embed(
         np.concatenate([owner, typed_owner]),
         np.arange(len(captions) + len(typed)) >= len(captions),
         tuple(captions + typed),
-        model.embed_texts(_strange(captions, random)),
+        model.embed_texts(strange),
+        tuple(strange),
     ), failures
 
 
@@ -180,8 +191,12 @@ def _strange(captions: Sequence[str], random: np.random.Generator) -> list[str]:
     words = unsaid(captions, read_vocabulary())
     chosen = [str(word) for word in random.permutation(words)[: MOST_STRANGE // 2]]
     letters = list("abcdefghijklmnopqrstuvwxyz")
-    lengths = random.integers(3, 9, size=len(chosen))
-    return chosen + ["".join(random.choice(letters, length)) for length in lengths]
+    # One to three such "words", of three to eight letters.
+    nonsense = [
+        " ".join("".join(random.choice(letters, random.integers(3, 9))) for _ in range(random.integers(1, 4)))
+        for _ in chosen
+    ]
+    return chosen + nonsense
 
 
 def _embed_pictures(

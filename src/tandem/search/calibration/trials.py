@@ -1,7 +1,7 @@
 """Searches whose right answers are known: from a caption set to labelled hits. Pure arithmetic on arrays of scores.
 
-A trial is one query against a collection of some of the pictures. In half of the trials what is looked for is there;
-in the others it, and whatever else matches, has been taken out.
+A trial is one query against a collection of some of the pictures. What is looked for is there, or it and whatever else
+matches has been taken out.
 
 Legend: q queries, n pictures, h hits, t trials, k hits of a trial.
 """
@@ -23,16 +23,19 @@ _TOGETHER = 50  # trials share a random collection, which is cheaper to draw
 class Known:
     """Queries and what they are to find: cosines float32 [q n], matches bool [q n], and each query's own picture [q].
 
-    A query is written for, or a view of, its own picture, which is one of its matches.
+    A query is written for, or a view of, its own picture, which is one of its matches. `queries` [q d] are its
+    vectors; `length` [q] is the logarithm of the number of its words, 0 if it has none.
     """
 
     scores: NDArray[np.float32]
     matches: NDArray[np.bool_]
     own: NDArray[np.intp]
+    queries: NDArray[np.float32]
+    length: NDArray[np.float64]
 
-    def part(self, keep: NDArray[np.bool_]) -> "Known":
+    def part(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "Known":
         """Some of the queries."""
-        return Known(self.scores[keep], self.matches[keep], self.own[keep])
+        return Known(self.scores[keep], self.matches[keep], self.own[keep], self.queries[keep], self.length[keep])
 
 
 @dataclass(frozen=True, eq=False)
