@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tandem
+from tandem.cli.search import share
 from tandem.errors import TandemError
 from tandem.search.calibration.calibrate import FILE, load_fit
 from tandem.search.experience import Experience
@@ -188,3 +189,9 @@ def test_experience_counts_for_words_alone() -> None:
 
 def test_number_of_words() -> None:
     assert [number_of_words(text) for text in ("", "a dog", "Dogs, on grass!", "雪")] == [1, 2, 3, 1]
+
+
+def test_small_probabilities_are_shown_with_a_decimal() -> None:
+    assert [share(value) for value in (0.004, 0.0411, 0.0994, 0.0998, 0.1, 0.734, 1.0, None)] == [
+        *("0.4%", "4.1%", "9.9%", "10%", "10%", "73%", "100%", "-"),
+    ]
