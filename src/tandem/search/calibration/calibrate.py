@@ -34,7 +34,7 @@ OF_ANY = ("score", "standing", "size", "freely", "spread")
 IN_VAIN = 0.2
 # Of the searches that show a match among their ten best hits, this share may be told that nothing matches well.
 WRONGLY_DISCOURAGED = 0.1
-# Queries that experience is kept of: the most frequent, up to so many words. On halves of Flickr8k dev, which has 2,000,
+# Queries that experience is kept of: the most frequent, up to so many words. On halves of Flickr8k dev (2,000 in all),
 # 512 instead of all cost 5% of the log-loss of two or three words.
 MOST_KEPT, LONGEST_KEPT = 1000, 4
 
