@@ -26,7 +26,7 @@ from reference import load_note, machine, make_folder
 
 import tandem
 from tandem.model import Model
-from tandem.search.collection import notes_for, schema_for
+from tandem.search.identity import notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
 from tandem.search.store import create_store
