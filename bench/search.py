@@ -10,23 +10,26 @@ is the largest resident set (`ru_maxrss`, mapped files included). The models tak
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 from cold import run
 from reference import load_note, machine, make_folder
-
-import tandem
-from tandem.search.identity import notes_for, schema_for
-from tandem.search.store import Records, create_store
 
 QUERIES = ("a black cat sleeping on a red sofa", "two children at the beach", "a street at night")
 
 
-def fill(url: Path, model: tandem.Model, count: int) -> None:
+def fill(url: str, source: str | None, count: int) -> None:
     """A collection of ready vectors."""
+    import numpy as np
+
+    import tandem
+    from tandem.search.identity import notes_for, schema_for
+    from tandem.search.store import Records, create_store
+
+    model = tandem.load(source)
     random = np.random.default_rng(0)
     vectors = random.normal(0, 1, (count, model.config.embed_dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -37,7 +40,7 @@ def fill(url: Path, model: tandem.Model, count: int) -> None:
         "width": [640 + i % 4000 for i in range(count)],
         "height": [480 + i % 3000 for i in range(count)],
     }
-    store = create_store(str(url), schema_for(model), notes_for(model))
+    store = create_store(url, schema_for(model), notes_for(model))
     store.upsert(Records(ids, vectors, columns))
     store.close()
 
@@ -47,14 +50,21 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
+    parser.add_argument("--fill", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.fill:
+        url, source, count = arguments.fill
+        fill(url, source or None, int(count))
+        return
     print(f"{machine()}; {load_note()}\n")
     models = {"tandem-mini": None, "ViT-B/32": str(make_folder(arguments.folder))}
     with tempfile.TemporaryDirectory() as folder:
         seconds: dict[str, list[float]] = {name: [] for name in models}
         peaks: dict[str, list[float]] = {name: [] for name in models}
         for name, source in models.items():
-            fill(Path(folder) / name.replace("/", "-"), tandem.load(source), arguments.count)
+            # In a process of its own: what this one holds would count as its children's.
+            url = str(Path(folder) / name.replace("/", "-"))
+            subprocess.run([sys.executable, __file__, "--fill", url, source or "", str(arguments.count)], check=True)
         os.environ["TANDEM_HOME"] = folder
         for round_ in range(arguments.rounds + 1):
             for name in models:
