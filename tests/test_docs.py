@@ -134,7 +134,7 @@ def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, 
 
 def _words_and_numbers(text: str) -> tuple[list[str], list[float]]:
     tokens = re.sub("[▏▎▍▌▋▊▉█]", "", text).replace("%", "").split()
-    numbers = [token for token in tokens if re.fullmatch(r"-?\d+\.\d+", token)]
+    numbers = [token for token in tokens if re.fullmatch(r"-?\d+(\.\d+)?", token)]
     return [token for token in tokens if token not in numbers], [float(token) for token in numbers]
 
 

@@ -5,23 +5,26 @@ The photos come inside scikit-image and scikit-learn: nothing is downloaded, and
 
 import argparse
 import itertools
+import re
 import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tandem import plots
 from tandem.cli import DONE, screen
 from tandem.cli.inputs import load_model
 from tandem.errors import MissingExtraError
 from tandem.image import load_image
+from tandem.search.collection import open_collection
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
     from tandem.model import Model
+    from tandem.search.results import Found
+
+    Rankings: TypeAlias = dict[str, tuple[Found, ...]]
 
 PHOTOS = {
     "skimage": ("data/chelsea.png", "data/astronaut.png", "data/coffee.png", "data/rocket.jpg"),
@@ -42,13 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments)
     loaded = time.perf_counter()
     answer = model.classify(photos, LABELS)
-    cosines = model.similarity(model.embed_texts(SENTENCES), model.embed_images(photos))  # [sentence photo]
+    collection = open_collection(answer_path.with_name(f"photos-{_plain(model.name)}.tandem"), model)
+    collection.add(photos)
+    rankings = {sentence: collection.search(sentence, k=len(photos)).hits for sentence in SENTENCES}
     done = time.perf_counter()
 
-    rankings = {
-        sentence: [(photos[i], float(row[i])) for i in np.argsort(-row)]
-        for sentence, row in zip(SENTENCES, cosines, strict=True)
-    }
     if arguments.json:
         screen.print_json(as_document(answer, rankings))
     else:
@@ -57,14 +58,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     answer.plot(answer_path)
     sheet = [
-        plots.Ranking(text, [(load_image(photo), score) for photo, score in hits]) for text, hits in rankings.items()
+        plots.Ranking(text, [(load_image(hit.path), hit.score) for hit in hits]) for text, hits in rankings.items()
     ]
     plots.draw_rankings(sheet, search_path, model=model.name)
     screen.say(
         f"loaded in {loaded - began:.2f} s, answered in {done - loaded:.2f} s; drew {answer_path}, {search_path}"
     )
+    screen.say(f'now search them yourself: tandem search {collection.url} "a cup of coffee"')
     screen.say(caveat(model))
     return DONE
+
+
+def _plain(name: str) -> str:
+    """A model's name as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def sample_photos() -> list[str]:
@@ -79,7 +86,7 @@ def sample_photos() -> list[str]:
     return found
 
 
-def show(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> None:
+def show(answer: "Answer", rankings: "Rankings") -> None:
     """Bars for every photo, two beside each other, then the photos in the order in which they fit each sentence."""
     from rich.table import Table
     from rich.text import Text
@@ -100,15 +107,19 @@ def show(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> None
     out.print(Text("Which photo fits the words?\n", style="bold underline"))
     for sentence, hits in rankings.items():
         line = Text(f"  {sentence:<{max(map(len, rankings))}}   ")
-        for place, (photo, score) in enumerate(hits[:3]):
-            line.append(f"{Path(photo).stem:>9} {score:5.2f}  ", style=screen.ACCENT if place == 0 else screen.QUIET)
+        for place, hit in enumerate(hits[:3]):
+            means = f"{hit.score:5.2f}" if hit.relevance is None else f"{hit.relevance:4.0%}"
+            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=screen.ACCENT if place == 0 else screen.QUIET)
         out.print(line)
 
 
-def as_document(answer: "Answer", rankings: dict[str, list[tuple[str, float]]]) -> dict[str, Any]:
+def as_document(answer: "Answer", rankings: "Rankings") -> dict[str, Any]:
     """The shape of `classify --json`, and the rankings beside it."""
     searches = [
-        {"query": sentence, "hits": [{"path": photo, "score": score} for photo, score in hits]}
+        {
+            "query": sentence,
+            "hits": [{"path": hit.path, "score": hit.score, "relevance": hit.relevance} for hit in hits],
+        }
         for sentence, hits in rankings.items()
     ]
     return {**answer.as_dict(), "searches": searches}
