@@ -19,7 +19,10 @@ from tandem.cli.inputs import find_pictures
 from tandem.errors import TandemError
 from tandem.model import load
 
-COMMANDS = ("classify", "embed", "train", "convert", "verify", "models", "demo")
+COMMANDS = (
+    "classify", "embed", "index", "search", "label", "explore", "migrate", "calibrate",
+    "train", "convert", "verify", "models", "demo",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

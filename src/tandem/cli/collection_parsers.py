@@ -2,7 +2,7 @@
 
 from tandem.cli.parser import Commands, Parser, command, model_options, positive
 
-WHERE = "keep only what passes, for example: width > 1000 and path like '%2023%'"
+WHERE = "keep only what passes, for example: width > 1000 and path like '%%2023%%'"  # argparse formats it
 
 
 def add_commands(commands: Commands) -> None:

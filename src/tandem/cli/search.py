@@ -60,8 +60,8 @@ def show(results: Results) -> None:
     if not results.hits:
         return
     judged = results.hits[0].relevance is not None
-    headings = ("", "relevance", "", "cosine", "photo") if judged else ("", "cosine", "photo")
-    table = screen.table(*headings, right=("", "relevance", "cosine"))
+    headings = ("#", "relevance", "", "cosine", "photo") if judged else ("#", "cosine", "photo")
+    table = screen.table(*headings, right=("#", "relevance", "cosine"))
     encoding = sys.stdout.encoding or "ascii"
     for rank, hit in enumerate(results.hits, results.offset + 1):
         if hit.relevance is not None:
