@@ -1,0 +1,94 @@
+"""Errors as they leave the server: problem documents (RFC 9457), one line for people and no trace inside.
+
+Knows status codes and texts, and which of Tandem's errors are the asker's. It has never heard of routes.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from tandem.errors import (
+    ConfigError,
+    EngineError,
+    FilterError,
+    ImageError,
+    StoreBusyError,
+    StoreError,
+    TandemError,
+    WeightsError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1  # what a client is told to wait when the server is full
+LONGEST = 500  # letters of a detail: requests are quoted in it
+
+
+class ProblemError(Exception):
+    """A request that is not answered: `status`, a `title` that is the same for every such case, and this one's `detail`.
+
+    `extra` are further members of the document, such as the position of a mistake.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        title: str,
+        detail: str,
+        *,
+        retry_after_s: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {title}: {detail}")
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.retry_after_s = RETRY_AFTER_S if retry_after_s is None and status == 503 else retry_after_s
+        self.extra = dict(extra or {})
+
+    def document(self) -> dict[str, Any]:
+        """The members of RFC 9457, section 3.1. `type` is left at about:blank: the title says what happened."""
+        detail = self.detail if len(self.detail) <= LONGEST else f"{self.detail[: LONGEST - 3]}..."
+        return {"type": "about:blank", "title": self.title, "status": self.status, "detail": detail, **self.extra}
+
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+
+
+def full(what: str) -> ProblemError:
+    return ProblemError(503, "Server is full", f"{what}; try again in a moment")
+
+
+def too_late(deadline_s: float) -> ProblemError:
+    return ProblemError(503, "Deadline passed", f"no answer within {deadline_s:g} s; try again in a moment")
+
+
+def not_found(what: str) -> ProblemError:
+    return ProblemError(404, "Not found", what)
+
+
+def for_status(status: int, detail: str) -> ProblemError:
+    """A problem whose title is the status's own phrase."""
+    try:
+        return ProblemError(status, HTTPStatus(status).phrase, detail)
+    except ValueError:
+        return ProblemError(status, "Error", detail)
+
+
+def from_error(error: TandemError) -> ProblemError:
+    """What an error of ours means to the one who asked. Those that are the server's own say nothing of its inside."""
+    if isinstance(error, FilterError):
+        extra = {} if error.position is None else {"position": error.position}
+        return ProblemError(422, "Filter cannot be understood", str(error), extra=extra)
+    if isinstance(error, ImageError):
+        return ProblemError(422, "Picture cannot be read", error.reason)
+    if isinstance(error, StoreBusyError):
+        return ProblemError(503, "Collection is being written to", "another process writes to it; try again later")
+    if isinstance(error, StoreError):
+        return ProblemError(503, "Collection cannot be asked", "the collection cannot be read now; try again later")
+    if isinstance(error, EngineError | WeightsError | ConfigError):
+        return internal()
+    return ProblemError(422, "Request cannot be answered", str(error))
+
+
+def internal() -> ProblemError:
+    return ProblemError(500, "Internal error", "something went wrong in the server; its log says what")
