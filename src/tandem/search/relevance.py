@@ -109,8 +109,8 @@ class Terms:
         mean, deviation = mean[:, None], np.sqrt(variance)[:, None]
         size = np.log(np.clip(background.count, 1, self.largest)).reshape(-1, 1)  # [1 1] or [q 1]
         length, experience = asked.length[:, None], asked.experience[:, None]
-        columns = (scores, (scores - mean) / deviation, size, mean, deviation)
-        columns += (length, experience, experience * size)
+        standing = (scores - mean) / deviation
+        columns = (scores, standing, size, mean, deviation, length, experience, experience * size)
         return np.stack(np.broadcast_arrays(*columns), axis=-1)
 
     def log_odds(self, scores: Numbers, background: Background, asked: Asked) -> Numbers:
@@ -192,8 +192,9 @@ class Fit:
             version = plain.pop("version")
             terms = {kind: Terms(**plain.pop(kind)) for kind in get_args(Kind)}
             experience = Experience.from_plain(plain.pop("experience"))
-            kinds = {"words": terms["words"], "picture": terms["picture"], "mixed": terms["mixed"]}
-            fit = cls(**kinds, experience=experience, **plain)
+            fit = cls(
+                words=terms["words"], picture=terms["picture"], mixed=terms["mixed"], experience=experience, **plain
+            )
             numbers = [value for part in terms.values() for value in asdict(part).values()]
             sound = version == _VERSION and all(isinstance(x, int | float) and math.isfinite(x) for x in numbers)
             sound &= all(
