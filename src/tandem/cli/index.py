@@ -55,13 +55,13 @@ def summary(name: str, report: Report) -> str:
     counts = {
         "added": report.added,
         "unchanged": report.unchanged,
-        "duplicates": report.duplicates,
+        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
         "moved": report.moved,
         "changed": report.changed,
         "taken out": report.pruned,
     }
     did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
-    line = f"{name}: {report.total:,} photos; {did}"
+    line = f"{name}: {screen.count_of(report.total)}; {did}"
     if report.added + report.changed:
         line += f"; {report.rate:,.0f} a second"
     if 0 < report.fast < report.total:
@@ -98,8 +98,8 @@ def say_failures(failures: list[SetAside]) -> None:
     if new:
         screen.say(f"set aside {len(new):,}:")
         for one in new:
-            print(f"  {' '.join(valid_text(f'{one.path}: {one.reason}').split())}", file=sys.stderr)
+            print(f"  {screen.line(valid_text(f'{one.path}: {one.reason}'))}", file=sys.stderr)
     if old:
         screen.say(f"set aside before, and unchanged since: {len(old):,}")
         for one in old if not new else ():
-            print(f"  {' '.join(valid_text(f'{one.path}: {one.reason}').split())}", file=sys.stderr)
+            print(f"  {screen.line(valid_text(f'{one.path}: {one.reason}'))}", file=sys.stderr)

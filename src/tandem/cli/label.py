@@ -122,7 +122,7 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
 
 def cut(text: str, width: int, *, keep_end: bool = False) -> str:
     """For people, at most so many cells; for programs, all of it."""
-    return screen.cells(text, width, keep_end=keep_end).rstrip() if sys.stdout.isatty() else text
+    return screen.cells(text, width, keep_end=keep_end).rstrip() if sys.stdout.isatty() else screen.line(text)
 
 
 # --- the labels of every photo -----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def printer(labels: Sequence[str]) -> Show:
     def show(part: Labelled) -> None:
         for document in documents_of(part, labels):
             best = [(found["label"], found["probability"]) for found in document["labels"]]
-            name_cells = NAME_CELLS if sys.stdout.isatty() else max(NAME_CELLS, cell_len(document["path"]))
+            name_cells = NAME_CELLS if sys.stdout.isatty() else max(NAME_CELLS, cell_len(screen.line(document["path"])))
             photo_on_a_line(out, document["path"], best, width, name_cells)
 
     return show

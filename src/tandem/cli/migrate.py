@@ -34,12 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
         }
         screen.print_json(document)
     elif moved.done:
-        print(f"{arguments.collection}: {moved.pictures:,} photos, now with {moved.after} (before: {moved.before})")
+        number = screen.count_of(moved.pictures)
+        print(f"{arguments.collection}: {number}, now with {moved.after} (before: {moved.before})")
     say_failures(moved.missing)
     if not moved.done:
         screen.say(
-            f"{moved.lost:,} photos can no longer be read, so {arguments.collection} stays with {moved.before}: bring "
-            "them back, or leave them out with --drop-missing; the work so far is kept"
+            f"{screen.count_of(moved.lost)} can no longer be read, so {arguments.collection} stays with "
+            f"{moved.before}: bring them back, or leave them out with --drop-missing; the work so far is kept"
         )
         return NOT_DONE
     return SOME_SET_ASIDE if moved.lost else DONE

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 ACCENT, QUIET = "green", "bright_black"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def console() -> "Console":
-    """Standard output. Numbers are not coloured; in a file or a pipe, nothing is wrapped or cut."""
+    """Standard output. Text is shown as it is: `[old]` in a name is no markup, and numbers are not coloured.
+
+    In a file or a pipe, nothing is wrapped or cut.
+    """
     from rich.console import Console
 
     class Piped(Console):
@@ -29,7 +33,7 @@ def console() -> "Console":
             raise BrokenPipeError  # rich itself would exit with 1, which says that inputs were set aside
 
     watched = sys.stdout.isatty()
-    return Piped(highlight=False, soft_wrap=not watched, width=None if watched else 200)
+    return Piped(markup=False, emoji=False, highlight=False, soft_wrap=not watched, width=None if watched else 200)
 
 
 def table(*headings: str, right: Sequence[str] = ()) -> "Table":
@@ -132,10 +136,21 @@ def bar(fraction: float, width: int, *, best: bool, encoding: str = "utf-8") -> 
     return Text(drawn.ljust(width), style=ACCENT if best else QUIET)
 
 
+def line(text: str) -> str:
+    """`text` on one line: letters that would break it, or command the terminal, are spelled out, as `\\n`."""
+    return _COMMAND.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def count_of(number: int, what: str = "photo") -> str:
+    """`1 photo`, `1,200 photos`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def cells(text: str, width: int, *, keep_end: bool = False) -> str:
-    """`text` in exactly `width` terminal cells: cut with an ellipsis, or filled up with spaces."""
+    """`text` on one line, in exactly `width` terminal cells: cut with an ellipsis, or filled up with spaces."""
     from rich.cells import cell_len, set_cell_size
 
+    text = line(text)
     if cell_len(text) <= width:
         return set_cell_size(text, width)
     if keep_end:

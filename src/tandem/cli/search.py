@@ -85,7 +85,7 @@ def place(hit: Found) -> str:
     path = hit.path
     if os.path.isabs(path):
         path = min(path, os.path.relpath(path), key=len)
-    return screen.cells(path, PATH_CELLS, keep_end=True).rstrip() if sys.stdout.isatty() else path
+    return screen.cells(path, PATH_CELLS, keep_end=True).rstrip() if sys.stdout.isatty() else screen.line(path)
 
 
 def say_why_empty(photos: Collection, results: Results, where: str | None) -> None:
@@ -110,7 +110,7 @@ def draw(photos: Collection, results: Results, path: Path) -> Path:
         small = photos.thumbnail(hit.id)
         picture = Image.open(io.BytesIO(small)) if small else None
         meaning = share(hit.relevance) if hit.relevance is not None else f"{hit.score:.3f}"
-        cells.append(plots.Cell(picture, f"{rank}. {meaning}", os.path.basename(hit.path)))
+        cells.append(plots.Cell(picture, f"{rank}. {meaning}", screen.line(os.path.basename(hit.path))))
     note = f"{results.model}" + (": nothing matches well" if results.nothing_matches else "")
     return plots.draw_contact_sheet(cells, path, title=title(results), note=note)
 
