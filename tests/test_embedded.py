@@ -530,12 +530,22 @@ def test_somebody_else_can_read(tmp_path: Path, writing: bool) -> None:
 
 
 def test_an_interrupted_creation_can_be_done_again(url: str) -> None:
-    filled(url, 10).close()
+    embedded.create(url, SCHEMA, {}).close()
     (Path(url) / "current").unlink()  # a kill before the last step
     (Path(url) / "g1.draft-123").mkdir()
     assert not embedded.exists(url)
     with embedded.create(url, SCHEMA, {}) as store:
         assert store.count() == 0
+
+
+def test_records_without_the_file_that_names_them_are_not_taken_for_an_interrupted_creation(url: str) -> None:
+    filled(url, 10).close()
+    (Path(url) / "current").unlink()  # left out of a copy
+    with pytest.raises(StoreError, match="write g1 into"):
+        embedded.create(url, SCHEMA, {})
+    (Path(url) / "current").write_text("g1")
+    with embedded.open(url) as store:
+        assert store.count() == 10
 
 
 def test_promote_waits_for_no_writer(url: str) -> None:

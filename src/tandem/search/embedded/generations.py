@@ -54,6 +54,11 @@ def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) 
             raise StoreError(
                 f"{url}: expected an empty or a new folder, and it has {sorted(others)[0]!r} in it; choose another name"
             )
+        if lost := [path.name for path in _with_records(root)]:
+            raise StoreError(
+                f"{url}: there are pictures in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
+                f"generation in use; write {lost[0]} into {root / CURRENT}, or choose another name"
+            )
         place = root / "g1"
         if place.is_dir() and not _is_current(root):  # a crash between the two last steps of another creation
             shutil.rmtree(place)
@@ -146,6 +151,12 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _with_records(root: Path) -> list[Path]:
+    """The generations that something was put into: nobody can, before the last step of their creation."""
+    found = {path.parent for path in root.glob("g*/vectors-*.f32") if path.stat().st_size}
+    return sorted(path for path in found if re.fullmatch(r"g\d+", path.name))
 
 
 def _is_current(root: Path) -> bool:
