@@ -1,6 +1,8 @@
 """A collection: what people hold. Filled and asked through the public interface, on toy models."""
 
+import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 
@@ -14,8 +16,8 @@ from tandem import weights
 from tandem.cli import main
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
-from tandem.search.relevance import Fit
-from tandem.search.store import open_store
+from tandem.search.relevance import Background, Fit, background
+from tandem.search.store import Vectors, open_store
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,9 @@ def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, picture
     ("query", "said"),
     [
         ({}, "nothing to look for"),
+        ({"words": " "}, "words: expected words"),
+        ({"words": ["a cat"]}, "words: expected words"),
+        ({"words": "a cat", "minus": ""}, "minus: expected words"),
         ({"words": "a cat", "k": 0}, "k: expected at least 1"),
         ({"words": "a cat", "offset": -1}, "offset"),
         ({"words": "a cat", "weight": 1.5}, "weight"),
@@ -145,6 +150,7 @@ def test_taken_out_is_gone(photos: tandem.Collection) -> None:
     assert photos.delete([first.id]) == 1
     assert photos.search("a cat", k=1)[0].id == second.id
     assert len(photos) == 7
+    assert photos.delete(second.id) == 1  # and not one id a letter
 
 
 def test_thumbnails_show_the_picture(photos: tandem.Collection, pictures: Path) -> None:
@@ -177,6 +183,30 @@ def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: P
     assert collection.search("a cat", threshold=1.0).nothing_matches
     assert not collection.search("a cat", threshold=0.0).nothing_matches
     assert collection.search("a cat", k=2, offset=2).best == chances[0]
+
+
+def test_relevance_judges_hits_as_the_best_of_those_that_pass(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    counted = []
+
+    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
+        counted.append((len(sample), count))
+        return background(queries, sample, count)
+
+    monkeypatch.setattr("tandem.search.collection.background", counting)
+    among_all = collection.search("a cat", k=8)
+    some = collection.search("a cat", where="width > 90", k=8)
+    assert counted == [(8, 8), (8, 2)]  # what is usual is of all, the chances to be wrong are of those that pass
+    assert collection.fit is not None
+    chances = {hit.id: (hit.score, hit.relevance) for hit in among_all}
+    assert len(some) == 2
+    for hit in some:
+        score, chance = chances[hit.id]
+        assert hit.score == pytest.approx(score, abs=1e-6)
+        assert hit.relevance != pytest.approx(chance, abs=1e-6)
 
 
 def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> None:
@@ -313,3 +343,50 @@ def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Pa
         assert len(photos.search("a cat")) == 8
     finally:
         writer.close()
+
+
+@pytest.mark.parametrize("url", ["", " ", "htp://localhost/photos", "s3://photos"])
+def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="expected a folder, milvus"):
+        tandem.open(url)
+
+
+def test_what_is_there_and_no_collection_is_said(pictures: Path) -> None:
+    with pytest.raises(StoreError, match="a folder of other things; to search in it: tandem index"):
+        tandem.open(pictures, must_exist=True)
+    with pytest.raises(StoreError, match="got a file"):
+        tandem.open(pictures / "0.png", must_exist=True)
+
+
+def test_a_new_collection_from_a_list_on_standard_input(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "\n".join(str(path) for path in sorted(pictures.iterdir())[:3]).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert main(["index", "-", "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]) == 0
+    assert len(tandem.open(tmp_path / "c.tandem")) == 3
+
+
+@pytest.mark.parametrize("sources", [[], [""]])
+def test_nothing_to_index_makes_no_collection(sources: list[str], tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with pytest.raises(TandemError, match=r"nothing to index|empty name"):
+        tandem.open(tmp_path / "c.tandem", models[0]).add(sources)
+    assert not (tmp_path / "c.tandem").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not take")
+def test_names_are_shown_as_they_are_and_command_nothing(
+    photos: tandem.Collection, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["[old].png", "[/].png".replace("/", "-"), ":cat:.png", "line\nbreak.png", "red\x1b[31m.png"]
+    for path, name in zip(sorted(pictures.iterdir()), names, strict=False):
+        path.rename(pictures / name)
+    (pictures / "bad\x1b[31m.png").write_bytes(b"")
+    assert main(["index", str(pictures), "--to", photos.url]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    for asked in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
+        assert main([asked[0], photos.url, *asked[1:]]) == 0
+        shown = capsys.readouterr().out
+        assert all(name in shown for name in ("[old].png", "[-].png", ":cat:.png", r"line\nbreak.png", r"red\x1b[31m"))
+        assert "\x1b" not in shown

@@ -273,5 +273,5 @@ def _too_long(index: int, count: int, text: str, tokens: int, limit: int) -> str
     which = f"sentence {index} ({beginning!r})" if count > 1 else f"the sentence {beginning!r}"
     return (
         f"{which} has {tokens} tokens, start and end included; the model reads at most {limit} tokens (not "
-        f"characters): shorten it, or cut it with truncate=True"
+        f"characters): shorten it (embed_texts cuts it with truncate=True)"
     )

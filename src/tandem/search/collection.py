@@ -49,13 +49,21 @@ def open_collection(
 
     Raises: `StoreError`. That a given model is the one that the collection was made with is checked when it is used.
     """
-    text = str(url)
-    if not stores.is_server(text):
-        text = str(Path(text).expanduser())
+    text = _address(url)
     collection = Collection(text, model, loading)
     if must_exist:
         collection.store  # noqa: B018 (opens it)
     return collection
+
+
+def _address(url: str | Path) -> str:
+    """What the stores take. `StoreError` for what is meant as neither folder nor server that we know."""
+    text = str(url)
+    if stores.is_server(text):
+        return text
+    if not text.strip() or "://" in text:
+        raise StoreError(f"expected a folder, milvus://HOST:PORT/NAME or https://..., got {text!r}")
+    return str(Path(text).expanduser())
 
 
 class Collection:
@@ -97,7 +105,7 @@ class Collection:
         """The store, open for reading. `StoreError` if there is none."""
         if self._store is None:
             if not stores.exists(self.url):
-                raise StoreError(f"{self.url}: no collection there; make one: tandem index ~/Pictures --to {self.url}")
+                raise StoreError(f"{self.url}: {_what_is_there(self.url)}")
             self._store = stores.open_store(self.url)
         return self._store
 
@@ -165,7 +173,9 @@ class Collection:
         """
         chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
         if not stores.exists(self.url):
-            find([source for source in chosen if str(source) != "-"]).__exit__()  # no collection is made in vain
+            readable_twice = [source for source in chosen if str(source) != "-"]
+            if readable_twice or not chosen:
+                find(readable_twice).__exit__()  # no collection is made in vain
         with self._writing(create=True) as store:
             if self.model_was_named:
                 self.model  # noqa: B018 (refuses another model before anything is read)
@@ -188,10 +198,10 @@ class Collection:
 
                 return local.index(store, lambda: self.model, chosen, **asked)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: str | Sequence[str]) -> int:
         """Take pictures out by id. Gives how many there were. Their files are left alone."""
         with self._writing() as store:
-            return store.delete(ids)
+            return store.delete([ids] if isinstance(ids, str) else ids)
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
@@ -243,7 +253,7 @@ class Collection:
         Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
         was made with another model, `TandemError` where nothing is asked.
         """
-        _check_request(weight, k, offset, threshold)
+        _check_request(words, minus, weight, k, offset, threshold)
         parts = self._parts(words, image, like, minus, minus_image, weight)
         query = combine(parts, self._sample if len(parts) > 1 else np.empty((0, 0), dtype=np.float32))
         hits = self.store.search(query[None], k + offset, where=where)[0]
@@ -350,7 +360,21 @@ class Collection:
         return content if isinstance(content, bytes) else None
 
 
-def _check_request(weight: float, k: int, offset: int, threshold: float | None) -> None:
+def _what_is_there(url: str) -> str:
+    """Why a collection cannot be opened at this address, and what to do."""
+    path = Path(url)
+    if stores.is_server(url) or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return f"no collection there; make one: tandem index ~/Pictures --to {url}"
+    what = "a folder of other things" if path.is_dir() else "a file"
+    return f"expected a collection, got {what}; to search in it: tandem index {url} --to photos.tandem"
+
+
+def _check_request(
+    words: str | None, minus: str | None, weight: float, k: int, offset: int, threshold: float | None
+) -> None:
+    for name, text in (("words", words), ("minus", minus)):
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            raise TandemError(f"{name}: expected words, got {text!r}")
     if not 0 <= weight <= 1:
         raise TandemError(f"weight: expected 0..1, the share of the words, got {weight:g}")
     if k < 1:

@@ -93,6 +93,8 @@ def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder |
         return Listed(_spooled(standard_input or sys.stdin.buffer), look)
     if source.startswith(("http://", "https://", "s3://", "gs://")):
         raise TandemError(f"{source}: addresses are not indexed; fetch the file first")
+    if not source:
+        raise TandemError("expected a folder, a glob or a file, got an empty name (for this folder: .)")
     path = os.path.abspath(os.path.expanduser(source))
     part: Folder | Pattern | File
     if os.path.isdir(path):
