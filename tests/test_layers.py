@@ -30,11 +30,13 @@ _MODEL_AND_BELOW = LAYERS["model"] | {"model", "ahead"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
+# The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
+LAYERS["client"] = {"answer", "image", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
-LAYERS["__init__"] = {"answer", "model", "search", "tokenizer", "config", "errors"}
+LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # What has arrows of its own inside a room.
 EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}

@@ -6,6 +6,7 @@ import tandem
 
 NAMES = {
     "Answer",
+    "Client",
     "Collection",
     "ConfigError",
     "DataError",
@@ -16,6 +17,7 @@ NAMES = {
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "ServerError",
     "StoreBusyError",
     "StoreError",
     "TandemError",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
+    from tandem.client import Client
     from tandem.config import ModelConfig
     from tandem.errors import (
         ConfigError,
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
         HubError,
         ImageError,
         MissingExtraError,
+        ServerError,
         StoreBusyError,
         StoreError,
         TandemError,
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Answer",
+    "Client",
     "Collection",
     "ConfigError",
     "DataError",
@@ -39,6 +42,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "ServerError",
     "StoreBusyError",
     "StoreError",
     "TandemError",
@@ -52,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "Answer": "tandem.answer",
+    "Client": "tandem.client",
     "Collection": "tandem.search.collection",
     "Model": "tandem.model",
     "ModelConfig": "tandem.config",

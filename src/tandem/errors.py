@@ -63,3 +63,13 @@ class FilterError(TandemError):
     def __init__(self, reason: str, position: int | None = None) -> None:
         super().__init__(reason)
         self.position = position
+
+
+class ServerError(TandemError):
+    """What a Tandem server answered instead of what was asked: its status, and the title and detail of its problem."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}" if detail else title)
+        self.status = status
+        self.title = title
+        self.detail = detail

@@ -21,7 +21,7 @@ from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.image import Limits, load_image, to_pixels
 from tandem.serve.fetching import Fetcher, RefusedError, TooLargeError, is_url
-from tandem.serve.problems import ProblemError
+from tandem.serve.problems import ProblemError, full
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time
@@ -102,7 +102,7 @@ class PictureReader:
 
     def _enter(self, count: int) -> None:
         if self.pending and self.pending + count > self.queue:  # a request that is alone is never too large
-            raise ProblemError(503, "Too busy", f"{self.pending:,} pictures wait to be decoded; try again in a moment")
+            raise full(f"{self.pending:,} pictures wait to be decoded")
         self.pending += count
 
     async def _one(self, value: str | bytes, name: str, make: Callable[[bytes, str], _Made]) -> _Made | ProblemError:

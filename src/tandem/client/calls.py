@@ -1,0 +1,130 @@
+"""Requests to a Tandem server: tried again where that is safe, answered by a document or by an error.
+
+Knows HTTP and problem documents (RFC 9457). It has never heard of pictures.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tandem.errors import ServerError, TandemError
+
+if TYPE_CHECKING:
+    import httpx
+
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 30.0  # between two tries, whatever the server asks for
+_BUSY = (502, 503, 504)
+
+
+class Calls:
+    """A server by its address. Connections are kept; one object serves many threads."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None,
+        timeout_s: float,
+        retries: int,
+        transport: "httpx.BaseTransport | None" = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """transport: of httpx; sleep: how to wait. Both for tests."""
+        import httpx
+
+        if not url.lower().startswith(("http://", "https://")):
+            raise TandemError(f"url: expected an address such as http://localhost:8000, got {url!r}")
+        if retries < 0 or not timeout_s > 0:
+            raise TandemError(f"expected retries of 0 or more and timeout_s above 0, got {retries} and {timeout_s}")
+        if api_key and not (api_key.isascii() and api_key.isprintable()):
+            raise TandemError("api_key: expected printable ASCII")
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self._sleep = sleep
+        self._http = httpx.Client(
+            timeout=timeout_s,
+            transport=transport,
+            follow_redirects=False,  # the key is for this server
+            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def document(
+        self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
+    ) -> dict[str, Any]:
+        """The document that is answered, known to have the member `wants`. For `safe` see `answer`."""
+        answer = self.answer(method, path, asked, safe=safe)
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or wants not in document:
+            raise ServerError(
+                answer.status_code, f"{self.url}{path} answered no document with {wants!r}", "is it a Tandem server?"
+            )
+        return document
+
+    def answer(
+        self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, safe: bool = True
+    ) -> "httpx.Response":
+        """An answer of status 2xx. `safe`: asking twice does what asking once does."""
+        for left in range(self.retries, -1, -1):
+            wait_s = FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)  # clients do not come at once
+            try:
+                answer = self.once(method, path, asked)
+            except Unanswered as error:
+                if not left or error.silent or (error.begun and not safe):
+                    raise TandemError(str(error)) from None
+            else:
+                if answer.is_success:
+                    return answer
+                if not left or answer.status_code not in _BUSY or not safe:
+                    raise as_error(answer)
+                wait_s = max(wait_s, _retry_after_s(answer))
+            self._sleep(min(wait_s, LONGEST_WAIT_S))
+        raise AssertionError("the last try returns or raises")
+
+    def once(self, method: str, path: str, asked: Mapping[str, Any] | None = None) -> "httpx.Response":
+        """One try, whatever it answers."""
+        import httpx
+
+        try:
+            return self._http.request(method, f"{self.url}{path}", json=asked)
+        except httpx.TimeoutException as error:
+            begun = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
+            raise Unanswered(f"{self.url}: no answer within {self.timeout_s:g} s", begun=begun, silent=begun) from None
+        except httpx.TransportError as error:
+            begun = not isinstance(error, httpx.ConnectError)
+            reason = str(error) or type(error).__name__
+            raise Unanswered(f"{self.url}: no answer ({reason}); is the server running?", begun=begun) from None
+
+
+class Unanswered(TandemError):
+    """A try without an answer. `begun`: the server may have read the request; `silent`: it had its time."""
+
+    def __init__(self, message: str, *, begun: bool, silent: bool = False) -> None:
+        super().__init__(message)
+        self.begun = begun
+        self.silent = silent
+
+
+def as_error(answer: "httpx.Response") -> ServerError:
+    """What the problem document says; where there is none, what can be said all the same."""
+    title, detail = answer.reason_phrase or "Error", ""
+    try:
+        document = answer.json()
+        if isinstance(document, dict):
+            title, detail = str(document.get("title") or title), str(document.get("detail") or "")
+    except ValueError:
+        detail = " ".join(answer.text[:200].split())
+    return ServerError(answer.status_code, title, detail)
+
+
+def _retry_after_s(answer: "httpx.Response") -> float:
+    said = answer.headers.get("retry-after", "").strip()
+    return float(said) if said.isdigit() and len(said) < 6 else 0.0

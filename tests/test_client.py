@@ -1,0 +1,297 @@
+"""`tandem.Client`: what it sends, what it makes of the answers, and when it asks again."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from toy import picture
+
+import tandem
+from tandem.client.sending import data_uri
+from tandem.errors import ImageError, ServerError, TandemError
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def client(handler: Handler, waits: list[float] | None = None, **options: Any) -> tandem.Client:
+    sleep = (waits if waits is not None else []).append
+    return tandem.Client("http://there:8000/", transport=httpx.MockTransport(handler), sleep=sleep, **options)
+
+
+def embeddings(request: httpx.Request) -> httpx.Response:
+    """Vectors that say which input they are of, in an order that is not the inputs'."""
+    asked = json.loads(request.content)["input"]
+    asked = [asked] if isinstance(asked, str) else asked
+    rows = [{"object": "embedding", "index": i, "embedding": [len(text), 0.5]} for i, text in enumerate(asked)]
+    return httpx.Response(200, json={"object": "list", "data": rows[::-1], "model": "toy"})
+
+
+def problem(status: int, title: str = "Title", detail: str = "what came", retry_after: str = "") -> httpx.Response:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    headers = {"content-type": "application/problem+json"} | ({"retry-after": retry_after} if retry_after else {})
+    return httpx.Response(status, json=document, headers=headers)
+
+
+def in_turn(*answers: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
+    requests: list[httpx.Request] = []
+    left: Iterator[httpx.Response | Exception] = iter(answers)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handler, requests
+
+
+def ok() -> httpx.Response:
+    return httpx.Response(200, json={"data": []})
+
+
+# --- what is sent and what comes of it ------------------------------------------------------------------------------
+
+
+def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
+    vectors = client(embeddings).embed_texts([f"{'x' * i}" for i in range(1, 8)], batch_size=3)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[:, 0], range(1, 8))
+    assert client(embeddings).embed_texts("one").shape == (1, 2)
+    assert client(embeddings).embed_texts([]).shape == (0, 2)
+
+
+def test_pictures_are_sent_as_the_bytes_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    picture(1).save(file)
+    for source in (file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes())):
+        assert base64.b64decode(data_uri(source).partition(",")[2]) == file.read_bytes()
+    assert client(embeddings).embed_images([file, picture(2)]).shape == (2, 2)
+    assert client(embeddings).embed_images(file).shape == (1, 2)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+def test_pictures_in_memory_lose_nothing_on_the_way(mode: str) -> None:
+    image = Image.new("I;16", (9, 7), 4000) if mode == "I;16" else picture(3, (9, 7)).convert(mode)
+    sent = Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2])))
+    np.testing.assert_array_equal(
+        np.asarray(sent.convert("RGB") if mode == "P" else sent),
+        np.asarray(image.convert("RGB") if mode == "P" else image),
+    )
+    if mode == "RGB":
+        assert data_uri(np.asarray(image)) == data_uri(image)
+
+
+def test_a_picture_that_cannot_be_read_here_is_an_image_error() -> None:
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        client(embeddings).embed_images("none.png")
+
+
+def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    picture(1).save(file)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        assert asked["labels"] == ["cat", "dog"]
+        assert asked["templates"] == ["{}!"]
+        results = [
+            {"image": f"images[{i}]", "best": "dog", "probabilities": {}, "logits": {"dog": 2.0, "cat": 1.0}}
+            for i in range(len(asked["images"]))
+            if i != 1
+        ]
+        failures = [{"image": "images[1]", "error": "bad"}] if len(asked["images"]) > 1 else []
+        model = {"name": "toy", "fingerprint": "f"}
+        return httpx.Response(
+            200, json={"model": model, "labels": asked["labels"], "results": results, "failures": failures}
+        )
+
+    # of three in a batch the second is unreadable here and the third there; the fourth is in the next batch
+    answer = client(handler).classify([file, "none.png", b"bad", file], ["cat", "dog"], templates="{}!", batch_size=3)
+    assert isinstance(answer, tandem.Answer)
+    assert answer.sources == (str(file), str(file))
+    assert answer.best == ["dog", "dog"]
+    np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "no such file"), (2, "bad")]
+    assert answer.as_dict()["model"] == {"name": "toy", "fingerprint": "f"}
+    assert answer.plot(tmp_path / "a.svg").exists()
+
+
+def test_search_answers_as_the_collection_does() -> None:
+    seen: list[dict[str, Any]] = []
+    document = {
+        "query": {"words": "a cat"},
+        "model": {"name": "toy", "fingerprint": "f"},
+        "nothing_matches": True,
+        "threshold": 0.5,
+        "offset": 10,
+        "hits": [
+            {
+                "id": "x",
+                "path": "/a.jpg",
+                "score": 0.25,
+                "relevance": 0.75,
+                "metadata": {"width": 5},
+                "thumbnail": "/v1/pictures/x/thumbnail",
+            }
+        ],
+    }
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return httpx.Response(200, json=document)
+
+    results = client(handler).search("a cat", image=picture(1), k=1, offset=10, where="width > 1", minus="dogs")
+    assert seen[0].pop("image").startswith("data:image/")
+    assert seen == [{"text": "a cat", "k": 1, "offset": 10, "where": "width > 1", "minus": "dogs"}]
+    assert (results[0].path, results[0].metadata["width"], len(results)) == ("/a.jpg", 5, 1)
+    assert results.nothing_matches  # of the first page; this page cannot tell
+    said = {**document, "hits": [{k: v for k, v in document["hits"][0].items() if k != "thumbnail"}]}  # type: ignore[attr-defined, index]
+    assert results.as_dict() == said
+
+
+def test_thumbnails_and_ids_that_are_no_paths() -> None:
+    handler, requests = in_turn(httpx.Response(200, content=b"jpeg"), problem(404), problem(401))
+    there = client(handler)
+    assert there.thumbnail("../../etc?x#y") == b"jpeg"
+    assert requests[0].url.raw_path == b"/v1/pictures/..%2F..%2Fetc%3Fx%23y/thumbnail"
+    assert there.thumbnail("unknown") is None
+    with pytest.raises(ServerError):
+        there.thumbnail("x")
+
+
+def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, requests = in_turn(ok(), ok(), ok())
+    there = client(handler, api_key="secret")
+    there.models()
+    assert requests[0].headers["authorization"] == "Bearer secret"
+    assert "secret" not in repr(there)
+    client(handler).models()
+    assert "authorization" not in requests[1].headers
+    monkeypatch.setenv("TANDEM_API_KEY", "from-outside")
+    client(handler).models()
+    assert requests[2].headers["authorization"] == "Bearer from-outside"
+
+
+# --- when things go wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [problem(503), problem(502), problem(504), httpx.ConnectError("refused"), httpx.ReadError("reset"),
+     httpx.RemoteProtocolError("hung up"), httpx.ConnectTimeout("slow")],
+    ids=["503", "502", "504", "refused", "reset", "hung up", "no connection"],
+)  # fmt: skip
+def test_trouble_that_passes_is_asked_again(trouble: httpx.Response | Exception) -> None:
+    handler, requests = in_turn(trouble, trouble, ok())
+    waits: list[float] = []
+    assert client(handler, waits).models() == []
+    assert len(requests) == 3
+    assert len(waits) == 2
+    assert all(0 < wait < 2 for wait in waits)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 501])
+def test_other_refusals_are_not_asked_again(status: int) -> None:
+    handler, requests = in_turn(problem(status, "Filter cannot be understood", "at letter 3"))
+    with pytest.raises(ServerError, match="Filter cannot be understood: at letter 3") as caught:
+        client(handler).search("a")
+    assert (caught.value.status, caught.value.title, caught.value.detail) == (
+        status,
+        "Filter cannot be understood",
+        "at letter 3",
+    )
+    assert len(requests) == 1
+
+
+def test_retry_after_is_honoured_within_reason() -> None:
+    handler, _ = in_turn(problem(503, retry_after="7"), problem(503, retry_after="86400"), ok())
+    handler2, _ = in_turn(problem(503, retry_after="Fri, 31 Dec 1999 23:59:59 GMT"), ok())
+    waits: list[float] = []
+    client(handler, waits).models()
+    assert waits == [7, 30]
+    client(handler2, waits).models()
+    assert waits[2] < 1
+
+
+def test_tries_come_to_an_end() -> None:
+    handler, requests = in_turn(*[problem(503, "Server is full")] * 4)
+    with pytest.raises(ServerError, match="Server is full"):
+        client(handler).models()
+    assert len(requests) == 4
+    handler, requests = in_turn(*[httpx.ConnectError("refused")] * 4)
+    with pytest.raises(TandemError, match=r"http://there:8000: no answer .refused.; is the server running"):
+        client(handler).models()
+    assert len(requests) == 4
+    handler, requests = in_turn(problem(503))
+    with pytest.raises(ServerError):
+        client(handler, retries=0).models()
+
+
+def test_a_server_that_had_its_time_is_not_given_more() -> None:
+    handler, requests = in_turn(httpx.ReadTimeout("slow"))
+    with pytest.raises(TandemError, match="no answer within 30 s"):
+        client(handler).models()
+    assert len(requests) == 1
+
+
+def test_a_deletion_is_repeated_only_if_it_cannot_have_begun() -> None:
+    handler, requests = in_turn(httpx.ConnectError("refused"), httpx.Response(200, json={"deleted": 1}))
+    assert client(handler).delete("x") == 1
+    assert len(requests) == 2
+    for trouble in (httpx.ReadError("reset"), problem(503), problem(504)):
+        handler, requests = in_turn(trouble)
+        with pytest.raises(TandemError):
+            client(handler).delete(["x"])
+        assert len(requests) == 1
+
+
+def test_answers_that_are_no_problem_documents() -> None:
+    for answer, says in (
+        (httpx.Response(500, text="<h1>Oops</h1>"), "Internal Server Error: <h1>Oops</h1>"),
+        (httpx.Response(404, json=["x"]), "Not Found"),
+        (httpx.Response(200, text="hello"), "no document with 'data': is it a Tandem server"),
+        (httpx.Response(200, json={"ok": 1}), "no document with 'data': is it a Tandem server"),
+        (httpx.Response(307, headers={"location": "http://evil/"}), "Temporary Redirect"),
+    ):
+        handler, requests = in_turn(answer)
+        with pytest.raises(ServerError, match=says):
+            client(handler).models()
+        assert len(requests) == 1
+
+
+def test_ready_asks_once_and_never_raises() -> None:
+    for answer, ready in (
+        (httpx.Response(200), True),
+        (problem(503), False),
+        (httpx.ConnectError("refused"), False),
+        (httpx.ReadTimeout("slow"), False),
+    ):
+        handler, requests = in_turn(answer)
+        assert client(handler).ready() is ready
+        assert len(requests) == 1
+
+
+@pytest.mark.parametrize("url", ["", "there:8000", "ftp://there"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(TandemError, match="expected an address such as"):
+        tandem.Client(url)
+
+
+def test_many_threads_share_a_client() -> None:
+    there = client(embeddings)
+    shapes: list[tuple[int, ...]] = []
+    threads = [threading.Thread(target=lambda: shapes.append(there.embed_texts(["a"] * 40).shape)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shapes == [(40, 2)] * 8
