@@ -295,6 +295,24 @@ def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
     assert taken_out not in {hit.id for hit in again.search("a cat", k=8)}
 
 
+def test_migration_keeps_captions_whatever_their_key_was(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    contents = [path.read_bytes() for path in sorted(pictures.iterdir())]
+    pq.write_table(pa.table({"image": contents[:4], "text": list("abcd")}), tmp_path / "one.parquet")
+    pq.write_table(pa.table({"image": contents[4:], "legend": list("efgh")}), tmp_path / "two.parquet")
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    collection.add(tmp_path / "one.parquet")
+    collection.add(tmp_path / "two.parquet", caption="legend")
+    captions = {hit.id: hit.metadata["caption"] for hit in collection.search("a cat", k=8)}
+    assert sorted(captions.values()) == list("abcdefgh")  # type: ignore[type-var]
+    assert migrate(collection.url, tandem.load(models[1])).lost == 0
+    again = tandem.open(collection.url)
+    assert {hit.id: hit.metadata["caption"] for hit in again.search("a cat", k=8)} == captions
+
+
 # --- the commands --------------------------------------------------------------------------------------------------
 
 

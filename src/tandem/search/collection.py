@@ -179,8 +179,6 @@ class Collection:
         with self._writing(create=True) as store:
             if self.model_was_named:
                 self.model  # noqa: B018 (refuses another model before anything is read)
-            if caption is not None:
-                store.annotate({"caption_key": caption})  # a migration reads the captions again
             with Ledger.open(ledger_path(self.url, store.notes)) as ledger:
                 asked: dict[str, Any] = {
                     "ledger": ledger,

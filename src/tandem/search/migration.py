@@ -16,7 +16,7 @@ from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
 from tandem.search.indexing.places import SetAside, shard_of
 from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.recording import paths_of
+from tandem.search.indexing.recording import paths_of, read, records
 from tandem.search.store import Store
 
 IDS_AT_ONCE = 1000
@@ -88,32 +88,29 @@ def _embed(
     batch_size: int,
     on_progress: Callable[[Progress], None] | None,
 ) -> list[SetAside]:
-    """Index every place of the old collection into the new one; its captions' key and its way of decoding are kept."""
+    """Index every place of the old collection into the new one; its way of decoding is kept."""
     with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(url, new.notes, successor=True)) as ledger:
         for place in _places(old):
             listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)
-        report = index(
+        return index(
             new,
             model,
             ["-"],
             ledger=ledger,
             fast_decode=old.count("decoding = 'fast'") > 0,
-            caption=old.notes.get("caption_key") or None,
             batch_size=batch_size,
             standard_input=listed,
             on_progress=on_progress,
-        )
-    new.annotate({"caption_key": old.notes.get("caption_key", "")})
-    return report.failures
+        ).failures
 
 
 def _places(store: Store) -> Iterator[str]:
     """Every place of every picture; of tars and Parquet files, the file, once."""
     shards: set[str] = set()
-    for records in store.scan(columns=("path", "paths"), vectors=False):
-        for row in range(len(records)):
-            for place in paths_of(records.row(row)):
+    for some in store.scan(columns=("path", "paths"), vectors=False):
+        for row in range(len(some)):
+            for place in paths_of(some.row(row)):
                 shard = shard_of(place)
                 if shard is None:
                     yield place
@@ -123,9 +120,19 @@ def _places(store: Store) -> Iterator[str]:
 
 
 def _align(old: Store, new: Store) -> int:
-    """Take out what only the new collection has (a tar may hold more than was kept). Gives how many it lacks."""
-    for records in new.scan(columns=(), vectors=False, batch_size=IDS_AT_ONCE):
-        kept = set(old.get(records.ids, columns=(), vectors=False).ids)
-        if surplus := [name for name in records.ids if name not in kept]:
+    """Let the new collection say of its pictures what the old one says. Gives how many it lacks.
+
+    A tar may hold more pictures than were kept. Captions are the old ones, whatever was their key when they were read.
+    """
+    for found in new.scan(columns=("caption",), vectors=False, batch_size=IDS_AT_ONCE):
+        held = old.get(found.ids, columns=("caption",), vectors=False)
+        captions = dict(zip(held.ids, held.columns["caption"], strict=True))
+        if surplus := [name for name in found.ids if name not in captions]:
             new.delete(surplus)
+        now = dict(zip(found.ids, found.columns["caption"], strict=True))
+        pictures = read(new, [name for name, caption in captions.items() if caption != now[name]])
+        for picture in pictures.values():
+            picture.values["caption"] = captions[picture.id]
+        if pictures:
+            new.upsert(records(list(pictures.values())))
     return old.count() - new.count()

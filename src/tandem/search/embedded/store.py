@@ -141,7 +141,7 @@ class EmbeddedStore:
         with self.transaction() as connection:
             state = records_database.read_state(connection)
             there = records_database.positions_of(connection, ids)
-            stays = self._unchanged(state, ids, vectors, there)
+            stays = self._unchanged(ids, vectors, there)
             moved = np.array([position for each, position in there.items() if each not in stays], np.int64)
             fresh = [i for i, each in enumerate(ids) if each not in stays]
             if fresh:
@@ -170,9 +170,7 @@ class EmbeddedStore:
             self._after(state)
         return len(there)
 
-    def _unchanged(
-        self, state: State, ids: Sequence[str], vectors: Vectors, there: Mapping[str, int]
-    ) -> dict[str, int]:
+    def _unchanged(self, ids: Sequence[str], vectors: Vectors, there: Mapping[str, int]) -> dict[str, int]:
         """Those that are there with the very same vector: they keep their position."""
         if not there:
             return {}
