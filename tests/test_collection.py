@@ -14,9 +14,11 @@ from PIL import Image
 import tandem
 from tandem import weights
 from tandem.cli import main
+from tandem.cli.search import show
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
 from tandem.search.relevance import Background, Fit, background
+from tandem.search.results import Found, Results
 from tandem.search.store import Vectors, open_store
 
 
@@ -408,3 +410,34 @@ def test_names_are_shown_as_they_are_and_command_nothing(
         shown = capsys.readouterr().out
         assert all(name in shown for name in ("[old].png", "[-].png", ":cat:.png", r"line\nbreak.png", r"red\x1b[31m"))
         assert "\x1b" not in shown
+
+
+def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        encoding = "utf-8"
+
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", shown)
+    hits = tuple(Found("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
+    show(Results({"words": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
+    lines = shown.getvalue().splitlines()
+    assert "relevance" in lines[0]
+    assert "cosine" in lines[0]
+    for rank, line in enumerate(lines[1:]):
+        assert f"{99 + rank} " in line
+        assert "50%" in line
+        assert "0.250" in line
+        assert line.rstrip().endswith(f"photo-{rank}.jpg")
+
+
+def test_a_tour_goes_into_a_folder(
+    photos: tandem.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "tour").write_text("x")
+    assert main(["explore", photos.url, "--out", str(tmp_path / "tour")]) == 2
+    assert "expected a folder, got a file" in capsys.readouterr().err

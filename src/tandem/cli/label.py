@@ -18,7 +18,7 @@ from tandem.search.labelling import Best, Labelled, best_labels, best_pictures
 from tandem.search.store import Store
 
 PATHS_AT_ONCE = 1000
-PATH_CELLS, LABEL_CELLS = 60, 24
+LEAST_PATH, LABEL_CELLS = 16, 24
 COLUMNS = {"label": str, "rank": int, "id": str, "path": str, "probability": float, "score": float}
 Show = Callable[[Labelled], None]
 
@@ -105,8 +105,13 @@ def paths_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
 
 def show_labels(found: Sequence[dict[str, Any]]) -> None:
     """A line for each photo, its label once."""
+    from rich.cells import cell_len
+
     table = screen.table("label", "probability", "", "cosine", "photo", right=("probability", "cosine"))
     encoding = sys.stdout.encoding or "ascii"
+    out = screen.console()
+    labels = min(LABEL_CELLS, max(cell_len(screen.line(each["label"])) for each in found))
+    free = max(LEAST_PATH, out.width - max(labels, len("label")) - 35)  # beside the other columns
     for each in found:
         for rank, picture in enumerate(pictures_of(each)):
             table.add_row(
@@ -114,10 +119,10 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
                 f"{picture['probability']:.1%}",
                 screen.bar(picture["probability"], 10, best=rank == 0, encoding=encoding),
                 f"{picture['score']:.3f}",
-                cut(picture["path"], PATH_CELLS, keep_end=True),
+                cut(picture["path"], free, keep_end=True),
             )
     if table.row_count:
-        screen.console().print(table)
+        out.print(table)
 
 
 def cut(text: str, width: int, *, keep_end: bool = False) -> str:

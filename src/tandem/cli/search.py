@@ -13,7 +13,7 @@ from tandem.search.collection import Collection
 from tandem.search.results import Found, Results
 
 BAR = 12
-PATH_CELLS = 50
+LEAST_PATH = 16  # cells, however narrow the terminal
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,14 +63,17 @@ def show(results: Results) -> None:
     headings = ("#", "relevance", "", "cosine", "photo") if judged else ("#", "cosine", "photo")
     table = screen.table(*headings, right=("#", "relevance", "cosine"))
     encoding = sys.stdout.encoding or "ascii"
+    out = screen.console()
+    last = f"{results.offset + len(results)}"
+    free = max(LEAST_PATH, out.width - len(last) - (BAR + 23 if judged else 10))  # beside the other columns
     for rank, hit in enumerate(results.hits, results.offset + 1):
         if hit.relevance is not None:
             weak = results.threshold is not None and hit.relevance < results.threshold
             drawn = screen.bar(hit.relevance, BAR, best=not weak, encoding=encoding)
-            table.add_row(str(rank), share(hit.relevance), drawn, f"{hit.score:.3f}", place(hit))
+            table.add_row(str(rank), share(hit.relevance), drawn, f"{hit.score:.3f}", place(hit, free))
         else:
-            table.add_row(str(rank), f"{hit.score:.3f}", place(hit))
-    screen.console().print(table)
+            table.add_row(str(rank), f"{hit.score:.3f}", place(hit, free))
+    out.print(table)
 
 
 def share(probability: float | None) -> str:
@@ -80,12 +83,12 @@ def share(probability: float | None) -> str:
     return f"{probability:.1%}" if round(probability, 3) < 0.1 else f"{probability:.0%}"
 
 
-def place(hit: Found) -> str:
+def place(hit: Found, width: int) -> str:
     """Where a hit is, from here if that is shorter; cut at its beginning for people, whole for programs."""
     path = hit.path
     if os.path.isabs(path):
         path = min(path, os.path.relpath(path), key=len)
-    return screen.cells(path, PATH_CELLS, keep_end=True).rstrip() if sys.stdout.isatty() else screen.line(path)
+    return screen.cells(path, width, keep_end=True).rstrip() if sys.stdout.isatty() else screen.line(path)
 
 
 def say_why_empty(photos: Collection, results: Results, where: str | None) -> None:
