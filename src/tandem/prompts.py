@@ -103,6 +103,6 @@ def read_labels(path: Path) -> list[str]:
         raise TextError(f"{path}: expected text in UTF-8, one label a line ({error.reason} at {error.start})") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise TextError(f"{path}: the file of labels cannot be read: {reason}") from None
+        raise TextError(f"{path}: the file of labels or words cannot be read: {reason}") from None
     stripped = (line.strip() for line in lines)
     return check_labels((line for line in stripped if line and not line.startswith("#")), str(path))

@@ -12,6 +12,7 @@ from tandem import plots
 from tandem.cli import DONE, screen
 from tandem.cli.explore_files import MapFile, write_duplicates
 from tandem.cli.inputs import open_for_asking
+from tandem.errors import TandemError
 from tandem.search.collection import Collection
 from tandem.search.exploring import clusters, duplicates
 from tandem.search.exploring.explore import explore
@@ -26,6 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     duplicates.check_threshold(arguments.duplicates)
     words = clusters.read_vocabulary(Path(arguments.vocabulary).expanduser() if arguments.vocabulary else None)
     folder, where = Path(arguments.out).expanduser(), arguments.where
+    if folder.exists() and not folder.is_dir():
+        raise TandemError(f"--out {arguments.out}: expected a folder, got a file")
     with open_for_asking(arguments) as photos:
         described = {
             "collection": arguments.collection,
