@@ -30,7 +30,8 @@ def embeddings(request: httpx.Request) -> httpx.Response:
     """Vectors that say which input they are of, in an order that is not the inputs'."""
     asked = json.loads(request.content)["input"]
     asked = [asked] if isinstance(asked, str) else asked
-    rows = [{"object": "embedding", "index": i, "embedding": [len(text), 0.5]} for i, text in enumerate(asked)]
+    vectors = [np.array([len(text), 0.5], dtype="<f4").tobytes() for text in asked]
+    rows = [{"index": i, "embedding": base64.b64encode(vector).decode()} for i, vector in enumerate(vectors)]
     return httpx.Response(200, json={"object": "list", "data": rows[::-1], "model": "toy"})
 
 
@@ -67,6 +68,30 @@ def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
     np.testing.assert_array_equal(vectors[:, 0], range(1, 8))
     assert client(embeddings).embed_texts("one").shape == (1, 2)
     assert client(embeddings).embed_texts([]).shape == (0, 2)
+
+
+def test_a_sentence_that_begins_like_a_picture_is_sent_as_a_sentence() -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.extend(json.loads(request.content)["input"])
+        return embeddings(request)
+
+    client(handler).embed_texts(["data: what it is", "a"])
+    assert sent == [{"text": "data: what it is"}, "a"]
+
+
+def test_large_pictures_travel_in_bodies_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.client.sending.BODY_LETTERS", 1000)
+    sizes: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sizes.append(len(json.loads(request.content)["input"]))
+        return embeddings(request)
+
+    pictures = [b"x" * 300] * 5 + [b"x" * 2000] + [b"x" * 300]  # 4/3 of it, and the head
+    assert client(handler).embed_images(pictures).shape == (7, 2)
+    assert sizes == [2, 2, 1, 1, 1]
 
 
 def test_pictures_are_sent_as_the_bytes_they_are(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
-"""A picture -> the text in which the interface takes it. Knows pictures and nothing of servers."""
+"""Pictures -> the texts in which the interface takes them, as many as fit one request. Knows nothing of servers."""
 
 import base64
 import io
+import os
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
+from tandem.errors import TandemError
 from tandem.image import ImageSource, load_image, read_bytes
+
+BODY_LETTERS = 16 * 2**20  # of the pictures of one request: half of what a server takes unless told otherwise
+
+_Item = TypeVar("_Item", bound=Sized)
 
 
 def data_uri(source: ImageSource) -> str:
@@ -30,3 +38,28 @@ def _packed(image: Image.Image) -> bytes:
         file = io.BytesIO()
         image.convert("RGB").save(file, "PNG")
     return file.getvalue()
+
+
+def many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
+    if single or hasattr(sources, "read") or (isinstance(sources, np.ndarray) and sources.ndim <= 3):
+        return [sources]  # type: ignore[list-item]
+    if not isinstance(sources, Iterable):
+        raise TandemError(f"images: expected a picture or several, got {type(sources).__name__}")
+    return sources  # type: ignore[return-value]
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """At most `size` together, and no more than a server takes in one body (one that is larger goes alone)."""
+    if size < 1:
+        raise TandemError(f"batch_size: expected at least 1, got {size}")
+    batch: list[_Item] = []
+    letters = 0
+    for item in items:
+        if batch and (len(batch) == size or letters + len(item) > BODY_LETTERS):
+            yield batch
+            batch, letters = [], 0
+        batch.append(item)
+        letters += len(item)
+    if batch:
+        yield batch

@@ -6,20 +6,20 @@ vectors are the same. Knows the interface's documents; it has no model, no store
 Legend: n pictures or sentences, d the shared dimension, c labels.
 """
 
-import itertools
+import base64
+import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tandem.answer import Answer, Failure
 from tandem.client.calls import Calls
-from tandem.client.sending import data_uri
+from tandem.client.sending import batched, data_uri, many
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, source_name
 from tandem.search.labelling import Best
@@ -27,7 +27,6 @@ from tandem.search.results import Found, Results
 
 BATCH = 32  # pictures, or sentences, of one request
 
-_Item = TypeVar("_Item")
 Vectors = NDArray[np.float32]
 
 
@@ -50,6 +49,18 @@ class ServedResults(Results):
         return self.matches_nothing
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """A picture on its way: its place among those given, and as what it travels."""
+
+    index: int
+    source: ImageSource
+    uri: str
+
+    def __len__(self) -> int:
+        return len(self.uri)
+
+
 class Client:
     """A server's model and collection. Connections are kept; one client serves many threads.
 
@@ -58,12 +69,25 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, timeout_s: float = 30.0, retries: int = 3, **testing: Any
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        collection: str | None = None,
+        timeout_s: float = 30.0,
+        retries: int = 3,
+        **testing: Any,
     ) -> None:
-        """url: where the server is, such as http://localhost:8000. api_key: None for TANDEM_API_KEY, if it is set.
-
-        timeout_s: how long one try may keep silent. retries: tries after the first. testing: see `Calls`.
         """
+        Args:
+            url: where the server is, such as http://localhost:8000.
+            api_key: None for TANDEM_API_KEY, if it is set.
+            collection: which of the server's; None for its first.
+            timeout_s: how long one try may keep silent.
+            retries: tries after the first.
+            testing: see `Calls`.
+        """
+        self.collection = collection
         key = os.environ.get("TANDEM_API_KEY") if api_key is None else api_key
         self._calls = Calls(url, api_key=key, timeout_s=timeout_s, retries=retries, **testing)
 
@@ -85,26 +109,26 @@ class Client:
     def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH) -> Vectors:
         """Sentences -> float32 [n d] of unit length, in order; one sentence gives [1 d]."""
         sentences = [texts] if isinstance(texts, str) else list(texts)
-        return self._embed(sentences, batch_size)
+        # a sentence may begin as pictures do
+        return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in sentences), batch_size)
 
     def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH) -> Vectors:
         """Pictures -> float32 [n d] of unit length, in order; one picture gives [1 d]. Raises `ImageError` for one
         that cannot be read here, `ServerError` for one that the server cannot read.
         """
-        return self._embed((data_uri(source) for source in _many(sources)), batch_size)
+        return self._embed((data_uri(source) for source in many(sources)), batch_size)
 
-    def _embed(self, inputs: Iterable[str], batch_size: int) -> Vectors:
+    def _embed(self, inputs: Iterable[str | dict[str, str]], batch_size: int) -> Vectors:
         rows: list[Vectors] = []
-        for batch in _batched(inputs, batch_size):
-            answer = self._calls.document("POST", "/v1/embeddings", {"input": batch}, wants="data")
+        for batch in batched(inputs, batch_size):
+            answer = self._calls.document(
+                "POST", "/v1/embeddings", {"input": batch, "encoding_format": "base64"}, wants="data"
+            )
             data = sorted(answer["data"], key=lambda row: int(row["index"]))
-            rows += [np.asarray(row["embedding"], dtype=np.float32) for row in data]
+            rows += [np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in data]
         if not rows:
-            return np.empty((0, self._dimensions()), dtype=np.float32)
-        return np.stack(rows)
-
-    def _dimensions(self) -> int:
-        return len(self._calls.document("POST", "/v1/embeddings", {"input": "a"}, wants="data")["data"][0]["embedding"])
+            return self._embed(["a"], 1)[:0]  # only the server knows d
+        return np.stack(rows).astype(np.float32, copy=False)
 
     def classify(
         self,
@@ -115,50 +139,41 @@ class Client:
         batch_size: int = BATCH,
     ) -> Answer:
         """How well each label fits each picture, as `Model.classify` answers. Bad pictures are in `.failures`."""
-        parts: list[Answer] = []
         asked: dict[str, Any] = {"labels": list(labels)}
         if templates is not None:
             asked["templates"] = [templates] if isinstance(templates, str) else list(templates)
-        offset = 0
-        for batch in _batched(_many(images), batch_size):
-            parts.append(self._classified(batch, offset, asked))
-            offset += len(batch)
-        if not parts:
-            raise TandemError("images: expected a picture or several, got none")
-        return Answer.join(parts)
-
-    def _classified(self, batch: Sequence[ImageSource], offset: int, asked: Mapping[str, Any]) -> Answer:
-        sent: list[int] = []
-        uris: list[str] = []
         failures: list[Failure] = []
-        for place, source in enumerate(batch):
-            try:
-                uris.append(data_uri(source))
-                sent.append(place)
-            except ImageError as error:
-                failures.append(Failure(offset + place, error))
-        if not sent:
-            return Answer(
-                Served("", ""),
-                tuple(asked["labels"]),
-                (),
-                np.empty((0, len(asked["labels"])), np.float32),
-                (*failures,),
-            )
+
+        def readable() -> Iterator[_Sent]:
+            for index, source in enumerate(many(images)):
+                try:
+                    yield _Sent(index, source, data_uri(source))
+                except ImageError as error:
+                    failures.append(Failure(index, error))
+
+        parts = [self._classified(batch, asked) for batch in batched(readable(), batch_size)]
+        if not parts:
+            raise failures[0].error if failures else TandemError("images: expected a picture or several, got none")
+        answer = Answer.join(parts)
+        failures += answer.failures
+        return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
+
+    def _classified(self, batch: "Sequence[_Sent]", asked: Mapping[str, Any]) -> Answer:
+        uris = [sent.uri for sent in batch]
         answer = self._calls.document("POST", "/v1/classify", {"images": uris, **asked}, wants="results")
-        bad = {sent[_place(failed["image"])]: str(failed["error"]) for failed in answer["failures"]}
-        good = [place for place in sent if place not in bad]
+        bad = {_place(failed["image"]): str(failed["error"]) for failed in answer["failures"]}
+        good = [sent for place, sent in enumerate(batch) if place not in bad]
         logits = [[row["logits"][label] for label in answer["labels"]] for row in answer["results"]]
-        failures += [
-            Failure(offset + place, ImageError(source_name(batch[place]), reason)) for place, reason in bad.items()
-        ]
         return Answer(
-            Served(**answer["model"]),
+            Served(answer["model"]["name"], answer["model"]["fingerprint"]),
             tuple(answer["labels"]),
-            tuple(source_name(batch[place]) for place in good),
+            tuple(source_name(sent.source) for sent in good),
             np.asarray(logits, dtype=np.float32).reshape(len(good), len(answer["labels"])),
-            tuple(sorted(failures, key=lambda failure: failure.index)),
-            tuple(None if hasattr(batch[place], "read") else batch[place] for place in good),
+            tuple(
+                Failure(batch[place].index, ImageError(source_name(batch[place].source), reason))
+                for place, reason in bad.items()
+            ),
+            tuple(None if hasattr(sent.source, "read") else sent.source for sent in good),
         )
 
     # --- the collection ------------------------------------------------------------------------------------------
@@ -177,7 +192,7 @@ class Client:
 
         `more` is what else the interface takes, such as like, minus, minus_image, weight, threshold.
         """
-        asked = {"text": words, "image": image, "k": k, "offset": offset, "where": where, **more}
+        asked = {"text": words, "image": image, "k": k, "offset": offset, "where": where, **self._named(), **more}
         for name in ("image", "minus_image"):
             if asked.get(name) is not None:
                 asked[name] = data_uri(asked[name])
@@ -207,32 +222,40 @@ class Client:
     ) -> dict[str, list[Best]]:
         """For each label the k pictures, of all, that are likeliest to have it, as `Collection.label` answers."""
         chosen = [templates] if isinstance(templates, str) else templates
-        asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where}
+        asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._named()}
         answer = self._calls.document("POST", "/v1/label", _given(asked), wants="labels")
         return {
             each["label"]: [Best(one["id"], one["score"], one["probability"]) for one in each["pictures"]]
             for each in answer["labels"]
         }
 
-    def add(self, images: ImageSource | Iterable[ImageSource]) -> dict[str, Any]:
-        """Put pictures in. Gives the server's account of it: which were added, and which were set aside and why."""
-        return self._calls.document(
-            "POST", "/v1/pictures", {"images": [data_uri(image) for image in _many(images)]}, wants="added"
-        )
+    def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
+        """Put pictures in. Gives the server's account of each batch: what was added, what set aside and why."""
+        accounts = [
+            self._calls.document("POST", "/v1/pictures", {"images": batch, **self._named()}, wants="added")
+            for batch in batched((data_uri(image) for image in many(images)), BATCH)
+        ]
+        return accounts
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Take pictures out by id. Gives how many there were. Not repeated once the server may have begun."""
-        asked = {"ids": [ids] if isinstance(ids, str) else list(ids)}
+        asked = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._named()}
         return int(self._calls.document("DELETE", "/v1/pictures", asked, wants="deleted", safe=False)["deleted"])
 
     def thumbnail(self, identifier: str) -> bytes | None:
         """The small JPEG kept of a picture; None where there is none."""
+        path = f"/v1/pictures/{quote(identifier, safe='')}/thumbnail"
+        if self.collection is not None:
+            path += f"?collection={quote(self.collection, safe='')}"
         try:
-            return self._calls.answer("GET", f"/v1/pictures/{quote(identifier, safe='')}/thumbnail").content
+            return self._calls.answer("GET", path).content
         except ServerError as error:
             if error.status == 404:
                 return None
             raise
+
+    def _named(self) -> dict[str, str]:
+        return {} if self.collection is None else {"collection": self.collection}
 
     # --- the server ----------------------------------------------------------------------------------------------
 
@@ -259,20 +282,3 @@ def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _place(name: str) -> int:
     """`images[3]` -> 3."""
     return int(name.rpartition("[")[2].rstrip("]"))
-
-
-def _many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
-    if single or hasattr(sources, "read") or (isinstance(sources, np.ndarray) and sources.ndim <= 3):
-        return [sources]  # type: ignore[list-item]
-    if not isinstance(sources, Iterable):
-        raise TandemError(f"images: expected a picture or several, got {type(sources).__name__}")
-    return sources  # type: ignore[return-value]
-
-
-def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    if size < 1:
-        raise TandemError(f"batch_size: expected at least 1, got {size}")
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
