@@ -150,6 +150,26 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     assert answer.plot(tmp_path / "a.svg").exists()
 
 
+def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        images = json.loads(request.content)["images"]
+        if "YmFk" in images[0]:
+            return problem(422, "Picture cannot be read", "images[0]: not a picture")
+        if "dGV4dA" in images[0]:
+            return problem(422, "Request does not fit", "labels")
+        model = {"name": "toy", "fingerprint": "f"}
+        results = [{"image": "images[0]", "best": "a", "probabilities": {}, "logits": {"a": 2.0}}]
+        return httpx.Response(200, json={"model": model, "labels": ["a"], "results": results, "failures": []})
+
+    answer = client(handler).classify([b"good", b"bad"], ["a"], batch_size=1)
+    assert len(answer) == 1
+    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "not a picture")]
+    with pytest.raises(ImageError, match="<bytes>: not a picture"):
+        client(handler).classify(b"bad", ["a"])
+    with pytest.raises(ServerError, match="does not fit"):
+        client(handler).classify(b"text", ["a"])
+
+
 def test_search_answers_as_the_collection_does() -> None:
     seen: list[dict[str, Any]] = []
     document = {

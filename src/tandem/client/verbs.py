@@ -151,7 +151,15 @@ class Client:
                 except ImageError as error:
                     failures.append(Failure(index, error))
 
-        parts = [self._classified(batch, asked) for batch in batched(readable(), batch_size)]
+        parts = []
+        for batch in batched(readable(), batch_size):
+            try:
+                parts.append(self._classified(batch, asked))
+            except ServerError as error:
+                if len(batch) > 1 or not error.title.startswith("Picture"):
+                    raise  # only a picture that is alone is refused rather than set aside
+                reason = error.detail.removeprefix("images[0]: ")
+                failures.append(Failure(batch[0].index, ImageError(source_name(batch[0].source), reason)))
         if not parts:
             raise failures[0].error if failures else TandemError("images: expected a picture or several, got none")
         answer = Answer.join(parts)

@@ -1,0 +1,198 @@
+"""`tandem serve` under load: rates, latencies, start, a soak at twice the capacity, and malformed requests.
+
+    python bench/serve.py [--seconds 10] [--count 10000] [--models tandem-mini,ViT-B/32] [--folder F]
+    python bench/serve.py --soak 10 --models ViT-B/32
+    python bench/serve.py --hostile 5000
+
+The server is the command itself, in a process of its own, over a collection of ready vectors (of unit length, random);
+ViT-B/32 has random weights. The clients are one process on the same machine that sends ready bytes over kept
+connections: what it takes of the processor is missing to the server, as is decoding. The encoder's own rate is that of
+batches of 32 ready pixels with nothing else running; beside it stands what `embed_images` makes of the same JPEGs.
+Twice the capacity is offered on a clock, not by clients that wait for answers.
+"""
+
+import argparse
+import asyncio
+import base64
+import io
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from reference import load_note, machine, make_folder
+from serve_load import Answers, closed_loop, open_loop, request, serving
+
+QUERIES = ("a black cat sleeping on a red sofa", "two children at the beach", "a street at night", "a red bicycle")
+
+
+# --- what is measured -----------------------------------------------------------------------------------------------
+
+
+def jpegs(count: int, width: int, height: int) -> list[bytes]:
+    """Pictures with edges and colours, of some 20 KB."""
+    import numpy as np
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    made = []
+    for _ in range(count):
+        small = chance.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(file, "JPEG", quality=85)
+        made.append(file.getvalue())
+    return made
+
+
+def own_rates(source: str | None, pictures: Sequence[bytes], seconds: float) -> tuple[float, float]:
+    """Pictures a second: the encoder alone, in batches of 32; and `embed_images` of the same JPEGs."""
+    import numpy as np
+
+    import tandem
+
+    model = tandem.load(source)
+    size = model.config.vision.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (32, size, size, 3), dtype=np.uint8)
+    batch = (list(pictures) * 32)[:32]
+    rates = []
+    for work in (lambda: model.engine.encode_images(pixels), lambda: model.embed_images(batch)):
+        work()
+        done, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            work()
+            done += 32
+        rates.append(done / (time.perf_counter() - began))
+    return rates[0], rates[1]
+
+
+def embedding_requests(pictures: Sequence[bytes]) -> list[bytes]:
+    uris = [f"data:image/jpeg;base64,{base64.b64encode(content).decode()}" for content in pictures]
+    return [request("/v1/embeddings", {"input": uri, "encoding_format": "base64"}) for uri in uris]
+
+
+def search_requests(k: int) -> list[bytes]:
+    """Sentences that differ, so that no answer is remembered."""
+    chance = random.Random(0)
+    words = ["red", "blue", "old", "small", "wooden", "sleeping", "running", "wet", "bright", "cat", "dog", "boat"]
+    return [
+        request("/v1/search", {"text": f"{chance.choice(QUERIES)} {' '.join(chance.sample(words, 4))}", "k": k})
+        for _ in range(2000)
+    ]
+
+
+def shown(answers: Answers) -> str:
+    return f"p50 {answers.quantile(0.5) * 1000:.0f} ms, p99 {answers.quantile(0.99) * 1000:.0f} ms"
+
+
+def measure(name: str, source: str | None, url: str, arguments: argparse.Namespace) -> None:
+    pictures = jpegs(64, arguments.width, arguments.width * 3 // 4)
+    asked = [sys.executable, __file__, "--own", source or "", "--seconds", str(arguments.seconds)]
+    printed = subprocess.run([*asked, "--width", str(arguments.width)], check=True, capture_output=True, text=True)
+    encoder, library = (float(number) for number in printed.stdout.split())
+    starts = []
+    for _ in range(3):
+        with serving(url) as running:
+            starts.append(running.seconds_to_ready)
+    with serving(url) as running:
+        requests = embedding_requests(pictures)
+        asyncio.run(closed_loop(running.port, requests, 32, 2))
+        embedded = asyncio.run(closed_loop(running.port, requests, 32, arguments.seconds))
+        searches = search_requests(10)
+        asyncio.run(closed_loop(running.port, searches[-200:], 16, 1))
+        found = asyncio.run(closed_loop(running.port, searches, 16, arguments.seconds))
+        peak = running.rss_mb()
+    print(f"| {name}: 32 clients embedding pictures, over the encoder alone | {embedded.rate / encoder:.2f}x (0.85x) |")
+    print(f"| - a second: server / encoder / embed_images | {embedded.rate:.0f} / {encoder:.0f} / {library:.0f} |")
+    print(f"| - latency, other statuses | {shown(embedded)}; {dict(embedded.statuses)} |")
+    print(f"| {name}: text search, {arguments.count:,} pictures, 16 clients | {shown(found)} (60 / 250 ms) |")
+    print(f"| - searches a second, statuses | {found.rate:.0f}; {dict(found.statuses)} |")
+    print(f"| {name}: from start to ready | {statistics.median(starts):.2f} s (3 s) |")
+    print(f"| {name}: resident after that | {peak:.0f} MB |", flush=True)
+
+
+def soak(name: str, url: str, arguments: argparse.Namespace) -> None:
+    """Twice what it can, for minutes."""
+    with serving(url) as running:
+        requests = embedding_requests(jpegs(64, arguments.width, arguments.width * 3 // 4))
+        capacity = asyncio.run(closed_loop(running.port, requests, 32, arguments.seconds)).rate
+        seconds = arguments.soak * 60
+        answers, memory = asyncio.run(open_loop(running, requests, 2 * capacity, seconds))
+        ready = running.ready()
+    total = sum(answers.statuses.values())
+    early = statistics.mean(mb for second, mb in memory if 0.1 * seconds <= second < 0.2 * seconds)
+    late = statistics.mean(mb for second, mb in memory if second >= 0.9 * seconds)
+    print(f"| {name}: {arguments.soak:g} minutes at {2 * capacity:.0f} pictures a second, twice the capacity | |")
+    print(f"| - served | {answers.rate:.0f} a second; {shown(answers)}, most {max(answers.seconds):.2f} s |")
+    print(f"| - refused with 503 | {answers.statuses[503] / total:.1%} of {total:,}; all: {dict(answers.statuses)} |")
+    print(f"| - memory, second tenth -> last tenth | {early:.0f} -> {late:.0f} MB, {late / early - 1:+.1%} (5%) |")
+    print(f"| - ready afterwards | {'yes' if ready else 'NO'} |", flush=True)
+
+
+def hostile(url: str, arguments: argparse.Namespace) -> None:
+    """Malformed requests of our own, then schemathesis on the OpenAPI document if it is installed."""
+    import httpx
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from test_serve_hostile import malformed
+
+    chance = random.Random(11)
+    statuses: Counter[int] = Counter()
+    with serving(url) as running, httpx.Client(base_url=running.url, timeout=60) as http:
+        for _ in range(arguments.hostile):
+            asked = malformed(chance, http)
+            answer = http.send(asked)
+            statuses[answer.status_code] += 1
+            if answer.status_code >= 500 and answer.status_code != 503:
+                print(f"FAILED: {asked.method} {asked.url} {asked.content[:300]!r}: {answer.text[:300]}")
+        print(f"| {arguments.hostile:,} malformed requests | {dict(statuses)}; ready: {running.ready()} |", flush=True)
+        program = arguments.schemathesis or shutil.which("schemathesis")
+        if program:
+            command = [program, "run", f"{running.url}/openapi.json", "--checks", "not_a_server_error"]
+            command += ["--max-examples", str(max(1, arguments.hostile // 10)), "--seed", "1", "--no-color"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            print("\n".join(done.stdout.splitlines()[-arguments.lines :]))
+            print(f"| schemathesis | exit code {done.returncode}; ready: {running.ready()} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--width", type=int, default=320, help="of the JPEGs, whose height is three quarters of it")
+    parser.add_argument("--models", default="tandem-mini,ViT-B/32")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
+    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    parser.add_argument("--hostile", type=int, metavar="REQUESTS")
+    parser.add_argument("--schemathesis", help="the program, if it is not on the path")
+    parser.add_argument("--lines", type=int, default=40, help="of what schemathesis says")
+    parser.add_argument("--own", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.own is not None:
+        pictures = jpegs(64, arguments.width, arguments.width * 3 // 4)
+        print(*own_rates(arguments.own or None, pictures, arguments.seconds))
+        return
+    print(f"{machine()}; {load_note()}\n\n| what | measured (target) |\n|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["TANDEM_HOME"] = home
+        for name in arguments.models.split(","):
+            source = None if name == "tandem-mini" else str(make_folder(arguments.folder))
+            url = str(Path(home) / f"{name.replace('/', '-')}.tandem")
+            filling = [sys.executable, str(Path(__file__).with_name("search.py")), "--fill"]
+            subprocess.run([*filling, url, source or "", str(arguments.count)], check=True)
+            if arguments.soak:
+                soak(name, url, arguments)
+            elif arguments.hostile:
+                hostile(url, arguments)
+            else:
+                measure(name, source, url, arguments)
+
+
+if __name__ == "__main__":
+    main()
