@@ -5,6 +5,7 @@ import json
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,16 +200,48 @@ def test_relevance_judges_hits_as_the_best_of_those_that_pass(
         return background(queries, sample, count)
 
     monkeypatch.setattr("tandem.search.collection.background", counting)
-    among_all = collection.search("a cat", k=8)
-    some = collection.search("a cat", where="width > 90", k=8)
-    assert counted == [(8, 8), (8, 2)]  # what is usual is of all, the chances to be wrong are of those that pass
-    assert collection.fit is not None
-    chances = {hit.id: (hit.score, hit.relevance) for hit in among_all}
-    assert len(some) == 2
-    for hit in some:
-        score, chance = chances[hit.id]
-        assert hit.score == pytest.approx(score, abs=1e-6)
-        assert hit.relevance != pytest.approx(chance, abs=1e-6)
+    chances = {hit.id: hit.relevance for hit in collection.search("a cat", k=8)}
+    few = collection.search("a cat", where="width > 90", k=8)
+    assert counted == [(8, 8), (8, 8)]  # two that happen to pass do not promise that one of them is meant
+    assert {hit.id: hit.relevance for hit in few} == {hit.id: chances[hit.id] for hit in few}
+    monkeypatch.setattr("tandem.search.collection.FEWEST", 1)
+    among_two = collection.search("a cat", where="width > 90", k=8)
+    assert counted[-1] == (8, 2)  # what is usual is of all, the chances to be wrong are of those that pass
+    assert all(hit.relevance != pytest.approx(chances[hit.id], abs=1e-6) for hit in among_two)
+
+
+def test_a_damaged_calibration_does_not_stop_a_search(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    fit = tmp_path / "home" / "relevance" / f"{collection.model.fingerprint}.json"
+    fit.parent.mkdir(parents=True)
+    fit.write_text("{")
+    with pytest.warns(UserWarning, match="without relevance"):
+        results = tandem.open(collection.url).search("a cat")
+    assert len(results) == 8
+    assert results[0].relevance is None
+
+
+def test_two_that_make_the_same_collection_fill_the_same_one(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, real = tmp_path / "c.tandem", store.create_store
+
+    def create_store(*given: Any, **options: Any) -> store.Store:
+        monkeypatch.setattr(store, "create_store", real)
+        tandem.open(url, models[0]).add(pictures / "0.png")  # between the look and the making
+        return real(*given, **options)
+
+    monkeypatch.setattr(store, "create_store", create_store)
+    report = tandem.open(url, models[0]).add(pictures)
+    assert (report.total, report.unchanged) == (8, 1)
+    monkeypatch.setattr(store, "create_store", create_store)
+    url = tmp_path / "d.tandem"
+    with pytest.raises(StoreError, match=r"one .*other"):
+        tandem.open(url, models[1]).add(pictures)
 
 
 def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> None:

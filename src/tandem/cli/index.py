@@ -17,7 +17,7 @@ from tandem.search.indexing.places import SetAside
 
 def run(arguments: argparse.Namespace) -> int:
     photos, workers = target(arguments)
-    with photos, screen.indexing_progress() as on_progress:
+    with screen.resumable(), photos, screen.indexing_progress() as on_progress:
         report = photos.add(
             arguments.sources,
             prune=arguments.prune,

@@ -14,7 +14,7 @@ def run(arguments: argparse.Namespace) -> int:
     with open_collection(arguments.collection, must_exist=True) as photos:
         url = photos.url
     model = load_model(arguments)
-    with screen.indexing_progress() as on_progress:
+    with screen.resumable(), screen.indexing_progress() as on_progress:
         moved = migrate(
             url,
             model,

@@ -110,6 +110,16 @@ def indexing_progress() -> "Iterator[Callable[[Progress], None] | None]":
         yield show
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Says, to those who interrupt it, that nothing done is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("what is done is kept: the same command goes on")
+        raise
+
+
 def _state(progress: "Progress") -> str:
     parts = [f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"]
     if progress.rate:

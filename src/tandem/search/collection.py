@@ -5,6 +5,7 @@ vectors of different models never meet. Knows no command line and no server.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -32,6 +33,7 @@ from tandem.search.results import Found, Results
 from tandem.search.store import Store, Vectors
 
 SAMPLED = 4096  # records that stand for the whole when a score is judged
+FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged
 MINUS = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
 
 
@@ -146,8 +148,15 @@ class Collection:
 
     @cached_property
     def fit(self) -> Fit | None:
-        """What turns this model's scores into probabilities; None where it was never calibrated."""
-        return load_fit(self.model)
+        """What turns this model's scores into probabilities; None where it was never calibrated.
+
+        One that cannot be read is no reason not to search: a warning says so.
+        """
+        try:
+            return load_fit(self.model)
+        except TandemError as error:
+            warnings.warn(f"hits are shown without relevance: {error}", stacklevel=3)
+            return None
 
     @cached_property
     def _sample(self) -> Vectors:
@@ -172,6 +181,9 @@ class Collection:
         `Report.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
         """
         chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
+        for name, number in (("batch_size", batch_size), ("workers", 1 if workers is None else workers)):
+            if number < 1:
+                raise TandemError(f"{name}: expected at least 1, got {number}")
         if not stores.exists(self.url):
             readable_twice = [source for source in chosen if str(source) != "-"]
             if readable_twice or not chosen:
@@ -204,8 +216,8 @@ class Collection:
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
         """The store open for writing, for as long as it takes: nobody is kept from writing in between."""
-        if create and not stores.exists(self.url):
-            store = stores.create_store(self.url, schema_for(self.model), notes_for(self.model))
+        if create and (made := self._create()) is not None:
+            store = made
         elif stores.is_server(self.url):
             yield self.store
             return
@@ -216,6 +228,19 @@ class Collection:
         finally:
             store.close()
             self.__dict__.pop("_sample", None)
+
+    def _create(self) -> Store | None:
+        """A new collection, open for writing; None where there is one, also one made by another just now."""
+        if stores.exists(self.url):
+            return None
+        model = self.model
+        try:
+            return stores.create_store(self.url, schema_for(model), notes_for(model))
+        except StoreError:
+            if not stores.exists(self.url):
+                raise
+        check_model(self.url, self.notes, model)
+        return None
 
     # --- asking it -----------------------------------------------------------------------------------------------
 
@@ -259,7 +284,9 @@ class Collection:
         fit = self.fit
         if fit is not None and hits:
             scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-            standing = background(query[None], self._sample, self.count(where))
+            # Few that pass a filter were not chosen for the query: they do not promise that one of them is meant.
+            count = max(self.count(where), min(self.count(), FEWEST)) if where is not None else self.count()
+            standing = background(query[None], self._sample, count)
             kind = kind_of(parts)
             length = [number_of_words(words)] if kind == "words" and words is not None else []
             relevance = [float(p) for p in fit.probability(kind, scores, standing, query[None], length)[0]]
