@@ -17,6 +17,7 @@ from tandem import weights
 from tandem.cli import main
 from tandem.cli.search import show
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
+from tandem.search import store
 from tandem.search.migration import migrate
 from tandem.search.relevance import Background, Fit, background
 from tandem.search.results import Found, Results
