@@ -132,6 +132,15 @@ def test_what_is_refused_and_how_it_is_said(value: str | bytes, status: int, say
     assert len(problem.detail) < 400
 
 
+def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours() -> None:
+    file = io.BytesIO()
+    picture(1).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    read(content)  # as programs write them
+    last = content[content.rindex(b"\xff\xda") : -2]
+    assert "more than 100 scans" in refused(content[:-2] + last * 100 + content[-2:]).detail
+
+
 def test_a_file_that_exists_is_not_read_by_its_name(tmp_path: object) -> None:
     file = f"{tmp_path}/there.png"
     picture(1).save(file)
