@@ -32,7 +32,7 @@ LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"answer", "image", "search", "errors"}
-LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots"}
+LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
@@ -59,6 +59,12 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "faiss": ("search/embedded/", "search/exploring/"),
     "pymilvus": ("search/milvus/client.py",),
     "ray": ("search/",),
+    "fastapi": ("serve/",),
+    "starlette": ("serve/",),
+    "uvicorn": ("serve/",),
+    "pydantic": ("serve/",),
+    "prometheus_client": ("serve/",),
+    "python_multipart": ("serve/",),
 }
 
 

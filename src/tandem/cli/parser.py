@@ -18,6 +18,7 @@ COMMANDS = {
     "explore": "tandem.cli.explore",
     "migrate": "tandem.cli.migrate",
     "calibrate": "tandem.cli.calibrate",
+    "serve": "tandem.cli.serve",
     "train": "tandem.cli.train",
     "convert": "tandem.cli.convert",
     "verify": "tandem.cli.verify",
@@ -36,6 +37,7 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from tandem.cli.collection_parsers import add_commands
+    from tandem.cli.serve_parser import add_serve
 
     parser = Parser(
         prog="tandem",
@@ -49,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     _classify(commands)
     _embed(commands)
     add_commands(commands)
+    add_serve(commands)
     _train(commands)
     _convert(commands)
     _verify(commands)

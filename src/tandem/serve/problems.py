@@ -24,7 +24,7 @@ LONGEST = 500  # letters of a detail: requests are quoted in it
 
 
 class ProblemError(Exception):
-    """A request that is not answered: `status`, a `title` that is the same for every such case, and this one's `detail`.
+    """A request that is not answered: `status`, `title` (the same for every such case), `detail` (this one).
 
     `extra` are further members of the document, such as the position of a mistake.
     """
@@ -37,6 +37,7 @@ class ProblemError(Exception):
         *,
         retry_after_s: int | None = None,
         extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status} {title}: {detail}")
         self.status = status
@@ -44,6 +45,7 @@ class ProblemError(Exception):
         self.detail = detail
         self.retry_after_s = RETRY_AFTER_S if retry_after_s is None and status == 503 else retry_after_s
         self.extra = dict(extra or {})
+        self._headers = dict(headers or {})
 
     def document(self) -> dict[str, Any]:
         """The members of RFC 9457, section 3.1. `type` is left at about:blank: the title says what happened."""
@@ -51,7 +53,8 @@ class ProblemError(Exception):
         return {"type": "about:blank", "title": self.title, "status": self.status, "detail": detail, **self.extra}
 
     def headers(self) -> dict[str, str]:
-        return {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        wait = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        return self._headers | wait
 
 
 def full(what: str) -> ProblemError:
@@ -66,12 +69,13 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(404, "Not found", what)
 
 
-def for_status(status: int, detail: str) -> ProblemError:
+def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> ProblemError:
     """A problem whose title is the status's own phrase."""
     try:
-        return ProblemError(status, HTTPStatus(status).phrase, detail)
+        title = HTTPStatus(status).phrase
     except ValueError:
-        return ProblemError(status, "Error", detail)
+        title = "Error"
+    return ProblemError(status, title, detail, headers=headers)
 
 
 def from_error(error: TandemError) -> ProblemError:

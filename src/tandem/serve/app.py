@@ -1,0 +1,142 @@
+"""Joins routes, errors, the page and the guard into one application. `build_app` is what a server runs.
+
+Knows what belongs together; what each part does stands in its own module.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from tandem import __version__
+from tandem.errors import TandemError
+from tandem.serve import (
+    bodies,
+    docs_page,
+    problems,
+    routes_about,
+    routes_embeddings,
+    routes_pictures,
+    routes_search,
+    schemas,
+)
+from tandem.serve.batching import ClosedError, QueueFullError
+from tandem.serve.guard import Guard
+from tandem.serve.keys import KeyFile
+from tandem.serve.problems import ProblemError
+from tandem.serve.service import Service
+
+PAGE = Path(__file__).parent / "page"
+_TITLES = {400: "Bad request", 404: "Not found", 422: "Request does not fit", 503: "Server is full"}
+
+
+def build_app(service: Service) -> FastAPI:
+    """The application; it closes the service when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    problem: dict[int | str, dict[str, Any]] = {
+        status: {"description": title, "content": {problems.MEDIA_TYPE: {"schema": _reference(schemas.Problem)}}}
+        for status, title in _TITLES.items()
+    }
+    app = FastAPI(
+        title="Tandem",
+        version=__version__,
+        description="Pictures and sentences in one space: embed, classify, search, label.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=lifespan,
+        responses=problem,
+        redirect_slashes=False,
+    )
+    for error, answer in _ANSWERS.items():
+        app.add_exception_handler(error, _handler(answer))
+    app.include_router(routes_embeddings.router(service))
+    app.include_router(routes_search.router(service))
+    app.include_router(routes_pictures.router(service))
+    app.include_router(routes_about.router(service, app))
+    app.add_api_route(docs_page.STYLE_PATH, _docs_style, include_in_schema=False)
+    if PAGE.is_dir():
+        app.mount("/", _Page(directory=PAGE, html=True))
+    _document_bodies(app)
+    settings = service.settings
+    keys = KeyFile(settings.keys_file) if settings.keys_file else None
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics, keys=keys)
+    return app
+
+
+async def _docs_style() -> Response:
+    return Response(docs_page.STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})
+
+
+class _Page(StaticFiles):
+    """The page's files. Browsers ask each time whether they changed, and mostly hear that they did not."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        answer = super().file_response(*arguments, **options)
+        answer.headers["cache-control"] = "no-cache"
+        return answer
+
+
+def _handler(answer: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], JSONResponse]:
+    def handle(_: Request, error: Exception) -> JSONResponse:
+        problem = answer(error)
+        return JSONResponse(
+            problem.document(), problem.status, headers=problem.headers(), media_type=problems.MEDIA_TYPE
+        )
+
+    return handle
+
+
+def _from_http(error: HTTPException) -> ProblemError:
+    return problems.for_status(error.status_code, str(error.detail), headers=error.headers)
+
+
+_ANSWERS: dict[type[Exception], Callable[[Any], ProblemError]] = {
+    ProblemError: lambda error: error,
+    TandemError: problems.from_error,
+    HTTPException: _from_http,
+    RequestValidationError: lambda error: bodies.invalid(error.errors()),
+    QueueFullError: lambda error: problems.full(str(error)),
+    ClosedError: lambda error: problems.full("the server is being stopped"),
+    TimeoutError: lambda error: problems.full("the encoder has more to do than it can in time"),
+    Exception: lambda error: problems.internal(),
+}
+
+
+def _reference(shape: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{shape.__name__}"}
+
+
+def _document_bodies(app: FastAPI) -> None:
+    """Bodies are read by `bodies`, JSON or forms; so FastAPI does not know their shapes by itself."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        known = document.setdefault("components", {}).setdefault("schemas", {})
+        for shape in (
+            schemas.EmbeddingsRequest,
+            schemas.ClassifyRequest,
+            schemas.SearchRequest,
+            schemas.LabelRequest,
+            schemas.AddRequest,
+            schemas.DeleteRequest,
+            schemas.Problem,
+        ):
+            written = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+            known.update(written.pop("$defs", {}))
+            known[shape.__name__] = written
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,167 @@
+"""Concurrent requests share the encoder's batches: a bounded queue in front, one thread behind that takes from it.
+
+A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`. While the encoder computes, the
+next batch gathers by itself. What nobody waits for any more (cancelled, or past its deadline) is dropped before it
+costs anything. Knows items and a function over a list of them: no HTTP, no pictures.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_log = logging.getLogger(__name__)
+
+
+class QueueFullError(Exception):
+    """There is no room for more; the items were not taken."""
+
+
+class ClosedError(Exception):
+    """The batcher was closed before it came to the item."""
+
+
+@dataclass(frozen=True)
+class _Waiting(Generic[_Item, _Result]):
+    item: _Item
+    arrived: float
+    deadline: float  # on the clock of time.monotonic
+    future: "Future[_Result]" = field(default_factory=Future)
+
+
+class Batcher(Generic[_Item, _Result]):
+    """`work` maps a list of items to as many results; it is only ever called from one thread.
+
+    `observe(size, seconds)` is told of each batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[list[_Item]], Sequence[_Result]],
+        *,
+        max_size: int = 32,
+        max_wait_s: float = 0.003,
+        max_queue: int = 1024,
+        observe: Callable[[int, float], None] = lambda size, seconds: None,
+    ) -> None:
+        self.name = name
+        self._work = work
+        self._max_size, self._max_wait_s, self._max_queue = max_size, max_wait_s, max_queue
+        self._observe = observe
+        self._queue: deque[_Waiting[_Item, _Result]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"tandem-{name}", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        """How many items wait."""
+        return len(self._queue)
+
+    def put(self, items: Sequence[_Item], *, deadline_s: float) -> "list[Future[_Result]]":
+        """Queue all items or none. Raises `QueueFullError` and `ClosedError`.
+
+        A request that meets an empty queue is taken whatever its size: it would never fit otherwise.
+        """
+        now = time.monotonic()
+        waiting = [_Waiting[_Item, _Result](item, now, now + deadline_s) for item in items]
+        with self._changed:
+            if self._closed:
+                raise ClosedError(f"{self.name}: closed")
+            if self._queue and len(self._queue) + len(waiting) > self._max_queue:
+                self._forget_cancelled()
+                if self._queue and len(self._queue) + len(waiting) > self._max_queue:
+                    raise QueueFullError(f"{len(self._queue):,} items wait for the encoder of {self.name}")
+            self._queue.extend(waiting)
+            self._changed.notify()
+        return [each.future for each in waiting]
+
+    async def map(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
+        """The results, in order. Cancelling this drops what has not begun. Raises `TimeoutError` past the deadline."""
+        futures = [asyncio.wrap_future(future) for future in self.put(items, deadline_s=deadline_s)]
+        try:
+            return list(await asyncio.gather(*futures))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            await asyncio.gather(*futures, return_exceptions=True)
+            raise
+
+    def map_from_thread(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
+        """As `map`, for a thread that may wait."""
+        futures = self.put(items, deadline_s=deadline_s)
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Finish the batch that is being computed; what waits gets `ClosedError`."""
+        with self._changed:
+            self._closed = True
+            left = list(self._queue)
+            self._queue.clear()
+            self._changed.notify()
+        for each in left:
+            if each.future.set_running_or_notify_cancel():
+                each.future.set_exception(ClosedError(f"{self.name}: closed"))
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _forget_cancelled(self) -> None:
+        living = [each for each in self._queue if not each.future.cancelled()]
+        self._queue.clear()
+        self._queue.extend(living)
+
+    def _run(self) -> None:
+        while (batch := self._next()) is not None:
+            if not batch:
+                continue
+            began = time.monotonic()
+            try:
+                results = self._work([each.item for each in batch])
+                if len(results) != len(batch):
+                    raise ValueError(f"expected {len(batch)} results, got {len(results)}")
+            except BaseException as error:  # whatever it is, those who wait must hear of it, and the thread goes on
+                _log.error("%s: a batch of %d failed", self.name, len(batch), exc_info=error)
+                for each in batch:
+                    each.future.set_exception(error)
+                continue
+            self._observe(len(batch), time.monotonic() - began)
+            for each, result in zip(batch, results, strict=True):
+                each.future.set_result(result)
+
+    def _next(self) -> "list[_Waiting[_Item, _Result]] | None":
+        """What is computed next, without those nobody waits for; None once closed."""
+        with self._changed:
+            while not self._closed:
+                if self._queue:
+                    left = self._queue[0].arrived + self._max_wait_s - time.monotonic()
+                    if left <= 0 or len(self._queue) >= self._max_size:
+                        break
+                    self._changed.wait(left)
+                else:
+                    self._changed.wait()
+            if self._closed:
+                return None
+            batch: list[_Waiting[_Item, _Result]] = []
+            late: list[_Waiting[_Item, _Result]] = []
+            now = time.monotonic()
+            while self._queue and len(batch) < self._max_size:
+                each = self._queue.popleft()
+                if not each.future.set_running_or_notify_cancel():
+                    continue
+                (late if now > each.deadline else batch).append(each)
+        for each in late:
+            each.future.set_exception(TimeoutError())
+        return batch

@@ -1,0 +1,114 @@
+"""The body of a request, JSON or multipart -> one of the `schemas`. Files of a form stand beside it as bytes.
+
+Knows forms and JSON; no routes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from tandem.serve.problems import ProblemError
+
+_Asked = TypeVar("_Asked", bound=BaseModel)
+_UPLOAD = "multipart file "
+
+
+@dataclass(frozen=True)
+class Body(Generic[_Asked]):
+    """What is asked; `picture` gives the bytes of what came as a file."""
+
+    asked: _Asked
+    files: dict[str, bytes]
+    names: dict[str, str]
+
+    def picture(self, value: str) -> str | bytes:
+        return self.files.get(value, value)
+
+
+async def read(request: Request, shape: type[_Asked], *, most_parts: int = 1000) -> Body[_Asked]:
+    """Raises `ProblemError` 400, 415 or 422."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    files: dict[str, bytes] = {}
+    names: dict[str, str] = {}
+    try:
+        if kind == "multipart/form-data":
+            plain = await _form(request, shape, files, names, most_parts)
+            return Body(shape.model_validate(plain), files, names)
+        if kind in ("application/json", "") or kind.endswith("+json"):
+            return Body(shape.model_validate_json(await request.body()), files, names)
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
+    raise ProblemError(
+        415, "Unsupported Media Type", f"expected application/json or multipart/form-data, got {kind[:80]!r}"
+    )
+
+
+def invalid(errors: Any) -> ProblemError:
+    """What pydantic found wrong, in our words; never what was sent."""
+    found = [
+        {"field": ".".join(str(part)[:60] for part in each["loc"][:6]), "expected": str(each["msg"])[:200]}
+        for each in errors[:10]
+    ]
+    if any(each["type"] == "json_invalid" for each in errors):
+        return ProblemError(400, "Body is no JSON", found[0]["expected"])
+    first = found[0] if found else {"field": "", "expected": "another request"}
+    where = f"{first['field']}: " if first["field"] else ""
+    return ProblemError(422, "Request does not fit", f"{where}{first['expected']}", extra={"errors": found})
+
+
+async def _form(
+    request: Request, shape: type[BaseModel], files: dict[str, bytes], names: dict[str, str], most_parts: int
+) -> dict[str, Any]:
+    """The fields as the shape has them: those that are lists may be repeated."""
+    try:
+        form = await request.form(max_files=most_parts, max_fields=most_parts, max_part_size=2**20)
+    except HTTPException as error:
+        raise ProblemError(400, "Body is no form", str(error.detail)) from None
+    except ProblemError:
+        raise
+    except Exception as error:  # a parser of strangers' bytes; its texts are not for them
+        raise ProblemError(400, "Body is no form", type(error).__name__) from None
+    plain: dict[str, Any] = {}
+    try:
+        for field in form:
+            values: list[str] = []
+            for value in form.getlist(field):
+                if isinstance(value, UploadFile):
+                    token = f"{_UPLOAD}{len(files)}"
+                    files[token] = await value.read()
+                    names[token] = value.filename or ""
+                    values.append(token)
+                else:
+                    values.append(value)
+            plain[field] = values if _is_list(shape, field) else values[-1]
+    finally:
+        await form.close()
+    return plain
+
+
+def _is_list(shape: type[BaseModel], field: str) -> bool:
+    described = shape.model_fields.get(field)
+    return described is not None and "list" in str(described.annotation).split("|")[0] + str(
+        get_args(described.annotation)[:1]
+    )
+
+
+def described(shape: type[BaseModel], *files: str) -> dict[str, Any]:
+    """What OpenAPI says of a body that `read` takes: JSON, and a form where `files` name fields for pictures."""
+    reference = {"$ref": f"#/components/schemas/{shape.__name__}"}
+    content: dict[str, Any] = {"application/json": {"schema": reference}}
+    if files:
+        form = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+        properties = {name: dict(value) for name, value in form["properties"].items()}
+        for name in files:
+            several = _is_list(shape, name)
+            one = {"type": "string", "format": "binary"}
+            properties[name] = {"type": "array", "items": one} if several else one
+        content["multipart/form-data"] = {
+            "schema": {"type": "object", "properties": properties, "required": form.get("required", [])}
+        }
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,174 @@
+"""A model behind its two batchers: the only way in which a server reaches an encoder.
+
+`Encoder` has async verbs for routes, and `model`, which is what collections and threads use: the same model, whose
+towers are the batchers. Knows models and batches; no HTTP, no stores.
+
+Legend: n pictures or sentences, h height, w width, t tokens, d shared dimension.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.image import ImageSource
+from tandem.model import Model, Vectors
+from tandem.serve.batching import Batcher
+from tandem.serve.metrics import Metrics
+from tandem.serve.settings import Settings
+
+REMEMBERED_SENTENCES = 4096  # of a page that searches while its reader types: 8 MB at 512 dimensions
+
+Row = NDArray[np.int32]
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPicture:
+    """A picture of a request whose vector [d] is there already. `name` is what answers call it."""
+
+    vector: Vectors
+    name: str = "image"
+
+    def read(self) -> bytes:
+        """It has no bytes: this only says that it is one picture, not several."""
+        raise NotImplementedError
+
+
+class Encoder:
+    """Vectors for sentences and pictures of many requests at once."""
+
+    def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
+        """`model` is the encoder's from now on: nobody else may compute with its engine."""
+        self.engine = model.engine
+        self.tokenizer = model.tokenizer
+        self.pad_id = model.tokenizer.pad_id
+        self.context_length = model.config.text.context_length
+        self.deadline_s = settings.deadline_s
+        self.texts: Batcher[Row, Vectors] = Batcher(
+            "texts",
+            self._encode_texts,
+            max_size=settings.batch_size,
+            max_wait_s=settings.batch_wait_s,
+            max_queue=settings.text_queue,
+            observe=metrics.observe_batch("text"),
+        )
+        self.pictures: Batcher[Pixels, Vectors] = Batcher(
+            "pictures",
+            self._encode_pictures,
+            max_size=settings.batch_size,
+            max_wait_s=settings.batch_wait_s,
+            max_queue=settings.picture_queue,
+            observe=metrics.observe_batch("picture"),
+        )
+        self._known: OrderedDict[str, Vectors] = OrderedDict()
+        self._lock = threading.Lock()
+        self.model = _BatchedModel(model, self)
+
+    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
+        """[n d]; raises `TextError` for a sentence that is too long."""
+        known = self.known(texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        if missing:
+            vectors = await self.texts.map(self.rows(missing), deadline_s=self.deadline_s)
+            known |= self.remember(missing, vectors)
+        return np.stack([known[text] for text in texts])
+
+    async def embed_pixels(self, pixels: Sequence[Pixels]) -> Vectors:
+        """Pictures of the model's size, each [h w 3] -> [n d]."""
+        return np.stack(await self.pictures.map(pixels, deadline_s=self.deadline_s))
+
+    def rows(self, texts: Sequence[str]) -> list[Row]:
+        """Token ids of each sentence [t], start and end included."""
+        ids = self.tokenizer(texts, self.context_length)
+        return list(ids)
+
+    def token_count(self, texts: Sequence[str]) -> int:
+        """Of all sentences together, start and end included."""
+        return sum(len(ids) + 2 for ids in self.tokenizer.encode(texts))
+
+    def known(self, texts: Iterable[str]) -> dict[str, Vectors]:
+        """Vectors of sentences that were asked for lately."""
+        with self._lock:
+            found = {text: self._known[text] for text in texts if text in self._known}
+            for text in found:
+                self._known.move_to_end(text)
+        return found
+
+    def remember(self, texts: Sequence[str], vectors: Sequence[Vectors]) -> dict[str, Vectors]:
+        made = dict(zip(texts, vectors, strict=True))
+        with self._lock:
+            self._known.update(made)
+            while len(self._known) > REMEMBERED_SENTENCES:
+                self._known.popitem(last=False)
+        return made
+
+    def close(self) -> None:
+        self.texts.close()
+        self.pictures.close()
+
+    def _encode_texts(self, rows: list[Row]) -> Sequence[Vectors]:
+        padded = np.full((len(rows), max(len(row) for row in rows)), self.pad_id, np.int32)  # [n t]
+        for place, row in enumerate(rows):
+            padded[place, : len(row)] = row
+        return _checked(self.engine.encode_texts(padded))
+
+    def _encode_pictures(self, pixels: list[Pixels]) -> Sequence[Vectors]:
+        together: Pixels = np.stack(pixels)  # type: ignore[assignment]  # all of one type: readers give uint8
+        return _checked(self.engine.encode_images(together))
+
+
+def _checked(vectors: Vectors) -> Sequence[Vectors]:
+    if not np.isfinite(vectors).all():
+        raise ArithmeticError("vectors that are not finite")
+    return [row.copy() for row in vectors]  # a row that is kept must not keep its whole batch
+
+
+class _BatchedModel(Model):
+    """The model for threads: its engine waits in the batchers' queues, and what is known is not computed again."""
+
+    def __init__(self, model: Model, encoder: Encoder) -> None:
+        super().__init__(model.checkpoint, _BatchedEngine(encoder), orient=model.orient, limits=model.limits)
+        self.__dict__["fingerprint"] = model.fingerprint  # hashing large weights takes a while
+        self._encoder = encoder
+
+    def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
+        asked = [texts] if isinstance(texts, str) else list(texts)
+        if truncate or not asked:
+            return super().embed_texts(asked, truncate=truncate)
+        known = self._encoder.known(asked)
+        missing = [text for text in dict.fromkeys(asked) if text not in known]
+        if missing:
+            known |= self._encoder.remember(missing, list(super().embed_texts(missing)))
+        return np.stack([known[text] for text in asked])
+
+    def embed_images(self, sources: ImageSource | Iterable[ImageSource], **options: Any) -> Vectors:
+        if isinstance(sources, KnownPicture):
+            return sources.vector[None]
+        return super().embed_images(sources, **options)
+
+
+class _BatchedEngine:
+    """An engine whose two verbs are the batchers'. For threads that may wait."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.config = encoder.engine.config
+        self.device = encoder.engine.device
+        self.precision = encoder.engine.precision
+
+    def encode_images(self, pixels: Pixels) -> Vectors:
+        return np.stack(self._encoder.pictures.map_from_thread(list(pixels), deadline_s=self._encoder.deadline_s))
+
+    def encode_texts(self, token_ids: NDArray[np.int32]) -> Vectors:
+        return np.stack(self._encoder.texts.map_from_thread(list(token_ids), deadline_s=self._encoder.deadline_s))
+
+    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> Vectors:
+        raise NotImplementedError("a server does not give the states of tokens")
+
+    def release(self) -> None:
+        """Nothing: the batchers' engine stays ready."""

@@ -1,0 +1,207 @@
+"""What every request passes before a route sees it: keys, limits, a deadline; and what every answer gets: headers.
+
+Plain ASGI around the application. The body is received whole, within limits, before the application begins; while it
+works, the guard listens whether the client is still there, and cancels the work of one that left.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from tandem.serve import problems
+from tandem.serve.keys import KeyFile
+from tandem.serve.metrics import Metrics
+from tandem.serve.problems import ProblemError
+from tandem.serve.settings import Settings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+OPEN = (
+    "/healthz",
+    "/readyz",
+)  # for those who watch the process, as is the page, which holds no pictures
+LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        b"frame-ancestors 'none'",
+    ),
+)
+WHOEVER_LEFT = 499  # as nginx counts them; nobody receives it
+
+
+class _LeftError(Exception):
+    """The client is gone."""
+
+
+class Guard:
+    """Around an ASGI application."""
+
+    def __init__(self, application: Application, settings: Settings, metrics: Metrics, keys: KeyFile | None) -> None:
+        self._application = application
+        self._settings = settings
+        self._metrics = metrics
+        self._keys = keys
+        self._under_way = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = list(message.get("headers", ()))
+                named = {name.lower() for name, _ in headers}
+                headers += [pair for pair in HEADERS if pair[0] not in named]
+                if b"cache-control" not in named:
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        self._under_way += 1
+        self._metrics.under_way.set(self._under_way)
+        try:
+            await self._admitted(scope, receive, send_with_headers)
+        except _LeftError:
+            self._metrics.left.inc()
+            status = WHOEVER_LEFT
+        except Exception as error:
+            if isinstance(error, ProblemError):
+                problem = error
+            else:
+                _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+                problem = problems.internal()
+            if status:  # an answer is on its way already: all that is left is to break it off
+                raise
+            await send_problem(send_with_headers, problem)
+        finally:
+            self._under_way -= 1
+            self._metrics.under_way.set(self._under_way)
+            route = _route(scope)
+            self._metrics.requests.labels(_method(scope), route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.monotonic() - began)
+
+    async def _admitted(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self._check(scope, headers)
+        body = await self._body(headers, receive)
+        gone = asyncio.create_task(_until_gone(receive))
+        work = asyncio.ensure_future(self._application(scope, _replay(body, gone), send))
+        try:
+            async with asyncio.timeout(self._settings.deadline_s):
+                await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise _LeftError
+            await work
+        except TimeoutError:
+            raise problems.too_late(self._settings.deadline_s) from None
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+
+    def _check(self, scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> None:
+        path = scope["path"]
+        if path in OPEN:
+            return
+        if self._under_way > self._settings.concurrency:
+            raise problems.full(f"{self._settings.concurrency:,} requests are under way")
+        # A page of another site may send a form to a server on this machine without asking it first.
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get(b"sec-fetch-site") == "cross-site":
+            raise ProblemError(403, "Forbidden", "a page of another site asked; this server answers its own page only")
+        if self._keys is not None and path.startswith(LOCKED):
+            accepted = self._keys.accepts(
+                authorization=headers.get(b"authorization"), x_api_key=headers.get(b"x-api-key")
+            )
+            if not accepted:
+                raise ProblemError(
+                    401,
+                    "API key missing or wrong",
+                    "send it as a header: Authorization: Bearer KEY, or X-API-Key: KEY",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+
+    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+        most = self._settings.max_body_bytes
+        announced = headers.get(b"content-length", "")
+        if announced.isdigit() and int(announced[:20]) > most:
+            raise _too_large(most)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._settings.body_timeout_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _LeftError
+                    body += message.get("body", b"")
+                    if len(body) > most:
+                        raise _too_large(most)
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise ProblemError(
+                408, "Request Timeout", f"the request was not received within {self._settings.body_timeout_s:g} s"
+            ) from None
+
+
+async def send_problem(send: Send, problem: ProblemError) -> None:
+    """A problem as an answer, without the help of any framework."""
+    body = json.dumps(problem.document()).encode()
+    headers = {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers()}
+    pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    with contextlib.suppress(OSError):
+        await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _too_large(most: int) -> ProblemError:
+    return ProblemError(413, "Request too large", f"a body of more bytes than the limit of {most:,}")
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _replay(body: bytes, gone: "asyncio.Task[None]") -> Receive:
+    sent = False
+
+    async def receive() -> Message:
+        nonlocal sent
+        if not sent:
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await asyncio.wait((gone,))
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+def _route(scope: MutableMapping[str, Any]) -> str:
+    """The route's pattern, not the path: what strangers ask for must not make ever new time series."""
+    return str(getattr(scope.get("route"), "path", None) or "other")
+
+
+def _method(scope: MutableMapping[str, Any]) -> str:
+    method = scope["method"]
+    return method if method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH") else "other"

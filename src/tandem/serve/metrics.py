@@ -1,0 +1,52 @@
+"""What the server measures of itself, in Prometheus' text format. A registry of its own for each server."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Requests, latencies, batches, queues, the encoder's rate, sizes of collections."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "tandem_requests", "Requests answered", ["method", "route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "tandem_request_seconds",
+            "From a request to its answer",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.under_way = Gauge("tandem_requests_under_way", "Requests being answered", registry=self.registry)
+        self.left = Counter(
+            "tandem_clients_left", "Requests whose client left before the answer", registry=self.registry
+        )
+        self.batches = Histogram(
+            "tandem_batch_size", "Items the encoder computed at once", ["tower"], buckets=_SIZES, registry=self.registry
+        )
+        self.encoded = Counter("tandem_encoded", "Items encoded", ["tower"], registry=self.registry)
+        self.encoding = Counter("tandem_encoding_seconds", "Time in the encoder", ["tower"], registry=self.registry)
+        self.queue = Gauge("tandem_queue_length", "Items that wait", ["queue"], registry=self.registry)
+        self.pictures = Gauge("tandem_collection_pictures", "Pictures in it", ["collection"], registry=self.registry)
+
+    def observe_batch(self, tower: str) -> Callable[[int, float], None]:
+        """What a batcher tells of each batch."""
+        size_of = self.batches.labels(tower)
+        encoded, encoding = self.encoded.labels(tower), self.encoding.labels(tower)
+
+        def observe(size: int, seconds: float) -> None:
+            size_of.observe(size)
+            encoded.inc(size)
+            encoding.inc(seconds)
+
+        return observe
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,84 @@
+"""`serve`: an application on a port, until it is told to stop. Then requests under way are finished first."""
+
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tandem.errors import MissingExtraError, TandemError
+from tandem.model import Model
+from tandem.serve.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def serve(
+    collections: Sequence[str],
+    settings: Settings,
+    *,
+    model: str | Path | Model | None = None,
+    loading: dict[str, Any] | None = None,
+    say: Callable[[str], None] = _log.info,
+    access_log: bool = False,
+) -> None:
+    """Blocks until SIGINT or SIGTERM. `say` gets a line for people: where it is, and what to beware of.
+
+    Raises `TandemError` before anything is bound, and where the port cannot be.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn
+
+        from tandem.serve.app import build_app
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "serve", "tandem serve") from None
+    from tandem.serve.keys import KeyFile
+    from tandem.serve.service import open_service
+
+    if settings.keys_file is not None:
+        KeyFile(settings.keys_file)  # what is wrong with it is said before models are loaded
+    listening = bound(settings)
+    try:
+        service = open_service(settings, collections, model=model, loading=loading)
+    except BaseException:
+        listening.close()
+        raise
+    if not settings.on_loopback and settings.keys_file is None:
+        say(f"warning: {settings.host} is reachable from other machines, and no key is asked for; see --api-key-file")
+    configured = uvicorn.Config(
+        build_app(service),
+        log_level="info" if access_log else "warning",
+        access_log=access_log,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
+        h11_max_incomplete_event_size=64 * 1024,
+        lifespan="on",
+    )
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving {', '.join(service.shelf.collections) or 'a model'} at http://{shown}:{port} (stop: Ctrl-C)")
+    uvicorn.Server(configured).run(sockets=[listening])
+
+
+def bound(settings: Settings) -> socket.socket:
+    """The socket, before models are loaded: a port that is taken is said at once."""
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(2048)
+        except BaseException:
+            listening.close()
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TandemError(
+            f"{settings.host}:{settings.port} cannot be listened on ({reason}); choose another --port"
+        ) from None
+    return listening

@@ -1,0 +1,54 @@
+"""What a server may do and how much of it at a time. Plain values; whoever starts it fills them in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tandem.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The defaults suit one machine on which other programs run as well."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys_file: Path | None = None
+    allow_fetch: tuple[str, ...] = ()  # hosts whose pictures may be fetched
+    uploads: Path | None = None  # where added originals are kept; None: `uploads` beside each collection's data
+    read_only: bool = False  # no picture is added or taken out
+
+    max_body_bytes: int = 32 * 2**20  # of a request
+    max_pixels: int = 64_000_000  # of a picture
+    max_batch: int = 256  # pictures, sentences or labels of a request
+    max_hits: int = 1000  # of a page of hits
+    max_offset: int = 100_000
+    max_text_letters: int = 10_000  # of a sentence: the tokenizer reads all of it
+    concurrency: int = 256  # requests under way; further ones get 503
+
+    batch_size: int = 32  # items the encoder computes at once
+    batch_wait_s: float = 0.003  # how long the first of a batch waits for others
+    picture_queue: int = 512
+    text_queue: int = 2048
+    store_threads: int = 4
+    store_queue: int = 256
+
+    deadline_s: float = 30.0  # of a request, from its last byte to its answer
+    body_timeout_s: float = 30.0  # in which a request must have arrived
+    ready_deadline_s: float = 5.0
+    shutdown_s: float = 30.0  # how long requests under way may take to finish
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            least = 0 if name in ("port", "batch_wait_s") else 1e-3 if isinstance(value, float) else 1
+            if not value >= least:
+                raise ConfigError(f"{name}: expected at least {least:g}, got {value}")
+        if self.port > 65535:
+            raise ConfigError(f"port: expected 0..65535, got {self.port}")
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host in LOOPBACK or self.host.startswith("127.")

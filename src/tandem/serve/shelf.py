@@ -1,0 +1,271 @@
+"""The collections a server answers from: each by its name, read by a few threads, opened anew when it was moved.
+
+`tandem migrate` puts a successor in a collection's place while it is served; whoever asks next finds it open, with the
+model its vectors are of. Knows collections and threads; no HTTP.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tandem.errors import ConfigError, TandemError
+from tandem.model import Model, load
+from tandem.search import store as stores
+from tandem.search.collection import Collection, open_collection
+from tandem.search.embedded import generations
+from tandem.serve.encoder import Encoder
+from tandem.serve.problems import full, not_found
+
+NOTES_FOR_S = 1.0  # how long what a server said of its collection's model is believed without an error
+SAMPLE_FOR_S = 10.0  # how long a sample of a collection that changed may go on standing for it
+
+MAX_WRITES = 32  # that wait for each other
+
+_Made = TypeVar("_Made")
+
+
+class Shared:
+    """One collection, in use by several requests."""
+
+    def __init__(self, name: str, url: str, encoder_for: Callable[[Collection], Encoder]) -> None:
+        self.name = name
+        self.url = url
+        self._encoder_for = encoder_for
+        self._lock = threading.Lock()
+        self._open: Opened | None = None
+
+    @contextmanager
+    def using(self) -> Iterator["Opened"]:
+        """The collection as it is now, open for as long as it takes."""
+        with self._lock:
+            if self._open is not None and self._open.moved():
+                self._open.leave()
+                self._open = None
+            if self._open is None:
+                self._open = self._opened()
+            used = self._open
+            used.users += 1
+        try:
+            used.freshen()
+            yield used
+        finally:
+            with self._lock:
+                used.leave()
+
+    def encoder_now(self) -> Encoder | None:
+        """The encoder, where that can be said without waiting for a store."""
+        used = self._open
+        is_known = used is not None and not stores.is_server(self.url) and not used.moved()
+        return used.encoder if is_known and used is not None else None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._open is not None:
+                self._open.leave()
+                self._open = None
+
+    def _opened(self) -> "Opened":
+        generation = _generation(self.url)
+        plain = open_collection(self.url, must_exist=True)
+        try:
+            encoder = self._encoder_for(plain)
+        finally:
+            plain.close()
+        collection = open_collection(self.url, encoder.model, must_exist=True)
+        collection.model  # noqa: B018 (known to be its own)
+        return Opened(collection, encoder, generation)
+
+
+class Opened:
+    """A collection with its encoder. Closed when the shelf and the last request have let go of it."""
+
+    def __init__(self, collection: Collection, encoder: Encoder, generation: object) -> None:
+        self.collection = collection
+        self.encoder = encoder
+        self.users = 1  # the shelf
+        self._generation = generation
+        self._count = collection.count()
+        self._looked = time.monotonic()
+
+    def moved(self, *, surely: bool = False) -> bool:
+        """Whether a successor took its place. `surely` also asks a server, whose clients see its records by
+        themselves, but not that they are of another model; without it that is asked now and then.
+        """
+        if not stores.is_server(self.collection.url):
+            return _generation(self.collection.url) != self._generation
+        if not surely and time.monotonic() - self._looked < NOTES_FOR_S:
+            return False
+        return self.collection.notes.get("model_fingerprint") != self.encoder.model.fingerprint
+
+    def forget(self) -> None:
+        """What was believed of it proved wrong: look again before the next request."""
+        self._looked = 0.0
+
+    def leave(self) -> None:
+        """Called under the shelf's lock."""
+        self.users -= 1
+        if not self.users:
+            self.collection.close()
+
+    def freshen(self) -> None:
+        """Another process may have filled the collection: then other records stand for it."""
+        now = time.monotonic()
+        if now - self._looked < SAMPLE_FOR_S:
+            return
+        self._looked = now
+        count = self.collection.count()
+        if count != self._count:
+            self._count = count
+            self.collection.__dict__.pop("_sample", None)
+
+
+class Shelf:
+    """All collections, and the threads in which their stores are asked."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        encoder_of: Callable[[Model], Encoder],
+        *,
+        model: str | Path | Model | None = None,
+        loading: dict[str, Any] | None = None,
+        threads: int = 4,
+        queue: int = 256,
+    ) -> None:
+        """`model` overrules what the collections say of themselves, as --model does."""
+        self._encoder_of = encoder_of
+        self._model = model
+        self._loading = dict(loading or {})
+        self._encoders: dict[str, Encoder] = {}  # by fingerprint
+        self._lock = threading.Lock()
+        self.collections: dict[str, Shared] = {}
+        for url in urls:
+            name = name_of(url)
+            if name in self.collections:
+                raise ConfigError(f"two collections are called {name!r}: rename a folder ({url})")
+            self.collections[name] = Shared(name, url, self._encoder_for)
+        self.pending = 0
+        self.writes_pending = 0
+        self._queue = queue
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="tandem-writer")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tandem-store")
+
+    @property
+    def encoders(self) -> list[Encoder]:
+        """The first is the one that requests get which name no collection."""
+        return list(self._encoders.values())
+
+    def named(self, name: str | None) -> Shared:
+        """Raises `ProblemError` 404."""
+        if name is None and self.collections:
+            return next(iter(self.collections.values()))
+        found = self.collections.get(name or "")
+        if found is None:
+            raise not_found(f"no collection {name!r} here; see /v1/collections")
+        return found
+
+    def open_all(self) -> None:
+        """Load the models and open every collection: what is wrong is said before a port is bound."""
+        if not self.collections:
+            self.add_model(self._model if isinstance(self._model, Model) else load(self._model, **self._loading))
+        for shared in self.collections.values():
+            with shared.using():
+                pass
+
+    def add_model(self, model: Model) -> Encoder:
+        with self._lock:
+            if model.fingerprint not in self._encoders:
+                self._encoders[model.fingerprint] = self._encoder_of(model)
+            return self._encoders[model.fingerprint]
+
+    def encoder_named(self, name: str | None) -> Encoder:
+        """By name or fingerprint; None for the first. Raises `ProblemError` 404."""
+        for encoder in self.encoders:
+            if name is None or name in (encoder.model.name, encoder.model.fingerprint):
+                return encoder
+        raise not_found(f"no model {name!r} here; see /v1/models")
+
+    async def ask(self, question: Callable[[], _Made]) -> _Made:
+        """Run a question to a store in a thread. Raises `ProblemError` 503 where too many wait."""
+        if self.pending >= self._queue:
+            raise full(f"{self.pending:,} questions wait for the collections")
+        loop = asyncio.get_running_loop()
+        self.pending += 1
+        try:
+            return await loop.run_in_executor(self._threads, question)
+        finally:
+            self.pending -= 1
+
+    async def ask_of(self, name: str | None, question: Callable[[Opened], _Made]) -> _Made:
+        """As `ask`, of a collection. It is asked once more where a successor took its place in the midst of it."""
+        shared = self.named(name)
+
+        def asked() -> _Made:
+            with shared.using() as used:
+                try:
+                    return question(used)
+                except (TandemError, OSError):
+                    if not used.moved(surely=True):
+                        raise
+            with shared.using() as used:
+                return question(used)
+
+        return await self.ask(asked)
+
+    async def write_to(self, name: str | None, change: Callable[["Opened"], _Made]) -> _Made:
+        """Run a change of a collection in the one thread that writes: begun, it is finished whoever left."""
+        shared = self.named(name)
+        if self.writes_pending >= MAX_WRITES:
+            raise full(f"{self.writes_pending:,} changes wait")
+
+        def changed() -> _Made:
+            with shared.using() as used:
+                return change(used)
+
+        self.writes_pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._writer, changed)
+        finally:
+            self.writes_pending -= 1
+
+    async def encoder_of(self, name: str) -> Encoder:
+        """The encoder of a collection's vectors as they are now."""
+        found = self.named(name).encoder_now()
+        return found if found is not None else await self.ask_of(name, lambda used: used.encoder)
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        self._writer.shutdown()  # what was begun is finished, and what waits too: its asker may still be there
+        for shared in self.collections.values():
+            shared.close()
+        for encoder in self.encoders:
+            encoder.close()
+
+    def _encoder_for(self, collection: Collection) -> Encoder:
+        """The encoder of a collection's vectors; its model is loaded if no other collection has brought it."""
+        theirs = collection.notes.get("model_fingerprint", "")
+        with self._lock:
+            if theirs in self._encoders:
+                return self._encoders[theirs]
+        given = open_collection(collection.url, self._model, **self._loading)
+        try:
+            return self.add_model(given.model)
+        finally:
+            given.close()
+
+
+def name_of(url: str) -> str:
+    """What a collection is called in requests: the stem of its folder, or the last part of an address."""
+    if stores.is_server(url):
+        return url.rstrip("/").rsplit("/", 1)[-1]
+    return Path(url).expanduser().resolve().stem
+
+
+def _generation(url: str) -> Path | None:
+    """The folder of the generation in use: another one once a successor has taken its place. None for a server."""
+    return None if stores.is_server(url) else generations.folder(url)
