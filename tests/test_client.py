@@ -12,7 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from toy import picture
+from serving import serving
+from toy import folder, picture, pictures
 
 import tandem
 from tandem.client.sending import data_uri
@@ -340,3 +341,60 @@ def test_many_threads_share_a_client() -> None:
     for thread in threads:
         thread.join()
     assert shapes == [(40, 2)] * 8
+
+
+# --- a real server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tandem.Client, tandem.Collection]]:
+    """A client of a server, and the collection that it serves, asked here."""
+    here = tmp_path_factory.mktemp("client")
+    local = tandem.open(here / "photos.tandem", folder(here / "model"))
+    local.add(pictures(here / "photos", 5))
+    with serving(here / "photos.tandem") as server, tandem.Client(server.url) as asked, local:
+        yield asked, local
+
+
+def test_a_server_gives_what_the_local_objects_give(
+    there: tuple[tandem.Client, tandem.Collection], tmp_path: Path
+) -> None:
+    client, local = there
+    files = [picture(7), *pictures(tmp_path, 3)]
+    assert client.ready()
+    np.testing.assert_allclose(client.embed_images(files), local.model.embed_images(files), atol=1e-6)
+    texts = ["a cat", "data:text/plain,hello", "a dog"]
+    np.testing.assert_allclose(client.embed_texts(texts), local.model.embed_texts(texts), atol=1e-6)
+    mine, theirs = (each.classify([*files, b"bad"], ["a", "b"], templates="{}") for each in (local.model, client))
+    assert theirs.sources == mine.sources
+    np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
+    assert [failure.index for failure in theirs.failures] == [4]
+    assert theirs.as_dict()["model"] == mine.as_dict()["model"]
+    for asked in ({"words": "a cat"}, {"image": picture(2)}, {"words": "a", "image": picture(2), "weight": 0.2}):
+        theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))
+        assert [hit.id for hit in theirs_] == [hit.id for hit in mine_]
+        assert [hit.path for hit in theirs_] == [hit.path for hit in mine_]
+        np.testing.assert_allclose([hit.score for hit in theirs_], [hit.score for hit in mine_], atol=1e-5)
+        assert theirs_.nothing_matches == mine_.nothing_matches
+    labelled = client.label(["cat", "dog"], k=2)
+    assert {label: [best.id for best in row] for label, row in labelled.items()} == {
+        label: [best.id for best in row] for label, row in local.label(["cat", "dog"], k=2).items()
+    }
+    first = local.search("a", k=1)[0].id
+    assert client.thumbnail(first) == local.thumbnail(first)
+    assert client.thumbnail("0" * 32) is None
+    assert [each["id"] for each in client.models()] == [local.model.name]
+    assert [each["name"] for each in client.collections()] == ["photos"]
+    with pytest.raises(ServerError, match="Filter cannot be understood"):
+        client.search("a", where="width >")
+
+
+def test_pictures_come_and_go(there: tuple[tandem.Client, tandem.Collection]) -> None:
+    client, _ = there
+    (account,) = client.add([picture(20), b"bad", picture(21)])
+    ids = [each["id"] for each in account["added"]]
+    assert len(ids) == 2
+    assert [each["image"] for each in account["failures"]] == ["images[1]"]
+    assert client.search(image=picture(20), k=1)[0].id == ids[0]
+    assert client.delete(ids) == 2
+    assert client.delete(ids[0]) == 0
