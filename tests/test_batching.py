@@ -1,0 +1,173 @@
+"""Batches shared by requests: what goes together, what is refused, what is dropped. The encoder here is a function."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+
+import pytest
+
+from tandem.serve.batching import Batcher, ClosedError, QueueFullError
+
+LONG_S = 30.0
+
+
+class Encoder:
+    """Doubles numbers; `hold` keeps a batch inside until `go` is set."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.batches: list[list[int]] = []
+        self.began = threading.Semaphore(0)
+        self.go = threading.Event()
+        if not held:
+            self.go.set()
+
+    def __call__(self, items: list[int]) -> list[int]:
+        self.batches.append(items)
+        self.began.release()
+        assert self.go.wait(LONG_S)
+        if -1 in items:
+            raise ArithmeticError("not a number that can be doubled")
+        return [2 * item for item in items]
+
+
+@contextmanager
+def batching(encoder: Encoder, **options: float) -> Iterator["Batcher[int, int]"]:
+    batcher: Batcher[int, int] = Batcher("numbers", encoder, **{"max_wait_s": 0.0, **options})  # type: ignore[arg-type]
+    try:
+        yield batcher
+    finally:
+        encoder.go.set()
+        batcher.close()
+
+
+def test_what_waits_meanwhile_goes_together_and_comes_back_in_order() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=4) as batcher:
+        first = batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        others = [batcher.put([i, i + 10], deadline_s=LONG_S) for i in (1, 2, 3)]  # of three requests
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in first] == [0]
+        assert [[future.result(LONG_S) for future in each] for each in others] == [[2, 22], [4, 24], [6, 26]]
+    assert encoder.batches == [[0], [1, 11, 2, 12], [3, 13]]
+
+
+def test_the_first_waits_for_others_but_not_once_the_batch_is_full() -> None:
+    encoder = Encoder()
+    with batching(encoder, max_size=3, max_wait_s=LONG_S) as batcher:
+        one = batcher.put([1], deadline_s=LONG_S)[0]
+        two = batcher.put([2], deadline_s=LONG_S)[0]
+        assert not encoder.began.acquire(timeout=0.05)  # it still waits for a third
+        batcher.put([3], deadline_s=LONG_S)
+        assert (one.result(LONG_S), two.result(LONG_S)) == (2, 4)
+    assert encoder.batches == [[1, 2, 3]]
+
+
+def test_a_lone_item_is_not_kept_for_ever() -> None:
+    encoder = Encoder()
+    with batching(encoder, max_size=32, max_wait_s=0.001) as batcher:
+        assert batcher.put([5], deadline_s=LONG_S)[0].result(LONG_S) == 10
+
+
+def test_a_full_queue_refuses_all_of_a_request_or_nothing() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=1, max_queue=3) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        kept = batcher.put([1, 2], deadline_s=LONG_S)
+        with pytest.raises(QueueFullError, match="2 items wait"):
+            batcher.put([3, 4], deadline_s=LONG_S)
+        assert len(batcher) == 2
+        kept += batcher.put([5], deadline_s=LONG_S)
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in kept] == [2, 4, 10]
+    assert encoder.batches == [[0], [1], [2], [5]]
+
+
+def test_those_who_left_make_room_and_are_not_computed() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=2, max_queue=2) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        for future in batcher.put([1, 2], deadline_s=LONG_S):
+            future.cancel()
+        stays = batcher.put([3], deadline_s=LONG_S)[0]
+        encoder.go.set()
+        assert stays.result(LONG_S) == 6
+    assert encoder.batches == [[0], [3]]
+
+
+def test_cancelling_the_one_who_awaits_drops_the_work() -> None:
+    encoder = Encoder(held=True)
+
+    async def ask(batcher: "Batcher[int, int]") -> None:
+        busy = asyncio.create_task(batcher.map([0], deadline_s=LONG_S))
+        await asyncio.to_thread(encoder.began.acquire)
+        left = asyncio.create_task(batcher.map([1, 2], deadline_s=LONG_S))
+        stayed = asyncio.create_task(batcher.map([3], deadline_s=LONG_S))
+        await asyncio.sleep(0)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        encoder.go.set()
+        assert await busy == [0]
+        assert await stayed == [6]
+
+    with batching(encoder, max_size=1) as batcher:
+        asyncio.run(ask(batcher))
+    assert encoder.batches == [[0], [3]]
+
+
+def test_past_its_deadline_an_item_is_not_computed() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        late = batcher.put([1], deadline_s=0.0)[0]
+        good = batcher.put([2], deadline_s=LONG_S)[0]
+        encoder.go.set()
+        with pytest.raises(TimeoutError):
+            late.result(LONG_S)
+        assert good.result(LONG_S) == 4
+    assert encoder.batches == [[0], [2]]
+
+
+def test_a_batch_that_fails_is_said_to_its_own_and_the_next_is_computed() -> None:
+    encoder = Encoder()
+    with batching(encoder) as batcher:
+        with pytest.raises(ArithmeticError):
+            batcher.map_from_thread([-1], deadline_s=LONG_S)
+        assert batcher.map_from_thread([4, 5], deadline_s=LONG_S) == [8, 10]
+
+
+def test_closing_finishes_what_is_computed_and_refuses_the_rest() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder) as batcher:
+        begun = batcher.put([1], deadline_s=LONG_S)[0]
+        assert encoder.began.acquire(timeout=LONG_S)
+        waiting, cancelled = batcher.put([2, 3], deadline_s=LONG_S)
+        cancelled.cancel()
+        closing = threading.Thread(target=batcher.close)
+        closing.start()
+        with pytest.raises(ClosedError):
+            waiting.result(LONG_S)
+        encoder.go.set()
+        closing.join(LONG_S)
+        assert begun.result(0) == 2
+        with pytest.raises(CancelledError):
+            cancelled.result(0)
+        with pytest.raises(ClosedError):
+            batcher.put([4], deadline_s=LONG_S)
+    assert encoder.batches == [[1]]
+
+
+def test_each_batch_is_told_to_who_observes() -> None:
+    seen: list[int] = []
+    batcher: Batcher[int, int] = Batcher("numbers", Encoder(), observe=lambda size, seconds: seen.append(size))
+    try:
+        batcher.map_from_thread([1, 2, 3], deadline_s=LONG_S)
+    finally:
+        batcher.close()
+    assert seen == [3]
