@@ -1,0 +1,113 @@
+"""The map of a collection as one JSON document, laid out in a thread of its own once for each state of the collection.
+
+Laying out takes seconds to minutes, so whoever asks first gets None, and the document when it is there. It has the
+members of `tandem explore`'s map.json. Knows stores and models; no HTTP.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.errors import TandemError
+from tandem.model import Model
+from tandem.search.exploring.explore import explore
+from tandem.search.exploring.map2d import Places
+from tandem.search.store import Records, Store
+
+MOST_PICTURES = 50_000  # in a document: more points than that tell nothing more on a screen
+DIGITS = 4  # of places
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Work:
+    """What was made of one state of a collection: a document, or a reason, or neither yet."""
+
+    state: object
+    document: bytes | None = None
+    failed: str | None = None
+
+
+class MapDocuments:
+    """Documents by collection name; at most one is being made at a time, since all processors are busy with it."""
+
+    def __init__(self) -> None:
+        self._works: dict[str, _Work] = {}
+        self._lock = threading.Lock()
+        self._making = threading.Lock()
+
+    def get(self, name: str, state: object, make: Callable[[], bytes]) -> bytes | None:
+        """The document of a collection in this state; None while it is made. Raises `TandemError` if it cannot be.
+
+        `make` is called in another thread, once for a state. What cannot be made is tried again when next asked for.
+        """
+        with self._lock:
+            work = self._works.get(name)
+            if work is None or work.state != state:
+                work = self._works[name] = _Work(state)
+                thread = threading.Thread(target=self._run, args=(work, make), name="tandem-map", daemon=True)
+                thread.start()
+            elif work.failed is not None:
+                del self._works[name]
+                raise TandemError(work.failed)
+            return work.document
+
+    def _run(self, work: _Work, make: Callable[[], bytes]) -> None:
+        try:
+            with self._making:
+                work.document = make()
+        except TandemError as error:
+            work.failed = str(error)
+        except Exception:
+            _log.exception("the map could not be made")
+            work.failed = "the map could not be made; the server's log says why"
+
+
+def map_document(store: Store, model: Model, *, most: int = MOST_PICTURES) -> bytes:
+    """`{"count", "pictures": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", ...}]}`.
+
+    Of more than `most` pictures every second, third and so on is in it; `count` is how many there are.
+    """
+    total = store.count()
+    step = max(1, -(-total // most))
+    pictures: list[dict[str, Any]] = []
+    seen = 0
+
+    def add(records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
+        nonlocal seen
+        paths = records.columns.get("path", [None] * len(records))
+        for place in range(-seen % step, len(records), step):
+            x, y = places[place].tolist()
+            pictures.append(
+                {
+                    "id": records.ids[place],
+                    "path": paths[place],
+                    "x": round(x, DIGITS),
+                    "y": round(y, DIGITS),
+                    "cluster": int(clusters[place]),
+                }
+            )
+        seen += len(records)
+
+    found = explore(store, model, columns=["path"], each=add)
+    clusters = [
+        {
+            "name": cluster.name,
+            "words": list(cluster.words),
+            "size": cluster.size,
+            "coherence": round(cluster.coherence, DIGITS),
+            "x": round(cluster.x, DIGITS),
+            "y": round(cluster.y, DIGITS),
+            "representatives": [representative.id for representative in cluster.representatives],
+        }
+        for cluster in found.clusters
+    ]
+    document = {"count": seen, "pictures": pictures, "clusters": clusters}
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

@@ -1,0 +1,141 @@
+// The server's interface: requests, problem documents as errors, and the key where the server wants one.
+import { make } from "./elements.js";
+
+const KEY = "tandem-key";
+let asking = null; // one dialog, however many requests were refused
+
+/** What the server, or the way to it, could not do: `message` is a line for people. */
+export class Problem extends Error {
+  constructor(title, detail, status = 0) {
+    super(detail || title);
+    this.title = title;
+    this.status = status;
+  }
+}
+
+function headers(more = {}) {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { ...more, Authorization: `Bearer ${key}` } : more;
+}
+
+/** The response to a request; asks for a key on 401 and tries again. Raises `Problem`, or AbortError. */
+export async function send(path, { body, signal, tries = 2 } = {}) {
+  const sent = sessionStorage.getItem(KEY);
+  let response;
+  try {
+    response = await fetch(path, {
+      method: body === undefined ? "GET" : "POST",
+      headers: headers(body === undefined ? {} : { "Content-Type": "application/json" }),
+      body: body === undefined ? undefined : JSON.stringify(body),
+      signal,
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem("No answer", "The server does not answer. Is it still running?");
+  }
+  if (response.status === 401) {
+    if (sessionStorage.getItem(KEY) === sent) await askForKey(sent !== null);
+    return send(path, { body, signal, tries });
+  }
+  if (response.status === 503 && tries > 0) {
+    const wait_s = Math.min(Number(response.headers.get("Retry-After")) || 1, 5);
+    await new Promise((resolve) => setTimeout(resolve, wait_s * 1000));
+    signal?.throwIfAborted();
+    return send(path, { body, signal, tries: tries - 1 });
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+async function problemOf(response) {
+  try {
+    const told = await response.json();
+    return new Problem(told.title || response.statusText, told.detail, response.status);
+  } catch {
+    return new Problem("The server answered with an error", `It said ${response.status} ${response.statusText}`, response.status);
+  }
+}
+
+/** The document a path answers with: a POST where there is a body. */
+export async function ask(path, body, signal) {
+  return (await send(path, { body, signal })).json();
+}
+
+/** Ask until the answer is there: the server says 202 while it works on it. */
+export async function askPatiently(path, signal, whileWaiting = () => {}) {
+  for (;;) {
+    const response = await send(path, { signal });
+    if (response.status !== 202) return response.json();
+    whileWaiting();
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    signal?.throwIfAborted();
+  }
+}
+
+const place = (id, inside) => {
+  const collection = inside ? `?collection=${encodeURIComponent(inside)}` : "";
+  return (rest) => `/v1/pictures/${encodeURIComponent(id)}${rest}${collection}`;
+};
+export const thumbnailPath = (id, inside) => place(id, inside)("/thumbnail");
+export const describedPath = (id, inside) => place(id, inside)("");
+export const originalPath = (id, inside) => place(id, inside)("/original");
+
+const kept = new Map(); // path -> promise of a blob's address, for pictures that need a key
+const MOST_KEPT = 2000;
+
+/** An address that an <img> can show. Without a key it is the path itself: the browser then loads lazily and caches. */
+export async function pictureAddress(path) {
+  if (!sessionStorage.getItem(KEY)) return path;
+  if (!kept.has(path)) {
+    kept.set(path, send(path).then(async (response) => URL.createObjectURL(await response.blob())));
+    kept.get(path).catch(() => kept.delete(path));
+    if (kept.size > MOST_KEPT) {
+      const [oldest, address] = kept.entries().next().value;
+      kept.delete(oldest);
+      address.then(URL.revokeObjectURL, () => {});
+    }
+  }
+  return kept.get(path);
+}
+
+/** Let an image show what is at a path, now or when it comes near the screen. */
+export function show(image, path) {
+  image.loading = "lazy";
+  image.decoding = "async";
+  image.addEventListener("load", () => image.classList.add("there"), { once: true });
+  image.addEventListener("error", () => image.classList.add("missing"), { once: true });
+  pictureAddress(path).then(
+    (address) => { image.src = address; },
+    () => image.classList.add("missing"),
+  );
+  return image;
+}
+
+function askForKey(wasWrong) {
+  asking ??= new Promise((resolve) => {
+    const input = make("input", { type: "password", id: "key", autocomplete: "off", required: true, "aria-describedby": "key-why" });
+    const dialog = make(
+      "dialog",
+      { class: "key", "aria-labelledby": "key-title" },
+      make(
+        "form",
+        { method: "dialog" },
+        make("h2", { id: "key-title" }, "This server asks for a key"),
+        make("p", { id: "key-why" }, wasWrong ? "That key was not accepted. Try another one." : "It is kept until this tab is closed."),
+        make("label", { for: "key" }, "API key"),
+        input,
+        make("button", { class: "primary" }, "Continue"),
+      ),
+    );
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(KEY, input.value.trim());
+      dialog.remove();
+      asking = null;
+      resolve();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+  return asking;
+}

@@ -1,0 +1,141 @@
+// Labels that are edited where they stand, each with a bar that moves: how likely it is, rather than the others.
+import { calm, icon, later, make } from "./elements.js";
+import { percent } from "./wording.js";
+
+const TYPING_MS = 180;
+const MOST_LABELS = 64;
+
+/** Labels kept from one picture to the next, in this browser only. */
+export function keptLabels(name, otherwise) {
+  try {
+    const kept = JSON.parse(localStorage.getItem(name));
+    if (Array.isArray(kept) && kept.length && kept.every((label) => typeof label === "string")) return kept;
+  } catch { /* nothing was kept, or nothing may be */ }
+  return otherwise;
+}
+
+function keep(name, labels) {
+  try {
+    localStorage.setItem(name, JSON.stringify(labels));
+  } catch { /* a browser that keeps nothing */ }
+}
+
+export class LabelBars {
+  /** `ask(labels, signal)` -> { label: probability }, or null where there is nothing to ask about yet. */
+  constructor(name, labels, ask) {
+    this.name = name;
+    this.ask = ask;
+    this.rows = [];
+    this.list = make("ul", { class: "bars" });
+    this.input = make("input", {
+      type: "text", class: "new-label", placeholder: "Add a label…", "aria-label": "Add a label", autocomplete: "off", maxlength: 200,
+      onkeydown: (event) => this.typed(event), onchange: () => this.take(),
+      onpaste: () => setTimeout(() => this.input.value.includes(",") && this.take()),
+    });
+    this.said = make("p", { class: "bars-said", role: "status" });
+    this.element = make("div", { class: "label-bars" }, this.list, this.input, this.said);
+    this.soon = later(() => this.refresh(), TYPING_MS);
+    for (const label of labels) this.addRow(label);
+  }
+
+  labels() {
+    return [...new Set(this.rows.map((row) => row.input.value.trim()).filter(Boolean))];
+  }
+
+  addRow(label) {
+    const row = {};
+    row.input = make("input", {
+      type: "text", value: label, "aria-label": `Label ${label}`, autocomplete: "off", maxlength: 200, oninput: () => this.changed(),
+      onkeydown: (event) => event.key === "Enter" && this.input.focus(), onblur: () => this.sort(),
+    });
+    row.fill = make("span", { class: "fill" });
+    row.number = make("span", { class: "number" });
+    const away = make("button", { type: "button", "aria-label": `Remove label ${label}`, onclick: () => this.remove(row) }, icon("close"));
+    row.element = make("li", {}, row.input, make("span", { class: "track", "aria-hidden": "true" }, row.fill), row.number, away);
+    this.rows.push(row);
+    this.list.append(row.element);
+  }
+
+  typed(event) {
+    if (event.key === "Enter" || event.key === ",") {
+      event.preventDefault();
+      this.take();
+    } else if (event.key === "Backspace" && !this.input.value && this.rows.length) {
+      event.preventDefault();
+      this.remove(this.rows.at(-1));
+    }
+  }
+
+  take() {
+    const there = this.labels();
+    const fresh = this.input.value.split(",").map((label) => label.trim()).filter((label) => label && !there.includes(label));
+    this.input.value = "";
+    for (const label of new Set(fresh)) if (this.rows.length < MOST_LABELS) this.addRow(label);
+    if (fresh.length) this.changed();
+  }
+
+  remove(row) {
+    this.rows.splice(this.rows.indexOf(row), 1);
+    row.element.remove();
+    this.input.focus();
+    this.changed();
+  }
+
+  changed() {
+    keep(this.name, this.labels());
+    this.soon();
+  }
+
+  /** Ask anew: the labels changed, or what they are about. */
+  async refresh() {
+    this.asked?.abort();
+    const asked = (this.asked = new AbortController());
+    const labels = this.labels();
+    if (!labels.length) return this.say("Add a label to see how well it fits.");
+    try {
+      const shares = await this.ask(labels, asked.signal);
+      if (asked.signal.aborted) return;
+      this.put(shares);
+      this.say(labels.length === 1 ? "Labels compete: add another one to compare with." : "");
+    } catch (error) {
+      if (error.name !== "AbortError") this.say(error.message, true);
+    }
+  }
+
+  put(shares) {
+    const best = shares ? Math.max(...Object.values(shares)) : 0;
+    for (const row of this.rows) {
+      const share = shares?.[row.input.value.trim()];
+      row.share = share ?? -1;
+      row.element.classList.toggle("best", share !== undefined && share === best);
+      row.fill.style.width = `${(share ?? 0) * 100}%`;
+      row.number.textContent = share === undefined ? "" : percent(share);
+    }
+    this.sort();
+  }
+
+  /** The likeliest first; rows glide to their places. Not while one of them is being written in. */
+  sort() {
+    if (this.list.contains(document.activeElement)) return;
+    const sorted = [...this.rows].sort((one, other) => (other.share ?? -1) - (one.share ?? -1));
+    if (sorted.every((row, place) => row === this.rows[place])) return;
+    const before = new Map(this.rows.map((row) => [row, row.element.offsetTop]));
+    this.rows = sorted;
+    this.list.append(...sorted.map((row) => row.element));
+    if (calm()) return;
+    for (const row of sorted) {
+      const moved = before.get(row) - row.element.offsetTop;
+      if (moved) row.element.animate([{ transform: `translateY(${moved}px)` }, { transform: "none" }], { duration: 260, easing: "ease-out" });
+    }
+  }
+
+  say(text, wrong = false) {
+    this.said.textContent = text;
+    this.said.classList.toggle("wrong", wrong);
+  }
+
+  close() {
+    this.soon.cancel();
+    this.asked?.abort();
+  }
+}

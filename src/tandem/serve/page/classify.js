@@ -1,0 +1,68 @@
+// The playground: a picture of the reader's own, labels that are typed, bars that move. Nothing is stored.
+import { ask } from "./api.js";
+import { LabelBars, keptLabels } from "./bars.js";
+import { icon, later, make } from "./elements.js";
+import { readPicture } from "./incoming.js";
+
+const LABELS = ["cat", "dog", "person", "flower", "building", "food"];
+const TEMPLATE = "a photo of a {}.";
+
+export class Classify {
+  constructor() {
+    this.picture = null;
+    this.file = make("input", { type: "file", accept: "image/*", class: "unseen", id: "classify-file", onchange: () => this.take(this.file.files[0]) });
+    this.hint = make("div", { class: "hint" }, icon("picture"), make("strong", {}, "Drop a picture"), make("span", {}, "or paste one, or choose a file"));
+    this.image = make("img", { alt: "", hidden: true });
+    this.zone = make("label", { class: "zone", for: "classify-file" }, this.hint, this.image);
+    this.bars = new LabelBars("tandem-labels", keptLabels("tandem-labels", LABELS), (labels, signal) => this.classified(labels, signal));
+    this.template = make("input", { type: "text", id: "template", value: TEMPLATE, autocomplete: "off", spellcheck: "false", maxlength: 500, oninput: later(() => this.bars.refresh(), 250) });
+    this.said = make("div", {});
+    this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
+      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any picture, any labels. The labels compete: together they make 100%.")),
+      make("div", { class: "classify-body" },
+        make("div", { class: "classify-picture" }, this.file, this.zone, this.said),
+        make("div", { class: "classify-labels" },
+          make("h2", {}, "Labels"), this.bars.element,
+          make("div", { class: "field" }, make("label", { for: "template" }, "Sentence around each label"), this.template),
+        ),
+      ),
+    );
+  }
+
+  async take(file) {
+    this.file.value = "";
+    if (!file) return;
+    this.said.replaceChildren();
+    try {
+      this.picture = await readPicture(file);
+    } catch (error) {
+      this.said.replaceChildren(make("p", { class: "message wrong", role: "alert" }, error.message));
+      return;
+    }
+    this.image.src = this.picture.uri;
+    this.image.alt = this.picture.name;
+    this.image.hidden = false;
+    this.hint.classList.add("after");
+    this.bars.refresh();
+  }
+
+  async classified(labels, signal) {
+    if (!this.picture) return null;
+    const template = this.template.value.trim() || "{}";
+    if (!template.includes("{}")) throw new Error("The sentence needs {} where the label belongs.");
+    const answer = await ask("/v1/classify", { image: this.picture.uri, labels, templates: [template] }, signal);
+    if (!answer.results.length) throw new Error(answer.failures[0]?.error ?? "The picture could not be read.");
+    return answer.results[0].probabilities;
+  }
+
+  open() {
+    document.title = "Classify · Tandem";
+    this.bars.refresh();
+  }
+
+  moved() {}
+
+  close() {
+    this.bars.close();
+  }
+}

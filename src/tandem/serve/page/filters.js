@@ -1,0 +1,64 @@
+// Filters as a form -> the server's own filter language, and what is set as words that can be taken away again.
+import { icon, make } from "./elements.js";
+
+const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
+
+// Name in the address -> what it means to the server and to people.
+const FILTERS = {
+  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `name has “${value}”` },
+  wide: { where: (value) => `width >= ${Number(value)}`, words: (value) => `at least ${value} wide` },
+  kind: { where: (value) => `format = ${quoted(value)}`, words: (value) => value },
+  from: { where: (value) => `taken >= ${quoted(value)}`, words: (value) => `taken from ${value}` },
+  // Text compares letter by letter, and the day itself is to be in it.
+  until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, words: (value) => `taken until ${value}` },
+  where: { where: (value) => `(${value})`, words: (value) => value },
+};
+export const FILTER_NAMES = Object.keys(FILTERS);
+
+export const filtersIn = (values) => Object.fromEntries(FILTER_NAMES.filter((name) => values[name]).map((name) => [name, values[name]]));
+
+/** The filter to send, or undefined where none is set. */
+export function whereOf(filters) {
+  return Object.entries(filters).map(([name, value]) => FILTERS[name].where(value)).join(" and ") || undefined;
+}
+
+/** A list of what is set; each can be taken away. */
+export function filterChips(filters, change) {
+  return make(
+    "ul",
+    { class: "chips", "aria-label": "Filters that are set" },
+    Object.entries(filters).map(([name, value]) => {
+      const words = FILTERS[name].words(value);
+      const away = make("button", { type: "button", "aria-label": `Remove filter: ${words}`, onclick: () => change({ [name]: "" }) }, icon("close"));
+      return make("li", { class: "chip" }, words, away);
+    }),
+  );
+}
+
+/** The form; `change({ name: value })` is called as fields change. Gives the element and a function that fills it. */
+export function filterForm(change) {
+  const field = (name, label, input) => {
+    input.id = `filter-${name}`;
+    input.name = name;
+    return make("div", { class: "field" }, make("label", { for: input.id }, label), input);
+  };
+  const choice = (options) => make("select", {}, options.map(([value, words]) => make("option", { value }, words)));
+  const form = make(
+    "form",
+    {
+      class: "filters", id: "filters", "aria-label": "Filters", hidden: true,
+      onsubmit: (event) => event.preventDefault(),
+      onchange: (event) => change({ [event.target.name]: event.target.value.trim() }),
+    },
+    field("name", "Name or folder has", make("input", { type: "text", autocomplete: "off" })),
+    field("wide", "Width", choice([["", "any"], ["640", "640 pixels or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
+    field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"]])),
+    field("from", "Taken from", make("input", { type: "date" })),
+    field("until", "Taken until", make("input", { type: "date" })),
+    field("where", "Condition", make("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "width > 1000 and caption is not null" })),
+  );
+  const fill = (filters) => {
+    for (const input of form.elements) if (input !== document.activeElement) input.value = filters[input.name] ?? "";
+  };
+  return [form, fill];
+}

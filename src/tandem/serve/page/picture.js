@@ -1,0 +1,168 @@
+// One picture in a dialog: large, with what is known of it and what the model sees in it.
+import { ask, describedPath, originalPath, pictureAddress, thumbnailPath } from "./api.js";
+import { go, here, link, linkWith } from "./address.js";
+import { LabelBars, keptLabels } from "./bars.js";
+import { icon, make } from "./elements.js";
+import { band, fileName, fileSize, moment, percent, pixels, place } from "./wording.js";
+
+const LABELS = ["a person", "an animal", "a plant", "food and drink", "a building", "a vehicle", "a landscape", "a drawing or text"];
+
+export class PictureDialog {
+  constructor(session) {
+    this.session = session;
+    this.id = null;
+    this.image = make("img", { class: "shown", alt: "" });
+    this.stage = make("div", { class: "stage" }, this.image);
+    this.title = make("h2", { id: "picture-title" });
+    this.relevance = make("p", { class: "fits" });
+    this.known = make("dl", {});
+    this.bars = new LabelBars("tandem-picture-labels", keptLabels("tandem-picture-labels", LABELS), (labels, signal) => this.sees(labels, signal));
+    this.before = this.button("left", "Previous picture", () => this.step(-1));
+    this.after = this.button("right", "Next picture", () => this.step(1));
+    this.original = make("a", { class: "button", target: "_blank", rel: "noopener" }, icon("open"), "Open the file");
+    const alike = make("button", { type: "button", class: "primary", onclick: () => go(link("search", { like: this.id })) }, icon("alike"), "More like this");
+    this.element = make(
+      "dialog",
+      {
+        class: "picture", "aria-labelledby": "picture-title",
+        onkeydown: (event) => this.key(event),
+        onclick: (event) => event.target === this.element && this.leave(),
+        oncancel: (event) => { event.preventDefault(); this.leave(); },
+      },
+      make("div", { class: "picture-frame" },
+        make("div", { class: "view" }, this.stage, this.before, this.after),
+        make("div", { class: "aside" },
+          make("div", { class: "aside-head" }, this.title, this.button("close", "Close", () => this.leave())),
+          this.relevance,
+          make("div", { class: "actions" }, alike, this.original),
+          make("h3", {}, "What the model sees"),
+          this.bars.element,
+          make("h3", {}, "About the picture"),
+          this.known,
+        ),
+      ),
+    );
+    document.body.append(this.element);
+  }
+
+  button(shape, label, action) {
+    return make("button", { type: "button", class: `round ${shape}`, "aria-label": label, onclick: action }, icon(shape));
+  }
+
+  /** Follow the address: open, change, or close. */
+  moved() {
+    const { values } = here();
+    if (values.picture) this.open(values.picture);
+    else if (this.element.open) this.close();
+  }
+
+  leave() {
+    go(linkWith({ picture: "" }));
+  }
+
+  close() {
+    this.id = null;
+    this.bars.close();
+    this.element.close();
+    this.from?.isConnected && this.from.focus();
+  }
+
+  step(by) {
+    const at = this.session.hits.findIndex((hit) => hit.id === this.id);
+    const to = at < 0 ? null : this.session.hits[at + by];
+    if (to) go(linkWith({ picture: to.id }), { replace: true });
+  }
+
+  key(event) {
+    if (event.target.matches("input")) return;
+    if (event.key === "ArrowLeft") this.step(-1);
+    if (event.key === "ArrowRight") this.step(1);
+  }
+
+  async open(id) {
+    if (id === this.id) return;
+    this.id = id;
+    if (!this.element.open) {
+      this.from = document.activeElement;
+      this.element.showModal();
+    }
+    const hits = this.session.hits;
+    const at = hits.findIndex((hit) => hit.id === id);
+    this.before.hidden = at <= 0;
+    this.after.hidden = at < 0 || at >= hits.length - 1;
+    this.tell(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
+    this.showImage(id, hits[at]?.metadata ?? {});
+    this.bars.refresh();
+    if (at < 0) await this.look(id);
+  }
+
+  /** What is known of a picture that no search has just found. */
+  async look(id) {
+    try {
+      const { path = "", ...metadata } = await ask(describedPath(id, this.session.collection));
+      if (this.id !== id) return;
+      this.tell({ id, path, relevance: null, metadata });
+      this.image.style.aspectRatio = `${metadata.width} / ${metadata.height}`;
+    } catch (error) {
+      if (this.id === id) this.relevance.textContent = error.message;
+    }
+  }
+
+  tell(hit) {
+    const { metadata } = hit;
+    const name = hit.path ? fileName(hit.path) : "Picture";
+    this.title.textContent = name;
+    this.image.alt = metadata.caption?.split("\n")[0] || name;
+    const { query, threshold } = this.session;
+    const words = band(hit.relevance, threshold ?? null);
+    this.relevance.textContent = words ? `${words} to match${query ? ` “${query}”` : ""}: ${percent(hit.relevance)}`.replace("Perhaps to match", "Perhaps a match for").replace("Less likely to match", "Not likely to match") : "";
+    const lines = {
+      Caption: metadata.caption,
+      Size: metadata.width && pixels(metadata.width, metadata.height),
+      File: [metadata.format, metadata.bytes && fileSize(metadata.bytes)].filter(Boolean).join(", "),
+      Taken: metadata.taken && moment(metadata.taken),
+      Place: metadata.latitude !== undefined && metadata.longitude !== undefined ? place(metadata.latitude, metadata.longitude) : null,
+      Path: paths(hit.path, metadata.paths).join("\n"),
+      Cosine: hit.relevance === null || hit.score === undefined ? null : hit.score.toFixed(3),
+      "Put in": metadata.indexed && moment(metadata.indexed),
+    };
+    this.known.replaceChildren(...Object.entries(lines).filter(([, text]) => text).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
+  }
+
+  /** The thumbnail at once, the file itself when it has come. */
+  async showImage(id, { width, height }) {
+    const { collection } = this.session;
+    this.image.classList.add("small");
+    if (width) this.image.style.aspectRatio = `${width} / ${height}`;
+    else this.image.style.aspectRatio = "";
+    pictureAddress(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
+    try {
+      const address = await pictureAddress(originalPath(id, collection));
+      this.original.href = address;
+      const large = new Image();
+      large.src = address;
+      await large.decode();
+      if (this.id !== id) return;
+      this.image.src = address;
+      this.image.classList.remove("small");
+      this.original.hidden = false;
+    } catch {
+      if (this.id === id) this.original.hidden = true; // the file is gone, or of a format that no browser shows
+    }
+  }
+
+  async sees(labels, signal) {
+    if (!this.id) return null;
+    const answer = await ask("/v1/label", { ids: [this.id], labels, collection: this.session.collection }, signal);
+    return answer.results[0]?.probabilities ?? null;
+  }
+}
+
+function paths(path, listed) {
+  try {
+    const all = JSON.parse(listed);
+    return Array.isArray(all) && all.length ? all : [path];
+  } catch {
+    return [path];
+  }
+}

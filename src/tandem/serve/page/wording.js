@@ -1,0 +1,49 @@
+// Numbers as people read them.
+
+/** 0.874 -> "87%", 0.004 -> "under 1%". */
+export function percent(share) {
+  if (share < 0.005) return "under 1%";
+  if (share > 0.995 && share < 1) return "over 99%";
+  return `${Math.round(share * 100)}%`;
+}
+
+/** What a relevance is called; `threshold` is below which the server says that nothing matches. */
+export function band(relevance, threshold) {
+  if (relevance === null || relevance === undefined) return null;
+  if (threshold !== null && relevance < threshold) return "Less likely";
+  if (relevance >= 0.8) return "Very likely";
+  return relevance >= 0.5 ? "Likely" : "Perhaps";
+}
+
+export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+
+export function fileName(path) {
+  const parts = (path || "").split(/[\\/]/).filter(Boolean);
+  return parts.at(-1) || "picture";
+}
+
+export function fileSize(bytes) {
+  if (bytes < 1000) return `${bytes} bytes`;
+  if (bytes < 1e6) return `${Math.round(bytes / 1e3)} kB`;
+  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+}
+
+export function pixels(width, height) {
+  const millions = (width * height) / 1e6;
+  return `${width} × ${height}` + (millions >= 1 ? ` (${millions.toFixed(1)} megapixels)` : "");
+}
+
+/** An ISO 8601 time as it was on the clock where it was written. */
+export function moment(text) {
+  const found = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d))?/.exec(text);
+  if (!found) return text;
+  const [year, month, day] = found[1].split("-").map(Number);
+  const date = new Date(Date.UTC(year, month - 1, day));
+  const written = date.toLocaleDateString("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" });
+  return found[2] ? `${written}, ${found[2]}` : written;
+}
+
+export function place(latitude, longitude) {
+  const north = `${Math.abs(latitude).toFixed(4)}° ${latitude < 0 ? "S" : "N"}`;
+  return `${north}, ${Math.abs(longitude).toFixed(4)}° ${longitude < 0 ? "W" : "E"}`;
+}
