@@ -10,6 +10,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -82,11 +84,33 @@ def test_there_is_something_to_run() -> None:
 @pytest.mark.parametrize(("place", "remark", "code"), blocks("python"), ids=lambda value: value[:40])
 def test_python_blocks_run(place: str, remark: str, code: str, folder: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("matplotlib")
+    with served(folder, environment) if remark == "served" else nullcontext("") as address:
+        _run_python(place, code.replace("http://127.0.0.1:8000", address) if address else code, folder, environment)
+
+
+def _run_python(place: str, code: str, folder: Path, environment: dict[str, str]) -> None:
     process = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", code],
         check=False, cwd=folder, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert process.returncode == 0, f"{place}:\n{process.stderr}"
+
+
+@contextmanager
+def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """`tandem serve` over the pictures that the pages speak of: its address."""
+    pytest.importorskip("fastapi")
+    subprocess.run(["tandem", "index", "Pictures", "--to", "photos.tandem"], check=True, cwd=folder, env=environment)
+    command = ["tandem", "serve", "photos.tandem", "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+", said)
+            assert address is not None, said
+            yield address[0]
+        finally:
+            process.terminate()
 
 
 def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str]) -> None:
