@@ -29,6 +29,7 @@ OPEN = (
     "/healthz",
     "/readyz",
 )  # for those who watch the process, as is the page, which holds no pictures
+WATCHED = (*OPEN, "/metrics")
 LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -76,9 +77,21 @@ class Guard:
                 if b"cache-control" not in named:
                     headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
+            elif not message.get("more_body", False):
+                leave()  # before the client has its answer: its next request must find room
             await send(message)
 
-        self._under_way += 1
+        # Those who watch are let in however full it is, and are not counted.
+        inside = scope["path"] not in WATCHED
+
+        def leave() -> None:
+            nonlocal inside
+            if inside:
+                inside = False
+                self._under_way -= 1
+                self._metrics.under_way.set(self._under_way)
+
+        self._under_way += inside
         self._metrics.under_way.set(self._under_way)
         try:
             await self._admitted(scope, receive, send_with_headers)
@@ -95,8 +108,7 @@ class Guard:
                 raise
             await send_problem(send_with_headers, problem)
         finally:
-            self._under_way -= 1
-            self._metrics.under_way.set(self._under_way)
+            leave()
             route = _route(scope)
             self._metrics.requests.labels(_method(scope), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
@@ -124,7 +136,7 @@ class Guard:
         path = scope["path"]
         if path in OPEN:
             return
-        if self._under_way > self._settings.concurrency:
+        if path not in WATCHED and self._under_way > self._settings.concurrency:
             raise problems.full(f"{self._settings.concurrency:,} requests are under way")
         # A page of another site may send a form to a server on this machine without asking it first.
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get(b"sec-fetch-site") == "cross-site":
