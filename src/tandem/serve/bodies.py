@@ -23,7 +23,6 @@ class Body(Generic[_Asked]):
 
     asked: _Asked
     files: dict[str, bytes]
-    names: dict[str, str]
 
     def picture(self, value: str) -> str | bytes:
         return self.files.get(value, value)
@@ -33,13 +32,12 @@ async def read(request: Request, shape: type[_Asked], *, most_parts: int = 1000)
     """Raises `ProblemError` 400, 415 or 422."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     files: dict[str, bytes] = {}
-    names: dict[str, str] = {}
     try:
         if kind == "multipart/form-data":
-            plain = await _form(request, shape, files, names, most_parts)
-            return Body(shape.model_validate(plain), files, names)
+            plain = await _form(request, shape, files, most_parts)
+            return Body(shape.model_validate(plain), files)
         if kind in ("application/json", "") or kind.endswith("+json"):
-            return Body(shape.model_validate_json(await request.body()), files, names)
+            return Body(shape.model_validate_json(await request.body()), files)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
     raise ProblemError(
@@ -60,9 +58,7 @@ def invalid(errors: Any) -> ProblemError:
     return ProblemError(422, "Request does not fit", f"{where}{first['expected']}", extra={"errors": found})
 
 
-async def _form(
-    request: Request, shape: type[BaseModel], files: dict[str, bytes], names: dict[str, str], most_parts: int
-) -> dict[str, Any]:
+async def _form(request: Request, shape: type[BaseModel], files: dict[str, bytes], most_parts: int) -> dict[str, Any]:
     """The fields as the shape has them: those that are lists may be repeated."""
     try:
         form = await request.form(max_files=most_parts, max_fields=most_parts, max_part_size=2**20)
@@ -80,7 +76,6 @@ async def _form(
                 if isinstance(value, UploadFile):
                     token = f"{_UPLOAD}{len(files)}"
                     files[token] = await value.read()
-                    names[token] = value.filename or ""
                     values.append(token)
                 else:
                     values.append(value)

@@ -115,7 +115,6 @@ class AddRequest(_Request):
     """Pictures to put into a collection, which keeps their bytes."""
 
     images: Annotated[list[Picture], Field(min_length=1)]
-    names: Annotated[list[str] | None, Field(description="what the files are called; made up if left out")] = None
     collection: CollectionName = None
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [PIXEL]}]})
