@@ -45,7 +45,11 @@ export class LabelBars {
   addRow(label) {
     const row = {};
     row.input = make("input", {
-      type: "text", value: label, "aria-label": `Label ${label}`, autocomplete: "off", maxlength: 200, oninput: () => this.changed(),
+      type: "text", value: label, "aria-label": "Label", autocomplete: "off", maxlength: 200,
+      oninput: () => {
+        away.setAttribute("aria-label", `Remove label ${row.input.value}`);
+        this.changed();
+      },
       onkeydown: (event) => event.key === "Enter" && this.input.focus(), onblur: () => this.sort(),
     });
     row.fill = make("span", { class: "fill" });
@@ -98,7 +102,9 @@ export class LabelBars {
       this.put(shares);
       this.say(labels.length === 1 ? "Labels compete: add another one to compare with." : "");
     } catch (error) {
-      if (error.name !== "AbortError") this.say(error.message, true);
+      if (error.name === "AbortError") return;
+      this.put(null);
+      this.say(error.message, true);
     }
   }
 

@@ -49,9 +49,16 @@ export function later(action, wait_ms) {
   let timer = 0;
   const soon = (...given) => {
     clearTimeout(timer);
-    timer = setTimeout(() => action(...given), wait_ms);
+    timer = setTimeout(() => {
+      timer = 0;
+      action(...given);
+    }, wait_ms);
   };
-  soon.cancel = () => clearTimeout(timer);
+  soon.cancel = () => {
+    clearTimeout(timer);
+    timer = 0;
+  };
+  soon.pending = () => timer !== 0;
   return soon;
 }
 

@@ -311,7 +311,7 @@ export class CollectionMap {
   /** Names where they are not over one another, those of the largest clusters first. */
   setNames() {
     const { chart } = this;
-    const taken = [];
+    const taken = [[chart.width - 64, chart.height - 166, chart.width, chart.height]]; // the buttons' corner
     this.labels.forEach((label, place) => {
       const cluster = this.clusters[place];
       const [left, middle] = chart.at(cluster.x, cluster.y);

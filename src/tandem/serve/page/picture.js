@@ -5,7 +5,8 @@ import { LabelBars, keptLabels } from "./bars.js";
 import { icon, make } from "./elements.js";
 import { band, fileName, fileSize, moment, percent, pixels, place } from "./wording.js";
 
-const LABELS = ["a person", "an animal", "a plant", "food and drink", "a building", "a vehicle", "a landscape", "a drawing or text"];
+const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
+const ENLARGED = 3;
 
 export class PictureDialog {
   constructor(session) {
@@ -19,6 +20,7 @@ export class PictureDialog {
     this.bars = new LabelBars("tandem-picture-labels", keptLabels("tandem-picture-labels", LABELS), (labels, signal) => this.sees(labels, signal));
     this.before = this.button("left", "Previous picture", () => this.step(-1));
     this.after = this.button("right", "Next picture", () => this.step(1));
+    this.closing = this.button("close", "Close", () => this.leave());
     this.original = make("a", { class: "button", target: "_blank", rel: "noopener" }, icon("open"), "Open the file");
     const alike = make("button", { type: "button", class: "primary", onclick: () => go(link("search", { like: this.id })) }, icon("alike"), "More like this");
     this.element = make(
@@ -32,7 +34,7 @@ export class PictureDialog {
       make("div", { class: "picture-frame" },
         make("div", { class: "view" }, this.stage, this.before, this.after),
         make("div", { class: "aside" },
-          make("div", { class: "aside-head" }, this.title, this.button("close", "Close", () => this.leave())),
+          make("div", { class: "aside-head" }, this.title, this.closing),
           this.relevance,
           make("div", { class: "actions" }, alike, this.original),
           make("h3", {}, "What the model sees"),
@@ -82,14 +84,17 @@ export class PictureDialog {
   async open(id) {
     if (id === this.id) return;
     this.id = id;
-    if (!this.element.open) {
-      this.from = document.activeElement;
-      this.element.showModal();
-    }
     const hits = this.session.hits;
     const at = hits.findIndex((hit) => hit.id === id);
     this.before.hidden = at <= 0;
     this.after.hidden = at < 0 || at >= hits.length - 1;
+    if (!this.element.open) {
+      this.from = document.activeElement;
+      this.element.showModal();
+      this.closing.focus();
+    } else if (document.activeElement?.hidden) {
+      this.closing.focus(); // the last picture has no next one
+    }
     this.tell(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
     this.showImage(id, hits[at]?.metadata ?? {});
     this.bars.refresh();
@@ -102,7 +107,7 @@ export class PictureDialog {
       const { path = "", ...metadata } = await ask(describedPath(id, this.session.collection));
       if (this.id !== id) return;
       this.tell({ id, path, relevance: null, metadata });
-      this.image.style.aspectRatio = `${metadata.width} / ${metadata.height}`;
+      this.fit(metadata.width, metadata.height);
     } catch (error) {
       if (this.id === id) this.relevance.textContent = error.message;
     }
@@ -115,7 +120,7 @@ export class PictureDialog {
     this.image.alt = metadata.caption?.split("\n")[0] || name;
     const { query, threshold } = this.session;
     const words = band(hit.relevance, threshold ?? null);
-    this.relevance.textContent = words ? `${words} to match${query ? ` “${query}”` : ""}: ${percent(hit.relevance)}`.replace("Perhaps to match", "Perhaps a match for").replace("Less likely to match", "Not likely to match") : "";
+    this.relevance.textContent = words ? `${words} to match${query ? ` “${query}”` : ""}: ${percent(hit.relevance)}`.replace("Perhaps to match", "Perhaps a match for") : "";
     const lines = {
       Caption: metadata.caption,
       Size: metadata.width && pixels(metadata.width, metadata.height),
@@ -129,12 +134,17 @@ export class PictureDialog {
     this.known.replaceChildren(...Object.entries(lines).filter(([, text]) => text).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
   }
 
+  /** Small pictures are enlarged, but not until they are nothing but blur. */
+  fit(width, height) {
+    this.image.style.maxWidth = width ? `${width * ENLARGED}px` : "";
+    this.image.style.maxHeight = height ? `${height * ENLARGED}px` : "";
+  }
+
   /** The thumbnail at once, the file itself when it has come. */
   async showImage(id, { width, height }) {
     const { collection } = this.session;
     this.image.classList.add("small");
-    if (width) this.image.style.aspectRatio = `${width} / ${height}`;
-    else this.image.style.aspectRatio = "";
+    this.fit(width, height);
     pictureAddress(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
     try {
       const address = await pictureAddress(originalPath(id, collection));

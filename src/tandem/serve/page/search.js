@@ -6,7 +6,7 @@ import { FILTER_NAMES, filterChips, filterForm, filtersIn, whereOf } from "./fil
 import { Grid } from "./grid.js";
 import { readPicture } from "./incoming.js";
 import { Welcome } from "./welcome.js";
-import { band, count } from "./wording.js";
+import { UNLIKELY, band, count } from "./wording.js";
 
 const PAGE = 60;
 const TYPING_MS = 140;
@@ -87,6 +87,7 @@ export class Search {
 
   like(hit) {
     this.picture = null;
+    this.soon.cancel();
     go(link("search", { ...filtersIn(here().values), like: hit.id }));
     scrollTo({ top: 0 });
     this.words.focus({ preventScroll: true });
@@ -96,7 +97,8 @@ export class Search {
   moved() {
     const { values } = here();
     if (values.like) this.picture = null;
-    if (document.activeElement !== this.words || !this.words.value.trim().startsWith(values.q ?? "")) this.words.value = values.q ?? "";
+    // What is being typed is newer than the address.
+    if (!this.soon.pending() && this.words.value.trim() !== (values.q ?? "")) this.words.value = values.q ?? "";
     this.filters = filtersIn(values);
     this.fillForm(this.filters);
     if (values.where) this.openFiltersQuietly();
@@ -196,7 +198,7 @@ export class Search {
         const grid = new Grid(name, (like) => this.like(like));
         const heading = make("h2", { class: "band" }, name);
         this.grids.push({ name, grid, waiting: [] });
-        this.results.append(make("section", { class: name === "Less likely" ? "faint" : "" }, nothing ? null : heading, grid.list));
+        this.results.append(make("section", { class: name === UNLIKELY ? "faint" : "" }, nothing ? null : heading, grid.list));
       }
       this.grids.at(-1).waiting.push(hit);
     }

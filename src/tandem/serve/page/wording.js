@@ -1,16 +1,18 @@
 // Numbers as people read them.
 
-/** 0.874 -> "87%", 0.004 -> "under 1%". */
+/** 0.874 -> "87%", 0.004 -> "<1%". */
 export function percent(share) {
-  if (share < 0.005) return "under 1%";
-  if (share > 0.995 && share < 1) return "over 99%";
+  if (share < 0.005) return "<1%";
+  if (share > 0.995 && share < 1) return ">99%";
   return `${Math.round(share * 100)}%`;
 }
+
+export const UNLIKELY = "Unlikely";
 
 /** What a relevance is called; `threshold` is below which the server says that nothing matches. */
 export function band(relevance, threshold) {
   if (relevance === null || relevance === undefined) return null;
-  if (threshold !== null && relevance < threshold) return "Less likely";
+  if (relevance < Math.max(threshold ?? 0, 0.15)) return UNLIKELY;
   if (relevance >= 0.8) return "Very likely";
   return relevance >= 0.5 ? "Likely" : "Perhaps";
 }
