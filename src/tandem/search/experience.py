@@ -10,6 +10,7 @@ Legend: q queries, b queries kept, d dimensions.
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,16 @@ class Experience:
     def __hash__(self) -> int:
         return hash(self.vectors.tobytes())
 
+    @cached_property
+    def _unit(self) -> NDArray[np.float32]:
+        """The queries kept, float32 [b d]: made once, since a server asks often."""
+        return np.asarray(self.vectors.astype(np.float32) / 127, dtype=np.float32)
+
     def expect(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         """The log-odds that a best hit is right, [q], for unit vectors [q d]. From -4 to 4; 0 if nothing is known."""
         if not len(self.right):
             return np.zeros(len(queries))
-        kept = self.vectors.astype(np.float32) / 127
-        weight = np.exp((np.minimum(queries @ kept.T, 1).astype(np.float64) - 1) / NEAR)  # [q b]
+        weight = np.exp((np.minimum(queries @ self._unit.T, 1).astype(np.float64) - 1) / NEAR)  # [q b]
         share = (weight @ self.right + UNKNOWN * self.right.mean()) / (weight.sum(1) + UNKNOWN)
         return np.asarray(np.log((share + 0.02) / (1.02 - share)))
 
