@@ -34,10 +34,12 @@ export async function send(path, { body, signal, tries = 2 } = {}) {
     throw new Problem("No answer", "The server does not answer. Is it still running?");
   }
   if (response.status === 401) {
+    await response.text();
     if (sessionStorage.getItem(KEY) === sent) await askForKey(sent !== null);
     return send(path, { body, signal, tries });
   }
   if (response.status === 503 && tries > 0) {
+    await response.text();
     const wait_s = Math.min(Number(response.headers.get("Retry-After")) || 1, 5);
     await new Promise((resolve) => setTimeout(resolve, wait_s * 1000));
     signal?.throwIfAborted();
@@ -66,6 +68,7 @@ export async function askPatiently(path, signal, whileWaiting = () => {}) {
   for (;;) {
     const response = await send(path, { signal });
     if (response.status !== 202) return response.json();
+    await response.text(); // a body that nobody reads keeps its connection
     whileWaiting();
     await new Promise((resolve) => setTimeout(resolve, 1000));
     signal?.throwIfAborted();

@@ -59,6 +59,8 @@ export class CollectionMap {
     // Every so many of the rest, so that what is shown stays what it was while one moves about.
     const rest = map.pictures.filter((picture) => !chosen.has(picture)).map((picture, place) => [(place * 0.618034) % 1, picture]).sort((a, b) => a[0] - b[0]);
     this.order = [...chosen, ...rest.map(([, picture]) => picture)];
+    this.members = map.clusters.map(() => []);
+    for (const picture of map.pictures) this.members[picture.cluster].push(picture);
     this.heading.textContent = `${count(map.count ?? map.pictures.length, "picture")} in ${count(map.clusters.length, "group")}. Near each other is what looks alike to the model.`;
     this.canvas.setAttribute("aria-label", `Map of ${count(map.pictures.length, "picture")}. Arrow keys move it, plus and minus zoom. The list of groups leads to the pictures.`);
     this.labels = map.clusters.map((cluster, place) => {
@@ -250,8 +252,7 @@ export class CollectionMap {
       context.fillStyle = color(cluster);
       context.globalAlpha = this.chosen === null || this.chosen === undefined || this.chosen === cluster ? 0.8 : 0.18;
       context.beginPath();
-      for (const picture of chart.pictures) {
-        if (picture.cluster !== cluster) continue;
+      for (const picture of this.members[cluster]) {
         const [left, top] = chart.at(picture.x, picture.y);
         if (left < -9 || top < -9 || left > chart.width + 9 || top > chart.height + 9) continue;
         context.moveTo(left + radius, top);

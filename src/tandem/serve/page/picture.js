@@ -120,7 +120,7 @@ export class PictureDialog {
     this.image.alt = metadata.caption?.split("\n")[0] || name;
     const { query, threshold } = this.session;
     const words = band(hit.relevance, threshold ?? null);
-    this.relevance.textContent = words ? `${words} to match${query ? ` “${query}”` : ""}: ${percent(hit.relevance)}`.replace("Perhaps to match", "Perhaps a match for") : "";
+    this.relevance.textContent = words ? `${words}: ${percent(hit.relevance)} likely to match${query ? ` “${query}”` : ""}` : "";
     const lines = {
       Caption: metadata.caption,
       Size: metadata.width && pixels(metadata.width, metadata.height),

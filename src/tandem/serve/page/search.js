@@ -6,7 +6,7 @@ import { FILTER_NAMES, filterChips, filterForm, filtersIn, whereOf } from "./fil
 import { Grid } from "./grid.js";
 import { readPicture } from "./incoming.js";
 import { Welcome } from "./welcome.js";
-import { UNLIKELY, band, count } from "./wording.js";
+import { PROBABLY_NOT, band, count } from "./wording.js";
 
 const PAGE = 60;
 const TYPING_MS = 140;
@@ -198,7 +198,7 @@ export class Search {
         const grid = new Grid(name, (like) => this.like(like));
         const heading = make("h2", { class: "band" }, name);
         this.grids.push({ name, grid, waiting: [] });
-        this.results.append(make("section", { class: name === UNLIKELY ? "faint" : "" }, nothing ? null : heading, grid.list));
+        this.results.append(make("section", { class: name === PROBABLY_NOT ? "faint" : "" }, nothing ? null : heading, grid.list));
       }
       this.grids.at(-1).waiting.push(hit);
     }

@@ -7,12 +7,12 @@ export function percent(share) {
   return `${Math.round(share * 100)}%`;
 }
 
-export const UNLIKELY = "Unlikely";
+export const PROBABLY_NOT = "Probably not";
 
 /** What a relevance is called; `threshold` is below which the server says that nothing matches. */
 export function band(relevance, threshold) {
   if (relevance === null || relevance === undefined) return null;
-  if (relevance < Math.max(threshold ?? 0, 0.15)) return UNLIKELY;
+  if (threshold !== null && relevance < threshold) return PROBABLY_NOT;
   if (relevance >= 0.8) return "Very likely";
   return relevance >= 0.5 ? "Likely" : "Perhaps";
 }
