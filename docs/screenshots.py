@@ -112,7 +112,7 @@ def collection_map(page: Any) -> None:
 
 
 def nothing(page: Any) -> None:
-    page.goto("/#/?q=a+plate+of+sushi")
+    page.goto("/#/?q=dining+room")
 
 
 # Name -> what leads there, light or dark, and how wide and high the window is.
