@@ -67,7 +67,7 @@ def shoot(page: Any, name: str) -> None:
     page.wait_for_timeout(700)  # bars and pictures have come to rest
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     target = ROOT / "docs" / "images" / f"page-{name}.png"
-    for colors in (COLORS, 128, 64, 32):
+    for colors in (COLORS, 128, 64, 40, 28):
         shot.quantize(colors, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
         if target.stat().st_size < MOST_BYTES:
             break
@@ -75,7 +75,7 @@ def shoot(page: Any, name: str) -> None:
 
 
 def search(page: Any) -> None:
-    page.goto("/#/?q=a+cat")
+    page.goto("/#/?q=something+bright+red")
 
 
 def dark(page: Any) -> None:
