@@ -407,6 +407,18 @@ def test_too_many_bytes(tmp_path: Path) -> None:
         assert load_image(source, limits=Limits(max_bytes=len(content))).size == (60, 40)
 
 
+def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours(tmp_path: Path) -> None:
+    content = encoded(scene(), "JPEG", progressive=True)
+    assert load_image(content).size == (60, 40)  # as programs write them
+    last = content[content.rindex(b"\xff\xda") : -2]
+    endless = content[:-2] + last * 100 + content[-2:]
+    path = tmp_path / "endless.jpg"
+    path.write_bytes(endless)
+    for source in (path, endless, io.BytesIO(endless)):
+        with pytest.raises(ImageError, match="more than 100 scans"):
+            load_image(source)
+
+
 @pytest.mark.parametrize("source", [None, 7, ["a.jpg"], io.StringIO("text")])
 def test_what_is_no_source(source: object) -> None:
     with pytest.raises(ImageError):

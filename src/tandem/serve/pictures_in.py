@@ -25,9 +25,6 @@ from tandem.serve.problems import ProblemError, full
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time
-# Passes of a progressive JPEG. Each costs time for all of its pixels and may take a hundred bytes: one of 30 MB and
-# 64 million pixels would keep a core busy for hours. Cameras and programs write about ten.
-MAX_SCANS = 100
 
 _Made = TypeVar("_Made")
 
@@ -137,8 +134,6 @@ class PictureReader:
 
 def decode(content: bytes, name: str, preprocessing: Preprocessing, limits: Limits, orient: bool = True) -> Pixels:
     """Encoded bytes -> uint8 [h w 3]. Raises `ProblemError`."""
-    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > MAX_SCANS:
-        raise unreadable(name, f"a JPEG of more than {MAX_SCANS} scans")
     try:
         return to_pixels(load_image(content, limits=limits, orient=orient), preprocessing)
     except ImageError as error:
