@@ -1,0 +1,66 @@
+"""Both towers as one module: pixels and token ids in, unit vectors out. This is what is wrapped and sharded.
+
+Weights stay float32 (Adam on half weights gives NaN after a step, and rounds small steps away: half-precision weights
+are not offered); autocast computes the products in bfloat16. Knows no loss, no optimiser and no process.
+
+Letters: n pictures, m sentences, t tokens, d the shared dimension, s pixels a side.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tandem.config import VisionTransformer
+from tandem.errors import ConfigError
+from tandem.nn import CLIP
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Towers(nn.Module):
+    """The model, from what a batch holds. `logit_scale` is not used here: it belongs to `heads.Heads`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, clip: CLIP, precision: Precision = "bfloat16") -> None:
+        super().__init__()
+        self.clip = clip
+        self.precision = precision
+        preprocessing = clip.config.preprocessing
+        for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(
+        self, pixels: Tensor | None, ids: Tensor | None, kept: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """pixels uint8 [n s s 3], ids [m t] -> unit vectors [n d] and [m d], float32 (float64 when the model is).
+
+        kept [n k]: the patches that patch dropout keeps. Either of pixels and ids may be None: so are its vectors.
+        """
+        with self._autocast():
+            images = None if pixels is None else self._images(pixels, kept)
+            texts = None if ids is None else self._texts(ids)
+        return images, texts
+
+    def _images(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
+        if kept is not None and not isinstance(self.clip.config.vision, VisionTransformer):
+            raise ConfigError("patch_dropout: expected a vision_transformer, the image tower is a resnet; set it to 0")
+        # The permuted view keeps channels last in memory, which is what convolutions want.
+        x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std  # [n 3 s s]
+        features = self.clip.encode_image(x) if kept is None else self.clip.encode_image(x, kept)
+        return self._unit(features)
+
+    def _texts(self, ids: Tensor) -> Tensor:
+        return self._unit(self.clip.encode_text(ids.to(self.mean.device)))
+
+    def _unit(self, features: Tensor) -> Tensor:
+        return F.normalize(features.to(self.mean.dtype), dim=-1)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "float32" or self.mean.dtype == torch.float64:
+            return nullcontext()
+        return torch.autocast(self.mean.device.type, torch.bfloat16)
