@@ -91,7 +91,7 @@ def train(recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False) ->
             best_found = bool(measures) and sum(measures.values()) > best_score
             best_score = max(best_score, sum(measures.values()))
         stopping = stop_requested()
-        if done % recipe.checkpoint_every_steps == 0 or done == recipe.steps or stopping:
+        if done % recipe.checkpoints.every_steps == 0 or done == recipe.steps or stopping:
             at = checkpoint.Position(done, best_score)
             checkpoint.save(folder / "checkpoints", at, learner, optimiser, to_dict(recipe))
         if best_found:  # after the checkpoint: what cannot be written here must not cost the steps

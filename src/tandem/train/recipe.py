@@ -4,10 +4,9 @@ Knows names, types and defaults. It reads no data and builds no model.
 """
 
 import dataclasses
+import json
 import tomllib
-import types
-import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,9 @@ from typing import Any, Literal
 from tandem import config as model_config
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError
+from tandem.train import typed
+
+Tower = Literal["image", "text"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,15 @@ class Source:
     """One training set: files, where its texts are, and its share of every batch."""
 
     path: str  # glob below `data_root`, or absolute; WebDataset tars (*.tar) or Parquet (*.parquet)
-    text: str  # tar: a JSON key such as `captions`, or `txt`; Parquet: the text column
-    per_batch: int  # pictures of every batch that come from here
+    text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet: the text column
+    per_batch: int = 0  # pictures of every batch that come from here; or else
+    weight: float = 0.0  # its share of `batch_size`, over the sum of all weights
     kind: Literal["captions", "names"] = "captions"  # names: comma-separated synonyms, put into `templates`
     templates: tuple[str, ...] = ("a photo of a {}.",)
     broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for: cat -> tabby, ...
+    captions: Literal["random", "first", "longest", "shortest", "all"] = "random"  # which of a picture's are taken
     captions_per_picture: int = 1  # sentences drawn for each picture of a batch
+    augment: Literal["crop", "strong", "none"] = "crop"  # crop: as in the paper
     crop: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop keeps
 
 
@@ -37,6 +42,14 @@ class Stage:
 
     start: float
     image_size: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimised (with `distillation` beside it)."""
+
+    loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
+    classes: float = 0.0  # weight of the cross-entropy of `names` pictures against a sentence of each class
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,34 @@ class Optimiser:
     beta2: float = 0.98
     epsilon: float = 1e-6
     clip_norm: float = 1.0  # of the whole gradient; 0: none
+    layer_decay: float = 1.0  # the rate of a block over that of the block above it
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How a step's work is shared out. What is computed stays the same but for rounding (`norm_batch` said)."""
+
+    strategy: Literal["ddp", "fsdp", "none"] = "ddp"  # on several processes; one process needs none of them
+    micro_batches: int = 1  # parts that are encoded one after the other: less memory, the same gradient
+    norm_batch: int = 0  # pictures that batch norm takes its statistics of; 0: whatever a forward pass holds
+    activation_checkpointing: bool = False  # compute activations twice instead of keeping them
+    compile: bool = False  # torch.compile
+
+
+@dataclass(frozen=True)
+class Average:
+    """The exponential moving average of the weights: what is measured and written where `decay` is not 0."""
+
+    decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Init:
+    """Where first weights come from: whatever `tandem.load` reads. Empty: drawn from `seed`."""
+
+    model: str = ""  # both towers
+    image: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,14 +105,60 @@ class Distillation:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One more validation set. Its measures are called `NAME/zero_shot_top1` and so on."""
+
+    name: str
+    path: str  # below `data_root`, or absolute: a tar or a Parquet file
+    kind: Literal["zero_shot", "retrieval"]
+    text: str = ""  # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval
+    limit: int = 2000  # pictures that are looked at; 0: all
+
+
+@dataclass(frozen=True)
 class Validation:
-    """What is measured on the way, and which measure chooses the weights that are kept."""
+    """What is measured on the way, and which measure chooses the weights that are kept as the best."""
 
     every_steps: int = 500
     zero_shot: str = ""  # Parquet with `image` and a column of names
     names: str = "names"
     retrieval: str = ""  # WebDataset tar with captions
     limit: int = 2000  # pictures of the zero-shot set that are looked at on the way
+    sets: tuple[Measured, ...] = ()  # further ones
+    best: str = "sum"  # the measure that chooses, or the sum of all
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """When the run is saved, and what stays."""
+
+    every_steps: int = 500
+    keep_last: int = 1
+    keep_best: bool = True  # the weights of the best measure, as a model folder `best`
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What a run does about a step that is not to be trusted."""
+
+    max_bad: int = 10  # steps in a row without a finite loss and gradient before the run stops; each is left out
+    spike_factor: float = 2.0  # a loss over so many times the running median is named; 0: never
+    median_steps: int = 100  # of that median
+
+
+@dataclass(frozen=True)
+class Log:
+    """Where a run's figures go, beside the terminal and curve.csv."""
+
+    tensorboard: bool = True  # where it is installed
+    wandb: str = ""  # a Weights & Biases project; empty: none
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How a run goes on."""
+
+    elsewhere: bool = False  # on other processes, devices or micro-batches than it was begun: rounds otherwise
 
 
 @dataclass(frozen=True)
@@ -85,22 +172,28 @@ class Recipe:
     steps: int
     data_root: str = "."
     seed: int = 1
+    batch_size: int = 0  # pictures of a step, over all processes; 0: the sum of the sources' `per_batch`
     vocabulary: int = 0  # train a byte-level BPE of this size on the texts; 0: CLIP's
     stages: tuple[Stage, ...] = ()
+    patch_dropout: float = 0.0  # share of the patches that a ViT does not see in training (Li et al. 2023)
+    locked: tuple[Tower, ...] = ()  # towers that stay as they are (Zhai et al. 2022)
+    unlocked_blocks: int = 0  # the last blocks of a locked tower that learn all the same
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "auto"
-    workers: int = 1  # threads that prepare batches
+    workers: int = 1  # processes that prepare batches; 0: the training process itself
     cache_pictures: bool = False  # keep decoded pictures in memory
-    checkpoint_every_steps: int = 500
     log_every_steps: int = 20
+    objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
+    parallel: Parallel = Parallel()
+    ema: Average = Average()
+    init: Init = Init()
     distillation: Distillation = Distillation()
     validation: Validation = Validation()
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures in a batch."""
-        return sum(source.per_batch for source in self.data)
+    checkpoints: Checkpoints = Checkpoints()
+    guards: Guards = Guards()
+    log: Log = Log()
+    resume: Resume = Resume()
 
     def image_size_at(self, step: int) -> int:
         """Pixels a side at `step`."""
@@ -123,100 +216,65 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
     for override in overrides:
-        _override(values, override)
+        typed.override(values, override)
     try:
-        return _recipe(values)
+        return from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values, complete: what a checkpoint records and what is printed."""
-    return {**dataclasses.asdict(recipe), "model": model_config.to_dict(recipe.model)}
+    plain = {**dataclasses.asdict(recipe), "model": model_config.to_dict(recipe.model)}
+    return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # tuples as lists: as it is read back
 
 
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"expected key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string, so that nobody needs to quote quotes in a shell
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{override!r}: {parent} is not a table")
-    values[last] = value
+def to_toml(recipe: Recipe) -> str:
+    """The complete recipe as a TOML file that reads back as the same recipe."""
+    plain = to_dict(recipe)
+    plain["model"] = {k: v for k, v in plain["model"].items() if k not in ("format", "version", "name")}
+    return typed.to_toml(plain)
 
 
-def _recipe(values: dict[str, Any]) -> Recipe:
-    model = dict(values.get("model") or {})
+def from_dict(plain: Mapping[str, Any]) -> Recipe:
+    """The inverse of `to_dict`; what is left out has its default. Raises `ConfigError` that names the field."""
+    values = dict(plain)
+    if "checkpoint_every_steps" in values:  # its first name
+        values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **values.get("checkpoints", {})}
+    values["model"] = _model(dict(values.get("model") or {}), values.get("name", ""))
+    recipe: Recipe = typed.build(Recipe, values)
+    return dataclasses.replace(recipe, batch_size=_batch_size(recipe))
+
+
+def _model(model: dict[str, Any], name: str) -> ModelConfig:
     vision = dict(model.get("vision") or {})
     if "type" not in vision:
         raise ConfigError("model.vision.type: missing; expected 'resnet' or 'vision_transformer'")
-    tower = _typed(ResNet if vision.pop("type") == "resnet" else VisionTransformer, vision, "model.vision.")
-    text = _typed(TextTransformer, dict(model.get("text") or {}), "model.text.")
+    kind = ResNet if vision.pop("type") == "resnet" else VisionTransformer
+    tower: ResNet | VisionTransformer = typed.build(kind, vision, "model.vision.")
+    text = typed.build(TextTransformer, dict(model.get("text") or {}), "model.text.")
     preprocessing = {"image_size": tower.image_size, **model.get("preprocessing", {})}
-    facts = {key: model[key] for key in ("licence", "data") if key in model}
-    built = ModelConfig(
+    return ModelConfig(
         embed_dim=model.get("embed_dim", 512),
         vision=tower,
         text=text,
-        preprocessing=_typed(Preprocessing, preprocessing, "model.preprocessing."),
-        name=values.get("name", ""),
-        **facts,
+        preprocessing=typed.build(Preprocessing, preprocessing, "model.preprocessing."),
+        name=name,
+        **{key: model[key] for key in ("licence", "data", "notes") if key in model},
     )
-    recipe: Recipe = _typed(Recipe, {**values, "model": built}, "")
-    if not recipe.data:
+
+
+def _batch_size(recipe: Recipe) -> int:
+    """Pictures in a step, from the sources or beside their weights."""
+    sources = recipe.data
+    if not sources:
         raise ConfigError("data: expected at least one [[data]] table")
-    return recipe
-
-
-def _typed(kind: Any, values: dict[str, Any], prefix: str) -> Any:
-    """A dataclass from plain values, each checked against its annotation."""
-    hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    for name in values:
-        if name not in fields:
-            raise ConfigError(f"{prefix}{name}: unknown key; expected one of {', '.join(fields)}")
-    missing = [n for n, f in fields.items() if n not in values and f.default is dataclasses.MISSING]
-    missing = [n for n in missing if fields[n].default_factory is dataclasses.MISSING]
-    if missing:
-        raise ConfigError(f"{prefix}{missing[0]}: missing")
-    return kind(**{name: _value(hints[name], value, prefix + name) for name, value in values.items()})
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in arguments:
-            raise ConfigError(f"{name}: expected one of {', '.join(map(str, arguments))}, got {value!r}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{name}: expected a list, got {value!r}")
-        kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(value):
-            raise ConfigError(f"{name}: expected {len(kinds)} values, got {len(value)}")
-        return tuple(
-            _value(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
-        )
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise ConfigError(f"{name}: expected a table, got {value!r}")
-        return {key: _value(arguments[1], item, f"{name}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):  # type: ignore[arg-type]
-            return value
-        if not isinstance(value, dict):
-            raise ConfigError(f"{name}: expected a table, got {value!r}")
-        return _typed(hint, value, f"{name}.")
-    if origin is types.UnionType or hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{name}: expected {hint.__name__}, got {value!r}")
-    return value
+    counts = sum(source.per_batch for source in sources)
+    for i, source in enumerate(sources):
+        if (source.per_batch > 0) == (source.weight > 0) or (source.per_batch > 0) != (sources[0].per_batch > 0):
+            raise ConfigError(f"data[{i}]: expected per_batch on every source, or else weight on every source")
+    if counts and recipe.batch_size not in (0, counts):
+        raise ConfigError(f"batch_size: {recipe.batch_size}, but the sources' per_batch add up to {counts}")
+    if not counts and recipe.batch_size < 1:
+        raise ConfigError("batch_size: missing; sources with weights share it")
+    return counts or recipe.batch_size
