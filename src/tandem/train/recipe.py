@@ -23,8 +23,9 @@ Tower = Literal["image", "text"]
 class Source:
     """One training set: files, where its texts are, and its share of every batch."""
 
-    path: str  # glob below `data_root`, or absolute; WebDataset tars (*.tar) or Parquet (*.parquet)
-    text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet: the text column
+    path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar`; see docs/train.md
+    text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet, CSV, TSV: the text column; folders: none
+    image: str = "image"  # Parquet: the column of encoded pictures; CSV, TSV: of paths, relative to the file
     per_batch: int = 0  # pictures of every batch that come from here; or else
     weight: float = 0.0  # its share of `batch_size`, over the sum of all weights
     kind: Literal["captions", "names"] = "captions"  # names: comma-separated synonyms, put into `templates`
@@ -32,8 +33,9 @@ class Source:
     broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for: cat -> tabby, ...
     captions: Literal["random", "first", "longest", "shortest", "all"] = "random"  # which of a picture's are taken
     captions_per_picture: int = 1  # sentences drawn for each picture of a batch
-    augment: Literal["crop", "strong", "none"] = "crop"  # crop: as in the paper
-    crop: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop keeps
+    augment: Literal["crop", "paper", "strong", "none"] = "crop"  # paper: a random square of the resized picture
+    crop: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop keeps (crop, strong)
+    classes: bool = True  # its names are classes for `objective.classes`; of several sources, the first one's
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "auto"
     workers: int = 1  # processes that prepare batches; 0: the training process itself
-    cache_pictures: bool = False  # keep decoded pictures in memory
+    cache_pictures: bool = False  # keep decoded pictures in memory, in each worker
+    cache_folder: str = ""  # where indexes of the training sets (and copies of Parquet pictures) are; "": in `folder`
     log_every_steps: int = 20
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
