@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tandem.config import Activation, TextTransformer, VisionTransformer
-from tandem.nn.positions import resize_grid
+from tandem.nn.positions import lifted, resize_grid
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in float32 whatever comes in: in half precision its variance loses the small features."""
+    """Layer normalisation in float32 at least: in half precision its variance loses the small features."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight.float(), self.bias.float()
-        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+        weight, bias = lifted(self.weight), lifted(self.bias)
+        return F.layer_norm(lifted(x), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):
