@@ -30,8 +30,11 @@ from pathlib import Path
 from reference import load_note, machine, make_folder
 from serve_load import Answers, closed_loop, open_loop, request, serving
 
-QUERIES = ("a black cat sleeping on a red sofa", "two children at the beach", "a street at night", "a red bicycle")
-
+SEARCHES = 4000
+QUALITIES = ("red", "blue", "old", "small", "wooden", "wet", "bright", "black and white", "young", "happy", "two")
+THINGS = ("dog", "cat", "boat", "child", "man", "woman", "horse", "bicycle", "car", "bird", "house", "tree", "ball")
+DOINGS = ("sleeping", "running", "jumping", "standing", "swimming", "waiting", "playing", "falling", "being washed")
+PLACES = ("at the beach", "on a sofa", "in the snow", "at night", "in a street", "near water", "in the forest")
 
 # --- what is measured -----------------------------------------------------------------------------------------------
 
@@ -51,13 +54,13 @@ def jpegs(count: int, width: int, height: int) -> list[bytes]:
     return made
 
 
-def own_rates(source: str | None, pictures: Sequence[bytes], seconds: float) -> tuple[float, float]:
+def own_rates(source: str | None, precision: str, pictures: Sequence[bytes], seconds: float) -> tuple[float, float]:
     """Pictures a second: the encoder alone, in batches of 32; and `embed_images` of the same JPEGs."""
     import numpy as np
 
     import tandem
 
-    model = tandem.load(source)
+    model = tandem.load(source, precision=precision) if precision else tandem.load(source)
     size = model.config.vision.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (32, size, size, 3), dtype=np.uint8)
     batch = (list(pictures) * 32)[:32]
@@ -78,29 +81,33 @@ def embedding_requests(pictures: Sequence[bytes]) -> list[bytes]:
 
 
 def search_requests(k: int) -> list[bytes]:
-    """Sentences that differ, so that no answer is remembered."""
+    """What people type, of two to eight words; all differ, so that no answer is remembered."""
     chance = random.Random(0)
-    words = ["red", "blue", "old", "small", "wooden", "sleeping", "running", "wet", "bright", "cat", "dog", "boat"]
-    return [
-        request("/v1/search", {"text": f"{chance.choice(QUERIES)} {' '.join(chance.sample(words, 4))}", "k": k})
-        for _ in range(2000)
-    ]
+    texts: dict[str, None] = {}
+    while len(texts) < SEARCHES:
+        thing = f"{chance.choice(QUALITIES)} {chance.choice(THINGS)}"
+        doing = chance.choice(("", f" {chance.choice(DOINGS)}"))
+        where = chance.choice(("", f" {chance.choice(PLACES)}"))
+        texts[chance.choice(("", "a ", "photo of a ")) + thing + doing + where] = None
+    return [request("/v1/search", {"text": text, "k": k}) for text in texts]
 
 
 def shown(answers: Answers) -> str:
     return f"p50 {answers.quantile(0.5) * 1000:.0f} ms, p99 {answers.quantile(0.99) * 1000:.0f} ms"
 
 
-def measure(name: str, source: str | None, url: str, arguments: argparse.Namespace) -> None:
+def measure(name: str, source: str | None, url: str, precision: str, arguments: argparse.Namespace) -> None:
+    flags = ("--precision", precision) if precision else ()
     pictures = jpegs(64, arguments.width, arguments.width * 3 // 4)
     asked = [sys.executable, __file__, "--own", source or "", "--seconds", str(arguments.seconds)]
-    printed = subprocess.run([*asked, "--width", str(arguments.width)], check=True, capture_output=True, text=True)
+    asked += ["--width", str(arguments.width), "--own-precision", precision]
+    printed = subprocess.run(asked, check=True, capture_output=True, text=True)
     encoder, library = (float(number) for number in printed.stdout.split())
     starts = []
     for _ in range(3):
-        with serving(url) as running:
+        with serving(url, *flags) as running:
             starts.append(running.seconds_to_ready)
-    with serving(url) as running:
+    with serving(url, *flags) as running:
         requests = embedding_requests(pictures)
         asyncio.run(closed_loop(running.port, requests, 32, 2))
         embedded = asyncio.run(closed_loop(running.port, requests, 32, arguments.seconds))
@@ -166,23 +173,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--width", type=int, default=320, help="of the JPEGs, whose height is three quarters of it")
-    parser.add_argument("--models", default="tandem-mini,ViT-B/32")
+    parser.add_argument("--models", default="tandem-mini,ViT-B/32,ViT-B/32@bfloat16")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     parser.add_argument("--hostile", type=int, metavar="REQUESTS")
     parser.add_argument("--schemathesis", help="the program, if it is not on the path")
     parser.add_argument("--lines", type=int, default=40, help="of what schemathesis says")
     parser.add_argument("--own", help=argparse.SUPPRESS)
+    parser.add_argument("--own-precision", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.own is not None:
         pictures = jpegs(64, arguments.width, arguments.width * 3 // 4)
-        print(*own_rates(arguments.own or None, pictures, arguments.seconds))
+        print(*own_rates(arguments.own or None, arguments.own_precision, pictures, arguments.seconds))
         return
     print(f"{machine()}; {load_note()}\n\n| what | measured (target) |\n|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as home:
         os.environ["TANDEM_HOME"] = home
         for name in arguments.models.split(","):
-            source = None if name == "tandem-mini" else str(make_folder(arguments.folder))
+            model, _, precision = name.partition("@")
+            source = None if model == "tandem-mini" else str(make_folder(arguments.folder))
             url = str(Path(home) / f"{name.replace('/', '-')}.tandem")
             filling = [sys.executable, str(Path(__file__).with_name("search.py")), "--fill"]
             subprocess.run([*filling, url, source or "", str(arguments.count)], check=True)
@@ -191,7 +200,7 @@ def main() -> None:
             elif arguments.hostile:
                 hostile(url, arguments)
             else:
-                measure(name, source, url, arguments)
+                measure(name, source, url, precision, arguments)
 
 
 if __name__ == "__main__":
