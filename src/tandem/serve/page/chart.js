@@ -10,18 +10,19 @@ const DEEPEST = 60; // times the view of everything
 export class Chart {
   constructor(pictures) {
     this.pictures = pictures;
+    this.xs = Float32Array.from(pictures, ({ x }) => x);
+    this.ys = Float32Array.from(pictures, ({ y }) => y);
     this.width = this.height = 1;
-    const middle = (name) => {
-      const sorted = Float32Array.from(pictures, (picture) => picture[name]).sort();
+    const middle = (places) => {
+      const sorted = places.slice().sort();
       // A few strays must not make everybody else small.
       const [low, high] = [sorted[Math.floor(sorted.length * 0.002)], sorted[Math.ceil((sorted.length - 1) * 0.998)]];
       return [(low + high) / 2, Math.max(high - low, 1e-6)];
     };
-    [this.middleX, this.spanX] = middle("x");
-    [this.middleY, this.spanY] = middle("y");
+    [this.middleX, this.spanX] = middle(this.xs);
+    [this.middleY, this.spanY] = middle(this.ys);
     this.whole = 1;
     this.view = { x: this.middleX, y: this.middleY, scale: 1 };
-    this.cells = null;
   }
 
   resize(width, height) {
@@ -81,31 +82,36 @@ export class Chart {
 
   /** The picture nearest to a pixel, within `reach` pixels. */
   nearest(left, top, reach = 14) {
-    let [best, least] = [null, reach * reach];
-    for (const picture of this.pictures) {
-      const [x, y] = this.at(picture.x, picture.y);
-      const apart = (x - left) ** 2 + (y - top) ** 2;
-      if (apart < least) [best, least] = [picture, apart];
+    const [x, y] = this.back(left, top);
+    const { xs, ys } = this;
+    let [best, least] = [-1, (reach / this.view.scale) ** 2];
+    for (let place = 0; place < xs.length; place++) {
+      const apart = (xs[place] - x) ** 2 + (ys[place] - y) ** 2;
+      if (apart < least) [best, least] = [place, apart];
     }
-    return best;
+    return this.pictures[best] ?? null;
   }
 
-  /** Pictures to show as such: in order of preference, none over another. Gives [{ picture, left, top }]. */
+  /** Pictures to show as such: places in order of preference, none over another. Gives [{ picture, left, top }]. */
   pins(order, side, most) {
-    const taken = new Set();
+    const { xs, ys, width, height, view } = this;
+    const cells = new Map(); // a pin covers at most its own cell and those about it
+    const columns = Math.ceil(width / side) + 4;
     const shown = [];
-    for (const picture of order) {
-      const [left, top] = this.at(picture.x, picture.y);
-      if (left < -side || top < -side || left > this.width + side || top > this.height + side) continue;
-      const [column, row] = [Math.round(left / side), Math.round(top / side)];
-      let free = true;
-      for (let dx = -1; dx <= 1 && free; dx++) for (let dy = -1; dy <= 1 && free; dy++) {
-        const other = taken.has(`${column + dx},${row + dy}`);
-        if (other && shown.some((pin) => Math.abs(pin.left - left) < side && Math.abs(pin.top - top) < side)) free = false;
+    for (const place of order) {
+      const left = (xs[place] - view.x) * view.scale + width / 2;
+      const top = (view.y - ys[place]) * view.scale + height / 2;
+      if (left < -side || top < -side || left > width + side || top > height + side) continue;
+      const cell = Math.floor(left / side) + 2 + (Math.floor(top / side) + 2) * columns;
+      let free = !cells.has(cell);
+      for (let row = -columns; row <= columns && free; row += columns) for (let column = -1; column <= 1 && free; column++) {
+        const other = cells.get(cell + row + column);
+        if (other && Math.abs(other.left - left) < side && Math.abs(other.top - top) < side) free = false;
       }
       if (!free) continue;
-      taken.add(`${column},${row}`);
-      shown.push({ picture, left, top });
+      const pin = { picture: this.pictures[place], left, top };
+      cells.set(cell, pin);
+      shown.push(pin);
       if (shown.length >= most) break;
     }
     return shown;

@@ -1,0 +1,48 @@
+// The map's groups as a list: each opens to its pictures, what else it might be called, and a search for it.
+import { show, thumbnailPath } from "./api.js";
+import { link, linkWith } from "./address.js";
+import { color } from "./drawing.js";
+import { calm, icon, make } from "./elements.js";
+
+export class Groups {
+  /** `chosen(place)` is called with the group that was opened, or null when it was closed again. */
+  constructor(clusters, collection, chosen) {
+    Object.assign(this, { clusters, collection, chosen });
+    this.list = make("ol", { class: "clusters" }, clusters.map((cluster, place) => this.entry(cluster, place)));
+  }
+
+  entry(cluster, place) {
+    const dot = make("span", { class: "dot" });
+    dot.style.background = color(place);
+    const more = make("div", { class: "more", hidden: true, id: `cluster-${place}` });
+    const size = make("span", { class: "cluster-size" }, cluster.size.toLocaleString("en"), make("span", { class: "unseen" }, " pictures"));
+    return make("li", {}, make("button", { type: "button", class: "cluster", "aria-expanded": "false", "aria-controls": more.id, onclick: () => this.choose(place) }, dot, make("span", { class: "cluster-name" }, cluster.name), size), more);
+  }
+
+  /** Open a group, and close what was open; the second time close it again. */
+  choose(place) {
+    const entry = this.list.children[place];
+    const [head, more] = entry.children;
+    const wasOpen = head.getAttribute("aria-expanded") === "true";
+    for (const { children: [other, inside] } of this.list.children) {
+      other.setAttribute("aria-expanded", "false");
+      inside.hidden = true;
+    }
+    if (wasOpen) return this.chosen(null);
+    head.setAttribute("aria-expanded", "true");
+    more.hidden = false;
+    if (!more.childElementCount) more.append(...this.inside(this.clusters[place]));
+    entry.scrollIntoView({ block: "nearest", behavior: calm() ? "auto" : "smooth" });
+    this.chosen(place);
+  }
+
+  inside({ name, words, representatives }) {
+    const others = words.filter((each) => each !== name);
+    const picture = (id, rank) => make("a", { href: linkWith({ picture: id }), "aria-label": `${name}, picture ${rank + 1}` }, show(make("img", { alt: "" }), thumbnailPath(id, this.collection)));
+    return [
+      others.length ? make("p", {}, `Also: ${others.join(", ")}`) : null,
+      make("div", { class: "strip" }, representatives.map(picture)),
+      make("a", { class: "button", href: link("search", { q: name, in: this.collection }) }, icon("search"), `Search for “${name}”`),
+    ].filter(Boolean);
+  }
+}
