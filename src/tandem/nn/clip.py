@@ -33,16 +33,29 @@ class CLIP(TextTower):
             self.visual = ResNetTower(vision, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def encode_image(self, pixels: Tensor) -> Tensor:
-        """pixels [n 3 H W], normalised by the preprocessing's mean and std -> [n d], not of unit length."""
-        return self.visual(pixels)  # type: ignore[no-any-return]
+    def encode_image(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """pixels [n 3 H W], normalised by the preprocessing's mean and std -> [n d], not of unit length.
+
+        kept [n k], of a Vision Transformer only: the patches that are looked at.
+        """
+        return self.visual(pixels) if kept is None else self.visual(pixels, kept)  # type: ignore[no-any-return]
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """ids [n t] with start and end tokens -> [n d], not of unit length; read at the first end token."""
-        x = self.transformer(self._embed(ids), causal=True)
-        ends = (ids == self.end_id).int().argmax(dim=1)
-        x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])  # [n w]
-        return x @ self.text_projection.to(x.dtype)  # type: ignore[no-any-return]
+        ends = (ids == self.end_id).int().argmax(dim=1) + torch.arange(len(ids), device=ids.device) * ids.shape[1]
+        return self._project(self.transformer(self._embed(ids), causal=True, chosen=ends))
+
+    def encode_packed(self, ids: Tensor, places: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
+        """Sentences that share rows -> [m d], not of unit length.
+
+        ids [r t]; places [r t]: each token's place in its sentence; mask [r 1 t t]: True where it may look; ends [m]:
+        where each sentence ends, an index into r*t.
+        """
+        x = self.token_embedding(ids) + self.positional_embedding[places]
+        return self._project(self.transformer(x, causal=True, mask=mask, chosen=ends))
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.ln_final(x) @ self.text_projection.to(x.dtype)  # type: ignore[no-any-return]
 
     def text_states(self, ids: Tensor, layer: int = -1) -> Tensor:
         """ids [n t] -> states of every token [n t w] after `layer` blocks; -1: after all of them and the last norm."""

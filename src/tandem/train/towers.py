@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tandem.config import VisionTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP
+from tandem.train.packing import pack
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -39,6 +40,7 @@ class Towers(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """pixels uint8 [n s s 3], ids [m t] -> unit vectors [n d] and [m d], float32 (float64 when the model is).
 
+        ids are best left on the host: the lengths of the sentences shape the work, and asking a GPU for them waits.
         kept [n k]: the patches that patch dropout keeps. Either of pixels and ids may be None: so are its vectors.
         """
         with self._autocast():
@@ -55,7 +57,14 @@ class Towers(nn.Module):
         return self._unit(features)
 
     def _texts(self, ids: Tensor) -> Tensor:
-        return self._unit(self.clip.encode_text(ids.to(self.mean.device)))
+        device, config = self.mean.device, self.clip.config.text
+        packed = pack(ids.cpu().numpy(), config.end_id, config.context_length)
+        rows, places, sentence, ends = (
+            torch.from_numpy(array).to(device, non_blocking=True)
+            for array in (packed.ids, packed.places, packed.sentence, packed.ends)
+        )
+        same = sentence[:, :, None] == sentence[:, None, :]  # [r l l]
+        return self._unit(self.clip.encode_packed(rows, places, same.tril()[:, None], ends))
 
     def _unit(self, features: Tensor) -> Tensor:
         return F.normalize(features.to(self.mean.dtype), dim=-1)
