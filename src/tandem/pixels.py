@@ -69,6 +69,11 @@ def _longest(image: Image.Image, size: int, resample: Image.Resampling, fill: in
     return square
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The whole picture as RGB of 8 bits; itself where it is that already."""
+    return _to_rgb(image.convert("RGBA") if image.mode == "PA" else _eight_bit(image))
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image

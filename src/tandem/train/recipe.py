@@ -23,7 +23,7 @@ Tower = Literal["image", "text"]
 class Source:
     """One training set: files, where its texts are, and its share of every batch."""
 
-    path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar`; see docs/train.md
+    path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar` (docs/train.md)
     text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet, CSV, TSV: the text column; folders: none
     image: str = "image"  # Parquet: the column of encoded pictures; CSV, TSV: of paths, relative to the file
     per_batch: int = 0  # pictures of every batch that come from here; or else
@@ -97,13 +97,15 @@ class Init:
 
 @dataclass(frozen=True)
 class Distillation:
-    """The text side learns from a sentence encoder too. `teacher` empty: it does not."""
+    """What is learned from other models. `teacher` empty: nothing from a sentence encoder; `model`: nothing from a CLIP."""
 
     teacher: str = ""  # a folder in sentence-transformers' layout, or an installed package that carries one
     weight: float = 1.0  # of the text vectors' distance to the teacher's, beside the contrastive loss
     words_per_batch: int = 0  # words of the teacher's own vocabulary, as further sentences without pictures
     soften: float = 0.0  # share of the contrastive target that follows the teacher's similarity of sentences
     temperature: float = 0.1  # of that similarity
+    model: str = ""  # a CLIP teacher of both sides: whatever `tandem.load` reads
+    model_weight: float = 1.0  # of how differently the two see which picture and sentence belong together
 
 
 @dataclass(frozen=True)

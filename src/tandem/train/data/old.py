@@ -66,8 +66,9 @@ class TrainingSet:
 
 def read_source(source: Source, root: Path) -> list[Sample]:
     """Every sample of a source. Raises `DataError` that names the file when there is none or it is of no known kind."""
-    pattern = Path(source.path)
-    paths = sorted(pattern.parent.glob(pattern.name)) if pattern.is_absolute() else sorted(root.glob(source.path))
+    written = str(source.path)
+    pattern = Path(written)
+    paths = sorted(pattern.parent.glob(pattern.name)) if pattern.is_absolute() else sorted(root.glob(written))
     if not paths:
         raise DataError(f"{source.path}: no such file below {root.resolve()}; set data_root=FOLDER")
     samples = [sample for path in paths for sample in read_samples(path, source.text)]

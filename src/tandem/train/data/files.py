@@ -1,0 +1,75 @@
+"""What a recipe writes as a path -> the files or folders it means. Looks at names, into no file."""
+
+import glob
+import re
+from pathlib import Path
+
+from tandem.errors import DataError
+from tandem.train.recipe import Source
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_COUNT = re.compile(r"(\d+)\.\.(\d+)")
+_TABLES = {".csv": ",", ".tsv": "\t"}
+_MOST_FILES = 1_000_000  # a slip in a brace must not fill the memory
+
+
+def files_of(source: Source, root: Path) -> list[Path]:
+    """The files of a source, in the order of the recipe, those of a glob by name. Raises `DataError` in one line."""
+    patterns = [source.path] if isinstance(source.path, str) else list(source.path)
+    found: list[Path] = []
+    for written in patterns:
+        for pattern in unbraced(str(written)):
+            path = root / Path(pattern).expanduser()
+            if path.exists():
+                found.append(path)
+            elif glob.has_magic(pattern):
+                found += sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+            else:
+                raise DataError(f"{written}: no such file {path.absolute()}; set data_root=FOLDER")
+    if not found:
+        raise DataError(f"{source.path}: no such file below {root.absolute()}; set data_root=FOLDER")
+    return list(dict.fromkeys(found))
+
+
+def kind_of(path: Path) -> str:
+    """`folder`, `parquet`, `table` or `tar`. Raises `DataError` for what has another ending."""
+    if path.is_dir():
+        return "folder"
+    name = path.name.lower()
+    if name.endswith((".parquet", ".pq")):
+        return "parquet"
+    if path.suffix.lower() in _TABLES:
+        return "table"
+    if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        return "tar"
+    raise DataError(f"{path}: expected a tar, .parquet, .csv, .tsv or a folder of folders with pictures")
+
+
+def separator_of(path: Path) -> str:
+    """What parts the columns of a table."""
+    return _TABLES[path.suffix.lower()]
+
+
+def unbraced(pattern: str) -> list[str]:
+    """A pattern with its braces written out: `{00..12}` counts, keeping zeros, `{a,b}` names. Raises `DataError`."""
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    found = [path for word in _words(match.group(1), pattern) for path in unbraced(before + word + after)]
+    if len(found) > _MOST_FILES:
+        raise DataError(f"{pattern}: over {_MOST_FILES:,} files; look at its braces")
+    return found
+
+
+def _words(inside: str, pattern: str) -> list[str]:
+    count = _COUNT.fullmatch(inside)
+    if count is None:
+        if "," not in inside:
+            raise DataError(f"{pattern}: expected {{0000..0099}} or {{a,b}}, got {{{inside}}}")
+        return inside.split(",")
+    first, last = count.groups()
+    if int(last) < int(first) or int(last) - int(first) >= _MOST_FILES:
+        raise DataError(f"{pattern}: {{{inside}}} does not count up, or too far")
+    width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+    return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]

@@ -1,0 +1,129 @@
+"""What a file of a training set holds, as rows: where each picture's bytes lie, and its words.
+
+One generator for each kind of file. Pictures that lie nowhere plainly (in Parquet, in a compressed tar) come along as
+bytes; the others stay where they are. Decodes nothing; an unreadable row is said, not raised.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tandem.errors import DataError
+from tandem.image import ENDINGS
+from tandem.samples import PICTURES, as_captions, captions_in, parquet_columns, parquet_rows, tar_members
+from tandem.train.data.files import separator_of
+from tandem.train.recipe import Source
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: its words, and its picture: bytes, or a place in the file, or (`at` -1) in a file called `key`."""
+
+    key: str
+    words: tuple[str, ...]
+    at: int = -1
+    size: int = 0
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What can never be drawn, and why."""
+
+    key: str
+    reason: str
+
+
+def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
+    """A tar of `KEY.jpg` with `KEY.json` or `KEY.txt`. After damage nothing can be read: that is left out, and said."""
+    if source.text:
+        endings: tuple[str, ...] = (".txt",) if source.text == "txt" else (".json",)
+    else:
+        endings = (".json", ".txt")
+    pictures: dict[str, Row] = {}
+    words: dict[str, tuple[str, ...]] = {}
+    failed: dict[str, str] = {}
+    damage = ""
+    try:
+        for member in tar_members(path, wanted=endings):
+            if member.ending in PICTURES:
+                content = member.content if member.at < 0 else None
+                pictures.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
+            elif member.ending in endings:
+                try:
+                    key = source.text if member.ending == ".json" and source.text else None
+                    words[member.key] = captions_in(member.content or b"", member.ending, key)
+                except (ValueError, RecursionError) as error:
+                    failed[member.key] = f"cannot read {member.name}: {error}"
+            row = pictures.get(member.key)
+            if row is not None and row.content is not None and member.key in words:  # bytes do not wait for the end
+                yield Row(row.key, words.pop(row.key), content=row.content)
+                del pictures[row.key]
+    except DataError as error:
+        damage = str(error)
+    for key, row in pictures.items():
+        if key in words:
+            yield Row(key, words[key], row.at, row.size, row.content)
+        else:
+            yield LeftOut(key, failed.get(key, f"no {source.text or 'words'} beside the picture"))
+    if damage:
+        yield LeftOut("", damage)
+
+
+def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | LeftOut]:
+    """A Parquet file with encoded pictures in one column and words in another."""
+    try:
+        columns = parquet_columns(path)
+    except DataError as error:
+        yield LeftOut("", str(error))
+        return
+    if missing := [name for name in (source.image, source.text) if name not in columns]:
+        raise DataError(f"{path}: expected the columns {source.image} and {source.text}, found no {missing[0]!r}")
+    number = -1
+    try:
+        for number, values in enumerate(parquet_rows(path, [source.image, source.text])):
+            image = values[source.image]
+            content = image.get("bytes") if isinstance(image, dict) else image
+            if isinstance(content, bytes):
+                yield Row(f"#{number}", as_captions(values[source.text]), content=content)
+            else:
+                yield LeftOut(f"#{number}", f"no picture bytes in the column {source.image}")
+    except DataError as error:
+        yield LeftOut(f"#{number + 1}", str(error))
+
+
+def table_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
+    """A CSV or TSV of paths, relative to it, and captions. Lines of one path are one picture's captions."""
+    found: dict[str, list[str]] = {}
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, delimiter=separator_of(path))
+            columns = rows.fieldnames or []
+            if missing := [name for name in (source.image, source.text) if name not in columns]:
+                raise DataError(
+                    f"{path}: expected the columns {source.image} and {source.text}, found no {missing[0]!r} "
+                    f"among {', '.join(columns[:10])}; name them with image= and text="
+                )
+            for values in rows:
+                name, text = values[source.image], values[source.text]
+                if name and text:
+                    found.setdefault(name, []).append(text)
+                else:
+                    empty = source.image if not name else source.text
+                    yield LeftOut(name or f"line {rows.line_num}", f"line {rows.line_num}: nothing in {empty}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot read it as a table: {error}") from None
+    for name, texts in found.items():
+        yield Row(name, tuple(texts))
+
+
+def folder_rows(path: Path, _: Source) -> Iterator[Row | LeftOut]:
+    """A folder of folders with pictures, at any depth: a picture's word is the name of its folder below `path`."""
+    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+        word = folder.name.replace("_", " ")
+        for file in sorted(folder.rglob("*")):
+            if file.suffix.lower() in ENDINGS and file.is_file():
+                yield Row(file.relative_to(path).as_posix(), (word,))
