@@ -147,7 +147,7 @@ def hostile(url: str, arguments: argparse.Namespace) -> None:
     import httpx
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from test_serve_hostile import malformed
+    from hostile import malformed
 
     chance = random.Random(11)
     statuses: Counter[int] = Counter()

@@ -93,9 +93,8 @@ def serving(url: str, *flags: str) -> Iterator[Running]:
 
 def request(path: str, document: object) -> bytes:
     body = json.dumps(document).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
+    headers = f"host: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = f"POST {path} HTTP/1.1\r\n{headers}\r\n\r\n"
     return head.encode() + body
 
 

@@ -2,20 +2,17 @@
 file but those it should show, and afterwards still ready.
 """
 
-import base64
 import io
-import json
 import random
-import socket
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hostile import FILTERS, SECRET, checked, data_uri, encoded, malformed, refused
 from PIL import Image
 from serving import Server, serving
 from toy import folder, picture, pictures
@@ -24,7 +21,6 @@ import tandem
 
 PICTURES = 6
 BODY_LIMIT = 300_000
-SECRET = "what-nobody-may-read"
 
 
 @pytest.fixture(scope="module")
@@ -46,37 +42,6 @@ def http(server: Server) -> Iterator[httpx.Client]:
         ready = client.get("/readyz")
         assert ready.status_code == 200, ready.text
         assert client.post("/v1/search", json={"text": "a cat"}).json()["hits"]
-
-
-def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, known to be none of an accident, and a problem document if it is none of a success."""
-    status = answer.status_code
-    assert status < 500 or status == 503, answer.text
-    if status >= 400 and answer.request.method != "HEAD":
-        assert answer.headers["content-type"].startswith("application/problem+json"), (answer.request.url, answer.text)
-        document = answer.json()
-        assert document["status"] == status
-        assert document["title"]
-        assert len(document["detail"]) <= 1000
-        assert "Traceback" not in answer.text
-        assert 'File "' not in answer.text
-    assert SECRET not in answer.text
-    assert "root:" not in answer.text
-    return answer
-
-
-def refused(answer: httpx.Response, *statuses: int) -> None:
-    assert checked(answer).status_code in (statuses or (400, 404, 405, 413, 415, 422)), answer.text
-
-
-def data_uri(content: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -102,11 +67,11 @@ WRONG: tuple[tuple[str, Any], ...] = (
     *(("/v1/classify", {"image": value, "labels": ["a", "b"]}) for value in (5, [], {}, "", "x.png", "/etc/passwd")),
     *(("/v1/classify", {"images": value, "labels": ["a", "b"]}) for value in (5, "x", {}, [5], [None], [["x"]])),
     *(
-        ("/v1/classify", {"image": data_uri(png(picture(1))), "labels": value})
+        ("/v1/classify", {"image": data_uri(encoded(picture(1))), "labels": value})
         for value in (None, 5, "a", {}, [], [5], [None], [""], ["a", ["b"]], [{}], ["a"] * 2, ["x"] * 3000)
     ),
     *(
-        ("/v1/classify", {"image": data_uri(png(picture(1))), "labels": ["a", "b"], "templates": value})
+        ("/v1/classify", {"image": data_uri(encoded(picture(1))), "labels": ["a", "b"], "templates": value})
         for value in (5, {}, [5], [None], "no place", ["no place"], [""], ["{} {"], ["{0.__class__}"], ["{x}"])
     ),
     *(("/v1/search", {"text": value}) for value in (5, [], {}, ["a"], True)),
@@ -193,91 +158,11 @@ def test_methods_and_paths_that_are_not_there(http: httpx.Client) -> None:
         checked(http.get(path))
 
 
-# --- large and slow -------------------------------------------------------------------------------------------------
-
-
-def test_huge_bodies_are_refused_before_they_are_read(server: Server, http: httpx.Client) -> None:
-    for path in (*POSTS, "/v1/pictures"):
-        refused(http.post(path, content=b'{"text": "' + b"a" * BODY_LIMIT + b'"}'), 413)
-        with closing(connected(server)) as there:
-            there.sendall(head("POST", path, "content-length: 1000000000000") + b"{")
-            assert b" 413 " in received(there)
-        with closing(connected(server)) as there:
-            there.sendall(head("POST", path, "transfer-encoding: chunked"))
-            chunk = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
-            with suppress(OSError):  # it may hang up while we speak
-                for _ in range(20):
-                    there.sendall(chunk)
-            assert b" 413 " in received(there)
-
-
-def test_slow_clients_hold_up_nobody_and_are_let_go(server: Server, http: httpx.Client) -> None:
-    with ExitStack() as stack:
-        slow = [stack.enter_context(closing(connected(server))) for _ in range(40)]
-        for place, there in enumerate(slow):
-            there.sendall(
-                head("POST", "/v1/search", "content-length: 100") + b'{"text'
-                if place % 2
-                else b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-le"
-            )
-        for _ in range(5):
-            assert http.post("/v1/search", json={"text": "a"}).status_code == 200
-            assert http.get("/healthz").status_code == 200
-        for there in slow[1::2]:  # those whose head had come
-            answer = received(there)
-            assert b" 408 " in answer or answer == b""
-
-
-def test_clients_that_leave_early(server: Server, http: httpx.Client) -> None:
-    body = json.dumps({"images": [data_uri(png(picture(i))) for i in range(8)], "labels": ["a", "b"]}).encode()
-    for _ in range(30):
-        with closing(connected(server)) as there:
-            there.sendall(head("POST", "/v1/classify", f"content-length: {len(body)}") + body)
-    for _ in range(10):
-        with closing(connected(server)) as there:
-            there.sendall(head("POST", "/v1/classify", f"content-length: {len(body)}") + body[:100])
-
-
-def test_what_is_no_http(server: Server, http: httpx.Client) -> None:
-    for nonsense in (
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # someone who speaks TLS
-        b"GET\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
-        b"\x00" * 1000,
-        b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 5000 + b"\r\n",
-        b"POST /v1/search HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\n",
-        b"POST /v1/search HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/search HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-    ):
-        with closing(connected(server)) as there, suppress(OSError):
-            there.sendall(nonsense)
-            there.shutdown(socket.SHUT_WR)
-            assert b" 500 " not in received(there).split(b"\r\n")[0]
-
-
-def connected(server: Server) -> socket.socket:
-    host, port = server.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=15)
-
-
-def head(method: str, path: str, *headers: str) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: there", "content-type: application/json", *headers, "", ""]
-    return "\r\n".join(lines).encode()
-
-
-def received(there: socket.socket) -> bytes:
-    """The first of what comes; nothing where the other side hung up."""
-    with suppress(ConnectionError):
-        return there.recv(4096)
-    return b""
-
-
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
 def bad_pictures() -> dict[str, bytes]:
-    good = png(picture(1))
+    good = encoded(picture(1))
     jpeg = io.BytesIO()
     picture(2, (200, 150)).save(jpeg, "JPEG")
     return {
@@ -316,38 +201,11 @@ def test_bad_pictures_are_refused_everywhere(http: httpx.Client, name: str) -> N
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
 def test_odd_pictures_are_answered(http: httpx.Client, size: tuple[int, int]) -> None:
-    answer = http.post("/v1/embeddings", json={"input": [data_uri(png(Image.new("RGB", size)))]})
+    answer = http.post("/v1/embeddings", json={"input": [data_uri(encoded(Image.new("RGB", size)))]})
     assert answer.status_code == 200, answer.text
 
 
 # --- filters and ids ------------------------------------------------------------------------------------------------
-
-FILTERS = (
-    "1=1; drop table records",
-    "' or 1=1 --",
-    "id = 'x' union select sql from sqlite_master",
-    "id in (select id from records)",
-    "width > (select 1)",
-    "load_extension('x')",
-    "attach database '/tmp/x' as y",
-    "path like '%' escape '",
-    "width > 1 /* comment",
-    "width > 1 -- comment",
-    '"width" > 1',
-    "pragma table_info(records)",
-    "randomblob(1000000000) is null",
-    "path like '" + "%a" * 5000 + "'",
-    "(" * 5000 + "width > 1" + ")" * 5000,
-    "not " * 5000 + "width > 1",
-    " and ".join(["width > 1"] * 5000),
-    "width in (" + ",".join(["1"] * 20_000) + ")",
-    "width > " + "9" * 400,
-    "vector is null",
-    "thumbnail is null",
-    "\x00",
-    "",
-    " ",
-)
 
 
 def test_filters_reach_no_database(http: httpx.Client) -> None:
@@ -420,64 +278,6 @@ def test_headers_do_not_change_who_is_asked(http: httpx.Client) -> None:
 
 
 # --- chance ---------------------------------------------------------------------------------------------------------
-
-
-def junk(chance: random.Random, depth: int = 0) -> Any:
-    """Some value that nobody expects."""
-    kinds = [
-        lambda: None,
-        lambda: chance.choice([True, False]),
-        lambda: chance.choice([0, -1, 1, 2**31, 2**63, 2**64, 10**40]),
-        lambda: chance.choice([0.5, -1e308, 1e-320]),
-        lambda: "".join(chr(chance.choice([chance.randrange(1, 128), chance.randrange(0xE000)])) for _ in range(9)),
-        lambda: chance.choice(["", "data:,", "data:image/png;base64,AAAA", "../..", "http://127.0.0.1/", "'", "{}"]),
-        lambda: chance.choice(FILTERS)[:200],
-    ]
-    if depth < 3:
-        kinds += [
-            lambda: [junk(chance, depth + 1) for _ in range(chance.randrange(4))],
-            lambda: {
-                chance.choice(["text", "k", "x", ""]): junk(chance, depth + 1) for _ in range(chance.randrange(3))
-            },
-        ]
-    return chance.choice(kinds)()
-
-
-def malformed(chance: random.Random, http: httpx.Client) -> httpx.Request:
-    """A good request with something wrong in it."""
-    image = data_uri(damaged(png(picture(1)), chance) if chance.random() < 0.5 else png(picture(1)))
-    path, body = chance.choice(
-        [
-            ("/v1/embeddings", {"input": ["a", "b"], "model": "toy", "encoding_format": "float"}),
-            ("/v1/embeddings", {"input": [image]}),
-            ("/v1/classify", {"image": image, "labels": ["a", "b"], "templates": ["a {}"]}),
-            ("/v1/classify", {"images": [image, image], "labels": ["a", "b"]}),
-            ("/v1/search", {"text": "a", "k": 3, "where": "width > 1", "offset": 0, "image": image}),
-            ("/v1/label", {"labels": ["a", "b"], "k": 2, "where": "width > 1"}),
-            ("/v1/pictures", {"images": [image]}),
-        ]
-    )
-    asked: dict[str, Any] = dict(body)
-    for _ in range(chance.randrange(1, 3)):
-        field = chance.choice([*asked, "collection", "weight", "like", "by", "dimensions", "x"])
-        if chance.random() < 0.15:
-            asked.pop(field, None)
-        else:
-            asked[field] = junk(chance)
-    content = json.dumps(asked).encode()
-    if chance.random() < 0.2:
-        content = damaged(content, chance)
-    method = chance.choices(["POST", "GET", "PUT", "DELETE"], [20, 1, 1, 1])[0]
-    kind = chance.choices(["application/json", "text/plain", "multipart/form-data; boundary=b"], [20, 1, 1])[0]
-    return http.build_request(method, path, content=content, headers={"content-type": kind})
-
-
-def damaged(content: bytes, chance: random.Random) -> bytes:
-    """A few bytes changed, or cut off."""
-    made = bytearray(content)
-    for _ in range(chance.randrange(1, 6)):
-        made[chance.randrange(len(made))] = chance.randrange(256)
-    return bytes(made[: chance.randrange(1, len(made))] if chance.random() < 0.3 else made)
 
 
 def test_five_hundred_malformed_requests(http: httpx.Client) -> None:

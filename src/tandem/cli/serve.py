@@ -13,6 +13,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings(
         host=arguments.host,
         port=arguments.port,
+        allow_hosts=tuple(arguments.allow_host),
         keys_file=Path(arguments.api_key_file).expanduser() if arguments.api_key_file else None,
         allow_fetch=tuple(arguments.allow_fetch),
         uploads=Path(arguments.uploads).expanduser().resolve() if arguments.uploads else None,

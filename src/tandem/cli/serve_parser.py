@@ -23,6 +23,15 @@ def add_serve(commands: Commands) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="port; 0 takes a free one (8000)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name by which browsers and others may ask, for example that of a proxy in front; may be given "
+        "several times; * for any. Without it: localhost and 127.*; with a wider --host also addresses of numbers, "
+        "this machine's name, and names without a dot",
+    )
     parser.add_argument("--api-key-file", metavar="F", help="keys that are asked for, one a line; read again on change")
     parser.add_argument(
         "--allow-fetch",

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: keys, limits, a deadline; and what every answer gets: headers.
+"""What every request passes before a route sees it: its host, keys, limits, a deadline; and headers for every answer.
 
 Plain ASGI around the application. The body is received whole, within limits, before the application begins; while it
 works, the guard listens whether the client is still there, and cancels the work of one that left.
@@ -10,9 +10,11 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from tandem.serve import problems
+from tandem.serve.hosts import Hosts
 from tandem.serve.keys import KeyFile
 from tandem.serve.metrics import Metrics
 from tandem.serve.problems import ProblemError
@@ -58,7 +60,9 @@ class Guard:
         self._settings = settings
         self._metrics = metrics
         self._keys = keys
+        self._hosts = Hosts.of(settings.host, settings.allow_hosts, on_loopback=settings.on_loopback)
         self._under_way = 0
+        self._held = 0  # bytes of bodies, from their first one until they are answered
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,7 +120,14 @@ class Guard:
     async def _admitted(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         self._check(scope, headers)
-        body = await self._body(headers, receive)
+        counted = _Counted()
+        try:
+            body = await self._body(headers, receive, counted)
+            await self._answer(scope, body, receive, send)
+        finally:
+            self._held -= counted.bytes
+
+    async def _answer(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
         gone = asyncio.create_task(_until_gone(receive))
         work = asyncio.ensure_future(self._application(scope, _replay(body, gone), send))
         try:
@@ -134,12 +145,17 @@ class Guard:
 
     def _check(self, scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> None:
         path = scope["path"]
+        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
+        if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # without one it was no browser
+            raise _misdirected()
         if path in OPEN:
             return
         if path not in WATCHED and self._under_way > self._settings.concurrency:
             raise problems.full(f"{self._settings.concurrency:,} requests are under way")
         # A page of another site may send a form to a server on this machine without asking it first.
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and headers.get(b"sec-fetch-site") == "cross-site":
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._hosts.from_own_page(
+            "".join(hosts), headers.get(b"origin"), headers.get(b"sec-fetch-site")
+        ):
             raise ProblemError(403, "Forbidden", "a page of another site asked; this server answers its own page only")
         if self._keys is not None and path.startswith(LOCKED):
             accepted = self._keys.accepts(
@@ -153,11 +169,13 @@ class Guard:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted") -> bytes:
         most = self._settings.max_body_bytes
-        announced = headers.get(b"content-length", "")
-        if announced.isdigit() and int(announced[:20]) > most:
+        said = headers.get(b"content-length", "")
+        announced = int(said[:20]) if said.isascii() and said.isdigit() else 0
+        if announced > most:
             raise _too_large(most)
+        self._check_room(announced, counted)
         body = bytearray()
         try:
             async with asyncio.timeout(self._settings.body_timeout_s):
@@ -165,7 +183,11 @@ class Guard:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise _LeftError
-                    body += message.get("body", b"")
+                    part = message.get("body", b"")
+                    self._check_room(len(part), counted)
+                    self._held += len(part)
+                    counted.bytes += len(part)
+                    body += part
                     if len(body) > most:
                         raise _too_large(most)
                     if not message.get("more_body", False):
@@ -174,6 +196,19 @@ class Guard:
             raise ProblemError(
                 408, "Request Timeout", f"the request was not received within {self._settings.body_timeout_s:g} s"
             ) from None
+
+    def _check_room(self, more: int, counted: "_Counted") -> None:
+        """What is announced takes no room before it comes: it may never come."""
+        others = self._held - counted.bytes
+        if others and self._held + more > self._settings.max_bodies_bytes:
+            raise problems.full(f"the requests under way hold {self._held:,} bytes")
+
+
+@dataclass
+class _Counted:
+    """How much of what is held is one request's."""
+
+    bytes: int = 0
 
 
 async def send_problem(send: Send, problem: ProblemError) -> None:
@@ -184,6 +219,14 @@ async def send_problem(send: Send, problem: ProblemError) -> None:
     with contextlib.suppress(OSError):
         await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
+
+
+def _misdirected() -> ProblemError:
+    detail = (
+        "the Host header names no host of this server; ask it by its address, "
+        "or start tandem serve with --allow-host and that name"
+    )
+    return ProblemError(421, "Misdirected Request", detail)
 
 
 def _too_large(most: int) -> ProblemError:

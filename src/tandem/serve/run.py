@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tandem.model import Model
 from tandem.serve.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+OTHER_FILES = 200  # those of collections and models, and of what libraries open
 
 
 def serve(
@@ -32,6 +35,7 @@ def serve(
         import uvicorn
 
         from tandem.serve.app import build_app
+        from tandem.serve.connections import protocol
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "tandem serve") from None
     from tandem.serve.keys import KeyFile
@@ -49,12 +53,14 @@ def serve(
         say(f"warning: {settings.host} is reachable from other machines, and no key is asked for; see --api-key-file")
     configured = uvicorn.Config(
         build_app(service),
+        http=protocol(replace(settings, max_connections=min(settings.max_connections, _files_to_spare()))),
+        ws="none",
         log_level="info" if access_log else "warning",
         access_log=access_log,
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
-        h11_max_incomplete_event_size=64 * 1024,
+        h11_max_incomplete_event_size=settings.max_head_bytes,
         lifespan="on",
     )
     host, port = listening.getsockname()[:2]
@@ -82,3 +88,13 @@ def bound(settings: Settings) -> socket.socket:
             f"{settings.host}:{settings.port} cannot be listened on ({reason}); choose another --port"
         ) from None
     return listening
+
+
+def _files_to_spare() -> int:
+    """How many connections the system lets this process hold beside its files."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return 2**31
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(16, soft - OTHER_FILES)

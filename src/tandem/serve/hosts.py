@@ -1,0 +1,78 @@
+"""By which names a server may be asked, and from which pages: against names of other sites that lead to this machine.
+
+A page of another site can let its own name resolve to this machine (DNS rebinding): the browser then takes the server
+for that site, and only the Host header tells. An address of numbers cannot be pointed elsewhere, so it is safe.
+Knows headers; no requests.
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from tandem.errors import ConfigError
+
+ANY = "*"
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@?#\s]+)(?::[0-9]{0,5})?")
+_OWN_PAGE = ("same-origin", "none")  # none: typed, or from a bookmark
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """`names`: lower case, without ports. `wide`: others than this machine's own programs may ask."""
+
+    names: frozenset[str]
+    wide: bool = False
+
+    @classmethod
+    def of(cls, host: str, allowed: Iterable[str], *, on_loopback: bool) -> "Hosts":
+        """Of a server that listens on `host`. Raises `ConfigError`."""
+        names = {_named(name) for name in allowed}
+        if not on_loopback:
+            own = socket.gethostname()
+            names |= {_plain(host), _plain(own), _plain(f"{own}.local")}
+        return cls(frozenset(names), wide=not on_loopback)
+
+    def admit(self, authority: str) -> bool:
+        """Whether a Host header's value, `name` or `name:port`, is one of this server's."""
+        found = _AUTHORITY.fullmatch(authority.strip())
+        if found is None:
+            return False
+        name = _plain(found[1])
+        if ANY in self.names or name in self.names or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            address = ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return self.wide and "." not in name  # names of a house or of containers; nobody else can own one
+        return self.wide or address.is_loopback
+
+    def from_own_page(self, authority: str, origin: str | None, fetch_site: str | None) -> bool:
+        """Whether what changes something may be asked: not by a page of another origin, as its browser tells us."""
+        if fetch_site is not None:  # never of the page's own making
+            return fetch_site in _OWN_PAGE
+        if origin is None:  # no browser
+            return True
+        try:
+            came_from = urlsplit(origin).netloc.lower()
+        except ValueError:  # what is no address at all
+            return False
+        return bool(came_from) and (came_from == authority.strip().lower() or self._is_named(came_from))
+
+    def _is_named(self, authority: str) -> bool:
+        """Behind a proxy the page has another name than the one by which the proxy asks."""
+        found = _AUTHORITY.fullmatch(authority)
+        return found is not None and _plain(found[1]) in self.names
+
+
+def _named(name: str) -> str:
+    found = _AUTHORITY.fullmatch(name.strip())
+    if found is None:
+        raise ConfigError(f"allow_hosts: expected a host's name, such as photos.example.org, got {name!r}")
+    return _plain(found[1])
+
+
+def _plain(name: str) -> str:
+    return name.strip().rstrip(".").lower()
