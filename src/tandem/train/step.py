@@ -8,12 +8,18 @@ Knows two towers, heads and tensors. It knows no optimiser, no data and no clock
 Letters: n pictures and m sentences of this process, t tokens, s pixels a side, d the shared dimension.
 """
 
+from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from tandem.train import norms
 from tandem.train.losses import Gather
 from tandem.train.parallel.process import Processes
+from tandem.train.parallel.shares import shares
+from tandem.train.parallel.wrapping import synchronised
 from tandem.train.recipe import Parallel
 
 
@@ -30,23 +36,89 @@ class Encodable(Protocol):
     def kept(self) -> Tensor | None: ...  # int64 [n k], patches kept; None: all
 
 
-Batch = TypeVar("Batch", bound=Encodable, contravariant=True)
+EncodableT_contra = TypeVar("EncodableT_contra", bound=Encodable, contravariant=True)
+Batch = TypeVar("Batch", bound=Encodable)
 
 
-class Heads(Protocol[Batch]):
+class Heads(Protocol[EncodableT_contra]):
     """What turns vectors into losses. Its parameters are not wrapped: their gradients are summed by hand."""
 
-    def losses(self, images: Tensor, texts: Tensor, batch: Batch, gather: Gather) -> dict[str, Tensor]:
+    def losses(
+        self, images: Tensor, texts: Tensor, batch: EncodableT_contra, gather: Gather | None
+    ) -> dict[str, Tensor]:
         """images [n d], texts [m d] -> this process's shares by name; `loss` is minimised."""
         ...
+
+    def parameters(self) -> Iterable[nn.Parameter]: ...
 
 
 def gradient(
     towers: nn.Module, heads: Heads[Batch], batch: Batch, parallel: Parallel, processes: Processes
 ) -> dict[str, Tensor]:
-    """Add the gradient of the whole batch's loss to every parameter's `.grad`, the same on every process.
+    """Add the gradient of the whole batch's loss to the `.grad` of every parameter, None before the call.
 
     towers: what `wrap` returned; called with (pixels, ids, kept), either of the first two None, it returns unit
-    vectors [n d] and [m d]. Returns the losses of the whole batch by name, without gradient, the same everywhere.
+    vectors [n d] and [m d]. Batch norm's running statistics move once (`norms`). The random state afterwards is that
+    of one pass. Returns the losses of the whole batch by name, without gradient, the same on every process.
     """
-    raise NotImplementedError
+    parts = _micro_batches(batch, parallel)
+    states: list[list[Tensor]] = []
+    encoded: list[tuple[Tensor, Tensor]] = []
+    twice = len(parts) > 1
+    for pixels, ids, kept in parts:
+        states.append(_random_state(processes.device))
+        with torch.no_grad() if twice else nullcontext(), norms.counted(towers), synchronised(towers, True):
+            encoded.append(towers(pixels, ids, kept))
+    images, texts = (torch.cat(vectors).detach().requires_grad_() for vectors in zip(*encoded, strict=True))
+
+    losses = heads.losses(images, texts, batch, processes.gather if processes.count > 1 else None)
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    processes.sum_gradients(heads.parameters())
+    norms.update(towers, processes)
+    # The shares' gradients are to be summed, and what wraps the towers takes their mean.
+    image_gradients, text_gradients = (_gradient_of(vectors) * processes.count for vectors in (images, texts))
+
+    last = len(parts) - 1
+    at_image = at_text = 0
+    for index, (pixels, ids, kept) in enumerate(parts):
+        with synchronised(towers, index == last):
+            if twice:
+                _restore(states[index], processes.device)
+                encoded[index] = towers(pixels, ids, kept)
+            next_image, next_text = at_image + len(pixels), at_text + len(ids)
+            given = (image_gradients[at_image:next_image], text_gradients[at_text:next_text])
+            learnt = [pair for pair in zip(encoded[index], given, strict=True) if pair[0].requires_grad]
+            if learnt:
+                torch.autograd.backward(*zip(*learnt, strict=True))
+            at_image, at_text = next_image, next_text
+    names = list(losses)
+    values = processes.sum_over(torch.stack([losses[name].detach() for name in names]))
+    return dict(zip(names, values, strict=True))
+
+
+def _micro_batches(batch: Encodable, parallel: Parallel) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    """Pixels, ids and patches kept of each micro-batch; no group of batch norm is cut.
+
+    Their number is the recipe's even where some are empty: under FSDP every process must do as many passes.
+    """
+    count = parallel.micro_batches
+    pictures = shares(len(batch.pixels), count, max(1, parallel.norm_batch))
+    sentences = shares(len(batch.ids), count)
+    return [
+        (batch.pixels[p], batch.ids[s], None if batch.kept is None else batch.kept[p])
+        for p, s in zip(pictures, sentences, strict=True)
+    ]
+
+
+def _gradient_of(vectors: Tensor) -> Tensor:
+    return torch.zeros_like(vectors) if vectors.grad is None else vectors.grad
+
+
+def _random_state(device: torch.device) -> list[Tensor]:
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _restore(state: list[Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state[1], device)

@@ -1,23 +1,92 @@
 """A model spread over processes, from outside: the model's own code knows nothing of it.
 
-Letters: P processes.
+Of the model it needs one thing: which modules are its blocks. Whatever is said of one here holds for all of its kind.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
+import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from tandem.errors import ConfigError
 from tandem.train.parallel.process import Processes
 from tandem.train.recipe import Parallel
 
 
-def wrap(towers: nn.Module, parallel: Parallel, processes: Processes) -> nn.Module:
-    """Towers -> what is called in their place: DDP, FSDP2 (the same object, sharded), or the towers themselves."""
-    raise NotImplementedError
+def wrap(
+    towers: nn.Module,
+    blocks: Iterable[nn.Module],
+    outside: Iterable[nn.Parameter],
+    parallel: Parallel,
+    processes: Processes,
+) -> nn.Module:
+    """Towers, on their device -> what is called in their place: DDP, FSDP2 (the same object, sharded), or themselves.
+
+    blocks: the modules below `towers` whose activations are recomputed, which are compiled and which are sharded one
+    by one. outside: parameters below `towers` that its forward pass never uses (`logit_scale`); they stay whole, and
+    their gradients are summed by hand.
+    Weights and buffers are those of the first process afterwards, on all. Names in `state_dict` do not change, but
+    that DDP puts `module.` before them: keep the bare towers for that.
+    Gradients of the wrapped parameters are **means** over the processes, as both libraries have it.
+    """
+    blocks, outside = list(blocks), list(outside)
+    processes.broadcast([*towers.parameters(), *towers.buffers()])
+    for block in blocks:
+        if parallel.activation_checkpointing:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        if parallel.compile:
+            block.compile()  # one block at a time: all of a kind share one compilation
+    if processes.count == 1:
+        return towers
+    if parallel.strategy == "none":
+        raise ConfigError(f"parallel.strategy: expected ddp or fsdp on {processes.count} processes, got none")
+    return (_ddp if parallel.strategy == "ddp" else _fsdp)(towers, blocks, outside, processes)
 
 
 @contextmanager
 def synchronised(towers: nn.Module, now: bool) -> Iterator[None]:
-    """Whether a backward pass inside sums the weights' gradients over the processes."""
+    """Whether the passes inside, forward and backward, end with the weights' gradients joined over the processes."""
+    if isinstance(towers, nn.parallel.DistributedDataParallel):
+        with nullcontext() if now else towers.no_sync():  # type: ignore[no-untyped-call]
+            yield
+        return
+    switch: Callable[[bool], None] | None = getattr(towers, "set_requires_gradient_sync", None)
+    if switch is not None:
+        switch(now)
     yield
+
+
+def _ddp(towers: nn.Module, blocks: list[nn.Module], outside: list[nn.Parameter], processes: Processes) -> nn.Module:
+    learnt = [parameter for parameter in outside if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.requires_grad_(False)  # DDP waits for the gradient of every parameter that has one when it is made
+    try:
+        if not any(parameter.requires_grad for parameter in towers.parameters()):
+            return towers  # both towers are locked: nothing to join
+        return nn.parallel.DistributedDataParallel(
+            towers,
+            device_ids=[processes.device.index] if processes.device.type == "cuda" else None,
+            broadcast_buffers=False,  # norms keep statistics alike by themselves
+            gradient_as_bucket_view=True,
+        )
+    finally:
+        for parameter in learnt:
+            parameter.requires_grad_(True)
+
+
+def _fsdp(towers: nn.Module, blocks: list[nn.Module], outside: list[nn.Parameter], processes: Processes) -> nn.Module:
+    try:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:
+        raise ConfigError(
+            f"parallel.strategy: fsdp needs torch 2.6 or later, this is {torch.__version__}; use ddp"
+        ) from None
+    mesh = init_device_mesh(processes.device.type, (processes.count,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(towers, mesh=mesh, ignored_params=set(outside))
+    return towers
