@@ -1,166 +1,303 @@
-"""One training run, from a recipe to a model folder, on one process.
+"""One training run, from a recipe to a model folder, on one process or on each of many.
 
-Reads top to bottom: vocabulary, model, data, then steps. A step: a batch in, its losses out, AdamW, the scale capped.
-It does not know how batches are made (`data.py`), how a batch becomes a loss (`learner.py`, `loss.py`) or how measures
-are taken (`validate.py`).
+Reads top to bottom: parts, resuming, then steps. A step: a batch in, its gradient out, judged, AdamW, the scale capped.
+It does not know how batches are made (`data/`), how a batch becomes a gradient (`step.py`, `heads.py`), how measures
+are taken (`validate.py`), nor what a checkpoint's files are (`checkpoint.py`).
 """
 
 import json
 import math
-import sys
-from collections.abc import Callable
-from dataclasses import replace
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from tandem.config import ModelConfig
-from tandem.errors import ConfigError, DataError
-from tandem.nn import CLIP, initialise, to_arrays
-from tandem.tokenizer import Tokenizer
-from tandem.train import checkpoint, teacher
-from tandem.train.curve import Curve, Meter
-from tandem.train.data import Batches
-from tandem.train.learner import Learner, Lessons
-from tandem.train.recipe import Recipe, to_dict
+import tandem
+from tandem.errors import DataError, TandemError
+from tandem.train import beginning, changes, checkpoint, norms, state
+from tandem.train.assembly import Run, assemble
+from tandem.train.clipping import clip
+from tandem.train.data.batch import Batch
+from tandem.train.guards import Guard, Verdict, note_batch
+from tandem.train.lessons import to_tensors
+from tandem.train.optimiser import set_learning_rate
+from tandem.train.parallel.process import Processes, alone, start
+from tandem.train.recipe import Recipe, to_dict, to_toml
+from tandem.train.reporting import Meter, Report, memory_gb, say
 from tandem.train.schedule import learning_rate
-from tandem.train.validate import measure, read_validation
-from tandem.train.vocabulary import train_bpe
+from tandem.train.set_aside import SetAside
+from tandem.train.step import gradient
+from tandem.train.validate import ValidationSet, measure, read_validation, score
 
-MAX_LOGIT_SCALE = math.log(100)
+
+@dataclass(frozen=True)
+class Step:
+    """What one step came to, the same on every process."""
+
+    rate: float
+    losses: dict[str, float]  # of the whole batch, by name
+    norm: float
+    verdict: Verdict
 
 
-def train(recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False) -> Path | None:
+def train(
+    recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False, processes: Processes | None = None
+) -> Path | None:
     """Run a recipe to its end, from where its folder stands, and return the folder of the finished model.
 
-    `stop_requested` is asked after every step; when it agrees, the run is saved and None returned.
-    Raises `ConfigError` or `DataError` before the first step when recipe or data are not usable.
+    `stop_requested` is asked after every step; when it agrees on any process, the run is saved and None returned.
+    Raises `ConfigError` or `DataError` before the first step when recipe or data are not usable, `DataError` later
+    when no step in a row is finite.
     """
+    processes = processes or start(recipe.device)
     folder = Path(recipe.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    batches = Batches(recipe)
-    tokenizer = _tokenizer(recipe, batches, folder)
-    config = _with_vocabulary(recipe.model, tokenizer)
-    device = _device(recipe.device)
+    known = checkpoint.newest(folder / "checkpoints", _say_on(processes))
+    notes = _compare(recipe, processes, known)
+    run = assemble(recipe, processes, folder)
+    record = _resume(run, known)
+    del known
+    validation = read_validation(recipe)
+    report = Report(recipe, folder, record.step if record else 0, speaks=processes.first)
+    if processes.first:
+        (folder / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1), encoding="utf-8")
+        (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+        checkpoint.clean(folder / "checkpoints")
+    for line in (*describe(run), *run.notes, *notes):
+        report.say(line)
+    with closing(report):
+        return _steps(run, record, folder, validation, report, stop_requested)
 
-    model = initialise(CLIP(config), recipe.seed).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    lessons = _lessons(recipe, batches, folder)
-    learner = Learner(recipe, config, tokenizer, model, lessons, device)
-    optimiser = _optimiser(recipe, learner)
-    position = checkpoint.resume(folder / "checkpoints", learner, optimiser) or checkpoint.Position(0, -math.inf)
-    sets = read_validation(recipe)
-    (folder / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1))
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
-    _say(f"{recipe.name}: {millions:.2f} M weights, step {position.step} of {recipe.steps}, on {device}")
 
-    best_score = position.best_score
-    curve = Curve(folder / "curve.csv", position.step)
+def _steps(
+    run: Run,
+    record: checkpoint.Record | None,
+    folder: Path,
+    validation: list[ValidationSet],
+    report: Report,
+    stop_requested: Callable[[], bool],
+) -> Path | None:
+    recipe, processes = run.recipe, run.processes
+    begun = record.step if record else 0
+    best_score = record.best_score if record else None
+    guard = Guard(recipe.guards, record.guard if record else None)
+    set_aside = SetAside(folder / "left-out", processes.rank, say)
+    if processes.first:
+        set_aside.add(run.loader.left_out())
+    report.say(f"{recipe.name}: step {begun} of {recipe.steps}, on {processes.count} x {processes.device.type}")
     meter = Meter()
-    for step, batch in zip(
-        range(position.step, recipe.steps), batches.stream(position.step, recipe.steps), strict=False
-    ):
-        rate = learning_rate(step, recipe.steps, recipe.optimiser.warmup_steps, recipe.optimiser.learning_rate)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        learner.train()
-        losses = learner(batch, step)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(learner.parameters(), recipe.optimiser.clip_norm or math.inf)
-        if not torch.isfinite(norm):
+    stream = run.loader.stream(begun, recipe.steps)
+    for step, batch in timed(stream, meter, begun):
+        taken = take_step(run, step, batch, guard)
+        set_aside.add(batch.broken)
+        if taken.verdict.reason:
+            _tell(folder, step, batch, taken, processes, report)
+        if taken.verdict.stop:
             raise DataError(
-                f"step {step}: the gradient is {norm.item()}; lower optimiser.learning_rate and start again"
+                f"step {step}: {guard.bad_in_a_row} steps in a row without a finite loss and gradient "
+                f"({taken.verdict.reason}); what was saved before them is kept. Lower optimiser.learning_rate, look at "
+                f"{folder / 'suspect'} for their samples, and start again"
             )
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-
-        done, best_found = step + 1, False
-        meter.count(len(batch.pixels), {name: value.item() for name, value in losses.items()})
-        if done % recipe.log_every_steps == 0 or done == recipe.steps:
-            row = {"step": done, "learning_rate": rate, "scale": model.logit_scale.exp().item(), **meter.read()}
-            curve.write({**row, "image_size": recipe.image_size_at(step), "gradient_norm": norm.item()})
-            _say("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        if done % recipe.validation.every_steps == 0 or done == recipe.steps:
-            learner.eval()
-            measures = measure(sets, learner.image_vectors, learner.text_vectors)
-            curve.write({"step": done, **measures})
-            _say(f"step {done}  " + "  ".join(f"{name} {100 * value:.1f}%" for name, value in measures.items()))
-            best_found = bool(measures) and sum(measures.values()) > best_score
-            best_score = max(best_score, sum(measures.values()))
-        stopping = stop_requested()
-        if done % recipe.checkpoints.every_steps == 0 or done == recipe.steps or stopping:
-            at = checkpoint.Position(done, best_score)
-            checkpoint.save(folder / "checkpoints", at, learner, optimiser, to_dict(recipe))
-        if best_found:  # after the checkpoint: what cannot be written here must not cost the steps
-            write_model(folder / "best", config, tokenizer, model)
-        if stopping:
+        done = step + 1
+        last = done == recipe.steps
+        meter.count(batch.pictures, taken.losses)
+        if done % recipe.log_every_steps == 0 or last:
+            report.step(done, recipe.steps, _figures(run, batch, taken, meter.read(recipe.steps - done)))
+        best_found = False
+        if validation and (done % recipe.validation.every_steps == 0 or last):
+            with run.measured():
+                measures = measure(validation, run.image_vectors, run.text_vectors)
+            report.measures(done, measures)
+            found = score(measures, recipe.validation.best)
+            best_found = found is not None and (best_score is None or found > best_score)
+            best_score = found if best_found else best_score
+        stopping = processes.any(stop_requested())
+        saving = done % recipe.checkpoints.every_steps == 0 or last or stopping
+        arrays = _model_arrays(run) if saving or best_found else {}
+        # In a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
+        if saving and not guard.bad_in_a_row:
+            now = _record(run, done, best_score, guard)
+            tensors = state.collect(run.modules, run.optimiser, run.average, keep=processes.first)
+            if processes.first:
+                checkpoint.save(
+                    folder / "checkpoints", now, tensors, lambda path, a=arrays: run.write_model(a, path),  # type: ignore[misc]
+                    recipe.checkpoints.keep_last,
+                )  # fmt: skip
+        if best_found and recipe.checkpoints.keep_best and processes.first:
+            _write_best(run, arrays, folder, report)
+        processes.barrier()
+        if stopping and not last:
             return None
-    for training_set in batches.sets:
-        for key, reason in training_set.broken.items():
-            _say(f"left out {key}: {reason}")
-    write_model(folder / "model", config, tokenizer, model)
+    left_out = int(processes.sum_over(torch.tensor(len(set_aside), device=processes.device)))
+    if left_out:
+        report.say(f"left out {left_out} samples, named in {folder / 'left-out'}")
+    arrays = _model_arrays(run)
+    if processes.first:
+        run.write_model(arrays, folder / "model")
+    processes.barrier()
     return folder / "model"
 
 
-def _lessons(recipe: Recipe, batches: Batches, folder: Path) -> Lessons | None:
-    chosen = recipe.distillation
-    if not chosen.teacher:
-        return None
-    extra = teacher.words(chosen.teacher) if chosen.words_per_batch else []
-    known = teacher.vectors(chosen.teacher, batches.all_sentences() + extra, folder / "teacher.npz")
-    return Lessons(known, extra, chosen.words_per_batch, recipe.seed)
-
-
-def _tokenizer(recipe: Recipe, batches: Batches, folder: Path) -> Tokenizer:
-    """CLIP's, or one of the run's own that is trained once and kept in its folder."""
-    if not recipe.vocabulary:
-        return Tokenizer.clip()
-    stored = Tokenizer.from_folder(folder, recipe.model.text)
-    if stored is None:
-        stored = train_bpe(batches.all_sentences(), recipe.vocabulary)
-        stored.save(folder)
-    return stored
-
-
-def _with_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    text = replace(
-        config.text,
-        vocabulary_size=tokenizer.vocabulary_size,
-        start_id=tokenizer.start_id,
-        end_id=tokenizer.end_id,
-        pad_id=tokenizer.pad_id,
-    )
-    return replace(config, text=text)
-
-
-def _optimiser(recipe: Recipe, learner: Learner) -> torch.optim.Optimizer:
-    """AdamW; gains, biases and the scale are not decayed."""
+def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
+    """One step of the optimiser, or none where loss or gradient are not finite."""
+    recipe, processes = run.recipe, run.processes
     chosen = recipe.optimiser
-    decayed = [p for p in learner.parameters() if p.ndim >= 2]
-    exempt = [p for p in learner.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": chosen.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(chosen.beta1, chosen.beta2), eps=chosen.epsilon, fused=True)
+    # Whatever draws at random draws by the step: a resumed run needs no generator's state.
+    torch.manual_seed(int(np.random.default_rng((recipe.seed, step, processes.rank, 2)).integers(2**62)))
+    rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
+    set_learning_rate(run.optimiser, rate)
+    beginning.set_mode(run.towers, True)
+    statistics = [buffer.clone() for buffer in run.towers.buffers()]
+    tensors = to_tensors(batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device)
+    losses = gradient(run.wrapped, run.heads, tensors, recipe.parallel, processes)
+    norm = clip(run.parameters(), chosen.clip_norm)
+    norms.update(run.towers, processes)
+    # One message from the device for all of them.
+    *values, norm_value = torch.stack([*(loss.float() for loss in losses.values()), norm.float()]).tolist()
+    named = dict(zip(losses, values, strict=True))
+    verdict = guard.judge(named["loss"], norm_value)
+    if verdict.apply:
+        run.optimiser.step()
+        run.heads.cap()
+        if run.average:
+            run.average.update(step)
+    else:  # the statistics of batch norm have seen what the weights must not
+        for buffer, before in zip(run.towers.buffers(), statistics, strict=True):
+            buffer.copy_(before)
+    run.optimiser.zero_grad(set_to_none=True)
+    return Step(rate, named, norm_value, verdict)
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.empty(0, device=name).device
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"device: {name} is not available here: {str(error).splitlines()[0]}") from None
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def timed(stream: Iterator[Batch], meter: Meter, begun: int) -> Iterator[tuple[int, Batch]]:
+    """Batches with their steps; `meter` hears how long each was waited for."""
+    step = begun
+    while True:
+        asked = time.monotonic()
+        batch = next(stream, None)
+        meter.waited(time.monotonic() - asked)
+        if batch is None:
+            return
+        yield step, batch
+        step += 1
 
 
-def write_model(folder: Path, config: ModelConfig, tokenizer: Tokenizer, model: CLIP) -> None:
-    """The weights in float16 as a Tandem folder, ready for `tandem.load`."""
-    from tandem.weights import Checkpoint, write
+def describe(run: Run) -> list[str]:
+    """What is about to be trained, in a few lines; all of it is in recipe.toml."""
+    recipe = run.recipe
+    total = sum(p.numel() for p in run.clip.parameters()) / 1e6
+    learnt = sum(p.numel() for p in run.clip.parameters() if p.requires_grad) / 1e6
+    image = sum(p.numel() for p in run.clip.visual.parameters()) / 1e6
+    sources = ", ".join(f"{source.path} {source.per_batch or f'({source.weight:g})'}" for source in recipe.data[:6])
+    spread = recipe.parallel
+    return [
+        f"{recipe.name}: {total:.2f} M weights, {image:.2f} M of them for images"
+        + (f", {learnt:.2f} M learn" if learnt < total else ""),
+        f"batch {recipe.batch_size}: {sources}",
+        f"{recipe.objective.loss}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, seed {recipe.seed}; "
+        f"{run.processes.count} processes"
+        + (f" ({spread.strategy})" if run.processes.count > 1 else "")
+        + (f", {spread.micro_batches} micro-batches" if spread.micro_batches > 1 else ""),
+    ]
 
-    tensors = {name: array.astype(np.float16) for name, array in to_arrays(model).items()}
-    write(Checkpoint(config, tensors, tokenizer, str(folder)), folder, "tandem", overwrite=True)
+
+def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
+    """What sums are rounded by."""
+    return {
+        "processes": processes.count,
+        "device": processes.device.type,
+        "threads": torch.get_num_threads(),
+        "micro_batches": recipe.parallel.micro_batches,
+        "norm_batch": recipe.parallel.norm_batch,
+    }
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    return {
+        "tandem": tandem.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _compare(recipe: Recipe, processes: Processes, known: tuple[Path, checkpoint.Record, Any] | None) -> list[str]:
+    if known is None:
+        return []
+    path, record, _ = known
+    try:
+        notes = changes.compare(record.recipe, to_dict(recipe), record.layout, layout(recipe, processes))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return notes + changes.compare_versions(record.versions, versions())
+
+
+def _resume(run: Run, known: tuple[Path, checkpoint.Record, dict[str, Tensor]] | None) -> checkpoint.Record | None:
+    # Every process reads the file itself: the folder of a run is where all machines see it.
+    steps = run.processes.tell(known[1].step if known else None)
+    if known is None and steps is None:
+        return None
+    if known is None or known[1].step != steps:
+        raise DataError(
+            f"{run.recipe.folder}: the first process finds a checkpoint of step {steps}, process "
+            f"{run.processes.rank} none of it; the folder must be one that all machines see"
+        )
+    path, record, tensors = known
+    try:
+        state.restore(tensors, run.modules, run.optimiser, run.average)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return record
+
+
+def _record(run: Run, done: int, best_score: float | None, guard: Guard) -> checkpoint.Record:
+    recipe = run.recipe
+    return checkpoint.Record(
+        done, best_score, to_dict(recipe), layout(recipe, run.processes), versions(), guard.remembered()
+    )
+
+
+def _model_arrays(run: Run) -> dict[str, np.ndarray]:
+    with run.measured():
+        return run.model_arrays()
+
+
+def _write_best(run: Run, arrays: dict[str, np.ndarray], folder: Path, report: Report) -> None:
+    try:
+        run.write_model(arrays, folder / "best")
+    except TandemError as error:  # the run itself is safe: this must not cost its steps
+        report.say(f"the best weights so far are not kept: {error}")
+
+
+def _figures(run: Run, batch: Batch, taken: Step, read: Mapping[str, float]) -> dict[str, float]:
+    """Of a line of the log: means since the last one, and how things stand."""
+    return {
+        **read,
+        "learning_rate": taken.rate,
+        "scale": math.exp(run.heads.logit_scale.item()),
+        "gradient_norm": taken.norm,
+        "memory_gb": memory_gb(str(run.processes.device)),
+        "image_size": batch.pixels.shape[1],
+    }
+
+
+def _tell(folder: Path, step: int, batch: Batch, taken: Step, processes: Processes, report: Report) -> None:
+    """Each process writes down its share of a suspect batch; the first one says so."""
+    reason = taken.verdict.reason
+    path = note_batch(folder / "suspect", step, processes.rank, reason, taken.losses, batch.keys, batch.sentences)
+    what = "" if taken.verdict.apply else "; the step is left out"
+    report.say(f"step {step}: {reason}{what}; its batch is in {path}")
+
+
+def _say_on(processes: Processes) -> Callable[[str], None]:
+    return say if processes.first else lambda line: None
+
+
+__all__ = ["alone", "train"]

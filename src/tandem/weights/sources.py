@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
 from tandem.weights.published import NAMES, published_name, shipped_folder
+from tandem.weights.run_folder import model_in_run
 from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -32,6 +33,7 @@ def locate(source: str | Path) -> Place:
     text = str(source)
     path = Path(text).expanduser()
     if text and path.exists():
+        path = model_in_run(path) or path
         _refuse_graphs(path)
         return Place(path)
     if isinstance(source, Path) or _looks_like_path(text):
