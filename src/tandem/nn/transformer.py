@@ -75,10 +75,11 @@ class _QuickGELU(torch.autograd.Function):
         return F.silu(x * 1.702, inplace=True).mul_(1 / 1.702)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(gradient, x * 1.702)
+        out: Tensor = torch.ops.aten.silu_backward(gradient, x * 1.702)
+        return out
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -35,3 +35,4 @@ class Tensors:
     classes: int = 0  # c; their sentences are the same on every process
     labelled: Tensor | None = None  # int64 [k]: rows of the own pictures that have a class
     labels: Tensor | None = None  # int64 [k]: which one
+    total_labelled: int = 0  # of all processes
