@@ -11,7 +11,7 @@ import toy
 
 from tandem.model import Model
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import Report, index
+from tandem.search.indexing.local import Options, Report, index
 from tandem.search.indexing.picture import COLUMNS
 from tandem.search.indexing.settling import paths_of
 from tandem.search.store import Schema, Store, create_store, exists, open_store
@@ -68,7 +68,7 @@ def writing(folder: Path) -> Iterator[tuple[Store, Ledger]]:
 def run(folder: Path, *named: str | Path, model: Any = None, **options: Any) -> Report:
     """Index into the collection of a folder."""
     with writing(folder) as (store, ledger):
-        return index(store, model or toy_model(), named, ledger=ledger, **options)
+        return index(store, model or toy_model(), named, ledger, Options(**options))
 
 
 def contents(folder: Path) -> Contents:

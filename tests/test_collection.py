@@ -109,11 +109,117 @@ def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, picture
         ({"words": "a cat", "offset": -1}, "offset"),
         ({"words": "a cat", "weight": 1.5}, "weight"),
         ({"words": "a cat", "threshold": 7}, "threshold"),
+        ({"words": "a cat", "k": 2.5}, "k: expected a whole number, at least 1, got 2.5"),
+        ({"words": "a cat", "k": True}, "k: expected a whole number, at least 1, got True"),
+        ({"words": "a cat", "k": "3"}, "k: expected a whole number, at least 1, got '3'"),
+        ({"words": "a cat", "offset": None}, "offset: expected a whole number, at least 0, got None"),
+        ({"words": "a cat", "weight": True}, "weight: expected the share of the words, 0..1, got True"),
+        ({"words": "a cat", "weight": "half"}, "weight: expected the share of the words, 0..1, got 'half'"),
+        ({"words": "a cat", "weight": float("nan")}, "weight: expected the share of the words, 0..1, got nan"),
+        ({"words": "a cat", "threshold": False}, "threshold: expected a probability in 0..1, got False"),
+        ({"words": "a cat", "where": 3}, "where: expected a filter, got 3"),
+        ({"like": 3}, "like: expected the id of a picture, got 3"),
+        ({"image": [b"", b""]}, "<bytes>"),
+        ({"image": np.zeros((2, 40, 40, 3), np.uint8)}, "image: expected one picture, got 2"),
+        ({"words": "a cat", "vectors": {"image": np.ones(12)}}, r"vectors: expected those of what is asked \(words\)"),
+        ({"words": "a cat", "vectors": {"words": [1.0] * 12}}, r"vectors: words: expected an array \[12\], got list"),
+        ({"words": "a cat", "vectors": {"words": np.ones(3)}}, r"vectors: words: expected an array \[12\], got \[3\]"),
+        ({"words": "a cat", "vectors": {"words": np.ones(12)}}, "vectors: words: expected unit length, got 3.46"),
     ],
 )
 def test_questions_that_make_no_sense(photos: tandem.Collection, query: dict[str, object], said: str) -> None:
     with pytest.raises(TandemError, match=said):
         photos.search(**query)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_are_numbers(photos: tandem.Collection) -> None:
+    found = photos.search("a cat", k=np.int64(3), offset=np.int32(1), weight=np.float32(0.5))  # type: ignore[arg-type]
+    assert found.hits == photos.search("a cat", k=4)[1:]  # type: ignore[index]
+    assert json.loads(json.dumps(found.as_dict()))["offset"] == 1
+
+
+def test_vectors_made_elsewhere_find_the_same(
+    photos: tandem.Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"image": pictures / "2.png", "minus": "a dog", "minus_image": pictures / "3.png", "k": 8}
+    expected = photos.search("a cat", **asked)
+    vectors = {
+        "words": photos.model.embed_texts("a cat")[0],
+        "image": photos.model.embed_images(asked["image"])[0],
+        "minus": photos.model.embed_texts("a dog")[0],
+        "minus_image": photos.model.embed_images(asked["minus_image"])[0],
+    }
+
+    def never(*_: object) -> None:
+        raise AssertionError("embedded once more")
+
+    monkeypatch.setattr(photos.model, "embed_texts", never)
+    monkeypatch.setattr(photos.model, "embed_images", never)
+    again = photos.search("a cat", vectors=vectors, **(asked | {"image": "a name", "minus_image": "another"}))
+    assert [hit.id for hit in again] == [hit.id for hit in expected]
+    assert [hit.score for hit in again] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert again.query == {"words": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
+
+
+def test_vectors_of_two_models_never_meet_after_a_move(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    read_before = tandem.open(photos.url)
+    read_before.count()
+    migrate(photos.url, tandem.load(models[1]))
+    toy.picture(50).save(pictures / "new.png")
+    for earlier in (photos, read_before):
+        with pytest.raises(StoreError, match=r"holds vectors of other .*not of one"):
+            earlier.add(pictures)
+    now = tandem.open(photos.url)
+    assert now.add(pictures).added == 1
+    for path in pictures.iterdir():
+        assert now.search(image=path, k=1)[0].score == pytest.approx(1, abs=1e-5)
+
+
+# --- what stands for it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
+    """A calibrated collection of 8 that was asked once, and how many vectors each score was judged by."""
+    sampled: list[int] = []
+
+    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
+        sampled.append(len(sample))
+        return background(queries, sample, count)
+
+    monkeypatch.setattr("tandem.search.collection.background", counting)
+    collection = tandem.open(tmp_path / "judged.tandem")
+    collection.add(pictures)
+    collection.search("a cat")
+    return collection, sampled
+
+
+def test_what_another_process_adds_is_judged_by_too(
+    judged: tuple[tandem.Collection, list[int]], pictures: Path
+) -> None:
+    collection, sampled = judged
+    for i in range(100, 112):
+        toy.picture(i).save(pictures / f"{i}.png")
+    tandem.open(collection.url).add(pictures)
+    collection.search("a cat")
+    assert sampled == [8, 20]
+
+
+def test_a_tenth_does_not_change_what_is_usual_and_more_does(
+    judged: tuple[tandem.Collection, list[int]], pictures: Path
+) -> None:
+    collection, sampled = judged
+    for i in range(100, 112):
+        toy.picture(i).save(pictures / f"{i}.png")
+    collection.add(pictures)
+    first, second, third = collection.search("a cat", k=3)
+    collection.delete([first.id, second.id])
+    collection.search("a cat")
+    collection.delete(third.id)
+    collection.search("a cat")
+    assert sampled == [8, 20, 20, 17]
 
 
 def test_another_model_is_refused_with_both_names(

@@ -23,7 +23,7 @@ from tandem.model import Model
 from tandem.search.indexing import preparing, progress
 from tandem.search.indexing import run as indexing_run
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import Progress, Report, index
+from tandem.search.indexing.local import Options, Progress, Report, index
 from tandem.search.indexing.picture import COLUMNS, picture_id
 
 
@@ -549,7 +549,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
             real_upsert(records)
 
         monkeypatch.setattr(store, "upsert", upsert)
-        index(store, Model(toy.checkpoint(), engine), [home / "pictures"], ledger=ledger, batch_size=3)  # type: ignore[arg-type]
+        index(store, Model(toy.checkpoint(), engine), [home / "pictures"], ledger, Options(batch_size=3))  # type: ignore[arg-type]
     assert seen == {"decoded while encoding", "encoded while writing"}
     assert writers == {threading.get_ident()}
     assert threading.get_ident() not in engine.threads

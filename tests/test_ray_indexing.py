@@ -14,9 +14,8 @@ from test_sources import encoded, make_tar
 
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model, load
-from tandem.search.indexing import local as indexing
-from tandem.search.indexing import on_ray as ray_indexing
-from tandem.search.indexing.local import Progress, Report
+from tandem.search.indexing import local, on_ray
+from tandem.search.indexing.local import Options, Progress, Report
 
 ray = pytest.importorskip("ray")
 
@@ -35,10 +34,14 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def run(home: Path, model: Model, *named: Path, engine: Any = indexing, **options: Any) -> Report:
+def run(home: Path, model: Model, *named: Path, workers: int | None = None, **options: Any) -> Report:
+    """With Ray where there are workers."""
     home.mkdir(exist_ok=True)
+    chosen = Options(batch_size=4, **options)
     with writing(home) as (store, ledger):
-        return engine.index(store, lambda: model, named, ledger=ledger, batch_size=4, **options)
+        if workers is None:
+            return local.index(store, lambda: model, named, ledger, chosen)
+        return on_ray.index(store, lambda: model, named, ledger, chosen, workers=workers)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -57,7 +60,7 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
 
     here = run(tmp_path / "here", model, *named)
     told: list[Progress] = []
-    there = run(tmp_path / "there", model, *named, engine=ray_indexing, workers=2, on_progress=told.append)
+    there = run(tmp_path / "there", model, *named, workers=2, on_progress=told.append)
     assert same(contents(tmp_path / "there"), contents(tmp_path / "here"))
     for field in ("added", "duplicates", "total"):
         assert getattr(there, field) == getattr(here, field), field
@@ -75,11 +78,11 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
         assert set(str(mine["caption"]).split("\n")) == set(str(theirs["caption"]).split("\n"))
 
     # A second run reads nothing, here or there, and what moved keeps its vector.
-    again = run(tmp_path / "there", model, *named, engine=ray_indexing, workers=2)
+    again = run(tmp_path / "there", model, *named, workers=2)
     assert (again.unchanged, again.added, again.not_retried) == (33, 0, 3)
     before = contents(tmp_path / "there")
     files[5].rename(pictures / "moved.png")
-    moved = run(tmp_path / "there", model, *named, engine=ray_indexing, workers=2, prune=True)
+    moved = run(tmp_path / "there", model, *named, workers=2, prune=True)
     assert (moved.unchanged, moved.moved) == (32, 1)
     after = contents(tmp_path / "there")
     assert after.keys() == before.keys()
@@ -94,7 +97,7 @@ def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "model")
     (tmp_path / "other").rename(tmp_path / "model")
     with pytest.raises(TandemError, match="make the same model available") as raised:
-        run(tmp_path / "home", model, tmp_path / "pictures", engine=ray_indexing, workers=1)
+        run(tmp_path / "home", model, tmp_path / "pictures", workers=1)
     assert "\n" not in str(raised.value)
     assert contents(tmp_path / "home") == {}
 
@@ -102,4 +105,4 @@ def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"tandem-clip\[ray\]"):
-        ray_indexing.index(None, None, [tmp_path], ledger=None)  # type: ignore[arg-type]
+        on_ray.index(None, None, [tmp_path], None, Options())  # type: ignore[arg-type]

@@ -215,8 +215,7 @@ class Model:
         if vectors is None:
             sentences = [sentence for label in key[0] for sentence in prompts.fill(label, chosen)]
             each = self.embed_texts(sentences).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
-            mean = each.mean(axis=1)
-            vectors = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+            vectors = averaged(each)
             vectors.flags.writeable = False  # it is shared with whoever asks next
         with self._lock:
             self._class_vectors[key] = vectors
@@ -316,6 +315,12 @@ class Model:
 
     def _no_vectors(self) -> Vectors:
         return np.empty((0, self.config.embed_dim), dtype=np.float32)
+
+
+def averaged(each: Vectors) -> Vectors:
+    """Vectors of several sentences for each label [c k d] -> one of unit length [c d]."""
+    mean = each.mean(axis=1)
+    return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
 
 
 def _iterates(sources: object) -> bool:

@@ -16,25 +16,27 @@ import numpy as np
 
 from tandem.errors import StoreError, TandemError
 from tandem.image import ImageSource
-from tandem.model import Model, load
+from tandem.model import Model
+from tandem.search import identity
 from tandem.search import store as stores
+from tandem.search.address import address, why_none
 from tandem.search.calibration.calibrate import load_fit
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
-from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Report
+from tandem.search.indexing.run import Options, Report
 from tandem.search.indexing.sources import find
 from tandem.search.labelling import Best, best_labels, best_pictures
-from tandem.search.query import Part, combine, kind_of
+from tandem.search.query import combine, kind_of
+from tandem.search.question import Question
 from tandem.search.relevance import Fit, background, number_of_words
 from tandem.search.results import Found, Results
+from tandem.search.sample import Sample
 from tandem.search.store import Store, Vectors
 
-SAMPLED = 4096  # records that stand for the whole when a score is judged
+NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged
-MINUS = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
 
 
 def open_collection(
@@ -51,21 +53,10 @@ def open_collection(
 
     Raises: `StoreError`. That a given model is the one that the collection was made with is checked when it is used.
     """
-    text = _address(url)
-    collection = Collection(text, model, loading)
+    collection = Collection(address(url), model, loading)
     if must_exist:
-        collection.store  # noqa: B018 (opens it)
+        collection.open()
     return collection
-
-
-def _address(url: str | Path) -> str:
-    """What the stores take. `StoreError` for what is meant as neither folder nor server that we know."""
-    text = str(url)
-    if stores.is_server(text):
-        return text
-    if not text.strip() or "://" in text:
-        raise StoreError(f"expected a folder, milvus://HOST:PORT/NAME or https://..., got {text!r}")
-    return str(Path(text).expanduser())
 
 
 class Collection:
@@ -79,6 +70,7 @@ class Collection:
         self._loading = dict(loading or {})
         self._store: Store | None = None
         self._model: Model | None = None
+        self._sample = Sample()
 
     def __repr__(self) -> str:
         if self._store is None and not stores.exists(self.url):
@@ -102,49 +94,39 @@ class Collection:
 
     # --- what it joins -------------------------------------------------------------------------------------------
 
-    @property
-    def store(self) -> Store:
-        """The store, open for reading. `StoreError` if there is none."""
+    def open(self) -> Store:
+        """The store, opened for reading if it is not yet. `StoreError` if there is none."""
         if self._store is None:
             if not stores.exists(self.url):
-                raise StoreError(f"{self.url}: {_what_is_there(self.url)}")
+                raise StoreError(f"{self.url}: {why_none(self.url)}")
             self._store = stores.open_store(self.url)
         return self._store
+
+    @property
+    def store(self) -> Store:
+        """What `open` gives."""
+        return self.open()
 
     @property
     def notes(self) -> Mapping[str, str]:
         """What the collection says of itself: its model's name, fingerprint and source among others."""
         return self.store.notes
 
-    @property
-    def model(self) -> Model:
-        """The model, loaded on first use and known to be the collection's own. `StoreError` that names both if not."""
+    def load(self) -> Model:
+        """The model, loaded if it is not yet, and known to be the collection's own. `StoreError` for another one."""
         if self._model is None:
             exists = self._store is not None or stores.exists(self.url)
-            model = self._load(self.notes if exists else {})
+            notes = self.notes if exists else {}
+            model = identity.load_model(self.url, notes, self._given, self._loading)
             if exists:
-                check_model(self.url, self.notes, model)
+                identity.check_model(self.url, notes, model)
             self._model = model
         return self._model
 
     @property
-    def model_was_named(self) -> bool:
-        """Whether someone asked for a model, rather than for whatever the collection holds."""
-        return self._given is not None
-
-    def _load(self, notes: Mapping[str, str]) -> Model:
-        if isinstance(self._given, Model):
-            return self._given
-        source = self._given or notes.get("model_source") or None
-        try:
-            return load(source, **self._loading)
-        except TandemError as error:
-            if self._given is not None or source is None:
-                raise
-            name = notes.get("model_name", "its model")
-            raise StoreError(
-                f"{self.url} was made with {name}, which cannot be loaded: {error}; give it as model"
-            ) from None
+    def model(self) -> Model:
+        """What `load` gives."""
+        return self.load()
 
     @cached_property
     def fit(self) -> Fit | None:
@@ -157,10 +139,6 @@ class Collection:
         except TandemError as error:
             warnings.warn(f"hits are shown without relevance: {error}", stacklevel=3)
             return None
-
-    @cached_property
-    def _sample(self) -> Vectors:
-        return self.store.sample(SAMPLED)
 
     # --- filling it ----------------------------------------------------------------------------------------------
 
@@ -181,32 +159,30 @@ class Collection:
         `Report.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
         """
         chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-        for name, number in (("batch_size", batch_size), ("workers", 1 if workers is None else workers)):
-            if number < 1:
-                raise TandemError(f"{name}: expected at least 1, got {number}")
+        options = Options(prune, fast_decode, caption, batch_size, on_progress=on_progress)
+        if workers is not None and workers < 1:
+            raise TandemError(f"workers: expected at least 1, got {workers}")
         if not stores.exists(self.url):
             readable_twice = [source for source in chosen if str(source) != "-"]
             if readable_twice or not chosen:
                 find(readable_twice).__exit__()  # no collection is made in vain
         with self._writing(create=True) as store:
-            if self.model_was_named:
-                self.model  # noqa: B018 (refuses another model before anything is read)
-            with Ledger.open(ledger_path(self.url, store.notes)) as ledger:
-                asked: dict[str, Any] = {
-                    "ledger": ledger,
-                    "prune": prune,
-                    "fast_decode": fast_decode,
-                    "caption": caption,
-                    "batch_size": batch_size,
-                    "on_progress": on_progress,
-                }
+
+            def own() -> Model:
+                # The one that is loaded may be of a store that another has taken the place of since it was read.
+                identity.check_model(self.url, store.notes, self.model)
+                return self.model
+
+            if self._given is not None:
+                own()  # another model is refused before anything is read
+            with Ledger.open(identity.ledger_path(self.url, store.notes)) as ledger:
                 if workers is not None:
                     from tandem.search.indexing import on_ray
 
-                    return on_ray.index(store, lambda: self.model, chosen, workers=workers, **asked)
+                    return on_ray.index(store, own, chosen, ledger, options, workers=workers)
                 from tandem.search.indexing import local
 
-                return local.index(store, lambda: self.model, chosen, **asked)
+                return local.index(store, own, chosen, ledger, options)
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Take pictures out by id. Gives how many there were. Their files are left alone."""
@@ -216,31 +192,15 @@ class Collection:
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
         """The store open for writing, for as long as it takes: nobody is kept from writing in between."""
-        if create and (made := self._create()) is not None:
-            store = made
-        elif stores.is_server(self.url):
-            yield self.store
-            return
-        else:
-            store = stores.open_store(self.url, write=True)
+        made = identity.create(self.url, self.model) if create and not stores.exists(self.url) else None
+        is_shared = made is None and stores.is_server(self.url)  # such a store reads and writes
+        store = made or (self.store if is_shared else stores.open_store(self.url, write=True))
         try:
             yield store
         finally:
-            store.close()
-            self.__dict__.pop("_sample", None)
-
-    def _create(self) -> Store | None:
-        """A new collection, open for writing; None where there is one, also one made by another just now."""
-        if stores.exists(self.url):
-            return None
-        model = self.model
-        try:
-            return stores.create_store(self.url, schema_for(model), notes_for(model))
-        except StoreError:
-            if not stores.exists(self.url):
-                raise
-        check_model(self.url, self.notes, model)
-        return None
+            if not is_shared:
+                store.close()
+            self._sample.count_again()
 
     # --- asking it -----------------------------------------------------------------------------------------------
 
@@ -261,6 +221,7 @@ class Collection:
         offset: int = 0,
         where: str | None = None,
         threshold: float | None = None,
+        vectors: Mapping[str, Vectors] | None = None,
     ) -> Results:
         """The pictures nearest to words, to a picture, or to both, the nearest first.
 
@@ -272,68 +233,52 @@ class Collection:
             k, offset: how many, after how many.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
             threshold: the relevance below which nothing is said to match well; the calibration's own if None.
+            vectors: unit vectors [d] that the collection's model made elsewhere, by the names of what they are of:
+                `{"words": ...}`. They are not made again; of such a picture only its name is used, in the answer.
 
         Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
-        was made with another model, `TandemError` where nothing is asked.
+        was made with another model, `TandemError` for a question that makes no sense.
         """
-        _check_request(words, minus, weight, k, offset, threshold)
-        parts = self._parts(words, image, like, minus, minus_image, weight)
-        query = combine(parts, self._sample if len(parts) > 1 else np.empty((0, 0), dtype=np.float32))
-        hits = self.store.search(query[None], k + offset, where=where)[0]
+        asked = Question(words, image, like, minus, minus_image, weight, k, offset, where, threshold)
+        return self.answer(asked, vectors or {})
+
+    def answer(self, question: Question, vectors: Mapping[str, Vectors]) -> Results:
+        """`search`, of a question that was made before; `vectors` by the names of its fields, as far as they exist."""
+        model, fit = self.model, self.fit
+        made = question.vectors(vectors, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
+        parts = question.parts(made)
+        kind = kind_of(parts)
+        count, sample = 0, NO_SAMPLE
+        if fit is not None or len(parts) > 1:
+            count, sample = self._sample.now(self.store)
+        query = combine(parts, sample)[None]
+        hits = self.store.search(query, question.k + question.offset, where=question.where)[0]
         relevance: list[float | None] = [None] * len(hits)
-        fit = self.fit
         if fit is not None and hits:
             scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-            # Few that pass a filter were not chosen for the query: they do not promise that one of them is meant.
-            count = max(self.count(where), min(self.count(), FEWEST)) if where is not None else self.count()
-            standing = background(query[None], self._sample, count)
-            kind = kind_of(parts)
-            length = [number_of_words(words)] if kind == "words" and words is not None else []
-            relevance = [float(p) for p in fit.probability(kind, scores, standing, query[None], length)[0]]
-        if threshold is None and fit is not None:
-            threshold = fit.terms(kind_of(parts)).threshold
+            if question.where is not None:
+                # Few that pass a filter were not chosen for the query: they do not promise that one of them is meant.
+                count = max(self.count(question.where), min(count, FEWEST))
+            length = [number_of_words(question.words)] if kind == "words" and question.words is not None else []
+            chances = fit.probability(kind, scores, background(query, sample, count), query, length)
+            relevance = chances[0].tolist()
+        notes = self.notes
+        identity.check_model(self.url, notes, model)  # on a server another may have taken the place of what was read
+        threshold = None
+        if fit is not None:
+            threshold = fit.terms(kind).threshold if question.threshold is None else question.threshold
+        found = [Found(hit.id, hit.score, chance, hit.metadata) for hit, chance in zip(hits, relevance, strict=True)]
         return Results(
-            query=_described(words, image, like, minus, minus_image),
-            model=self.notes["model_name"],
-            fingerprint=self.notes["model_fingerprint"],
-            hits=tuple(
-                Found(hit.id, hit.score, probability, hit.metadata)
-                for hit, probability in zip(hits[offset:], relevance[offset:], strict=True)
-            ),
+            query=question.described(),
+            model=notes["model_name"],
+            fingerprint=notes["model_fingerprint"],
+            hits=tuple(found[question.offset :]),
             best=relevance[0] if hits else None,
-            threshold=threshold if fit is not None else None,
-            offset=offset,
+            threshold=threshold,
+            offset=question.offset,
         )
 
-    def _parts(
-        self,
-        words: str | None,
-        image: ImageSource | None,
-        like: str | None,
-        minus: str | None,
-        minus_image: ImageSource | None,
-        weight: float,
-    ) -> list[Part]:
-        model = self.model
-        pictures = (image is not None) + (like is not None)
-        if words is None and not pictures:
-            raise TandemError("nothing to look for: give words, or a picture")
-        of_words = 1.0 if not pictures else weight if words is not None else 0.0
-        of_picture = (1 - of_words) / max(pictures, 1)
-        parts = []
-        if words is not None:
-            parts.append(Part("words", model.embed_texts(words)[0], of_words))
-        if image is not None:
-            parts.append(Part("picture", model.embed_images(image)[0], of_picture))
-        if like is not None:
-            parts.append(Part("picture", self._vector(like), of_picture))
-        if minus is not None:
-            parts.append(Part("words", model.embed_texts(minus)[0], -MINUS))
-        if minus_image is not None:
-            parts.append(Part("picture", model.embed_images(minus_image)[0], -MINUS))
-        return parts
-
-    def _vector(self, identifier: str) -> Vectors:
+    def _stored(self, identifier: str) -> Vectors:
         found = self.store.get([identifier], columns=())
         if not len(found) or found.vectors is None:
             raise StoreError(f"{self.url}: no picture {identifier!r}")
@@ -383,44 +328,3 @@ class Collection:
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None
-
-
-def _what_is_there(url: str) -> str:
-    """Why a collection cannot be opened at this address, and what to do."""
-    path = Path(url)
-    if stores.is_server(url) or not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return f"no collection there; make one: tandem index ~/Pictures --to {url}"
-    what = "a folder of other things" if path.is_dir() else "a file"
-    return f"expected a collection, got {what}; to search in it: tandem index {url} --to photos.tandem"
-
-
-def _check_request(
-    words: str | None, minus: str | None, weight: float, k: int, offset: int, threshold: float | None
-) -> None:
-    for name, text in (("words", words), ("minus", minus)):
-        if text is not None and (not isinstance(text, str) or not text.strip()):
-            raise TandemError(f"{name}: expected words, got {text!r}")
-    if not 0 <= weight <= 1:
-        raise TandemError(f"weight: expected 0..1, the share of the words, got {weight:g}")
-    if k < 1:
-        raise TandemError(f"k: expected at least 1, got {k}")
-    if offset < 0:
-        raise TandemError(f"offset: expected at least 0, got {offset}")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise TandemError(f"threshold: expected a probability in 0..1, got {threshold:g}")
-
-
-def _described(
-    words: str | None,
-    image: ImageSource | None,
-    like: str | None,
-    minus: str | None,
-    minus_image: ImageSource | None,
-) -> dict[str, str]:
-    from tandem.image import source_name
-
-    query = {"words": words, "like": like, "minus": minus}
-    query |= {
-        name: None if it is None else source_name(it) for name, it in (("image", image), ("minus_image", minus_image))
-    }
-    return {name: value for name, value in query.items() if value is not None}

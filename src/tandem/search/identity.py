@@ -5,14 +5,16 @@ Vectors of different models must never meet: they would compare without any sign
 
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from tandem.errors import StoreError
-from tandem.model import SHIPPED, Model
+from tandem.errors import StoreError, TandemError
+from tandem.model import SHIPPED, Model, load
 from tandem.search import store as stores
 from tandem.search.home import data_folder
 from tandem.search.indexing.picture import COLUMNS
-from tandem.search.store import Schema
+from tandem.search.store import Schema, Store
 
 FORMAT = "1"
 
@@ -41,6 +43,40 @@ def source_of(model: Model) -> str:
         return ""
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source
+
+
+def create(url: str, model: Model) -> Store | None:
+    """A new collection of this model's vectors, open for writing; None where another process made one just now.
+
+    `StoreError` where that one is of another model.
+    """
+    try:
+        return stores.create_store(url, schema_for(model), notes_for(model))
+    except StoreError:
+        if not stores.exists(url):
+            raise
+    with closing(stores.open_store(url)) as made:
+        check_model(url, made.notes, model)
+    return None
+
+
+def load_model(
+    url: str, notes: Mapping[str, str], given: Model | str | Path | None, loading: Mapping[str, Any]
+) -> Model:
+    """The model that was given for a collection, else the one that it says it is of; `loading` is for `tandem.load`.
+
+    Whether it is the collection's own, `check_model` says. `StoreError` where its own can no longer be loaded.
+    """
+    if isinstance(given, Model):
+        return given
+    source = given or notes.get("model_source") or None
+    try:
+        return load(source, **loading)
+    except TandemError as error:
+        if given is not None or source is None:
+            raise
+        name = notes.get("model_name", "its model")
+        raise StoreError(f"{url} was made with {name}, which cannot be loaded: {error}; give it as model") from None
 
 
 def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:

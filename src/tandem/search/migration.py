@@ -17,6 +17,7 @@ from tandem.search.indexing.local import index
 from tandem.search.indexing.places import SetAside, shard_of
 from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.recording import paths_of, read, records
+from tandem.search.indexing.run import Options
 from tandem.search.store import Store
 
 IDS_AT_ONCE = 1000
@@ -93,16 +94,13 @@ def _embed(
         for place in _places(old):
             listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)
-        return index(
-            new,
-            model,
-            ["-"],
-            ledger=ledger,
+        options = Options(
             fast_decode=old.count("decoding = 'fast'") > 0,
             batch_size=batch_size,
             standard_input=listed,
             on_progress=on_progress,
-        ).failures
+        )
+        return index(new, model, ["-"], ledger, options).failures
 
 
 def _places(store: Store) -> Iterator[str]:

@@ -1,22 +1,22 @@
 """A model behind its two batchers: the only way in which a server reaches an encoder.
 
-`Encoder` has async verbs for routes, and `model`, which is what collections and threads use: the same model, whose
-towers are the batchers. Knows models and batches; no HTTP, no stores.
+`Encoder` has async verbs for routes; collections are asked with the vectors that these give. `model` is for threads
+that may wait, as those that index or lay out a map: the same model, whose engine is the batchers. Knows models and
+batches; no HTTP, no stores.
 
 Legend: n pictures or sentences, h height, w width, t tokens, d shared dimension.
 """
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.image import ImageSource
-from tandem.model import Model, Vectors
+from tandem import prompts
+from tandem.model import Model, Vectors, averaged
 from tandem.serve.batching import Batcher
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
@@ -25,18 +25,6 @@ REMEMBERED_SENTENCES = 4096  # of a page that searches while its reader types: 8
 
 Row = NDArray[np.int32]
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class KnownPicture:
-    """A picture of a request whose vector [d] is there already. `name` is what answers call it."""
-
-    vector: Vectors
-    name: str = "image"
-
-    def read(self) -> bytes:
-        """It has no bytes: this only says that it is one picture, not several."""
-        raise NotImplementedError
 
 
 class Encoder:
@@ -67,7 +55,7 @@ class Encoder:
         )
         self._known: OrderedDict[str, Vectors] = OrderedDict()
         self._lock = threading.Lock()
-        self.model = _BatchedModel(model, self)
+        self.model = _for_threads(model, self)
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
         """[n d]; raises `TextError` for a sentence that is too long."""
@@ -77,6 +65,11 @@ class Encoder:
             vectors = await self.texts.map(self.rows(missing), deadline_s=self.deadline_s)
             known |= self.remember(missing, vectors)
         return np.stack([known[text] for text in texts])
+
+    async def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> Vectors:
+        """A vector for each label [c d], as `Model.class_vectors`; the model's cache would keep the caller waiting."""
+        sentences = [sentence for label in labels for sentence in prompts.fill(label, templates)]
+        return averaged((await self.embed_texts(sentences)).reshape(len(labels), len(templates), -1))
 
     async def embed_pixels(self, pixels: Sequence[Pixels]) -> Vectors:
         """Pictures of the model's size, each [h w 3] -> [n d]."""
@@ -128,28 +121,11 @@ def _checked(vectors: Vectors) -> Sequence[Vectors]:
     return [row.copy() for row in vectors]  # a row that is kept must not keep its whole batch
 
 
-class _BatchedModel(Model):
-    """The model for threads: its engine waits in the batchers' queues, and what is known is not computed again."""
-
-    def __init__(self, model: Model, encoder: Encoder) -> None:
-        super().__init__(model.checkpoint, _BatchedEngine(encoder), orient=model.orient, limits=model.limits)
-        self.__dict__["fingerprint"] = model.fingerprint  # hashing large weights takes a while
-        self._encoder = encoder
-
-    def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
-        asked = [texts] if isinstance(texts, str) else list(texts)
-        if truncate or not asked:
-            return super().embed_texts(asked, truncate=truncate)
-        known = self._encoder.known(asked)
-        missing = [text for text in dict.fromkeys(asked) if text not in known]
-        if missing:
-            known |= self._encoder.remember(missing, list(super().embed_texts(missing)))
-        return np.stack([known[text] for text in asked])
-
-    def embed_images(self, sources: ImageSource | Iterable[ImageSource], **options: Any) -> Vectors:
-        if isinstance(sources, KnownPicture):
-            return sources.vector[None]
-        return super().embed_images(sources, **options)
+def _for_threads(model: Model, encoder: Encoder) -> Model:
+    """The same model, with all that was computed of it, whose engine waits in the batchers' queues."""
+    waiting = copy.copy(model)
+    waiting.engine = _BatchedEngine(encoder)
+    return waiting
 
 
 class _BatchedEngine:

@@ -10,7 +10,9 @@ from fastapi.responses import JSONResponse
 from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
+from tandem.model import Vectors
 from tandem.serve import bodies
+from tandem.serve.encoder import Encoder
 from tandem.serve.problems import ProblemError
 from tandem.serve.schemas import ClassifyAnswer, ClassifyRequest, EmbeddingsAnswer, EmbeddingsRequest
 from tandem.serve.service import Service
@@ -97,8 +99,10 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
-async def class_vectors(service: Service, encoder: Any, labels: list[str], templates: Any) -> Any:
-    """A vector for each label [c d], through the batchers; the model averages and remembers them."""
+async def class_vectors(
+    service: Service, encoder: Encoder, labels: list[str], templates: str | list[str] | None
+) -> Vectors:
+    """A vector for each label [c d]. Raises `ProblemError` for more than the server takes at once."""
     chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
     service.check_batch(len(labels), "labels")
     service.check_batch(len(chosen), "templates")
@@ -106,9 +110,7 @@ async def class_vectors(service: Service, encoder: Any, labels: list[str], templ
     if len(labels) * len(chosen) > 16 * service.settings.max_batch:
         detail = f"labels times templates: expected at most {16 * service.settings.max_batch:,} sentences"
         raise ProblemError(413, "Too many at once", detail)
-    sentences = [sentence for label in labels for sentence in prompts.fill(label, chosen)]
-    await encoder.embed_texts(sentences)
-    return encoder.model.class_vectors(labels, chosen)
+    return await encoder.class_vectors(labels, chosen)
 
 
 def _split(given: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[int, str | bytes]]:

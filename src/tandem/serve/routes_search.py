@@ -1,5 +1,6 @@
 """POST /v1/search and /v1/label: what a collection has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ from fastapi.responses import JSONResponse
 
 from tandem import prompts
 from tandem.answer import softmax
-from tandem.search.labelling import best_labels
+from tandem.model import Vectors
+from tandem.search.labelling import best_labels, best_pictures
+from tandem.search.question import Question
 from tandem.serve import bodies
-from tandem.serve.encoder import KnownPicture
+from tandem.serve.encoder import Encoder
 from tandem.serve.links import thumbnail_link
-from tandem.serve.problems import ProblemError
+from tandem.serve.problems import ProblemError, not_found
 from tandem.serve.routes_embeddings import class_vectors
 from tandem.serve.schemas import LabelRequest, SearchAnswer, SearchRequest
 from tandem.serve.service import Service
@@ -35,43 +38,24 @@ def router(service: Service) -> APIRouter:
         body = await bodies.read(request, SearchRequest)
         asked = body.asked
         _check_page(service, asked)
+        question = _question(service, asked)
         name = service.shelf.named(asked.collection).name
         for _ in range(2):  # once more where the collection was moved to another model in between
             encoder = await service.shelf.encoder_of(name)
-            texts = [text for text in (asked.text, asked.minus) if text is not None]
-            service.check_texts(texts, "text")
-            if any(text.strip() for text in texts):
-                await encoder.embed_texts([text for text in texts if text.strip()])
-            known: dict[str, Any] = {}
-            for field in ("image", "minus_image"):
-                value = getattr(asked, field)
-                if value is not None:
-                    vector = await service.embed_picture(encoder, body.picture(value), field)
-                    known[field] = KnownPicture(vector, field)
+            vectors = await _vectors(service, encoder, question, body)
 
-            def question(used: Opened, encoder: Any = encoder, known: dict[str, Any] = known) -> dict[str, Any] | None:
+            def answered(
+                used: Opened, encoder: Encoder = encoder, vectors: Mapping[str, Vectors] = vectors
+            ) -> dict[str, Any] | None:
                 if used.encoder is not encoder:
                     return None
-                collection = used.collection
-                if asked.like is not None and not len(collection.store.get([asked.like], columns=(), vectors=False)):
-                    raise ProblemError(404, "Not found", f"no picture {asked.like[:64]!r} in {name}")
-                results = collection.search(
-                    asked.text,
-                    like=asked.like,
-                    minus=asked.minus,
-                    weight=asked.weight,
-                    k=asked.k,
-                    offset=asked.offset,
-                    where=asked.where,
-                    threshold=asked.threshold,
-                    **known,
-                )
-                if results.fingerprint != encoder.model.fingerprint:
-                    used.forget()
-                    return None
-                return results.as_dict() | {"total": collection.count(asked.where)}
+                ready = dict(vectors)
+                if question.like is not None:
+                    ready["like"] = _stored(used, question.like)
+                total = used.collection.count(question.where)
+                return used.collection.answer(question, ready).as_dict() | {"total": total}
 
-            answer = await service.shelf.ask_of(name, question)
+            answer = await service.shelf.ask_of(name, answered)
             if answer is not None:
                 break
         else:
@@ -102,7 +86,7 @@ def router(service: Service) -> APIRouter:
             if asked.ids is not None:
                 return {"results": _of_pictures(used, asked.ids, labels, vectors)}
             if asked.by == "label":
-                return {"labels": _by_label(used, asked, labels)}
+                return {"labels": _by_label(used, asked, labels, vectors)}
             return _by_picture(used, asked, labels, vectors)
 
         answer = await service.shelf.ask_of(name, question)
@@ -123,11 +107,49 @@ def _check_page(service: Service, asked: SearchRequest) -> None:
         raise _too_far(f"where: expected at most {settings.max_text_letters:,} letters")
 
 
+def _question(service: Service, asked: SearchRequest) -> Question:
+    """What is asked, within the server's limits. Pictures are called by their fields: they have no other names."""
+    question = Question(
+        words=asked.text,
+        image=None if asked.image is None else "image",
+        like=asked.like,
+        minus=asked.minus,
+        minus_image=None if asked.minus_image is None else "minus_image",
+        weight=asked.weight,
+        k=asked.k,
+        offset=asked.offset,
+        where=asked.where,
+        threshold=asked.threshold,
+    )
+    service.check_texts(list(question.texts.values()), "text")
+    return question
+
+
+async def _vectors(
+    service: Service, encoder: Encoder, question: Question, body: bodies.Body[SearchRequest]
+) -> dict[str, Vectors]:
+    """The vector of each sentence and picture, by the name of its field."""
+    vectors: dict[str, Vectors] = {}
+    if question.texts:
+        vectors |= dict(zip(question.texts, await encoder.embed_texts(list(question.texts.values())), strict=True))
+    for name in question.pictures:
+        vectors[name] = await service.embed_picture(encoder, body.picture(getattr(body.asked, name)), name)
+    return vectors
+
+
+def _stored(used: Opened, identifier: str) -> Vectors:
+    """The vector of a picture of the collection. Raises `ProblemError` 404."""
+    found = used.collection.store.get([identifier], columns=())
+    if not len(found) or found.vectors is None:
+        raise not_found(f"no picture {identifier[:64]!r} in {used.name}")
+    return np.asarray(found.vectors[0], dtype=np.float32)
+
+
 def _too_far(detail: str) -> ProblemError:
     return ProblemError(422, "Request cannot be answered", detail)
 
 
-def _of_pictures(used: Opened, ids: list[str], labels: list[str], vectors: Any) -> list[dict[str, Any]]:
+def _of_pictures(used: Opened, ids: list[str], labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
     """Some pictures with the probabilities of all labels."""
     found = used.collection.store.get(ids, columns=())
     if found.vectors is None or not len(found):
@@ -144,9 +166,10 @@ def _of_pictures(used: Opened, ids: list[str], labels: list[str], vectors: Any) 
     ]
 
 
-def _by_label(used: Opened, asked: LabelRequest, labels: list[str]) -> list[dict[str, Any]]:
-    best = used.collection.label(labels, k=asked.k or 10, templates=asked.templates, where=asked.where)
-    ids = list(dict.fromkeys(each.id for row in best.values() for each in row))
+def _by_label(used: Opened, asked: LabelRequest, labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
+    scale = used.encoder.model.logit_scale
+    best = best_pictures(used.collection.store, vectors, asked.k or 10, logit_scale=scale, where=asked.where)
+    ids = list(dict.fromkeys(each.id for row in best for each in row))
     paths: dict[str, str] = {}
     for start in range(0, len(ids), PATHS_AT_ONCE):
         some = used.collection.store.get(ids[start : start + PATHS_AT_ONCE], columns=["path"], vectors=False)
@@ -165,11 +188,11 @@ def _by_label(used: Opened, asked: LabelRequest, labels: list[str]) -> list[dict
                 for each in row
             ],
         }
-        for label, row in best.items()
+        for label, row in zip(labels, best, strict=True)
     ]
 
 
-def _by_picture(used: Opened, asked: LabelRequest, labels: list[str], vectors: Any) -> dict[str, Any]:
+def _by_picture(used: Opened, asked: LabelRequest, labels: list[str], vectors: Vectors) -> dict[str, Any]:
     """A page of pictures with their labels, in the store's own order."""
     pictures: list[dict[str, Any]] = []
     seen = 0

@@ -5,6 +5,7 @@ model its vectors are of. Knows collections and threads; no HTTP.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,6 @@ from tandem.serve.encoder import Encoder
 from tandem.serve.problems import full, not_found
 
 NOTES_FOR_S = 1.0  # how long what a server said of its collection's model is believed without an error
-SAMPLE_FOR_S = 10.0  # how long a sample of a collection that changed may go on standing for it
-
 MAX_WRITES = 32  # that wait for each other
 
 _Made = TypeVar("_Made")
@@ -51,7 +50,6 @@ class Shared:
             used = self._open
             used.users += 1
         try:
-            used.freshen()
             yield used
         finally:
             with self._lock:
@@ -77,19 +75,19 @@ class Shared:
         finally:
             plain.close()
         collection = open_collection(self.url, encoder.model, must_exist=True)
-        collection.model  # noqa: B018 (known to be its own)
-        return Opened(collection, encoder, generation)
+        collection.load()  # refused, should it be of another model by now
+        return Opened(self.name, collection, encoder, generation)
 
 
 class Opened:
     """A collection with its encoder. Closed when the shelf and the last request have let go of it."""
 
-    def __init__(self, collection: Collection, encoder: Encoder, generation: object) -> None:
+    def __init__(self, name: str, collection: Collection, encoder: Encoder, generation: object) -> None:
+        self.name = name
         self.collection = collection
         self.encoder = encoder
         self.users = 1  # the shelf
         self._generation = generation
-        self._count = collection.count()
         self._looked = time.monotonic()
 
     def moved(self, *, surely: bool = False) -> bool:
@@ -100,28 +98,15 @@ class Opened:
             return _generation(self.collection.url) != self._generation
         if not surely and time.monotonic() - self._looked < NOTES_FOR_S:
             return False
-        return self.collection.notes.get("model_fingerprint") != self.encoder.model.fingerprint
-
-    def forget(self) -> None:
-        """What was believed of it proved wrong: look again before the next request."""
-        self._looked = 0.0
+        has_moved = self.collection.notes.get("model_fingerprint") != self.encoder.model.fingerprint
+        self._looked = -math.inf if has_moved else time.monotonic()  # whoever looks next sees it too
+        return has_moved
 
     def leave(self) -> None:
         """Called under the shelf's lock."""
         self.users -= 1
         if not self.users:
             self.collection.close()
-
-    def freshen(self) -> None:
-        """Another process may have filled the collection: then other records stand for it."""
-        now = time.monotonic()
-        if now - self._looked < SAMPLE_FOR_S:
-            return
-        self._looked = now
-        count = self.collection.count()
-        if count != self._count:
-            self._count = count
-            self.collection.__dict__.pop("_sample", None)
 
 
 class Shelf:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tandem.search.calibration.calibrate import IN_VAIN
 from tandem.search.calibration.caption_set import CaptionSet
 from tandem.search.calibration.trials import Known, Trials, run_trials
-from tandem.search.relevance import Asked, Fit, Kind, Numbers, Terms, sigmoid
+from tandem.search.query import Kind
+from tandem.search.relevance import Asked, Fit, Numbers, Terms, sigmoid
 
 BINS = 15
 

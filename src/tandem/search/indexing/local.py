@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.places import Entry
 from tandem.search.indexing.preparing import Outcome, Recipe, prepare
 from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Finished, Report, Run
+from tandem.search.indexing.run import Finished, Options, Report, Run
 from tandem.search.store import Store
 
-__all__ = ["Progress", "Report", "encoded", "index"]
+__all__ = ["Options", "Progress", "Report", "encoded", "index"]
 
 BATCHES_AHEAD = 2  # of the writer
 
@@ -34,14 +34,8 @@ def index(
     store: Store,
     model: ModelOrLoader,
     sources: Sequence[str | Path],
-    *,
     ledger: Ledger,
-    prune: bool = False,
-    fast_decode: bool = False,
-    caption: str | None = None,
-    batch_size: int = 32,
-    standard_input: BinaryIO | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    options: Options,
 ) -> Report:
     """Put the pictures of the sources into a collection; what is there and has not changed is not read.
 
@@ -50,35 +44,28 @@ def index(
         model: a model, or what loads one: it is called when there is something to read.
         sources: folders, globs, files, tars, Parquet, `-` for a list of paths on standard input.
         ledger: the collection's own.
-        prune: take out places under the sources that are gone, and pictures without a place.
-        fast_decode: let large JPEGs shrink while they are decoded.
-        caption: the key or column of captions; the usual names are tried if None.
-        batch_size: pictures encoded, and committed, at once.
-        on_progress: called in the caller's thread, a few times a second.
 
     Raises: `TandemError` for sources that cannot be used, before anything is done; `EngineError`, `StoreError`. What
     is wrong with single pictures is in the report. Stopped at any moment, what was committed stays, and running again
     ends in the same collection.
     """
-    run = Run(store, sources, ledger, caption=caption, standard_input=standard_input, on_progress=on_progress)
-    with run:
-        batches = _batches(run, model, fast_decode, batch_size)
+    with Run(store, sources, ledger, options) as run:
+        batches = _batches(run, model)
         with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.tell)) as made:
             for batch in made:
                 run.record(batch)
-        return run.finish(prune)
+        return run.finish()
 
 
-def _batches(
-    run: Run, model: ModelOrLoader, fast_decode: bool, batch_size: int
-) -> Generator[list[Outcome | Finished], None, None]:
+def _batches(run: Run, model: ModelOrLoader) -> Generator[list[Outcome | Finished], None, None]:
     """What has to be read, prepared in threads and encoded."""
     unread = run.unread()
     first = next(unread, None)
     if first is None:
         return
     loaded = model if isinstance(model, Model) else model()
-    recipe = Recipe.of(loaded, fast_decode=fast_decode, caption=run.caption)
+    recipe = Recipe.of(loaded, fast_decode=run.options.fast_decode, caption=run.options.caption)
+    batch_size = run.options.batch_size
 
     def known(id: str) -> bool:
         return len(run.store.get([id], columns=[], vectors=False)) > 0

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,7 @@ from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import ModelOrLoader, encoded
 from tandem.search.indexing.places import Entry
 from tandem.search.indexing.preparing import Claims, Outcome, Recipe, prepare
-from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Finished, Report, Run
+from tandem.search.indexing.run import Finished, Options, Report, Run
 from tandem.search.indexing.settling import chunks
 from tandem.search.store import Store
 
@@ -40,15 +39,10 @@ def index(
     store: Store,
     model: ModelOrLoader,
     sources: Sequence[str | Path],
-    *,
     ledger: Ledger,
+    options: Options,
+    *,
     workers: int = 2,
-    prune: bool = False,
-    fast_decode: bool = False,
-    caption: str | None = None,
-    batch_size: int = 32,
-    standard_input: BinaryIO | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
 ) -> Report:
     """As `indexing.index`, with `workers` encoders on a Ray cluster: the one that RAY_ADDRESS names or that this
     process is connected to, else one that is started on this machine and stopped at the end.
@@ -57,18 +51,17 @@ def index(
     Pictures that are in the collection already are encoded again by the workers, and keep their vectors.
     """
     ray = _ray()
-    run = Run(store, sources, ledger, caption=caption, standard_input=standard_input, on_progress=on_progress)
-    with run:
+    with Run(store, sources, ledger, options) as run:
         unread = run.unread()
         first = next(unread, None)
         if first is not None:
             loaded = model if isinstance(model, Model) else model()
-            recipe = Recipe.of(loaded, fast_decode=fast_decode, caption=caption)
+            recipe = Recipe.of(loaded, fast_decode=options.fast_decode, caption=options.caption)
             loader = _loader(loaded)
             with _cluster(ray):
                 for some in _rounds(_chain(first, unread)):
-                    _round(ray, run, some, loader, recipe, loaded.fingerprint, workers, batch_size)
-        return run.finish(prune)
+                    _round(ray, run, some, loader, recipe, loaded.fingerprint, workers)
+        return run.finish()
 
 
 def _round(
@@ -79,10 +72,10 @@ def _round(
     recipe: Recipe,
     fingerprint: str,
     workers: int,
-    batch_size: int,
 ) -> None:
     """Send entries out, and record what comes back, in whatever order."""
     entries = [item for item in items if isinstance(item, Entry)]
+    batch_size = run.options.batch_size
     if entries:
         workers = min(workers, len(entries))
         blocks = max(workers, -(-len(entries) // (4 * batch_size)))

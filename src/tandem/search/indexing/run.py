@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tandem.errors import DataError
+from tandem.errors import DataError, TandemError
 from tandem.search import store as stores
 from tandem.search.indexing import settling, shards, sources
 from tandem.search.indexing.ledger import AT_ONCE, SHARD, Ledger, Seen
@@ -24,6 +24,22 @@ from tandem.search.indexing.settling import chunks
 from tandem.search.store import Store
 
 SHARD_ENTRIES_AT_ONCE = 64  # they may carry pictures
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is done, here or on other machines. Raises `TandemError` for what makes no sense."""
+
+    prune: bool = False  # take out places under the sources that are gone, and pictures without a place
+    fast_decode: bool = False  # let large JPEGs shrink while they are decoded
+    caption: str | None = None  # the key or column of captions; the usual names are tried if None
+    batch_size: int = 32  # pictures encoded, and committed, at once
+    standard_input: BinaryIO | None = None  # what `-` reads; the process' own if None
+    on_progress: Callable[[Progress], None] | None = None  # called in the caller's thread, a few times a second
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise TandemError(f"batch_size: expected at least 1, got {self.batch_size}")
 
 
 @dataclass(frozen=True)
@@ -67,12 +83,9 @@ class Run:
         store: Store,
         named: Sequence[str | Path],
         ledger: Ledger,
-        *,
-        caption: str | None = None,
-        standard_input: BinaryIO | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        options: Options,
     ) -> None:
-        self.store, self.ledger, self.caption = store, ledger, caption
+        self.store, self.ledger, self.options = store, ledger, options
         self.claims = Claims()
         self._recorded, self._skipped = Tally(), Tally()  # each of one thread
         self._read = 0  # places that had to be read
@@ -80,9 +93,11 @@ class Run:
         self._missing: set[str] = set()
         self._began = time.perf_counter()
         self._resources = contextlib.ExitStack()
-        self._sources = sources.find(named, is_collection=stores.exists, caption=caption, standard_input=standard_input)
+        self._sources = sources.find(
+            named, is_collection=stores.exists, caption=options.caption, standard_input=options.standard_input
+        )
         self._recorder = Recorder(store, ledger, self.claims, settling.was_left(self._sources), self._recorded)
-        self._clock = Clock(self._counts, on_progress) if on_progress is not None else None
+        self._clock = Clock(self._counts, options.on_progress) if options.on_progress is not None else None
 
     def __enter__(self) -> "Run":
         with contextlib.ExitStack() as resources:
@@ -131,7 +146,7 @@ class Run:
             if earlier is not None and earlier.is_as(shard.stamp) and not shards.holds_paths(shard):
                 self._skip_whole(shard, earlier)
                 return
-            for some in chunks(shards.entries(shard, self.caption), SHARD_ENTRIES_AT_ONCE):
+            for some in chunks(shards.entries(shard, self.options.caption), SHARD_ENTRIES_AT_ONCE):
                 yield from self._unread(some)
         except DataError as error:
             yield Finished(shard, str(error).removeprefix(f"{shard.path}: "))
@@ -188,11 +203,11 @@ class Run:
             self._finished = []
         self.tell()
 
-    def finish(self, prune: bool) -> Report:
+    def finish(self) -> Report:
         """What has to wait for the end: what was lost, what is gone. Gives the report."""
         recorded, skipped = self._recorded, self._skipped
         self._recorder.give_up()
-        if prune:
+        if self.options.prune:
             kept = [one for one in skipped.failures if one.path not in self._missing]
             skipped.set_aside -= len(skipped.failures) - len(kept)
             skipped.failures = kept
