@@ -398,3 +398,7 @@ def test_pictures_come_and_go(there: tuple[tandem.Client, tandem.Collection]) ->
     assert client.search(image=picture(20), k=1)[0].id == ids[0]
     assert client.delete(ids) == 2
     assert client.delete(ids[0]) == 0
+    for bad in ([b"bad"], [b"bad", b"worse"]):  # none of them: still an account of each
+        (account,) = client.add(bad)
+        assert account["added"] == []
+        assert [each["image"] for each in account["failures"]] == [f"images[{i}]" for i in range(len(bad))]

@@ -206,6 +206,17 @@ def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, p
     assert http.delete(f"/v1/pictures/{one['id']}").status_code == 404
 
 
+@pytest.mark.parametrize("images", [["data:,none"], ["data:,none", "data:image/png;base64,AAAA"]])
+def test_when_no_picture_can_be_put_in_the_problem_lists_them(http: httpx.Client, images: list[str]) -> None:
+    answer = http.post("/v1/pictures", json={"images": images})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert {"type", "title", "status", "detail", "failures"} == set(document)
+    assert [each["image"] for each in document["failures"]] == [f"images[{place}]" for place in range(len(images))]
+    assert document["failures"][0]["error"] in document["detail"]
+
+
 def test_an_original_is_given_out_only_while_it_is_the_picture_that_was_indexed(
     http: httpx.Client, place: Path
 ) -> None:

@@ -4,6 +4,9 @@ Every message says what was expected, what came, and what to do next. The comman
 line with exit code 2 (`--debug` shows the trace); anything else that escapes is a bug of ours.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class TandemError(Exception):
     """The root: catch this to catch all that Tandem raises on purpose."""
@@ -66,10 +69,14 @@ class FilterError(TandemError):
 
 
 class ServerError(TandemError):
-    """What a Tandem server answered instead of what was asked: its status, and the title and detail of its problem."""
+    """What a Tandem server answered instead of what was asked: its status, and the title and detail of its problem.
 
-    def __init__(self, status: int, title: str, detail: str) -> None:
+    `members` are further ones of the problem document (RFC 9457, section 3.2), such as what failed one by one.
+    """
+
+    def __init__(self, status: int, title: str, detail: str, members: Mapping[str, Any] | None = None) -> None:
         super().__init__(f"{title}: {detail}" if detail else title)
+        self.members = dict(members or {})
         self.status = status
         self.title = title
         self.detail = detail

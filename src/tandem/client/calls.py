@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 FIRST_WAIT_S = 0.25
 LONGEST_WAIT_S = 30.0  # between two tries, whatever the server asks for
 _BUSY = (502, 503, 504)
+_STANDARD = {"type", "title", "status", "detail", "instance"}
 
 
 class Calls:
@@ -115,14 +116,15 @@ class Unanswered(TandemError):
 
 def as_error(answer: "httpx.Response") -> ServerError:
     """What the problem document says; where there is none, what can be said all the same."""
-    title, detail = answer.reason_phrase or "Error", ""
+    title, detail, members = answer.reason_phrase or "Error", "", dict[str, Any]()
     try:
         document = answer.json()
         if isinstance(document, dict):
             title, detail = str(document.get("title") or title), str(document.get("detail") or "")
+            members = {name: document[name] for name in document.keys() - _STANDARD}
     except ValueError:
         detail = " ".join(answer.text[:200].split())
-    return ServerError(answer.status_code, title, detail)
+    return ServerError(answer.status_code, title, detail, members)
 
 
 def _retry_after_s(answer: "httpx.Response") -> float:

@@ -239,10 +239,15 @@ class Client:
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
         """Put pictures in. Gives the server's account of each batch: what was added, what set aside and why."""
-        accounts = [
-            self._calls.document("POST", "/v1/pictures", {"images": batch, **self._named()}, wants="added")
-            for batch in batched((data_uri(image) for image in many(images)), BATCH)
-        ]
+        accounts = []
+        for batch in batched((data_uri(image) for image in many(images)), BATCH):
+            asked = {"images": batch, **self._named()}
+            try:
+                accounts.append(self._calls.document("POST", "/v1/pictures", asked, wants="added"))
+            except ServerError as error:
+                if "failures" not in error.members:
+                    raise
+                accounts.append({"added": [], "failures": error.members["failures"]})  # of this batch it took none
         return accounts
 
     def delete(self, ids: str | Sequence[str]) -> int:

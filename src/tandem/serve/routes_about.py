@@ -45,7 +45,7 @@ def router(service: Service, application: FastAPI) -> APIRouter:
     @routes.get("/v1/collections", summary="The collections that are served, the default one first")
     async def collections() -> dict[str, Any]:
         data = [await _collection(service, name) for name in service.shelf.collections]
-        return {"object": "list", "data": data, "collections": data}
+        return {"object": "list", "data": data}
 
     @routes.get("/v1/map", summary="Every picture's place on a map, and named clusters; 202 while it is computed")
     async def the_map(collection: Annotated[str | None, Query(max_length=256)] = None) -> Response:

@@ -84,7 +84,7 @@ def router(service: Service) -> APIRouter:
             try:
                 contents.append(await reader.read_bytes(body.picture(value), name))
             except ProblemError as problem:
-                if problem.status == 503 or len(values) == 1:
+                if problem.status == 503:
                     raise
                 contents.append(problem)
         failures = [
@@ -117,8 +117,9 @@ def router(service: Service) -> APIRouter:
         added = await asyncio.shield(service.shelf.write_to(shared.name, change)) if good else []
         for each in added:
             each["thumbnail"] = picture_link(each["id"], "/thumbnail", body.asked.collection)
-        answer = {"collection": shared.name, "added": added, "failures": failures}
-        return JSONResponse(answer, 201 if added else 422)
+        if not added:
+            raise _none_added(contents, failures)
+        return JSONResponse({"collection": shared.name, "added": added, "failures": failures}, 201)
 
     @routes.delete(
         "/v1/pictures", summary="Take pictures out; files elsewhere stay", openapi_extra=bodies.described(DeleteRequest)
@@ -164,6 +165,16 @@ async def _delete(service: Service, collection: str | None, ids: list[str]) -> i
         return deleted
 
     return await asyncio.shield(service.shelf.write_to(shared.name, change))
+
+
+def _none_added(contents: list[bytes | ProblemError], failures: list[dict[str, str]]) -> ProblemError:
+    """What is wrong with each, as a member of the problem; of a picture that came alone it is the problem itself."""
+    only = contents[0]
+    if len(contents) == 1 and isinstance(only, ProblemError):
+        return ProblemError(only.status, only.title, only.detail, extra={"failures": failures})
+    first = failures[0]
+    detail = f"none of {len(contents):,} pictures could be added; {first['image']}: {first['error']}"
+    return ProblemError(422, "No picture was added", detail, extra={"failures": failures})
 
 
 def _may_write(service: Service) -> None:
