@@ -20,7 +20,7 @@ from tandem.train.parallel.process import Processes
 
 
 class GroupedBatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` in evaluation; in training, groups of `norm_batch` pictures, and statistics kept for `update`."""
+    """`nn.BatchNorm2d` in evaluation; in training, groups of pictures, and statistics kept for `update`."""
 
     norm_batch: int
     counting: bool
@@ -30,7 +30,7 @@ class GroupedBatchNorm(nn.BatchNorm2d):
         """x [n c H W] -> [n c H W]."""
         if not self.training:
             return super().forward(x)
-        groups = x.split(self.norm_batch or max(1, len(x)))
+        groups = torch.split(x, self.norm_batch or max(1, len(x)))
         done = [self._normalise(group) for group in groups if len(group)]
         return torch.cat(done) if len(done) > 1 else done[0] if done else x
 
@@ -90,7 +90,7 @@ def update(module: nn.Module, processes: Processes) -> None:
         assert layer.running_mean is not None
         assert layer.running_var is not None
         assert layer.momentum is not None
-        mean, variance = (sums[:-1] / sums[-1].clamp(min=1)).split(layer.num_features)
+        mean, variance = torch.split(sums[:-1] / sums[-1].clamp(min=1), layer.num_features)
         weight = layer.momentum * (sums[-1] > 0)  # nothing counted, nothing moved
         layer.running_mean.lerp_(mean, weight.to(mean.dtype))
         layer.running_var.lerp_(variance, weight.to(mean.dtype))

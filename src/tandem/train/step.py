@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tandem.errors import ConfigError
 from tandem.train import norms
 from tandem.train.losses import Gather
 from tandem.train.parallel.process import Processes
@@ -43,9 +44,7 @@ Batch = TypeVar("Batch", bound=Encodable)
 class Heads(Protocol[EncodableT_contra]):
     """What turns vectors into losses. Its parameters are not wrapped: their gradients are summed by hand."""
 
-    def losses(
-        self, images: Tensor, texts: Tensor, batch: EncodableT_contra, gather: Gather | None
-    ) -> dict[str, Tensor]:
+    def losses(self, images: Tensor, texts: Tensor, batch: EncodableT_contra, gather: Gather) -> dict[str, Tensor]:
         """images [n d], texts [m d] -> this process's shares by name; `loss` is minimised."""
         ...
 
@@ -58,38 +57,39 @@ def gradient(
     """Add the gradient of the whole batch's loss to the `.grad` of every parameter, None before the call.
 
     towers: what `wrap` returned; called with (pixels, ids, kept), either of the first two None, it returns unit
-    vectors [n d] and [m d]. Batch norm's running statistics move once (`norms`). The random state afterwards is that
-    of one pass. Returns the losses of the whole batch by name, without gradient, the same on every process.
+    vectors [n d] and [m d]. Batch norm's statistics are counted once and wait for `norms.update`. The random state
+    afterwards is that of one pass. Returns the losses of the whole batch by name, without gradient, the same on every
+    process.
     """
     parts = _micro_batches(batch, parallel)
     states: list[list[Tensor]] = []
     encoded: list[tuple[Tensor, Tensor]] = []
-    twice = len(parts) > 1
+    twice, learns = len(parts) > 1, [True, True]
     for pixels, ids, kept in parts:
         states.append(_random_state(processes.device))
         with torch.no_grad() if twice else nullcontext(), norms.counted(towers), synchronised(towers, True):
             encoded.append(towers(pixels, ids, kept))
     images, texts = (torch.cat(vectors).detach().requires_grad_() for vectors in zip(*encoded, strict=True))
 
-    losses = heads.losses(images, texts, batch, processes.gather if processes.count > 1 else None)
+    losses = heads.losses(images, texts, batch, processes.gather)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
     processes.sum_gradients(heads.parameters())
-    norms.update(towers, processes)
     # The shares' gradients are to be summed, and what wraps the towers takes their mean.
     image_gradients, text_gradients = (_gradient_of(vectors) * processes.count for vectors in (images, texts))
 
-    last = len(parts) - 1
-    at_image = at_text = 0
+    last, at_image, at_text = len(parts) - 1, 0, 0
     for index, (pixels, ids, kept) in enumerate(parts):
+        vectors: list[Tensor | None] = list(encoded[index])
         with synchronised(towers, index == last):
             if twice:
                 _restore(states[index], processes.device)
-                encoded[index] = towers(pixels, ids, kept)
+                vectors = towers(pixels if learns[0] else None, ids if learns[1] else None, kept)
+                learns = [x is not None and x.requires_grad for x in vectors]  # a locked tower is not run again
             next_image, next_text = at_image + len(pixels), at_text + len(ids)
-            given = (image_gradients[at_image:next_image], text_gradients[at_text:next_text])
-            learnt = [pair for pair in zip(encoded[index], given, strict=True) if pair[0].requires_grad]
+            given = [image_gradients[at_image:next_image], text_gradients[at_text:next_text]]
+            learnt = [(x, g) for x, g in zip(vectors, given, strict=True) if x is not None and x.requires_grad]
             if learnt:
-                torch.autograd.backward(*zip(*learnt, strict=True))
+                torch.autograd.backward([x for x, _ in learnt], [g for _, g in learnt])
             at_image, at_text = next_image, next_text
     names = list(losses)
     values = processes.sum_over(torch.stack([losses[name].detach() for name in names]))
@@ -99,11 +99,16 @@ def gradient(
 def _micro_batches(batch: Encodable, parallel: Parallel) -> list[tuple[Tensor, Tensor, Tensor | None]]:
     """Pixels, ids and patches kept of each micro-batch; no group of batch norm is cut.
 
-    Their number is the recipe's even where some are empty: under FSDP every process must do as many passes.
+    Their number is the recipe's everywhere, since under FSDP every process must do as many passes. Raises `ConfigError`
+    where one would be empty.
     """
-    count = parallel.micro_batches
-    pictures = shares(len(batch.pixels), count, max(1, parallel.norm_batch))
-    sentences = shares(len(batch.ids), count)
+    count, group = parallel.micro_batches, max(1, parallel.norm_batch)
+    pictures, sentences = shares(len(batch.pixels), count, group), shares(len(batch.ids), count)
+    if any(part.start == part.stop for part in pictures + sentences):
+        raise ConfigError(
+            f"parallel.micro_batches: {count} are more than a process's {len(batch.pixels)} pictures (in groups of "
+            f"{group}) and {len(batch.ids)} sentences can fill; ask for fewer, or for a larger batch"
+        )
     return [
         (batch.pixels[p], batch.ids[s], None if batch.kept is None else batch.kept[p])
         for p, s in zip(pictures, sentences, strict=True)

@@ -25,7 +25,10 @@ HEADROOM, LEAST_SUM = 60.0, 1e-25
 
 def log_sum_exps(images: Tensor, texts: Tensor, logit_scale: Tensor) -> tuple[Tensor, Tensor]:
     """images [n d], texts [m d] -> log sum exp of the rows [n] and of the columns [m] of S; differentiable once."""
-    return _LogSumExps.apply(images, texts, logit_scale)  # type: ignore[no-any-return, no-untyped-call]
+    rows: Tensor
+    columns: Tensor
+    rows, columns = _LogSumExps.apply(images, texts, logit_scale)  # type: ignore[no-untyped-call]
+    return rows, columns
 
 
 def softplus_sum(images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias: Tensor) -> Tensor:
@@ -72,9 +75,11 @@ class _Products:
     def scale_gradient(self) -> Tensor:
         """S is linear in exp(logit_scale): its gradient is the sum of dS * S, taken row by row or column by column."""
         if self.images_gradient is not None:
-            return torch.linalg.vecdot(self.queries, self.images_gradient).sum()
-        assert self.texts_gradient is not None
-        return torch.linalg.vecdot(self.texts, self.texts_gradient).sum()
+            sums: Tensor = torch.linalg.vecdot(self.queries, self.images_gradient)
+        else:
+            assert self.texts_gradient is not None
+            sums = torch.linalg.vecdot(self.texts, self.texts_gradient)
+        return sums.sum()
 
 
 class _LogSumExps(torch.autograd.Function):
@@ -164,4 +169,5 @@ def _bound(queries: Tensor, texts: Tensor) -> Tensor:
     """No logit is above this (Cauchy and Schwarz)."""
     if not len(queries) or not len(texts):
         return queries.new_zeros(())
-    return torch.linalg.vector_norm(queries, dim=1).max() * torch.linalg.vector_norm(texts, dim=1).max()
+    longest = [torch.linalg.vector_norm(vectors, dim=1).max() for vectors in (queries, texts)]
+    return torch.mul(*longest)

@@ -28,7 +28,7 @@ def contrastive_loss(
     with full_precision(images.device):
         all_texts, first = join(texts)  # [M d]
         rows, parts = log_sum_exps(images, all_texts, logit_scale)  # [n], [M]
-        columns = parts if gather is None else torch.logsumexp(join(parts[None])[0], dim=0)  # [P M] -> [M]
+        columns = torch.logsumexp(join(parts[None])[0], dim=0)  # [P M] -> [M]
         own_columns = columns[first : first + len(texts)]  # [m]
         if targets is None:
             agreement = matched(images, texts) * logit_scale.exp()  # [n]

@@ -65,7 +65,7 @@ class Processes:
             mine = [parameter for parameter in learnt if parameter.dtype == dtype]
             flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in mine])
             dist.all_reduce(flat)
-            for parameter, part in zip(mine, flat.split([p.numel() for p in mine]), strict=True):
+            for parameter, part in zip(mine, torch.split(flat, [p.numel() for p in mine]), strict=True):
                 parameter.grad = part.view_as(parameter).clone()
 
     def any(self, flag: bool) -> bool:
@@ -165,7 +165,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         # Twice the bytes of a reduce-scatter, but of any shares and on every backend.
         gradient = gradient.contiguous().clone()

@@ -1,9 +1,10 @@
 """A model spread over processes, from outside: the model's own code knows nothing of it.
 
-Of the model it needs one thing: which modules are its blocks. Whatever is said of one here holds for all of its kind.
+It is told which modules are the model's blocks and which parameters its forward pass never uses; it knows no model of
+ours, no objective and no data.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
@@ -18,21 +19,24 @@ from tandem.train.recipe import Parallel
 
 def wrap(
     towers: nn.Module,
-    blocks: Iterable[nn.Module],
+    blocks: Sequence[nn.Module],
     outside: Iterable[nn.Parameter],
     parallel: Parallel,
     processes: Processes,
 ) -> nn.Module:
     """Towers, on their device -> what is called in their place: DDP, FSDP2 (the same object, sharded), or themselves.
 
-    blocks: the modules below `towers` whose activations are recomputed, which are compiled and which are sharded one
-    by one. outside: parameters below `towers` that its forward pass never uses (`logit_scale`); they stay whole, and
-    their gradients are summed by hand.
-    Weights and buffers are those of the first process afterwards, on all. Names in `state_dict` do not change, but
-    that DDP puts `module.` before them: keep the bare towers for that.
+    blocks: the modules below `towers` whose activations are recomputed, which are compiled and which are sharded, each
+    by itself. outside: parameters below `towers` that losses use and its forward pass does not (`logit_scale`); they
+    stay whole, and their gradients are summed by hand (`Processes.sum_gradients`).
+    Weights and buffers are those of the first process afterwards, on all. Under FSDP the parameters of `towers` become
+    DTensors: make the optimiser after this. Names in `state_dict` do not change, but that DDP puts `module.` before
+    them: keep the bare towers for that.
     Gradients of the wrapped parameters are **means** over the processes, as both libraries have it.
+    Raises `ConfigError` where several processes have no strategy.
     """
-    blocks, outside = list(blocks), list(outside)
+    if processes.count > 1 and parallel.strategy == "none":
+        raise ConfigError(f"parallel.strategy: expected ddp or fsdp on {processes.count} processes, got none")
     processes.broadcast([*towers.parameters(), *towers.buffers()])
     for block in blocks:
         if parallel.activation_checkpointing:
@@ -41,16 +45,16 @@ def wrap(
             block.compile()  # one block at a time: all of a kind share one compilation
     if processes.count == 1:
         return towers
-    if parallel.strategy == "none":
-        raise ConfigError(f"parallel.strategy: expected ddp or fsdp on {processes.count} processes, got none")
-    return (_ddp if parallel.strategy == "ddp" else _fsdp)(towers, blocks, outside, processes)
+    if parallel.strategy == "ddp":
+        return _ddp(towers, outside, processes)
+    return _fsdp(towers, blocks, outside, processes)
 
 
 @contextmanager
 def synchronised(towers: nn.Module, now: bool) -> Iterator[None]:
     """Whether the passes inside, forward and backward, end with the weights' gradients joined over the processes."""
     if isinstance(towers, nn.parallel.DistributedDataParallel):
-        with nullcontext() if now else towers.no_sync():  # type: ignore[no-untyped-call]
+        with nullcontext() if now else towers.no_sync():
             yield
         return
     switch: Callable[[bool], None] | None = getattr(towers, "set_requires_gradient_sync", None)
@@ -59,25 +63,27 @@ def synchronised(towers: nn.Module, now: bool) -> Iterator[None]:
     yield
 
 
-def _ddp(towers: nn.Module, blocks: list[nn.Module], outside: list[nn.Parameter], processes: Processes) -> nn.Module:
-    learnt = [parameter for parameter in outside if parameter.requires_grad]
-    for parameter in learnt:
+def _ddp(towers: nn.Module, outside: Iterable[nn.Parameter], processes: Processes) -> nn.Module:
+    aside = [parameter for parameter in outside if parameter.requires_grad]
+    for parameter in aside:
         parameter.requires_grad_(False)  # DDP waits for the gradient of every parameter that has one when it is made
     try:
         if not any(parameter.requires_grad for parameter in towers.parameters()):
             return towers  # both towers are locked: nothing to join
         return nn.parallel.DistributedDataParallel(
             towers,
-            device_ids=[processes.device.index] if processes.device.type == "cuda" else None,
-            broadcast_buffers=False,  # norms keep statistics alike by themselves
+            device_ids=[processes.device] if processes.device.type == "cuda" else None,
+            broadcast_buffers=False,  # norms keep their statistics alike by themselves
             gradient_as_bucket_view=True,
         )
     finally:
-        for parameter in learnt:
+        for parameter in aside:
             parameter.requires_grad_(True)
 
 
-def _fsdp(towers: nn.Module, blocks: list[nn.Module], outside: list[nn.Parameter], processes: Processes) -> nn.Module:
+def _fsdp(
+    towers: nn.Module, blocks: Sequence[nn.Module], outside: Iterable[nn.Parameter], processes: Processes
+) -> nn.Module:
     try:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
