@@ -287,7 +287,7 @@ def test_an_address_leads_to_a_picture(page: Any) -> None:
     page.get_by_role("dialog").get_by_role("heading", name=re.compile("rocket")).wait_for()
     page.goto("/#/?picture=0000000000000000")
     page.reload()
-    page.get_by_text("no picture").first.wait_for()
+    page.get_by_text("This picture is not here").wait_for()
 
 
 def test_playground(page: Any, collection: Path) -> None:
@@ -305,7 +305,7 @@ def test_playground(page: Any, collection: Path) -> None:
     page.get_by_label("Sentence around each label").fill("a drawing of a {}")
     wait_for_bars(page, 7)
     hand_over(page, "drop", b"no picture")
-    page.get_by_text("not a picture").wait_for()
+    page.get_by_text("cannot be read as a picture").wait_for()
 
 
 def test_map(page: Any) -> None:

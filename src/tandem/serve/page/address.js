@@ -12,6 +12,9 @@ export function link(view, values) {
   return `#/${view === "search" ? "" : view}${query ? `?${query}` : ""}`;
 }
 
+/** The address of a view that looks at the same collection. */
+export const linkHere = (view, values = {}) => link(view, { in: here().values.in, ...values });
+
 /** The address of this view with some values changed. */
 export function linkWith(changes) {
   const { view, values } = here();

@@ -1,54 +1,59 @@
 // Joins the views: which one is shown, what all of them know of the server, and where a picture goes that is dropped.
-import { ask, askPatiently } from "./api.js";
-import { go, here, link, onMove } from "./address.js";
+import { go, here, linkHere, onMove } from "./address.js";
 import { Classify } from "./classify.js";
-import { make } from "./elements.js";
+import { announce } from "./elements.js";
+import { Help } from "./help.js";
 import { watchForPictures } from "./incoming.js";
 import { CollectionMap } from "./map.js";
 import { PictureDialog } from "./picture.js";
 import { Search } from "./search.js";
+import { Session } from "./session.js";
+import { showShelf } from "./shelf.js";
 import { count } from "./wording.js";
 
 const VIEWS = { search: Search, map: CollectionMap, classify: Classify };
 const main = document.getElementById("main");
-
-// What the views share: the collection that is looked at, the hits of the last search, and the map, fetched once.
-const session = {
-  collection: null,
-  count: null,
-  hits: [],
-  query: null,
-  threshold: null,
-  map(whileWaiting) {
-    const inside = this.collection ? `?collection=${encodeURIComponent(this.collection)}` : "";
-    this.mapped ??= askPatiently(`/v1/map${inside}`, undefined, () => this.waiting?.());
-    this.waiting = whileWaiting;
-    this.mapped.catch(() => { this.mapped = null; });
-    return this.mapped;
-  },
-};
+const session = new Session();
 
 let views = {};
 let current = null;
 let dialog = null;
+let help = null;
 
-function moved() {
-  const { view } = here();
+/** `event` says how the reader came here: a step back is not a new question. */
+function moved(event) {
+  const { view, values } = here();
+  if (session.choose(values.in)) {
+    leave();
+    views = {};
+    session.dispatchEvent(new Event("chosen"));
+    announce(`${session.chosen.name}, ${count(session.count, "picture")}`);
+  }
   views[view] ??= new VIEWS[view](session);
   if (current !== views[view]) {
-    current?.close();
+    leave();
     current = views[view];
     main.replaceChildren(current.element);
     document.body.dataset.view = view;
     for (const each of document.querySelectorAll("nav a")) {
+      each.setAttribute("href", linkHere(each.dataset.view));
       if (each.dataset.view === view) each.setAttribute("aria-current", "page");
       else each.removeAttribute("aria-current");
     }
+    document.querySelector(".brand").setAttribute("href", linkHere("search"));
     current.open();
+    scrollTo({ top: current.scrolled ?? 0 });
   } else {
-    current.moved();
+    current.moved(event?.type === "popstate");
   }
   dialog.moved();
+}
+
+function leave() {
+  if (!current) return;
+  current.scrolled = scrollY;
+  current.close();
+  current = null;
 }
 
 /** A link within the page is a step here, not a load. */
@@ -59,53 +64,53 @@ function followed(event) {
   go(anchor.getAttribute("href"));
 }
 
-function taken(file) {
+function taken(picture) {
+  help.close();
   if (dialog.element.open) dialog.leave();
-  if (!current.take) go(link("search", {}));
-  current.take(file);
+  if (!current.take) go(linkHere("search"));
+  current.take(picture);
 }
 
-function shelf(collections) {
-  const described = (each) => `${each.name} · ${each.count.toLocaleString("en")}`;
-  const chosen = collections.find((each) => each.name === session.collection) ?? collections[0];
-  if (!chosen) return [make("span", {}, "no collection")];
-  session.collection = collections.length > 1 ? chosen.name : null;
-  session.count = chosen.count;
-  if (collections.length === 1) return [make("span", { title: chosen.model ?? null }, `${chosen.name} · ${count(chosen.count, "picture")}`)];
-  const options = collections.map((each) => make("option", { value: each.name, selected: each === chosen }, described(each)));
-  return [make("select", { "aria-label": "Collection", onchange: (event) => choose(event.target.value, collections) }, options)];
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea")) return;
+  if (event.key === "?") {
+    event.preventDefault();
+    help.open();
+  } else if (event.key === "/" && !document.querySelector("dialog[open]")) {
+    event.preventDefault();
+    if (here().view !== "search") go(linkHere("search"));
+    document.getElementById("words").select();
+  }
 }
 
-function choose(name, collections) {
-  Object.assign(session, { collection: name, mapped: null, hits: [] });
-  document.getElementById("collection").replaceChildren(...shelf(collections));
-  current?.close();
-  [views, current] = [{}, null];
-  history.replaceState(null, "", link(here().view, { q: here().values.q }));
-  moved();
+/** The collection has grown or shrunk while the page is open: what was drawn of it is drawn anew when next looked at. */
+function changed() {
+  announce(`The collection changed: ${count(session.count, "picture")} now`);
+  for (const [name, view] of Object.entries(views)) {
+    if (view.stale) view.stale();
+    else if (name === "map" && view !== current) delete views.map;
+  }
 }
 
 async function begin() {
-  dialog = new PictureDialog(session);
-  onMove(moved);
+  history.scrollRestoration = "manual"; // the views know what they showed, and where
+  help = new Help();
+  dialog = new PictureDialog(session, (id) => current.focus?.(id));
+  document.getElementById("help").addEventListener("click", () => help.open());
   document.addEventListener("click", followed);
+  document.addEventListener("keydown", pressed);
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
     (main.querySelector(".grid a, .strip a, canvas") ?? main).focus();
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.matches("input, select, textarea") || dialog.element.open) return;
-    event.preventDefault();
-    go("#/");
-    document.getElementById("words")?.focus();
-  });
   watchForPictures(taken);
-  try {
-    const { collections } = await ask("/v1/collections");
-    document.getElementById("collection").replaceChildren(...shelf(collections));
-  } catch (error) {
-    document.getElementById("collection").replaceChildren(make("span", { class: "wrong" }, error.message));
-  }
+  session.name = here().values.in;
+  await session.describe();
+  showShelf(document.getElementById("collection"), session);
+  session.addEventListener("changed", changed);
+  session.addEventListener("described", () => current?.described?.());
+  session.watch();
+  onMove(moved);
   moved();
 }
 

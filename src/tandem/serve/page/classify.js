@@ -1,4 +1,5 @@
 // The playground: a picture of the reader's own, labels that are typed, bars that move. Nothing is stored.
+import { go, linkHere } from "./address.js";
 import { ask } from "./api.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { icon, later, make } from "./elements.js";
@@ -10,7 +11,7 @@ const TEMPLATE = "a photo of a {}.";
 export class Classify {
   constructor() {
     this.picture = null;
-    this.file = make("input", { type: "file", accept: "image/*", class: "unseen", id: "classify-file", onchange: () => this.take(this.file.files[0]) });
+    this.file = make("input", { type: "file", accept: "image/*", class: "unseen", id: "classify-file", onchange: () => this.file.files[0] && this.take({ file: this.file.files[0] }) });
     this.hint = make("div", { class: "hint" }, icon("picture"), make("strong", {}, "Drop a picture"), make("span", {}, "or paste one, or choose a file"));
     this.image = make("img", { alt: "", hidden: true });
     this.zone = make("label", { class: "zone", for: "classify-file" }, this.hint, this.image);
@@ -29,12 +30,14 @@ export class Classify {
     );
   }
 
-  async take(file) {
-    this.file.value = "";
-    if (!file) return;
-    this.said.replaceChildren();
+  /** A picture that was handed over, as incoming.js tells it. */
+  async take({ file, note, like, refused }) {
+    if (like) return go(linkHere("search", { like }));
+    this.said.replaceChildren(...(note ? [make("p", { class: "message", role: "status" }, note)] : []));
     try {
+      if (refused) throw new Error(refused);
       this.picture = await readPicture(file);
+      this.file.value = "";
     } catch (error) {
       this.said.replaceChildren(make("p", { class: "message wrong", role: "alert" }, error.message));
       return;
@@ -43,6 +46,7 @@ export class Classify {
     this.image.alt = this.picture.name;
     this.image.hidden = false;
     this.hint.classList.add("after");
+    this.hint.replaceChildren(make("strong", {}, "Another one?"), make("span", {}, "Drop, paste or choose it"));
     this.bars.refresh();
   }
 

@@ -39,9 +39,10 @@ export function icon(name) {
   return svg;
 }
 
-/** Tell those who listen rather than look. */
+/** Tell those who listen rather than look. Said again, the same words are a change again. */
 export function announce(text) {
-  document.getElementById("announcer").textContent = text;
+  const announcer = document.getElementById("announcer");
+  announcer.replaceChildren(make("p", {}, text));
 }
 
 /** Call `action` when it was asked for and then not again for a while. */

@@ -13,6 +13,7 @@ const FILTERS = {
   until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, words: (value) => `taken until ${value}` },
   where: { where: (value) => `(${value})`, words: (value) => value },
 };
+const COLUMNS = ["width", "height", "bytes", "format", "taken", "caption", "path", "latitude", "longitude"];
 export const FILTER_NAMES = Object.keys(FILTERS);
 
 export const filtersIn = (values) => Object.fromEntries(FILTER_NAMES.filter((name) => values[name]).map((name) => [name, values[name]]));
@@ -51,11 +52,12 @@ export function filterForm(change) {
       onchange: (event) => change({ [event.target.name]: event.target.value.trim() }),
     },
     field("name", "Name or folder has", make("input", { type: "text", autocomplete: "off" })),
-    field("wide", "Width", choice([["", "any"], ["640", "640 pixels or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
+    field("wide", "Width in pixels", choice([["", "any"], ["640", "640 or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
     field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"]])),
     field("from", "Taken from", make("input", { type: "date" })),
     field("until", "Taken until", make("input", { type: "date" })),
-    field("where", "Condition", make("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "width > 1000 and caption is not null" })),
+    field("where", "Condition", make("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "width > 1000 and caption is not null", "aria-describedby": "filter-where-help" })),
+    make("p", { class: "filter-help", id: "filter-where-help" }, "Of ", ...COLUMNS.flatMap((name, place) => [place ? ", " : "", make("code", {}, name)]), "; with ", make("code", {}, "= < > like in and or not"), ". Enter applies it."),
   );
   const fill = (filters) => {
     for (const input of form.elements) if (input !== document.activeElement) input.value = filters[input.name] ?? "";

@@ -1,5 +1,5 @@
 // A justified grid: pictures in rows of one width, each as wide as it is. Arrow keys walk it; Tab passes it in one step.
-import { show, thumbnailPath } from "./api.js";
+import { show } from "./api.js";
 import { linkWith } from "./address.js";
 import { icon, make } from "./elements.js";
 import { fileName, percent } from "./wording.js";
@@ -37,6 +37,7 @@ export class Grid {
   constructor(label, more) {
     this.more = more;
     this.hits = [];
+    this.sizes = [];
     this.list = make("ul", { class: "grid", "aria-label": label, onkeydown: (event) => this.walk(event) });
     this.list.addEventListener("focusin", (event) => this.enter(event.target.closest("li")));
     this.watcher = new ResizeObserver(() => this.lay());
@@ -59,7 +60,7 @@ export class Grid {
       make(
         "a",
         { href: linkWith({ picture: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}`, title: fileName(hit.path) },
-        show(make("img", { alt: "", draggable: "false" }), hit.thumbnail ?? thumbnailPath(hit.id)),
+        show(make("img", { alt: "", draggable: "false" }), hit.thumbnail),
         hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true" }, percent(hit.relevance)),
       ),
       make(
@@ -70,13 +71,24 @@ export class Grid {
     );
   }
 
+  /** Whether the picture is here, and has the focus now. */
+  focus(id) {
+    const at = this.hits.findIndex((hit) => hit.id === id);
+    this.list.children[at]?.querySelector("a").focus();
+    return at >= 0;
+  }
+
   lay(force = false) {
     const width = Math.floor(this.list.clientWidth);
     if (!width || (width === this.width && !force)) return;
     this.width = width;
     const aspects = this.hits.map(({ metadata: { width: w, height: h } }) => Math.min(Math.max(w / h || 1, 0.45), 3.2));
+    const { children } = this.list;
     justify(aspects, width).forEach(([wide, tall], place) => {
-      const { style } = this.list.children[place];
+      const before = this.sizes[place];
+      if (before?.[0] === wide && before[1] === tall) return; // all but the last row, when more come
+      this.sizes[place] = [wide, tall];
+      const { style } = children[place];
       style.width = `${wide}px`;
       style.height = `${tall}px`;
     });

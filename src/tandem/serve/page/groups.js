@@ -1,6 +1,6 @@
 // The map's groups as a list: each opens to its pictures, what else it might be called, and a search for it.
 import { show, thumbnailPath } from "./api.js";
-import { link, linkWith } from "./address.js";
+import { linkHere, linkWith } from "./address.js";
 import { color } from "./drawing.js";
 import { calm, icon, make } from "./elements.js";
 
@@ -42,7 +42,7 @@ export class Groups {
     return [
       others.length ? make("p", {}, `Also: ${others.join(", ")}`) : null,
       make("div", { class: "strip" }, representatives.map(picture)),
-      make("a", { class: "button", href: link("search", { q: name, in: this.collection }) }, icon("search"), `Search for “${name}”`),
+      make("a", { class: "button", href: linkHere("search", { q: name }) }, icon("search"), `Search for “${name}”`),
     ].filter(Boolean);
   }
 }

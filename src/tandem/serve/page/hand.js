@@ -95,9 +95,9 @@ export class Hand {
     else if (event.key === "+" || event.key === "=") chart.view = this.closer(1.4);
     else if (event.key === "-") chart.view = this.closer(1 / 1.4);
     else if (event.key === "0") chart.view = chart.everything();
-    else if (event.key === "Enter") return this.pressed(middle, true);
-    else return;
-    event.preventDefault();
+    else if (event.key !== "Enter") return;
+    event.preventDefault(); // also of Enter: it would press the button that gets the focus next
+    if (event.key === "Enter") return this.pressed(middle, true);
     this.moved();
     this.pointed(middle, true); // what Enter would open
   }

@@ -1,6 +1,6 @@
 // One picture in a dialog: large, with what is known of it and what the model sees in it.
 import { ask, describedPath, originalPath, pictureAddress, thumbnailPath } from "./api.js";
-import { go, here, link, linkWith } from "./address.js";
+import { go, here, linkHere, linkWith } from "./address.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { icon, make } from "./elements.js";
 import { band, fileName, fileSize, moment, percent, pixels, place } from "./wording.js";
@@ -9,20 +9,23 @@ const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "lan
 const ENLARGED = 3;
 
 export class PictureDialog {
-  constructor(session) {
+  /** `focus(id)`: put the focus on a picture of the view behind, if it is there. */
+  constructor(session, focus) {
     this.session = session;
+    this.focusBehind = focus;
     this.id = null;
-    this.image = make("img", { class: "shown", alt: "" });
+    this.image = make("img", { class: "shown", alt: "", onerror: () => this.image.removeAttribute("src") });
     this.stage = make("div", { class: "stage" }, this.image);
     this.title = make("h2", { id: "picture-title" });
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
+    this.gone = make("p", { class: "gone", hidden: true });
     this.bars = new LabelBars("tandem-picture-labels", keptLabels("tandem-picture-labels", LABELS), (labels, signal) => this.sees(labels, signal));
     this.before = this.button("left", "Previous picture", () => this.step(-1));
     this.after = this.button("right", "Next picture", () => this.step(1));
     this.closing = this.button("close", "Close", () => this.leave());
     this.original = make("a", { class: "button", target: "_blank", rel: "noopener" }, icon("open"), "Open the file");
-    const alike = make("button", { type: "button", class: "primary", onclick: () => go(link("search", { like: this.id })) }, icon("alike"), "More like this");
+    const alike = make("button", { type: "button", class: "primary", onclick: () => go(linkHere("search", { like: this.id })) }, icon("alike"), "More like this");
     this.element = make(
       "dialog",
       {
@@ -36,11 +39,14 @@ export class PictureDialog {
         make("div", { class: "aside" },
           make("div", { class: "aside-head" }, this.title, this.closing),
           this.relevance,
-          make("div", { class: "actions" }, alike, this.original),
-          make("h3", {}, "What the model sees"),
-          this.bars.element,
-          make("h3", {}, "About the picture"),
-          this.known,
+          this.body = make("div", {},
+            make("div", { class: "actions" }, alike, this.original),
+            make("h3", {}, "What the model sees"),
+            this.bars.element,
+            make("h3", {}, "About the picture"),
+            this.known,
+            this.gone,
+          ),
         ),
       ),
     );
@@ -63,10 +69,13 @@ export class PictureDialog {
   }
 
   close() {
+    const last = this.id;
     this.id = null;
     this.bars.close();
     this.element.close();
-    this.from?.isConnected && this.from.focus();
+    // Where one has walked from picture to picture, the last one is where one is.
+    if (last !== this.first && this.focusBehind(last)) return;
+    if (this.from?.isConnected) this.from.focus();
   }
 
   step(by) {
@@ -90,6 +99,7 @@ export class PictureDialog {
     this.after.hidden = at < 0 || at >= hits.length - 1;
     if (!this.element.open) {
       this.from = document.activeElement;
+      this.first = id;
       this.element.showModal();
       this.closing.focus();
     } else if (document.activeElement?.hidden) {
@@ -109,11 +119,15 @@ export class PictureDialog {
       this.tell({ id, path, relevance: null, metadata });
       this.fit(metadata.width, metadata.height);
     } catch (error) {
-      if (this.id === id) this.relevance.textContent = error.message;
+      if (this.id !== id) return;
+      this.body.hidden = error.status === 404; // nothing can be done with what is not there
+      this.title.textContent = error.status === 404 ? "This picture is not here" : "Picture";
+      this.relevance.textContent = error.status === 404 ? "It may have been taken out of the collection, or be in another one." : error.message;
     }
   }
 
   tell(hit) {
+    this.body.hidden = false;
     const { metadata } = hit;
     const name = hit.path ? fileName(hit.path) : "Picture";
     this.title.textContent = name;
@@ -144,6 +158,8 @@ export class PictureDialog {
   async showImage(id, { width, height }) {
     const { collection } = this.session;
     this.image.classList.add("small");
+    this.image.removeAttribute("src"); // not the one before, while this one is on its way
+    this.gone.hidden = true;
     this.fit(width, height);
     pictureAddress(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
     try {
@@ -157,7 +173,11 @@ export class PictureDialog {
       this.image.classList.remove("small");
       this.original.hidden = false;
     } catch {
-      if (this.id === id) this.original.hidden = true; // the file is gone, or of a format that no browser shows
+      if (this.id !== id) return;
+      this.original.hidden = true;
+      this.image.classList.remove("small");
+      this.gone.hidden = false;
+      this.gone.textContent = "Shown is the thumbnail: the file itself is inside an archive, was moved, or is of a kind that browsers do not show.";
     }
   }
 

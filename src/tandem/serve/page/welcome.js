@@ -12,8 +12,9 @@ export class Welcome {
     this.session = session;
     this.look = look;
     this.groups = make("div", { class: "groups" });
+    this.greeting = make("p", { class: "greeting" });
     this.lead = make("p", { class: "lead" });
-    this.element = make("div", { class: "welcome", hidden: true }, make("p", { class: "greeting" }, "What are you looking for?"), this.lead, this.groups);
+    this.element = make("div", { class: "welcome", hidden: true }, this.greeting, this.lead, this.groups);
   }
 
   hide() {
@@ -23,18 +24,38 @@ export class Welcome {
   async show() {
     this.element.hidden = false;
     const total = this.session.count;
+    this.greeting.textContent = total === 0 ? "There are no pictures here yet" : "What are you looking for?";
+    if (total === 0) return this.fillEmpty();
     this.lead.textContent = total ? `${count(total, "picture")} here. Say what one shows, or drop a picture to find more like it.` : "Say what a picture shows, or drop one to find more like it.";
-    if (this.filled || total === 0) return;
+    if (this.filled) return;
     this.filled = true;
     try {
       const map = await this.session.map(() => {
-        if (!this.groups.childElementCount) this.groups.append(make("p", { class: "waiting", role: "status" }, "Looking at what is here…"));
+        if (!this.groups.childElementCount) this.groups.append(make("p", { class: "unseen", role: "status" }, "Sorting the pictures into groups…"), ...this.ghosts());
       });
       this.groups.replaceChildren(...map.clusters.filter((cluster) => cluster.size > 0).map((cluster) => this.group(cluster, map)));
     } catch {
       this.filled = false;
       this.groups.replaceChildren(); // the search works without it, and says itself what is wrong
     }
+  }
+
+  fillEmpty() {
+    const { name } = this.session.chosen;
+    this.lead.replaceChildren("Pictures come into it with ", make("code", {}, `tandem index FOLDER --to ${name}`), ". This page shows them as they arrive.");
+    this.groups.replaceChildren();
+    this.filled = false;
+  }
+
+  /** The collection changed: the groups are asked for anew. */
+  stale() {
+    this.filled = false;
+    if (!this.element.hidden) this.show();
+  }
+
+  /** Where groups will be. */
+  ghosts() {
+    return Array.from({ length: 6 }, () => make("section", { class: "group ghost", "aria-hidden": "true" }, make("h2", {}, "\u00a0"), make("div", { class: "strip" }, Array.from({ length: SHOWN }, () => make("span")))));
   }
 
   group(cluster, map) {

@@ -14,7 +14,8 @@ export function band(relevance, threshold) {
   if (relevance === null || relevance === undefined) return null;
   if (threshold !== null && relevance < threshold) return PROBABLY_NOT;
   if (relevance >= 0.8) return "Very likely";
-  return relevance >= 0.5 ? "Likely" : "Perhaps";
+  if (relevance >= 0.5) return "Likely";
+  return relevance >= 0.1 ? "Perhaps" : "Less likely";
 }
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

@@ -1,0 +1,159 @@
+// What a search found: hits as they come, in bands of how likely they are, more of them as one scrolls; or why there are none.
+import { ask } from "./api.js";
+import { announce, icon, make } from "./elements.js";
+import { Grid } from "./grid.js";
+import { PROBABLY_NOT, band, count } from "./wording.js";
+
+const PAGE = 60;
+const MOST_REMEMBERED = 8;
+const GHOSTS = 18;
+
+export class Results {
+  /** `like(hit)`: what "more like this" does. */
+  constructor(session, like) {
+    Object.assign(this, { session, like, grids: [], answer: null, key: null, done: true });
+    this.remembered = new Map(); // key -> { answer, hits, scrolled }, for steps back
+    this.message = make("div", { class: "messages" });
+    this.list = make("div", { class: "results" });
+    this.end = make("div", { class: "end" });
+    this.element = make("div", {}, this.message, this.list, this.end);
+    this.watcher = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.more(), { rootMargin: "900px" });
+    this.watcher.observe(this.end);
+  }
+
+  /** Nothing is asked. */
+  leave() {
+    this.running?.abort();
+    this.remember();
+    this.key = null;
+    this.clear();
+    this.session.hits = [];
+  }
+
+  /** Keep what is shown, for when the reader comes back to it. */
+  remember() {
+    if (!this.answer) return;
+    this.remembered.delete(this.key);
+    this.remembered.set(this.key, { answer: this.answer, hits: this.session.hits, scrolled: scrollY });
+    if (this.remembered.size > MOST_REMEMBERED) this.remembered.delete(this.remembered.keys().next().value);
+  }
+
+  /** Ask a question, known by `key`. `back`: the reader has come back to it, and finds it as it was. */
+  async show(question, key, { back = false } = {}) {
+    this.running?.abort();
+    if (key !== this.key) this.remember();
+    const running = (this.running = new AbortController());
+    Object.assign(this, { question, key, done: true });
+    const before = back && this.remembered.get(key);
+    if (before) {
+      this.start(before.answer, before.hits);
+      scrollTo({ top: before.scrolled });
+      return;
+    }
+    this.element.classList.add("busy");
+    if (!this.list.childElementCount) this.list.append(make("div", { class: "ghosts", "aria-hidden": "true" }, Array.from({ length: GHOSTS }, () => make("span"))));
+    try {
+      const answer = await ask("/v1/search", { ...question, k: PAGE, offset: 0 }, running.signal);
+      if (running.signal.aborted) return;
+      this.start(answer, answer.hits);
+      scrollTo({ top: 0 });
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.clear();
+      this.complain(error, () => this.show(question, key));
+    }
+  }
+
+  start(answer, hits) {
+    this.clear();
+    const { question } = this;
+    this.answer = answer;
+    this.session.hits = [];
+    Object.assign(this.session, { query: question.text ?? null, threshold: answer.threshold });
+    if (!hits.length) {
+      const [what, advice] = question.where ? ["No picture passes these filters.", "Loosen or remove one of them."] : ["The collection is empty.", "Pictures come into it with tandem index."];
+      this.message.append(make("div", { class: "nothing", role: "status" }, make("h2", {}, what), make("p", {}, advice)));
+      return;
+    }
+    if (answer.nothing_matches) {
+      const what = question.text ? `Nothing matches “${question.text}” well` : "Nothing here is much like it";
+      this.message.append(make("div", { class: "nothing" }, make("h2", {}, what), make("p", {}, "Here is what is nearest.")));
+      announce(`${what}. Here is what is nearest.`);
+    } else {
+      const good = hits.filter((hit) => band(hit.relevance, answer.threshold) !== PROBABLY_NOT).length;
+      announce(good < hits.length || hits.length < PAGE ? count(good, "match", "matches") : `${good} matches or more`);
+    }
+    this.add(hits, hits.length % PAGE === 0);
+  }
+
+  add(hits, isMore) {
+    const there = new Set(this.session.hits.map(({ id }) => id)); // pictures that came meanwhile shift the pages
+    const fresh = hits.filter(({ id }) => !there.has(id));
+    this.session.hits.push(...fresh);
+    const { nothing_matches: nothing, threshold } = this.answer;
+    for (const hit of fresh) {
+      const name = nothing ? "Nearest" : (band(hit.relevance, threshold) ?? "Nearest first");
+      if (this.grids.at(-1)?.name !== name) {
+        const grid = new Grid(name, this.like);
+        this.grids.push({ name, grid, waiting: [] });
+        this.list.append(make("section", { class: name === PROBABLY_NOT ? "faint" : "" }, nothing ? null : make("h2", { class: "band" }, name), grid.list));
+      }
+      this.grids.at(-1).waiting.push(hit);
+    }
+    for (const { grid, waiting } of this.grids) if (waiting.length) grid.add(waiting.splice(0));
+    this.done = !isMore;
+    this.asked = this.session.hits.length;
+    this.end.textContent = this.done && this.asked > 12 ? `That is all: ${count(this.asked, "picture")}.` : "";
+    // An observer only tells of changes: where the end is still near, it is asked again.
+    this.watcher.unobserve(this.end);
+    this.watcher.observe(this.end);
+  }
+
+  async more() {
+    if (this.done || !this.element.isConnected) return;
+    this.done = true;
+    const { signal } = this.running;
+    try {
+      const { hits } = await ask("/v1/search", { ...this.question, k: PAGE, offset: this.asked }, signal);
+      if (signal.aborted) return;
+      this.add(hits, hits.length === PAGE);
+      announce(`${count(this.asked, "picture")} shown`);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      const again = () => {
+        this.done = false;
+        this.end.textContent = "";
+        this.more();
+      };
+      this.end.replaceChildren(make("p", { role: "alert" }, error.message), make("button", { type: "button", class: "button", onclick: again }, "Try again"));
+    }
+  }
+
+  /** Put the focus where the reader was: at this picture. */
+  focus(id) {
+    return this.grids.some(({ grid }) => grid.focus(id));
+  }
+
+  clear() {
+    for (const { grid } of this.grids) grid.close();
+    this.grids = [];
+    this.answer = null;
+    this.list.replaceChildren();
+    this.message.replaceChildren();
+    this.end.textContent = "";
+    this.element.classList.remove("busy");
+  }
+
+  say(text) {
+    this.message.replaceChildren(make("p", { class: "message", role: "status" }, text));
+  }
+
+  /** What did not work: with a way to try again, or to put the message away. */
+  complain(error, again = null) {
+    this.element.classList.remove("busy");
+    const button = again
+      ? make("button", { type: "button", onclick: again }, "Try again")
+      : make("button", { type: "button", class: "away", "aria-label": "Close the message", onclick: () => this.message.replaceChildren() }, icon("close"));
+    this.message.replaceChildren(make("div", { class: "message wrong", role: "alert" }, make("strong", {}, error.title ?? "That did not work"), make("p", {}, error.message), button));
+  }
+}
