@@ -128,7 +128,8 @@ class Assembler:
         for row, slot in enumerate(range(self.first, self.last)):
             i = int(slots.sources[slot])
             source, samples = self.recipe.data[i], self.samples[i]
-            least, tried = enough(source, size, u[row]), 0
+            numbers_drawn, tried = u[row].tolist(), 0
+            least = enough(source, size, numbers_drawn)
             for number in candidates(int(first[slot]), int(slots.positions[slot]), len(samples), self.recipe.seed, i):
                 try:
                     image = self.pictures[i].picture(number, least)
@@ -136,7 +137,7 @@ class Assembler:
                     broken.append((samples.key(number), str(reason)))
                     tried += 1
                     continue
-                pixels[row] = augmented(image, source, size, u[row])
+                pixels[row] = augmented(image, source, size, numbers_drawn)
                 numbers[row] = number
                 keys.append(samples.key(number))
                 break

@@ -4,6 +4,7 @@ Every function takes `u`, uniform numbers 0..1: a picture is a pure function of 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.5
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
-def enough(source: Source, size: int, u: np.ndarray) -> int:
+def enough(source: Source, size: int, u: Sequence[float]) -> int:
     """How many pixels on the shorter side of a JPEG are enough for what `augmented` will cut out of it."""
     if source.augment in ("paper", "none"):
         return math.ceil(_KEEP * size)
@@ -30,7 +31,7 @@ def enough(source: Source, size: int, u: np.ndarray) -> int:
     return math.ceil(_KEEP * size / math.sqrt(share * min(aspect, 1 / aspect)))
 
 
-def augmented(image: Image.Image, source: Source, size: int, u: np.ndarray) -> np.ndarray:
+def augmented(image: Image.Image, source: Source, size: int, u: Sequence[float]) -> np.ndarray:
     """RGB picture, the source's way of changing it, `u` [NUMBERS] -> uint8 [size size 3]."""
     if source.augment == "none":
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square(image, 0.5, 0.5)))
@@ -43,13 +44,13 @@ def augmented(image: Image.Image, source: Source, size: int, u: np.ndarray) -> n
     return pixels[:, ::-1] if u[4] < 0.5 else pixels
 
 
-def _area(source: Source, u: np.ndarray) -> tuple[float, float]:
+def _area(source: Source, u: Sequence[float]) -> tuple[float, float]:
     """Share of the area and width over height of a crop (Szegedy et al. 2015)."""
     least, most = source.crop
-    return least + (most - least) * float(u[0]), math.exp(_ASPECTS * (2 * float(u[1]) - 1))
+    return least + (most - least) * u[0], math.exp(_ASPECTS * (2 * u[1] - 1))
 
 
-def _cut(image: Image.Image, source: Source, u: np.ndarray) -> tuple[int, int, int, int]:
+def _cut(image: Image.Image, source: Source, u: Sequence[float]) -> tuple[int, int, int, int]:
     width, height = image.size
     share, aspect = _area(source, u)
     w = max(1, min(width, round(math.sqrt(width * height * share * aspect))))
@@ -62,17 +63,17 @@ def _square(image: Image.Image, across: float, down: float) -> tuple[float, floa
     """The largest square inside, so far across and down."""
     width, height = image.size
     side = min(width, height)
-    left, top = float(across) * (width - side), float(down) * (height - side)
+    left, top = across * (width - side), down * (height - side)
     return left, top, left + side, top + side
 
 
-def _recoloured(image: Image.Image, u: np.ndarray) -> Image.Image:
+def _recoloured(image: Image.Image, u: Sequence[float]) -> Image.Image:
     """Brightness, contrast, saturation and hue jittered, grey now and then: one affine map of colours."""
-    brightness, contrast, saturation = (1 + _JITTER * (2 * u[5:8] - 1)).tolist()
+    brightness, contrast, saturation = (1 + _JITTER * (2 * x - 1) for x in u[5:8])
     if u[9] < _GREY_SHARE:
         colours = np.tile(_LUMA, (3, 1))
     else:
-        turn = 2 * math.pi * _HUE * (2 * float(u[8]) - 1)
+        turn = 2 * math.pi * _HUE * (2 * u[8] - 1)
         cos, sin = math.cos(turn), math.sin(turn)
         rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
         greyed = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))

@@ -9,6 +9,7 @@ import array
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,6 +227,7 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
     }
     unfinished = index.with_suffix(f".part{os.getpid()}")
     save_file(tensors, unfinished, about)
+    shutil.copymode(index.with_suffix(".lock"), unfinished)  # else only its owner could read it
     unfinished.replace(index)
 
 

@@ -16,6 +16,8 @@ from tandem.samples import PICTURES, as_captions, captions_in, parquet_columns, 
 from tandem.train.data.files import separator_of
 from tandem.train.recipe import Source
 
+_BLOCK = 512  # bytes: what a tar is made of
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,9 +47,10 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
     pictures: dict[str, Row] = {}
     words: dict[str, tuple[str, ...]] = {}
     failed: dict[str, str] = {}
-    damage = ""
+    damage, end = "", 0
     try:
         for member in tar_members(path, wanted=endings):
+            end = -1 if member.at < 0 else member.at + -(-member.size // _BLOCK) * _BLOCK
             if member.ending in PICTURES:
                 content = member.content if member.at < 0 else None
                 pictures.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
@@ -63,6 +66,8 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
                 del pictures[row.key]
     except DataError as error:
         damage = str(error)
+    if not damage and end > 0 and not _has_end(path, end):
+        damage = f"{path}: it breaks off at byte {path.stat().st_size:,}, before a tar's end; what follows is missing"
     for key, row in pictures.items():
         if key in words:
             yield Row(key, words[key], row.at, row.size, row.content)
@@ -70,6 +75,13 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
             yield LeftOut(key, failed.get(key, f"no {source.text or 'words'} beside the picture"))
     if damage:
         yield LeftOut("", damage)
+
+
+def _has_end(path: Path, at: int) -> bool:
+    """Whether an empty block follows the last member. tarfile takes a tar that was cut off for one that is complete."""
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(_BLOCK) == bytes(_BLOCK)
 
 
 def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | LeftOut]:
