@@ -1,6 +1,7 @@
 """`tandem train`: a recipe becomes a model folder. Ctrl-C or SIGTERM saves and leaves; a second one leaves at once."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,40 +10,89 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from tandem.errors import MissingExtraError
+from tandem import plots
+from tandem.errors import ConfigError, DataError, MissingExtraError
 
-STOPPED = 130  # 128 + SIGINT: not finished, goes on when started again
+INTERRUPTED = 130  # 128 + SIGINT, as shells count: somebody wants it to stop
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
+# What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
+SIGNALS = {
+    number: code
+    for name, code in (("SIGINT", INTERRUPTED), ("SIGTERM", TRY_AGAIN), ("SIGUSR1", TRY_AGAIN))
+    if (number := getattr(signal, name, None)) is not None
+}
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on training, until the recipe's last step."""
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "train", "training")
-    from tandem.train.loop import train
-    from tandem.train.recipe import read_recipe
+    """Train, or go on training, until the recipe's last step; or draw, print or try what is asked for."""
+    if arguments.plot:
+        return _plot([Path(name) for name in arguments.plot], Path(arguments.out))
+    if arguments.recipe is None:
+        raise ConfigError("expected a recipe: tandem train RECIPE.toml [KEY=VALUE ...]")
+    from tandem.train.recipe import read_recipe, to_toml
 
     recipe = read_recipe(Path(arguments.recipe), arguments.overrides)
+    if arguments.print:
+        print(to_toml(recipe), end="")
+        return 0
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "train", "training")
+    if arguments.dry_run:
+        from tandem.train.dry_run import dry_run
+
+        for line in dry_run(recipe):
+            print(line, flush=True)
+        return 0
+    from tandem.train.loop import train
+    from tandem.train.parallel.process import start
+
     with _stop_requests() as asked:
-        finished = train(recipe, stop_requested=lambda: bool(asked))
+        processes = start(recipe.device)
+        try:
+            finished = train(recipe, stop_requested=lambda: bool(asked), processes=processes)
+        finally:
+            processes.close()
     if finished is None:
-        print(f"tandem: stopped and saved in {recipe.folder}; the same command goes on from there", file=sys.stderr)
-        return STOPPED
-    print(f"tandem: done, the model is in {finished}; try: tandem classify PHOTO --model {finished} --labels cat,dog")
+        if processes.first:
+            print(f"tandem: stopped and saved in {recipe.folder}; the same command goes on from there", file=sys.stderr)
+        return SIGNALS[asked[0]] if asked else TRY_AGAIN  # the signal may have reached another process alone
+    if processes.first:
+        print(
+            f"tandem: done, the model is in {finished}; try: tandem classify PHOTO --model {finished} --labels cat,dog"
+        )
+    return 0
+
+
+def _plot(runs: list[Path], out: Path) -> int:
+    plots.check_target(out)
+    plots.check_installed()
+    from tandem.train.curve import read_series
+
+    drawn = []
+    for folder in runs:
+        path = folder if folder.suffix == ".csv" else folder / "curve.csv"
+        if not path.is_file():
+            raise DataError(f"{folder}: expected a run's folder with curve.csv in it")
+        drawn.append(plots.Run(folder.name, read_series(path)))
+    print(plots.draw_curves(drawn, out))
     return 0
 
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """A list that fills when the process is asked to stop."""
+    """A list that fills with the signals by which the process is asked to stop."""
     asked: list[int] = []
+    owner = os.getpid()
 
     def ask(number: int, _: FrameType | None) -> None:
+        if os.getpid() != owner:  # a process that prepares batches: it ends with the one it works for
+            return
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
         print("tandem: saving after this step (once more: leave at once)", file=sys.stderr)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield asked
     finally:

@@ -4,6 +4,7 @@ matplotlib is imported when something is drawn, and comes with the extra `plot`.
 """
 
 from tandem.plots.answers import Ranking, Row, draw_answer, draw_rankings
+from tandem.plots.curves import Run, draw_curves
 from tandem.plots.map import Pin, Region, draw_map
 from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target
 from tandem.plots.sheet import Cell, draw_contact_sheet
@@ -17,10 +18,12 @@ __all__ = [
     "Ranking",
     "Region",
     "Row",
+    "Run",
     "check_installed",
     "check_target",
     "draw_answer",
     "draw_contact_sheet",
+    "draw_curves",
     "draw_map",
     "draw_rankings",
 ]

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from tandem.config import ModelConfig
 from tandem.nn import CLIP
+from tandem.nn.resnet import BasicBlock, Bottleneck
+from tandem.nn.transformer import Block
 from tandem.tokenizer import Tokenizer
 from tandem.train import beginning, norms, teacher
 from tandem.train.data.loader import Loader, sentences_of
@@ -50,6 +52,24 @@ class Run:
     average: Average | None
     lessons: Lessons | None
     notes: tuple[str, ...]  # for people: what was resized, drawn afresh, ...
+
+    def describe(self) -> list[str]:
+        """What is about to be trained, in a few lines; all of it is in recipe.toml."""
+        recipe = self.recipe
+        total = sum(p.numel() for p in self.clip.parameters()) / 1e6
+        learnt = sum(p.numel() for p in self.clip.parameters() if p.requires_grad) / 1e6
+        image = sum(p.numel() for p in self.clip.visual.parameters()) / 1e6
+        sources = ", ".join(f"{source.path} {source.per_batch or f'({source.weight:g})'}" for source in recipe.data[:6])
+        spread = recipe.parallel
+        return [
+            f"{recipe.name}: {total:.2f} M weights, {image:.2f} M of them for images"
+            + (f", {learnt:.2f} M learn" if learnt < total else ""),
+            f"batch {recipe.batch_size}: {sources}",
+            f"{recipe.objective.loss}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, "
+            f"seed {recipe.seed}, {self.processes.count} processes"
+            + (f" ({spread.strategy})" if self.processes.count > 1 else "")
+            + (f", {spread.micro_batches} micro-batches" if spread.micro_batches > 1 else ""),
+        ]
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -122,13 +142,18 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
     heads = Heads(clip, recipe, lessons.width if lessons else 0).to(processes.device)
     processes.broadcast(heads.parameters())
     norms.fix_groups(towers, recipe.parallel.norm_batch)
-    wrapped = wrap(towers, recipe.parallel, processes)
+    wrapped = wrap(towers, blocks(clip), [clip.logit_scale], recipe.parallel, processes)
     optimiser = build_optimiser(towers, heads, recipe.optimiser)
     average = Average(towers, recipe.ema.decay) if recipe.ema.decay else None
     return Run(
         recipe, processes, config, tokenizer, loader, clip, towers, wrapped, heads, optimiser, average, lessons,
         begun.notes,
     )  # fmt: skip
+
+
+def blocks(model: nn.Module) -> list[nn.Module]:
+    """What is recomputed, compiled and sharded one by one."""
+    return [module for module in model.modules() if isinstance(module, Block | Bottleneck | BasicBlock)]
 
 
 def with_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -154,7 +179,10 @@ def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
             stored = train_bpe(sentences_of(recipe), recipe.vocabulary)
             stored.save(folder)
     told = processes.tell(stored and (stored.to_json(), stored.start_id, stored.end_id, stored.pad_id))
-    return stored or Tokenizer.from_json(*told, str(folder))
+    if stored is not None:
+        return stored
+    text, start_id, end_id, pad_id = told
+    return Tokenizer.from_json(text, start_id, end_id, pad_id, str(folder))
 
 
 def _lessons(recipe: Recipe, loader: Loader, processes: Processes, folder: Path) -> Lessons | None:

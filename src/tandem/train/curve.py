@@ -40,3 +40,16 @@ def read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     rows = [row for row in reader if (row.get("step") or "").isdigit()]
     return list(reader.fieldnames or ()), rows
+
+
+def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """For each column the points (step, value) where it has one."""
+    columns, rows = read(path)
+    series: dict[str, list[tuple[int, float]]] = {name: [] for name in columns if name != "step"}
+    for row in rows:
+        for name, points in series.items():
+            try:
+                points.append((int(row["step"]), float(row[name])))
+            except (TypeError, ValueError):  # this line does not speak of it
+                continue
+    return series

@@ -7,30 +7,27 @@ are taken (`validate.py`), nor what a checkpoint's files are (`checkpoint.py`).
 
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-import tandem
 from tandem.errors import DataError, TandemError
-from tandem.train import beginning, changes, checkpoint, norms, state
+from tandem.train import beginning, checkpoint, norms, state
 from tandem.train.assembly import Run, assemble
 from tandem.train.clipping import clip
 from tandem.train.data.batch import Batch
 from tandem.train.guards import Guard, Verdict, note_batch
 from tandem.train.lessons import to_tensors
 from tandem.train.optimiser import set_learning_rate
-from tandem.train.parallel.process import Processes, alone, start
+from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe, to_dict, to_toml
 from tandem.train.reporting import Meter, Report, memory_gb, say
+from tandem.train.resuming import compare, layout, resume, versions
 from tandem.train.schedule import learning_rate
 from tandem.train.set_aside import SetAside
 from tandem.train.step import gradient
@@ -60,9 +57,9 @@ def train(
     folder = Path(recipe.folder)
     folder.mkdir(parents=True, exist_ok=True)
     known = checkpoint.newest(folder / "checkpoints", _say_on(processes))
-    notes = _compare(recipe, processes, known)
+    notes = compare(recipe, processes, known)
     run = assemble(recipe, processes, folder)
-    record = _resume(run, known)
+    record = resume(run, known)
     del known
     validation = read_validation(recipe)
     report = Report(recipe, folder, record.step if record else 0, speaks=processes.first)
@@ -70,7 +67,7 @@ def train(
         (folder / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1), encoding="utf-8")
         (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
         checkpoint.clean(folder / "checkpoints")
-    for line in (*describe(run), *run.notes, *notes):
+    for line in (*run.describe(), *run.notes, *notes):
         report.say(line)
     with closing(report):
         return _steps(run, record, folder, validation, report, stop_requested)
@@ -154,21 +151,22 @@ def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
     rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
     set_learning_rate(run.optimiser, rate)
     beginning.set_mode(run.towers, True)
-    statistics = [buffer.clone() for buffer in run.towers.buffers()]
     tensors = to_tensors(batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device)
     losses = gradient(run.wrapped, run.heads, tensors, recipe.parallel, processes)
     norm = clip(run.parameters(), chosen.clip_norm)
-    norms.update(run.towers, processes)
     # One message from the device for all of them.
     *values, norm_value = torch.stack([*(loss.float() for loss in losses.values()), norm.float()]).tolist()
     named = dict(zip(losses, values, strict=True))
     verdict = guard.judge(named["loss"], norm_value)
     if verdict.apply:
+        norms.update(run.towers, processes)
         run.optimiser.step()
         run.heads.cap()
         if run.average:
             run.average.update(step)
-    else:  # the statistics of batch norm have seen what the weights must not
+    else:  # batch norm has counted what its statistics must not have
+        statistics = [buffer.clone() for buffer in run.towers.buffers()]
+        norms.update(run.towers, processes)
         for buffer, before in zip(run.towers.buffers(), statistics, strict=True):
             buffer.copy_(before)
     run.optimiser.zero_grad(set_to_none=True)
@@ -186,75 +184,6 @@ def timed(stream: Iterator[Batch], meter: Meter, begun: int) -> Iterator[tuple[i
             return
         yield step, batch
         step += 1
-
-
-def describe(run: Run) -> list[str]:
-    """What is about to be trained, in a few lines; all of it is in recipe.toml."""
-    recipe = run.recipe
-    total = sum(p.numel() for p in run.clip.parameters()) / 1e6
-    learnt = sum(p.numel() for p in run.clip.parameters() if p.requires_grad) / 1e6
-    image = sum(p.numel() for p in run.clip.visual.parameters()) / 1e6
-    sources = ", ".join(f"{source.path} {source.per_batch or f'({source.weight:g})'}" for source in recipe.data[:6])
-    spread = recipe.parallel
-    return [
-        f"{recipe.name}: {total:.2f} M weights, {image:.2f} M of them for images"
-        + (f", {learnt:.2f} M learn" if learnt < total else ""),
-        f"batch {recipe.batch_size}: {sources}",
-        f"{recipe.objective.loss}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, seed {recipe.seed}; "
-        f"{run.processes.count} processes"
-        + (f" ({spread.strategy})" if run.processes.count > 1 else "")
-        + (f", {spread.micro_batches} micro-batches" if spread.micro_batches > 1 else ""),
-    ]
-
-
-def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
-    """What sums are rounded by."""
-    return {
-        "processes": processes.count,
-        "device": processes.device.type,
-        "threads": torch.get_num_threads(),
-        "micro_batches": recipe.parallel.micro_batches,
-        "norm_batch": recipe.parallel.norm_batch,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of what computes."""
-    return {
-        "tandem": tandem.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _compare(recipe: Recipe, processes: Processes, known: tuple[Path, checkpoint.Record, Any] | None) -> list[str]:
-    if known is None:
-        return []
-    path, record, _ = known
-    try:
-        notes = changes.compare(record.recipe, to_dict(recipe), record.layout, layout(recipe, processes))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    return notes + changes.compare_versions(record.versions, versions())
-
-
-def _resume(run: Run, known: tuple[Path, checkpoint.Record, dict[str, Tensor]] | None) -> checkpoint.Record | None:
-    # Every process reads the file itself: the folder of a run is where all machines see it.
-    steps = run.processes.tell(known[1].step if known else None)
-    if known is None and steps is None:
-        return None
-    if known is None or known[1].step != steps:
-        raise DataError(
-            f"{run.recipe.folder}: the first process finds a checkpoint of step {steps}, process "
-            f"{run.processes.rank} none of it; the folder must be one that all machines see"
-        )
-    path, record, tensors = known
-    try:
-        state.restore(tensors, run.modules, run.optimiser, run.average)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    return record
 
 
 def _record(run: Run, done: int, best_score: float | None, guard: Guard) -> checkpoint.Record:
@@ -298,6 +227,3 @@ def _tell(folder: Path, step: int, batch: Batch, taken: Step, processes: Process
 
 def _say_on(processes: Processes) -> Callable[[str], None]:
     return say if processes.first else lambda line: None
-
-
-__all__ = ["alone", "train"]
