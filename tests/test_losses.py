@@ -1,0 +1,192 @@
+"""The objectives against their definitions, written out with the whole matrix, in float64."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tandem.train.losses import blocks, contrastive_loss, distillation_loss, sigmoid_loss, soften
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that the tests' matrices do not fill evenly."""
+    monkeypatch.setattr(blocks, "CPU_BLOCK", 4)
+
+
+def vectors(n: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    made = torch.randn(n, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return F.normalize(made, dim=-1).to(dtype).requires_grad_()
+
+
+def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.tensor(value, dtype=dtype, requires_grad=True)
+
+
+def dense(n: int, m: int) -> Tensor:
+    return torch.rand(n, m, generator=torch.Generator().manual_seed(5)).round(decimals=1) + 0.01
+
+
+def plain_contrast(images: Tensor, texts: Tensor, scale: Tensor, targets: Tensor | None) -> Tensor:
+    logits = scale.exp() * images @ texts.T
+    if targets is None:
+        targets = torch.eye(len(logits))
+    targets = targets.to(logits.dtype)
+    rows = -(targets / targets.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+    columns = -(targets / targets.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
+    return (rows + columns) / 2
+
+
+def plain_sigmoid(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, targets: Tensor | None) -> Tensor:
+    logits = scale.exp() * images @ texts.T + bias
+    if targets is None:
+        targets = torch.eye(len(logits))
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="sum") / len(logits)
+
+
+def same_gradients(ours: Callable[..., Tensor], plain: Callable[..., Tensor], *inputs: Tensor) -> None:
+    found, wanted = ours(*inputs), plain(*inputs)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    weight = 1.7  # of the loss in a sum: what comes from above must reach the gradient
+    for a, b in zip(
+        torch.autograd.grad(weight * found, inputs), torch.autograd.grad(weight * wanted, inputs), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.66, math.log(100), math.log(3000)])
+def test_contrast_and_its_gradient_are_those_of_the_whole_matrix(scale: float) -> None:
+    same_gradients(
+        contrastive_loss,
+        lambda *x: plain_contrast(*x, None),
+        vectors(10, 1),
+        vectors(10, 2),
+        scalar(scale),
+    )
+
+
+@pytest.mark.parametrize("scale", [2.66, math.log(3000)])
+def test_contrast_with_dense_targets(scale: float) -> None:
+    targets = dense(10, 7)
+    same_gradients(
+        lambda *x: contrastive_loss(*x, targets),
+        lambda *x: plain_contrast(*x, targets),
+        vectors(10, 1), vectors(7, 2), scalar(scale),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("targets", [None, dense(9, 9), dense(9, 6)])
+def test_the_sigmoid_loss_and_its_gradient_are_those_of_the_whole_matrix(targets: Tensor | None) -> None:
+    texts = vectors(9 if targets is None else targets.shape[1], 2)
+    same_gradients(
+        lambda *x: sigmoid_loss(*x, targets),
+        lambda *x: plain_sigmoid(*x, targets),
+        vectors(9, 1), texts, scalar(2.3), scalar(-3.0),
+    )  # fmt: skip
+
+
+def test_gradients_against_differences() -> None:
+    inputs = (vectors(6, 1), vectors(6, 2), scalar(2.0))
+    assert torch.autograd.gradcheck(contrastive_loss, inputs)
+    assert torch.autograd.gradcheck(lambda *x: contrastive_loss(*x, dense(6, 6)), inputs)
+    assert torch.autograd.gradcheck(sigmoid_loss, (*inputs, scalar(-1.0)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_far_below_the_others_is_not_lost(dtype: torch.dtype) -> None:
+    """Its exponentials vanish beside those of the other rows: its own offset must be taken."""
+    far = torch.zeros(6, 8, dtype=torch.float64)
+    far[:, 0] = 1
+    images = far.clone()
+    images[3, 0] = -1
+    leaves = [x.to(dtype).requires_grad_() for x in (images, far + 1e-3 * torch.arange(6)[:, None])]
+    scale = math.log(700 if dtype == torch.float64 else 100)
+    if dtype == torch.float64:
+        same_gradients(contrastive_loss, lambda *x: plain_contrast(*x, None), *leaves, scalar(scale))
+    found = contrastive_loss(*leaves, scalar(scale, dtype))
+    wanted = plain_contrast(*(x.double() for x in leaves), scalar(scale), None)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_only_what_learns_gets_a_gradient() -> None:
+    images, texts, scale = vectors(6, 1).detach(), vectors(6, 2), scalar(2.0)
+    found = torch.autograd.grad(contrastive_loss(images, texts, scale), (texts, scale))
+    wanted = torch.autograd.grad(plain_contrast(images, texts, scale, None), (texts, scale))
+    torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
+    texts = texts.detach()
+    (found_scale,) = torch.autograd.grad(contrastive_loss(images, texts, scale), scale)
+    (wanted_scale,) = torch.autograd.grad(plain_contrast(images, texts, scale, None), scale)
+    torch.testing.assert_close(found_scale, wanted_scale)
+    bias = scalar(-2.0)
+    (found_bias,) = torch.autograd.grad(sigmoid_loss(images, texts, scale.detach(), bias), bias)
+    (wanted_bias,) = torch.autograd.grad(plain_sigmoid(images, texts, scale, bias, None), bias)
+    torch.testing.assert_close(found_bias, wanted_bias)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_and_half_vectors_are_computed_in_float32(dtype: torch.dtype) -> None:
+    images, texts, scale = vectors(16, 1, dtype), vectors(16, 2, dtype), scalar(math.log(100), torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrastive_loss(images, texts, scale)
+        loss.backward()
+        bias = scalar(-10.0, torch.float32)
+        other = sigmoid_loss(images, texts, scale, bias)
+        other.backward()
+    exact = plain_contrast(images.double(), texts.double(), scale.double(), None)
+    assert loss.dtype == other.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        other.double(), plain_sigmoid(images.double(), texts.double(), scale.double(), bias.double(), None),
+        rtol=1e-5, atol=1e-5,
+    )  # fmt: skip
+    assert images.grad is not None
+    assert images.grad.dtype == dtype
+
+
+def test_shares_of_two_processes_sum_to_the_whole() -> None:
+    """Each process in turn, with a gather that hands it what the others have."""
+    images, texts, scale, bias = vectors(7, 1), vectors(5, 2), scalar(2.0), scalar(-1.0)
+    targets, cuts = dense(7, 5), ((slice(0, 4), slice(0, 2)), (slice(4, 7), slice(2, 5)))
+    logits = (scale.exp() * images @ texts.T).detach()
+    parts = torch.stack([logits[rows].logsumexp(0) for rows, _ in cuts])
+
+    def gathering(rows: slice, columns: slice) -> Callable[[Tensor], tuple[Tensor, int]]:
+        def gather(x: Tensor) -> tuple[Tensor, int]:
+            if x.shape == texts[columns].shape and x.equal(texts[columns]):
+                return texts, columns.start
+            if x.shape == (1, 5):
+                return parts, 0
+            assert x.shape == (rows.stop - rows.start, 1)
+            return images[:, :1], rows.start
+
+        return gather
+
+    shares = [contrastive_loss(images[i], texts[j], scale, targets, gathering(i, j)) for i, j in cuts]
+    torch.testing.assert_close(sum(shares), plain_contrast(images, texts, scale, targets))
+    shares = [sigmoid_loss(images[i], texts[j], scale, bias, targets, gathering(i, j)) for i, j in cuts]
+    torch.testing.assert_close(sum(shares), plain_sigmoid(images, texts, scale, bias, targets))
+
+
+def test_without_targets_every_picture_needs_its_sentence() -> None:
+    with pytest.raises(ValueError, match="5 pictures and 4 sentences"):
+        contrastive_loss(vectors(5, 1), vectors(4, 2), scalar(1.0))
+
+
+def test_softening_moves_its_share_toward_near_sentences() -> None:
+    sentences = F.normalize(torch.tensor([[1.0, 0, 0], [1, 0.2, 0], [0, 0, 1]]), dim=-1)
+    soft = soften(torch.eye(3), sentences, share=0.4, temperature=0.1)
+    torch.testing.assert_close(soft.sum(1), torch.ones(3))
+    assert soft[0, 0] > 0.6
+    assert soft[0, 1] > 100 * soft[0, 2]
+    torch.testing.assert_close(soften(torch.eye(3), sentences, 0.0, 0.1), torch.eye(3))
+
+
+def test_distillation_is_zero_at_the_teacher_whatever_the_length() -> None:
+    teachers = vectors(4, 1).detach()
+    assert distillation_loss(3 * teachers, teachers).item() == pytest.approx(0, abs=1e-12)
+    assert distillation_loss(-teachers, teachers).item() == pytest.approx(2)
+    halves = distillation_loss(-teachers[:1], teachers[:1], 4) + distillation_loss(-teachers[1:], teachers[1:], 4)
+    assert halves.item() == pytest.approx(2)
