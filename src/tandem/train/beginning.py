@@ -3,15 +3,29 @@
 Knows checkpoints and recipes; no data, no optimiser.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from torch import nn
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tandem.config import ModelConfig
-from tandem.nn import CLIP
+from tandem.errors import ConfigError
+from tandem.nn import CLIP, initialise
+from tandem.nn.positions import resize_grid
+from tandem.nn.resnet import ResNetTower
+from tandem.nn.transformer import VisionTower
 from tandem.tokenizer import Tokenizer
 from tandem.train.recipe import Recipe
+from tandem.weights import Checkpoint, read
+
+_MAY_DIFFER = ("image_size", "context_length", "pad_id")  # positions are resized; padding reaches nothing
+_IMAGE_PROJECTION = ("visual.proj", "visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias")
+_TEXT_PROJECTION = ("text_projection",)
 
 
 @dataclass(frozen=True)
@@ -20,25 +34,165 @@ class Beginning:
 
     config: ModelConfig
     tokenizer: Tokenizer | None  # the text tower's own, where it is read: the run must use it
-    tensors: dict[str, Any]  # what was read, fitted to `config`; names that are not here are drawn
-    notes: tuple[str, ...]  # what was resized or drawn afresh, in words
+    tensors: Mapping[str, Tensor]  # float32, what was read, fitted to `config`; names that are not here are drawn
+    notes: tuple[str, ...]  # what was read, resized or drawn afresh, in words
 
 
 def begin(recipe: Recipe) -> Beginning:
     """Read what `recipe.init` names. Raises `ConfigError` or `WeightsError` where it does not fit the recipe."""
-    raise NotImplementedError
+    init, config = recipe.init, recipe.model
+    sources = {"image": init.image or init.model, "text": init.text or init.model}
+    for tower in recipe.locked:
+        if not sources[tower]:
+            raise ConfigError(
+                f"locked: the {tower} tower would stay as it is drawn; name it in [init] {tower} or model"
+            )
+    checkpoints = {name: read(name) for name in dict.fromkeys(sources.values()) if name}
+    tensors: dict[str, Tensor] = {}
+    notes: list[str] = []
+    tokenizer = None
+    if sources["image"]:
+        tensors |= _image_tensors(checkpoints[sources["image"]], config, notes)
+    if sources["text"]:
+        checkpoint = checkpoints[sources["text"]]
+        tokenizer = _vocabulary(checkpoint, recipe)
+        text = replace(checkpoint.config.text, context_length=config.text.context_length)
+        config = replace(config, text=text)
+        tensors |= _text_tensors(checkpoint, config, notes)
+    if sources["image"] and sources["image"] == sources["text"]:
+        tensors["logit_scale"] = _float(checkpoints[sources["image"]].tensors["logit_scale"])
+    return Beginning(config, tokenizer, tensors, tuple(notes))
 
 
 def build(beginning: Beginning, config: ModelConfig, seed: int) -> CLIP:
-    """The model, float32. `config`: the beginning's, with the run's vocabulary."""
-    raise NotImplementedError
+    """The model, float32, in training mode. `config`: the beginning's, with the run's vocabulary."""
+    clip = initialise(CLIP(config), seed)
+    state = clip.state_dict()
+    read_ones = dict(beginning.tensors)
+    embedding = "token_embedding.weight"
+    if embedding in read_ones:  # entries that the tokenizer never gives may be left out of `config`
+        read_ones[embedding] = read_ones[embedding][: len(state[embedding])]
+    clip.load_state_dict({**state, **read_ones})
+    return clip
 
 
-def lock(clip: CLIP, locked: tuple[str, ...], unlocked_blocks: int = 0) -> None:
-    """Freeze towers ("image", "text"); their last `unlocked_blocks` blocks, final norm and projection go on learning."""
-    raise NotImplementedError
+def lock(
+    clip: CLIP, locked: Collection[str], unlocked_blocks: int = 0, read_names: Collection[str] | None = None
+) -> None:
+    """Freeze towers ("image", "text"); their last `unlocked_blocks` blocks, and what reads these, go on learning.
+
+    read_names: the tensors that were read; others are drawn afresh and learn, locked or not (a new projection). None:
+    all were read.
+    """
+    for tower in locked:
+        learning = {id(parameter) for parameter in _unlocked(clip, tower, unlocked_blocks)}
+        for name, parameter in clip.named_parameters():
+            mine = name.startswith("visual.") == (tower == "image") and name != "logit_scale"
+            fresh = read_names is not None and name not in read_names
+            if mine and not fresh and id(parameter) not in learning:
+                parameter.requires_grad_(False)
 
 
 def set_mode(module: nn.Module, training: bool) -> None:
-    """`train` and `eval` that leave the batch norms of locked parts in evaluation."""
-    raise NotImplementedError
+    """`train` and `eval` that leave the batch norms of locked parts in evaluation: their statistics are locked too."""
+    module.train(training)
+    for part in module.modules():
+        if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
+            part.eval()
+
+
+def _unlocked(clip: CLIP, tower: str, blocks: int) -> Iterator[nn.Parameter]:
+    """What goes on learning of a locked tower."""
+    if not blocks:
+        return
+    visual = clip.visual
+    if tower == "text":
+        parts: list[nn.Module] = [*clip.transformer.resblocks[-blocks:], clip.ln_final]
+        yield clip.text_projection
+    elif isinstance(visual, VisionTower):
+        parts = [*visual.transformer.resblocks[-blocks:], visual.ln_post]
+        yield visual.proj
+    else:
+        assert isinstance(visual, ResNetTower)
+        every = [block for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4) for block in stage]
+        parts = [*every[-blocks:], visual.attnpool]
+    for part in parts:
+        yield from part.parameters()
+
+
+def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
+    theirs, ours = checkpoint.config.vision, config.vision
+    if type(theirs) is not type(ours):
+        raise ConfigError(
+            f"init: the image tower of {checkpoint.source} is a {type(theirs).__name__}, the recipe's [model.vision] a "
+            f"{type(ours).__name__}; leave [model.vision] out to take the checkpoint's"
+        )
+    _same_sizes(theirs, ours, "model.vision", checkpoint.source)
+    tensors = {name: _float(array) for name, array in checkpoint.tensors.items() if name.startswith("visual.")}
+    for name in ("visual.positional_embedding", "visual.attnpool.positional_embedding"):
+        if name in tensors and theirs.grid != ours.grid:
+            tensors[name] = resize_grid(tensors[name], (ours.grid, ours.grid))
+            notes.append(
+                f"{checkpoint.source}: {name} resized from {theirs.grid} x {theirs.grid} to {ours.grid} x {ours.grid}"
+            )
+    mine, wanted = checkpoint.config.preprocessing, config.preprocessing
+    if (mine.mean, mine.std) != (wanted.mean, wanted.std):
+        notes.append(
+            f"{checkpoint.source} was trained with mean {mine.mean} and std {mine.std}, this run takes {wanted.mean} "
+            f"and {wanted.std}: set [model.preprocessing] unless that is meant"
+        )
+    return _projected(tensors, checkpoint, config, _IMAGE_PROJECTION, notes)
+
+
+def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
+    names = [name for name in checkpoint.tensors if not name.startswith("visual.") and name != "logit_scale"]
+    tensors = {name: _float(checkpoint.tensors[name]) for name in names}
+    before, after = checkpoint.config.text.context_length, config.text.context_length
+    if after < before:  # sentences that fit keep their vectors
+        tensors["positional_embedding"] = tensors["positional_embedding"][:after].clone()
+        notes.append(f"{checkpoint.source}: the first {after} of {before} positions of the text tower are kept")
+    elif after > before:
+        line = tensors["positional_embedding"].T[None]  # [1 w t]
+        tensors["positional_embedding"] = F.interpolate(line, after, mode="linear", align_corners=True)[
+            0
+        ].T.contiguous()
+        notes.append(f"{checkpoint.source}: positions of the text tower stretched from {before} to {after}")
+    return _projected(tensors, checkpoint, config, _TEXT_PROJECTION, notes)
+
+
+def _projected(
+    tensors: dict[str, Tensor], checkpoint: Checkpoint, config: ModelConfig, names: tuple[str, ...], notes: list[str]
+) -> dict[str, Tensor]:
+    """Without its projection, where that leads to another width than the run's."""
+    before, after = checkpoint.config.embed_dim, config.embed_dim
+    if before == after:
+        return tensors
+    fresh = [name for name in names if name in tensors]
+    notes.append(f"{checkpoint.source}: {', '.join(fresh)} drawn afresh, onto {after} dimensions instead of {before}")
+    return {name: tensor for name, tensor in tensors.items() if name not in fresh}
+
+
+def _vocabulary(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
+    """The text tower's tokenizer, which is the run's too: an embedding means nothing under other token ids."""
+    theirs, ours, source = checkpoint.config.text, recipe.model.text, checkpoint.source
+    if recipe.vocabulary:
+        raise ConfigError(
+            f"vocabulary: {recipe.vocabulary} entries would be learnt, but the text tower of {source} comes with its "
+            f"own {theirs.vocabulary_size}; leave vocabulary out, or begin without this text tower"
+        )
+    _same_sizes(theirs, ours, "model.text", source)
+    return checkpoint.tokenizer
+
+
+def _same_sizes(theirs: object, ours: object, prefix: str, source: str) -> None:
+    for field in dataclasses.fields(theirs):  # type: ignore[arg-type]
+        got, expected = getattr(theirs, field.name), getattr(ours, field.name)
+        if field.name not in _MAY_DIFFER and got != expected:
+            raise ConfigError(
+                f"{prefix}.{field.name}: the recipe says {expected!r}, {source} has {got!r}; leave the field out to "
+                "take the checkpoint's"
+            )
+
+
+def _float(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(array, dtype=np.float32))

@@ -1,8 +1,12 @@
-"""An exponential moving average of weights and statistics, for evaluation and for the final model."""
+"""An exponential moving average of weights and statistics, for evaluation and for the final model.
 
-from collections.abc import Iterator
+Knows a module's state by name; no step, no optimiser. Sharded state (FSDP2) is averaged shard by shard, where it lies.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 
@@ -10,22 +14,50 @@ class Average:
     """The average of a module's floating-point state. Its own state is saved and loaded beside the module's."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        raise NotImplementedError
+        """Begins as the module's state is now; `decay` is the share of the average that a step keeps."""
+        self.decay = decay
+        self._live = _floating(module)
+        self._averages = {name: tensor.detach().clone() for name, tensor in self._live.items()}
 
+    @torch.no_grad()
     def update(self, step: int) -> None:
-        """After the optimiser's step `step` (counted from 0)."""
-        raise NotImplementedError
+        """After the optimiser's step `step`, counted from 0.
+
+        The first steps are forgotten sooner: a long average would remember the first weights for the whole run.
+        """
+        kept = min(self.decay, (1 + step) / (10 + step))
+        averages, live = list(self._averages.values()), list(self._live.values())
+        torch._foreach_lerp_(averages, live, 1 - kept)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within it, the module has the averaged weights."""
-        raise NotImplementedError
-        yield
+        """Within it, the module has the averaged weights; its own come back whatever happens. No copy is made."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
 
     def state_dict(self) -> dict[str, Tensor]:
         """By the module's own names."""
-        raise NotImplementedError
+        return dict(self._averages)
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
-        raise NotImplementedError
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`. Raises `KeyError` that names what is missing."""
+        for name, tensor in self._averages.items():
+            tensor.copy_(state[name])
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for name, average in self._averages.items():
+            live = self._live[name]
+            kept = live.detach().clone()
+            live.copy_(average)
+            average.copy_(kept)
+
+
+def _floating(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and saved buffers, detached: the tensors themselves, so that what is written there is written."""
+    state = module.state_dict()
+    return {name: tensor.detach() for name, tensor in state.items() if tensor.is_floating_point()}

@@ -1,15 +1,84 @@
-"""Between two models: weights averaged tensor by tensor (WiSE-FT, Wortsman et al. 2022). Needs no torch."""
+"""Between two models: weights averaged tensor by tensor (WiSE-FT, Wortsman et al. 2022, section 3).
 
+A fine-tuned model is better at its task and worse at others than the one it began with; the models between the two are
+often better at both. Needs no torch. Knows checkpoints; no training.
+"""
+
+import dataclasses
 from pathlib import Path
+from typing import Any
 
-from tandem.weights import Checkpoint
+import numpy as np
+
+from tandem.config import to_dict
+from tandem.errors import ConfigError
+from tandem.weights import Checkpoint, read, write
+from tandem.weights.writing import refuse_in_use
+
+_MAY_DIFFER = ("name", "licence", "data", "notes", "format", "version")
 
 
 def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
-    """(1 - alpha) a + alpha b. Raises `ConfigError` unless architecture, preprocessing and tokenizer are equal."""
-    raise NotImplementedError
+    """(1 - alpha) a + alpha b, of every tensor, statistics of batch norms and the scale included.
+
+    Computed in float32 at least and kept in the wider of both types. Raises `ConfigError` unless architecture,
+    preprocessing and tokenizer are equal, and for an alpha outside of 0..1.
+    """
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"alpha: expected a number from 0 (the first model) to 1 (the second), got {alpha}")
+    _refuse_unlike(a, b)
+    tensors = {name: _between(array, b.tensors[name], alpha) for name, array in a.tensors.items()}
+    config = dataclasses.replace(
+        a.config,
+        name=f"{a.config.name or a.source} and {b.config.name or b.source} at {alpha:g}",
+        licence=_both(a.config.licence, b.config.licence),
+        data=_both(a.config.data, b.config.data),
+        notes={**a.config.notes, **b.config.notes},
+    )
+    return Checkpoint(config, tensors, a.tokenizer, f"{a.source} and {b.source}")
 
 
-def interpolate_folders(a: str, b: str, alpha: float, target: Path, *, overwrite: bool = False) -> Path:
-    """Read both, write the model between them."""
-    raise NotImplementedError
+def interpolate_folders(a: str, b: str, alpha: float, target: Path, *, overwrite: bool = False) -> Checkpoint:
+    """Read both, from wherever they are, and write the model between them as a Tandem folder."""
+    refuse_in_use(target, overwrite=overwrite, say="--overwrite")
+    found = interpolate(read(a), read(b), alpha)
+    write(found, target, "tandem", overwrite=overwrite)
+    return found
+
+
+def _between(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
+    kind = a.dtype if a.dtype == b.dtype else np.result_type(a.dtype, b.dtype, np.float32)
+    wide = np.float64 if kind == np.float64 else np.float32
+    mixed: np.ndarray = np.multiply(a, 1 - alpha, dtype=wide) + np.multiply(b, alpha, dtype=wide)
+    return mixed.astype(kind)
+
+
+def _refuse_unlike(a: Checkpoint, b: Checkpoint) -> None:
+    if difference := _first_difference(_sizes(a), _sizes(b)):
+        raise ConfigError(
+            f"{a.source} and {b.source} cannot be averaged: {difference}; expected two models of one architecture and "
+            "preprocessing, one fine-tuned from the other"
+        )
+    if a.tokenizer.to_json() != b.tokenizer.to_json():
+        raise ConfigError(
+            f"{a.source} and {b.source} cannot be averaged: their tokenizers differ, their embeddings mean other words"
+        )
+
+
+def _sizes(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {key: value for key, value in to_dict(checkpoint.config).items() if key not in _MAY_DIFFER}
+
+
+def _first_difference(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> str:
+    for key in dict.fromkeys((*a, *b)):
+        one, other = a.get(key), b.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            if found := _first_difference(one, other, f"{prefix}{key}."):
+                return found
+        elif one != other:
+            return f"{prefix}{key} is {one!r} in the first, {other!r} in the second"
+    return ""
+
+
+def _both(a: str, b: str) -> str:
+    return a if a == b or not b else b if not a else f"{a}; {b}"

@@ -1,4 +1,4 @@
-"""A share of a step with what its teacher says of it, as tensors: the batch's words and pictures, the teacher's vectors.
+"""A share of a step with what its teachers say of it, as tensors: the batch's words and pictures, and their vectors.
 
 Knows batches and vectors by sentence; no towers, no losses.
 
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tandem.tokenizer import Tokenizer
+from tandem.train.clip_teacher import ClipTeacher
 from tandem.train.data.batch import Batch
 from tandem.train.parallel.shares import shares
 from tandem.train.tensors import Tensors
@@ -55,7 +56,12 @@ def drawn_words(words: Sequence[str], count: int, seed: int, step: int) -> list[
 
 
 def to_tensors(
-    batch: Batch, lessons: Lessons | None, tokenizer: Tokenizer, context_length: int, device: torch.device
+    batch: Batch,
+    lessons: Lessons | None,
+    tokenizer: Tokenizer,
+    context_length: int,
+    device: torch.device,
+    clip_teacher: ClipTeacher | None = None,
 ) -> Tensors:
     """The share of a step on `device`; ids stay on the host, where their lengths shape the work."""
     words = lessons.words(batch.step) if lessons else []
@@ -69,8 +75,9 @@ def to_tensors(
     def moved(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
 
+    pixels = torch.from_numpy(batch.pixels).to(device, non_blocking=True)
     return Tensors(
-        pixels=torch.from_numpy(batch.pixels).to(device, non_blocking=True),
+        pixels=pixels,
         ids=torch.from_numpy(_one_below_the_other(lots, tokenizer)),
         sentences=len(batch.sentences),
         pictures=batch.pictures,
@@ -82,9 +89,12 @@ def to_tensors(
         words=len(words),
         total_words=lessons.per_batch if lessons else 0,
         taught=lessons.vectors([*batch.sentences, *words]).to(device) if lessons else None,
+        teacher_images=clip_teacher.images(pixels) if clip_teacher else None,
+        teacher_texts=clip_teacher.texts(batch.sentences) if clip_teacher else None,
         classes=len(classes.sentences) if classes else 0,
         labelled=moved(classes.rows) if classes else None,
         labels=moved(classes.labels) if classes else None,
+        total_labelled=classes.total if classes else 0,
     )
 
 

@@ -97,7 +97,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What is learned from other models. `teacher` empty: nothing from a sentence encoder; `model`: nothing from a CLIP."""
+    """What is learned from other models: a sentence encoder (`teacher`), a CLIP (`model`); empty: not from it."""
 
     teacher: str = ""  # a folder in sentence-transformers' layout, or an installed package that carries one
     weight: float = 1.0  # of the text vectors' distance to the teacher's, beside the contrastive loss
@@ -246,7 +246,12 @@ def from_dict(plain: Mapping[str, Any]) -> Recipe:
     values = dict(plain)
     if "checkpoint_every_steps" in values:  # its first name
         values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **values.get("checkpoints", {})}
-    values["model"] = _model(dict(values.get("model") or {}), values.get("name", ""))
+    model, init = dict(values.get("model") or {}), values.get("init") or {}
+    if isinstance(init, Mapping) and any(init.values()):
+        from tandem.train.inherited import inherit  # reads checkpoints
+
+        model = inherit(model, init)
+    values["model"] = _model(model, values.get("name", ""))
     recipe: Recipe = typed.build(Recipe, values)
     return dataclasses.replace(recipe, batch_size=_batch_size(recipe))
 
