@@ -18,6 +18,7 @@ from tandem.nn.resnet import BasicBlock, Bottleneck
 from tandem.nn.transformer import Block
 from tandem.tokenizer import Tokenizer
 from tandem.train import beginning, norms, teacher
+from tandem.train.clip_teacher import ClipTeacher
 from tandem.train.data.loader import Loader, sentences_of
 from tandem.train.ema import Average
 from tandem.train.heads import Heads
@@ -51,6 +52,7 @@ class Run:
     optimiser: torch.optim.Optimizer
     average: Average | None
     lessons: Lessons | None
+    clip_teacher: ClipTeacher | None
     notes: tuple[str, ...]  # for people: what was resized, drawn afresh, ...
 
     def describe(self) -> list[str]:
@@ -137,9 +139,12 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
     torch.manual_seed(recipe.seed)  # for heads, which draw from the global generator
     clip = beginning.build(begun, config, recipe.seed)
     clip = clip.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    beginning.lock(clip, recipe.locked, recipe.unlocked_blocks)
+    beginning.lock(clip, recipe.locked, recipe.unlocked_blocks, begun.tensors)
     towers = Towers(clip, recipe.precision).to(processes.device)
-    heads = Heads(clip, recipe, lessons.width if lessons else 0).to(processes.device)
+    chosen = recipe.distillation
+    clip_teacher = ClipTeacher(chosen.model, recipe.precision, processes.device) if chosen.model else None
+    heads = Heads(clip, recipe, lessons.width if lessons else 0, clip_teacher.scale if clip_teacher else 1.0)
+    heads.to(processes.device)
     processes.broadcast(heads.parameters())
     norms.fix_groups(towers, recipe.parallel.norm_batch)
     wrapped = wrap(towers, blocks(clip), [clip.logit_scale], recipe.parallel, processes)
@@ -147,7 +152,7 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
     average = Average(towers, recipe.ema.decay) if recipe.ema.decay else None
     return Run(
         recipe, processes, config, tokenizer, loader, clip, towers, wrapped, heads, optimiser, average, lessons,
-        begun.notes,
+        clip_teacher, begun.notes,
     )  # fmt: skip
 
 

@@ -151,7 +151,9 @@ def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
     rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
     set_learning_rate(run.optimiser, rate)
     beginning.set_mode(run.towers, True)
-    tensors = to_tensors(batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device)
+    tensors = to_tensors(
+        batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device, run.clip_teacher
+    )
     losses = gradient(run.wrapped, run.heads, tensors, recipe.parallel, processes)
     norm = clip(run.parameters(), chosen.clip_norm)
     # One message from the device for all of them.
