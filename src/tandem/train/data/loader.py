@@ -1,33 +1,19 @@
-"""The batches of a run, by step, prepared in worker processes.
+"""The batches of a run, by step: opens what a recipe names and hands steps to whoever makes their batches."""
 
-A worker takes a step's number and gives its batch; which worker does, and how many there are, changes nothing.
-"""
-
-import contextlib
-import ctypes
-import os
-import signal
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Dataset
 
-from tandem.errors import ConfigError, DataError, TandemError
+from tandem.errors import ConfigError
 from tandem.tokenizer import Tokenizer
-from tandem.train.data.assemble import Assembler, Parcel, check
+from tandem.train.data.assemble import Assembler, check
 from tandem.train.data.batch import Batch
 from tandem.train.data.decoding import sound
 from tandem.train.data.samples import Samples
 from tandem.train.data.sentences import Names, is_paired
+from tandem.train.data.workers import batches_of
 from tandem.train.recipe import Recipe
-
-_AHEAD = 2  # batches that wait in each worker
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
 class Loader:
@@ -56,26 +42,8 @@ class Loader:
         """
         if self.recipe.workers == 0 or stop <= start:
             yield from map(self.batch, range(start, stop))
-            return
-        parcels = _parcels(self._assembler, range(start, stop), self.recipe.workers)
-        try:
-            while True:
-                try:
-                    parcel = next(parcels, None)
-                except RuntimeError as error:
-                    if "exited unexpectedly" not in str(error):
-                        raise
-                    raise DataError(
-                        f"a process that prepares batches died ({str(error).splitlines()[0]}): was there too little "
-                        "memory, or room in /dev/shm? Fewer workers= need less; the same command goes on"
-                    ) from None
-                if parcel is None:
-                    return
-                if isinstance(parcel, TandemError):
-                    raise parcel
-                yield parcel.open()
-        finally:
-            del parcels  # ends the workers
+        else:
+            yield from batches_of(self._assembler, range(start, stop), self.recipe.workers)
 
     def all_sentences(self) -> list[str]:
         """Every distinct sentence that any batch can hold, in a fixed order: for vocabularies and teachers."""
@@ -107,83 +75,3 @@ def _sentences(sources: list[Samples]) -> list[str]:
             for texts in samples.all_words():
                 found.update(dict.fromkeys(texts))
     return list(found)
-
-
-# --- workers -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """A parcel whose pixels travel in shared memory, not through a pipe."""
-
-    parcel: Parcel
-    pixels: torch.Tensor
-
-    def open(self) -> Batch:
-        return replace(self.parcel.open(), pixels=self.pixels.numpy())
-
-
-class _Steps(Dataset["_Sent | TandemError"]):
-    """Steps as torch's loader sees them. Errors of ours come back as they are: it would wrap them in a trace."""
-
-    def __init__(self, assembler: Assembler) -> None:
-        self.assembler = assembler
-
-    def __getitem__(self, step: int) -> "_Sent | TandemError":
-        try:
-            parcel = self.assembler.parcel(step)
-        except TandemError as error:
-            return error
-        batch = replace(parcel.batch, pixels=np.empty(0, np.uint8))
-        return _Sent(replace(parcel, batch=batch), torch.from_numpy(parcel.batch.pixels))
-
-
-def _as_it_is(item: object) -> object:
-    return item
-
-
-def _parcels(assembler: Assembler, steps: range, workers: int) -> "Iterator[_Sent | TandemError]":
-    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
-    loader = DataLoader(
-        _Steps(assembler),
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        prefetch_factor=_AHEAD,
-        collate_fn=_as_it_is,
-        worker_init_fn=_Beginning(os.getpid()),
-        # A fork begins at once and needs no `if __name__` in a caller's script. Children touch no device and no
-        # OpenMP, so that what the parent's threads hold does not matter to them.
-        multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
-    )
-    iterator = iter(loader)
-    if before is not None:
-        with contextlib.suppress(ValueError):  # not in the main thread: then torch has set none either
-            signal.signal(signal.SIGCHLD, before)  # torch's would raise anywhere, amid a checkpoint too
-    return iterator
-
-
-class _Beginning:
-    """What a worker does first: the parent says when it stops, not whoever presses Ctrl-C or ends the whole group."""
-
-    def __init__(self, parent: int) -> None:
-        self.parent = parent
-
-    def __call__(self, _: int) -> None:
-        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # workers share the cores among themselves
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, _leave_when_asked_twice)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-            if os.getppid() != self.parent:
-                os._exit(1)
-
-
-_asked: list[int] = []
-
-
-def _leave_when_asked_twice(number: int, _: FrameType | None) -> None:
-    """A scheduler's SIGTERM goes to the whole group, and the parent saves first; the parent's own comes after that."""
-    if _asked:
-        os._exit(128 + number)
-    _asked.append(number)
