@@ -2,7 +2,7 @@
 
     python bench/serve.py [--seconds 10] [--count 10000] [--models tandem-mini,ViT-B/32] [--folder F]
     python bench/serve.py --soak 10 --models ViT-B/32
-    python bench/serve.py --hostile 5000
+    python bench/serve.py --hostile 5000 --models tandem-mini [--schemathesis st-venv/bin/schemathesis]
 
 The server is the command itself, in a process of its own, over a collection of ready vectors (of unit length, random);
 ViT-B/32 has random weights. The clients are one process on the same machine that sends ready bytes over kept
@@ -18,12 +18,13 @@ import io
 import os
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -143,28 +144,42 @@ def soak(name: str, url: str, arguments: argparse.Namespace) -> None:
 
 
 def hostile(url: str, arguments: argparse.Namespace) -> None:
-    """Malformed requests of our own, then schemathesis on the OpenAPI document if it is installed."""
+    """Malformed requests of our own among slow and huge ones, then as many cases of schemathesis, if it is there."""
     import httpx
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from hostile import malformed
+    from hostile import malformed, pester
 
     chance = random.Random(11)
     statuses: Counter[int] = Counter()
+    slow: deque[socket.socket] = deque()
     with serving(url) as running, httpx.Client(base_url=running.url, timeout=60) as http:
-        for _ in range(arguments.hostile):
+        for number in range(arguments.hostile):
+            if number % 10 == 0:
+                slow.append(pester(("127.0.0.1", running.port), chance))
+            while len(slow) > 100:
+                slow.popleft().close()
             asked = malformed(chance, http)
             answer = http.send(asked)
             statuses[answer.status_code] += 1
-            if answer.status_code >= 500 and answer.status_code != 503:
+            if answer.status_code >= 500 and not (answer.status_code == 503 and "retry-after" in answer.headers):
                 print(f"FAILED: {asked.method} {asked.url} {asked.content[:300]!r}: {answer.text[:300]}")
-        print(f"| {arguments.hostile:,} malformed requests | {dict(statuses)}; ready: {running.ready()} |", flush=True)
+        said = f"{dict(sorted(statuses.items()))}; ready: {running.ready()}; {running.rss_mb():.0f} MB"
+        print(f"| {arguments.hostile:,} malformed requests, {len(slow)} slow or huge ones beside them | {said} |")
+        for there in slow:
+            there.close()
         program = arguments.schemathesis or shutil.which("schemathesis")
         if program:
-            command = [program, "run", f"{running.url}/openapi.json", "--checks", "not_a_server_error"]
-            command += ["--max-examples", str(max(1, arguments.hostile // 10)), "--seed", "1", "--no-color"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            print("\n".join(done.stdout.splitlines()[-arguments.lines :]))
+            command = [program, "run", f"{running.url}/openapi.json", "--phases", "examples,coverage,fuzzing"]
+            command += ["--checks", "accepted_or_about_content,errors_are_problems"]
+            command += ["--max-examples", str(max(1, arguments.hostile // 15)), "--seed", "1", "--no-color"]
+            command += ["--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off"]
+            hooks = {"SCHEMATHESIS_HOOKS": "serve_checks", "PYTHONPATH": str(Path(__file__).parent)}
+            with tempfile.TemporaryDirectory() as place:  # it leaves things where it runs
+                done = subprocess.run(
+                    command, cwd=place, env=os.environ | hooks, capture_output=True, text=True, check=False
+                )
+            print("\n".join((done.stdout + done.stderr).splitlines()[-arguments.lines :]))
             print(f"| schemathesis | exit code {done.returncode}; ready: {running.ready()} |", flush=True)
 
 

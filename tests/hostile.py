@@ -162,3 +162,27 @@ def malformed(chance: random.Random, http: httpx.Client) -> httpx.Request:
     method = chance.choices(["POST", "GET", "PUT", "DELETE"], [20, 1, 1, 1])[0]
     kind = chance.choices(["application/json", "text/plain", "multipart/form-data; boundary=b"], [20, 1, 1])[0]
     return http.build_request(method, path, content=content, headers={"content-type": kind})
+
+
+def pester(address: tuple[str, int], chance: random.Random) -> socket.socket:
+    """A connection that is slow, huge, or makes no sense; still open."""
+    there = socket.create_connection(address, timeout=15)
+    body = b'{"text": "' + b"a" * 2**20
+    with suppress(OSError):  # it may hang up while we speak
+        match chance.randrange(6):
+            case 0:  # a head that does not end
+                there.sendall(b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-le")
+            case 1:  # a body that does not end
+                there.sendall(head("POST", "/v1/search", "content-length: 100") + b'{"text')
+            case 2:
+                there.sendall(head("POST", "/v1/embeddings", "content-length: 1000000000000") + body)
+            case 3:
+                there.sendall(head("POST", "/v1/classify", "transfer-encoding: chunked"))
+                for _ in range(40):
+                    there.sendall(b"%x\r\n" % len(body) + body + b"\r\n")
+            case 4:
+                there.sendall(chance.randbytes(2000))
+            case _:  # asks and leaves
+                there.sendall(head("POST", "/v1/search", "content-length: 14") + b'{"text": "ab"}')
+                there.close()
+    return there

@@ -260,6 +260,28 @@ def test_examples_of_the_document_work_as_they_stand(http: httpx.Client) -> None
     assert tried >= 6
 
 
+def test_the_document_says_what_is_checked(http: httpx.Client) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    search = schemas["SearchRequest"]
+    assert search["properties"]["k"] == {"default": 10, "maximum": 1000, "minimum": 1, "title": "K", "type": "integer"}
+    assert search["additionalProperties"] is False
+    assert [way["required"] for way in search["anyOf"]] == [["text"], ["image"], ["like"]]
+    assert schemas["AddRequest"]["properties"]["images"]["maxItems"] == 256
+    form = schemas["ClassifyRequestForm"]
+    assert form["properties"]["image"] == {"type": "string", "format": "binary"}
+    assert form["properties"]["images"]["items"] == {"type": "string", "format": "binary"}
+    assert form["additionalProperties"] is False
+    pattern = schemas["ClassifyRequest"]["properties"]["templates"]["anyOf"][1]["pattern"]
+    for template in ("{}", "a {}.", "{{}", "{}}", "a { b {} }", "}{ {} {", "{}\n{"):
+        assert re.search(pattern, template), template
+    for template in ("", "a", "{ }", "{}{}", "{} and {}", "{{}}{}"):
+        assert not re.search(pattern, template), template
+    for value, status in ((3, 200), (3.0, 200), ("3", 422), (True, 422), (2.5, 422), (1001, 422)):
+        assert http.post("/v1/search", json={"text": "a", "k": value}).status_code == status, value
+    assert http.post("/v1/search", data={"text": "a", "k": "3"}, files={}).status_code == 415
+    assert len(http.post("/v1/search", files={"text": (None, "a"), "k": (None, "3")}).json()["hits"]) == 3
+
+
 def test_the_page_of_documents_asks_nobody_else(http: httpx.Client) -> None:
     page = http.get("/docs").text
     document = http.get("/openapi.json").json()

@@ -19,12 +19,12 @@ from tandem.errors import TandemError
 from tandem.serve import (
     bodies,
     docs_page,
+    openapi,
     problems,
     routes_about,
     routes_embeddings,
     routes_pictures,
     routes_search,
-    schemas,
 )
 from tandem.serve.batching import ClosedError, QueueFullError
 from tandem.serve.guard import Guard
@@ -45,7 +45,7 @@ def build_app(service: Service) -> FastAPI:
         service.close()
 
     problem: dict[int | str, dict[str, Any]] = {
-        status: {"description": title, "content": {problems.MEDIA_TYPE: {"schema": _reference(schemas.Problem)}}}
+        status: {"description": title, "content": {problems.MEDIA_TYPE: {"schema": openapi.reference("Problem")}}}
         for status, title in _TITLES.items()
     }
     app = FastAPI(
@@ -68,8 +68,8 @@ def build_app(service: Service) -> FastAPI:
     app.add_api_route(docs_page.STYLE_PATH, _docs_style, include_in_schema=False)
     if PAGE.is_dir():
         app.mount("/", _Page(directory=PAGE, html=True))
-    _document_bodies(app)
     settings = service.settings
+    openapi.document_bodies(app, settings)
     keys = KeyFile(settings.keys_file) if settings.keys_file else None
     app.add_middleware(Guard, settings=settings, metrics=service.metrics, keys=keys)
     return app
@@ -112,31 +112,3 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     TimeoutError: lambda error: problems.full("the encoder has more to do than it can in time"),
     Exception: lambda error: problems.internal(),
 }
-
-
-def _reference(shape: type) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{shape.__name__}"}
-
-
-def _document_bodies(app: FastAPI) -> None:
-    """Bodies are read by `bodies`, JSON or forms; so FastAPI does not know their shapes by itself."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = made()
-        known = document.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (
-            schemas.EmbeddingsRequest,
-            schemas.ClassifyRequest,
-            schemas.SearchRequest,
-            schemas.LabelRequest,
-            schemas.AddRequest,
-            schemas.DeleteRequest,
-            schemas.Problem,
-        ):
-            written = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-            known.update(written.pop("$defs", {}))
-            known[shape.__name__] = written
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """The body of a request, JSON or multipart -> one of the `schemas`. Files of a form stand beside it as bytes.
 
+Of JSON the types are what they are ("10" is no number); a form has texts only, and they are read as what is asked for.
 Knows forms and JSON; no routes.
 """
 
@@ -37,7 +38,7 @@ async def read(request: Request, shape: type[_Asked], *, most_parts: int = 1000)
             plain = await _form(request, shape, files, most_parts)
             return Body(shape.model_validate(plain), files)
         if kind in ("application/json", "") or kind.endswith("+json"):
-            return Body(shape.model_validate_json(await request.body()), files)
+            return Body(shape.model_validate_json(await request.body(), strict=True), files)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_context=False, include_input=False)) from None
     raise ProblemError(
@@ -90,20 +91,3 @@ def _is_list(shape: type[BaseModel], field: str) -> bool:
     return described is not None and "list" in str(described.annotation).split("|")[0] + str(
         get_args(described.annotation)[:1]
     )
-
-
-def described(shape: type[BaseModel], *files: str) -> dict[str, Any]:
-    """What OpenAPI says of a body that `read` takes: JSON, and a form where `files` name fields for pictures."""
-    reference = {"$ref": f"#/components/schemas/{shape.__name__}"}
-    content: dict[str, Any] = {"application/json": {"schema": reference}}
-    if files:
-        form = shape.model_json_schema(ref_template="#/components/schemas/{model}")
-        properties = {name: dict(value) for name, value in form["properties"].items()}
-        for name in files:
-            several = _is_list(shape, name)
-            one = {"type": "string", "format": "binary"}
-            properties[name] = {"type": "array", "items": one} if several else one
-        content["multipart/form-data"] = {
-            "schema": {"type": "object", "properties": properties, "required": form.get("required", [])}
-        }
-    return {"requestBody": {"required": True, "content": content}}

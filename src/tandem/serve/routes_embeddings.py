@@ -11,7 +11,7 @@ from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
 from tandem.model import Vectors
-from tandem.serve import bodies
+from tandem.serve import bodies, openapi
 from tandem.serve.encoder import Encoder
 from tandem.serve.problems import ProblemError
 from tandem.serve.schemas import ClassifyAnswer, ClassifyRequest, EmbeddingsAnswer, EmbeddingsRequest
@@ -26,7 +26,7 @@ def router(service: Service) -> APIRouter:
         "/v1/embeddings",
         summary="Vectors of sentences and pictures (OpenAI's request and answer)",
         response_model=EmbeddingsAnswer,
-        openapi_extra=bodies.described(EmbeddingsRequest, "input"),
+        openapi_extra=openapi.described(EmbeddingsRequest),
     )
     async def embeddings(request: Request) -> JSONResponse:
         body = await bodies.read(request, EmbeddingsRequest)
@@ -68,7 +68,7 @@ def router(service: Service) -> APIRouter:
         "/v1/classify",
         summary="How well each label fits each picture",
         response_model=ClassifyAnswer,
-        openapi_extra=bodies.described(ClassifyRequest, "image", "images"),
+        openapi_extra=openapi.described(ClassifyRequest),
     )
     async def classify(request: Request) -> JSONResponse:
         body = await bodies.read(request, ClassifyRequest)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from tandem.search.indexing.recording import paths_of
-from tandem.serve import bodies, originals
+from tandem.serve import bodies, openapi, originals
 from tandem.serve.links import picture_link
 from tandem.serve.problems import ProblemError, not_found
 from tandem.serve.schemas import AddRequest, DeleteRequest
@@ -64,7 +64,7 @@ def router(service: Service) -> APIRouter:
         "/v1/pictures",
         summary="Put pictures in; their files are kept",
         status_code=201,
-        openapi_extra=bodies.described(AddRequest, "images"),
+        openapi_extra=openapi.described(AddRequest),
     )
     async def add(request: Request) -> JSONResponse:
         _may_write(service)
@@ -122,7 +122,9 @@ def router(service: Service) -> APIRouter:
         return JSONResponse({"collection": shared.name, "added": added, "failures": failures}, 201)
 
     @routes.delete(
-        "/v1/pictures", summary="Take pictures out; files elsewhere stay", openapi_extra=bodies.described(DeleteRequest)
+        "/v1/pictures",
+        summary="Take pictures out; files elsewhere stay",
+        openapi_extra=openapi.described(DeleteRequest),
     )
     async def delete_several(request: Request) -> JSONResponse:
         asked = (await bodies.read(request, DeleteRequest)).asked

@@ -12,7 +12,7 @@ from tandem.answer import softmax
 from tandem.model import Vectors
 from tandem.search.labelling import best_labels, best_pictures
 from tandem.search.question import Question
-from tandem.serve import bodies
+from tandem.serve import bodies, openapi
 from tandem.serve.encoder import Encoder
 from tandem.serve.links import thumbnail_link
 from tandem.serve.problems import ProblemError, not_found
@@ -32,7 +32,7 @@ def router(service: Service) -> APIRouter:
         "/v1/search",
         summary="The pictures nearest to words, to a picture, or to both",
         response_model=SearchAnswer,
-        openapi_extra=bodies.described(SearchRequest, "image", "minus_image"),
+        openapi_extra=openapi.described(SearchRequest),
     )
     async def search(request: Request) -> JSONResponse:
         body = await bodies.read(request, SearchRequest)
@@ -67,7 +67,7 @@ def router(service: Service) -> APIRouter:
     @routes.post(
         "/v1/label",
         summary="The best pictures of every label, or the best labels of every picture",
-        openapi_extra=bodies.described(LabelRequest),
+        openapi_extra=openapi.described(LabelRequest),
     )
     async def label(request: Request) -> JSONResponse:
         asked = (await bodies.read(request, LabelRequest)).asked

@@ -5,21 +5,39 @@ Knows shapes and limits that never change; the limits of a server (batch, hits) 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
-Text = Annotated[str, Field(min_length=1)]
+
+
+def _whole(value: Any) -> Any:
+    """10.0 is a whole number in JSON; the types are told apart otherwise."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+_SOMETHING = {"pattern": "\\S"}  # said in the document; what is blank is told so in better words by those who read it
+Text = Annotated[str, Field(min_length=1, json_schema_extra=_SOMETHING)]
+# "{}" once, in words of regular expressions that every reader of the document knows.
+Template = Annotated[
+    str, Field(min_length=2, json_schema_extra={"pattern": r"^([^{]|\{+[^{}])*\{+\}([^{]|\{+[^{}])*\{*$"})
+]
 Picture = Annotated[
     str,
     Field(
-        min_length=1, description="a data URI (data:image/jpeg;base64,...); an http(s) address if its host is allowed"
+        min_length=1,
+        description="a data URI (data:image/jpeg;base64,...); an http(s) address if its host is allowed",
+        json_schema_extra={"pattern": "^(data:[^,]*,|https?://)"},
     ),
 ]
+Labels = Annotated[list[Text], Field(min_length=1, json_schema_extra={"uniqueItems": True})]
+Templates = Annotated[list[Template], Field(min_length=1)] | Template | None
 CollectionName = Annotated[str | None, Field(description="which collection; the first one if left out")]
 Where = Annotated[
-    str | None, Field(description="keep only what passes, for example: width > 1000 and path like '%2023%'")
+    Annotated[str, Field(json_schema_extra=_SOMETHING)] | None,
+    Field(description="keep only what passes, for example: width > 1000 and path like '%2023%'"),
 ]
 
 
@@ -29,16 +47,30 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", str_max_length=64 * 2**20)
 
 
+def _one_of(word: str, *fields: str, others_null: bool = False) -> dict[str, Any]:
+    """Which of some fields must be there, and not null."""
+    ways = []
+    for field in fields:
+        properties: dict[str, Any] = {field: {"not": {"type": "null"}}}
+        if others_null:
+            properties |= {each: {"type": "null"} for each in fields if each != field}
+        ways.append({"required": [field], "properties": properties})
+    return {word: ways}
+
+
+Item = Annotated[dict[Literal["text", "image"], Text], Field(min_length=1, max_length=1)]
+
+
 class EmbeddingsRequest(_Request):
     """OpenAI's request. An item is a sentence, or a picture as a data URI or as {"image": ...}."""
 
     input: Annotated[
-        str | list[str | dict[Literal["text", "image"], str]],
+        Text | Annotated[list[Text | Item], Field(min_length=1)],
         Field(description="a sentence or a picture, or a list of them"),
     ]
     model: Annotated[str | None, Field(description="a name of /v1/models; any that is served if left out")] = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: Annotated[int | None, Field(description="only the model's own number is possible")] = None
+    dimensions: Annotated[int | None, Field(description="only the model's own number is possible"), WHOLE] = None
     user: Annotated[str | None, Field(description="ignored; clients of OpenAI send it")] = None
 
     model_config = ConfigDict(
@@ -50,15 +82,19 @@ class ClassifyRequest(_Request):
     """One `image` or several `images`, and the labels that compete."""
 
     image: Picture | None = None
-    images: list[Picture] | None = None
-    labels: Annotated[list[Text], Field(min_length=1)]
+    images: Annotated[list[Picture], Field(min_length=1)] | None = None
+    labels: Labels
     templates: Annotated[
-        list[Text] | Text | None, Field(description='sentences with {} for the label; default "a photo of a {}."')
+        Templates, Field(description='sentences with {} for the label; default "a photo of a {}."')
     ] = None
     model: str | None = None
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"image": PIXEL, "labels": ["cat", "dog", "zebra"]}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"image": PIXEL, "labels": ["cat", "dog", "zebra"]}],
+            **_one_of("oneOf", "image", "images", others_null=True),
+        },
     )
 
     @model_validator(mode="after")
@@ -71,16 +107,16 @@ class ClassifyRequest(_Request):
 class SearchRequest(_Request):
     """Words (`text`), a picture (`image`, or the id of one in the collection as `like`), or both."""
 
-    text: str | None = None
+    text: Text | None = None
     image: Picture | None = None
-    like: Annotated[str | None, Field(description="the id of a picture in the collection")] = None
-    minus: Annotated[str | None, Field(description="less of what these words say")] = None
+    like: Annotated[Text | None, Field(description="the id of a picture in the collection")] = None
+    minus: Annotated[Text | None, Field(description="less of what these words say")] = None
     minus_image: Picture | None = None
     weight: Annotated[
         float, Field(ge=0, le=1, allow_inf_nan=False, description="of the words where there is a picture too")
     ] = 0.5
-    k: Annotated[int, Field(ge=1)] = 10
-    offset: Annotated[int, Field(ge=0)] = 0
+    k: Annotated[int, Field(ge=1), WHOLE] = 10
+    offset: Annotated[int, Field(ge=0), WHOLE] = 0
     where: Where = None
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     collection: CollectionName = None
@@ -88,7 +124,8 @@ class SearchRequest(_Request):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"text": "a black cat sleeping on a red sofa", "k": 10, "where": "width > 100"}]
+            "examples": [{"text": "a black cat sleeping on a red sofa", "k": 10, "where": "width > 100"}],
+            **_one_of("anyOf", "text", "image", "like"),
         },
     )
 
@@ -96,14 +133,14 @@ class SearchRequest(_Request):
 class LabelRequest(_Request):
     """The best pictures of every label, or the best labels of every picture (`by`)."""
 
-    labels: Annotated[list[Text], Field(min_length=1)]
-    templates: list[Text] | Text | None = None
+    labels: Labels
+    templates: Templates = None
     by: Literal["label", "picture"] = "label"
-    k: Annotated[int | None, Field(ge=1, description="pictures a label (10), or labels a picture (3)")] = None
+    k: Annotated[int | None, Field(ge=1, description="pictures a label (10), or labels a picture (3)"), WHOLE] = None
     ids: Annotated[list[Text] | None, Field(description="only these pictures, with all labels of each")] = None
     where: Where = None
-    offset: Annotated[int, Field(ge=0, description="with by=picture: after how many pictures")] = 0
-    limit: Annotated[int, Field(ge=1, description="with by=picture: how many pictures")] = 100
+    offset: Annotated[int, Field(ge=0, description="with by=picture: after how many pictures"), WHOLE] = 0
+    limit: Annotated[int, Field(ge=1, description="with by=picture: how many pictures"), WHOLE] = 100
     collection: CollectionName = None
 
     model_config = ConfigDict(
