@@ -15,6 +15,7 @@ from PIL import Image
 import tandem
 from tandem import weights
 from tandem.cli import main
+from tandem.cli.label import show_labels
 from tandem.cli.search import show
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search import store
@@ -552,7 +553,10 @@ def test_names_are_shown_as_they_are_and_command_nothing(
         assert "\x1b" not in shown
 
 
-def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What a terminal of 60 letters shows."""
+
     class Terminal(io.StringIO):
         encoding = "utf-8"
 
@@ -562,9 +566,27 @@ def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyP
     shown = Terminal()
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys, "stdout", shown)
+    return shown
+
+
+def test_a_narrow_terminal_cuts_the_paths_of_labels_too(narrow: io.StringIO) -> None:
+    picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
+    show_labels([{"label": "a black cat", "pictures": [picture, picture]}])
+    heading, *lines = narrow.getvalue().splitlines()
+    assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
+    assert "a black cat" in lines[0]
+    for line in lines:
+        assert "50.0%" in line
+        assert "0.250" in line
+        assert "…" in line
+        assert line.rstrip().endswith("photo-1.jpg")
+        assert len(line) <= 60
+
+
+def test_a_narrow_terminal_cuts_paths_and_no_numbers(narrow: io.StringIO) -> None:
     hits = tuple(Found("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
     show(Results({"words": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
-    lines = shown.getvalue().splitlines()
+    lines = narrow.getvalue().splitlines()
     assert "relevance" in lines[0]
     assert "cosine" in lines[0]
     for rank, line in enumerate(lines[1:]):

@@ -1,6 +1,6 @@
 """The arguments of the commands that make and ask collections. Knows nothing of how they are done."""
 
-from tandem.cli.parser import Commands, Parser, command, model_options, positive
+from tandem.cli.parser import Commands, Parser, command, label_options, model_options, positive
 
 WHERE = "keep only what passes, for example: width > 1000 and path like '%%2023%%'"  # argparse formats it
 
@@ -91,15 +91,7 @@ def _label(commands: Commands) -> None:
         "tandem label photos.tandem --labels-file labels.txt --by picture --top 3 --out labels.csv",
     )
     _collection(parser)
-    parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
-    parser.add_argument("--labels-file", metavar="F", help="the labels, one a line (- for standard input)")
-    parser.add_argument(
-        "--template",
-        action="append",
-        metavar="T",
-        help='the sentence around a label, with {} for it; default "a photo of a {}."; several are averaged',
-    )
-    parser.add_argument("--ensemble", action="store_true", help="average a set of templates of ours")
+    label_options(parser)
     parser.add_argument("--by", choices=("label", "picture"), default="label", help="what to list (label)")
     parser.add_argument("--top", type=positive, default=10, metavar="K", help="photos a label, or labels a photo (10)")
     parser.add_argument("--where", metavar="EXPR", help=WHERE)

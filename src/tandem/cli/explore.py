@@ -10,8 +10,8 @@ from PIL import Image
 
 from tandem import plots
 from tandem.cli import DONE, screen
+from tandem.cli.asking import open_for_asking
 from tandem.cli.explore_files import MapFile, write_duplicates
-from tandem.cli.inputs import open_for_asking
 from tandem.errors import TandemError
 from tandem.search.collection import Collection
 from tandem.search.exploring import clusters, duplicates

@@ -51,23 +51,10 @@ class MapFile:
 
     def finish(self, clusters: Sequence[Cluster]) -> None:
         """Close the list, and put the file in its place."""
-        described = ",\n".join(json.dumps(as_document(cluster), ensure_ascii=False) for cluster in clusters)
+        described = ",\n".join(json.dumps(cluster.as_dict(DIGITS), ensure_ascii=False) for cluster in clusters)
         self.file.write(f'\n], "clusters": [\n{described}\n]}}\n')
         self.file.close()
         self.partial.replace(self.path)
-
-
-def as_document(cluster: Cluster) -> dict[str, Any]:
-    """A cluster as map.json has it."""
-    return {
-        "name": cluster.name,
-        "words": list(cluster.words),
-        "size": cluster.size,
-        "coherence": round(cluster.coherence, DIGITS),
-        "x": round(cluster.x, DIGITS),
-        "y": round(cluster.y, DIGITS),
-        "representatives": [representative.id for representative in cluster.representatives],
-    }
 
 
 def write_duplicates(groups: Sequence[Group], folder: Path) -> tuple[Path, Path]:

@@ -6,26 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tandem.errors import TandemError
 from tandem.image import ENDINGS
 from tandem.model import Model, load
 
-if TYPE_CHECKING:
-    from tandem.search.collection import Collection
-
 
 def load_model(arguments: argparse.Namespace) -> Model:
     """The model that --model, --engine, --device, --precision and --activation ask for."""
     return load(arguments.model, **loading(arguments))
-
-
-def open_for_asking(arguments: argparse.Namespace) -> "Collection":
-    """The collection that is asked; its own model, computed as --device and the like say, unless --model names one."""
-    from tandem.search.collection import open_collection
-
-    return open_collection(arguments.collection, arguments.model, must_exist=True, **loading(arguments))
 
 
 def loading(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tandem.cli import DONE, screen
+from tandem.cli.asking import open_for_asking, say_why_empty
 from tandem.cli.classify import read_labels, read_templates
-from tandem.cli.inputs import open_for_asking
 from tandem.cli.row_files import RowFile, check_target
-from tandem.search.collection import Collection
 from tandem.search.labelling import Best, Labelled, best_labels, best_pictures
 from tandem.search.store import Store
 
 PATHS_AT_ONCE = 1000
-LEAST_PATH, LABEL_CELLS = 16, 24
+LABEL_CELLS = 24
 COLUMNS = {"label": str, "rank": int, "id": str, "path": str, "probability": float, "score": float}
 Show = Callable[[Labelled], None]
 
@@ -105,24 +104,27 @@ def paths_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
 
 def show_labels(found: Sequence[dict[str, Any]]) -> None:
     """A line for each photo, its label once."""
-    from rich.cells import cell_len
-
-    table = screen.table("label", "probability", "", "cosine", "photo", right=("probability", "cosine"))
     encoding = sys.stdout.encoding or "ascii"
     out = screen.console()
-    labels = min(LABEL_CELLS, max(cell_len(screen.line(each["label"])) for each in found))
-    free = max(LEAST_PATH, out.width - max(labels, len("label")) - 35)  # beside the other columns
-    for each in found:
-        for rank, picture in enumerate(pictures_of(each)):
-            table.add_row(
-                cut(each["label"], LABEL_CELLS) if rank == 0 or not sys.stdout.isatty() else "",
-                f"{picture['probability']:.1%}",
-                screen.bar(picture["probability"], 10, best=rank == 0, encoding=encoding),
-                f"{picture['score']:.3f}",
-                cut(picture["path"], free, keep_end=True),
-            )
-    if table.row_count:
-        out.print(table)
+    headings = ("label", "probability", "", "cosine", "photo")
+    rows = [
+        (
+            cut(each["label"], LABEL_CELLS) if rank == 0 or not sys.stdout.isatty() else "",
+            f"{picture['probability']:.1%}",
+            screen.bar(picture["probability"], 10, best=rank == 0, encoding=encoding),
+            f"{picture['score']:.3f}",
+        )
+        for each in found
+        for rank, picture in enumerate(pictures_of(each))
+    ]
+    if not rows:
+        return
+    free = screen.cells_left(out, headings[:-1], rows)
+    table = screen.table(*headings, right=("probability", "cosine"))
+    paths = [picture["path"] for each in found for picture in pictures_of(each)]
+    for row, path in zip(rows, paths, strict=True):
+        table.add_row(*row, cut(path, free, keep_end=True))
+    out.print(table)
 
 
 def cut(text: str, width: int, *, keep_end: bool = False) -> str:
@@ -213,12 +215,3 @@ def show_counts(best: dict[str, int]) -> None:
     for label, count in sorted(best.items(), key=lambda item: -item[1])[:30]:
         table.add_row(cut(label, LABEL_CELLS), f"{count:,}", screen.bar(count / most, 16, best=True, encoding=encoding))
     screen.console().print(table)
-
-
-def say_why_empty(photos: Collection, where: str | None) -> None:
-    """An empty answer has a reason."""
-    total = photos.store.count()
-    if total == 0:
-        screen.say(f"{photos.url} is empty: add photos with tandem index ~/Pictures --to {photos.url}")
-    else:
-        screen.say(f"none of the {total:,} photos passes the filter: {where}")

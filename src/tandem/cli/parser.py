@@ -87,6 +87,19 @@ def command(commands: Commands, name: str, summary: str, description: str, *exam
     return parser
 
 
+def label_options(parser: Parser) -> None:
+    """Labels, and the sentences around them; `tandem.cli.classify` reads them."""
+    parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
+    parser.add_argument("--labels-file", metavar="F", help="the labels, one a line (- for standard input)")
+    parser.add_argument(
+        "--template",
+        action="append",
+        metavar="T",
+        help='the sentence around a label, with {} for it; default "a photo of a {}."; several are averaged',
+    )
+    parser.add_argument("--ensemble", action="store_true", help="average a set of templates of ours: slower, better")
+
+
 ENGINES = ("auto", "openvino", "torch")
 
 
@@ -144,15 +157,7 @@ def _classify(commands: Commands) -> None:
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
     )
     _pictures(parser, "+")
-    parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
-    parser.add_argument("--labels-file", metavar="F", help="the labels, one a line (- for standard input)")
-    parser.add_argument(
-        "--template",
-        action="append",
-        metavar="T",
-        help='the sentence around a label, with {} for it; default "a photo of a {}."; several are averaged',
-    )
-    parser.add_argument("--ensemble", action="store_true", help="average a set of templates of ours: slower, better")
+    label_options(parser)
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="labels to show for each photo (5)")
     parser.add_argument("--plot", metavar="PNG", help="draw each photo beside its bars")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tandem.search.indexing.progress import Progress
 
 ACCENT, QUIET = "green", "bright_black"
+BETWEEN = 2  # cells, from one column to the next
+LEAST_CELLS = 16  # of a column that is cut, however narrow the terminal
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -40,10 +42,18 @@ def table(*headings: str, right: Sequence[str] = ()) -> "Table":
     """A table without frames, that fits terminals of 80 letters; the columns in `right` are numbers."""
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=QUIET)
+    made = Table(box=None, pad_edge=False, padding=(0, BETWEEN, 0, 0), header_style=QUIET)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
     return made
+
+
+def cells_left(out: "Console", headings: Sequence[str], rows: "Iterable[Sequence[str | Text]]") -> int:
+    """How wide a last column may be beside these columns of a `table`; never too narrow to tell names apart."""
+    from rich.cells import cell_len
+
+    columns = zip(headings, *(map(str, row) for row in rows), strict=True)
+    return max(LEAST_CELLS, out.width - sum(max(map(cell_len, column)) + BETWEEN for column in columns))
 
 
 def print_json(document: Any) -> None:

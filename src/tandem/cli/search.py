@@ -5,15 +5,18 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tandem.cli import DONE, screen
-from tandem.cli.inputs import open_for_asking
+from tandem.cli.asking import open_for_asking, say_why_empty
 from tandem.errors import TandemError
 from tandem.search.collection import Collection
 from tandem.search.results import Found, Results
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 BAR = 12
-LEAST_PATH = 16  # cells, however narrow the terminal
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             show(results)
         sys.stdout.flush()
         if not results.hits:
-            say_why_empty(photos, results, arguments.where)
+            say_why_empty(photos, arguments.where, offset=results.offset)
         elif results.nothing_matches:
             best = f"the best hit is {share(results.best)} likely to be meant, below {share(results.threshold)}"
             screen.say(f"nothing matches well: {best}")
@@ -61,19 +64,23 @@ def show(results: Results) -> None:
         return
     judged = results.hits[0].relevance is not None
     headings = ("#", "relevance", "", "cosine", "photo") if judged else ("#", "cosine", "photo")
-    table = screen.table(*headings, right=("#", "relevance", "cosine"))
-    encoding = sys.stdout.encoding or "ascii"
     out = screen.console()
-    last = f"{results.offset + len(results)}"
-    free = max(LEAST_PATH, out.width - len(last) - (BAR + 23 if judged else 10))  # beside the other columns
-    for rank, hit in enumerate(results.hits, results.offset + 1):
-        if hit.relevance is not None:
-            weak = results.threshold is not None and hit.relevance < results.threshold
-            drawn = screen.bar(hit.relevance, BAR, best=not weak, encoding=encoding)
-            table.add_row(str(rank), share(hit.relevance), drawn, f"{hit.score:.3f}", place(hit, free))
-        else:
-            table.add_row(str(rank), f"{hit.score:.3f}", place(hit, free))
+    rows = [cells_of(hit, rank, results.threshold) for rank, hit in enumerate(results.hits, results.offset + 1)]
+    free = screen.cells_left(out, headings[:-1], rows)
+    table = screen.table(*headings, right=("#", "relevance", "cosine"))
+    for row, hit in zip(rows, results.hits, strict=True):
+        table.add_row(*row, place(hit, free))
     out.print(table)
+
+
+def cells_of(hit: Found, rank: int, threshold: float | None) -> "tuple[str | Text, ...]":
+    """A hit's line, without where it is."""
+    score = f"{hit.score:.3f}"
+    if hit.relevance is None:
+        return str(rank), score
+    weak = threshold is not None and hit.relevance < threshold
+    drawn = screen.bar(hit.relevance, BAR, best=not weak, encoding=sys.stdout.encoding or "ascii")
+    return str(rank), share(hit.relevance), drawn, score
 
 
 def share(probability: float | None) -> str:
@@ -89,17 +96,6 @@ def place(hit: Found, width: int) -> str:
     if os.path.isabs(path):
         path = min(path, os.path.relpath(path), key=len)
     return screen.cells(path, width, keep_end=True).rstrip() if sys.stdout.isatty() else screen.line(path)
-
-
-def say_why_empty(photos: Collection, results: Results, where: str | None) -> None:
-    """An empty answer has a reason."""
-    total = photos.count()
-    if total == 0:
-        screen.say(f"{photos.url} is empty: add photos with tandem index ~/Pictures --to {photos.url}")
-    elif where is not None and photos.count(where) == 0:
-        screen.say(f"none of the {total:,} photos passes the filter: {where}")
-    elif results.offset:
-        screen.say(f"no more hits after {results.offset:,}")
 
 
 def draw(photos: Collection, results: Results, path: Path) -> Path:

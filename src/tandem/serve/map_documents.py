@@ -97,17 +97,6 @@ def map_document(store: Store, model: Model, *, most: int = MOST_PICTURES) -> by
         seen += len(records)
 
     found = explore(store, model, columns=["path"], each=add)
-    clusters = [
-        {
-            "name": cluster.name,
-            "words": list(cluster.words),
-            "size": cluster.size,
-            "coherence": round(cluster.coherence, DIGITS),
-            "x": round(cluster.x, DIGITS),
-            "y": round(cluster.y, DIGITS),
-            "representatives": [representative.id for representative in cluster.representatives],
-        }
-        for cluster in found.clusters
-    ]
+    clusters = [cluster.as_dict(DIGITS) for cluster in found.clusters]
     document = {"count": seen, "pictures": pictures, "clusters": clusters}
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

@@ -7,7 +7,7 @@ Legend: n records, c clusters, s sampled, d dimensions.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,18 @@ class Cluster:
     x: float
     y: float
     representatives: tuple[Representative, ...]  # the nearest to its centre first
+
+    def as_dict(self, digits: int) -> dict[str, Any]:
+        """As documents with a map have it, with so many digits behind the point."""
+        return {
+            "name": self.name,
+            "words": list(self.words),
+            "size": self.size,
+            "coherence": round(self.coherence, digits),
+            "x": round(self.x, digits),
+            "y": round(self.y, digits),
+            "representatives": [representative.id for representative in self.representatives],
+        }
 
 
 @dataclass(frozen=True)
