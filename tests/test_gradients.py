@@ -371,6 +371,14 @@ def test_more_micro_batches_than_pictures_are_refused() -> None:
         gradient(towers, heads, share(case, process.alone()), case.parallel, process.alone())
 
 
+def test_a_group_of_batch_norm_is_not_cut_between_processes() -> None:
+    towers, heads = build(Case("resnet", "infonce", False, Parallel("ddp")))
+    case = Case("resnet", "infonce", False, Parallel("ddp", norm_batch=4))
+    cut = dataclasses.replace(share(case, process.alone()), pictures=14)
+    with pytest.raises(ConfigError, match="process 0 has 7 pictures, which groups of 4 do not fill"):
+        gradient(towers, heads, cut, case.parallel, Processes(0, 2, 0, torch.device("cpu")))
+
+
 def test_several_processes_need_a_strategy() -> None:
     with pytest.raises(ConfigError, match="expected ddp or fsdp on 2 processes"):
         wrap(nn.Linear(1, 1), [], [], Parallel("none"), Processes(0, 2, 0, torch.device("cpu")))

@@ -61,7 +61,7 @@ def gradient(
     afterwards is that of one pass. Returns the losses of the whole batch by name, without gradient, the same on every
     process.
     """
-    parts = _micro_batches(batch, parallel)
+    parts = _micro_batches(batch, parallel, processes)
     states: list[list[Tensor]] = []
     encoded: list[tuple[Tensor, Tensor]] = []
     twice, learns = len(parts) > 1, [True, True]
@@ -96,13 +96,20 @@ def gradient(
     return dict(zip(names, values, strict=True))
 
 
-def _micro_batches(batch: Encodable, parallel: Parallel) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+def _micro_batches(
+    batch: Encodable, parallel: Parallel, processes: Processes
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
     """Pixels, ids and patches kept of each micro-batch; no group of batch norm is cut.
 
     Their number is the recipe's everywhere, since under FSDP every process must do as many passes. Raises `ConfigError`
-    where one would be empty.
+    where one would be empty, or where a group of batch norm is cut between two processes.
     """
     count, group = parallel.micro_batches, max(1, parallel.norm_batch)
+    if len(batch.pixels) % group and processes.rank < processes.count - 1:
+        raise ConfigError(
+            f"parallel.norm_batch: process {processes.rank} has {len(batch.pixels)} pictures, which groups of {group} "
+            f"do not fill; take a batch_size that is a multiple of {group} x {processes.count} processes"
+        )
     pictures, sentences = shares(len(batch.pixels), count, group), shares(len(batch.ids), count)
     if any(part.start == part.stop for part in pictures + sentences):
         raise ConfigError(
