@@ -553,26 +553,26 @@ def test_names_are_shown_as_they_are_and_command_nothing(
         assert "\x1b" not in shown
 
 
-@pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a terminal of 60 letters shows."""
+class Terminal(io.StringIO):
+    encoding = "utf-8"
 
-    class Terminal(io.StringIO):
-        encoding = "utf-8"
+    def isatty(self) -> bool:
+        return True
 
-        def isatty(self) -> bool:
-            return True
 
+def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard output from now on: 60 letters wide."""
     shown = Terminal()
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys, "stdout", shown)
     return shown
 
 
-def test_a_narrow_terminal_cuts_the_paths_of_labels_too(narrow: io.StringIO) -> None:
+def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = narrow_terminal(monkeypatch)
     picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
     show_labels([{"label": "a black cat", "pictures": [picture, picture]}])
-    heading, *lines = narrow.getvalue().splitlines()
+    heading, *lines = shown.getvalue().splitlines()
     assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
     assert "a black cat" in lines[0]
     for line in lines:
@@ -583,10 +583,11 @@ def test_a_narrow_terminal_cuts_the_paths_of_labels_too(narrow: io.StringIO) -> 
         assert len(line) <= 60
 
 
-def test_a_narrow_terminal_cuts_paths_and_no_numbers(narrow: io.StringIO) -> None:
+def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = narrow_terminal(monkeypatch)
     hits = tuple(Found("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
     show(Results({"words": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
-    lines = narrow.getvalue().splitlines()
+    lines = shown.getvalue().splitlines()
     assert "relevance" in lines[0]
     assert "cosine" in lines[0]
     for rank, line in enumerate(lines[1:]):
