@@ -1,0 +1,149 @@
+"""Data loading alone: batches of Tiny-ImageNet from Parquet, 64 px, a random part of each picture, mirrored or not.
+
+    python bench/data_loading.py --data FOLDER [--size 64] [--batch 256] [--steps 120] [--workers 1,2] [--rounds 3]
+                                 [--plain]
+
+FOLDER has tiny-imagenet/train-*.parquet. Each row goes through the whole loader: drawing, reading, decoding, cutting
+out, sentences, token ids, targets, and the way to the training process. Nothing decoded is kept. The first steps,
+while workers begin, are not counted. CPU time is of all processes over all samples: what a busy machine does to the
+rate, it does far less to that. `--plain` adds the loop that most would write: a torch data set with random access to
+the same bytes in memory, Pillow, the same cut, torch's default workers and collation.
+"""
+
+import argparse
+import io
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from reference import load_note, machine
+
+from tandem.tokenizer import Tokenizer
+from tandem.train.data.loader import Loader
+from tandem.train.recipe import from_dict
+
+WARM_UP = 8  # steps
+TOWERS = {
+    "embed_dim": 256,
+    "vision": {"type": "resnet", "image_size": 64, "layers": [1, 2, 3, 2], "width": 32, "heads": 4},
+    "text": {"context_length": 77, "vocabulary_size": 49408, "width": 192, "layers": 3, "heads": 3}
+    | {"mlp_width": 768, "activation": "gelu", "start_id": 49406, "end_id": 49407},
+}
+
+
+def recipe(data: Path, folder: Path, size: int, batch: int, workers: int) -> Any:
+    source = {"path": "tiny-imagenet/train-*.parquet", "text": "names", "kind": "names", "per_batch": batch}
+    return from_dict(
+        {
+            "name": "loading",
+            "folder": str(folder),
+            "data_root": str(data),
+            "steps": 10**6,
+            "workers": workers,
+            "stages": [{"start": 0.0, "image_size": size}],
+            "model": TOWERS,
+            "data": [{**source, "crop": [0.35, 1.0]}],
+        }
+    )
+
+
+class Plain(torch.utils.data.Dataset):
+    """Pictures and names in memory; each is decoded, cut and mirrored when asked for."""
+
+    def __init__(self, data: Path, size: int) -> None:
+        tables = [pq.read_table(path) for path in sorted(data.glob("tiny-imagenet/train-*.parquet"))]
+        self.images = [image for table in tables for image in table["image"].to_pylist()]
+        self.names = [name for table in tables for name in table["names"].to_pylist()]
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image = Image.open(io.BytesIO(self.images[number])).convert("RGB")
+        width, height = image.size
+        share = np.random.uniform(0.35, 1.0)
+        aspect = np.exp(np.random.uniform(np.log(3 / 4), np.log(4 / 3)))
+        w = max(1, min(width, round((width * height * share * aspect) ** 0.5)))
+        h = max(1, min(height, round((width * height * share / aspect) ** 0.5)))
+        left, top = np.random.randint(width - w + 1), np.random.randint(height - h + 1)
+        cut = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
+        pixels = np.asarray(cut)
+        pixels = pixels[:, ::-1].copy() if np.random.rand() < 0.5 else pixels
+        ids = Tokenizer.clip()([f"a photo of a {self.names[number].split(',')[0]}."], truncate=True, pad_to=77)
+        return torch.from_numpy(pixels.copy()), torch.from_numpy(ids[0])
+
+
+def plain_steps(data: Path, size: int, batch: int, workers: int, steps: int) -> Iterator[int]:
+    loader = torch.utils.data.DataLoader(Plain(data, size), batch, shuffle=True, num_workers=workers, drop_last=True)
+    for step, (pixels, _) in enumerate(loader):
+        if step == steps:
+            return
+        yield len(pixels)
+
+
+def cpu_s() -> float:
+    """CPU time of this process and of its children that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def measured(batches: Iterator[int], steps: int) -> tuple[float, float]:
+    """Samples a second after the first steps, and CPU time of all processes in µs a sample."""
+    cpu, samples = cpu_s(), 0
+    for _ in range(WARM_UP):
+        samples += next(batches)
+    begin, before = time.perf_counter(), samples
+    for _ in range(steps):
+        samples += next(batches)
+    rate = (samples - before) / (time.perf_counter() - begin)
+    rest = sum(batches)  # to its end: only then is the CPU time of its workers known
+    return rate, (cpu_s() - cpu) / (samples + rest) * 1e6
+
+
+def row(name: str, found: list[tuple[float, float]]) -> str:
+    rates, times = zip(*found, strict=True)
+    median = statistics.median(rates)
+    return f"| {name} | {median:,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {statistics.median(times):,.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true")
+    chosen = parser.parse_args()
+    print(machine())
+    print(load_note())
+    print("| loader | samples/s | of the rounds | CPU µs a sample |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for workers in map(int, chosen.workers.split(",")):
+            found = []
+            for _ in range(chosen.rounds):
+                made = recipe(chosen.data, Path(folder), chosen.size, chosen.batch, workers)
+                stream = Loader(made, Tokenizer.clip()).stream(0, WARM_UP + chosen.steps)
+                found.append(measured((len(batch.pixels) for batch in stream), chosen.steps))
+            print(row(f"tandem, {workers} workers, {chosen.size} px", found), flush=True)
+            if chosen.plain:
+                found = []
+                for _ in range(chosen.rounds):
+                    steps = WARM_UP + chosen.steps
+                    batches = plain_steps(chosen.data, chosen.size, chosen.batch, workers, steps)
+                    found.append(measured(batches, chosen.steps))
+                print(row(f"plain, {workers} workers, {chosen.size} px", found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
