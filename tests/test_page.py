@@ -1,153 +1,20 @@
-"""The page in a real Chromium, against a real server with the model that ships."""
+"""The page's views: search, a picture, the playground, the map."""
 
-import base64
 import re
-import shutil
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from serving import serving
+from browsing import CROPS, announced, fresh_page, hand_over, names, search, shares, tiles, until, wait_for_bars
 
-import tandem
-from tandem.cli.demo import sample_photos
-from tandem.errors import MissingExtraError
-
-playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("needs Chromium: apt install chromium", allow_module_level=True)
-
-CROPS = 12  # of each photo: more pictures than one page of hits
-HOSTILE = "<img src=x onerror=document.title='broken'>"  # a name that a careless page would run
-VIEWS = ("#/", "#/?q=a+cat", "#/map", "#/classify")
-
-
-def crops(folder: Path) -> Path:
-    """Cut-outs of the sample photos, named after them."""
-    try:
-        photos = sample_photos()
-    except MissingExtraError as error:
-        pytest.skip(str(error))
-    folder.mkdir()
-    for file in photos:
-        photo = Image.open(file).convert("RGB")
-        photo.thumbnail((480, 480))
-        width, height = photo.size
-        for number in range(CROPS):
-            across, down = number % 4, number // 4
-            box = (across * width // 16, down * height // 16, width - (3 - across) * width // 16, height - down * 6)
-            photo.crop(box).save(folder / f"{Path(file).stem}-{number}.png")
-    Image.new("RGB", (300, 100), "navy").save(folder / f"{HOSTILE}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("page")
-    with tandem.open(folder / "photos.tandem") as photos:
-        photos.add(crops(folder / "photos"))
-    return folder / "photos.tandem"
-
-
-@pytest.fixture(scope="module")
-def url(collection: Path) -> Iterator[str]:
-    with serving(collection) as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any, url: str) -> Iterator[Any]:
-    """A fresh page. Whatever it does, it asks nobody but its server, and nothing of it breaks."""
-    context = browser.new_context(base_url=url, viewport={"width": 1200, "height": 800}, reduced_motion="reduce")
-    page = context.new_page()
-    page.set_default_timeout(15_000)
-    asked: list[str] = []
-    broken: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    page.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
-    yield page
-    context.close()
-    assert not [each for each in asked if not each.startswith((url, "data:", f"blob:{url}"))]
-    assert not broken
-
-
-def until(page: Any, expression: str, arg: object = None, within_s: float = 15) -> None:
-    """Wait for something to be true in the page. Playwright's own way needs eval, which the page's policy forbids."""
-    end = time.monotonic() + within_s
-    while not page.evaluate(expression, arg):
-        assert time.monotonic() < end, f"still not so: {expression}"
-        page.wait_for_timeout(30)
-
-
-def search(page: Any, words: str) -> None:
-    """Type, and wait for the answer to it."""
-    page.goto("/")
-    with page.expect_response(lambda answer: "/v1/search" in answer.url and words in (answer.request.post_data or "")):
-        page.get_by_role("searchbox").press_sequentially(words, delay=5)
-    tiles(page).first.wait_for()
-
-
-def tiles(page: Any) -> Any:
-    return page.locator(".grid li > a")
-
-
-def names(page: Any) -> list[str]:
-    return list(tiles(page).evaluate_all("links => links.map((link) => link.title)"))
-
-
-def hand_over(page: Any, event: str, content: bytes) -> None:
-    """Drop or paste a picture's file, as a browser does."""
-    page.evaluate(
-        """([event, content]) => {
-            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-            const items = new DataTransfer();
-            items.items.add(new File([bytes], "mine.png", { type: "image/png" }));
-            const given = event === "paste" ? { clipboardData: items } : { dataTransfer: items };
-            const Kind = event === "paste" ? ClipboardEvent : DragEvent;
-            document.body.dispatchEvent(new Kind(event, { ...given, bubbles: true, cancelable: true }));
-        }""",
-        [event, base64.b64encode(content).decode()],
-    )
-
-
-def shares(page: Any) -> dict[str, float]:
-    """What the bars show: label -> width in percent."""
-    rows = page.locator(".bars:visible li").evaluate_all(
-        "rows => rows.map((row) => [row.querySelector('input').value, row.querySelector('.fill').style.width])"
-    )
-    return {label: float(width.rstrip("%")) for label, width in rows if width}
-
-
-def wait_for_bars(page: Any, count: int) -> None:
-    until(
-        page,
-        """count => {
-            const rows = [...document.querySelectorAll(".bars li")].filter((row) => row.offsetParent);
-            const sum = rows.reduce((sum, row) => sum + parseFloat(row.querySelector(".fill").style.width || 0), 0);
-            const all = rows.every((row) => row.querySelector(".number").textContent);
-            return all && rows.length === count && Math.abs(sum - 100) < 0.5;
-        }""",
-        arg=count,
-    )
+pytest_plugins = ["browsing"]
 
 
 def test_search_as_you_type(page: Any) -> None:
     search(page, "a cat")
     assert names(page)[0].startswith("chelsea")
     assert "likely to match" in tiles(page).first.get_attribute("aria-label")
+    announced(page, "match")
     assert "q=a+cat" in page.url
     page.reload()
     tiles(page).first.wait_for()
@@ -196,13 +63,6 @@ def test_a_picture_of_ones_own(page: Any, collection: Path, event: str) -> None:
         page.locator("#balance").fill("100")
     page.get_by_role("button", name="Remove the picture").click()
     until(page, "document.querySelector('.asked-picture').hidden")
-
-
-def test_what_is_no_picture_is_said(page: Any) -> None:
-    page.goto("/")
-    page.locator("#words").wait_for()
-    hand_over(page, "drop", b"not a picture at all")
-    assert "cannot be read" in page.get_by_role("alert").inner_text()
 
 
 def test_more_like_this(page: Any) -> None:
@@ -279,17 +139,6 @@ def test_a_picture_and_what_the_model_sees_in_it(page: Any) -> None:
     dialog.wait_for(state="hidden")
 
 
-def test_an_address_leads_to_a_picture(page: Any) -> None:
-    search(page, "a rocket")
-    tiles(page).first.click()
-    page.goto(page.url.replace("q=a+rocket&", ""))
-    page.reload()
-    page.get_by_role("dialog").get_by_role("heading", name=re.compile("rocket")).wait_for()
-    page.goto("/#/?picture=0000000000000000")
-    page.reload()
-    page.get_by_text("This picture is not here").wait_for()
-
-
 def test_playground(page: Any, collection: Path) -> None:
     page.goto("/#/classify")
     page.locator("#classify-file").set_input_files(collection.parent / "photos" / "chelsea-1.png")
@@ -338,109 +187,90 @@ def test_map(page: Any) -> None:
     page.get_by_role("dialog").wait_for()
 
 
-def test_keyboard_only(page: Any) -> None:
-    page.goto("/#/?q=a+cat")
-    tiles(page).first.wait_for()
-    focused = "document.activeElement"
-    for _ in range(6):
-        page.keyboard.press("Tab")
-        if page.evaluate(f"{focused}.closest('.grid') !== null"):
-            break
-    assert page.evaluate(f"{focused}.title") == names(page)[0]
-    page.keyboard.press("ArrowRight")
-    assert page.evaluate(f"{focused}.title") == names(page)[1]
-    page.keyboard.press("ArrowDown")
-    assert page.evaluate(f"{focused}.title") not in names(page)[:2]
-    page.keyboard.press("Home")
-    page.keyboard.press("Enter")
-    page.get_by_role("dialog").wait_for()
-    assert page.evaluate(f"{focused}.closest('dialog') !== null")
-    page.keyboard.press("Escape")
-    page.get_by_role("dialog").wait_for(state="hidden")
-    assert page.evaluate(f"{focused}.title") == names(page)[0]
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile("like="))
+def test_the_map_is_waited_for(page: Any) -> None:
+    answers = []
+    page.on("response", lambda answer: answers.append(answer.status) if "/v1/map" in answer.url else None)
+
+    def not_yet(route: Any) -> None:
+        route.fulfill(status=202, json={"status": "computing"}, headers={"Retry-After": "1"})
+
+    page.route("**/v1/map", not_yet)
+    page.goto("/#/map")
+    page.get_by_text("Laying out the map").wait_for()
+    assert not page.locator(".cluster").count()
+    page.unroute("**/v1/map")
+    page.locator(".cluster").first.wait_for()
+    assert answers[0] == 202
+    assert answers[-1] == 200
+    assert not page.locator(".map-said").inner_text()
 
 
-def test_names_of_files_are_text(page: Any) -> None:
-    search(page, "dark blue")
-    page.goto("/#/?q=dark+blue&name=onerror")
-    page.reload()
-    tiles(page).first.wait_for()
-    assert names(page) == [f"{HOSTILE}.png"]
-    tiles(page).first.click()
-    page.get_by_role("dialog").get_by_text(HOSTILE).first.wait_for()
-    assert page.title() != "broken"
+def test_fingers_on_the_map(browser: Any, url: str) -> None:
+    """One moves it, two zoom it, a tap opens a picture."""
+    with fresh_page(browser, url, has_touch=True, viewport={"width": 400, "height": 800}) as page:
+        page.goto("/#/map")
+        page.locator(".cluster").first.wait_for()
+        box = page.locator("canvas").bounding_box()
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        fingers = page.context.new_cdp_session(page)
 
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            at = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
 
-def test_a_server_that_does_not_answer(page: Any) -> None:
-    page.goto("/")
-    page.locator("#words").wait_for()
-    page.route("**/v1/search", lambda route: route.abort())
-    page.locator("#words").fill("a cat")
-    alert = page.get_by_role("alert")
-    alert.wait_for()
-    assert "does not answer" in alert.inner_text()
-    page.unroute("**/v1/search")
-    page.get_by_role("button", name="Try again").click()
-    tiles(page).first.wait_for()
-    assert not alert.count()
+        def where() -> list[list[float] | None]:
+            page.wait_for_timeout(200)  # frames
+            return list(
+                page.locator(".names button").evaluate_all(
+                    """all => all.map((each) => each.style.visibility === "visible"
+                        ? each.style.transform.match(/-?\\d+/g).slice(0, 2).map(Number) : null)"""
+                )
+            )
 
-
-@pytest.mark.parametrize("view", VIEWS)
-def test_a_phone_is_wide_enough(page: Any, view: str) -> None:
-    page.set_viewport_size({"width": 400, "height": 800})
-    page.goto(f"/{view}")
-    page.locator("main > section").wait_for()
-    page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    if "q=" in view:
-        tiles(page).first.click()
+        x, y = middle
+        before = where()
+        touch("touchStart", (x, y))
+        touch("touchMove", (x + 30, y + 12))
+        touch("touchEnd")
+        moved = [(now, then) for now, then in zip(where(), before, strict=True) if now and then and now != then]
+        assert moved
+        assert all(abs(now[0] - then[0] - 30) <= 1 and abs(now[1] - then[1] - 12) <= 1 for now, then in moved)
+        assert "picture=" not in page.url
+        page.get_by_role("button", name="Everything").click()
+        before = where()
+        touch("touchStart", (x - 20, y), (x + 20, y))
+        for step in range(1, 5):
+            touch("touchMove", (x - 20 - step * 3, y), (x + 20 + step * 3, y))
+        touch("touchEnd")
+        both = [(now, then) for now, then in zip(where(), before, strict=True) if now and then]
+        (now, then), (other_now, other_then) = both[:2]
+        grown = abs(now[0] - other_now[0]) / abs(then[0] - other_then[0])
+        assert 1.5 < grown < 1.7  # the fingers are 1.6 times as far apart
+        assert "picture=" not in page.url
+        page.touchscreen.tap(x, y)
+        for left, top in ((0, 0), (0, 30), (30, 0), (-30, 0), (0, -30), (40, 40), (-40, -40)):
+            page.touchscreen.tap(x + left, y + top)
+            if "picture=" in page.url:
+                break
         page.get_by_role("dialog").wait_for()
-        assert page.evaluate("(d => d.scrollWidth <= d.clientWidth)(document.querySelector('dialog'))")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(page: Any, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-    found = []
-    for view in (*VIEWS, "picture", "filters"):
-        if view == "picture":
-            page.goto("/#/?q=a+flower")
-            page.reload()
-            tiles(page).first.click()
-            page.get_by_role("dialog").wait_for()
-        elif view == "filters":
-            page.goto("/#/?q=a+flower&name=flower&where=width>1")
-            page.reload()
-        else:
-            page.goto(f"/{view}")
-        page.wait_for_load_state("networkidle")
-        for violation in axe.run(page).response["violations"]:
-            if violation["impact"] in ("serious", "critical"):
-                found.append((view, violation["id"], [node["html"][:120] for node in violation["nodes"]][:3]))
-    assert not found
-
-
-def test_a_key_is_asked_for_once(browser: Any, collection: Path, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text("open-sesame-open-sesame\n")
-    with serving(collection, keys_file=keys) as server:
-        context = browser.new_context()
-        page = context.new_page()
-        page.goto(f"{server.url}/#/?q=a+cat")
-        for key in ("wrong-wrong-wrong-wrong", "open-sesame-open-sesame"):
-            page.get_by_label("API key").fill(key)
-            page.get_by_role("button", name="Continue").click()
-            if key.startswith("wrong"):
-                page.get_by_text("That key was not accepted").wait_for()
-        tiles(page).first.wait_for()
-        image = page.locator(".grid img.there").first
-        image.wait_for()
-        assert image.get_attribute("src").startswith("blob:")
-        page.reload()
-        tiles(page).first.wait_for()
-        assert not page.get_by_label("API key").count()
-        context.close()
+def test_points_of_a_map(page: Any) -> None:
+    """Where they are, in their colour, the more opaque one on top, none outside."""
+    page.goto("/")
+    painted = page.evaluate(
+        """async () => {
+            const { paint, packed } = await import("/points.js");
+            const view = { x: 0, y: 0, scale: 1 };
+            const xs = Float32Array.of(0, 0, 5, 5000), ys = Float32Array.of(0, 0, 8, 0);
+            const pixels = new Uint32Array(40 * 40);
+            const groups = [0, 1, 1, 0];
+            paint(pixels, 40, 40, 1, { view, xs, ys, width: 40, height: 40 }, groups,
+                [packed("#0000ff"), packed("#ff8800")], [0.2, 0.8], 2);
+            const at = (x, y) => [...new Uint8Array(pixels.buffer, (y * 40 + x) * 4, 4)];
+            return { middle: at(20, 20), other: at(25, 12), empty: at(30, 30), set: pixels.filter(Boolean).length };
+        }"""
+    )
+    assert painted["middle"] == painted["other"] == [255, 136, 0, 204]
+    assert painted["empty"] == [0, 0, 0, 0]
+    assert 2 * 9 < painted["set"] < 2 * 26

@@ -24,8 +24,15 @@ export function linkWith(changes) {
 /** Go there. `replace`: without a step of its own for Back, as while someone types. Listeners hear of it either way. */
 export function go(address, { replace = false } = {}) {
   if (address === location.hash || (address === "#/" && location.hash === "")) return;
-  history[replace ? "replaceState" : "pushState"](null, "", address);
+  if (replace) history.replaceState(history.state, "", address);
+  else history.pushState({ isStep: true }, "", address);
   dispatchEvent(new Event("tandem:address"));
+}
+
+/** Leave what a step led to: the same as Back where the reader came by one, so that Back does not lead into it again. */
+export function leaveFor(address) {
+  if (history.state?.isStep) history.back();
+  else go(address, { replace: true });
 }
 
 export function onMove(listener) {

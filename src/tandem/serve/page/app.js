@@ -1,5 +1,5 @@
 // Joins the views: which one is shown, what all of them know of the server, and where a picture goes that is dropped.
-import { go, here, linkHere, onMove } from "./address.js";
+import { go, here, linkHere, linkWith, onMove } from "./address.js";
 import { Classify } from "./classify.js";
 import { announce } from "./elements.js";
 import { Help } from "./help.js";
@@ -66,7 +66,7 @@ function followed(event) {
 
 function taken(picture) {
   help.close();
-  if (dialog.element.open) dialog.leave();
+  if (dialog.element.open) go(linkWith({ picture: "" }), { replace: true });
   if (!current.take) go(linkHere("search"));
   current.take(picture);
 }

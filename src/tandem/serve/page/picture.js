@@ -1,6 +1,6 @@
 // One picture in a dialog: large, with what is known of it and what the model sees in it.
 import { ask, describedPath, originalPath, pictureAddress, thumbnailPath } from "./api.js";
-import { go, here, linkHere, linkWith } from "./address.js";
+import { go, here, leaveFor, linkHere, linkWith } from "./address.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { icon, make } from "./elements.js";
 import { band, fileName, fileSize, moment, percent, pixels, place } from "./wording.js";
@@ -65,7 +65,7 @@ export class PictureDialog {
   }
 
   leave() {
-    go(linkWith({ picture: "" }));
+    leaveFor(linkWith({ picture: "" }));
   }
 
   close() {
