@@ -40,7 +40,7 @@ def wrap(
     processes.broadcast([*towers.parameters(), *towers.buffers()])
     for block in blocks:
         if parallel.activation_checkpointing:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
         if parallel.compile:
             block.compile()  # one block at a time: all of a kind share one compilation
     if processes.count == 1:
