@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from tandem import fetch
+from tandem import endless, fetch
 from tandem.ahead import in_order
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
@@ -50,7 +50,6 @@ _HEIF_BRANDS = tuple(
     b"ftyp" + kind for kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 )
 _AVIF_BRANDS = (b"ftypavif", b"ftypavis")
-MAX_SCANS = 100  # of a JPEG; cameras and programs write 1 to about 12
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 
@@ -121,7 +120,8 @@ def decode(
         if isinstance(source, Image.Image):
             return _decoded(source, name, limits, orient, None)
         with _opened(source, name, limits) as file:
-            _check_scans(file, name)
+            if (too_much := endless.found(file)) is not None:
+                raise ImageError(name, too_much)
             return _decoded(_identified(file, name), name, limits, orient, at_least)
 
 
@@ -202,21 +202,6 @@ def _check_bytes(count: int, name: str, limits: Limits) -> None:
         raise ImageError(name, "empty: it has no bytes")
     if count > limits.max_bytes:
         raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}")
-
-
-def _check_scans(file: BinaryIO, name: str) -> None:
-    """Refuse a JPEG whose scans would keep a processor busy for hours.
-
-    A scan may take 95 bytes and costs a pass over all pixels: 40 ms for 64 million.
-    """
-    scans, last = 0, b""
-    if file.read(2) == b"\xff\xd8":
-        while block := file.read(2**20):
-            scans += (last + block).count(b"\xff\xda")
-            last = block[-1:]
-    file.seek(0)
-    if scans > MAX_SCANS:
-        raise ImageError(name, f"a JPEG of more than {MAX_SCANS} scans")
 
 
 def _os_reason(error: OSError) -> str:
