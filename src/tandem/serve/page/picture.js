@@ -39,7 +39,7 @@ export class PictureDialog {
         make("div", { class: "aside" },
           make("div", { class: "aside-head" }, this.title, this.closing),
           this.relevance,
-          this.body = make("div", {},
+          this.body = make("div", { class: "picture-body" },
             make("div", { class: "actions" }, alike, this.original),
             make("h3", {}, "What the model sees"),
             this.bars.element,
