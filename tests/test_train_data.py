@@ -1,6 +1,8 @@
 """A step's batch is a function of the recipe and the step: whoever makes it, and in how many parts."""
 
 import dataclasses
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from training_toys import (
 )
 
 from tandem.errors import ConfigError, DataError
+from tandem.train.data.assemble import check
 from tandem.train.data.batch import Batch
 from tandem.train.data.loader import Loader, sentences_of
 from tandem.train.recipe import Recipe
@@ -254,3 +257,15 @@ def test_what_cannot_be_meant_is_refused_by_field(root: Path, source: Any, chang
 def test_fewer_pictures_than_processes_are_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match="6 pictures cannot be shared by 7 processes"):
         Loader(recipe(root, CAPTIONED), toy.tokenizer(), rank=0, processes=7)
+
+
+def test_the_sources_that_the_documents_show_can_be_read() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "train.md").read_text(encoding="utf-8")
+    section = page.split("\n## Data\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 2
+    for block in shown:
+        sources = tomllib.loads(block)["data"]
+        made = recipe(Path("."), *sources, **({"batch_size": 8} if "weight" in sources[0] else {}))
+        check(made)
+        assert len(made.data) == len(sources)
