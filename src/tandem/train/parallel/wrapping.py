@@ -38,6 +38,12 @@ def wrap(
     if processes.count > 1 and parallel.strategy == "none":
         raise ConfigError(f"parallel.strategy: expected ddp or fsdp on {processes.count} processes, got none")
     processes.broadcast([*towers.parameters(), *towers.buffers()])
+    if parallel.compile:
+        # The blocks of a kind share one function, compiled anew for each tower, for the last block, and for passes
+        # without gradient; at the usual limit of 8 the rest would run as they are.
+        config = torch._dynamo.config
+        limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.6
+        setattr(config, limit, max(64, getattr(config, limit)))
     for block in blocks:
         if parallel.activation_checkpointing:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
