@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tandem.errors import StoreError
 from tandem.search import store as stores
+from tandem.search.embedded import generations
 
 
 def address(url: str | Path) -> str:
@@ -24,5 +25,7 @@ def why_none(url: str) -> str:
     path = Path(url)
     if stores.is_server(url) or not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return f"no collection there; make one: tandem index ~/Pictures --to {url}"
+    if path.is_dir() and (lost := generations.how_to_mend(url)):
+        return lost
     what = "a folder of other things" if path.is_dir() else "a file"
     return f"expected a collection, got {what}; to search in it: tandem index {url} --to photos.tandem"

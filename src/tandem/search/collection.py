@@ -25,8 +25,7 @@ from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Options, Report
-from tandem.search.indexing.sources import find
+from tandem.search.indexing.run import Options, Report, check_not_empty
 from tandem.search.labelling import Best, best_labels, best_pictures
 from tandem.search.query import combine, kind_of
 from tandem.search.question import Question
@@ -162,10 +161,8 @@ class Collection:
         options = Options(prune, fast_decode, caption, batch_size, on_progress=on_progress)
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
-        if not stores.exists(self.url):
-            readable_twice = [source for source in chosen if str(source) != "-"]
-            if readable_twice or not chosen:
-                find(readable_twice).__exit__()  # no collection is made in vain
+        if not stores.exists(self.url) and "-" not in chosen:  # which is read once
+            check_not_empty(chosen, caption)  # no collection is made in vain
         with self._writing(create=True) as store:
 
             def own() -> Model:

@@ -30,6 +30,7 @@ MAX_LETTERS = 100_000
 MAX_DEPTH = 50  # parentheses and NOT: a tree is walked by functions that call themselves
 MAX_CONDITIONS = 500  # SQLite refuses trees deeper than 1000, and a chain of AND is one
 MAX_VALUES = 10_000
+ALIKE = 0.7  # names of columns; 1 is the same
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 Constant: TypeAlias = str | int | float | bool
@@ -413,7 +414,9 @@ class _Parser:
         usable = [name for name, other in self.schema.columns.items() if other != "bytes"] + ["id"]
         if kind is None:
             usable.sort(key=lambda name: -SequenceMatcher(None, name.lower(), column.lower()).ratio())
-            raise FilterError(f"no column {column!r}; there are {', '.join(usable)}")
+            meant = usable[0] if SequenceMatcher(None, usable[0].lower(), column.lower()).ratio() > ALIKE else None
+            guess = f": did you mean {meant}?" if meant else ";"
+            raise FilterError(f"no column {column!r}{guess} there are {', '.join(usable)}")
         if kind == "bytes":
             raise FilterError(f"column {column} holds bytes, which no filter reads; there are {', '.join(usable)}")
         return kind

@@ -15,6 +15,7 @@ from tandem.search import store as stores
 from tandem.search.home import data_folder
 from tandem.search.indexing.picture import COLUMNS
 from tandem.search.store import Schema, Store
+from tandem.weights.published import known_name
 
 FORMAT = "1"
 
@@ -69,6 +70,8 @@ def load_model(
     """
     if isinstance(given, Model):
         return given
+    if given is not None and notes:
+        _refuse_by_name(url, notes, given)
     source = given or notes.get("model_source") or None
     try:
         return load(source, **loading)
@@ -79,14 +82,24 @@ def load_model(
         raise StoreError(f"{url} was made with {name}, which cannot be loaded: {error}; give it as model") from None
 
 
+def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> None:
+    """Refuse a model that is known by its name to be another than the collection's, before it is downloaded."""
+    theirs = known_name(notes.get("model_source") or SHIPPED.name)  # as `source_of` writes it
+    other = None if Path(given).expanduser().exists() else known_name(str(given))
+    if theirs is not None and other is not None and theirs != other:
+        raise StoreError(_another(url, notes, other))
+
+
+def _another(url: str, notes: Mapping[str, str], name: str) -> str:
+    theirs = f"{notes.get('model_name', 'an unknown model')} ({notes.get('model_fingerprint', '')[:12]})"
+    advice = "leave the model out, or move the collection: tandem migrate"
+    return f"{url} holds vectors of {theirs}, not of {name}: {advice}"
+
+
 def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
     """Refuse a model other than the collection's own: its vectors would mean nothing there."""
-    theirs = notes.get("model_fingerprint", "")
-    if theirs != model.fingerprint:
-        raise StoreError(
-            f"{url} holds vectors of {notes.get('model_name', 'an unknown model')} ({theirs[:12]}), not of "
-            f"{model.name} ({model.fingerprint[:12]}): leave the model out, or move the collection: tandem migrate"
-        )
+    if notes.get("model_fingerprint", "") != model.fingerprint:
+        raise StoreError(_another(url, notes, f"{model.name} ({model.fingerprint[:12]})"))
     choice = "upright" if model.orient else "as stored"
     if notes.get("orientation", choice) != choice:
         raise StoreError(f"{url} holds pictures {notes['orientation']}: load the model with orient={not model.orient}")

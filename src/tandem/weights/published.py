@@ -84,6 +84,15 @@ def published_name(text: str) -> str | None:
     return {_folded(name): name for name in OPENAI_FILES}.get(_folded(text).removesuffix("px"))
 
 
+def known_name(text: str) -> str | None:
+    """The one name of a model in the lists above, whatever it was asked by; None for what is not in them.
+
+    Two such names are two models, which can be told apart without their files.
+    """
+    on_hub = {repository: name for name, repository in OPENAI_ON_HUB.items()}
+    return published_name(text) or on_hub.get(text) or (text if text in NAMES else None)
+
+
 def shipped_folder(name: str) -> Path | None:
     """The folder of a model that ships inside the package under this name."""
     folder = _ASSETS / name

@@ -54,11 +54,8 @@ def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) 
             raise StoreError(
                 f"{url}: expected an empty or a new folder, and it has {sorted(others)[0]!r} in it; choose another name"
             )
-        if lost := [path.name for path in _with_records(root)]:
-            raise StoreError(
-                f"{url}: there are pictures in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
-                f"generation in use; write {lost[0]} into {root / CURRENT}, or choose another name"
-            )
+        if lost := how_to_mend(url):
+            raise StoreError(f"{url}: {lost}, or choose another name")
         place = root / "g1"
         if place.is_dir() and not _is_current(root):  # a crash between the two last steps of another creation
             shutil.rmtree(place)
@@ -151,6 +148,23 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def how_to_mend(url: str) -> str | None:
+    """What is lost of a collection that has pictures and cannot be opened, and how to mend it; None for anything else.
+
+    Of several generations the oldest was in use: another is a successor that may not be whole.
+    """
+    root = Path(url)
+    if _is_current(root):
+        return None
+    lost = [path.name for path in _with_records(root)]
+    if not lost:
+        return None
+    return (
+        f"there are pictures in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
+        f"generation in use; write {lost[0]} into {root / CURRENT}"
+    )
 
 
 def _with_records(root: Path) -> list[Path]:

@@ -72,6 +72,25 @@ class Finished:
     reason: str | None = None
 
 
+def check_not_empty(named: Sequence[str | Path], caption: str | None = None) -> None:
+    """That something is there to read, as far as the first picture in tars and Parquet files. Raises `TandemError`."""
+    empty, damaged = [], []
+    with sources.find(named, is_collection=stores.exists, caption=caption) as found:
+        for item in found.items():
+            if not isinstance(item, Shard):
+                return
+            try:
+                if next(shards.entries(item, caption), None) is not None:
+                    return
+                empty.append(item.path)
+            except DataError as error:
+                damaged.append(str(error))
+    if damaged:
+        raise DataError(damaged[0])
+    names = ", ".join(empty[:3] or map(str, named)) + (", ..." if len(empty) > 3 else "")
+    raise TandemError(f"nothing to index: no pictures in {names}")
+
+
 class Run:
     """A run, as local and distributed indexing share it: `with run:`, `unread`, `record`, at the end `finish`.
 
