@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import toy
 from PIL import Image
 from training_toys import (
     CAPTIONED,
@@ -211,6 +212,16 @@ def test_what_the_file_system_refuses_is_asked_for_again_and_then_said(
     refusals += [1] * 100
     with pytest.raises(DataError, match=r"captions\.tar: cannot be read any more: Input/output error; start again"):
         samples.picture(6)
+
+
+def test_odd_strings_of_names_and_captions_survive(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "odd.tar", "w") as tar:
+        add(tar, "gr\u00fcn/\udce9.png", pictures()[0])
+        add(tar, "gr\u00fcn/\udce9.json", b'{"captions": ["half \\ud83d of it", "\\ud83d\\ude00 \\u0000"]}')
+    odd = opened(tmp_path, path="odd.tar", text="captions")
+    assert odd.key(0) == "odd.tar/gr\u00fcn/\udce9"
+    assert odd.words(0) == ("half ? of it", "\U0001f600 \0")
+    assert toy.tokenizer()(list(odd.words(0))).shape[0] == 2
 
 
 def test_which_pictures_are_sound_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,8 @@ class Assembler:
         for i, sound in enumerate(self.sound):
             if sound is None:
                 continue
-            for slot in np.flatnonzero((slots.sources == i) & ~sound[first]) if sound.size else ():
+            rows = np.flatnonzero(slots.sources == i)
+            for slot in rows[~sound[first[rows]]]:
                 tried = candidates(int(first[slot]), int(slots.positions[slot]), len(sound), self.recipe.seed, i)
                 numbers[slot] = next((number for number in tried if sound[number]), numbers[slot])
         numbers[self.first : self.last] = own

@@ -57,7 +57,7 @@ class Strings:
     content: np.ndarray  # uint8
 
     def __getitem__(self, number: int) -> str:
-        return self.content[self.ends[number] : self.ends[number + 1]].tobytes().decode(errors="surrogateescape")
+        return self.content[self.ends[number] : self.ends[number + 1]].tobytes().decode(errors="surrogatepass")
 
     def __len__(self) -> int:
         return len(self.ends) - 1
@@ -168,7 +168,7 @@ class _Strings:
     content: bytearray = field(default_factory=bytearray)
 
     def add(self, text: str) -> int:
-        self.content += text.encode(errors="surrogateescape")
+        self.content += text.encode(errors="surrogatepass")
         self.ends.append(len(self.content))
         return len(self.ends) - 2
 
@@ -240,7 +240,8 @@ def _texts_checked(found: Iterable[rows.Row | rows.LeftOut], source: Source) -> 
         texts: Iterable[str] = row.words
         if source.kind == "names":
             texts = (name for text in row.words for name in text.split(","))
-        words = tuple(word for text in texts if (word := text.strip()))
+        whole = (text.encode(errors="replace").decode() for text in texts)  # half a surrogate pair is no text
+        words = tuple(word for text in whole if (word := text.strip()))
         if words:
             yield rows.Row(row.key, words, row.at, row.size, row.content)
         else:

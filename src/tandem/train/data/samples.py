@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,16 +116,17 @@ class Samples:
         return found
 
     def _read(self, path: Path, size: int, at: int) -> bytes:
-        """A part of a file. What a network file system refuses once is asked for again: a batch must stay the same."""
-        for attempt in range(_TRIES):
+        """A part of a file."""
+
+        def read() -> bytes:
             try:
                 return os.pread(self._file(path), size, at)
-            except OSError as error:
+            except OSError:
                 if (opened := self._files.pop(path, None)) is not None:
                     os.close(opened)
-                reason = error.strerror
-            time.sleep(0.2 * 3**attempt)
-        raise DataError(f"{path}: cannot be read any more: {reason}; start again when it can")
+                raise
+
+        return _asked_again(read, path)
 
     def _file(self, path: Path) -> int:
         opened = self._files.get(path)
@@ -139,11 +140,25 @@ class Samples:
 
     def _whole(self, path: Path) -> bytes:
         try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise Broken("no such file") from None
+            return _asked_again(path.read_bytes, path, but=(FileNotFoundError, PermissionError, IsADirectoryError))
         except OSError as error:
-            raise Broken(f"cannot be read: {error.strerror}") from None
+            raise Broken("no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)) from None
+
+
+def _asked_again(read: Callable[[], bytes], path: Path, but: tuple[type[OSError], ...] = ()) -> bytes:
+    """What a network file system refuses once is asked for again: a batch must be the same in every run.
+
+    Raises `DataError` after some times; what is in `but` at once, as it is.
+    """
+    for attempt in range(_TRIES):
+        try:
+            return read()
+        except but:
+            raise
+        except OSError as error:
+            reason = error.strerror
+        time.sleep(0.2 * 3**attempt)
+    raise DataError(f"{path}: cannot be read any more: {reason}; start again when it can")
 
 
 def _places(source: Source, files: list[Path], cache: Path, rank: int, processes: int) -> list[Place]:
