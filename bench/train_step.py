@@ -50,7 +50,7 @@ def plain_block(block: Block, x: Tensor, mask: Tensor | None) -> Tensor:
     w = x.shape[-1]
     y, _ = F.multi_head_attention_forward(
         y, y, y, w, attn.heads, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
-        attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=mask,
+        attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=None if mask is None else mask.to(y.dtype),
     )  # fmt: skip
     x = x + y
     y = block.mlp.c_fc(plain_norm(block.ln_2, x))
@@ -167,7 +167,8 @@ def speed(arguments: argparse.Namespace) -> None:
                 seconds[name].append(time.perf_counter() - before)
     median = {name: statistics.median(times) for name, times in seconds.items()}
     print(
-        f"ViT-B/32 and its text tower ({arguments.layers} layers), batch {n}, bfloat16, {np.mean(lengths):.1f} tokens a caption"
+        f"ViT-B/32 and its text tower ({arguments.layers} layers), batch {n}, bfloat16, "
+        f"{np.mean(lengths):.1f} tokens a caption"
     )
     print("| | s a step | pairs/s |\n|---|---|---|")
     for name, value in median.items():

@@ -31,9 +31,9 @@ class Towers(nn.Module):
         super().__init__()
         self.clip = clip
         self.precision = precision
-        preprocessing = clip.config.preprocessing
+        preprocessing, like = clip.config.preprocessing, clip.logit_scale
         for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(name, 255 * like.new_tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(
         self, pixels: Tensor | None, ids: Tensor | None, kept: Tensor | None = None
