@@ -40,6 +40,8 @@ ENDLESS = {
     "texts": PNG[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(600))) * MANY + PNG[33:],
     "chunks at the end": PNG[:-12] + chunk(b"abCd") * MANY + PNG[-12:],
     "empty pixels": PNG[:33] + chunk(b"IDAT") * 101_000 + PNG[33:],
+    "a comment of a PPM": b"P6 #" + b"c" * 100_000 + b"\n60 40 255\n" + bytes(7200),
+    "blanks of a PPM": b"P6 60 40" + b" " * 100_000 + b"255\n" + bytes(7200),
     "comments": GIF[:_FIRST] + b"\x21\xfe\x01a\x00" * MANY + GIF[_FIRST:],
     "a long comment": GIF[:_FIRST] + b"\x21\xfe" + b"\x01a" * MANY + b"\x00" + GIF[_FIRST:],
 }
@@ -51,7 +53,10 @@ def test_what_has_parts_without_end_is_refused(name: str) -> None:
         load_image(ENDLESS[name])
 
 
-@pytest.mark.parametrize("content", [JPEG, PNG, GIF, encoded("WEBP"), encoded("JPEG", progressive=True)])
+@pytest.mark.parametrize(
+    "content",
+    [JPEG, PNG, GIF, b"P6 #a\n60 40 255\n" + bytes(100_000), encoded("WEBP"), encoded("JPEG", progressive=True)],
+)
 def test_others_are_read(content: bytes) -> None:
     assert endless.found(io.BytesIO(content)) is None
     assert load_image(content).size == (60, 40)

@@ -1,14 +1,16 @@
 """Pictures of so many small parts that reading them would take hours, or memory without end: told from their bytes.
 
 Decoders look at each part of a header one by one, and at each scan of a JPEG again at all pixels; such files may be a
-few megabytes. Knows the layout of JPEG, PNG and GIF; nothing of what is in the parts.
+few megabytes. Knows the layout of JPEG, PNG, GIF and PPM; nothing of what is in the parts.
 """
 
+import re
 from typing import BinaryIO
 
 MAX_SCANS = 100  # of a JPEG; cameras and programs write 1 to about 12. One costs 40 ms for 64 million pixels
 MAX_PARTS = 10_000  # of a header, or beside a PNG's pixels; some 20 us each
 MAX_PIXEL_PARTS = 100_000  # of a PNG; encoders write 8 KB or more at a time
+MAX_HEADER_BYTES = 2**16  # of a PPM
 _STANDALONE = range(0xD0, 0xD8)  # restart markers have no length
 
 
@@ -22,6 +24,8 @@ def found(file: BinaryIO) -> str | None:
             return _png(file)
         if head[:6] in (b"GIF87a", b"GIF89a"):
             return _gif(file)
+        if head[:1] == b"P" and (head[2:3].isspace() or head[2:3] == b"#"):
+            return _ppm(file)
         return None
     finally:
         file.seek(0)
@@ -81,3 +85,13 @@ def _gif(file: BinaryIO) -> str | None:
         elif kind in (b"", b",", b";"):
             return None
     return f"a GIF with more than {MAX_PARTS:,} parts before its first frame"
+
+
+def _ppm(file: BinaryIO) -> str | None:
+    """Its header is read a letter at a time, comments and blanks as well."""
+    file.seek(0)
+    begins = file.read(MAX_HEADER_BYTES)
+    words = re.sub(rb"#[^\r\n]*", b" ", begins).split(maxsplit=4)
+    if len(begins) == MAX_HEADER_BYTES and len(words) < 4:  # its kind, width, height, and the largest value
+        return f"a PPM whose header has more than {MAX_HEADER_BYTES:,} bytes"
+    return None
