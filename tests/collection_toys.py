@@ -1,5 +1,6 @@
 """A small collection to index into: a model whose vectors cost nothing, a store, and what is in it."""
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,3 +105,25 @@ def values(folder: Path, path: Path | str) -> dict[str, Any]:
         raise KeyError(str(path))
     finally:
         store.close()
+
+
+def counts(report: Report) -> dict[str, int]:
+    names = ("added", "unchanged", "duplicates", "moved", "changed", "pruned")
+    return {name: getattr(report, name) for name in names if getattr(report, name)}
+
+
+def reasons(report: Report) -> dict[str, str]:
+    return {Path(failure.path).name: failure.reason for failure in report.failures}
+
+
+def never() -> Model:
+    raise AssertionError("the model was loaded although there is nothing to read")
+
+
+def fresh(home: Path, *named: Path, **options: Any) -> Any:
+    """What a collection made from nothing would hold."""
+    other = home / "fresh"
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir()
+    run(other, *named, **options)
+    return contents(other)
