@@ -68,7 +68,7 @@ def shoot(page: Any, name: str) -> None:
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     target = ROOT / "docs" / "images" / f"page-{name}.png"
     for colors in (COLORS, 128, 64, 40, 28):
-        shot.quantize(colors, kmeans=2, dither=Image.Dither.NONE).save(target, optimize=True)
+        shot.quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
         if target.stat().st_size < MOST_BYTES:
             break
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
