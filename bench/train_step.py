@@ -47,10 +47,11 @@ def plain_norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def plain_block(block: Block, x: Tensor, mask: Tensor | None) -> Tensor:
     """x [t n w], the layout of torch's multi-head attention."""
     attn, y = block.attn, plain_norm(block.ln_1, x)
+    mask = None if mask is None else mask.to(y.dtype)
     w = x.shape[-1]
     y, _ = F.multi_head_attention_forward(
         y, y, y, w, attn.heads, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
-        attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=None if mask is None else mask.to(y.dtype),
+        attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=mask,
     )  # fmt: skip
     x = x + y
     y = block.mlp.c_fc(plain_norm(block.ln_2, x))
