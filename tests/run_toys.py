@@ -59,7 +59,7 @@ per_batch = 9
 decay = 0.9
 [parallel]
 micro_batches = 2
-norm_batch = 3
+norm_batch = 4
 [checkpoints]
 every_steps = 3
 keep_last = 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from tandem.config import ModelConfig
 from tandem.nn import CLIP
@@ -88,6 +89,9 @@ class Run:
         beginning.set_mode(self.towers, False)
         with self.average.in_place() if self.average else nullcontext():
             yield
+        for module in self.towers.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()  # it would keep what it has gathered, averaged as it is, for the next step
 
     def image_vectors(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 [n s s 3] -> unit vectors [n d]; each process encodes its share."""
@@ -138,7 +142,10 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
 
     torch.manual_seed(recipe.seed)  # for heads, which draw from the global generator
     clip = beginning.build(begun, config, recipe.seed)
-    clip = clip.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Convolutions want channels last; what is sharded must be laid out in the plain order.
+    sharded = recipe.parallel.strategy == "fsdp" and processes.count > 1
+    order = torch.contiguous_format if sharded else torch.channels_last
+    clip = clip.to(processes.device, memory_format=order)  # type: ignore[call-overload]
     beginning.lock(clip, recipe.locked, recipe.unlocked_blocks, begun.tensors)
     towers = Towers(clip, recipe.precision).to(processes.device)
     chosen = recipe.distillation

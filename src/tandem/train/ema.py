@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 
 class Average:
@@ -26,7 +27,7 @@ class Average:
         The first steps are forgotten sooner: a long average would remember the first weights for the whole run.
         """
         kept = min(self.decay, (1 + step) / (10 + step))
-        averages, live = list(self._averages.values()), list(self._live.values())
+        averages, live = (list(map(_local, tensors.values())) for tensors in (self._averages, self._live))
         torch._foreach_lerp_(averages, live, 1 - kept)
 
     @contextmanager
@@ -55,6 +56,11 @@ class Average:
             kept = live.detach().clone()
             live.copy_(average)
             average.copy_(kept)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's part of it: sharded and whole tensors are averaged in one go."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _floating(module: nn.Module) -> dict[str, Tensor]:
