@@ -95,6 +95,7 @@ def assert_same(one: Any, other: Any) -> None:
             assert a == b, field.name
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_number_of_workers_changes_no_bit(root: Path) -> None:
     streams = [list(Loader(mixed(root, workers=n), toy.tokenizer()).stream(47, 54)) for n in (0, 1, 3)]
     assert [batch.step for batch in streams[0]] == list(range(47, 54))

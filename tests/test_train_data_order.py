@@ -29,7 +29,7 @@ def test_orders_differ_by_seed_source_and_epoch_and_look_random() -> None:
 
 
 def test_small_orders_are_all_possible() -> None:
-    seen = {tuple(shuffled(np.arange(4), 4, seed).tolist()) for seed in range(1000)}
+    seen = {tuple(shuffled(np.arange(4), 4, seed).tolist()) for seed in range(300)}
     assert len(seen) == 24
 
 

@@ -108,22 +108,31 @@ stream = Loader(recipe(Path({root!r}), CAPTIONED, workers=2), toy.tokenizer()).s
 next(stream)
 print("begun", flush=True)
 for batch in stream:
-    time.sleep(0.05)
+    {between}
 """
 
 
 def test_a_training_process_that_ends_anyhow_leaves_no_worker(root: Path) -> None:
+    """Killed, or interrupted while it waits for a batch (in torch's loader) or is busy with one (outside of it)."""
     Loader(recipe(root, CAPTIONED), toy.tokenizer())  # makes the index
-    command = [sys.executable, "-c", STREAM.format(tests=str(Path(__file__).parent), root=str(root))]
-    begun = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(3)]
-    for process, number in zip(begun, (signal.SIGKILL, signal.SIGINT, signal.SIGTERM), strict=True):
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        workers = children(process.pid)
-        assert len(workers) == 2
-        process.send_signal(number)
-        process.communicate(timeout=20)
-        assert wait_for(lambda workers=workers: not any(map(alive, workers)))  # type: ignore[misc]
+    ends = [(signal.SIGKILL, "time.sleep(1)"), (signal.SIGINT, "time.sleep(1)"), (signal.SIGINT, "pass")]
+    begun = []
+    for _, between in ends:
+        code = STREAM.format(tests=str(Path(__file__).parent), root=str(root), between=between)
+        command = [sys.executable, "-c", code]
+        begun.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+    try:
+        for process, (number, _) in zip(begun, ends, strict=True):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            workers = children(process.pid)
+            assert len(workers) == 2
+            process.send_signal(number)
+            process.wait(timeout=60)
+            assert wait_for(lambda workers=workers: not any(map(alive, workers)))  # type: ignore[misc]
+    finally:
+        for process in begun:
+            process.kill()
 
 
 def test_steps_made_by_spawned_workers_are_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ but its pixels, which travel in shared memory.
 import atexit
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,8 @@ def batches_of(assembler: Assembler, steps: range, count: int) -> Iterator[Batch
     Raises what a worker raised, and `DataError` where one died.
     """
     parcels, workers = _begin(assembler, steps, count)
+    ending = functools.partial(_end, parcels, workers)
+    atexit.register(ending)  # comes before multiprocessing's own end, which asks once and waits
     try:
         while True:
             try:
@@ -49,9 +53,8 @@ def batches_of(assembler: Assembler, steps: range, count: int) -> Iterator[Batch
                 raise parcel
             yield parcel.open()
     finally:
-        del parcels  # tells the workers to end
-        for worker in workers:
-            atexit.unregister(worker.kill)
+        ending()
+        atexit.unregister(ending)
 
 
 def _begin(assembler: Assembler, steps: range, count: int) -> "tuple[Iterator[_Sent | TandemError], list[BaseProcess]]":
@@ -69,12 +72,21 @@ def _begin(assembler: Assembler, steps: range, count: int) -> "tuple[Iterator[_S
     )
     parcels = iter(loader)
     workers: list[BaseProcess] = [child for child in multiprocessing.active_children() if child not in others]
-    for worker in workers:
-        atexit.register(worker.kill)  # comes before multiprocessing's own end, which asks once and waits
     if before is not None:
         with contextlib.suppress(ValueError):  # not in the main thread: then torch has set none either
             signal.signal(signal.SIGCHLD, before)  # torch's would raise anywhere, amid a checkpoint too
     return parcels, workers
+
+
+def _end(parcels: Any, workers: list[BaseProcess]) -> None:
+    """No worker is left, even where a traceback still holds on to torch's iterator, which else ends them when it goes.
+
+    First as torch does it: a process killed while it holds a lock of theirs would leave that locked.
+    """
+    parcels._shutdown_workers()
+    for worker in workers:
+        worker.kill()
+        worker.join()
 
 
 def _death(workers: list[BaseProcess]) -> DataError | None:
