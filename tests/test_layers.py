@@ -29,7 +29,7 @@ LAYERS: dict[str, set[str]] = {
 }
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "ahead"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
-LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe"}
+LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"answer", "image", "search", "errors"}
@@ -55,6 +55,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tokenizers": ("tokenizer.py", "bpe.py", "train/"),
     "pickle": ("weights/archive.py",),
     "transformers": ("train/teacher.py",),
+    "tensorboard": ("train/reporting.py",),
+    "wandb": ("train/reporting.py",),
     "open_clip": (),
     "sqlite3": ("search/",),
     "faiss": ("search/embedded/", "search/exploring/"),

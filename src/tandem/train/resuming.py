@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import tandem
+from tandem import __version__
 from tandem.errors import DataError
 from tandem.train import changes, checkpoint, state
 from tandem.train.assembly import Run
@@ -32,7 +32,7 @@ def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of what computes."""
     return {
-        "tandem": tandem.__version__,
+        "tandem": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
