@@ -189,8 +189,9 @@ def _train(commands: Commands) -> None:
         commands,
         "train",
         "train a model from a recipe",
-        "Train both encoders together, as the recipe says, on this machine or under torchrun on many. Stops and resumes "
-        "at any time: the same command goes on. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, not finished.",
+        "Train both encoders together, as the recipe says, on this machine or under torchrun on many. Stops and "
+        "resumes at any time: the same command goes on. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not "
+        "finished.",
         "tandem train recipes/mini.toml",
         "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
         "tandem train recipes/mini.toml --dry-run",

@@ -3,7 +3,7 @@
 The loop and the dry run both begin here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from tandem.train.clip_teacher import ClipTeacher
 from tandem.train.data.loader import Loader, sentences_of
 from tandem.train.ema import Average
 from tandem.train.heads import Heads
-from tandem.train.lessons import Lessons
+from tandem.train.lessons import Lessons, drawn_words
 from tandem.train.optimiser import build_optimiser
 from tandem.train.parallel.process import Processes
 from tandem.train.parallel.shares import shares
@@ -69,7 +69,7 @@ class Run:
             + (f", {learnt:.2f} M learn" if learnt < total else ""),
             f"batch {recipe.batch_size}: {sources}",
             f"{recipe.objective.loss}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, "
-            f"seed {recipe.seed}, {self.processes.count} processes"
+            f"seed {recipe.seed}, {self.processes.count} process{'es' if self.processes.count > 1 else ''}"
             + (f" ({spread.strategy})" if self.processes.count > 1 else "")
             + (f", {spread.micro_batches} micro-batches" if spread.micro_batches > 1 else ""),
         ]
@@ -129,8 +129,10 @@ class Run:
         write(Checkpoint(self.config, arrays, self.tokenizer, str(folder)), folder, "tandem", overwrite=True)
 
 
-def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
+def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence[int] | None = None) -> Run:
     """Build all parts; `folder` keeps what takes long to make: the vocabulary, the teacher's vectors.
+
+    steps: those that will be taken, where they are few: a teacher is then asked for their sentences alone.
 
     Raises `ConfigError`, `DataError` or `WeightsError` where the recipe or what it names is not usable.
     """
@@ -138,7 +140,7 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path) -> Run:
     tokenizer = begun.tokenizer or _tokenizer(recipe, processes, folder)
     config = with_vocabulary(begun.config, tokenizer)
     loader = Loader(recipe, tokenizer, rank=processes.rank, processes=processes.count)
-    lessons = _lessons(recipe, loader, processes, folder)
+    lessons = _lessons(recipe, loader, processes, folder, steps)
 
     torch.manual_seed(recipe.seed)  # for heads, which draw from the global generator
     clip = beginning.build(begun, config, recipe.seed)
@@ -197,15 +199,24 @@ def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
     return Tokenizer.from_json(text, start_id, end_id, pad_id, str(folder))
 
 
-def _lessons(recipe: Recipe, loader: Loader, processes: Processes, folder: Path) -> Lessons | None:
+def _lessons(
+    recipe: Recipe, loader: Loader, processes: Processes, folder: Path, steps: Sequence[int] | None
+) -> Lessons | None:
     """The teacher's vectors: computed by the first process, read by the others."""
     chosen = recipe.distillation
     if not chosen.teacher:
         return None
-    extra = teacher.words(chosen.teacher) if chosen.words_per_batch else []
+    count = chosen.words_per_batch
+    extra = teacher.words(chosen.teacher) if count else []
+    cache = folder / "teacher.npz"
+    if steps is not None and not cache.exists():
+        drawn = [word for step in steps for word in drawn_words(extra, count, recipe.seed, step)]
+        needed = [sentence for step in steps for sentence in loader.batch(step).sentences] + drawn
+        known = teacher.vectors(chosen.teacher, needed, folder / f"teacher-{processes.rank}.npz")
+        return Lessons(known, extra, count, recipe.seed, processes.rank, processes.count)
     sentences = loader.all_sentences() + extra
     if processes.first:
-        teacher.vectors(chosen.teacher, sentences, folder / "teacher.npz")
+        teacher.vectors(chosen.teacher, sentences, cache)
     processes.barrier()
-    known = teacher.vectors(chosen.teacher, sentences, folder / "teacher.npz")
-    return Lessons(known, extra, chosen.words_per_batch, recipe.seed, processes.rank, processes.count)
+    known = teacher.vectors(chosen.teacher, sentences, cache)
+    return Lessons(known, extra, count, recipe.seed, processes.rank, processes.count)

@@ -58,8 +58,12 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     notes = compare(recipe, processes, known)
     begun = known[1].step if known else 0
     del known
-    run = assemble(replace(recipe, folder=str(folder)), processes, folder)
+    tried = [first for first, _ in _sizes(recipe, begun)]
+    run = assemble(replace(recipe, folder=str(folder)), processes, folder, tried)
     yield from (*run.describe(), *run.notes, *notes)
+    if recipe.distillation.teacher and not (real / "teacher.npz").exists():
+        count = len(run.loader.all_sentences())
+        yield f"teacher: before its first step the run has {count} sentences encoded (not tried, nor in the time below)"
     left_out = run.loader.left_out()
     for key, reason in left_out[:5]:
         yield f"left out {key}: {reason}"
