@@ -89,7 +89,7 @@ def router(service: Service) -> APIRouter:
                 return {"labels": _by_label(used, asked, labels, vectors)}
             return _by_picture(used, asked, labels, vectors)
 
-        answer = await service.shelf.ask_of(name, question)
+        answer = await service.shelf.ask_of(name, question, scan=asked.ids is None)
         model = encoder.model
         head = {"collection": name, "model": {"name": model.name, "fingerprint": model.fingerprint}, "by": asked.by}
         return JSONResponse(head | answer)

@@ -112,6 +112,8 @@ def open_service(
         model=model,
         loading=loading,
         threads=settings.store_threads,
+        scan_threads=settings.scan_threads,
+        server_threads=settings.server_threads,
         queue=settings.store_queue,
     )
     service = Service(settings, metrics, shelf, fetcher=fetcher)

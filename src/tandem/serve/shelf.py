@@ -119,10 +119,12 @@ class Shelf:
         *,
         model: str | Path | Model | None = None,
         loading: dict[str, Any] | None = None,
-        threads: int = 4,
+        threads: int = 2,
+        scan_threads: int = 2,
+        server_threads: int = 16,
         queue: int = 256,
     ) -> None:
-        """`model` overrules what the collections say of themselves, as --model does."""
+        """`model` overrules what the collections say of themselves, as --model does. Threads: see `Settings`."""
         self._encoder_of = encoder_of
         self._model = model
         self._loading = dict(loading or {})
@@ -139,6 +141,8 @@ class Shelf:
         self._queue = queue
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tandem-writer")
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="tandem-store")
+        self._scans = ThreadPoolExecutor(scan_threads, thread_name_prefix="tandem-scan")
+        self._servers = ThreadPoolExecutor(server_threads, thread_name_prefix="tandem-server")
 
     @property
     def encoders(self) -> list[Encoder]:
@@ -175,19 +179,22 @@ class Shelf:
                 return encoder
         raise not_found(f"no model {name!r} here; see /v1/models")
 
-    async def ask(self, question: Callable[[], _Made]) -> _Made:
-        """Run a question to a store in a thread. Raises `ProblemError` 503 where too many wait."""
+    async def _ask(self, threads: ThreadPoolExecutor, question: Callable[[], _Made]) -> _Made:
         if self.pending >= self._queue:
             raise full(f"{self.pending:,} questions wait for the collections")
         loop = asyncio.get_running_loop()
         self.pending += 1
         try:
-            return await loop.run_in_executor(self._threads, question)
+            return await loop.run_in_executor(threads, question)
         finally:
             self.pending -= 1
 
-    async def ask_of(self, name: str | None, question: Callable[[Opened], _Made]) -> _Made:
-        """As `ask`, of a collection. It is asked once more where a successor took its place in the midst of it."""
+    async def ask_of(self, name: str | None, question: Callable[[Opened], _Made], *, scan: bool = False) -> _Made:
+        """Ask a collection in a thread; `scan` for what may look at every picture of it.
+
+        It is asked once more where a successor took its place in the midst of it. Raises `ProblemError` 503 where too
+        many wait.
+        """
         shared = self.named(name)
 
         def asked() -> _Made:
@@ -200,7 +207,9 @@ class Shelf:
             with shared.using() as used:
                 return question(used)
 
-        return await self.ask(asked)
+        if stores.is_server(shared.url):
+            return await self._ask(self._servers, asked)
+        return await self._ask(self._scans if scan else self._threads, asked)
 
     async def write_to(self, name: str | None, change: Callable[["Opened"], _Made]) -> _Made:
         """Run a change of a collection in the one thread that writes: begun, it is finished whoever left."""
@@ -224,7 +233,8 @@ class Shelf:
         return found if found is not None else await self.ask_of(name, lambda used: used.encoder)
 
     def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        for threads in (self._threads, self._scans, self._servers):
+            threads.shutdown(cancel_futures=True)
         self._writer.shutdown()  # what was begun is finished, and what waits too: its asker may still be there
         for shared in self.collections.values():
             shared.close()
