@@ -9,7 +9,7 @@ import run_toys
 
 from tandem.errors import ConfigError, DataError
 from tandem.train import checkpoint
-from tandem.train.dry_run import dry_run
+from tandem.train.dry_run import Timing, dry_run
 from tandem.train.loop import train
 from tandem.train.recipe import read_recipe
 
@@ -62,3 +62,8 @@ def test_it_begins_where_the_run_stands_and_refuses_what_the_run_would(recipe: P
 def test_data_that_cannot_be_used_is_said_before_anything_else(recipe: Path) -> None:
     with pytest.raises(DataError, match="nothing"):
         list(dry_run(read_recipe(recipe, ['data=[{path="nothing-*.tar", text="captions", per_batch=4}]'])))
+
+
+def test_the_time_of_a_step_has_its_data_in_it() -> None:
+    timing = Timing(image_size=16, steps=10, step_s=1.0, data_s=3.0, loss=0.0)
+    assert [timing.whole_s(workers) for workers in (0, 1, 2, 8)] == [4.0, 3.0, 1.5, 1.0]

@@ -12,8 +12,8 @@ from tandem.train.typed import differences
 
 # May change at any time: what is learnt from each batch stays the same, or it is what people tune on the way.
 FREE = (
-    "name", "folder", "data_root", "workers", "cache_pictures", "log_every_steps", "steps", "device", "optimiser",
-    "ema", "init", "validation", "checkpoints", "guards", "log", "resume",
+    "name", "folder", "data_root", "workers", "cache_pictures", "cache_folder", "log_every_steps", "steps", "device",
+    "optimiser", "ema", "init", "validation", "checkpoints", "guards", "log", "resume",
     "model.name", "model.licence", "model.data", "model.notes",
 )  # fmt: skip
 # Gives the same run but for rounding: with `resume.elsewhere`.

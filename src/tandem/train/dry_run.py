@@ -38,6 +38,10 @@ class Timing:
     data_s: float  # to make the batch, in one worker
     loss: float
 
+    def whole_s(self, workers: int) -> float:
+        """Of a step with its data: made ahead by workers, or in between."""
+        return max(self.step_s, self.data_s / workers) if workers else self.step_s + self.data_s
+
 
 def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]:
     """Try the recipe, and say in lines what was found. Raises what `train` would raise before its first step."""
@@ -89,7 +93,7 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     free = shutil.disk_usage(_there(real)).free
     if free < size * (keep + 1):
         yield f"room: {free / 1e9:.2g} GB are free where {real} is: too little"
-    left = sum(t.steps * max(t.step_s, t.data_s / max(recipe.workers, 1)) for t in timings)
+    left = sum(t.steps * t.whole_s(recipe.workers) for t in timings)
     left += validation_s * ((recipe.steps - begun) // recipe.validation.every_steps)
     yield f"time: about {duration(left)} for {recipe.steps - begun} steps" + (f" from step {begun}" if begun else "")
     yield f"nothing was written to {real}"

@@ -129,8 +129,8 @@ def _steps(
                 )  # fmt: skip
         if best_found and recipe.checkpoints.keep_best and processes.first:
             _write_best(run, arrays, folder, report)
-        processes.barrier()
         if stopping and not last:
+            processes.barrier()  # the others must not leave while the first one writes
             return None
     left_out = int(processes.sum_over(torch.tensor(len(set_aside), device=processes.device)))
     if left_out:
