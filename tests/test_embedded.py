@@ -5,6 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,25 @@ def test_a_second_writer_is_told_who_writes(url: str) -> None:
         )
         assert f"process {os.getpid()} is writing" in in_process(code, url)
     embedded.open(url, write=True).close()
+
+
+def test_what_is_read_together_is_of_one_moment(url: str) -> None:
+    with filled(url, 10) as writer, embedded.open(url) as reader:
+        with reader.reading(), reader.reading():  # one within the other is no other moment
+            assert reader.count() == 10
+            writer.upsert(records(10, 15))
+            writer.annotate({"greeting": "hello"})
+            assert reader.count() == 10
+            assert "greeting" not in reader.notes
+            assert len(reader.search(vectors_of(records(0, 1)), 100)[0]) == 10
+            assert in_thread(reader.count) == 15
+            assert sum(len(each) for each in reader.scan()) == 15  # begins now, and may be read on later
+        assert (reader.count(), reader.notes["greeting"]) == (15, "hello")
+
+
+def in_thread(work: Callable[[], int]) -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def test_readers_see_each_batch_when_it_is_there(url: str) -> None:

@@ -245,22 +245,23 @@ class Collection:
         made = question.vectors(vectors, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
         parts = question.parts(made)
         kind = kind_of(parts)
-        count, sample = 0, NO_SAMPLE
-        if fit is not None or len(parts) > 1:
-            count, sample = self._sample.now(self.store)
-        query = combine(parts, sample)[None]
-        hits = self.store.search(query, question.k + question.offset, where=question.where)[0]
-        relevance: list[float | None] = [None] * len(hits)
-        if fit is not None and hits:
-            scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-            if question.where is not None:
-                # Few that pass a filter were not chosen for the query: they do not promise that one of them is meant.
-                count = max(self.count(question.where), min(count, FEWEST))
-            length = [number_of_words(question.words)] if kind == "words" and question.words is not None else []
-            chances = fit.probability(kind, scores, background(query, sample, count), query, length)
-            relevance = chances[0].tolist()
-        notes = self.notes
-        identity.check_model(self.url, notes, model)  # on a server another may have taken the place of what was read
+        with self.store.reading():
+            count, sample = 0, NO_SAMPLE
+            if fit is not None or len(parts) > 1:
+                count, sample = self._sample.now(self.store)
+            query = combine(parts, sample)[None]
+            hits = self.store.search(query, question.k + question.offset, where=question.where)[0]
+            relevance: list[float | None] = [None] * len(hits)
+            if fit is not None and hits:
+                scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
+                if question.where is not None:
+                    # Few that pass a filter were not chosen for the query: no promise that one of them is meant.
+                    count = max(self.count(question.where), min(count, FEWEST))
+                length = [number_of_words(question.words)] if kind == "words" and question.words is not None else []
+                chances = fit.probability(kind, scores, background(query, sample, count), query, length)
+                relevance = chances[0].tolist()
+            notes = self.notes
+            identity.check_model(self.url, notes, model)  # on a server another may have taken its place meanwhile
         threshold = None
         if fit is not None:
             threshold = fit.terms(kind).threshold if question.threshold is None else question.threshold

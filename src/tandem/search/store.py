@@ -7,6 +7,7 @@ Legend: n records, q queries, d dimensions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -108,6 +109,11 @@ class Store(Protocol):
 
     def sample(self, count: int) -> Vectors:
         """Vectors [n d] of about `count` records (all if there are fewer) that stand for the whole."""
+
+    def reading(self) -> AbstractContextManager[None]:
+        """What this thread reads inside (but `scan`) is of one moment, as far as the store can see to it; and quicker
+        where several things are read.
+        """
 
     def close(self) -> None:
         """Finish what is under way and let go. Closing twice is fine."""

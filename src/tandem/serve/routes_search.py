@@ -50,10 +50,11 @@ def router(service: Service) -> APIRouter:
                 if used.encoder is not encoder:
                     return None
                 ready = dict(vectors)
-                if question.like is not None:
-                    ready["like"] = _stored(used, question.like)
-                total = used.collection.count(question.where)
-                return used.collection.answer(question, ready).as_dict() | {"total": total}
+                with used.collection.store.reading():
+                    if question.like is not None:
+                        ready["like"] = _stored(used, question.like)
+                    total = used.collection.count(question.where)
+                    return used.collection.answer(question, ready).as_dict() | {"total": total}
 
             answer = await service.shelf.ask_of(name, answered)
             if answer is not None:

@@ -8,9 +8,10 @@ import os
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,17 @@ class Snapshot:
     vectors: VectorFile
     alive: Mask | None  # [rows]; None: all
 
+    @cached_property
+    def notes(self) -> Mapping[str, str]:
+        """What the owner wrote down."""
+        return records_database.read_notes(self.connection)
+
+
+class _Held(threading.local):
+    """The snapshot that a thread goes on reading from."""
+
+    snapshot: Snapshot | None = None
+
 
 class Snapshots:
     """Takes snapshots of one generation, for many threads at once. Connections are used again by whoever comes."""
@@ -52,12 +64,37 @@ class Snapshots:
         self._index: tuple[str, Index | None] = ("", None)
         self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
         self._closed = False
+        self._held = _Held()
         with database_errors(place), self.connection() as connection:
             self.schema: Schema = records_database.read_schema(connection)
 
     @contextmanager
-    def take(self) -> Iterator[Snapshot]:
-        """The store as of now, until the end of the block. What is damaged is a `StoreError`."""
+    def hold(self) -> Iterator[None]:
+        """Inside, `take` gives this thread one and the same snapshot.
+
+        Each one costs a handful of calls of SQLite, and each of these lets go of Python's lock: with other threads
+        about, getting it back takes longer than the call.
+        """
+        if self._held.snapshot is not None:
+            yield
+            return
+        with self.take() as snapshot:
+            self._held.snapshot = snapshot
+            try:
+                yield
+            finally:
+                self._held.snapshot = None
+
+    @contextmanager
+    def take(self, *, own: bool = False) -> Iterator[Snapshot]:
+        """The store as of now, until the end of the block; `own` even where one is held.
+
+        What is damaged is a `StoreError`.
+        """
+        if self._held.snapshot is not None and not own:
+            with database_errors(self._place):
+                yield self._held.snapshot
+            return
         with database_errors(self._place), self.connection() as connection:
             for attempt in range(5):
                 connection.execute("BEGIN")

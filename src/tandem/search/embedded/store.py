@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,8 +114,8 @@ class EmbeddedStore:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        with database_errors(self._place), self.snapshots.connection() as connection:
-            return records_database.read_notes(connection)
+        with self.snapshots.take() as snapshot:
+            return snapshot.notes
 
     def annotate(self, notes: Mapping[str, str]) -> None:
         with self.transaction() as connection:
@@ -250,6 +250,9 @@ class EmbeddedStore:
 
     # Reading
 
+    def reading(self) -> AbstractContextManager[None]:
+        return self.snapshots.hold()
+
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
     ) -> list[list[Hit]]:
@@ -310,7 +313,7 @@ class EmbeddedStore:
     def _scan(
         self, where: str | None, selection: Selection, vectors: bool, batch_size: int
     ) -> Iterator[Records | None]:
-        with self.snapshots.take() as snapshot:
+        with self.snapshots.take(own=True) as snapshot:  # it may be read on when what is held is let go
             if where is None:
                 cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
                 yield None

@@ -15,6 +15,7 @@ in while it runs, and k is at most 16,384. milvus-lite is always exact, and serv
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -156,6 +157,9 @@ class MilvusStore(Store):
     @property
     def notes(self) -> Mapping[str, str]:
         return self._view().notes
+
+    def reading(self) -> AbstractContextManager[None]:
+        return nullcontext()  # Milvus has no reads of one moment over several requests
 
     def annotate(self, notes: Mapping[str, str]) -> None:
         # A property of its own for each: clients do not overwrite each other's. 2.3 can empty one, not remove it.
