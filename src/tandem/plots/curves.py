@@ -74,8 +74,10 @@ def _panel(axes: Any, title: str, names: Sequence[str], runs: Sequence[Run]) -> 
             label = name if len(runs) == 1 else run.name if len(names) == 1 else f"{run.name}: {name}"
             steps, values = zip(*points, strict=True)
             rough = len(points) >= 4 * _SMOOTHED
-            axes.plot(steps, values, color=color, linewidth=0.6, alpha=0.35 if rough else 1, label="" if rough else label,
-                      marker="o" if len(points) < 30 else None, markersize=2.5)  # fmt: skip
+            axes.plot(
+                steps, values, color=color, linewidth=0.6, alpha=0.35 if rough else 1, label="" if rough else label,
+                marker="o" if len(points) < 30 else None, markersize=2.5,
+            )  # fmt: skip
             if rough:
                 axes.plot(steps, _running_mean(values), color=color, linewidth=1.6, label=label)
     if title in ("norm of the gradient",):
