@@ -106,7 +106,12 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, content: bytes) -> int:
-        """The status; 0 where there was none."""
+        """The status; 0 where there was none. A kept connection that was closed meanwhile is opened anew, once."""
+        kept = self._streams is not None
+        status = await self._ask(content)
+        return await self._ask(content) if kept and not status else status
+
+    async def _ask(self, content: bytes) -> int:
         try:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -84,6 +85,25 @@ def test_a_full_queue_refuses_all_of_a_request_or_nothing() -> None:
         encoder.go.set()
         assert [future.result(LONG_S) for future in kept] == [2, 4, 10]
     assert encoder.batches == [[0], [1], [2], [5]]
+
+
+def test_who_would_wait_too_long_is_refused_at_once() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=1, max_queue_s=0.15) as batcher:
+        first = batcher.put([0], deadline_s=LONG_S)[0]
+        assert encoder.began.acquire(timeout=LONG_S)
+        time.sleep(0.1)  # an item takes a tenth of a second, it learns
+        encoder.go.set()
+        first.result(LONG_S)
+        encoder.go.clear()
+        kept = batcher.put([1], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        kept += batcher.put([2], deadline_s=LONG_S)
+        kept += batcher.put([3], deadline_s=LONG_S)  # behind one: bearable
+        with pytest.raises(QueueFullError, match="2 items wait"):
+            batcher.put([4], deadline_s=LONG_S)
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in kept] == [2, 4, 6]
 
 
 def test_those_who_left_make_room_and_are_not_computed() -> None:

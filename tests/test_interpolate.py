@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
+import training_toys
 
 import tandem
 from tandem import bpe, weights
@@ -16,7 +18,9 @@ from tandem.cli import main
 from tandem.config import Preprocessing
 from tandem.errors import ConfigError
 from tandem.tokenizer import Tokenizer
+from tandem.train.data.loader import Loader
 from tandem.train.interpolate import interpolate
+from tandem.train.statistics import renew
 
 
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
@@ -100,3 +104,39 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_statistics_are_those_of_the_recipe_s_pictures(tmp_path: Path) -> None:
+    training_toys.write_parquet(tmp_path / "names.parquet")
+    recipe = training_toys.recipe(tmp_path, {**training_toys.NAMED, "crop": [0.1, 0.2]})
+    mixed = interpolate(toy.checkpoint("resnet", 1), toy.checkpoint("resnet", 2), 0.5)
+    found = renew(mixed, recipe, pictures=30)
+    statistics = {name for name in mixed.tensors if "running_" in name}
+    assert statistics
+    for name, array in mixed.tensors.items():
+        assert np.array_equal(found.tensors[name], array) == (name not in statistics), name
+        assert found.tensors[name].dtype == array.dtype
+    # The first norm's: of what the first convolution makes of the middle squares, whole, not of the recipe's crops.
+    whole = dataclasses.replace(recipe.data[0], augment="none")
+    loader = Loader(dataclasses.replace(recipe, data=(whole,), model=mixed.config), mixed.tokenizer)
+    made = []
+    for step in range(3):
+        pixels = torch.from_numpy(loader.batch(step).pixels).permute(0, 3, 1, 2).double() / 255
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean_of(mixed), std_of(mixed)))
+        weight = torch.from_numpy(mixed.tensors["visual.conv1.weight"]).double()
+        made.append(torch.nn.functional.conv2d((pixels - mean) / std, weight, stride=2, padding=1).mean((0, 2, 3)))
+    np.testing.assert_allclose(found.tensors["visual.bn1.running_mean"], torch.stack(made).mean(0), atol=1e-4)
+
+
+def mean_of(checkpoint: weights.Checkpoint) -> tuple[float, ...]:
+    return checkpoint.config.preprocessing.mean
+
+
+def std_of(checkpoint: weights.Checkpoint) -> tuple[float, ...]:
+    return checkpoint.config.preprocessing.std
+
+
+def test_what_has_no_batch_norms_has_no_statistics(tmp_path: Path) -> None:
+    training_toys.write_parquet(tmp_path / "names.parquet")
+    with pytest.raises(ConfigError, match="has no batch norms"):
+        renew(toy.checkpoint("vit"), training_toys.recipe(tmp_path, training_toys.NAMED))

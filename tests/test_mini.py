@@ -29,15 +29,15 @@ def test_seen_classes_of_tiny_imagenet(mini: tandem.Model, shared: Path) -> None
     result = zero_shot(mini, (sample.image for sample in samples), labels, first)
     assert result.pictures == 10_000
     assert result.chance == 0.005
-    assert result.top1 >= 0.28
+    assert result.top1 >= 0.40
 
 
 def test_retrieval_on_flickr8k_test(mini: tandem.Model, shared: Path) -> None:
     samples = read_samples(shared / "data/flickr8k/test-00000.tar", "captions")
     result = retrieval(mini, (sample.image for sample in samples), [sample.texts for sample in samples])
     assert (result.pictures, result.sentences) == (1000, 5000)
-    assert result.text_to_image[10] >= 0.21  # chance: 1%
-    assert result.image_to_text[10] >= 0.22  # chance: about 1%
+    assert result.text_to_image[10] >= 0.308  # chance: 1%
+    assert result.image_to_text[10] >= 0.317  # chance: about 1%
 
 
 def test_a_cat_is_called_a_cat(mini: tandem.Model) -> None:

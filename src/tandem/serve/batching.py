@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
+PACE = 0.2  # how much of what is believed of an item's time is the last batch's
 
 
 class QueueFullError(Exception):
@@ -50,11 +51,13 @@ class Batcher(Generic[_Item, _Result]):
         max_size: int = 32,
         max_wait_s: float = 0.003,
         max_queue: int = 1024,
+        max_queue_s: float = float("inf"),
         observe: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self.name = name
         self._work = work
         self._max_size, self._max_wait_s, self._max_queue = max_size, max_wait_s, max_queue
+        self._max_queue_s, self._seconds_each = max_queue_s, 0.0  # of an item, lately
         self._observe = observe
         self._queue: deque[_Waiting[_Item, _Result]] = deque()
         self._changed = threading.Condition()
@@ -76,9 +79,9 @@ class Batcher(Generic[_Item, _Result]):
         with self._changed:
             if self._closed:
                 raise ClosedError(f"{self.name}: closed")
-            if self._queue and len(self._queue) + len(waiting) > self._max_queue:
+            if self._is_full(len(waiting)):
                 self._forget_cancelled()
-                if self._queue and len(self._queue) + len(waiting) > self._max_queue:
+                if self._is_full(len(waiting)):
                     raise QueueFullError(f"{len(self._queue):,} items wait for the encoder of {self.name}")
             self._queue.extend(waiting)
             self._changed.notify()
@@ -118,6 +121,11 @@ class Batcher(Generic[_Item, _Result]):
         if self._thread is not threading.current_thread():
             self._thread.join()
 
+    def _is_full(self, more: int) -> bool:
+        """Too many, or so many that at the pace of late the newcomer would wait too long: better refused at once."""
+        ahead = len(self._queue)
+        return ahead > 0 and (ahead + more > self._max_queue or ahead * self._seconds_each > self._max_queue_s)
+
     def _forget_cancelled(self) -> None:
         living = [each for each in self._queue if not each.future.cancelled()]
         self._queue.clear()
@@ -137,7 +145,10 @@ class Batcher(Generic[_Item, _Result]):
                 for each in batch:
                     each.future.set_exception(error)
                 continue
-            self._observe(len(batch), time.monotonic() - began)
+            took_s = time.monotonic() - began
+            each_s = took_s / len(batch)
+            self._seconds_each += (PACE if self._seconds_each else 1) * (each_s - self._seconds_each)
+            self._observe(len(batch), took_s)
             for each, result in zip(batch, results, strict=True):
                 each.future.set_result(result)
 

@@ -43,6 +43,7 @@ class Encoder:
             max_size=settings.batch_size,
             max_wait_s=settings.batch_wait_s,
             max_queue=settings.text_queue,
+            max_queue_s=settings.queue_wait_s,
             observe=metrics.observe_batch("text"),
         )
         self.pictures: Batcher[Pixels, Vectors] = Batcher(
@@ -51,6 +52,7 @@ class Encoder:
             max_size=settings.batch_size,
             max_wait_s=settings.batch_wait_s,
             max_queue=settings.picture_queue,
+            max_queue_s=settings.queue_wait_s,
             observe=metrics.observe_batch("picture"),
         )
         self._known: OrderedDict[str, Vectors] = OrderedDict()

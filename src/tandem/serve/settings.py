@@ -35,6 +35,7 @@ class Settings:
     batch_wait_s: float = 0.003  # how long the first of a batch waits for others
     picture_queue: int = 512
     text_queue: int = 2048
+    queue_wait_s: float = 5.0  # who would wait longer for the encoder than this, at the pace of late, gets 503 at once
     # More threads would mostly wait for each other: 16 clients got 230 searches a second of four, 310 of two.
     store_threads: int = 2  # that search in local collections
     scan_threads: int = 2  # for what looks at every picture, so that searches need not wait for it

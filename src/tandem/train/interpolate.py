@@ -5,6 +5,7 @@ often better at both. Needs no torch. Knows checkpoints; no training.
 """
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,18 @@ def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
     return Checkpoint(config, tensors, a.tokenizer, f"{a.source} and {b.source}")
 
 
-def interpolate_folders(a: str, b: str, alpha: float, target: Path, *, overwrite: bool = False) -> Checkpoint:
-    """Read both, from wherever they are, and write the model between them as a Tandem folder."""
+def interpolate_folders(
+    a: str,
+    b: str,
+    alpha: float,
+    target: Path,
+    *,
+    finish: Callable[[Checkpoint], Checkpoint] = lambda found: found,
+    overwrite: bool = False,
+) -> Checkpoint:
+    """Read both, from wherever they are, and write the model between them, as `finish` leaves it, to a folder."""
     refuse_in_use(target, overwrite=overwrite, say="--overwrite")
-    found = interpolate(read(a), read(b), alpha)
+    found = finish(interpolate(read(a), read(b), alpha))
     write(found, target, "tandem", overwrite=overwrite)
     return found
 
