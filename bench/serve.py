@@ -172,7 +172,7 @@ def hostile(url: str, arguments: argparse.Namespace) -> None:
         if program:
             command = [program, "run", f"{running.url}/openapi.json", "--phases", "examples,coverage,fuzzing"]
             command += ["--checks", "accepted_or_about_content,errors_are_problems"]
-            command += ["--max-examples", str(max(1, arguments.hostile // 15)), "--seed", "1", "--no-color"]
+            command += ["--max-examples", str(max(1, arguments.hostile // 12)), "--seed", "1", "--no-color"]
             command += ["--continue-on-failure", "--suppress-health-check", "all", "--warnings", "off"]
             hooks = {"SCHEMATHESIS_HOOKS": "serve_checks", "PYTHONPATH": str(Path(__file__).parent)}
             with tempfile.TemporaryDirectory() as place:  # it leaves things where it runs

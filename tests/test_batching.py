@@ -99,11 +99,11 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
         kept = batcher.put([1], deadline_s=LONG_S)
         assert encoder.began.acquire(timeout=LONG_S)
         kept += batcher.put([2], deadline_s=LONG_S)
-        kept += batcher.put([3], deadline_s=LONG_S)  # behind one: bearable
-        with pytest.raises(QueueFullError, match="2 items wait"):
-            batcher.put([4], deadline_s=LONG_S)
+        kept += batcher.put([3, 4], deadline_s=LONG_S)
+        with pytest.raises(QueueFullError, match="3 items wait"):
+            batcher.put([5], deadline_s=LONG_S)
         encoder.go.set()
-        assert [future.result(LONG_S) for future in kept] == [2, 4, 6]
+        assert [future.result(LONG_S) for future in kept] == [2, 4, 6, 8]
 
 
 def test_those_who_left_make_room_and_are_not_computed() -> None:

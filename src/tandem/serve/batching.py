@@ -122,9 +122,13 @@ class Batcher(Generic[_Item, _Result]):
             self._thread.join()
 
     def _is_full(self, more: int) -> bool:
-        """Too many, or so many that at the pace of late the newcomer would wait too long: better refused at once."""
+        """Too many, or so many that at the pace of late the newcomer would wait too long: better refused at once.
+
+        Two batches are never too many: one that was slow, as first ones are, says little.
+        """
         ahead = len(self._queue)
-        return ahead > 0 and (ahead + more > self._max_queue or ahead * self._seconds_each > self._max_queue_s)
+        is_long = ahead > 2 * self._max_size and ahead * self._seconds_each > self._max_queue_s
+        return ahead > 0 and (ahead + more > self._max_queue or is_long)
 
     def _forget_cancelled(self) -> None:
         living = [each for each in self._queue if not each.future.cancelled()]
