@@ -1,11 +1,14 @@
 """Killed anywhere and started again, a run ends in the same bits: weights, moments, averages, on one process or two."""
 
 import random
+import shutil
 import socket
 import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import run_toys
 import torch
@@ -162,6 +165,18 @@ def test_what_has_changed_is_named_or_refused(root: Path, whole: dict[str, Any],
         notes = compare(record.recipe, to_dict(recipe), record.layout, record.layout)
         assert len(notes) == 1
         assert notes[0].startswith(override.partition("=")[0] + " was ")
+
+
+def test_training_sets_that_have_grown_are_refused(root: Path) -> None:
+    assert _run(root, "grown", die="step 4") == [-9]
+    other = root / "other"
+    other.mkdir()
+    shutil.copy(root / "captions.tar", other)
+    table = pq.read_table(root / "names.parquet")
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), other / "names.parquet")
+    assert _run(root, "grown", f"data_root={other}") == [2]
+    assert f"names.parquet had {len(table)} samples and has {len(table) + 1}" in (root / "refused.txt").read_text()
+    assert _run(root, "grown") == [0]
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(root: Path, whole: dict[str, Any]) -> None:

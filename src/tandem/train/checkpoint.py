@@ -36,6 +36,7 @@ class Record:
     layout: dict[str, Any]  # what sums are rounded by: processes, device, ...
     versions: dict[str, str]
     guard: dict[str, Any] = field(default_factory=dict)  # what `guards.Guard` remembers
+    samples: list[int] = field(default_factory=list)  # of each training set
     format: int = FORMAT
 
 

@@ -191,7 +191,13 @@ def timed(stream: Iterator[Batch], meter: Meter, begun: int) -> Iterator[tuple[i
 def _record(run: Run, done: int, best_score: float | None, guard: Guard) -> checkpoint.Record:
     recipe = run.recipe
     return checkpoint.Record(
-        done, best_score, to_dict(recipe), layout(recipe, run.processes), versions(), guard.remembered()
+        done,
+        best_score,
+        to_dict(recipe),
+        layout(recipe, run.processes),
+        versions(),
+        guard.remembered(),
+        run.loader.counts(),
     )
 
 

@@ -63,6 +63,12 @@ def resume(run: Run, known: Known | None) -> checkpoint.Record | None:
             f"{run.processes.rank} none of it; the folder must be one that all machines see"
         )
     path, record, tensors = known
+    for source, before, now in zip(run.recipe.data, record.samples, run.loader.counts(), strict=False):
+        if before != now:
+            raise DataError(
+                f"{path}: {source.path} had {before:,} samples and has {now:,}: every step would draw others; bring "
+                "its files back, or choose another folder= and begin from these weights with init.model"
+            )
     try:
         state.restore(tensors, run.modules, run.optimiser, run.average)
     except DataError as error:

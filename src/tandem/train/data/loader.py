@@ -49,6 +49,10 @@ class Loader:
         """Every distinct sentence that any batch can hold, in a fixed order: for vocabularies and teachers."""
         return _sentences(self.samples)
 
+    def counts(self) -> list[int]:
+        """How many samples each training set has: what a step draws depends on it."""
+        return [len(samples) for samples in self.samples]
+
     def left_out(self) -> list[tuple[str, str]]:
         """(key, reason) of what the files hold that can never be drawn: no words, or behind a tar's damage."""
         return [each for samples in self.samples for each in samples.left_out()]
