@@ -57,8 +57,9 @@ def url(collection: Path) -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Ended with its module: while it runs, so does a loop of asyncio in this thread, and no other can."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:

@@ -367,7 +367,7 @@ def test_what_mini_says_of_captions_it_has_not_seen_is_true(
         for key in ("area_present_removed", "error_best", "best_is_own", "nothing_said_removed"):
             assert again[key] == pytest.approx(figures[key], abs=0.01), (name, key)
     captions = measured["queries"]["captions"]["collections"]["1000"]
-    assert captions["error_best"] < 0.02 < captions["error_of_half"]
+    assert captions["error_best"] < 0.03 < captions["error_of_half"]
     assert measured["queries"]["captions"]["pairs_area"] > 0.83  # of pairs that match nearly as well as whole
     phrases = measured["queries"]["phrases"]["collections"]["1000"]
     assert phrases["error_usual"] < 0.08

@@ -128,7 +128,7 @@ def test_a_training_process_that_ends_anyhow_leaves_no_worker(root: Path) -> Non
             workers = children(process.pid)
             assert len(workers) == 2
             process.send_signal(number)
-            process.wait(timeout=60)
+            process.wait(timeout=240)
             assert wait_for(lambda workers=workers: not any(map(alive, workers)))  # type: ignore[misc]
     finally:
         for process in begun:
