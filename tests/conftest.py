@@ -1,6 +1,7 @@
 """Where the reference data is. Tests that need it are skipped, with a message, where it is absent."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,9 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"needs the reference data in {folder} (set TANDEM_SHARED)")
     return folder
+
+
+def pytest_configure() -> None:
+    """A shell starts what is to run in the background with Ctrl-C ignored, and so would be what the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
