@@ -19,7 +19,8 @@ import numpy as np
 
 from tandem.search.exploring import clusters, duplicates, map2d
 from tandem.search.exploring.survey import survey, take_sample
-from tandem.search.store import Records, Schema, Store, create_store, open_store
+from tandem.search.stores.backends import create_store, open_store
+from tandem.search.stores.protocol import Records, Schema, Store
 
 HEAPS, DUPLICATE_EVERY, DUPLICATE_COSINE = 2000, 1000, 0.98
 AT_ONCE = 20_000

@@ -29,7 +29,7 @@ from tandem.model import Model
 from tandem.search.identity import notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
-from tandem.search.store import create_store
+from tandem.search.stores.backends import create_store
 
 BATCH = 32
 

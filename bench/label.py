@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from reference import load_note, machine
 
 from tandem.search.labelling import best_labels, best_pictures
-from tandem.search.store import Records, Schema, create_store, open_store
+from tandem.search.stores.backends import create_store, open_store
+from tandem.search.stores.protocol import Records, Schema
 
 D, K, BATCH, SCALE = 512, 10, 10_000, 100.0
 

@@ -27,7 +27,8 @@ def fill(url: str, source: str | None, count: int) -> None:
 
     import tandem
     from tandem.search.identity import notes_for, schema_for
-    from tandem.search.store import Records, create_store
+    from tandem.search.stores.backends import create_store
+    from tandem.search.stores.protocol import Records
 
     model = tandem.load(source)
     random = np.random.default_rng(0)

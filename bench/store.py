@@ -122,7 +122,8 @@ def recall(found: list[list[str]], exact: list[list[str]]) -> float:
 
 
 def tandem_add(folder: Path, count: int) -> dict[str, Any]:
-    from tandem.search.store import Records, Schema, create_store
+    from tandem.search.stores.backends import create_store
+    from tandem.search.stores.protocol import Records, Schema
 
     store = create_store(str(folder / "store.tandem"), Schema(D, COLUMNS), {"identity": "bench"})
     adding = 0.0
@@ -138,7 +139,7 @@ def tandem_add(folder: Path, count: int) -> dict[str, Any]:
 
 def tandem_exact(folder: Path, count: int) -> dict[str, Any]:
     """What is right: every vector compared."""
-    from tandem.search.store import open_store
+    from tandem.search.stores.backends import open_store
 
     store = open_store(str(folder / "store.tandem"))
     answers: dict[str, Any] = {}
@@ -159,7 +160,7 @@ def tandem_exact(folder: Path, count: int) -> dict[str, Any]:
 
 
 def tandem_search(folder: Path, count: int) -> dict[str, Any]:
-    from tandem.search.store import open_store
+    from tandem.search.stores.backends import open_store
 
     start = time.perf_counter()
     store = open_store(str(folder / "store.tandem"))

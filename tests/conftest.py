@@ -17,6 +17,11 @@ def shared() -> Path:
 
 
 def pytest_configure() -> None:
-    """A shell starts what is to run in the background with Ctrl-C ignored, and so would be what the tests start."""
+    """What child processes inherit: `support` can be imported, and Ctrl-C is heard.
+
+    A shell starts what is to run in the background with Ctrl-C ignored, and so would be what the tests start.
+    """
+    tests = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

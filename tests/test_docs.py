@@ -15,8 +15,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
-import toy
 from PIL import Image
+from support import toy
 
 from tandem import weights
 from tandem.cli.parser import build_parser

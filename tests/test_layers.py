@@ -15,9 +15,9 @@ LAYERS: dict[str, set[str]] = {
     "tokenizer": {"bpe", "config", "errors"},
     "pixels": {"config", "errors"},
     "fetch": {"errors"},
-    "ahead": set(),
-    "endless": set(),
-    "image": {"ahead", "endless", "fetch", "pixels", "config", "errors"},
+    "prefetch": set(),
+    "decompression_bombs": set(),
+    "image": {"prefetch", "decompression_bombs", "fetch", "pixels", "config", "errors"},
     "prompts": {"config", "errors"},
     "samples": {"errors"},
     "plots": {"errors"},
@@ -27,7 +27,7 @@ LAYERS: dict[str, set[str]] = {
     "answer": {"plots", "image", "config", "errors"},
     "model": {"answer", "engine", "weights", "tokenizer", "image", "pixels", "prompts", "config", "errors"},
 }
-_MODEL_AND_BELOW = LAYERS["model"] | {"model", "ahead"}
+_MODEL_AND_BELOW = LAYERS["model"] | {"model", "prefetch"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 LAYERS["train"] = LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
@@ -42,13 +42,12 @@ LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "confi
 # What has arrows of its own inside a room.
 EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}
 # What implements the store knows vectors, ids and metadata; it has never heard of models.
-STORES = ("search/store.py", "search/filters.py", "search/embedded/", "search/milvus/")
+STORES = ("search/stores/",)
 
 # Packages that only these places may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("nn/", "train/", "engine/torch.py", "engine/onnx.py"),
     "openvino": ("engine/",),
-    "nncf": ("engine/quantize.py",),
     "matplotlib": ("plots/",),
     "rich": ("cli/", "train/"),
     "huggingface_hub": ("weights/",),
@@ -59,8 +58,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "wandb": ("train/reporting.py",),
     "open_clip": (),
     "sqlite3": ("search/",),
-    "faiss": ("search/embedded/", "search/exploring/"),
-    "pymilvus": ("search/milvus/client.py",),
+    "faiss": ("search/stores/embedded/", "search/exploring/"),
+    "pymilvus": ("search/stores/milvus/client.py",),
     "ray": ("search/",),
     "fastapi": ("serve/",),
     "starlette": ("serve/",),
@@ -98,9 +97,9 @@ def room(dotted: str) -> str | None:
 
 
 def is_store(dotted: str) -> bool:
-    """`tandem.search.filters.parse`, or `tandem.search.embedded.nearest`: a module of `STORES`, or a name in one."""
+    """`tandem.search.stores.filters.parse`, say: a module of `STORES`, or a name in one."""
     place = dotted.removeprefix("tandem.").replace(".", "/")
-    return place.startswith(tuple(store.removesuffix(".py") for store in STORES))
+    return f"{place}/".startswith(STORES)
 
 
 def relative(path: Path) -> str:

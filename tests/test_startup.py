@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy
+from support import toy
 
 HEAVY = {"torch", "openvino", "tokenizers", "huggingface_hub", "transformers", "matplotlib", "httpx", "ftfy"} | {
     "rich",

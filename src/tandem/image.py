@@ -19,11 +19,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from tandem import endless, fetch
-from tandem.ahead import in_order
+from tandem import decompression_bombs, fetch
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.pixels import to_pixels
+from tandem.prefetch import in_order
 
 __all__ = [
     "ENDINGS",
@@ -120,7 +120,7 @@ def decode(
         if isinstance(source, Image.Image):
             return _decoded(source, name, limits, orient, None)
         with _opened(source, name, limits) as file:
-            if (too_much := endless.found(file)) is not None:
+            if (too_much := decompression_bombs.found(file)) is not None:
                 raise ImageError(name, too_much)
             return _decoded(_identified(file, name), name, limits, orient, at_least)
 
@@ -353,7 +353,7 @@ def decode_stream(
     """(index, pixels uint8 [h w 3]) of each source, in order; an `ImageError` in the place of one that failed.
 
     Decoded in `threads` (one for each core if None), at most `ahead` before the one that is consumed next; closing
-    the generator ends them (see `tandem.ahead`).
+    the generator ends them (see `tandem.prefetch`).
     """
 
     def decode(source: ImageSource) -> np.ndarray | ImageError:

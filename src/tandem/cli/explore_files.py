@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tandem.search.exploring.duplicates import Group, Member
 from tandem.search.exploring.map2d import Places
 from tandem.search.exploring.survey import Cluster
-from tandem.search.store import Records
+from tandem.search.stores.protocol import Records
 
 DIGITS = 5  # of places and cosines
 

@@ -14,7 +14,7 @@ from tandem.cli.asking import open_for_asking, say_why_empty
 from tandem.cli.classify import read_labels, read_templates
 from tandem.cli.row_files import RowFile, check_target
 from tandem.search.labelling import Best, Labelled, best_labels, best_pictures
-from tandem.search.store import Store
+from tandem.search.stores.protocol import Store
 
 PATHS_AT_ONCE = 1000
 LABEL_CELLS = 24

@@ -6,8 +6,8 @@ Knows addresses and what lies at them; what is in a collection, it does not know
 from pathlib import Path
 
 from tandem.errors import StoreError
-from tandem.search import store as stores
-from tandem.search.embedded import generations
+from tandem.search.stores import backends as stores
+from tandem.search.stores.embedded import generations
 
 
 def address(url: str | Path) -> str:

@@ -18,7 +18,6 @@ from tandem.errors import StoreError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
 from tandem.search import identity
-from tandem.search import store as stores
 from tandem.search.address import address, why_none
 from tandem.search.calibration.calibrate import load_fit
 from tandem.search.exploring import duplicates
@@ -32,7 +31,8 @@ from tandem.search.question import Question
 from tandem.search.relevance import Fit, background, number_of_words
 from tandem.search.results import Found, Results
 from tandem.search.sample import Sample
-from tandem.search.store import Store, Vectors
+from tandem.search.stores import backends as stores
+from tandem.search.stores.protocol import Store, Vectors
 
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged

@@ -11,10 +11,10 @@ from typing import Any
 
 from tandem.errors import StoreError, TandemError
 from tandem.model import SHIPPED, Model, load
-from tandem.search import store as stores
 from tandem.search.home import data_folder
 from tandem.search.indexing.picture import COLUMNS
-from tandem.search.store import Schema, Store
+from tandem.search.stores import backends as stores
+from tandem.search.stores.protocol import Schema, Store
 from tandem.weights.published import known_name
 
 FORMAT = "1"
@@ -109,6 +109,6 @@ def ledger_path(url: str, notes: Mapping[str, str], *, successor: bool = False) 
     """Where this machine remembers which files it has read for a collection."""
     if stores.is_server(url):
         return data_folder() / "ledgers" / f"{notes['identity']}.sqlite"
-    from tandem.search.embedded import store as embedded
+    from tandem.search.stores.embedded import store as embedded
 
     return embedded.folder(url, successor=successor) / "files.sqlite"

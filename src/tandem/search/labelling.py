@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import TandemError
-from tandem.search.store import Store, Value, Vectors
+from tandem.search.stores.protocol import Store, Value, Vectors
 
 # Scores of a block: 16 MB. Larger blocks are no faster and no longer fit the processor's caches.
 CELLS = 4_000_000

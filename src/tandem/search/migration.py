@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from tandem.errors import StoreError
 from tandem.model import Model
-from tandem.search import store as stores
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
@@ -18,7 +17,8 @@ from tandem.search.indexing.places import SetAside, shard_of
 from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.recording import paths_of, read, records
 from tandem.search.indexing.run import Options
-from tandem.search.store import Store
+from tandem.search.stores import backends as stores
+from tandem.search.stores.protocol import Store
 
 IDS_AT_ONCE = 1000
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from tandem.errors import TandemError
-from tandem.search.store import Vectors
+from tandem.search.stores.protocol import Vectors
 
 Kind: TypeAlias = Literal["words", "picture", "mixed"]
 LEAST_SPREAD = 1e-3  # of cosines over a collection of one picture, or of one picture many times

@@ -17,7 +17,7 @@ import numpy as np
 from tandem.errors import TandemError
 from tandem.image import ImageSource, source_name
 from tandem.search.query import Part
-from tandem.search.store import Vectors
+from tandem.search.stores.protocol import Vectors
 
 MINUS = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.search.store import Value
+from tandem.search.stores.protocol import Value
 
 
 @dataclass(frozen=True)

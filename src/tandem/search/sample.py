@@ -6,7 +6,8 @@ Knows a store and a clock. Threads may share one.
 import threading
 import time
 
-from tandem.search.store import Store, Vectors, is_server
+from tandem.search.stores.backends import is_server
+from tandem.search.stores.protocol import Store, Vectors
 
 SAMPLED = 4096  # vectors
 CHANGED = 0.1  # of the count: by less, what is usual in a collection does not change

@@ -18,7 +18,7 @@ from tandem.errors import TandemError
 from tandem.model import Model
 from tandem.search.exploring.explore import explore
 from tandem.search.exploring.map2d import Places
-from tandem.search.store import Records, Store
+from tandem.search.stores.protocol import Records, Store
 
 MOST_PICTURES = 50_000  # in a document: more points than that tell nothing more on a screen
 DIGITS = 4  # of places

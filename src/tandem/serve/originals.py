@@ -12,10 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tandem.search import store as stores
 from tandem.search.indexing.picture import picture_id
 from tandem.search.indexing.recording import paths_of
-from tandem.search.store import Value
+from tandem.search.stores import backends as stores
+from tandem.search.stores.protocol import Value
 
 UPLOADS = "uploads"
 # What browsers show; everything else is given as a file to keep.

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from tandem.errors import ConfigError, TandemError
 from tandem.model import Model, load
-from tandem.search import store as stores
 from tandem.search.collection import Collection, open_collection
-from tandem.search.embedded import generations
+from tandem.search.stores import backends as stores
+from tandem.search.stores.embedded import generations
 from tandem.serve.encoder import Encoder
 from tandem.serve.problems import full, not_found
 

@@ -15,7 +15,7 @@ from tandem.errors import StoreError
 from tandem.model import Model
 from tandem.search.exploring import clusters, map2d
 from tandem.search.exploring.survey import Survey, survey, take_sample
-from tandem.search.store import Records, Store
+from tandem.search.stores.protocol import Records, Store
 
 # What is done and how many of it there are (None: not known) -> the function that moves it on.
 Progress: TypeAlias = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]

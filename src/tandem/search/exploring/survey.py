@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tandem.search.exploring.clusters import Census
 from tandem.search.exploring.map2d import LANDMARKS, Layout, Places
-from tandem.search.store import Records, Store, Vectors
+from tandem.search.stores.protocol import Records, Store, Vectors
 
 HEART_FROM = 1000  # members of a cluster that say where it is densest
 

@@ -13,15 +13,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tandem.ahead import in_order, in_thread
 from tandem.errors import EngineError
 from tandem.model import Model
+from tandem.prefetch import in_order, in_thread
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.places import Entry
 from tandem.search.indexing.preparing import Outcome, Recipe, prepare
 from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.run import Finished, Options, Report, Run
-from tandem.search.store import Store
+from tandem.search.stores.protocol import Store
 
 __all__ = ["Options", "Progress", "Report", "encoded", "index"]
 

@@ -26,7 +26,7 @@ from tandem.search.indexing.places import Entry
 from tandem.search.indexing.preparing import Claims, Outcome, Recipe, prepare
 from tandem.search.indexing.run import Finished, Options, Report, Run
 from tandem.search.indexing.settling import chunks
-from tandem.search.store import Store
+from tandem.search.stores.protocol import Store
 
 # Entries that are out at once: bounds this process's memory; a round starts its workers anew.
 ENTRIES_A_ROUND = 100_000

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tandem.image import upright
 from tandem.pixels import thumbnail
-from tandem.search.store import Kind, Value
+from tandem.search.stores.protocol import Kind, Value
 
 COLUMNS: Mapping[str, Kind] = {
     "path": "text",  # one of the places that hold the picture

@@ -21,7 +21,7 @@ from tandem.pixels import to_pixels
 from tandem.samples import captions_in
 from tandem.search.indexing.picture import THUMBNAIL_SIDE, describe, picture_id
 from tandem.search.indexing.places import Entry
-from tandem.search.store import Value
+from tandem.search.stores.protocol import Value
 
 MARGIN = 2  # how many times the model's size a picture has to keep when it shrinks while it is decoded
 

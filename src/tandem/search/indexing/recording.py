@@ -15,7 +15,7 @@ from tandem.search.indexing.ledger import AT_ONCE, Ledger, Seen
 from tandem.search.indexing.picture import COLUMNS
 from tandem.search.indexing.places import SetAside
 from tandem.search.indexing.preparing import Claims, Outcome
-from tandem.search.store import Records, Store, Value
+from tandem.search.stores.protocol import Records, Store, Value
 
 
 @dataclass

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import DataError, TandemError
-from tandem.search import store as stores
 from tandem.search.indexing import settling, shards, sources
 from tandem.search.indexing.ledger import AT_ONCE, SHARD, Ledger, Seen
 from tandem.search.indexing.places import Entry, Item, SetAside, Shard
@@ -21,7 +20,8 @@ from tandem.search.indexing.preparing import Claims, Outcome
 from tandem.search.indexing.progress import Clock, Progress
 from tandem.search.indexing.recording import Recorder, Tally
 from tandem.search.indexing.settling import chunks
-from tandem.search.store import Store
+from tandem.search.stores import backends as stores
+from tandem.search.stores.protocol import Store
 
 SHARD_ENTRIES_AT_ONCE = 64  # they may carry pictures
 

@@ -14,7 +14,7 @@ from tandem.search.indexing import places
 from tandem.search.indexing.ledger import AT_ONCE, UNKNOWN, Ledger, Seen
 from tandem.search.indexing.recording import paths_of, read, records
 from tandem.search.indexing.sources import Sources
-from tandem.search.store import Store
+from tandem.search.stores.protocol import Store
 
 _T = TypeVar("_T")
 

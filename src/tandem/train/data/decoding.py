@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from tandem.ahead import in_order
 from tandem.errors import DataError, ImageError
 from tandem.image import decode
 from tandem.pixels import as_rgb
+from tandem.prefetch import in_order
 from tandem.train.data.index import Place
 from tandem.train.data.samples import Broken, Samples
 

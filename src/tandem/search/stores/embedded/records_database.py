@@ -1,0 +1,325 @@
+"""The database of a local store: ids, values, notes, and which rows of which files are in force. Knows no vectors.
+
+SQLite in WAL mode: a commit is durable and whole, readers keep their snapshot while one writes. A record stands at the
+position of its vector in the vector file. Bytes lie in a table of their own under a number that never changes, so that
+searching and moving records do not touch them.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from tandem.errors import StoreError, TandemError
+from tandem.search.stores.embedded import sql_filters
+from tandem.search.stores.embedded.sql_filters import quoted
+from tandem.search.stores.protocol import Kind, Schema, Value
+
+FILE = "records.sqlite"
+FORMAT = 1
+APPLICATION = 0x54414E44  # "TAND"
+TYPES: Mapping[Kind, str] = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "real": "REAL",
+    "boolean": "INTEGER",
+    "bytes": "BLOB",
+}
+AT_ONCE = 500  # parameters of one statement
+
+
+@dataclass(frozen=True)
+class State:
+    """What is in force. Everything that a reader needs to know beside the records themselves."""
+
+    commits: int = 0  # counts changes of records: what was derived from the same number is still true
+    vectors: str = "vectors-1.f32"
+    file_number: int = 1  # the largest that any file's name has had: names are never used twice
+    rows: int = 0  # of the vector file, dead ones included
+    live: int = 0
+    deaths: int = 0  # entries of the table `dead`
+    next_attachment: int = 1
+    index: str = ""
+    index_rows: int = 0
+    index_trained: int = 0
+    index_checksum: int = 0
+
+
+STATE_COLUMNS = tuple(f'"{each.name}"' for each in fields(State))
+
+
+def create(folder: Path, schema: Schema, notes: Mapping[str, str]) -> None:
+    """Make the database of an empty store."""
+    names = [name.lower() for name in schema.columns]
+    if len(set(names)) < len(names) or {"id", sql_filters.ID, "_position", "_attachment"} & set(names):
+        raise TandemError("columns: expected names that differ in more than case, none of them 'id' or starting with _")
+    if schema.dimensions < 1:
+        raise TandemError(f"dimensions: expected at least 1, got {schema.dimensions}")
+    strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+    values = "".join(f", {quoted(name)} {TYPES[kind]}" for name, kind in plain(schema).items())
+    blobs = "".join(f", {quoted(name)} BLOB" for name in schema.columns if schema.columns[name] == "bytes")
+    state_types = ", ".join(
+        f"{quoted(each.name)} {'TEXT' if each.type is str else 'INTEGER'}" for each in fields(State)
+    )
+    connection = sqlite3.connect(folder / FILE, isolation_level=None)
+    try:
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN")
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute(
+            f"CREATE TABLE records (_position INTEGER PRIMARY KEY, _id TEXT NOT NULL UNIQUE, _attachment INTEGER"
+            f"{values}){strict}"
+        )
+        connection.execute(f"CREATE TABLE attachments (_attachment INTEGER PRIMARY KEY{blobs}){strict}")
+        connection.execute(f"CREATE TABLE dead (sequence INTEGER PRIMARY KEY, position INTEGER NOT NULL){strict}")
+        connection.execute(f"CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL){strict}")
+        connection.execute(f"CREATE TABLE schema (dimensions INTEGER, columns TEXT){strict}")
+        connection.execute(f"CREATE TABLE state ({state_types}){strict}")
+        connection.execute("INSERT INTO schema VALUES (?, ?)", (schema.dimensions, json.dumps(dict(schema.columns))))
+        connection.execute(
+            f"INSERT INTO state VALUES ({', '.join('?' * len(STATE_COLUMNS))})",
+            astuple(State()),
+        )
+        write_notes(connection, notes)
+        connection.execute("COMMIT")
+    finally:
+        connection.close()
+
+
+def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
+    """Open the database of a generation. `StoreError` if there is none, or it is none of ours, or of a newer Tandem."""
+    path = folder / FILE
+    if not path.is_file():
+        raise StoreError(
+            f"{folder}: expected the database {FILE}, and it is missing; restore the collection from a copy"
+        )
+    with database_errors(folder):
+        connection = sqlite3.connect(
+            address(path, write=write), uri=True, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA busy_timeout = 30000")
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if application != APPLICATION:
+                raise StoreError(f"{path}: expected a collection's database, and this is another program's")
+            if version > FORMAT:
+                raise StoreError(
+                    f"{folder}: the collection has format {version}, this Tandem knows {FORMAT}; install a newer Tandem"
+                )
+            if write:
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: fewer rounds while millions come in
+                connection.execute("PRAGMA cache_size = -131072")  # KiB: ids are random, their index should stay here
+            else:
+                connection.execute("PRAGMA cache_size = -32768")
+                connection.execute("PRAGMA mmap_size = 1073741824")
+            sql_filters.install(connection)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def address(path: Path, *, write: bool) -> str:
+    """The database as a URI. Where nothing can be written and no writer's log is left, SQLite must not look for one."""
+    text = path.resolve().as_posix()
+    uri = "file:" + quote(text if text.startswith("/") else f"/{text}")
+    if write:
+        return f"{uri}?mode=rw"
+    return uri + ("?mode=ro&immutable=1" if is_frozen(path.parent) else "?mode=ro")
+
+
+def is_frozen(folder: Path) -> bool:
+    """Whether nobody can be writing here: no right to, and no log of one who has it."""
+    if os.access(folder, os.W_OK):
+        return False
+    try:
+        return (folder / f"{FILE}-wal").stat().st_size == 0
+    except OSError:
+        return True
+
+
+@contextmanager
+def database_errors(folder: Path) -> Iterator[None]:
+    """What SQLite complains of, as one line about the collection."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            raise
+        if "full" in str(error):
+            raise StoreError(f"{folder}: the disk is full; make room and do the same again") from error
+        raise StoreError(f"{folder}: the collection's database cannot be used ({error})") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{folder}: the collection's database is damaged ({error}); restore it from a copy, or index again"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
+
+
+def read_schema(connection: sqlite3.Connection) -> Schema:
+    dimensions, columns = connection.execute("SELECT dimensions, columns FROM schema").fetchone()
+    return Schema(dimensions, json.loads(columns))
+
+
+def read_state(connection: sqlite3.Connection) -> State:
+    return State(*connection.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM state").fetchone())
+
+
+def write_state(connection: sqlite3.Connection, state: State) -> None:
+    connection.execute(
+        f"UPDATE state SET {', '.join(f'{name} = ?' for name in STATE_COLUMNS)}",
+        astuple(state),
+    )
+
+
+def read_notes(connection: sqlite3.Connection) -> dict[str, str]:
+    return dict(connection.execute("SELECT key, value FROM notes ORDER BY key"))
+
+
+def write_notes(connection: sqlite3.Connection, notes: Mapping[str, str]) -> None:
+    for key, value in notes.items():
+        if value:
+            connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (key, value))
+        else:
+            connection.execute("DELETE FROM notes WHERE key = ?", (key,))
+
+
+def plain(schema: Schema) -> dict[str, Kind]:
+    """The columns that are not of bytes."""
+    return {name: kind for name, kind in schema.columns.items() if kind != "bytes"}
+
+
+def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """Where the records of those ids stand that are there."""
+    found: dict[str, int] = {}
+    for first in range(0, len(ids), AT_ONCE):
+        some = ids[first : first + AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        found.update(connection.execute(f"SELECT _id, _position FROM records WHERE _id IN ({marks})", some))
+    return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Columns to be read: position and id first, then these, as SQL and as values of their kinds."""
+
+    schema: Schema
+    columns: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        blobs = any(self.schema.columns[name] == "bytes" for name in self.columns)
+        names = "".join(f", {quoted(name)}" for name in self.columns)
+        joined = " LEFT JOIN attachments USING (_attachment)" if blobs else ""
+        return f"SELECT _position, _id{names} FROM records{joined}"
+
+    def values(self, rows: Sequence[tuple[Value, ...]]) -> dict[str, list[Value]]:
+        """Rows as SQLite gives them -> columns."""
+        columns: list[list[Value]] = [list(column) for column in zip(*rows, strict=True)][2:]
+        if not rows:
+            columns = [[] for _ in self.columns]
+        for i, name in enumerate(self.columns):
+            if self.schema.columns[name] == "boolean":
+                columns[i] = [None if value is None else bool(value) for value in columns[i]]
+        return dict(zip(self.columns, columns, strict=True))
+
+
+def rows_at(
+    connection: sqlite3.Connection, selection: Selection, positions: Sequence[int]
+) -> dict[int, tuple[Value, ...]]:
+    """The rows of a selection at these positions."""
+    found: dict[int, tuple[Value, ...]] = {}
+    for first in range(0, len(positions), AT_ONCE):
+        some = positions[first : first + AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        for row in connection.execute(f"{selection.sql} WHERE _position IN ({marks})", some):
+            found[row[0]] = row
+    return found
+
+
+def write_records(
+    connection: sqlite3.Connection,
+    schema: Schema,
+    state: State,
+    positions: Sequence[int],
+    ids: Sequence[str],
+    columns: Mapping[str, Sequence[Value]],
+) -> State:
+    """Insert records, or replace those that stand at the same positions. Gives the state with their attachments."""
+    count = len(ids)
+    names = list(plain(schema))
+    blobs = [name for name in schema.columns if schema.columns[name] == "bytes"]
+    attachments: Sequence[int | None] = [None] * count
+    if any(value is not None for name in blobs for value in columns.get(name, ())):
+        attachments = range(state.next_attachment, state.next_attachment + count)
+        state = replace(state, next_attachment=state.next_attachment + count)
+        marks = ", ".join("?" * (1 + len(blobs)))
+        values = [columns.get(name, [None] * count) for name in blobs]
+        connection.executemany(f"INSERT INTO attachments VALUES ({marks})", zip(attachments, *values, strict=True))
+    values = [columns.get(name, [None] * count) for name in names]
+    marks = ", ".join("?" * (3 + len(names)))
+    try:
+        connection.executemany(
+            f"INSERT OR REPLACE INTO records VALUES ({marks})", zip(positions, ids, attachments, *values, strict=True)
+        )
+    except (
+        sqlite3.IntegrityError,
+        sqlite3.InterfaceError,
+        sqlite3.ProgrammingError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        raise TandemError(f"a value does not fit its column ({error}); columns: {dict(schema.columns)}") from error
+    return state
+
+
+def detach(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Take away the bytes of the records at these positions."""
+    connection.executemany(
+        "DELETE FROM attachments WHERE _attachment = (SELECT _attachment FROM records WHERE _position = ?)",
+        [(position,) for position in positions],
+    )
+
+
+def forget(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Take away the records at these positions, and what is attached to them."""
+    detach(connection, positions)
+    connection.executemany("DELETE FROM records WHERE _position = ?", [(position,) for position in positions])
+
+
+def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Let records stand at 0, 1, 2... in the order that they have; nobody is dead then."""
+    (definition,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'records'").fetchone()
+    indexed = [
+        name for (name,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
+    ]
+    names = "".join(f", {quoted(name)}" for name in plain(schema))
+    connection.execute("ALTER TABLE records RENAME TO old_records")
+    connection.execute(definition)
+    connection.execute(
+        f"INSERT INTO records SELECT row_number() OVER (ORDER BY _position) - 1, _id, _attachment{names} "
+        "FROM old_records ORDER BY _position"
+    )
+    connection.execute("DROP TABLE old_records")
+    for statement in indexed:
+        connection.execute(statement)
+    connection.execute("DELETE FROM dead")
+
+
+def columns_without_index(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    return [name for name in plain(schema) if f"by {name}" not in there]
+
+
+def index_column(connection: sqlite3.Connection, name: str) -> None:
+    """Make filters on a column fast. The index also holds positions: most filters never read the table."""
+    connection.execute(f"CREATE INDEX IF NOT EXISTS {quoted(f'by {name}')} ON records ({quoted(name)})")

@@ -1,0 +1,219 @@
+"""What readers of a local store see: snapshots, each of one commit, and what is remembered from one to the next.
+
+A snapshot is a read transaction of SQLite: whatever a writer does meanwhile, here or in another process, it sees the
+state, the records and the dead of one commit; and the rows of the vector file that this state counts never change.
+"""
+
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tandem.errors import StoreError
+from tandem.search.stores.embedded import nearest, records_database
+from tandem.search.stores.embedded.nearest import Index, Mask, Positions
+from tandem.search.stores.embedded.records_database import State, database_errors
+from tandem.search.stores.embedded.sql_filters import to_sql
+from tandem.search.stores.embedded.vector_file import VectorFile
+from tandem.search.stores.filters import parse
+from tandem.search.stores.protocol import Schema
+
+REMEMBERED_FILTERS = 8
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The store as one commit left it, and the connection that sees it so."""
+
+    connection: sqlite3.Connection
+    state: State
+    vectors: VectorFile
+    alive: Mask | None  # [rows]; None: all
+
+    @cached_property
+    def notes(self) -> Mapping[str, str]:
+        """What the owner wrote down."""
+        return records_database.read_notes(self.connection)
+
+
+class _Held(threading.local):
+    """The snapshot that a thread goes on reading from."""
+
+    snapshot: Snapshot | None = None
+
+
+class Snapshots:
+    """Takes snapshots of one generation, for many threads at once. Connections are used again by whoever comes."""
+
+    def __init__(self, url: str, place: Path) -> None:
+        self._url = url
+        self._place = place
+        self._lock = threading.Lock()  # of all below
+        self._idle: list[tuple[sqlite3.Connection, object]] = []
+        self._process = os.getpid()
+        self._vectors: VectorFile | None = None
+        self._dead: tuple[str, Positions] = ("", np.empty(0, np.int64))
+        self._mask: tuple[tuple[str, int, int], Mask] = (("", 0, 0), np.empty(0, np.bool_))
+        self._index: tuple[str, Index | None] = ("", None)
+        self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
+        self._closed = False
+        self._held = _Held()
+        with database_errors(place), self.connection() as connection:
+            self.schema: Schema = records_database.read_schema(connection)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Inside, `take` gives this thread one and the same snapshot.
+
+        Each one costs a handful of calls of SQLite, and each of these lets go of Python's lock: with other threads
+        about, getting it back takes longer than the call.
+        """
+        if self._held.snapshot is not None:
+            yield
+            return
+        with self.take() as snapshot:
+            self._held.snapshot = snapshot
+            try:
+                yield
+            finally:
+                self._held.snapshot = None
+
+    @contextmanager
+    def take(self, *, own: bool = False) -> Iterator[Snapshot]:
+        """The store as of now, until the end of the block; `own` even where one is held.
+
+        What is damaged is a `StoreError`.
+        """
+        if self._held.snapshot is not None and not own:
+            with database_errors(self._place):
+                yield self._held.snapshot
+            return
+        with database_errors(self._place), self.connection() as connection:
+            for attempt in range(5):
+                connection.execute("BEGIN")
+                try:
+                    state = records_database.read_state(connection)
+                    try:
+                        vectors = self._vectors_of(state)
+                    except FileNotFoundError:
+                        if attempt < 4:
+                            continue  # a writer moved on to a new file between our two steps
+                        raise StoreError(
+                            f"{self._place / state.vectors}: the vectors are missing; restore them from a copy"
+                        ) from None
+                    yield Snapshot(connection, state, vectors, self._alive(connection, state))
+                    return
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one call at a time. It is made anew when a frozen folder has come to life."""
+        if self._closed:
+            raise StoreError(f"{self._url}: the collection was closed; open it again")
+        with self._lock:
+            if self._process != os.getpid():  # SQLite's connections do not survive a fork
+                self._idle, self._process = [], os.getpid()
+            connection, seen = self._idle.pop() if self._idle else (None, None)
+        now = self._look()
+        if connection is not None and seen != now:
+            connection.close()
+            connection = None
+        if connection is None:
+            if not self._place.is_dir():
+                raise StoreError(f"{self._url}: a successor has taken the place of the collection; open it again")
+            connection = records_database.connect(self._place)
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                if self._closed:
+                    connection.close()
+                else:
+                    self._idle.append((connection, now))
+
+    def passing(self, snapshot: Snapshot, where: str) -> Positions:
+        """Sorted positions of the records that pass. Remembered as long as no record changes."""
+        key = (snapshot.state.commits, where)
+        with self._lock:
+            if key in self._filters:
+                self._filters.move_to_end(key)
+                return self._filters[key]
+        condition, parameters = to_sql(parse(where, self.schema))
+        cursor = snapshot.connection.execute(f"SELECT _position FROM records WHERE {condition}", parameters)
+        positions = np.fromiter((row[0] for row in cursor), np.int64)
+        positions.sort()
+        with self._lock:
+            self._filters[key] = positions
+            while len(self._filters) > REMEMBERED_FILTERS:
+                self._filters.popitem(last=False)
+        return positions
+
+    def index(self, state: State) -> Index | None:
+        """The index that a state names; None if it names none, or that one is damaged."""
+        if not state.index:
+            return None
+        with self._lock:
+            if self._index[0] != state.index:
+                path = self._place / state.index
+                index = nearest.load(path, state.index_rows, state.index_trained, state.index_checksum)
+                self._index = (state.index, index)
+            return self._index[1]
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for connection, _ in self._idle:
+                connection.close()
+            self._idle.clear()
+            self._vectors, self._index = None, ("", None)
+            self._filters.clear()
+
+    def _look(self) -> object:
+        """None for a folder whose database SQLite itself keeps an eye on, else what changes when it is written to."""
+        if not records_database.is_frozen(self._place):
+            return None
+        try:
+            status = os.stat(self._place / records_database.FILE)
+        except OSError:
+            return None
+        return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def _vectors_of(self, state: State) -> VectorFile:
+        with self._lock:
+            if self._vectors is None or self._vectors.path.name != state.vectors:
+                self._vectors = VectorFile(self._place / state.vectors, self.schema.dimensions)
+            self._vectors.check(state.rows)
+            return self._vectors
+
+    def _alive(self, connection: sqlite3.Connection, state: State) -> Mask | None:
+        """Which rows count. The dead are remembered, and only new ones are read."""
+        if not state.deaths:
+            return None
+        key = (state.vectors, state.rows, state.deaths)
+        with self._lock:
+            name, dead = self._dead
+            mask_key, mask = self._mask
+        if mask_key == key:
+            return mask
+        if name != state.vectors or len(dead) > state.deaths:
+            dead = np.empty(0, np.int64)
+        if len(dead) < state.deaths:
+            cursor = connection.execute("SELECT position FROM dead WHERE sequence > ? ORDER BY sequence", (len(dead),))
+            dead = np.concatenate([dead, np.fromiter((row[0] for row in cursor), np.int64)])
+            with self._lock:
+                if self._dead[0] != state.vectors or len(self._dead[1]) < len(dead):
+                    self._dead = (state.vectors, dead)
+        alive = np.ones(state.rows, np.bool_)
+        alive[dead] = False
+        with self._lock:
+            self._mask = (key, alive)
+        return alive

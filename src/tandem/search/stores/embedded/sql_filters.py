@@ -1,0 +1,82 @@
+"""Filters -> SQL of SQLite, with parameters. Gives exactly what `filters.matches` gives; knows no tables but names.
+
+SQLite's own operators serve wherever they mean the same. Where they do not (`ILIKE` folds ASCII letters only, patterns
+have a limit, and many `%` take exponential time), the pattern is matched by our function `like_regex`.
+"""
+
+import json
+import sqlite3
+
+from tandem.search.stores.filters import And, Compare, Expression, In, IsNull, Like, Not, Or, like_regex
+
+MATCHES = "tandem_matches"
+MAX_PARAMETERS = 100  # of one list; longer ones travel as one JSON array
+MAX_ANYTHINGS = 3  # `%` between letters: GLOB tries again for each of them
+MAX_PATTERN = 5000
+Parameter = str | int | float
+
+ID = "_id"
+
+
+def install(connection: sqlite3.Connection) -> None:
+    """Teach a connection the function that some patterns need."""
+
+    def found(pattern: str, ignore_case: int, text: str | None) -> bool | None:
+        return None if text is None else like_regex(pattern, bool(ignore_case)).fullmatch(text) is not None
+
+    connection.create_function(MATCHES, 3, found, deterministic=True)
+
+
+def quoted(column: str) -> str:
+    """A column as SQL names it. `id` is kept beside the columns of the schema."""
+    return '"' + (ID if column == "id" else column).replace('"', '""') + '"'
+
+
+def to_sql(expression: Expression) -> tuple[str, list[Parameter]]:
+    """A condition and its parameters."""
+    parameters: list[Parameter] = []
+    return _sql(expression, parameters), parameters
+
+
+def _sql(expression: Expression, parameters: list[Parameter]) -> str:
+    match expression:
+        case Compare(column, operator, value):
+            parameters.append(_plain(value))
+            return f"{quoted(column)} {operator} ?"
+        case Like(column, pattern, ignore_case):
+            return _like(quoted(column), pattern, ignore_case, parameters)
+        case In(column, values):
+            if len(values) <= MAX_PARAMETERS:
+                parameters.extend(_plain(value) for value in values)
+                return f"{quoted(column)} IN ({', '.join('?' * len(values))})"
+            parameters.append(json.dumps([_plain(value) for value in values]))
+            return f"{quoted(column)} IN (SELECT value FROM json_each(?))"
+        case IsNull(column):
+            return f"{quoted(column)} IS NULL"
+        case Not(part):
+            return f"NOT ({_sql(part, parameters)})"
+        case And(parts):
+            return "(" + " AND ".join(_sql(part, parameters) for part in parts) + ")"
+        case Or(parts):
+            return "(" + " OR ".join(_sql(part, parameters) for part in parts) + ")"
+
+
+def _plain(value: str | int | float | bool) -> Parameter:
+    """SQLite keeps booleans as 0 and 1."""
+    return int(value) if isinstance(value, bool) else value
+
+
+def _like(column: str, pattern: str, ignore_case: bool, parameters: list[Parameter]) -> str:
+    between = len([piece for piece in pattern.strip("%").split("%") if piece])
+    if len(pattern) > MAX_PATTERN or between > MAX_ANYTHINGS or "\0" in pattern:
+        parameters.extend((pattern, int(ignore_case)))
+        return f"{MATCHES}(?, ?, {column})"
+    if not ignore_case:
+        parameters.append("".join({"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}.get(c, c) for c in pattern))
+        return f"{column} GLOB ?"
+    if not pattern.isascii():
+        parameters.extend((pattern, 1))
+        return f"{MATCHES}(?, ?, {column})"
+    # A letter outside ASCII can be another case of one inside (the sign for kelvin of k): then our function looks too.
+    parameters.extend((pattern, pattern, 1))
+    return f"({column} LIKE ? OR (length(CAST({column} AS BLOB)) <> length({column}) AND {MATCHES}(?, ?, {column})))"

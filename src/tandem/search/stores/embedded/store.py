@@ -1,0 +1,375 @@
+"""The local store: a folder, no server. One process writes, many read; nothing acknowledged is lost by a kill.
+
+A batch is durable in two steps: its vectors are appended to the vector file and synced, then one SQLite commit makes
+them count. Readers take a snapshot a call: whatever the commit before it made. The index over the vectors is derived
+(`nearest`), and is made and refreshed in the writer's background (`upkeep`).
+
+Knows vectors, ids and metadata; it has never heard of pictures.
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tandem.errors import StoreError, TandemError
+from tandem.search.stores.embedded import generations, nearest, records_database, upkeep, vector_file
+from tandem.search.stores.embedded.generations import exists, folder, promote
+from tandem.search.stores.embedded.nearest import Positions, Rows
+from tandem.search.stores.embedded.records_database import Selection, State, database_errors
+from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
+from tandem.search.stores.embedded.upkeep import Upkeep
+from tandem.search.stores.protocol import Hit, Records, Schema, Value, Vectors, check_records
+
+__all__ = ["EmbeddedStore", "create", "exists", "folder", "open", "promote"]
+
+_log = logging.getLogger(__name__)
+
+COMPACT_FROM = 1000  # dead rows; below, there is nothing to win
+
+
+def create(url: str, schema: Schema, notes: Mapping[str, str], *, successor: bool = False) -> "EmbeddedStore":
+    """Make an empty collection in a folder, open for writing. `StoreError` if there is one, or something else."""
+
+    def fill(draft: Path) -> None:
+        with database_errors(draft):
+            records_database.create(draft, schema, notes)
+        vector_file.append(draft / State().vectors, 0, np.empty((0, schema.dimensions), np.float32))
+
+    generations.prepare(url, fill, successor=successor)
+    return open(url, write=True, successor=successor)
+
+
+def open(url: str, *, write: bool = False, successor: bool = False) -> "EmbeddedStore":
+    """Open a collection. `StoreError` if there is none or it is damaged, `StoreBusyError` if another writes already."""
+    while True:
+        place = generations.folder(url, successor=successor)
+        if not place.is_dir():
+            raise StoreError(f"{place}: expected the data of a collection, and there is none; restore it from a copy")
+        if not write:
+            try:
+                return EmbeddedStore(url, place)
+            except StoreError:
+                if place == generations.folder(url, successor=successor):
+                    raise
+                continue  # a successor took this one's place just now
+        lock = generations.lock_for_writing(url, place)
+        if place == generations.folder(url, successor=successor):
+            break
+        lock.release()  # a successor took this one's place just now
+    try:
+        if not successor:
+            generations.remove_leftovers(url)
+        return EmbeddedStore(url, place, lock.release)
+    except BaseException:
+        lock.release()
+        raise
+
+
+class EmbeddedStore:
+    """A `Store` in a folder."""
+
+    def __init__(self, url: str, place: Path, release: Callable[[], None] | None = None) -> None:
+        """A generation in `place`; `release` gives back the lock of one that is to be written to."""
+        self._url = url
+        self._place = place
+        self._release = release
+        self._closed = False
+        self._writer: sqlite3.Connection | None = None  # None: opened for reading
+        self._writing = threading.RLock()
+        self._upkeep: Upkeep | None = None
+        if release is not None:
+            self._writer = records_database.connect(place, write=True)
+        try:
+            self.snapshots = Snapshots(url, place)
+            with self.snapshots.take():
+                pass  # what is damaged is said now
+        except BaseException:
+            if self._writer is not None:
+                self._writer.close()
+            raise
+        if self._writer is not None:
+            for draft in place.glob(f"{upkeep.DRAFT}*"):
+                draft.unlink()
+            self._remove_leftovers()
+            self._upkeep = Upkeep(self)
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def schema(self) -> Schema:
+        return self.snapshots.schema
+
+    @property
+    def place(self) -> Path:
+        """The folder of the generation that this is."""
+        return self._place
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        with self.snapshots.take() as snapshot:
+            return snapshot.notes
+
+    def annotate(self, notes: Mapping[str, str]) -> None:
+        with self.transaction() as connection:
+            records_database.write_notes(connection, notes)
+
+    # Writing
+
+    def upsert(self, records: Records) -> None:
+        check_records(records, self.snapshots.schema)
+        assert records.vectors is not None
+        last = {each: i for i, each in enumerate(records.ids)}  # of those that come twice, the last one counts
+        if not all(isinstance(each, str) for each in last):
+            raise TandemError("ids: expected text")
+        if not last:
+            return
+        chosen = list(last.values())
+        ids = list(last)
+        vectors = np.ascontiguousarray(records.vectors, np.float32)
+        columns = records.columns
+        if len(chosen) < len(records):
+            vectors = vectors[chosen]
+            columns = {name: [values[i] for i in chosen] for name, values in columns.items()}
+        with self.transaction() as connection:
+            state = records_database.read_state(connection)
+            there = records_database.positions_of(connection, ids)
+            stays = self._unchanged(ids, vectors, there)
+            moved = np.array([position for each, position in there.items() if each not in stays], np.int64)
+            fresh = [i for i, each in enumerate(ids) if each not in stays]
+            if fresh:
+                vector_file.append(self._place / state.vectors, state.rows, vectors[fresh])
+            numbers = iter(range(state.rows, state.rows + len(fresh)))
+            positions = [stays[each] if each in stays else next(numbers) for each in ids]
+            state = self._bury(connection, state, moved)
+            if stays:
+                records_database.detach(connection, list(stays.values()))
+            state = records_database.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
+            state = replace(
+                state, commits=state.commits + 1, rows=state.rows + len(fresh), live=state.live + len(ids) - len(there)
+            )
+            records_database.write_state(connection, state)
+        self._after(state)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        with self.transaction() as connection:
+            state = records_database.read_state(connection)
+            there = records_database.positions_of(connection, list(dict.fromkeys(ids)))
+            if there:
+                state = self._bury(connection, state, np.array(list(there.values()), np.int64))
+                state = replace(state, commits=state.commits + 1, live=state.live - len(there))
+                records_database.write_state(connection, state)
+        if there:
+            self._after(state)
+        return len(there)
+
+    def _unchanged(self, ids: Sequence[str], vectors: Vectors, there: Mapping[str, int]) -> dict[str, int]:
+        """Those that are there with the very same vector: they keep their position."""
+        if not there:
+            return {}
+        known = [i for i, each in enumerate(ids) if each in there]
+        positions = np.array([there[ids[i]] for i in known], np.int64)
+        order = np.argsort(positions)
+        with self.snapshots.take() as snapshot:
+            same = (snapshot.vectors.gather(positions[order]) == vectors[known][order]).all(axis=1)
+        return {ids[known[i]]: int(positions[i]) for i in order[same]}
+
+    def _bury(self, connection: sqlite3.Connection, state: State, positions: Positions) -> State:
+        if not len(positions):
+            return state
+        records_database.forget(connection, positions.tolist())
+        connection.executemany("INSERT INTO dead (position) VALUES (?)", [(p,) for p in positions.tolist()])
+        return replace(state, deaths=state.deaths + len(positions))
+
+    def _after(self, state: State) -> None:
+        """A batch is in: see to what can be done later, too."""
+        if state.deaths >= COMPACT_FROM and state.deaths * 2 > state.rows:
+            try:
+                self._compact()
+            except StoreError as error:
+                _log.warning("%s: the place of removed records cannot be won back now (%s)", self._url, error)
+                self._remove_leftovers()
+        if self._upkeep is not None:
+            self._upkeep.notice()
+
+    def _compact(self) -> None:
+        """Write the living rows to a new file, and let the records follow, at once. Old snapshots keep the old file."""
+        with self.transaction() as connection, self.snapshots.take() as snapshot:
+            old = snapshot.state
+            assert snapshot.alive is not None
+            number = old.file_number + 1
+            new = replace(
+                old, commits=old.commits + 1, vectors=f"vectors-{number}.f32", file_number=number, rows=old.live,
+                deaths=0, index="", index_rows=0, index_trained=0, index_checksum=0,
+            )  # fmt: skip
+            row = 0
+            vector_file.append(
+                self._place / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
+            )
+            for first, vectors in snapshot.vectors.blocks(0, old.rows):
+                living = vectors[snapshot.alive[first : first + len(vectors)]]
+                vector_file.append(self._place / new.vectors, row, living)
+                row += len(living)
+            generations.sync_folder(self._place)
+            records_database.renumber(connection, self.snapshots.schema)
+            records_database.write_state(connection, new)
+        self._remove_leftovers()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable at the end. For this store and its upkeep."""
+        if self._closed:
+            raise StoreError(f"{self._url}: the collection was closed; open it again")
+        if self._writer is None:
+            raise StoreError(f"{self._url}: the collection was opened for reading; open it with write=True")
+        with self._writing, database_errors(self._place):
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _remove_leftovers(self) -> None:
+        """Remove files that the state does not name. Where a reader holds one fast (Windows), the next time does it."""
+        with self.transaction() as connection:
+            state = records_database.read_state(connection)
+            for path in [*self._place.glob("vectors-*.f32"), *self._place.glob("index-*.faiss")]:
+                if path.name not in (state.vectors, state.index):
+                    with suppress(OSError):
+                        path.unlink()
+
+    # Reading
+
+    def reading(self) -> AbstractContextManager[None]:
+        return self.snapshots.hold()
+
+    def search(
+        self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        selection = self._selection(columns)
+        queries = np.ascontiguousarray(vectors, np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.snapshots.schema.dimensions:
+            raise TandemError(f"expected queries [q {self.snapshots.schema.dimensions}], got {list(queries.shape)}")
+        if not np.isfinite(queries).all():
+            raise TandemError("queries: expected finite numbers, got NaN or infinity")
+        if k < 0:
+            raise TandemError(f"k: expected 0 or more, got {k}")
+        with self.snapshots.take() as snapshot:
+            state = snapshot.state
+            passing = None if where is None else self.snapshots.passing(snapshot, where)
+            k = min(k, state.live if passing is None else len(passing))
+            if not k:
+                return [[] for _ in queries]
+            rows = Rows(snapshot.vectors, state.rows, snapshot.alive, passing, self.snapshots.index(state))
+            found = nearest.nearest(queries, k, rows)
+            wanted = sorted({int(position) for each in found for position in each.positions})
+            values = records_database.rows_at(snapshot.connection, selection, wanted)
+        answers = []
+        for each in found:
+            scored = [(-float(s), values[int(p)]) for p, s in zip(each.positions, each.scores, strict=True)]
+            scored.sort(key=lambda pair: (pair[0], pair[1][1]))
+            best = scored[:k]
+            by_column = selection.values([row for _, row in best])
+            answers.append([
+                Hit(str(row[1]), -score, {name: column[i] for name, column in by_column.items()})
+                for i, (score, row) in enumerate(best)
+            ])  # fmt: skip
+        return answers
+
+    def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
+        selection = self._selection(columns)
+        with self.snapshots.take() as snapshot:
+            there = records_database.positions_of(snapshot.connection, list(dict.fromkeys(ids)))
+            rows = records_database.rows_at(snapshot.connection, selection, sorted(there.values()))
+            asked = [there[each] for each in ids if each in there]
+            return self._records(snapshot, selection, [rows[position] for position in asked], vectors)
+
+    def count(self, where: str | None = None) -> int:
+        with self.snapshots.take() as snapshot:
+            return snapshot.state.live if where is None else len(self.snapshots.passing(snapshot, where))
+
+    def scan(
+        self,
+        *,
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
+        vectors: bool = True,
+        batch_size: int = 8192,
+    ) -> Iterator[Records]:
+        batches = self._scan(where, self._selection(columns), vectors, batch_size)
+        next(batches)  # takes the snapshot now, not when the first batch is asked for
+        return batches  # type: ignore[return-value]
+
+    def _scan(
+        self, where: str | None, selection: Selection, vectors: bool, batch_size: int
+    ) -> Iterator[Records | None]:
+        with self.snapshots.take(own=True) as snapshot:  # it may be read on when what is held is let go
+            if where is None:
+                cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
+                yield None
+                while rows := cursor.fetchmany(batch_size):
+                    yield self._records(snapshot, selection, rows, vectors)
+            else:
+                positions = self.snapshots.passing(snapshot, where)
+                yield None
+                for first in range(0, len(positions), batch_size):
+                    some = positions[first : first + batch_size].tolist()
+                    found = records_database.rows_at(snapshot.connection, selection, some)
+                    yield self._records(snapshot, selection, [found[position] for position in some], vectors)
+
+    def sample(self, count: int) -> Vectors:
+        with self.snapshots.take() as snapshot:
+            rows = snapshot.state.rows
+            living = np.arange(rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
+            if len(living) > count:
+                living = np.sort(np.random.default_rng(0).choice(living, count, replace=False))
+            return np.array(snapshot.vectors.gather(living))
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        try:
+            if self._upkeep is not None:
+                self._upkeep.finish()
+        finally:
+            self._closed = True
+            self.snapshots.close()
+            if self._writer is not None:
+                self._writer.close()  # last: it then folds SQLite's log into the database
+            if self._release is not None:
+                self._release()
+
+    def __enter__(self) -> "EmbeddedStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _selection(self, columns: Sequence[str] | None) -> Selection:
+        if columns is None:
+            return Selection(self.snapshots.schema, tuple(records_database.plain(self.snapshots.schema)))
+        for name in columns:
+            if name not in self.snapshots.schema.columns:
+                raise TandemError(f"no column {name!r}; there are {', '.join(self.snapshots.schema.columns)}")
+        return Selection(self.snapshots.schema, tuple(dict.fromkeys(columns)))
+
+    def _records(
+        self, snapshot: Snapshot, selection: Selection, rows: Sequence[tuple[Value, ...]], vectors: bool
+    ) -> Records:
+        gathered = None
+        if vectors:
+            positions = np.array([row[0] for row in rows], np.int64)
+            order = np.argsort(positions, kind="stable")
+            gathered = np.empty((len(rows), self.snapshots.schema.dimensions), np.float32)
+            gathered[order] = snapshot.vectors.gather(positions[order])
+        return Records([str(row[1]) for row in rows], gathered, selection.values(rows))

@@ -1,0 +1,132 @@
+"""What a writer does beside writing: the index over the vectors grows with them, in a thread of its own.
+
+The index is written aside, synced, renamed, and then recorded in the state: a crash leaves the old one in force, and a
+file that the next writer removes. Indexes over columns are made when no records come in: a writer that adds a million
+should not pay for them row by row.
+"""
+
+import logging
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tandem.errors import StoreError
+from tandem.search.stores.embedded import generations, nearest, records_database
+from tandem.search.stores.embedded.nearest import INDEX_FROM, Index
+from tandem.search.stores.embedded.records_database import State
+
+if TYPE_CHECKING:
+    from tandem.search.stores.embedded.store import EmbeddedStore
+
+DRAFT = "index-draft-"
+QUIET_S = 2.0
+BEHIND = 0.3  # of the indexed rows: this many more are searched exactly while records come in fast
+BEHIND_AT_REST = 2000  # rows
+
+_log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """The background of one writing store."""
+
+    def __init__(self, store: "EmbeddedStore") -> None:
+        self._store = store
+        self._wake = threading.Event()
+        self._finishing = False
+        self._abandoned = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="tandem-upkeep", daemon=True)
+        self._thread.start()
+
+    def notice(self) -> None:
+        """Records have changed."""
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Bring the indexes up to date, so that the next search is fast, and end."""
+        self._finishing = True
+        self._wake.set()
+        try:
+            self._thread.join()
+        except BaseException:  # the user is in a hurry: what is derived can be made another time
+            self._abandoned = True
+            self._thread.join(timeout=5)
+            raise
+        if self._failure is not None:
+            _log.warning(
+                "%s: its index is not up to date (%s); searches go on without it", self._store.url, self._failure
+            )
+
+    def _run(self) -> None:
+        try:
+            quiet = True  # what an earlier writer left undone is done at once
+            while not self._finishing:
+                self._refresh(at_rest=quiet)
+                if quiet:
+                    self._index_columns()
+                    self._wake.wait()
+                self._wake.clear()
+                quiet = not self._finishing and not self._wake.wait(QUIET_S)
+            self._refresh(at_rest=True)
+            self._index_columns()
+        except BaseException as error:
+            self._failure = error
+            if not isinstance(error, OSError | StoreError):
+                _log.exception("the index of %s cannot be kept up", self._store.url)
+
+    def _refresh(self, *, at_rest: bool) -> None:
+        """Make or extend the index over the vectors, if it is worth it."""
+        with self._store.snapshots.take() as snapshot:
+            state, vectors = snapshot.state, snapshot.vectors
+        if state.live < INDEX_FROM:
+            return
+        index = self._store.snapshots.index(state)
+        behind = state.rows - (0 if index is None else index.rows)
+        if index is not None and behind <= (BEHIND_AT_REST if at_rest else max(INDEX_FROM, int(BEHIND * index.rows))):
+            return
+        if index is None or not index.fits(state.rows):
+            _log.info("%s: building the index over %s vectors", self._store.url, f"{state.rows:,}")
+            index = nearest.train(vectors, state.rows, self._store.schema.dimensions)
+        else:
+            _log.info("%s: adding %s vectors to the index", self._store.url, f"{behind:,}")
+        grown = index.extended(vectors, state.rows, lambda: self._abandoned)
+        if grown is not None:
+            self._record(grown, state)
+
+    def _record(self, index: Index, state: State) -> None:
+        """Put an index in force, unless the vectors have moved to another file meanwhile."""
+        store = self._store
+        draft = store.place / f"{DRAFT}{os.getpid()}"
+        checksum = index.write(draft)
+        with store.transaction() as connection:
+            now = records_database.read_state(connection)
+            if now.vectors != state.vectors:
+                draft.unlink()  # the vectors have moved: this index is of no use
+                return
+            name = f"index-{now.file_number + 1}.faiss"
+            os.replace(draft, store.place / name)
+            generations.sync_folder(store.place)
+            new = replace(
+                now, file_number=now.file_number + 1, index=name, index_rows=index.rows,
+                index_trained=index.trained_rows, index_checksum=checksum,
+            )  # fmt: skip
+            records_database.write_state(connection, new)
+        if now.index:
+            try:
+                (store.place / now.index).unlink(missing_ok=True)
+            except OSError:
+                _log.debug("%s is in use; the next writer removes it", now.index)
+
+    def _index_columns(self) -> None:
+        """One column at a time: a writer waits no longer than for one of them."""
+        store = self._store
+        with store.snapshots.take() as snapshot:
+            if snapshot.state.live < INDEX_FROM:
+                return
+            missing = records_database.columns_without_index(snapshot.connection, store.schema)
+        for name in missing:
+            if self._abandoned or (self._wake.is_set() and not self._finishing):
+                return
+            with store.transaction() as connection:
+                records_database.index_column(connection, name)

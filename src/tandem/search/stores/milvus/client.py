@@ -1,0 +1,318 @@
+"""Reaching a Milvus: addresses, tokens, connections, and its errors as ours. Knows nothing of records.
+
+    milvus://host:19530/name              a server
+    https://in03-0123.zillizcloud.com/name   Zilliz, or a server behind TLS (http:// without)
+    milvus-lite:photos.db/name            a file of milvus-lite (a folder since its version 3), read in this process
+
+The token ("user:password", or a key of Zilliz) is in TANDEM_MILVUS_TOKEN or MILVUS_TOKEN, never in an address: those
+end up in logs and histories. All that is imported from pymilvus is imported here, when a connection is made.
+"""
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tandem.errors import MissingExtraError, StoreBusyError, StoreError
+from tandem.search.stores.milvus.fields import LAYOUT, MAX_ID_BYTES, MAX_TEXT_BYTES, Layout
+
+CONNECT_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 60.0
+LOADING_TIMEOUT_S = 600.0  # a collection whose index is being replaced, or whose server has just started
+INDEXING_TIMEOUT_S = 600.0
+PATIENCE_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
+INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
+MANY: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
+SUCCESSOR = "__next"
+TOKENS = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
+
+# Milvus' codes: a collection that is not there (100; 4 and 1 of old servers), one that is not loaded, or not fully.
+_NOT_FOUND_CODES = {100}
+_NOT_LOADED_CODES = {101, 103}
+
+
+class NotFound(StoreError):
+    """The collection is not on the server: another client may have put its successor in its place."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URL taken apart: `uri` of a server or `file` of milvus-lite, and the `name` of the collection there."""
+
+    url: str
+    uri: str | None
+    file: Path | None
+    name: str
+
+    @property
+    def server(self) -> str:
+        return str(self.file) if self.uri is None else self.uri.partition("://")[2]
+
+    @property
+    def is_zilliz(self) -> bool:
+        host = urlsplit(self.uri or "").hostname or ""
+        return host.endswith((".zillizcloud.com", ".zilliz.com", ".zilliz.com.cn"))
+
+    def alias(self, successor: bool) -> str:
+        """The name under which the server knows the collection, or its successor."""
+        return self.name + SUCCESSOR if successor else self.name
+
+
+def parse_address(url: str) -> Address:
+    """Take a URL apart. `StoreError` says what a URL looks like, that a token is in it, or what a name may be."""
+    scheme, _, rest = url.partition(":")
+    if scheme == "milvus-lite":
+        file, slash, name = rest.rpartition("/")
+        if not slash or not file or not name:
+            raise StoreError(f"expected milvus-lite:FILE/NAME, for example milvus-lite:photos.db/photos, got {url}")
+        return Address(url, None, Path(file), _checked(name))
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise StoreError(f"expected milvus://HOST:PORT/NAME, got an address that cannot be read ({error})") from error
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise StoreError(f"an address holds no token, user or password: set the environment variable {TOKENS[0]}")
+    name = parts.path.strip("/")
+    if not host or not name or "/" in name:
+        raise StoreError(f"expected {scheme}://HOST:PORT/NAME, with the name of one collection, got {url}")
+    secure = scheme == "https"
+    port = port or (443 if secure else 19530)
+    shown = f"[{host}]" if ":" in host else host
+    return Address(url, f"{'https' if secure else 'http'}://{shown}:{port}", None, _checked(name))
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", name) or "__" in name:
+        raise StoreError(
+            f"a collection in Milvus is named by letters, digits, single _ (at most 200, no digit first), got {name!r}"
+        )
+    return name
+
+
+class Connection:
+    """A client of one server. Its calls wait for a collection that is being loaded, and raise our errors."""
+
+    def __init__(self, address: Address) -> None:
+        # Set before grpc is imported: it writes to stderr of its own accord. Errors reach the user as ours.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        try:
+            import pymilvus
+        except ImportError as error:
+            raise MissingExtraError("pymilvus", "milvus", "a collection in Milvus") from error
+        for name in ("pymilvus", "milvus_lite"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        self.address = address
+        self.package = pymilvus
+        self._lite = None if address.file is None else _lite_server(address.file)
+        token = next((value for name in TOKENS if (value := os.environ.get(name))), "")
+        try:
+            self._client: Any = pymilvus.MilvusClient(
+                uri=address.uri if self._lite is None else self._lite.uri, token=token, timeout=CONNECT_TIMEOUT_S
+            )
+            # pymilvus shares channels: this one may be from before the server went away.
+            self._client.get_server_version(timeout=CONNECT_TIMEOUT_S)
+        except Exception as error:
+            self._let_lite_go()
+            raise self._translated(error) from error
+
+    @property
+    def is_lite(self) -> bool:
+        return self.address.file is not None
+
+    def call(self, verb: str, *arguments: Any, timeout: float = CALL_TIMEOUT_S, **named: Any) -> Any:
+        """A verb of `pymilvus.MilvusClient`. `NotFound`, or `StoreError` in one line."""
+        began = waited = time.monotonic()
+        while True:
+            try:
+                return getattr(self._client, verb)(*arguments, timeout=timeout, **named)
+            except Exception as error:
+                if not _is_loading(error) or time.monotonic() - began > LOADING_TIMEOUT_S:
+                    raise self._translated(error) from error
+            time.sleep(0 if self.is_lite else 0.2)
+            if self.is_lite:  # it forgets what is loaded when it is closed
+                self.call("load_collection", arguments[0])
+            elif time.monotonic() - waited > PATIENCE_S:
+                self._wake(arguments[0])
+                waited = time.monotonic()
+
+    def create_collection(self, name: str, layout: Layout, properties: Mapping[str, str]) -> None:
+        """Make a collection with the fields of `layout`, empty and ready to be searched, exactly."""
+        kinds = self.package.DataType
+        schema = self.package.MilvusClient.create_schema(
+            auto_id=False, enable_dynamic_field=False, description="made by Tandem"
+        )
+        schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
+        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=layout.schema.dimensions)
+        for column, kind in layout.schema.columns.items():
+            field = layout.value_field(column)
+            if kind in ("text", "bytes"):
+                schema.add_field(field, kinds.VARCHAR, max_length=MAX_TEXT_BYTES)
+            else:
+                schema.add_field(field, {"integer": kinds.INT64, "real": kinds.DOUBLE, "boolean": kinds.BOOL}[kind])
+            schema.add_field(layout.presence_field(column), kinds.BOOL)
+        self.call(
+            "create_collection",
+            name,
+            schema=schema,
+            # Whoever asks says after which moment; see `milvus`.
+            consistency_level="Session",
+            properties={LAYOUT: layout.written(), **properties},
+        )
+        self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"), wait=False)
+
+    def set_properties(self, name: str, properties: Mapping[str, str]) -> None:
+        """Set some of a collection's properties, durably."""
+        # Twice: a server of 2.3.5 has all properties in memory, but puts on disk what they were before the call.
+        for _ in range(1 if self.is_lite else 2):
+            self.call("alter_collection_properties", name, dict(properties))
+
+    def index_for_many(self, name: str) -> None:
+        """Let a collection be searched by HNSW. While that takes its seconds or minutes, other clients' calls wait."""
+        if self.call("describe_index", name, "vector")["index_type"] == "FLAT":
+            # A search amid a release may find nothing, and not say so: readers look at this before they believe it.
+            self.set_properties(name, {INDEX: CHANGING})
+            # Rows that are flushed and indexed first are in the new index when it is loaded.
+            self.call("flush", name, timeout=INDEXING_TIMEOUT_S)
+            self.call("release_collection", name)
+            self.call("drop_index", name, "vector")
+            self._load(name, self._index(*MANY), wait=True)
+            self.set_properties(name, {INDEX: FINAL})
+
+    def index_state(self, name: str) -> str:
+        """`CHANGING`, `FINAL`, or "" while the collection is small."""
+        state: str = self.call("describe_collection", name)["properties"].get(INDEX, "")
+        return state
+
+    def await_index(self, name: str) -> None:
+        """Wait until a collection has its final index; see to it if who was about it has died."""
+        began = time.monotonic()
+        while self.index_state(name) != FINAL:
+            if time.monotonic() - began > INDEXING_TIMEOUT_S:
+                self._wake(name)
+                self.set_properties(name, {INDEX: FINAL})
+            time.sleep(0.1)
+
+    def _wake(self, name: str) -> None:
+        """Load what nobody loads: its server did not after a crash, or who gave it another index has died."""
+        if "vector" in self.call("list_indexes", name):
+            self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
+        else:
+            self._load(name, self._index(*MANY), wait=True)
+
+    def _load(self, name: str, index: Any, wait: bool) -> None:
+        # An empty collection need not be waited for: half a second less, and milvus-lite cannot say.
+        self.call("create_index", name, index, sync=wait, timeout=INDEXING_TIMEOUT_S)
+        self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
+
+    def _index(self, kind: str, parameters: Mapping[str, int] | None = None) -> Any:
+        index = self.package.MilvusClient.prepare_index_params()
+        # Vectors have unit length: the inner product is the cosine.
+        index.add_index("vector", index_name="vector", index_type=kind, metric_type="IP", params=dict(parameters or {}))
+        return index
+
+    def timestamp(self) -> int:
+        """A point in the server's time, after all that it has acknowledged."""
+        try:
+            moment: int = self._client._get_connection().alloc_timestamp(timeout=CALL_TIMEOUT_S)
+        except Exception as error:
+            raise self._translated(error) from error
+        return moment
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            self._let_lite_go()
+
+    def _let_lite_go(self) -> None:
+        lite, self._lite = self._lite, None
+        if lite is not None:
+            lite.let_go()
+
+    def _translated(self, error: Exception) -> Exception:
+        server = self.address.server
+        if isinstance(error, StoreError) or not _is_milvus_error(error):
+            return error
+        code, message = getattr(error, "code", None), " ".join(str(getattr(error, "message", error)).split())
+        lowered = message.lower()
+        if code in _NOT_FOUND_CODES or "can't find collection" in lowered or "collection not found" in lowered:
+            return NotFound(f"{self.address.url}: no such collection on the server")
+        if "auth" in lowered or "permission" in lowered or "privilege" in lowered:
+            return StoreError(f"{server} refuses: wrong or missing token; set {TOKENS[0]} (user:password, or a key)")
+        if "connect" in lowered or "unavailable" in lowered or "deadline" in lowered or "retry" in lowered:
+            return StoreError(f"cannot reach Milvus at {server}: is it running, is the address right?")
+        return StoreError(f"Milvus at {server}: {message[:400]}")
+
+
+def _is_milvus_error(error: Exception) -> bool:
+    """pymilvus raises its own errors, grpc's, and a few of Python's where an answer is not what it awaits."""
+    return type(error).__module__.split(".")[0] in ("pymilvus", "grpc") or isinstance(error, OSError)
+
+
+def _is_loading(error: Exception) -> bool:
+    message = str(getattr(error, "message", "")).lower()
+    words = (
+        "not loaded",
+        "not fully loaded",
+        "not available",
+        "no available",
+        "not ready",
+        "node not found",
+        "incomplete query result",
+    )
+    return _is_milvus_error(error) and (
+        getattr(error, "code", None) in _NOT_LOADED_CODES or any(word in message for word in words)
+    )
+
+
+# --- milvus-lite: one server in this process for each file, while any connection needs it ---
+
+
+@dataclass
+class _Lite:
+    file: Path
+    server: Any
+    database: Any
+    uri: str
+    users: int = 0
+
+    def let_go(self) -> None:
+        with _lite_lock:
+            self.users -= 1
+            if self.users == 0:
+                del _lite_servers[self.file]
+                self.server.stop(grace=1).wait()
+                self.database.close()
+
+
+_lite_lock = threading.Lock()
+_lite_servers: dict[Path, _Lite] = {}
+
+
+def _lite_server(file: Path) -> _Lite:
+    try:
+        from milvus_lite.adapter.grpc.server import start_server_in_thread  # type: ignore[import-untyped]
+        from milvus_lite.exceptions import DataDirLockedError  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("milvus-lite 3 or newer", "milvus", "a file of milvus-lite") from error
+    file = file.absolute()
+    with _lite_lock:
+        if file not in _lite_servers:
+            try:
+                server, database, port = start_server_in_thread(str(file), host="127.0.0.1", port=0)
+            except DataDirLockedError as error:
+                raise StoreBusyError(
+                    f"{file} is open in another process: milvus-lite serves one at a time; close that, or use a server"
+                ) from error
+            except Exception as error:
+                raise StoreError(f"{file} cannot be opened as a milvus-lite file: {error}") from error
+            _lite_servers[file] = _Lite(file, server, database, f"http://127.0.0.1:{port}")
+        _lite_servers[file].users += 1
+        return _lite_servers[file]

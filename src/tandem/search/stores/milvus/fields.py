@@ -1,0 +1,208 @@
+"""How records lie in the fields of a Milvus collection, there and back. Knows no server and no pymilvus.
+
+Milvus of 2.3 has no missing values, and later ones follow a logic of their own with them. So each column has two fields
+in every version: `value_<column>`, and `has_<column>`, which says whether there is a value. Bytes are kept as base64.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import StoreError
+from tandem.search.stores.protocol import Kind, Records, Schema, Value, Vectors
+
+MAX_TEXT_BYTES = 65_535  # of a VARCHAR
+MAX_ID_BYTES = 1_024
+MAX_COLUMNS = 30  # Milvus has 64 fields in a collection
+LAYOUT, FORMAT = "tandem.layout", 1
+
+_EMPTY: dict[Kind, Value] = {"text": "", "bytes": "", "integer": 0, "real": 0.0, "boolean": False}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which fields hold which columns."""
+
+    schema: Schema
+
+    @cached_property
+    def _stems(self) -> dict[str, str]:
+        """Milvus allows letters, digits and _ in names: columns of other names are numbered."""
+        return {
+            name: name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,200}", name) else str(number)
+            for number, name in enumerate(self.schema.columns)
+        }
+
+    def value_field(self, column: str) -> str:
+        return f"value_{self._stems[column]}"
+
+    def presence_field(self, column: str) -> str:
+        return f"has_{self._stems[column]}"
+
+    def fields(self, columns: Sequence[str]) -> list[str]:
+        """The fields that hold these columns."""
+        return [field(name) for name in columns for field in (self.value_field, self.presence_field)]
+
+    def chosen(self, columns: Sequence[str] | None) -> list[str]:
+        """The columns asked for: without a word all but those of bytes."""
+        if columns is None:
+            return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
+        for name in columns:
+            if name not in self.schema.columns:
+                raise StoreError(f"no column {name!r}; there are {', '.join(self.schema.columns)}")
+        return list(columns)
+
+    def has_bytes(self, columns: Sequence[str]) -> bool:
+        return any(self.schema.columns[name] == "bytes" for name in columns)
+
+    def written(self) -> str:
+        """What is kept among the collection's properties as `LAYOUT`, for `read_layout`."""
+        return json.dumps({"format": FORMAT, "columns": list(self.schema.columns.items())})
+
+    def rows(self, records: Records) -> list[dict[str, Any]]:
+        """Records as Milvus takes them, the last of each id. `StoreError` names a value that Milvus could not keep."""
+        assert records.vectors is not None
+        vectors = np.ascontiguousarray(records.vectors, dtype=np.float32)
+        columns = [
+            (
+                self.value_field(name),
+                self.presence_field(name),
+                _stored(name, kind, records.columns.get(name)),
+                _EMPTY[kind],
+            )
+            for name, kind in self.schema.columns.items()
+        ]
+        last = {record_id: number for number, record_id in enumerate(records.ids)}
+        rows = []
+        for record_id, number in last.items():
+            if not is_id(record_id) or len(_encoded("id", record_id)) > MAX_ID_BYTES:
+                raise StoreError(
+                    f"an id in Milvus has 1 to {MAX_ID_BYTES} bytes, none of control, got {record_id!a:.60}"
+                )
+            row: dict[str, Any] = {"id": record_id, "vector": vectors[number]}
+            for value_field, presence_field, stored, empty in columns:
+                value = stored(number)
+                row[presence_field] = value is not None
+                row[value_field] = empty if value is None else value
+            rows.append(row)
+        return rows
+
+    def value(self, row: Mapping[str, Any], column: str) -> Value:
+        """A column's value in a row that came back."""
+        if not row[self.presence_field(column)]:
+            return None
+        value: Value = row[self.value_field(column)]
+        return base64.b64decode(str(value)) if self.schema.columns[column] == "bytes" else value
+
+    def records(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], vectors: bool) -> Records:
+        """What came back, as records."""
+        found: Vectors | None = None
+        if vectors:
+            found = np.array([row["vector"] for row in rows], dtype=np.float32).reshape(-1, self.schema.dimensions)
+        return Records(
+            [row["id"] for row in rows], found, {name: [self.value(row, name) for row in rows] for name in columns}
+        )
+
+    def filter_row(self, row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Value]:
+        """The values that `filters.matches` asks for."""
+        return {name: row["id"] if name == "id" else self.value(row, name) for name in columns}
+
+    def filter_fields(self, columns: Sequence[str]) -> list[str]:
+        return self.fields([name for name in columns if name != "id"])
+
+
+def read_layout(description: Mapping[str, Any]) -> Layout | None:
+    """The layout of a collection from the server's description of it; None if Tandem did not make it."""
+    try:
+        written = json.loads(description["properties"][LAYOUT])
+        made = written["format"]
+        columns: dict[str, Kind] = dict(written["columns"])
+        dimensions = next(int(field["params"]["dim"]) for field in description["fields"] if field["name"] == "vector")
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return None
+    if made != FORMAT:
+        raise StoreError(f"the collection has format {made}, this Tandem reads {FORMAT}: install a newer one")
+    return Layout(Schema(dimensions, columns))
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be an id: expressions have a spelling for it, and pages of ids can be asked for."""
+    return text != "" and all(letter >= " " and letter != "\x7f" for letter in text)
+
+
+def check_schema(schema: Schema) -> None:
+    """Refuse what Milvus could not keep."""
+    if len(schema.columns) > MAX_COLUMNS:
+        raise StoreError(f"a collection in Milvus has at most {MAX_COLUMNS} columns, got {len(schema.columns)}")
+    if not 1 <= schema.dimensions <= 32_768:
+        raise StoreError(f"vectors in Milvus have 1 to 32768 dimensions, got {schema.dimensions}")
+
+
+def row_bytes(row: Mapping[str, Any]) -> int:
+    """About how large a row is on its way."""
+    return sum(len(value) if isinstance(value, str) else 8 for value in row.values()) + int(row["vector"].nbytes)
+
+
+def parts_by_size(rows: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[list[Mapping[str, Any]]]:
+    """The rows in order, in parts of at most so many bytes (or of one row)."""
+    part: list[Mapping[str, Any]] = []
+    size = 0
+    for row in rows:
+        own = row_bytes(row)
+        if part and size + own > most_bytes:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += own
+    if part:
+        yield part
+
+
+def _encoded(column: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"column {column}: {text[:60]!a} is not Unicode text") from error
+
+
+def _stored(column: str, kind: Kind, values: Sequence[Value] | None) -> Callable[[int], Value]:
+    """What is to be stored of each record's value; None where there is none."""
+
+    def stored(number: int) -> Value:
+        value = None if values is None else values[number]
+        if value is None:
+            return None
+        expected: tuple[type, ...] = {
+            "text": (str,),
+            "bytes": (bytes,),
+            "boolean": (bool, np.bool_),
+            "integer": (int, np.integer),
+            "real": (int, float, np.integer, np.floating),
+        }[kind]
+        if not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean"):
+            raise StoreError(f"column {column} is {kind}, got {value!r:.60}")
+        if isinstance(value, bytes):
+            value = base64.b64encode(value).decode()
+        if isinstance(value, str):
+            size = len(_encoded(column, value))
+            if size > MAX_TEXT_BYTES:
+                raise StoreError(
+                    f"column {column}: a value takes {size} bytes in Milvus, which keeps at most {MAX_TEXT_BYTES}"
+                )
+            return value
+        if kind == "boolean":
+            return bool(value)
+        if kind == "real":
+            return None if math.isnan(value) else float(value)
+        if not -(2**63) <= int(value) < 2**63:
+            raise StoreError(f"column {column}: {value} is larger than any integer that is stored")
+        return int(value)
+
+    return stored

@@ -1,0 +1,186 @@
+"""Filters as Milvus reads them: a tree (`tandem.search.stores.filters`) -> the text of an expression. Knows no server.
+
+Missing values follow SQL's logic of three values, which Milvus does not have: so there are two translations of each
+part, when it is true and when it is false, and both ask first whether there is a value. `NOT` swaps the two.
+
+What Milvus cannot say (2.3 has no `%` at the front of a pattern, none has `ILIKE`) becomes "there is a value": the
+expression then lets through too much, `exact` is False, and whoever asks must look at the rows with `filters.matches`.
+Patterns of the form `'text%'` become a range, which every version has.
+"""
+
+import math
+from dataclasses import dataclass
+
+from tandem.search.stores.filters import And, Compare, Constant, Expression, In, IsNull, Like, Not, Operator, Or
+from tandem.search.stores.milvus.fields import Layout
+
+_OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_NEVER, _ALWAYS = 'id == ""', 'id != ""'  # no id is empty
+_INTEGERS = (-(2**63), 2**63 - 1)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An expression for Milvus ("" lets everything through), and whether it says all that the filter says."""
+
+    text: str
+    exact: bool
+
+
+EVERYTHING = Condition("", exact=True)
+
+
+def translated(expression: Expression, layout: Layout) -> Condition:
+    """When the filter is true."""
+    return _when(expression, True, layout)
+
+
+def quoted(text: str) -> str | None:
+    """A text as a literal; None where Milvus has no spelling for a letter that is in it."""
+    if any((letter < " " and letter not in "\n\r\t") or letter == "\x7f" for letter in text):
+        return None
+    for letter, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(letter, written)
+    return f'"{text}"'
+
+
+def one_of(ids: list[str]) -> str:
+    """The expression for these ids. All ids have a spelling (`milvus_fields.is_id`)."""
+    return f"id in [{', '.join(str(quoted(each)) for each in ids)}]"
+
+
+def both(first: str, second: str) -> str:
+    """Both expressions at once."""
+    return f"({first}) and ({second})" if first and second else first or second
+
+
+def _when(expression: Expression, truth: bool, layout: Layout) -> Condition:
+    match expression:
+        case Not(part):
+            return _when(part, not truth, layout)
+        case And(parts) | Or(parts):
+            word = "and" if isinstance(expression, And) == truth else "or"
+            conditions = [_when(part, truth, layout) for part in parts]
+            text = f" {word} ".join(f"({each.text})" for each in conditions)
+            return Condition(text, all(each.exact for each in conditions))
+        case IsNull("id"):
+            return Condition(_always(not truth), exact=True)
+        case IsNull(column):
+            return Condition(f"{layout.presence_field(column)} == {_literal(not truth)}", exact=True)
+    column = expression.column
+    is_id = column == "id"
+    there = _ALWAYS if is_id else f"{layout.presence_field(column)} == true"
+    held = _test(expression, truth, "id" if is_id else layout.value_field(column), _kind(column, layout))
+    if held is None:
+        return Condition(there, exact=False)
+    return Condition(held if is_id else both(there, held), exact=True)
+
+
+def _kind(column: str, layout: Layout) -> str:
+    return "text" if column == "id" else layout.schema.columns[column]
+
+
+def _test(expression: Expression, truth: bool, field: str, kind: str) -> str | None:
+    """What holds of a value that is there, if the expression is (not) true of it. None: Milvus cannot say it."""
+    match expression:
+        case Compare(_, operator, value):
+            return _comparison(field, operator if truth else _OPPOSITE[operator], value, kind)
+        case In(_, values):
+            return _membership(field, values, truth, kind)
+        case Like(_, pattern, ignore_case):
+            return None if ignore_case else _like(field, pattern, truth)
+    raise AssertionError(expression)
+
+
+def _comparison(field: str, operator: Operator, value: Constant, kind: str) -> str | None:
+    if kind == "integer":
+        return _integer_comparison(field, operator, value)  # type: ignore[arg-type]
+    if kind == "real":
+        return _real_comparison(field, operator, value)  # type: ignore[arg-type]
+    literal = quoted(value) if isinstance(value, str) else _literal(value)
+    return None if literal is None else f"{field} {_spelt(operator)} {literal}"
+
+
+def _spelt(operator: Operator) -> str:
+    return "==" if operator == "=" else operator
+
+
+def _literal(value: Constant) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _integer_comparison(field: str, operator: Operator, value: int | float) -> str:
+    """Milvus compares integers to integers only, and cannot read the least one: bounds are made of those it reads."""
+    whole = math.floor(value)
+    if operator in ("=", "!="):
+        if whole != value or not _INTEGERS[0] <= whole <= _INTEGERS[1]:
+            return _always(operator == "!=")
+        if whole == _INTEGERS[0]:
+            return f"{field} {'<' if operator == '=' else '>='} {whole + 1}"
+        return f"{field} {_spelt(operator)} {whole}"
+    # Every order is "at least the number n", or its opposite.
+    least = {">": whole + 1, "<=": whole + 1, ">=": math.ceil(value), "<": math.ceil(value)}[operator]
+    above = operator in (">", ">=")
+    if least <= _INTEGERS[0]:
+        return _always(above)
+    if least > _INTEGERS[1]:
+        return _always(not above)
+    return f"{field} {'>=' if above else '<'} {least}"
+
+
+def _real_comparison(field: str, operator: Operator, value: int | float) -> str:
+    """An integer that no real number equals lies between two of them."""
+    near = float(value)
+    if near == value:
+        return f"{field} {_spelt(operator)} {near!r}"
+    if operator in ("=", "!="):
+        return _always(operator == "!=")
+    above = operator in (">", ">=")
+    least = near if near > value else math.nextafter(near, math.inf)
+    return f"{field} {'>=' if above else '<'} {least!r}"
+
+
+def _membership(field: str, values: tuple[Constant, ...], truth: bool, kind: str) -> str | None:
+    if kind == "boolean":
+        literals = {_literal(value) for value in values}
+        return f"{field} {'==' if truth else '!='} {literals.pop()}" if len(literals) == 1 else _always(truth)
+    if kind == "text":
+        spelt = [quoted(str(value)) for value in values]
+        if None in spelt:
+            return None
+    elif kind == "real":
+        spelt = [repr(float(value)) for value in values if float(value) == value]
+    else:
+        whole = {int(value) for value in values if math.floor(value) == value}  # type: ignore[arg-type]
+        if _INTEGERS[0] in whole:  # it cannot be read, so the others stand for it: all are above
+            bounded = _membership(field, tuple(whole - {_INTEGERS[0]}), truth, kind)
+            least = _integer_comparison(field, "=" if truth else "!=", _INTEGERS[0])
+            return f"({least}) {'or' if truth else 'and'} ({bounded})"
+        spelt = [str(value) for value in sorted(whole)]
+    if not spelt:
+        return _always(not truth)
+    return f"{field} {'in' if truth else 'not in'} [{', '.join(map(str, spelt))}]"
+
+
+def _always(truth: bool) -> str:
+    return _ALWAYS if truth else _NEVER
+
+
+def _like(field: str, pattern: str, truth: bool) -> str | None:
+    """`text` is equality, `text%` a range up to the first text that no longer begins so; more Milvus 2.3 cannot say."""
+    start = pattern.rstrip("%")
+    if "_" in pattern or "%" in start:
+        return None
+    literal = quoted(start)
+    if literal is None:
+        return None
+    if start == pattern:
+        return f"{field} {'==' if truth else '!='} {literal}"
+    if not start:
+        return _always(truth)
+    # The next letter that is a letter: after U+D7FF come surrogates, which are none.
+    after = {"\ud7ff": "\ue000", "\U0010ffff": None}.get(start[-1], chr(min(ord(start[-1]) + 1, 0x10FFFF)))
+    end = None if after is None else quoted(start[:-1] + after)
+    if end is None:
+        return None
+    return f"({field} >= {literal} and {field} < {end})" if truth else f"({field} < {literal} or {field} >= {end})"

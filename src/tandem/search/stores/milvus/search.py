@@ -1,0 +1,229 @@
+"""Reading from a Milvus collection: pages, rows by id, and the nearest. Knows no aliases, and nothing of writing.
+
+Milvus gives candidates; scores, order and all that its expressions cannot say are ours.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tandem.errors import StoreError, TandemError
+from tandem.search.stores.filters import columns_of, matches, parse
+from tandem.search.stores.milvus.client import FINAL, Connection
+from tandem.search.stores.milvus.fields import Layout, is_id
+from tandem.search.stores.milvus.filters import EVERYTHING, Condition, both, one_of, quoted, translated
+from tandem.search.stores.protocol import Hit, Vectors
+
+Row = Mapping[str, Any]
+
+MAX_K = 16_384  # also of rows that one query gives
+MOST_BYTES = 16 * 2**20  # of one message; servers refuse 64 MB
+IDS_AT_ONCE = 4_096
+BYTES_AT_ONCE = 256  # records with values of bytes, which may be 64 kB each
+SPARE = 16  # candidates beyond k, to see whether scores go on equal
+NEARLY = 2e-6  # what two sums of the same products may differ by
+
+
+@dataclass(frozen=True)
+class View:
+    """What a name stands for, as of now. `consistency` is for every call that reads."""
+
+    collection: str
+    layout: Layout
+    notes: Mapping[str, str]
+    marks: Mapping[str, int]
+    consistency: Mapping[str, Any]
+    index: str  # as `Connection.index_state`; always final where one index serves all sizes
+
+
+class Reader:
+    """Rows of a collection that pass a filter. What Milvus cannot decide is decided here, row by row."""
+
+    def __init__(self, connection: Connection, view: View, where: str | None = None) -> None:
+        self.connection = connection
+        self.view = view
+        self.condition = EVERYTHING
+        self.accept: Callable[[Row], bool] = lambda row: True
+        self.asked: list[str] = []  # the fields that `accept` reads
+        if where is not None:
+            expression = parse(where, view.layout.schema)
+            self.condition = translated(expression, view.layout)
+            if not self.condition.exact:
+                names = sorted(columns_of(expression))
+                self.asked = view.layout.filter_fields(names)
+                self.accept = lambda row: matches(expression, view.layout.filter_row(row, names)) is True
+
+    def read(self, verb: str, **named: Any) -> Any:
+        """What the collection answers; asked again if its index was replaced meanwhile."""
+        while True:
+            answer = self.connection.call(verb, self.view.collection, **named, **self.view.consistency)
+            if self.view.index == FINAL:
+                return answer
+            if self.view.index == self.connection.index_state(self.view.collection) == "":
+                return answer
+            self.connection.await_index(self.view.collection)
+            self.view = replace(self.view, index=FINAL)
+
+    def query(self, text: str, fields: Sequence[str], **named: Any) -> list[Row]:
+        rows: list[Row] = self.read("query", filter=text, output_fields=list(fields), **named)
+        return rows
+
+    def count(self) -> int:
+        if self.condition.exact:
+            (row,) = self.query(self.condition.text, ["count(*)"])
+            return int(row["count(*)"])
+        return sum(len(rows) for rows in self.pages([], False, MAX_K))
+
+    def pages(self, columns: Sequence[str], vectors: bool, size: int) -> Iterator[list[Row]]:
+        """All rows that pass, by id."""
+        layout = self.view.layout
+        fields = list(dict.fromkeys(["id", *layout.fields(columns), *self.asked, *(["vector"] if vectors else [])]))
+        limit = max(1, min(size, MAX_K, self.at_once(columns, vectors)))
+        after = ""
+        while True:
+            text = both(self.condition.text, after)
+            # As an iterator: only then do newer servers give the rows of least id, not just any.
+            rows = self.query(text, fields, limit=limit, iterator="True", reduce_stop_for_best=True)
+            if not rows:
+                return
+            last = max(row["id"] for row in rows)
+            yield [row for row in rows if self.accept(row)]
+            # A short page is not the last: servers end one where the first of their segments has no more.
+            after = f"id > {quoted(last)}"
+
+    def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, Row]:
+        fields = ["id", *self.view.layout.fields(columns), *(["vector"] if vectors else [])]
+        wanted = [each for each in dict.fromkeys(ids) if is_id(each)]
+        step = min(IDS_AT_ONCE, self.at_once(columns, vectors))
+        rows: dict[str, Row] = {}
+        for start in range(0, len(wanted), step):
+            part = wanted[start : start + step]
+            rows |= {row["id"]: row for row in self.query(one_of(part), fields, limit=len(part))}
+        return rows
+
+    def at_once(self, columns: Sequence[str], vectors: bool) -> int:
+        """How many rows may come in one answer."""
+        if self.view.layout.has_bytes(columns):
+            return BYTES_AT_ONCE
+        each = 4 * self.view.layout.schema.dimensions if vectors else 0
+        return max(1, MOST_BYTES // (each + 256 * (1 + len(columns) + len(self.asked))))
+
+
+class Search(Reader):
+    """One search: candidates by Milvus, scores and order by us."""
+
+    def __init__(self, connection: Connection, view: View, where: str | None, columns: Sequence[str] | None) -> None:
+        super().__init__(connection, view, where)
+        self.columns = view.layout.chosen(columns)
+
+    def hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        """For each query its k nearest. TandemError for queries of another shape, or more hits than Milvus gives."""
+        dimensions = self.view.layout.schema.dimensions
+        if vectors.ndim != 2 or vectors.shape[1] != dimensions:
+            raise TandemError(f"expected queries [q {dimensions}], got an array {list(vectors.shape)}")
+        if k > MAX_K:
+            raise StoreError(f"Milvus gives at most {MAX_K} hits, {k} were asked for: narrow the search by a filter")
+        if k < 1:
+            return [[] for _ in vectors]
+        queries = np.ascontiguousarray(vectors, dtype=np.float32)
+        step = max(1, min(1000, MOST_BYTES // (min(k + SPARE, MAX_K) * (4 * dimensions + 1024))))
+        return [hits for start in range(0, len(queries), step) for hits in self._hits(queries[start : start + step], k)]
+
+    def _hits(self, queries: Vectors, k: int) -> list[list[Hit]]:
+        found = self._nearest(queries, k, self.condition)
+        values = (
+            self.by_id([each for ranking in found for each, _ in ranking], self.columns, False) if self.columns else {}
+        )
+        layout = self.view.layout
+        return [
+            [
+                Hit(each, score, {name: layout.value(values[each], name) for name in self.columns})
+                for each, score in ranking
+                if not self.columns or each in values
+            ]
+            for ranking in found
+        ]
+
+    def _nearest(self, queries: Vectors, k: int, condition: Condition) -> list[list[tuple[str, float]]]:
+        """Ids and scores, the best first."""
+        rankings: list[list[tuple[str, float]]] = [[] for _ in queries]
+        open_queries = list(range(len(queries)))
+        limit = min(k + SPARE if condition.exact else max(4 * k, 256), MAX_K)
+        there: int | None = None
+        while open_queries:
+            short, unsure = [], []
+            for number, rows in zip(
+                open_queries, self._candidates(queries[open_queries], limit, condition), strict=True
+            ):
+                scored = self._scored(queries[number], rows)
+                passing = [(row["id"], score) for row, score in scored if condition.exact or self.accept(row)]
+                rankings[number] = passing[:k]
+                if len(rows) < limit:
+                    if there is None:
+                        there = self._count_of(condition)
+                    if len(rows) < there:  # an index of graphs loses its way where few records pass
+                        short.append(number)
+                elif len(passing) < k:
+                    short.append(number)
+                elif passing[k - 1][1] <= scored[-1][1] + NEARLY and limit < MAX_K:
+                    unsure.append(number)  # more of the same score may follow, of lesser ids
+            if short:
+                for number, ranking in zip(short, self._among_passing(queries[short], k), strict=True):
+                    rankings[number] = ranking
+            open_queries, limit = unsure, min(4 * limit, MAX_K)
+        return rankings
+
+    def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[Row]]:
+        """The rows that Milvus finds nearest, each with its vector and the fields that the filter reads."""
+        asked = [] if condition.exact else self.asked
+        alone = limit <= self.at_once([], True)
+        answers = self.read(
+            "search",
+            data=list(queries),
+            anns_field="vector",
+            limit=limit,
+            filter=condition.text,
+            output_fields=["vector", *asked] if alone else ["id"],
+            search_params={"metric_type": "IP", "params": {"ef": min(max(512, 4 * limit), 32_768)}},
+        )
+        if alone:
+            return [[{**hit["entity"], "id": hit["id"]} for hit in hits] for hits in answers]
+        fetched = self._fetched([hit["id"] for hits in answers for hit in hits], asked)
+        return [[fetched[hit["id"]] for hit in hits if hit["id"] in fetched] for hits in answers]
+
+    def _fetched(self, ids: Sequence[str], asked: Sequence[str]) -> dict[str, Row]:
+        wanted = list(dict.fromkeys(ids))
+        step = min(IDS_AT_ONCE, self.at_once([], True))
+        rows: dict[str, Row] = {}
+        for start in range(0, len(wanted), step):
+            part = wanted[start : start + step]
+            rows |= {row["id"]: row for row in self.query(one_of(part), ["id", "vector", *asked], limit=len(part))}
+        return rows
+
+    def _scored(self, query: Vectors, rows: Sequence[Row]) -> list[tuple[Row, float]]:
+        if not rows:
+            return []
+        vectors = np.array([row["vector"] for row in rows], dtype=np.float64)
+        # Not a matrix product: those may sum equal rows in different orders, and equal scores must be equal.
+        scores = (vectors * query).sum(axis=1)
+        scored = [(row, float(score)) for row, score in zip(rows, scores, strict=True)]
+        return sorted(scored, key=lambda each: (-each[1], each[0]["id"]))
+
+    def _count_of(self, condition: Condition) -> int:
+        (row,) = self.query(condition.text, ["count(*)"])
+        return int(row["count(*)"])
+
+    def _among_passing(self, queries: Vectors, k: int) -> list[list[tuple[str, float]]]:
+        """First all ids that pass, then the nearest of them, some thousand at a time."""
+        best: list[list[tuple[str, float]]] = [[] for _ in queries]
+        for rows in self.pages([], False, IDS_AT_ONCE):
+            ids = [row["id"] for row in rows]
+            if not ids:
+                continue
+            fetched = list(self._fetched(ids, []).values())
+            for number, query in enumerate(queries):
+                scored = [(row["id"], score) for row, score in self._scored(query, fetched)]
+                best[number] = sorted(best[number] + scored, key=lambda each: (-each[1], each[0]))[:k]
+        return best

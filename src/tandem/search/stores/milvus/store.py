@@ -1,0 +1,282 @@
+"""The store on Milvus, Zilliz or milvus-lite: the verbs of `tandem.search.stores.protocol`, with the same answers.
+
+A URL's name is an alias on the server; behind it stands a collection `<name>__<random>`. A successor is made beside it
+under the alias `<name>__next`, and `promote` moves the alias: every client sees it at its next call, since each call
+asks first what the name stands for.
+
+What a writer was told is done, everyone sees: Milvus' own way to ask for that costs each reader its interval of
+synchronisation (200 ms). So writers note the server's time after each write among the collection's properties, each
+under a mark of its own, and readers ask for the state as of the last mark, which mostly has been there for long.
+
+Search is exact up to `EXACT_UP_TO` records, then by HNSW; Zilliz has an index of its own. Scores are computed anew.
+What differs from the local store: a large batch is written in parts (each whole), a scan may see records that were put
+in while it runs, and k is at most 16,384. milvus-lite is always exact, and serves one process at a time.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tandem.errors import StoreError
+from tandem.search.stores.milvus.client import FINAL, INDEX, Connection, NotFound, parse_address
+from tandem.search.stores.milvus.fields import Layout, check_schema, parts_by_size, read_layout
+from tandem.search.stores.milvus.search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
+from tandem.search.stores.protocol import Hit, Records, Schema, Store, Vectors, check_records
+
+EXACT_UP_TO = 50_000
+MARKS = 64
+
+_NOTE, _MARK = "tandem.note.", "tandem.written."
+_T = TypeVar("_T")
+
+
+def create(url: str, schema: Schema, notes: Mapping[str, str], *, successor: bool = False) -> "MilvusStore":
+    """Make an empty collection. `StoreError` if there is one, or the server cannot be reached."""
+    address = parse_address(url)
+    check_schema(schema)
+    if address.file is not None and not address.file.parent.is_dir():
+        raise StoreError(f"no folder {address.file.parent} to put {address.file.name} into")
+    connection = Connection(address)
+    try:
+        alias = address.alias(successor)
+        if _resolved(connection, address.url, successor) is not None:
+            raise StoreError(f"{url}: there is a collection already" + (" that is to succeed it" if successor else ""))
+        name = f"{address.name}__{uuid.uuid4().hex[:12]}"
+        connection.create_collection(
+            name, Layout(schema), {_NOTE + key: value for key, value in notes.items() if value}
+        )
+        try:
+            if connection.call("has_collection", alias):
+                connection.call("drop_alias", alias)  # left by a promotion that was cut off; see `_resolved`
+            connection.call("create_alias", name, alias)
+        except BaseException:
+            connection.call("drop_collection", name)
+            raise
+        return MilvusStore(url, connection, successor)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def open(url: str, *, successor: bool = False) -> "MilvusStore":
+    """Open a collection. `StoreError` if there is none, it is not Tandem's, or the server cannot be reached."""
+    connection = _connected(url)
+    try:
+        if connection is None or _resolved(connection, url, successor) is None:
+            raise StoreError(f"{url}: there is no collection; make one with tandem index")
+        return MilvusStore(url, connection, successor)
+    except BaseException:
+        if connection is not None:
+            connection.close()
+        raise
+
+
+def exists(url: str, *, successor: bool = False) -> bool:
+    """Whether there is a collection. `StoreError` if there is one that is not Tandem's."""
+    connection = _connected(url)
+    if connection is None:
+        return False
+    try:
+        return _resolved(connection, url, successor) is not None
+    finally:
+        connection.close()
+
+
+def promote(url: str) -> None:
+    """Let the successor take the name, at once for all clients, and remove what had it."""
+    connection = _connected(url)
+    try:
+        new = None if connection is None else _resolved(connection, url, True)
+        if connection is None or new is None:
+            raise StoreError(f"{url}: there is no successor to take its place")
+        name, successor = connection.address.alias(False), connection.address.alias(True)
+        old = _resolved(connection, url, False)
+        connection.call("create_alias" if old is None else "alter_alias", new.collection, name)
+        connection.call("drop_alias", successor)
+        if old is not None:
+            connection.call("drop_collection", old.collection)
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _connected(url: str) -> Connection | None:
+    """A connection; None where there is no file of milvus-lite, which opening would make."""
+    address = parse_address(url)
+    return None if address.file is not None and not address.file.exists() else Connection(address)
+
+
+def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
+    alias = connection.address.alias(successor)
+    try:
+        description = connection.call("describe_collection", alias)
+    except NotFound:
+        return None
+    layout = read_layout(description)
+    if layout is None:
+        raise StoreError(f"{url}: a Milvus collection that Tandem did not make; choose another name")
+    if successor:
+        # A promotion that was cut off leaves both names on one collection: then there is no successor.
+        current = _resolved(connection, url, False)
+        if current is not None and current.collection == description["collection_name"]:
+            return None
+    properties = dict(description.get("properties") or {})
+    notes = {key.removeprefix(_NOTE): value for key, value in properties.items() if key.startswith(_NOTE) and value}
+    marks = {key: int(value) for key, value in properties.items() if key.startswith(_MARK) and value}
+    consistency: dict[str, Any] = {}
+    if not connection.is_lite:
+        consistency = {"consistency_level": "Strong"}
+        if marks:
+            consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(marks.values())}
+    only = connection.is_lite or connection.address.is_zilliz
+    index = FINAL if only else properties.get(INDEX, "")
+    return View(description["collection_name"], layout, notes, marks, consistency, index)
+
+
+class MilvusStore(Store):
+    """A collection on a server. Threads may share it."""
+
+    def __init__(self, url: str, connection: Connection, successor: bool) -> None:
+        self._url = url
+        self._connection = connection
+        self._successor = successor
+        self._own_mark = _MARK + uuid.uuid4().hex[:12]
+        self._unchecked = EXACT_UP_TO  # records put in since the index was looked at
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def schema(self) -> Schema:
+        return self._view().layout.schema
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        return self._view().notes
+
+    def reading(self) -> AbstractContextManager[None]:
+        return nullcontext()  # Milvus has no reads of one moment over several requests
+
+    def annotate(self, notes: Mapping[str, str]) -> None:
+        # A property of its own for each: clients do not overwrite each other's. 2.3 can empty one, not remove it.
+        properties = {_NOTE + key: value for key, value in notes.items()}
+        self._in_view(lambda view: self._connection.set_properties(view.collection, properties))
+
+    def upsert(self, records: Records) -> None:
+        self._in_view(lambda view: self._upsert(view, records))
+
+    def search(
+        self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        return self._in_view(lambda view: Search(self._connection, view, where, columns).hits(vectors, k))
+
+    def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
+        def got(view: View) -> Records:
+            chosen = view.layout.chosen(columns)
+            rows = Reader(self._connection, view).by_id(ids, chosen, vectors)
+            return view.layout.records([rows[each] for each in ids if each in rows], chosen, vectors)
+
+        return self._in_view(got)
+
+    def delete(self, ids: Sequence[str]) -> int:
+        def deleted(view: View) -> int:
+            there = list(Reader(self._connection, view).by_id(ids, [], False))
+            for start in range(0, len(there), IDS_AT_ONCE):
+                self._call("delete", view.collection, ids=there[start : start + IDS_AT_ONCE])
+            if there:
+                self._mark(view)
+            return len(there)
+
+        return self._in_view(deleted)
+
+    def count(self, where: str | None = None) -> int:
+        return self._in_view(lambda view: Reader(self._connection, view, where).count())
+
+    def scan(
+        self,
+        *,
+        where: str | None = None,
+        columns: Sequence[str] | None = None,
+        vectors: bool = True,
+        batch_size: int = 8192,
+    ) -> Iterator[Records]:
+        view = self._view()
+        chosen = view.layout.chosen(columns)
+        reader = Reader(self._connection, view, where)
+        waiting: list[Row] = []
+        for rows in reader.pages(chosen, vectors, batch_size):
+            waiting += rows
+            while len(waiting) >= batch_size:
+                yield view.layout.records(waiting[:batch_size], chosen, vectors)
+                del waiting[:batch_size]
+        if waiting:
+            yield view.layout.records(waiting, chosen, vectors)
+
+    def sample(self, count: int) -> Vectors:
+        dice = np.random.default_rng(0)
+        kept: list[str] = []
+        seen = 0
+        for batch in self.scan(columns=[], vectors=False):
+            # Algorithm R of Vitter (1985): each record is kept with the same probability, in one pass.
+            for record_id in batch.ids:
+                seen += 1
+                if len(kept) < count:
+                    kept.append(record_id)
+                elif (place := int(dice.integers(seen))) < count:
+                    kept[place] = record_id
+        found = self.get(kept, columns=[]).vectors
+        assert found is not None
+        return found
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _call(self, verb: str, *arguments: Any, **named: Any) -> Any:
+        return self._connection.call(verb, *arguments, **named)
+
+    def _view(self) -> View:
+        view = _resolved(self._connection, self._url, self._successor)
+        if view is None:
+            raise StoreError(f"{self._url}: the collection was removed")
+        return view
+
+    def _in_view(self, act: Callable[[View], _T]) -> _T:
+        """Act on what the name stands for; once more if another client moved the name meanwhile."""
+        try:
+            return act(self._view())
+        except NotFound:
+            return act(self._view())
+
+    def _upsert(self, view: View, records: Records) -> None:
+        check_records(records, view.layout.schema)
+        rows = view.layout.rows(records)
+        if not rows:
+            return
+        for part in parts_by_size(rows, MOST_BYTES):
+            self._call("upsert", view.collection, part)
+        self._mark(view)
+        self._unchecked += len(rows)
+        if self._unchecked >= EXACT_UP_TO // 10:
+            self._unchecked = 0
+            self._index_if_many()
+
+    def _mark(self, view: View) -> None:
+        """Note when this was written: before the caller is told that it is."""
+        if self._connection.is_lite:
+            return
+        if self._own_mark not in view.marks and len(view.marks) >= MARKS:
+            # 2.3 cannot remove a property: writers of long ago leave theirs to us.
+            self._own_mark = min(view.marks, key=view.marks.__getitem__)
+        moment = str(self._connection.timestamp())
+        self._connection.set_properties(view.collection, {self._own_mark: moment})
+
+    def _index_if_many(self) -> None:
+        if self._connection.is_lite or self._connection.address.is_zilliz:
+            return
+        view = self._view()  # as of the last mark, so that what was just written counts
+        if Reader(self._connection, view).count() > EXACT_UP_TO:
+            self._connection.index_for_many(view.collection)

@@ -1,0 +1,374 @@
+"""From pictures with captions to what a score means: labels, trials, figures, and where fits are kept."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import toy
+
+import tandem
+from tandem import weights
+from tandem.cli import main
+from tandem.errors import DataError, TandemError
+from tandem.samples import Sample
+from tandem.search.calibration import caption_set
+from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
+from tandem.search.calibration.calibrate import FILE, experience, fit, fit_and_report, load_fit, own_path, save_fit
+from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
+from tandem.search.calibration.reliability import area, calibration_error, reliability, report
+from tandem.search.calibration.trials import Known, run_trials, sizes_up_to
+from tandem.search.relevance import background
+
+# --- what counts as a match ------------------------------------------------------------------------------------------
+
+CAPTIONS = (
+    ("a dog runs in the grass", "a brown dog running through green grass"),
+    ("a dog is running on grass", "the dog runs"),
+    ("a man rides a red bicycle", "a cyclist on a bicycle"),
+    ("two children on a swing", "children swinging in a park"),
+    ("a boat on a lake", "people rowing a boat"),
+)
+TEXTS = tuple(text for texts in CAPTIONS for text in texts)
+OWNER = np.repeat(np.arange(5), 2)
+
+
+def test_a_sentence_is_true_of_its_own_picture_and_of_those_that_say_as_much() -> None:
+    matches = true_of(coverage(TEXTS, OWNER, 5), OWNER)
+    assert matches[0].tolist() == [True, True, False, False, False]  # a dog runs in the grass, twice
+    assert matches[1].tolist() == [True, False, False, False, False]  # nobody wrote of the second that it is green
+    assert matches[np.arange(10), OWNER].all()
+
+
+def test_a_word_that_all_pictures_have_says_nothing() -> None:
+    texts = ["a cat", "a tree", "a"]
+    shares = coverage(texts, np.array([0, 1, 2]), 3)
+    assert shares[0].tolist() == [1, 0, 0]
+    assert shares[2].tolist() == [0, 0, 0]
+
+
+def test_pictures_are_alike_when_the_same_was_written_of_both() -> None:
+    found = alike(coverage(TEXTS, OWNER, 5), OWNER)
+    assert found[1].tolist() == [True, True, False, False, False]
+    assert np.diag(found).all()
+
+
+def test_what_nobody_else_wrote_of_the_same_picture_weighs_little() -> None:
+    """All who see a dog write of it, few who see one write that it is near: its own rarity is not all that counts."""
+    captions = [("a dog near it", "a dog", "a dog", "a dog"), ("a tree near it", "a tree", "a tree", "a tree")]
+    captions += [("a cat", "a cat", "a cat", "a cat")] * 4
+    texts = [text for each in captions for text in each]
+    shares = coverage(texts, np.repeat(np.arange(6), 4), 6)
+    assert shares[0, 0] == pytest.approx(1)
+    assert shares[0, 1] < 0.4  # near, but no dog
+    nowhere_near = coverage([*texts, "a dog"], np.append(np.repeat(np.arange(6), 4), 2), 6)
+    assert nowhere_near[0, 2] > 0.6  # a dog, not said to be near
+
+
+def test_phrases_are_words_running_that_begin_and_end_with_what_is_shown_and_come_as_often_as_they_are_said() -> None:
+    shown = [f"{name}{place}" for place in range(40) for name in ("ball", "tree")]
+    things = ["dog"] * 20 + shown
+    captions = [(f"a {thing} is on the grass", f"the {thing} is in a field", f"a {thing}") for thing in things]
+    texts = tuple(text for each in captions for text in each)
+    owner = np.repeat(np.arange(100), 3)
+    found, owners = phrases(texts, owner, 100, np.random.default_rng(0))
+    assert len(found) == 300  # one a caption
+    for phrase, own in zip(found, owners, strict=True):
+        assert any(phrase in text for text in captions[own])
+        words = phrase.split()
+        assert words[-1] not in ("a", "is", "on", "the", "in")
+        assert words[0] not in ("is", "on", "in")
+    of_dogs = [phrase for phrase in found if "dog" in phrase]
+    assert len(of_dogs) == 60
+    assert {"dog", "a dog", "the dog"} <= set(of_dogs)
+
+
+def test_what_no_caption_says() -> None:
+    assert unsaid(TEXTS, ["dogs", "spaceship", "rowing boat", "x-ray"]) == ["spaceship", "x-ray"]
+
+
+# --- searches with known answers -------------------------------------------------------------------------------------
+
+
+def a_set(strength: float, pictures: int = 250, seed: int = 0, dimensions: int = 32) -> CaptionSet:
+    """Made-up vectors: a sentence or a view is its picture, as strongly as said, and noise."""
+    random = np.random.default_rng(seed)
+
+    def near(vectors: np.ndarray, strength: float) -> np.ndarray:
+        noise = random.normal(size=vectors.shape) / np.sqrt(vectors.shape[1])
+        found = strength * vectors + noise
+        return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+    shown = near(np.zeros((pictures, dimensions)), 0)
+    owner = np.repeat(np.arange(pictures), 3)
+    return CaptionSet(
+        shown,
+        near(shown, 3 * strength),
+        near(shown[owner], strength),
+        owner,
+        np.arange(len(owner)) % 3 == 2,
+        tuple(f"w{own}x{place}" for place, own in enumerate(owner)),  # no two say the same
+        near(np.zeros((300, dimensions)), 0),
+        tuple(f"s{place}" for place in range(300)),
+    )
+
+
+@pytest.fixture(scope="module")
+def strong() -> CaptionSet:
+    return a_set(3.0)
+
+
+def test_a_trial_is_the_same_collection_with_and_without_what_is_looked_for(strong: CaptionSet) -> None:
+    known = strong.known()["words"]
+    pairs = zip(run_trials(known, 20, 7, present=True), run_trials(known, 20, 7, present=False), strict=True)
+    for there, gone in pairs:
+        assert (there.query == gone.query).all()
+        assert (there.background.count == 20).all()
+        assert (gone.background.count == 19).all()
+        assert not (gone.own | gone.matches)[gone.there].any()
+        for row in range(len(there)):
+            others = there.scores[row][~there.own[row]]
+            np.testing.assert_array_equal(gone.scores[row][: len(others)], others)
+
+
+def test_every_query_finds_its_own_among_few(strong: CaptionSet) -> None:
+    known = strong.known()["words"]
+    for trials in run_trials(known, 10, 0, present=True):
+        assert trials.own.sum(1).tolist() == [1] * len(trials)  # ten hits of ten pictures: its own is among them
+        own = known.scores[trials.query, known.own[trials.query]]
+        np.testing.assert_array_equal(trials.scores[trials.own], own)
+
+
+def test_sizes() -> None:
+    assert sizes_up_to(1000) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    assert sizes_up_to(60) == [1, 2, 5, 10, 20, 50, 60]
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+
+def test_area_counts_pairs_and_half_of_ties() -> None:
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 9, 50).astype(float), random.integers(0, 7, 70).astype(float)
+    pairs = np.sign(a[:, None] - b[None]) / 2 + 0.5
+    assert area(a, b) == pytest.approx(pairs.mean())
+    assert area(a, np.zeros(0)) is None
+
+
+def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
+    random = np.random.default_rng(0)
+    said = random.random(100_000)
+    drawn = random.random(100_000) < said
+    assert calibration_error(said, drawn) < 0.01
+    assert calibration_error(said, random.random(100_000) < 0.5) == pytest.approx(0.25, abs=0.01)
+    assert calibration_error(np.ones(10), np.zeros(10, dtype=bool)) == 1
+    assert sum(row["hits"] for row in reliability(said, drawn)) == 100_000
+
+
+def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
+    """On pictures that the fit has not seen."""
+    found = fit("strong", "f" * 64, strong.known())
+    figures = report(found, a_set(3.0, seed=1))["queries"]
+    for name in ("captions", "phrases", "pictures"):
+        at = figures[name]["collections"]["250"]
+        assert at["area_present_removed"] > 0.95
+        assert at["nothing_said_found"] < 0.2
+        assert at["nothing_said_removed"] > 0.5
+
+
+def test_a_middling_model_says_what_is_true() -> None:
+    """Some best hits match and some do not, and what is said of them is about true."""
+    found = fit("middling", "f" * 64, a_set(0.5, 400).known())
+    at = report(found, a_set(0.5, 400, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
+    for size in ("20", "400"):
+        assert 0.1 < at[size]["best_is_own"] < 0.9
+        assert at[size]["error_best"] < 0.08 < at[size]["error_of_half"]
+        said = [row["said"] for row in at[size]["reliability_best"] if row["hits"] > 50]
+        assert max(said) - min(said) > 0.2
+
+
+def test_experience_is_of_what_is_asked_often() -> None:
+    """A query that finds its own every time, and one that never does; both are kept once."""
+    vectors = np.eye(4, dtype=np.float32)[[0, 0, 1]]
+    scores = np.tile(np.linspace(1, 0, 40, dtype=np.float32), (3, 1))
+    matches = np.zeros((3, 40), dtype=bool)
+    matches[:2, :10] = True
+    matches[2, 39] = True
+    known = Known(scores, matches, np.array([0, 1, 39]), vectors, np.zeros(3))
+    kept = experience(known, np.arange(40))
+    assert dict(zip(kept.vectors.argmax(1).tolist(), kept.right.tolist(), strict=True)) == {0: 1.0, 1: 0.0}
+    two = experience(known, np.arange(0, 40, 2), np.arange(1, 40, 2))
+    assert dict(zip(two.vectors.argmax(1).tolist(), two.right.tolist(), strict=True)) == {0: 0.5, 1: 0.0}
+
+
+def test_what_is_never_there_is_said_to_match_nothing(strong: CaptionSet) -> None:
+    found = fit("strong", "f" * 64, strong.known())
+    queries = a_set(3.0, seed=5).strange
+    scores = np.sort(queries @ strong.pictures.T, axis=1)[:, ::-1]
+    told = background(queries, strong.pictures, 250)
+    best = found.probability("words", scores, told, queries, [1] * len(queries))[:, 0]
+    assert np.mean(best < found.threshold) > 0.8
+
+
+def test_a_model_that_knows_nothing_is_reported_so() -> None:
+    found = fit("noise", "f" * 64, a_set(0.0, 400).known())
+    at = report(found, a_set(0.0, 400, seed=1))["queries"]["captions"]["collections"]["400"]
+    assert abs(at["area_present_removed"] - 0.5) < 0.03
+    assert at["said_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
+    assert at["error_best"] < 0.02
+
+
+def test_without_a_test_set_the_report_is_of_pictures_not_fitted_on(strong: CaptionSet) -> None:
+    found = fit_and_report("strong", "f" * 64, strong)
+    assert found.figures["pictures"] == len(strong) // 2
+    assert found.words == fit("strong", "f" * 64, strong.known()).words
+    one, other = strong.halves()
+    assert not set(one.texts) & set(other.texts)
+    assert json.loads(found.to_json())["figures"] == found.figures
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def a_tar(path: Path, pictures: int, *, bad: bool = False) -> Path:
+    with tarfile.open(path, "w") as tar:
+
+        def add(name: str, content: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+        for seed in range(pictures):
+            file = io.BytesIO()
+            toy.picture(seed).save(file, "png")
+            add(f"{seed:03}.png", b"no picture" if bad and seed == 3 else file.getvalue())
+            add(f"{seed:03}.json", json.dumps({"captions": [f"cat {seed % 7} do{seed}", f"a cat do {seed}"]}).encode())
+    return path
+
+
+def test_captions_are_found_by_themselves_and_by_name(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    tar = a_tar(tmp_path / "a.tar", 3)
+    samples = list(read_captioned([tar]))
+    assert [sample.texts for sample in samples][2] == ("cat 2 do2", "a cat do 2")
+    table = pyarrow.table({"image": [samples[0].image], "sentence": ["a cat"], "words": ["a dog"]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    assert [sample.texts for sample in read_captioned([tmp_path / "a.parquet"])] == [("a cat",)]
+    assert [sample.texts for sample in read_captioned([tmp_path / "a.parquet"], "words")] == [("a dog",)]
+    with pytest.raises(DataError, match=r"a\.parquet: expected a column image and one of captions \(nothing\)"):
+        list(read_captioned([tmp_path / "a.parquet"], "nothing"))
+
+
+def test_a_long_set_is_drawn_from_evenly_and_those_without_captions_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caption_set, "MOST_PICTURES", 100)
+    drawn = choose(Sample(str(place), b"", ("a cat",) if place % 2 else ()) for place in range(10_000))
+    places = np.array([int(sample.key) for sample in drawn])
+    assert len(places) == len(set(places)) == 100
+    assert (places % 2 == 1).all()
+    assert abs(places.mean() - 5000) < 1500
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.mark.filterwarnings("error")
+def test_ones_own_fit_comes_first_then_the_models(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    assert load_fit(model) is None
+    theirs = fit("toy", model.fingerprint, strong.known())
+    save_fit(theirs, tmp_path / "model" / FILE)
+    assert load_fit(model) == theirs
+    own = fit("toy", model.fingerprint, a_set(1.0).known())
+    assert save_fit(own) == own_path(model.fingerprint)
+    assert load_fit(model) == own
+    assert [file.name for file in (home / "relevance").iterdir()] == [f"{model.fingerprint}.json"]
+
+
+def test_a_fit_of_other_weights_is_refused_aloud(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    save_fit(fit("another", "0" * 64, strong.known()), tmp_path / "model" / FILE)
+    with pytest.warns(UserWarning, match="is for another .* not for toy .* tandem calibrate"):
+        assert load_fit(model) is None
+
+
+def test_a_damaged_fit_is_an_error_that_names_it(tmp_path: Path, home: Path) -> None:
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    own_path(model.fingerprint).parent.mkdir(parents=True)
+    own_path(model.fingerprint).write_text("{")
+    with pytest.raises(TandemError, match=rf"{model.fingerprint}\.json: expected a fit"):
+        load_fit(model)
+
+
+def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weights(
+    tmp_path: Path, home: Path, strong: CaptionSet
+) -> None:
+    folder = toy.folder(tmp_path / "model")
+    save_fit(fit("toy", tandem.load(folder).fingerprint, strong.known()), folder / FILE)
+    weights.write(toy.checkpoint(seed=1), folder, "tandem", overwrite=True)
+    assert not (folder / FILE).exists()
+    assert load_fit(tandem.load(folder)) is None
+
+
+def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    with pytest.raises(DataError, match="expected at least 50 pictures with captions, got 20"):
+        embed(model, choose(read_captioned([a_tar(tmp_path / "a.tar", 20)])))
+
+
+def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = toy.folder(tmp_path / "model")
+    tar, test = a_tar(tmp_path / "a.tar", 60, bad=True), a_tar(tmp_path / "b.tar", 50)
+    out = tmp_path / "out" / FILE
+    command = ["calibrate", str(tar), "--test", str(test), "--model", str(model), "--out", str(out), "--json"]
+    assert main(command) == 1  # one picture was set aside
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["figures"]["pictures"] == 50
+    assert document["figures"]["data"] == "b.tar"
+    assert [failure["image"] for failure in document["failures"]] == ["a.tar/003"]
+    fingerprint = tandem.load(model).fingerprint
+    assert document["model"]["fingerprint"] == fingerprint
+    assert document["files"] == [str(own_path(fingerprint)), str(out)]
+    assert out.read_bytes() == own_path(fingerprint).read_bytes()
+
+    assert main(["calibrate", str(test), "--model", str(model)]) == 0
+    printed = capsys.readouterr()
+    assert "the half not fitted on" in printed.out
+    assert str(home) in printed.err
+
+    assert main(["calibrate", str(tmp_path / "c.tar"), "--model", str(model)]) == 2
+    assert "c.tar: expected a WebDataset tar or a Parquet file" in capsys.readouterr().err
+
+
+# --- the model that ships --------------------------------------------------------------------------------------------
+
+
+def test_what_mini_says_of_captions_it_has_not_seen_is_true(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published figures are those of the shipped fit: measured again from the files."""
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
+    mini = tandem.load()
+    shipped = load_fit(mini)
+    assert shipped is not None
+    samples = choose(read_captioned([shared / "data/flickr8k/test-00000.tar"]))
+    measured = report(shipped, embed(mini, samples)[0], sizes=())
+    for name, claimed in shipped.figures["queries"].items():
+        again, figures = measured["queries"][name]["collections"]["1000"], claimed["collections"]["1000"]
+        for key in ("area_present_removed", "error_best", "best_is_own", "nothing_said_removed"):
+            assert again[key] == pytest.approx(figures[key], abs=0.01), (name, key)
+    captions = measured["queries"]["captions"]["collections"]["1000"]
+    assert captions["error_best"] < 0.03 < captions["error_of_half"]
+    assert measured["queries"]["captions"]["pairs_area"] > 0.83  # of pairs that match nearly as well as whole
+    phrases = measured["queries"]["phrases"]["collections"]["1000"]
+    assert phrases["error_usual"] < 0.08
+    assert phrases["area_best_matches"] > 0.7  # more is said of the searches that go well

@@ -1,0 +1,653 @@
+"""A collection: what people hold. Filled and asked through the public interface, on toy models."""
+
+import io
+import json
+import re
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import toy
+
+import tandem
+from tandem import weights
+from tandem.cli import main
+from tandem.cli.label import show_labels
+from tandem.cli.search import show
+from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
+from tandem.search.migration import migrate
+from tandem.search.relevance import Background, Fit, background
+from tandem.search.results import Found, Results
+from tandem.search.stores import backends as store
+from tandem.search.stores.backends import open_store
+from tandem.search.stores.protocol import Vectors
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two models that are alike in all but their weights."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("one", "other")):
+        weights.write(toy.checkpoint(seed=seed, name=name), folder / name, "tandem")
+    return folder / "one", folder / "other"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(8):
+        toy.picture(i, (40 + 10 * i, 60)).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path, pictures: Path, models: tuple[Path, Path]) -> tandem.Collection:
+    collection = tandem.open(tmp_path / "photos.tandem", models[0])
+    assert collection.add(pictures).added == 8
+    return collection
+
+
+def test_a_picture_finds_itself_first(photos: tandem.Collection, pictures: Path) -> None:
+    results = photos.search(image=pictures / "3.png", k=3)
+    assert results[0].path == str(pictures / "3.png")
+    assert results[0].score == pytest.approx(1, abs=1e-5)
+    assert [hit.score for hit in results] == sorted((hit.score for hit in results), reverse=True)
+
+
+def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collection, pictures: Path) -> None:
+    files = sorted(pictures.iterdir())
+    cosines = (photos.model.embed_images(files) @ photos.model.embed_texts("a cat")[0]).tolist()
+    found = photos.search("a cat", k=8)
+    assert [hit.path for hit in found] == [str(files[i]) for i in np.argsort(cosines)[::-1]]
+    assert [hit.score for hit in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
+
+
+def test_like_is_the_picture_of_that_id(photos: tandem.Collection, pictures: Path) -> None:
+    one = photos.search(image=pictures / "5.png", k=1)[0]
+    assert photos.search(like=one.id, k=1)[0].id == one.id
+    with pytest.raises(StoreError, match="no picture"):
+        photos.search(like="0" * 32)
+
+
+def test_pages_join_without_gap_or_overlap(photos: tandem.Collection) -> None:
+    whole = [hit.id for hit in photos.search("a cat", k=8)]
+    parts = [hit.id for offset in (0, 3, 6) for hit in photos.search("a cat", k=3, offset=offset)]
+    assert parts == whole
+
+
+def test_a_filter_leaves_k_where_k_pass(photos: tandem.Collection) -> None:
+    hits = photos.search("a cat", k=3, where="width >= 80").hits
+    assert len(hits) == 3
+    assert all(isinstance(width := hit.metadata["width"], int) and width >= 80 for hit in hits)
+    for wrong in ("widht", "widtH"):
+        with pytest.raises(FilterError, match=f"no column '{wrong}': did you mean width\\? there are width, "):
+            photos.search("a cat", where=f"{wrong} > 3")
+    with pytest.raises(FilterError, match="no column 'colour'; there are "):
+        photos.search("a cat", where="colour = 'red'")
+
+
+def test_less_of_a_picture_sinks_it(photos: tandem.Collection, pictures: Path) -> None:
+    def rank(**query: object) -> int:
+        return [hit.path for hit in photos.search(k=8, **query)].index(str(pictures / "3.png"))  # type: ignore[arg-type]
+
+    assert rank(image=pictures / "2.png", minus_image=pictures / "3.png") > rank(image=pictures / "2.png")
+
+
+def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, pictures: Path) -> None:
+    picture = pictures / "1.png"
+    assert photos.search("a cat", image=picture, weight=0.0).hits == photos.search(image=picture).hits
+    assert photos.search("a cat", image=picture, weight=1.0).hits == photos.search("a cat").hits
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({}, "nothing to look for"),
+        ({"words": " "}, "words: expected words"),
+        ({"words": ["a cat"]}, "words: expected words"),
+        ({"words": "a cat", "minus": ""}, "minus: expected words"),
+        ({"words": "a cat", "k": 0}, "k: expected at least 1"),
+        ({"words": "a cat", "offset": -1}, "offset"),
+        ({"words": "a cat", "weight": 1.5}, "weight"),
+        ({"words": "a cat", "threshold": 7}, "threshold"),
+        ({"words": "a cat", "k": 2.5}, "k: expected a whole number, at least 1, got 2.5"),
+        ({"words": "a cat", "k": True}, "k: expected a whole number, at least 1, got True"),
+        ({"words": "a cat", "k": "3"}, "k: expected a whole number, at least 1, got '3'"),
+        ({"words": "a cat", "offset": None}, "offset: expected a whole number, at least 0, got None"),
+        ({"words": "a cat", "weight": True}, "weight: expected the share of the words, 0..1, got True"),
+        ({"words": "a cat", "weight": "half"}, "weight: expected the share of the words, 0..1, got 'half'"),
+        ({"words": "a cat", "weight": float("nan")}, "weight: expected the share of the words, 0..1, got nan"),
+        ({"words": "a cat", "threshold": False}, "threshold: expected a probability in 0..1, got False"),
+        ({"words": "a cat", "where": 3}, "where: expected a filter, got 3"),
+        ({"like": 3}, "like: expected the id of a picture, got 3"),
+        ({"image": [b"", b""]}, "<bytes>"),
+        ({"image": np.zeros((2, 40, 40, 3), np.uint8)}, "image: expected one picture, got 2"),
+        ({"words": "a cat", "vectors": {"image": np.ones(12)}}, r"vectors: expected those of what is asked \(words\)"),
+        ({"words": "a cat", "vectors": {"words": [1.0] * 12}}, r"vectors: words: expected an array \[12\], got list"),
+        ({"words": "a cat", "vectors": {"words": np.ones(3)}}, r"vectors: words: expected an array \[12\], got \[3\]"),
+        ({"words": "a cat", "vectors": {"words": np.ones(12)}}, "vectors: words: expected unit length, got 3.46"),
+    ],
+)
+def test_questions_that_make_no_sense(photos: tandem.Collection, query: dict[str, object], said: str) -> None:
+    with pytest.raises(TandemError, match=said):
+        photos.search(**query)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_are_numbers(photos: tandem.Collection) -> None:
+    found = photos.search("a cat", k=np.int64(3), offset=np.int32(1), weight=np.float32(0.5))  # type: ignore[arg-type]
+    assert found.hits == photos.search("a cat", k=4)[1:]  # type: ignore[index]
+    assert json.loads(json.dumps(found.as_dict()))["offset"] == 1
+
+
+def test_vectors_made_elsewhere_find_the_same(
+    photos: tandem.Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"image": pictures / "2.png", "minus": "a dog", "minus_image": pictures / "3.png", "k": 8}
+    expected = photos.search("a cat", **asked)
+    vectors = {
+        "words": photos.model.embed_texts("a cat")[0],
+        "image": photos.model.embed_images(asked["image"])[0],
+        "minus": photos.model.embed_texts("a dog")[0],
+        "minus_image": photos.model.embed_images(asked["minus_image"])[0],
+    }
+
+    def never(*_: object) -> None:
+        raise AssertionError("embedded once more")
+
+    monkeypatch.setattr(photos.model, "embed_texts", never)
+    monkeypatch.setattr(photos.model, "embed_images", never)
+    again = photos.search("a cat", vectors=vectors, **(asked | {"image": "a name", "minus_image": "another"}))
+    assert [hit.id for hit in again] == [hit.id for hit in expected]
+    assert [hit.score for hit in again] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert again.query == {"words": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
+
+
+def test_vectors_of_two_models_never_meet_after_a_move(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    read_before = tandem.open(photos.url)
+    read_before.count()
+    migrate(photos.url, tandem.load(models[1]))
+    toy.picture(50).save(pictures / "new.png")
+    for earlier in (photos, read_before):
+        with pytest.raises(StoreError, match=r"holds vectors of other .*not of one"):
+            earlier.add(pictures)
+    now = tandem.open(photos.url)
+    assert now.add(pictures).added == 1
+    for path in pictures.iterdir():
+        assert now.search(image=path, k=1)[0].score == pytest.approx(1, abs=1e-5)
+
+
+# --- what stands for it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
+    """A calibrated collection of 8 that was asked once, and how many vectors each score was judged by."""
+    sampled: list[int] = []
+
+    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
+        sampled.append(len(sample))
+        return background(queries, sample, count)
+
+    monkeypatch.setattr("tandem.search.collection.background", counting)
+    collection = tandem.open(tmp_path / "judged.tandem")
+    collection.add(pictures)
+    collection.search("a cat")
+    return collection, sampled
+
+
+def test_what_another_process_adds_is_judged_by_too(
+    judged: tuple[tandem.Collection, list[int]], pictures: Path
+) -> None:
+    collection, sampled = judged
+    for i in range(100, 112):
+        toy.picture(i).save(pictures / f"{i}.png")
+    tandem.open(collection.url).add(pictures)
+    collection.search("a cat")
+    assert sampled == [8, 20]
+
+
+def test_a_tenth_does_not_change_what_is_usual_and_more_does(
+    judged: tuple[tandem.Collection, list[int]], pictures: Path
+) -> None:
+    collection, sampled = judged
+    for i in range(100, 112):
+        toy.picture(i).save(pictures / f"{i}.png")
+    collection.add(pictures)
+    first, second, third = collection.search("a cat", k=3)
+    collection.delete([first.id, second.id])
+    collection.search("a cat")
+    collection.delete(third.id)
+    collection.search("a cat")
+    assert sampled == [8, 20, 20, 17]
+
+
+def test_another_model_is_refused_with_both_names(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    other = tandem.open(photos.url, models[1])
+    for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):
+        with pytest.raises(StoreError, match=r"one .*other"):
+            attempt()
+    assert photos.count() == 8
+
+
+def test_its_own_model_is_found_again(photos: tandem.Collection) -> None:
+    again = tandem.open(photos.url)
+    assert again.search("a cat", k=2).hits == photos.search("a cat", k=2).hits
+    assert again.search("a cat").fingerprint == photos.model.fingerprint
+
+
+def test_a_model_that_has_gone_is_said_by_name(tmp_path: Path, pictures: Path) -> None:
+    weights.write(toy.checkpoint(name="gone"), tmp_path / "gone", "tandem")
+    tandem.open(tmp_path / "c.tandem", tmp_path / "gone").add(pictures)
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="made with gone"):
+        tandem.open(tmp_path / "c.tandem").search("a cat")
+    assert len(tandem.open(tmp_path / "c.tandem", tmp_path / "elsewhere").search("a cat")) == 8
+
+
+def test_a_collection_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no collection there"):
+        tandem.open(tmp_path / "none.tandem", must_exist=True)
+    with pytest.raises(TandemError):
+        tandem.open(tmp_path / "none.tandem").add(tmp_path / "nowhere")
+    assert not (tmp_path / "none.tandem").exists()
+
+
+def test_nothing_is_made_for_a_tar_without_pictures(tmp_path: Path, models: tuple[Path, Path]) -> None:
+    tarfile.open(tmp_path / "empty.tar", "w").close()
+    (tmp_path / "damaged.tar").write_bytes(b"x" * 5000)
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    with pytest.raises(TandemError, match=r"nothing to index: no pictures in .*empty\.tar"):
+        collection.add(tmp_path / "empty.tar")
+    with pytest.raises(TandemError, match=r"damaged\.tar"):
+        collection.add([tmp_path / "empty.tar", tmp_path / "damaged.tar"])
+    assert not (tmp_path / "c.tandem").exists()
+    toy.picture(0).save(tmp_path / "one.png")
+    report = collection.add([tmp_path / "damaged.tar", tmp_path / "one.png"])
+    assert (report.total, len(report.failures)) == (1, 1)
+
+
+def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tandem.open(tmp_path / "c.tandem").add(pictures)
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("would be downloaded")
+
+    monkeypatch.setattr("tandem.search.identity.load", load)
+    for name, known in (("vit-b-32", "ViT-B/32"), ("openai/clip-vit-base-patch32", "ViT-B/32")):
+        other = tandem.open(tmp_path / "c.tandem", name)
+        for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):  # noqa: B023
+            with pytest.raises(StoreError, match=f"holds vectors of tandem-mini .*, not of {known}: leave the model"):
+                attempt()
+
+
+def test_a_collection_whose_current_file_is_lost_says_how_to_mend_it(photos: tandem.Collection) -> None:
+    current = Path(photos.url) / "current"
+    content = current.read_text()
+    current.unlink()
+    with pytest.raises(StoreError, match=rf"there are pictures in g1.*write g1 into {current}") as raised:
+        tandem.open(photos.url, must_exist=True)
+    assert "other things" not in str(raised.value)
+    current.write_text(str(raised.value).rpartition("write ")[2].partition(" into")[0])
+    assert current.read_text().strip() == content.strip()
+    assert tandem.open(photos.url).count() == 8
+
+
+def test_taken_out_is_gone(photos: tandem.Collection) -> None:
+    first, second = photos.search("a cat", k=2)
+    assert photos.delete([first.id]) == 1
+    assert photos.search("a cat", k=1)[0].id == second.id
+    assert len(photos) == 7
+    assert photos.delete(second.id) == 1  # and not one id a letter
+
+
+def test_thumbnails_show_the_picture(photos: tandem.Collection, pictures: Path) -> None:
+    import io
+
+    hit = photos.search(image=pictures / "7.png", k=1)[0]
+    content = photos.thumbnail(hit.id)
+    assert content is not None
+    small, full = Image.open(io.BytesIO(content)), Image.open(pictures / "7.png")
+    assert small.format == "JPEG"
+    assert small.width / small.height == pytest.approx(full.width / full.height, rel=0.05)
+    assert photos.thumbnail("0" * 32) is None
+
+
+def test_without_calibration_nothing_is_claimed(photos: tandem.Collection) -> None:
+    results = photos.search("a cat")
+    assert results.threshold is None
+    assert not results.nothing_matches
+    assert all(hit.relevance is None for hit in results)
+
+
+def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: Path) -> None:
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    results = collection.search("a cat", k=8)
+    chances = [hit.relevance for hit in results]
+    assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
+    assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
+    assert isinstance(collection.fit, Fit)
+    assert collection.search("a cat", threshold=1.0).nothing_matches
+    assert not collection.search("a cat", threshold=0.0).nothing_matches
+    assert collection.search("a cat", k=2, offset=2).best == chances[0]
+
+
+def test_relevance_judges_hits_as_the_best_of_those_that_pass(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    counted = []
+
+    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
+        counted.append((len(sample), count))
+        return background(queries, sample, count)
+
+    monkeypatch.setattr("tandem.search.collection.background", counting)
+    chances = {hit.id: hit.relevance for hit in collection.search("a cat", k=8)}
+    few = collection.search("a cat", where="width > 90", k=8)
+    assert counted == [(8, 8), (8, 8)]  # two that happen to pass do not promise that one of them is meant
+    assert {hit.id: hit.relevance for hit in few} == pytest.approx({hit.id: chances[hit.id] for hit in few})
+    monkeypatch.setattr("tandem.search.collection.FEWEST", 1)
+    among_two = collection.search("a cat", where="width > 90", k=8)
+    assert counted[-1] == (8, 2)  # what is usual is of all, the chances to be wrong are of those that pass
+    assert all(hit.relevance != pytest.approx(chances[hit.id], abs=1e-6) for hit in among_two)
+
+
+def test_a_damaged_calibration_does_not_stop_a_search(
+    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    collection = tandem.open(tmp_path / "c.tandem")
+    collection.add(pictures)
+    fit = tmp_path / "home" / "relevance" / f"{collection.model.fingerprint}.json"
+    fit.parent.mkdir(parents=True)
+    fit.write_text("{")
+    with pytest.warns(UserWarning, match="without relevance"):
+        results = tandem.open(collection.url).search("a cat")
+    assert len(results) == 8
+    assert results[0].relevance is None
+
+
+def test_two_that_make_the_same_collection_fill_the_same_one(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, real = tmp_path / "c.tandem", store.create_store
+
+    def create_store(*given: Any, **options: Any) -> store.Store:
+        monkeypatch.setattr(store, "create_store", real)
+        tandem.open(url, models[0]).add(pictures / "0.png")  # between the look and the making
+        return real(*given, **options)
+
+    monkeypatch.setattr(store, "create_store", create_store)
+    report = tandem.open(url, models[0]).add(pictures)
+    assert (report.total, report.unchanged) == (8, 1)
+    monkeypatch.setattr(store, "create_store", create_store)
+    url = tmp_path / "d.tandem"
+    with pytest.raises(StoreError, match=r"one .*other"):
+        tandem.open(url, models[1]).add(pictures)
+
+
+def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> None:
+    by_label = photos.label(["cat", "dog", "a red car"], k=3)
+    assert set(by_label) == {"cat", "dog", "a red car"}
+    answer = photos.model.classify(sorted(pictures.iterdir()), ["cat", "dog", "a red car"])
+    highest = answer.probabilities.max(axis=0)
+    for place, best in enumerate(by_label.values()):
+        assert len(best) == 3
+        assert best[0].probability == pytest.approx(highest[place], abs=1e-4)
+    shares = dict(photos.iter_labels(["cat", "dog", "a red car"], k=3))
+    assert len(shares) == 8
+    assert all(sum(share for _, share in labels) == pytest.approx(1, abs=1e-4) for labels in shares.values())
+
+
+def test_duplicates_and_a_tour(photos: tandem.Collection, pictures: Path) -> None:
+    Image.open(pictures / "3.png").save(pictures / "copy.png", compress_level=1)
+    photos.add(pictures)
+    (group,) = photos.duplicates(0.9999)
+    assert {member.metadata["path"] for member in group.members} == {
+        str(pictures / "3.png"),
+        str(pictures / "copy.png"),
+    }
+    found = photos.explore(clusters=2)
+    assert len(found.places) == 9
+    assert len({cluster.name for cluster in found.clusters}) == 2
+
+
+# --- migration -----------------------------------------------------------------------------------------------------
+
+
+def test_migration_keeps_the_set_and_changes_the_vectors(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    before = set(next(iter(open_store(photos.url).scan(vectors=False))).ids)
+    moved = migrate(photos.url, tandem.load(models[1]))
+    assert (moved.done, moved.pictures, moved.lost) == (True, 8, 0)
+    assert (moved.before, moved.after) == ("one", "other")
+    after = next(iter(open_store(photos.url).scan()))
+    assert set(after.ids) == before
+    again = tandem.open(photos.url)
+    assert again.model.name == "other"
+    assert again.search(image=pictures / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
+    assert again.add(pictures).unchanged == 8
+    with pytest.raises(StoreError, match="already"):
+        migrate(photos.url, tandem.load(models[1]))
+
+
+def test_migration_that_would_lose_pictures_waits(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    content = (pictures / "0.png").read_bytes()
+    (pictures / "0.png").unlink()
+    other = tandem.load(models[1])
+    waiting = migrate(photos.url, other)
+    assert (waiting.done, waiting.lost) == (False, 1)
+    assert [Path(one.path).name for one in waiting.missing] == ["0.png"]
+    assert tandem.open(photos.url).model.name == "one"
+    assert len(tandem.open(photos.url).search("a cat")) == 8
+    (pictures / "0.png").write_bytes(content)
+    assert migrate(photos.url, other).done
+    assert len(tandem.open(photos.url)) == 8
+
+
+def test_migration_may_leave_out_what_is_gone(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    (pictures / "0.png").unlink()
+    assert migrate(photos.url, tandem.load(models[1]), drop_missing=True).done
+    assert len(tandem.open(photos.url)) == 7
+
+
+def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        for file in sorted(pictures.iterdir()):
+            tar.add(file, file.name)
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    collection.add(tmp_path / "set.tar")
+    taken_out = collection.search("a cat", k=1)[0].id
+    collection.delete([taken_out])
+    assert migrate(collection.url, tandem.load(models[1])).pictures == 7
+    again = tandem.open(collection.url)
+    assert again.model.name == "other"
+    assert taken_out not in {hit.id for hit in again.search("a cat", k=8)}
+
+
+def test_migration_keeps_captions_whatever_their_key_was(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    contents = [path.read_bytes() for path in sorted(pictures.iterdir())]
+    pq.write_table(pa.table({"image": contents[:4], "text": list("abcd")}), tmp_path / "one.parquet")
+    pq.write_table(pa.table({"image": contents[4:], "legend": list("efgh")}), tmp_path / "two.parquet")
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    collection.add(tmp_path / "one.parquet")
+    collection.add(tmp_path / "two.parquet", caption="legend")
+    captions = {hit.id: hit.metadata["caption"] for hit in collection.search("a cat", k=8)}
+    assert sorted(captions.values()) == list("abcdefgh")  # type: ignore[type-var]
+    assert migrate(collection.url, tandem.load(models[1])).lost == 0
+    again = tandem.open(collection.url)
+    assert {hit.id: hit.metadata["caption"] for hit in again.search("a cat", k=8)} == captions
+
+
+# --- the commands --------------------------------------------------------------------------------------------------
+
+
+def test_index_and_search_as_commands(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "bad.png").write_bytes(b"")
+    target = str(tmp_path / "p.tandem")
+    assert main(["index", str(pictures), "--to", target, "--model", str(models[0])]) == 1
+    out, err = capsys.readouterr()
+    assert "8 photos; 8 added" in out
+    assert "bad.png: empty" in err
+    assert main(["search", target, "a cat", "--top", "2", "--page", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["hits"]) == 2
+    assert set(document["hits"][0]) == {"id", "path", "score", "relevance", "metadata"}
+    assert main(["search", target, "a cat", "--where", "width > 99999"]) == 0
+    assert "none of the 8 photos passes the filter" in capsys.readouterr().err
+    assert main(["search", target, "a cat", "--where", "width >"]) == 2
+    assert main(["search", target]) == 2
+    assert main(["search", str(tmp_path / "none"), "a cat"]) == 2
+    assert "tandem index" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_is_drawn(tmp_path: Path, photos: tandem.Collection) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["search", photos.url, "a cat", "--plot", str(tmp_path / "sheet.png")]) == 0
+    assert Image.open(tmp_path / "sheet.png").width > 300
+
+
+def test_migrate_as_a_command(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "0.png").unlink()
+    assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
+    assert "--drop-missing" in capsys.readouterr().err
+    assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["pictures"] == 7
+
+
+def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Path) -> None:
+    writer = open_store(photos.url, write=True)
+    try:
+        with pytest.raises(StoreBusyError, match="writing"):
+            photos.add(pictures)
+        assert len(photos.search("a cat")) == 8
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("url", ["", " ", "htp://localhost/photos", "s3://photos"])
+def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="expected a folder, milvus"):
+        tandem.open(url)
+
+
+def test_what_is_there_and_no_collection_is_said(pictures: Path) -> None:
+    with pytest.raises(StoreError, match="a folder of other things; to search in it: tandem index"):
+        tandem.open(pictures, must_exist=True)
+    with pytest.raises(StoreError, match="got a file"):
+        tandem.open(pictures / "0.png", must_exist=True)
+
+
+def test_a_new_collection_from_a_list_on_standard_input(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = "\n".join(str(path) for path in sorted(pictures.iterdir())[:3]).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
+    assert main(["index", "-", "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]) == 0
+    assert len(tandem.open(tmp_path / "c.tandem")) == 3
+
+
+@pytest.mark.parametrize("sources", [[], [""]])
+def test_nothing_to_index_makes_no_collection(sources: list[str], tmp_path: Path, models: tuple[Path, Path]) -> None:
+    with pytest.raises(TandemError, match=r"nothing to index|empty name"):
+        tandem.open(tmp_path / "c.tandem", models[0]).add(sources)
+    assert not (tmp_path / "c.tandem").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not take")
+def test_names_are_shown_as_they_are_and_command_nothing(
+    photos: tandem.Collection, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["[old].png", "[/].png".replace("/", "-"), ":cat:.png", "line\nbreak.png", "red\x1b[31m.png"]
+    for path, name in zip(sorted(pictures.iterdir()), names, strict=False):
+        path.rename(pictures / name)
+    (pictures / "bad\x1b[31m.png").write_bytes(b"")
+    assert main(["index", str(pictures), "--to", photos.url]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+    for asked in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
+        assert main([asked[0], photos.url, *asked[1:]]) == 0
+        shown = capsys.readouterr().out
+        assert all(name in shown for name in ("[old].png", "[-].png", ":cat:.png", r"line\nbreak.png", r"red\x1b[31m"))
+        assert "\x1b" not in shown
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Standard output from now on: 60 letters wide."""
+    shown = Terminal()
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", shown)
+    return shown
+
+
+def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = narrow_terminal(monkeypatch)
+    picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
+    show_labels([{"label": "a cat", "pictures": [picture, picture]}])
+    heading, *lines = shown.getvalue().splitlines()
+    assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
+    assert "a cat" in lines[0]
+    for line in lines:
+        assert "50.0%" in line
+        assert "0.250" in line
+        assert "…" in line
+        assert line.rstrip().endswith("photo-1.jpg")
+        assert len(re.sub("\x1b\\[[0-9;]*m", "", line)) <= 60
+
+
+def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = narrow_terminal(monkeypatch)
+    hits = tuple(Found("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
+    show(Results({"words": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
+    lines = shown.getvalue().splitlines()
+    assert "relevance" in lines[0]
+    assert "cosine" in lines[0]
+    for rank, line in enumerate(lines[1:]):
+        assert f"{99 + rank} " in line
+        assert "50%" in line
+        assert "0.250" in line
+        assert line.rstrip().endswith(f"photo-{rank}.jpg")
+
+
+def test_a_tour_goes_into_a_folder(
+    photos: tandem.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "tour").write_text("x")
+    assert main(["explore", photos.url, "--out", str(tmp_path / "tour")]) == 2
+    assert "expected a folder, got a file" in capsys.readouterr().err

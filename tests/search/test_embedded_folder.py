@@ -1,0 +1,210 @@
+"""The folder of a local store: odd names, damage, other users, creations and successors that were cut off."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.embedded_toys import SCHEMA, filled, records, unit
+
+from tandem.errors import StoreBusyError, StoreError
+from tandem.search.stores.embedded import generations
+from tandem.search.stores.embedded import store as embedded
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return str(tmp_path / "photos.tandem")
+
+
+# Places and damage
+
+
+@pytest.mark.parametrize("name", ["with space", "what?mode=memory", "50%20#1", "日本", "a'b\"c;d&e"])
+def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
+    url = str(tmp_path / name / name)
+    filled(url, 10).close()
+    with embedded.open(url) as store:
+        assert store.count() == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_folders_that_are_no_collection(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no collection"):
+        embedded.open(str(tmp_path / "nothing"))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(b"")
+    with pytest.raises(StoreError, match="this is none"):
+        embedded.open(str(tmp_path / "pictures"))
+    with pytest.raises(StoreError, match=r"'a.jpg' in it"):
+        embedded.create(str(tmp_path / "pictures"), SCHEMA, {})
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["a.jpg"]
+    with pytest.raises(StoreError, match="this is a file"):
+        embedded.create(str(tmp_path / "pictures" / "a.jpg"), SCHEMA, {})
+    with pytest.raises(StoreError, match="this is none"):
+        embedded.open(str(tmp_path / "pictures" / "a.jpg"))
+    assert not embedded.exists(str(tmp_path / "pictures"))
+    assert not embedded.exists(str(tmp_path / "pictures" / "a.jpg"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def scribble(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[100:] = b"\x5a" * (len(data) - 100)
+    path.write_bytes(data)
+
+
+def newer(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+
+
+def foreign(path: Path) -> None:
+    path.unlink()
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE something (a)")
+    connection.close()
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("g1/records.sqlite", Path.unlink, "records.sqlite, and it is missing"),
+        ("g1/records.sqlite", lambda path: path.write_bytes(b"no database at all" * 100), "damaged"),
+        ("g1/records.sqlite", lambda path: path.write_bytes(b""), "another program's"),
+        ("g1/records.sqlite", scribble, "damaged"),
+        ("g1/records.sqlite", newer, "format 2, this Tandem knows 1; install a newer Tandem"),
+        ("g1/records.sqlite", foreign, "another program's"),
+        ("g1/vectors-1.f32", Path.unlink, "vectors are missing"),
+        ("g1/vectors-1.f32", cut, r"expected 640 bytes, got 100"),
+        ("current", Path.unlink, "this is none"),
+        ("current", lambda path: path.write_text("../../etc"), "expected the name of a generation"),
+        ("current", lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
+        ("current", lambda path: path.write_text("g7"), "expected the data of a collection"),
+    ],
+)
+def test_damage_is_named(url: str, name: str, damage: Callable[[Path], object], said: str, write: bool) -> None:
+    filled(url, 10).close()
+    damage(Path(url) / name)
+    with pytest.raises(StoreError, match=said) as caught:
+        embedded.open(url, write=write)
+    assert "\n" not in str(caught.value)
+    if name != "current":  # and nobody is locked out by the attempt
+        generations.lock_for_writing(url, Path(url) / "g1").release()
+
+
+def test_a_frozen_folder_can_be_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Media that cannot be written to, without and with a writer elsewhere."""
+    filled(url, 20).close()
+    frozen = Path(url + " copy")
+    shutil.copytree(url, frozen)
+    before = {path: path.stat().st_mtime_ns for path in frozen.rglob("*")}
+    may = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode, **more: mode != os.W_OK and may(path, mode, **more),  # type: ignore[arg-type]
+    )
+    with embedded.open(str(frozen)) as store:
+        assert store.count("number < 5") == 5
+        assert len(store.search(unit(1), 3)[0]) == 3
+        assert {path: path.stat().st_mtime_ns for path in frozen.rglob("*")} == before, "something was written"
+        with embedded.open(str(frozen), write=True) as writer:
+            writer.upsert(records(20, 40))
+            assert store.count() == 40
+        assert store.count() == 40
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("writing", [False, True])
+def test_somebody_else_can_read(tmp_path: Path, writing: bool) -> None:
+    place = Path("/tmp") / f"tandem-test-{os.getpid()}-{writing}"  # where everybody may go
+    try:
+        store = filled(str(place / "photos.tandem"), 20)
+        for path in place.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if not writing:
+            store.close()
+        child = os.fork()
+        if not child:
+            try:
+                os.setuid(65534)
+                reader = embedded.open(str(place / "photos.tandem"))
+                right = reader.count() == 20 and len(reader.search(unit(1), 3)[0]) == 3
+                try:
+                    embedded.open(str(place / "photos.tandem"), write=True)
+                    right = False
+                except StoreError:
+                    pass
+                os._exit(0 if right else 1)
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        store.close()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+# Generations
+
+
+def test_an_interrupted_creation_can_be_done_again(url: str) -> None:
+    embedded.create(url, SCHEMA, {}).close()
+    (Path(url) / "current").unlink()  # a kill before the last step
+    (Path(url) / "g1.draft-123").mkdir()
+    assert not embedded.exists(url)
+    with embedded.create(url, SCHEMA, {}) as store:
+        assert store.count() == 0
+
+
+def test_records_without_the_file_that_names_them_are_not_taken_for_an_interrupted_creation(url: str) -> None:
+    filled(url, 10).close()
+    (Path(url) / "current").unlink()  # left out of a copy
+    with pytest.raises(StoreError, match="write g1 into"):
+        embedded.create(url, SCHEMA, {})
+    (Path(url) / "current").write_text("g1")
+    with embedded.open(url) as store:
+        assert store.count() == 10
+
+
+def test_promote_waits_for_no_writer(url: str) -> None:
+    with filled(url, 10) as store:
+        embedded.create(url, SCHEMA, {}, successor=True).close()
+        with pytest.raises(StoreBusyError):
+            embedded.promote(url)
+        assert store.count() == 10
+    with pytest.raises(StoreError, match="already"):
+        embedded.create(url, SCHEMA, {}, successor=True)
+    old = embedded.folder(url)
+    embedded.promote(url)
+    assert embedded.folder(url) != old
+    assert not old.exists()
+    with pytest.raises(StoreError, match="no successor"):
+        embedded.promote(url)
+    old.mkdir()  # as if it could not be removed
+    embedded.open(url, write=True).close()
+    assert not old.exists()
+
+
+def test_a_reader_of_what_was_replaced(url: str) -> None:
+    filled(url, 10).close()
+    with embedded.open(url) as reader:
+        assert reader.count() == 10
+        embedded.create(url, SCHEMA, {}, successor=True).close()
+        embedded.promote(url)
+        try:
+            assert reader.count() == 10  # what it has open is what it answers from
+            answered = True
+        except StoreError:
+            answered = False
+        assert answered or os.name == "nt"

@@ -1,0 +1,293 @@
+"""Filters: what is read, what is refused and how, and that `matches` has the logic of SQL (SQLite is asked)."""
+
+import random
+import sqlite3
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tandem.errors import FilterError
+from tandem.search.stores.filters import (
+    MAX_CONDITIONS,
+    MAX_DEPTH,
+    MAX_LETTERS,
+    And,
+    Compare,
+    Expression,
+    In,
+    IsNull,
+    Like,
+    Not,
+    Or,
+    columns_of,
+    like_regex,
+    matches,
+    parse,
+)
+from tandem.search.stores.protocol import Schema, Value
+
+SCHEMA = Schema(
+    4,
+    {
+        "path": "text",
+        "width": "integer",
+        "height": "integer",
+        "latitude": "real",
+        "sharp": "boolean",
+        "a column": "text",
+        "thumbnail": "bytes",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "tree"),
+    [
+        ("width = 3", Compare("width", "=", 3)),
+        ("width==3", Compare("width", "=", 3)),
+        ("width <> -3", Compare("width", "!=", -3)),
+        ("latitude >= +.5e1", Compare("latitude", ">=", 5.0)),
+        ("3 < width", Compare("width", ">", 3)),
+        ("path = 'it''s \"so\" \\ %'", Compare("path", "=", 'it\'s "so" \\ %')),
+        ("\"a column\" != ''", Compare("a column", "!=", "")),
+        ("id = 'x'", Compare("id", "=", "x")),
+        ("sharp = TRUE", Compare("sharp", "=", True)),
+        ("sharp", Compare("sharp", "=", True)),
+        ("path LIKE '%a_'", Like("path", "%a_", False)),
+        ("path not ilike 'A'", Not(Like("path", "A", True))),
+        ("width in (1, 2.5)", In("width", (1, 2.5))),
+        ("path NOT IN ('a')", Not(In("path", ("a",)))),
+        ("width is null", IsNull("width")),
+        ("width is not null", Not(IsNull("width"))),
+        ("width between 1 and 2", And((Compare("width", ">=", 1), Compare("width", "<=", 2)))),
+        ("width not between 1 and 2", Not(And((Compare("width", ">=", 1), Compare("width", "<=", 2))))),
+        (
+            "width=1 or width=2 and not width=3",
+            Or((Compare("width", "=", 1), And((Compare("width", "=", 2), Not(Compare("width", "=", 3)))))),
+        ),
+        (
+            "(width=1 or width=2)\n AND width=3",
+            And((Or((Compare("width", "=", 1), Compare("width", "=", 2))), Compare("width", "=", 3))),
+        ),
+        ("width = 9223372036854775807", Compare("width", "=", 2**63 - 1)),
+    ],
+)
+def test_what_is_read(text: str, tree: Expression) -> None:
+    assert parse(text, SCHEMA) == tree
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "words"),
+    [
+        ("", 0, "a column"),
+        ("   ", 3, "a column"),
+        ("width", 5, "a comparison"),
+        ("width >", 7, "a number after >, got the end"),
+        ("width > abc", 8, "'abc'"),
+        ("path = abc", 7, "'abc'"),
+        ('path = "abc"', 7, "'abc'"),
+        ("width > height", 8, "columns are compared to values"),
+        ("width = 1 width = 2", 10, "AND, OR or the end"),
+        ("(width = 1", 10, ")"),
+        ("width = 1)", 9, "AND, OR or the end"),
+        ("width in (1 2)", 12, ", or )"),
+        ("width in ()", 10, "a number"),
+        ("path = 'a", 7, "never closed"),
+        ('"path = 1', 0, "never closed"),
+        ("width ; 1", 6, ";"),
+        ("width = 10abc", 8, "10abc"),
+        ("width = null", 8, "IS NULL"),
+        ("width is 3", 9, "NULL"),
+        ("width = 1e999", 8, "larger"),
+        ("width = 9223372036854775808", 8, "larger"),
+        ("width = " + "9" * 10_000, 8, "larger"),
+        ("path = 'a\udcff'", 7, "Unicode"),
+        ("width = 1 and", 13, "a column"),
+    ],
+)
+def test_syntax_errors_give_the_position(text: str, position: int, words: str) -> None:
+    with pytest.raises(FilterError) as caught:
+        parse(text, SCHEMA)
+    assert caught.value.position == position
+    assert words in str(caught.value)
+    assert str(position) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    str(caught.value).encode()  # can be shown
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("widht > 3", ["'widht'", "there are width, "]),
+        ("longitude > 3", ["'longitude'", "there are latitude, "]),
+        ("Width > 3", ["'Width'", "there are width, "]),
+        ("width > 'abc'", ["column width", "a number", "'abc'"]),
+        ("path = 3", ["column path", "single quotes", "3"]),
+        ("path like 3", ["column path", "3"]),
+        ("width like 'a'", ["column width", "LIKE"]),
+        ("width = true", ["column width", "true"]),
+        ("sharp = 1", ["column sharp", "true or false"]),
+        ("sharp < true", ["column sharp", "="]),
+        ("width in (1, 'a')", ["column width", "'a'"]),
+        ("thumbnail is null", ["column thumbnail", "bytes"]),
+    ],
+)
+def test_wrong_columns_are_named(text: str, words: list[str]) -> None:
+    with pytest.raises(FilterError) as caught:
+        parse(text, SCHEMA)
+    assert caught.value.position is None
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_hostile_texts_end_in_an_error_and_soon() -> None:
+    for text in (
+        "(" * (MAX_LETTERS - 1),
+        "not " * (MAX_LETTERS // 4),
+        "(" * (MAX_DEPTH + 1) + "width = 1" + ")" * (MAX_DEPTH + 1),
+        " or ".join(["width = 1"] * (MAX_CONDITIONS + 1)),
+        "width in (" + ",".join("1" * 20_000) + ")",
+        "'" * (MAX_LETTERS - 1) + "x",
+        " " * (MAX_LETTERS + 1),
+    ):
+        with pytest.raises(FilterError):
+            parse(text, SCHEMA)
+    long = " and ".join(["width = 1"] * MAX_CONDITIONS)
+    assert matches(parse(long, SCHEMA), {"width": 1}) is True
+    deep = "(" * (MAX_DEPTH - 1) + "width = 1" + ")" * (MAX_DEPTH - 1)
+    assert parse(deep, SCHEMA) == Compare("width", "=", 1)
+
+
+def test_a_filter_of_the_greatest_depth_needs_little_stack() -> None:
+    """A server reads filters at the bottom of a stack that has other frames in it."""
+    text = "not (width = 1 or " * ((MAX_DEPTH - 1) // 2) + "width = 1" + ")" * ((MAX_DEPTH - 1) // 2)
+    limit = sys.getrecursionlimit()
+    frame, used = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, used = frame.f_back, used + 1
+    sys.setrecursionlimit(used + 400)
+    try:
+        expression = parse(text, SCHEMA)
+        assert matches(expression, {"width": 1}) is not None
+        assert columns_of(expression) == {"width"}
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "ignore_case", "expected"),
+    [
+        ("%2023%", "/photos/2023/a.jpg", False, True),
+        ("2023%", "/2023", False, False),
+        ("%.jpg", "a.jpg", False, True),
+        ("%.jpg", "aXjpg", False, False),
+        ("%.JPG", "a.jpg", False, False),
+        ("%.JPG", "a.jpg", True, True),
+        ("%Ä%", "bär", True, True),
+        ("a_c", "aéc", False, True),
+        ("a_c", "ac", False, False),
+        ("%", "", False, True),
+        ("", "", False, True),
+        ("", "a", False, False),
+        ("%a%b%", "xbxa", False, False),
+        ("%a%b%", "xaxb\n", False, True),
+        ("ab%ba", "aba", False, False),
+        ("%ab", "aabab", False, True),
+        ("\\%", "\\x", False, True),
+    ],
+)
+def test_like(pattern: str, text: str, ignore_case: bool, expected: bool) -> None:
+    assert (like_regex(pattern, ignore_case).fullmatch(text) is not None) is expected
+
+
+def test_a_hostile_pattern_is_not_slow() -> None:
+    """With a matcher that goes back this would run for longer than any test run."""
+    assert like_regex("%a" * 40 + "%b", False).fullmatch("a" * 200_000) is None
+
+
+# --- the same answers as SQL ---
+
+WORDS = ["", "a", "A", "ab", "aab", "b%", "a_b", "it's", 'say "b"', "é", "\\", "zebra", "\U0001f408"]
+NUMBERS = [-2, -1, 0, 1, 2, 3, 0.5, 1.5, -0.5, 1e9, 2**53, 2**53 + 1]
+
+
+def random_value(kind: str, dice: random.Random) -> Value:
+    if kind == "text":
+        return dice.choice(WORDS)
+    if kind == "boolean":
+        return dice.random() < 0.5
+    number = dice.choice(NUMBERS)
+    return number if kind == "real" else int(number)
+
+
+def random_row(dice: random.Random) -> dict[str, Value]:
+    columns = {name: kind for name, kind in SCHEMA.columns.items() if kind != "bytes"}
+    row = {name: None if dice.random() < 0.3 else random_value(kind, dice) for name, kind in columns.items()}
+    return {"id": dice.choice(WORDS), **row}
+
+
+def written(value: Value) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def random_filter(dice: random.Random, depth: int) -> str:
+    """A random filter, as text that both our parser and SQLite read (its LIKE told to mind case)."""
+    if depth and dice.random() < 0.7:
+        kind = dice.choice(["and", "or", "not", "(", "and", "or"])
+        if kind in "(not":
+            return f"{kind if kind == 'not' else ''} ({random_filter(dice, depth - 1)})"
+        return f" {kind} ".join(random_filter(dice, depth - 1) for _ in range(dice.randint(2, 3)))
+    column = dice.choice([name for name, kind in SCHEMA.columns.items() if kind != "bytes"] + ["id"])
+    kind = SCHEMA.columns.get(column, "text")
+    name = f'"{column}"'
+    value = [written(random_value("real" if kind == "integer" else kind, dice)) for _ in range(3)]
+    forms = [f"{name} is null", f"{name} is not null", f"{name} = {value[0]}", f"{name} <> {value[0]}"]
+    forms += [f"{name} in ({', '.join(value)})", f"{name} not in ({value[0]}, {value[1]})", f"{value[2]} = {name}"]
+    if kind != "boolean":
+        forms += [f"{name} {operator} {value[0]}" for operator in ("<", "<=", ">", ">=")]
+        forms += [f"{value[0]} {operator} {name}" for operator in ("<", "<=", ">", ">=")]
+        forms += [f"{name} between {value[0]} and {value[1]}", f"{name} not between {value[1]} and {value[2]}"]
+    if kind == "text":
+        pattern = written("".join(dice.choice(["%", "_", "a", "b", "A", "'", "\\"]) for _ in range(dice.randint(0, 4))))
+        forms += [f"{name} like {pattern}", f"{name} not like {pattern}"] * 3
+    return dice.choice(forms)
+
+
+def sqlite_answers(filters: list[str], rows: list[dict[str, Value]]) -> list[list[int | None]]:
+    """For each filter, SQL's answer for each row: 1, 0 or NULL."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("PRAGMA case_sensitive_like = ON")
+    names = ", ".join(f'"{name}"' for name in rows[0])
+    connection.execute(f"CREATE TABLE rows ({names})")
+    connection.executemany(
+        f"INSERT INTO rows VALUES ({', '.join('?' * len(rows[0]))})", [tuple(row.values()) for row in rows]
+    )
+    answers = [
+        [answer for (answer,) in connection.execute(f"SELECT ({text}) FROM rows ORDER BY rowid")] for text in filters
+    ]
+    connection.close()
+    return answers
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_same_answers_as_sql(seed: int) -> None:
+    dice = random.Random(seed)
+    rows = [random_row(dice) for _ in range(40)]
+    filters = [random_filter(dice, 3) for _ in range(150)]
+    seen: set[int | None] = set()
+    for text, expected in zip(filters, sqlite_answers(filters, rows), strict=True):
+        expression = parse(text, SCHEMA)
+        for row, answer in zip(rows, expected, strict=True):
+            got = matches(expression, row)
+            assert got is (None if answer is None else bool(answer)), f"{text} on {row}"
+            seen.add(answer)
+        assert columns_of(expression) <= set(row)
+    assert seen == {0, 1, None}, "the random filters must give every answer"
+
+
+def test_matches_asks_only_for_the_columns_it_names() -> None:
+    row: Mapping[str, Value] = {"width": 3}
+    assert matches(parse("width > 2 and not width = 5", SCHEMA), row) is True

@@ -1,0 +1,277 @@
+"""Indexing: the collection ends as the sources are, whatever was there before."""
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from support import toy
+from support.collection_toys import ToyEngine, contents, counts, fresh, never, reasons, run, same, values
+from test_sources import encoded, make_tar
+
+from tandem.errors import TandemError
+from tandem.model import Model
+from tandem.search.indexing import preparing
+from tandem.search.indexing import run as indexing_run
+from tandem.search.indexing.picture import COLUMNS, picture_id
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with `pictures/`, five of them, for a collection beside it."""
+    toy.pictures(tmp_path / "pictures", 5)
+    return tmp_path
+
+
+# --- what goes in --------------------------------------------------------------------------------------------------
+
+
+def test_pictures_go_in_with_the_vectors_of_the_model(home: Path) -> None:
+    report = run(home, home / "pictures", batch_size=2)
+    assert counts(report) == {"added": 5}
+    assert report.total == 5
+    assert report.failures == []
+    engine = ToyEngine()
+    model = Model(toy.checkpoint(), engine)  # type: ignore[arg-type]
+    held = contents(home)
+    for path in sorted((home / "pictures").iterdir()):
+        paths, vector = held[picture_id(path.read_bytes())]
+        assert paths == [str(path)]
+        np.testing.assert_allclose(vector, model.embed_images(path)[0], atol=1e-6)
+    stored = values(home, home / "pictures/0.png")
+    assert set(stored) == set(COLUMNS)
+    assert (stored["width"], stored["height"], stored["format"], stored["decoding"]) == (48, 40, "PNG", "full")
+    assert stored["bytes"] == (home / "pictures/0.png").stat().st_size
+    assert str(stored["indexed"]).endswith("+00:00")
+    assert Image.open(io.BytesIO(stored["thumbnail"])).size == (48, 40)
+
+
+def test_unchanged_files_are_not_read_and_no_model_is_loaded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(home, home / "pictures")
+    before = contents(home)
+    monkeypatch.setattr(preparing, "read_bytes", lambda *_, **__: pytest.fail("a file was read"))
+    report = run(home, home / "pictures", model=never)
+    assert counts(report) == {"unchanged": 5}
+    assert same(contents(home), before)
+
+
+def test_duplicates_are_stored_once_with_all_their_places(home: Path) -> None:
+    engine = ToyEngine()
+    model = Model(toy.checkpoint(), engine)  # type: ignore[arg-type]
+    (home / "pictures/sub").mkdir()
+    copies = [home / "pictures" / name for name in ("copy.png", "sub/a.png", "sub/b.png", "zz.png")]
+    for copy in copies:
+        shutil.copy(home / "pictures/2.png", copy)
+    report = run(home, home / "pictures", model=model, batch_size=2)
+    assert counts(report) == {"added": 5, "duplicates": 4}
+    assert engine.encoded == 5
+    paths, _ = contents(home)[picture_id(copies[0].read_bytes())]
+    assert paths == sorted(str(path) for path in [*copies, home / "pictures/2.png"])
+    shutil.copy(copies[0], home / "pictures/later.png")  # and one that comes in a later run
+    assert counts(run(home, home / "pictures", model=model)) == {"unchanged": 9, "duplicates": 1}
+    assert engine.encoded == 5
+
+
+def test_many_threads_meet_the_same_picture(home: Path) -> None:
+    for i in range(150):
+        shutil.copy(home / f"pictures/{i % 3}.png", home / f"pictures/x{i:03}.png")
+    (home / "pictures/bad0.jpg").write_bytes(b"bad")
+    shutil.copy(home / "pictures/bad0.jpg", home / "pictures/bad1.jpg")
+    engine = ToyEngine()
+    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine), batch_size=4)  # type: ignore[arg-type]
+    assert counts(report) == {"added": 5, "duplicates": 150}
+    assert set(reasons(report)) == {"bad0.jpg", "bad1.jpg"}
+    assert engine.encoded == 5
+    assert sum(len(paths) for paths, _ in contents(home).values()) == 155
+
+
+def test_a_moved_file_keeps_its_vector(home: Path) -> None:
+    run(home, home / "pictures")
+    before = contents(home)
+    (home / "pictures/new").mkdir()
+    (home / "pictures/1.png").rename(home / "pictures/new/one.png")
+    engine = ToyEngine()
+    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
+    assert counts(report) == {"unchanged": 4, "moved": 1}
+    assert engine.encoded == 0
+    id = picture_id((home / "pictures/new/one.png").read_bytes())
+    paths, vector = contents(home)[id]
+    assert paths == [str(home / "pictures/new/one.png")]
+    assert vector.tobytes() == before[id][1].tobytes()
+    assert values(home, paths[0])["thumbnail"]
+
+
+def test_a_changed_file_leaves_its_old_picture(home: Path) -> None:
+    shutil.copy(home / "pictures/0.png", home / "pictures/copy.png")
+    run(home, home / "pictures")
+    toy.picture(70).save(home / "pictures/0.png")  # whose old content is at another place too
+    toy.picture(71, size=(50, 50)).save(home / "pictures/1.png")  # whose old content is nowhere else
+    report = run(home, home / "pictures")
+    assert counts(report) == {"unchanged": 4, "changed": 2}
+    assert report.total == 6
+    assert same(contents(home), fresh(home, home / "pictures"))
+
+
+def test_swapped_files_keep_their_vectors(home: Path) -> None:
+    run(home, home / "pictures")
+    before = contents(home)
+    a, b, c = home / "pictures/0.png", home / "pictures/4.png", home / "pictures/tmp"
+    a.rename(c), b.rename(a), c.rename(b)
+    for path in (a, b):
+        os.utime(path)
+    engine = ToyEngine()
+    model = Model(toy.checkpoint(), engine)  # type: ignore[arg-type]
+    assert counts(run(home, home / "pictures", model=model, batch_size=1)) == {"unchanged": 3, "changed": 2}
+    assert engine.encoded == 0
+    after = contents(home)
+    assert after.keys() == before.keys()
+    assert after[picture_id(a.read_bytes())][0] == [str(a)]
+    assert after[picture_id(b.read_bytes())][0] == [str(b)]
+
+
+def test_a_touched_file_only_refreshes_the_ledger(home: Path) -> None:
+    run(home, home / "pictures")
+    os.utime(home / "pictures/0.png", (1, 1))
+    assert counts(run(home, home / "pictures")) == {"unchanged": 5}
+    assert counts(run(home, home / "pictures", model=never)) == {"unchanged": 5}
+
+
+# --- what goes out -------------------------------------------------------------------------------------------------
+
+
+def test_prune_takes_out_what_is_gone_and_only_under_the_sources(home: Path) -> None:
+    toy.picture(50).save(home / "elsewhere.png")
+    (home / "other").mkdir()
+    toy.picture(51).save(home / "other/x.png")
+    shutil.copy(home / "pictures/0.png", home / "other/copy.png")
+    run(home, home / "pictures", home / "elsewhere.png", home / "other")
+    for name in ("elsewhere.png", "pictures/0.png", "pictures/1.png"):
+        (home / name).unlink()
+    assert counts(run(home, home / "pictures")) == {"unchanged": 3}  # not asked to
+    assert len(contents(home)) == 7
+    report = run(home, home / "pictures", prune=True, model=never)
+    assert counts(report) == {"unchanged": 3, "pruned": 2}
+    held = contents(home)
+    assert len(held) == 6  # 1.png is gone; 0.png has another place; elsewhere.png is not under the source
+    assert held[picture_id((home / "other/copy.png").read_bytes())][0] == [str(home / "other/copy.png")]
+    assert counts(run(home, home / "pictures", prune=True)) == {"unchanged": 3}
+
+
+def test_an_unmounted_disk_does_not_empty_the_collection(home: Path) -> None:
+    (home / "disk").mkdir()
+    toy.picture(60).save(home / "disk/a.png")
+    run(home, home / "pictures", home / "disk")
+    (home / "disk/a.png").rename(home / "a.png")
+    for _ in range(2):  # an empty folder where it was mounted; then not even that
+        with pytest.raises(TandemError, match="disk"):
+            run(home, home / "pictures", home / "disk", prune=True)
+        assert len(contents(home)) == 6
+        shutil.rmtree(home / "disk", ignore_errors=True)
+
+
+def test_a_root_that_vanishes_midway_loses_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(home, home / "pictures")
+    (home / "pictures/4.png").unlink()
+    monkeypatch.setattr(indexing_run.sources.Sources, "is_there", lambda *_: False)
+    assert counts(run(home, home / "pictures", prune=True)) == {"unchanged": 4}
+    assert len(contents(home)) == 5
+
+
+def test_prune_with_a_list_takes_out_what_is_listed_and_gone(home: Path) -> None:
+    run(home, home / "pictures")
+    (home / "pictures/4.png").unlink()
+    lines = "\n".join(str(home / f"pictures/{name}.png") for name in (0, 4, 9)).encode()
+    report = run(home, "-", standard_input=io.BytesIO(lines))
+    assert reasons(report) == {"4.png": "no such file", "9.png": "no such file"}
+    report = run(home, "-", standard_input=io.BytesIO(lines), prune=True)
+    assert counts(report) == {"unchanged": 1, "pruned": 1}
+    assert reasons(report) == {"9.png": "no such file"}
+    assert len(contents(home)) == 4
+
+
+# --- captions ------------------------------------------------------------------------------------------------------
+
+
+def test_captions_come_along_and_follow_their_file(home: Path) -> None:
+    (home / "pictures/0.txt").write_text("a cat")
+    (home / "pictures/1.json").write_text("{")
+    report = run(home, home / "pictures")
+    assert counts(report) == {"added": 5}
+    assert list(reasons(report)) == ["1.png"]
+    assert values(home, home / "pictures/0.png")["caption"] == "a cat"
+    again = run(home, home / "pictures", model=never)
+    assert reasons(again) == reasons(report)
+    assert again.not_retried == 1
+    before = contents(home)
+    (home / "pictures/0.txt").write_text("a black cat")
+    (home / "pictures/1.json").write_text('{"caption": "a dog"}')
+    assert counts(run(home, home / "pictures")) == {"unchanged": 5}
+    assert values(home, home / "pictures/0.png")["caption"] == "a black cat"
+    assert values(home, home / "pictures/1.png")["caption"] == "a dog"
+    assert same(contents(home), before)
+    shutil.copy(home / "pictures/0.png", home / "pictures/zz.png")
+    (home / "pictures/zz.txt").write_text("a black cat\nasleep")
+    run(home, home / "pictures")
+    assert values(home, home / "pictures/0.png")["caption"] == "a black cat\nasleep"
+
+
+# --- shards --------------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = {"0.txt": b"zero"} | {f"{i}.png": encoded(i) for i in range(6)} | {"7.png": b"bad"}
+    tar = make_tar(home / "s.tar", members)
+    rows = [{"bytes": encoded(i), "path": None} for i in (0, 30, 31)]
+    pq.write_table(pa.table({"image": rows, "caption": ["null", "thirty", None]}), home / "t.parquet")
+    report = run(home, tar, home / "t.parquet", batch_size=2)
+    assert counts(report) == {"added": 8, "duplicates": 1}
+    assert set(reasons(report)) == {"7.png"}
+    assert values(home, f"{tar}/0.png")["caption"] == "zero\nnull"
+    assert values(home, f"{home}/t.parquet#1")["caption"] == "thirty"
+    with monkeypatch.context() as patched:
+        patched.setattr(indexing_run.shards, "entries", lambda *_: pytest.fail("it was looked into"))
+        again = run(home, tar, home / "t.parquet", model=never)
+    assert counts(again) == {"unchanged": 9}
+    assert again.not_retried == 1
+
+    make_tar(tar, {"9.png": encoded(90)} | {f"{i}.png": encoded(i) for i in range(3, 6)})
+    assert counts(run(home, tar, home / "t.parquet", prune=True)) == {"unchanged": 6, "added": 1, "pruned": 3}
+    assert same(contents(home), fresh(home, tar, home / "t.parquet"))
+    tar.rename(home / "away.tar")
+    with pytest.raises(TandemError, match=r"s\.tar"):
+        run(home, tar, prune=True)
+    assert counts(run(home, home / "*.parquet", home / "*.tar", prune=True))["moved"] == 4
+    assert same(contents(home), fresh(home, home / "away.tar", home / "t.parquet"))
+    (home / "away.tar").rename(tar)
+    run(home, home / "*.parquet", home / "*.tar", prune=True)
+    assert same(contents(home), fresh(home, tar, home / "t.parquet"))
+
+
+def test_a_damaged_shard_gives_what_it_can(home: Path) -> None:
+    tar = make_tar(home / "s.tar", {f"{i}.png": encoded(i) for i in range(6)})
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: 512 * 14 + 100])
+    report = run(home, tar)
+    assert 0 < report.added < 6
+    assert "s.tar" in reasons(report)
+    assert run(home, tar, model=never).not_retried == len(report.failures)
+    tar.write_bytes(whole)
+    assert run(home, tar).added == 6 - report.added
+    assert len(contents(home)) == 6
+
+
+def test_files_named_in_parquet_are_looked_at_though_it_has_not_changed(home: Path) -> None:
+    pq.write_table(
+        pa.table({"path": ["pictures/0.png", "pictures/1.png"], "text": ["zero", "one"]}), home / "t.parquet"
+    )
+    assert counts(run(home, home / "t.parquet")) == {"added": 2}
+    assert values(home, home / "pictures/1.png")["caption"] == "one"
+    toy.picture(99).save(home / "pictures/1.png")
+    assert counts(run(home, home / "t.parquet")) == {"unchanged": 1, "changed": 1}
+    assert counts(run(home, home / "pictures")) == {"unchanged": 2, "added": 3}  # its captions stay
+    assert values(home, home / "pictures/1.png")["caption"] == "one"

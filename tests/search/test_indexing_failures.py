@@ -1,0 +1,235 @@
+"""Indexing: bad files are set aside, and a run that was stopped anywhere goes on."""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import toy
+from support.collection_toys import ToyEngine, contents, counts, fresh, never, reasons, run, same, writing
+from test_sources import encoded
+
+from tandem.errors import EngineError
+from tandem.model import Model
+from tandem.search.indexing import preparing, progress
+from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.local import Progress
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder with `pictures/`, five of them, for a collection beside it."""
+    toy.pictures(tmp_path / "pictures", 5)
+    return tmp_path
+
+
+# --- what is bad ---------------------------------------------------------------------------------------------------
+
+
+def spoil(folder: Path) -> dict[str, str]:
+    """Bad files of every kind, and what has to be said of them."""
+    content = encoded(77)
+    (folder / "truncated.png").write_bytes(content[: len(content) // 2])
+    (folder / "zero.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_bytes(b"these are words")
+    Image.new("1", (20000, 20000)).save(folder / "bomb.png")
+    (folder / "pipe.png").write_bytes(b"")
+    (folder / "pipe.png").unlink()
+    os.mkfifo(folder / "pipe.png")
+    with open(os.fsencode(folder) + b"/bad\xff.png", "wb") as file:
+        file.write(content)
+    return {
+        "truncated.png": "truncated",
+        "zero.jpg": "empty",
+        "text.jpg": "not a picture",
+        "bomb.png": "more than the limit",
+        "pipe.png": "not a regular file",
+        "bad\\xff.png": "not UTF-8",
+    }
+
+
+def test_bad_files_are_set_aside_and_tried_again_only_when_they_change(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = spoil(home / "pictures")
+    report = run(home, home / "pictures")
+    assert counts(report) == {"added": 5}
+    assert reasons(report).keys() == expected.keys()
+    for name, reason in expected.items():
+        assert reason in reasons(report)[name], name
+    assert report.not_retried == 0
+
+    again = run(home, home / "pictures", model=never)
+    assert reasons(again) == reasons(report)
+    assert {Path(one.path).name for one in again.failures if one.retried} == {"bad\\xff.png"}  # a name costs nothing
+    assert again.not_retried == 5
+
+    toy.picture(78).save(home / "pictures/truncated.png")
+    (home / "pictures/text.jpg").write_bytes(b"other words, still no picture")
+    third = run(home, home / "pictures")
+    assert counts(third) == {"added": 1, "unchanged": 5}
+    assert "truncated.png" not in reasons(third)
+    assert [Path(one.path).name for one in third.failures if one.retried] == ["bad\\xff.png", "text.jpg"]
+
+
+def test_what_cannot_be_read_is_set_aside_and_keeps_what_was_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(home, home / "pictures")
+    before = contents(home)
+    path = home / "pictures/3.png"
+    os.utime(path)
+    real = Path.open
+
+    def locked(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", locked)
+    report = run(home, home / "pictures")
+    assert reasons(report) == {"3.png": "permission denied"}
+    assert same(contents(home), before)
+    assert run(home, home / "pictures").not_retried == 1
+    monkeypatch.setattr(Path, "open", real)
+    path.chmod(0o600)  # which changes neither size nor time of the content
+    os.chmod(path, 0o640)
+    report = run(home, home / "pictures")
+    assert report.failures == []
+    assert counts(report) == {"unchanged": 5}
+
+
+def test_a_file_that_vanishes_midway_is_set_aside_and_nothing_is_remembered(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = preparing.read_bytes
+
+    def vanishing(source: Any, **options: Any) -> bytes:
+        if str(source).endswith("2.png"):
+            Path(source).unlink(missing_ok=True)
+        return real(source, **options)
+
+    content = (home / "pictures/2.png").read_bytes()
+    monkeypatch.setattr(preparing, "read_bytes", vanishing)
+    report = run(home, home / "pictures")
+    assert reasons(report) == {"2.png": "no such file"}
+    monkeypatch.undo()
+    (home / "pictures/2.png").write_bytes(content)
+    assert counts(run(home, home / "pictures")) == {"unchanged": 4, "added": 1}
+
+
+def test_a_picture_that_becomes_bad_leaves(home: Path) -> None:
+    run(home, home / "pictures")
+    content = (home / "pictures/2.png").read_bytes()
+    (home / "pictures/2.png").write_bytes(content[:100])
+    (home / "pictures/3.png").write_bytes(b"")
+    report = run(home, home / "pictures")
+    assert set(reasons(report)) == {"2.png", "3.png"}
+    assert same(contents(home), fresh(home, home / "pictures"))
+    (home / "pictures/2.png").write_bytes(content)
+    assert counts(run(home, home / "pictures")) == {"unchanged": 3, "added": 1}
+
+
+def test_other_decoders_give_bad_files_another_chance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "pictures/bad.jpg").write_bytes(b"bad")
+    run(home, home / "pictures")
+    monkeypatch.setattr("tandem.search.indexing.settling._readers", lambda: "newer")
+    assert run(home, home / "pictures").not_retried == 0
+    assert run(home, home / "pictures").not_retried == 1
+
+
+# --- stopped midway ------------------------------------------------------------------------------------------------
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize("verb", ["before", "after"])
+def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, verb: str
+) -> None:
+    """The store has the batch and the ledger does not, also where files then change, move or go before the next run."""
+    pictures = home / "pictures"
+    run(home, pictures)
+    toy.picture(100).save(pictures / "0.png")
+    (pictures / "1.png").rename(pictures / "9.png")
+    toy.picture(101).save(pictures / "new.png")
+    real, calls = Ledger.note, 0
+
+    def note(self: Ledger, *arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at and verb == "before":
+            raise Stopped
+        real(self, *arguments, **options)
+        if calls == stop_at:
+            raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "note", note)
+        with pytest.raises(Stopped):
+            run(home, pictures, batch_size=1)
+    toy.picture(102).save(pictures / "0.png")
+    toy.picture(103).save(pictures / "new.png")
+    (pictures / "2.png").unlink()
+    run(home, pictures, prune=True)
+    assert same(contents(home), fresh(home, pictures))
+
+
+def test_without_its_ledger_a_collection_is_brought_up_to_date_all_the_same(home: Path) -> None:
+    shutil.copy(home / "pictures/0.png", home / "pictures/copy.png")
+    run(home, home / "pictures")
+    for path in home.glob("files.sqlite*"):
+        path.unlink()
+    toy.picture(100).save(home / "pictures/0.png")
+    toy.picture(101).save(home / "pictures/1.png")
+    engine = ToyEngine()
+    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
+    assert counts(report) == {"unchanged": 4, "changed": 2}
+    assert engine.encoded == 2
+    assert same(contents(home), fresh(home, home / "pictures"))
+
+
+def test_an_emptied_collection_is_filled_again(home: Path) -> None:
+    run(home, home / "pictures")
+    with writing(home) as (store, _):
+        store.delete(list(contents(home)))
+    assert counts(run(home, home / "pictures")) == {"added": 5}
+
+
+def test_interrupted_what_was_committed_stays_and_the_next_run_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY_S", 0)
+    toy.pictures(home / "pictures", 40)
+
+    def interrupt(now: Progress) -> None:
+        if now.done >= 8:
+            raise KeyboardInterrupt
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run(home, home / "pictures", batch_size=4, on_progress=interrupt)
+    assert threading.active_count() == before
+    done = len(contents(home))
+    assert 8 <= done < 40
+    engine = ToyEngine()
+    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
+    assert counts(report) == {"unchanged": done, "added": 40 - done}
+    assert engine.encoded == 40 - done
+
+
+def test_an_engine_that_fails_stops_the_run_and_its_threads(home: Path) -> None:
+    class Broken(ToyEngine):
+        def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+            return super().encode_images(pixels) * (np.nan if self.encoded else 1)
+
+    before = threading.active_count()
+    with pytest.raises(EngineError, match="not finite"):
+        run(home, home / "pictures", model=Model(toy.checkpoint(), Broken()), batch_size=2)  # type: ignore[arg-type]
+    assert threading.active_count() == before
+    assert counts(run(home, home / "pictures")) == {"added": 5}

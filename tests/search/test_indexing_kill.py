@@ -1,0 +1,157 @@
+"""`kill -9` at 50 random moments of indexing: what is there is whole, and running again ends as if nothing had been.
+
+This file is also the program that is killed. It forks after everything is imported, so that what is killed is at work
+rather than starting.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+KILLS = 50
+ROUNDS = 10  # a new folder and a new collection for each
+PICTURES = 24
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_moments_it_ends_in_the_same_collection() -> None:
+    # In memory where there is such a folder: a kill is no power cut, and waiting for a disk would be most of the time.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        check(Path(folder))
+
+
+def check(folder: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, __file__, str(folder)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    kills, whole, stages = (int(word) for word in done.stdout.split())
+    assert kills == KILLS
+    assert whole == ROUNDS
+    assert stages >= 10  # the moments were spread: so many different numbers of pictures had been committed
+
+
+def change(folder: Path, draw: random.Random) -> None:
+    """New, changed, moved, copied, broken and removed files."""
+    from support import toy
+
+    files = sorted(path for path in folder.rglob("*.png"))
+    for path in draw.sample(files, min(len(files), 10)):
+        match draw.randrange(5):
+            case 0:
+                toy.picture(draw.randrange(10**6), (24, 20)).save(path)
+            case 1:
+                target = folder / f"moved{draw.randrange(3)}" / f"{draw.randrange(10**6)}.png"
+                target.parent.mkdir(exist_ok=True)
+                path.rename(target)
+            case 2:
+                shutil.copy(path, folder / f"copy{draw.randrange(10**6)}.png")
+            case 3:
+                path.write_bytes(path.read_bytes()[: draw.randrange(60)])
+            case 4:
+                path.unlink()
+    for _ in range(4):
+        toy.picture(draw.randrange(10**6), (24, 20)).save(folder / f"new{draw.randrange(10**6)}.png")
+
+
+def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> bool:
+    """Do it in a process of its own, and kill that after a while. Gives whether it was killed."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    if kill_after_s is not None:
+        time.sleep(kill_after_s)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def check_whole(home: Path, report: Path) -> None:
+    """What is there can be opened and read by another process: every picture with its values, none twice."""
+    import numpy as np
+    from support.collection_toys import contents
+
+    held = contents(home)  # which looks at every picture's places
+    assert all(paths and np.isclose(np.linalg.norm(vector), 1, atol=1e-4) for paths, vector in held.values())
+    places = [path for paths, _ in held.values() for path in paths]
+    report.write_text(f"{len(held)} {len(places)}")
+
+
+def main(home: Path) -> None:
+    import numpy  # noqa: F401  (before the fork, so that children do not spend their lives on imports)
+    from support.collection_toys import contents, run, same
+
+    draw = random.Random(7)
+    kills, whole = 0, 0
+    stages: set[str] = set()
+    for number in range(ROUNDS):
+        folder = home / f"round{number}"
+        pictures = folder / "pictures"
+        pictures.mkdir(parents=True)
+        from support import toy
+
+        for i in range(PICTURES):
+            toy.picture(draw.randrange(10**6), (24, 20)).save(pictures / f"{i:02}.png")
+        (pictures / "bad.jpg").write_bytes(b"bad")
+        began = time.perf_counter()
+        (folder / "trial").mkdir()
+        in_child(lambda trial=folder / "trial", source=pictures: run(trial, source, batch_size=2))
+        lasts = time.perf_counter() - began
+        for _ in range(KILLS // ROUNDS):
+            while not in_child(
+                lambda own=folder, source=pictures: run(own, source, batch_size=2, prune=True),
+                draw.uniform(0.05, 1) * lasts,
+            ):
+                change(pictures, draw)  # it was done before: there is more to do for the next
+            kills += 1
+            if (folder / "c.tandem" / "current").exists():
+                in_child(lambda own=folder: check_whole(own, own / "checked"))
+                stages.add((folder / "checked").read_text())
+            if draw.random() < 0.7:
+                change(pictures, draw)
+        in_child(lambda own=folder, source=pictures: run(own, source, batch_size=2, prune=True))
+        (folder / "fresh").mkdir()
+        in_child(lambda own=folder / "fresh", source=pictures: run(own, source, batch_size=3))
+        killed, fresh = contents(folder), contents(folder / "fresh")
+        if same(killed, fresh):
+            whole += 1
+        else:
+            for id in killed.keys() | fresh.keys():
+                mine, theirs = killed.get(id, ("none",))[0], fresh.get(id, ("none",))[0]
+                if mine != theirs:
+                    print(f"round {number}: {id}: {mine} instead of {theirs}", file=sys.stderr)
+    print(kills, whole, len(stages))
+    sys.exit(0 if whole == ROUNDS else 1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,108 @@
+"""Indexing on Ray Data ends in the same collection as indexing here. A real Ray, two workers on this machine."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import toy
+from support.collection_toys import contents, same, values, writing
+from test_sources import encoded, make_tar
+
+from tandem.errors import MissingExtraError, TandemError
+from tandem.model import Model, load
+from tandem.search.indexing import local, on_ray
+from tandem.search.indexing.local import Options, Progress, Report
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=80 * 2**20,
+    )
+    yield
+    ray.shutdown()
+
+
+def run(home: Path, model: Model, *named: Path, workers: int | None = None, **options: Any) -> Report:
+    """With Ray where there are workers."""
+    home.mkdir(exist_ok=True)
+    chosen = Options(batch_size=4, **options)
+    with writing(home) as (store, ledger):
+        if workers is None:
+            return local.index(store, lambda: model, named, ledger, chosen)
+        return on_ray.index(store, lambda: model, named, ledger, chosen, workers=workers)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
+    model = load(toy.folder(tmp_path / "model"))
+    pictures = tmp_path / "pictures"
+    files = toy.pictures(pictures, 22)
+    for i in range(4):
+        shutil.copy(files[i], pictures / f"copy{i}.png")
+    (pictures / "0.txt").write_text("zero")
+    (pictures / "bad.jpg").write_bytes(b"these are words")
+    (pictures / "empty.jpg").write_bytes(b"")
+    tar = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)} | {"bad.png": b"bad"})
+    pq.write_table(pa.table({"image": [encoded(0), encoded(200)], "caption": ["a", "b"]}), tmp_path / "t.parquet")
+    named = (pictures, tar, tmp_path / "t.parquet")
+
+    here = run(tmp_path / "here", model, *named)
+    told: list[Progress] = []
+    there = run(tmp_path / "there", model, *named, workers=2, on_progress=told.append)
+    assert same(contents(tmp_path / "there"), contents(tmp_path / "here"))
+    for field in ("added", "duplicates", "total"):
+        assert getattr(there, field) == getattr(here, field), field
+    assert sorted((one.path, one.reason) for one in there.failures) == sorted(
+        (one.path, one.reason) for one in here.failures
+    )
+    assert len(there.failures) == 3
+    assert told[-1].done == told[-1].total == 36
+    columns = ("caption", "width", "format", "bytes", "thumbnail")
+    for path in (files[0], f"{tar}/3.png", f"{tmp_path}/t.parquet#1"):
+        mine, theirs = values(tmp_path / "there", path), values(tmp_path / "here", path)
+        assert {name: mine[name] for name in columns if name != "caption"} == {
+            name: theirs[name] for name in columns if name != "caption"
+        }
+        assert set(str(mine["caption"]).split("\n")) == set(str(theirs["caption"]).split("\n"))
+
+    # A second run reads nothing, here or there, and what moved keeps its vector.
+    again = run(tmp_path / "there", model, *named, workers=2)
+    assert (again.unchanged, again.added, again.not_retried) == (33, 0, 3)
+    before = contents(tmp_path / "there")
+    files[5].rename(pictures / "moved.png")
+    moved = run(tmp_path / "there", model, *named, workers=2, prune=True)
+    assert (moved.unchanged, moved.moved) == (32, 1)
+    after = contents(tmp_path / "there")
+    assert after.keys() == before.keys()
+    assert all(after[id][1].tobytes() == before[id][1].tobytes() for id in after)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
+    toy.pictures(tmp_path / "pictures", 2)
+    model = load(toy.folder(tmp_path / "model"))
+    toy.folder(tmp_path / "other", seed=1)
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / "other").rename(tmp_path / "model")
+    with pytest.raises(TandemError, match="make the same model available") as raised:
+        run(tmp_path / "home", model, tmp_path / "pictures", workers=1)
+    assert "\n" not in str(raised.value)
+    assert contents(tmp_path / "home") == {}
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"tandem-clip\[ray\]"):
+        on_ray.index(None, None, [tmp_path], None, Options())  # type: ignore[arg-type]

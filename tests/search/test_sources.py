@@ -1,0 +1,316 @@
+"""What is named -> what is looked at: kinds of sources, what is left out, the order, and captions that come along."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import toy
+
+from tandem.errors import DataError, TandemError
+from tandem.image import Limits
+from tandem.search.indexing import places, shards, sources
+from tandem.search.indexing.places import Entry, Item, SetAside, Shard
+from tandem.search.indexing.preparing import Claims, Recipe, prepare
+
+
+def items(*named: str | Path, **options: object) -> list[Item]:
+    with sources.find(named, **options) as found:  # type: ignore[arg-type]
+        return list(found.items())
+
+
+def names(found: Sequence[Item], root: Path) -> list[str]:
+    return [os.path.relpath(item.path, root) for item in found]
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_a_folder_is_searched_in_sorted_order_without_what_is_hidden(tmp_path: Path) -> None:
+    kept = ["10.jpg", "2.JPG", "a/b/deep.webp", "a/x.png", "z.heic"]
+    touch(*(tmp_path / name for name in kept))
+    touch(*(tmp_path / name for name in (".hidden.jpg", ".cache/y.jpg", "a/.git/z.jpg", "notes.txt", "s.tar", "p.mov")))
+    found = items(tmp_path)
+    assert names(found, tmp_path) == kept
+    assert all(isinstance(item, Entry) and item.path == item.file and os.path.isabs(item.path) for item in found)
+    assert names(items(tmp_path), tmp_path) == kept  # and again the same
+
+
+def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "in/a.jpg", tmp_path / "out/b.jpg")
+    (tmp_path / "in/inner.jpg").symlink_to("a.jpg")
+    (tmp_path / "in/outer.jpg").symlink_to(tmp_path / "out/b.jpg")
+    (tmp_path / "in/folder").symlink_to(tmp_path / "out")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in/broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "in-besides").mkdir()
+    touch(tmp_path / "in-besides/c.jpg")
+    (tmp_path / "in/neighbour.jpg").symlink_to(tmp_path / "in-besides/c.jpg")
+    assert names(items(tmp_path / "in"), tmp_path) == ["in/a.jpg", "in/inner.jpg"]
+    (tmp_path / "link").symlink_to(tmp_path / "in")  # one that was named is followed
+    assert names(items(tmp_path / "link"), tmp_path) == ["link/a.jpg", "link/inner.jpg"]
+
+
+def test_a_collection_inside_a_source_is_left_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / "photos.tandem/current", tmp_path / "photos.tandem/g1/x.jpg")
+    touch(tmp_path / "other/current", tmp_path / "other/b.jpg")
+    found = items(tmp_path, is_collection=lambda folder: folder.endswith(".tandem"))
+    assert names(found, tmp_path) == ["a.jpg", "other/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg", "b.jpg"]),
+        ("?.jpg", ["a.jpg", "b.jpg"]),
+        ("[a]*", ["a.jpg", "a.tar"]),
+        ("*", ["2023/x.jpg", "2023/y/x.png", "2024/x.jpg", "a.jpg", "a.tar", "b.jpg", "t.parquet"]),
+        ("*.dat", ["odd.dat"]),
+        ("*.tar", ["a.tar"]),
+        ("2023*", ["2023/x.jpg", "2023/y/x.png"]),
+        ("20*/*.jpg", ["2023/x.jpg", "2024/x.jpg"]),
+        ("**/x.*", ["2023/x.jpg", "2023/y/x.png", "2024/x.jpg"]),
+        ("**/*.jpg", ["2023/x.jpg", "2024/x.jpg", "a.jpg", "b.jpg"]),
+        ("2023/**", ["2023/x.jpg", "2023/y/x.png"]),
+        ("**/y/*", ["2023/y/x.png"]),
+    ],
+)
+def test_globs(tmp_path: Path, pattern: str, expected: list[str]) -> None:
+    touch(*(tmp_path / name for name in ("a.jpg", "b.jpg", "a.tar", "t.parquet", "odd.dat", "n.txt", ".h.jpg")))
+    touch(*(tmp_path / name for name in ("2023/x.jpg", "2023/y/x.png", "2024/x.jpg", "2024/.z/x.jpg")))
+    assert names(items(tmp_path / pattern), tmp_path) == expected
+    with sources.find([tmp_path / pattern]) as found:
+        assert [name for name in expected if not found.covers(str(tmp_path / name))] == []
+        assert not found.covers(str(tmp_path.parent / "a.jpg"))
+        assert found.covers(str(tmp_path / "c.jpg")) == (pattern in ("*.jpg", "?.jpg", "*", "**/*.jpg"))
+
+
+def test_what_cannot_be_a_source_is_said_in_one_line_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    touch(tmp_path / "texts/a.txt", tmp_path / "a.jpg")
+    for named, says in (
+        (tmp_path / "nowhere", "no such file or folder"),
+        (tmp_path / "empty", "no pictures in this folder (looked for .avif"),
+        (tmp_path / "texts", "no pictures in this folder"),
+        (tmp_path / "*.gif", "matches"),
+        ("https://example.org/a.jpg", "fetch the file"),
+    ):
+        with pytest.raises(TandemError) as raised:
+            items(tmp_path / "a.jpg", named)
+        assert says in str(raised.value)
+        assert str(named) in str(raised.value)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(TandemError, match="nothing to index"):
+        items()
+
+
+def test_a_named_file_may_have_any_ending_and_a_missing_one_in_a_list_is_set_aside(tmp_path: Path) -> None:
+    touch(tmp_path / "photo.dat", tmp_path / "dir/b.jpg", tmp_path / "with space .jpg")
+    assert isinstance(items(tmp_path / "photo.dat")[0], Entry)
+    lines = [
+        str(tmp_path / "photo.dat"),
+        "",
+        str(tmp_path / "gone.jpg"),
+        str(tmp_path / "dir"),
+        f"{tmp_path}/with space .jpg",
+    ]
+    for separator in ("\n", "\r\n", "\0"):
+        found = items("-", standard_input=io.BytesIO(separator.join(lines).encode()))
+        assert names(found, tmp_path) == ["photo.dat", "gone.jpg", "dir/b.jpg", "with space .jpg"]
+        gone = found[1]
+        assert isinstance(gone, SetAside)
+        assert gone.missing
+        assert gone.reason == "no such file"
+
+
+def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg")
+    with open(os.fsencode(tmp_path) + b"/b\xff.jpg", "wb"):
+        pass
+    found = items(tmp_path)
+    assert [type(item) for item in found] == [Entry, SetAside]
+    assert found[1].path == f"{tmp_path}/b\\xff.jpg"
+    assert found[1].reason.startswith("its name is not UTF-8")  # type: ignore[union-attr]
+
+
+def test_a_folder_that_cannot_be_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / "locked/b.jpg", tmp_path / "z.jpg")
+    scan = os.scandir
+
+    def locked(path: str) -> object:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    found = items(tmp_path)
+    assert names(found, tmp_path) == ["a.jpg", "locked", "z.jpg"]
+    assert found[1] == SetAside(str(tmp_path / "locked"), "permission denied")
+
+
+# --- captions ------------------------------------------------------------------------------------------------------
+
+
+def captions(found: Sequence[Item], key: str | None = None) -> list[str | None]:
+    config = toy.config()
+    recipe = Recipe(config.preprocessing, Limits(), True, False, key)
+    outcomes = [prepare(item, recipe, lambda id: False, Claims()) for item in found if isinstance(item, Entry)]
+    assert [outcome.reason for outcome in outcomes] == [None] * len(found)
+    return [outcome.caption for outcome in outcomes]
+
+
+def test_captions_beside_pictures(tmp_path: Path) -> None:
+    toy.pictures(tmp_path, 5)
+    (tmp_path / "0.txt").write_text("a cat\n\na black cat\n", encoding="utf-8")
+    (tmp_path / "1.json").write_text(json.dumps({"id": 7, "captions": ["a dog", "a dog "], "de": "ein Hund"}))
+    (tmp_path / "2.json").write_text(json.dumps({"id": 7}))
+    (tmp_path / "3.json").write_text('{"text": "lone \\ud800 half"}')
+    found = items(tmp_path)
+    assert captions(found) == ["a cat\na black cat", "a dog", None, "lone ? half", None]
+    assert captions(items(tmp_path, caption="de"), "de") == [None, "ein Hund", None, None, None]
+    stamp = found[1].stamp  # type: ignore[union-attr]
+    (tmp_path / "1.json").write_text(json.dumps({"captions": "another"}))
+    assert items(tmp_path)[1].stamp != stamp  # type: ignore[union-attr]
+
+
+def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path) -> None:
+    (picture,) = toy.pictures(tmp_path, 1)
+    (tmp_path / "0.json").write_text("{broken")
+    (entry,) = items(picture)
+    assert isinstance(entry, Entry)
+    recipe = Recipe(toy.config().preprocessing, Limits(), True, False, None)
+    outcome = prepare(entry, recipe, lambda id: False, Claims())
+    assert outcome.pixels is not None
+    assert outcome.reason is None
+    assert "0.json" in str(outcome.caption_reason)
+
+
+# --- shards --------------------------------------------------------------------------------------------------------
+
+
+def make_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def inside(path: Path, key: str | None = None) -> list[Entry]:
+    (shard,) = items(path)
+    assert isinstance(shard, Shard)
+    found = list(shards.entries(shard, key))
+    assert all(isinstance(entry, Entry) for entry in found)
+    return [entry for entry in found if isinstance(entry, Entry)]
+
+
+def encoded(seed: int) -> bytes:
+    file = io.BytesIO()
+    toy.picture(seed).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tars(tmp_path: Path, mode: str) -> None:
+    members = {
+        "./a/000.png": encoded(0),
+        "./a/000.json": b'{"caption": "zero", "title": "null"}',
+        "001.png": encoded(1),
+        "001.txt": b"one",
+        "v1.2/IMG.2023.png": encoded(2),
+        "v1.2/IMG.2023.txt": b"two",
+        "readme.md": b"# not a picture",
+        ".hidden.png": b"x",
+        "003.png": b"",
+    }
+    path = make_tar(tmp_path / "s.tar", members, mode)
+    found = inside(path)
+    assert [entry.path for entry in found] == [
+        f"{path}/{name}" for name in ("a/000.png", "001.png", "v1.2/IMG.2023.png", "003.png")
+    ]
+    assert [entry.caption for entry in found] == ["zero", "one", "two", None]
+    assert [entry.caption for entry in inside(path, "title")] == ["null", None, None, None]
+    recipe = Recipe(toy.config().preprocessing, Limits(), True, False, None)
+    outcomes = [prepare(entry, recipe, lambda id: False, Claims()) for entry in found]
+    assert [outcome.reason for outcome in outcomes] == [None, None, None, "empty: it has no bytes"]
+    assert (shards.length(items(path)[0])) == 4  # type: ignore[arg-type]
+    assert all(places.shard_of(entry.path) == str(path) for entry in found)
+
+
+def test_a_truncated_tar_gives_what_lies_before_the_damage(tmp_path: Path) -> None:
+    path = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(i) for i in range(4)})
+    path.write_bytes(path.read_bytes()[: 512 * 9])
+    (shard,) = items(path)
+    assert isinstance(shard, Shard)
+    found = shards.entries(shard)
+    assert isinstance(next(found), Entry)
+    with pytest.raises(DataError, match=r"s\.tar"):
+        list(found)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pictures = [encoded(0), encoded(1), None]
+    pq.write_table(pa.table({"n": [1, 2, 3], "image": pictures, "text": ["zero", "one", "two"]}), path)
+    found = inside(path)
+    assert [entry.path for entry in found] == [f"{path}#{row}" for row in range(3)]
+    assert [entry.caption for entry in found] == ["zero", "one", None]
+    assert (found[1].content, found[2].broken) == (encoded(1), "this row has no picture")
+    assert places.shard_of(found[0].path) == str(path)
+
+    touch(tmp_path / "a b.png")
+    nested = [{"bytes": encoded(0), "path": None}, {"bytes": None, "path": "a b.png"}]
+    pq.write_table(pa.table({"image": nested, "captions": [["a", "b"], []]}), path)
+    found = inside(path)
+    assert (found[0].content, found[0].caption) == (encoded(0), "a\nb")
+    assert found[1].path == str(tmp_path / "a b.png")
+
+    pq.write_table(pa.table({"file_name": ["a b.png", "gone.png"], "de": ["x", "y"]}), path)
+    (shard,) = items(path)
+    assert isinstance(shard, Shard)
+    assert shards.holds_paths(shard)
+    there, gone = shards.entries(shard, "de")
+    assert isinstance(there, Entry)
+    assert there.caption == "x"
+    assert isinstance(gone, SetAside)
+    with pytest.raises(DataError, match="no column fr; there are file_name, de"):
+        list(shards.entries(shard, "fr"))
+    pq.write_table(pa.table({"n": [1]}), path)
+    with pytest.raises(DataError, match=r"expected a column of pictures .* found n"):
+        inside(path)
+
+
+def test_gone_is_only_what_is_certainly_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_tar(tmp_path / "s.tar", {"a.png": b"x"})
+    assert not places.is_gone(str(path))
+    assert not places.is_gone(f"{path}/a.png")
+    assert places.is_gone(f"{tmp_path}/other.tar/a.png")
+    assert places.is_gone(f"{tmp_path}/x.jpg")
+
+    def denied(path: str) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "lstat", denied)
+    assert not places.is_gone(f"{tmp_path}/x.jpg")
+
+
+def test_a_vanished_or_empty_root_is_not_there(tmp_path: Path) -> None:
+    touch(tmp_path / "disk/a.jpg")
+    with sources.find([tmp_path / "disk"]) as found:
+        path = str(tmp_path / "disk/a.jpg")
+        assert found.covers(path)
+        assert found.is_there(path)
+        (tmp_path / "disk/a.jpg").unlink()
+        assert found.covers(path)
+        assert not found.is_there(path)
+        (tmp_path / "disk").rmdir()
+        assert not found.is_there(path)

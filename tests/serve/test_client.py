@@ -1,0 +1,404 @@
+"""`tandem.Client`: what it sends, what it makes of the answers, and when it asks again."""
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from support.serving import serving
+from support.toy import folder, picture, pictures
+
+import tandem
+from tandem.client.sending import data_uri
+from tandem.errors import ImageError, ServerError, TandemError
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def client(handler: Handler, waits: list[float] | None = None, **options: Any) -> tandem.Client:
+    sleep = (waits if waits is not None else []).append
+    return tandem.Client("http://there:8000/", transport=httpx.MockTransport(handler), sleep=sleep, **options)
+
+
+def embeddings(request: httpx.Request) -> httpx.Response:
+    """Vectors that say which input they are of, in an order that is not the inputs'."""
+    asked = json.loads(request.content)["input"]
+    asked = [asked] if isinstance(asked, str) else asked
+    vectors = [np.array([len(text), 0.5], dtype="<f4").tobytes() for text in asked]
+    rows = [{"index": i, "embedding": base64.b64encode(vector).decode()} for i, vector in enumerate(vectors)]
+    return httpx.Response(200, json={"object": "list", "data": rows[::-1], "model": "toy"})
+
+
+def problem(status: int, title: str = "Title", detail: str = "what came", retry_after: str = "") -> httpx.Response:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    headers = {"content-type": "application/problem+json"} | ({"retry-after": retry_after} if retry_after else {})
+    return httpx.Response(status, json=document, headers=headers)
+
+
+def in_turn(*answers: httpx.Response | Exception) -> tuple[Handler, list[httpx.Request]]:
+    requests: list[httpx.Request] = []
+    left: Iterator[httpx.Response | Exception] = iter(answers)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        answer = next(left)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return handler, requests
+
+
+def ok() -> httpx.Response:
+    return httpx.Response(200, json={"data": []})
+
+
+# --- what is sent and what comes of it ------------------------------------------------------------------------------
+
+
+def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
+    vectors = client(embeddings).embed_texts([f"{'x' * i}" for i in range(1, 8)], batch_size=3)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[:, 0], range(1, 8))
+    assert client(embeddings).embed_texts("one").shape == (1, 2)
+    assert client(embeddings).embed_texts([]).shape == (0, 2)
+
+
+def test_a_sentence_that_begins_like_a_picture_is_sent_as_a_sentence() -> None:
+    sent: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.extend(json.loads(request.content)["input"])
+        return embeddings(request)
+
+    client(handler).embed_texts(["data: what it is", "a"])
+    assert sent == [{"text": "data: what it is"}, "a"]
+
+
+def test_large_pictures_travel_in_bodies_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.client.sending.BODY_LETTERS", 1000)
+    sizes: list[int] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sizes.append(len(json.loads(request.content)["input"]))
+        return embeddings(request)
+
+    pictures = [b"x" * 300] * 5 + [b"x" * 2000] + [b"x" * 300]  # 4/3 of it, and the head
+    assert client(handler).embed_images(pictures).shape == (7, 2)
+    assert sizes == [2, 2, 1, 1, 1]
+
+
+def test_pictures_are_sent_as_the_bytes_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    picture(1).save(file)
+    for source in (file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes())):
+        assert base64.b64decode(data_uri(source).partition(",")[2]) == file.read_bytes()
+    assert client(embeddings).embed_images([file, picture(2)]).shape == (2, 2)
+    assert client(embeddings).embed_images(file).shape == (1, 2)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+def test_pictures_in_memory_lose_nothing_on_the_way(mode: str) -> None:
+    image = Image.new("I;16", (9, 7), 4000) if mode == "I;16" else picture(3, (9, 7)).convert(mode)
+    sent = Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2])))
+    np.testing.assert_array_equal(
+        np.asarray(sent.convert("RGB") if mode == "P" else sent),
+        np.asarray(image.convert("RGB") if mode == "P" else image),
+    )
+    if mode == "RGB":
+        assert data_uri(np.asarray(image)) == data_uri(image)
+
+
+def test_a_picture_that_cannot_be_read_here_is_an_image_error() -> None:
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        client(embeddings).embed_images("none.png")
+
+
+def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    picture(1).save(file)
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        asked = json.loads(request.content)
+        assert asked["labels"] == ["cat", "dog"]
+        assert asked["templates"] == ["{}!"]
+        results = [
+            {"image": f"images[{i}]", "best": "dog", "probabilities": {}, "logits": {"dog": 2.0, "cat": 1.0}}
+            for i in range(len(asked["images"]))
+            if i != 1
+        ]
+        failures = [{"image": "images[1]", "error": "bad"}] if len(asked["images"]) > 1 else []
+        model = {"name": "toy", "fingerprint": "f"}
+        return httpx.Response(
+            200, json={"model": model, "labels": asked["labels"], "results": results, "failures": failures}
+        )
+
+    # of three in a batch the second is unreadable here and the third there; the fourth is in the next batch
+    answer = client(handler).classify([file, "none.png", b"bad", file], ["cat", "dog"], templates="{}!", batch_size=3)
+    assert isinstance(answer, tandem.Answer)
+    assert answer.sources == (str(file), str(file))
+    assert answer.best == ["dog", "dog"]
+    np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "no such file"), (2, "bad")]
+    assert answer.as_dict()["model"] == {"name": "toy", "fingerprint": "f"}
+    assert answer.plot(tmp_path / "a.svg").exists()
+
+
+def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        images = json.loads(request.content)["images"]
+        if "YmFk" in images[0]:
+            return problem(422, "Picture cannot be read", "images[0]: not a picture")
+        if "dGV4dA" in images[0]:
+            return problem(422, "Request does not fit", "labels")
+        model = {"name": "toy", "fingerprint": "f"}
+        results = [{"image": "images[0]", "best": "a", "probabilities": {}, "logits": {"a": 2.0}}]
+        return httpx.Response(200, json={"model": model, "labels": ["a"], "results": results, "failures": []})
+
+    answer = client(handler).classify([b"good", b"bad"], ["a"], batch_size=1)
+    assert len(answer) == 1
+    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "not a picture")]
+    with pytest.raises(ImageError, match="<bytes>: not a picture"):
+        client(handler).classify(b"bad", ["a"])
+    with pytest.raises(ServerError, match="does not fit"):
+        client(handler).classify(b"text", ["a"])
+
+
+def test_search_answers_as_the_collection_does() -> None:
+    seen: list[dict[str, Any]] = []
+    document = {
+        "query": {"words": "a cat"},
+        "model": {"name": "toy", "fingerprint": "f"},
+        "nothing_matches": True,
+        "threshold": 0.5,
+        "offset": 10,
+        "hits": [
+            {
+                "id": "x",
+                "path": "/a.jpg",
+                "score": 0.25,
+                "relevance": 0.75,
+                "metadata": {"width": 5},
+                "thumbnail": "/v1/pictures/x/thumbnail",
+            }
+        ],
+    }
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        return httpx.Response(200, json=document)
+
+    results = client(handler).search("a cat", image=picture(1), k=1, offset=10, where="width > 1", minus="dogs")
+    assert seen[0].pop("image").startswith("data:image/")
+    assert seen == [{"text": "a cat", "k": 1, "offset": 10, "where": "width > 1", "minus": "dogs"}]
+    assert (results[0].path, results[0].metadata["width"], len(results)) == ("/a.jpg", 5, 1)
+    assert results.nothing_matches  # of the first page; this page cannot tell
+    said = {**document, "hits": [{k: v for k, v in document["hits"][0].items() if k != "thumbnail"}]}  # type: ignore[attr-defined, index]
+    assert results.as_dict() == said
+
+
+def test_thumbnails_and_ids_that_are_no_paths() -> None:
+    handler, requests = in_turn(httpx.Response(200, content=b"jpeg"), problem(404), problem(401))
+    there = client(handler)
+    assert there.thumbnail("../../etc?x#y") == b"jpeg"
+    assert requests[0].url.raw_path == b"/v1/pictures/..%2F..%2Fetc%3Fx%23y/thumbnail"
+    assert there.thumbnail("unknown") is None
+    with pytest.raises(ServerError):
+        there.thumbnail("x")
+
+
+def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler, requests = in_turn(ok(), ok(), ok())
+    there = client(handler, api_key="secret")
+    there.models()
+    assert requests[0].headers["authorization"] == "Bearer secret"
+    assert "secret" not in repr(there)
+    client(handler).models()
+    assert "authorization" not in requests[1].headers
+    monkeypatch.setenv("TANDEM_API_KEY", "from-outside")
+    client(handler).models()
+    assert requests[2].headers["authorization"] == "Bearer from-outside"
+
+
+# --- when things go wrong -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [problem(503), problem(502), problem(504), httpx.ConnectError("refused"), httpx.ReadError("reset"),
+     httpx.RemoteProtocolError("hung up"), httpx.ConnectTimeout("slow")],
+    ids=["503", "502", "504", "refused", "reset", "hung up", "no connection"],
+)  # fmt: skip
+def test_trouble_that_passes_is_asked_again(trouble: httpx.Response | Exception) -> None:
+    handler, requests = in_turn(trouble, trouble, ok())
+    waits: list[float] = []
+    assert client(handler, waits).models() == []
+    assert len(requests) == 3
+    assert len(waits) == 2
+    assert all(0 < wait < 2 for wait in waits)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 501])
+def test_other_refusals_are_not_asked_again(status: int) -> None:
+    handler, requests = in_turn(problem(status, "Filter cannot be understood", "at letter 3"))
+    with pytest.raises(ServerError, match="Filter cannot be understood: at letter 3") as caught:
+        client(handler).search("a")
+    assert (caught.value.status, caught.value.title, caught.value.detail) == (
+        status,
+        "Filter cannot be understood",
+        "at letter 3",
+    )
+    assert len(requests) == 1
+
+
+def test_retry_after_is_honoured_within_reason() -> None:
+    handler, _ = in_turn(problem(503, retry_after="7"), problem(503, retry_after="86400"), ok())
+    handler2, _ = in_turn(problem(503, retry_after="Fri, 31 Dec 1999 23:59:59 GMT"), ok())
+    waits: list[float] = []
+    client(handler, waits).models()
+    assert waits == [7, 30]
+    client(handler2, waits).models()
+    assert waits[2] < 1
+
+
+def test_tries_come_to_an_end() -> None:
+    handler, requests = in_turn(*[problem(503, "Server is full")] * 4)
+    with pytest.raises(ServerError, match="Server is full"):
+        client(handler).models()
+    assert len(requests) == 4
+    handler, requests = in_turn(*[httpx.ConnectError("refused")] * 4)
+    with pytest.raises(TandemError, match=r"http://there:8000: no answer .refused.; is the server running"):
+        client(handler).models()
+    assert len(requests) == 4
+    handler, requests = in_turn(problem(503))
+    with pytest.raises(ServerError):
+        client(handler, retries=0).models()
+
+
+def test_a_server_that_had_its_time_is_not_given_more() -> None:
+    handler, requests = in_turn(httpx.ReadTimeout("slow"))
+    with pytest.raises(TandemError, match="no answer within 30 s"):
+        client(handler).models()
+    assert len(requests) == 1
+
+
+def test_a_deletion_is_repeated_only_if_it_cannot_have_begun() -> None:
+    handler, requests = in_turn(httpx.ConnectError("refused"), httpx.Response(200, json={"deleted": 1}))
+    assert client(handler).delete("x") == 1
+    assert len(requests) == 2
+    for trouble in (httpx.ReadError("reset"), problem(503), problem(504)):
+        handler, requests = in_turn(trouble)
+        with pytest.raises(TandemError):
+            client(handler).delete(["x"])
+        assert len(requests) == 1
+
+
+def test_answers_that_are_no_problem_documents() -> None:
+    for answer, says in (
+        (httpx.Response(500, text="<h1>Oops</h1>"), "Internal Server Error: <h1>Oops</h1>"),
+        (httpx.Response(404, json=["x"]), "Not Found"),
+        (httpx.Response(200, text="hello"), "no document with 'data': is it a Tandem server"),
+        (httpx.Response(200, json={"ok": 1}), "no document with 'data': is it a Tandem server"),
+        (httpx.Response(307, headers={"location": "http://evil/"}), "Temporary Redirect"),
+    ):
+        handler, requests = in_turn(answer)
+        with pytest.raises(ServerError, match=says):
+            client(handler).models()
+        assert len(requests) == 1
+
+
+def test_ready_asks_once_and_never_raises() -> None:
+    for answer, ready in (
+        (httpx.Response(200), True),
+        (problem(503), False),
+        (httpx.ConnectError("refused"), False),
+        (httpx.ReadTimeout("slow"), False),
+    ):
+        handler, requests = in_turn(answer)
+        assert client(handler).ready() is ready
+        assert len(requests) == 1
+
+
+@pytest.mark.parametrize("url", ["", "there:8000", "ftp://there"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(TandemError, match="expected an address such as"):
+        tandem.Client(url)
+
+
+def test_many_threads_share_a_client() -> None:
+    there = client(embeddings)
+    shapes: list[tuple[int, ...]] = []
+    threads = [threading.Thread(target=lambda: shapes.append(there.embed_texts(["a"] * 40).shape)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shapes == [(40, 2)] * 8
+
+
+# --- a real server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tandem.Client, tandem.Collection]]:
+    """A client of a server, and the collection that it serves, asked here."""
+    here = tmp_path_factory.mktemp("client")
+    local = tandem.open(here / "photos.tandem", folder(here / "model"))
+    local.add(pictures(here / "photos", 5))
+    with serving(here / "photos.tandem") as server, tandem.Client(server.url) as asked, local:
+        yield asked, local
+
+
+def test_a_server_gives_what_the_local_objects_give(
+    there: tuple[tandem.Client, tandem.Collection], tmp_path: Path
+) -> None:
+    client, local = there
+    files = [picture(7), *pictures(tmp_path, 3)]
+    assert client.ready()
+    np.testing.assert_allclose(client.embed_images(files), local.model.embed_images(files), atol=1e-6)
+    texts = ["a cat", "data:text/plain,hello", "a dog"]
+    np.testing.assert_allclose(client.embed_texts(texts), local.model.embed_texts(texts), atol=1e-6)
+    mine, theirs = (each.classify([*files, b"bad"], ["a", "b"], templates="{}") for each in (local.model, client))
+    assert theirs.sources == mine.sources
+    np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
+    assert [failure.index for failure in theirs.failures] == [4]
+    assert theirs.as_dict()["model"] == mine.as_dict()["model"]
+    for asked in ({"words": "a cat"}, {"image": picture(2)}, {"words": "a", "image": picture(2), "weight": 0.2}):
+        theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))
+        assert [hit.id for hit in theirs_] == [hit.id for hit in mine_]
+        assert [hit.path for hit in theirs_] == [hit.path for hit in mine_]
+        np.testing.assert_allclose([hit.score for hit in theirs_], [hit.score for hit in mine_], atol=1e-5)
+        assert theirs_.nothing_matches == mine_.nothing_matches
+    labelled = client.label(["cat", "dog"], k=2)
+    assert {label: [best.id for best in row] for label, row in labelled.items()} == {
+        label: [best.id for best in row] for label, row in local.label(["cat", "dog"], k=2).items()
+    }
+    first = local.search("a", k=1)[0].id
+    assert client.thumbnail(first) == local.thumbnail(first)
+    assert client.thumbnail("0" * 32) is None
+    assert [each["id"] for each in client.models()] == [local.model.name]
+    assert [each["name"] for each in client.collections()] == ["photos"]
+    with pytest.raises(ServerError, match="Filter cannot be understood"):
+        client.search("a", where="width >")
+
+
+def test_pictures_come_and_go(there: tuple[tandem.Client, tandem.Collection]) -> None:
+    client, _ = there
+    (account,) = client.add([picture(20), b"bad", picture(21)])
+    ids = [each["id"] for each in account["added"]]
+    assert len(ids) == 2
+    assert [each["image"] for each in account["failures"]] == ["images[1]"]
+    assert client.search(image=picture(20), k=1)[0].id == ids[0]
+    assert client.delete(ids) == 2
+    assert client.delete(ids[0]) == 0
+    for bad in ([b"bad"], [b"bad", b"worse"]):  # none of them: still an account of each
+        (account,) = client.add(bad)
+        assert account["added"] == []
+        assert [each["image"] for each in account["failures"]] == [f"images[{i}]" for i in range(len(bad))]

@@ -1,0 +1,281 @@
+"""The page's views: search, a picture, the playground, the map."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.browsing import CROPS, announced, fresh_page, hand_over, names, search, shares, tiles, until, wait_for_bars
+
+pytest_plugins = ["browsing"]
+
+
+def test_search_as_you_type(page: Any) -> None:
+    search(page, "a cat")
+    assert names(page)[0].startswith("chelsea")
+    assert "likely to match" in tiles(page).first.get_attribute("aria-label")
+    announced(page, "match")
+    assert "q=a+cat" in page.url
+    page.reload()
+    tiles(page).first.wait_for()
+    assert names(page)[0].startswith("chelsea")
+    assert page.get_by_role("searchbox").input_value() == "a cat"
+
+
+def test_rows_fill_the_width(page: Any) -> None:
+    search(page, "a flower")
+    rows: dict[int, list[dict[str, float]]] = {}
+    for box in (
+        page.locator(".grid")
+        .first.locator("li")
+        .evaluate_all(
+            "tiles => tiles.map((tile) => ({ top: tile.offsetTop, left: tile.offsetLeft, width: tile.offsetWidth }))"
+        )
+    ):
+        rows.setdefault(box["top"], []).append(box)
+    full = list(rows.values())[:-1]
+    if full:
+        assert len({row[-1]["left"] + row[-1]["width"] for row in full}) == 1
+
+
+def test_scrolling_brings_the_rest(page: Any) -> None:
+    search(page, "a photo")
+    for _ in range(20):
+        page.mouse.wheel(0, 4000)
+        if page.locator(".end").inner_text():
+            break
+        page.wait_for_timeout(100)
+    assert len(set(names(page))) == len(names(page)) == 6 * CROPS + 1
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_picture_of_ones_own(page: Any, collection: Path, event: str) -> None:
+    page.goto("/")
+    page.locator("#words").wait_for()
+    hand_over(page, event, (collection.parent / "photos" / "rocket-5.png").read_bytes())
+    tiles(page).first.wait_for()
+    assert names(page)[0] == "rocket-5.png"
+    with page.expect_request(lambda request: '"text":"flower"' in (request.post_data or "")) as sent:
+        page.locator("#words").fill("flower")
+    assert sent.value.post_data_json["image"].startswith("data:image/png;base64,")
+    assert sent.value.post_data_json["weight"] == 0.5
+    with page.expect_request(lambda request: '"weight":1' in (request.post_data or "")):
+        page.locator("#balance").fill("100")
+    page.get_by_role("button", name="Remove the picture").click()
+    until(page, "document.querySelector('.asked-picture').hidden")
+
+
+def test_more_like_this(page: Any) -> None:
+    search(page, "a flower")
+    first = page.locator(".grid li").first
+    name = names(page)[0]
+    first.hover()
+    first.get_by_role("button").click()
+    page.wait_for_url(re.compile("like="))
+    until(page, "name => document.querySelector('.grid li > a')?.title === name && document.activeElement.id", name)
+    assert page.get_by_role("searchbox").input_value() == ""
+    page.go_back()
+    until(page, "document.querySelector('#words').value === 'a flower'")
+
+
+def test_filters(page: Any) -> None:
+    search(page, "a photo")
+    page.get_by_role("button", name="Filters", exact=True).click()
+    page.get_by_label("Name or folder has").fill("coffee")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelectorAll('.grid li').length === 12")
+    assert {name.split("-")[0] for name in names(page)} == {"coffee"}
+    page.get_by_label("Condition").fill("widht > 3")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    assert "widht" in page.get_by_role("alert").inner_text()
+    page.get_by_label("Condition").fill("width > 100000")
+    page.keyboard.press("Enter")
+    page.get_by_text("No picture passes these filters").wait_for()
+    page.get_by_role("button", name="Remove filter: width > 100000").click()
+    tiles(page).first.wait_for()
+
+
+def test_nothing_matches_is_said(page: Any) -> None:
+    def unsure(route: Any) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"nothing_matches": True})
+
+    page.route("**/v1/search", unsure)
+    search(page, "a zebra")
+    page.get_by_role("heading", name="Nothing matches “a zebra” well").wait_for()
+    assert page.get_by_text("Here is what is nearest.", exact=True).is_visible()
+    assert names(page)
+
+
+def test_a_picture_and_what_the_model_sees_in_it(page: Any) -> None:
+    search(page, "a cat")
+    opened = names(page)[0]
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("heading", name=opened).wait_for()
+    assert "PNG" in dialog.locator("dl").inner_text()
+    assert "“a cat”" in dialog.locator(".fits").inner_text()
+    until(page, "document.querySelector('.shown').src.includes('/original')")
+    for label in ("cat", "rocket"):
+        dialog.get_by_label("Add a label").fill(label)
+        page.keyboard.press("Enter")
+    wait_for_bars(page, 10)
+    assert shares(page)["cat"] > shares(page)["rocket"]
+    before = shares(page)["cat"]
+    rocket = dialog.get_by_role("listitem").filter(has=page.get_by_role("button", name="Remove label rocket"))
+    rocket.get_by_role("textbox").fill("kitten")
+    until(
+        page,
+        """before => [...document.querySelectorAll(".bars li")].some((row) =>
+            row.querySelector("input").value === "cat"
+            && parseFloat(row.querySelector(".fill").style.width) < before - 1)""",
+        arg=before,
+    )
+    second = names(page)[1]
+    dialog.get_by_role("button", name="Next picture").click()
+    dialog.get_by_role("heading", name=second).wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+
+
+def test_playground(page: Any, collection: Path) -> None:
+    page.goto("/#/classify")
+    page.locator("#classify-file").set_input_files(collection.parent / "photos" / "chelsea-1.png")
+    wait_for_bars(page, 6)
+    assert max(shares(page), key=lambda label: shares(page)[label]) == "cat"
+    page.locator(".classify").get_by_label("Add a label").fill("a, b")
+    page.keyboard.press("Enter")
+    wait_for_bars(page, 8)
+    page.get_by_role("button", name="Remove label cat").click()
+    wait_for_bars(page, 7)
+    page.get_by_label("Sentence around each label").fill("nothing")
+    page.get_by_text("needs {}").wait_for()
+    page.get_by_label("Sentence around each label").fill("a drawing of a {}")
+    wait_for_bars(page, 7)
+    hand_over(page, "drop", b"no picture")
+    page.get_by_text("cannot be read as a picture").wait_for()
+
+
+def test_map(page: Any) -> None:
+    page.goto("/#/map")
+    groups = page.locator(".cluster")
+    groups.first.wait_for()
+    assert page.locator(".map-count").inner_text().startswith(f"{6 * CROPS + 1} pictures in {groups.count()} groups")
+    groups.first.click()
+    assert groups.first.get_attribute("aria-expanded") == "true"
+    strip = page.locator(".more:visible a")
+    strip.first.wait_for()
+    assert page.locator(".more:visible .button").get_attribute("href").startswith("#/?q=")
+    groups.first.click()
+
+    canvas = page.locator("canvas")
+    shown = canvas.evaluate("canvas => canvas.toDataURL()")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 300)
+    page.mouse.wheel(0, -600)
+    until(page, "shown => document.querySelector('canvas').toDataURL() !== shown", arg=shown)
+    shown = canvas.evaluate("canvas => canvas.toDataURL()")
+    page.mouse.down()
+    page.mouse.move(box["x"] + 420, box["y"] + 350, steps=4)
+    page.mouse.up()
+    until(page, "shown => document.querySelector('canvas').toDataURL() !== shown", arg=shown)
+    assert "picture=" not in page.url
+    canvas.focus()
+    page.keyboard.press("0")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+
+
+def test_the_map_is_waited_for(page: Any) -> None:
+    answers = []
+    page.on("response", lambda answer: answers.append(answer.status) if "/v1/map" in answer.url else None)
+
+    def not_yet(route: Any) -> None:
+        route.fulfill(status=202, json={"status": "computing"}, headers={"Retry-After": "1"})
+
+    page.route("**/v1/map", not_yet)
+    page.goto("/#/map")
+    page.get_by_text("Laying out the map").wait_for()
+    assert not page.locator(".cluster").count()
+    page.unroute("**/v1/map")
+    page.locator(".cluster").first.wait_for()
+    assert answers[0] == 202
+    assert answers[-1] == 200
+    assert not page.locator(".map-said").inner_text()
+
+
+def test_fingers_on_the_map(browser: Any, url: str) -> None:
+    """One moves it, two zoom it, a tap opens a picture."""
+    with fresh_page(browser, url, has_touch=True, viewport={"width": 400, "height": 800}) as page:
+        page.goto("/#/map")
+        page.locator(".cluster").first.wait_for()
+        box = page.locator("canvas").bounding_box()
+        middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        fingers = page.context.new_cdp_session(page)
+
+        def touch(kind: str, *points: tuple[float, float]) -> None:
+            at = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+        def where() -> list[list[float] | None]:
+            page.wait_for_timeout(200)  # frames
+            return list(
+                page.locator(".names button").evaluate_all(
+                    """all => all.map((each) => each.style.visibility === "visible"
+                        ? each.style.transform.match(/-?\\d+/g).slice(0, 2).map(Number) : null)"""
+                )
+            )
+
+        x, y = middle
+        before = where()
+        touch("touchStart", (x, y))
+        touch("touchMove", (x + 30, y + 12))
+        touch("touchEnd")
+        moved = [(now, then) for now, then in zip(where(), before, strict=True) if now and then and now != then]
+        assert moved
+        assert all(abs(now[0] - then[0] - 30) <= 1 and abs(now[1] - then[1] - 12) <= 1 for now, then in moved)
+        assert "picture=" not in page.url
+        page.get_by_role("button", name="Everything").click()
+        before = where()
+        touch("touchStart", (x - 20, y), (x + 20, y))
+        for step in range(1, 5):
+            touch("touchMove", (x - 20 - step * 3, y), (x + 20 + step * 3, y))
+        touch("touchEnd")
+        both = [(now, then) for now, then in zip(where(), before, strict=True) if now and then]
+        assert both
+        centre = (box["width"] / 2, box["height"] / 2)
+        far = [(math.dist(now, centre), math.dist(then, centre)) for now, then in both]
+        now_far, then_far = max(far, key=lambda pair: pair[1])
+        assert 1.5 < now_far / then_far < 1.7  # the fingers are 1.6 times as far apart
+        assert "picture=" not in page.url
+        page.get_by_role("button", name="Everything").click()
+        page.wait_for_timeout(200)
+        places = [(left, top) for left in range(-160, 161, 16) for top in range(-160, 161, 16)]
+        for left, top in sorted(places, key=lambda place: math.hypot(*place)):
+            page.touchscreen.tap(x + left, y + top)
+            if "picture=" in page.url:
+                break
+        page.get_by_role("dialog").wait_for()
+
+
+def test_points_of_a_map(page: Any) -> None:
+    """Where they are, in their colour, the more opaque one on top, none outside."""
+    page.goto("/")
+    painted = page.evaluate(
+        """async () => {
+            const { paint, packed } = await import("/points.js");
+            const view = { x: 0, y: 0, scale: 1 };
+            const xs = Float32Array.of(0, 0, 5, 5000), ys = Float32Array.of(0, 0, 8, 0);
+            const pixels = new Uint32Array(40 * 40);
+            const groups = [0, 1, 1, 0];
+            paint(pixels, 40, 40, 1, { view, xs, ys, width: 40, height: 40 }, groups,
+                [packed("#0000ff"), packed("#ff8800")], [0.2, 0.8], 2);
+            const at = (x, y) => [...new Uint8Array(pixels.buffer, (y * 40 + x) * 4, 4)];
+            return { middle: at(20, 20), other: at(25, 12), empty: at(30, 30), set: pixels.filter(Boolean).length };
+        }"""
+    )
+    assert painted["middle"] == painted["other"] == [255, 136, 0, 204]
+    assert painted["empty"] == [0, 0, 0, 0]
+    assert 2 * 9 < painted["set"] < 2 * 26

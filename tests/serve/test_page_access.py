@@ -1,0 +1,172 @@
+"""The page by keyboard, by ear, on a phone, without motion."""
+
+import re
+from typing import Any
+
+import pytest
+from support.browsing import VIEWS, announced, fresh_page, names, search, tiles
+
+pytest_plugins = ["browsing"]
+
+
+def test_keyboard_only(page: Any) -> None:
+    page.goto("/#/?q=a+cat")
+    tiles(page).first.wait_for()
+    focused = "document.activeElement"
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"{focused}.closest('.grid') !== null"):
+            break
+    assert page.evaluate(f"{focused}.title") == names(page)[0]
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{focused}.title") == names(page)[1]
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(f"{focused}.title") not in names(page)[:2]
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    assert page.evaluate(f"{focused}.closest('dialog') !== null")
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert page.evaluate(f"{focused}.title") == names(page)[0]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("like="))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_phone_is_wide_enough(page: Any, view: str) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(f"/{view}")
+    page.locator("main > section").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    if "q=" in view:
+        tiles(page).first.click()
+        page.get_by_role("dialog").wait_for()
+        assert page.evaluate("(d => d.scrollWidth <= d.clientWidth)(document.querySelector('dialog'))")
+
+
+AXE_VIEWS = (
+    *VIEWS,
+    "#/?q=a+flower&name=flower&where=width>1",  # filters, and chips of them
+    "#/?q=a+flower&kind=GIF",  # nothing passes
+    "#/?picture=0000",  # not here
+)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("dark", 400)])
+def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.set_viewport_size({"width": width, "height": 800})
+    found = []
+
+    def look(view: str) -> None:
+        page.wait_for_load_state("networkidle")
+        for violation in axe.run(page).response["violations"]:
+            if violation["impact"] in ("serious", "critical"):
+                found.append((view, violation["id"], [node["html"][:120] for node in violation["nodes"]][:3]))
+
+    for view in AXE_VIEWS:
+        page.goto(f"/{view}")
+        if "picture" in view:
+            page.get_by_role("dialog").wait_for()
+        look(view)
+    page.goto("/#/?q=a+flower")
+    page.get_by_role("button", name="Help").click()
+    look("help")
+    page.keyboard.press("Escape")
+    page.locator(".alike").first.evaluate("button => button.click()")
+    page.locator("#words").fill("red")
+    page.locator("#balance").wait_for()
+    look("words and a picture")
+    tiles(page).first.click()
+    page.get_by_role("dialog").wait_for()
+    look("picture")
+    page.keyboard.press("Escape")
+    page.route("**/v1/search", lambda route: route.abort())
+    page.locator("#words").fill("blue")
+    page.get_by_role("alert").wait_for()
+    look("error")
+    assert not found
+
+
+def test_help(page: Any) -> None:
+    search(page, "a cat")
+    page.keyboard.press("?")
+    assert page.locator("#words").input_value().endswith("?")  # where words are written it is a letter
+    opener = page.get_by_role("button", name="Help")
+    opener.click()
+    dialog = page.get_by_role("dialog", name="Help")
+    for part in ("The percentages", "Keys", "Filters"):
+        assert part in dialog.inner_text()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    assert opener.evaluate("opener => opener === document.activeElement")
+    page.keyboard.press("?")
+    dialog.wait_for()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "words"
+
+
+def test_focus_goes_where_one_has_walked(page: Any) -> None:
+    search(page, "a cat")
+    tiles(page).first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("dialog").get_by_role("heading", name=names(page)[2]).wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+    assert page.evaluate("document.activeElement.title") == names(page)[2]
+
+
+def test_what_was_found_is_said(page: Any) -> None:
+    search(page, "a cat")
+    announced(page, "match")
+    page.get_by_role("button", name="Filters", exact=True).click()
+    page.get_by_label("Name or folder has").fill("nothing-is-called-this")
+    page.keyboard.press("Enter")
+    page.get_by_role("status").get_by_text("No picture passes").wait_for()
+    page.goto("/#/map")
+    page.locator(".cluster").first.click()
+    announced(page, page.locator(".cluster-name").first.inner_text())
+
+
+def test_keys_on_the_map_show_what_they_would_open(page: Any) -> None:
+    page.goto("/#/map")
+    page.locator(".cluster").first.wait_for()
+    page.locator("canvas").focus()
+    page.keyboard.press("ArrowRight")
+    name = page.locator(".tip span").inner_text()
+    page.keyboard.press("Enter")
+    page.get_by_role("dialog").get_by_role("heading", name=name).wait_for()
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_motion(browser: Any, url: str, motion: str) -> None:
+    """Who asked for none sees the map's new place in one step, and nothing that moves while it waits."""
+    with fresh_page(browser, url, reduced_motion=motion) as page:
+        page.route("**/v1/search", lambda route: None)
+        page.goto("/#/?q=a+cat")
+        page.locator(".ghosts").wait_for()
+        assert (page.evaluate("document.getAnimations().length") == 0) == (motion == "reduce")
+        page.goto("/#/map")
+        page.locator(".cluster").first.wait_for()
+        steps = page.evaluate(
+            """async () => {
+                const names = [...document.querySelectorAll(".names button")];
+                const places = () => names.map((each) => each.style.transform).join();
+                const seen = new Set();
+                document.querySelector("[aria-label=Closer]").click();
+                for (let frame = 0; frame < 12; frame++) {
+                    await new Promise(requestAnimationFrame);
+                    seen.add(places());
+                }
+                return seen.size;
+            }"""
+        )
+        assert (steps <= 2) == (motion == "reduce")

@@ -1,0 +1,277 @@
+"""The page where things go wrong, change, or are gone back to."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from support.browsing import (
+    HOSTILE,
+    announced,
+    fresh_page,
+    hand_over_all,
+    names,
+    search,
+    tiles,
+    until,
+)
+from support.serving import Server, serving
+
+import tandem
+
+pytest_plugins = ["browsing"]
+
+
+@pytest.fixture(scope="module")
+def two(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of two collections: the photos, and squares of one colour each."""
+    folder = tmp_path_factory.mktemp("squares")
+    (folder / "squares").mkdir()
+    for color in ("red", "green", "blue", "yellow", "black"):
+        Image.new("RGB", (64, 64), color).save(folder / "squares" / f"{color}.png")
+    with tandem.open(folder / "squares.tandem") as squares:
+        squares.add(folder / "squares")
+    with serving(collection, folder / "squares.tandem") as server:
+        yield server
+
+
+def test_what_is_no_picture_is_said(page: Any) -> None:
+    page.goto("/")
+    page.locator("#words").wait_for()
+    search(page, "a cat")
+    before = names(page)
+    alert = page.get_by_role("alert")
+    rows: list[tuple[list[tuple[str, str, bytes]], str, str]] = [
+        ([("holiday.jpg", "image/jpeg", b"not a picture at all")], "", "holiday.jpg cannot be read"),
+        ([("notes.txt", "text/plain", b"words")], "", "expected a picture, got text/plain"),
+        ([], "https://example.org/cat.jpg", "nothing is fetched from other sites"),
+    ]
+    for files, address, said in rows:
+        hand_over_all(page, "drop", files, address)
+        alert.get_by_text(said).wait_for()
+        assert names(page) == before
+        page.get_by_role("button", name="Close the message").click()
+        assert not alert.count()
+
+
+def test_names_of_files_are_text(page: Any) -> None:
+    search(page, "dark blue")
+    page.goto("/#/?q=dark+blue&name=onerror")
+    page.reload()
+    tiles(page).first.wait_for()
+    assert names(page) == [f"{HOSTILE}.png"]
+    tiles(page).first.click()
+    page.get_by_role("dialog").get_by_text(HOSTILE).first.wait_for()
+    assert page.title() != "broken"
+
+
+def test_a_server_that_does_not_answer(page: Any) -> None:
+    page.goto("/")
+    page.locator("#words").wait_for()
+    page.route("**/v1/search", lambda route: route.abort())
+    page.locator("#words").fill("a cat")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "does not answer" in alert.inner_text()
+    page.unroute("**/v1/search")
+    page.get_by_role("button", name="Try again").click()
+    tiles(page).first.wait_for()
+    assert not alert.count()
+
+
+def test_a_key_is_asked_for_once(browser: Any, collection: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("open-sesame-open-sesame\n")
+    with serving(collection, keys_file=keys) as server:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{server.url}/#/?q=a+cat")
+        for key in ("wrong-wrong-wrong-wrong", "open-sesame-open-sesame"):
+            page.get_by_label("API key").fill(key)
+            page.get_by_role("button", name="Continue").click()
+            if key.startswith("wrong"):
+                page.get_by_text("That key was not accepted").wait_for()
+        tiles(page).first.wait_for()
+        image = page.locator(".grid img.there").first
+        image.wait_for()
+        assert image.get_attribute("src").startswith("blob:")
+        page.reload()
+        tiles(page).first.wait_for()
+        assert not page.get_by_label("API key").count()
+        context.close()
+
+
+def test_an_address_leads_to_a_picture(page: Any) -> None:
+    search(page, "a rocket")
+    tiles(page).first.click()
+    page.goto(page.url.replace("q=a+rocket&", ""))
+    page.reload()
+    page.get_by_role("dialog").get_by_role("heading", name=re.compile("rocket")).wait_for()
+    page.goto("/#/?picture=0000000000000000")
+    page.reload()
+    page.get_by_text("This picture is not here").wait_for()
+
+
+def test_several_collections(browser: Any, two: Server) -> None:
+    with fresh_page(browser, two.url) as page:
+        search(page, "red")
+        assert len(names(page)) > 5
+        choice = page.get_by_label("Collection")
+        choice.select_option("squares")
+        until(page, "document.querySelectorAll('.grid li').length === 5")
+        assert "in=squares" in page.url
+        assert "q=red" in page.url
+        until(page, "document.querySelector('.grid img.there')")
+        tiles(page).first.click()
+        page.get_by_role("dialog").get_by_text("PNG").first.wait_for()
+        page.keyboard.press("Escape")
+        page.get_by_role("link", name="Map").click()
+        with page.expect_response(re.compile("/v1/map.*squares")):
+            page.get_by_role("heading", name="Map").wait_for()
+        page.locator(".cluster").first.wait_for()
+        assert page.locator(".map-count").inner_text().startswith("5 pictures")
+        page.reload()
+        page.locator(".cluster").first.wait_for()
+        assert choice.input_value() == "squares"
+        page.go_back()
+        page.go_back()
+        until(page, "document.querySelector('#collection select').value === 'photos'")
+        until(page, "document.querySelectorAll('.grid li').length > 5")
+
+
+def test_a_collection_that_grows_is_noticed(browser: Any, two: Server) -> None:
+    with fresh_page(browser, two.url) as page:
+        page.goto("/#/?in=squares")
+        page.get_by_text("5 pictures here").wait_for()
+        page.locator(".group").first.wait_for()
+        buffer = io.BytesIO()
+        Image.effect_noise((80, 80), 90).convert("RGB").save(buffer, "PNG")
+        uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        answer = httpx.post(f"{two.url}/v1/pictures", json={"collection": "squares", "images": [uri]}, timeout=60)
+        assert answer.status_code == 201, answer.text
+        with page.expect_response(re.compile("/v1/map")):
+            page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+        page.get_by_text("6 pictures here").wait_for()
+        announced(page, "6 pictures now")
+
+
+def test_back_leads_to_what_was_found_and_where(page: Any) -> None:
+    search(page, "a photo")
+    page.mouse.wheel(0, 5000)
+    until(page, "document.querySelectorAll('.grid li').length > 60")
+    page.evaluate("scrollTo(0, 700)")
+    before, at = names(page), page.evaluate("scrollY")
+    assert at == 700
+    page.locator(".alike").nth(40).evaluate("button => button.click()")
+    until(page, "document.querySelector('.asked-picture:not([hidden])') && scrollY === 0")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/v1/search" in request.url else None)
+    page.go_back()
+    until(page, "at => scrollY === at", at)
+    assert names(page) == before
+    assert not asked
+
+
+def test_a_picture_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
+    search(page, "a cat")
+    photo = (collection.parent / "photos" / "rocket-5.png").read_bytes()
+    hand_over_all(page, "drop", [(f"{number}.png", "image/png", photo) for number in range(3)])
+    page.get_by_text("Of 3 pictures the first one is taken: 0.png").wait_for()
+    until(page, "document.querySelector('.asked-picture').textContent === 'Like 0.png'")
+    page.go_back()
+    until(page, "document.querySelector('.asked-picture').hidden")
+    assert page.locator("#words").input_value() == "a cat"
+    page.go_forward()
+    until(page, "!document.querySelector('.asked-picture').hidden")
+    page.locator("#words").fill("")
+    until(page, "!location.hash.includes('q=')")
+    page.reload()
+    page.get_by_text("Drop it again").wait_for()
+
+
+def test_a_hit_dropped_on_the_page_is_searched_by(page: Any) -> None:
+    search(page, "a cat")
+    address = tiles(page).first.evaluate("link => link.href")
+    hand_over_all(page, "drop", [], address)
+    page.wait_for_url(re.compile("like="))
+
+
+def test_pages_that_shift_bring_nothing_twice(page: Any) -> None:
+    """Pictures that come in while one scrolls push others onto the next page."""
+    first: list[Any] = []
+
+    def shifted(route: Any) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        if route.request.post_data_json["offset"] == 0:
+            first.extend(found["hits"])
+        else:
+            found["hits"] = first[-5:] + found["hits"]
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/v1/search", shifted)
+    search(page, "a photo")
+    page.mouse.wheel(0, 9000)
+    page.get_by_text("That is all").wait_for()
+    assert len(names(page)) == len(set(names(page))) > 60
+
+
+def test_a_thousand_hits_are_laid_out_once_each(page: Any) -> None:
+    """What stands is left alone when more come."""
+    page.goto("/")
+    page.locator("#words").wait_for()
+
+    def endless(route: Any) -> None:
+        offset = route.request.post_data_json["offset"]
+        hits = [
+            {
+                "id": f"{offset + number:032x}", "path": f"{offset + number}.jpg", "score": 0.3, "relevance": 0.6,
+                "metadata": {"width": 300 + number, "height": 200}, "thumbnail": "/icon.svg",
+            }
+            for number in range(60 if offset < 1200 else 0)
+        ]  # fmt: skip
+        about = {"nothing_matches": False, "threshold": 0.04, "model": {}, "query": {}, "offset": offset, "total": 1200}
+        route.fulfill(json={"hits": hits, **about})
+
+    page.route("**/v1/search", endless)
+    page.evaluate(
+        """() => {
+            window.laid = 0;
+            new MutationObserver((changes) => { laid += changes.length; })
+                .observe(document.body, { attributes: true, attributeFilter: ["style"], subtree: true });
+        }"""
+    )
+    page.locator("#words").fill("a photo")
+    tiles(page).first.wait_for()
+    for _ in range(60):
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        if page.get_by_text("That is all: 1,200 pictures").count():
+            break
+        page.wait_for_timeout(60)
+    assert len(names(page)) == 1200
+    assert page.evaluate("laid") < 1200 * 2 * 1.5  # width and height of each, and those of last rows again
+
+
+def test_a_server_that_comes_back(page: Any) -> None:
+    page.route("**/v1/**", lambda route: route.abort())
+    page.goto("/")
+    bar = page.locator("#collection")
+    bar.get_by_text("does not answer").wait_for()
+    page.unroute("**/v1/**")
+    bar.get_by_role("button", name="Try again").click()
+    bar.get_by_text("pictures").wait_for()
+    page.locator(".group").first.wait_for()
+
+
+def test_a_map_that_fails_can_be_asked_for_again(page: Any) -> None:
+    page.route("**/v1/map", lambda route: route.abort())
+    page.goto("/#/map")
+    page.get_by_text("does not answer").wait_for()
+    page.unroute("**/v1/map")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".cluster").first.wait_for()

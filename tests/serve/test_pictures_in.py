@@ -1,0 +1,156 @@
+"""What a request brings as a picture: what is read, and what is refused."""
+
+import asyncio
+import base64
+import io
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.reading import data_uri, encoded, read, reader, refused
+from support.toy import SIZE, picture
+
+from tandem.config import Preprocessing
+from tandem.image import load_image, to_pixels
+from tandem.serve.problems import ProblemError
+
+# --- what is brought along ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_bytes_and_data_uris_give_the_pixels_that_the_library_gives(kind: str) -> None:
+    content = encoded(picture(1), kind)
+    wanted = to_pixels(load_image(content), Preprocessing(SIZE))
+    for value in (content, data_uri(content), data_uri(content, "image/jpeg;charset=x"), data_uri(content, "")):
+        pixels = read(value)
+        assert pixels.dtype == np.uint8
+        np.testing.assert_array_equal(pixels, wanted)
+
+
+def test_data_uris_as_browsers_and_others_write_them() -> None:
+    content = encoded(picture(2))
+    wanted = read(content)
+    quoted = "data:image/png," + "".join(f"%{byte:02x}" for byte in content)
+    letters = base64.b64encode(content).decode()
+    wrapped = "DATA:image/png;BASE64," + "\n".join(letters[i : i + 76] for i in range(0, len(letters), 76))
+    bare = "data:image/png;base64," + letters.rstrip("=")
+    for value in (quoted, wrapped, bare):
+        np.testing.assert_array_equal(read(value), wanted)
+
+
+def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    picture(3).save(file, "PNG", exif=exif)
+    upright = read(file.getvalue())
+    assert not np.array_equal(upright, read(file.getvalue(), orient=False))
+    np.testing.assert_array_equal(upright, to_pixels(load_image(file.getvalue()), Preprocessing(SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "says"),
+    [
+        (b"", 422, "empty"),
+        ("", 422, "expected a data URI"),
+        ("data:", 422, "expected a data URI"),
+        ("data:,", 422, "empty"),
+        ("data:image/png;base64,", 422, "empty"),
+        ("data:image/png;base64,!!!", 422, "base64 is damaged"),
+        ("data:image/png;base64,aaaaa", 422, "base64 is damaged"),
+        ("data:image/png;base64,é", 422, "base64 is damaged"),
+        ("data:image/png;base64,aGVsbG8=", 422, "not a picture"),
+        ("data:text/html,<script>", 422, "not a picture"),
+        ("/etc/passwd", 422, "paths are not read"),
+        ("file:///etc/passwd", 422, "paths are not read"),
+        ("../../secret.png", 422, "paths are not read"),
+        ("ftp://example.org/a.png", 422, "paths are not read"),
+        ("\x00", 422, "paths are not read"),
+        (b"%!PS-Adobe", 422, "EPS"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "not a picture"),
+        (encoded(picture(4, (200, 150)))[:-200], 422, "image: "),
+        (encoded(picture(5), "JPEG")[:200], 422, "image: "),
+        (b"x" * 100_001, 413, "more bytes than the limit of 100,000"),
+        ("data:image/png;base64," + "a" * 140_000, 413, "more bytes than the limit of 100,000"),
+        ("data:image/png," + "%41" * 100_010, 413, "more bytes than the limit of 100,000"),
+        (encoded(Image.new("1", (20_000, 20_000))), 413, "20,000 x 20,000 pixels, more than the limit of"),
+        ("http://example.org/a.png", 422, "not fetched here"),
+        ("HTTPS://127.0.0.1/a.png", 422, "not fetched here"),
+    ],
+)
+def test_what_is_refused_and_how_it_is_said(value: str | bytes, status: int, says: str) -> None:
+    problem = refused(value)
+    assert problem.status == status
+    assert problem.detail.startswith("image: ")
+    assert says in problem.detail
+    assert len(problem.detail) < 400
+
+
+def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours() -> None:
+    file = io.BytesIO()
+    picture(1).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    read(content)  # as programs write them
+    last = content[content.rindex(b"\xff\xda") : -2]
+    assert "more than 100 scans" in refused(content[:-2] + last * 100 + content[-2:]).detail
+
+
+def test_a_file_that_exists_is_not_read_by_its_name(tmp_path: object) -> None:
+    file = f"{tmp_path}/there.png"
+    picture(1).save(file)
+    assert "paths are not read" in refused(file).detail
+
+
+def test_several_are_read_in_order_and_a_bad_one_stands_in_its_place() -> None:
+    contents = [encoded(picture(i)) for i in range(5)]
+
+    async def both() -> list[object]:
+        with reader() as pictures:
+            return list(await pictures.read_pictures([contents[0], b"bad", *contents[1:]]))
+
+    read_, bad, *others = asyncio.run(both())
+    assert isinstance(bad, ProblemError)
+    assert bad.detail.startswith("images[1]: ")
+    for pixels, content in zip([read_, *others], contents, strict=True):
+        np.testing.assert_array_equal(pixels, read(content))  # type: ignore[arg-type]
+
+
+def test_bytes_to_keep_are_the_very_bytes_and_known_to_be_a_picture() -> None:
+    content = encoded(picture(1))
+
+    async def kept(value: str | bytes) -> bytes:
+        with reader() as pictures:
+            return await pictures.read_bytes(value)
+
+    assert asyncio.run(kept(data_uri(content))) == content
+    with pytest.raises(ProblemError):
+        asyncio.run(kept(content[:-60]))
+
+
+def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    content = encoded(picture(1))
+
+    def slow(*arguments: object, **options: object) -> Image.Image:
+        assert gate.wait(20)
+        return picture(1)
+
+    monkeypatch.setattr("tandem.serve.pictures_in.load_image", slow)
+
+    async def crowd() -> None:
+        with reader(queue=3, threads=1) as pictures:
+            inside = [asyncio.create_task(pictures.read_picture(content)) for _ in range(3)]
+            await asyncio.sleep(0)
+            with pytest.raises(ProblemError) as caught:
+                await pictures.read_picture(content)
+            assert caught.value.status == 503
+            inside[2].cancel()  # a client that left makes room
+            await asyncio.sleep(0.01)
+            assert pictures.pending == 2
+            gate.set()
+            await asyncio.gather(inside[0], inside[1])
+            assert pictures.pending == 0
+            assert len(await pictures.read_pictures([content] * 9)) == 9  # larger than the queue, but alone
+
+    asyncio.run(crowd())

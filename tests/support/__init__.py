@@ -1,0 +1,1 @@
+"""Toys, servers and browsers that the tests of several rooms use."""

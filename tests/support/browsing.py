@@ -1,0 +1,168 @@
+"""The page in a real Chromium, against a real server with the model that ships: fixtures, and what hands do in it.
+
+Test files name it in `pytest_plugins`, so that all of them share one server and one browser.
+"""
+
+import base64
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import tandem
+from support.serving import serving
+from tandem.cli.demo import sample_photos
+from tandem.errors import MissingExtraError
+
+CROPS = 12  # of each photo: more pictures than one page of hits
+HOSTILE = "<img src=x onerror=document.title='broken'>"  # a name that a careless page would run
+VIEWS = ("#/", "#/?q=a+cat", "#/map", "#/classify")
+
+
+def crops(folder: Path) -> Path:
+    """Cut-outs of the sample photos, named after them."""
+    try:
+        photos = sample_photos()
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    folder.mkdir()
+    for file in photos:
+        photo = Image.open(file).convert("RGB")
+        photo.thumbnail((480, 480))
+        width, height = photo.size
+        for number in range(CROPS):
+            across, down = number % 4, number // 4
+            box = (across * width // 16, down * height // 16, width - (3 - across) * width // 16, height - down * 6)
+            photo.crop(box).save(folder / f"{Path(file).stem}-{number}.png")
+    Image.new("RGB", (300, 100), "navy").save(folder / f"{HOSTILE}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    with tandem.open(folder / "photos.tandem") as photos:
+        photos.add(crops(folder / "photos"))
+    return folder / "photos.tandem"
+
+
+@pytest.fixture(scope="session")
+def url(collection: Path) -> Iterator[str]:
+    with serving(collection) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Ended with its module: while it runs, so does a loop of asyncio in this thread, and no other can."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt install chromium")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, url: str) -> Iterator[Any]:
+    """A fresh page."""
+    with fresh_page(browser, url) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def fresh_page(browser: Any, url: str, **options: Any) -> Iterator[Any]:
+    """Whatever the page does, it asks nobody but its server, and nothing of it breaks."""
+    options = {"viewport": {"width": 1200, "height": 800}, "reduced_motion": "reduce", **options}
+    context = browser.new_context(base_url=url, **options)
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    asked: list[str] = []
+    broken: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    yield page
+    context.close()
+    assert not [each for each in asked if not each.startswith((url, "data:", f"blob:{url}"))]
+    assert not broken
+
+
+def until(page: Any, expression: str, arg: object = None, within_s: float = 15) -> None:
+    """Wait for something to be true in the page. Playwright's own way needs eval, which the page's policy forbids."""
+    end = time.monotonic() + within_s
+    while not page.evaluate(expression, arg):
+        assert time.monotonic() < end, f"still not so: {expression}"
+        page.wait_for_timeout(30)
+
+
+def search(page: Any, words: str) -> None:
+    """Type, and wait for the answer to it."""
+    page.goto("/")
+    with page.expect_response(lambda answer: "/v1/search" in answer.url and words in (answer.request.post_data or "")):
+        page.get_by_role("searchbox").press_sequentially(words, delay=5)
+    tiles(page).first.wait_for()
+
+
+def tiles(page: Any) -> Any:
+    return page.locator(".grid li > a")
+
+
+def names(page: Any) -> list[str]:
+    return list(tiles(page).evaluate_all("links => links.map((link) => link.title)"))
+
+
+def announced(page: Any, words: str) -> None:
+    """Wait until it is told to those who listen."""
+    until(page, "words => document.getElementById('announcer').textContent.includes(words)", words)
+
+
+def hand_over(page: Any, event: str, content: bytes, name: str = "mine.png", kind: str = "image/png") -> None:
+    """Drop or paste a picture's file, as a browser does."""
+    hand_over_all(page, event, [(name, kind, content)])
+
+
+def hand_over_all(page: Any, event: str, files: list[tuple[str, str, bytes]], address: str = "") -> None:
+    """Several files, or an address, or nothing of that."""
+    page.evaluate(
+        """([event, files, address]) => {
+            const items = new DataTransfer();
+            for (const [name, type, content] of files) {
+                const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                items.items.add(new File([bytes], name, { type }));
+            }
+            if (address) items.setData("text/uri-list", address);
+            const given = event === "paste" ? { clipboardData: items } : { dataTransfer: items };
+            const Kind = event === "paste" ? ClipboardEvent : DragEvent;
+            document.body.dispatchEvent(new Kind(event, { ...given, bubbles: true, cancelable: true }));
+        }""",
+        [event, [(name, kind, base64.b64encode(content).decode()) for name, kind, content in files], address],
+    )
+
+
+def shares(page: Any) -> dict[str, float]:
+    """What the bars show: label -> width in percent."""
+    rows = page.locator(".bars:visible li").evaluate_all(
+        "rows => rows.map((row) => [row.querySelector('input').value, row.querySelector('.fill').style.width])"
+    )
+    return {label: float(width.rstrip("%")) for label, width in rows if width}
+
+
+def wait_for_bars(page: Any, count: int) -> None:
+    until(
+        page,
+        """count => {
+            const rows = [...document.querySelectorAll(".bars li")].filter((row) => row.offsetParent);
+            const sum = rows.reduce((sum, row) => sum + parseFloat(row.querySelector(".fill").style.width || 0), 0);
+            const all = rows.every((row) => row.querySelector(".number").textContent);
+            return all && rows.length === count && Math.abs(sum - 100) < 0.5;
+        }""",
+        arg=count,
+    )

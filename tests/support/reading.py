@@ -1,0 +1,49 @@
+"""Pictures as requests bring them, and the reader that is tested with them."""
+
+import asyncio
+import base64
+import contextlib
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.toy import SIZE
+from tandem.config import Preprocessing
+from tandem.image import Limits
+from tandem.serve.pictures_in import PictureReader
+from tandem.serve.problems import ProblemError
+
+LIMITS = Limits(max_pixels=1_000_000, max_bytes=100_000)
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def data_uri(content: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@contextlib.contextmanager
+def reader(**changes: object) -> Iterator[PictureReader]:
+    made = PictureReader(Preprocessing(SIZE), **{"limits": LIMITS, "threads": 2, **changes})  # type: ignore[arg-type]
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def read(value: str | bytes, **changes: object) -> np.ndarray:
+    with reader(**changes) as pictures:
+        return asyncio.run(pictures.read_picture(value))
+
+
+def refused(value: str | bytes, **changes: object) -> ProblemError:
+    with pytest.raises(ProblemError) as caught:
+        read(value, **changes)
+    return caught.value

@@ -1,0 +1,182 @@
+"""Whole training runs in seconds: data, a recipe, and real processes that can be killed at a chosen place.
+
+Processes come from a server that has torch loaded already: starting one takes a moment instead of seconds.
+"""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from support import training_toys
+
+RECIPE = """
+name = "toy"
+folder = "{folder}"
+data_root = "{root}"
+steps = 12
+vocabulary = 540
+precision = "float32"
+log_every_steps = 1
+workers = 0
+stages = [{{ start = 0.0, image_size = 16 }}, {{ start = 0.7, image_size = 32 }}]
+[log]
+tensorboard = false
+[model]
+embed_dim = 8
+[model.vision]
+type = "resnet"
+image_size = 32
+layers = [1, 1, 1, 1]
+width = 4
+heads = 2
+block = "basic"
+stem_stride = 2
+[model.text]
+context_length = 16
+vocabulary_size = 540
+width = 16
+layers = 1
+heads = 2
+mlp_width = 32
+activation = "gelu"
+start_id = 538
+end_id = 539
+[[data]]
+path = "names.parquet"
+text = "names"
+kind = "names"
+per_batch = 6
+[[data]]
+path = "captions.tar"
+text = "captions"
+per_batch = 9
+[ema]
+decay = 0.9
+[parallel]
+micro_batches = 2
+norm_batch = 4
+[checkpoints]
+every_steps = 3
+keep_last = 2
+[optimiser]
+learning_rate = 1e-2
+warmup_steps = 2
+[validation]
+every_steps = 4
+zero_shot = "names.parquet"
+retrieval = "captions.tar"
+"""
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["tandem.train.loop", "run_toys"])
+
+
+def write_data(root: Path) -> Path:
+    training_toys.write_parquet(root / "names.parquet")
+    training_toys.write_tar(root / "captions.tar")
+    return root
+
+
+def write_recipe(root: Path, folder: Path) -> Path:
+    path = root / f"{folder.name}.toml"
+    path.write_text(RECIPE.format(folder=folder, root=root))
+    return path
+
+
+def start(
+    recipe: Path, overrides: Sequence[str] = (), *, die: str = "", rank: int = 0, processes: int = 1, port: int = 0
+) -> BaseProcess:
+    """A process that trains; `die`: where it kills itself (`step 4`, `writing 2`, `renaming 2`, `removing 1`).
+
+    The numbers: steps done, and the how-manieth time.
+    """
+    environment = {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank, "MASTER_PORT": port}
+    process = _server.Process(target=_train, args=(recipe, list(overrides), die, environment))
+    process.start()
+    return process
+
+
+def finish(*processes: BaseProcess) -> list[int | None]:
+    """Exit codes. Where one dies, the others are killed too: as torchrun does it."""
+    codes: list[int | None] = []
+    for process in processes:
+        while process.exitcode is None and not any(other.exitcode for other in processes):
+            process.join(0.02)
+    for process in processes:
+        if process.exitcode is None:
+            process.kill()
+        process.join()
+        codes.append(process.exitcode)
+    return codes
+
+
+def last_state(folder: Path) -> dict[str, Any]:
+    """Everything that the newest checkpoint has, by name."""
+    newest = max((folder / "checkpoints").glob("step-*"))
+    return {"step": int(newest.name[5:]), **load_file(newest / "trainer.safetensors")}
+
+
+def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, int]) -> None:
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in environment.items()}})
+    import torch
+
+    from tandem.errors import TandemError
+    from tandem.train.loop import train
+    from tandem.train.parallel.process import start as start_processes
+    from tandem.train.recipe import read_recipe
+
+    torch.set_num_threads(1)
+    done = 0
+    place, _, number = die.partition(" ")
+    if place not in ("", "step"):
+        _die_at(place, int(number))
+
+    def stop_requested() -> bool:
+        nonlocal done
+        done += 1
+        if place == "step" and done == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    chosen = read_recipe(recipe, overrides)
+    processes = start_processes(chosen.device)
+    try:
+        train(chosen, stop_requested, processes)
+    except TandemError as error:
+        (recipe.parent / "refused.txt").write_text(str(error))
+        raise SystemExit(2) from None
+    finally:
+        processes.close()
+
+
+def _die_at(place: str, number: int) -> None:
+    """Kill this process amid the `number`th checkpoint."""
+    from tandem.train import checkpoint
+
+    times = 0
+
+    def patched(name: str, before: bool) -> None:
+        original = getattr(checkpoint, name)
+
+        def instead(*arguments: Any) -> Any:
+            nonlocal times
+            times += 1
+            if times < number:
+                return original(*arguments)
+            if not before:
+                original(*arguments)
+                if name == "save_file":  # half of what was to be there
+                    path = Path(arguments[1])
+                    os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        setattr(checkpoint, name, instead)
+
+    patched(*{"writing": ("save_file", False), "flushing": ("_to_disk", True), "removing": ("_remove", True)}[place])

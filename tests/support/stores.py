@@ -1,0 +1,48 @@
+"""The stores that the contract runs against: for each kind a function that makes an empty store, open for writing."""
+
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from support.milvus_server import shared_server
+from tandem.search.stores.backends import create_store
+from tandem.search.stores.protocol import Schema, Store
+
+Make = Callable[[Path, Schema, Mapping[str, str]], Store]
+
+
+def embedded(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
+    return create_store(str(tmp_path / "photos of 2024 #1?.tandem"), schema, notes)
+
+
+# A server takes three seconds to make a collection ready, however many are being made: so some are made ahead.
+AHEAD = 12
+_makers = ThreadPoolExecutor(AHEAD)
+_ahead: dict[str, deque[Future[Store]]] = {}
+_asked: set[str] = set()
+
+
+def milvus(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
+    """On a real server, in a collection that no other test has."""
+    pytest.importorskip("milvus", reason="needs the milvus wheel (Linux only): pip install -e .[dev]")
+    pytest.importorskip("pymilvus")
+    address = shared_server().address
+    waiting = _ahead.setdefault(f"{schema} {notes}", deque())
+    # One for the first that asks: most tests of their own schema are alone with it.
+    while len(waiting) < (AHEAD if f"{schema} {notes}" in _asked else 1):
+        url = f"milvus://{address}/photos_{uuid.uuid4().hex[:12]}"
+        waiting.append(_makers.submit(create_store, url, schema, notes))
+    _asked.add(f"{schema} {notes}")
+    return waiting.popleft().result()
+
+
+def milvus_lite(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
+    pytest.importorskip("milvus_lite")
+    return create_store(f"milvus-lite:{tmp_path}/photos of 2024.db/photos", schema, notes)
+
+
+STORES: dict[str, Make] = {"embedded": embedded, "milvus": milvus, "milvus-lite": milvus_lite}

@@ -1,0 +1,70 @@
+"""A dry run says what a run would cost and leaves nothing behind."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+from support import run_toys
+
+from tandem.errors import ConfigError, DataError
+from tandem.train import checkpoint
+from tandem.train.dry_run import Timing, dry_run
+from tandem.train.loop import train
+from tandem.train.recipe import read_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    run_toys.write_data(tmp_path)
+    return run_toys.write_recipe(tmp_path, tmp_path / "run")
+
+
+def test_it_says_what_matters_and_writes_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = sorted(tmp_path.rglob("*"))
+    said = "\n".join(dry_run(read_recipe(recipe)))
+    mine = [path for path in tmp_path.rglob("*") if "torchinductor" not in str(path)]  # torch makes that when it likes
+    assert sorted(mine) == before
+    assert re.search(r"step at 16 px: \S+ s, \d+ pairs/s, loss \d", said)
+    assert re.search(r"step at 32 px: \S+ s", said)
+    assert re.search(r"memory: \S+ GB on each process, of \S+ GB", said)
+    assert re.search(r"time: about .* for 12 steps", said)
+    assert "validation: 2 sets" in said
+    assert f"nothing was written to {tmp_path / 'run'}" in said
+
+
+def test_its_checkpoint_is_as_large_as_the_real_one(recipe: Path, tmp_path: Path) -> None:
+    chosen = read_recipe(recipe, ["steps=3", "validation.zero_shot=", "validation.retrieval="])
+    said = "\n".join(dry_run(chosen))
+    assert train(chosen) is not None
+    [folder] = checkpoint.found(tmp_path / "run" / "checkpoints")
+    real = sum((folder / name).stat().st_size for name in ("trainer.safetensors", "model.safetensors"))
+    promised = float(re.search(r"checkpoint: (\S+) GB each", said).group(1)) * 1e9  # type: ignore[union-attr]
+    assert promised == pytest.approx(real, rel=0.1)  # it is told in two figures, and names take room too
+
+
+def test_it_begins_where_the_run_stands_and_refuses_what_the_run_would(recipe: Path, tmp_path: Path) -> None:
+    ended = read_recipe(recipe, ["steps=3", "validation.zero_shot=", "validation.retrieval="])
+    assert train(ended) is not None
+    state = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    said = "\n".join(dry_run(read_recipe(recipe)))
+    assert "for 9 steps from step 3" in said
+    assert "steps was 3, is 12" in said
+    with pytest.raises(DataError, match="seed was 1, is 2"):
+        list(dry_run(read_recipe(recipe, ["seed=2"])))
+    with pytest.raises(ConfigError, match=r"validation\.best"):
+        list(dry_run(read_recipe(recipe, ["validation.best=beauty"])))
+    assert state == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_data_that_cannot_be_used_is_said_before_anything_else(recipe: Path) -> None:
+    with pytest.raises(DataError, match="nothing"):
+        list(dry_run(read_recipe(recipe, ['data=[{path="nothing-*.tar", text="captions", per_batch=4}]'])))
+
+
+def test_the_time_of_a_step_has_its_data_in_it() -> None:
+    timing = Timing(image_size=16, steps=10, step_s=1.0, data_s=3.0, loss=0.0)
+    assert [timing.whole_s(workers) for workers in (0, 1, 2, 8)] == [4.0, 3.0, 1.5, 1.0]

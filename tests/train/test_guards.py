@@ -1,0 +1,107 @@
+"""Steps that are not to be trusted: judged by numbers, left out of a real run, and named with their samples."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import run_toys
+
+from tandem.errors import DataError
+from tandem.train import loop
+from tandem.train.guards import WARM, Guard
+from tandem.train.recipe import Guards, Recipe, read_recipe
+
+
+def _recipe(root: Path, *overrides: str) -> Recipe:
+    run_toys.write_data(root)
+    return read_recipe(run_toys.write_recipe(root, root / "run"), ["validation.every_steps=100", *overrides])
+
+
+def _poison(monkeypatch: pytest.MonkeyPatch, *steps: int, value: float = math.nan, of: str = "gradient") -> None:
+    """At these steps the gradient (or the loss alone) is `value`, and batch norm has counted it."""
+    original = loop.gradient
+
+    def poisoned(towers, heads, batch, parallel, processes):  # type: ignore[no-untyped-def]
+        losses = original(towers, heads, batch, parallel, processes)
+        if poisoned.step in steps:
+            if of == "gradient":
+                next(towers.parameters()).grad.fill_(value)
+                for layer in towers.modules():
+                    if getattr(layer, "sums", None) is not None:
+                        layer.sums.fill_(value)
+            else:
+                losses["loss"] = torch.tensor(value)
+        poisoned.step += 1
+        return losses
+
+    poisoned.step = 0
+    monkeypatch.setattr(loop, "gradient", poisoned)
+
+
+@pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, math.inf)])
+def test_what_is_no_number_is_not_applied_and_stops_after_so_many_in_a_row(loss: float, norm: float) -> None:
+    guard = Guard(Guards(max_bad=3))
+    for _ in range(2):
+        assert not guard.judge(loss, norm).apply
+        assert not guard.judge(loss, norm).stop
+        assert guard.judge(1.0, 1.0).apply
+    assert [guard.judge(loss, norm).stop for _ in range(3)] == [False, False, True]
+
+
+def test_a_spike_is_named_but_applied() -> None:
+    guard = Guard(Guards(spike_factor=2.0, median_steps=20))
+    assert not any(guard.judge(3.0, 1.0).reason for _ in range(WARM))
+    verdict = guard.judge(6.1, 1.0)
+    assert verdict.apply
+    assert "2.0 times its running median of 3" in verdict.reason
+    assert not guard.judge(5.9, 1.0).reason
+    assert not Guard(Guards(spike_factor=0)).judge(1e9, 1.0).reason
+    for _ in range(20):  # a new level is the median after a while
+        guard.judge(9.0, 1.0)
+    assert not guard.judge(9.0, 1.0).reason
+
+
+def test_it_goes_on_from_what_it_remembers() -> None:
+    guard = Guard(Guards(max_bad=2))
+    for loss in [2.0] * WARM + [math.nan]:
+        guard.judge(loss, 1.0)
+    again = Guard(Guards(max_bad=2), json.loads(json.dumps(guard.remembered())))
+    assert again.judge(math.nan, 1.0).stop
+    assert Guard(Guards(), guard.remembered()).judge(5.0, 1.0).reason
+
+
+def test_a_bad_step_changes_nothing_and_its_samples_are_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    recipe = _recipe(tmp_path, "steps=6", "checkpoints.every_steps=1", "checkpoints.keep_last=10")
+    _poison(monkeypatch, 3)
+    assert loop.train(recipe) is not None
+    saved = {path.name: path / "trainer.safetensors" for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    # What follows a bad step is saved again only once a good one has followed it.
+    assert sorted(saved) == [f"step-{step:08d}" for step in (1, 2, 3, 5, 6)]
+    last = load_file(saved["step-00000006"])
+    assert all(torch.isfinite(tensor).all() for tensor in last.values())
+    # One step fewer was taken than there are.
+    assert last["optimiser.towers.clip.visual.conv1.weight/step"] == 5
+    note = json.loads((tmp_path / "run" / "suspect" / "step-00000003-process-0.json").read_text())
+    assert note["reason"] == "the gradient's norm is nan"
+    assert len(note["keys"]) == 15
+    assert any(key.startswith("captions.tar") for key in note["keys"])
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("step 3: ")]
+    assert len(said) == 1
+    assert "left out" in said[0]
+    assert "step-00000003-process-0.json" in said[0]
+
+
+def test_too_many_stop_the_run_and_keep_the_checkpoint_before_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(tmp_path, "checkpoints.every_steps=1", "checkpoints.keep_last=1", "guards.max_bad=3")
+    _poison(monkeypatch, 4, 5, 6, value=math.inf, of="loss")
+    with pytest.raises(DataError, match=r"step 6: 3 steps in a row.*learning_rate"):
+        loop.train(recipe)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]

@@ -1,0 +1,100 @@
+"""Which weights decay and how fast each layer learns, against the rules written out; the arithmetic is torch's."""
+
+import torch
+from support import toy
+
+from tandem.nn import CLIP, from_arrays
+from tandem.train.beginning import lock
+from tandem.train.heads import Heads
+from tandem.train.optimiser import build_optimiser, set_learning_rate
+from tandem.train.recipe import Distillation, Optimiser, Recipe, Source
+from tandem.train.towers import Towers
+
+
+def _made(
+    chosen: Optimiser, vision: str = "vit", locked: tuple[str, ...] = ()
+) -> tuple[CLIP, Heads, torch.optim.Optimizer]:
+    checkpoint = toy.checkpoint(vision)
+    clip = from_arrays(checkpoint.config, checkpoint.tensors)
+    lock(clip, locked)
+    recipe = Recipe("toy", "", clip.config, (Source("x", per_batch=1),), 1, distillation=Distillation("t"))
+    heads = Heads(clip, recipe, 5)
+    return clip, heads, build_optimiser(Towers(clip), heads, chosen)
+
+
+def _by_parameter(optimiser: torch.optim.Optimizer, key: str) -> dict[int, float]:
+    return {id(p): group[key] for group in optimiser.param_groups for p in group["params"]}
+
+
+def test_every_parameter_is_stepped_once_and_gains_biases_and_the_scale_do_not_decay() -> None:
+    clip, heads, optimiser = _made(Optimiser(weight_decay=0.2))
+    everything = {id(p) for p in [*clip.parameters(), *heads.parameters()]}
+    stepped = [id(p) for group in optimiser.param_groups for p in group["params"]]
+    assert len(stepped) == len(set(stepped))
+    assert set(stepped) == everything
+    decay = _by_parameter(optimiser, "weight_decay")
+    for name, parameter in clip.named_parameters():
+        exempt = (
+            name.endswith(("bias", "class_embedding", "logit_scale")) or ".ln_" in name or name == "ln_final.weight"
+        )
+        assert decay[id(parameter)] == (0.0 if exempt or ".bn" in name else 0.2), name
+
+
+def test_what_is_locked_is_not_stepped() -> None:
+    clip, _, optimiser = _made(Optimiser(), locked=("image",))
+    stepped = _by_parameter(optimiser, "lr")
+    assert not any(id(p) in stepped for p in clip.visual.parameters())
+    assert id(clip.text_projection) in stepped
+
+
+def test_each_block_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
+    clip, heads, optimiser = _made(Optimiser(learning_rate=1.0, layer_decay=0.5))
+    rate = _by_parameter(optimiser, "lr")
+    image, text = clip.visual, clip.transformer
+    wanted = {
+        clip.visual.proj: 1.0,
+        image.ln_post.weight: 1.0,
+        image.transformer.resblocks[1].attn.in_proj_weight: 0.5,
+        image.transformer.resblocks[0].mlp.c_fc.bias: 0.25,
+        image.conv1.weight: 0.125,
+        image.positional_embedding: 0.125,
+        clip.text_projection: 1.0,
+        clip.ln_final.bias: 1.0,
+        text.resblocks[1].ln_1.weight: 0.5,
+        clip.token_embedding.weight: 0.125,
+        clip.logit_scale: 1.0,
+        heads.to_teacher.weight: 1.0,  # type: ignore[union-attr]
+    }
+    for parameter, share in wanted.items():
+        assert rate[id(parameter)] == share
+    set_learning_rate(optimiser, 0.1)
+    assert _by_parameter(optimiser, "lr")[id(image.conv1.weight)] == 0.0125
+
+
+def test_a_resnet_counts_by_stages() -> None:
+    clip, _, optimiser = _made(Optimiser(learning_rate=1.0, layer_decay=0.5), "resnet")
+    rate = _by_parameter(optimiser, "lr")
+    image = clip.visual
+    for parameter, share in (
+        (image.attnpool.c_proj.weight, 1.0),
+        (image.layer4[0].conv1.weight, 0.5),
+        (image.layer1[0].bn1.weight, 0.0625),
+        (image.conv1.weight, 0.03125),
+    ):
+        assert rate[id(parameter)] == share
+
+
+def test_a_step_is_that_of_adamw_written_out() -> None:
+    chosen = Optimiser(learning_rate=0.1, weight_decay=0.2, beta1=0.9, beta2=0.98, epsilon=1e-6)
+    clip, _, optimiser = _made(chosen)
+    weight = clip.text_projection
+    before = weight.detach().double().clone()
+    m = v = torch.zeros_like(before)
+    for t in (1, 2, 3):
+        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(t))
+        gradient = weight.grad.double()
+        m, v = 0.9 * m + 0.1 * gradient, 0.98 * v + 0.02 * gradient**2
+        before = before * (1 - 0.1 * 0.2)
+        before = before - 0.1 * (m / (1 - 0.9**t)) / ((v / (1 - 0.98**t)).sqrt() + 1e-6)
+        optimiser.step()
+    torch.testing.assert_close(weight.detach().double(), before, rtol=1e-4, atol=1e-6)

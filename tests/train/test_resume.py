@@ -1,0 +1,210 @@
+"""Killed anywhere and started again, a run ends in the same bits: weights, moments, averages, on one process or two."""
+
+import random
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from support import run_toys
+
+import tandem
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_toys.write_data(tmp_path_factory.mktemp("resume"))
+
+
+def _run(root: Path, name: str, *overrides: str, die: str = "", processes: int = 1) -> list[int | None]:
+    recipe = run_toys.write_recipe(root, root / name)
+    if processes > 1:  # one of them may have a single sentence: four names are in all of the data
+        overrides = ("parallel.micro_batches=1", *overrides)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = [
+        run_toys.start(recipe, overrides, die=die if rank == processes - 1 else "", rank=rank, processes=processes,
+                       port=port)
+        for rank in range(processes)
+    ]  # fmt: skip
+    return run_toys.finish(*started)
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> dict[str, Any]:
+    """The end of a run that nothing disturbed, on one process."""
+    assert _run(root, "whole") == [0]
+    return run_toys.last_state(root / "whole")
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(root: Path) -> dict[str, Any]:
+    """The same on two processes."""
+    assert _run(root, "whole-of-two", processes=2) == [0, 0]
+    return run_toys.last_state(root / "whole-of-two")
+
+
+def _same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a.keys() == b.keys()
+    assert a["step"] == b["step"] == 12
+    different = [name for name in a if name != "step" and not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def test_a_checkpoint_has_weights_moments_and_averages(whole: dict[str, Any]) -> None:
+    for name in ("towers.clip.visual.conv1.weight", "towers.clip.logit_scale", "towers.clip.visual.bn1.running_mean"):
+        assert name in whole
+        assert name.replace("towers.", "average.") in whole
+    assert "optimiser.towers.clip.visual.conv1.weight/exp_avg" in whole
+    assert not torch.equal(whole["towers.clip.visual.conv1.weight"], whole["average.clip.visual.conv1.weight"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_at_any_step_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], workers: int) -> None:
+    name = f"killed-{workers}"
+    places = random.Random(workers).sample(range(1, 6), 2)
+    for steps in places:
+        assert _run(root, name, f"workers={workers}", die=f"step {steps}") == [-9]
+    assert _run(root, name, f"workers={workers}") == [0]
+    _same(run_toys.last_state(root / name), whole)
+
+
+@pytest.mark.parametrize("place", ["writing 2", "flushing 9", "flushing 1", "removing 1", "removing 3"])
+def test_killed_amid_a_checkpoint_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], place: str) -> None:
+    name = place.replace(" ", "-")
+    assert _run(root, name, die=place) == [-9]
+    assert _run(root, name) == [0]
+    _same(run_toys.last_state(root / name), whole)
+    left = [path.name for path in (root / name / "checkpoints").iterdir()]
+    assert sorted(left) == ["step-00000009", "step-00000012"]
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any]) -> None:
+    recipe = run_toys.write_recipe(root, root / "moments")
+    for _ in range(3):
+        process = run_toys.start(recipe, ["workers=1"])
+        time.sleep(random.uniform(0.2, 1.5))
+        process.kill()
+        process.join()
+    assert _run(root, "moments", "workers=1") == [0]
+    _same(run_toys.last_state(root / "moments"), whole)
+
+
+def test_killed_on_two_processes_it_ends_in_the_same_bits(root: Path, whole_of_two: dict[str, Any]) -> None:
+    name = "two-killed"
+    for steps in (4, 2):
+        assert -9 in _run(root, name, "workers=2", die=f"step {steps}", processes=2)
+    assert _run(root, name, "workers=0", processes=2) == [0, 0]  # another number of workers changes nothing
+    _same(run_toys.last_state(root / name), whole_of_two)
+
+
+def test_sharded_it_ends_in_the_same_bits_and_in_the_same_file(root: Path, whole_of_two: dict[str, Any]) -> None:
+    """FSDP on two processes: what it saves has the names and shapes of any other run, and it resumes from it."""
+    name, sharded = "sharded", 'parallel.strategy="fsdp"'
+    assert -9 in _run(root, name, sharded, die="step 5", processes=2)
+    assert _run(root, name, sharded, processes=2) == [0, 0]
+    assert _run(root, "sharded-whole", sharded, processes=2) == [0, 0]
+    mine = run_toys.last_state(root / name)
+    _same(mine, run_toys.last_state(root / "sharded-whole"))
+    # Rounded otherwise than whole weights are, and the same but for that: nothing measured on the way leaks into them.
+    for name in ("towers.clip.visual.conv1.weight", "towers.clip.text_projection", "average.clip.text_projection"):
+        assert torch.allclose(mine[name], whole_of_two[name], atol=1e-3)
+    assert {n: t.shape for n, t in mine.items() if n != "step"} == {
+        n: t.shape for n, t in whole_of_two.items() if n != "step"
+    }
+
+
+def test_another_number_of_processes_is_refused_unless_it_is_asked_for(root: Path, whole: dict[str, Any]) -> None:
+    name = "fewer"
+    assert -9 in _run(root, name, die="step 4", processes=2)
+    assert _run(root, name, "parallel.micro_batches=1") == [2]
+    said = (root / "refused.txt").read_text()
+    assert "begun on 2 processes, now on 1" in said
+    assert "resume.elsewhere=true" in said
+    assert _run(root, name, "parallel.micro_batches=1", "resume.elsewhere=true") == [0]
+    # Rounded otherwise, and the same but for that.
+    mine = run_toys.last_state(root / name)
+    assert mine["step"] == 12
+    name_of_one = "towers.clip.visual.conv1.weight"
+    assert torch.allclose(mine[name_of_one], whole[name_of_one], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=2", "seed was 1, is 2"),
+        ("model.text.width=32", r"model\.text\.width was 16, is 32"),
+        ('data=[{path="names.parquet", text="names", kind="names", per_batch=15}]', "data was"),
+        ("ema.decay=0.5", ""),
+        ("steps=14", ""),
+        ("workers=1", ""),
+        ("optimiser.learning_rate=1e-3", ""),
+        ("parallel.micro_batches=1", r"parallel\.micro_batches was 2, is 1.*resume\.elsewhere=true"),
+        ("parallel.norm_batch=0", r"parallel\.norm_batch was 4, is 0"),
+        ("patch_dropout=0.5", "patch_dropout was 0.0, is 0.5"),
+    ],
+)
+def test_what_has_changed_is_named_or_refused(root: Path, whole: dict[str, Any], override: str, message: str) -> None:
+    from tandem.errors import DataError
+    from tandem.train import checkpoint
+    from tandem.train.changes import compare
+    from tandem.train.recipe import read_recipe, to_dict
+
+    recipe = read_recipe(root / "whole.toml", [override])
+    record, _ = checkpoint.read(max((root / "whole" / "checkpoints").glob("step-*")))
+    if message:
+        with pytest.raises(DataError, match=message):
+            compare(record.recipe, to_dict(recipe), record.layout, record.layout)
+    else:
+        notes = compare(record.recipe, to_dict(recipe), record.layout, record.layout)
+        assert len(notes) == 1
+        assert notes[0].startswith(override.partition("=")[0] + " was ")
+
+
+def test_training_sets_that_have_grown_are_refused(root: Path) -> None:
+    assert _run(root, "grown", die="step 4") == [-9]
+    other = root / "other"
+    other.mkdir()
+    shutil.copy(root / "captions.tar", other)
+    table = pq.read_table(root / "names.parquet")
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), other / "names.parquet")
+    assert _run(root, "grown", f"data_root={other}") == [2]
+    assert f"names.parquet had {len(table)} samples and has {len(table) + 1}" in (root / "refused.txt").read_text()
+    assert _run(root, "grown") == [0]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(root: Path, whole: dict[str, Any]) -> None:
+    from tandem.train import checkpoint
+
+    folder = root / "damaged"
+    assert _run(root, "damaged", die="step 8") == [-9]
+    path = folder / "checkpoints" / "step-00000006" / "trainer.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    said: list[str] = []
+    found = checkpoint.newest(folder / "checkpoints", said.append)
+    assert found is not None
+    assert found[1].step == 3
+    assert "step-00000006" in said[0]
+    assert _run(root, "damaged") == [0]
+    _same(run_toys.last_state(folder), whole)
+
+
+def test_a_runs_folder_loads_at_any_time(root: Path, whole: dict[str, Any]) -> None:
+    run = root / "loads"
+    assert _run(root, "loads", "validation.zero_shot=", "validation.retrieval=", die="step 7") == [-9]
+    assert not (run / "model").exists()
+    newest = tandem.load(run)
+    assert newest.fingerprint == tandem.load(run / "checkpoints" / "step-00000006").fingerprint
+    finished = tandem.load(root / "whole")
+    assert finished.fingerprint == tandem.load(root / "whole" / "model").fingerprint
+    assert finished.embed_texts(["red"]).shape == (1, 8)
+    (root / "empty").mkdir()
+    (root / "empty" / "recipe.json").write_text("{}")
+    with pytest.raises(tandem.WeightsError, match="saved no model yet"):
+        tandem.load(root / "empty")

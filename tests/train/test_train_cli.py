@@ -1,0 +1,270 @@
+"""`tandem train`: what it prints, draws, saves and answers; under torchrun too. Loggers against stand-ins."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from support import run_toys
+
+from tandem.cli import main
+from tandem.errors import ConfigError, MissingExtraError
+from tandem.train import reporting
+from tandem.train.curve import Curve, read, read_series
+from tandem.train.loop import train
+from tandem.train.recipe import from_dict, read_recipe, to_dict, to_toml
+from tandem.train.reporting import Meter, Report, duration, step_line
+
+MINI = Path(__file__).resolve().parents[2] / "recipes" / "mini.toml"
+RECIPES = sorted(MINI.parent.glob("*.toml"))
+QUICK = ("validation.zero_shot=", "validation.retrieval=")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    run_toys.write_data(tmp_path)
+    return run_toys.write_recipe(tmp_path, tmp_path / "run")
+
+
+# --- recipes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_what_is_printed_reads_back_as_the_same_recipe(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["seed=7"]
+    if path.name == "mini-second.toml":  # begins where a run of the first half ended
+        overrides.append("init.model=tandem-mini")
+    assert main(["train", "--print", str(path), *overrides]) == 0
+    printed = capsys.readouterr().out
+    recipe = read_recipe(path, overrides)
+    assert from_dict(tomllib.loads(printed)) == recipe
+    assert "clip_norm = " in printed  # complete: what the file leaves out too
+    assert from_dict(to_dict(recipe)) == recipe
+
+
+def test_strings_of_any_kind_survive(recipe: Path) -> None:
+    odd = 'a "quoted" \\ line\nand Ünïcode \u007f \u2028 {}'
+    values = tomllib.loads(recipe.read_text())
+    values["data"][0]["templates"] = [odd]
+    values["data"][0]["broader"] = {"a word": ["x", "y z"], 'a "b" = c': ["d"]}
+    made = from_dict(values)
+    assert from_dict(tomllib.loads(to_toml(made))) == made
+    assert made.data[0].templates == (odd,)
+
+
+def test_the_recipe_of_the_shipped_model_means_what_it_meant() -> None:
+    recipe = read_recipe(MINI)
+    assert recipe.batch_size == 280
+    assert [source.per_batch for source in recipe.data] == [192, 64, 12, 12]
+    assert (recipe.objective.loss, recipe.ema.decay, recipe.parallel.micro_batches) == ("infonce", 0.0, 1)
+    with_more = read_recipe(MINI, ["objective.classes=1.0", "ema.decay=0.999"])
+    assert (with_more.objective.classes, with_more.ema.decay) == (1.0, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=9", r"batch_size: 9, but the sources' per_batch add up to 15"),
+        ('data=[{path="a", weight=1.0}]', "batch_size: missing"),
+        ('data=[{path="a", weight=1.0}, {path="b", per_batch=3}]', r"data\[1\]: expected per_batch on every source"),
+        ("objective.loss=hinge", "expected one of infonce, sigmoid"),
+        ("guards.max_bad=often", r"guards\.max_bad: expected int"),
+        ("log.wandb.project=x", r"log\.wandb"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_by_field(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_recipe(recipe, [override])
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+def test_the_meter_gives_means_rates_and_the_share_of_waiting() -> None:
+    now = [0.0]
+    meter = Meter(lambda: now[0])
+    for loss in (1.0, 3.0, float("nan")):
+        now[0] += 2
+        meter.waited(0.5)
+        meter.count(10, {"loss": loss})
+    assert meter.read(steps_left=6) == {"loss": 2.0, "pairs_per_s": 5.0, "wait": 0.25, "eta_s": 12.0}
+    now[0] += 1
+    meter.count(4, {"loss": 7.0})
+    assert meter.read() == {"loss": 7.0, "pairs_per_s": 4.0, "wait": 0.0, "eta_s": 0.0}
+
+
+def test_a_line_says_all_of_it() -> None:
+    values = {"loss": 5.312, "contrast": 4.9, "pairs_per_s": 812.3, "wait": 0.031, "eta_s": 7500.0, "scale": 14.3,
+              "learning_rate": 1.2e-3, "gradient_norm": 0.81, "memory_gb": 2.1}  # fmt: skip
+    assert step_line(40, 5200, values) == (
+        "step 40 of 5200  loss 5.312 (contrast 4.9)  812 pairs/s  wait 3%  rate 0.0012  scale 14.3  norm 0.81  2.1 GB"
+        "  2 h 05 min left"
+    )
+    assert [duration(s) for s in (45, 720, 300_000)] == ["45 s", "12 min", "3 d 11 h"]
+
+
+def test_the_curve_grows_columns_and_drops_what_is_past_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    curve = Curve(path, 0)
+    for step in (1, 2, 3):
+        curve.write({"step": step, "loss": step / 10})
+    curve.write({"step": 3, "beauty": 1.0})
+    with path.open("a") as file:
+        file.write("4,0.")  # killed amid a line
+    again = Curve(path, 2)
+    again.write({"step": 3, "loss": 0.5, "beauty": 2.0})
+    assert read_series(path)["loss"] == [(1, 0.1), (2, 0.2), (3, 0.5)]
+    assert read_series(path)["beauty"] == [(3, 2.0)]
+    assert read(path)[0].count("beauty") == 1
+
+
+def test_tensorboard_has_the_curve(recipe: Path, tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    chosen = read_recipe(recipe, ["steps=3", "log.tensorboard=true", *QUICK])
+    assert train(chosen) is not None
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    told = {event.step: event.value for event in events.Scalars("loss")}
+    assert told == pytest.approx(dict(read_series(tmp_path / "run" / "curve.csv")["loss"]))
+    assert {"scale", "wait", "gradient_norm", "pairs_per_s", "memory_gb"} <= set(events.Tags()["scalars"])
+
+
+def test_without_tensorboard_it_says_so_once_and_goes_on(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reporting, "_installed", lambda package: False)
+    report = Report(read_recipe(recipe, ["log.tensorboard=true"]), tmp_path, 0)
+    report.step(1, 2, {"loss": 1.0})
+    report.close()
+    said = capfd.readouterr().err
+    assert said.count("TensorBoard is not installed") == 1
+    assert read_series(tmp_path / "curve.csv")["loss"] == [(1, 1.0)]
+    with pytest.raises(MissingExtraError, match=r"tandem-clip\[wandb\]"):
+        Report(read_recipe(recipe, ["log.wandb=project"]), tmp_path, 0)
+
+
+def test_weights_and_biases_hears_every_line_under_one_id(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a stand-in with the three verbs that are used."""
+    begun, logged, finished = [], [], []
+
+    class StandIn(types.ModuleType):
+        @staticmethod
+        def init(**options: object) -> object:
+            begun.append(options)
+            return types.SimpleNamespace(
+                id=options["id"] or "abc",
+                log=lambda values, step: logged.append((step, values)),
+                finish=lambda: finished.append(True),
+            )
+
+    monkeypatch.setitem(sys.modules, "wandb", StandIn("wandb"))
+    monkeypatch.setattr(reporting, "_installed", lambda package: True)
+    chosen = read_recipe(recipe, ["log.wandb=project", "log.tensorboard=false"])
+    for step in (0, 5):
+        report = Report(chosen, tmp_path, step)
+        report.step(step + 1, 10, {"loss": 1.0, "eta_s": 3.0})
+        report.measures(step + 1, {"zero_shot_top1": 0.5})
+        report.close()
+    assert [options["id"] for options in begun] == [None, "abc"]
+    assert begun[0]["project"] == "project"
+    assert begun[0]["config"] == to_dict(chosen)
+    assert logged[:2] == [(1, {"loss": 1.0}), (1, {"zero_shot_top1": 0.5})]
+    assert logged[2][0] == 6
+    assert len(finished) == 2
+
+
+# --- validation and what is kept -----------------------------------------------------------------------------------
+
+
+def test_several_sets_are_measured_and_a_named_measure_chooses_the_best(recipe: Path, tmp_path: Path) -> None:
+    sets = 'validation.sets=[{name="small", path="names.parquet", kind="zero_shot", limit=8}]'
+    best = 'validation.best="small/zero_shot_top1"'
+    assert train(read_recipe(recipe, ["steps=4", "validation.every_steps=1", sets, best])) is not None
+    series = read_series(tmp_path / "run" / "curve.csv")
+    for name in ("zero_shot_top1", "text_to_image_r10", "image_to_text_r10", "small/zero_shot_top1"):
+        assert [step for step, _ in series[name]] == [1, 2, 3, 4]
+    assert (tmp_path / "run" / "best" / "config.json").exists()
+    with pytest.raises(ConfigError, match=r"validation\.best: expected sum or one of zero_shot_top1"):
+        train(read_recipe(recipe, ["validation.best=beauty", f"folder={tmp_path / 'other'}"]))
+
+
+def test_the_saved_configuration_is_complete(recipe: Path, tmp_path: Path) -> None:
+    import json
+
+    chosen = read_recipe(recipe, ["steps=1", *QUICK])
+    assert train(chosen) is not None
+    assert from_dict(json.loads((tmp_path / "run" / "recipe.json").read_text())) == chosen
+    assert read_recipe(tmp_path / "run" / "recipe.toml") == chosen
+
+
+# --- the command ---------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_drawn_alone_and_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        curve = Curve(tmp_path / name / "curve.csv", 0)
+        for step in range(1, 120):
+            curve.write({"step": step, "loss": 5 / step, "scale": 14.0, "wait": 0.1, "gradient_norm": 1.0})
+        curve.write({"step": 119, "zero_shot_top1": 0.5})
+    out = tmp_path / "c.png"
+    assert main(["train", "--plot", str(tmp_path / "one"), "--out", str(out)]) == 0
+    alone = Image.open(out).copy()
+    assert main(["train", "--plot", str(tmp_path / "one"), "--plot", str(tmp_path / "other"), "--out", str(out)]) == 0
+    assert Image.open(out).size == alone.size
+    assert Image.open(out).tobytes() != alone.tobytes()
+    assert main(["train", "--plot", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert "expected a run's folder with curve.csv" in capsys.readouterr().err
+
+
+def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    assert "expected a recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+def test_a_signal_saves_and_leaves_with_a_code_that_schedulers_know(
+    recipe: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "tandem", "train", str(recipe), "steps=100000", "workers=1", *QUICK]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    seen = next(line for line in process.stderr if line.startswith("step 2 "))
+    process.send_signal(number)
+    rest = process.stderr.read()
+    assert process.wait(60) == code, (seen, rest)
+    assert "goes on from there" in rest
+    [*_, newest] = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    assert int(newest.name[5:]) % 3 or "step 3 " in rest  # saved at the step it was at
+
+
+def test_under_torchrun_it_is_the_run_of_two_processes(recipe: Path, tmp_path: Path) -> None:
+    """The documented command, in full: stopped on the way, resumed, and the same bits as started by hand."""
+    chosen = ["parallel.micro_batches=1", "steps=6", *QUICK]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tandem",
+               "train", str(recipe), *chosen]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "on 2 x cpu" in done.stderr
+    assert done.stdout.count("tandem: done") == 1  # one of them speaks
+    assert len(re.findall(r"^step 6 of 6", done.stderr, re.MULTILINE)) == 1
+    by_hand = run_toys.write_recipe(tmp_path, tmp_path / "by-hand")
+    started = [run_toys.start(by_hand, chosen, rank=rank, processes=2, port=29871) for rank in range(2)]
+    assert run_toys.finish(*started) == [0, 0]
+    mine, other = run_toys.last_state(tmp_path / "run"), run_toys.last_state(tmp_path / "by-hand")
+    assert all(torch.equal(mine[name], other[name]) for name in mine if name != "step")
+    with (tmp_path / "run" / "curve.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == [str(step) for step in range(1, 7)]
