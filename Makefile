@@ -6,13 +6,17 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test quick check format docs clean
 
 demo: .venv/.demo
 	$(BIN)/tandem demo
 
 test: .venv/.dev
 	$(BIN)/python -m pytest
+
+# For every day: no servers, browsers, Ray or kill loops.
+quick: .venv/.dev
+	$(BIN)/python -m pytest -m 'not (server or browser or milvus or s3 or ray or kill or slow)'
 
 check: .venv/.dev
 	$(BIN)/ruff format --check
