@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.browsing import CROPS, announced, fresh_page, hand_over, names, search, shares, tiles, until, wait_for_bars
 
-pytest_plugins = ["browsing"]
+pytest_plugins = ["support.browsing"]
 
 
 def test_search_as_you_type(page: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.browsing import VIEWS, announced, fresh_page, names, search, tiles
 
-pytest_plugins = ["browsing"]
+pytest_plugins = ["support.browsing"]
 
 
 def test_keyboard_only(page: Any) -> None:

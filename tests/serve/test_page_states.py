@@ -24,7 +24,7 @@ from support.serving import Server, serving
 
 import tandem
 
-pytest_plugins = ["browsing"]
+pytest_plugins = ["support.browsing"]
 
 
 @pytest.fixture(scope="module")
