@@ -28,8 +28,10 @@ format: .venv/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+# Renews what is generated, then builds the site in build/site; a link that leads nowhere is an error.
 docs: .venv/.dev
 	$(BIN)/python docs/refresh.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache src/*.egg-info

@@ -1,0 +1,82 @@
+"""The documentation as a site and on a forge: every page is in the menu, every link leads somewhere, nothing is loaded
+from other hosts.
+"""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/tandem/assets/tandem-mini/README.md"]
+PAGES = [*(ROOT / name for name in OUTSIDE), *sorted(DOCS.rglob("*.md"))]
+FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
+MENU = re.compile(r"^ +- [^\n:]+: (\S+\.md)$", re.MULTILINE)
+
+
+def prose(page: Path) -> str:
+    return FENCED.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as forges make them: lower case, without punctuation, `-` for a space."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        found.add(slug if not seen[slug] else f"{slug}-{seen[slug]}")
+        seen[slug] += 1
+    return found
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere_on_a_forge(page: Path) -> None:
+    for target, anchor in LINK.findall(prose(page)):
+        found = page if not target else (page.parent / target).resolve()
+        assert found.exists(), f"{name(page)} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors(found), f"{name(page)} links to {target}#{anchor}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lists_follow_an_empty_line(page: Path) -> None:
+    """Forges take a list right below a paragraph; Python-Markdown, which the site uses, does not."""
+    lines = prose(page).splitlines()
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"([-*] |\d+\. )", line) and before.strip():
+            assert re.match(r"([-*] |\d+\. | +\S)", before), f"{name(page)}: an empty line is missing above {line!r}"
+
+
+def test_the_menu_has_every_page_once() -> None:
+    in_menu = MENU.findall((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    outside = ["index.md", "contributing.md", "changelog.md", "model-card.md"]
+    assert sorted(in_menu) == sorted(outside + [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")])
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    process = subprocess.run(
+        command, check=False, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= len(PAGES)
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert "<main" in text
+        loaded = re.findall(r"""<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=["'](https?:[^"']+)""", text)
+        assert not loaded, f"{page.name} loads {loaded}"
