@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -20,8 +21,9 @@ from tandem.cli.label import show_labels
 from tandem.cli.search import show
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
+from tandem.search.query import SearchQuery
 from tandem.search.relevance import Background, Fit, background
-from tandem.search.results import Found, Results
+from tandem.search.results import Results, SearchHit
 from tandem.search.stores import backends as store
 from tandem.search.stores.backends import open_store
 from tandem.search.stores.protocol import Vectors
@@ -67,6 +69,23 @@ def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collectio
     assert [hit.score for hit in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
 
 
+def test_a_search_is_one_value(photos: tandem.Collection, pictures: Path) -> None:
+    query = SearchQuery("a cat", image=pictures / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
+    found = photos.search(query)
+    assert found == photos.search("a cat", image=pictures / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
+    assert found.query == {"text": "a cat", "image": str(pictures / "2.png")}
+
+
+def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, pictures: Path) -> None:
+    shutil.copy(pictures / "3.png", pictures / 'copy, "of" 3.png')
+    photos.add(pictures)
+    (hit,) = photos.search(image=pictures / "3.png", k=1)
+    assert hit.paths == (str(pictures / "3.png"), str(pictures / 'copy, "of" 3.png'))
+    assert hit.metadata["paths"] == list(hit.paths)
+    (document,) = json.loads(json.dumps(photos.search(image=pictures / "3.png", k=1).as_dict()))["hits"]
+    assert document["metadata"]["paths"] == list(hit.paths)
+
+
 def test_like_is_the_picture_of_that_id(photos: tandem.Collection, pictures: Path) -> None:
     one = photos.search(image=pictures / "5.png", k=1)[0]
     assert photos.search(like=one.id, k=1)[0].id == one.id
@@ -108,29 +127,32 @@ def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, picture
     ("query", "said"),
     [
         ({}, "nothing to look for"),
-        ({"words": " "}, "words: expected words"),
-        ({"words": ["a cat"]}, "words: expected words"),
-        ({"words": "a cat", "minus": ""}, "minus: expected words"),
-        ({"words": "a cat", "k": 0}, "k: expected at least 1"),
-        ({"words": "a cat", "offset": -1}, "offset"),
-        ({"words": "a cat", "weight": 1.5}, "weight"),
-        ({"words": "a cat", "threshold": 7}, "threshold"),
-        ({"words": "a cat", "k": 2.5}, "k: expected a whole number, at least 1, got 2.5"),
-        ({"words": "a cat", "k": True}, "k: expected a whole number, at least 1, got True"),
-        ({"words": "a cat", "k": "3"}, "k: expected a whole number, at least 1, got '3'"),
-        ({"words": "a cat", "offset": None}, "offset: expected a whole number, at least 0, got None"),
-        ({"words": "a cat", "weight": True}, "weight: expected the share of the words, 0..1, got True"),
-        ({"words": "a cat", "weight": "half"}, "weight: expected the share of the words, 0..1, got 'half'"),
-        ({"words": "a cat", "weight": float("nan")}, "weight: expected the share of the words, 0..1, got nan"),
-        ({"words": "a cat", "threshold": False}, "threshold: expected a probability in 0..1, got False"),
-        ({"words": "a cat", "where": 3}, "where: expected a filter, got 3"),
-        ({"like": 3}, "like: expected the id of a picture, got 3"),
+        ({"text": " "}, "text: expected words"),
+        ({"text": ["a cat"]}, "text: expected words"),
+        ({"text": "a cat", "minus": ""}, "minus: expected words"),
+        ({"text": "a cat", "k": 0}, "k: expected at least 1"),
+        ({"text": "a cat", "offset": -1}, "offset"),
+        ({"text": "a cat", "weight": 1.5}, "weight"),
+        ({"text": "a cat", "threshold": 7}, "threshold"),
+        ({"text": "a cat", "k": 2.5}, "k: expected a whole number, at least 1, got 2.5"),
+        ({"text": "a cat", "k": True}, "k: expected a whole number, at least 1, got True"),
+        ({"text": "a cat", "k": "3"}, "k: expected a whole number, at least 1, got '3'"),
+        ({"text": "a cat", "offset": None}, "offset: expected a whole number, at least 0, got None"),
+        ({"text": "a cat", "weight": True}, "weight: expected the share of the text, 0..1, got True"),
+        ({"text": "a cat", "weight": "half"}, "weight: expected the share of the text, 0..1, got 'half'"),
+        ({"text": "a cat", "weight": float("nan")}, "weight: expected the share of the text, 0..1, got nan"),
+        ({"text": "a cat", "threshold": False}, "threshold: expected a probability in 0..1, got False"),
+        ({"text": "a cat", "where": 3}, "where: expected a filter, got 3"),
+        ({"like": 3}, "like: expected the id of an image, got 3"),
         ({"image": [b"", b""]}, "<bytes>"),
-        ({"image": np.zeros((2, 40, 40, 3), np.uint8)}, "image: expected one picture, got 2"),
-        ({"words": "a cat", "vectors": {"image": np.ones(12)}}, r"vectors: expected those of what is asked \(words\)"),
-        ({"words": "a cat", "vectors": {"words": [1.0] * 12}}, r"vectors: words: expected an array \[12\], got list"),
-        ({"words": "a cat", "vectors": {"words": np.ones(3)}}, r"vectors: words: expected an array \[12\], got \[3\]"),
-        ({"words": "a cat", "vectors": {"words": np.ones(12)}}, "vectors: words: expected unit length, got 3.46"),
+        ({"image": np.zeros((2, 40, 40, 3), np.uint8)}, "image: expected one image, got 2"),
+        (
+            {"text": "a cat", "vectors": {"image": np.ones(12)}},
+            r"vectors: expected those of what is searched for \(text\)",
+        ),
+        ({"text": "a cat", "vectors": {"text": [1.0] * 12}}, r"vectors: text: expected an array \[12\], got list"),
+        ({"text": "a cat", "vectors": {"text": np.ones(3)}}, r"vectors: text: expected an array \[12\], got \[3\]"),
+        ({"text": "a cat", "vectors": {"text": np.ones(12)}}, "vectors: text: expected unit length, got 3.46"),
     ],
 )
 def test_questions_that_make_no_sense(photos: tandem.Collection, query: dict[str, object], said: str) -> None:
@@ -150,7 +172,7 @@ def test_vectors_made_elsewhere_find_the_same(
     asked: dict[str, Any] = {"image": pictures / "2.png", "minus": "a dog", "minus_image": pictures / "3.png", "k": 8}
     expected = photos.search("a cat", **asked)
     vectors = {
-        "words": photos.model.embed_texts("a cat")[0],
+        "text": photos.model.embed_texts("a cat")[0],
         "image": photos.model.embed_images(asked["image"])[0],
         "minus": photos.model.embed_texts("a dog")[0],
         "minus_image": photos.model.embed_images(asked["minus_image"])[0],
@@ -164,7 +186,7 @@ def test_vectors_made_elsewhere_find_the_same(
     again = photos.search("a cat", vectors=vectors, **(asked | {"image": "a name", "minus_image": "another"}))
     assert [hit.id for hit in again] == [hit.id for hit in expected]
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in expected], abs=1e-5)
-    assert again.query == {"words": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
+    assert again.query == {"text": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
 
 
 def test_vectors_of_two_models_never_meet_after_a_move(
@@ -632,8 +654,8 @@ def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.Monk
 
 def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = narrow_terminal(monkeypatch)
-    hits = tuple(Found("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
-    show(Results({"words": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
+    hits = tuple(SearchHit("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
+    show(Results({"text": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
     lines = shown.getvalue().splitlines()
     assert "relevance" in lines[0]
     assert "cosine" in lines[0]

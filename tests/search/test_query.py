@@ -1,10 +1,12 @@
 """What is looked for becomes one vector: the parts weigh as they are said to, whatever their scale."""
 
+import json
+
 import numpy as np
 import pytest
 
 from tandem.errors import TandemError
-from tandem.search.query import Part, combine, kind_of
+from tandem.search.query import QueryPart, SearchQuery, combine, kind_of
 
 
 def unit(values: np.ndarray) -> np.ndarray:
@@ -23,13 +25,13 @@ def space() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_one_part_is_taken_as_it_is(space: tuple[np.ndarray, ...]) -> None:
     pictures, words, _ = space
-    assert combine([Part("words", words, 1.0)], pictures) is words
-    assert combine([Part("words", words, 1.0), Part("picture", pictures[0], 0.0)], pictures) is words
+    assert combine([QueryPart("words", words, 1.0)], pictures) is words
+    assert combine([QueryPart("words", words, 1.0), QueryPart("picture", pictures[0], 0.0)], pictures) is words
 
 
 def test_equal_weights_follow_both_parts_equally(space: tuple[np.ndarray, ...]) -> None:
     pictures, words, picture = space
-    both = combine([Part("words", words, 0.5), Part("picture", picture, 0.5)], pictures)
+    both = combine([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)], pictures)
     scores = pictures @ both
     with_words = np.corrcoef(scores, pictures @ words)[0, 1]
     with_picture = np.corrcoef(scores, pictures @ picture)[0, 1]
@@ -42,7 +44,7 @@ def test_more_weight_follows_more(space: tuple[np.ndarray, ...]) -> None:
     pictures, words, picture = space
     agreement = []
     for weight in (0.1, 0.5, 0.9):
-        both = combine([Part("words", words, weight), Part("picture", picture, 1 - weight)], pictures)
+        both = combine([QueryPart("words", words, weight), QueryPart("picture", picture, 1 - weight)], pictures)
         agreement.append(np.corrcoef(pictures @ both, pictures @ words)[0, 1])
     assert agreement == sorted(agreement)
     assert agreement[0] < 0.5 < agreement[2]
@@ -51,8 +53,8 @@ def test_more_weight_follows_more(space: tuple[np.ndarray, ...]) -> None:
 def test_what_is_to_be_avoided_loses(space: tuple[np.ndarray, ...]) -> None:
     pictures, _, picture = space
     away = unit(np.eye(16)[4] + np.eye(16)[0])
-    with_it = combine([Part("picture", picture, 1.0)], pictures)
-    without = combine([Part("picture", picture, 1.0), Part("picture", away, -0.5)], pictures)
+    with_it = combine([QueryPart("picture", picture, 1.0)], pictures)
+    without = combine([QueryPart("picture", picture, 1.0), QueryPart("picture", away, -0.5)], pictures)
     best_with, best_without = np.argsort(-(pictures @ with_it))[:50], np.argsort(-(pictures @ without))[:50]
     assert (pictures[best_without] @ away).mean() < (pictures[best_with] @ away).mean()
 
@@ -60,21 +62,52 @@ def test_what_is_to_be_avoided_loses(space: tuple[np.ndarray, ...]) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_collections_of_hardly_anything(space: tuple[np.ndarray, ...], count: int) -> None:
     pictures, words, picture = space
-    both = combine([Part("words", words, 0.5), Part("picture", picture, 0.5)], pictures[:count])
+    both = combine([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)], pictures[:count])
     assert np.isfinite(both).all()
 
 
 def test_no_direction_is_refused(space: tuple[np.ndarray, ...]) -> None:
     pictures, words, _ = space
     with pytest.raises(TandemError, match="minus alone"):
-        combine([Part("words", words, -0.5)], pictures)
+        combine([QueryPart("words", words, -0.5)], pictures)
     with pytest.raises(TandemError, match="nothing is left"):
-        combine([Part("words", words, 0.5), Part("words", words, -0.5)], pictures)
+        combine([QueryPart("words", words, 0.5), QueryPart("words", words, -0.5)], pictures)
 
 
 def test_kinds(space: tuple[np.ndarray, ...]) -> None:
     _, words, picture = space
-    assert kind_of([Part("words", words, 1.0)]) == "words"
-    assert kind_of([Part("picture", picture, 0.5)]) == "picture"
-    assert kind_of([Part("words", words, 0.5), Part("picture", picture, 0.5)]) == "mixed"
-    assert kind_of([Part("words", words, 1.0), Part("words", words, -0.5)]) == "mixed"
+    assert kind_of([QueryPart("words", words, 1.0)]) == "words"
+    assert kind_of([QueryPart("picture", picture, 0.5)]) == "picture"
+    assert kind_of([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)]) == "mixed"
+    assert kind_of([QueryPart("words", words, 1.0), QueryPart("words", words, -0.5)]) == "mixed"
+
+
+def test_a_query_is_the_same_after_a_journey_as_json() -> None:
+    query = SearchQuery("a cat", like="x", minus="a dog", weight=0.25, k=3, offset=6, where="width > 1", threshold=0.0)
+    plain = json.loads(json.dumps(query.to_dict()))
+    assert plain == {
+        "text": "a cat",
+        "like": "x",
+        "minus": "a dog",
+        "weight": 0.25,
+        "k": 3,
+        "offset": 6,
+        "where": "width > 1",
+        "threshold": 0.0,
+    }
+    assert SearchQuery.from_dict(plain).to_dict() == plain
+    assert SearchQuery("a cat").to_dict() == {"text": "a cat"}
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert SearchQuery(image=image).to_dict() == {"image": image}
+
+
+def test_unknown_fields_of_a_query_are_named() -> None:
+    with pytest.raises(TandemError, match="no field 'words' in a search; there are text, image, like, minus"):
+        SearchQuery.from_dict({"words": "a cat"})
+
+
+def test_a_whole_query_takes_nothing_beside_it() -> None:
+    query = SearchQuery("a cat", k=3)
+    assert SearchQuery.of(query, k=10, where=None) is query
+    with pytest.raises(TandemError, match="k, where: expected in the SearchQuery, not beside it"):
+        SearchQuery.of(query, k=3, where="width > 1")

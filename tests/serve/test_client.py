@@ -174,7 +174,7 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
 def test_search_answers_as_the_collection_does() -> None:
     seen: list[dict[str, Any]] = []
     document = {
-        "query": {"words": "a cat"},
+        "query": {"text": "a cat"},
         "model": {"name": "toy", "fingerprint": "f"},
         "nothing_matches": True,
         "threshold": 0.5,
@@ -370,7 +370,7 @@ def test_a_server_gives_what_the_local_objects_give(
     np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
     assert [failure.index for failure in theirs.failures] == [4]
     assert theirs.as_dict()["model"] == mine.as_dict()["model"]
-    for asked in ({"words": "a cat"}, {"image": picture(2)}, {"words": "a", "image": picture(2), "weight": 0.2}):
+    for asked in ({"text": "a cat"}, {"image": picture(2)}, {"text": "a", "image": picture(2), "weight": 0.2}):
         theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))
         assert [hit.id for hit in theirs_] == [hit.id for hit in mine_]
         assert [hit.path for hit in theirs_] == [hit.path for hit in mine_]

@@ -196,7 +196,9 @@ def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, p
         original = http.get(f"/v1/pictures/{one['id']}/original")
         assert original.content == file.read_bytes()
         assert original.headers["content-type"] == "image/png"
-        assert http.get(f"/v1/pictures/{one['id']}").json()["width"] == toy.picture(100).width
+        described = http.get(f"/v1/pictures/{one['id']}").json()
+        assert described["width"] == toy.picture(100).width
+        assert described["paths"] == [described["path"]]
         again = http.post("/v1/pictures", files={"images": file.read_bytes()}).json()
         assert not again["added"][0]["new"]
         assert http.request("DELETE", "/v1/pictures", json={"ids": [one["id"]]}).json() == {"deleted": 1}

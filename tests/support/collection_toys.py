@@ -13,8 +13,7 @@ from support import toy
 from tandem.model import Model
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import Options, Report, index
-from tandem.search.indexing.picture import COLUMNS
-from tandem.search.indexing.settling import paths_of
+from tandem.search.indexing.picture import COLUMNS, paths_of
 from tandem.search.stores.backends import create_store, exists, open_store
 from tandem.search.stores.protocol import Schema, Store
 

@@ -57,18 +57,18 @@ def _search(commands: Commands) -> None:
     parser = command(
         commands,
         "search",
-        "find photos by words or by picture",
-        "Show the photos of a collection that are nearest to words, to a photo, or to both, and how likely each one "
+        "find photos by text or by image",
+        "Show the photos of a collection that are nearest to a text, to a photo, or to both, and how likely each one "
         "is what was meant. Says so when nothing matches well.",
         'tandem search photos.tandem "a black cat sleeping on a red sofa"',
         "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
         'tandem search photos.tandem "a street" --image beach.jpg --weight 0.3 --minus "people"',
     )
     _collection(parser)
-    parser.add_argument("words", nargs="?", metavar="WORDS", help="what to look for")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to look for")
     parser.add_argument("--image", metavar="PHOTO", help="look for what resembles this photo")
-    parser.add_argument("--weight", type=float, default=0.5, metavar="W", help="of the words: 0..1 (0.5)")
-    parser.add_argument("--minus", metavar="WORDS", help="less of what these words say")
+    parser.add_argument("--weight", type=float, default=0.5, metavar="W", help="of the text: 0..1 (0.5)")
+    parser.add_argument("--minus", metavar="TEXT", help="less of what this text says")
     parser.add_argument("--minus-image", metavar="PHOTO", help="less of what this photo shows")
     parser.add_argument("--top", type=positive, default=10, metavar="K", help="how many to show (10)")
     parser.add_argument("--page", type=positive, default=1, metavar="N", help="the N-th so many (1)")

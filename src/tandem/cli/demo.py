@@ -22,9 +22,9 @@ from tandem.search.collection import open_collection
 if TYPE_CHECKING:
     from tandem.answer import Answer
     from tandem.model import Model
-    from tandem.search.results import Found
+    from tandem.search.results import SearchHit
 
-    Rankings: TypeAlias = dict[str, tuple[Found, ...]]
+    Rankings: TypeAlias = dict[str, tuple[SearchHit, ...]]
 
 PHOTOS = {
     "skimage": ("data/chelsea.png", "data/astronaut.png", "data/coffee.png", "data/rocket.jpg"),

@@ -1,4 +1,4 @@
-"""`tandem search`: words or a picture -> the photos of a collection that are nearest, and what that means."""
+"""`tandem search`: a text or an image -> the photos of a collection that are nearest, and what that means."""
 
 import argparse
 import io
@@ -11,7 +11,7 @@ from tandem.cli import DONE, screen
 from tandem.cli.asking import open_for_asking, say_why_empty
 from tandem.errors import TandemError
 from tandem.search.collection import Collection
-from tandem.search.results import Found, Results
+from tandem.search.results import Results, SearchHit
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -20,9 +20,9 @@ BAR = 12
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.words is None and arguments.image is None:
+    if arguments.text is None and arguments.image is None:
         raise TandemError(
-            'nothing to look for: give words, as in: tandem search photos.tandem "a cat", or --image PHOTO'
+            'nothing to look for: give a text, as in: tandem search photos.tandem "a cat", or --image PHOTO'
         )
     if arguments.plot:
         from tandem import plots
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_installed()
     with open_for_asking(arguments) as photos:
         results = photos.search(
-            arguments.words,
+            arguments.text,
             image=arguments.image,
             minus=arguments.minus,
             minus_image=arguments.minus_image,
@@ -73,7 +73,7 @@ def show(results: Results) -> None:
     out.print(table)
 
 
-def cells_of(hit: Found, rank: int, threshold: float | None) -> "tuple[str | Text, ...]":
+def cells_of(hit: SearchHit, rank: int, threshold: float | None) -> "tuple[str | Text, ...]":
     """A hit's line, without where it is."""
     score = f"{hit.score:.3f}"
     if hit.relevance is None:
@@ -90,7 +90,7 @@ def share(probability: float | None) -> str:
     return f"{probability:.1%}" if round(probability, 3) < 0.1 else f"{probability:.0%}"
 
 
-def place(hit: Found, width: int) -> str:
+def place(hit: SearchHit, width: int) -> str:
     """Where a hit is, from here if that is shorter; cut at its beginning for people, whole for programs."""
     path = hit.path
     if os.path.isabs(path):
@@ -117,6 +117,6 @@ def draw(photos: Collection, results: Results, path: Path) -> Path:
 def title(results: Results) -> str:
     """The question as it was asked."""
     asked = dict(results.query)
-    wanted = [asked[name] for name in ("words", "image") if name in asked]
+    wanted = [asked[name] for name in ("text", "image") if name in asked]
     avoided = [asked[name] for name in ("minus", "minus_image") if name in asked]
     return " + ".join(wanted) + "".join(f" - {it}" for it in avoided)

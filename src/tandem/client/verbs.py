@@ -23,7 +23,8 @@ from tandem.client.sending import batched, data_uri, many
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, source_name
 from tandem.search.labelling import Best
-from tandem.search.results import Found, Results
+from tandem.search.query import SearchQuery
+from tandem.search.results import Results, SearchHit
 
 BATCH = 32  # pictures, or sentences, of one request
 
@@ -188,25 +189,37 @@ class Client:
 
     def search(
         self,
-        words: str | None = None,
+        text: str | SearchQuery | None = None,
         *,
         image: ImageSource | None = None,
+        like: str | None = None,
+        minus: str | None = None,
+        minus_image: ImageSource | None = None,
+        weight: float = 0.5,
         k: int = 10,
         offset: int = 0,
         where: str | None = None,
-        **more: Any,
+        threshold: float | None = None,
     ) -> Results:
-        """The pictures nearest to words, to a picture, or to both, as `Collection.search` answers.
-
-        `more` is what else the interface takes, such as like, minus, minus_image, weight, threshold.
+        """The images nearest to a text, to an image, or to both, as `Collection.search` answers; `text` may be the
+        whole search as a `SearchQuery`.
         """
-        asked = {"text": words, "image": image, "k": k, "offset": offset, "where": where, **self._named(), **more}
-        for name in ("image", "minus_image"):
-            if asked.get(name) is not None:
-                asked[name] = data_uri(asked[name])
-        found = self._calls.document("POST", "/v1/search", _given(asked), wants="hits")
+        query = SearchQuery.of(
+            text,
+            image=image,
+            like=like,
+            minus=minus,
+            minus_image=minus_image,
+            weight=weight,
+            k=k,
+            offset=offset,
+            where=where,
+            threshold=threshold,
+        )
+        images = {name: data_uri(each) for name, each in query.images.items()}
+        found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._named(), wants="hits")
         hits = tuple(
-            Found(hit["id"], hit["score"], hit["relevance"], {"path": hit["path"], **hit["metadata"]})
+            SearchHit(hit["id"], hit["score"], hit["relevance"], {"path": hit["path"], **hit["metadata"]})
             for hit in found["hits"]
         )
         return ServedResults(

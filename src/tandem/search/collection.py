@@ -23,16 +23,16 @@ from tandem.search.calibration.calibrate import load_fit
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
 from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.picture import paths_of
 from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.run import Options, Report, check_not_empty
 from tandem.search.labelling import Best, best_labels, best_pictures
-from tandem.search.query import combine, kind_of
-from tandem.search.question import Question
+from tandem.search.query import SearchQuery, combine, kind_of
 from tandem.search.relevance import Fit, background, number_of_words
-from tandem.search.results import Found, Results
+from tandem.search.results import Results, SearchHit
 from tandem.search.sample import Sample
 from tandem.search.stores import backends as stores
-from tandem.search.stores.protocol import Store, Vectors
+from tandem.search.stores.protocol import Store, Value, Vectors
 
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged
@@ -207,7 +207,7 @@ class Collection:
 
     def search(
         self,
-        words: str | None = None,
+        text: str | SearchQuery | None = None,
         *,
         image: ImageSource | None = None,
         like: str | None = None,
@@ -220,60 +220,70 @@ class Collection:
         threshold: float | None = None,
         vectors: Mapping[str, Vectors] | None = None,
     ) -> Results:
-        """The pictures nearest to words, to a picture, or to both, the nearest first.
+        """The images nearest to a text, to an image, or to both, the nearest first.
 
         Args:
-            words: what they show, in a sentence or a few words.
-            image: a picture they resemble; `like` is the id of one in the collection.
+            text: what they show, in a sentence or a few words; or the whole search as a `SearchQuery`.
+            image: an image they resemble; `like` is the id of one in the collection.
             minus, minus_image: less of this.
-            weight: of the words where there is a picture too, 0..1.
+            weight: of the text where there is an image too, 0..1.
             k, offset: how many, after how many.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
             threshold: the relevance below which nothing is said to match well; the calibration's own if None.
-            vectors: unit vectors [d] that the collection's model made elsewhere, by the names of what they are of:
-                `{"words": ...}`. They are not made again; of such a picture only its name is used, in the answer.
+            vectors: unit vectors [d] that the collection's model made elsewhere, by the fields they belong to:
+                `{"text": ...}`. They are not made again; of such an image only its name is used, in the answer.
 
         Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
-        was made with another model, `TandemError` for a question that makes no sense.
+        was made with another model, `TandemError` for a query that makes no sense.
         """
-        asked = Question(words, image, like, minus, minus_image, weight, k, offset, where, threshold)
-        return self.answer(asked, vectors or {})
-
-    def answer(self, question: Question, vectors: Mapping[str, Vectors]) -> Results:
-        """`search`, of a question that was made before; `vectors` by the names of its fields, as far as they exist."""
+        query = SearchQuery.of(
+            text,
+            image=image,
+            like=like,
+            minus=minus,
+            minus_image=minus_image,
+            weight=weight,
+            k=k,
+            offset=offset,
+            where=where,
+            threshold=threshold,
+        )
         model, fit = self.model, self.fit
-        made = question.vectors(vectors, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
-        parts = question.parts(made)
+        made = query.vectors(vectors or {}, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
+        parts = query.parts(made)
         kind = kind_of(parts)
         with self.store.reading():
             count, sample = 0, NO_SAMPLE
             if fit is not None or len(parts) > 1:
                 count, sample = self._sample.now(self.store)
-            query = combine(parts, sample)[None]
-            hits = self.store.search(query, question.k + question.offset, where=question.where)[0]
+            vector = combine(parts, sample)[None]
+            hits = self.store.search(vector, query.k + query.offset, where=query.where)[0]
             relevance: list[float | None] = [None] * len(hits)
             if fit is not None and hits:
                 scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-                if question.where is not None:
+                if query.where is not None:
                     # Few that pass a filter were not chosen for the query: no promise that one of them is meant.
-                    count = max(self.count(question.where), min(count, FEWEST))
-                length = [number_of_words(question.words)] if kind == "words" and question.words is not None else []
-                chances = fit.probability(kind, scores, background(query, sample, count), query, length)
+                    count = max(self.count(query.where), min(count, FEWEST))
+                length = [number_of_words(query.text)] if kind == "words" and query.text is not None else []
+                chances = fit.probability(kind, scores, background(vector, sample, count), vector, length)
                 relevance = chances[0].tolist()
             notes = self.notes
             identity.check_model(self.url, notes, model)  # on a server another may have taken its place meanwhile
-        threshold = None
-        if fit is not None:
-            threshold = fit.terms(kind).threshold if question.threshold is None else question.threshold
-        found = [Found(hit.id, hit.score, chance, hit.metadata) for hit, chance in zip(hits, relevance, strict=True)]
+        threshold = query.threshold
+        if fit is not None and threshold is None:
+            threshold = fit.terms(kind).threshold
+        found = [
+            SearchHit(hit.id, hit.score, chance, _with_paths(hit.metadata))
+            for hit, chance in zip(hits, relevance, strict=True)
+        ]
         return Results(
-            query=question.described(),
+            query=query.described(),
             model=notes["model_name"],
             fingerprint=notes["model_fingerprint"],
-            hits=tuple(found[question.offset :]),
+            hits=tuple(found[query.offset :]),
             best=relevance[0] if hits else None,
-            threshold=threshold,
-            offset=question.offset,
+            threshold=None if fit is None else threshold,
+            offset=query.offset,
         )
 
     def _stored(self, identifier: str) -> Vectors:
@@ -326,3 +336,8 @@ class Collection:
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None
+
+
+def _with_paths(values: Mapping[str, Value]) -> dict[str, Value | list[str]]:
+    """A record's values with all its paths as a list."""
+    return {**values, "paths": paths_of(values)}

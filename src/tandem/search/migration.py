@@ -13,9 +13,10 @@ from tandem.model import Model
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
+from tandem.search.indexing.picture import paths_of
 from tandem.search.indexing.places import SetAside, shard_of
 from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.recording import paths_of, read, records
+from tandem.search.indexing.recording import read, records
 from tandem.search.indexing.run import Options
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store

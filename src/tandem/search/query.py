@@ -1,23 +1,31 @@
-"""What is looked for -> one vector: words, a picture, both, less of others. Pure arithmetic on vectors.
+"""What is searched for: the arguments of a search as one value, and the vector that ranks a collection by them.
 
-Legend: d dimensions, m sampled records.
+`SearchQuery` is what Python, the client, the server and the command line share. Vectors come from functions that are
+passed in: this module knows no model and no store.
+
+Shapes: d dimensions, m sampled records.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import contextlib
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from tandem.errors import TandemError
+from tandem.image import ImageSource, source_name
 from tandem.search.stores.protocol import Vectors
 
-Kind: TypeAlias = Literal["words", "picture", "mixed"]
-LEAST_SPREAD = 1e-3  # of cosines over a collection of one picture, or of one picture many times
+QueryKind: TypeAlias = Literal["words", "picture", "mixed"]
+MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
+LEAST_SPREAD = 1e-3  # of cosines over a collection of one image, or of one image many times
 
 
 @dataclass(frozen=True)
-class Part:
+class QueryPart:
     """One thing that is looked for (weight above 0) or to be avoided (below 0), and its unit vector [d]."""
 
     kind: Literal["words", "picture"]
@@ -25,16 +33,147 @@ class Part:
     weight: float
 
 
-def combine(parts: Sequence[Part], sample: Vectors) -> Vectors:
+@dataclass(frozen=True, eq=False)
+class SearchQuery:
+    """The arguments of a search, checked: `TandemError` for what makes no sense, whatever its type.
+
+    Args:
+        text: what the images show, in a sentence or a few words.
+        image: an image they resemble; `like` is the id of one in the collection.
+        minus, minus_image: less of this.
+        weight: of the text where there is an image too, 0..1.
+        k, offset: how many hits, after how many.
+        where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
+        threshold: the relevance below which nothing matches well; the calibration's own if None.
+    """
+
+    text: str | None = None
+    image: ImageSource | None = None
+    like: str | None = None
+    minus: str | None = None
+    minus_image: ImageSource | None = None
+    weight: float = 0.5
+    k: int = 10
+    offset: int = 0
+    where: str | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, expected in _STRINGS.items():
+            text = getattr(self, name)
+            if text is not None and (not isinstance(text, str) or not text.strip()):
+                raise TandemError(f"{name}: expected {expected}, got {text!r}")
+        _check_share("weight", self.weight, "the share of the text, 0..1")
+        if self.threshold is not None:
+            _check_share("threshold", self.threshold, "a probability in 0..1")
+        for name, least in (("k", 1), ("offset", 0)):
+            # Kept as Python's own int: numpy's would not become JSON.
+            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+        if self.text is None and self.image is None and self.like is None:
+            raise TandemError("nothing to look for: give text, or an image")
+
+    @classmethod
+    def of(cls, text: "str | SearchQuery | None", **others: Any) -> "SearchQuery":
+        """A query from the arguments of `Collection.search`, whose `text` may be the whole query."""
+        if not isinstance(text, SearchQuery):
+            return cls(text, **others)
+        defaults = {field.name: field.default for field in fields(cls)}
+        if beside := [name for name, value in others.items() if _differ(value, defaults[name])]:
+            raise TandemError(f"{', '.join(beside)}: expected in the SearchQuery, not beside it")
+        return text
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "SearchQuery":
+        """What `to_dict` gives, or the JSON of a request. `TandemError` for a name that is no field of a query."""
+        known = [field.name for field in fields(cls)]
+        for name in plain:
+            if name not in known:
+                raise TandemError(f"no field {name!r} in a search; there are {', '.join(known)}")
+        return cls(**plain)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that differ from their defaults. Images are as they were given: encode them to make JSON."""
+        given = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in given.items() if _differ(value, default)}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The sentences to embed, by the name of their field."""
+        return _given({"text": self.text, "minus": self.minus})
+
+    @property
+    def images(self) -> dict[str, ImageSource]:
+        """The images to embed, by the name of their field; without `like`, whose vector is in the collection."""
+        return _given({"image": self.image, "minus_image": self.minus_image})
+
+    def described(self) -> dict[str, str]:
+        """What answers repeat of it: texts, ids and the names of images."""
+        images = {name: source_name(image) for name, image in self.images.items()}
+        return _given({"text": self.text, "like": self.like, "minus": self.minus}) | images
+
+    def vectors(
+        self,
+        ready: Mapping[str, Vectors],
+        dimensions: int,
+        embed_texts: Callable[[list[str]], Vectors],
+        embed_image: Callable[[ImageSource], Vectors],
+        stored: Callable[[str], Vectors],
+    ) -> dict[str, Vectors]:
+        """The unit vector [d] of each field that is given: one that is `ready`, else from what makes them.
+
+        Texts and an image become [n d], what is `stored` under an id [d].
+        """
+        self._check_ready(ready, dimensions)
+        made = dict(ready)
+        texts = {name: text for name, text in self.texts.items() if name not in ready}
+        if texts:
+            made |= dict(zip(texts, embed_texts(list(texts.values())), strict=True))
+        for name, image in self.images.items():
+            if name not in ready:
+                rows = embed_image(image)
+                if len(rows) != 1:
+                    raise TandemError(f"{name}: expected one image, got {len(rows)}")
+                made[name] = rows[0]
+        if self.like is not None and "like" not in ready:
+            made["like"] = stored(self.like)
+        return made
+
+    def parts(self, vectors: Mapping[str, Vectors]) -> list[QueryPart]:
+        """The parts of the query, from the unit vector [d] of each field that is given."""
+        images = [name for name in ("image", "like") if getattr(self, name) is not None]
+        of_text = 1.0 if not images else self.weight if self.text is not None else 0.0
+        of_image = (1 - of_text) / max(len(images), 1)
+        parts = [QueryPart("words", vectors["text"], of_text)] if self.text is not None else []
+        parts += [QueryPart("picture", vectors[name], of_image) for name in images]
+        if self.minus is not None:
+            parts.append(QueryPart("words", vectors["minus"], -MINUS_WEIGHT))
+        if self.minus_image is not None:
+            parts.append(QueryPart("picture", vectors["minus_image"], -MINUS_WEIGHT))
+        return parts
+
+    def _check_ready(self, ready: Mapping[str, Vectors], dimensions: int) -> None:
+        asked = [*self.texts, *self.images, *(["like"] if self.like is not None else [])]
+        for name, vector in ready.items():
+            if name not in asked:
+                raise TandemError(f"vectors: expected those of what is searched for ({', '.join(asked)}), got {name!r}")
+            if not isinstance(vector, np.ndarray) or vector.shape != (dimensions,):
+                came = list(vector.shape) if isinstance(vector, np.ndarray) else type(vector).__name__
+                raise TandemError(f"vectors: {name}: expected an array [{dimensions}], got {came}")
+            length = float(np.linalg.norm(vector))
+            if not abs(length - 1) < 1e-3:  # also NaN
+                raise TandemError(f"vectors: {name}: expected unit length, got {length:g}")
+
+
+def combine(parts: Sequence[QueryPart], sample: Vectors) -> Vectors:
     """The unit vector [d] whose cosines rank a collection by all parts at once; `sample` [m d] stands for it.
 
-    Cosines of words spread far less over a collection than cosines of a picture do (the two lie in different regions
-    of the space), so a plain sum would follow the picture alone. Each part is divided by the standard deviation of
+    Cosines of texts spread far less over a collection than cosines of an image do (the two lie in different regions
+    of the space), so a plain sum would follow the image alone. Each part is divided by the standard deviation of
     its cosines: the product with the sum is then, up to a constant, the weighted sum of standard scores.
     """
     parts = [part for part in parts if part.weight]
     if not any(part.weight > 0 for part in parts):
-        raise TandemError("nothing to look for: give words or a picture; minus alone is no direction")
+        raise TandemError("nothing to look for: give text or an image; minus alone is no direction")
     if len(parts) == 1:
         return parts[0].vector
     total = np.zeros_like(parts[0].vector)
@@ -47,7 +186,39 @@ def combine(parts: Sequence[Part], sample: Vectors) -> Vectors:
     return np.asarray(total / np.float32(length), dtype=np.float32)
 
 
-def kind_of(parts: Sequence[Part]) -> Kind:
-    """What the query is made of: words alone, one picture alone, or several things."""
+def kind_of(parts: Sequence[QueryPart]) -> QueryKind:
+    """What the query is made of: text alone, one image alone, or several things."""
     used = [part for part in parts if part.weight]
     return used[0].kind if len(used) == 1 else "mixed"
+
+
+_STRINGS = {"text": "words", "minus": "words", "like": "the id of an image", "where": "a filter"}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _differ(value: Any, default: Any) -> bool:
+    # An image may be an array, which is not compared.
+    return value is not default and not (isinstance(value, str | int | float) and value == default)
+
+
+def _check_share(name: str, value: object, expected: str) -> None:
+    # To Python, True is the number 1; to whoever wrote it, it is a mistake.
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TandemError(f"{name}: expected {expected}, got {value!r}")
+    if not 0 <= float(value) <= 1:
+        raise TandemError(f"{name}: expected {expected}, got {float(value):g}")
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    number = None
+    if not isinstance(value, bool):
+        with contextlib.suppress(TypeError):
+            number = operator.index(value)
+    if number is None:
+        raise TandemError(f"{name}: expected a whole number, at least {least}, got {value!r}")
+    if number < least:
+        raise TandemError(f"{name}: expected at least {least}, got {value}")
+    return number

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from tandem.errors import TandemError
 from tandem.search.experience import NONE, Experience
-from tandem.search.query import Kind
+from tandem.search.query import QueryKind
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -151,15 +151,15 @@ class Fit:
         """The relevance of the best hit below which nothing matches words well."""
         return self.words.threshold
 
-    def terms(self, kind: Kind) -> Terms:
+    def terms(self, kind: QueryKind) -> Terms:
         """The numbers for one kind of query."""
-        if kind not in get_args(Kind):
+        if kind not in get_args(QueryKind):
             raise TandemError(f"kind of query: expected words, picture or mixed, got {kind!r}")
         return {"words": self.words, "picture": self.picture, "mixed": self.mixed}[kind]
 
     def probability(
         self,
-        kind: Kind,
+        kind: QueryKind,
         scores: NDArray[np.floating[Any]],
         background: Background,
         queries: NDArray[np.float32],
@@ -174,7 +174,7 @@ class Fit:
         asked = self.asked(kind, queries, log_length(words) if words else np.zeros(len(queries)))
         return sigmoid(terms.log_odds(np.asarray(scores, dtype=np.float64), background, asked))
 
-    def asked(self, kind: Kind, queries: NDArray[np.float32], length: Numbers) -> Asked:
+    def asked(self, kind: QueryKind, queries: NDArray[np.float32], length: Numbers) -> Asked:
         """What is known of queries [q d] of a kind, beforehand; `length` [q] as `log_length` gives it."""
         return Asked(length, self.experience.expect(queries) if kind == "words" else np.zeros(len(queries)))
 
@@ -184,7 +184,7 @@ class Fit:
             "version": _VERSION,
             "fingerprint": self.fingerprint,
             "model": self.model,
-            **{kind: asdict(self.terms(kind)) for kind in get_args(Kind)},
+            **{kind: asdict(self.terms(kind)) for kind in get_args(QueryKind)},
             "experience": self.experience.to_plain(),
             "figures": dict(self.figures),
         }
@@ -196,7 +196,7 @@ class Fit:
         try:
             plain = json.loads(text)
             version = plain.pop("version")
-            terms = {kind: Terms(**plain.pop(kind)) for kind in get_args(Kind)}
+            terms = {kind: Terms(**plain.pop(kind)) for kind in get_args(QueryKind)}
             experience = Experience.from_plain(plain.pop("experience"))
             fit = cls(
                 words=terms["words"], picture=terms["picture"], mixed=terms["mixed"], experience=experience, **plain

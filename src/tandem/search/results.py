@@ -8,18 +8,24 @@ from tandem.search.stores.protocol import Value
 
 
 @dataclass(frozen=True)
-class Found:
-    """A picture that was found: cosine, calibrated probability that it is what was meant (None: no calibration)."""
+class SearchHit:
+    """An image that was found: cosine, calibrated probability that it is what was meant (None: no calibration)."""
 
     id: str
     score: float
     relevance: float | None
-    metadata: Mapping[str, Value]
+    metadata: Mapping[str, Value | list[str]]  # the record's columns; `paths` is a list
 
     @property
     def path(self) -> str:
-        """One of the places where the picture is."""
+        """One of the places where the image is."""
         return str(self.metadata.get("path") or "")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All places where the image is."""
+        listed = self.metadata.get("paths")
+        return tuple(listed) if isinstance(listed, list) else (self.path,) if self.path else ()
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Results:
     query: Mapping[str, str]
     model: str
     fingerprint: str
-    hits: tuple[Found, ...]
+    hits: tuple[SearchHit, ...]
     best: float | None = None
     threshold: float | None = None
     offset: int = 0
@@ -37,10 +43,10 @@ class Results:
     def __len__(self) -> int:
         return len(self.hits)
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[SearchHit]:
         return iter(self.hits)
 
-    def __getitem__(self, index: int) -> Found:
+    def __getitem__(self, index: int) -> SearchHit:
         return self.hits[index]
 
     @property

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tandem.search.indexing.picture import picture_id
-from tandem.search.indexing.recording import paths_of
+from tandem.search.indexing.picture import paths_of, picture_id
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Value
 
@@ -63,7 +62,7 @@ def keep(content: bytes, folder: Path) -> tuple[str, Path, bool]:
 
 def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[bytes, str] | None:
     """The bytes of an indexed picture and their type; None where no file of it is left as it was."""
-    for path in paths_of(dict(values)):
+    for path in paths_of(values):
         content = _content(path, max_bytes)
         if content is not None and picture_id(content) == identifier:
             return content, TYPES.get(str(values.get("format")), "application/octet-stream")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 
-from tandem.search.indexing.recording import paths_of
+from tandem.search.indexing.picture import paths_of
 from tandem.serve import bodies, openapi, originals
 from tandem.serve.links import picture_link
 from tandem.serve.problems import ProblemError, not_found
@@ -30,11 +30,12 @@ def router(service: Service) -> APIRouter:
     async def picture(id: Identifier, collection: Named = None) -> JSONResponse:
         values = await _values(service, collection, id)
         plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, bytes)}
+        paths = {"paths": paths_of(values)}
         links = {
             "thumbnail": picture_link(id, "/thumbnail", collection),
             "original": picture_link(id, "/original", collection),
         }
-        return JSONResponse({"id": id, **plain, **links})
+        return JSONResponse({"id": id, **plain, **paths, **links})
 
     @routes.get("/v1/pictures/{id}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
     async def thumbnail(request: Request, id: Identifier, collection: Named = None) -> Response:
@@ -163,7 +164,7 @@ async def _delete(service: Service, collection: str | None, ids: list[str]) -> i
         deleted = used.collection.delete(ids)
         if folder is not None:
             for place in range(len(found)):
-                originals.remove_kept(paths_of(dict(found.row(place))), folder)
+                originals.remove_kept(paths_of(found.row(place)), folder)
         return deleted
 
     return await asyncio.shield(service.shelf.write_to(shared.name, change))

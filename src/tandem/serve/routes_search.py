@@ -11,7 +11,7 @@ from tandem import prompts
 from tandem.answer import softmax
 from tandem.model import Vectors
 from tandem.search.labelling import best_labels, best_pictures
-from tandem.search.question import Question
+from tandem.search.query import SearchQuery
 from tandem.serve import bodies, openapi
 from tandem.serve.encoder import Encoder
 from tandem.serve.links import thumbnail_link
@@ -30,7 +30,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post(
         "/v1/search",
-        summary="The pictures nearest to words, to a picture, or to both",
+        summary="The images nearest to a text, to an image, or to both",
         response_model=SearchAnswer,
         openapi_extra=openapi.described(SearchRequest),
     )
@@ -38,11 +38,11 @@ def router(service: Service) -> APIRouter:
         body = await bodies.read(request, SearchRequest)
         asked = body.asked
         _check_page(service, asked)
-        question = _question(service, asked)
+        query = _query(service, asked)
         name = service.shelf.named(asked.collection).name
         for _ in range(2):  # once more where the collection was moved to another model in between
             encoder = await service.shelf.encoder_of(name)
-            vectors = await _vectors(service, encoder, question, body)
+            vectors = await _vectors(service, encoder, query, body)
 
             def answered(
                 used: Opened, encoder: Encoder = encoder, vectors: Mapping[str, Vectors] = vectors
@@ -51,10 +51,10 @@ def router(service: Service) -> APIRouter:
                     return None
                 ready = dict(vectors)
                 with used.collection.store.reading():
-                    if question.like is not None:
-                        ready["like"] = _stored(used, question.like)
-                    total = used.collection.count(question.where)
-                    return used.collection.answer(question, ready).as_dict() | {"total": total}
+                    if query.like is not None:
+                        ready["like"] = _stored(used, query.like)
+                    total = used.collection.count(query.where)
+                    return used.collection.search(query, vectors=ready).as_dict() | {"total": total}
 
             answer = await service.shelf.ask_of(name, answered)
             if answer is not None:
@@ -108,32 +108,22 @@ def _check_page(service: Service, asked: SearchRequest) -> None:
         raise _too_far(f"where: expected at most {settings.max_text_letters:,} letters")
 
 
-def _question(service: Service, asked: SearchRequest) -> Question:
-    """What is asked, within the server's limits. Pictures are called by their fields: they have no other names."""
-    question = Question(
-        words=asked.text,
-        image=None if asked.image is None else "image",
-        like=asked.like,
-        minus=asked.minus,
-        minus_image=None if asked.minus_image is None else "minus_image",
-        weight=asked.weight,
-        k=asked.k,
-        offset=asked.offset,
-        where=asked.where,
-        threshold=asked.threshold,
-    )
-    service.check_texts(list(question.texts.values()), "text")
-    return question
+def _query(service: Service, asked: SearchRequest) -> SearchQuery:
+    """What is searched for, within the server's limits. Images are called by their fields: they have no other names."""
+    plain = asked.model_dump(exclude={"collection"}, exclude_none=True)
+    query = SearchQuery.from_dict(plain | {name: name for name in ("image", "minus_image") if name in plain})
+    service.check_texts(list(query.texts.values()), "text")
+    return query
 
 
 async def _vectors(
-    service: Service, encoder: Encoder, question: Question, body: bodies.Body[SearchRequest]
+    service: Service, encoder: Encoder, query: SearchQuery, body: bodies.Body[SearchRequest]
 ) -> dict[str, Vectors]:
-    """The vector of each sentence and picture, by the name of its field."""
+    """The vector of each text and image, by the name of its field."""
     vectors: dict[str, Vectors] = {}
-    if question.texts:
-        vectors |= dict(zip(question.texts, await encoder.embed_texts(list(question.texts.values())), strict=True))
-    for name in question.pictures:
+    if query.texts:
+        vectors |= dict(zip(query.texts, await encoder.embed_texts(list(query.texts.values())), strict=True))
+    for name in query.images:
         vectors[name] = await service.embed_picture(encoder, body.picture(getattr(body.asked, name)), name)
     return vectors
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tandem.search.query import SearchQuery
+
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
@@ -105,18 +107,18 @@ class ClassifyRequest(_Request):
 
 
 class SearchRequest(_Request):
-    """Words (`text`), a picture (`image`, or the id of one in the collection as `like`), or both."""
+    """A text, an image (`image`, or the id of one in the collection as `like`), or both."""
 
     text: Text | None = None
     image: Picture | None = None
     like: Annotated[Text | None, Field(description="the id of a picture in the collection")] = None
-    minus: Annotated[Text | None, Field(description="less of what these words say")] = None
+    minus: Annotated[Text | None, Field(description="less of what this text says")] = None
     minus_image: Picture | None = None
     weight: Annotated[
-        float, Field(ge=0, le=1, allow_inf_nan=False, description="of the words where there is a picture too")
-    ] = 0.5
-    k: Annotated[int, Field(ge=1), WHOLE] = 10
-    offset: Annotated[int, Field(ge=0), WHOLE] = 0
+        float, Field(ge=0, le=1, allow_inf_nan=False, description="of the text where there is an image too")
+    ] = SearchQuery.weight
+    k: Annotated[int, Field(ge=1), WHOLE] = SearchQuery.k
+    offset: Annotated[int, Field(ge=0), WHOLE] = SearchQuery.offset
     where: Where = None
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     collection: CollectionName = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tandem.search.calibration.calibrate import IN_VAIN
 from tandem.search.calibration.caption_set import CaptionSet
 from tandem.search.calibration.trials import Known, Trials, run_trials
-from tandem.search.query import Kind
+from tandem.search.query import QueryKind
 from tandem.search.relevance import Asked, Fit, Numbers, Terms, sigmoid
 
 BINS = 15
@@ -69,7 +69,7 @@ def report(fit: Fit, captions: CaptionSet, sizes: Sequence[int] = (10, 100), *, 
     """
     known = captions.known()
     words, short = known["words"], captions.short
-    parts: dict[str, tuple[Kind, Known]] = {
+    parts: dict[str, tuple[QueryKind, Known]] = {
         "captions": ("words", words.part(~short)),
         "phrases": ("words", words.part(short)),
         "pictures": ("picture", known["picture"]),

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -38,6 +39,12 @@ _FORMATS = {"MPO": "JPEG"}  # a JPEG with more pictures behind the first, as pho
 def picture_id(content: bytes) -> str:
     """The id of a picture: 32 hexadecimal letters of the SHA-256 of its file."""
     return hashlib.sha256(content).hexdigest()[:32]
+
+
+def paths_of(values: Mapping[str, Value]) -> list[str]:
+    """All places of a record."""
+    listed = json.loads(str(values.get("paths") or "[]"))
+    return [str(path) for path in listed]
 
 
 def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = None) -> dict[str, Value]:

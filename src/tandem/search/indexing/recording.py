@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tandem.search.indexing.ledger import AT_ONCE, Ledger, Seen
-from tandem.search.indexing.picture import COLUMNS
+from tandem.search.indexing.picture import COLUMNS, paths_of
 from tandem.search.indexing.places import SetAside
 from tandem.search.indexing.preparing import Claims, Outcome
 from tandem.search.stores.protocol import Records, Store, Value
@@ -180,9 +180,3 @@ def records(pictures: Sequence[Picture]) -> Records:
         picture.values |= {"path": paths[0], "paths": json.dumps(paths, ensure_ascii=False)}
     columns = {name: [picture.values.get(name) for picture in pictures] for name in COLUMNS}
     return Records([picture.id for picture in pictures], np.stack([picture.vector for picture in pictures]), columns)
-
-
-def paths_of(values: dict[str, Value]) -> list[str]:
-    """All places of a record."""
-    listed = json.loads(str(values.get("paths") or "[]"))
-    return [str(path) for path in listed]

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from tandem.search.indexing import places
 from tandem.search.indexing.ledger import AT_ONCE, UNKNOWN, Ledger, Seen
-from tandem.search.indexing.recording import paths_of, read, records
+from tandem.search.indexing.picture import paths_of
+from tandem.search.indexing.recording import read, records
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
 

@@ -141,7 +141,7 @@ export class PictureDialog {
       File: [metadata.format, metadata.bytes && fileSize(metadata.bytes)].filter(Boolean).join(", "),
       Taken: metadata.taken && moment(metadata.taken),
       Place: metadata.latitude !== undefined && metadata.longitude !== undefined ? place(metadata.latitude, metadata.longitude) : null,
-      Path: paths(hit.path, metadata.paths).join("\n"),
+      Path: (metadata.paths ?? [hit.path]).join("\n"),
       Cosine: hit.relevance === null || hit.score === undefined ? null : hit.score.toFixed(3),
       "Put in": metadata.indexed && moment(metadata.indexed),
     };
@@ -185,14 +185,5 @@ export class PictureDialog {
     if (!this.id) return null;
     const answer = await ask("/v1/label", { ids: [this.id], labels, collection: this.session.collection }, signal);
     return answer.results[0]?.probabilities ?? null;
-  }
-}
-
-function paths(path, listed) {
-  try {
-    const all = JSON.parse(listed);
-    return Array.isArray(all) && all.length ? all : [path];
-  } catch {
-    return [path];
   }
 }
