@@ -4,12 +4,36 @@ Every message says what was expected, what came, and what to do next. The comman
 line with exit code 2 (`--debug` shows the trace); anything else that escapes is a bug of ours.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+ImageErrorKind: TypeAlias = Literal[
+    "not_found", "too_large", "unsupported", "damaged", "timeout", "forbidden", "invalid"
+]
 
 
 class TandemError(Exception):
-    """The root: catch this to catch all that Tandem raises on purpose."""
+    """The root: catch this to catch all that Tandem raises on purpose. All of them can be pickled and copied."""
+
+    def __reduce__(self) -> tuple[Callable[..., "TandemError"], tuple[Any, ...]]:
+        # The default calls the class with the message alone, which subclasses of other arguments refuse.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[TandemError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> TandemError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: `; did you mean 'width'?`, or nothing where no name is near."""
+    from difflib import get_close_matches
+
+    by_lower = {each.lower(): each for each in known}
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 class ConfigError(TandemError):
@@ -25,12 +49,26 @@ class HubError(TandemError):
 
 
 class ImageError(TandemError):
-    """A picture that cannot be decoded within the limits. `source` says which one."""
+    """An image that cannot be decoded within the limits. `source` says which one, `kind` what to do about it:
 
-    def __init__(self, source: str, reason: str) -> None:
+    - `not_found`: there is no such file, or its address gives none
+    - `too_large`: more bytes, pixels or header parts than the limits allow, or more than fits into memory
+    - `unsupported`: no image, or a format that is not read
+    - `damaged`: an image whose bytes are truncated or wrong
+    - `timeout`: an address that did not answer in time
+    - `forbidden`: no permission to read it, or addresses are not fetched
+    - `invalid`: not something an image can be read from, such as a folder, or an array of the wrong shape
+    """
+
+    def __init__(self, source: str, reason: str, kind: ImageErrorKind) -> None:
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
+        self.kind: ImageErrorKind = kind
+
+    def renewed(self, source: str | None = None) -> "ImageError":
+        """The same error without its traceback, which keeps the bytes of the file alive; of another name if given."""
+        return ImageError(self.source if source is None else source, self.reason, self.kind)
 
 
 class TextError(TandemError):

@@ -34,33 +34,34 @@ def fetch(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
                     return _body(response, url, max_bytes, deadline)
                 address = urljoin(str(response.url), response.headers["location"])
             if not is_url(address):
-                raise ImageError(url, f"redirected to {address[:80]!r}, which is no http(s) address")
+                raise ImageError(url, f"redirected to {address[:80]!r}, which is no http(s) address", "invalid")
             _check_time(url, deadline)
     except httpx.TimeoutException:
-        raise ImageError(url, f"no answer within {timeout_s:g} s") from None
+        raise ImageError(url, f"no answer within {timeout_s:g} s", "timeout") from None
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ValueError) as error:
-        raise ImageError(url, f"cannot be fetched: {str(error) or type(error).__name__}") from None
-    raise ImageError(url, f"more than {MAX_REDIRECTS} redirects")
+        raise ImageError(url, f"cannot be fetched: {str(error) or type(error).__name__}", "not_found") from None
+    raise ImageError(url, f"more than {MAX_REDIRECTS} redirects", "not_found")
 
 
 def _body(response: "httpx.Response", url: str, max_bytes: int, deadline: float) -> bytes:
     if response.status_code != 200:
-        raise ImageError(url, f"the server answered {response.status_code} {response.reason_phrase}".rstrip())
+        said = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+        raise ImageError(url, said, "forbidden" if response.status_code in (401, 403, 451) else "not_found")
     announced = response.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
-        raise ImageError(url, f"{int(announced):,} bytes, more than the limit of {max_bytes:,}")
+        raise ImageError(url, f"{int(announced):,} bytes, more than the limit of {max_bytes:,}", "too_large")
     body = bytearray()
     for chunk in response.iter_bytes():
         body += chunk
         if len(body) > max_bytes:
-            raise ImageError(url, f"more bytes than the limit of {max_bytes:,}")
+            raise ImageError(url, f"more bytes than the limit of {max_bytes:,}", "too_large")
         _check_time(url, deadline)
     return bytes(body)
 
 
 def _check_time(url: str, deadline: float) -> None:
     if time.monotonic() > deadline:
-        raise ImageError(url, "not received within the time limit")
+        raise ImageError(url, "not received within the time limit", "timeout")
 
 
 @functools.cache

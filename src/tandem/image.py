@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, features
 
 from tandem import decompression_bombs, fetch
 from tandem.config import Preprocessing
-from tandem.errors import ImageError
+from tandem.errors import ImageError, ImageErrorKind
 from tandem.pixels import to_pixels
 from tandem.prefetch import in_order
 
@@ -32,7 +32,9 @@ __all__ = [
     "Limits",
     "decode",
     "decode_stream",
+    "image_errors",
     "load_image",
+    "load_pixels",
     "read_bytes",
     "source_name",
     "to_pixels",
@@ -113,7 +115,7 @@ def decode(
     which takes a fraction of the time. Raises `ImageError`, and nothing else.
     """
     name = source_name(source)
-    with _as_image_errors(name):
+    with image_errors(name):
         if isinstance(source, np.ndarray):
             made = _from_array(source, name)
             return Decoded(made, made.width, made.height)
@@ -121,8 +123,17 @@ def decode(
             return _decoded(source, name, limits, orient, None)
         with _opened(source, name, limits) as file:
             if (too_much := decompression_bombs.found(file)) is not None:
-                raise ImageError(name, too_much)
+                raise ImageError(name, too_much, "too_large")
             return _decoded(_identified(file, name), name, limits, orient, at_least)
+
+
+def load_pixels(
+    source: ImageSource, preprocessing: Preprocessing, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True
+) -> np.ndarray:
+    """The square that a model reads, uint8 [h w 3]. Raises `ImageError`, and nothing else."""
+    image = load_image(source, limits=limits, orient=orient)
+    with image_errors(source_name(source), "converted"):
+        return to_pixels(image, preprocessing)
 
 
 def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
@@ -131,14 +142,14 @@ def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int 
     Raises `ImageError`, and nothing else.
     """
     name = source_name(source)
-    with _as_image_errors(name):
+    with image_errors(name):
         if count is not None and isinstance(source, (str, os.PathLike)):
             _check_bytes(count, name, limits)
             with open(source, "rb") as whole:
                 whole.seek(at)
                 content = whole.read(count)
             if len(content) < count:
-                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}")
+                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}", "damaged")
             return content
         with _opened(source, name, limits) as file:
             content = file.read(limits.max_bytes + 1)
@@ -147,18 +158,20 @@ def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int 
 
 
 @contextlib.contextmanager
-def _as_image_errors(name: str) -> Iterator[None]:
+def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
     """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
     try:
         yield
     except ImageError:
         raise
     except MemoryError:
-        raise ImageError(name, "too large for the memory that is free") from None
+        raise ImageError(name, "too large for the memory that is free", "too_large") from None
     except OSError as error:
-        raise ImageError(name, _os_reason(error)) from None
-    except Exception as error:  # decoders meet damaged files with any exception there is
-        raise ImageError(name, f"cannot be decoded: {str(error) or type(error).__name__}") from None
+        raise ImageError(name, *_os_reason(error)) from None
+    except (
+        Exception
+    ) as error:  # decoders meet damaged files, and conversions strange modes, with any exception there is
+        raise ImageError(name, f"cannot be {done}: {str(error) or type(error).__name__}", "damaged") from None
 
 
 # --- bytes ---------------------------------------------------------------------------------------------------------
@@ -168,26 +181,28 @@ def _opened(source: object, name: str, limits: Limits) -> BinaryIO:
     """A file to decode from, at its start, known not to be longer than allowed."""
     if isinstance(source, str) and fetch.is_url(source):
         if not limits.allow_urls:
-            raise ImageError(name, "addresses are not fetched here: send the picture itself")
+            raise ImageError(name, "addresses are not fetched here: send the picture itself", "forbidden")
         return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
     if isinstance(source, (str, os.PathLike)):
         return _opened_path(Path(source).expanduser(), name, limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _in_memory(source, name, limits)
     if not hasattr(source, "read"):
-        raise ImageError(name, f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}")
+        raise ImageError(
+            name, f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}", "invalid"
+        )
     content = source.read(limits.max_bytes + 1)
     if not isinstance(content, bytes):
-        raise ImageError(name, "a file opened as text: open it with mode 'rb'")
+        raise ImageError(name, "a file opened as text: open it with mode 'rb'", "invalid")
     return _in_memory(content, name, limits)
 
 
 def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(name, "a folder, not a picture")
+        raise ImageError(name, "a folder, not a picture", "invalid")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(name, "not a regular file")  # reading a pipe or a device may never end
+        raise ImageError(name, "not a regular file", "invalid")  # reading a pipe or a device may never end
     _check_bytes(status.st_size, name, limits)
     return path.open("rb")
 
@@ -199,21 +214,24 @@ def _in_memory(content: bytes | bytearray | memoryview, name: str, limits: Limit
 
 def _check_bytes(count: int, name: str, limits: Limits) -> None:
     if count == 0:
-        raise ImageError(name, "empty: it has no bytes")
+        raise ImageError(name, "empty: it has no bytes", "damaged")
     if count > limits.max_bytes:
-        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}")
+        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}", "too_large")
 
 
-def _os_reason(error: OSError) -> str:
-    known = {
-        errno.ENOENT: "no such file",
-        errno.ENOTDIR: "no such file",
-        errno.EACCES: "permission denied",
-        errno.ENAMETOOLONG: "no such file: the name is too long",
-    }
-    if error.errno is not None:
-        return known.get(error.errno, error.strerror or str(error))
-    return f"damaged or truncated: {error}"
+_OS_REASONS: dict[int, tuple[str, ImageErrorKind]] = {
+    errno.ENOENT: ("no such file", "not_found"),
+    errno.ENOTDIR: ("no such file", "not_found"),
+    errno.ENAMETOOLONG: ("no such file: the name is too long", "not_found"),
+    errno.EACCES: ("permission denied", "forbidden"),
+    errno.EPERM: ("permission denied", "forbidden"),
+}
+
+
+def _os_reason(error: OSError) -> tuple[str, ImageErrorKind]:
+    if error.errno is None:  # Pillow's own
+        return f"damaged or truncated: {error}", "damaged"
+    return _OS_REASONS.get(error.errno, (error.strerror or str(error), "damaged"))
 
 
 # --- decoding ------------------------------------------------------------------------------------------------------
@@ -247,7 +265,9 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
                 struct.error,
             ) as error:  # how plugins say: not mine after all
                 failure = f"a damaged {identifier} file: {error}"
-    raise ImageError(name, failure or _unknown(head))
+    if failure:
+        raise ImageError(name, failure, "damaged")
+    raise ImageError(name, _unknown(head), "unsupported")
 
 
 def _accepts(accept: Callable[[bytes], bool | str] | None, head: bytes) -> bool:
@@ -287,9 +307,11 @@ def _unknown(head: bytes) -> str:
 def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None) -> Decoded:
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise ImageError(name, f"{width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}")
+        raise ImageError(
+            name, f"{width:,} x {height:,} pixels, more than the limit of {limits.max_pixels:,}", "too_large"
+        )
     if width < 1 or height < 1:
-        raise ImageError(name, f"{width} x {height} pixels: nothing to see")
+        raise ImageError(name, f"{width} x {height} pixels: nothing to see", "damaged")
     if at_least is not None:
         image.draft(None, (at_least, at_least))  # None keeps the mode
     image.load()
@@ -325,14 +347,16 @@ def upright(image: Image.Image) -> Image.Image:
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
-        raise ImageError(name, f"expected an array [h w], [h w 1], [h w 3] or [h w 4], got {list(array.shape)}")
+        raise ImageError(
+            name, f"expected an array [h w], [h w 1], [h w 3] or [h w 4], got {list(array.shape)}", "invalid"
+        )
     if array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 1):  # also true of NaN
-            raise ImageError(name, f"expected floats in 0..1, got {low:g}..{high:g}; give uint8 for 0..255")
+            raise ImageError(name, f"expected floats in 0..1, got {low:g}..{high:g}; give uint8 for 0..255", "invalid")
         array = np.round(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise ImageError(name, f"expected an array of uint8, or of floats in 0..1, got {array.dtype}")
+        raise ImageError(name, f"expected an array of uint8, or of floats in 0..1, got {array.dtype}", "invalid")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(array))
@@ -356,13 +380,11 @@ def decode_stream(
     the generator ends them (see `tandem.prefetch`).
     """
 
-    def decode(source: ImageSource) -> np.ndarray | ImageError:
+    def pixels_or_error(source: ImageSource) -> np.ndarray | ImageError:
         try:
-            return to_pixels(load_image(source, limits=limits, orient=orient), preprocessing)
+            return load_pixels(source, preprocessing, limits=limits, orient=orient)
         except ImageError as error:
             return error
-        except Exception as error:
-            return ImageError(source_name(source), f"cannot be converted: {str(error) or type(error).__name__}")
 
-    with contextlib.closing(in_order(decode, sources, threads=threads, ahead=ahead)) as decoded:
+    with contextlib.closing(in_order(pixels_or_error, sources, threads=threads, ahead=ahead)) as decoded:
         yield from enumerate(decoded)

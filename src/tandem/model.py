@@ -145,10 +145,7 @@ class Model:
             encoded = self.engine.encode_images(np.stack(pixels)) if pixels else self._no_vectors()  # -> [n d]
             vectors = iter(self._finite(encoded))
             # Errors are made afresh: the trace of the old one would keep the bytes of its file alive.
-            yield [
-                (index, ImageError(item.source, item.reason) if isinstance(item, ImageError) else next(vectors))
-                for index, item in batch
-            ]
+            yield [(index, item.renewed() if isinstance(item, ImageError) else next(vectors)) for index, item in batch]
 
     def embed_images(
         self,

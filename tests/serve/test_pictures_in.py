@@ -136,7 +136,7 @@ def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.Monkey
         assert gate.wait(20)
         return picture(1)
 
-    monkeypatch.setattr("tandem.serve.pictures_in.load_image", slow)
+    monkeypatch.setattr("tandem.image.load_image", slow)
 
     async def crowd() -> None:
         with reader(queue=3, threads=1) as pictures:

@@ -10,8 +10,8 @@ from tandem import weights
 from tandem.cli import DONE, screen
 from tandem.config import to_dict
 from tandem.errors import MissingExtraError
+from tandem.files import write_json
 from tandem.weights.sources import GRAPH_FORMATS
-from tandem.weights.tensor_files import write_json
 from tandem.weights.writing import new_folder, refuse_in_use
 
 

@@ -160,7 +160,7 @@ class Client:
                 if len(batch) > 1 or not error.title.startswith("Picture"):
                     raise  # only a picture that is alone is refused rather than set aside
                 reason = error.detail.removeprefix("images[0]: ")
-                failures.append(Failure(batch[0].index, ImageError(source_name(batch[0].source), reason)))
+                failures.append(Failure(batch[0].index, ImageError(source_name(batch[0].source), reason, "invalid")))
         if not parts:
             raise failures[0].error if failures else TandemError("images: expected a picture or several, got none")
         answer = Answer.join(parts)
@@ -179,7 +179,7 @@ class Client:
             tuple(source_name(sent.source) for sent in good),
             np.asarray(logits, dtype=np.float32).reshape(len(good), len(answer["labels"])),
             tuple(
-                Failure(batch[place].index, ImageError(source_name(batch[place].source), reason))
+                Failure(batch[place].index, ImageError(source_name(batch[place].source), reason, "invalid"))
                 for place, reason in bad.items()
             ),
             tuple(None if hasattr(sent.source, "read") else sent.source for sent in good),

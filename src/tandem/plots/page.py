@@ -4,7 +4,6 @@ Draws on figures of its own (Agg): nothing of the caller's matplotlib is touched
 of what they stand for. Lengths are inches unless they say otherwise.
 """
 
-import os
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from tandem.errors import MissingExtraError, TandemError
+from tandem.files import atomic_write
 
 INK, QUIET, TRACK = "#1f2933", "#7b8794", "#eef1f4"
 BEST, OTHER = "#0f7b6c", "#9fcfc4"
@@ -102,12 +102,8 @@ class Page:
         """Written beside the target and moved over it: a picture is there whole or not at all."""
         check_target(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with atomic_write(path) as partial:
             self.figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=DPI)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
 

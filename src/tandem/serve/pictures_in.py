@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Limits, load_image, to_pixels
+from tandem.image import Limits, load_pixels
 from tandem.serve.fetching import Fetcher, RefusedError, TooLargeError, is_url
 from tandem.serve.problems import ProblemError, full
 
@@ -135,13 +135,9 @@ class PictureReader:
 def decode(content: bytes, name: str, preprocessing: Preprocessing, limits: Limits, orient: bool = True) -> Pixels:
     """Encoded bytes -> uint8 [h w 3]. Raises `ProblemError`."""
     try:
-        return to_pixels(load_image(content, limits=limits, orient=orient), preprocessing)
+        return load_pixels(content, preprocessing, limits=limits, orient=orient)
     except ImageError as error:
-        if "than the limit of" in error.reason:  # of bytes or of pixels
-            raise too_large(name, error.reason) from None
-        raise unreadable(name, error.reason) from None
-    except Exception:  # a decoded picture that cannot be resized: its text is ours, not the library's
-        raise unreadable(name, "cannot be converted to the model's pixels") from None
+        raise (too_large if error.kind == "too_large" else unreadable)(name, error.reason) from None
 
 
 def decode_data_uri(text: str, name: str, limits: Limits) -> bytes:

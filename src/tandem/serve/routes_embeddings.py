@@ -89,7 +89,7 @@ def router(service: Service) -> APIRouter:
         if good:
             logits = encoder.model.logits(np.stack([each for _, each in good]), vectors)
         failures = tuple(
-            Failure(place, ImageError(names[place], each.detail.removeprefix(f"{names[place]}: ")))
+            Failure(place, ImageError(names[place], each.detail.removeprefix(f"{names[place]}: "), "invalid"))
             for place, each in enumerate(found)
             if isinstance(each, ProblemError)
         )

@@ -103,7 +103,7 @@ def newest(folder: Path, say: Callable[[str], None]) -> tuple[Path, Record, dict
 
 def clean(folder: Path) -> None:
     """Remove what a killed process left half written or half removed."""
-    for left in (*folder.glob(".step-*.part"), *folder.glob(".step-*.gone"), *folder.glob(".*.part.*.new")):
+    for left in (*folder.glob(".step-*.part"), *folder.glob(".step-*.gone"), *folder.glob("..step-*")):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig, from_dict, to_dict
 from tandem.errors import ConfigError, WeightsError
+from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import read_json, read_tensor_file, write_json
+from tandem.weights.tensor_files import read_json, read_tensor_file
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 _VERSION = 1

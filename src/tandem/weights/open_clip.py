@@ -10,12 +10,13 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
+from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.names import Naming, to_original
 from tandem.weights.open_clip_config import config_from, config_to
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file, write_json
+from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
 from tandem.weights.transformers import spell as spell_transformers
 

@@ -4,7 +4,6 @@ The container is told by the file's first bytes, since people rename files. Know
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,11 +68,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: expected a JSON object, came {type(value).__name__}")
     return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """A JSON object into a file, for people to read too."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def shard_names(index: dict[str, Any], source: Path) -> list[str]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.config import TextTransformer
-from tandem.weights.tensor_files import read_json, write_json
+from tandem.files import write_json
+from tandem.weights.tensor_files import read_json
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer

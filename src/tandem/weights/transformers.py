@@ -10,11 +10,12 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
+from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.names import to_original, to_transformers, transformers_names
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
-from tandem.weights.tensor_files import first_present, read_json, read_tensor_file, write_json
+from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
 from tandem.weights.transformers_config import config_from, config_to, preprocessing_to
 

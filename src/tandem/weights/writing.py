@@ -4,14 +4,12 @@ The layouts themselves are `folder`, `transformers` and `open_clip`; folders of 
 """
 
 import contextlib
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from tandem.errors import WeightsError
+from tandem.files import atomic_folder
 from tandem.weights import folder, open_clip, transformers
 from tandem.weights.card import model_card
 from tandem.weights.checkpoint import Checkpoint
@@ -67,16 +65,11 @@ def write(
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """An empty folder to write a model's files to; it becomes `target` if the block ends well, else it is gone."""
     refuse_in_use(target, overwrite=overwrite)
-    beside = target.parent / f".{target.name}.{secrets.token_hex(4)}"
-    new, old = Path(f"{beside}.new"), Path(f"{beside}.old")
     try:
-        new.mkdir(parents=True)
-        yield new
-        _replace(target, new, old)
+        with atomic_folder(target) as new:
+            yield new
     except OSError as error:
         raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def refuse_in_use(target: Path, *, overwrite: bool, say: str = "overwrite=True") -> None:
@@ -91,15 +84,3 @@ def refuse_in_use(target: Path, *, overwrite: bool, say: str = "overwrite=True")
     strangers = [name for name in present if name not in _MODEL_FILES]
     if strangers:
         raise WeightsError(f"{target}: not overwritten: {strangers[0]} is no part of a model; choose another folder")
-
-
-def _replace(target: Path, new: Path, old: Path) -> None:
-    if target.exists():
-        os.rename(target, old)
-    try:
-        os.rename(new, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -207,7 +207,7 @@ def _embed_pictures(
     for index, item in model.iter_embed_images(sources):
         vectors.append(None if isinstance(item, ImageError) else item)
         if isinstance(item, ImageError):
-            failures.append(Failure(index, ImageError(samples[index].key, item.reason)))
+            failures.append(Failure(index, item.renewed(samples[index].key)))
         advance(1)
     return vectors, failures
 

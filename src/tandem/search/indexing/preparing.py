@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Decoded, Limits, decode, read_bytes
+from tandem.image import Decoded, Limits, decode, image_errors, read_bytes, to_pixels
 from tandem.model import Model
-from tandem.pixels import to_pixels
 from tandem.samples import captions_in
 from tandem.search.indexing.picture import THUMBNAIL_SIDE, describe, picture_id
 from tandem.search.indexing.places import Entry
@@ -99,7 +98,7 @@ def prepare(entry: Entry, recipe: Recipe, known: Callable[[str], bool], claims: 
         if content is None:
             content = read_bytes(entry.file, limits=recipe.limits, at=entry.at, count=entry.count)
         elif not content:
-            raise ImageError(entry.path, "empty: it has no bytes")
+            raise ImageError(entry.path, "empty: it has no bytes", "damaged")
     except ImageError as error:
         return Outcome(entry, reason=error.reason, passing=_is_passing(error))
     caption, caption_reason = _caption(entry, recipe.caption)
@@ -111,11 +110,10 @@ def prepare(entry: Entry, recipe: Recipe, known: Callable[[str], bool], claims: 
         return Outcome(entry, id, caption=caption, caption_reason=caption_reason)
     try:
         decoded = decode(content, limits=recipe.limits, orient=recipe.orient, at_least=recipe.at_least)
-        pixels, values = to_pixels(decoded.image, recipe.preprocessing), _values(decoded, content)
+        with image_errors(entry.path, "converted"):
+            pixels, values = to_pixels(decoded.image, recipe.preprocessing), _values(decoded, content)
     except ImageError as error:
         return _undecodable(entry, id, error.reason, claims, _is_passing(error))
-    except Exception as error:  # PIL's conversions meet strange modes with any exception there is
-        return _undecodable(entry, id, f"cannot be converted: {str(error) or type(error).__name__}", claims)
     return Outcome(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)
 
 

@@ -1,0 +1,127 @@
+"""Files and folders that appear whole or not at all: written beside their target, then moved over it.
+
+Knows paths, permissions and the disk. It does not know what is written.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_LONGEST_NAME = 150  # characters of the target's name kept in the temporary one; file systems allow 255 bytes
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
+    """The path of an empty temporary file; when the block ends well, it replaces `path` in one step.
+
+    If the block raises, the temporary file is removed and `path` is as before. The same holds if the block itself
+    removes the temporary file. A file that is replaced passes on its permissions; a new one gets those of the umask.
+    `fsync=True` also waits until content and name are on the disk, so that both survive a power failure. Raises
+    `OSError`; the folder must exist.
+    """
+    path = Path(path)
+    mode = _mode_to_keep(path)
+    temporary = temporary_path(path)
+    try:
+        temporary.touch()
+        if mode is None:
+            mode = stat.S_IMODE(temporary.stat().st_mode)
+        yield temporary
+        if not temporary.exists():
+            return
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries create files that only the owner can read
+            with contextlib.suppress(PermissionError):  # file systems without permissions
+                temporary.chmod(mode)
+        if fsync:
+            sync(temporary)
+        os.replace(temporary, path)
+        if fsync:
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
+    """The path of an empty temporary folder; when the block ends well, it takes the place of `path`.
+
+    A folder that is there already is moved away first and removed last: a crash in between leaves one of the two
+    whole, under its own name or a hidden one. `fsync` as in `atomic_write`, for each file in the folder. Raises
+    `OSError`; the parent folder is created.
+    """
+    path = Path(path)
+    temporary = temporary_path(path)
+    previous = temporary.with_suffix(".old")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if fsync:
+            for entry in temporary.rglob("*"):
+                sync(entry)
+            sync(temporary)
+        if path.exists():
+            os.rename(path, previous)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if previous.exists():
+                os.rename(previous, path)
+            raise
+        if fsync:
+            sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, content: bytes, *, fsync: bool = False) -> None:
+    """Write a whole file, as `atomic_write` does."""
+    with atomic_write(path, fsync=fsync) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str, *, fsync: bool = False) -> None:
+    """Write a whole file in UTF-8, as `atomic_write` does. Line ends are written as they are."""
+    write_bytes(path, text.encode("utf-8"), fsync=fsync)
+
+
+def write_json(path: str | Path, value: Any, *, indent: int | None = 2, fsync: bool = False) -> None:
+    """Write a value as JSON that people can read too, as `atomic_write` does."""
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", fsync=fsync)
+
+
+def temporary_path(path: Path) -> Path:
+    """A hidden name beside `path` that no other process chooses; it ends in `.part`, which no pattern finds."""
+    return path.with_name(f".{path.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}.part")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode_to_keep(path: Path) -> int | None:
+    """Permissions of a file that is there, None without one. A device or a pipe must not be replaced by a file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return stat.S_IMODE(mode)
