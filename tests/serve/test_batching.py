@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tandem.serve.batching import Batcher, ClosedError, QueueFullError
+from tandem.serve.encoding.batching import Batcher, ClosedError, QueueFullError
 
 LONG_S = 30.0
 

@@ -16,9 +16,9 @@ from support.reading import LIMITS, encoded, read, refused
 from support.toy import picture
 
 from tandem.errors import TandemError
-from tandem.serve import fetching
-from tandem.serve.fetching import Fetcher, RefusedError, TooLargeError, is_public
-from tandem.serve.pictures_in import decode_data_uri
+from tandem.serve.encoding import fetching
+from tandem.serve.encoding.fetching import Fetcher, RefusedError, TooLargeError, is_public
+from tandem.serve.encoding.images import decode_data_uri
 
 LOOPBACK = ipaddress.ip_address("127.0.0.1")
 PUBLIC = ipaddress.ip_address("93.184.216.34")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tandem.errors import TandemError
-from tandem.serve.keys import KeyFile, bearer
+from tandem.serve.http.keys import KeyFile, bearer
 
 
 class Clock:

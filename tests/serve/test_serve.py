@@ -23,7 +23,7 @@ import tandem
 from tandem.errors import TandemError
 from tandem.search.collection import Collection
 from tandem.search.migration import migrate
-from tandem.serve.guard import Guard
+from tandem.serve.http.guard import Guard
 from tandem.serve.metrics import Metrics
 from tandem.serve.run import bound
 from tandem.serve.settings import Settings

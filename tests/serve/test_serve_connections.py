@@ -18,7 +18,7 @@ from support.toy import folder, pictures
 
 import tandem
 from tandem.errors import ConfigError
-from tandem.serve.hosts import Hosts
+from tandem.serve.http.hosts import Hosts
 
 BODY_LIMIT = 300_000
 PROTOCOLS = [
@@ -168,7 +168,7 @@ def fits(http: httpx.Client) -> None:
 
 def test_an_answer_that_is_not_read_is_given_up(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # In a process of its own the time is 10 s; here it is a unit.
-    from tandem.serve import connections
+    from tandem.serve.http import connections
     from tandem.serve.settings import Settings
 
     class Loop:

@@ -13,8 +13,8 @@ from PIL import Image
 from support.toy import SIZE
 from tandem.config import Preprocessing
 from tandem.image import Limits
-from tandem.serve.pictures_in import PictureReader
-from tandem.serve.problems import ProblemError
+from tandem.serve.encoding.images import PictureReader
+from tandem.serve.http.problems import ProblemError
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=100_000)
 

@@ -16,20 +16,12 @@ from starlette.exceptions import HTTPException
 
 from tandem import __version__
 from tandem.errors import TandemError
-from tandem.serve import (
-    bodies,
-    docs_page,
-    openapi,
-    problems,
-    routes_about,
-    routes_embeddings,
-    routes_pictures,
-    routes_search,
-)
-from tandem.serve.batching import ClosedError, QueueFullError
-from tandem.serve.guard import Guard
-from tandem.serve.keys import KeyFile
-from tandem.serve.problems import ProblemError
+from tandem.serve import routes
+from tandem.serve.encoding.batching import ClosedError, QueueFullError
+from tandem.serve.http import bodies, openapi, problems
+from tandem.serve.http.guard import Guard
+from tandem.serve.http.keys import KeyFile
+from tandem.serve.http.problems import ProblemError
 from tandem.serve.service import Service
 
 PAGE = Path(__file__).parent / "page"
@@ -61,22 +53,13 @@ def build_app(service: Service) -> FastAPI:
     )
     for error, answer in _ANSWERS.items():
         app.add_exception_handler(error, _handler(answer))
-    app.include_router(routes_embeddings.router(service))
-    app.include_router(routes_search.router(service))
-    app.include_router(routes_pictures.router(service))
-    app.include_router(routes_about.router(service, app))
-    app.add_api_route(docs_page.STYLE_PATH, _docs_style, include_in_schema=False)
+    routes.include_all(app, service)
     if PAGE.is_dir():
         app.mount("/", _Page(directory=PAGE, html=True))
     settings = service.settings
-    openapi.document_bodies(app, settings)
     keys = KeyFile(settings.keys_file) if settings.keys_file else None
     app.add_middleware(Guard, settings=settings, metrics=service.metrics, keys=keys)
     return app
-
-
-async def _docs_style() -> Response:
-    return Response(docs_page.STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})
 
 
 class _Page(StaticFiles):

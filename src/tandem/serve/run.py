@@ -35,10 +35,10 @@ def serve(
         import uvicorn
 
         from tandem.serve.app import build_app
-        from tandem.serve.connections import protocol
+        from tandem.serve.http.connections import protocol
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "tandem serve") from None
-    from tandem.serve.keys import KeyFile
+    from tandem.serve.http.keys import KeyFile
     from tandem.serve.service import open_service
 
     if settings.keys_file is not None:

@@ -6,20 +6,25 @@ Knows what is joined, and no routes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from starlette.requests import Request
 
+from tandem import prompts
 from tandem.model import Model, Vectors
-from tandem.serve.encoder import Encoder
-from tandem.serve.fetching import Fetcher
-from tandem.serve.map_documents import MapDocuments
+from tandem.serve.collections.map_documents import MapDocuments
+from tandem.serve.collections.registry import Shelf
+from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.encoding.fetching import Fetcher
+from tandem.serve.encoding.images import PictureReader
+from tandem.serve.http import bodies
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.schemas import RequestBody
 from tandem.serve.metrics import Metrics
-from tandem.serve.pictures_in import PictureReader
-from tandem.serve.problems import ProblemError
 from tandem.serve.settings import Settings
-from tandem.serve.shelf import Shelf
 
+_Asked = TypeVar("_Asked", bound=RequestBody)
 DECODE_QUEUE_OF_BATCHES = 4  # a queue of decoding holds this many requests of the largest size
 
 
@@ -33,6 +38,10 @@ class Service:
     maps: MapDocuments = field(default_factory=MapDocuments)
     fetcher: Fetcher | None = None
     _readers: dict[int, PictureReader] = field(default_factory=dict)
+
+    async def read(self, request: Request, shape: type[_Asked]) -> bodies.Body[_Asked]:
+        """The body of a request, within this server's limits. Raises `ProblemError`."""
+        return await bodies.read(request, shape, self.settings)
 
     def reader(self, encoder: Encoder) -> PictureReader:
         """Of pictures as this encoder's model wants them."""
@@ -49,13 +58,13 @@ class Service:
             )
         return found
 
-    async def embed_picture(self, encoder: Encoder, value: str | bytes, name: str = "image") -> Vectors:
+    async def embed_image(self, encoder: Encoder, value: str | bytes, name: str = "image") -> Vectors:
         """[d]. Raises `ProblemError`."""
         pixels = await self.reader(encoder).read_picture(value, name)
         vectors = await encoder.embed_pixels([pixels])
         return np.asarray(vectors[0])
 
-    async def embed_pictures(
+    async def embed_images(
         self, encoder: Encoder, values: Sequence[str | bytes], names: Sequence[str]
     ) -> list[Vectors | ProblemError]:
         """In order; what is wrong with one stands in its place."""
@@ -64,20 +73,19 @@ class Service:
         vectors = iter(await encoder.embed_pixels(good) if good else ())
         return [each if isinstance(each, ProblemError) else next(vectors) for each in read]
 
-    def check_batch(self, count: int, what: str) -> None:
-        """Raises `ProblemError` 413 for more than the server takes at once."""
-        if count > self.settings.max_batch:
-            raise ProblemError(
-                413, "Too many at once", f"{what}: expected at most {self.settings.max_batch:,}, got {count:,}"
-            )
+    async def class_vectors(self, encoder: Encoder, labels: list[str], templates: str | list[str] | None) -> Vectors:
+        """A vector for each label [c d]. Raises `ProblemError` for more than the server takes at once."""
+        chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
+        self.check_texts([*labels, *chosen], "labels and templates")
+        if len(labels) * len(chosen) > 16 * self.settings.max_batch:
+            detail = f"labels times templates: expected at most {16 * self.settings.max_batch:,} sentences"
+            raise ProblemError(413, "Too many at once", detail)
+        return await encoder.class_vectors(labels, chosen)
 
-    def check_texts(self, texts: Sequence[str | None], what: str) -> None:
+    def check_texts(self, texts: Sequence[str], what: str) -> None:
+        """Raises `ProblemError` 413 for one that is too long."""
         for text in texts:
-            if text is not None and len(text) > self.settings.max_text_letters:
-                most = self.settings.max_text_letters
-                raise ProblemError(
-                    413, "Text too long", f"{what}: expected at most {most:,} letters, got {len(text):,}"
-                )
+            bodies.check_length(text, what, self.settings.max_text_letters)
 
     def measure(self) -> None:
         """Write down what changes by itself, for those who read the metrics now."""

@@ -11,7 +11,7 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from tandem.serve.problems import MEDIA_TYPE, ProblemError, full
+from tandem.serve.http.problems import MEDIA_TYPE, ProblemError, full
 from tandem.serve.settings import Settings
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.image import Limits, load_pixels
-from tandem.serve.fetching import Fetcher, RefusedError, TooLargeError, is_url
-from tandem.serve.problems import ProblemError, full
+from tandem.serve.encoding.fetching import Fetcher, RefusedError, TooLargeError, is_url
+from tandem.serve.http.problems import ProblemError, full
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time

@@ -2,17 +2,19 @@
 
 import asyncio
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import ConfigDict, Field
 
 from tandem.search.indexing.picture import paths_of
-from tandem.serve import bodies, openapi, originals
-from tandem.serve.links import picture_link
-from tandem.serve.problems import ProblemError, not_found
-from tandem.serve.schemas import AddRequest, DeleteRequest
+from tandem.serve.collections import originals
+from tandem.serve.collections.registry import Opened
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError, not_found
+from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text
 from tandem.serve.service import Service
-from tandem.serve.shelf import Opened
 
 MAX_ORIGINAL_BYTES = 128 * 2**20
 _FOR_EVER = "private, max-age=31536000, immutable"  # an id is a hash of its picture
@@ -22,9 +24,33 @@ Identifier = Annotated[str, Path(max_length=64, pattern="^[0-9A-Za-z_-]+$", desc
 Named = Annotated[str | None, Query(description="which collection; the first one if left out", max_length=256)]
 
 
-def router(service: Service) -> APIRouter:
-    """The routes of one server."""
-    routes = APIRouter(tags=["pictures"])
+class AddRequest(RequestBody):
+    """EncodedImages to put into a collection, which keeps their bytes."""
+
+    images: Annotated[list[EncodedImage], Field(min_length=1), AtMost("max_batch")]
+    collection: CollectionName = None
+
+    image_fields = ("images",)
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [PIXEL]}]})
+
+
+class DeleteRequest(RequestBody):
+    ids: Annotated[list[Text], Field(min_length=1), AtMost("max_batch")]
+    collection: CollectionName = None
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"ids": ["0123456789abcdef0123456789abcdef"]}]}
+    )
+
+
+def image_link(identifier: str, part: str = "", collection: str | None = None) -> str:
+    """Where an image of a collection is found; `collection` only where it is not the default one."""
+    named = f"?collection={quote(collection, safe='')}" if collection else ""
+    return f"/v1/pictures/{quote(identifier, safe='')}{part}{named}"
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["pictures"])
 
     @routes.get("/v1/pictures/{id}", summary="What is known of a picture")
     async def picture(id: Identifier, collection: Named = None) -> JSONResponse:
@@ -32,8 +58,8 @@ def router(service: Service) -> APIRouter:
         plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, bytes)}
         paths = {"paths": paths_of(values)}
         links = {
-            "thumbnail": picture_link(id, "/thumbnail", collection),
-            "original": picture_link(id, "/original", collection),
+            "thumbnail": image_link(id, "/thumbnail", collection),
+            "original": image_link(id, "/original", collection),
         }
         return JSONResponse({"id": id, **plain, **paths, **links})
 
@@ -61,17 +87,13 @@ def router(service: Service) -> APIRouter:
             answer.headers["content-disposition"] = "attachment"
         return _cached(request, answer, f'"{id}"', _FOR_EVER)
 
-    @routes.post(
-        "/v1/pictures",
-        summary="Put pictures in; their files are kept",
-        status_code=201,
-        openapi_extra=openapi.described(AddRequest),
+    @routes.with_body(
+        "POST", "/v1/pictures", AddRequest, summary="Put pictures in; their files are kept", status_code=201
     )
     async def add(request: Request) -> JSONResponse:
         _may_write(service)
-        body = await bodies.read(request, AddRequest)
+        body = await service.read(request, AddRequest)
         values = body.asked.images
-        service.check_batch(len(values), "images")
         shared = service.shelf.named(body.asked.collection)
         folder = originals.folder_for(shared.url, service.settings.uploads, shared.name)
         if folder is None:
@@ -83,7 +105,7 @@ def router(service: Service) -> APIRouter:
         contents: list[bytes | ProblemError] = []
         for value, name in zip(values, names, strict=True):
             try:
-                contents.append(await reader.read_bytes(body.picture(value), name))
+                contents.append(await reader.read_bytes(body.image(value), name))
             except ProblemError as problem:
                 if problem.status == 503:
                     raise
@@ -117,19 +139,14 @@ def router(service: Service) -> APIRouter:
         # Shielded: what was begun is finished and then true, also where the one who asked has left.
         added = await asyncio.shield(service.shelf.write_to(shared.name, change)) if good else []
         for each in added:
-            each["thumbnail"] = picture_link(each["id"], "/thumbnail", body.asked.collection)
+            each["thumbnail"] = image_link(each["id"], "/thumbnail", body.asked.collection)
         if not added:
             raise _none_added(contents, failures)
         return JSONResponse({"collection": shared.name, "added": added, "failures": failures}, 201)
 
-    @routes.delete(
-        "/v1/pictures",
-        summary="Take pictures out; files elsewhere stay",
-        openapi_extra=openapi.described(DeleteRequest),
-    )
+    @routes.with_body("DELETE", "/v1/pictures", DeleteRequest, summary="Take pictures out; files elsewhere stay")
     async def delete_several(request: Request) -> JSONResponse:
-        asked = (await bodies.read(request, DeleteRequest)).asked
-        service.check_batch(len(asked.ids), "ids")
+        asked = (await service.read(request, DeleteRequest)).asked
         return JSONResponse({"deleted": await _delete(service, asked.collection, asked.ids)})
 
     @routes.delete("/v1/pictures/{id}", summary="Take a picture out; files elsewhere stay")

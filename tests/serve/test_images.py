@@ -13,7 +13,7 @@ from support.toy import SIZE, picture
 
 from tandem.config import Preprocessing
 from tandem.image import load_image, to_pixels
-from tandem.serve.problems import ProblemError
+from tandem.serve.http.problems import ProblemError
 
 # --- what is brought along ------------------------------------------------------------------------------------------
 

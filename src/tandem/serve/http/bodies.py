@@ -12,25 +12,33 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from tandem.serve.problems import ProblemError
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.schemas import RequestBody
+from tandem.serve.settings import Settings
 
-_Asked = TypeVar("_Asked", bound=BaseModel)
+_Asked = TypeVar("_Asked", bound=RequestBody)
 _UPLOAD = "multipart file "
 
 
 @dataclass(frozen=True)
 class Body(Generic[_Asked]):
-    """What is asked; `picture` gives the bytes of what came as a file."""
+    """What is asked; `image` gives the bytes of what came as a file."""
 
     asked: _Asked
     files: dict[str, bytes]
 
-    def picture(self, value: str) -> str | bytes:
+    def image(self, value: str) -> str | bytes:
         return self.files.get(value, value)
 
 
-async def read(request: Request, shape: type[_Asked], *, most_parts: int = 1000) -> Body[_Asked]:
-    """Raises `ProblemError` 400, 415 or 422."""
+async def read(request: Request, shape: type[_Asked], settings: Settings) -> Body[_Asked]:
+    """Raises `ProblemError` 400, 413, 415 or 422."""
+    body = await _read(request, shape)
+    _check_limits(body.asked, settings)
+    return body
+
+
+async def _read(request: Request, shape: type[_Asked], *, most_parts: int = 1000) -> Body[_Asked]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     files: dict[str, bytes] = {}
     try:
@@ -44,6 +52,23 @@ async def read(request: Request, shape: type[_Asked], *, most_parts: int = 1000)
     raise ProblemError(
         415, "Unsupported Media Type", f"expected application/json or multipart/form-data, got {kind[:80]!r}"
     )
+
+
+def _check_limits(asked: RequestBody, settings: Settings) -> None:
+    for name, setting in type(asked).limits().items():
+        value, most = getattr(asked, name), getattr(settings, setting)
+        if isinstance(value, list) and len(value) > most:
+            raise ProblemError(413, "Too many at once", f"{name}: expected at most {most:,}, got {len(value):,}")
+        if isinstance(value, str) and setting == "max_text_letters":
+            check_length(value, name, most)
+        if isinstance(value, int) and value > most:
+            raise ProblemError(422, "Request cannot be answered", f"{name}: expected at most {most:,}")
+
+
+def check_length(text: str, name: str, most: int) -> None:
+    """Raises `ProblemError` 413 for a text of more letters."""
+    if len(text) > most:
+        raise ProblemError(413, "Text too long", f"{name}: expected at most {most:,} letters, got {len(text):,}")
 
 
 def invalid(errors: Any) -> ProblemError:

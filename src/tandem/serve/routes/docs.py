@@ -1,8 +1,14 @@
-"""The OpenAPI document as a page for people, without scripts or requests to others. Knows that document."""
+"""GET /docs: the OpenAPI document as a page for people, without scripts or requests to other servers."""
 
 import json
 from html import escape
 from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.service import Service
 
 STYLE_PATH = "/docs.css"
 STYLE = """
@@ -16,6 +22,20 @@ summary code { font-weight: 600; }
 details { border-top: 1px solid #8884; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .2rem 1rem .2rem 0; vertical-align: top; }
 """.strip()
+
+
+def router(_: Service) -> BodyRouter:
+    routes = BodyRouter()
+
+    @routes.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(docs_page(request.app.openapi()))
+
+    @routes.get(STYLE_PATH, include_in_schema=False)
+    async def style() -> Response:
+        return Response(STYLE, media_type="text/css", headers={"cache-control": "max-age=3600"})
+
+    return routes
 
 
 def docs_page(document: dict[str, Any]) -> str:

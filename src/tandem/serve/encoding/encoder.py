@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.model import Model, Vectors, averaged
-from tandem.serve.batching import Batcher
+from tandem.serve.encoding.batching import Batcher
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 

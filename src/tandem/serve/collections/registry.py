@@ -19,8 +19,8 @@ from tandem.model import Model, load
 from tandem.search.collection import Collection, open_collection
 from tandem.search.stores import backends as stores
 from tandem.search.stores.embedded import generations
-from tandem.serve.encoder import Encoder
-from tandem.serve.problems import full, not_found
+from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.http.problems import full, not_found
 
 NOTES_FOR_S = 1.0  # how long what a server said of its collection's model is believed without an error
 MAX_WRITES = 32  # that wait for each other
@@ -226,6 +226,21 @@ class Shelf:
             return await asyncio.get_running_loop().run_in_executor(self._writer, changed)
         finally:
             self.writes_pending -= 1
+
+    async def describe(self, name: str) -> dict[str, Any]:
+        """What /v1/collections says of a collection. Raises `ProblemError`."""
+
+        def question(used: Opened) -> dict[str, Any]:
+            model = used.encoder.model
+            return {
+                "name": name,
+                "count": used.collection.count(),
+                "model": model.name,
+                "fingerprint": model.fingerprint,
+                "calibrated": used.collection.fit is not None,
+            }
+
+        return await self.ask_of(name, question)
 
     async def encoder_of(self, name: str) -> Encoder:
         """The encoder of a collection's vectors as they are now."""

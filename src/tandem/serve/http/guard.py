@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.serve import problems
-from tandem.serve.hosts import Hosts
-from tandem.serve.keys import KeyFile
+from tandem.serve.http import problems
+from tandem.serve.http.hosts import Hosts
+from tandem.serve.http.keys import KeyFile
+from tandem.serve.http.problems import ProblemError
 from tandem.serve.metrics import Metrics
-from tandem.serve.problems import ProblemError
 from tandem.serve.settings import Settings
 
 Message = MutableMapping[str, Any]

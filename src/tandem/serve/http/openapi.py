@@ -1,83 +1,62 @@
 """The OpenAPI document, as strict as the checks: what it allows is answered, as far as a schema can say it.
 
 It cannot say what is a picture, what a filter's grammar is, or that two labels differ only in case.
-Knows the shapes of requests and a server's limits; no routes.
+Knows shapes and a server's limits; no routes.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastapi import FastAPI
-from pydantic import BaseModel
+from fastapi import APIRouter, FastAPI
 
-from tandem.serve import schemas
+from tandem.serve.http.schemas import Problem, RequestBody
 from tandem.serve.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"
-_SHAPES: tuple[type[BaseModel], ...] = (
-    schemas.EmbeddingsRequest,
-    schemas.ClassifyRequest,
-    schemas.SearchRequest,
-    schemas.LabelRequest,
-    schemas.AddRequest,
-    schemas.DeleteRequest,
-    schemas.Problem,
-)
-# Fields of forms that may be files.
-_FILES = {
-    "EmbeddingsRequest": ("input",),
-    "ClassifyRequest": ("image", "images"),
-    "SearchRequest": ("image", "minus_image"),
-    "AddRequest": ("images",),
-}
 
 
-def document_bodies(app: FastAPI, settings: Settings) -> None:
+class BodyRouter(APIRouter):
+    """Routes, and the shapes of the bodies that `bodies.read` reads for them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shapes: list[type[RequestBody]] = []
+
+    def with_body(
+        self, method: str, path: str, shape: type[RequestBody], **options: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Decorate a route that reads a body of this shape: JSON, or a form where there are images in it."""
+        self.shapes.append(shape)
+        content = {"application/json": {"schema": reference(shape.__name__)}}
+        if shape.image_fields:
+            content["multipart/form-data"] = {"schema": reference(f"{shape.__name__}Form")}
+        extra = {"requestBody": {"required": True, "content": content}}
+        return self.api_route(path, methods=[method], openapi_extra=extra, **options)
+
+
+def document_bodies(app: FastAPI, shapes: Iterable[type[RequestBody]], settings: Settings) -> None:
     """Bodies are read by `bodies`, JSON or forms; so FastAPI does not know their shapes by itself."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = made()
         known = document.setdefault("components", {}).setdefault("schemas", {})
-        for shape in _SHAPES:
+        known["Problem"] = Problem.model_json_schema(ref_template=REFERENCE)
+        for shape in shapes:
             written = shape.model_json_schema(ref_template=REFERENCE)
             known.update(written.pop("$defs", {}))
-            bounds = _bounds(settings).get(shape.__name__, {})
-            for name, bound in bounds.items():
-                written["properties"][name] = _bounded(written["properties"][name], bound)
             known[shape.__name__] = written
-            if shape.__name__ in _FILES:
-                known[f"{shape.__name__}Form"] = _form(written, _FILES[shape.__name__])
+            for name, setting in shape.limits().items():
+                written["properties"][name] = _bounded(written["properties"][name], getattr(settings, setting))
+            if shape.image_fields:
+                known[f"{shape.__name__}Form"] = _form(written, shape.image_fields)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def described(shape: type[BaseModel]) -> dict[str, Any]:
-    """What a route says of a body that `bodies.read` takes: JSON, and a form where there are pictures in it."""
-    content = {"application/json": {"schema": reference(shape.__name__)}}
-    if shape.__name__ in _FILES:
-        content["multipart/form-data"] = {"schema": reference(f"{shape.__name__}Form")}
-    return {"requestBody": {"required": True, "content": content}}
-
-
 def reference(name: str) -> dict[str, str]:
     return {"$ref": REFERENCE.format(model=name)}
-
-
-def _bounds(settings: Settings) -> dict[str, dict[str, int]]:
-    """The most of each field: letters, items, or the number itself."""
-    letters, items, hits = settings.max_text_letters, settings.max_batch, settings.max_hits
-    asked = {"labels": items, "templates": items}
-    return {
-        "EmbeddingsRequest": {"input": items},
-        "ClassifyRequest": {"images": items, **asked},
-        "SearchRequest": {
-            "text": letters, "minus": letters, "where": letters, "k": hits, "offset": settings.max_offset,
-        },
-        "LabelRequest": {"k": hits, "limit": hits, "ids": items, "where": letters, **asked},
-        "AddRequest": {"images": items},
-        "DeleteRequest": {"ids": items},
-    }  # fmt: skip
 
 
 _MOST = {"string": "maxLength", "array": "maxItems", "integer": "maximum"}

@@ -1,0 +1,1 @@
+"""What a request brings as text or image -> vectors: reading, fetching, batches, the encoder."""

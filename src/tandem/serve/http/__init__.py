@@ -1,0 +1,1 @@
+"""HTTP around the routes: connections, guarding, keys, hosts, bodies, problem documents, the OpenAPI document."""

@@ -1,0 +1,103 @@
+"""What the bodies of requests and answers are made of. The routes declare theirs; the OpenAPI document shows them.
+
+Knows shapes and limits that never change; `AtMost` names those of a server, which `bodies` checks.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+)
+
+Limit = Literal["max_batch", "max_hits", "max_offset", "max_text_letters"]
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """Marks a field that a setting of the server bounds: the number itself, a list's items, or a text's letters."""
+
+    setting: Limit
+
+
+def _whole(value: Any) -> Any:
+    """10.0 is a whole number in JSON; the types are told apart otherwise."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+_SOMETHING = {"pattern": "\\S"}  # said in the document; what is blank is told so in better words by those who read it
+Text = Annotated[str, Field(min_length=1, json_schema_extra=_SOMETHING)]
+# "{}" once, in words of regular expressions that every reader of the document knows.
+Template = Annotated[
+    str, Field(min_length=2, json_schema_extra={"pattern": r"^([^{]|\{+[^{}])*\{+\}([^{]|\{+[^{}])*\{*$"})
+]
+EncodedImage = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="a data URI (data:image/jpeg;base64,...); an http(s) address if its host is allowed",
+        json_schema_extra={"pattern": "^(data:[^,]*,|https?://)"},
+    ),
+]
+Labels = Annotated[list[Text], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AtMost("max_batch")]
+Templates = Annotated[Annotated[list[Template], Field(min_length=1)] | Template | None, AtMost("max_batch")]
+CollectionName = Annotated[str | None, Field(description="which collection; the first one if left out")]
+Where = Annotated[
+    Annotated[str, Field(json_schema_extra=_SOMETHING)] | None,
+    Field(description="keep only what passes, for example: width > 1000 and path like '%2023%'"),
+    AtMost("max_text_letters"),
+]
+
+
+class RequestBody(BaseModel):
+    """The body of a request. A field that is not known is an error: a misspelt filter must not be ignored.
+
+    `image_fields` are those that may be files of a form.
+    """
+
+    image_fields: ClassVar[tuple[str, ...]] = ()
+
+    model_config = ConfigDict(extra="forbid", str_max_length=64 * 2**20)
+
+    @classmethod
+    def limits(cls) -> dict[str, Limit]:
+        """The fields that are marked `AtMost`, and the setting of each."""
+        marks = ((name, mark) for name, field in cls.model_fields.items() for mark in field.metadata)
+        return {name: mark.setting for name, mark in marks if isinstance(mark, AtMost)}
+
+
+def one_of(word: str, *fields: str, others_null: bool = False) -> dict[str, Any]:
+    """Which of some fields must be there, and not null, for `json_schema_extra`."""
+    ways = []
+    for field in fields:
+        properties: dict[str, Any] = {field: {"not": {"type": "null"}}}
+        if others_null:
+            properties |= {each: {"type": "null"} for each in fields if each != field}
+        ways.append({"required": [field], "properties": properties})
+    return {word: ways}
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {"type": "about:blank", "title": "Not found", "status": 404, "detail": "no picture 'x' in photos"}
+            ]
+        },
+    )
+
+
+class ModelName(BaseModel):
+    name: str
+    fingerprint: str

@@ -1,0 +1,34 @@
+"""The routes of a server: a module for each resource, with a `router(service)`. A new one is a line in `_RESOURCES`.
+
+A module declares the bodies that its requests bring (`http.schemas.RequestBody`) and answers them through the service.
+"""
+
+from fastapi import FastAPI
+
+from tandem.serve.http import openapi
+from tandem.serve.routes import (
+    classify,
+    collections,
+    docs,
+    embeddings,
+    health,
+    image_map,
+    images,
+    label,
+    models,
+    search,
+)
+from tandem.serve.service import Service
+
+# In the order in which the documentation lists them.
+_RESOURCES = (embeddings, classify, search, label, images, image_map, models, collections, health, docs)
+
+
+def include_all(app: FastAPI, service: Service) -> None:
+    """Add every resource's routes to the application, and the bodies of their requests to its OpenAPI document."""
+    shapes = []
+    for resource in _RESOURCES:
+        router = resource.router(service)
+        app.include_router(router)
+        shapes += router.shapes
+    openapi.document_bodies(app, shapes, service.settings)

@@ -1,0 +1,100 @@
+"""POST /v1/classify: how well each label fits each image of a request."""
+
+from typing import Annotated
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tandem import prompts
+from tandem.answer import Answer, Failure
+from tandem.errors import ImageError
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, Labels, ModelName, RequestBody, Templates, one_of
+from tandem.serve.service import Service
+
+
+class ClassifyRequest(RequestBody):
+    """One `image` or several `images`, and the labels that compete."""
+
+    image: EncodedImage | None = None
+    images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
+    labels: Labels
+    templates: Annotated[
+        Templates, Field(description='sentences with {} for the label; default "a photo of a {}."')
+    ] = None
+    model: str | None = None
+
+    image_fields = ("image", "images")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"image": PIXEL, "labels": ["cat", "dog", "zebra"]}],
+            **one_of("oneOf", "image", "images", others_null=True),
+        },
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ClassifyRequest":
+        if (self.image is None) == (self.images is None):
+            raise ValueError("expected either image or images")
+        return self
+
+
+class Classified(BaseModel):
+    image: str
+    best: str
+    probabilities: dict[str, float]
+    logits: dict[str, float]
+
+
+class Failed(BaseModel):
+    image: str
+    error: str
+
+
+class ClassifyAnswer(BaseModel):
+    model: ModelName
+    labels: list[str]
+    results: list[Classified]
+    failures: list[Failed]
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["model"])
+
+    @routes.with_body(
+        "POST",
+        "/v1/classify",
+        ClassifyRequest,
+        summary="How well each label fits each picture",
+        response_model=ClassifyAnswer,
+    )
+    async def classify(request: Request) -> JSONResponse:
+        body = await service.read(request, ClassifyRequest)
+        asked = body.asked
+        encoder = service.shelf.encoder_named(asked.model)
+        values = [asked.image] if asked.image is not None else asked.images or []
+        names = ["image"] if asked.image is not None else [f"images[{i}]" for i in range(len(values))]
+        if not values:
+            raise ProblemError(422, "Request cannot be answered", "images: expected a picture or several, got none")
+        labels = prompts.check_labels(asked.labels)
+        vectors = await service.class_vectors(encoder, labels, asked.templates)
+        found = await service.embed_images(encoder, [body.image(value) for value in values], names)
+        if len(found) == 1 and isinstance(found[0], ProblemError):
+            raise found[0]
+        good = [(place, each) for place, each in enumerate(found) if not isinstance(each, ProblemError)]
+        logits = np.empty((0, len(labels)), dtype=np.float32)
+        if good:
+            logits = encoder.model.logits(np.stack([each for _, each in good]), vectors)
+        failures = tuple(
+            Failure(place, ImageError(names[place], each.detail.removeprefix(f"{names[place]}: "), "invalid"))
+            for place, each in enumerate(found)
+            if isinstance(each, ProblemError)
+        )
+        answer = Answer(encoder.model, tuple(labels), tuple(names[place] for place, _ in good), logits, failures)
+        return JSONResponse(answer.as_dict())
+
+    return routes

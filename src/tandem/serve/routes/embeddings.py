@@ -1,0 +1,129 @@
+"""POST /v1/embeddings: vectors of texts and images, in the shape of OpenAI's request and answer."""
+
+import base64
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, RequestBody, Text
+from tandem.serve.service import Service
+
+Item = Annotated[dict[Literal["text", "image"], Text], Field(min_length=1, max_length=1)]
+
+
+class EmbeddingsRequest(RequestBody):
+    """OpenAI's request. An item is a sentence, or a picture as a data URI or as {"image": ...}."""
+
+    input: Annotated[
+        Text | Annotated[list[Text | Item], Field(min_length=1)],
+        Field(description="a sentence or a picture, or a list of them"),
+        AtMost("max_batch"),
+    ]
+    model: Annotated[str | None, Field(description="a name of /v1/models; any that is served if left out")] = None
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int | None, Field(description="only the model's own number is possible"), WHOLE] = None
+    user: Annotated[str | None, Field(description="ignored; clients of OpenAI send it")] = None
+
+    image_fields = ("input",)
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"input": ["a bird on a railing", PIXEL]}]}
+    )
+
+
+class Embedding(BaseModel):
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    fingerprint: str
+    usage: Usage
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["model"])
+
+    @routes.with_body(
+        "POST",
+        "/v1/embeddings",
+        EmbeddingsRequest,
+        summary="Vectors of sentences and pictures (OpenAI's request and answer)",
+        response_model=EmbeddingsAnswer,
+    )
+    async def embeddings(request: Request) -> JSONResponse:
+        body = await service.read(request, EmbeddingsRequest)
+        asked = body.asked
+        encoder = service.shelf.encoder_named(asked.model)
+        texts, images = _split(asked.input, body.files)
+        service.check_texts(list(texts.values()), "input")
+        model = encoder.model
+        if asked.dimensions not in (None, model.config.embed_dim):
+            detail = f"dimensions: {model.name} has {model.config.embed_dim}, got {asked.dimensions}"
+            raise ProblemError(422, "Request cannot be answered", detail)
+        rows: dict[int, np.ndarray[Any, Any]] = {}
+        if texts:
+            rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values())), strict=True))
+        if images:
+            named = [f"input[{place}]" for place in images]
+            found = await service.embed_images(encoder, list(images.values()), named)
+            for place, each in zip(images, found, strict=True):
+                if isinstance(each, ProblemError):
+                    raise each
+                rows[place] = each
+        tokens = encoder.token_count(list(texts.values()))
+        data = [
+            {"object": "embedding", "index": place, "embedding": _written(rows[place], asked.encoding_format)}
+            for place in range(len(rows))
+        ]
+        return JSONResponse(
+            {
+                "object": "list",
+                "data": data,
+                "model": model.name,
+                "fingerprint": model.fingerprint,
+                "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            }
+        )
+
+    return routes
+
+
+def _split(given: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[int, str | bytes]]:
+    """Texts and images of `input`, each by its place."""
+    items = given if isinstance(given, list) else [given]
+    texts: dict[int, str] = {}
+    images: dict[int, str] = {}
+    if not items:
+        raise ProblemError(422, "Request cannot be answered", "input: expected a sentence or several, got none")
+    for place, item in enumerate(items):
+        if isinstance(item, dict):
+            if len(item) != 1:
+                raise ProblemError(422, "Request does not fit", f"input[{place}]: expected either text or image")
+            ((kind, value),) = item.items()
+            (texts if kind == "text" else images)[place] = value
+        elif item in files or (item[:5].lower() == "data:" and "," in item):
+            images[place] = item
+        else:
+            texts[place] = item
+    return texts, {place: files.get(item, item) for place, item in images.items()}
+
+
+def _written(vector: Any, encoding: str) -> list[float] | str:
+    if encoding == "base64":  # as OpenAI's own client asks for: float32, little-endian
+        return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode("ascii")
+    values: list[float] = vector.tolist()
+    return values

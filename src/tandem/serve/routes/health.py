@@ -1,0 +1,66 @@
+"""GET /healthz, /readyz and /metrics: whether the process lives, whether it answers, and how it fares."""
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+from fastapi.responses import JSONResponse, Response
+
+from tandem import __version__
+from tandem.errors import TandemError
+from tandem.serve import metrics
+from tandem.serve.http import problems
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError
+from tandem.serve.service import Service
+
+_PROBE = "a photo"
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["server"])
+
+    @routes.get("/healthz", summary="Whether the process is alive")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok", "version": __version__}
+
+    @routes.get("/readyz", summary="Whether it answers: a real inference and a real search, within a deadline")
+    async def readyz() -> JSONResponse:
+        began = time.monotonic()
+        deadline_s = service.settings.ready_deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                checked = await _probe(service)
+        except TimeoutError:
+            raise ProblemError(503, "Not ready", f"no answer within {deadline_s:g} s") from None
+        except ProblemError as problem:
+            raise ProblemError(503, "Not ready", problem.detail) from None
+        except TandemError as error:
+            raise ProblemError(503, "Not ready", problems.from_error(error).detail) from None
+        return JSONResponse({"status": "ready", "seconds": round(time.monotonic() - began, 4), **checked})
+
+    @routes.get("/metrics", summary="Prometheus' text format", response_class=Response)
+    async def the_metrics() -> Response:
+        service.measure()
+        for name in service.shelf.collections:
+            try:
+                service.metrics.pictures.labels(name).set((await service.shelf.describe(name))["count"])
+            except (ProblemError, TandemError):
+                continue  # a collection that cannot be asked has no size now
+        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    return routes
+
+
+async def _probe(service: Service) -> dict[str, Any]:
+    """Each encoder's both towers, past the memory of sentences, and each collection."""
+    for encoder in service.shelf.encoders:
+        size = encoder.model.config.vision.image_size
+        await asyncio.gather(
+            encoder.embed_pixels([np.zeros((size, size, 3), np.uint8)]),
+            encoder.texts.map(encoder.rows([_PROBE]), deadline_s=service.settings.ready_deadline_s),
+        )
+    for name in service.shelf.collections:
+        await service.shelf.ask_of(name, lambda used: len(used.collection.search(_PROBE, k=1)))
+    return {"models": len(service.shelf.encoders), "collections": len(service.shelf.collections)}
