@@ -1,6 +1,7 @@
 """Brings README and docs up to date with the program: `make docs`. Tests compare what it writes.
 
-The command reference comes from the parser; README's demo (what it prints, what it draws) from a run of `tandem demo`.
+The command reference comes from the parser, the HTTP reference from the server's OpenAPI document, and README's demo
+(what it prints, what it draws) from a run of `tandem demo`.
 """
 
 import re
@@ -9,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import http_reference
 from PIL import Image
 
 from tandem.cli.reference import markdown
@@ -18,12 +20,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     (ROOT / "docs" / "commands.md").write_text(markdown(), encoding="utf-8")
+    http = http_reference.markdown(http_reference.document())
+    (ROOT / "docs" / "http.md").write_text(http, encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "answer.png"
-        command = [sys.executable, "-m", "tandem", "demo", "--out", str(picture)]
+        image = Path(folder) / "answer.png"
+        command = [sys.executable, "-m", "tandem", "demo", "--out", str(image)]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         # A quarter of the pixels and a palette: every clone carries it.
-        drawn = Image.open(picture).convert("RGB").reduce(2)
+        drawn = Image.open(image).convert("RGB").reduce(2)
         drawn.quantize(256).save(ROOT / "docs" / "images" / "demo.png", optimize=True)
     shown = "\n".join(line.rstrip() for line in printed.strip().splitlines())
     page = ROOT / "README.md"

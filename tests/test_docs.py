@@ -7,6 +7,7 @@ of the hub that is offline: a toy model in the layout of transformers.
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -137,6 +138,13 @@ def test_examples_of_help_parse() -> None:
 def test_the_command_reference_is_current() -> None:
     page = ROOT / "docs" / "commands.md"
     assert page.read_text(encoding="utf-8") == markdown(), "run: make docs"
+
+
+def test_the_http_reference_is_current() -> None:
+    pytest.importorskip("fastapi")
+    written = runpy.run_path(str(ROOT / "docs" / "http_reference.py"))
+    page = ROOT / "docs" / "http.md"
+    assert page.read_text(encoding="utf-8") == written["markdown"](written["document"]()), "run: make docs"
 
 
 def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, str]) -> None:
