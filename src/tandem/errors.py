@@ -94,6 +94,14 @@ class StoreError(TandemError):
     """A collection that is not there, is damaged, does not fit, or cannot be reached."""
 
 
+class StoreNotFoundError(StoreError):
+    """No collection is where one was expected: what is there instead, and how to make one."""
+
+
+class StoreExistsError(StoreError):
+    """A collection is where a new one was to be made."""
+
+
 class StoreBusyError(StoreError):
     """A collection that another process is writing to: one writes, many read."""
 

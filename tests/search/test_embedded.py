@@ -14,7 +14,8 @@ import pytest
 from support.embedded_toys import exact, filled, in_process, index_for_toys, records, unit, vectors_of
 
 from tandem.errors import StoreBusyError, StoreError
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded import generations
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.protocol import Records
 
 
@@ -34,18 +35,18 @@ def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_second_writer_is_told_who_writes(url: str) -> None:
     with filled(url, 10):
         with pytest.raises(StoreBusyError, match=f"process {os.getpid()} is writing.*can be searched"):
-            embedded.open(url, write=True)
+            EmbeddedBackend(url).open(write=True)
         code = (
             "from tandem.errors import StoreBusyError\n"
-            "try: embedded.open(sys.argv[1], write=True)\n"
+            "try: EmbeddedBackend(sys.argv[1]).open(write=True)\n"
             "except StoreBusyError as error: print(error)"
         )
         assert f"process {os.getpid()} is writing" in in_process(code, url)
-    embedded.open(url, write=True).close()
+    EmbeddedBackend(url).open(write=True).close()
 
 
 def test_what_is_read_together_is_of_one_moment(url: str) -> None:
-    with filled(url, 10) as writer, embedded.open(url) as reader:
+    with filled(url, 10) as writer, EmbeddedBackend(url).open() as reader:
         with reader.reading(), reader.reading():  # one within the other is no other moment
             assert reader.count() == 10
             writer.upsert(records(10, 15))
@@ -64,14 +65,14 @@ def in_thread(work: Callable[[], int]) -> int:
 
 
 def test_readers_see_each_batch_when_it_is_there(url: str) -> None:
-    with filled(url, 10) as writer, embedded.open(url) as reader:
+    with filled(url, 10) as writer, EmbeddedBackend(url).open() as reader:
         assert reader.count() == 10
         other = subprocess.Popen(
             [
                 sys.executable,
                 "-c",
-                "import sys\nfrom tandem.search.stores.embedded import store as embedded\n"
-                "store = embedded.open(sys.argv[1])\n"
+                "import sys\nfrom tandem.search.stores.embedded.backend import EmbeddedBackend\n"
+                "store = EmbeddedBackend(sys.argv[1]).open()\n"
                 "for line in sys.stdin: print(store.count(), flush=True)",
                 url,
             ],
@@ -95,7 +96,7 @@ def test_readers_see_each_batch_when_it_is_there(url: str) -> None:
 
 def test_a_reader_cannot_write(url: str) -> None:
     filled(url, 10).close()
-    with embedded.open(url) as reader:
+    with EmbeddedBackend(url).open() as reader:
         with pytest.raises(StoreError, match="opened for reading"):
             reader.upsert(records(0, 1))
         with pytest.raises(StoreError, match="opened for reading"):
@@ -119,7 +120,7 @@ def test_many_threads_search_while_one_writes(url: str, small_index: None) -> No
     def search() -> None:
         try:
             while not done.is_set():
-                with embedded.open(url) as own:
+                with EmbeddedBackend(url).open() as own:
                     for asked in (store, own):
                         (hits,) = asked.search(query, 5, where="number >= 0")
                         assert len(hits) == 5
@@ -145,7 +146,7 @@ def test_many_threads_search_while_one_writes(url: str, small_index: None) -> No
 
 
 def test_a_scan_sees_one_moment(url: str) -> None:
-    with filled(url, 3000) as store, embedded.open(url) as reader:
+    with filled(url, 3000) as store, EmbeddedBackend(url).open() as reader:
         before = {
             name: vector for batch in store.scan() for name, vector in zip(batch.ids, vectors_of(batch), strict=True)
         }
@@ -154,7 +155,7 @@ def test_a_scan_sees_one_moment(url: str) -> None:
             reader.scan(batch_size=100),
             reader.scan(batch_size=100, where="number >= 0"),
         ]
-        old = store.place / "vectors-1.f32"
+        old = store.folder / "vectors-1.f32"
         assert old.exists()
         store.upsert(records(3000, 3100))
         store.upsert(Records(["000001"], unit(1, 5)))
@@ -179,11 +180,11 @@ def test_compaction_keeps_what_lives(url: str, small_index: None) -> None:
         assert store.count("number >= 2000") == 500
         store.upsert(records(4000, 4100))
         assert store.count() == 1100
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         query = unit(1, 3)
         assert [hit.id for hit in store.search(query, 10)[0]] == exact(store, query[0], 10)
-    assert len(list(store.place.glob("vectors-*"))) == 1
-    connection = sqlite3.connect(store.place / "records.sqlite")
+    assert len(list(store.folder.glob("vectors-*"))) == 1
+    connection = sqlite3.connect(store.folder / "records.sqlite")
     assert connection.execute("SELECT count(*) FROM attachments").fetchone() == (1100,)
     connection.close()
 
@@ -202,18 +203,18 @@ def test_values_alone_are_changed_in_place(url: str) -> None:
 
 def test_what_an_interrupted_batch_left_is_overwritten(url: str) -> None:
     filled(url, 100).close()
-    vectors = embedded.folder(url) / "vectors-1.f32"
+    vectors = generations.folder(url) / "vectors-1.f32"
     size = vectors.stat().st_size
     with vectors.open("ab") as file:
         file.write(b"\xff" * 1000)
-    (embedded.folder(url) / "vectors-9.f32").write_bytes(b"half a compaction")
-    (embedded.folder(url) / "index-draft-1").write_bytes(b"half an index")
-    with embedded.open(url) as store:
+    (generations.folder(url) / "vectors-9.f32").write_bytes(b"half a compaction")
+    (generations.folder(url) / "index-draft-1").write_bytes(b"half an index")
+    with EmbeddedBackend(url).open() as store:
         assert store.count() == 100
         assert len(store.search(unit(1), 200)[0]) == 100
-    with embedded.open(url, write=True) as store:
+    with EmbeddedBackend(url).open(write=True) as store:
         store.upsert(records(100, 200))
         np.testing.assert_array_equal(vectors_of(store.get(["000150"]))[0], unit(100, 100)[50])
     assert vectors.stat().st_size == 2 * size
-    assert not list(store.place.glob("vectors-9.f32"))
-    assert not list(store.place.glob("index-draft-*"))
+    assert not list(store.folder.glob("vectors-9.f32"))
+    assert not list(store.folder.glob("index-draft-*"))

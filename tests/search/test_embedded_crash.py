@@ -28,22 +28,23 @@ TESTS = Path(__file__).parent
 WRITER = """
 import random, sys
 import numpy as np
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import nearest
+from tandem.search.stores.embedded import store as store_module
 from tandem.search.stores.embedded import upkeep
 from tandem.search.stores.protocol import Records
 
 nearest.INDEX_FROM = upkeep.INDEX_FROM = 300       # so that toys have an index, which is refreshed often
 nearest.EXACT_BELOW = 100
 upkeep.QUIET_S, upkeep.BEHIND, upkeep.BEHIND_AT_REST = 0.01, 0.0, 50
-embedded.COMPACT_FROM = 200
+store_module.COMPACT_FROM = 200
 
 def vectors(step, n):
     rows = np.random.default_rng(step).standard_normal((n, 16)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 url, step = sys.argv[1], int(sys.argv[2])
-store = embedded.open(url, write=True)
+store = EmbeddedBackend(url).open(write=True)
 print("ready", flush=True)
 while True:
     choose = random.Random(step)
@@ -60,19 +61,19 @@ while True:
     if step % 9 == 0:
         store.close()
         print("closed", step, flush=True)
-        store = embedded.open(url, write=True)
+        store = EmbeddedBackend(url).open(write=True)
 """
 
 # What another process finds afterwards.
 READER = """
 import json, sys
 import numpy as np
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import nearest
 
 nearest.EXACT_BELOW = 100
 url = sys.argv[1]
-store = embedded.open(url)
+store = EmbeddedBackend(url).open()
 found, rows, names = {}, [], []
 for batch in store.scan(columns=["step", "blob"]):
     for i, each in enumerate(batch.ids):
@@ -123,11 +124,11 @@ def child(code: str, *arguments: str) -> list[str]:
 
 
 def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    from tandem.search.stores.embedded import store as embedded
+    from tandem.search.stores.embedded.backend import EmbeddedBackend
     from tandem.search.stores.protocol import Schema
 
     url = str(tmp_path / "photos.tandem")
-    embedded.create(url, Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
+    EmbeddedBackend(url).create(Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     luck = random.Random(KILLS)
     model: dict[str, int] = {}
@@ -174,7 +175,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     assert np.mean(recalls) > 0.97
     assert indexed, "no round had an index: the test tests too little"
     assert most_files <= 12, "leftovers pile up"
-    embedded.open(url, write=True).close()
+    EmbeddedBackend(url).open(write=True).close()
     names_left = sorted(path.name.split("-")[0] for path in (tmp_path / "photos.tandem" / "g1").iterdir())
     assert names_left.count("vectors") == 1
     assert names_left.count("index") <= 1
@@ -184,7 +185,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
 EXACT_WRITER = """
 import os, signal, sys
 import numpy as np
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded import nearest
 from tandem.search.stores.embedded import records_database
@@ -208,7 +209,7 @@ def kill(*arguments, **more):
     return result
 
 original = getattr(globals().get(module) or __import__(module), name)
-store = embedded.open(url, write=True)
+store = EmbeddedBackend(url).open(write=True)
 setattr(globals().get(module) or __import__(module), name, kill)
 rows = np.random.default_rng(0).standard_normal((3000, 16)).astype(np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -237,11 +238,11 @@ STEPS = [
 
 def test_a_kill_at_each_step(tmp_path: Path) -> None:
     """One after another on the same store, so that each also recovers from the one before."""
-    from tandem.search.stores.embedded import store as embedded
+    from tandem.search.stores.embedded.backend import EmbeddedBackend
     from tandem.search.stores.protocol import Schema
 
     url = str(tmp_path / "photos.tandem")
-    embedded.create(url, Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
+    EmbeddedBackend(url).create(Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
     everything, rest = {f"{i:04d}" for i in range(3000)}, {f"{i:04d}" for i in range(2000, 3000)}
     there: set[str] = set()
     killed = 0
@@ -252,7 +253,7 @@ def test_a_kill_at_each_step(tmp_path: Path) -> None:
             told = writer.stdout.split()
             assert writer.returncode == -signal.SIGKILL or "closed" in told, writer.stderr
             killed += writer.returncode == -signal.SIGKILL
-            with embedded.open(url) as store:
+            with EmbeddedBackend(url).open() as store:
                 found = {each for batch in store.scan(vectors=False) for each in batch.ids}
                 assert store.count() == len(found)
                 if found:

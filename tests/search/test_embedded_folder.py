@@ -10,8 +10,9 @@ import pytest
 from support.embedded_toys import SCHEMA, filled, records, unit
 
 from tandem.errors import StoreBusyError, StoreError
+from tandem.search.stores import backends
 from tandem.search.stores.embedded import generations
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 
 
 @pytest.fixture
@@ -26,27 +27,27 @@ def url(tmp_path: Path) -> str:
 def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
     url = str(tmp_path / name / name)
     filled(url, 10).close()
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         assert store.count() == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
 
 
 def test_folders_that_are_no_collection(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no collection"):
-        embedded.open(str(tmp_path / "nothing"))
+    with pytest.raises(StoreError, match="no collection there"):
+        EmbeddedBackend(str(tmp_path / "nothing")).open()
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.jpg").write_bytes(b"")
-    with pytest.raises(StoreError, match="this is none"):
-        embedded.open(str(tmp_path / "pictures"))
+    with pytest.raises(StoreError, match="got a folder of other things"):
+        EmbeddedBackend(str(tmp_path / "pictures")).open()
     with pytest.raises(StoreError, match=r"'a.jpg' in it"):
-        embedded.create(str(tmp_path / "pictures"), SCHEMA, {})
+        EmbeddedBackend(str(tmp_path / "pictures")).create(SCHEMA, {})
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["a.jpg"]
     with pytest.raises(StoreError, match="this is a file"):
-        embedded.create(str(tmp_path / "pictures" / "a.jpg"), SCHEMA, {})
-    with pytest.raises(StoreError, match="this is none"):
-        embedded.open(str(tmp_path / "pictures" / "a.jpg"))
-    assert not embedded.exists(str(tmp_path / "pictures"))
-    assert not embedded.exists(str(tmp_path / "pictures" / "a.jpg"))
+        EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).create(SCHEMA, {})
+    with pytest.raises(StoreError, match="got a file"):
+        EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).open()
+    assert not backends.exists(str(tmp_path / "pictures"))
+    assert not backends.exists(str(tmp_path / "pictures" / "a.jpg"))
 
 
 def cut(path: Path) -> None:
@@ -84,7 +85,7 @@ def foreign(path: Path) -> None:
         ("g1/records.sqlite", foreign, "another program's"),
         ("g1/vectors-1.f32", Path.unlink, "vectors are missing"),
         ("g1/vectors-1.f32", cut, r"expected 640 bytes, got 100"),
-        ("current", Path.unlink, "this is none"),
+        ("current", Path.unlink, "write g1 into"),
         ("current", lambda path: path.write_text("../../etc"), "expected the name of a generation"),
         ("current", lambda path: path.write_bytes(b"\xff\xfe"), "cannot be read"),
         ("current", lambda path: path.write_text("g7"), "expected the data of a collection"),
@@ -94,7 +95,7 @@ def test_damage_is_named(url: str, name: str, damage: Callable[[Path], object], 
     filled(url, 10).close()
     damage(Path(url) / name)
     with pytest.raises(StoreError, match=said) as caught:
-        embedded.open(url, write=write)
+        EmbeddedBackend(url).open(write=write)
     assert "\n" not in str(caught.value)
     if name != "current":  # and nobody is locked out by the attempt
         generations.lock_for_writing(url, Path(url) / "g1").release()
@@ -112,11 +113,11 @@ def test_a_frozen_folder_can_be_read(url: str, monkeypatch: pytest.MonkeyPatch) 
         "access",
         lambda path, mode, **more: mode != os.W_OK and may(path, mode, **more),  # type: ignore[arg-type]
     )
-    with embedded.open(str(frozen)) as store:
+    with EmbeddedBackend(str(frozen)).open() as store:
         assert store.count("number < 5") == 5
         assert len(store.search(unit(1), 3)[0]) == 3
         assert {path: path.stat().st_mtime_ns for path in frozen.rglob("*")} == before, "something was written"
-        with embedded.open(str(frozen), write=True) as writer:
+        with EmbeddedBackend(str(frozen)).open(write=True) as writer:
             writer.upsert(records(20, 40))
             assert store.count() == 40
         assert store.count() == 40
@@ -136,10 +137,10 @@ def test_somebody_else_can_read(tmp_path: Path, writing: bool) -> None:
         if not child:
             try:
                 os.setuid(65534)
-                reader = embedded.open(str(place / "photos.tandem"))
+                reader = EmbeddedBackend(str(place / "photos.tandem")).open()
                 right = reader.count() == 20 and len(reader.search(unit(1), 3)[0]) == 3
                 try:
-                    embedded.open(str(place / "photos.tandem"), write=True)
+                    EmbeddedBackend(str(place / "photos.tandem")).open(write=True)
                     right = False
                 except StoreError:
                     pass
@@ -159,11 +160,11 @@ def test_somebody_else_can_read(tmp_path: Path, writing: bool) -> None:
 
 
 def test_an_interrupted_creation_can_be_done_again(url: str) -> None:
-    embedded.create(url, SCHEMA, {}).close()
+    EmbeddedBackend(url).create(SCHEMA, {}).close()
     (Path(url) / "current").unlink()  # a kill before the last step
     (Path(url) / "g1.draft-123").mkdir()
-    assert not embedded.exists(url)
-    with embedded.create(url, SCHEMA, {}) as store:
+    assert not backends.exists(url)
+    with EmbeddedBackend(url).create(SCHEMA, {}) as store:
         assert store.count() == 0
 
 
@@ -171,37 +172,37 @@ def test_records_without_the_file_that_names_them_are_not_taken_for_an_interrupt
     filled(url, 10).close()
     (Path(url) / "current").unlink()  # left out of a copy
     with pytest.raises(StoreError, match="write g1 into"):
-        embedded.create(url, SCHEMA, {})
+        EmbeddedBackend(url).create(SCHEMA, {})
     (Path(url) / "current").write_text("g1")
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         assert store.count() == 10
 
 
 def test_promote_waits_for_no_writer(url: str) -> None:
     with filled(url, 10) as store:
-        embedded.create(url, SCHEMA, {}, successor=True).close()
+        EmbeddedBackend(url).create(SCHEMA, {}, staging=True).close()
         with pytest.raises(StoreBusyError):
-            embedded.promote(url)
+            backends.promote(url)
         assert store.count() == 10
     with pytest.raises(StoreError, match="already"):
-        embedded.create(url, SCHEMA, {}, successor=True)
-    old = embedded.folder(url)
-    embedded.promote(url)
-    assert embedded.folder(url) != old
+        EmbeddedBackend(url).create(SCHEMA, {}, staging=True)
+    old = generations.folder(url)
+    backends.promote(url)
+    assert generations.folder(url) != old
     assert not old.exists()
-    with pytest.raises(StoreError, match="no successor"):
-        embedded.promote(url)
+    with pytest.raises(StoreError, match="no staging collection"):
+        backends.promote(url)
     old.mkdir()  # as if it could not be removed
-    embedded.open(url, write=True).close()
+    EmbeddedBackend(url).open(write=True).close()
     assert not old.exists()
 
 
 def test_a_reader_of_what_was_replaced(url: str) -> None:
     filled(url, 10).close()
-    with embedded.open(url) as reader:
+    with EmbeddedBackend(url).open() as reader:
         assert reader.count() == 10
-        embedded.create(url, SCHEMA, {}, successor=True).close()
-        embedded.promote(url)
+        EmbeddedBackend(url).create(SCHEMA, {}, staging=True).close()
+        backends.promote(url)
         try:
             assert reader.count() == 10  # what it has open is what it answers from
             answered = True

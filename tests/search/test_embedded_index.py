@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from support.embedded_toys import SCHEMA, exact, filled, index_for_toys, records, unit, vectors_of
 
-from tandem.search.stores.embedded import nearest, records_database, vector_file
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded import generations, nearest, records_database, vector_file
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.filters import matches, parse
 from tandem.search.stores.protocol import Records, Vectors
 
@@ -28,7 +28,7 @@ def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: None) -> None:
     with filled(url, 6000) as store:
         pass
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         with store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == 6000
             assert not records_database.columns_without_index(snapshot.connection, SCHEMA)
@@ -68,7 +68,7 @@ def test_the_index_serves_queries_from_elsewhere(tmp_path: Path) -> None:
 
 def test_what_came_after_the_index_is_found(url: str, small_index: None) -> None:
     filled(url, 3000).close()
-    with embedded.open(url, write=True) as store:
+    with EmbeddedBackend(url).open(write=True) as store:
         store.upsert(records(3000, 3050))
         store.delete(["003001"])
         store.upsert(Records(["000005"], unit(1, 12345), {"number": [5]}))
@@ -87,7 +87,7 @@ def test_a_filter_finds_all_that_pass_beside_an_index(url: str, small_index: Non
         where = "path like '%7.jpg'"
     with filled(url, 3000) as store:
         pass
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         for query in unit(5, seed=3):
             (hits,) = store.search(query[None], 20, where=where)
             expected = exact(store, query, 20, where)
@@ -103,9 +103,9 @@ def test_a_filter_that_keeps_only_what_is_far(url: str, small_index: None) -> No
     rows[:2000] += near
     rows[2000:] -= near
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    with embedded.create(url, SCHEMA, {}) as store:
+    with EmbeddedBackend(url).create(SCHEMA, {}) as store:
         store.upsert(Records([f"{i:06d}" for i in range(4000)], rows, {"number": list(range(4000))}))
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         (hits,) = store.search(near, 10, where="number >= 2000")
         assert [hit.id for hit in hits] == exact(store, near[0], 10, "number >= 2000")
         assert len(store.search(near, 2500, where="number >= 2000")[0]) == 2000
@@ -114,7 +114,7 @@ def test_a_filter_that_keeps_only_what_is_far(url: str, small_index: None) -> No
 @pytest.mark.parametrize("damage", ["missing", "cut short", "flipped"])
 def test_without_its_index_a_store_still_answers(url: str, small_index: None, damage: str) -> None:
     filled(url, 2000).close()
-    (index,) = embedded.folder(url).glob("index-*")
+    (index,) = generations.folder(url).glob("index-*")
     if damage == "missing":
         index.unlink()
     else:
@@ -122,10 +122,10 @@ def test_without_its_index_a_store_still_answers(url: str, small_index: None, da
         data[len(data) // 2] ^= 0xFF
         index.write_bytes(data[: len(data) // 3] if damage == "cut short" else data)
     query = unit(1, 8)
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         assert [hit.id for hit in store.search(query, 10)[0]] == exact(store, query[0], 10)
-    embedded.open(url, write=True).close()
-    with embedded.open(url) as store, store.snapshots.take() as snapshot:
+    EmbeddedBackend(url).open(write=True).close()
+    with EmbeddedBackend(url).open() as store, store.snapshots.take() as snapshot:
         assert snapshot.state.index != index.name
         assert store.snapshots.index(snapshot.state) is not None
 
@@ -134,9 +134,9 @@ def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) ->
     trained = []
     filled(url, 1500).close()
     for stop in (3000, 9000):
-        with embedded.open(url, write=True) as store:
+        with EmbeddedBackend(url).open(write=True) as store:
             store.upsert(records(stop - 1500 if stop == 3000 else 3000, stop))
-        with embedded.open(url) as store, store.snapshots.take() as snapshot:
+        with EmbeddedBackend(url).open() as store, store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == stop
             trained.append(snapshot.state.index_trained)
     assert trained == [1500, 9000]
@@ -145,9 +145,9 @@ def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) ->
 def test_equal_rows_have_equal_scores_beside_an_index(url: str, small_index: None) -> None:
     rows = unit(3000, 4)
     rows[::100] = rows[0]
-    with embedded.create(url, SCHEMA, {}) as store:
+    with EmbeddedBackend(url).create(SCHEMA, {}) as store:
         store.upsert(Records([f"{(i * 1999) % 3000:06d}" for i in range(3000)], rows))
-    with embedded.open(url) as store:
+    with EmbeddedBackend(url).open() as store:
         (hits,) = store.search(rows[:1], 30)
         assert [hit.id for hit in hits] == sorted(f"{(i * 1999) % 3000:06d}" for i in range(0, 3000, 100))
         assert {hit.score for hit in hits} == {hits[0].score}

@@ -16,11 +16,13 @@ from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
+from tandem.search.collection import open_collection
 from tandem.search.stores.backends import create_store, exists, open_store, promote
 from tandem.search.stores.filters import matches, parse
+from tandem.search.stores.milvus import backend as milvus_backend
 from tandem.search.stores.milvus import search as milvus_search
 from tandem.search.stores.milvus import store as milvus
-from tandem.search.stores.milvus.client import Connection, parse_address
+from tandem.search.stores.milvus.client import Address, Connection, parse_address
 from tandem.search.stores.milvus.fields import Layout
 from tandem.search.stores.milvus.filters import translated
 from tandem.search.stores.protocol import Records, Schema, Store, Vectors
@@ -84,14 +86,14 @@ def test_what_one_client_was_told_is_done_the_other_sees(store: Store) -> None:
         other.close()
 
 
-def test_an_open_client_sees_the_successor_at_its_next_call(store: Store) -> None:
+def test_an_open_client_sees_the_replacement_at_its_next_call(store: Store) -> None:
     store.upsert(records(50))
     reader = open_store(store.url)
-    successor = create_store(store.url, Schema(4, {"other": "text"}), {"identity": "two"}, successor=True)
-    successor.upsert(Records(["a"], unit(1, 4), {"other": ["x"]}))
-    successor.close()
-    with pytest.raises(StoreError, match="that is to succeed it"):
-        create_store(store.url, SCHEMA, {}, successor=True)
+    staging = create_store(store.url, Schema(4, {"other": "text"}), {"identity": "two"}, staging=True)
+    staging.upsert(Records(["a"], unit(1, 4), {"other": ["x"]}))
+    staging.close()
+    with pytest.raises(StoreError, match="staging collection already"):
+        create_store(store.url, SCHEMA, {}, staging=True)
     halfway = reader.scan(batch_size=10, vectors=False)
     next(halfway)
     assert reader.count() == 50
@@ -103,25 +105,44 @@ def test_an_open_client_sees_the_successor_at_its_next_call(store: Store) -> Non
     with pytest.raises(StoreError):
         list(halfway)  # it is gone: an error, never half an answer
     reader.close()
-    with pytest.raises(StoreError, match="no successor"):
+    with pytest.raises(StoreError, match="no staging collection"):
         promote(store.url)
 
 
 def test_a_promotion_that_was_cut_off_is_done(store: Store) -> None:
-    """The name was moved, and the process died before the successor's name was taken away."""
-    create_store(store.url, SCHEMA, {"identity": "two"}, successor=True).close()
+    """The name was moved, and the process died before the name of the staging collection was taken away."""
+    create_store(store.url, SCHEMA, {"identity": "two"}, staging=True).close()
     connection = Connection(parse_address(store.url))
     name = connection.address.name
     new = connection.call("describe_collection", f"{name}__next")["collection_name"]
     connection.call("alter_alias", new, name)
     connection.close()
     assert dict(store.notes) == {"identity": "two"}
-    assert not exists(store.url, successor=True)
+    assert not exists(store.url, staging=True)
     with pytest.raises(StoreError):
-        open_store(store.url, successor=True)
-    create_store(store.url, SCHEMA, {"identity": "three"}, successor=True).close()
+        open_store(store.url, staging=True)
+    create_store(store.url, SCHEMA, {"identity": "three"}, staging=True).close()
     promote(store.url)
     assert dict(store.notes) == {"identity": "three"}
+
+
+def test_one_opening_is_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("milvus_lite")
+    address = f"milvus-lite:{tmp_path}/photos.db/photos"
+    create_store(address, SCHEMA, {"identity": "one"}).close()
+    made = []
+
+    class Counted(Connection):
+        def __init__(self, address: Address) -> None:
+            made.append(address)
+            super().__init__(address)
+
+    monkeypatch.setattr(milvus_backend, "Connection", Counted)
+    with open_collection(address, must_exist=True) as collection:
+        assert collection.count() == 0
+        assert repr(collection).startswith("<tandem.Collection")
+        assert collection.delete(["nobody"]) == 0
+    assert len(made) == 1
 
 
 WRITER = """

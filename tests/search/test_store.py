@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from support.stores import STORES
 
-from tandem.errors import FilterError, StoreError, TandemError
-from tandem.search.stores.backends import create_store, exists, open_store, promote
+from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
+from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
 from tandem.search.stores.filters import columns_of, matches, parse
 from tandem.search.stores.protocol import Hit, Kind, Records, Schema, Store, Value, Vectors
 
@@ -356,31 +356,56 @@ def test_it_is_there_when_opened_again(store: Store) -> None:
 
 
 def test_there_is_one_store_at_an_address(store: Store) -> None:
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreExistsError):
         create_store(store.url, SCHEMA, NOTES)
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreNotFoundError):
         open_store(store.url + "_other")
+    with pytest.raises(StoreNotFoundError):
+        open_store(store.url, staging=True)
     assert not exists(store.url + "_other")
 
 
-def test_a_successor_takes_the_place(store: Store) -> None:
+def test_the_place_of_a_store(store: Store) -> None:
+    place = backend(store.url)
+    assert place.url == store.url
+    assert backend(place.url).name == place.name
+    assert "/" not in place.name
+    assert place.uploads is None or store.folder is None or store.folder not in place.uploads.parents
+    if place.is_shared:
+        reader = place.open()
+        reader.upsert(records(0, 3))
+        reader.close()
+        assert store.count() == 3
+
+
+def test_a_staging_store_takes_the_place(store: Store) -> None:
     url = store.url
     store.upsert(records(0, 20))
-    assert not exists(url, successor=True)
+    assert not exists(url, staging=True)
     other = Schema(8, {"path": "text"})
-    successor = create_store(url, other, {"model_name": "next"}, successor=True)
-    successor.upsert(Records(["a"], np.eye(8, dtype=np.float32)[:1], {"path": ["p"]}))
-    successor.close()
-    assert exists(url, successor=True)
+    staging = create_store(url, other, {"model_name": "next"}, staging=True)
+    staging.upsert(Records(["a"], np.eye(8, dtype=np.float32)[:1], {"path": ["p"]}))
+    assert not staging.is_stale()
+    staging.close()
+    with pytest.raises(StoreExistsError):
+        create_store(url, other, {}, staging=True)
+    assert exists(url, staging=True)
     assert store.count() == 20
-    successor = open_store(url, write=True, successor=True)
-    successor.upsert(Records(["b"], np.eye(8, dtype=np.float32)[1:2], {"path": ["q"]}))
-    successor.close()
+    staging = open_store(url, write=True, staging=True)
+    staging.upsert(Records(["b"], np.eye(8, dtype=np.float32)[1:2], {"path": ["q"]}))
+    assert store.folder is None or store.folder != staging.folder
+    staging.close()
+    reader = open_store(url)
+    assert not reader.is_stale()
     store.close()
     promote(url)
-    assert not exists(url, successor=True)
+    assert reader.is_stale()
+    reader.close()
+    assert not exists(url, staging=True)
     now = open_store(url)
     try:
+        assert not now.is_stale()
+        assert now.folder is None or now.folder.is_dir()
         assert now.schema.dimensions == 8
         assert now.notes["model_name"] == "next"
         assert ids_of(now) == ["a", "b"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tandem.search.stores.embedded import nearest, upkeep
-from tandem.search.stores.embedded import store as embedded
+from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded.store import EmbeddedStore
 from tandem.search.stores.protocol import Records, Schema, Vectors
 
@@ -38,7 +38,7 @@ def index_for_toys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def filled(url: str, count: int) -> EmbeddedStore:
-    store = embedded.create(url, SCHEMA, {"identity": "x"})
+    store = EmbeddedBackend(url).create(SCHEMA, {"identity": "x"})
     for first in range(0, count, 1000):
         store.upsert(records(first, min(count, first + 1000)))
     return store
@@ -59,7 +59,7 @@ def in_process(code: str, *arguments: str) -> str:
         [
             sys.executable,
             "-c",
-            f"import sys\nfrom tandem.search.stores.embedded import store as embedded\n{code}",
+            f"import sys\nfrom tandem.search.stores.embedded.backend import EmbeddedBackend\n{code}",
             *arguments,
         ],
         capture_output=True,

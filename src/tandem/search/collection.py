@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from tandem.errors import StoreError, TandemError
+from tandem.errors import StoreError, StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
 from tandem.search import identity
-from tandem.search.address import address, why_none
 from tandem.search.calibration.calibrate import load_fit
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
@@ -30,7 +29,7 @@ from tandem.search.labelling import Best, best_labels, best_pictures
 from tandem.search.query import SearchQuery, combine, kind_of
 from tandem.search.relevance import Fit, background, number_of_words
 from tandem.search.results import Results, SearchHit
-from tandem.search.sample import Sample
+from tandem.search.sample import SHARED_COUNT_FOR_S, Sample
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store, Value, Vectors
 
@@ -52,7 +51,7 @@ def open_collection(
 
     Raises: `StoreError`. That a given model is the one that the collection was made with is checked when it is used.
     """
-    collection = Collection(address(url), model, loading)
+    collection = Collection(url, model, loading)
     if must_exist:
         collection.open()
     return collection
@@ -62,17 +61,18 @@ class Collection:
     """Pictures that can be added, found and taken out. Readers never wait for the one who writes."""
 
     def __init__(
-        self, url: str, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
+        self, url: str | Path, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
     ) -> None:
-        self.url = url
+        self._backend = stores.backend(url)
+        self.url = self._backend.url
         self._given = model
         self._loading = dict(loading or {})
         self._store: Store | None = None
         self._model: Model | None = None
-        self._sample = Sample()
+        self._sample = Sample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
 
     def __repr__(self) -> str:
-        if self._store is None and not stores.exists(self.url):
+        if self._opened() is None:
             return f"<tandem.Collection {self.url}: not made yet>"
         return f"<tandem.Collection {self.url}: {self.count():,} pictures, {self.notes.get('model_name')}>"
 
@@ -94,12 +94,17 @@ class Collection:
     # --- what it joins -------------------------------------------------------------------------------------------
 
     def open(self) -> Store:
-        """The store, opened for reading if it is not yet. `StoreError` if there is none."""
+        """The store, opened for reading if it is not yet. `StoreNotFoundError` if there is none."""
         if self._store is None:
-            if not stores.exists(self.url):
-                raise StoreError(f"{self.url}: {why_none(self.url)}")
-            self._store = stores.open_store(self.url)
+            self._store = self._backend.open()
         return self._store
+
+    def _opened(self) -> Store | None:
+        """The store; None if there is none yet."""
+        try:
+            return self.open()
+        except StoreNotFoundError:
+            return None
 
     @property
     def store(self) -> Store:
@@ -114,10 +119,10 @@ class Collection:
     def load(self) -> Model:
         """The model, loaded if it is not yet, and known to be the collection's own. `StoreError` for another one."""
         if self._model is None:
-            exists = self._store is not None or stores.exists(self.url)
-            notes = self.notes if exists else {}
+            store = self._opened()
+            notes = {} if store is None else store.notes
             model = identity.load_model(self.url, notes, self._given, self._loading)
-            if exists:
+            if store is not None:
                 identity.check_model(self.url, notes, model)
             self._model = model
         return self._model
@@ -161,7 +166,7 @@ class Collection:
         options = Options(prune, fast_decode, caption, batch_size, on_progress=on_progress)
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
-        if not stores.exists(self.url) and "-" not in chosen:  # which is read once
+        if "-" not in chosen and self._opened() is None:  # a list on standard input is read once
             check_not_empty(chosen, caption)  # no collection is made in vain
         with self._writing(create=True) as store:
 
@@ -172,7 +177,7 @@ class Collection:
 
             if self._given is not None:
                 own()  # another model is refused before anything is read
-            with Ledger.open(identity.ledger_path(self.url, store.notes)) as ledger:
+            with Ledger.open(identity.ledger_path(store)) as ledger:
                 if workers is not None:
                     from tandem.search.indexing import on_ray
 
@@ -189,15 +194,22 @@ class Collection:
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
         """The store open for writing, for as long as it takes: nobody is kept from writing in between."""
-        made = identity.create(self.url, self.model) if create and not stores.exists(self.url) else None
-        is_shared = made is None and stores.is_server(self.url)  # such a store reads and writes
-        store = made or (self.store if is_shared else stores.open_store(self.url, write=True))
+        try:
+            store = self._writable()
+        except StoreNotFoundError:
+            if not create:
+                raise
+            store = identity.create(self.url, self.model) or self._writable()
         try:
             yield store
         finally:
-            if not is_shared:
+            if store is not self._store:
                 store.close()
             self._sample.count_again()
+
+    def _writable(self) -> Store:
+        """The store open for writing: a shared one that is open for reading is."""
+        return self.open() if self._backend.is_shared else self._backend.open(write=True)
 
     # --- asking it -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import StoreError, TandemError
+from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.model import SHIPPED, Model, load
 from tandem.search.home import data_folder
 from tandem.search.indexing.picture import COLUMNS
@@ -53,9 +53,8 @@ def create(url: str, model: Model) -> Store | None:
     """
     try:
         return stores.create_store(url, schema_for(model), notes_for(model))
-    except StoreError:
-        if not stores.exists(url):
-            raise
+    except StoreExistsError:
+        pass
     with closing(stores.open_store(url)) as made:
         check_model(url, made.notes, model)
     return None
@@ -105,10 +104,8 @@ def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
         raise StoreError(f"{url} holds pictures {notes['orientation']}: load the model with orient={not model.orient}")
 
 
-def ledger_path(url: str, notes: Mapping[str, str], *, successor: bool = False) -> Path:
+def ledger_path(store: Store) -> Path:
     """Where this machine remembers which files it has read for a collection."""
-    if stores.is_server(url):
-        return data_folder() / "ledgers" / f"{notes['identity']}.sqlite"
-    from tandem.search.stores.embedded import store as embedded
-
-    return embedded.folder(url, successor=successor) / "files.sqlite"
+    if store.folder is None:
+        return data_folder() / "ledgers" / f"{store.notes['identity']}.sqlite"
+    return store.folder / "files.sqlite"

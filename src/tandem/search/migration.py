@@ -1,14 +1,15 @@
 """A collection -> the same pictures with another model's vectors, in the same place. Knows no command line.
 
-The new vectors are made beside the old ones, in the collection's successor, by the ordinary indexing: stopped
-half-way, it goes on. Only when every picture is there does the successor take the collection's place.
+The new vectors are made beside the old ones, in a staging collection, by the ordinary indexing: stopped
+half-way, it goes on. Only when every picture is there does the staging one take the collection's place.
 """
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from tandem.errors import StoreError
+from tandem.errors import StoreError, StoreNotFoundError
 from tandem.model import Model
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
@@ -19,7 +20,7 @@ from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.recording import read, records
 from tandem.search.indexing.run import Options
 from tandem.search.stores import backends as stores
-from tandem.search.stores.protocol import Store
+from tandem.search.stores.protocol import Backend, Store
 
 IDS_AT_ONCE = 1000
 
@@ -50,14 +51,15 @@ def migrate(
 
     Raises: `StoreError` where there is no collection, or it holds this model's vectors already.
     """
-    old = stores.open_store(url, write=not stores.is_server(url))  # nobody adds what the successor would miss
+    place = stores.backend(url)
+    old = place.open(write=True)  # nobody adds what the staging collection would miss
     try:
         before = old.notes.get("model_name", "an unknown model")
         if old.notes.get("model_fingerprint") == model.fingerprint:
             raise StoreError(f"{url} holds vectors of {model.name} already: there is nothing to move")
-        new = _successor(url, model)
+        new = _staging(place, model)
         try:
-            missing = _embed(url, old, new, model, batch_size, on_progress)
+            missing = _embed(old, new, model, batch_size, on_progress)
             lost = _align(old, new)
             pictures = new.count()
         finally:
@@ -66,24 +68,23 @@ def migrate(
         old.close()
     done = not lost or drop_missing
     if done:
-        stores.promote(url)
+        place.promote()
     return Migration(done, pictures, missing, lost, before, model.name)
 
 
-def _successor(url: str, model: Model) -> Store:
-    """The successor that an earlier attempt left, if it was meant for this model; else a new one."""
-    if stores.exists(url, successor=True):
-        found = stores.open_store(url, write=True, successor=True)
+def _staging(place: Backend, model: Model) -> Store:
+    """The staging collection that an earlier attempt left, if it was meant for this model; else a new one."""
+    with suppress(StoreNotFoundError):
+        found = place.open(write=True, staging=True)
         try:
-            check_model(url, found.notes, model)
+            check_model(place.url, found.notes, model)
             return found
         except StoreError:
             found.close()
-    return stores.create_store(url, schema_for(model), notes_for(model), successor=True)
+    return place.create(schema_for(model), notes_for(model), staging=True)
 
 
 def _embed(
-    url: str,
     old: Store,
     new: Store,
     model: Model,
@@ -91,7 +92,7 @@ def _embed(
     on_progress: Callable[[Progress], None] | None,
 ) -> list[SetAside]:
     """Index every place of the old collection into the new one; its way of decoding is kept."""
-    with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(url, new.notes, successor=True)) as ledger:
+    with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(new)) as ledger:
         for place in _places(old):
             listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)

@@ -6,20 +6,21 @@ Knows a store and a clock. Threads may share one.
 import threading
 import time
 
-from tandem.search.stores.backends import is_server
 from tandem.search.stores.protocol import Store, Vectors
 
 SAMPLED = 4096  # vectors
 CHANGED = 0.1  # of the count: by less, what is usual in a collection does not change
-# To count costs a server a round trip, and every search would wait for it. Scores are judged by the logarithm of the
-# count, which of a second ago is as good. A local store tells it from the state that each call reads anyway.
-SERVER_COUNT_FOR_S = 1.0
+# To count costs a shared store a round trip, and every search would wait for it. Scores are judged by the logarithm of
+# the count, which of a second ago is as good. A local store tells it from the state that each call reads anyway.
+SHARED_COUNT_FOR_S = 1.0
 
 
 class Sample:
     """Drawn when first asked for, and again when the collection has grown or shrunk, whoever did that."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, count_for_s: float = 0.0) -> None:
+        """A count is taken for true for so long."""
+        self._count_for_s = count_for_s
         self._drawn: tuple[int, Vectors] | None = None  # of how many
         self._count = 0
         self._counted: float | None = None  # when, on the clock of time.monotonic; None: not, or not since a change
@@ -48,7 +49,7 @@ class Sample:
     def _count_of(self, store: Store) -> int:
         now = time.monotonic()
         counted = self._counted
-        if counted is None or not is_server(store.url) or now - counted > SERVER_COUNT_FOR_S:
+        if counted is None or now - counted > self._count_for_s:
             self._count = store.count()
             self._counted = now
         return self._count

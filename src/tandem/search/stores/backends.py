@@ -1,61 +1,48 @@
-"""Which store an address belongs to: opened, made, replaced."""
+"""Which store an address belongs to. A new store is a folder beside this file, and a line in `BACKENDS`."""
 
 from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
 
-from tandem.search.stores.protocol import Schema, Store
+from tandem.errors import StoreError
+from tandem.search.stores.protocol import Backend, Schema, Store
 
-
-def is_server(url: str) -> bool:
-    """Whether the address is a Milvus or Zilliz server's, or a milvus-lite file's, rather than a folder's."""
-    return url.startswith(("milvus://", "http://", "https://", "milvus-lite:"))
-
-
-def create_store(url: str, schema: Schema, notes: Mapping[str, str], *, successor: bool = False) -> Store:
-    """Make an empty store, open for writing. `StoreError` if there is one.
-
-    `successor=True` makes it beside the one that is there, as what will replace it (see `promote`).
-    """
-    if is_server(url):
-        from tandem.search.stores.milvus import store as milvus
-
-        return milvus.create(url, schema, notes, successor=successor)
-    from tandem.search.stores.embedded import store as embedded
-
-    return embedded.create(url, schema, notes, successor=successor)
+# How an address begins -> what answers for it, imported on first use. What begins in no such way is a folder's path.
+BACKENDS: Mapping[str, str] = {
+    "milvus://": "tandem.search.stores.milvus.backend.MilvusBackend",
+    "milvus-lite:": "tandem.search.stores.milvus.backend.MilvusBackend",
+    "http://": "tandem.search.stores.milvus.backend.MilvusBackend",
+    "https://": "tandem.search.stores.milvus.backend.MilvusBackend",
+}
+FOLDER = "tandem.search.stores.embedded.backend.EmbeddedBackend"
 
 
-def open_store(url: str, *, write: bool = False, successor: bool = False) -> Store:
-    """Open a store: a folder, `milvus://host:19530/name`, `https://...` (token in the environment), or milvus-lite.
-
-    `StoreError` if there is none; `StoreBusyError` if it is to be written to and another process writes already.
-    """
-    if is_server(url):
-        from tandem.search.stores.milvus import store as milvus
-
-        return milvus.open(url, successor=successor)
-    from tandem.search.stores.embedded import store as embedded
-
-    return embedded.open(url, write=write, successor=successor)
+def backend(url: str | Path) -> Backend:
+    """What answers for an address. `StoreError` for what is neither a path nor an address of a store we know."""
+    text = str(url)
+    known = next((name for prefix, name in BACKENDS.items() if text.startswith(prefix)), None)
+    if known is None and (not text.strip() or "://" in text):
+        raise StoreError(f"expected a folder, milvus://HOST:PORT/NAME or https://..., got {text!r}")
+    module, _, name = (known or FOLDER).rpartition(".")
+    made: Backend = getattr(import_module(module), name)(text)
+    return made
 
 
-def exists(url: str, *, successor: bool = False) -> bool:
-    """Whether there is a store at this address."""
-    if is_server(url):
-        from tandem.search.stores.milvus import store as milvus
-
-        return milvus.exists(url, successor=successor)
-    from tandem.search.stores.embedded import store as embedded
-
-    return embedded.exists(url, successor=successor)
+def create_store(url: str | Path, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> Store:
+    """`Backend.create` at an address."""
+    return backend(url).create(schema, notes, staging=staging)
 
 
-def promote(url: str) -> None:
-    """Let the successor take the place of the store at `url`, at once, and remove the old one."""
-    if is_server(url):
-        from tandem.search.stores.milvus import store as milvus
+def open_store(url: str | Path, *, write: bool = False, staging: bool = False) -> Store:
+    """`Backend.open` at an address."""
+    return backend(url).open(write=write, staging=staging)
 
-        milvus.promote(url)
-    else:
-        from tandem.search.stores.embedded import store as embedded
 
-        embedded.promote(url)
+def exists(url: str | Path, *, staging: bool = False) -> bool:
+    """`Backend.exists` at an address."""
+    return backend(url).exists(staging=staging)
+
+
+def promote(url: str | Path) -> None:
+    """`Backend.promote` at an address."""
+    backend(url).promote()

@@ -9,6 +9,7 @@ Legend: n records, q queries, d dimensions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -68,7 +69,19 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """What `open_store` was given."""
+        """The address that it was opened at."""
+
+    @property
+    def folder(self) -> Path | None:
+        """A local folder of this store alone, which goes when it is replaced: its owner may keep files there that
+        belong to it. None for a store that is not on this machine.
+        """
+
+    def is_stale(self) -> bool:
+        """Whether another store has taken this one's place at its address since it was opened: open it again then.
+
+        Cheap (it may look at a file) unless the backend `is_shared`. `StoreError` where the store was removed.
+        """
 
     @property
     def schema(self) -> Schema: ...
@@ -117,6 +130,50 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Finish what is under way and let go. Closing twice is fine."""
+
+
+class Backend(Protocol):
+    """One address, and the kind of store that is there: how to make, open and replace it. Making one touches nothing.
+
+    A staging store stands beside the store at the address, and is filled while that one is read. `promote` lets it
+    take the place, at once for all who open the address from then on.
+    """
+
+    @property
+    def url(self) -> str:
+        """The address as stores give it: a leading `~` is expanded."""
+
+    @property
+    def name(self) -> str:
+        """What to call the store for short: the stem of a folder, the last part of an address."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether any number of processes write at once, and a store that was opened for reading can be written to;
+        then each call may cost a round trip over a network. Otherwise one process writes, and small questions are free.
+        """
+
+    @property
+    def uploads(self) -> Path | None:
+        """A local folder for originals that are uploaded, which stays when the store is replaced. None if there is no
+        such place.
+        """
+
+    def open(self, *, write: bool = False, staging: bool = False) -> Store:
+        """Open the store that is there, by one connection.
+
+        Raises: `StoreNotFoundError` says what is there instead, and what to do; `StoreBusyError` if it is to be
+        written to and another process writes already; `StoreError` if it is damaged or cannot be reached.
+        """
+
+    def create(self, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> Store:
+        """Make an empty store, open for writing. `StoreExistsError` if there is one already."""
+
+    def exists(self, *, staging: bool = False) -> bool:
+        """Whether there is a store. To open it, open it: between a look and an opening it may go."""
+
+    def promote(self) -> None:
+        """Let the staging store take the place of the store, and remove the old one. `StoreError` if there is none."""
 
 
 def check_records(records: Records, schema: Schema) -> None:

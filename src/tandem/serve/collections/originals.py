@@ -13,10 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from tandem.search.indexing.picture import paths_of, picture_id
-from tandem.search.stores import backends as stores
+from tandem.search.stores.backends import backend
 from tandem.search.stores.protocol import Value
 
-UPLOADS = "uploads"
 # What browsers show; everything else is given as a file to keep.
 TYPES = {
     "JPEG": "image/jpeg",
@@ -30,10 +29,10 @@ _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}
 
 
 def folder_for(url: str, chosen: Path | None, name: str) -> Path | None:
-    """Where originals of a collection are kept; None for one on a server, where no folder was chosen."""
+    """Where originals of a collection are kept; None where none was chosen and the collection has no place for them."""
     if chosen is not None:
         return chosen / name
-    return None if stores.is_server(url) else Path(url).expanduser().resolve() / UPLOADS
+    return backend(url).uploads
 
 
 def keep(content: bytes, folder: Path) -> tuple[str, Path, bool]:

@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 from tandem.errors import ConfigError, TandemError
 from tandem.model import Model, load
 from tandem.search.collection import Collection, open_collection
-from tandem.search.stores import backends as stores
-from tandem.search.stores.embedded import generations
+from tandem.search.stores.backends import backend
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.problems import full, not_found
 
@@ -34,6 +33,7 @@ class Shared:
     def __init__(self, name: str, url: str, encoder_for: Callable[[Collection], Encoder]) -> None:
         self.name = name
         self.url = url
+        self.is_shared = backend(url).is_shared
         self._encoder_for = encoder_for
         self._lock = threading.Lock()
         self._open: Opened | None = None
@@ -58,7 +58,7 @@ class Shared:
     def encoder_now(self) -> Encoder | None:
         """The encoder, where that can be said without waiting for a store."""
         used = self._open
-        is_known = used is not None and not stores.is_server(self.url) and not used.moved()
+        is_known = used is not None and not self.is_shared and not used.moved()
         return used.encoder if is_known and used is not None else None
 
     def close(self) -> None:
@@ -68,7 +68,6 @@ class Shared:
                 self._open = None
 
     def _opened(self) -> "Opened":
-        generation = _generation(self.url)
         plain = open_collection(self.url, must_exist=True)
         try:
             encoder = self._encoder_for(plain)
@@ -76,29 +75,28 @@ class Shared:
             plain.close()
         collection = open_collection(self.url, encoder.model, must_exist=True)
         collection.load()  # refused, should it be of another model by now
-        return Opened(self.name, collection, encoder, generation)
+        return Opened(self.name, collection, encoder, costs_a_trip=self.is_shared)
 
 
 class Opened:
     """A collection with its encoder. Closed when the shelf and the last request have let go of it."""
 
-    def __init__(self, name: str, collection: Collection, encoder: Encoder, generation: object) -> None:
+    def __init__(self, name: str, collection: Collection, encoder: Encoder, *, costs_a_trip: bool) -> None:
+        """`costs_a_trip`: to ask whether it moved takes a round trip over a network."""
         self.name = name
         self.collection = collection
         self.encoder = encoder
         self.users = 1  # the shelf
-        self._generation = generation
+        self._costs_a_trip = costs_a_trip
         self._looked = time.monotonic()
 
     def moved(self, *, surely: bool = False) -> bool:
-        """Whether a successor took its place. `surely` also asks a server, whose clients see its records by
-        themselves, but not that they are of another model; without it that is asked now and then.
+        """Whether another store took its place. Where that takes a round trip it is asked now and then, unless it
+        must be known `surely`.
         """
-        if not stores.is_server(self.collection.url):
-            return _generation(self.collection.url) != self._generation
-        if not surely and time.monotonic() - self._looked < NOTES_FOR_S:
+        if self._costs_a_trip and not surely and time.monotonic() - self._looked < NOTES_FOR_S:
             return False
-        has_moved = self.collection.notes.get("model_fingerprint") != self.encoder.model.fingerprint
+        has_moved = self.collection.store.is_stale()
         self._looked = -math.inf if has_moved else time.monotonic()  # whoever looks next sees it too
         return has_moved
 
@@ -132,7 +130,7 @@ class Shelf:
         self._lock = threading.Lock()
         self.collections: dict[str, Shared] = {}
         for url in urls:
-            name = name_of(url)
+            name = backend(url).name
             if name in self.collections:
                 raise ConfigError(f"two collections are called {name!r}: rename a folder ({url})")
             self.collections[name] = Shared(name, url, self._encoder_for)
@@ -207,7 +205,7 @@ class Shelf:
             with shared.using() as used:
                 return question(used)
 
-        if stores.is_server(shared.url):
+        if shared.is_shared:
             return await self._ask(self._servers, asked)
         return await self._ask(self._scans if scan else self._threads, asked)
 
@@ -267,15 +265,3 @@ class Shelf:
             return self.add_model(given.model)
         finally:
             given.close()
-
-
-def name_of(url: str) -> str:
-    """What a collection is called in requests: the stem of its folder, or the last part of an address."""
-    if stores.is_server(url):
-        return url.rstrip("/").rsplit("/", 1)[-1]
-    return Path(url).expanduser().resolve().stem
-
-
-def _generation(url: str) -> Path | None:
-    """The folder of the generation in use: another one once a successor has taken its place. None for a server."""
-    return None if stores.is_server(url) else generations.folder(url)

@@ -3,7 +3,7 @@
     photos.tandem/
       current          the name of the generation in use ("g1"), replaced in one step
       g1/              records.sqlite, vectors-*.f32, index-*.faiss, writer.lock
-      g2/              a successor that is being filled, until `promote` makes it the current one
+      g2/              a staging collection that is being filled, until `promote` makes it the current one
 
 A generation is prepared under another name and renamed when it is whole, so a crash leaves no half of one.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.errors import StoreBusyError, StoreError
+from tandem.errors import StoreBusyError, StoreError, StoreExistsError, StoreNotFoundError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -26,48 +26,57 @@ LOCK = "writer.lock"
 WRITER = "writer.pid"
 
 
-def folder(url: str, *, successor: bool = False) -> Path:
-    """The folder of the generation in use, or of its successor (which need not be there). `StoreError` if none is."""
+def folder(url: str, *, staging: bool = False) -> Path:
+    """The folder of the generation in use, or of the staging one (which need not be there).
+
+    `StoreNotFoundError` if no generation is in use.
+    """
     root = Path(url)
     number = _current(root)
-    return root / f"g{number + 1 if successor else number}"
+    return root / f"g{number + 1 if staging else number}"
 
 
-def exists(url: str, *, successor: bool = False) -> bool:
+def is_replaced(url: str, folder: Path) -> bool:
+    """Whether a generation is no longer the one in use, nor staged to be."""
+    number = _current(Path(url))
+    return folder.name not in (f"g{number}", f"g{number + 1}")
+
+
+def exists(url: str, *, staging: bool = False) -> bool:
     root = Path(url)
     if not (root / CURRENT).is_file():
         return False
-    return folder(url, successor=True).is_dir() if successor else True
+    return folder(url, staging=True).is_dir() if staging else True
 
 
-def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) -> Path:
+def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) -> Path:
     """Make a generation: `fill` gets an empty folder, which is then put in its place. `StoreError` if there is one."""
     root = Path(url)
-    if successor:
-        place = folder(url, successor=True)
+    if staging:
+        place = folder(url, staging=True)
     else:
         if exists(url):
-            raise StoreError(f"{url}: there is a collection already; open it, or choose another name")
+            raise StoreExistsError(f"{url}: there is a collection already; open it, or choose another name")
         if root.exists() and not root.is_dir():
             raise StoreError(f"{url}: expected a folder for a new collection, and this is a file; choose another name")
         if root.is_dir() and (others := [p.name for p in root.iterdir() if not re.match(r"g\d+(\.|$)", p.name)]):
             raise StoreError(
                 f"{url}: expected an empty or a new folder, and it has {sorted(others)[0]!r} in it; choose another name"
             )
-        if lost := how_to_mend(url):
+        if lost := recovery_hint(root):
             raise StoreError(f"{url}: {lost}, or choose another name")
         place = root / "g1"
         if place.is_dir() and not _is_current(root):  # a crash between the two last steps of another creation
             shutil.rmtree(place)
     if place.exists():
-        raise StoreError(f"{url}: there is a successor already; open it, or remove the folder {place}")
+        raise StoreExistsError(f"{url}: there is a staging collection already; open it, or remove the folder {place}")
     draft = place.with_name(f"{place.name}.draft-{uuid.uuid4().hex[:8]}")
     try:
         draft.mkdir(parents=True)
         fill(draft)
         sync_folder(draft)
         draft.rename(place)
-        if not successor:
+        if not staging:
             replace_text(root / CURRENT, place.name)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -78,11 +87,11 @@ def prepare(url: str, fill: Callable[[Path], None], *, successor: bool = False) 
 
 
 def promote(url: str) -> None:
-    """The successor becomes the current generation, at once; the old one is removed."""
+    """The staging generation becomes the current one, at once; the old one is removed."""
     root = Path(url)
-    old, new = folder(url), folder(url, successor=True)
+    old, new = folder(url), folder(url, staging=True)
     if not new.is_dir():
-        raise StoreError(f"{url}: there is no successor that could take its place")
+        raise StoreError(f"{url}: there is no staging collection to take its place")
     lock = lock_for_writing(url, old)
     try:
         replace_text(root / CURRENT, new.name)
@@ -150,12 +159,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def how_to_mend(url: str) -> str | None:
-    """What is lost of a collection that has pictures and cannot be opened, and how to mend it; None for anything else.
+def recovery_hint(root: Path) -> str | None:
+    """What is lost of a collection that has records and cannot be opened, and how to recover it; else None.
 
-    Of several generations the oldest was in use: another is a successor that may not be whole.
+    Of several generations the oldest was in use: another is a staging one that may not be whole.
     """
-    root = Path(url)
     if _is_current(root):
         return None
     lost = [path.name for path in _with_records(root)]
@@ -165,6 +173,16 @@ def how_to_mend(url: str) -> str | None:
         f"there are pictures in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
         f"generation in use; write {lost[0]} into {root / CURRENT}"
     )
+
+
+def _instead(root: Path) -> str:
+    """What is at a path that has no collection, and what to do."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return f"no collection there; make one: tandem index ~/Pictures --to {root}"
+    if root.is_dir() and (lost := recovery_hint(root)):
+        return lost
+    what = "a folder of other things" if root.is_dir() else "a file"
+    return f"expected a collection, got {what}; to search in it: tandem index {root} --to photos.tandem"
 
 
 def _with_records(root: Path) -> list[Path]:
@@ -181,12 +199,8 @@ def _current(root: Path) -> int:
     try:
         text = (root / CURRENT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        if not root.exists():
-            raise StoreError(
-                f"{root}: there is no collection; make one with: tandem index PHOTOS --to {root}"
-            ) from None
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise StoreError(f"{root}: expected a collection, and this is none (it has no file {CURRENT!r})") from None
+            raise StoreNotFoundError(f"{root}: {_instead(root)}") from None
         raise StoreError(f"{root}: the collection cannot be read ({error})") from error
     match = re.fullmatch(r"g(\d{1,9})", text)
     if not match:

@@ -129,7 +129,7 @@ class Snapshots:
             connection = None
         if connection is None:
             if not self._place.is_dir():
-                raise StoreError(f"{self._url}: a successor has taken the place of the collection; open it again")
+                raise StoreError(f"{self._url}: the collection was replaced; open it again")
             connection = records_database.connect(self._place)
         try:
             yield connection

@@ -19,74 +19,33 @@ import numpy as np
 
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.embedded import generations, nearest, records_database, upkeep, vector_file
-from tandem.search.stores.embedded.generations import exists, folder, promote
 from tandem.search.stores.embedded.nearest import Positions, Rows
 from tandem.search.stores.embedded.records_database import Selection, State, database_errors
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.upkeep import Upkeep
 from tandem.search.stores.protocol import Hit, Records, Schema, Value, Vectors, check_records
 
-__all__ = ["EmbeddedStore", "create", "exists", "folder", "open", "promote"]
-
 _log = logging.getLogger(__name__)
 
 COMPACT_FROM = 1000  # dead rows; below, there is nothing to win
 
 
-def create(url: str, schema: Schema, notes: Mapping[str, str], *, successor: bool = False) -> "EmbeddedStore":
-    """Make an empty collection in a folder, open for writing. `StoreError` if there is one, or something else."""
-
-    def fill(draft: Path) -> None:
-        with database_errors(draft):
-            records_database.create(draft, schema, notes)
-        vector_file.append(draft / State().vectors, 0, np.empty((0, schema.dimensions), np.float32))
-
-    generations.prepare(url, fill, successor=successor)
-    return open(url, write=True, successor=successor)
-
-
-def open(url: str, *, write: bool = False, successor: bool = False) -> "EmbeddedStore":
-    """Open a collection. `StoreError` if there is none or it is damaged, `StoreBusyError` if another writes already."""
-    while True:
-        place = generations.folder(url, successor=successor)
-        if not place.is_dir():
-            raise StoreError(f"{place}: expected the data of a collection, and there is none; restore it from a copy")
-        if not write:
-            try:
-                return EmbeddedStore(url, place)
-            except StoreError:
-                if place == generations.folder(url, successor=successor):
-                    raise
-                continue  # a successor took this one's place just now
-        lock = generations.lock_for_writing(url, place)
-        if place == generations.folder(url, successor=successor):
-            break
-        lock.release()  # a successor took this one's place just now
-    try:
-        if not successor:
-            generations.remove_leftovers(url)
-        return EmbeddedStore(url, place, lock.release)
-    except BaseException:
-        lock.release()
-        raise
-
-
 class EmbeddedStore:
     """A `Store` in a folder."""
 
-    def __init__(self, url: str, place: Path, release: Callable[[], None] | None = None) -> None:
-        """A generation in `place`; `release` gives back the lock of one that is to be written to."""
+    def __init__(self, url: str, folder: Path, release: Callable[[], None] | None = None) -> None:
+        """A generation in `folder`; `release` gives back the lock of one that is to be written to."""
         self._url = url
-        self._place = place
+        self._folder = folder
         self._release = release
         self._closed = False
         self._writer: sqlite3.Connection | None = None  # None: opened for reading
         self._writing = threading.RLock()
         self._upkeep: Upkeep | None = None
         if release is not None:
-            self._writer = records_database.connect(place, write=True)
+            self._writer = records_database.connect(folder, write=True)
         try:
-            self.snapshots = Snapshots(url, place)
+            self.snapshots = Snapshots(url, folder)
             with self.snapshots.take():
                 pass  # what is damaged is said now
         except BaseException:
@@ -94,7 +53,7 @@ class EmbeddedStore:
                 self._writer.close()
             raise
         if self._writer is not None:
-            for draft in place.glob(f"{upkeep.DRAFT}*"):
+            for draft in folder.glob(f"{upkeep.DRAFT}*"):
                 draft.unlink()
             self._remove_leftovers()
             self._upkeep = Upkeep(self)
@@ -108,9 +67,11 @@ class EmbeddedStore:
         return self.snapshots.schema
 
     @property
-    def place(self) -> Path:
-        """The folder of the generation that this is."""
-        return self._place
+    def folder(self) -> Path:
+        return self._folder
+
+    def is_stale(self) -> bool:
+        return generations.is_replaced(self._url, self._folder)
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -145,7 +106,7 @@ class EmbeddedStore:
             moved = np.array([position for each, position in there.items() if each not in stays], np.int64)
             fresh = [i for i, each in enumerate(ids) if each not in stays]
             if fresh:
-                vector_file.append(self._place / state.vectors, state.rows, vectors[fresh])
+                vector_file.append(self._folder / state.vectors, state.rows, vectors[fresh])
             numbers = iter(range(state.rows, state.rows + len(fresh)))
             positions = [stays[each] if each in stays else next(numbers) for each in ids]
             state = self._bury(connection, state, moved)
@@ -211,13 +172,13 @@ class EmbeddedStore:
             )  # fmt: skip
             row = 0
             vector_file.append(
-                self._place / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
+                self._folder / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
             )
             for first, vectors in snapshot.vectors.blocks(0, old.rows):
                 living = vectors[snapshot.alive[first : first + len(vectors)]]
-                vector_file.append(self._place / new.vectors, row, living)
+                vector_file.append(self._folder / new.vectors, row, living)
                 row += len(living)
-            generations.sync_folder(self._place)
+            generations.sync_folder(self._folder)
             records_database.renumber(connection, self.snapshots.schema)
             records_database.write_state(connection, new)
         self._remove_leftovers()
@@ -229,7 +190,7 @@ class EmbeddedStore:
             raise StoreError(f"{self._url}: the collection was closed; open it again")
         if self._writer is None:
             raise StoreError(f"{self._url}: the collection was opened for reading; open it with write=True")
-        with self._writing, database_errors(self._place):
+        with self._writing, database_errors(self._folder):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -243,7 +204,7 @@ class EmbeddedStore:
         """Remove files that the state does not name. Where a reader holds one fast (Windows), the next time does it."""
         with self.transaction() as connection:
             state = records_database.read_state(connection)
-            for path in [*self._place.glob("vectors-*.f32"), *self._place.glob("index-*.faiss")]:
+            for path in [*self._folder.glob("vectors-*.f32"), *self._folder.glob("index-*.faiss")]:
                 if path.name not in (state.vectors, state.index):
                     with suppress(OSError):
                         path.unlink()

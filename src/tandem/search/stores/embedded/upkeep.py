@@ -97,7 +97,7 @@ class Upkeep:
     def _record(self, index: Index, state: State) -> None:
         """Put an index in force, unless the vectors have moved to another file meanwhile."""
         store = self._store
-        draft = store.place / f"{DRAFT}{os.getpid()}"
+        draft = store.folder / f"{DRAFT}{os.getpid()}"
         checksum = index.write(draft)
         with store.transaction() as connection:
             now = records_database.read_state(connection)
@@ -105,8 +105,8 @@ class Upkeep:
                 draft.unlink()  # the vectors have moved: this index is of no use
                 return
             name = f"index-{now.file_number + 1}.faiss"
-            os.replace(draft, store.place / name)
-            generations.sync_folder(store.place)
+            os.replace(draft, store.folder / name)
+            generations.sync_folder(store.folder)
             new = replace(
                 now, file_number=now.file_number + 1, index=name, index_rows=index.rows,
                 index_trained=index.trained_rows, index_checksum=checksum,
@@ -114,7 +114,7 @@ class Upkeep:
             records_database.write_state(connection, new)
         if now.index:
             try:
-                (store.place / now.index).unlink(missing_ok=True)
+                (store.folder / now.index).unlink(missing_ok=True)
             except OSError:
                 _log.debug("%s is in use; the next writer removes it", now.index)
 

@@ -29,7 +29,7 @@ INDEXING_TIMEOUT_S = 600.0
 PATIENCE_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
 INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
 MANY: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
-SUCCESSOR = "__next"
+STAGING = "__next"
 TOKENS = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
 
 # Milvus' codes: a collection that is not there (100; 4 and 1 of old servers), one that is not loaded, or not fully.
@@ -38,7 +38,7 @@ _NOT_LOADED_CODES = {101, 103}
 
 
 class NotFound(StoreError):
-    """The collection is not on the server: another client may have put its successor in its place."""
+    """The collection is not on the server: another client may have put another in its place."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Address:
         host = urlsplit(self.uri or "").hostname or ""
         return host.endswith((".zillizcloud.com", ".zilliz.com", ".zilliz.com.cn"))
 
-    def alias(self, successor: bool) -> str:
-        """The name under which the server knows the collection, or its successor."""
-        return self.name + SUCCESSOR if successor else self.name
+    def alias(self, staging: bool) -> str:
+        """The name under which the server knows the collection, or the one that will replace it."""
+        return self.name + STAGING if staging else self.name
 
 
 def parse_address(url: str) -> Address:

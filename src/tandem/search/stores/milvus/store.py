@@ -1,9 +1,5 @@
 """The store on Milvus, Zilliz or milvus-lite: the verbs of `tandem.search.stores.protocol`, with the same answers.
 
-A URL's name is an alias on the server; behind it stands a collection `<name>__<random>`. A successor is made beside it
-under the alias `<name>__next`, and `promote` moves the alias: every client sees it at its next call, since each call
-asks first what the name stands for.
-
 What a writer was told is done, everyone sees: Milvus' own way to ask for that costs each reader its interval of
 synchronisation (200 ms). So writers note the server's time after each write among the collection's properties, each
 under a mark of its own, and readers ask for the state as of the last mark, which mostly has been there for long.
@@ -21,96 +17,21 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search.stores.milvus.client import FINAL, INDEX, Connection, NotFound, parse_address
-from tandem.search.stores.milvus.fields import Layout, check_schema, parts_by_size, read_layout
+from tandem.search.stores.milvus.client import FINAL, INDEX, Connection, NotFound
+from tandem.search.stores.milvus.fields import parts_by_size, read_layout
 from tandem.search.stores.milvus.search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
 from tandem.search.stores.protocol import Hit, Records, Schema, Store, Vectors, check_records
 
 EXACT_UP_TO = 50_000
 MARKS = 64
 
-_NOTE, _MARK = "tandem.note.", "tandem.written."
+NOTE, _MARK = "tandem.note.", "tandem.written."
 _T = TypeVar("_T")
 
 
-def create(url: str, schema: Schema, notes: Mapping[str, str], *, successor: bool = False) -> "MilvusStore":
-    """Make an empty collection. `StoreError` if there is one, or the server cannot be reached."""
-    address = parse_address(url)
-    check_schema(schema)
-    if address.file is not None and not address.file.parent.is_dir():
-        raise StoreError(f"no folder {address.file.parent} to put {address.file.name} into")
-    connection = Connection(address)
-    try:
-        alias = address.alias(successor)
-        if _resolved(connection, address.url, successor) is not None:
-            raise StoreError(f"{url}: there is a collection already" + (" that is to succeed it" if successor else ""))
-        name = f"{address.name}__{uuid.uuid4().hex[:12]}"
-        connection.create_collection(
-            name, Layout(schema), {_NOTE + key: value for key, value in notes.items() if value}
-        )
-        try:
-            if connection.call("has_collection", alias):
-                connection.call("drop_alias", alias)  # left by a promotion that was cut off; see `_resolved`
-            connection.call("create_alias", name, alias)
-        except BaseException:
-            connection.call("drop_collection", name)
-            raise
-        return MilvusStore(url, connection, successor)
-    except BaseException:
-        connection.close()
-        raise
-
-
-def open(url: str, *, successor: bool = False) -> "MilvusStore":
-    """Open a collection. `StoreError` if there is none, it is not Tandem's, or the server cannot be reached."""
-    connection = _connected(url)
-    try:
-        if connection is None or _resolved(connection, url, successor) is None:
-            raise StoreError(f"{url}: there is no collection; make one with tandem index")
-        return MilvusStore(url, connection, successor)
-    except BaseException:
-        if connection is not None:
-            connection.close()
-        raise
-
-
-def exists(url: str, *, successor: bool = False) -> bool:
-    """Whether there is a collection. `StoreError` if there is one that is not Tandem's."""
-    connection = _connected(url)
-    if connection is None:
-        return False
-    try:
-        return _resolved(connection, url, successor) is not None
-    finally:
-        connection.close()
-
-
-def promote(url: str) -> None:
-    """Let the successor take the name, at once for all clients, and remove what had it."""
-    connection = _connected(url)
-    try:
-        new = None if connection is None else _resolved(connection, url, True)
-        if connection is None or new is None:
-            raise StoreError(f"{url}: there is no successor to take its place")
-        name, successor = connection.address.alias(False), connection.address.alias(True)
-        old = _resolved(connection, url, False)
-        connection.call("create_alias" if old is None else "alter_alias", new.collection, name)
-        connection.call("drop_alias", successor)
-        if old is not None:
-            connection.call("drop_collection", old.collection)
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def _connected(url: str) -> Connection | None:
-    """A connection; None where there is no file of milvus-lite, which opening would make."""
-    address = parse_address(url)
-    return None if address.file is not None and not address.file.exists() else Connection(address)
-
-
-def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
-    alias = connection.address.alias(successor)
+def view_of(connection: Connection, url: str, staging: bool) -> View | None:
+    """What an address stands for now. `StoreError` for a collection that is not Tandem's."""
+    alias = connection.address.alias(staging)
     try:
         description = connection.call("describe_collection", alias)
     except NotFound:
@@ -118,13 +39,13 @@ def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
     layout = read_layout(description)
     if layout is None:
         raise StoreError(f"{url}: a Milvus collection that Tandem did not make; choose another name")
-    if successor:
-        # A promotion that was cut off leaves both names on one collection: then there is no successor.
-        current = _resolved(connection, url, False)
+    if staging:
+        # A promotion that was cut off leaves both names on one collection: then nothing is staged.
+        current = view_of(connection, url, False)
         if current is not None and current.collection == description["collection_name"]:
             return None
     properties = dict(description.get("properties") or {})
-    notes = {key.removeprefix(_NOTE): value for key, value in properties.items() if key.startswith(_NOTE) and value}
+    notes = {key.removeprefix(NOTE): value for key, value in properties.items() if key.startswith(NOTE) and value}
     marks = {key: int(value) for key, value in properties.items() if key.startswith(_MARK) and value}
     consistency: dict[str, Any] = {}
     if not connection.is_lite:
@@ -139,16 +60,25 @@ def _resolved(connection: Connection, url: str, successor: bool) -> View | None:
 class MilvusStore(Store):
     """A collection on a server. Threads may share it."""
 
-    def __init__(self, url: str, connection: Connection, successor: bool) -> None:
+    def __init__(self, url: str, connection: Connection, staging: bool, view: View) -> None:
+        """`view` is what the address stood for when this was opened."""
         self._url = url
         self._connection = connection
-        self._successor = successor
+        self._staging = staging
+        self._opened = view.collection
         self._own_mark = _MARK + uuid.uuid4().hex[:12]
         self._unchecked = EXACT_UP_TO  # records put in since the index was looked at
 
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def folder(self) -> None:
+        return None
+
+    def is_stale(self) -> bool:
+        return self._view().collection != self._opened
 
     @property
     def schema(self) -> Schema:
@@ -163,7 +93,7 @@ class MilvusStore(Store):
 
     def annotate(self, notes: Mapping[str, str]) -> None:
         # A property of its own for each: clients do not overwrite each other's. 2.3 can empty one, not remove it.
-        properties = {_NOTE + key: value for key, value in notes.items()}
+        properties = {NOTE + key: value for key, value in notes.items()}
         self._in_view(lambda view: self._connection.set_properties(view.collection, properties))
 
     def upsert(self, records: Records) -> None:
@@ -239,7 +169,7 @@ class MilvusStore(Store):
         return self._connection.call(verb, *arguments, **named)
 
     def _view(self) -> View:
-        view = _resolved(self._connection, self._url, self._successor)
+        view = view_of(self._connection, self._url, self._staging)
         if view is None:
             raise StoreError(f"{self._url}: the collection was removed")
         return view

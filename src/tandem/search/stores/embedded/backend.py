@@ -1,0 +1,80 @@
+"""A folder as the address of a store: opened, made, replaced. Knows generations and files' roles; no records."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tandem.errors import StoreError, StoreNotFoundError
+from tandem.search.stores.embedded import generations, records_database, vector_file
+from tandem.search.stores.embedded.records_database import State, database_errors
+from tandem.search.stores.embedded.store import EmbeddedStore
+from tandem.search.stores.protocol import Backend, Schema
+
+UPLOADS = "uploads"
+
+
+class EmbeddedBackend(Backend):
+    """A `Backend` for a folder."""
+
+    def __init__(self, url: str | Path) -> None:
+        self._url = str(Path(url).expanduser())
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def name(self) -> str:
+        return Path(self._url).resolve().stem
+
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    @property
+    def uploads(self) -> Path:
+        return Path(self._url).resolve() / UPLOADS
+
+    def open(self, *, write: bool = False, staging: bool = False) -> EmbeddedStore:
+        while True:
+            folder = generations.folder(self._url, staging=staging)
+            if staging and not folder.is_dir():
+                raise StoreNotFoundError(f"{self._url}: there is no staging collection")
+            if not folder.is_dir():
+                raise StoreError(
+                    f"{folder}: expected the data of a collection, and there is none; restore it from a copy"
+                )
+            if not write:
+                try:
+                    return EmbeddedStore(self._url, folder)
+                except StoreError:
+                    if folder == generations.folder(self._url, staging=staging):
+                        raise
+                    continue  # a staging collection took this one's place just now
+            lock = generations.lock_for_writing(self._url, folder)
+            if folder == generations.folder(self._url, staging=staging):
+                break
+            lock.release()  # a staging collection took this one's place just now
+        try:
+            if not staging:
+                generations.remove_leftovers(self._url)
+            return EmbeddedStore(self._url, folder, lock.release)
+        except BaseException:
+            lock.release()
+            raise
+
+    def create(self, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> EmbeddedStore:
+        def fill(draft: Path) -> None:
+            with database_errors(draft):
+                records_database.create(draft, schema, notes)
+            vector_file.append(draft / State().vectors, 0, np.empty((0, schema.dimensions), np.float32))
+
+        generations.prepare(self._url, fill, staging=staging)
+        return self.open(write=True, staging=staging)
+
+    def exists(self, *, staging: bool = False) -> bool:
+        return generations.exists(self._url, staging=staging)
+
+    def promote(self) -> None:
+        generations.promote(self._url)
