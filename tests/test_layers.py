@@ -10,6 +10,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "tandem"
 # A room and the rooms it may import. A room not named here may not exist.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "arrays": set(),
     "files": set(),
     "fields": {"errors"},
     "progress": {"errors"},
@@ -30,13 +31,14 @@ LAYERS: dict[str, set[str]] = {
     "answer": {"plots", "image", "config", "errors"},
     "model": {"answer", "engine", "weights", "tokenizer", "image", "pixels", "prompts", "progress", "config", "errors"},
 }
+LAYERS["model"] |= {"arrays"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "prefetch", "fields", "files"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}) - {"progress"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"answer", "image", "search", "errors"}
+LAYERS["client"] = {"arrays", "answer", "image", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
@@ -116,7 +118,7 @@ def test_arrows_point_one_way(path: Path) -> None:
     own = name.split("/")[0].removesuffix(".py")
     assert own in LAYERS, f"{name}: a room without a rule; add it to LAYERS, with what it may import"
     allowed = (
-        {"config", "files", "errors"}
+        {"arrays", "config", "files", "errors"}
         if name.startswith(STORES)
         else LAYERS[own] | {own} | EXTRA_ARROWS.get(name, set())
     )

@@ -22,6 +22,7 @@ from PIL import Image
 from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
+from tandem.arrays import Vectors
 from tandem.config import Activation, ModelConfig
 from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import ImageSource, Limits, decode_stream, source_name
@@ -32,7 +33,6 @@ CACHED_LABEL_SETS = 16
 SENTENCES_AT_ONCE = 8192  # given to the engine together, which sorts them by length; bounds memory for long streams
 
 _Item = TypeVar("_Item")
-Vectors = NDArray[np.float32]
 
 
 def load(

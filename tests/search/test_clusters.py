@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_duplicates import near, scattered, unit
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
 from tandem.search.exploring import clusters
-from tandem.search.stores.protocol import Vectors
 
 
 def heaps(counts: list[int], dimensions: int = 16) -> tuple[Vectors, np.ndarray]:

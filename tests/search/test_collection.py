@@ -16,6 +16,7 @@ from support import toy
 
 import tandem
 from tandem import weights
+from tandem.arrays import Vectors
 from tandem.cli import main
 from tandem.cli.label import show_labels
 from tandem.cli.search import show
@@ -26,7 +27,6 @@ from tandem.search.relevance import Background, Fit, background
 from tandem.search.results import Results, SearchHit
 from tandem.search.stores import backends as store
 from tandem.search.stores.backends import open_store
-from tandem.search.stores.protocol import Vectors
 
 
 @pytest.fixture(scope="module")

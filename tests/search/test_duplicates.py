@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 import tandem
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
 from tandem.search.exploring import duplicates
 from tandem.search.stores.backends import create_store
-from tandem.search.stores.protocol import Records, Schema, Store, Value, Vectors
+from tandem.search.stores.protocol import Records, Schema, Store, Value
 
 COLUMNS = {"path": "text", "width": "integer", "height": "integer", "bytes": "integer"}
 

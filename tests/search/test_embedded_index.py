@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from support.embedded_toys import SCHEMA, exact, filled, index_for_toys, records, unit, vectors_of
 
+from tandem.arrays import Vectors
 from tandem.search.stores.embedded import generations, nearest, records_database, vector_file
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.filters import matches, parse
-from tandem.search.stores.protocol import Records, Vectors
+from tandem.search.stores.protocol import Records
 
 
 @pytest.fixture

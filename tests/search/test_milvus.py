@@ -15,6 +15,7 @@ from support.milvus_server import milvus_server, shared_server
 from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
 
+from tandem.arrays import Vectors
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
 from tandem.search.collection import open_collection
 from tandem.search.stores.backends import create_store, exists, open_store, promote
@@ -25,7 +26,7 @@ from tandem.search.stores.milvus import store as milvus
 from tandem.search.stores.milvus.client import Address, Connection, parse_address
 from tandem.search.stores.milvus.fields import Layout
 from tandem.search.stores.milvus.filters import translated
-from tandem.search.stores.protocol import Records, Schema, Store, Vectors
+from tandem.search.stores.protocol import Records, Schema, Store
 
 pytest.importorskip("pymilvus")
 

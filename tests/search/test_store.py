@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from support.stores import STORES
 
+from tandem.arrays import Vectors
 from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
 from tandem.search.stores.filters import columns_of, matches, parse
-from tandem.search.stores.protocol import Hit, Kind, Records, Schema, Store, Value, Vectors
+from tandem.search.stores.protocol import Hit, Kind, Records, Schema, Store, Value
 
 COLUMNS: dict[str, Kind] = {
     "path": "text",

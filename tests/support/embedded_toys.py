@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from tandem.arrays import Vectors
 from tandem.search.stores.embedded import nearest, upkeep
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded.store import EmbeddedStore
-from tandem.search.stores.protocol import Records, Schema, Vectors
+from tandem.search.stores.protocol import Records, Schema
 
 D = 16
 SCHEMA = Schema(D, {"path": "text", "number": "integer", "thumbnail": "bytes"})

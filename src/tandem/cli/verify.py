@@ -13,12 +13,13 @@ from PIL import Image
 
 from tandem import engine as engines
 from tandem.answer import Failure
+from tandem.arrays import Vectors
 from tandem.cli import exit_code, screen, vectors
 from tandem.cli.inputs import find_pictures
 from tandem.config import ModelConfig, to_dict
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
-from tandem.model import Model, Vectors, load
+from tandem.model import Model, load
 
 DIFFERENT = 1  # the exit code that says: not the same
 # Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.

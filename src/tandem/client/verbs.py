@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.answer import Answer, Failure
+from tandem.arrays import Vectors
 from tandem.client.calls import Calls
 from tandem.client.sending import batched, data_uri, many
 from tandem.errors import ImageError, ServerError, TandemError
@@ -27,8 +27,6 @@ from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit
 
 BATCH = 32  # pictures, or sentences, of one request
-
-Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError, StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
@@ -31,7 +32,7 @@ from tandem.search.relevance import Fit, background, number_of_words
 from tandem.search.results import Results, SearchHit
 from tandem.search.sample import SHARED_COUNT_FOR_S, Sample
 from tandem.search.stores import backends as stores
-from tandem.search.stores.protocol import Store, Value, Vectors
+from tandem.search.stores.protocol import Store, Value
 
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
-from tandem.search.stores.protocol import Store, Value, Vectors
+from tandem.search.stores.protocol import Store, Value
 
 # Scores of a block: 16 MB. Larger blocks are no faster and no longer fit the processor's caches.
 CELLS = 4_000_000

@@ -15,9 +15,9 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
 from tandem.image import ImageSource, source_name
-from tandem.search.stores.protocol import Vectors
 
 QueryKind: TypeAlias = Literal["words", "picture", "mixed"]
 MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for

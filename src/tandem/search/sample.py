@@ -6,7 +6,8 @@ Knows a store and a clock. Threads may share one.
 import threading
 import time
 
-from tandem.search.stores.protocol import Store, Vectors
+from tandem.arrays import Vectors
+from tandem.search.stores.protocol import Store
 
 SAMPLED = 4096  # vectors
 CHANGED = 0.1  # of the count: by less, what is usual in a collection does not change

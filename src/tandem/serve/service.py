@@ -12,7 +12,8 @@ import numpy as np
 from starlette.requests import Request
 
 from tandem import prompts
-from tandem.model import Model, Vectors
+from tandem.arrays import Vectors
+from tandem.model import Model
 from tandem.serve.collections.map_documents import MapDocuments
 from tandem.serve.collections.registry import Shelf
 from tandem.serve.encoding.encoder import Encoder

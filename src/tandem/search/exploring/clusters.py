@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import prompts
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
-from tandem.search.stores.protocol import Vectors
 
 VOCABULARY = Path(__file__).parents[2] / "assets" / "vocabulary.txt"
 # The bare word names our clusters a little better, the usual sentence is what other models were trained on.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
-from tandem.search.stores.protocol import Records, Store, Value, Vectors
+from tandem.search.stores.protocol import Records, Store, Value
 
 # Cosine with tandem-mini. Of photos saved again as JPEG (quality 90), resized to a half, or cropped by 4%: 95%, 100%
 # and 96% stay above it; of the 24 million pairs of 7,000 photos that are not duplicates, one does (two moments of one

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
+from tandem.arrays import Vectors
+
 Places = NDArray[np.float32]  # [n 2]
 
 LANDMARKS = 10_000  # as many points as a map has room for, and half a minute on two cores

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.search.exploring.clusters import Census
 from tandem.search.exploring.map2d import LANDMARKS, Layout, Places
-from tandem.search.stores.protocol import Records, Store, Vectors
+from tandem.search.stores.protocol import Records, Store
 
 HEART_FROM = 1000  # members of a cluster that say where it is densest
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
 
-Vectors: TypeAlias = NDArray[np.float32]
 Kind: TypeAlias = Literal["text", "integer", "real", "boolean", "bytes"]
 Value: TypeAlias = str | int | float | bool | bytes | None
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import prompts
-from tandem.model import Model, Vectors, averaged
+from tandem.arrays import Vectors
+from tandem.model import Model, averaged
 from tandem.serve.encoding.batching import Batcher
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from tandem import prompts
 from tandem.answer import softmax
-from tandem.model import Vectors
+from tandem.arrays import Vectors
 from tandem.search.labelling import best_labels, best_pictures
 from tandem.serve.collections.registry import Opened
 from tandem.serve.http.openapi import BodyRouter

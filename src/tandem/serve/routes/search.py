@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from tandem.model import Vectors
+from tandem.arrays import Vectors
 from tandem.search.query import SearchQuery
 from tandem.serve.collections.registry import Opened
 from tandem.serve.encoding.encoder import Encoder

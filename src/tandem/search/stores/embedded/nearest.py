@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.search.stores.embedded.vector_file import VectorFile
-from tandem.search.stores.protocol import Vectors
 
 Positions: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]

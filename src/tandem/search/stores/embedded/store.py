@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.embedded import generations, nearest, records_database, upkeep, vector_file
 from tandem.search.stores.embedded.nearest import Positions, Rows
 from tandem.search.stores.embedded.records_database import Selection, State, database_errors
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.upkeep import Upkeep
-from tandem.search.stores.protocol import Hit, Records, Schema, Value, Vectors, check_records
+from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_records
 
 _log = logging.getLogger(__name__)
 

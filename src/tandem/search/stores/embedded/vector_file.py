@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.search.stores.protocol import Vectors
 
 BLOCK_BYTES = 16 << 20
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.search.stores.protocol import Kind, Records, Schema, Value, Vectors
+from tandem.search.stores.protocol import Kind, Records, Schema, Value
 
 MAX_TEXT_BYTES = 65_535  # of a VARCHAR
 MAX_ID_BYTES = 1_024

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.filters import columns_of, matches, parse
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import Layout, is_id
 from tandem.search.stores.milvus.filters import EVERYTHING, Condition, both, one_of, quoted, translated
-from tandem.search.stores.protocol import Hit, Vectors
+from tandem.search.stores.protocol import Hit
 
 Row = Mapping[str, Any]
 

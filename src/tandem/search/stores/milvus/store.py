@@ -16,11 +16,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tandem.arrays import Vectors
 from tandem.errors import StoreError
 from tandem.search.stores.milvus.client import FINAL, INDEX, Connection, NotFound
 from tandem.search.stores.milvus.fields import parts_by_size, read_layout
 from tandem.search.stores.milvus.search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
-from tandem.search.stores.protocol import Hit, Records, Schema, Store, Vectors, check_records
+from tandem.search.stores.protocol import Hit, Records, Schema, Store, check_records
 
 EXACT_UP_TO = 50_000
 MARKS = 64
