@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tandem.train.losses import contrastive_loss, sigmoid_loss
+from tandem.train.objective.losses import contrastive_loss, sigmoid_loss
 
 MEGABYTE = 2**20
 

@@ -28,11 +28,11 @@ from tandem.nn import CLIP, initialise
 from tandem.nn.transformer import Block, VisionTower
 from tandem.samples import read_samples
 from tandem.tokenizer import Tokenizer
-from tandem.train.heads import Heads
-from tandem.train.optimiser import build_optimiser
+from tandem.train.model.towers import Precision, Towers
+from tandem.train.objective.device_batch import Tensors
+from tandem.train.objective.objective import Heads
 from tandem.train.recipe import Optimiser, Parallel, Recipe, Source
-from tandem.train.tensors import Tensors
-from tandem.train.towers import Precision, Towers
+from tandem.train.step.optimiser import build_optimiser
 
 Step = Callable[[np.ndarray, np.ndarray], float]  # pixels uint8 [n s s 3], ids int32 [n 77] -> the loss
 
@@ -114,7 +114,7 @@ def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
 
 def our_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
     from tandem.train.parallel.process import alone
-    from tandem.train.step import gradient
+    from tandem.train.step.gradient import gradient
 
     recipe = Recipe("bench", "", model.config, (Source("", per_batch=1),), 1, optimiser=chosen)
     towers, heads = Towers(model, precision), Heads(model, recipe)

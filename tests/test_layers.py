@@ -45,6 +45,22 @@ LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
 LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
+# The rooms inside of train/, and what each may import of the others.
+_TRAIN_TOP = {"recipe", "model_config", "typed"}
+TRAIN: dict[str, set[str]] = {
+    "typed": set(),
+    "model_config": {"typed"},
+    "recipe": {"model_config", "typed"},
+    "interpolate": set(),
+    "parallel": _TRAIN_TOP,
+    "data": _TRAIN_TOP | {"parallel"},
+    "model": _TRAIN_TOP | {"parallel"},
+    "objective": _TRAIN_TOP | {"parallel", "data", "model"},
+    "step": _TRAIN_TOP | {"parallel", "model", "objective"},
+    "run": _TRAIN_TOP | {"parallel", "data", "model", "objective", "step"},
+    "__init__": set(),
+}
+
 # What has arrows of its own inside a room.
 EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}
 # What implements the store knows vectors, ids and metadata; it has never heard of models.
@@ -59,9 +75,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "huggingface_hub": ("weights/",),
     "tokenizers": ("tokenizer.py", "bpe.py", "train/"),
     "pickle": ("weights/archive.py",),
-    "transformers": ("train/teacher.py",),
-    "tensorboard": ("train/reporting.py",),
-    "wandb": ("train/reporting.py",),
+    "transformers": ("train/objective/teacher.py",),
+    "tensorboard": ("train/run/reporting.py",),
+    "wandb": ("train/run/reporting.py",),
     "open_clip": (),
     "sqlite3": ("search/",),
     "faiss": ("search/stores/embedded/", "search/exploring/"),
@@ -126,6 +142,14 @@ def test_arrows_point_one_way(path: Path) -> None:
     if name.startswith(STORES):
         wrong = {dotted for dotted in wrong if not is_store(dotted)}
     assert not wrong, f"{name} imports {sorted(wrong)}; it may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "train").rglob("*.py")), ids=relative)
+def test_arrows_inside_of_train_point_one_way(path: Path) -> None:
+    name = relative(path)
+    own = name.split("/")[1].removesuffix(".py")
+    to = {dotted.split(".")[2] for dotted in imports(path) if dotted.startswith("tandem.train.")} & TRAIN.keys()
+    assert to <= TRAIN[own] | {own}, f"{name} imports {sorted(to)}; it may import {sorted(TRAIN[own])}"
 
 
 @pytest.mark.parametrize("path", modules(), ids=relative)

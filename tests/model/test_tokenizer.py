@@ -13,7 +13,7 @@ from tandem import bpe
 from tandem.config import TextTransformer, clip_text
 from tandem.errors import ConfigError, DataError, TextError
 from tandem.tokenizer import Tokenizer, clean
-from tandem.train.vocabulary import train_bpe
+from tandem.train.data.vocabulary import train_bpe
 
 START, END = 49406, 49407
 SENTENCES = [

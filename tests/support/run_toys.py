@@ -74,7 +74,7 @@ retrieval = "captions.tar"
 """
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tandem.train.loop", "run_toys"])
+_server.set_forkserver_preload(["tandem.train.run.loop", "run_toys"])
 
 
 def write_data(root: Path) -> Path:
@@ -127,9 +127,9 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
     import torch
 
     from tandem.errors import TandemError
-    from tandem.train.loop import train
     from tandem.train.parallel.process import start as start_processes
     from tandem.train.recipe import read_recipe
+    from tandem.train.run.loop import train
 
     torch.set_num_threads(1)
     done = 0
@@ -157,7 +157,7 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
 
 def _die_at(place: str, number: int) -> None:
     """Kill this process amid the `number`th checkpoint."""
-    from tandem.train import checkpoint
+    from tandem.train.run import checkpoint
 
     times = 0
 

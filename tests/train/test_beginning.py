@@ -13,8 +13,8 @@ from tandem.config import ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.nn.positions import resize_grid
-from tandem.train.beginning import begin, build, lock, set_mode
-from tandem.train.clip_teacher import ClipTeacher
+from tandem.train.model.initial_weights import begin, build, lock, set_mode
+from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict
 
 TABLE = {"name": "x", "folder": "x", "steps": 1, "data": [{"path": "x", "per_batch": 1}]}

@@ -8,10 +8,10 @@ import pytest
 from support import run_toys
 
 from tandem.errors import ConfigError, DataError
-from tandem.train import checkpoint
-from tandem.train.dry_run import Timing, dry_run
-from tandem.train.loop import train
 from tandem.train.recipe import read_recipe
+from tandem.train.run import checkpoint
+from tandem.train.run.dry_run import Timing, dry_run
+from tandem.train.run.loop import train
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tandem.train.ema import Average
+from tandem.train.step.ema import Average
 
 
 def _module() -> nn.Module:

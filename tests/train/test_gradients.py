@@ -21,16 +21,15 @@ from tandem import nn as model_definition
 from tandem.errors import ConfigError
 from tandem.nn.resnet import BasicBlock, Bottleneck
 from tandem.nn.transformer import Block
-from tandem.train import norms
-from tandem.train.heads import Heads
+from tandem.train.model import batch_norm
+from tandem.train.model.towers import Towers
+from tandem.train.objective.device_batch import Tensors
+from tandem.train.objective.objective import Heads
 from tandem.train.parallel import process
-from tandem.train.parallel.process import Processes
-from tandem.train.parallel.shares import shares
+from tandem.train.parallel.process import Processes, shares
 from tandem.train.parallel.wrapping import wrap
 from tandem.train.recipe import Objective, Parallel, Recipe
-from tandem.train.step import gradient
-from tandem.train.tensors import Tensors
-from tandem.train.towers import Towers
+from tandem.train.step.gradient import gradient
 
 TOLERANCE = 1e-10
 
@@ -133,11 +132,11 @@ def results(towers: Towers, heads: Heads, loss: Tensor) -> dict[str, Tensor]:
 
 def ours(case: Case, processes: Processes) -> dict[str, Tensor]:
     towers, heads = build(case)
-    norms.fix_groups(towers, case.parallel.norm_batch)
+    batch_norm.fix_groups(towers, case.parallel.norm_batch)
     blocks = [module for module in towers.modules() if isinstance(module, Block | Bottleneck | BasicBlock)]
     wrapped = wrap(towers, blocks, [heads.logit_scale], case.parallel, processes)
     losses = gradient(wrapped, heads, share(case, processes), case.parallel, processes)
-    norms.update(towers, processes)
+    batch_norm.update(towers, processes)
     return results(towers, heads, losses["loss"])
 
 
@@ -150,9 +149,9 @@ def reference(case: Case) -> dict[str, Tensor]:
 def _reference(case: Case) -> dict[str, Tensor]:
     """One forward pass, all logits, one backward pass. Batch norm: see the test of its groups."""
     towers, heads = build(case)
-    norms.fix_groups(towers, case.parallel.norm_batch)
+    batch_norm.fix_groups(towers, case.parallel.norm_batch)
     batch = whole_batch(case)
-    with norms.counted(towers):
+    with batch_norm.counted(towers):
         images, texts = towers(batch.pixels, batch.ids, batch.kept)
     logits = heads.logit_scale.exp() * images @ texts.T
     targets = (torch.eye(len(logits)) if batch.targets is None else batch.targets).double()
@@ -164,7 +163,7 @@ def _reference(case: Case) -> dict[str, Tensor]:
         columns = -(targets / targets.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
         loss = (rows + columns) / 2
     loss.backward()
-    norms.update(towers, process.alone())
+    batch_norm.update(towers, process.alone())
     return results(towers, heads, loss)
 
 
@@ -291,11 +290,11 @@ def test_groups_are_normalised_each_by_itself() -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 3, 4, 4, dtype=torch.float64)
     ours, theirs = (nn.Sequential(nn.BatchNorm2d(3, momentum=1.0).double()) for _ in range(2))
-    norms.fix_groups(ours, 2)
-    with norms.counted(ours):
+    batch_norm.fix_groups(ours, 2)
+    with batch_norm.counted(ours):
         found = ours(x)
     ours(x + 1)  # not counted
-    norms.update(ours, process.alone())
+    batch_norm.update(ours, process.alone())
     outputs, means, variances = [], [], []
     for group in x.split(2):
         outputs.append(theirs(group))

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from support import run_toys
 
 from tandem.errors import DataError
-from tandem.train import loop
-from tandem.train.guards import WARM, Guard
 from tandem.train.recipe import Guards, Recipe, read_recipe
+from tandem.train.run import loop
+from tandem.train.step.loss_monitor import WARM, Guard
 
 
 def _recipe(root: Path, *overrides: str) -> Recipe:

@@ -19,7 +19,7 @@ from tandem.errors import ConfigError
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
 from tandem.train.interpolate import interpolate
-from tandem.train.statistics import renew
+from tandem.train.run.statistics import renew
 
 
 @pytest.mark.parametrize("vision", ["vit", "resnet"])

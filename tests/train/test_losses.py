@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tandem.train.losses import blocks, contrastive_loss, distillation_loss, sigmoid_loss, soften
+from tandem.train.objective import blocks
+from tandem.train.objective.distillation import distillation_loss, soften
+from tandem.train.objective.losses import contrastive_loss, sigmoid_loss
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,11 @@ import torch
 from support import toy
 
 from tandem.nn import CLIP, from_arrays
-from tandem.train.beginning import lock
-from tandem.train.heads import Heads
-from tandem.train.optimiser import build_optimiser, set_learning_rate
+from tandem.train.model.initial_weights import lock
+from tandem.train.model.towers import Towers
+from tandem.train.objective.objective import Heads
 from tandem.train.recipe import Distillation, Optimiser, Recipe, Source
-from tandem.train.towers import Towers
+from tandem.train.step.optimiser import build_optimiser, set_learning_rate
 
 
 def _made(

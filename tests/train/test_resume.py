@@ -152,17 +152,17 @@ def test_another_number_of_processes_is_refused_unless_it_is_asked_for(root: Pat
 )
 def test_what_has_changed_is_named_or_refused(root: Path, whole: dict[str, Any], override: str, message: str) -> None:
     from tandem.errors import DataError
-    from tandem.train import checkpoint
-    from tandem.train.changes import compare
     from tandem.train.recipe import read_recipe, to_dict
+    from tandem.train.run import checkpoint
+    from tandem.train.run.resume import resume_checks
 
     recipe = read_recipe(root / "whole.toml", [override])
     record, _ = checkpoint.read(max((root / "whole" / "checkpoints").glob("step-*")))
     if message:
         with pytest.raises(DataError, match=message):
-            compare(record.recipe, to_dict(recipe), record.layout, record.layout)
+            resume_checks(record.recipe, to_dict(recipe), record.layout, record.layout)
     else:
-        notes = compare(record.recipe, to_dict(recipe), record.layout, record.layout)
+        notes = resume_checks(record.recipe, to_dict(recipe), record.layout, record.layout)
         assert len(notes) == 1
         assert notes[0].startswith(override.partition("=")[0] + " was ")
 
@@ -180,7 +180,7 @@ def test_training_sets_that_have_grown_are_refused(root: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(root: Path, whole: dict[str, Any]) -> None:
-    from tandem.train import checkpoint
+    from tandem.train.run import checkpoint
 
     folder = root / "damaged"
     assert _run(root, "damaged", die="step 8") == [-9]

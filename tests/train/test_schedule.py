@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from tandem.train.schedule import learning_rate
+from tandem.train.step.optimiser import learning_rate
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

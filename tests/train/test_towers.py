@@ -14,14 +14,13 @@ from support import toy
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.nn.transformer import attend, quick_gelu
-from tandem.train.heads import MAX_LOGIT_SCALE, Heads
-from tandem.train.losses import Gather
-from tandem.train.losses.joining import alone
-from tandem.train.losses.similarity import similarity_loss
-from tandem.train.packing import pack
+from tandem.train.model.packing import pack
+from tandem.train.model.towers import Towers
+from tandem.train.objective.device_batch import Tensors
+from tandem.train.objective.distillation import similarity_loss
+from tandem.train.objective.losses import Gather, alone
+from tandem.train.objective.objective import MAX_LOGIT_SCALE, Heads
 from tandem.train.recipe import Distillation, Init, Objective, Recipe, Source
-from tandem.train.tensors import Tensors
-from tandem.train.towers import Towers
 
 SENTENCES = ["a cat", "do cats dream of a very long sentence", "b", "cat " * 20, "a dog and a cat", "b"]
 

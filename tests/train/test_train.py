@@ -21,8 +21,8 @@ from tandem.errors import ConfigError, DataError
 from tandem.samples import read_parquet, read_webdataset
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
-from tandem.train.loop import train
 from tandem.train.recipe import Recipe, read_recipe
+from tandem.train.run.loop import train
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (30, 30, 220), "white": (250, 250, 250)}
 

@@ -17,11 +17,11 @@ from support import run_toys
 
 from tandem.cli import main
 from tandem.errors import ConfigError, MissingExtraError
-from tandem.train import reporting
-from tandem.train.curve import Curve, read, read_series
-from tandem.train.loop import train
 from tandem.train.recipe import from_dict, read_recipe, to_dict, to_toml
-from tandem.train.reporting import Meter, Report, duration, step_line
+from tandem.train.run import reporting
+from tandem.train.run.curve import Curve, read, read_series
+from tandem.train.run.loop import train
+from tandem.train.run.reporting import Meter, Report, duration, step_line
 
 MINI = Path(__file__).resolve().parents[2] / "recipes" / "mini.toml"
 RECIPES = sorted(MINI.parent.glob("*.toml"))

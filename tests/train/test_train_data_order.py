@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from tandem.train.data.augment import NUMBERS, augmented, enough
-from tandem.train.data.draws import candidates, drawn
-from tandem.train.data.order import Mix, share_of, shuffled
+from tandem.train.data.order import Mix, candidates, drawn, share_of, shuffled
 from tandem.train.data.sentences import Layout, chosen_captions
 from tandem.train.recipe import Source
 

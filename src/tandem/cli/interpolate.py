@@ -42,7 +42,7 @@ def _measured(arguments: argparse.Namespace) -> Callable[[Checkpoint], Checkpoin
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "--statistics")
     from tandem.train.recipe import read_recipe
-    from tandem.train.statistics import renew
+    from tandem.train.run.statistics import renew
 
     recipe = read_recipe(Path(arguments.statistics), arguments.set)
     return lambda checkpoint: renew(checkpoint, recipe)

@@ -38,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "training")
     if arguments.dry_run:
-        from tandem.train.dry_run import dry_run
+        from tandem.train.run.dry_run import dry_run
 
         for line in dry_run(recipe):
             print(line, flush=True)
         return 0
-    from tandem.train.loop import train
     from tandem.train.parallel.process import start
+    from tandem.train.run.loop import train
 
     with _stop_requests() as asked:
         processes = start(recipe.device)
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _plot(runs: list[Path], out: Path) -> int:
     plots.check_target(out)
     plots.check_installed()
-    from tandem.train.curve import read_series
+    from tandem.train.run.curve import read_series
 
     drawn = []
     for folder in runs:

@@ -1,4 +1,4 @@
 """Training: two towers learn to agree. Needs torch (`pip install 'tandem-clip[train]'`).
 
-Start at `loop.py`, which reads top to bottom as one training run.
+Start at `run/loop.py`, which reads top to bottom as one training run.
 """

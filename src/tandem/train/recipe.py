@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tandem import config as model_config
-from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.config import ModelConfig
 from tandem.errors import ConfigError
 from tandem.train import typed
+from tandem.train.model_config import inherit, model_of
 
 Tower = Literal["image", "text"]
 
@@ -248,30 +249,10 @@ def from_dict(plain: Mapping[str, Any]) -> Recipe:
         values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **values.get("checkpoints", {})}
     model, init = dict(values.get("model") or {}), values.get("init") or {}
     if isinstance(init, Mapping) and any(init.values()):
-        from tandem.train.inherited import inherit  # reads checkpoints
-
         model = inherit(model, init)
-    values["model"] = _model(model, values.get("name", ""))
+    values["model"] = model_of(model, values.get("name", ""))
     recipe: Recipe = typed.build(Recipe, values)
     return dataclasses.replace(recipe, batch_size=_batch_size(recipe))
-
-
-def _model(model: dict[str, Any], name: str) -> ModelConfig:
-    vision = dict(model.get("vision") or {})
-    if "type" not in vision:
-        raise ConfigError("model.vision.type: missing; expected 'resnet' or 'vision_transformer'")
-    kind = ResNet if vision.pop("type") == "resnet" else VisionTransformer
-    tower: ResNet | VisionTransformer = typed.build(kind, vision, "model.vision.")
-    text = typed.build(TextTransformer, dict(model.get("text") or {}), "model.text.")
-    preprocessing = {"image_size": tower.image_size, **model.get("preprocessing", {})}
-    return ModelConfig(
-        embed_dim=model.get("embed_dim", 512),
-        vision=tower,
-        text=text,
-        preprocessing=typed.build(Preprocessing, preprocessing, "model.preprocessing."),
-        name=name,
-        **{key: model[key] for key in ("licence", "data", "notes") if key in model},
-    )
 
 
 def _batch_size(recipe: Recipe) -> int:

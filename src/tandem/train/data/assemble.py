@@ -14,8 +14,7 @@ from tandem.tokenizer import Tokenizer
 from tandem.train.data.augment import NUMBERS, augmented, enough
 from tandem.train.data.batch import Batch, Classes
 from tandem.train.data.decoding import Pictures
-from tandem.train.data.draws import candidates, drawn
-from tandem.train.data.order import Mix, Slots, share_of
+from tandem.train.data.order import Mix, Slots, candidates, drawn, share_of
 from tandem.train.data.samples import Broken, Samples
 from tandem.train.data.sentences import Layout, Names, caption_count, chosen_captions, is_paired
 from tandem.train.recipe import Recipe

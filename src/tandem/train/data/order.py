@@ -6,6 +6,7 @@ is known at once, in no memory.
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 _ROUNDS = 6
 _LEAST_HALF_BITS = 3  # over fewer bits too few of the permutations can come up
 _CYCLE_STEPS = 64  # weights are kept exactly over so many steps
+_AT_RANDOM = 100  # samples drawn in place of a broken one; then those that follow the last of them
+_IN_ORDER = 10_000
 
 
 def shuffled(positions: np.ndarray, count: int, *key: int) -> np.ndarray:
@@ -41,6 +44,24 @@ def _mixed(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(x ^ (x >> np.uint64(31)))
+
+
+def drawn(positions: np.ndarray, count: int, seed: int, source: int) -> np.ndarray:
+    """int64 positions among all samples ever drawn from a source -> sample numbers: epochs, each in its own order."""
+    out = np.empty(len(positions), np.int64)
+    epochs = positions // count
+    for epoch in np.unique(epochs):
+        rows = epochs == epoch
+        out[rows] = shuffled(positions[rows] % count, count, seed, source, int(epoch))
+    return out
+
+
+def candidates(first: int, position: int, count: int, seed: int, source: int) -> Iterator[int]:
+    """The sample of a position, then those that may take its place, in an order of that position's own."""
+    yield first
+    yield from (last := np.random.default_rng((seed, source, position, 3)).integers(count, size=_AT_RANDOM).tolist())
+    for step in range(1, min(count, _IN_ORDER) + 1):
+        yield (last[-1] + step) % count
 
 
 @dataclass(frozen=True)

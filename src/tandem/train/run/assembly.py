@@ -18,20 +18,20 @@ from tandem.nn import CLIP
 from tandem.nn.resnet import BasicBlock, Bottleneck
 from tandem.nn.transformer import Block
 from tandem.tokenizer import Tokenizer
-from tandem.train import beginning, norms, teacher
-from tandem.train.clip_teacher import ClipTeacher
 from tandem.train.data.loader import Loader, sentences_of
-from tandem.train.ema import Average
-from tandem.train.heads import Heads
-from tandem.train.lessons import Lessons, drawn_words
-from tandem.train.optimiser import build_optimiser
-from tandem.train.parallel.process import Processes
-from tandem.train.parallel.shares import shares
+from tandem.train.data.vocabulary import train_bpe
+from tandem.train.model import batch_norm, initial_weights
+from tandem.train.model.towers import Towers
+from tandem.train.objective import teacher
+from tandem.train.objective.clip_teacher import ClipTeacher
+from tandem.train.objective.objective import Heads
+from tandem.train.objective.teacher import Lessons, drawn_words
+from tandem.train.parallel.process import Processes, shares
 from tandem.train.parallel.wrapping import wrap
 from tandem.train.recipe import Recipe
-from tandem.train.state import whole
-from tandem.train.towers import Towers
-from tandem.train.vocabulary import train_bpe
+from tandem.train.run.checkpoint import whole
+from tandem.train.step.ema import Average
+from tandem.train.step.optimiser import build_optimiser
 from tandem.weights import Checkpoint, write
 
 IMAGES_AT_ONCE, TEXTS_AT_ONCE = 250, 500  # of validation, on each process
@@ -86,7 +86,7 @@ class Run:
     @contextmanager
     def measured(self) -> Iterator[None]:
         """Within it the model is as it is measured and written: in evaluation, with averaged weights."""
-        beginning.set_mode(self.towers, False)
+        initial_weights.set_mode(self.towers, False)
         with self.average.in_place() if self.average else nullcontext():
             yield
         for module in self.towers.modules():
@@ -136,26 +136,26 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
 
     Raises `ConfigError`, `DataError` or `WeightsError` where the recipe or what it names is not usable.
     """
-    begun = beginning.begin(recipe)
+    begun = initial_weights.begin(recipe)
     tokenizer = begun.tokenizer or _tokenizer(recipe, processes, folder)
     config = with_vocabulary(begun.config, tokenizer)
     loader = Loader(recipe, tokenizer, rank=processes.rank, processes=processes.count)
     lessons = _lessons(recipe, loader, processes, folder, steps)
 
     torch.manual_seed(recipe.seed)  # for heads, which draw from the global generator
-    clip = beginning.build(begun, config, recipe.seed)
+    clip = initial_weights.build(begun, config, recipe.seed)
     # Convolutions want channels last; what is sharded must be laid out in the plain order.
     sharded = recipe.parallel.strategy == "fsdp" and processes.count > 1
     order = torch.contiguous_format if sharded else torch.channels_last
     clip = clip.to(processes.device, memory_format=order)  # type: ignore[call-overload]
-    beginning.lock(clip, recipe.locked, recipe.unlocked_blocks, begun.tensors)
+    initial_weights.lock(clip, recipe.locked, recipe.unlocked_blocks, begun.tensors)
     towers = Towers(clip, recipe.precision).to(processes.device)
     chosen = recipe.distillation
     clip_teacher = ClipTeacher(chosen.model, recipe.precision, processes.device) if chosen.model else None
     heads = Heads(clip, recipe, lessons.width if lessons else 0, clip_teacher.scale if clip_teacher else 1.0)
     heads.to(processes.device)
     processes.broadcast(heads.parameters())
-    norms.fix_groups(towers, recipe.parallel.norm_batch)
+    batch_norm.fix_groups(towers, recipe.parallel.norm_batch)
     wrapped = wrap(towers, blocks(clip), [clip.logit_scale], recipe.parallel, processes)
     optimiser = build_optimiser(towers, heads, recipe.optimiser)
     average = Average(towers, recipe.ema.decay) if recipe.ema.decay else None

@@ -6,13 +6,53 @@ Its vectors are computed once for every sentence of a run and kept in a file: th
 import importlib.util
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from tandem.errors import DataError, MissingExtraError
+from tandem.train.parallel.process import shares
 
 TEMPLATE = "a photo of a {}."
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The teacher's vectors of every sentence of the run, and words of its own to teach beside them."""
+
+    known: dict[str, np.ndarray]  # unit vectors [e]
+    extra: list[str]
+    per_batch: int  # words of a step, of all processes
+    seed: int
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def width(self) -> int:
+        """The teacher's dimension."""
+        return len(next(iter(self.known.values())))
+
+    def words(self, step: int) -> list[str]:
+        """This process's share of the extra sentences of a step."""
+        return drawn_words(self.extra, self.per_batch, self.seed, step)[
+            shares(self.per_batch, self.processes)[self.rank]
+        ]
+
+    def vectors(self, sentences: Sequence[str]) -> Tensor:
+        """Unit vectors float32 [m e]."""
+        found = [self.known[sentence] for sentence in sentences]
+        rows = np.stack(found) if found else np.empty((0, self.width), np.float16)
+        return F.normalize(torch.from_numpy(rows).float(), dim=-1)
+
+
+def drawn_words(words: Sequence[str], count: int, seed: int, step: int) -> list[str]:
+    """The extra sentences of a step, of all processes."""
+    draw = np.random.default_rng((seed, step, 1))
+    return [words[i] for i in draw.integers(len(words), size=count)] if count else []
 
 
 def locate(teacher: str) -> Path:

@@ -1,7 +1,9 @@
-"""Samples that cannot be used: each is named once, counted, and kept in a file of the run. Knows keys and reasons."""
+"""What a run writes down of its samples: those it cannot use, and those of a suspect batch. Knows keys and texts."""
 
 import csv
-from collections.abc import Callable, Iterable
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 NAMED = 20  # on the terminal by each process; all are in the file
@@ -37,3 +39,19 @@ class SetAside:
                 self._say(f"left out {key}: {reason}")
             elif self._said == NAMED + 1:
                 self._say(f"further samples that are left out are named in {self.path}")
+
+
+def note_batch(
+    folder: Path, step: int, process: int, reason: str, losses: Mapping[str, float], keys: Sequence[str],
+    sentences: Sequence[str],
+) -> Path:  # fmt: skip
+    """Write this process's share of a step to `folder/step-N-process-P.json`, and return the file.
+
+    `keys`: where each picture came from. Numbers that are none are written as words: JSON has no NaN.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}-process-{process}.json"
+    plain = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
+    told = {"step": step, "reason": reason, "losses": plain, "keys": list(keys), "sentences": list(sentences)}
+    path.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
+    return path

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tandem.errors import MissingExtraError
-from tandem.train.curve import Curve
 from tandem.train.recipe import Recipe, to_dict
+from tandem.train.run.curve import Curve
 
 Clock = Callable[[], float]  # seconds
 

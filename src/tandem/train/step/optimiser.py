@@ -1,13 +1,15 @@
-"""AdamW over both towers and the heads: which weights decay, and how fast each layer learns.
+"""AdamW over both towers and the heads: which weights decay, how fast each layer learns, the schedule, clipping.
 
-Weights and moments are float32 (see `towers.py`). Knows the original's parameter names; no loss, no schedule.
+Weights and moments are float32 (see `model/towers.py`). Knows the original's parameter names; no loss.
 """
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tandem.train.recipe import Optimiser
 
@@ -39,6 +41,33 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """The rate of a step, for every group by its `lr_scale`."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["lr_scale"]
+
+
+def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> float:
+    """Linear from 0 to `peak` over the warm-up, then a cosine down to 0 at `steps`."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+    return peak * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """The Euclidean norm of all gradients, before they are scaled so that it is `max_norm` at most (0: never).
+
+    The same on every process: gradients are summed over them before, or are parts of one sharded tensor.
+    """
+    learnt = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [p.grad for p in learnt if p.grad is not None]
+    parts = []
+    for kind in (True, False):
+        if mine := [gradient for gradient in gradients if isinstance(gradient, DTensor) == kind]:
+            norm = nn.utils.get_total_norm(mine)
+            parts.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    total = parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts))
+    if max_norm:
+        nn.utils.clip_grads_with_norm_(learnt, max_norm, total)
+    return total
 
 
 def depths(names: list[str]) -> dict[str, tuple[int, int]]:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tandem.errors import ConfigError
-from tandem.train import norms
-from tandem.train.losses import Gather
-from tandem.train.parallel.process import Processes
-from tandem.train.parallel.shares import shares
+from tandem.train.model import batch_norm
+from tandem.train.objective.losses import Gather
+from tandem.train.parallel.process import Processes, shares
 from tandem.train.parallel.wrapping import synchronised
 from tandem.train.recipe import Parallel
 
@@ -57,7 +56,7 @@ def gradient(
     """Add the gradient of the whole batch's loss to the `.grad` of every parameter, None before the call.
 
     towers: what `wrap` returned; called with (pixels, ids, kept), either of the first two None, it returns unit
-    vectors [n d] and [m d]. Batch norm's statistics are counted once and wait for `norms.update`. The random state
+    vectors [n d] and [m d]. Batch norm's statistics are counted once and wait for `batch_norm.update`. The random state
     afterwards is that of one pass. Returns the losses of the whole batch by name, without gradient, the same on every
     process.
     """
@@ -67,7 +66,7 @@ def gradient(
     twice, learns = len(parts) > 1, [True, True]
     for pixels, ids, kept in parts:
         states.append(_random_state(processes.device))
-        with torch.no_grad() if twice else nullcontext(), norms.counted(towers), synchronised(towers, True):
+        with torch.no_grad() if twice else nullcontext(), batch_norm.counted(towers), synchronised(towers, True):
             encoded.append(towers(pixels, ids, kept))
     images, texts = (torch.cat(vectors).detach().requires_grad_() for vectors in zip(*encoded, strict=True))
 

@@ -1,8 +1,8 @@
 """One training run, from a recipe to a model folder, on one process or on each of many.
 
 Reads top to bottom: parts, resuming, then steps. A step: a batch in, its gradient out, judged, AdamW, the scale capped.
-It does not know how batches are made (`data/`), how a batch becomes a gradient (`step.py`, `heads.py`), how measures
-are taken (`validate.py`), nor what a checkpoint's files are (`checkpoint.py`).
+It does not know how batches are made (`data/`), how a batch becomes a gradient (`step/`, `objective/`), how measures
+are taken (`validation.py`), nor what a checkpoint's files are (`checkpoint.py`).
 """
 
 import json
@@ -17,21 +17,20 @@ import numpy as np
 import torch
 
 from tandem.errors import DataError, TandemError
-from tandem.train import beginning, checkpoint, norms, state
-from tandem.train.assembly import Run, assemble
-from tandem.train.clipping import clip
 from tandem.train.data.batch import Batch
-from tandem.train.guards import Guard, Verdict, note_batch
-from tandem.train.lessons import to_tensors
-from tandem.train.optimiser import set_learning_rate
+from tandem.train.model import batch_norm, initial_weights
+from tandem.train.objective.device_batch import to_tensors
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe, to_dict, to_toml
-from tandem.train.reporting import Meter, Report, memory_gb, say
-from tandem.train.resuming import compare, layout, resume, versions
-from tandem.train.schedule import learning_rate
-from tandem.train.set_aside import SetAside
-from tandem.train.step import gradient
-from tandem.train.validate import ValidationSet, measure, read_validation, score
+from tandem.train.run import checkpoint
+from tandem.train.run.assembly import Run, assemble
+from tandem.train.run.reporting import Meter, Report, memory_gb, say
+from tandem.train.run.resume import compare, layout, resume, versions
+from tandem.train.run.sample_records import SetAside, note_batch
+from tandem.train.run.validation import ValidationSet, measure, read_validation, score
+from tandem.train.step.gradient import gradient
+from tandem.train.step.loss_monitor import Guard, Verdict
+from tandem.train.step.optimiser import clip, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _steps(
         # In a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
         if saving and not guard.bad_in_a_row:
             now = _record(run, done, best_score, guard)
-            tensors = state.collect(run.modules, run.optimiser, run.average, keep=processes.first)
+            tensors = checkpoint.collect(run.modules, run.optimiser, run.average, keep=processes.first)
             if processes.first:
                 checkpoint.save(
                     folder / "checkpoints", now, tensors, lambda path, a=arrays: run.write_model(a, path),  # type: ignore[misc]
@@ -150,7 +149,7 @@ def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
     torch.manual_seed(int(np.random.default_rng((recipe.seed, step, processes.rank, 2)).integers(2**62)))
     rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
     set_learning_rate(run.optimiser, rate)
-    beginning.set_mode(run.towers, True)
+    initial_weights.set_mode(run.towers, True)
     tensors = to_tensors(
         batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device, run.clip_teacher
     )
@@ -161,14 +160,14 @@ def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
     named = dict(zip(losses, values, strict=True))
     verdict = guard.judge(named["loss"], norm_value)
     if verdict.apply:
-        norms.update(run.towers, processes)
+        batch_norm.update(run.towers, processes)
         run.optimiser.step()
         run.heads.cap()
         if run.average:
             run.average.update(step)
     else:  # batch norm has counted what its statistics must not have
         statistics = [buffer.clone() for buffer in run.towers.buffers()]
-        norms.update(run.towers, processes)
+        batch_norm.update(run.towers, processes)
         for buffer, before in zip(run.towers.buffers(), statistics, strict=True):
             buffer.copy_(before)
     run.optimiser.zero_grad(set_to_none=True)

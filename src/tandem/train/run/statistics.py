@@ -13,8 +13,8 @@ from torch import nn
 from tandem.errors import ConfigError
 from tandem.nn import from_arrays, to_arrays
 from tandem.train.data.loader import Loader
+from tandem.train.model.towers import Towers
 from tandem.train.recipe import Recipe
-from tandem.train.towers import Towers
 from tandem.weights import Checkpoint
 
 

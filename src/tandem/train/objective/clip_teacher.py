@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tandem import nn, weights
-from tandem.train.towers import Precision, Towers
+from tandem.train.model.towers import Precision, Towers
 
 IMAGES_AT_ONCE, TEXTS_AT_ONCE = 256, 1024
 

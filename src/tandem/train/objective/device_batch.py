@@ -1,8 +1,9 @@
-"""A share of a step with what its teachers say of it, as tensors: the batch's words and pictures, and their vectors.
+"""One process's share of a step, as tensors: what the towers read and what the losses compare.
 
-Knows batches and vectors by sentence; no towers, no losses.
+Knows neither towers nor losses. Texts come in three runs, in this order: the sentences of the batch, further words that
+a sentence encoder teaches, and one sentence for each class.
 
-Letters: m sentences, w words, c classes, t tokens, e the teacher's width.
+Letters: n pictures and m sentences of this process, N and M of all of them, w words, c classes, e a teacher's width.
 """
 
 from collections.abc import Sequence
@@ -10,49 +11,39 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tandem.tokenizer import Tokenizer
-from tandem.train.clip_teacher import ClipTeacher
 from tandem.train.data.batch import Batch
-from tandem.train.parallel.shares import shares
-from tandem.train.tensors import Tensors
+from tandem.train.objective.clip_teacher import ClipTeacher
+from tandem.train.objective.teacher import Lessons
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """The teacher's vectors of every sentence of the run, and words of its own to teach beside them."""
+class Tensors:
+    """The share of a step. Tensors are on the device, `ids` may stay on the host: their lengths shape the work."""
 
-    known: dict[str, np.ndarray]  # unit vectors [e]
-    extra: list[str]
-    per_batch: int  # words of a step, of all processes
-    seed: int
-    rank: int = 0
-    processes: int = 1
+    pixels: Tensor  # uint8 [n s s 3]
+    ids: Tensor  # int32 [m+w+c t]
+    sentences: int  # m
+    pictures: int  # N
+    total_sentences: int  # M
+    first_picture: int = 0  # where the own rows begin in N
+    first_sentence: int = 0  # ... and in M
+    targets: Tensor | None = None  # float32 [N M]; None: the k-th sentence describes the k-th picture
+    kept: Tensor | None = None  # int64 [n k]: the patches that patch dropout keeps
 
-    @property
-    def width(self) -> int:
-        """The teacher's dimension."""
-        return len(next(iter(self.known.values())))
+    words: int = 0  # w
+    total_words: int = 0  # of all processes
+    taught: Tensor | None = None  # float32 [m+w e]: a sentence encoder's unit vectors of sentences and words
 
-    def words(self, step: int) -> list[str]:
-        """This process's share of the extra sentences of a step."""
-        return drawn_words(self.extra, self.per_batch, self.seed, step)[
-            shares(self.per_batch, self.processes)[self.rank]
-        ]
+    teacher_images: Tensor | None = None  # float32 [n e]: a CLIP teacher's unit vectors
+    teacher_texts: Tensor | None = None  # float32 [m e]
 
-    def vectors(self, sentences: Sequence[str]) -> Tensor:
-        """Unit vectors float32 [m e]."""
-        found = [self.known[sentence] for sentence in sentences]
-        rows = np.stack(found) if found else np.empty((0, self.width), np.float16)
-        return F.normalize(torch.from_numpy(rows).float(), dim=-1)
-
-
-def drawn_words(words: Sequence[str], count: int, seed: int, step: int) -> list[str]:
-    """The extra sentences of a step, of all processes."""
-    draw = np.random.default_rng((seed, step, 1))
-    return [words[i] for i in draw.integers(len(words), size=count)] if count else []
+    classes: int = 0  # c; their sentences are the same on every process
+    labelled: Tensor | None = None  # int64 [k]: rows of the own pictures that have a class
+    labels: Tensor | None = None  # int64 [k]: which one
+    total_labelled: int = 0  # of all processes
 
 
 def to_tensors(

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import torch
 
-from tandem.train.assembly import Run, assemble
-from tandem.train.checkpoint import newest
-from tandem.train.guards import Guard
-from tandem.train.loop import take_step
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe
-from tandem.train.reporting import duration, memory_gb
-from tandem.train.resuming import compare
-from tandem.train.validate import measure, read_validation
+from tandem.train.run.assembly import Run, assemble
+from tandem.train.run.checkpoint import newest
+from tandem.train.run.loop import take_step
+from tandem.train.run.reporting import duration, memory_gb
+from tandem.train.run.resume import compare
+from tandem.train.run.validation import measure, read_validation
+from tandem.train.step.loss_monitor import Guard
 
 STEPS = 2  # of each picture size: the first of them warms up, the others are timed
 # What a run finds in its folder and would make again: small, and reading them changes nothing.

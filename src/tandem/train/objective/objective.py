@@ -1,9 +1,9 @@
 """What training has beside the towers: the scale, a bias, a map onto a teacher's space; and the losses of a step.
 
-Knows vectors and what they should become (`tensors.Tensors`); no towers, no optimiser. Each loss is this process's
+Knows vectors and what they should become (`device_batch.Tensors`); no towers, no optimiser. Each loss is this process's
 share: the shares of all processes sum to the loss on the whole batch.
 
-Letters: as in `tensors.py`; d the shared dimension.
+Letters: as in `device_batch.py`; d the shared dimension.
 """
 
 import math
@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tandem.nn import CLIP
-from tandem.train.losses import Gather, contrastive_loss, distillation_loss, sigmoid_loss, soften
-from tandem.train.losses.joining import alone
-from tandem.train.losses.similarity import similarity_loss
+from tandem.train.objective.device_batch import Tensors
+from tandem.train.objective.distillation import distillation_loss, similarity_loss, soften
+from tandem.train.objective.losses import Gather, alone, contrastive_loss, sigmoid_loss
 from tandem.train.recipe import Recipe
-from tandem.train.tensors import Tensors
 
 MAX_LOGIT_SCALE = math.log(100)
 SIGMOID_SCALE, SIGMOID_BIAS = math.log(10), -10.0  # where Zhai et al. 2023 begin

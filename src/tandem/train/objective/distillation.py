@@ -1,4 +1,4 @@
-"""What a CLIP teacher adds to the objective: how it sees the batch's pictures among the sentences, and back.
+"""What teachers add to the objective: of sentences (Hinton et al. 2015), and a CLIP of both sides.
 
 Letters: n pictures and m sentences of this process, N and M those of all processes, d and e dimensions.
 """
@@ -7,11 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tandem.train.losses.joining import Gather, alone
+from tandem.train.objective.losses import Gather, alone
 
 Side = tuple[
     Tensor, Tensor, Tensor | float
 ]  # unit vectors of pictures [n d] and sentences [m d], and the logits' factor
+
+
+def soften(targets: Tensor, sentences: Tensor, share: float, temperature: float) -> Tensor:
+    """Give `share` of each picture's target to the sentences that a teacher finds close to its own ones.
+
+    targets [N M], sentences [M e]: the teacher's unit vectors -> [N M], rows of sum 1.
+    """
+    hard = targets / targets.sum(1, keepdim=True)
+    similarity = hard @ (sentences @ sentences.T)  # [N M], a picture stands where its sentences stand
+    return (1 - share) * hard + share * F.softmax(similarity / temperature, dim=1)
+
+
+def distillation_loss(students: Tensor, teachers: Tensor, total: int | None = None) -> Tensor:
+    """This process's share of the mean of 1 - cosine.
+
+    students [m e], of any length; teachers [m e], of unit length. total: sentences of all processes; None: m.
+    """
+    distances = 1 - (F.normalize(students, dim=-1) * teachers).sum(-1)  # [m]
+    return distances.sum() / (len(distances) if total is None else total)
 
 
 def similarity_loss(student: Side, teacher: Side, gather: Gather = alone) -> Tensor:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from tandem.config import VisionTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP
-from tandem.train.packing import pack
+from tandem.train.model.packing import pack
 
 Precision = Literal["float32", "bfloat16"]
 
 
 class Towers(nn.Module):
-    """The model, from what a batch holds. `logit_scale` is not used here: it belongs to `heads.Heads`."""
+    """The model, from what a batch holds. `logit_scale` is not used here: it belongs to `objective.Heads`."""
 
     mean: Tensor
     std: Tensor

@@ -1,15 +1,13 @@
 """Steps that are not to be trusted: a loss or gradient that is no number, or a loss far above its running median.
 
-`Guard` judges numbers; `note_batch` writes down which samples the step had. Neither knows a model.
+Knows numbers; no model and no files.
 """
 
-import json
 import math
 import statistics
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tandem.train.recipe import Guards
@@ -52,19 +50,3 @@ class Guard:
     def remembered(self) -> dict[str, Any]:
         """Plain values that make the same guard again."""
         return {"bad_in_a_row": self.bad_in_a_row, "losses": list(self._losses)}
-
-
-def note_batch(
-    folder: Path, step: int, process: int, reason: str, losses: Mapping[str, float], keys: Sequence[str],
-    sentences: Sequence[str],
-) -> Path:  # fmt: skip
-    """Write this process's share of a step to `folder/step-N-process-P.json`, and return the file.
-
-    `keys`: where each picture came from. Numbers that are none are written as words: JSON has no NaN.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08d}-process-{process}.json"
-    plain = {name: value if math.isfinite(value) else str(value) for name, value in losses.items()}
-    told = {"step": step, "reason": reason, "losses": plain, "keys": list(keys), "sentences": list(sentences)}
-    path.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
-    return path
