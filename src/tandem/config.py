@@ -4,13 +4,13 @@ Knows sizes, names and constants. It knows no arrays, no files and no engine: bo
 readers of foreign checkpoints all start from a `ModelConfig`.
 """
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from tandem import fields
 from tandem.errors import ConfigError
+from tandem.fields import NonNegative, Positive, Range, Tagged
 
 Activation = Literal["quick_gelu", "gelu"]
 Block = Literal["bottleneck", "basic"]
@@ -25,12 +25,12 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class VisionTransformer:
     """Image encoder: patches and a class token through pre-norm transformer blocks (Radford et al. 2021, 2.4)."""
 
-    image_size: int  # pixels, square
-    patch_size: int  # pixels, square
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
+    image_size: Positive  # pixels, square
+    patch_size: Positive  # pixels, square
+    width: Positive
+    layers: Positive
+    heads: Positive
+    mlp_width: Positive
     activation: Activation
 
     @property
@@ -47,12 +47,12 @@ class ResNet:
     blocks (two 3 x 3 convolutions; a strided block averages its input first) after a stem of stride 2.
     """
 
-    image_size: int  # pixels, square
-    layers: tuple[int, int, int, int]  # blocks of each of the four stages
-    width: int  # channels after the stem
-    heads: int  # of the attention pooling
+    image_size: Positive  # pixels, square
+    layers: tuple[Positive, Positive, Positive, Positive]  # blocks of each of the four stages
+    width: Positive  # channels after the stem
+    heads: Positive  # of the attention pooling
     block: Block = "bottleneck"
-    stem_stride: int = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
+    stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
 
     @property
     def expansion(self) -> int:
@@ -74,36 +74,41 @@ class ResNet:
 class TextTransformer:
     """Text encoder: a causal pre-norm transformer; the sentence's vector is read at the first end token."""
 
-    context_length: int  # tokens, start and end included
-    vocabulary_size: int
-    width: int
-    layers: int
-    heads: int
-    mlp_width: int
+    context_length: Positive  # tokens, start and end included
+    vocabulary_size: Positive
+    width: Positive
+    layers: Positive
+    heads: Positive
+    mlp_width: Positive
     activation: Activation
-    start_id: int = 49406
-    end_id: int = 49407
-    pad_id: int = 0  # never reaches the sentence's vector; per-token states after the end depend on it
+    start_id: NonNegative = 49406
+    end_id: NonNegative = 49407
+    pad_id: NonNegative = 0  # never reaches the sentence's vector; per-token states after the end depend on it
+
+
+_Deviation = Annotated[float, Range(above=0)]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
 
-    image_size: int
+    image_size: Positive
     mean: tuple[float, float, float] = CLIP_MEAN
-    std: tuple[float, float, float] = CLIP_STD
+    std: tuple[_Deviation, _Deviation, _Deviation] = CLIP_STD
     resize_mode: ResizeMode = "shortest"
     interpolation: Interpolation = "bicubic"
-    fill: int = 0  # 0..255, the border that `longest` pads with
+    fill: Annotated[int, Range(0, 255)] = 0  # the border that `longest` pads with
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
 
-    embed_dim: int
-    vision: VisionTransformer | ResNet
+    embed_dim: Positive
+    vision: Annotated[
+        VisionTransformer | ResNet, Tagged("type", {"vision_transformer": VisionTransformer, "resnet": ResNet})
+    ]
     text: TextTransformer
     preprocessing: Preprocessing
     name: str = ""
@@ -117,22 +122,8 @@ class ModelConfig:
 
 def check(config: ModelConfig) -> None:
     """Refuse sizes that no engine could build. Raises `ConfigError` that names the field."""
+    fields.check(config)
     vision, text = config.vision, config.text
-    positive = {
-        "embed_dim": config.embed_dim,
-        "vision.image_size": vision.image_size,
-        "vision.width": vision.width,
-        "vision.heads": vision.heads,
-        "text.context_length": text.context_length,
-        "text.vocabulary_size": text.vocabulary_size,
-        "text.width": text.width,
-        "text.layers": text.layers,
-        "text.heads": text.heads,
-        "text.mlp_width": text.mlp_width,
-    }
-    for name, value in positive.items():
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{name}: expected a whole number of at least 1, got {value!r}")
     if config.preprocessing.image_size != vision.image_size:
         raise ConfigError(
             f"preprocessing.image_size is {config.preprocessing.image_size}, but the image encoder takes "
@@ -140,22 +131,17 @@ def check(config: ModelConfig) -> None:
         )
     if isinstance(vision, VisionTransformer):
         _divides("vision.width", vision.width, "vision.heads", vision.heads)
-        if vision.patch_size < 1 or vision.patch_size > vision.image_size:
+        if vision.patch_size > vision.image_size:
             raise ConfigError(f"vision.patch_size: expected 1..{vision.image_size}, got {vision.patch_size}")
-        _one_of("vision.activation", vision.activation, ("quick_gelu", "gelu"))
     else:
-        _one_of("vision.block", vision.block, ("bottleneck", "basic"))
-        _divides("the channels that are pooled", vision.pool_width, "vision.heads", vision.heads)
-        if vision.stem_stride not in (2, 4):
-            raise ConfigError(f"vision.stem_stride: expected 2 or 4, got {vision.stem_stride}")
-        if len(vision.layers) != 4 or vision.grid < 1 or vision.width % 2:
-            raise ConfigError(
-                f"vision: expected four stages, an even width and {vision.stem_stride * 8} pixels or more, got {vision}"
-            )
+        _divides("vision: the pooled width", vision.pool_width, "vision.heads", vision.heads)
+        if vision.width % 2:
+            raise ConfigError(f"vision.width: expected an even number, got {vision.width}")
+        if vision.grid < 1:
+            raise ConfigError(f"vision.image_size: expected at least {vision.stem_stride * 8}, got {vision.image_size}")
     _divides("text.width", text.width, "text.heads", text.heads)
-    _one_of("text.activation", text.activation, ("quick_gelu", "gelu"))
     for name, token in (("start_id", text.start_id), ("end_id", text.end_id), ("pad_id", text.pad_id)):
-        if not 0 <= token < text.vocabulary_size:
+        if token >= text.vocabulary_size:
             raise ConfigError(f"text.{name}: expected 0..{text.vocabulary_size - 1}, got {token}")
 
 
@@ -164,57 +150,20 @@ def _divides(name: str, value: int, by_name: str, by: int) -> None:
         raise ConfigError(f"{name} = {value} is not divisible by {by_name} = {by}")
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
 # --- to and from plain values (config.json) ----------------------------------------------------------------------
-
-_VISION_TYPES = {"vision_transformer": VisionTransformer, "resnet": ResNet}
 
 
 def to_dict(config: ModelConfig) -> dict[str, Any]:
     """Plain values for `config.json`; `from_dict` is its inverse."""
-    plain = dataclasses.asdict(config)
-    kind = "vision_transformer" if isinstance(config.vision, VisionTransformer) else "resnet"
-    plain["vision"] = {"type": kind, **plain["vision"]}
-    plain["notes"] = dict(config.notes)
-    return json.loads(json.dumps({"format": "tandem", "version": 1, **plain}))  # type: ignore[no-any-return]
+    return {"format": "tandem", "version": 1, **fields.to_plain(config)}
 
 
 def from_dict(plain: Mapping[str, Any], source: str = "config.json") -> ModelConfig:
     """The inverse of `to_dict`. Raises `ConfigError` that names `source` and the field."""
-    values = {key: value for key, value in plain.items() if key not in ("format", "version")}
-    vision = dict(values.pop("vision", None) or {})
-    kind = vision.pop("type", None)
-    if kind not in _VISION_TYPES:
-        raise ConfigError(f"{source}: vision.type: expected one of {', '.join(_VISION_TYPES)}, got {kind!r}")
     try:
-        return _build(  # type: ignore[no-any-return]
-            ModelConfig,
-            {
-                **values,
-                "vision": _build(_VISION_TYPES[kind], vision, "vision."),
-                "text": _build(TextTransformer, values.get("text") or {}, "text."),
-                "preprocessing": _build(Preprocessing, values.get("preprocessing") or {}, "preprocessing."),
-            },
-            "",
-        )
+        return fields.read(ModelConfig, {key: plain[key] for key in plain if key not in ("format", "version")})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-
-
-def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for name in values:
-        if name not in fields:
-            raise ConfigError(f"{prefix}{name}: unknown field; expected one of {', '.join(fields)}")
-    for name, spec in fields.items():
-        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        if required and name not in values:
-            raise ConfigError(f"{prefix}{name}: missing")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 # --- the published models ----------------------------------------------------------------------------------------
