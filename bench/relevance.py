@@ -1,4 +1,4 @@
-"""What the scores of the model that ships mean: the shipped fit on Flickr8k test, and on what people may type.
+"""What the scores of the model that ships mean: the shipped calibration on Flickr8k test, and on what people may type.
 
     python bench/relevance.py [--data ../shared/data] [--model M]
 
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 import tandem
-from tandem.search.calibration.calibrate import load_fit
+from tandem.search.calibration.calibrate import evaluate
 from tandem.search.calibration.caption_set import choose, embed, read_captioned
-from tandem.search.calibration.reliability import report
-from tandem.search.relevance import background, number_of_words
+from tandem.search.calibration_files import load_calibration
+from tandem.search.relevance import number_of_words, score_stats
 
 # With what the captions of a picture must say for it to be right, as patterns; nothing where they cannot tell.
 QUERIES = {
@@ -46,36 +46,36 @@ def main() -> None:
     parser.add_argument("--model")
     arguments = parser.parse_args()
     model = tandem.load(arguments.model)
-    fit = load_fit(model)
-    if fit is None:
+    calibration = load_calibration(model)
+    if calibration is None:
         raise SystemExit(f"{model.name} is not calibrated: see tandem calibrate --help")
     samples = choose(read_captioned([arguments.data / "flickr8k/test-00000.tar"]))
     captions, failures = embed(model, samples)
     if failures:
         raise SystemExit(f"{len(failures)} pictures cannot be read")
-    figures = report(fit, captions)
-    print(f"{model.name} on {figures['pictures']:,} pictures of Flickr8k test\n")
+    figures = evaluate(calibration, captions)
+    print(f"{model.name} on {figures['images']:,} pictures of Flickr8k test\n")
     for name, part in figures["queries"].items():
-        print(f"{name} ({part['count']:,}): area of cosines, matched against mismatched pairs {part['pairs_area']:.3f}")
+        print(f"{name} ({part['count']:,}): area of cosines, matched against mismatched pairs {part['pairs_auc']:.3f}")
         for size, found in part["collections"].items():
             print(f"  among {int(size):,}:")
             show(found)
         print("  reliability of best hits (said: true, hits): " + "; ".join(bins(found)) + "\n")
     print("queries as people type them, among the test pictures; right: as the captions tell, of the ten best hits")
     vectors = model.embed_texts(list(QUERIES))
-    scores = vectors @ captions.pictures.T
+    scores = vectors @ captions.image_vectors.T
     best = np.argsort(-scores, axis=1)[:, :10]
-    told = fit.probability(
-        "words",
+    told = calibration.probability(
+        "text",
         np.take_along_axis(scores, best, 1),
-        background(vectors, captions.pictures, len(captions)),
+        score_stats(vectors, captions.image_vectors, len(captions)),
         vectors,
         [number_of_words(query) for query in QUERIES],
     )
     for (query, patterns), hits, relevance in zip(QUERIES.items(), best, told, strict=True):
         said = [" ".join(samples[hit].texts).lower() for hit in hits]
         right = np.mean([all(re.search(pattern, text) for pattern in patterns) for text in said])
-        judged = "nothing matches well" if relevance[0] < fit.threshold else ""
+        judged = "nothing matches well" if relevance[0] < calibration.threshold else ""
         print(
             f"  {query:28s} best {relevance[0]:6.1%}, mean of ten {relevance.mean():6.1%}, right {right:4.0%}  {judged}"
         )
@@ -86,25 +86,30 @@ def show(found: dict[str, Any]) -> None:
     # Where the best hit is not the query's own picture, taking that out changes nothing: no score could tell.
     ceiling = (1 + found["best_is_own"]) / 2
     usual = (
-        f"said {found['said_usual']:.1%}, true {found['true_usual']:.1%}; calibration error {found['error_usual']:.3f}"
+        f"said {found['mean_probability_prior']:.1%}, true {found['match_rate_prior']:.1%}; "
+        f"calibration error {found['ece_prior']:.3f}"
     )
-    areas = (found["area_present_removed"], found["area_present_emptied"], found["area_best_matches"])
+    areas = (found["auc_present_removed"], found["auc_present_emptied"], found["auc_best_matches"])
     print(
         f"    best hit is its own picture {found['best_is_own']:.1%}, matches {found['best_matches']:.1%}\n"
         f"    area present/removed {areas[0]:.3f} (chance 0.5, at most about {ceiling:.3f}); present/emptied "
         f"{areas[1]:.3f}; best hits that match/do not {areas[2] or float('nan'):.3f}\n"
-        f"    best hits, a fifth of the searches in vain: {usual}\n"
-        f"    best hits, half of them in vain: said {found['said_best']:.1%}, true {found['true_best']:.1%}; "
-        f"calibration error {found['error_best']:.3f} (own picture alone {found['error_best_strict']:.3f}, all shown "
-        f"{found['error_shown']:.3f}; saying 0.5 always {found['error_of_half']:.3f})\n"
-        f'    "nothing matches well": present {found["nothing_said_present"]:.1%}, present and shown '
-        f"{found['nothing_said_found']:.1%}, removed {found['nothing_said_removed']:.1%}"
+        f"    best hits, a fifth of the searches with no match present: {usual}\n"
+        f"    best hits, half of them with no match present: said {found['mean_probability_best']:.1%}, "
+        f"true {found['match_rate_best']:.1%}; "
+        f"calibration error {found['ece_best']:.3f} (own picture alone {found['ece_best_strict']:.3f}, all shown "
+        f"{found['ece_shown']:.3f}; saying 0.5 always {found['ece_of_half']:.3f})\n"
+        f'    "nothing matches well": present {found["no_match_said_present"]:.1%}, present and shown '
+        f"{found['no_match_said_found']:.1%}, removed {found['no_match_said_removed']:.1%}"
     )
 
 
 def bins(found: dict[str, Any]) -> list[str]:
     """The rows of the reliability table."""
-    return [f"{row['said']:.2f}: {row['true']:.2f}, {row['hits']:,.0f}" for row in found["reliability_best"]]
+    return [
+        f"{row['mean_probability']:.2f}: {row['match_rate']:.2f}, {row['hits']:,.0f}"
+        for row in found["reliability_best"]
+    ]
 
 
 if __name__ == "__main__":

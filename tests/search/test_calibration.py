@@ -16,11 +16,20 @@ from tandem.errors import DataError, TandemError
 from tandem.samples import Sample
 from tandem.search.calibration import caption_set
 from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
-from tandem.search.calibration.calibrate import FILE, experience, fit, fit_and_report, load_fit, own_path, save_fit
+from tandem.search.calibration.calibrate import auc, calibrate, calibration_error, evaluate, reliability
 from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
-from tandem.search.calibration.reliability import area, calibration_error, reliability, report
-from tandem.search.calibration.trials import Known, run_trials, sizes_up_to
-from tandem.search.relevance import background
+from tandem.search.calibration.fitting import fit, query_prior
+from tandem.search.calibration.trials import LabelledQueries, run_trials, sizes_up_to
+from tandem.search.calibration_files import (
+    FILE,
+    load_calibration,
+    own_path,
+    replaced_by_own,
+    reset_calibration,
+    save_calibration,
+    to_json,
+)
+from tandem.search.relevance import score_stats
 
 # --- what counts as a match ------------------------------------------------------------------------------------------
 
@@ -121,20 +130,20 @@ def strong() -> CaptionSet:
 
 
 def test_a_trial_is_the_same_collection_with_and_without_what_is_looked_for(strong: CaptionSet) -> None:
-    known = strong.known()["words"]
+    known = strong.known()["text"]
     pairs = zip(run_trials(known, 20, 7, present=True), run_trials(known, 20, 7, present=False), strict=True)
     for there, gone in pairs:
         assert (there.query == gone.query).all()
-        assert (there.background.count == 20).all()
-        assert (gone.background.count == 19).all()
-        assert not (gone.own | gone.matches)[gone.there].any()
+        assert (there.stats.count == 20).all()
+        assert (gone.stats.count == 19).all()
+        assert not (gone.own | gone.matches)[gone.exists].any()
         for row in range(len(there)):
             others = there.scores[row][~there.own[row]]
             np.testing.assert_array_equal(gone.scores[row][: len(others)], others)
 
 
 def test_every_query_finds_its_own_among_few(strong: CaptionSet) -> None:
-    known = strong.known()["words"]
+    known = strong.known()["text"]
     for trials in run_trials(known, 10, 0, present=True):
         assert trials.own.sum(1).tolist() == [1] * len(trials)  # ten hits of ten pictures: its own is among them
         own = known.scores[trials.query, known.own[trials.query]]
@@ -153,8 +162,8 @@ def test_area_counts_pairs_and_half_of_ties() -> None:
     random = np.random.default_rng(0)
     a, b = random.integers(0, 9, 50).astype(float), random.integers(0, 7, 70).astype(float)
     pairs = np.sign(a[:, None] - b[None]) / 2 + 0.5
-    assert area(a, b) == pytest.approx(pairs.mean())
-    assert area(a, np.zeros(0)) is None
+    assert auc(a, b) == pytest.approx(pairs.mean())
+    assert auc(a, np.zeros(0)) is None
 
 
 def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
@@ -170,63 +179,63 @@ def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
 def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
     """On pictures that the fit has not seen."""
     found = fit("strong", "f" * 64, strong.known())
-    figures = report(found, a_set(3.0, seed=1))["queries"]
-    for name in ("captions", "phrases", "pictures"):
+    figures = evaluate(found, a_set(3.0, seed=1))["queries"]
+    for name in ("captions", "phrases", "images"):
         at = figures[name]["collections"]["250"]
-        assert at["area_present_removed"] > 0.95
-        assert at["nothing_said_found"] < 0.2
-        assert at["nothing_said_removed"] > 0.5
+        assert at["auc_present_removed"] > 0.95
+        assert at["no_match_said_found"] < 0.2
+        assert at["no_match_said_removed"] > 0.5
 
 
 def test_a_middling_model_says_what_is_true() -> None:
     """Some best hits match and some do not, and what is said of them is about true."""
     found = fit("middling", "f" * 64, a_set(0.5, 400).known())
-    at = report(found, a_set(0.5, 400, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
+    at = evaluate(found, a_set(0.5, 400, seed=1), sizes=(20,))["queries"]["captions"]["collections"]
     for size in ("20", "400"):
         assert 0.1 < at[size]["best_is_own"] < 0.9
-        assert at[size]["error_best"] < 0.08 < at[size]["error_of_half"]
-        said = [row["said"] for row in at[size]["reliability_best"] if row["hits"] > 50]
+        assert at[size]["ece_best"] < 0.08 < at[size]["ece_of_half"]
+        said = [row["mean_probability"] for row in at[size]["reliability_best"] if row["hits"] > 50]
         assert max(said) - min(said) > 0.2
 
 
-def test_experience_is_of_what_is_asked_often() -> None:
+def test_the_prior_is_of_what_is_asked_often() -> None:
     """A query that finds its own every time, and one that never does; both are kept once."""
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1]]
     scores = np.tile(np.linspace(1, 0, 40, dtype=np.float32), (3, 1))
     matches = np.zeros((3, 40), dtype=bool)
     matches[:2, :10] = True
     matches[2, 39] = True
-    known = Known(scores, matches, np.array([0, 1, 39]), vectors, np.zeros(3))
-    kept = experience(known, np.arange(40))
-    assert dict(zip(kept.vectors.argmax(1).tolist(), kept.right.tolist(), strict=True)) == {0: 1.0, 1: 0.0}
-    two = experience(known, np.arange(0, 40, 2), np.arange(1, 40, 2))
-    assert dict(zip(two.vectors.argmax(1).tolist(), two.right.tolist(), strict=True)) == {0: 0.5, 1: 0.0}
+    known = LabelledQueries(scores, matches, np.array([0, 1, 39]), vectors, np.zeros(3))
+    kept = query_prior(known, np.arange(40))
+    assert dict(zip(kept.vectors.argmax(1).tolist(), kept.precision.tolist(), strict=True)) == {0: 1.0, 1: 0.0}
+    two = query_prior(known, np.arange(0, 40, 2), np.arange(1, 40, 2))
+    assert dict(zip(two.vectors.argmax(1).tolist(), two.precision.tolist(), strict=True)) == {0: 0.5, 1: 0.0}
 
 
 def test_what_is_never_there_is_said_to_match_nothing(strong: CaptionSet) -> None:
     found = fit("strong", "f" * 64, strong.known())
-    queries = a_set(3.0, seed=5).strange
-    scores = np.sort(queries @ strong.pictures.T, axis=1)[:, ::-1]
-    told = background(queries, strong.pictures, 250)
-    best = found.probability("words", scores, told, queries, [1] * len(queries))[:, 0]
+    queries = a_set(3.0, seed=5).out_of_domain
+    scores = np.sort(queries @ strong.image_vectors.T, axis=1)[:, ::-1]
+    told = score_stats(queries, strong.image_vectors, 250)
+    best = found.probability("text", scores, told, queries, [1] * len(queries))[:, 0]
     assert np.mean(best < found.threshold) > 0.8
 
 
 def test_a_model_that_knows_nothing_is_reported_so() -> None:
     found = fit("noise", "f" * 64, a_set(0.0, 400).known())
-    at = report(found, a_set(0.0, 400, seed=1))["queries"]["captions"]["collections"]["400"]
-    assert abs(at["area_present_removed"] - 0.5) < 0.03
-    assert at["said_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
-    assert at["error_best"] < 0.02
+    at = evaluate(found, a_set(0.0, 400, seed=1))["queries"]["captions"]["collections"]["400"]
+    assert abs(at["auc_present_removed"] - 0.5) < 0.03
+    assert at["mean_probability_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
+    assert at["ece_best"] < 0.02
 
 
 def test_without_a_test_set_the_report_is_of_pictures_not_fitted_on(strong: CaptionSet) -> None:
-    found = fit_and_report("strong", "f" * 64, strong)
-    assert found.figures["pictures"] == len(strong) // 2
-    assert found.words == fit("strong", "f" * 64, strong.known()).words
+    found = calibrate("strong", "f" * 64, strong)
+    assert found.figures["images"] == len(strong) // 2
+    assert found.text == fit("strong", "f" * 64, strong.known()).text
     one, other = strong.halves()
     assert not set(one.texts) & set(other.texts)
-    assert json.loads(found.to_json())["figures"] == found.figures
+    assert json.loads(to_json(found))["figures"] == found.figures
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -266,7 +275,7 @@ def test_captions_are_found_by_themselves_and_by_name(tmp_path: Path) -> None:
 def test_a_long_set_is_drawn_from_evenly_and_those_without_captions_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(caption_set, "MOST_PICTURES", 100)
+    monkeypatch.setattr(caption_set, "MAX_IMAGES", 100)
     drawn = choose(Sample(str(place), b"", ("a cat",) if place % 2 else ()) for place in range(10_000))
     places = np.array([int(sample.key) for sample in drawn])
     assert len(places) == len(set(places)) == 100
@@ -283,44 +292,57 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.filterwarnings("error")
 def test_ones_own_fit_comes_first_then_the_models(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
-    assert load_fit(model) is None
+    assert load_calibration(model) is None
     theirs = fit("toy", model.fingerprint, strong.known())
-    save_fit(theirs, tmp_path / "model" / FILE)
-    assert load_fit(model) == theirs
+    save_calibration(theirs, tmp_path / "model" / FILE)
+    assert load_calibration(model) == theirs
     own = fit("toy", model.fingerprint, a_set(1.0).known())
-    assert save_fit(own) == own_path(model.fingerprint)
-    assert load_fit(model) == own
+    assert save_calibration(own) == own_path(model.fingerprint)
+    assert load_calibration(model) == own
     assert [file.name for file in (home / "relevance").iterdir()] == [f"{model.fingerprint}.json"]
+
+
+def test_ones_own_says_what_it_replaces_and_can_be_reset(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    assert replaced_by_own(model) is None
+    assert not reset_calibration(model.fingerprint)
+    theirs = fit("toy", model.fingerprint, strong.known())
+    save_calibration(theirs, tmp_path / "model" / FILE)
+    assert replaced_by_own(model) == tmp_path / "model" / FILE
+    save_calibration(fit("toy", model.fingerprint, a_set(1.0).known()))
+    assert replaced_by_own(model) == own_path(model.fingerprint)
+    assert reset_calibration(model.fingerprint)
+    assert load_calibration(model) == theirs
 
 
 def test_a_fit_of_other_weights_is_refused_aloud(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
-    save_fit(fit("another", "0" * 64, strong.known()), tmp_path / "model" / FILE)
+    save_calibration(fit("another", "0" * 64, strong.known()), tmp_path / "model" / FILE)
     with pytest.warns(UserWarning, match="is for another .* not for toy .* tandem calibrate"):
-        assert load_fit(model) is None
+        assert load_calibration(model) is None
 
 
 def test_a_damaged_fit_is_an_error_that_names_it(tmp_path: Path, home: Path) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
     own_path(model.fingerprint).parent.mkdir(parents=True)
     own_path(model.fingerprint).write_text("{")
-    with pytest.raises(TandemError, match=rf"{model.fingerprint}\.json: expected a fit"):
-        load_fit(model)
+    with pytest.raises(TandemError, match=rf"{model.fingerprint}\.json: expected a calibration"):
+        load_calibration(model)
 
 
 def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weights(
     tmp_path: Path, home: Path, strong: CaptionSet
 ) -> None:
     folder = toy.folder(tmp_path / "model")
-    save_fit(fit("toy", tandem.load(folder).fingerprint, strong.known()), folder / FILE)
+    save_calibration(fit("toy", tandem.load(folder).fingerprint, strong.known()), folder / FILE)
     weights.write(toy.checkpoint(seed=1), folder, "tandem", overwrite=True)
     assert not (folder / FILE).exists()
-    assert load_fit(tandem.load(folder)) is None
+    assert load_calibration(tandem.load(folder)) is None
 
 
 def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
-    with pytest.raises(DataError, match="expected at least 50 pictures with captions, got 20"):
+    with pytest.raises(DataError, match="expected at least 50 images with captions, got 20"):
         embed(model, choose(read_captioned([a_tar(tmp_path / "a.tar", 20)])))
 
 
@@ -332,7 +354,7 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     assert main(command) == 1  # one picture was set aside
     printed = capsys.readouterr()
     document = json.loads(printed.out)
-    assert document["figures"]["pictures"] == 50
+    assert document["figures"]["images"] == 50
     assert document["figures"]["data"] == "b.tar"
     assert [failure["image"] for failure in document["failures"]] == ["a.tar/003"]
     fingerprint = tandem.load(model).fingerprint
@@ -358,17 +380,17 @@ def test_what_mini_says_of_captions_it_has_not_seen_is_true(
     """The published figures are those of the shipped fit: measured again from the files."""
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
     mini = tandem.load()
-    shipped = load_fit(mini)
+    shipped = load_calibration(mini)
     assert shipped is not None
     samples = choose(read_captioned([shared / "data/flickr8k/test-00000.tar"]))
-    measured = report(shipped, embed(mini, samples)[0], sizes=())
+    measured = evaluate(shipped, embed(mini, samples)[0], sizes=())
     for name, claimed in shipped.figures["queries"].items():
         again, figures = measured["queries"][name]["collections"]["1000"], claimed["collections"]["1000"]
-        for key in ("area_present_removed", "error_best", "best_is_own", "nothing_said_removed"):
+        for key in ("auc_present_removed", "ece_best", "best_is_own", "no_match_said_removed"):
             assert again[key] == pytest.approx(figures[key], abs=0.01), (name, key)
     captions = measured["queries"]["captions"]["collections"]["1000"]
-    assert captions["error_best"] < 0.03 < captions["error_of_half"]
-    assert measured["queries"]["captions"]["pairs_area"] > 0.83  # of pairs that match nearly as well as whole
+    assert captions["ece_best"] < 0.03 < captions["ece_of_half"]
+    assert measured["queries"]["captions"]["pairs_auc"] > 0.83  # of pairs that match nearly as well as whole
     phrases = measured["queries"]["phrases"]["collections"]["1000"]
-    assert phrases["error_usual"] < 0.08
-    assert phrases["area_best_matches"] > 0.7  # more is said of the searches that go well
+    assert phrases["ece_prior"] < 0.08
+    assert phrases["auc_best_matches"] > 0.7  # more is said of the searches that go well

@@ -1,5 +1,6 @@
 """A collection: what people hold. Filled and asked through the public interface, on toy models."""
 
+import dataclasses
 import io
 import json
 import re
@@ -23,7 +24,7 @@ from tandem.cli.search import show
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
 from tandem.search.query import SearchQuery
-from tandem.search.relevance import Background, Fit, background
+from tandem.search.relevance import Calibration, ScoreStats, score_stats
 from tandem.search.results import Results, SearchHit
 from tandem.search.stores import backends as store
 from tandem.search.stores.backends import open_store
@@ -213,11 +214,11 @@ def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> t
     """A calibrated collection of 8 that was asked once, and how many vectors each score was judged by."""
     sampled: list[int] = []
 
-    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
+    def counting(queries: Vectors, sample: Vectors, count: int) -> ScoreStats:
         sampled.append(len(sample))
-        return background(queries, sample, count)
+        return score_stats(queries, sample, count)
 
-    monkeypatch.setattr("tandem.search.collection.background", counting)
+    monkeypatch.setattr("tandem.search.collection.score_stats", counting)
     collection = tandem.open(tmp_path / "judged.tandem")
     collection.add(pictures)
     collection.search("a cat")
@@ -359,32 +360,26 @@ def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: P
     chances = [hit.relevance for hit in results]
     assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
     assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
-    assert isinstance(collection.fit, Fit)
+    assert isinstance(collection.calibration, Calibration)
     assert collection.search("a cat", threshold=1.0).nothing_matches
     assert not collection.search("a cat", threshold=0.0).nothing_matches
     assert collection.search("a cat", k=2, offset=2).best == chances[0]
 
 
-def test_relevance_judges_hits_as_the_best_of_those_that_pass(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_filter_changes_no_hits_relevance(tmp_path: Path, pictures: Path) -> None:
+    """It depends on the query, the image and the collection: the same with every filter and without one."""
     collection = tandem.open(tmp_path / "c.tandem")
+    for i in range(100, 140):
+        toy.picture(i, (200, 60)).save(pictures / f"{i}.png")
     collection.add(pictures)
-    counted = []
-
-    def counting(queries: Vectors, sample: Vectors, count: int) -> Background:
-        counted.append((len(sample), count))
-        return background(queries, sample, count)
-
-    monkeypatch.setattr("tandem.search.collection.background", counting)
-    chances = {hit.id: hit.relevance for hit in collection.search("a cat", k=8)}
-    few = collection.search("a cat", where="width > 90", k=8)
-    assert counted == [(8, 8), (8, 8)]  # two that happen to pass do not promise that one of them is meant
-    assert {hit.id: hit.relevance for hit in few} == pytest.approx({hit.id: chances[hit.id] for hit in few})
-    monkeypatch.setattr("tandem.search.collection.FEWEST", 1)
-    among_two = collection.search("a cat", where="width > 90", k=8)
-    assert counted[-1] == (8, 2)  # what is usual is of all, the chances to be wrong are of those that pass
-    assert all(hit.relevance != pytest.approx(chances[hit.id], abs=1e-6) for hit in among_two)
+    for query in (SearchQuery("a cat", k=100), SearchQuery(image=pictures / "2.png", k=100)):
+        relevance = {hit.id: hit.relevance for hit in collection.search(query)}
+        assert len(relevance) == 48
+        for where in ("width > 90", "width < 100", f"path = '{pictures / '2.png'}'", "width > 0"):
+            found = collection.search(dataclasses.replace(query, where=where))
+            assert 0 < len(found) <= 48
+            expected = {hit.id: relevance[hit.id] for hit in found}
+            assert {hit.id: hit.relevance for hit in found} == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_damaged_calibration_does_not_stop_a_search(

@@ -104,6 +104,8 @@ def test_a_query_is_the_same_after_a_journey_as_json() -> None:
 def test_unknown_fields_of_a_query_are_named() -> None:
     with pytest.raises(TandemError, match="no field 'words' in a search; there are text, image, like, minus"):
         SearchQuery.from_dict({"words": "a cat"})
+    with pytest.raises(TandemError, match="no field 'minus_images' in a search; did you mean 'minus_image'"):
+        SearchQuery.from_dict({"minus_images": b"x"})
 
 
 def test_a_whole_query_takes_nothing_beside_it() -> None:

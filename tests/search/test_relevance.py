@@ -9,22 +9,25 @@ import pytest
 import tandem
 from tandem.cli.search import share
 from tandem.errors import TandemError
-from tandem.search.calibration.calibrate import FILE, load_fit
-from tandem.search.experience import Experience
+from tandem.search import calibration_files
+from tandem.search.calibration.fitting import fit_logistic
+from tandem.search.calibration_files import FILE, from_json, load_calibration, to_json
+from tandem.search.query_prior import QueryPrior
 from tandem.search.relevance import (
-    Asked,
-    Background,
-    Fit,
-    Terms,
-    background,
-    fit_logistic,
+    Calibration,
+    Coefficients,
+    QueryFeatures,
+    ScoreStats,
     number_of_words,
+    score_stats,
     sigmoid,
 )
 
-USUAL = {"largest": 1000, "mean": 0.1, "deviation": 0.2, "threshold": 0.3}
-TERMS = Terms(-2.0, 6.0, 1.5, -0.8, -4.0, -3.0, length=-0.5, experience=0.2, experience_size=0.3, **USUAL)
-KINDS = ("words", "picture", "mixed")
+BASELINE = {"max_size": 1000, "baseline_mean": 0.1, "baseline_std": 0.2, "threshold": 0.3}
+COEFFICIENTS = Coefficients(
+    -2.0, 6.0, 1.5, -0.8, -4.0, -3.0, length_coef=-0.5, prior_coef=0.2, prior_size_coef=0.3, **BASELINE
+)
+KINDS = ("text", "image", "mixed")
 
 
 def unit(*shape: int, seed: int = 0) -> np.ndarray:
@@ -32,23 +35,23 @@ def unit(*shape: int, seed: int = 0) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
-FIT = Fit(
+FIT = Calibration(
     "f" * 64,
     "toy",
-    TERMS,
-    dataclasses.replace(TERMS, constant=-4.0),
-    dataclasses.replace(TERMS, score=0.0),
-    Experience.of(unit(20, 8, seed=7), np.linspace(0, 1, 20)),
+    COEFFICIENTS,
+    dataclasses.replace(COEFFICIENTS, intercept=-4.0),
+    dataclasses.replace(COEFFICIENTS, score_coef=0.0),
+    QueryPrior.of(unit(20, 8, seed=7), np.linspace(0, 1, 20)),
 )
-UNKNOWN = Asked(np.zeros(1), np.zeros(1))
+UNKNOWN = QueryFeatures(np.zeros(1), np.zeros(1))
 
 
 def test_the_background_is_how_the_sample_scores() -> None:
     queries, sample = unit(3, 8), unit(50, 8, seed=1)
-    found = background(queries, sample, 1234)
+    found = score_stats(queries, sample, 1234)
     scores = queries.astype(float) @ sample.T.astype(float)
     np.testing.assert_allclose(found.mean, scores.mean(1), atol=1e-6)
-    np.testing.assert_allclose(found.deviation, scores.std(1), atol=1e-6)
+    np.testing.assert_allclose(found.std, scores.std(1), atol=1e-6)
     assert (found.sampled, found.count) == (50, 1234)
 
 
@@ -58,7 +61,7 @@ def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collect
     queries, sample = unit(4, 8), unit(size, 8, seed=1) if size else np.zeros((0, 8), np.float32)
     scores = np.tile(np.linspace(-1, 1, 41), (4, 1))
     found = FIT.probability(
-        kind, scores, background(queries, sample, size), queries, [1, 2, 7, 300] if kind == "words" else ()
+        kind, scores, score_stats(queries, sample, size), queries, [1, 2, 7, 300] if kind == "text" else ()
     )
     assert np.isfinite(found).all()
     assert (found > 0).all()
@@ -69,7 +72,7 @@ def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collect
 def test_a_collection_of_one_picture_many_times_has_no_spread_and_still_an_answer() -> None:
     sample = np.tile(unit(1, 8), (500, 1))
     found = FIT.probability(
-        "words", sample[:1] @ sample[:10].T, background(unit(1, 8, seed=2), sample, 500), sample[:1], [2]
+        "text", sample[:1] @ sample[:10].T, score_stats(unit(1, 8, seed=2), sample, 500), sample[:1], [2]
     )
     assert np.isfinite(found).all()
 
@@ -79,14 +82,14 @@ def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
     scores = np.array([[0.6]])
 
     def told(sampled: int) -> float:
-        told = Background(np.array([0.2]), np.array([0.1]), sampled, 1000)
-        return float(FIT.probability("picture", scores, told, unit(1, 8))[0, 0])
+        told = ScoreStats(np.array([0.2]), np.array([0.1]), sampled, 1000)
+        return float(FIT.probability("image", scores, told, unit(1, 8))[0, 0])
 
     own = float(
-        sigmoid(FIT.picture.log_odds(scores, Background(np.array([0.1]), np.array([0.2]), 10**9, 1000), UNKNOWN))[0, 0]
+        sigmoid(FIT.image.log_odds(scores, ScoreStats(np.array([0.1]), np.array([0.2]), 10**9, 1000), UNKNOWN))[0, 0]
     )
     theirs = float(
-        sigmoid(FIT.picture.log_odds(scores, Background(np.array([0.2]), np.array([0.1]), 10**9, 1000), UNKNOWN))[0, 0]
+        sigmoid(FIT.image.log_odds(scores, ScoreStats(np.array([0.2]), np.array([0.1]), 10**9, 1000), UNKNOWN))[0, 0]
     )
     steps = [told(sampled) for sampled in range(3000)]
     assert steps[0] == pytest.approx(own, rel=1e-6)
@@ -96,8 +99,8 @@ def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
 
 def test_beyond_the_collections_it_was_fitted_on_size_counts_no_further() -> None:
     def told(count: int) -> float:
-        told = Background(np.array([0.1]), np.array([0.2]), 4096, count)
-        return float(FIT.probability("words", np.array([[0.5]]), told, unit(1, 8, seed=3), [2])[0, 0])
+        told = ScoreStats(np.array([0.1]), np.array([0.2]), 4096, count)
+        return float(FIT.probability("text", np.array([[0.5]]), told, unit(1, 8, seed=3), [2])[0, 0])
 
     assert told(10) > told(100) > told(1000) == told(1_000_000)
 
@@ -120,7 +123,7 @@ def test_labels_that_can_be_told_apart_perfectly_give_finite_numbers() -> None:
 
 def test_it_is_written_and_read_whole() -> None:
     fit = dataclasses.replace(FIT, figures={"pictures": 3})
-    assert Fit.from_json(fit.to_json()) == fit
+    assert from_json(to_json(fit)) == fit
     assert fit.threshold == 0.3
 
 
@@ -128,39 +131,52 @@ def test_it_is_written_and_read_whole() -> None:
     "damage",
     [
         lambda plain: plain | {"version": 1},
-        lambda plain: plain | {"experience": plain["experience"] | {"right": [2.0] * 20}},
-        lambda plain: plain | {"experience": plain["experience"] | {"dimensions": 9}},
-        lambda plain: {name: value for name, value in plain.items() if name != "experience"},
-        lambda plain: plain | {"words": plain["words"] | {"score": -1.0}},  # would fall as the score rises
-        lambda plain: plain | {"words": plain["words"] | {"deviation": 0.0}},
-        lambda plain: plain | {"words": plain["words"] | {"size": "many"}},
+        lambda plain: plain | {"query_prior": plain["query_prior"] | {"precision": [2.0] * 20}},
+        lambda plain: plain | {"query_prior": plain["query_prior"] | {"dimensions": 9}},
+        lambda plain: {name: value for name, value in plain.items() if name != "query_prior"},
+        lambda plain: plain | {"text": plain["text"] | {"score_coef": -1.0}},  # would fall as the score rises
+        lambda plain: plain | {"text": plain["text"] | {"baseline_std": 0.0}},
+        lambda plain: plain | {"text": plain["text"] | {"size_coef": "many"}},
         lambda plain: {name: value for name, value in plain.items() if name != "mixed"},
         lambda plain: [],
     ],
 )
 def test_what_is_no_fit_is_refused_by_name(damage: object) -> None:
-    text = json.dumps(damage(json.loads(FIT.to_json())))  # type: ignore[operator]
-    with pytest.raises(TandemError, match=r"^here\.json: expected a fit"):
-        Fit.from_json(text, "here.json")
-    with pytest.raises(TandemError, match=r"^here\.json: expected a fit"):
-        Fit.from_json(text[: len(text) // 2], "here.json")
+    text = json.dumps(damage(json.loads(to_json(FIT))))  # type: ignore[operator]
+    with pytest.raises(TandemError, match=r"^here\.json: expected a calibration"):
+        from_json(text, "here.json")
+    with pytest.raises(TandemError, match=r"^here\.json: expected a calibration"):
+        from_json(text[: len(text) // 2], "here.json")
+
+
+def test_a_calibration_of_version_2_stays_readable() -> None:
+    """As it was written before the numbers had the names that they have now."""
+    v2_names = {new: old for names in (calibration_files._V2_COEFFICIENTS,) for old, new in names.items()}
+    plain = json.loads(to_json(FIT)) | {"version": 2}
+    prior = plain.pop("query_prior")
+    plain["experience"] = {"right": prior.pop("precision"), **prior}
+    for kind, earlier in (("text", "words"), ("image", "picture"), ("mixed", "mixed")):
+        plain[earlier] = {v2_names.get(name, name): value for name, value in plain.pop(kind).items()}
+    assert plain["words"]["standing"] == 1.5
+    assert plain["words"]["experience_size"] == 0.3
+    assert from_json(json.dumps(plain)) == FIT
 
 
 def test_an_unknown_kind_of_query_is_refused() -> None:
-    with pytest.raises(TandemError, match="expected words, picture or mixed, got 'sound'"):
-        FIT.probability("sound", np.zeros((1, 1)), background(unit(1, 8), unit(5, 8), 5), unit(1, 8))  # type: ignore[arg-type]
+    with pytest.raises(TandemError, match="expected text, image or mixed, got 'sound'"):
+        FIT.probability("sound", np.zeros((1, 1)), score_stats(unit(1, 8), unit(5, 8), 5), unit(1, 8))  # type: ignore[arg-type]
 
 
 def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
     mini = tandem.load()
-    fit = load_fit(mini)
+    fit = load_calibration(mini)
     assert fit is not None
-    assert fit == Fit.from_json((tandem.model.SHIPPED / FILE).read_text(encoding="utf-8"))
+    assert fit == from_json((tandem.model.SHIPPED / FILE).read_text(encoding="utf-8"))
     assert fit.fingerprint == mini.fingerprint
     assert 0 < fit.threshold < 0.5
     query, pictures = mini.embed_texts("a dog"), unit(30, 256)
-    found = fit.probability("words", query @ pictures.T, background(query, pictures, 30), query, [2])
+    found = fit.probability("text", query @ pictures.T, score_stats(query, pictures, 30), query, [2])
     assert np.isfinite(found).all()
 
 
@@ -169,22 +185,22 @@ def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: 
 
 def test_queries_like_those_that_went_well_are_expected_to_go_well_and_others_as_usual() -> None:
     well, badly, elsewhere = unit(3, 64)
-    known = Experience.of(np.stack([well, badly]), np.array([0.9, 0.1]))
-    expected = known.expect(np.stack([well, badly, elsewhere]))
+    known = QueryPrior.of(np.stack([well, badly]), np.array([0.9, 0.1]))
+    expected = known.log_odds(np.stack([well, badly, elsewhere]))
     assert expected[0] > 0.5
     assert expected[1] < -0.5
     assert abs(expected[2]) < 0.1  # the mean of both
     nearby = well + 0.2 * elsewhere
-    assert expected[0] > known.expect(nearby[None] / np.linalg.norm(nearby))[0] > 0.2
+    assert expected[0] > known.log_odds(nearby[None] / np.linalg.norm(nearby))[0] > 0.2
 
 
-def test_experience_counts_for_words_alone() -> None:
-    queries = FIT.experience.vectors[[0, 19]].astype(np.float32) / 127  # went badly, went well
-    told = Background(np.full(2, 0.1), np.full(2, 0.2), 4096, 1000)
+def test_the_prior_counts_for_texts_alone() -> None:
+    queries = FIT.query_prior.vectors[[0, 19]].astype(np.float32) / 127  # went badly, went well
+    told = ScoreStats(np.full(2, 0.1), np.full(2, 0.2), 4096, 1000)
     scores = np.full((2, 1), 0.4)
-    badly, well = FIT.probability("words", scores, told, queries, [2, 2])[:, 0]
+    badly, well = FIT.probability("text", scores, told, queries, [2, 2])[:, 0]
     assert well > 1.5 * badly
-    assert len(set(FIT.probability("picture", scores, told, queries)[:, 0])) == 1
+    assert len(set(FIT.probability("image", scores, told, queries)[:, 0])) == 1
 
 
 def test_number_of_words() -> None:

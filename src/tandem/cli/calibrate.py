@@ -11,9 +11,10 @@ from tandem.cli import exit_code, screen
 from tandem.cli.inputs import load_model
 from tandem.errors import DataError
 from tandem.model import Model
-from tandem.search.calibration.calibrate import fit_and_report, save_fit
+from tandem.search.calibration.calibrate import calibrate
 from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
-from tandem.search.relevance import Fit
+from tandem.search.calibration_files import save_calibration
+from tandem.search.relevance import Calibration
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,14 +25,14 @@ def run(arguments: argparse.Namespace) -> int:
     if tests:
         held_out, others = read(model, tests, arguments.caption, "embedding the test")
         failures += others
-    fit = fit_and_report(model.name, model.fingerprint, captions, held_out, names=[path.name for path in tests])
-    kept = [save_fit(fit)]
+    calibration = calibrate(model.name, model.fingerprint, captions, held_out, names=[path.name for path in tests])
+    kept = [save_calibration(calibration)]
     if arguments.out:
-        kept.append(save_fit(fit, Path(arguments.out).expanduser()))
+        kept.append(save_calibration(calibration, Path(arguments.out).expanduser()))
     if arguments.json:
-        screen.print_json(as_document(fit, kept, failures))
+        screen.print_json(as_document(calibration, kept, failures))
     else:
-        show(fit)
+        show(calibration)
     sys.stdout.flush()
     screen.say(f"kept in {' and in '.join(map(str, kept))}; searches with {model.name} show relevance from now on")
     total = len(captions) + len(held_out or ()) + len(failures)
@@ -55,41 +56,45 @@ def read(model: Model, paths: Sequence[Path], key: str | None, what: str) -> tup
         return embed(model, samples, advance=advance)
 
 
-def as_document(fit: Fit, kept: Sequence[Path], failures: Sequence[Failure]) -> dict[str, Any]:
+def as_document(calibration: Calibration, kept: Sequence[Path], failures: Sequence[Failure]) -> dict[str, Any]:
     """What --json prints."""
     return {
-        "model": {"name": fit.model, "fingerprint": fit.fingerprint},
-        "threshold": fit.threshold,
-        "thresholds": {"words": fit.words.threshold, "picture": fit.picture.threshold, "mixed": fit.mixed.threshold},
-        "figures": fit.figures,
+        "model": {"name": calibration.model, "fingerprint": calibration.fingerprint},
+        "threshold": calibration.threshold,
+        "thresholds": {
+            "text": calibration.text.threshold,
+            "image": calibration.image.threshold,
+            "mixed": calibration.mixed.threshold,
+        },
+        "figures": calibration.figures,
         "files": [str(path) for path in kept],
         "failures": [{"image": failure.source, "error": failure.error.reason} for failure in failures],
     }
 
 
-def show(fit: Fit) -> None:
+def show(calibration: Calibration) -> None:
     """A short table: how well relevance tells, and how far what it says is from what is true."""
-    columns = ("of pictures", "area", "best matches", "said", "error", "of 0.5", "usual error")
+    columns = ("of images", "AUC", "best matches", "predicted", "ECE", "of 0.5", "ECE, prior")
     table = screen.table("queries", *columns, right=columns)
-    for name, part in fit.figures["queries"].items():
+    for name, part in calibration.figures["queries"].items():
         for size, figures in part["collections"].items():
-            area = figures["area_present_removed"]
+            auc = figures["auc_present_removed"]
             table.add_row(
                 name,
                 f"{int(size):,}",
-                "-" if area is None else f"{area:.3f}",
-                f"{figures['true_best']:.1%}",
-                f"{figures['said_best']:.1%}",
-                f"{figures['error_best']:.3f}",
-                f"{figures['error_of_half']:.3f}",
-                f"{figures['error_usual']:.3f}",
+                "-" if auc is None else f"{auc:.3f}",
+                f"{figures['match_rate_best']:.1%}",
+                f"{figures['mean_probability_best']:.1%}",
+                f"{figures['ece_best']:.3f}",
+                f"{figures['ece_of_half']:.3f}",
+                f"{figures['ece_prior']:.3f}",
             )
     out = screen.console()
     out.print(table)
     out.print(
-        f"{fit.model}, on {fit.figures['data']}. area: under the ROC curve of the best hit's relevance, what is looked "
-        "for there against taken out (chance 0.5). error: what is said of best hits less what is true, half of the "
-        "searches in vain; beside it that of always saying 0.5. usual error: a fifth of them in vain, as fitted. "
-        f"Below {fit.threshold:.1%} nothing is said to match words well.",
+        f"{calibration.model}, on {calibration.figures['data']}. AUC: of the best hit's relevance, with a match "
+        "present against taken out (chance 0.5). ECE: the calibration error of best hits, half of the searches with no "
+        "match present; beside it that of always saying 0.5. ECE, prior: a fifth of them with no match, as fitted. "
+        f"Below {calibration.threshold:.1%} nothing is said to match a text well.",
         style=screen.QUIET,
     )

@@ -19,7 +19,7 @@ from tandem.errors import StoreError, StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
 from tandem.search import identity
-from tandem.search.calibration.calibrate import load_fit
+from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
 from tandem.search.indexing.ledger import Ledger
@@ -28,14 +28,13 @@ from tandem.search.indexing.progress import Progress
 from tandem.search.indexing.run import Options, Report, check_not_empty
 from tandem.search.labelling import Best, best_labels, best_pictures
 from tandem.search.query import SearchQuery, combine, kind_of
-from tandem.search.relevance import Fit, background, number_of_words
+from tandem.search.relevance import Calibration, number_of_words, score_stats
 from tandem.search.results import Results, SearchHit
 from tandem.search.sample import SHARED_COUNT_FOR_S, Sample
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store, Value
 
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
-FEWEST = 100  # pictures that a filter is taken to leave when relevance is judged
 
 
 def open_collection(
@@ -134,13 +133,13 @@ class Collection:
         return self.load()
 
     @cached_property
-    def fit(self) -> Fit | None:
+    def calibration(self) -> Calibration | None:
         """What turns this model's scores into probabilities; None where it was never calibrated.
 
         One that cannot be read is no reason not to search: a warning says so.
         """
         try:
-            return load_fit(self.model)
+            return load_calibration(self.model)
         except TandemError as error:
             warnings.warn(f"hits are shown without relevance: {error}", stacklevel=3)
             return None
@@ -261,33 +260,32 @@ class Collection:
             where=where,
             threshold=threshold,
         )
-        model, fit = self.model, self.fit
+        model, calibration = self.model, self.calibration
         made = query.vectors(vectors or {}, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
         parts = query.parts(made)
         kind = kind_of(parts)
         with self.store.reading():
             count, sample = 0, NO_SAMPLE
-            if fit is not None or len(parts) > 1:
+            if calibration is not None or len(parts) > 1:
                 count, sample = self._sample.now(self.store)
             vector = combine(parts, sample)[None]
             hits = self.store.search(vector, query.k + query.offset, where=query.where)[0]
             relevance: list[float | None] = [None] * len(hits)
-            if fit is not None and hits:
+            if calibration is not None and hits:
                 scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-                if query.where is not None:
-                    # Few that pass a filter were not chosen for the query: no promise that one of them is meant.
-                    count = max(self.count(query.where), min(count, FEWEST))
-                length = [number_of_words(query.text)] if kind == "words" and query.text is not None else []
-                chances = fit.probability(kind, scores, background(vector, sample, count), vector, length)
-                relevance = chances[0].tolist()
+                # Judged by the whole collection also where a filter narrows the hits: what an image's score means
+                # depends on the query, the image and the collection, so that a filter changes no hit's relevance.
+                length = [number_of_words(query.text)] if kind == "text" and query.text is not None else []
+                stats = score_stats(vector, sample, count)
+                relevance = calibration.probability(kind, scores, stats, vector, length)[0].tolist()
             notes = self.notes
             identity.check_model(self.url, notes, model)  # on a server another may have taken its place meanwhile
         threshold = query.threshold
-        if fit is not None and threshold is None:
-            threshold = fit.terms(kind).threshold
+        if calibration is not None and threshold is None:
+            threshold = calibration.coefficients(kind).threshold
         found = [
-            SearchHit(hit.id, hit.score, chance, _with_paths(hit.metadata))
-            for hit, chance in zip(hits, relevance, strict=True)
+            SearchHit(hit.id, hit.score, probability, _with_paths(hit.metadata))
+            for hit, probability in zip(hits, relevance, strict=True)
         ]
         return Results(
             query=query.described(),
@@ -295,7 +293,7 @@ class Collection:
             fingerprint=notes["model_fingerprint"],
             hits=tuple(found[query.offset :]),
             best=relevance[0] if hits else None,
-            threshold=None if fit is None else threshold,
+            threshold=None if calibration is None else threshold,
             offset=query.offset,
         )
 

@@ -16,10 +16,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.errors import TandemError
+from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
 
-QueryKind: TypeAlias = Literal["words", "picture", "mixed"]
+QueryKind: TypeAlias = Literal["text", "image", "mixed"]
 MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
 LEAST_SPREAD = 1e-3  # of cosines over a collection of one image, or of one image many times
 
@@ -28,7 +28,7 @@ LEAST_SPREAD = 1e-3  # of cosines over a collection of one image, or of one imag
 class QueryPart:
     """One thing that is looked for (weight above 0) or to be avoided (below 0), and its unit vector [d]."""
 
-    kind: Literal["words", "picture"]
+    kind: Literal["text", "image"]
     vector: Vectors
     weight: float
 
@@ -88,7 +88,8 @@ class SearchQuery:
         known = [field.name for field in fields(cls)]
         for name in plain:
             if name not in known:
-                raise TandemError(f"no field {name!r} in a search; there are {', '.join(known)}")
+                hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+                raise TandemError(f"no field {name!r} in a search{hint}")
         return cls(**plain)
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,12 +144,12 @@ class SearchQuery:
         images = [name for name in ("image", "like") if getattr(self, name) is not None]
         of_text = 1.0 if not images else self.weight if self.text is not None else 0.0
         of_image = (1 - of_text) / max(len(images), 1)
-        parts = [QueryPart("words", vectors["text"], of_text)] if self.text is not None else []
-        parts += [QueryPart("picture", vectors[name], of_image) for name in images]
+        parts = [QueryPart("text", vectors["text"], of_text)] if self.text is not None else []
+        parts += [QueryPart("image", vectors[name], of_image) for name in images]
         if self.minus is not None:
-            parts.append(QueryPart("words", vectors["minus"], -MINUS_WEIGHT))
+            parts.append(QueryPart("text", vectors["minus"], -MINUS_WEIGHT))
         if self.minus_image is not None:
-            parts.append(QueryPart("picture", vectors["minus_image"], -MINUS_WEIGHT))
+            parts.append(QueryPart("image", vectors["minus_image"], -MINUS_WEIGHT))
         return parts
 
     def _check_ready(self, ready: Mapping[str, Vectors], dimensions: int) -> None:

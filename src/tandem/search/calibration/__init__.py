@@ -1,1 +1,1 @@
-"""What a model's scores mean, learnt from pictures with captions: a fit of `search.relevance`, and its figures."""
+"""What a model's scores mean, learnt from images with captions: a `relevance.Calibration`, and its figures."""

@@ -1,13 +1,13 @@
-"""Which pictures of a caption set a sentence is true of, as far as captions can tell. Knows words; no model, no scores.
+"""Which images of a caption set a sentence is true of, as far as captions can tell. Knows words; no model, no scores.
 
-Caption sets say of each sentence which picture it was written for. It may be as true of others ("A dog runs through
+Caption sets say of each sentence which image it was written for. It may be as true of others ("A dog runs through
 the grass."), and calling those mismatches would teach that good hits are bad. So a sentence is also taken to be true
-of a picture whose own captions, together, say most of what it says. Words weigh by their rarity, so that "a" and "is"
-count for nothing, and by how many people who see the same picture use them: that nobody wrote "near" says little, that
+of an image whose own captions, together, say most of what it says. Words weigh by their rarity, so that "a" and "is"
+count for nothing, and by how many people who see the same image use them: that nobody wrote "near" says little, that
 nobody wrote "dog" says that there is none. No list of words is needed, so any language will do that puts spaces
 between words.
 
-Legend: n pictures, m sentences, w different words.
+Shapes: n images, m sentences, w different words.
 """
 
 import math
@@ -22,30 +22,30 @@ from numpy.typing import NDArray
 # Words are compared by what is left without the endings of plurals and of verbs, and by so many first letters.
 STEM = 6
 # Of what a sentence says. On Flickr8k dev 64% of the captions are covered this well by the four others of their own
-# picture, and so are 79% of two words, 70% of longer phrases: a stricter rule says no where people would say yes.
+# image, and so are 79% of two words, 70% of longer phrases: a stricter rule says no where people would say yes.
 SENTENCE_SHARE = 2 / 3
-# Of what two pictures' captions say, on average: captions of one picture are covered so by the others (the median).
-PICTURE_SHARE = 0.65
+# Of what two images' captions say, on average: captions of one image are covered so by the others (the median).
+IMAGE_SHARE = 0.65
 # What a word's agreement is where few captions have it: as many pairs of captions, agreeing as captions usually do.
 FEW, USUAL_AGREEMENT = 8, 0.3
-# Words that say what a picture shows: others who see it use them so often, and so many times oftener than of others.
+# Words that say what an image shows: others who see it use them so often, and so many times oftener than of others.
 LEAST_AGREEMENT, LEAST_LIFT = 0.25, 3.0
 LONGEST_PHRASE = 8  # words
 
 
 @dataclass(frozen=True)
 class Usage:
-    """How captions use words, by stem: the share of pictures of which they say it, the share of captions that do, and
+    """How captions use words, by stem: the share of images of which they say it, the share of captions that do, and
     how often another caption says it where one does."""
 
-    pictures: int
-    shown: dict[str, int]  # number of pictures
+    images: int
+    shown: dict[str, int]  # number of images
     frequency: dict[str, float]
     agreement: dict[str, float]
 
     def weight(self, stem: str) -> float:
-        """How much it matters that a picture's captions do not say it."""
-        return math.log(self.pictures / self.shown[stem]) * self.agreement[stem] if stem in self.shown else 0.0
+        """How much it matters that an image's captions do not say it."""
+        return math.log(self.images / self.shown[stem]) * self.agreement[stem] if stem in self.shown else 0.0
 
     def tells(self, stem: str) -> bool:
         """Whether it is about what is shown, unlike "a" or "of"."""
@@ -53,12 +53,12 @@ class Usage:
         return agreement >= LEAST_AGREEMENT and agreement >= LEAST_LIFT * self.frequency[stem]
 
 
-def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], pictures: int) -> Usage:
-    """Of the stems of captions, each of the picture `owner` [m]."""
-    times = [Counter[str]() for _ in range(pictures)]
+def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], images: int) -> Usage:
+    """Of the stems of captions, each of the image `owner` [m]."""
+    times = [Counter[str]() for _ in range(images)]
     for stems, own in zip(captions, owner, strict=True):
         times[own].update(stems)
-    count = np.bincount(owner, minlength=pictures)
+    count = np.bincount(owner, minlength=images)
     agreeing, pairs = Counter[str](), Counter[str]()
     for own, each in enumerate(times):
         for stem, number in each.items():
@@ -66,7 +66,7 @@ def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], pictures: int) 
             pairs[stem] += number * int(count[own] - 1)
     said = Counter(stem for stems in captions for stem in stems)
     return Usage(
-        pictures,
+        images,
         dict(Counter(stem for each in times for stem in each)),
         {stem: number / len(captions) for stem, number in said.items()},
         {stem: (agreeing[stem] + FEW * USUAL_AGREEMENT) / (pairs[stem] + FEW) for stem in said},
@@ -74,25 +74,25 @@ def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], pictures: int) 
 
 
 def coverage(
-    texts: Sequence[str], owner: NDArray[np.intp], pictures: int, written: NDArray[np.bool_] | None = None
+    texts: Sequence[str], owner: NDArray[np.intp], images: int, written: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """How much of what each sentence says the captions of each picture say, 0..1, float32 [m n].
+    """How much of what each sentence says the captions of each image say, 0..1, float32 [m n].
 
-    `owner` [m] is the picture that each sentence was written for; `written` [m] says which sentences are captions (all
+    `owner` [m] is the image that each sentence was written for; `written` [m] says which sentences are captions (all
     if None) and not parts of them.
     """
     sentences = [_stems(text) for text in texts]
     captions = range(len(texts)) if written is None else np.flatnonzero(written).tolist()
-    used = usage([sentences[row] for row in captions], owner[list(captions)], pictures)
-    said: list[set[str]] = [set() for _ in range(pictures)]
+    used = usage([sentences[row] for row in captions], owner[list(captions)], images)
+    said: list[set[str]] = [set() for _ in range(images)]
     for stems, own in zip(sentences, owner, strict=True):
         said[own] |= stems
     column = {stem: index for index, stem in enumerate(sorted(set().union(*said)))}
     weight = np.array([used.weight(stem) for stem in column], dtype=np.float32)  # [w]
-    shares = np.empty((len(texts), pictures), dtype=np.float32)
-    by_picture = np.zeros((pictures, len(column)), dtype=np.float32)  # [n w]
+    shares = np.empty((len(texts), images), dtype=np.float32)
+    by_image = np.zeros((images, len(column)), dtype=np.float32)  # [n w]
     for row, stems in enumerate(said):
-        by_picture[row, [column[stem] for stem in stems]] = 1
+        by_image[row, [column[stem] for stem in stems]] = 1
     for start in range(0, len(texts), 1024):  # bounds memory
         block = sentences[start : start + 1024]
         asked = np.zeros((len(block), len(column)), dtype=np.float32)
@@ -100,38 +100,38 @@ def coverage(
             columns = [column[stem] for stem in stems]
             asked[row, columns] = weight[columns]
         total = asked.sum(1, keepdims=True)
-        shares[start : start + 1024] = np.divide(asked @ by_picture.T, total, where=total > 0, out=asked @ by_picture.T)
+        shares[start : start + 1024] = np.divide(asked @ by_image.T, total, where=total > 0, out=asked @ by_image.T)
     return shares
 
 
 def true_of(shares: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which pictures each sentence is true of, bool [m n], from `coverage`: its own, and those that say as much."""
+    """Which images each sentence is true of, bool [m n], from `coverage`: its own, and those that say as much."""
     matches = shares >= SENTENCE_SHARE - 1e-6
     matches[np.arange(len(owner)), owner] = True
     return matches
 
 
 def alike(shares: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which pictures people write the same about, bool [n n], from `coverage`: row's captions, said by column's."""
-    pictures = shares.shape[1]
-    total = np.zeros((pictures, pictures), dtype=np.float32)
+    """Which images people write the same about, bool [n n], from `coverage`: row's captions, said by column's."""
+    images = shares.shape[1]
+    total = np.zeros((images, images), dtype=np.float32)
     np.add.at(total, owner, shares)
-    count = np.bincount(owner, minlength=pictures)
-    matches = total >= PICTURE_SHARE * np.maximum(count, 1)[:, None]
-    matches[np.arange(pictures), np.arange(pictures)] = True
+    count = np.bincount(owner, minlength=images)
+    matches = total >= IMAGE_SHARE * np.maximum(count, 1)[:, None]
+    matches[np.arange(images), np.arange(images)] = True
     return np.asarray(matches)
 
 
 def phrases(
-    texts: Sequence[str], owner: NDArray[np.intp], pictures: int, random: np.random.Generator
+    texts: Sequence[str], owner: NDArray[np.intp], images: int, random: np.random.Generator
 ) -> tuple[list[str], NDArray[np.intp]]:
     """What people type rather than write: some words running out of each caption, more often few; their owners.
 
     They begin and end with a word that says what is shown; half of those that follow an article, or whatever nearly all
-    pictures' captions have, keep it. As each caption gives one, what is often said comes often: "a dog", "man".
+    images' captions have, keep it. As each caption gives one, what is often said comes often: "a dog", "man".
     """
     tokens = [re.findall(r"\w+", text.lower()) for text in texts]
-    used = usage([set(map(_stem, words)) for words in tokens], owner, pictures)
+    used = usage([set(map(_stem, words)) for words in tokens], owner, images)
     found, owners = [], []
     for words, own in zip(tokens, owner, strict=True):
         stems = list(map(_stem, words))
@@ -142,7 +142,7 @@ def phrases(
             length = random.choice(lengths, p=(1 / lengths) / (1 / lengths).sum())
             ends = [(first, last) for first, last in ends if last - first + 1 == length]
             first, last = ends[random.integers(len(ends))]
-            if first and used.shown[stems[first - 1]] > 0.8 * pictures and random.random() < 0.5:
+            if first and used.shown[stems[first - 1]] > 0.8 * images and random.random() < 0.5:
                 first -= 1
             found.append(" ".join(words[first : last + 1]))
             owners.append(int(own))
@@ -150,7 +150,7 @@ def phrases(
 
 
 def unsaid(texts: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Those of the words that no caption has: what the pictures, as far as captions can tell, do not show."""
+    """Those of the words that no caption has: what the images, as far as captions can tell, do not show."""
     said = set().union(*(_stems(text) for text in texts))
     return [word for word in words if not _stems(word) & said]
 

@@ -1,226 +1,189 @@
-"""From searches with known answers to a `Fit`: what a model's scores mean; and where fits are kept.
+"""From images with captions to a calibration, with figures of how well it holds: AUC and calibration error.
 
-The arithmetic of a fit is `relevance`; the searches it learns from are `caption_set` and `trials`; how well it holds
-is `reliability`. Knows no command line.
-
-Legend: h hits, t trials, k hits of each.
+Shapes: h hits, b bins.
 """
 
-import math
-import os
-import secrets
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import TandemError
-from tandem.model import Model
-from tandem.search.calibration.trials import TOP, Known, Trial, Trials, many_trials, sizes_up_to
-from tandem.search.experience import NONE, Experience
-from tandem.search.home import data_folder
-from tandem.search.relevance import TERMS, Asked, Fit, Numbers, Terms, fit_logistic, sigmoid
+from tandem.search.calibration.caption_set import CaptionSet
+from tandem.search.calibration.fitting import NO_MATCH_PRIOR, fit
+from tandem.search.calibration.trials import LabelledQueries, Trials, run_trials
+from tandem.search.query import QueryKind
+from tandem.search.relevance import Calibration, Coefficients, Numbers, QueryFeatures, sigmoid
 
-if TYPE_CHECKING:
-    from tandem.search.calibration.caption_set import CaptionSet
-
-FILE = "relevance.json"
-OF_ANY = ("score", "standing", "size", "freely", "spread")
-# People mostly look for what they believe is there: of the searches that a fit learns from, this share is in vain.
-IN_VAIN = 0.2
-# Of the searches that show a match among their ten best hits, this share may be told that nothing matches well.
-WRONGLY_DISCOURAGED = 0.1
-# Queries that experience is kept of: the most frequent, up to so many words. On halves of Flickr8k dev (2,000 in all),
-# 512 instead of all cost 5% of the log-loss of two or three words.
-MOST_KEPT, LONGEST_KEPT = 1000, 4
+BINS = 15
 
 
-@dataclass(frozen=True, eq=False)
-class _Searches:
-    """Trials of one kind of query, what is usual for it, and what was known of its queries beforehand."""
+def auc(positive: Numbers, negative: Numbers) -> float | None:
+    """Area under the ROC curve: how often one of the first is higher than one of the second.
 
-    usual: Terms
-    asked: Asked
-    trials: list[Trial]
-
-
-def fit(name: str, fingerprint: str, known: Mapping[str, Known], *, seed: int = 0) -> Fit:
-    """What the scores of a model mean, from the queries of a `CaptionSet.known`.
-
-    Collections of many sizes are searched, with what is looked for and without, and for what is never there.
+    Ties count half; chance is 0.5.
+    None where there are none of either.
     """
-    words, picture = _usual(known["words"]), _usual(known["picture"])
-    # A vector of several parts scores somewhere between words and pictures.
-    mixed = replace(words, mean=(words.mean + picture.mean) / 2, deviation=(words.deviation + picture.deviation) / 2)
-    # What a query is expected to find was learnt from pictures other than those it is tried on.
-    side = np.random.default_rng(seed).permutation(known["words"].scores.shape[1]) % 2
-    parts = [np.flatnonzero(side == which) for which in (0, 1)]
-    sides = [experience(known["words"], part) for part in parts]
-
-    def searches(kind: str, usual: Terms) -> _Searches:
-        each = known[kind]
-        expected = np.zeros(len(each.scores))
-        if kind != "picture" and len(each.scores):
-            one, other = (kept.expect(each.queries) for kept in sides)
-            expected = np.where(side[each.own] == 0, other, one)
-        return _Searches(usual, Asked(each.length, expected), _trials(each, seed))
-
-    of_words = [searches("words", words), searches("strange", words)]
-    of_picture = [searches("picture", picture)]
-    return Fit(
-        fingerprint,
-        name,
-        words=_fit_terms(words, of_words, terms=TERMS),
-        picture=_fit_terms(picture, of_picture, terms=OF_ANY),
-        mixed=_fit_terms(mixed, of_words + of_picture, terms=("standing", "size")),
-        experience=experience(known["words"], *parts),
-    )
+    if not len(positive) or not len(negative):
+        return None
+    _, rank, count = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - (count - 1) / 2  # mean rank, from 1, of those that are equal
+    wins = middle[rank[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(wins / (len(positive) * len(negative)))
 
 
-def experience(words: Known, *parts: NDArray[np.intp]) -> Experience:
-    """What share of the best hits is right of the queries about the pictures of each part, among these pictures.
+def reliability(
+    probability: Numbers, matches: NDArray[np.bool_], counts: Numbers | None = None
+) -> list[dict[str, float]]:
+    """For each of `BINS` equal bins that has hits: how many, their mean probability, and the share that match.
 
-    Of queries that are asked in several parts the mean. A share is higher among more pictures, so that parts of one
-    size can be compared.
+    A hit counts as many times as `counts` says, once if None.
     """
-    vectors, shares = [], []
-    for pictures in parts:
-        each = words.part(np.isin(words.own, pictures) & (words.length <= math.log(LONGEST_KEPT)))
-        best = np.argsort(-each.scores[:, pictures], axis=1, kind="stable")[:, :TOP]
-        vectors.append(each.queries)
-        shares.append(np.take_along_axis(each.matches[:, pictures], best, 1).mean(1))
-    asked, right = np.concatenate(vectors), np.concatenate(shares)
-    if not len(asked):
-        return NONE
-    # People who say the same have the same vector, up to rounding.
-    _, first, which, count = np.unique(
-        np.round(asked * 127), axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    mean = np.bincount(which.reshape(-1), right) / count
-    kept = np.argsort(-count, kind="stable")[:MOST_KEPT]
-    return Experience.of(asked[first[kept]], mean[kept])
+    bins = np.minimum((probability * BINS).astype(np.intp), BINS - 1)
+    counts = np.ones(len(probability)) if counts is None else counts
+    rows = []
+    for index in np.unique(bins):
+        inside = bins == index
+        rows.append(
+            {
+                "from": index / BINS,
+                "hits": float(counts[inside].sum()),
+                "mean_probability": float(np.average(probability[inside], weights=counts[inside])),
+                "match_rate": float(np.average(matches[inside], weights=counts[inside])),
+            }
+        )
+    return rows
 
 
-def fit_and_report(
+def calibration_error(probability: Numbers, matches: NDArray[np.bool_], counts: Numbers | None = None) -> float:
+    """Expected calibration error (Naeini et al. 2015): probability less match rate, over bins, weighted by hits."""
+    rows = reliability(probability, matches, counts)
+    hits = sum(row["hits"] for row in rows)
+    return float(sum(row["hits"] * abs(row["mean_probability"] - row["match_rate"]) for row in rows) / max(hits, 1e-9))
+
+
+def calibrate(
     name: str,
     fingerprint: str,
-    captions: "CaptionSet",
-    held_out: "CaptionSet | None" = None,
+    captions: CaptionSet,
+    held_out: CaptionSet | None = None,
     *,
     names: Sequence[str] = (),
-) -> Fit:
-    """A fit with its figures: of `held_out` (whose files are `names`), or, without it, of two halves.
+) -> Calibration:
+    """A calibration with its figures: of `held_out` (whose files are `names`), or, without it, of two halves.
 
-    Then one half is fitted and the other reported; the fit that is given is that of all.
+    Then one half is fitted and the other reported; the calibration that is given is that of all.
     """
-    from tandem.search.calibration.reliability import report  # here, since every search loads a fit and none reports
-
     whole = fit(name, fingerprint, captions.known())
     if held_out is not None:
-        figures = {"data": ", ".join(names), **report(whole, held_out)}
+        figures = {"data": ", ".join(names), **evaluate(whole, held_out)}
     else:
         fitted, tested = captions.halves()
-        figures = {"data": "the half not fitted on", **report(fit(name, fingerprint, fitted.known()), tested)}
+        figures = {"data": "the half not fitted on", **evaluate(fit(name, fingerprint, fitted.known()), tested)}
     return replace(whole, figures=figures)
 
 
-def _trials(known: Known, seed: int) -> list[Trial]:
-    return list(many_trials(known, sizes_up_to(known.scores.shape[1]), seed)) if len(known.scores) else []
+def evaluate(
+    calibration: Calibration, captions: CaptionSet, sizes: Sequence[int] = (10, 100), *, seed: int = 1
+) -> dict[str, Any]:
+    """Figures on images that the calibration has not seen, for captions, phrases and images as queries.
+
+    For each: `pairs_auc` of the cosines of matched against mismatched pairs, and for collections of each of the sizes
+    and of all images what `_figures` gives. Numbers have four digits.
+    """
+    known = captions.known()
+    text, is_phrase = known["text"], captions.is_phrase
+    parts: dict[str, tuple[QueryKind, LabelledQueries]] = {
+        "captions": ("text", text.part(~is_phrase)),
+        "phrases": ("text", text.part(is_phrase)),
+        "images": ("image", known["image"]),
+    }
+    figures: dict[str, Any] = {"images": len(captions), "queries": {}}
+    for name, (kind, each) in parts.items():
+        if len(each.scores):
+            others = each.scores[~each.matches][::101]  # enough of them
+            coefficients = calibration.coefficients(kind)
+            features = calibration.features(kind, each.queries, each.length)
+            figures["queries"][name] = {
+                "count": len(each.scores),
+                "pairs_auc": _rounded(auc(each.scores[each.matches].astype(float), others.astype(float))),
+                "collections": {
+                    str(size): _figures(coefficients, each, features, size, seed)
+                    for size in (*(size for size in sizes if size < len(captions)), len(captions))
+                },
+            }
+    return figures
 
 
-def _usual(known: Known) -> Terms:
-    """Terms that know what scores are usual, and nothing yet of what they mean."""
-    scores = known.scores.astype(np.float64)
-    deviation = float(np.sqrt(scores.var(axis=1).mean()))
-    return Terms(0, 0, 0, 0, 0, 0, scores.shape[1], float(scores.mean()), deviation)
+def _figures(
+    coefficients: Coefficients, known: LabelledQueries, features: QueryFeatures, size: int, seed: int
+) -> dict[str, Any]:
+    """How relevance holds in collections of `size` images.
 
-
-def _fit_terms(usual: Terms, searches: Sequence[_Searches], *, terms: Sequence[str]) -> Terms:
-    """`usual` with the numbers that make the labels of the trials likeliest; each search has its own usual scores."""
-    hits = [(each, present, trials) for each in searches for _, present, trials in each.trials]
-    features = np.concatenate([_features(each, trials)[trials.there] for each, _, trials in hits])  # [h 8]
-    matches = np.concatenate([trials.matches[trials.there] for _, _, trials in hits])  # [h]
-    # As many are tried with as without what they look for; how much each counts makes the share.
-    counts = np.concatenate(
-        [np.full(trials.there.sum(), 1 - IN_VAIN if present else IN_VAIN) for _, present, trials in hits]
+    "present" are searches for something that is there; "removed" the same searches with the query's own image taken
+    out, and nothing else; "emptied" with all that matches taken out. AUC is of the best hit's relevance. ECE is of
+    the relevance of best hits (or of all hits shown), half of the searches present, half emptied. "strict" calls a
+    match only the query's own image; "prior" has a share `NO_MATCH_PRIOR` of searches emptied rather than half. What
+    can be said without looking stands beside: 0.5 always.
+    """
+    present = _Shown(coefficients, features, list(run_trials(known, size, seed, present=True)))
+    removed = _Shown(coefficients, features, list(run_trials(known, size, seed, present=False, take_out="own")))
+    emptied = _Shown(coefficients, features, list(run_trials(known, size, seed, present=False)))
+    probability, matches = (
+        np.concatenate([present.best, emptied.best]),
+        np.concatenate([present.best_matches, emptied.best_matches]),
     )
-    used = list(terms)
-    while True:
-        columns = [TERMS.index(name) for name in used]
-        numbers = fit_logistic(features[:, columns], matches, counts).tolist()
-        found = dict(zip(["constant", *used], numbers, strict=True))
-        # A higher score must never look worse: of the two terms that rise with it, the one that says so goes.
-        falling = [name for name in ("score", "standing") if found.get(name, 0) < 0]
-        if not falling:
-            break
-        used.remove(falling[0])
-    fitted = replace(usual, **found)
-    return replace(fitted, threshold=_threshold(fitted, searches))
+    # As fitted: most searches are for something that is there.
+    prior = np.repeat([1 - NO_MATCH_PRIOR, NO_MATCH_PRIOR], [len(present.best), len(emptied.best)])
+    own = np.concatenate([present.best_is_own, emptied.best_is_own])
+    everything = [np.concatenate(pair) for pair in zip(present.shown, emptied.shown, strict=True)]
+    found = present.finds
+    return _all_rounded(
+        {
+            "best_is_own": present.best_is_own.mean(),
+            "best_matches": present.best_matches.mean(),
+            "auc_present_removed": auc(present.best, removed.best),
+            "auc_present_emptied": auc(present.best, emptied.best),
+            "auc_best_matches": auc(present.best[present.best_matches], present.best[~present.best_matches]),
+            "mean_probability_best": probability.mean(),
+            "match_rate_best": matches.mean(),
+            "ece_best": calibration_error(probability, matches),
+            "mean_probability_prior": np.average(probability, weights=prior),
+            "match_rate_prior": np.average(matches, weights=prior),
+            "ece_prior": calibration_error(probability, matches, prior),
+            "ece_best_strict": calibration_error(probability, own),
+            "ece_shown": calibration_error(*everything),
+            "ece_of_half": calibration_error(np.full(len(matches), 0.5), matches),
+            "no_match_said_found": np.mean(present.best[found] < coefficients.threshold) if found.any() else None,
+            "no_match_said_present": np.mean(present.best < coefficients.threshold),
+            "no_match_said_removed": np.mean(removed.best < coefficients.threshold),
+            "no_match_said_emptied": np.mean(emptied.best < coefficients.threshold),
+            "reliability_best": [_all_rounded(row) for row in reliability(probability, matches)],
+        }
+    )
 
 
-def _features(searches: _Searches, trials: Trials) -> Numbers:
-    asked = searches.asked.of(trials.query)
-    return searches.usual.features(trials.scores.astype(np.float64), trials.background, asked)
+class _Shown:
+    """What searches show: the best hit of each that has one, and all hits."""
+
+    def __init__(self, coefficients: Coefficients, features: QueryFeatures, trials: list[Trials]) -> None:
+        relevance = np.concatenate(
+            [sigmoid(coefficients.log_odds(t.scores.astype(float), t.stats, features.take(t.query))) for t in trials]
+        )
+        exists = np.concatenate([t.exists for t in trials])
+        matches = np.concatenate([t.matches for t in trials]) & exists
+        some = exists[:, 0]
+        self.best: Numbers = relevance[some, 0]
+        self.best_matches: NDArray[np.bool_] = matches[some, 0]
+        self.best_is_own: NDArray[np.bool_] = np.concatenate([t.own for t in trials])[some, 0]
+        self.finds: NDArray[np.bool_] = matches[some].any(1)
+        self.shown = (relevance[exists], matches[exists])
 
 
-def _threshold(fitted: Terms, searches: Sequence[_Searches]) -> float:
-    """The relevance that the best hit exceeds in all but `WRONGLY_DISCOURAGED` of the searches that show a match.
-
-    In the largest collections alone, where relevance is lowest.
-    """
-    best = [np.zeros(0)]
-    for group in searches:
-        own = replace(fitted, mean=group.usual.mean, deviation=group.usual.deviation)
-        for size, present, each in group.trials:
-            if present and size == fitted.largest:
-                scores = each.scores[:, :1].astype(np.float64)
-                relevance = sigmoid(own.log_odds(scores, each.background, group.asked.of(each.query)))[:, 0]
-                best.append(relevance[(each.matches & each.there).any(1)])
-    found = np.concatenate(best)
-    return float(np.quantile(found, WRONGLY_DISCOURAGED)) if len(found) else 0.0
+def _all_rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: _rounded(value) for name, value in figures.items()}
 
 
-# --- where fits are kept ---------------------------------------------------------------------------------------------
-
-
-def load_fit(model: Model) -> Fit | None:
-    """What the scores of this model mean: the user's own fit, else the one in the model's folder, else None.
-
-    A fit that was made for other weights is refused: a warning says so, and there is none. Raises `TandemError` for a
-    file that is no fit.
-    """
-    for path in (own_path(model.fingerprint), Path(model.checkpoint.source) / FILE):
-        if path.is_file():
-            found = Fit.from_json(path.read_text(encoding="utf-8"), str(path))
-            if found.fingerprint == model.fingerprint:
-                return found
-            warnings.warn(
-                f"{path} is for {found.model} ({found.fingerprint[:12]}), not for {model.name} "
-                f"({model.fingerprint[:12]}): not used; fit this model with tandem calibrate",
-                stacklevel=2,
-            )
-    return None
-
-
-def save_fit(fit: Fit, path: Path | None = None) -> Path:
-    """Keep a fit where `load_fit` finds it, or at `path`. The file is written whole or not at all."""
-    path = own_path(fit.fingerprint) if path is None else path
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(fit.to_json(), encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise TandemError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
-
-
-def own_path(fingerprint: str) -> Path:
-    """Where the user's own fit of a model is kept."""
-    return data_folder() / "relevance" / f"{fingerprint}.json"
+def _rounded(value: Any) -> Any:
+    return round(float(value), 4) if isinstance(value, float | np.floating) else value

@@ -1,8 +1,8 @@
-"""Pictures with captions, embedded: queries whose right answers are known. Joins samples and a model.
+"""Images with captions, embedded: queries whose right answers are known. Joins samples and a model.
 
 What counts as an answer is `agreement`; what is searched with them is `trials`.
 
-Legend: n pictures, m sentences, s strange queries, d dimensions.
+Shapes: n images, m texts, s out-of-domain queries, d dimensions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,78 +30,88 @@ from tandem.samples import (
     tar_members,
 )
 from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
-from tandem.search.calibration.trials import Known
+from tandem.search.calibration.trials import LabelledQueries
 from tandem.search.exploring.clusters import read_vocabulary
 from tandem.search.relevance import log_length, number_of_words
 
-MOST_PICTURES, MOST_CAPTIONS, MOST_STRANGE = 1000, 5, 1000  # more make no better fit: it has a handful of numbers
-LEAST_PICTURES = 50
+MAX_IMAGES, MAX_CAPTIONS, MAX_OUT_OF_DOMAIN = 1000, 5, 1000  # more make no better fit: it has a handful of numbers
+MIN_IMAGES = 50
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionSet:
-    """Vectors of pictures [n d], of a view of each [n d], and of sentences [m d] with the picture each is about [m].
+    """Vectors of images [n d], of a view of each [n d], and of texts [m d] with the image each is about [m].
 
-    `short` [m] says which sentences are phrases out of captions rather than captions. `strange` [s d] are queries that
-    no picture matches.
+    `is_phrase` [m] says which texts are phrases out of captions rather than captions. `out_of_domain` [s d] are queries
+    that no image matches.
     """
 
-    pictures: NDArray[np.float32]
-    views: NDArray[np.float32]
-    sentences: NDArray[np.float32]
+    image_vectors: NDArray[np.float32]
+    view_vectors: NDArray[np.float32]
+    text_vectors: NDArray[np.float32]
     owner: NDArray[np.intp]
-    short: NDArray[np.bool_]
+    is_phrase: NDArray[np.bool_]
     texts: tuple[str, ...]
-    strange: NDArray[np.float32]
-    strange_texts: tuple[str, ...]
+    out_of_domain: NDArray[np.float32]
+    out_of_domain_texts: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.image_vectors)
 
-    def known(self) -> dict[str, Known]:
-        """Queries with their right answers: sentences ("words"), views ("picture"), and what matches nothing."""
-        shares = coverage(self.texts, self.owner, len(self), ~self.short)
-        like = alike(shares[~self.short], self.owner[~self.short])
+    def known(self) -> dict[str, LabelledQueries]:
+        """Queries with their right answers: texts, views ("image"), and out-of-domain queries."""
+        shares = coverage(self.texts, self.owner, len(self), ~self.is_phrase)
+        like = alike(shares[~self.is_phrase], self.owner[~self.is_phrase])
         length = log_length([number_of_words(text) for text in self.texts])
-        strange = log_length([number_of_words(text) for text in self.strange_texts])
+        out_of_domain = log_length([number_of_words(text) for text in self.out_of_domain_texts])
         return {
-            "words": Known(
-                self.sentences @ self.pictures.T, true_of(shares, self.owner), self.owner, self.sentences, length
+            "text": LabelledQueries(
+                self.text_vectors @ self.image_vectors.T,
+                true_of(shares, self.owner),
+                self.owner,
+                self.text_vectors,
+                length,
             ),
-            "picture": Known(self.views @ self.pictures.T, like, np.arange(len(self)), self.views, np.zeros(len(self))),
-            "strange": Known(
-                self.strange @ self.pictures.T,
-                np.zeros((len(self.strange), len(self)), dtype=np.bool_),
-                np.arange(len(self.strange)) % len(self),  # about no picture, so any will do
-                self.strange,
-                strange,
+            "image": LabelledQueries(
+                self.view_vectors @ self.image_vectors.T,
+                like,
+                np.arange(len(self)),
+                self.view_vectors,
+                np.zeros(len(self)),
+            ),
+            "out_of_domain": LabelledQueries(
+                self.out_of_domain @ self.image_vectors.T,
+                np.zeros((len(self.out_of_domain), len(self)), dtype=np.bool_),
+                np.arange(len(self.out_of_domain)) % len(self),  # about no image, so any will do
+                self.out_of_domain,
+                out_of_domain,
             ),
         }
 
     def part(self, keep: NDArray[np.intp]) -> "CaptionSet":
-        """Some of the pictures, with their sentences."""
+        """Some of the images, with their sentences."""
         place = np.full(len(self), -1)
         place[keep] = np.arange(len(keep))
         rows = np.flatnonzero(place[self.owner] >= 0)
         return CaptionSet(
-            self.pictures[keep],
-            self.views[keep],
-            self.sentences[rows],
+            self.image_vectors[keep],
+            self.view_vectors[keep],
+            self.text_vectors[rows],
             place[self.owner[rows]],
-            self.short[rows],
+            self.is_phrase[rows],
             tuple(self.texts[row] for row in rows),
-            self.strange,
-            self.strange_texts,
+            self.out_of_domain,
+            self.out_of_domain_texts,
         )
 
     def halves(self, seed: int = 0) -> "tuple[CaptionSet, CaptionSet]":
-        """Two halves without a picture in common."""
+        """Two halves without an image in common."""
         order = np.random.default_rng(seed).permutation(len(self))
         return self.part(np.sort(order[: len(self) // 2])), self.part(np.sort(order[len(self) // 2 :]))
 
 
 def read_captioned(paths: Sequence[Path], key: str | None = None) -> Iterator[Sample]:
-    """Pictures with their captions from WebDataset tars and Parquet files, as a stream.
+    """Images with their captions from WebDataset tars and Parquet files, as a stream.
 
     `key` is the column or JSON key of the captions; None for the first of the usual ones that is there. Raises
     `DataError` that names the file.
@@ -128,19 +138,19 @@ def _from_parquet(path: Path, key: str | None) -> Iterator[Sample]:
 def _from_tar(path: Path, key: str | None) -> Iterator[Sample]:
     for group in tar_groups(tar_members(path, wanted=(*PICTURES, ".txt", ".json"))):
         parts = {member.ending: member.content or b"" for member in group}
-        picture = next((parts[ending] for ending in PICTURES if ending in parts), None)
+        image = next((parts[ending] for ending in PICTURES if ending in parts), None)
         ending = ".json" if ".json" in parts and key != "txt" else ".txt"
-        if picture is None or ending not in parts:
+        if image is None or ending not in parts:
             continue
         try:
             captions = captions_in(parts[ending], ending, key)
         except ValueError as error:
             raise DataError(f"{path}: cannot read {group[0].key}{ending}: {error}") from None
-        yield Sample(f"{path.name}/{group[0].key}", picture, captions)
+        yield Sample(f"{path.name}/{group[0].key}", image, captions)
 
 
 def choose(samples: Iterable[Sample], *, seed: int = 0) -> list[Sample]:
-    """At most `MOST_PICTURES` of the samples that have captions, drawn evenly from a stream of any length."""
+    """At most `MAX_IMAGES` of the samples that have captions, drawn evenly from a stream of any length."""
     random = np.random.default_rng(seed)
     chosen: list[Sample] = []
     seen = 0
@@ -148,9 +158,9 @@ def choose(samples: Iterable[Sample], *, seed: int = 0) -> list[Sample]:
         if not sample.texts:
             continue
         seen += 1
-        if len(chosen) < MOST_PICTURES:
+        if len(chosen) < MAX_IMAGES:
             chosen.append(sample)
-        elif (place := int(random.integers(seen))) < MOST_PICTURES:
+        elif (place := int(random.integers(seen))) < MAX_IMAGES:
             chosen[place] = sample
     return chosen
 
@@ -158,38 +168,38 @@ def choose(samples: Iterable[Sample], *, seed: int = 0) -> list[Sample]:
 def embed(
     model: Model, samples: Sequence[Sample], *, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[CaptionSet, list[Failure]]:
-    """Vectors of the samples' pictures and captions, and the pictures that cannot be read.
+    """Vectors of the samples' images and captions, and the images that cannot be read.
 
-    A view is the picture cropped to 40-90% of its area, half of the time mirrored, brighter or darker: what a query by
-    picture of the same thing may look like. `advance` is called twice for each sample.
+    A view is the image cropped to 40-90% of its area, half of the time mirrored, brighter or darker: what a query by
+    image of the same thing may look like. `advance` is called twice for each sample.
     """
     random = np.random.default_rng(0)
-    pictures, failures = _embed_pictures(model, samples, [sample.image for sample in samples], advance)
-    good = [index for index, vector in enumerate(pictures) if vector is not None]
-    if len(good) < LEAST_PICTURES:
-        raise DataError(f"expected at least {LEAST_PICTURES} pictures with captions, got {len(good)}")
+    images, failures = _embed_images(model, samples, [sample.image for sample in samples], advance)
+    good = [index for index, vector in enumerate(images) if vector is not None]
+    if len(good) < MIN_IMAGES:
+        raise DataError(f"expected at least {MIN_IMAGES} images with captions, got {len(good)}")
     shown = (_view(load_image(samples[index].image, limits=model.limits), random) for index in good)
-    views, _ = _embed_pictures(model, [samples[index] for index in good], shown, advance)
-    texts = [(row, text) for row, index in enumerate(good) for text in samples[index].texts[:MOST_CAPTIONS]]
+    views, _ = _embed_images(model, [samples[index] for index in good], shown, advance)
+    texts = [(row, text) for row, index in enumerate(good) for text in samples[index].texts[:MAX_CAPTIONS]]
     captions, owner = [text for _, text in texts], np.array([row for row, _ in texts], dtype=np.intp)
     typed, typed_owner = phrases(captions, owner, len(good), random)
-    strange = _strange(captions, random)
+    out_of_domain = _out_of_domain(captions, random)
     return CaptionSet(
-        np.stack([vector for vector in pictures if vector is not None]),
+        np.stack([vector for vector in images if vector is not None]),
         np.stack([vector for vector in views if vector is not None]),
         model.embed_texts(captions + typed, truncate=True),
         np.concatenate([owner, typed_owner]),
         np.arange(len(captions) + len(typed)) >= len(captions),
         tuple(captions + typed),
-        model.embed_texts(strange),
-        tuple(strange),
+        model.embed_texts(out_of_domain),
+        tuple(out_of_domain),
     ), failures
 
 
-def _strange(captions: Sequence[str], random: np.random.Generator) -> list[str]:
-    """Queries that no picture matches: words that no caption has, and letters that are no words; equally many."""
+def _out_of_domain(captions: Sequence[str], random: np.random.Generator) -> list[str]:
+    """Queries that no image matches: words that no caption has, and letters that are no words; equally many."""
     words = unsaid(captions, read_vocabulary())
-    chosen = [str(word) for word in random.permutation(words)[: MOST_STRANGE // 2]]
+    chosen = [str(word) for word in random.permutation(words)[: MAX_OUT_OF_DOMAIN // 2]]
     letters = list("abcdefghijklmnopqrstuvwxyz")
     # One to three such "words", of three to eight letters.
     nonsense = [
@@ -199,7 +209,7 @@ def _strange(captions: Sequence[str], random: np.random.Generator) -> list[str]:
     return chosen + nonsense
 
 
-def _embed_pictures(
+def _embed_images(
     model: Model, samples: Sequence[Sample], sources: Iterable[Any], advance: Callable[[int], None]
 ) -> tuple[list[NDArray[np.float32] | None], list[Failure]]:
     vectors: list[NDArray[np.float32] | None] = []
@@ -212,12 +222,12 @@ def _embed_pictures(
     return vectors, failures
 
 
-def _view(picture: Image.Image, random: np.random.Generator) -> Image.Image:
-    width, height = picture.size
+def _view(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    width, height = image.size
     side = np.sqrt(random.uniform(0.4, 0.9))
     across, down = max(1, int(width * side)), max(1, int(height * side))
     left, top = int(random.integers(width - across + 1)), int(random.integers(height - down + 1))
-    view = picture.convert("RGB").crop((left, top, left + across, top + down))
+    view = image.convert("RGB").crop((left, top, left + across, top + down))
     if random.random() < 0.5:
         view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return ImageEnhance.Brightness(view).enhance(random.uniform(0.7, 1.3))

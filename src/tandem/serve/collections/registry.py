@@ -235,7 +235,7 @@ class Shelf:
                 "count": used.collection.count(),
                 "model": model.name,
                 "fingerprint": model.fingerprint,
-                "calibrated": used.collection.fit is not None,
+                "calibrated": used.collection.calibration is not None,
             }
 
         return await self.ask_of(name, question)

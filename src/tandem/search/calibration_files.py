@@ -1,0 +1,157 @@
+"""Where calibrations are kept and how they are written: in a model's folder, and the user's own for each model.
+
+A user's own comes before the one in the model's folder. What earlier versions wrote stays readable. Knows files; the
+arithmetic is `relevance`, and `calibration` makes what is kept.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, get_args
+
+from tandem.errors import TandemError
+from tandem.files import write_text
+from tandem.model import Model
+from tandem.search.home import data_folder
+from tandem.search.query import QueryKind
+from tandem.search.query_prior import QueryPrior
+from tandem.search.relevance import Calibration, Coefficients
+
+FILE = "relevance.json"  # in a model's folder
+_VERSION = 3
+# Version 2 had other names for the same numbers.
+_V2_KINDS = {"words": "text", "picture": "image", "experience": "query_prior"}
+_V2_COEFFICIENTS = {
+    "constant": "intercept",
+    "score": "score_coef",
+    "standing": "z_score_coef",
+    "size": "size_coef",
+    "freely": "mean_coef",
+    "spread": "std_coef",
+    "largest": "max_size",
+    "mean": "baseline_mean",
+    "deviation": "baseline_std",
+    "length": "length_coef",
+    "experience": "prior_coef",
+    "experience_size": "prior_size_coef",
+}
+_V2_PRIOR = {"right": "precision"}
+
+
+def load_calibration(model: Model) -> Calibration | None:
+    """What the scores of this model mean: the user's own calibration, else the one in the model's folder, else None.
+
+    One that was made for other weights is refused: a warning says so, and there is none. Raises `TandemError` for a
+    file that is no calibration.
+    """
+    for path in (own_path(model.fingerprint), shipped_path(model)):
+        if path.is_file():
+            found = from_json(path.read_text(encoding="utf-8"), str(path))
+            if found.fingerprint == model.fingerprint:
+                return found
+            warnings.warn(
+                f"{path} is for {found.model} ({found.fingerprint[:12]}), not for {model.name} "
+                f"({model.fingerprint[:12]}): not used; calibrate this model with tandem calibrate",
+                stacklevel=2,
+            )
+    return None
+
+
+def save_calibration(calibration: Calibration, path: Path | None = None) -> Path:
+    """Keep a calibration where `load_calibration` finds it, or at `path`. The file is written whole or not at all.
+
+    It replaces the user's own earlier one, and is used instead of the one in the model's folder (`replaced_by_own`).
+    """
+    path = own_path(calibration.fingerprint) if path is None else path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, to_json(calibration))
+    except OSError as error:
+        raise TandemError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def own_path(fingerprint: str) -> Path:
+    """Where the user's own calibration of a model is kept."""
+    return data_folder() / "relevance" / f"{fingerprint}.json"
+
+
+def shipped_path(model: Model) -> Path:
+    """Where a calibration that came with the model would be: in its folder."""
+    return Path(model.checkpoint.source) / FILE
+
+
+def replaced_by_own(model: Model) -> Path | None:
+    """The file that a new calibration of the user's own takes the place of: an earlier own one, else the model's."""
+    return next((path for path in (own_path(model.fingerprint), shipped_path(model)) if path.is_file()), None)
+
+
+def reset_calibration(fingerprint: str) -> bool:
+    """Remove the user's own calibration of a model, so that the one in its folder counts again.
+
+    Gives whether there was one.
+    """
+    path = own_path(fingerprint)
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise TandemError(f"{path}: cannot be removed: {error.strerror or error}") from None
+    return True
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------
+
+
+def to_json(calibration: Calibration) -> str:
+    """As text that `from_json` reads."""
+    plain = {
+        "version": _VERSION,
+        "fingerprint": calibration.fingerprint,
+        "model": calibration.model,
+        **{kind: asdict(calibration.coefficients(kind)) for kind in get_args(QueryKind)},
+        "query_prior": calibration.query_prior.to_dict(),
+        "figures": dict(calibration.figures),
+    }
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: str = FILE) -> Calibration:
+    """Raises `TandemError`, naming `source`, for anything but what `to_json` writes, now or in version 2."""
+    try:
+        plain = json.loads(text)
+        version = plain.pop("version")
+        if version == 2:
+            plain = _from_version_2(plain)
+        kinds: dict[str, Coefficients] = {kind: Coefficients(**plain.pop(kind)) for kind in get_args(QueryKind)}
+        prior = QueryPrior.from_dict(plain.pop("query_prior"))
+        calibration = Calibration(
+            text=kinds["text"], image=kinds["image"], mixed=kinds["mixed"], query_prior=prior, **plain
+        )
+        sound = version in (2, _VERSION) and all(map(_is_sound, kinds.values()))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        raise TandemError(f"{source}: expected a calibration of version {_VERSION}; run tandem calibrate again")
+    return calibration
+
+
+def _from_version_2(plain: Mapping[str, Any]) -> dict[str, Any]:
+    plain = _renamed(plain, _V2_KINDS)
+    for kind in get_args(QueryKind):
+        plain[kind] = _renamed(plain[kind], _V2_COEFFICIENTS)
+    plain["query_prior"] = _renamed(plain["query_prior"], _V2_PRIOR)
+    return plain
+
+
+def _renamed(plain: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in plain.items()}
+
+
+def _is_sound(one: Coefficients) -> bool:
+    finite = all(isinstance(x, int | float) and math.isfinite(x) for x in asdict(one).values())
+    return finite and one.score_coef >= 0 and one.z_score_coef >= 0 and one.baseline_std > 0 and one.max_size >= 1
