@@ -2,6 +2,7 @@
 from other hosts.
 """
 
+import importlib
 import itertools
 import os
 import re
@@ -11,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+import tandem
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -62,6 +65,23 @@ def test_the_menu_has_every_page_once() -> None:
     in_menu = MENU.findall((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     outside = ["index.md", "contributing.md", "changelog.md", "model-card.md"]
     assert sorted(in_menu) == sorted(outside + [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")])
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    described = re.findall(r"^::: ([\w.]+)$", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
+    objects = []
+    for dotted in described:
+        module, _, attribute = dotted.rpartition(".")
+        objects.append(getattr(importlib.import_module(module), attribute))
+    # Errors are described with their module.
+    missing = {
+        public
+        for public in tandem.__all__
+        if public != "__version__"
+        and (found := getattr(tandem, public)) not in objects
+        and not (isinstance(found, type) and issubclass(found, tandem.TandemError))
+    }
+    assert not missing, f"docs/python.md: {sorted(missing)}"
 
 
 @pytest.mark.slow
