@@ -16,28 +16,31 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal_for(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Not a fixture: pytest sets standard error anew between a fixture and its test."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(progress, "_DELAY_S", 0)
     return stream
 
 
-def test_a_terminal_shows_what_is_long(terminal: Terminal) -> None:
+def test_a_terminal_shows_what_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
     assert list(track(range(MANY), label="images", unit="image")) == list(range(MANY))
     assert "images: 100%" in terminal.getvalue()
     assert f"{MANY}/{MANY}" in terminal.getvalue()
 
 
-def test_few_items_are_quiet_and_an_unknown_number_is_counted(terminal: Terminal) -> None:
+def test_few_items_are_quiet_and_an_unknown_number_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
     list(track(range(MANY - 1)))
     assert terminal.getvalue() == ""
     list(track(iter(range(3))))
     assert "3 items" in terminal.getvalue()
 
 
-def test_quiet_on_request(terminal: Terminal) -> None:
+def test_quiet_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
     list(track(range(1000), show=False))
     assert terminal.getvalue() == ""
 
@@ -69,7 +72,9 @@ def test_a_notebook_is_told_from_a_console(monkeypatch: pytest.MonkeyPatch) -> N
     assert progress.is_watched()
 
 
-def test_a_bar_ends_with_the_work_that_fails(terminal: Terminal) -> None:
+def test_a_bar_ends_with_the_work_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = terminal_for(monkeypatch)
+
     def items() -> Iterator[int]:
         yield 1
         raise ValueError("late")
