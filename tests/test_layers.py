@@ -82,6 +82,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sqlite3": ("search/",),
     "faiss": ("search/stores/embedded/", "search/exploring/"),
     "pymilvus": ("search/stores/milvus/client.py",),
+    "lancedb": ("search/stores/lance/",),
     "ray": ("search/",),
     "fastapi": ("serve/",),
     "starlette": ("serve/",),

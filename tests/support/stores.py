@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.milvus_server import shared_server
+from support import milvus_server, s3_server
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Schema, Store
 
@@ -30,7 +30,7 @@ def milvus(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
     """On a real server, in a collection that no other test has."""
     pytest.importorskip("milvus", reason="needs the milvus wheel (Linux only): pip install -e .[dev]")
     pytest.importorskip("pymilvus")
-    address = shared_server().address
+    address = milvus_server.shared_server().address
     waiting = _ahead.setdefault(f"{schema} {notes}", deque())
     # One for the first that asks: most tests of their own schema are alone with it.
     while len(waiting) < (AHEAD if f"{schema} {notes}" in _asked else 1):
@@ -45,4 +45,23 @@ def milvus_lite(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Sto
     return create_store(f"milvus-lite:{tmp_path}/photos of 2024.db/photos", schema, notes)
 
 
-STORES: dict[str, Make] = {"embedded": embedded, "milvus": milvus, "milvus-lite": milvus_lite}
+def lance(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
+    pytest.importorskip("lancedb")
+    return create_store(f"lance:{tmp_path}/photos of 2024 #1?.lance", schema, notes)
+
+
+def lance_s3(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
+    """On a real S3 server, under a name that no other test has."""
+    pytest.importorskip("lancedb")
+    pytest.importorskip("moto")
+    s3_server.shared_server()
+    return create_store(f"lance+s3://{s3_server.BUCKET}/photos_{uuid.uuid4().hex[:12]}", schema, notes)
+
+
+STORES: dict[str, Make] = {
+    "embedded": embedded,
+    "milvus": milvus,
+    "milvus-lite": milvus_lite,
+    "lance": lance,
+    "lance+s3": lance_s3,
+}

@@ -13,6 +13,8 @@ BACKENDS: Mapping[str, str] = {
     "milvus-lite:": "tandem.search.stores.milvus.backend.MilvusBackend",
     "http://": "tandem.search.stores.milvus.backend.MilvusBackend",
     "https://": "tandem.search.stores.milvus.backend.MilvusBackend",
+    "lance:": "tandem.search.stores.lance.backend.LanceBackend",
+    "lance+": "tandem.search.stores.lance.backend.LanceBackend",
 }
 FOLDER = "tandem.search.stores.embedded.backend.EmbeddedBackend"
 
@@ -22,7 +24,9 @@ def backend(url: str | Path) -> Backend:
     text = str(url)
     known = next((name for prefix, name in BACKENDS.items() if text.startswith(prefix)), None)
     if known is None and (not text.strip() or "://" in text):
-        raise StoreError(f"expected a folder, milvus://HOST:PORT/NAME or https://..., got {text!r}")
+        raise StoreError(
+            f"expected a folder, milvus://HOST:PORT/NAME, https://... or lance+s3://BUCKET/NAME, got {text!r}"
+        )
     module, _, name = (known or FOLDER).rpartition(".")
     made: Backend = getattr(import_module(module), name)(text)
     return made
