@@ -173,7 +173,7 @@ def test_compaction_keeps_what_lives(url: str, small_index: None) -> None:
         store.delete([f"{i:06d}" for i in range(0, 4000) if i % 4])
         assert store.count() == 1000
         with store.snapshots.take() as snapshot:
-            assert (snapshot.state.rows, snapshot.state.deaths) == (1000, 0)
+            assert (snapshot.state.rows, snapshot.state.deleted_count) == (1000, 0)
         got = store.get(["000004", "003996"], columns=["number", "thumbnail"])
         assert got.columns == {"number": [4, 3996], "thumbnail": [b"x" * 50] * 2}
         np.testing.assert_array_equal(vectors_of(got)[0], unit(1000, 0)[4])
@@ -196,7 +196,7 @@ def test_values_alone_are_changed_in_place(url: str) -> None:
         for _ in range(10):
             store.upsert(Records(put.ids, put.vectors, changed))
         with store.snapshots.take() as snapshot:
-            assert (snapshot.state.rows, snapshot.state.deaths) == (500, 0)
+            assert (snapshot.state.rows, snapshot.state.deleted_count) == (500, 0)
             assert snapshot.connection.execute("SELECT count(*) FROM attachments").fetchone() == (500,)
         assert store.count("number >= 1000") == 500
 

@@ -31,12 +31,12 @@ import numpy as np
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import nearest
 from tandem.search.stores.embedded import store as store_module
-from tandem.search.stores.embedded import upkeep
+from tandem.search.stores.embedded import index_maintainer
 from tandem.search.stores.protocol import Records
 
-nearest.INDEX_FROM = upkeep.INDEX_FROM = 300       # so that toys have an index, which is refreshed often
+index_maintainer.INDEX_FROM = 300       # so that toys have an index, which is refreshed often
 nearest.EXACT_BELOW = 100
-upkeep.QUIET_S, upkeep.BEHIND, upkeep.BEHIND_AT_REST = 0.01, 0.0, 50
+index_maintainer.QUIET_S, index_maintainer.MAX_BEHIND, index_maintainer.MAX_BEHIND_AT_REST = 0.01, 0.0, 50
 store_module.COMPACT_FROM = 200
 
 def vectors(step, n):
@@ -170,7 +170,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             recalls.append(seen["recall"])
         indexed += seen["index"] > 0
         most_files = max(most_files, len(list((tmp_path / "photos.tandem" / "g1").iterdir())))
-        assert seen["rows"] <= 2 * seen["live"] + 2000, "dead rows pile up"
+        assert seen["rows"] <= 2 * seen["live"] + 2000, "deleted rows pile up"
     print(f"{KILLS} kills: {step} steps, {in_index} kills left a draft of an index, {in_compaction} of vectors")
     assert np.mean(recalls) > 0.97
     assert indexed, "no round had an index: the test tests too little"
@@ -189,13 +189,14 @@ from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded import nearest
 from tandem.search.stores.embedded import records_database
-from tandem.search.stores.embedded import upkeep
+from tandem.search.stores.embedded import index_maintainer
 from tandem.search.stores.embedded import vector_file
+from tandem.search.stores.embedded import vector_index
 from tandem.search.stores.protocol import Records
 
 url, module, name, moment, nth = sys.argv[1:]
-nearest.INDEX_FROM = upkeep.INDEX_FROM = 300
-upkeep.QUIET_S = 0.0
+index_maintainer.INDEX_FROM = 300
+index_maintainer.QUIET_S = 0.0
 calls = 0
 
 def kill(*arguments, **more):
@@ -226,12 +227,12 @@ STEPS = [
     ("vector_file", "append", 1),
     ("records_database", "write_records", 1),
     ("records_database", "write_state", 1),
-    ("records_database", "forget", 1),
+    ("records_database", "delete_records", 1),
     ("vector_file", "append", 3),  # of the compaction
     ("records_database", "renumber", 1),
     ("os", "unlink", 1),
     ("os", "replace", 1),
-    ("nearest", "train", 1),
+    ("vector_index", "train", 1),
     ("records_database", "index_column", 1),
 ]
 

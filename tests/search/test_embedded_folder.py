@@ -62,7 +62,7 @@ def scribble(path: Path) -> None:
 
 def newer(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA user_version = 3")
     connection.close()
 
 
@@ -81,7 +81,7 @@ def foreign(path: Path) -> None:
         ("g1/records.sqlite", lambda path: path.write_bytes(b"no database at all" * 100), "damaged"),
         ("g1/records.sqlite", lambda path: path.write_bytes(b""), "another program's"),
         ("g1/records.sqlite", scribble, "damaged"),
-        ("g1/records.sqlite", newer, "format 2, this Tandem knows 1; install a newer Tandem"),
+        ("g1/records.sqlite", newer, "format 3, this Tandem knows 2; install a newer Tandem"),
         ("g1/records.sqlite", foreign, "another program's"),
         ("g1/vectors-1.f32", Path.unlink, "vectors are missing"),
         ("g1/vectors-1.f32", cut, r"expected 640 bytes, got 100"),
@@ -176,6 +176,39 @@ def test_records_without_the_file_that_names_them_are_not_taken_for_an_interrupt
     (Path(url) / "current").write_text("g1")
     with EmbeddedBackend(url).open() as store:
         assert store.count() == 10
+
+
+def test_what_crashes_left_of_small_files_is_removed(url: str) -> None:
+    Path(url).mkdir()
+    (Path(url) / ".current.1234.part").write_text("g")
+    EmbeddedBackend(url).create(SCHEMA, {}).close()
+    assert sorted(path.name for path in Path(url).iterdir()) == ["current", "g1"]
+
+
+FORMAT_1 = """
+ALTER TABLE deleted RENAME TO dead;
+ALTER TABLE state RENAME COLUMN deleted_count TO deaths;
+PRAGMA user_version = 1;
+"""  # how tables were called before
+
+
+def test_a_collection_of_format_1_is_read_and_written(url: str) -> None:
+    with filled(url, 30) as store:
+        store.delete(["000003", "000007"])
+    connection = sqlite3.connect(generations.folder(url) / "records.sqlite")
+    connection.executescript(FORMAT_1)
+    connection.close()
+    expected = {f"{i:06d}" for i in range(30)} - {"000003", "000007"}
+    with EmbeddedBackend(url).open() as reader:
+        assert {each for batch in reader.scan() for each in batch.ids} == expected
+        with EmbeddedBackend(url).open(write=True) as writer:
+            assert writer.count() == 28
+            assert reader.count() == 28  # open before the upgrade
+            assert writer.delete(["000004"]) == 1
+            assert {hit.id for hit in reader.search(unit(1), 40)[0]} == expected - {"000004"}
+    with EmbeddedBackend(url).open() as reader:
+        assert reader.count() == 27
+        assert len(reader.search(unit(1), 40)[0]) == 27
 
 
 def test_promote_waits_for_no_writer(url: str) -> None:

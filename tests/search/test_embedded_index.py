@@ -7,7 +7,7 @@ import pytest
 from support.embedded_toys import SCHEMA, exact, filled, index_for_toys, records, unit, vectors_of
 
 from tandem.arrays import Vectors
-from tandem.search.stores.embedded import generations, nearest, records_database, vector_file
+from tandem.search.stores.embedded import generations, records_database, vector_file, vector_index
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.filters import matches, parse
 from tandem.search.stores.protocol import Records
@@ -59,7 +59,7 @@ def test_the_index_serves_queries_from_elsewhere(tmp_path: Path) -> None:
     rows, queries = drawn(20_000, 0, 1), drawn(50, 40, 0.3)
     vector_file.append(tmp_path / "rows.f32", 0, rows)
     file = vector_file.VectorFile(tmp_path / "rows.f32", dimensions)
-    index = nearest.train(file, len(rows), dimensions).extended(file, len(rows), lambda: False)
+    index = vector_index.train(file, len(rows), dimensions).extended(file, len(rows), lambda: False)
     assert index is not None
     exact = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
     named = index.search(queries, 1000, 10**6)
@@ -129,6 +129,20 @@ def test_without_its_index_a_store_still_answers(url: str, small_index: None, da
     with EmbeddedBackend(url).open() as store, store.snapshots.take() as snapshot:
         assert snapshot.state.index != index.name
         assert store.snapshots.index(snapshot.state) is not None
+
+
+def test_a_small_change_does_not_read_the_index(url: str, small_index: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(url, 2000).close()
+    loaded = []
+    load = vector_index.load
+    monkeypatch.setattr(vector_index, "load", lambda *given: loaded.append(given) or load(*given))
+    with EmbeddedBackend(url).open(write=True) as store:
+        store.delete(["000001"])
+        store.upsert(records(2000, 2050))
+    assert not loaded
+    with EmbeddedBackend(url).open(write=True) as store:
+        store.upsert(records(2050, 2200))  # now it has to be extended
+    assert len(loaded) == 1
 
 
 def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tandem.arrays import Vectors
-from tandem.search.stores.embedded import nearest, upkeep
+from tandem.search.stores.embedded import index_maintainer, nearest
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded.store import EmbeddedStore
 from tandem.search.stores.protocol import Records, Schema
@@ -32,10 +32,9 @@ def records(first: int, stop: int, seed: int = 0) -> Records:
 
 def index_for_toys(monkeypatch: pytest.MonkeyPatch) -> None:
     """An index from a thousand records on."""
-    for module in (nearest, upkeep):
-        monkeypatch.setattr(module, "INDEX_FROM", 1000)
+    monkeypatch.setattr(index_maintainer, "INDEX_FROM", 1000)
     monkeypatch.setattr(nearest, "EXACT_BELOW", 200)
-    monkeypatch.setattr(upkeep, "BEHIND_AT_REST", 100)
+    monkeypatch.setattr(index_maintainer, "MAX_BEHIND_AT_REST", 100)
 
 
 def filled(url: str, count: int) -> EmbeddedStore:

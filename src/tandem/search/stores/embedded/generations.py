@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.errors import StoreBusyError, StoreError, StoreExistsError, StoreNotFoundError
+from tandem.files import sync, write_text
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 CURRENT = "current"
+_OURS = rf"g\d+(\.|$)|\.?{CURRENT}\..*(part|draft)"  # generations, and what a crash left of them
 LOCK = "writer.lock"
 WRITER = "writer.pid"
 
@@ -59,7 +61,7 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
             raise StoreExistsError(f"{url}: there is a collection already; open it, or choose another name")
         if root.exists() and not root.is_dir():
             raise StoreError(f"{url}: expected a folder for a new collection, and this is a file; choose another name")
-        if root.is_dir() and (others := [p.name for p in root.iterdir() if not re.match(r"g\d+(\.|$)", p.name)]):
+        if root.is_dir() and (others := [p.name for p in root.iterdir() if not re.match(_OURS, p.name)]):
             raise StoreError(
                 f"{url}: expected an empty or a new folder, and it has {sorted(others)[0]!r} in it; choose another name"
             )
@@ -74,10 +76,10 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
     try:
         draft.mkdir(parents=True)
         fill(draft)
-        sync_folder(draft)
+        sync(draft)
         draft.rename(place)
         if not staging:
-            replace_text(root / CURRENT, place.name)
+            write_text(root / CURRENT, place.name, fsync=True)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if not isinstance(error, OSError):
@@ -94,7 +96,7 @@ def promote(url: str) -> None:
         raise StoreError(f"{url}: there is no staging collection to take its place")
     lock = lock_for_writing(url, old)
     try:
-        replace_text(root / CURRENT, new.name)
+        write_text(root / CURRENT, new.name, fsync=True)
     finally:
         lock.release()
     shutil.rmtree(old, ignore_errors=True)  # where a reader holds it fast, the next writer removes it
@@ -132,31 +134,11 @@ def remove_leftovers(url: str) -> None:
     root = Path(url)
     number = _current(root)
     for path in root.iterdir():
+        if re.fullmatch(rf"\.{CURRENT}\..*\.part", path.name):
+            path.unlink(missing_ok=True)
         match = re.fullmatch(r"g(\d+)(\.draft-.*)?", path.name)
         if match and int(match[1]) < number:
             shutil.rmtree(path, ignore_errors=True)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file so that a reader, or a crash, finds the old text or the new one."""
-    draft = path.with_name(f"{path.name}.draft-{uuid.uuid4().hex[:8]}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make new names in a folder durable, where the system knows such a thing (Windows does not)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def recovery_hint(root: Path) -> str | None:

@@ -20,7 +20,7 @@ from tandem.search.stores.embedded.sql_filters import quoted
 from tandem.search.stores.protocol import Kind, Schema, Value
 
 FILE = "records.sqlite"
-FORMAT = 1
+FORMAT = 2  # 1 had other names for what is deleted: see `_upgrade`
 APPLICATION = 0x54414E44  # "TAND"
 TYPES: Mapping[Kind, str] = {
     "text": "TEXT",
@@ -29,7 +29,7 @@ TYPES: Mapping[Kind, str] = {
     "boolean": "INTEGER",
     "bytes": "BLOB",
 }
-AT_ONCE = 500  # parameters of one statement
+BATCH = 500  # parameters of one statement
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class State:
     commits: int = 0  # counts changes of records: what was derived from the same number is still true
     vectors: str = "vectors-1.f32"
     file_number: int = 1  # the largest that any file's name has had: names are never used twice
-    rows: int = 0  # of the vector file, dead ones included
+    rows: int = 0  # of the vector file, deleted ones included
     live: int = 0
-    deaths: int = 0  # entries of the table `dead`
+    deleted_count: int = 0  # entries of the table `deleted`
     next_attachment: int = 1
     index: str = ""
     index_rows: int = 0
@@ -60,7 +60,7 @@ def create(folder: Path, schema: Schema, notes: Mapping[str, str]) -> None:
     if schema.dimensions < 1:
         raise TandemError(f"dimensions: expected at least 1, got {schema.dimensions}")
     strict = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-    values = "".join(f", {quoted(name)} {TYPES[kind]}" for name, kind in plain(schema).items())
+    values = "".join(f", {quoted(name)} {TYPES[kind]}" for name, kind in value_columns(schema).items())
     blobs = "".join(f", {quoted(name)} BLOB" for name in schema.columns if schema.columns[name] == "bytes")
     state_types = ", ".join(
         f"{quoted(each.name)} {'TEXT' if each.type is str else 'INTEGER'}" for each in fields(State)
@@ -77,7 +77,7 @@ def create(folder: Path, schema: Schema, notes: Mapping[str, str]) -> None:
             f"{values}){strict}"
         )
         connection.execute(f"CREATE TABLE attachments (_attachment INTEGER PRIMARY KEY{blobs}){strict}")
-        connection.execute(f"CREATE TABLE dead (sequence INTEGER PRIMARY KEY, position INTEGER NOT NULL){strict}")
+        connection.execute(f"CREATE TABLE deleted (sequence INTEGER PRIMARY KEY, position INTEGER NOT NULL){strict}")
         connection.execute(f"CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL){strict}")
         connection.execute(f"CREATE TABLE schema (dimensions INTEGER, columns TEXT){strict}")
         connection.execute(f"CREATE TABLE state ({state_types}){strict}")
@@ -114,6 +114,8 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
                     f"{folder}: the collection has format {version}, this Tandem knows {FORMAT}; install a newer Tandem"
                 )
             if write:
+                if version == 1:
+                    _upgrade(connection)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA wal_autocheckpoint = 8000")  # pages: fewer rounds while millions come in
                 connection.execute("PRAGMA cache_size = -131072")  # KiB: ids are random, their index should stay here
@@ -171,7 +173,26 @@ def read_schema(connection: sqlite3.Connection) -> Schema:
 
 
 def read_state(connection: sqlite3.Connection) -> State:
-    return State(*connection.execute(f"SELECT {', '.join(STATE_COLUMNS)} FROM state").fetchone())
+    cursor = connection.execute("SELECT * FROM state")
+    names = [column[0] for column in cursor.description]
+    values = dict(zip(names, cursor.fetchone(), strict=True))
+    if "deaths" in values:  # of format 1
+        values["deleted_count"] = values.pop("deaths")
+    return State(**values)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Format 1 -> 2, for a writer. Readers read both: they may be open, or may not write."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute("ALTER TABLE dead RENAME TO deleted")
+        connection.execute("ALTER TABLE state RENAME COLUMN deaths TO deleted_count")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def write_state(connection: sqlite3.Connection, state: State) -> None:
@@ -193,7 +214,7 @@ def write_notes(connection: sqlite3.Connection, notes: Mapping[str, str]) -> Non
             connection.execute("DELETE FROM notes WHERE key = ?", (key,))
 
 
-def plain(schema: Schema) -> dict[str, Kind]:
+def value_columns(schema: Schema) -> dict[str, Kind]:
     """The columns that are not of bytes."""
     return {name: kind for name, kind in schema.columns.items() if kind != "bytes"}
 
@@ -201,8 +222,8 @@ def plain(schema: Schema) -> dict[str, Kind]:
 def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
     """Where the records of those ids stand that are there."""
     found: dict[str, int] = {}
-    for first in range(0, len(ids), AT_ONCE):
-        some = ids[first : first + AT_ONCE]
+    for first in range(0, len(ids), BATCH):
+        some = ids[first : first + BATCH]
         marks = ", ".join("?" * len(some))
         found.update(connection.execute(f"SELECT _id, _position FROM records WHERE _id IN ({marks})", some))
     return found
@@ -238,8 +259,8 @@ def rows_at(
 ) -> dict[int, tuple[Value, ...]]:
     """The rows of a selection at these positions."""
     found: dict[int, tuple[Value, ...]] = {}
-    for first in range(0, len(positions), AT_ONCE):
-        some = positions[first : first + AT_ONCE]
+    for first in range(0, len(positions), BATCH):
+        some = positions[first : first + BATCH]
         marks = ", ".join("?" * len(some))
         for row in connection.execute(f"{selection.sql} WHERE _position IN ({marks})", some):
             found[row[0]] = row
@@ -256,7 +277,7 @@ def write_records(
 ) -> State:
     """Insert records, or replace those that stand at the same positions. Gives the state with their attachments."""
     count = len(ids)
-    names = list(plain(schema))
+    names = list(value_columns(schema))
     blobs = [name for name in schema.columns if schema.columns[name] == "bytes"]
     attachments: Sequence[int | None] = [None] * count
     if any(value is not None for name in blobs for value in columns.get(name, ())):
@@ -282,27 +303,37 @@ def write_records(
     return state
 
 
-def detach(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
-    """Take away the bytes of the records at these positions."""
+def delete_attachments(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Delete the bytes of the records at these positions."""
     connection.executemany(
         "DELETE FROM attachments WHERE _attachment = (SELECT _attachment FROM records WHERE _position = ?)",
         [(position,) for position in positions],
     )
 
 
-def forget(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
-    """Take away the records at these positions, and what is attached to them."""
-    detach(connection, positions)
-    connection.executemany("DELETE FROM records WHERE _position = ?", [(position,) for position in positions])
+def delete_records(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Delete the records at these positions with their bytes, and note that the rows of their vectors are deleted."""
+    delete_attachments(connection, positions)
+    rows = [(position,) for position in positions]
+    connection.executemany("DELETE FROM records WHERE _position = ?", rows)
+    connection.executemany("INSERT INTO deleted (position) VALUES (?)", rows)
+
+
+def deleted_positions(connection: sqlite3.Connection, *, after: int) -> list[int]:
+    """The rows that were deleted, in that order, but for so many first ones."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    table = "deleted" if "deleted" in tables else "dead"  # of format 1
+    cursor = connection.execute(f"SELECT position FROM {table} WHERE sequence > ? ORDER BY sequence", (after,))
+    return [position for (position,) in cursor]
 
 
 def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Let records stand at 0, 1, 2... in the order that they have; nobody is dead then."""
+    """Let records stand at 0, 1, 2... in the order that they have; no row is deleted then."""
     (definition,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'records'").fetchone()
     indexed = [
         name for (name,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
     ]
-    names = "".join(f", {quoted(name)}" for name in plain(schema))
+    names = "".join(f", {quoted(name)}" for name in value_columns(schema))
     connection.execute("ALTER TABLE records RENAME TO old_records")
     connection.execute(definition)
     connection.execute(
@@ -312,12 +343,12 @@ def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute("DROP TABLE old_records")
     for statement in indexed:
         connection.execute(statement)
-    connection.execute("DELETE FROM dead")
+    connection.execute("DELETE FROM deleted")
 
 
 def columns_without_index(connection: sqlite3.Connection, schema: Schema) -> list[str]:
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
-    return [name for name in plain(schema) if f"by {name}" not in there]
+    return [name for name in value_columns(schema) if f"by {name}" not in there]
 
 
 def index_column(connection: sqlite3.Connection, name: str) -> None:

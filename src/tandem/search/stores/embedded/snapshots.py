@@ -1,7 +1,8 @@
 """What readers of a local store see: snapshots, each of one commit, and what is remembered from one to the next.
 
 A snapshot is a read transaction of SQLite: whatever a writer does meanwhile, here or in another process, it sees the
-state, the records and the dead of one commit; and the rows of the vector file that this state counts never change.
+state, the records and the deleted rows of one commit; and the rows of the vector file that this state
+counts never change.
 """
 
 import os
@@ -17,11 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search.stores.embedded import nearest, records_database
-from tandem.search.stores.embedded.nearest import Index, Mask, Positions
+from tandem.search.stores.embedded import records_database, vector_index
+from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State, database_errors
 from tandem.search.stores.embedded.sql_filters import to_sql
 from tandem.search.stores.embedded.vector_file import VectorFile
+from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
 from tandem.search.stores.filters import parse
 from tandem.search.stores.protocol import Schema
 
@@ -35,7 +37,7 @@ class Snapshot:
     connection: sqlite3.Connection
     state: State
     vectors: VectorFile
-    alive: Mask | None  # [rows]; None: all
+    live_mask: Mask | None  # [rows]; None: all
 
     @cached_property
     def notes(self) -> Mapping[str, str]:
@@ -52,20 +54,20 @@ class _Held(threading.local):
 class Snapshots:
     """Takes snapshots of one generation, for many threads at once. Connections are used again by whoever comes."""
 
-    def __init__(self, url: str, place: Path) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self._url = url
-        self._place = place
+        self._folder = folder
         self._lock = threading.Lock()  # of all below
         self._idle: list[tuple[sqlite3.Connection, object]] = []
         self._process = os.getpid()
         self._vectors: VectorFile | None = None
-        self._dead: tuple[str, Positions] = ("", np.empty(0, np.int64))
+        self._deleted: tuple[str, Positions] = ("", np.empty(0, np.int64))
         self._mask: tuple[tuple[str, int, int], Mask] = (("", 0, 0), np.empty(0, np.bool_))
-        self._index: tuple[str, Index | None] = ("", None)
+        self._index: tuple[str, VectorIndex | None] = ("", None)
         self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
         self._closed = False
         self._held = _Held()
-        with database_errors(place), self.connection() as connection:
+        with database_errors(folder), self.connection() as connection:
             self.schema: Schema = records_database.read_schema(connection)
 
     @contextmanager
@@ -92,10 +94,10 @@ class Snapshots:
         What is damaged is a `StoreError`.
         """
         if self._held.snapshot is not None and not own:
-            with database_errors(self._place):
+            with database_errors(self._folder):
                 yield self._held.snapshot
             return
-        with database_errors(self._place), self.connection() as connection:
+        with database_errors(self._folder), self.connection() as connection:
             for attempt in range(5):
                 connection.execute("BEGIN")
                 try:
@@ -106,9 +108,9 @@ class Snapshots:
                         if attempt < 4:
                             continue  # a writer moved on to a new file between our two steps
                         raise StoreError(
-                            f"{self._place / state.vectors}: the vectors are missing; restore them from a copy"
+                            f"{self._folder / state.vectors}: the vectors are missing; restore them from a copy"
                         ) from None
-                    yield Snapshot(connection, state, vectors, self._alive(connection, state))
+                    yield Snapshot(connection, state, vectors, self._live_mask(connection, state))
                     return
                 finally:
                     if connection.in_transaction:
@@ -128,9 +130,9 @@ class Snapshots:
             connection.close()
             connection = None
         if connection is None:
-            if not self._place.is_dir():
+            if not self._folder.is_dir():
                 raise StoreError(f"{self._url}: the collection was replaced; open it again")
-            connection = records_database.connect(self._place)
+            connection = records_database.connect(self._folder)
         try:
             yield connection
         finally:
@@ -157,14 +159,14 @@ class Snapshots:
                 self._filters.popitem(last=False)
         return positions
 
-    def index(self, state: State) -> Index | None:
+    def index(self, state: State) -> VectorIndex | None:
         """The index that a state names; None if it names none, or that one is damaged."""
         if not state.index:
             return None
         with self._lock:
             if self._index[0] != state.index:
-                path = self._place / state.index
-                index = nearest.load(path, state.index_rows, state.index_trained, state.index_checksum)
+                path = self._folder / state.index
+                index = vector_index.load(path, state.index_rows, state.index_trained, state.index_checksum)
                 self._index = (state.index, index)
             return self._index[1]
 
@@ -179,10 +181,10 @@ class Snapshots:
 
     def _look(self) -> object:
         """None for a folder whose database SQLite itself keeps an eye on, else what changes when it is written to."""
-        if not records_database.is_frozen(self._place):
+        if not records_database.is_frozen(self._folder):
             return None
         try:
-            status = os.stat(self._place / records_database.FILE)
+            status = os.stat(self._folder / records_database.FILE)
         except OSError:
             return None
         return (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -190,30 +192,30 @@ class Snapshots:
     def _vectors_of(self, state: State) -> VectorFile:
         with self._lock:
             if self._vectors is None or self._vectors.path.name != state.vectors:
-                self._vectors = VectorFile(self._place / state.vectors, self.schema.dimensions)
+                self._vectors = VectorFile(self._folder / state.vectors, self.schema.dimensions)
             self._vectors.check(state.rows)
             return self._vectors
 
-    def _alive(self, connection: sqlite3.Connection, state: State) -> Mask | None:
-        """Which rows count. The dead are remembered, and only new ones are read."""
-        if not state.deaths:
+    def _live_mask(self, connection: sqlite3.Connection, state: State) -> Mask | None:
+        """Which rows are not deleted. What was read is remembered: only later deletions are read."""
+        if not state.deleted_count:
             return None
-        key = (state.vectors, state.rows, state.deaths)
+        key = (state.vectors, state.rows, state.deleted_count)
         with self._lock:
-            name, dead = self._dead
-            mask_key, mask = self._mask
-        if mask_key == key:
-            return mask
-        if name != state.vectors or len(dead) > state.deaths:
-            dead = np.empty(0, np.int64)
-        if len(dead) < state.deaths:
-            cursor = connection.execute("SELECT position FROM dead WHERE sequence > ? ORDER BY sequence", (len(dead),))
-            dead = np.concatenate([dead, np.fromiter((row[0] for row in cursor), np.int64)])
+            name, deleted = self._deleted
+            known_key, known = self._mask
+        if known_key == key:
+            return known
+        if name != state.vectors or len(deleted) > state.deleted_count:
+            deleted = np.empty(0, np.int64)
+        if len(deleted) < state.deleted_count:
+            later = records_database.deleted_positions(connection, after=len(deleted))
+            deleted = np.concatenate([deleted, np.array(later, np.int64)])
             with self._lock:
-                if self._dead[0] != state.vectors or len(self._dead[1]) < len(dead):
-                    self._dead = (state.vectors, dead)
-        alive = np.ones(state.rows, np.bool_)
-        alive[dead] = False
+                if self._deleted[0] != state.vectors or len(self._deleted[1]) < len(deleted):
+                    self._deleted = (state.vectors, deleted)
+        mask = np.ones(state.rows, np.bool_)
+        mask[deleted] = False
         with self._lock:
-            self._mask = (key, alive)
-        return alive
+            self._mask = (key, mask)
+        return mask

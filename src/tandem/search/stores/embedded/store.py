@@ -2,7 +2,7 @@
 
 A batch is durable in two steps: its vectors are appended to the vector file and synced, then one SQLite commit makes
 them count. Readers take a snapshot a call: whatever the commit before it made. The index over the vectors is derived
-(`nearest`), and is made and refreshed in the writer's background (`upkeep`).
+(`vector_index`), and is made and refreshed in the writer's background (`index_maintainer`).
 
 Knows vectors, ids and metadata; it has never heard of pictures.
 """
@@ -19,16 +19,18 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
-from tandem.search.stores.embedded import generations, nearest, records_database, upkeep, vector_file
-from tandem.search.stores.embedded.nearest import Positions, Rows
+from tandem.files import sync
+from tandem.search.stores.embedded import generations, index_maintainer, nearest, records_database, vector_file
+from tandem.search.stores.embedded.index_maintainer import IndexMaintainer
+from tandem.search.stores.embedded.nearest import Rows
 from tandem.search.stores.embedded.records_database import Selection, State, database_errors
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
-from tandem.search.stores.embedded.upkeep import Upkeep
+from tandem.search.stores.embedded.vector_index import Positions
 from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_records
 
 _log = logging.getLogger(__name__)
 
-COMPACT_FROM = 1000  # dead rows; below, there is nothing to win
+COMPACT_FROM = 1000  # deleted rows; below, there is nothing to win
 
 
 class EmbeddedStore:
@@ -42,7 +44,7 @@ class EmbeddedStore:
         self._closed = False
         self._writer: sqlite3.Connection | None = None  # None: opened for reading
         self._writing = threading.RLock()
-        self._upkeep: Upkeep | None = None
+        self._maintainer: IndexMaintainer | None = None
         if release is not None:
             self._writer = records_database.connect(folder, write=True)
         try:
@@ -54,10 +56,10 @@ class EmbeddedStore:
                 self._writer.close()
             raise
         if self._writer is not None:
-            for draft in folder.glob(f"{upkeep.DRAFT}*"):
+            for draft in folder.glob(f"{index_maintainer.DRAFT}*"):
                 draft.unlink()
             self._remove_leftovers()
-            self._upkeep = Upkeep(self)
+            self._maintainer = IndexMaintainer(url, folder, self.snapshots, self._transaction)
 
     @property
     def url(self) -> str:
@@ -80,7 +82,7 @@ class EmbeddedStore:
             return snapshot.notes
 
     def annotate(self, notes: Mapping[str, str]) -> None:
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             records_database.write_notes(connection, notes)
 
     # Writing
@@ -100,7 +102,7 @@ class EmbeddedStore:
         if len(chosen) < len(records):
             vectors = vectors[chosen]
             columns = {name: [values[i] for i in chosen] for name, values in columns.items()}
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             state = records_database.read_state(connection)
             there = records_database.positions_of(connection, ids)
             stays = self._unchanged(ids, vectors, there)
@@ -110,9 +112,9 @@ class EmbeddedStore:
                 vector_file.append(self._folder / state.vectors, state.rows, vectors[fresh])
             numbers = iter(range(state.rows, state.rows + len(fresh)))
             positions = [stays[each] if each in stays else next(numbers) for each in ids]
-            state = self._bury(connection, state, moved)
+            state = self._tombstone(connection, state, moved)
             if stays:
-                records_database.detach(connection, list(stays.values()))
+                records_database.delete_attachments(connection, list(stays.values()))
             state = records_database.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
             state = replace(
                 state, commits=state.commits + 1, rows=state.rows + len(fresh), live=state.live + len(ids) - len(there)
@@ -121,11 +123,11 @@ class EmbeddedStore:
         self._after(state)
 
     def delete(self, ids: Sequence[str]) -> int:
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             state = records_database.read_state(connection)
             there = records_database.positions_of(connection, list(dict.fromkeys(ids)))
             if there:
-                state = self._bury(connection, state, np.array(list(there.values()), np.int64))
+                state = self._tombstone(connection, state, np.array(list(there.values()), np.int64))
                 state = replace(state, commits=state.commits + 1, live=state.live - len(there))
                 records_database.write_state(connection, state)
         if there:
@@ -143,50 +145,49 @@ class EmbeddedStore:
             same = (snapshot.vectors.gather(positions[order]) == vectors[known][order]).all(axis=1)
         return {ids[known[i]]: int(positions[i]) for i in order[same]}
 
-    def _bury(self, connection: sqlite3.Connection, state: State, positions: Positions) -> State:
+    def _tombstone(self, connection: sqlite3.Connection, state: State, positions: Positions) -> State:
         if not len(positions):
             return state
-        records_database.forget(connection, positions.tolist())
-        connection.executemany("INSERT INTO dead (position) VALUES (?)", [(p,) for p in positions.tolist()])
-        return replace(state, deaths=state.deaths + len(positions))
+        records_database.delete_records(connection, positions.tolist())
+        return replace(state, deleted_count=state.deleted_count + len(positions))
 
     def _after(self, state: State) -> None:
-        """A batch is in: see to what can be done later, too."""
-        if state.deaths >= COMPACT_FROM and state.deaths * 2 > state.rows:
+        """A batch is in: reclaim space if much was deleted, and wake the index maintainer."""
+        if state.deleted_count >= COMPACT_FROM and state.deleted_count * 2 > state.rows:
             try:
                 self._compact()
             except StoreError as error:
-                _log.warning("%s: the place of removed records cannot be won back now (%s)", self._url, error)
+                _log.warning("%s: the space of deleted records cannot be reclaimed now (%s)", self._url, error)
                 self._remove_leftovers()
-        if self._upkeep is not None:
-            self._upkeep.notice()
+        if self._maintainer is not None:
+            self._maintainer.notice()
 
     def _compact(self) -> None:
-        """Write the living rows to a new file, and let the records follow, at once. Old snapshots keep the old file."""
-        with self.transaction() as connection, self.snapshots.take() as snapshot:
+        """Write the live rows to a new file, and renumber the records, at once. Old snapshots keep the old file."""
+        with self._transaction() as connection, self.snapshots.take() as snapshot:
             old = snapshot.state
-            assert snapshot.alive is not None
+            assert snapshot.live_mask is not None
             number = old.file_number + 1
             new = replace(
                 old, commits=old.commits + 1, vectors=f"vectors-{number}.f32", file_number=number, rows=old.live,
-                deaths=0, index="", index_rows=0, index_trained=0, index_checksum=0,
+                deleted_count=0, index="", index_rows=0, index_trained=0, index_checksum=0,
             )  # fmt: skip
             row = 0
             vector_file.append(
                 self._folder / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
             )
             for first, vectors in snapshot.vectors.blocks(0, old.rows):
-                living = vectors[snapshot.alive[first : first + len(vectors)]]
-                vector_file.append(self._folder / new.vectors, row, living)
-                row += len(living)
-            generations.sync_folder(self._folder)
+                live = vectors[snapshot.live_mask[first : first + len(vectors)]]
+                vector_file.append(self._folder / new.vectors, row, live)
+                row += len(live)
+            sync(self._folder)
             records_database.renumber(connection, self.snapshots.schema)
             records_database.write_state(connection, new)
         self._remove_leftovers()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable at the end. For this store and its upkeep."""
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, durable at the end. For this store and its index maintainer."""
         if self._closed:
             raise StoreError(f"{self._url}: the collection was closed; open it again")
         if self._writer is None:
@@ -203,7 +204,7 @@ class EmbeddedStore:
 
     def _remove_leftovers(self) -> None:
         """Remove files that the state does not name. Where a reader holds one fast (Windows), the next time does it."""
-        with self.transaction() as connection:
+        with self._transaction() as connection:
             state = records_database.read_state(connection)
             for path in [*self._folder.glob("vectors-*.f32"), *self._folder.glob("index-*.faiss")]:
                 if path.name not in (state.vectors, state.index):
@@ -232,7 +233,7 @@ class EmbeddedStore:
             k = min(k, state.live if passing is None else len(passing))
             if not k:
                 return [[] for _ in queries]
-            rows = Rows(snapshot.vectors, state.rows, snapshot.alive, passing, self.snapshots.index(state))
+            rows = Rows(snapshot.vectors, state.rows, snapshot.live_mask, passing, self.snapshots.index(state))
             found = nearest.nearest(queries, k, rows)
             wanted = sorted({int(position) for each in found for position in each.positions})
             values = records_database.rows_at(snapshot.connection, selection, wanted)
@@ -292,17 +293,17 @@ class EmbeddedStore:
     def sample(self, count: int) -> Vectors:
         with self.snapshots.take() as snapshot:
             rows = snapshot.state.rows
-            living = np.arange(rows) if snapshot.alive is None else np.flatnonzero(snapshot.alive)
-            if len(living) > count:
-                living = np.sort(np.random.default_rng(0).choice(living, count, replace=False))
-            return np.array(snapshot.vectors.gather(living))
+            live = np.arange(rows) if snapshot.live_mask is None else np.flatnonzero(snapshot.live_mask)
+            if len(live) > count:
+                live = np.sort(np.random.default_rng(0).choice(live, count, replace=False))
+            return np.array(snapshot.vectors.gather(live))
 
     def close(self) -> None:
         if self._closed:
             return
         try:
-            if self._upkeep is not None:
-                self._upkeep.finish()
+            if self._maintainer is not None:
+                self._maintainer.finish()
         finally:
             self._closed = True
             self.snapshots.close()
@@ -319,7 +320,7 @@ class EmbeddedStore:
 
     def _selection(self, columns: Sequence[str] | None) -> Selection:
         if columns is None:
-            return Selection(self.snapshots.schema, tuple(records_database.plain(self.snapshots.schema)))
+            return Selection(self.snapshots.schema, tuple(records_database.value_columns(self.snapshots.schema)))
         for name in columns:
             if name not in self.snapshots.schema.columns:
                 raise TandemError(f"no column {name!r}; there are {', '.join(self.snapshots.schema.columns)}")

@@ -1,4 +1,4 @@
-"""What a writer does beside writing: the index over the vectors grows with them, in a thread of its own.
+"""What a writer does in the background: the index over the vectors grows with them, and columns get indexes.
 
 The index is written aside, synced, renamed, and then recorded in the state: a crash leaves the old one in force, and a
 file that the next writer removes. Indexes over columns are made when no records come in: a writer that adds a million
@@ -7,36 +7,49 @@ should not pay for them row by row.
 
 import logging
 import os
+import sqlite3
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tandem.errors import StoreError
-from tandem.search.stores.embedded import generations, nearest, records_database
-from tandem.search.stores.embedded.nearest import INDEX_FROM, Index
+from tandem.files import sync
+from tandem.search.stores.embedded import records_database, vector_index
 from tandem.search.stores.embedded.records_database import State
-
-if TYPE_CHECKING:
-    from tandem.search.stores.embedded.store import EmbeddedStore
+from tandem.search.stores.embedded.snapshots import Snapshots
+from tandem.search.stores.embedded.vector_index import VectorIndex
 
 DRAFT = "index-draft-"
+INDEX_FROM = 20_000  # rows; below this an exact search takes less than 5 ms
 QUIET_S = 2.0
-BEHIND = 0.3  # of the indexed rows: this many more are searched exactly while records come in fast
-BEHIND_AT_REST = 2000  # rows
+MAX_BEHIND = 0.3  # of the indexed rows: this many more are searched exactly while records come in fast
+MAX_BEHIND_AT_REST = 2000  # rows
 
 _log = logging.getLogger(__name__)
 
 
-class Upkeep:
-    """The background of one writing store."""
+class IndexMaintainer:
+    """The background thread of one store that is open for writing."""
 
-    def __init__(self, store: "EmbeddedStore") -> None:
-        self._store = store
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        snapshots: Snapshots,
+        transaction: Callable[[], AbstractContextManager[sqlite3.Connection]],
+    ) -> None:
+        """`transaction` gives the writer's connection for one change, all or nothing."""
+        self._url = url
+        self._folder = folder
+        self._snapshots = snapshots
+        self._transaction = transaction
         self._wake = threading.Event()
         self._finishing = False
         self._abandoned = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="tandem-upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="tandem-index", daemon=True)
         self._thread.start()
 
     def notice(self) -> None:
@@ -54,9 +67,7 @@ class Upkeep:
             self._thread.join(timeout=5)
             raise
         if self._failure is not None:
-            _log.warning(
-                "%s: its index is not up to date (%s); searches go on without it", self._store.url, self._failure
-            )
+            _log.warning("%s: its index is not up to date (%s); searches go on without it", self._url, self._failure)
 
     def _run(self) -> None:
         try:
@@ -73,40 +84,42 @@ class Upkeep:
         except BaseException as error:
             self._failure = error
             if not isinstance(error, OSError | StoreError):
-                _log.exception("the index of %s cannot be kept up", self._store.url)
+                _log.exception("the index of %s cannot be kept up", self._url)
 
     def _refresh(self, *, at_rest: bool) -> None:
         """Make or extend the index over the vectors, if it is worth it."""
-        with self._store.snapshots.take() as snapshot:
+        with self._snapshots.take() as snapshot:
             state, vectors = snapshot.state, snapshot.vectors
         if state.live < INDEX_FROM:
             return
-        index = self._store.snapshots.index(state)
-        behind = state.rows - (0 if index is None else index.rows)
-        if index is not None and behind <= (BEHIND_AT_REST if at_rest else max(INDEX_FROM, int(BEHIND * index.rows))):
+        # The state knows how many rows are indexed. The file is read only to be extended: it is large.
+        has_index = bool(state.index) and (self._folder / state.index).is_file()
+        behind = state.rows - (state.index_rows if has_index else 0)
+        allowed = MAX_BEHIND_AT_REST if at_rest else max(INDEX_FROM, int(MAX_BEHIND * state.index_rows))
+        if has_index and behind <= allowed:
             return
+        index = self._snapshots.index(state)
         if index is None or not index.fits(state.rows):
-            _log.info("%s: building the index over %s vectors", self._store.url, f"{state.rows:,}")
-            index = nearest.train(vectors, state.rows, self._store.schema.dimensions)
+            _log.info("%s: building the index over %s vectors", self._url, f"{state.rows:,}")
+            index = vector_index.train(vectors, state.rows, self._snapshots.schema.dimensions)
         else:
-            _log.info("%s: adding %s vectors to the index", self._store.url, f"{behind:,}")
+            _log.info("%s: adding %s vectors to the index", self._url, f"{behind:,}")
         grown = index.extended(vectors, state.rows, lambda: self._abandoned)
         if grown is not None:
             self._record(grown, state)
 
-    def _record(self, index: Index, state: State) -> None:
+    def _record(self, index: VectorIndex, state: State) -> None:
         """Put an index in force, unless the vectors have moved to another file meanwhile."""
-        store = self._store
-        draft = store.folder / f"{DRAFT}{os.getpid()}"
+        draft = self._folder / f"{DRAFT}{os.getpid()}"
         checksum = index.write(draft)
-        with store.transaction() as connection:
+        with self._transaction() as connection:
             now = records_database.read_state(connection)
             if now.vectors != state.vectors:
                 draft.unlink()  # the vectors have moved: this index is of no use
                 return
             name = f"index-{now.file_number + 1}.faiss"
-            os.replace(draft, store.folder / name)
-            generations.sync_folder(store.folder)
+            os.replace(draft, self._folder / name)
+            sync(self._folder)
             new = replace(
                 now, file_number=now.file_number + 1, index=name, index_rows=index.rows,
                 index_trained=index.trained_rows, index_checksum=checksum,
@@ -114,19 +127,18 @@ class Upkeep:
             records_database.write_state(connection, new)
         if now.index:
             try:
-                (store.folder / now.index).unlink(missing_ok=True)
+                (self._folder / now.index).unlink(missing_ok=True)
             except OSError:
                 _log.debug("%s is in use; the next writer removes it", now.index)
 
     def _index_columns(self) -> None:
         """One column at a time: a writer waits no longer than for one of them."""
-        store = self._store
-        with store.snapshots.take() as snapshot:
+        with self._snapshots.take() as snapshot:
             if snapshot.state.live < INDEX_FROM:
                 return
-            missing = records_database.columns_without_index(snapshot.connection, store.schema)
+            missing = records_database.columns_without_index(snapshot.connection, self._snapshots.schema)
         for name in missing:
             if self._abandoned or (self._wake.is_set() and not self._finishing):
                 return
-            with store.transaction() as connection:
+            with self._transaction() as connection:
                 records_database.index_column(connection, name)
