@@ -23,7 +23,7 @@ OUTSIDE = {
 }
 _INSIDE = {site: repository for repository, site in OUTSIDE.items()}
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-_REMARK = re.compile(r"^```(\w+)[^\n]+$", re.MULTILINE)
+_REMARK = re.compile(r"^```(\w+) [^\n]+$", re.MULTILINE)
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)]*)?(\))")
 
 
