@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from tandem.config import Preprocessing
-from tandem.image import decode_stream, load_image, to_pixels
+from tandem.image import decode_stream, load_image, preprocess
 
 SIZE = (466, 390)
 
@@ -54,7 +54,9 @@ def main() -> None:
         images = [load_image(path) for path in paths[:4]] * 25
         print(f"{len(paths)} JPEG files of {SIZE[0]} x {SIZE[1]}       pictures/s   (of five runs)")
         print(f"load_image, one thread              {rate(lambda: len([load_image(p) for p in paths]))}")
-        print(f"to_pixels, one thread               {rate(lambda: len([to_pixels(i, preprocessing) for i in images]))}")
+        print(
+            f"preprocess, one thread               {rate(lambda: len([preprocess(i, preprocessing) for i in images]))}"
+        )
         for threads in sorted({1, chosen.threads}):
             stream = rate(lambda n=threads: sum(1 for _ in decode_stream(paths, preprocessing, threads=n)))  # type: ignore[misc]
             print(f"decode_stream, {threads} thread(s)          {stream}")

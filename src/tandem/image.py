@@ -22,32 +22,32 @@ from PIL import Image, ImageOps, features
 from tandem import decompression_bombs, fetch
 from tandem.config import Preprocessing
 from tandem.errors import ImageError, ImageErrorKind
-from tandem.pixels import to_pixels
+from tandem.pixels import preprocess
 from tandem.prefetch import in_order
 
 __all__ = [
-    "ENDINGS",
+    "IMAGE_SUFFIXES",
     "Decoded",
     "ImageSource",
     "Limits",
+    "apply_exif_orientation",
     "decode",
     "decode_stream",
     "image_errors",
     "load_image",
     "load_pixels",
+    "preprocess",
     "read_bytes",
     "source_name",
-    "to_pixels",
-    "upright",
 ]
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
-# What a folder is searched for. A file that is named may have any ending.
+# What a folder is searched for. A file that is named may have any suffix.
 _CAMERAS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "heic", "heif", "avif")
 _OTHERS = ("gif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "pbm", "ico", "qoi")
-ENDINGS = frozenset(f".{ending}" for ending in (*_CAMERAS, *_OTHERS))
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*_CAMERAS, *_OTHERS))
 _HEIF_BRANDS = tuple(
     b"ftyp" + kind for kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 )
@@ -133,7 +133,7 @@ def load_pixels(
     """The square that a model reads, uint8 [h w 3]. Raises `ImageError`, and nothing else."""
     image = load_image(source, limits=limits, orient=orient)
     with image_errors(source_name(source), "converted"):
-        return to_pixels(image, preprocessing)
+        return preprocess(image, preprocessing)
 
 
 def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
@@ -322,7 +322,7 @@ def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_lea
         image = first
     if _orientation(image) in _SIDEWAYS:
         width, height = height, width
-    return Decoded(upright(image) if orient else image, width, height, shrunk)
+    return Decoded(apply_exif_orientation(image) if orient else image, width, height, shrunk)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -333,7 +333,7 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def upright(image: Image.Image) -> Image.Image:
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
     """The picture turned as its EXIF orientation says; itself where there is nothing to turn."""
     if _orientation(image) == 1:
         return image

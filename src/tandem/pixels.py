@@ -18,7 +18,7 @@ _FILTERS = {
 _LONGEST_ASPECT = 32  # past this, a resized picture is mostly what the crop throws away
 
 
-def to_pixels(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The picture itself is left as it is."""
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average indices of colours
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]

@@ -12,7 +12,7 @@ from typing import Any
 
 from tandem.errors import DataError, MissingExtraError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
 ROWS_AT_ONCE = 64  # of Parquet, pictures included: bounds memory
 
@@ -42,13 +42,13 @@ class Member:
         return folder + slash + name.partition(".")[0]
 
     @property
-    def ending(self) -> str:
+    def suffix(self) -> str:
         """What follows the key: `.jpg`, `.json`, `.seg.png`."""
         return self.name[len(self.key) :].lower()
 
 
 def read_samples(path: Path, text: str) -> list[Sample]:
-    """Every sample of one file, by its ending. Raises `DataError` that names the file."""
+    """Every sample of one file, by its suffix. Raises `DataError` that names the file."""
     return read_parquet(path, text) if path.suffix == ".parquet" else read_webdataset(path, text)
 
 
@@ -57,11 +57,11 @@ def read_webdataset(path: Path, text: str) -> list[Sample]:
     pictures: dict[str, bytes] = {}
     texts: dict[str, tuple[str, ...]] = {}
     words = ".txt" if text == "txt" else ".json"
-    for member in tar_members(path, wanted=(*PICTURES, words)):
+    for member in tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, words)):
         content = member.content or b""
-        if member.ending in PICTURES:
+        if member.suffix in TAR_IMAGE_SUFFIXES:
             pictures[member.key] = content
-        elif member.ending == words:
+        elif member.suffix == words:
             try:
                 texts[member.key] = captions_in(content, words, text)
             except ValueError as error:
@@ -176,12 +176,12 @@ def _first_line(error: Exception) -> str:
 # --- captions ------------------------------------------------------------------------------------------------------
 
 
-def captions_in(content: bytes, ending: str, key: str | None = None) -> tuple[str, ...]:
+def captions_in(content: bytes, suffix: str, key: str | None = None) -> tuple[str, ...]:
     """The captions in a `.txt` file, or under `key` in a `.json` file (None: the first usual one that is there).
 
-    Raises `ValueError` where the file is not what its ending says.
+    Raises `ValueError` where the file is not what its suffix says.
     """
-    if ending == ".txt":
+    if suffix == ".txt":
         return as_captions(content.decode("utf-8-sig"))
     document = json.loads(content)
     if isinstance(document, dict):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Limits, decode_stream, load_image, source_name, to_pixels
+from tandem.image import Limits, decode_stream, load_image, preprocess, source_name
 from tandem.pixels import _shortest
 
 SQUARE = Preprocessing(32)
@@ -72,7 +72,7 @@ def test_the_originals_pixels_bit_for_bit(shared: Path, photos: dict[str, Image.
     wrong = []
     for key, expected in golden.items():
         photo, _, variant = key.partition("-")
-        pixels = to_pixels(load_image(VARIANTS[variant](photos[photo])), Preprocessing(224))
+        pixels = preprocess(load_image(VARIANTS[variant](photos[photo])), Preprocessing(224))
         if hashlib.sha256(pixels.tobytes()).hexdigest() != expected:
             wrong.append(key)
     assert wrong == []
@@ -86,7 +86,7 @@ def test_the_originals_pixels_bit_for_bit(shared: Path, photos: dict[str, Image.
 @pytest.mark.parametrize("size", [(60, 40), (40, 61), (32, 32), (1, 1), (7, 300), (1, 10_000), (10_000, 1)])
 def test_every_shape_becomes_a_square(mode: str, interpolation: str, size: tuple[int, int]) -> None:
     preprocessing = Preprocessing(32, resize_mode=mode, interpolation=interpolation)  # type: ignore[arg-type]
-    pixels = to_pixels(scene(*size), preprocessing)
+    pixels = preprocess(scene(*size), preprocessing)
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
     assert pixels.flags.writeable
@@ -95,13 +95,13 @@ def test_every_shape_becomes_a_square(mode: str, interpolation: str, size: tuple
 def test_shortest_keeps_the_centre_and_longest_keeps_all() -> None:
     image = Image.new("RGB", (90, 30), "red")
     image.paste("blue", (30, 0, 60, 30))
-    centre = to_pixels(image, Preprocessing(30))
+    centre = preprocess(image, Preprocessing(30))
     assert (centre == [0, 0, 255]).all()
-    whole = to_pixels(image, Preprocessing(30, resize_mode="longest", interpolation="nearest", fill=7))
+    whole = preprocess(image, Preprocessing(30, resize_mode="longest", interpolation="nearest", fill=7))
     assert (whole[:10] == 7).all()
     assert (whole[20:] == 7).all()
     assert whole[15, [5, 15, 25]].tolist() == [[255, 0, 0], [0, 0, 255], [255, 0, 0]]
-    squashed = to_pixels(image, Preprocessing(30, resize_mode="squash", interpolation="nearest"))
+    squashed = preprocess(image, Preprocessing(30, resize_mode="squash", interpolation="nearest"))
     assert squashed[15, [5, 15, 25]].tolist() == [[255, 0, 0], [0, 0, 255], [255, 0, 0]]
 
 
@@ -135,8 +135,8 @@ def test_every_mode(mode: str) -> None:
         image = scene(mode=mode)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pixels = to_pixels(load_image(image), SQUARE)
-    expected = to_pixels(scene(mode="L" if mode in ("1", "L", "LA", "La") else "RGB"), SQUARE)
+        pixels = preprocess(load_image(image), SQUARE)
+    expected = preprocess(scene(mode="L" if mode in ("1", "L", "LA", "La") else "RGB"), SQUARE)
     if mode == "LAB":
         expected = np.full_like(expected, 119)
     if mode == "1":  # black and white dots: right on the whole
@@ -152,19 +152,19 @@ def test_sixteen_bits_are_scaled_not_clipped(mode: str) -> None:
     dtype = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
     deep = (grey.astype(np.uint32) * 257).astype(dtype)
     image = Image.frombytes(mode, (16, 16), deep.tobytes())
-    assert (to_pixels(image, Preprocessing(16))[:, :, 0] == grey).all()
+    assert (preprocess(image, Preprocessing(16))[:, :, 0] == grey).all()
 
 
 def test_a_sixteen_bit_png_file() -> None:
     deep = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
-    pixels = to_pixels(load_image(encoded(Image.fromarray(deep), "PNG")), Preprocessing(16))
+    pixels = preprocess(load_image(encoded(Image.fromarray(deep), "PNG")), Preprocessing(16))
     assert pixels[:, :, 1].ravel().tolist() == list(range(256))
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, 255.0), (-3.0, 9000.0)])
 def test_floats_fill_the_range(low: float, high: float) -> None:
     values = np.linspace(low, high, 256, dtype=np.float32).reshape(16, 16)
-    pixels = to_pixels(Image.fromarray(values), Preprocessing(16))
+    pixels = preprocess(Image.fromarray(values), Preprocessing(16))
     assert pixels[0, 0, 0] == 0
     assert pixels[-1, -1, 0] == 255
     assert (np.diff(pixels[:, :, 0].ravel().astype(int)) >= 0).all()
@@ -172,15 +172,15 @@ def test_floats_fill_the_range(low: float, high: float) -> None:
 
 def test_floats_with_holes_and_flat_ones_are_pictures_too() -> None:
     values = np.full((8, 8), np.nan, np.float32)
-    assert to_pixels(Image.fromarray(values), SQUARE).max() == 0
-    assert to_pixels(Image.fromarray(np.full((8, 8), 7000, np.float32)), SQUARE).shape == (32, 32, 3)
+    assert preprocess(Image.fromarray(values), SQUARE).max() == 0
+    assert preprocess(Image.fromarray(np.full((8, 8), 7000, np.float32)), SQUARE).shape == (32, 32, 3)
 
 
 def test_the_picture_handed_in_is_left_as_it_is() -> None:
     image = scene(mode="P")
     image.info["transparency"] = b"\0" * 256
-    to_pixels(image, Preprocessing(40, resize_mode="longest"))
-    to_pixels(image, SQUARE)
+    preprocess(image, Preprocessing(40, resize_mode="longest"))
+    preprocess(image, SQUARE)
     assert image.info["transparency"] == b"\0" * 256
     assert image.mode == "P"
 
@@ -266,7 +266,7 @@ def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        pixels = to_pixels(load_image(content), SQUARE)
+        pixels = preprocess(load_image(content), SQUARE)
         assert np.abs(pixels.astype(int) - [255, 0, 0]).max() < 8, kind
 
 
@@ -441,7 +441,7 @@ def test_any_failure_of_a_decoder_becomes_an_image_error(monkeypatch: pytest.Mon
 def survives(content: bytes, limits: Limits) -> bool:
     """Whether it is still a picture. Anything but an ImageError escapes."""
     try:
-        pixels = to_pixels(load_image(content, limits=limits), SQUARE)
+        pixels = preprocess(load_image(content, limits=limits), SQUARE)
     except ImageError:
         return False
     return pixels.shape == (32, 32, 3)
@@ -577,7 +577,7 @@ def test_a_stream_keeps_the_order_and_sets_failures_aside() -> None:
     sources = [good, b"", good, "missing.jpg", good] * 7
     results = list(decode_stream(sources, SQUARE, threads=3, ahead=4))
     assert [i for i, _ in results] == list(range(35))
-    expected = to_pixels(scene(), SQUARE)
+    expected = preprocess(scene(), SQUARE)
     for i, result in results:
         if i % 5 in (1, 3):
             assert isinstance(result, ImageError)

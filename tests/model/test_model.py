@@ -18,7 +18,7 @@ from support import toy
 import tandem
 from tandem import engine, prompts, weights
 from tandem.errors import EngineError, ImageError, TandemError, TextError
-from tandem.image import load_image, to_pixels
+from tandem.image import load_image, preprocess
 from tandem.model import CACHED_LABEL_SETS, Model, load
 
 
@@ -37,7 +37,7 @@ def photos(tmp_path: Path) -> list[Path]:
 
 
 def test_vectors_are_those_of_the_engine(model: Model, photos: list[Path]) -> None:
-    pixels = np.stack([to_pixels(load_image(photo), model.config.preprocessing) for photo in photos])
+    pixels = np.stack([preprocess(load_image(photo), model.config.preprocessing) for photo in photos])
     vectors = model.embed_images(photos)
     assert vectors.dtype == np.float32
     assert vectors.shape == (5, toy.DIMENSIONS)

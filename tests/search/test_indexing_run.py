@@ -75,12 +75,12 @@ def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.M
     toy.pictures(home / "pictures", count)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most = 0
-    real = preparing.to_pixels
+    real = preparing.preprocess
 
     class Counted(np.ndarray):
         pass
 
-    def to_pixels(*arguments: Any) -> Any:
+    def preprocess(*arguments: Any) -> Any:
         nonlocal most
         pixels = real(*arguments).view(Counted)
         alive.add(Weak(pixels))
@@ -91,7 +91,7 @@ def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.M
         def __init__(self, array: Counted) -> None:
             array.owner = self  # type: ignore[attr-defined]  # lives as long as the array
 
-    monkeypatch.setattr(preparing, "to_pixels", to_pixels)
+    monkeypatch.setattr(preparing, "preprocess", preprocess)
     run(home, home / "pictures", batch_size=4)
     gc.collect()
     assert 4 <= most <= 4 * 6  # two batches ahead of the encoder, one in it, and those waiting for the writer

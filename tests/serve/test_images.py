@@ -12,7 +12,7 @@ from support.reading import data_uri, encoded, read, reader, refused
 from support.toy import SIZE, picture
 
 from tandem.config import Preprocessing
-from tandem.image import load_image, to_pixels
+from tandem.image import load_image, preprocess
 from tandem.serve.http.problems import ProblemError
 
 # --- what is brought along ------------------------------------------------------------------------------------------
@@ -21,7 +21,7 @@ from tandem.serve.http.problems import ProblemError
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_bytes_and_data_uris_give_the_pixels_that_the_library_gives(kind: str) -> None:
     content = encoded(picture(1), kind)
-    wanted = to_pixels(load_image(content), Preprocessing(SIZE))
+    wanted = preprocess(load_image(content), Preprocessing(SIZE))
     for value in (content, data_uri(content), data_uri(content, "image/jpeg;charset=x"), data_uri(content, "")):
         pixels = read(value)
         assert pixels.dtype == np.uint8
@@ -46,7 +46,7 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
     picture(3).save(file, "PNG", exif=exif)
     upright = read(file.getvalue())
     assert not np.array_equal(upright, read(file.getvalue(), orient=False))
-    np.testing.assert_array_equal(upright, to_pixels(load_image(file.getvalue()), Preprocessing(SIZE)))
+    np.testing.assert_array_equal(upright, preprocess(load_image(file.getvalue()), Preprocessing(SIZE)))
 
 
 @pytest.mark.parametrize(

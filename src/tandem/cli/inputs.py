@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import TandemError
-from tandem.image import ENDINGS
+from tandem.image import IMAGE_SUFFIXES
 from tandem.model import Model, load
 
 
@@ -42,7 +42,9 @@ def _pictures(argument: str) -> Iterator[str]:
     if os.path.isdir(path):
         found = sorted(_walk(path))
         if not found:
-            raise TandemError(f"{argument}: no pictures in this folder (looked for {', '.join(sorted(ENDINGS))})")
+            raise TandemError(
+                f"{argument}: no pictures in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
         yield from found
     elif not os.path.exists(path) and glob.has_magic(path):
         matches = sorted(match for match in glob.iglob(path, recursive=True) if os.path.isfile(match))
@@ -57,7 +59,7 @@ def _walk(folder: str) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
                 yield os.path.join(parent, name)
 
 

@@ -12,15 +12,15 @@ from typing import Any, Self
 from tandem.cli.vectors import valid_text
 from tandem.errors import MissingExtraError, TandemError
 
-ENDINGS = (".csv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
 ROWS_AT_ONCE = 65_536  # of a Parquet row group
 
 
 def check_target(path: Path) -> None:
     """Refuse what cannot be written: better before the long work than after it."""
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in SUFFIXES:
         raise TandemError(
-            f"{path}: expected a name that ends in {', '.join(ENDINGS)}, got {path.suffix or 'no ending'}"
+            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}, got {path.suffix or 'no ending'}"
         )
     if path.suffix.lower() == ".parquet":
         try:

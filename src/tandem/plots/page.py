@@ -20,7 +20,7 @@ GAP, MARGIN = 0.35, 0.35
 TITLE, FOOT = 0.28, 0.3
 FOOT_LETTERS_AN_INCH = 14
 DPI = 160
-ENDINGS = (".png", ".jpg", ".pdf", ".svg", ".webp")
+SUFFIXES = (".png", ".jpg", ".pdf", ".svg", ".webp")
 PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
 
 
@@ -32,8 +32,8 @@ def check_installed() -> None:
 
 def check_target(path: Path) -> None:
     """Refuse a file name that no picture can have: better before the long work than after it."""
-    if path.suffix.lower() not in ENDINGS:
-        raise TandemError(f"{path}: expected a picture's ending ({', '.join(ENDINGS)}), got {path.suffix or 'none'!r}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise TandemError(f"{path}: expected a picture's ending ({', '.join(SUFFIXES)}), got {path.suffix or 'none'!r}")
 
 
 class Page:

@@ -20,7 +20,7 @@ from tandem.image import load_image
 from tandem.model import Model
 from tandem.samples import (
     CAPTION_KEYS,
-    PICTURES,
+    TAR_IMAGE_SUFFIXES,
     Sample,
     as_captions,
     captions_in,
@@ -136,9 +136,9 @@ def _from_parquet(path: Path, key: str | None) -> Iterator[Sample]:
 
 
 def _from_tar(path: Path, key: str | None) -> Iterator[Sample]:
-    for group in tar_groups(tar_members(path, wanted=(*PICTURES, ".txt", ".json"))):
-        parts = {member.ending: member.content or b"" for member in group}
-        image = next((parts[ending] for ending in PICTURES if ending in parts), None)
+    for group in tar_groups(tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, ".txt", ".json"))):
+        parts = {member.suffix: member.content or b"" for member in group}
+        image = next((parts[ending] for ending in TAR_IMAGE_SUFFIXES if ending in parts), None)
         ending = ".json" if ".json" in parts and key != "txt" else ".txt"
         if image is None or ending not in parts:
             continue

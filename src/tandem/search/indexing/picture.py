@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tandem.image import upright
+from tandem.image import apply_exif_orientation
 from tandem.pixels import thumbnail
 from tandem.search.stores.protocol import Kind, Value
 
@@ -69,7 +69,7 @@ def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = 
 
 def _thumbnail(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    thumbnail(upright(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
+    thumbnail(apply_exif_orientation(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
     return file.getvalue()
 
 

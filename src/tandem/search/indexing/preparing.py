@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Decoded, Limits, decode, image_errors, read_bytes, to_pixels
+from tandem.image import Decoded, Limits, decode, image_errors, preprocess, read_bytes
 from tandem.model import Model
 from tandem.samples import captions_in
 from tandem.search.indexing.picture import THUMBNAIL_SIDE, describe, picture_id
@@ -111,7 +111,7 @@ def prepare(entry: Entry, recipe: Recipe, known: Callable[[str], bool], claims: 
     try:
         decoded = decode(content, limits=recipe.limits, orient=recipe.orient, at_least=recipe.at_least)
         with image_errors(entry.path, "converted"):
-            pixels, values = to_pixels(decoded.image, recipe.preprocessing), _values(decoded, content)
+            pixels, values = preprocess(decoded.image, recipe.preprocessing), _values(decoded, content)
     except ImageError as error:
         return _undecodable(entry, id, error.reason, claims, _is_passing(error))
     return Outcome(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tandem import samples
 from tandem.errors import DataError
-from tandem.image import ENDINGS
+from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS, Member
 from tandem.search.indexing.places import PARQUETS, Entry, SetAside, Shard, Stamp, shown
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
@@ -61,7 +61,7 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
 
 def _is_picture(member: Member) -> bool:
     name = member.name.rpartition("/")[2]
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _captions_beside(picture: Member, group: list[Member], key: str | None) -> tuple[str, ...]:

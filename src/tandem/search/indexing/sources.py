@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import TandemError
-from tandem.image import ENDINGS
+from tandem.image import IMAGE_SUFFIXES
 from tandem.search.indexing.places import Item, reason_of, shard_of
 from tandem.search.indexing.walking import Look, named, walk
 
@@ -104,7 +104,9 @@ def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder |
                 pass
         except OSError as error:
             raise TandemError(f"{source}: {reason_of(error)}") from None
-        nothing = f"no pictures in this folder (looked for {', '.join(sorted(ENDINGS))}; tars and Parquet by name)"
+        nothing = (
+            f"no pictures in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))}; tars and Parquet by name)"
+        )
     elif os.path.lexists(path):
         return File(path, look)
     elif _MAGIC.search(source):

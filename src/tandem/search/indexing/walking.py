@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tandem.image import ENDINGS
+from tandem.image import IMAGE_SUFFIXES
 from tandem.search.indexing.places import PARQUETS, TARS, Entry, Item, SetAside, Shard, Stamp, reason_of, shown
 
 CAPTION_FILES = (".txt", ".json")
@@ -68,7 +68,7 @@ def walk(
                 continue
             ending = os.path.splitext(entry.name)[1].lower()
             is_shard = shards and entry.name.lower().endswith((*TARS, *PARQUETS))
-            if not (ending in ENDINGS or ending == besides or is_shard) or not take([*names, entry.name]):
+            if not (ending in IMAGE_SUFFIXES or ending == besides or is_shard) or not take([*names, entry.name]):
                 continue
             if entry.is_symlink() and not (
                 os.path.realpath(entry.path).startswith(inside) and os.path.isfile(entry.path)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.errors import DataError
-from tandem.image import ENDINGS
-from tandem.samples import PICTURES, as_captions, captions_in, parquet_columns, parquet_rows, tar_members
+from tandem.image import IMAGE_SUFFIXES
+from tandem.samples import TAR_IMAGE_SUFFIXES, as_captions, captions_in, parquet_columns, parquet_rows, tar_members
 from tandem.train.data.files import separator_of
 from tandem.train.recipe import Source
 
@@ -51,13 +51,13 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
     try:
         for member in tar_members(path, wanted=endings):
             end = -1 if member.at < 0 else member.at + -(-member.size // _BLOCK) * _BLOCK
-            if member.ending in PICTURES:
+            if member.suffix in TAR_IMAGE_SUFFIXES:
                 content = member.content if member.at < 0 else None
                 pictures.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
-            elif member.ending in endings:
+            elif member.suffix in endings:
                 try:
-                    key = source.text if member.ending == ".json" and source.text else None
-                    words[member.key] = captions_in(member.content or b"", member.ending, key)
+                    key = source.text if member.suffix == ".json" and source.text else None
+                    words[member.key] = captions_in(member.content or b"", member.suffix, key)
                 except (ValueError, RecursionError) as error:
                     failed[member.key] = f"cannot read {member.name}: {error}"
             row = pictures.get(member.key)
@@ -137,5 +137,5 @@ def folder_rows(path: Path, _: Source) -> Iterator[Row | LeftOut]:
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         word = folder.name.replace("_", " ")
         for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in ENDINGS and file.is_file():
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
                 yield Row(file.relative_to(path).as_posix(), (word,))

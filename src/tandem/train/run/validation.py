@@ -11,7 +11,7 @@ from PIL import Image
 from tandem.config import Preprocessing
 from tandem.errors import ConfigError, DataError
 from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
-from tandem.pixels import to_pixels
+from tandem.pixels import preprocess
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
 from tandem.train.recipe import Measured, Recipe
@@ -99,6 +99,6 @@ def _read(prefix: str, chosen: Measured, root: Path, preprocessing: Preprocessin
 
 def _pixels(sample: Sample, preprocessing: Preprocessing) -> np.ndarray:
     try:
-        return to_pixels(Image.open(io.BytesIO(sample.image)), preprocessing)
+        return preprocess(Image.open(io.BytesIO(sample.image)), preprocessing)
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
         raise DataError(f"{sample.key}: cannot measure on a picture that cannot be read: {error}") from None
