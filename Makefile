@@ -6,17 +6,20 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+# A process a core; tests that share a server or a browser share a process (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+
 .PHONY: demo test quick check format docs clean
 
 demo: .venv/.demo
 	$(BIN)/tandem demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # For every day: no servers, browsers, Ray or kill loops.
 quick: .venv/.dev
-	$(BIN)/python -m pytest -m 'not (server or browser or milvus or s3 or ray or kill or slow)'
+	$(PYTEST) -m 'not (server or browser or milvus or s3 or ray or kill or slow)'
 
 check: .venv/.dev
 	$(BIN)/ruff format --check

@@ -1,15 +1,29 @@
-"""Where the reference data is. Tests that need it are skipped, with a message, where it is absent."""
+"""Where the reference data is, what child processes inherit, and which tests share a process when several run."""
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One process a core: each keeps to one thread, or they would wait for one another. Before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What several test files share, and is expensive to start: all its tests run in one process.
+SHARED = ("milvus", "browser", "s3", "ray")
+LONG = (*SHARED, "kill", "server", "slow")
+# Values of a test's parameters that say what it needs.
+NEEDS = {"milvus": "milvus", "milvus-lite": "milvus", "lance-s3": "s3"}
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with golden outputs and data, beside the project or where TANDEM_SHARED says."""
+    """The folder with golden outputs and data, beside the project or where TANDEM_SHARED says.
+
+    Tests that need it are skipped, with a message, where it is absent.
+    """
     folder = Path(os.environ.get("TANDEM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     if not (folder / "golden").is_dir():
         pytest.skip(f"needs the reference data in {folder} (set TANDEM_SHARED)")
@@ -25,3 +39,27 @@ def pytest_configure() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; long groups first."""
+    for item in items:
+        for need in needs(item):
+            item.add_marker(need)
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    long = {group(item) for item in items if any(item.get_closest_marker(name) for name in LONG)}
+    items.sort(key=lambda item: (group(item) not in long, group(item)))
+
+
+def needs(item: pytest.Item) -> Iterator[str]:
+    callspec = getattr(item, "callspec", None)
+    for value in callspec.params.values() if callspec else ():
+        if isinstance(value, str) and value in NEEDS:
+            yield NEEDS[value]
+
+
+def group(item: pytest.Item) -> str:
+    """A file's tests stay together, with its fixtures; those that share a server or a browser, across files."""
+    return next((name for name in SHARED if item.get_closest_marker(name)), item.location[0])
+

@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes as POSIX does")
+pytestmark = [
+    pytest.mark.kill,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills processes as POSIX does"),
+]
 KILLS = int(os.environ.get("TANDEM_KILLS", "20"))
 TESTS = Path(__file__).parent
 

@@ -22,6 +22,7 @@ ROUNDS = 10  # a new folder and a new collection for each
 PICTURES = 24
 
 
+@pytest.mark.kill
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_it_ends_in_the_same_collection() -> None:
     # In memory where there is such a folder: a kill is no power cut, and waiting for a disk would be most of the time.

@@ -29,6 +29,7 @@ from tandem.search.stores.milvus.filters import translated
 from tandem.search.stores.protocol import Records, Schema, Store
 
 pytest.importorskip("pymilvus")
+pytestmark = pytest.mark.milvus
 
 D = 8
 SCHEMA = Schema(D, {"path": "text", "width": "integer", "thumbnail": "bytes"})

@@ -18,6 +18,7 @@ from tandem.search.indexing import local, on_ray
 from tandem.search.indexing.local import Options, Progress, Report
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
