@@ -62,4 +62,3 @@ def needs(item: pytest.Item) -> Iterator[str]:
 def group(item: pytest.Item) -> str:
     """A file's tests stay together, with its fixtures; those that share a server or a browser, across files."""
     return next((name for name in SHARED if item.get_closest_marker(name)), item.location[0])
-
