@@ -70,6 +70,7 @@ class LanceBackend(Backend):
         if staging:
             if current is None:
                 raise StoreNotFoundError(f"{self.url}: no collection there that could be replaced")
+            database.drop_others(current)  # what a promotion that was cut off left
             database.create_table(next_generation(current), arrow)
             return LanceStore(database, True)
         name = first_generation()

@@ -21,6 +21,7 @@ MAX_PATTERN = 500  # characters; more compile to automata of megabytes
 
 _OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _INTEGERS = (-(2**63), 2**63 - 1)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _CASED_BELOW = 0x20000  # no character above has cases
 
 
@@ -44,8 +45,9 @@ def quoted(text: str) -> str:
 
 
 def one_of(ids: list[str]) -> str:
-    """The condition for these ids."""
-    return f"id IN ({', '.join(quoted(each) for each in ids)})" if ids else "false"
+    """The condition for these ids. What is not Unicode is nowhere stored."""
+    spelt = [quoted(each) for each in ids if not _SURROGATES.search(each)]
+    return f"id IN ({', '.join(spelt)})" if spelt else "false"
 
 
 def _when(expression: Expression, truth: bool, schema: Schema, fields: Mapping[str, str]) -> Condition:

@@ -124,7 +124,7 @@ class Snapshot:
             return self.table.take_row_ids(list(row_ids)).select(list(fields)).with_row_id().to_arrow()
 
     def _query(self, fields: Sequence[str], condition: str | None) -> Any:
-        query = self.table.search().select(list(fields)).with_row_id(True)
+        query = self.table.search().select(list(fields) or ["_rowid"]).with_row_id(True)  # no field would mean all
         return query if condition is None else query.where(condition)
 
 

@@ -57,7 +57,7 @@ def _look_after(database: Database, table: Any, compact: bool, at_rest: bool) ->
 
 def _index(table: Any, rows: int, indexes: dict[str, Any]) -> None:
     """Make the indexes that are worth it, anew where the table has outgrown one."""
-    from lancedb.index import BTree, IvfRq
+    from lancedb.index import BTree, IvfFlat, IvfRq
 
     if rows >= ID_INDEX_FROM and "id" not in indexes:
         table.create_index("id", config=BTree())
@@ -69,6 +69,8 @@ def _index(table: Any, rows: int, indexes: dict[str, Any]) -> None:
         if rows <= OUTGROWN * made_for:
             return
     _log.info("building the index over %s vectors", f"{rows:,}")
-    table.create_index("vector", config=IvfRq(distance_type="dot"), name=f"vector{_SUFFIX}{rows}", replace=True)
+    dimensions = int(table.schema.field("vector").type.list_size)
+    kind = IvfFlat if dimensions % 8 else IvfRq  # RaBitQ packs eight dimensions to a byte
+    table.create_index("vector", config=kind(distance_type="dot"), name=f"vector{_SUFFIX}{rows}", replace=True)
     if known is not None:
         table.drop_index(known.name)
