@@ -2,7 +2,7 @@
 
 Knows results. It knows no model and no engine: whoever answered passes a name and a fingerprint.
 
-Legend: n pictures that were answered, c labels.
+Shapes: n pictures that were answered, c labels.
 """
 
 import json

@@ -13,6 +13,7 @@ from tandem.errors import ConfigError
 from tandem.fields import NonNegative, Positive, Range, Tagged
 
 Activation = Literal["quick_gelu", "gelu"]
+QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, by the error function
 Block = Literal["bottleneck", "basic"]
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]

@@ -3,7 +3,7 @@
 Joins what must match (weights, tokenizer, preprocessing, engine) and streams pictures through it. It knows no file
 format (that is `weights`), no decoding (`image`) and no arithmetic of the towers (`engine`).
 
-Legend: n pictures or sentences, m others, d the shared dimension, c labels, k templates, t tokens, w text width.
+Shapes: n pictures or sentences, m others, d the shared dimension, c labels, k templates, t tokens, w text width.
 """
 
 import itertools

@@ -12,8 +12,8 @@ import pytest
 from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
 
 from tandem import engine as engines
-from tandem.engine.lengths import end_positions, groups
-from tandem.engine.pages import GivingBack, mappings
+from tandem.engine.inputs import end_positions, length_buckets
+from tandem.engine.tensors import ReleasePages, mappings
 from tandem.errors import EngineError, MissingExtraError
 
 TOY = TOYS["vit"]
@@ -119,7 +119,7 @@ def test_end_positions_are_the_first():
 
 def test_groups_are_a_partition_by_length():
     ends = np.random.default_rng(0).integers(1, 77, 500).astype(np.int32)
-    cut = list(groups(ends, 256))
+    cut = list(length_buckets(ends, 256))
     assert sorted(row for rows, _ in cut for row in rows) == list(range(500))
     for rows, tokens in cut:
         assert tokens == ends[rows].max() + 1
@@ -130,8 +130,11 @@ def test_groups_are_a_partition_by_length():
 
 
 def test_a_sentence_longer_than_a_group_is_a_group():
-    assert [(list(rows), tokens) for rows, tokens in groups(np.array([9, 9], np.int32), 4)] == [([0], 10), ([1], 10)]
-    assert list(groups(np.array([], np.int32))) == []
+    assert [(list(rows), tokens) for rows, tokens in length_buckets(np.array([9, 9], np.int32), 4)] == [
+        ([0], 10),
+        ([1], 10),
+    ]
+    assert list(length_buckets(np.array([], np.int32))) == []
 
 
 # --- mapped weights ----------------------------------------------------------------------------------------------
@@ -176,7 +179,7 @@ def test_what_was_written_into_a_private_mapping_stays(tmp_path):
 
 def test_arrays_in_plain_memory_have_no_mapping():
     assert mappings(random_tensors(TOY).values()) == []
-    with GivingBack([]):
+    with ReleasePages([]):
         pass
 
 
@@ -188,7 +191,7 @@ def test_pages_are_given_back(tmp_path):
     script = f"""
         import mmap, numpy as np
         from pathlib import Path
-        from tandem.engine.pages import GivingBack, mappings
+        from tandem.engine.tensors import ReleasePages, mappings
         file = open({str(path)!r}, "rb")
         array = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         def resident():
@@ -197,7 +200,7 @@ def test_pages_are_given_back(tmp_path):
         before = resident()
         array.sum()
         assert resident() - before > 60, (before, resident())
-        with GivingBack(mappings([array])):
+        with ReleasePages(mappings([array])):
             array.sum()
         assert resident() - before < 4, (before, resident())
         assert array.sum() == 0

@@ -14,8 +14,8 @@ from tandem.errors import EngineError
 from tandem.weights import expected_shapes
 
 ENGINES = ("openvino", "torch")
-# "starter": the openvino engine before it has compiled anything, when it computes in numpy
-CONTENDERS = ("openvino", "torch", "starter")
+# "numpy": the openvino engine before it has compiled anything, when it computes in numpy
+CONTENDERS = ("openvino", "torch", "numpy")
 REDUCED = [
     pytest.param(
         name,
@@ -33,8 +33,8 @@ def build(name, config, tensors, **options):
     import tandem.engine.openvino as module
 
     class Engine(module.OpenVinoEngine):
-        def _starts(self, tower, amount, allowance):
-            return super()._starts(tower, amount, 10**9 if name == "starter" else 0)
+        def _still_in_numpy(self, tower, amount, allowance):
+            return super()._still_in_numpy(tower, amount, 10**9 if name == "numpy" else 0)
 
     return Engine(config, tensors, **options)
 
@@ -133,10 +133,10 @@ def test_golden_bfloat16_is_close(shared, name, which):
 
 def test_engines_agree(toy):
     tensors = random_tensors(toy)
-    ours, torchs, starter = (build(name, toy, tensors) for name in CONTENDERS)
+    ours, torchs, in_numpy = (build(name, toy, tensors) for name in CONTENDERS)
     pixels, ids = random_pixels(toy), random_ids(toy)
-    np.testing.assert_allclose(starter.encode_images(pixels), torchs.encode_images(pixels), atol=2e-5)
-    np.testing.assert_allclose(starter.encode_texts(ids), torchs.encode_texts(ids), atol=2e-5)
+    np.testing.assert_allclose(in_numpy.encode_images(pixels), torchs.encode_images(pixels), atol=2e-5)
+    np.testing.assert_allclose(in_numpy.encode_texts(ids), torchs.encode_texts(ids), atol=2e-5)
     np.testing.assert_allclose(ours.encode_images(pixels), torchs.encode_images(pixels), atol=2e-5)
     np.testing.assert_allclose(ours.encode_texts(ids), torchs.encode_texts(ids), atol=2e-5)
     for layer in range(-toy.text.layers - 1, toy.text.layers + 1):

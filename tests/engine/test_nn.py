@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import WeightsError
 from tandem.nn import CLIP, from_arrays, initialise, to_arrays
-from tandem.nn.positions import resize_grid
+from tandem.nn.layers import resize_grid
 
 VIT = ModelConfig(
     48,

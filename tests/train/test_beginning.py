@@ -12,7 +12,7 @@ import tandem
 from tandem.config import ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
-from tandem.nn.positions import resize_grid
+from tandem.nn.layers import resize_grid
 from tandem.train.model.initial_weights import begin, build, lock, set_mode
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict

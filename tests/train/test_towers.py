@@ -13,7 +13,7 @@ from support import toy
 
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
-from tandem.nn.transformer import attend, quick_gelu
+from tandem.nn.layers import attend, quick_gelu
 from tandem.train.model.packing import pack
 from tandem.train.model.towers import Towers
 from tandem.train.objective.device_batch import Tensors

@@ -3,7 +3,7 @@
 Arguments and answers are those of the local objects. Pictures are read here and sent as they are encoded, so that the
 vectors are the same. Knows the interface's documents; it has no model, no store and no code of the server.
 
-Legend: n pictures or sentences, d the shared dimension, c labels.
+Shapes: n pictures or sentences, d the shared dimension, c labels.
 """
 
 import base64

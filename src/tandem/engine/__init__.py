@@ -2,7 +2,7 @@
 
 Knows which engine serves which device. It imports an engine only when one is built.
 
-n pictures or sentences, h height, w width, t tokens, d shared dimension
+Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
 import importlib.util
@@ -22,8 +22,9 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 class Engine(Protocol):
-    """What computes vectors. `precision` is the one in use, never "auto"."""
+    """What computes vectors. `name` and `precision` are those in use, never "auto"."""
 
+    name: str
     config: ModelConfig
     device: str
     precision: str

@@ -3,7 +3,7 @@
 Knows the mathematics of CLIP's encoders and OpenVINO's operators. It compiles and runs nothing, and knows no file.
 Weights enter as constants that share the arrays' memory: whoever holds a graph must keep the arrays alive.
 
-b batch, t tokens or patches, w width, h heads, c channels, d shared dimension
+Shapes: b batch, t tokens or patches, w width, h heads, c channels, d shared dimension.
 """
 
 from typing import Literal
@@ -14,8 +14,8 @@ import openvino.opset15 as op
 from numpy.typing import NDArray
 from openvino import Node, PartialShape, Type
 
-from tandem.config import Activation, ModelConfig, ResNet, VisionTransformer
-from tandem.engine.tensors import NORM_EPSILON, Tensors, thirds
+from tandem.config import QUICK_GELU_SLOPE, Activation, ModelConfig, ResNet, VisionTransformer
+from tandem.engine.tensors import NORM_EPSILON, Tensors, split_qkv
 
 
 def image_graph(config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8") -> ov.Model:
@@ -117,7 +117,7 @@ def _projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, 
 
     Three products, not one: as fast (measured), and weights that a file holds in three parts are never stacked.
     """
-    weights, biases = (thirds(tensors, name + kind) for kind in ("weight", "bias"))
+    weights, biases = (split_qkv(tensors, name + kind) for kind in ("weight", "bias"))
     return [
         _heads(_linear(source, weight, bias), heads, weight.shape[1])
         for source, weight, bias in zip(sources, weights, biases, strict=True)
@@ -154,9 +154,13 @@ def _attention_out(x: Node, tensors: Tensors, name: str) -> Node:
 def _mlp(x: Node, tensors: Tensors, name: str, activation: Activation) -> Node:
     x = _layer_norm(x, tensors, name + "ln_2.")
     x = _named_linear(x, tensors, name + "mlp.c_fc")
-    # Swish with beta 1.702 is QuickGELU, and fuses with the product before it
-    x = op.swish(x, _array(np.float32(1.702))) if activation == "quick_gelu" else op.gelu(x, "erf")
+    x = _quick_gelu(x) if activation == "quick_gelu" else op.gelu(x, "erf")
     return _named_linear(x, tensors, name + "mlp.c_proj")
+
+
+def _quick_gelu(x: Node) -> Node:
+    """x * sigmoid(1.702 x): swish with a beta of 1.702, which fuses with the product before it."""
+    return op.swish(x, _array(np.float32(QUICK_GELU_SLOPE)))
 
 
 def _layer_norm(x: Node, tensors: Tensors, name: str) -> Node:

@@ -1,15 +1,19 @@
-"""What may enter an engine: pixels and token ids, checked once for every engine.
+"""What may enter an engine: pixels and token ids, checked once for every engine, and texts bucketed by length.
 
 Knows shapes, dtypes and ranges. It knows no graph and no device.
 
-n pictures or sentences, h height, w width, t tokens
+Shapes: n images or texts, h height, w width, t tokens.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import TextTransformer
 from tandem.errors import EngineError
+
+BATCH_TOKENS = 1024  # of a bucket, padding included: enough to fill the cores, and small enough for the caches
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -50,6 +54,38 @@ def check_layer(layer: int, layers: int) -> tuple[int, bool]:
     if layer == -1:
         return layers, True
     return (layer if layer >= 0 else layers + 1 + layer), False
+
+
+def end_positions(token_ids: NDArray[np.int32], end_id: int) -> NDArray[np.int32]:
+    """Where each text's first end token is: [n t] -> int32 [n]. Raises `EngineError` for one that has none."""
+    is_end = token_ids == end_id
+    without = np.flatnonzero(~is_end.any(axis=1))
+    if without.size:
+        raise EngineError(
+            f"token_ids: expected the end token {end_id} in every row, but row {without[0]} has none; "
+            "make the ids with the model's tokenizer"
+        )
+    ends: NDArray[np.int32] = is_end.argmax(axis=1).astype(np.int32)
+    return ends
+
+
+def length_buckets(ends: NDArray[np.int32], batch_tokens: int = BATCH_TOKENS) -> Iterator[tuple[NDArray[np.intp], int]]:
+    """Cut a batch into buckets of similar length, shortest first: (rows, tokens to keep) for each.
+
+    Under the causal mask nothing after the end token reaches a text's vector, so encoding the tokens up to the end
+    gives the same vector for a part of the work. A bucket holds as many texts as fit in `batch_tokens`, and at least
+    one.
+    """
+    order = np.argsort(ends, kind="stable")
+    start = 0
+    while start < len(order):
+        # `stop` is the largest for which every text of the bucket, padded to its longest, fits
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * (int(ends[order[stop]]) + 1) <= batch_tokens:
+            stop += 1
+        rows = order[start:stop]
+        yield rows, int(ends[rows[-1]]) + 1
+        start = stop
 
 
 def _shape(array: NDArray[np.generic]) -> str:

@@ -1,11 +1,11 @@
 """Vectors on ordinary processors: the graphs of `graph.py`, compiled and run by OpenVINO. No torch.
 
-Knows precisions, threads and batches. It knows no files but the ones `save_ir` is told to write, and no pictures or
+Knows precisions, threads and batches. It knows no files but the ones `save_ir` is told to write, and no images or
 sentences: only pixels and token ids.
 
 Each tower is built and compiled when it is first used, so whoever asks for one tower alone never pays for the other.
 
-n pictures or sentences, t tokens, w width, d shared dimension
+Shapes: n images or texts, t tokens, w width, d shared dimension.
 """
 
 import functools
@@ -20,17 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import ModelConfig, VisionTransformer
-from tandem.engine import starter
-from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
-from tandem.engine.lengths import end_positions, groups
-from tandem.engine.pages import GivingBack, mappings
-from tandem.engine.tensors import Tensors, parts
+from tandem.engine import numpy_engine
+from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids, end_positions, length_buckets
+from tandem.engine.tensors import ReleasePages, Tensors, mappings, parts
 from tandem.errors import EngineError
 
 if TYPE_CHECKING:
     import openvino as ov
 
-IMAGES_AT_ONCE = 32  # bounds the memory of a call; larger batches are no faster (measured)
+BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (measured)
 
 # How much one tower computes in numpy before it is compiled: what costs less than compiling does (measured)
 IMAGES_BEFORE_COMPILING = 1
@@ -47,6 +45,8 @@ class OpenVinoEngine:
     in hardware, at a cosine of about 0.999 to them; it is used only when asked for.
     """
 
+    name = "openvino"
+
     def __init__(
         self, config: ModelConfig, tensors: Tensors, device: str | None = None, precision: str = "auto"
     ) -> None:
@@ -56,21 +56,21 @@ class OpenVinoEngine:
         self._tensors = tensors  # the graphs' constants share its memory
         self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
         self._towers: dict[tuple[str | int, ...], _Tower] = {}
-        self._started = {"image": 0, "text": 0}  # images and tokens computed before compiling
+        self._computed_in_numpy = {"image": 0, "text": 0}  # images and tokens computed before compiling
         self._lock = threading.Lock()
 
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
         pixels = check_pixels(pixels, self.config.vision.image_size)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
-        if len(pixels) and self._starts("image", len(pixels), IMAGES_BEFORE_COMPILING):
-            with GivingBack(self._mapped):
-                return starter.encode_images(self.config, self._tensors, pixels)
+        if len(pixels) and self._still_in_numpy("image", len(pixels), IMAGES_BEFORE_COMPILING):
+            with ReleasePages(self._mapped):
+                return numpy_engine.encode_images(self.config, self._tensors, pixels)
         if len(pixels):
             kind = "u8" if pixels.dtype == np.uint8 else "f32"
             tower = self._tower(("image", kind), lambda: _graphs().image_graph(self.config, self._tensors, kind))
-            for start in range(0, len(pixels), IMAGES_AT_ONCE):
-                part = slice(start, start + IMAGES_AT_ONCE)
+            for start in range(0, len(pixels), BATCH_IMAGES):
+                part = slice(start, start + BATCH_IMAGES)
                 vectors[part] = tower(pixels[part])
         return vectors
 
@@ -80,12 +80,12 @@ class OpenVinoEngine:
         ends = end_positions(token_ids, self.config.text.end_id)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
         tokens = int(ends.max(initial=-1)) + 1
-        if len(token_ids) and self._starts("text", len(token_ids) * tokens, TOKENS_BEFORE_COMPILING):
-            with GivingBack(self._mapped):
-                return starter.encode_texts(self.config, self._tensors, token_ids[:, :tokens], ends)
+        if len(token_ids) and self._still_in_numpy("text", len(token_ids) * tokens, TOKENS_BEFORE_COMPILING):
+            with ReleasePages(self._mapped):
+                return numpy_engine.encode_texts(self.config, self._tensors, token_ids[:, :tokens], ends)
         if len(token_ids):
             tower = self._tower(("text",), lambda: _graphs().text_graph(self.config, self._tensors))
-            for rows, tokens in groups(ends):
+            for rows, tokens in length_buckets(ends):
                 vectors[rows] = tower(np.ascontiguousarray(token_ids[rows, :tokens]), ends[rows])
         return vectors
 
@@ -108,15 +108,15 @@ class OpenVinoEngine:
         with self._lock:
             self._towers.clear()
 
-    def _starts(self, tower: str, amount: int, allowance: int) -> bool:
+    def _still_in_numpy(self, tower: str, amount: int, allowance: int) -> bool:
         """Whether so little was asked of the tower until now, this included, that it need not be compiled."""
         with self._lock:
             compiled = any(key[0] == tower for key in self._towers)
             convolutional = tower == "image" and not isinstance(self.config.vision, VisionTransformer)
             if compiled or convolutional or self.device != "CPU" or self.precision != "float32":
                 return False
-            self._started[tower] += amount
-            return self._started[tower] <= allowance
+            self._computed_in_numpy[tower] += amount
+            return self._computed_in_numpy[tower] <= allowance
 
     def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"]) -> "_Tower":
         with self._lock:
@@ -137,14 +137,14 @@ class _Tower:
             # Denormals count as zero. Otherwise all weights are searched for them before any is packed (measured:
             # a third of the time to compile, and a whole copy of the weights in memory at once)
             options["CPU_DENORMALS_OPTIMIZATION"] = True
-        with GivingBack(mapped):
+        with ReleasePages(mapped):
             self._request = _core().compile_model(build(), device, options).create_infer_request()
         self._mapped = mapped  # until the first run, which packs what compiling has not
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         with self._lock:
-            with GivingBack(self._mapped):
+            with ReleasePages(self._mapped):
                 self._request.infer(list(inputs), share_inputs=True)
             self._mapped = []
             return self._request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
@@ -171,7 +171,7 @@ def available_precisions(device: str | None = None) -> tuple[str, ...]:
 
 @functools.cache
 def _core() -> "ov.Core":
-    # Imported when something is compiled: what the starter answers alone is spared a tenth of a second (measured)
+    # Imported when something is compiled: what the numpy engine answers alone is spared a tenth of a second (measured)
     import openvino as ov
 
     return ov.Core()

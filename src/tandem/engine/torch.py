@@ -2,7 +2,7 @@
 
 Knows devices, precisions and batches; the mathematics is in `nn`. Only torch and numpy are imported.
 
-n pictures or sentences, t tokens, w width, d shared dimension
+Shapes: n images or texts, t tokens, w width, d shared dimension.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,12 @@ from torch.nn import functional
 
 from tandem import nn
 from tandem.config import ModelConfig
-from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids
-from tandem.engine.lengths import end_positions, groups
+from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids, end_positions, length_buckets
 from tandem.errors import EngineError
 
 # How much of a large call is in flight: bounds the memory, and is enough to fill the device
-IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256, "mps": 64}
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384, "mps": 4096}
+BATCH_IMAGES = {"cpu": 32, "cuda": 256, "mps": 64}
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 
 _TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,6 +31,8 @@ class TorchEngine:
     `precision="auto"` is float32: the reference's numbers. In bfloat16 and float16 the products run in that type under
     autocast, while layer norms, softmax and the residual stream's sums keep the precision autocast gives them.
     """
+
+    name = "torch"
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class TorchEngine:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
         pixels = check_pixels(pixels, self.config.vision.image_size)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
-        step = IMAGES_AT_ONCE[self._device.type]
+        step = BATCH_IMAGES[self._device.type]
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(pixels), step):
                 part = self._to_device(pixels[start : start + step])
@@ -67,7 +68,7 @@ class TorchEngine:
         ends = end_positions(token_ids, self.config.text.end_id)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
         with torch.inference_mode(), self._autocast():
-            for rows, tokens in groups(ends, TOKENS_AT_ONCE[self._device.type]):
+            for rows, tokens in length_buckets(ends, BATCH_TOKENS[self._device.type]):
                 vectors[rows] = _unit(self._model.encode_text(self._to_device(token_ids[rows, :tokens]).long()))
         return vectors
 

@@ -1,6 +1,6 @@
 """The two towers side by side, with their learned temperature.
 
-Letters: n pictures or sentences, t tokens, d the shared dimension, w the text width.
+Shapes: n images or texts, t tokens, d the shared dimension, w the text width.
 """
 
 import math

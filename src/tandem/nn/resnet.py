@@ -1,6 +1,6 @@
 """CLIP's ResNet: a three-convolution stem, antialiased strides, attention pooling.
 
-Letters: n pictures, c channels, H and W rows and columns, d the shared dimension.
+Shapes: n images, c channels, H and W rows and columns, d the shared dimension.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tandem.config import ResNet
-from tandem.nn.positions import resize_grid
+from tandem.nn.layers import resize_grid
 
 
 def _downsample(channels_in: int, channels_out: int) -> nn.Sequential:

@@ -1,48 +1,15 @@
 """Pre-norm transformer blocks, the Vision Transformer and the text encoder.
 
-Letters: n pictures or sentences (or rows of several packed ones), t tokens, w width, h heads, g patches along a side,
+Shapes: n images or texts (or rows of several packed ones), t tokens, w width, h heads, g patches along a side,
 p pixels along a side of a patch, k patches kept, c chosen tokens.
 """
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from tandem.config import Activation, TextTransformer, VisionTransformer
-from tandem.nn.positions import lifted, resize_grid
-
-
-class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in float32 at least: in half precision its variance loses the small features."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = lifted(self.weight), lifted(self.bias)
-        return F.layer_norm(lifted(x), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
-
-
-SPELT_OUT_TOKENS = 256  # on CPUs attention over so many tokens is spelt out; beyond, its matrices cost too much memory
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention, q, k, v [n h t w/h] -> [n h t w/h]; mask, True where it may look: [n 1 t t].
-
-    Spelt out on CPUs: the fused operator's backward is slow there (32 x 50 tokens of width 768 in bfloat16, forward
-    and backward on one core: 62 ms against 13 ms; 11 x 77 tokens of width 512: 26 against 6).
-    """
-    t = q.shape[2]
-    if q.device.type != "cpu" or t > SPELT_OUT_TOKENS:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
-    if causal and mask is None:
-        mask = torch.ones(t, t, dtype=torch.bool, device=q.device).tril()
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # [n h t t]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    # Under autocast a softmax would come out, and be kept, in float32; it computes in float32 inside in any case.
-    weights = torch._softmax(scores, -1, False) if scores.dtype == torch.bfloat16 else scores.softmax(-1)
-    return weights @ v
+from tandem.nn.layers import LayerNorm, attend, quick_gelu, resize_grid
 
 
 class Attention(nn.Module):
@@ -64,29 +31,6 @@ class Attention(nn.Module):
         if chosen is not None:
             out = out.flatten(0, 1).index_select(0, chosen)
         return self.out_proj(out)  # type: ignore[no-any-return]
-
-
-class _QuickGELU(torch.autograd.Function):
-    """x * sigmoid(1.702 x) by way of silu(1.702 x) / 1.702: keeps x alone, and passes over it half as often."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return F.silu(x * 1.702, inplace=True).mul_(1 / 1.702)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        out: Tensor = torch.ops.aten.silu_backward(gradient, x * 1.702)
-        return out
-
-
-def quick_gelu(x: Tensor) -> Tensor:
-    """The published models' activation. A compiler fuses the plain formula by itself."""
-    if torch.compiler.is_compiling() or not x.requires_grad:
-        return x * torch.sigmoid(1.702 * x)
-    return _QuickGELU.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class MLP(nn.Module):

@@ -3,7 +3,7 @@
 Blocked matrix products over a scan of the store: memory depends on the number of labels and on k, not on the number of
 pictures. A label is a vector here; whoever calls made it from words.
 
-Legend: c labels, b pictures of a block, k best, d dimensions.
+Shapes: c labels, b pictures of a block, k best, d dimensions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

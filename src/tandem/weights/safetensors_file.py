@@ -92,7 +92,7 @@ def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) ->
     view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
     if not view.flags.aligned:
         return view.copy()
-    view.flags.writeable = False  # lets an engine give its pages back (engine/pages.py)
+    view.flags.writeable = False  # lets an engine release its pages (engine/tensors.py)
     return view
 
 

@@ -3,7 +3,7 @@
 What is fitted is `relevance`; the searches it learns from are `caption_set` and `trials`; how well it holds is
 `calibrate`. Knows no files and no command line.
 
-Legend: h hits, t trials, k hits of each.
+Shapes: h hits, t trials, k hits of each.
 """
 
 import math

@@ -4,7 +4,7 @@ Spherical k-means (Dhillon and Modha 2001) on a sample; every vector is then giv
 words of a vocabulary that say more often of its members than of others what they show. Knows vectors and words, and
 neither models nor stores.
 
-Legend: n vectors, c clusters, w words, d dimensions.
+Shapes: n vectors, c clusters, w words, d dimensions.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 Memory is bounded by blocks, and by the pictures that have a duplicate, never by pairs. Knows a store, and three of
 its columns by name if it has them (`width`, `height`, `bytes`): the largest picture is the one to keep.
 
-Legend: n records, m members of a group, d dimensions.
+Shapes: n records, m members of a group, d dimensions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ Three choices keep it in numpy, without a compiled library: each point attracts 
 gives the maps that perplexity 30 gives (Boehm et al. 2022, section 5.1); the repulsion of all pairs is a convolution
 on a grid, done by FFT (Linderman et al. 2019, FIt-SNE); PCA gives the start (Kobak and Berens 2019).
 
-Legend: n vectors, d dimensions, l landmarks, k neighbours, g nodes along a side of the grid.
+Shapes: n vectors, d dimensions, l landmarks, k neighbours, g nodes along a side of the grid.
 """
 
 from collections.abc import Callable

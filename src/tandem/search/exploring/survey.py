@@ -2,7 +2,7 @@
 
 Joins a store with `clusters` and `map2d`; memory is bounded by the sample, and by twelve bytes for each record.
 
-Legend: n records, c clusters, s sampled, d dimensions.
+Shapes: n records, c clusters, s sampled, d dimensions.
 """
 
 from collections.abc import Callable, Sequence

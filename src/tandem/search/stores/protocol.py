@@ -3,7 +3,7 @@
 A store holds records: an id, a vector, and values in named columns. It has never heard of pictures, of sentences, or
 of the models that made the vectors. One contract test suite runs against every implementation.
 
-Legend: n records, q queries, d dimensions.
+Shapes: n records, q queries, d dimensions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,7 +4,7 @@
 that may wait, as those that index or lay out a map: the same model, whose engine is the batchers. Knows models and
 batches; no HTTP, no stores.
 
-Legend: n pictures or sentences, h height, w width, t tokens, d shared dimension.
+Shapes: n pictures or sentences, h height, w width, t tokens, d shared dimension.
 """
 
 import copy
@@ -137,6 +137,7 @@ class _BatchedEngine:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self.config = encoder.engine.config
+        self.name = encoder.engine.name
         self.device = encoder.engine.device
         self.precision = encoder.engine.precision
 

@@ -3,7 +3,7 @@
 A step's global batch has slots 0..N-1, a picture each; a process has a contiguous share of them. What is in a slot
 depends on (recipe, step, slot) alone, not on how many processes or workers there are.
 
-Letters: n pictures of this process, m sentences of this process, N and M those of all processes, t tokens, s pixels a
+Shapes: n pictures of this process, m sentences of this process, N and M those of all processes, t tokens, s pixels a
 side, k patches kept, c classes.
 """
 

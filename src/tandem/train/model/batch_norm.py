@@ -6,7 +6,7 @@ own statistics; and the running statistics move once a step, by the mean over al
 micro-batches that end where groups end (`shares(..., multiple=norm_batch)`) then change nothing.
 
 Knows layers and tensors; it knows no step and no model of ours.
-Letters: n pictures, c channels, H and W rows and columns.
+Shapes: n pictures, c channels, H and W rows and columns.
 """
 
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tandem.config import ModelConfig
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
-from tandem.nn.positions import resize_grid
+from tandem.nn.layers import resize_grid
 from tandem.nn.resnet import ResNetTower
 from tandem.nn.transformer import VisionTower
 from tandem.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
 What follows a sentence's end token reaches nothing, and most captions are far shorter than the context. Put end to end
 under a mask that keeps them apart, all of them go through a transformer at once.
 
-Letters: m sentences, t tokens, r rows, l tokens of a row.
+Shapes: m sentences, t tokens, r rows, l tokens of a row.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Weights stay float32 (Adam on half weights gives NaN after a step, and rounds small steps away: half-precision weights
 are not offered); autocast computes the products in bfloat16. Knows no loss, no optimiser and no process.
 
-Letters: n pictures, m sentences, t tokens, d the shared dimension, s pixels a side.
+Shapes: n pictures, m sentences, t tokens, d the shared dimension, s pixels a side.
 """
 
 from contextlib import AbstractContextManager, nullcontext

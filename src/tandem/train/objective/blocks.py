@@ -3,7 +3,7 @@
 The blocks are computed anew where they are needed again, so memory is linear in the batch; the arithmetic is float32 at
 least, under autocast too: at a factor of 100, bfloat16 would err by 0.4 in a logit.
 
-Letters: n rows and m columns of the matrix, d the dimension of its vectors; S = exp(logit_scale) images @ texts.T.
+Shapes: n rows and m columns of the matrix, d the dimension of its vectors; S = exp(logit_scale) images @ texts.T.
 """
 
 from collections.abc import Iterator

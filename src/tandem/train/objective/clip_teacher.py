@@ -3,7 +3,7 @@
 It sees the crops that the run sees, resized to its own size, and reads the sentences by its own tokenizer. Nothing is
 kept: another crop has another vector.
 
-Letters: n pictures, m sentences, s pixels a side, e its shared dimension.
+Shapes: n pictures, m sentences, s pixels a side, e its shared dimension.
 """
 
 from collections.abc import Sequence

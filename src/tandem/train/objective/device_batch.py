@@ -3,7 +3,7 @@
 Knows neither towers nor losses. Texts come in three runs, in this order: the sentences of the batch, further words that
 a sentence encoder teaches, and one sentence for each class.
 
-Letters: n pictures and m sentences of this process, N and M of all of them, w words, c classes, e a teacher's width.
+Shapes: n pictures and m sentences of this process, N and M of all of them, w words, c classes, e a teacher's width.
 """
 
 from collections.abc import Sequence

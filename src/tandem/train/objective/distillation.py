@@ -1,6 +1,6 @@
 """What teachers add to the objective: of sentences (Hinton et al. 2015), and a CLIP of both sides.
 
-Letters: n pictures and m sentences of this process, N and M those of all processes, d and e dimensions.
+Shapes: n pictures and m sentences of this process, N and M those of all processes, d and e dimensions.
 """
 
 import torch

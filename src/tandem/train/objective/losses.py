@@ -2,7 +2,7 @@
 
 Neither ever holds the matrix of logits. A loss gets the vectors of other processes by a function it is given.
 
-Letters: n pictures and m sentences of this process, N and M those of all processes, P processes, d the dimension.
+Shapes: n pictures and m sentences of this process, N and M those of all processes, P processes, d the dimension.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 Knows vectors and what they should become (`device_batch.Tensors`); no towers, no optimiser. Each loss is this process's
 share: the shares of all processes sum to the loss on the whole batch.
 
-Letters: as in `device_batch.py`; d the shared dimension.
+Shapes: as in `device_batch.py`; d the shared dimension.
 """
 
 import math

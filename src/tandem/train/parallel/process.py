@@ -3,7 +3,7 @@
 A single process needs no torch.distributed: everything here then returns what it was given. Under `torchrun`, whose
 environment is read, it is NCCL between GPUs and Gloo between CPUs.
 
-Letters: n rows of this process, N rows of all of them, P processes.
+Shapes: n rows of this process, N rows of all of them, P processes.
 """
 
 import os

@@ -5,7 +5,7 @@ whole batch's vectors, and each micro-batch is encoded again, under the same ran
 reached its vectors. The result is the whole batch's gradient, whatever the number of micro-batches and processes.
 
 Knows two towers, heads and tensors. It knows no optimiser, no data and no clock.
-Letters: n pictures and m sentences of this process, t tokens, s pixels a side, d the shared dimension.
+Shapes: n pictures and m sentences of this process, t tokens, s pixels a side, d the shared dimension.
 """
 
 from collections.abc import Iterable

@@ -2,7 +2,7 @@
 
 What the index names is scored again exactly, so scores never depend on it.
 
-Legend: n rows, d dimensions, q queries.
+Shapes: n rows, d dimensions, q queries.
 """
 
 import itertools

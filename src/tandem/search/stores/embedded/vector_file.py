@@ -1,7 +1,7 @@
 """An append-only file of float32 rows: mapped where few rows are wanted, read where many are. Knows no ids.
 
 Rows up to the number that the records' database has committed never change while the file has its name; what lies past
-them is what a crash left, and the next writer overwrites it. Letters: n rows, d dimensions.
+them is what a crash left, and the next writer overwrites it. Shapes: n rows, d dimensions.
 """
 
 import os

@@ -7,7 +7,7 @@ clustered vectors with queries from another region, recall@10 was 0.65 with 64 o
 of 2,048. Then they are rotated at random, since a sign says little of a dimension that is larger than others: where the
 spectrum decays as i^-1/2, recall was 0.57 without, and 1.00 with.
 
-Legend: n rows, d dimensions, q queries.
+Shapes: n rows, d dimensions, q queries.
 """
 
 import logging

@@ -6,7 +6,7 @@ ViT-B/32, one photo and three labels: see docs/benchmarks.md).
 
 Knows transformers only, in float32: the same mathematics as `graph.py`, tied to it by the contract tests.
 
-b batch, t tokens or patches, w width, h heads, d shared dimension
+Shapes: b batch, t tokens or patches, w width, h heads, d shared dimension.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.config import Activation, ModelConfig, VisionTransformer
-from tandem.engine.tensors import NORM_EPSILON, Tensors, thirds
+from tandem.config import QUICK_GELU_SLOPE, Activation, ModelConfig, VisionTransformer
+from tandem.engine.tensors import NORM_EPSILON, Tensors, split_qkv
 
 Array = NDArray[np.float32]
 
@@ -66,7 +66,7 @@ def _block(
         rows = np.arange(len(x))
         x, queries = x[rows, only][:, None], y[rows, only][:, None]
         mask = None if mask is None else mask[only][:, None, None]  # [b 1 1 t]
-    weights, biases = (thirds(tensors, name + f"attn.in_proj_{kind}") for kind in ("weight", "bias"))
+    weights, biases = (split_qkv(tensors, name + f"attn.in_proj_{kind}") for kind in ("weight", "bias"))
     q, k, v = (
         _heads(source @ weight.astype(np.float32, copy=False).T + bias.astype(np.float32, copy=False), heads)
         for source, weight, bias in zip((queries, y, y), weights, biases, strict=True)
@@ -98,8 +98,9 @@ def _linear(x: Array, tensors: Tensors, name: str) -> Array:
 
 
 def _quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 x), as x / (1 + exp(-1.702 x))."""
     with np.errstate(over="ignore"):  # exp of a large number is inf, and x / inf the 0 that is meant
-        gated: Array = x / (1 + np.exp(np.float32(-1.702) * x))
+        gated: Array = x / (1 + np.exp(np.float32(-QUICK_GELU_SLOPE) * x))
         return gated
 
 
