@@ -37,7 +37,7 @@ docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv build dist demo .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache src/*.egg-info
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tandem needs Python 3.11 or newer")'

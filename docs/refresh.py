@@ -24,7 +24,7 @@ def main() -> None:
     (ROOT / "docs" / "http.md").write_text(http, encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "answer.png"
-        command = [sys.executable, "-m", "tandem", "demo", "--out", str(image)]
+        command = [sys.executable, "-m", "tandem", "demo", "--quiet", "--out", str(image)]
         printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
         # A quarter of the pixels and a palette: every clone carries it.
         drawn = Image.open(image).convert("RGB").reduce(2)

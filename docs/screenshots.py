@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-import tandem.cli.demo
+import tandem.cli.commands.demo
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -102,7 +102,7 @@ def combined(page: Any) -> None:
 
 def classify(page: Any) -> None:
     page.goto("/#/classify")
-    page.locator("#classify-file").set_input_files(tandem.cli.demo.sample_photos()[0])
+    page.locator("#classify-file").set_input_files(tandem.cli.commands.demo.sample_photos()[0])
     page.locator(".bars:visible .best").wait_for()
 
 

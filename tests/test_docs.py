@@ -20,7 +20,7 @@ from PIL import Image
 from support import toy
 
 from tandem import weights
-from tandem.cli.parser import build_parser
+from tandem.cli.parser import parse
 from tandem.cli.reference import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,7 +118,7 @@ def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str
     pytest.importorskip("pyarrow")
     for place, remark, line in commands():
         if remark == "long":
-            build_parser().parse_args(shlex.split(line)[1:])
+            parse(shlex.split(line)[1:])
             continue
         process = subprocess.run(
             ["bash", "-c", line], check=False, cwd=folder, env=environment, capture_output=True, text=True
@@ -128,11 +128,10 @@ def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str
 
 def test_examples_of_help_parse() -> None:
     """They name files that are not there; what they ask must be something that can be asked."""
-    parser = build_parser()
     lines = [line for line in markdown().splitlines() if line.startswith("tandem ")]
     assert len(lines) >= 12
     for line in lines:
-        parser.parse_args(shlex.split(re.sub(r" > [\w.]+$", "", line))[1:])
+        parse(shlex.split(re.split(r" > [\w.]+$| \| |> ~", line)[0])[1:])
 
 
 def test_the_command_reference_is_current() -> None:

@@ -72,6 +72,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "openvino": ("engine/",),
     "matplotlib": ("plots/",),
     "rich": ("cli/", "train/"),
+    "argcomplete": ("cli/",),
     "huggingface_hub": ("weights/",),
     "tokenizers": ("tokenizer.py", "bpe.py", "train/"),
     "pickle": ("weights/archive.py",),

@@ -362,9 +362,12 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     assert document["files"] == [str(own_path(fingerprint)), str(out)]
     assert out.read_bytes() == own_path(fingerprint).read_bytes()
 
-    assert main(["calibrate", str(test), "--model", str(model)]) == 0
+    assert main(["calibrate", str(test), "--model", str(model)]) == 2
+    assert "is calibrated already" in capsys.readouterr().err
+    assert main(["calibrate", str(test), "--model", str(model), "--yes"]) == 0
     printed = capsys.readouterr()
-    assert "the half not fitted on" in printed.out
+    assert "the half not fitted on" in printed.err
+    assert {line.split("\t")[0] for line in printed.out.splitlines()} >= {"captions", "phrases"}
     assert str(home) in printed.err
 
     assert main(["calibrate", str(tmp_path / "c.tar"), "--model", str(model)]) == 2

@@ -19,8 +19,8 @@ import tandem
 from tandem import weights
 from tandem.arrays import Vectors
 from tandem.cli import main
-from tandem.cli.label import show_labels
-from tandem.cli.search import show
+from tandem.cli.commands.search import show
+from tandem.cli.label_rows import show_labels
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
 from tandem.search.query import SearchQuery
@@ -635,7 +635,7 @@ def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = narrow_terminal(monkeypatch)
     picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
-    show_labels([{"label": "a cat", "pictures": [picture, picture]}])
+    show_labels([{"label": "a cat", "images": [picture, picture]}])
     heading, *lines = shown.getvalue().splitlines()
     assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
     assert "a cat" in lines[0]

@@ -199,25 +199,25 @@ def test_the_command_by_label(photos: tuple[str, str], tmp_path: Path, capsys: p
     answer = loaded.classify(files, ["cat", "dog"])
     by_path = dict(zip(map(str, files), answer.probabilities.tolist(), strict=True))
     for label, each in enumerate(document["labels"]):
-        assert len(each["pictures"]) == 4
+        assert len(each["images"]) == 4
         best = sorted((row[label] for row in by_path.values()), reverse=True)[:4]
-        assert [picture["probability"] for picture in each["pictures"]] == pytest.approx(best, abs=1e-4)
-        for picture in each["pictures"]:
+        assert [picture["probability"] for picture in each["images"]] == pytest.approx(best, abs=1e-4)
+        for picture in each["images"]:
             assert picture["probability"] == pytest.approx(by_path[picture["path"]][label], abs=1e-4)
     with out.open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert [(row["label"], row["rank"]) for row in rows] == [(x, str(n)) for x in ("cat", "dog") for n in (1, 2, 3, 4)]
-    assert rows[0]["id"] == document["labels"][0]["pictures"][0]["id"]
+    assert rows[0]["id"] == document["labels"][0]["images"][0]["id"]
 
     assert main(["label", url, "--labels", "cat,dog", "--top", "1"]) == 0
-    assert document["labels"][1]["pictures"][0]["path"] in capsys.readouterr().out
+    assert document["labels"][1]["images"][0]["path"] in capsys.readouterr().out
 
 
 def test_the_command_by_picture(photos: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url, model = photos
-    command = ["label", url, "--labels", "cat,dog,car", "--by", "picture", "--top", "2"]
+    command = ["label", url, "--labels", "cat,dog,car", "--by", "image", "--top", "2"]
     assert main([*command, "--json"]) == 0
-    pictures = json.loads(capsys.readouterr().out)["pictures"]
+    pictures = json.loads(capsys.readouterr().out)["images"]
     answer = tandem.load(model).classify([picture["path"] for picture in pictures], ["cat", "dog", "car"])
     assert [[label for label, _ in row] for row in answer.top(2)] == [
         [found["label"] for found in picture["labels"]] for picture in pictures
@@ -225,7 +225,7 @@ def test_the_command_by_picture(photos: tuple[str, str], tmp_path: Path, capsys:
     out = tmp_path / "labels.jsonl"
     assert main([*command, "--json", "--out", str(out)]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["pictures"] == 6
+    assert document["images"] == 6
     assert document["file"] == str(out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 12

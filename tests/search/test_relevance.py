@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tandem
-from tandem.cli.search import share
+from tandem.cli.commands.search import percent
 from tandem.errors import TandemError
 from tandem.search import calibration_files
 from tandem.search.calibration.fitting import fit_logistic
@@ -208,6 +208,6 @@ def test_number_of_words() -> None:
 
 
 def test_small_probabilities_are_shown_with_a_decimal() -> None:
-    assert [share(value) for value in (0.004, 0.0411, 0.0994, 0.0998, 0.1, 0.734, 1.0, None)] == [
+    assert [percent(value) for value in (0.004, 0.0411, 0.0994, 0.0998, 0.1, 0.734, 1.0, None)] == [
         *("0.4%", "4.1%", "9.9%", "10%", "10%", "73%", "100%", "-"),
     ]

@@ -16,7 +16,7 @@ from PIL import Image
 
 import tandem
 from support.serving import serving
-from tandem.cli.demo import sample_photos
+from tandem.cli.commands.demo import sample_photos
 from tandem.errors import MissingExtraError
 
 CROPS = 12  # of each photo: more pictures than one page of hits

@@ -4,52 +4,60 @@ Knows no model. A command's module is imported when that command is asked for: `
 """
 
 import io
+import logging
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 
-from tandem.cli.parser import COMMANDS, build_parser
+from tandem.cli import terminal
+from tandem.cli.commands import load_command
+from tandem.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, NOT_DONE, PIPE_CLOSED
+from tandem.cli.parser import build_parser, parse
 from tandem.errors import TandemError
-
-DONE, SOME_SET_ASIDE, NOT_DONE = 0, 1, 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells count
-PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read our output has seen enough
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` defaults to the process's arguments. Gives the exit code."""
     _make_writable()
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could stand at the cursor
+        import argcomplete
+
+        argcomplete.autocomplete(build_parser())
+    arguments = parse(sys.argv[1:] if argv is None else argv)
     if arguments.command is None:
-        parser.print_help(sys.stderr)
+        build_parser(complete=False).print_help(sys.stderr)
         return NOT_DONE
-    debug: bool = arguments.debug
+    terminal.set_loudness(quiet=arguments.quiet, verbose=arguments.verbose)
+    began = time.perf_counter()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
-            code: int = import_module(COMMANDS[arguments.command]).run(arguments)
-        sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's last breath
+            warnings.showwarning = _show_warning
+            if arguments.verbose:
+                logging.basicConfig(level=logging.INFO, format="tandem: %(message)s")
+            code = load_command(arguments.command).run(arguments)
+        sys.stdout.flush()  # a closed pipe or a full disk shows here, not in the interpreter's last breath
+        terminal.detail(f"{time.perf_counter() - began:.2f} s in all")
     except KeyboardInterrupt:
-        _say("interrupted")
+        terminal.complain("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes standard output once more on its way out: give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return PIPE_CLOSED
-    except (TandemError, OSError) as error:
-        if debug:
+    except Exception as error:
+        _discard_unwritten()
+        if arguments.debug:
             traceback.print_exc()
-        _say(_one_line(error))
-        return NOT_DONE
+        foreseen = isinstance(error, TandemError | OSError)
+        terminal.complain(_one_line(error) if foreseen else _unexpected(error))
+        return NOT_DONE if foreseen else INTERNAL_ERROR
     return code
 
 
 def _make_writable() -> None:
-    """Standard output that is closed, or cannot spell every letter, is no reason to fail half-way."""
+    """Standard output that is closed, or cannot spell every character, is no reason to fail half-way."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
@@ -57,24 +65,30 @@ def _make_writable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def exit_code(*, done: int, set_aside: int) -> int:
-    """By how many inputs were answered and how many were not."""
-    if not set_aside:
-        return DONE
-    return SOME_SET_ASIDE if done else NOT_DONE
+def _discard_unwritten() -> None:
+    """Python flushes standard output once more on its way out: what could not be written must not fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    return str(error)
 
 
-def _say(line: str) -> None:
-    print(f"tandem: {line}", file=sys.stderr)
+def _unexpected(error: Exception) -> str:
+    said = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"unexpected error: {said} (--debug shows where; please report it)"
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """A warning is one line for people. Those meant for programmers (deprecations of a library) are not shown."""
     if issubclass(category, UserWarning):
-        _say(f"warning: {' '.join(str(message).split())}")
+        terminal.complain(f"warning: {message}")

@@ -1,13 +1,16 @@
-"""Answers in the terminal: a few photos with bars for each label, many with a line each."""
+"""Answers in the terminal: a few photos with bars for each label, many with a line each; piped, a line a label."""
 
+import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
+from tandem.cli import terminal
+from tandem.cli.tables import Cell, Column, row_printer, tab_separated
 
-from tandem.answer import Answer
-from tandem.cli.screen import ACCENT, QUIET, bar, cells, console
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from tandem.answer import Answer
 
 Best = Sequence[tuple[str, float]]  # labels with probabilities, likeliest first
 
@@ -16,47 +19,81 @@ BAR_WIDTH = 32
 NARROW_BAR = 12
 LABEL_CELLS = 36
 NAME_CELLS = 44
+LEAST_CELLS = 8  # of a name or a label, however narrow the terminal
+PIPED = (Column("photo"), Column("label"), Column("probability"))
+BY_LINE = (
+    Column("photo", least=LEAST_CELLS, keep_end=True),
+    Column("label", least=LEAST_CELLS),
+    Column("", for_people=True, drop=1),
+    Column("probability", right=True),
+    Column("next", least=LEAST_CELLS, drop=2),
+)
 
 
-def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> Callable[[Answer], None]:
+def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable[[Answer], None]":
     """The function that shows answers as they come; `photos` and `labels` say how wide its columns must be."""
-    out = console()
-    label_cells = min(LABEL_CELLS, max(cell_len(label) for label in labels))
-    name_cells = min(NAME_CELLS, max(cell_len(photo) for photo in photos))
+    if not sys.stdout.isatty():
 
-    def show(answer: Answer) -> None:
-        for source, best in zip(answer.sources, answer.top(top), strict=True):
-            if len(photos) <= IN_FULL:
-                out.print(photo_in_full(source, best, label_cells, encoding=out.encoding))
-            else:
-                photo_on_a_line(out, source, best, label_cells, name_cells)
+        def in_rows(answer: "Answer") -> None:
+            for source, best in zip(answer.sources, answer.top(top), strict=True):
+                for label, probability in best:
+                    print(tab_separated(PIPED, (source, label, f"{probability:.6f}")))
+
+        return in_rows
+    out = terminal.console()
+    if len(photos) <= IN_FULL:
+
+        def in_full(answer: "Answer") -> None:
+            for source, best in zip(answer.sources, answer.top(top), strict=True):
+                out.print(photo_in_full(source, best, labels, width=out.width))
+
+        return in_full
+    line = line_printer(photos, labels)
+
+    def by_line(answer: "Answer") -> None:
+        for source, best in zip(answer.sources, answer.top(2), strict=True):
+            line(source, best)
+
+    return by_line
+
+
+def line_printer(photos: Sequence[str], labels: Sequence[str]) -> Callable[[str, Best], None]:
+    """The function that shows a photo's likeliest label with its bar, and the one after it."""
+    label_cells = widest(labels, LABEL_CELLS)
+    natural = (widest(photos, NAME_CELLS), label_cells, NARROW_BAR, 6, label_cells + 7)
+    row = row_printer(BY_LINE, natural)
+
+    def show(name: str, best: Best) -> None:
+        (label, probability), *others = best
+        after = f"{others[0][0]} {others[0][1]:.1%}" if others else ""
+        drawn = Cell(terminal.bar(probability, NARROW_BAR), style=terminal.ACCENT)
+        likeliest = Cell(label, style=terminal.ACCENT)
+        row((name, likeliest, drawn, Cell(f"{probability:.1%}", style="bold"), Cell(after, style=terminal.QUIET)))
 
     return show
 
 
-def photo_in_full(name: str, best: Best, label_cells: int, *, encoding: str, bar_width: int = BAR_WIDTH) -> Text:
-    """The name, and below it a bar for each label."""
-    shown = Text(f"{name}\n", style="bold")
+def photo_in_full(name: str, best: Best, labels: Sequence[str], *, width: int, bar_width: int = BAR_WIDTH) -> "Text":
+    """The name, and below it a bar for each label, in `width` cells."""
+    from rich.text import Text
+
+    beside = 2 + 2 + len(" 100.0%")
+    label_cells = widest(labels, max(LEAST_CELLS, min(LABEL_CELLS, (width - beside) * 2 // 3)))
+    bar_width = max(1, min(bar_width, width - beside - label_cells))
+    shown = Text(f"{terminal.cells(name, max(width, LEAST_CELLS), keep_end=True).rstrip()}\n", style="bold")
     for place, (label, probability) in enumerate(best):
         first = place == 0
         line = Text("  ", style="not bold")
-        line.append(cells(label, label_cells), style=ACCENT if first else "")
+        line.append(terminal.cells(label, label_cells), style=terminal.ACCENT if first else "")
         line.append("  ")
-        line.append_text(bar(probability, bar_width, best=first, encoding=encoding))
+        line.append(terminal.bar(probability, bar_width), style=terminal.ACCENT if first else terminal.QUIET)
         line.append(f" {probability:6.1%}\n", style="bold" if first else "")
         shown.append_text(line)
     return shown
 
 
-def photo_on_a_line(out: Console, name: str, best: Best, label_cells: int, name_cells: int) -> None:
-    """The name, the likeliest label with its bar, and the one after it."""
-    label, probability = best[0]
-    line = Text(cells(name, name_cells, keep_end=True))
-    line.append("  ")
-    line.append(cells(label, label_cells), style=ACCENT)
-    line.append("  ")
-    line.append_text(bar(probability, NARROW_BAR, best=True, encoding=out.encoding))
-    line.append(f" {probability:6.1%}", style="bold")
-    if len(best) > 1:
-        line.append(f"   {best[1][0]} {best[1][1]:.1%}", style=QUIET)
-    out.print(line)
+def widest(texts: Sequence[str], most: int) -> int:
+    """The cells that the widest text takes, `most` at the most."""
+    from rich.cells import cell_len
+
+    return min(most, max((cell_len(terminal.line(text)) for text in texts), default=0))

@@ -1,75 +1,85 @@
-"""What a user names on the command line -> pictures, lines and a model. Knows files and standard input."""
+"""Standard input and text files -> lines, paths or an image. Knows no model."""
 
-import argparse
-import glob
+import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from tandem.errors import TandemError
-from tandem.image import IMAGE_SUFFIXES
-from tandem.model import Model, load
+
+# What files of images begin with. A list of paths begins with none of these.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")
 
 
-def load_model(arguments: argparse.Namespace) -> Model:
-    """The model that --model, --engine, --device, --precision and --activation ask for."""
-    return load(arguments.model, **loading(arguments))
+class ImageOnStandardInput(io.BytesIO):
+    """An image that was piped in; its name is what answers and errors call it."""
+
+    name = "<stdin>"
 
 
-def loading(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `tandem.load` takes beside the model itself."""
-    return {name: getattr(arguments, name) for name in ("engine", "device", "precision", "activation")}
+def looks_like_image(head: bytes) -> bool:
+    """Whether bytes begin as files of images do."""
+    return (
+        head.startswith(_SIGNATURES)
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+        or head[4:8] == b"ftyp"
+    )
 
 
-def find_pictures(arguments: Sequence[str]) -> list[str]:
-    """Files, folders (searched through, hidden ones left out), globs, URLs, and `-` for a list on standard input.
+def standard_input() -> BinaryIO:
+    """The bytes of standard input."""
+    if sys.stdin is None:
+        raise TandemError("standard input is closed")
+    return sys.stdin.buffer
 
-    A file that is not there stays in the list: it is set aside later, by name, like any other bad picture.
-    """
-    return list(dict.fromkeys(path for argument in arguments for path in _pictures(argument)))
+
+def read_images() -> list[str | BinaryIO]:
+    """What `-` stands for: the image on standard input, or a list of paths with line ends or NULs between."""
+    content = standard_input().read()
+    if looks_like_image(content):
+        return [ImageOnStandardInput(content)]
+    paths = split_list(content)
+    if not paths:
+        raise TandemError("standard input is empty: expected paths of photos, one a line, or an image")
+    return list(paths)
 
 
-def _pictures(argument: str) -> Iterator[str]:
-    if argument == "-":
-        yield from read_lines("-")
+def read_image(argument: str | None) -> str | BinaryIO | None:
+    """An image's path or address as it is; for `-` the image on standard input."""
+    if argument != "-":
+        return argument
+    content = standard_input().read()
+    if not content:
+        raise TandemError("standard input is empty: expected an image")
+    return ImageOnStandardInput(content)
+
+
+def check_list() -> None:
+    """Refuse standard input that is no list of paths, before any of it is read."""
+    stream = standard_input()
+    peek = getattr(stream, "peek", None)
+    if peek is None:
         return
-    if argument.startswith(("http://", "https://")):
-        yield argument
-        return
-    path = os.path.expanduser(argument)
-    if os.path.isdir(path):
-        found = sorted(_walk(path))
-        if not found:
-            raise TandemError(
-                f"{argument}: no pictures in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})"
-            )
-        yield from found
-    elif not os.path.exists(path) and glob.has_magic(path):
-        matches = sorted(match for match in glob.iglob(path, recursive=True) if os.path.isfile(match))
-        if not matches:
-            raise TandemError(f"{argument}: no file matches")
-        yield from matches
-    else:
-        yield path
+    head = peek(16)
+    if not head:
+        raise TandemError("standard input is empty: expected paths of photos, one a line")
+    if looks_like_image(head):
+        raise TandemError("standard input is an image: expected paths of photos, one a line")
 
 
-def _walk(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(parent, name)
+def split_list(content: bytes) -> list[str]:
+    """Paths that were listed, as `find` and `find -print0` do. Names that are not UTF-8 stay what they are."""
+    separated = content.split(b"\0") if b"\0" in content else content.splitlines()
+    return [os.fsdecode(each) for each in separated if each.strip()]
 
 
 def read_lines(source: str) -> list[str]:
-    """The lines of a text file, or of standard input for `-`, without empty ones."""
+    """The lines of a text file, or of standard input for `-`, without empty ones; a NUL ends a line, too."""
     try:
-        if source == "-":
-            text = sys.stdin.read()
-        else:
-            text = Path(source).expanduser().read_text(encoding="utf-8-sig")
+        content = standard_input().read() if source == "-" else Path(source).expanduser().read_bytes()
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TandemError(f"{source}: expected text in UTF-8, got a byte that is none at {error.start}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.replace("\0", "\n").splitlines() if line.strip()]

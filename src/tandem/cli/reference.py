@@ -1,55 +1,61 @@
-"""The command reference (docs/commands.md), from the parser itself. `make docs` writes it.
+"""The command reference (docs/commands.md), from the parsers themselves. `make docs` writes it.
 
 Written from the arguments, not from argparse's help, whose layout changes between versions of Python.
 """
 
 import argparse
 
-from tandem.cli.parser import build_parser
+from tandem.cli.arguments import Parser, add_common
+from tandem.cli.commands import COMMANDS, load_command
+from tandem.cli.exit_codes import MEANINGS
 
 
 def markdown() -> str:
     """The whole page."""
-    parser = build_parser()
+    codes = ". ".join(f"{code}: {meaning}" for code, meaning in MEANINGS.items())
+    common = Parser(prog="tandem")
+    add_common(common)
     parts = [
         "# Commands",
         "<!-- Generated: make docs. A test compares it with the parser. -->",
-        "Exit code 0: done. 1: done, but some inputs were set aside (they are listed). 2: not done, one line says why. "
-        "`--json` prints one JSON document on standard output; progress and warnings go to standard error.",
+        f"Exit codes. {codes}.",
+        "`--json` prints one JSON document on standard output; progress, notes and warnings go to standard error. "
+        "Piped, tables are lines with tabs between the values: no headings, no colour, nothing cut. Options may stand "
+        "anywhere behind the command.",
+        "## All commands",
+        _table(common),
     ]
-    for name, command in _commands(parser).items():
+    for name in COMMANDS:
+        command = Parser(prog=f"tandem {name}")
+        load_command(name).add_arguments(command)
         parts += [f"## tandem {name}", command.description or "", _table(command)]
         parts.append("```text\n" + _examples(command) + "\n```")
-    return "\n\n".join(parts) + "\n"
-
-
-def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    (subparsers,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    return dict(subparsers.choices)
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _table(command: argparse.ArgumentParser) -> str:
-    rows = ["| argument | |", "|---|---|"]
-    for action in command._actions:
-        if not isinstance(action, argparse._HelpAction):
-            rows.append(f"| `{_spelling(action)}` | {_meaning(action)} |")
-    return "\n".join(rows)
+    rows = [
+        f"| `{_spelling(action)}` | {_meaning(action)} |"
+        for action in command._actions
+        if not isinstance(action, argparse._HelpAction)
+    ]
+    return "\n".join(["| argument | |", "|---|---|", *rows]) if rows else ""
 
 
 def _spelling(action: argparse.Action) -> str:
-    if not action.option_strings:
-        return f"{action.metavar or action.dest}{'...' if action.nargs in ('*', '+') else ''}"
-    name = action.option_strings[-1]
-    if action.nargs == 0:
-        return name
     value = action.metavar or (",".join(map(str, action.choices)) if action.choices else action.dest.upper())
-    return f"{name} {{{value}}}" if action.choices and not action.metavar else f"{name} {value}"
+    value = f"{{{value}}}" if action.choices and not action.metavar else str(value)
+    if not action.option_strings:
+        return f"{value}{'...' if action.nargs in ('*', '+') else ''}"
+    names = ", ".join(action.option_strings)
+    return names if action.nargs == 0 else f"{names} {value}"
 
 
 def _meaning(action: argparse.Action) -> str:
     repeated = " (may be repeated)" if isinstance(action, argparse._AppendAction) else ""
     required = " (required)" if action.required and action.option_strings else ""
-    return f"{(action.help or '').replace('%%', '%').replace('|', chr(92) + '|')}{repeated}{required}"
+    text = (action.help or "") % {**vars(action), "default": action.default}
+    return f"{text.replace('|', chr(92) + '|')}{repeated}{required}"
 
 
 def _examples(command: argparse.ArgumentParser) -> str:

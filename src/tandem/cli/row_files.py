@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tandem.cli.vectors import valid_text
+from tandem.cli.vector_files import valid_text
 from tandem.errors import MissingExtraError, TandemError
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")

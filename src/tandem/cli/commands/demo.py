@@ -5,19 +5,18 @@ The photos come inside scikit-image and scikit-learn: nothing is downloaded, and
 
 import argparse
 import itertools
-import re
+import shutil
 import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tandem import plots
-from tandem.cli import DONE, screen
-from tandem.cli.inputs import load_model
+from tandem.cli import known_collections, terminal
+from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.exit_codes import DONE
+from tandem.cli.options.model import add_model, load_model
 from tandem.errors import MissingExtraError
-from tandem.image import load_image
-from tandem.search.collection import open_collection
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -31,27 +30,53 @@ PHOTOS = {
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
 }
 LABELS = ["cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "bird"]
+HALF = 38  # cells of a photo, where two stand beside each other
 SENTENCES = ["a cat", "a flower in a garden", "something to drink", "a tall building"]
 
 
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Classify and rank real photos (from scikit-image and scikit-learn) with the model that ships inside. The "
+        "photos, a collection of them and two drawings are left in a folder, to go on with.",
+        "tandem demo",
+        "tandem demo --out tour/answer.png",
+    )
+    parser.add_argument(
+        "--out",
+        default="demo/answer.png",
+        metavar="PNG",
+        help="the drawing of the answers; all else goes into the same folder (%(default)s)",
+    )
+    add_json(parser)
+    add_model(parser)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    from tandem import plots
+    from tandem.image import load_image
+    from tandem.search.collection import open_collection
+
     answer_path = Path(arguments.out)
+    folder = answer_path.parent
     search_path = answer_path.with_name(f"search{answer_path.suffix}")
     plots.check_target(answer_path)
     plots.check_installed()
-    photos = sample_photos()
+    photos = copied(sample_photos(), folder / "photos")
 
     began = time.perf_counter()
     model = load_model(arguments)
     loaded = time.perf_counter()
     answer = model.classify(photos, LABELS)
-    collection = open_collection(answer_path.with_name(f"photos-{_plain(model.name)}.tandem"), model)
+    url = folder / f"photos-{plain(model.name)}.tandem"
+    collection = open_collection(url, model)
     collection.add(photos)
     rankings = {sentence: collection.search(sentence, k=len(photos)).hits for sentence in SENTENCES}
     done = time.perf_counter()
+    known_collections.remember(collection.url)
 
     if arguments.json:
-        screen.print_json(as_document(answer, rankings))
+        terminal.print_json(as_document(answer, rankings))
     else:
         show(answer, rankings)
     sys.stdout.flush()
@@ -61,17 +86,30 @@ def run(arguments: argparse.Namespace) -> int:
         plots.Ranking(text, [(load_image(hit.path), hit.score) for hit in hits]) for text, hits in rankings.items()
     ]
     plots.draw_rankings(sheet, search_path, model=model.name)
-    screen.say(
+    terminal.echo(
         f"loaded in {loaded - began:.2f} s, answered in {done - loaded:.2f} s; drew {answer_path}, {search_path}"
     )
-    screen.say(f'now search them yourself: tandem search {collection.url} "a cup of coffee"')
-    screen.say(caveat(model))
+    terminal.echo(f"the photos are in {folder / 'photos'}, their collection is {url}; go on with:")
+    for command in (f"search {url} a cup of coffee", f"classify {folder / 'photos'} --labels cat,rocket,food"):
+        if not terminal.is_quiet():
+            print(f"  {terminal.program()} {command}", file=sys.stderr)
+    terminal.echo(caveat(model))
     return DONE
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A model's name as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", name)
+    return "".join(character if character.isalnum() or character in "._-" else "-" for character in name)
+
+
+def copied(photos: list[str], folder: Path) -> list[str]:
+    """The photos in a folder of their own, where they outlive the packages they came with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = [folder / Path(photo).name for photo in photos]
+    for photo, target in zip(photos, targets, strict=True):
+        if not target.exists():
+            shutil.copyfile(photo, target)
+    return [str(target) for target in targets]
 
 
 def sample_photos() -> list[str]:
@@ -87,29 +125,32 @@ def sample_photos() -> list[str]:
 
 
 def show(answer: "Answer", rankings: "Rankings") -> None:
-    """Bars for every photo, two beside each other, then the photos in the order in which they fit each sentence."""
+    """Bars for every photo, two beside each other where there is room, then the best photos of each sentence."""
     from rich.table import Table
     from rich.text import Text
 
     from tandem.cli.classify_view import photo_in_full
 
-    out = screen.console()
+    out = terminal.console()
     out.print(Text("What is in each photo?\n", style="bold underline"))
-    label_cells = max(map(len, LABELS))
+    across = 2 if out.width >= 2 * HALF + 3 else 1
     photos = [
-        photo_in_full(Path(source).name, best, label_cells, encoding=out.encoding, bar_width=14)
+        photo_in_full(Path(source).name, best, LABELS, width=min(HALF, out.width), bar_width=14)
         for source, best in zip(answer.sources, answer.top(3), strict=True)
     ]
     grid = Table.grid(padding=(0, 3, 0, 0))
-    for left, right in itertools.zip_longest(photos[::2], photos[1::2], fillvalue=Text("")):
-        grid.add_row(left, right)
+    for row in itertools.zip_longest(*(photos[start::across] for start in range(across)), fillvalue=Text("")):
+        grid.add_row(*row)
     out.print(grid)
     out.print(Text("Which photo fits the words?\n", style="bold underline"))
+    sentence_cells = max(map(len, rankings))
+    shown = max(1, min(3, (out.width - sentence_cells - 5) // 16))
     for sentence, hits in rankings.items():
-        line = Text(f"  {sentence:<{max(map(len, rankings))}}   ")
-        for place, hit in enumerate(hits[:3]):
+        line = Text(f"  {sentence:<{sentence_cells}}   ")
+        for place, hit in enumerate(hits[:shown]):
             means = f"{hit.score:5.2f}" if hit.relevance is None else f"{hit.relevance:4.0%}"
-            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=screen.ACCENT if place == 0 else screen.QUIET)
+            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=terminal.ACCENT if place == 0 else terminal.QUIET)
+        line.rstrip()
         out.print(line)
 
 

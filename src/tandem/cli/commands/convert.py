@@ -4,18 +4,45 @@ import argparse
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tandem import weights
-from tandem.cli import DONE, screen
-from tandem.config import to_dict
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, describe, listed
+from tandem.cli.exit_codes import DONE
+from tandem.cli.options.model import add_activation
 from tandem.errors import MissingExtraError
-from tandem.files import write_json
-from tandem.weights.sources import GRAPH_FORMATS
-from tandem.weights.writing import new_folder, refuse_in_use
+
+if TYPE_CHECKING:
+    from tandem.weights import Checkpoint
+
+FORMATS = ("tandem", "transformers", "open_clip", "openvino", "onnx")
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Read a model from anywhere and write it in one of the formats that others read. Nothing in it is executed.",
+        "tandem convert ViT-B-32.pt clip-b32 --to tandem",
+        "tandem convert openai/clip-vit-base-patch32 b32-onnx --to onnx",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
+    parser.add_argument("target", metavar="TARGET", help="the folder to write")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=FORMATS,
+        metavar="FORMAT",
+        help=f"of the target: {listed(FORMATS)}",
+    )
+    add_activation(parser, "as for tandem classify")
+    parser.add_argument("--overwrite", action="store_true", help="replace a target that is there already")
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tandem import weights
+    from tandem.weights.writing import refuse_in_use
+
     target = Path(arguments.target).expanduser().resolve()
     refuse_in_use(target, overwrite=arguments.overwrite, say="--overwrite")
     checkpoint = weights.read(arguments.source, activation=arguments.activation)
@@ -38,17 +65,20 @@ def run(arguments: argparse.Namespace) -> int:
             "files": [file.name for file in files],
             "bytes": size_bytes,
         }
-        screen.print_json(document)
+        terminal.print_json(document)
     else:
         listed = ", ".join(file.name for file in files)
         print(f"{target}: {name} in the format {arguments.to}, {size_bytes / 1e6:,.1f} MB ({listed})")
     return DONE
 
 
-def write_graphs(
-    checkpoint: weights.Checkpoint, target: Path, to: Literal["openvino", "onnx"], *, overwrite: bool
-) -> None:
+def write_graphs(checkpoint: "Checkpoint", target: Path, to: Literal["openvino", "onnx"], *, overwrite: bool) -> None:
     """Both towers as graphs, and beside them what makes their inputs: the configuration and the tokenizer."""
+    from tandem.config import to_dict
+    from tandem.files import write_json
+    from tandem.weights.sources import GRAPH_FORMATS
+    from tandem.weights.writing import new_folder
+
     with new_folder(target, overwrite=overwrite) as new:
         if to == "openvino":
             from tandem.engine.openvino import save_ir
@@ -60,7 +90,7 @@ def write_graphs(
         checkpoint.tokenizer.save(new)
 
 
-def save_onnx(checkpoint: weights.Checkpoint, folder: Path) -> None:
+def save_onnx(checkpoint: "Checkpoint", folder: Path) -> None:
     for package in ("torch", "onnx", "onnxscript"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "onnx", "writing ONNX")

@@ -3,17 +3,17 @@
 import argparse
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
-from tandem import plots
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, describe
+from tandem.cli.exit_codes import DONE, INTERRUPTED
 from tandem.errors import ConfigError, DataError, MissingExtraError
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells count: somebody wants it to stop
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
 # What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
 SIGNALS = {
@@ -21,6 +21,31 @@ SIGNALS = {
     for name, code in (("SIGINT", INTERRUPTED), ("SIGTERM", TRY_AGAIN), ("SIGUSR1", TRY_AGAIN))
     if (number := getattr(signal, name, None)) is not None
 }
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Train both encoders together, as the recipe says, on this machine or under torchrun on many. Stops and "
+        "resumes at any time: the same command goes on. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not "
+        "finished.",
+        "tandem train recipes/mini.toml",
+        "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
+        "tandem train recipes/mini.toml --dry-run",
+        "tandem train --plot runs/short --out curve.png",
+        "torchrun --nproc-per-node 8 -m tandem train recipes/vit-b-32-400m.toml",
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace the recipe's")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check recipe and data, do a few steps, print memory, speed and time; nothing is kept",
+    )
+    what.add_argument("--print", action="store_true", help="print the complete recipe as TOML; nothing is trained")
+    what.add_argument("--plot", action="append", metavar="RUN", help="draw a run's curves; several are compared")
+    parser.add_argument("--out", default="curve.png", metavar="PNG", help="the image of --plot (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     recipe = read_recipe(Path(arguments.recipe), arguments.overrides)
     if arguments.print:
         print(to_toml(recipe), end="")
-        return 0
+        return DONE
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "training")
     if arguments.dry_run:
@@ -42,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         for line in dry_run(recipe):
             print(line, flush=True)
-        return 0
+        return DONE
     from tandem.train.parallel.process import start
     from tandem.train.run.loop import train
 
@@ -54,16 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
             processes.close()
     if finished is None:
         if processes.first:
-            print(f"tandem: stopped and saved in {recipe.folder}; the same command goes on from there", file=sys.stderr)
+            terminal.complain(f"stopped and saved in {recipe.folder}; the same command goes on from there")
         return SIGNALS[asked[0]] if asked else TRY_AGAIN  # the signal may have reached another process alone
     if processes.first:
-        print(
-            f"tandem: done, the model is in {finished}; try: tandem classify PHOTO --model {finished} --labels cat,dog"
-        )
-    return 0
+        use = f"{terminal.program()} classify PHOTO --model {finished} --labels cat,dog"
+        print(f"tandem: done, the model is in {finished}; try: {use}")
+    return DONE
 
 
 def _plot(runs: list[Path], out: Path) -> int:
+    from tandem import plots
+
     plots.check_target(out)
     plots.check_installed()
     from tandem.train.run.curve import read_series
@@ -75,7 +101,7 @@ def _plot(runs: list[Path], out: Path) -> int:
             raise DataError(f"{folder}: expected a run's folder with curve.csv in it")
         drawn.append(plots.Run(folder.name, read_series(path)))
     print(plots.draw_curves(drawn, out))
-    return 0
+    return DONE
 
 
 @contextmanager
@@ -90,7 +116,7 @@ def _stop_requests() -> Iterator[list[int]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        print("tandem: saving after this step (once more: leave at once)", file=sys.stderr)
+        terminal.complain("saving after this step (once more: leave at once)")
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

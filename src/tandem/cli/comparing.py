@@ -1,9 +1,11 @@
-"""`tandem verify`: do two models, or the precisions and engines of one, give the same vectors?"""
+"""Do two models give the same vectors? What `tandem verify` compares, and how far apart it may be.
+
+Shapes: n images or sentences, d dimensions, h and w of an image.
+"""
 
 import argparse
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,22 +14,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tandem import engine as engines
-from tandem.answer import Failure
 from tandem.arrays import Vectors
-from tandem.cli import exit_code, screen, vectors
-from tandem.cli.inputs import find_pictures
 from tandem.config import ModelConfig, to_dict
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model, load
 
-DIFFERENT = 1  # the exit code that says: not the same
 # Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.
 SAME_DIFFERENCE = 1e-4
 # Weights rounded to half precision stay above the first (measured: 1 - 3e-7), the wrong activation does not;
 # computing in half precision stays above the second (measured: 0.9999).
 ROUNDED_COSINE, REDUCED_COSINE = 0.99999, 0.99
-MOST_PICTURES = 64
 
 SENTENCES = (
     "a photo of a cat.",
@@ -64,38 +61,6 @@ class Comparison:
         if self.largest_difference <= SAME_DIFFERENCE:
             return "the same"
         return "the same up to rounding" if self.same else "different"
-
-
-def run(arguments: argparse.Namespace) -> int:
-    reference = load(arguments.source, precision="float32", activation=arguments.activation)
-    others = dict(rivals(reference, arguments))
-    pictures = sample_pictures(arguments.images)
-    total = len(pictures)
-    comparable = all(other.config.embed_dim == reference.config.embed_dim for other in others.values())
-    comparisons: list[Comparison] = []
-    failures: list[Failure] = []
-    if comparable:
-        for name, other in others.items():
-            comparisons += compare(reference, name, other, pictures, failures)
-    same = comparable and all(comparison.same for comparison in comparisons)
-    why = list(reasons(reference, others[arguments.against])) if arguments.against else []
-    if arguments.json:
-        listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
-        against = {"source": arguments.source, "against": arguments.against}
-        outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
-        aside = [
-            {"image": vectors.valid_text(failure.source), "error": vectors.valid_text(failure.error.reason)}
-            for failure in failures
-        ]
-        screen.print_json({**against, **outcome, "failures": aside})
-    else:
-        show(reference, comparisons)
-        for reason in why:
-            print(f"  {reason}")
-        print(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
-    sys.stdout.flush()
-    screen.say_set_aside(failures, total)
-    return exit_code(done=total - len(failures), set_aside=len(failures)) if same else DIFFERENT
 
 
 def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[str, Model]]:
@@ -139,21 +104,21 @@ def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[st
 
 
 def compare(
-    reference: Model, name: str, other: Model, pictures: list[ImageSource], failures: list[Failure]
+    reference: Model, name: str, other: Model, images: list[ImageSource], skipped: list[ImageError]
 ) -> list[Comparison]:
-    """Vectors of the same pictures and sentences, each model with its own preprocessing and tokenizer.
+    """Vectors of the same images and sentences, each model with its own preprocessing and tokenizer.
 
-    What cannot be read leaves `pictures` for `failures`, so that the next model is not asked for it again.
+    What cannot be read leaves `images`, and its error goes to `skipped`, so that the next model is not asked for it.
     """
-    mine, theirs = embed(reference, pictures), embed(other, pictures)
+    mine, theirs = embed(reference, images), embed(other, images)
     bad = {i: item for side in (theirs, mine) for i, item in enumerate(side) if isinstance(item, ImageError)}
-    failures += [Failure(i, bad[i]) for i in sorted(bad)]
-    good = [i for i in range(len(pictures)) if i not in bad]
-    pictures[:] = [pictures[i] for i in good]
+    skipped += [bad[i] for i in sorted(bad)]
+    good = [i for i in range(len(images)) if i not in bad]
+    images[:] = [images[i] for i in good]
     reduced = other.engine.precision != "float32"
     pairs: dict[str, tuple[Vectors, Vectors]] = {}
     if good:
-        pairs["pictures"] = (np.stack([mine[i] for i in good]), np.stack([theirs[i] for i in good]))
+        pairs["images"] = (np.stack([mine[i] for i in good]), np.stack([theirs[i] for i in good]))
     pairs |= {
         "sentences": (
             reference.embed_texts(SENTENCES, truncate=True),
@@ -166,9 +131,9 @@ def compare(
     ]
 
 
-def embed(model: Model, pictures: list[ImageSource]) -> list[Any]:
-    """For each picture its vector [d], or the `ImageError` that says why it has none."""
-    return [item for _, item in model.iter_embed_images(pictures)]
+def embed(model: Model, images: Sequence[ImageSource]) -> list[Any]:
+    """For each image its vector [d], or the `ImageError` that says why it has none."""
+    return [item for _, item in model.iter_embed_images(images)]
 
 
 def reasons(a: Model, b: Model) -> Iterator[str]:
@@ -200,25 +165,8 @@ def differing_fields(a: ModelConfig, b: ModelConfig) -> Iterator[tuple[str, Any,
                 yield f"{part}.{field}", mine[part].get(field), theirs[part].get(field)
 
 
-def show(reference: Model, comparisons: list[Comparison]) -> None:
-    from rich.text import Text
-
-    numbers = ("difference", "least cosine")
-    table = screen.table("against", "on", *numbers, "verdict", right=numbers)
-    for c in comparisons:
-        verdict = Text(c.verdict, style=screen.ACCENT if c.same else "bold red")
-        other = Text(screen.cells(c.other, min(30, len(c.other)), keep_end=True))
-        table.add_row(other, f"{c.count} {c.what}", f"{c.largest_difference:.2e}", f"{c.least_cosine:.6f}", verdict)
-    out = screen.console()
-    out.print(Text(f"{reference.name}, openvino float32", style="bold"))
-    out.print(table)
-    out.print()
-
-
-def sample_pictures(folder: str | None) -> list[ImageSource]:
-    """Up to 64 from the folder; else eight that are made up, the same each time, of shapes that try the cropping."""
-    if folder:
-        return list(find_pictures([folder])[:MOST_PICTURES])
+def made_up_images() -> list[Image.Image]:
+    """Eight, the same each time, of shapes that try the cropping."""
     random = np.random.default_rng(0)
     sizes = ((300, 200), (200, 301), (224, 224), (97, 61), (640, 480), (333, 500), (50, 400), (256, 256))
     return [Image.fromarray(_made_up(random, width, height)) for width, height in sizes]
@@ -228,8 +176,8 @@ def _made_up(random: np.random.Generator, width: int, height: int) -> NDArray[np
     """Waves of random direction and colour with a disc on top: smooth areas, edges and texture."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [np.sin(x * a + y * b + c) for a, b, c in random.uniform(-0.3, 0.3, (3, 3))]
-    picture = np.stack(waves, axis=-1) * 90 + 128  # [h w 3]
+    image = np.stack(waves, axis=-1) * 90 + 128  # [h w 3]
     disc = (x - width * random.uniform(0.3, 0.7)) ** 2 + (y - height / 2) ** 2 < (min(width, height) / 4) ** 2
-    picture[disc] = random.uniform(0, 255, 3)
-    noisy = picture + random.normal(0, 12, picture.shape)
+    image[disc] = random.uniform(0, 255, 3)
+    noisy = image + random.normal(0, 12, image.shape)
     return np.clip(noisy, 0, 255).astype(np.uint8)

@@ -1,23 +1,24 @@
-"""What people see: results on standard output, progress and complaints on standard error. Knows no model."""
+"""What people see: results on standard output, notes, progress and questions on standard error. Knows no model."""
 
 import json
+import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tandem.errors import TandemError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    from tandem.answer import Failure
+    from tandem.errors import ImageError
     from tandem.search.indexing.progress import Progress
 
 ACCENT, QUIET = "green", "bright_black"
-BETWEEN = 2  # cells, from one column to the next
-LEAST_CELLS = 16  # of a column that is cut, however narrow the terminal
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -32,28 +33,25 @@ def console() -> "Console":
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich itself would exit with 1, which says that inputs were set aside
+            raise BrokenPipeError  # rich itself would exit with 1, which says that inputs were skipped
 
     watched = sys.stdout.isatty()
     return Piped(markup=False, emoji=False, highlight=False, soft_wrap=not watched, width=None if watched else 200)
 
 
-def table(*headings: str, right: Sequence[str] = ()) -> "Table":
-    """A table without frames, that fits terminals of 80 letters; the columns in `right` are numbers."""
-    from rich.table import Table
-
-    made = Table(box=None, pad_edge=False, padding=(0, BETWEEN, 0, 0), header_style=QUIET)
-    for heading in headings:
-        made.add_column(heading, justify="right" if heading in right else "left", no_wrap=True)
-    return made
-
-
-def cells_left(out: "Console", headings: Sequence[str], rows: "Iterable[Sequence[str | Text]]") -> int:
-    """How wide a last column may be beside these columns of a `table`; never too narrow to tell names apart."""
-    from rich.cells import cell_len
-
-    columns = zip(headings, *(map(str, row) for row in rows), strict=True)
-    return max(LEAST_CELLS, out.width - sum(max(map(cell_len, column)) + BETWEEN for column in columns))
+def print_paths(paths: Sequence[str], *, null: bool) -> None:
+    """Paths as they are, byte by byte, for other programs; people's terminals are spared control characters."""
+    if sys.stdout.isatty() and not null:
+        print("\n".join(map(line, paths)))
+        return
+    sys.stdout.flush()
+    end = b"\0" if null else b"\n"
+    binary = getattr(sys.stdout, "buffer", None)
+    for path in paths:
+        if binary is None:
+            sys.stdout.write(path + end.decode())
+        else:
+            binary.write(os.fsencode(path) + end)
 
 
 def print_json(document: Any) -> None:
@@ -70,25 +68,82 @@ def _spelled(surrogate: str) -> str:
     return f"\\\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\\\u{number:04x}"
 
 
-def say(line: str) -> None:
-    """A line beside the result."""
-    print(f"tandem: {line}", file=sys.stderr)
+# --- lines beside the result ---------------------------------------------------------------------------------------
 
 
-def say_set_aside(failures: "Sequence[Failure]", total: int) -> None:
-    """Name every input that was set aside: nothing is lost silently."""
-    if total == 1 and failures:
-        say(str(failures[0].error))
-    elif failures:
-        say(f"set aside {len(failures):,} of {total:,}:")
-        for failure in failures:
-            print(f"  {' '.join(str(failure.error).split())}", file=sys.stderr)
+class _Loudness:
+    """How much is said on standard error, as -q and -v ask."""
+
+    quiet = False
+    verbose = False
+
+
+def set_loudness(*, quiet: bool, verbose: bool) -> None:
+    """For this process."""
+    _Loudness.quiet, _Loudness.verbose = quiet, verbose
+
+
+def is_quiet() -> bool:
+    """Whether notes are unwanted."""
+    return _Loudness.quiet
+
+
+def complain(text: str) -> None:
+    """What went wrong, in one line: shown whatever was asked."""
+    print(f"tandem: {line(' '.join(text.split()))}", file=sys.stderr)
+
+
+def echo(text: str) -> None:
+    """A note beside the result; not with -q."""
+    if not _Loudness.quiet:
+        print(f"tandem: {line(text)}", file=sys.stderr)
+
+
+def detail(text: str) -> None:
+    """What only -v shows."""
+    if _Loudness.verbose:
+        echo(text)
+
+
+def echo_skipped(errors: "Sequence[ImageError]", total: int) -> None:
+    """Name every input that was skipped: nothing is lost silently, with -q neither."""
+    if total == 1 and errors:
+        complain(str(errors[0]))
+    elif errors:
+        complain(f"skipped {len(errors):,} of {total:,}:")
+        for error in errors:
+            print(f"  {line(' '.join(str(error).split()))}", file=sys.stderr)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on if the person agrees; `TandemError` if not, or if nobody can be asked and `--yes` was not given."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise TandemError(f"{question} Add --yes to agree")
+    print(f"tandem: {line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise TandemError("nothing was changed")
+
+
+def program() -> str:
+    """How this program is called here, for commands that are shown to be copied: `tandem` if that finds it."""
+    own = Path(sys.executable).parent / "tandem"
+    found = shutil.which("tandem")
+    if found is not None and Path(found).resolve() == own.resolve():
+        return "tandem"
+    if not own.exists():
+        return "tandem" if found is not None else f"{sys.executable} -m tandem"
+    return min(str(own), os.path.relpath(own), key=len)
+
+
+# --- progress ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on."""
-    if not wanted or not sys.stderr.isatty():
+    if not wanted or _Loudness.quiet or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
@@ -103,7 +158,7 @@ def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
 @contextmanager
 def indexing_progress() -> "Iterator[Callable[[Progress], None] | None]":
     """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
-    if not sys.stderr.isatty():
+    if _Loudness.quiet or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -126,7 +181,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("what is done is kept: the same command goes on")
+        echo("what is done is kept: the same command goes on")
         raise
 
 
@@ -139,21 +194,23 @@ def _state(progress: "Progress") -> str:
         hours, minutes = divmod(minutes, 60)
         parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
     if progress.set_aside:
-        parts.append(f"{progress.set_aside:,} set aside")
+        parts.append(f"{progress.set_aside:,} skipped")
     return ", ".join(parts)
 
 
-def bar(fraction: float, width: int, *, best: bool, encoding: str = "utf-8") -> "Text":
-    """A bar of `width` letters, drawn in eighths of a letter where the terminal can."""
-    from rich.text import Text
+# --- text in cells -------------------------------------------------------------------------------------------------
 
+
+def bar(fraction: float, width: int, encoding: str | None = None) -> str:
+    """A bar in `width` cells, drawn in eighths of a character where standard output can."""
     fraction = min(max(fraction, 0.0), 1.0)
+    encoding = encoding or getattr(sys.stdout, "encoding", None) or "ascii"
     if encoding.lower().replace("-", "") == "utf8":
         eighths = round(fraction * width * 8)
         drawn = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     else:
         drawn = "#" * round(fraction * width)
-    return Text(drawn.ljust(width), style=ACCENT if best else QUIET)
+    return drawn.ljust(width)
 
 
 def line(text: str) -> str:

@@ -1,0 +1,104 @@
+"""argparse as every command uses it: one-line errors, help as wide as the terminal, options that all commands share.
+
+Knows no command, and imports nothing that takes time: `tandem COMMAND --help` pays for it.
+"""
+
+import argparse
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for what add_argument_group gives
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one line and exit code 2, like every other failure. Options are written in full."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"tandem: {message} (see: {self.prog} --help)\n")
+
+    @property
+    def options(self) -> list[str]:
+        """Every spelling of every option: `-h`, `--help`, ..."""
+        return list(self._option_string_actions)
+
+
+class Help(argparse.HelpFormatter):
+    """Wraps text to the terminal's width and leaves indented lines, which are examples, as they are written."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+    def _format_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None
+    ) -> str:
+        """What must be given; the options are listed below it, once."""
+        own, self._prog = self._prog, f"{self._prog} [options]"
+        required = [action for action in actions if action.required or not action.option_strings]
+        text = super()._format_usage(usage, required, [], prefix)
+        self._prog = own
+        return text
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            line if line.startswith(" ") else textwrap.fill(line, width, initial_indent=indent)
+            for line in text.splitlines()
+        )
+
+
+def describe(parser: Parser, description: str, *examples: str) -> None:
+    """What a command does, in full, and examples of it."""
+    listing = "\n".join(f"  {example}" for example in examples)
+    parser.description = description
+    parser.epilog = f"Example{'s' if len(examples) > 1 else ''}:\n{listing}"
+
+
+def add_common(parser: Parser) -> None:
+    """The options that stand before or behind the name of every command."""
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes on standard error")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="also say what is loaded and how long it takes")
+    parser.add_argument("--debug", action="store_true", help="show the full trace when something fails")
+
+
+def add_json(parser: Parser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+
+def add_paths_only(parser: Parser) -> None:
+    """`--paths-only` and `-0`, for `xargs` and the like."""
+    parser.add_argument("--paths-only", action="store_true", help="print paths and nothing else, one a line")
+    parser.add_argument("-0", "--null", action="store_true", help="end each of these paths with a NUL, for xargs -0")
+
+
+def add_yes(parser: Parser) -> None:
+    """`-y`."""
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def listed(choices: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return number
+
+
+def unknown_option(parser: Parser, arguments: Sequence[str]) -> str | None:
+    """The first of the arguments that is spelt like an option and is none of the parser's."""
+    for argument in arguments:
+        if argument == "--":
+            return None
+        name = argument.split("=")[0]
+        if name.startswith("--") and " " not in name and name not in parser.options:
+            return name
+    return None

@@ -1,0 +1,48 @@
+"""The commands, by name: a line of this table and a file of the same name with `add_arguments` and `run`.
+
+A command's module is imported when it is asked for, and imports what it works with inside `run`: `tandem --help`
+imports no command, and `tandem search --help` that of `search` alone.
+"""
+
+import argparse
+from importlib import import_module
+from typing import Protocol, cast
+
+from tandem.cli.arguments import Parser
+
+COMMANDS = {
+    "classify": "say which of your labels fits each photo",
+    "embed": "turn photos or sentences into vectors",
+    "index": "make a folder of photos searchable",
+    "search": "find photos by text or by image",
+    "label": "label a whole collection at once",
+    "explore": "see what is in a collection",
+    "list": "list the collections of this machine",
+    "info": "say what a collection holds",
+    "remove": "take photos out of a collection",
+    "migrate": "move a collection to another model",
+    "calibrate": "learn what a model's scores mean",
+    "serve": "answer over HTTP, with a web page",
+    "train": "train a model from a recipe",
+    "interpolate": "average a model and its fine-tuned self",
+    "convert": "rewrite a model in another format",
+    "verify": "check that two models, formats or precisions give the same vectors",
+    "models": "list what can be loaded by name",
+    "demo": "see it work on sample photos",
+    "completion": "complete commands with the Tab key",
+}
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    def add_arguments(self, parser: Parser) -> None:
+        """Describe the command, and say what it takes."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it. Gives the exit code."""
+
+
+def load_command(name: str) -> Command:
+    """The module of a command."""
+    return cast(Command, import_module(f"{__name__}.{name}"))

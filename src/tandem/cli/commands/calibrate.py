@@ -1,0 +1,173 @@
+"""`tandem calibrate`: learn what a model's scores mean, from images with captions."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, add_yes, describe
+from tandem.cli.exit_codes import DONE, exit_code
+from tandem.cli.options.model import add_model, load_model
+from tandem.cli.tables import Column, print_table
+from tandem.errors import DataError, TandemError
+
+if TYPE_CHECKING:
+    from tandem.answer import Failure
+    from tandem.model import Model
+    from tandem.search.calibration.caption_set import CaptionSet
+    from tandem.search.relevance import Calibration
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Fit the probability that a hit matches its query, from images with captions that the model was not trained "
+        "on. All searches of this account with this model show it from then on, in place of the calibration that came "
+        "with the model; --reset goes back to that.",
+        "tandem calibrate captions.parquet --model ViT-B/32",
+        "tandem calibrate flickr8k-dev.tar --model ViT-B/32 --test flickr8k-test.tar --json",
+        "tandem calibrate --reset --model ViT-B/32",
+    )
+    parser.add_argument("dataset", nargs="*", metavar="DATASET", help="WebDataset tars or Parquet files with captions")
+    parser.add_argument("--test", nargs="+", metavar="DATASET", help="report on these; on a held-out part if left out")
+    parser.add_argument("--caption", metavar="KEY", help="the column or JSON key of captions; found by itself if usual")
+    parser.add_argument("--out", metavar="F", help="also write the fit here, for others to use")
+    parser.add_argument("--reset", action="store_true", help="forget this account's calibration of the model")
+    add_yes(parser)
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.reset:
+        return reset(arguments)
+    if not arguments.dataset:
+        raise TandemError("nothing to calibrate with: give WebDataset tars or Parquet files with captions, or --reset")
+    from tandem.search.calibration.calibrate import calibrate
+    from tandem.search.calibration_files import save_calibration
+
+    datasets, tests = existing(arguments.dataset), existing(arguments.test or [])
+    model = load_model(arguments)
+    confirm_replacing(model, yes=arguments.yes)
+    captions, failures = read(model, datasets, arguments.caption, "embedding")
+    held_out = None
+    if tests:
+        held_out, others = read(model, tests, arguments.caption, "embedding the test")
+        failures += others
+    calibration = calibrate(model.name, model.fingerprint, captions, held_out, names=[path.name for path in tests])
+    kept = [save_calibration(calibration)]
+    if arguments.out:
+        kept.append(save_calibration(calibration, Path(arguments.out).expanduser()))
+    if arguments.json:
+        terminal.print_json(as_document(calibration, kept, failures))
+    else:
+        show(calibration)
+    sys.stdout.flush()
+    undo = f"{terminal.program()} calibrate --reset --model {model.checkpoint.source}"
+    terminal.echo(
+        f"kept in {' and in '.join(map(str, kept))}; all searches of this account with {model.name} show relevance by "
+        f"it from now on; to undo: {undo}"
+    )
+    total = len(captions) + len(held_out or ()) + len(failures)
+    terminal.echo_skipped([failure.error for failure in failures], total)
+    return exit_code(done=total - len(failures), skipped=len(failures))
+
+
+def reset(arguments: argparse.Namespace) -> int:
+    """Forget this account's calibration of the model."""
+    from tandem.search.calibration_files import own_path, shipped_path
+
+    if arguments.dataset:
+        raise TandemError("--reset takes no dataset")
+    model = load_model(arguments)
+    path = own_path(model.fingerprint)
+    existed = path.exists()
+    path.unlink(missing_ok=True)
+    shipped = shipped_path(model)
+    now = str(shipped) if shipped.is_file() else None
+    if arguments.json:
+        terminal.print_json({"model": {"name": model.name}, "removed": str(path) if existed else None, "now": now})
+        return DONE
+    print(f"removed {path}" if existed else f"{model.name} has no calibration of this account")
+    print(f"searches use the one that came with the model: {now}" if now else "searches show no relevance")
+    return DONE
+
+
+def confirm_replacing(model: "Model", *, yes: bool) -> None:
+    """Ask before another calibration takes the place of the one that searches use now."""
+    from tandem.search.calibration_files import own_path, shipped_path
+
+    own, shipped = own_path(model.fingerprint), shipped_path(model)
+    before = f"your own one ({own})" if own.exists() else f"the one that came with the model ({shipped})"
+    if own.exists() or shipped.is_file():
+        terminal.confirm(
+            f"{model.name} is calibrated already, by {before}. For all searches of this account, should the new "
+            "calibration take its place?",
+            yes=yes,
+        )
+
+
+def existing(names: Sequence[str]) -> list[Path]:
+    """The files; `DataError` for the first that is not there."""
+    paths = [Path(name).expanduser() for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path}: expected a WebDataset tar or a Parquet file with captions; there is no such file")
+    return paths
+
+
+def read(model: "Model", paths: Sequence[Path], key: str | None, what: str) -> "tuple[CaptionSet, list[Failure]]":
+    """The images and captions of some files, embedded, with a bar."""
+    from tandem.search.calibration.caption_set import choose, embed, read_captioned
+
+    samples = choose(read_captioned(paths, key))
+    with terminal.progress(what, 2 * len(samples)) as advance:
+        return embed(model, samples, advance=advance)
+
+
+def as_document(calibration: "Calibration", kept: Sequence[Path], failures: "Sequence[Failure]") -> dict[str, Any]:
+    """What --json prints."""
+    return {
+        "model": {"name": calibration.model, "fingerprint": calibration.fingerprint},
+        "threshold": calibration.threshold,
+        "thresholds": {
+            "text": calibration.text.threshold,
+            "image": calibration.image.threshold,
+            "mixed": calibration.mixed.threshold,
+        },
+        "figures": calibration.figures,
+        "files": [str(path) for path in kept],
+        "failures": [{"image": failure.source, "error": failure.error.reason} for failure in failures],
+    }
+
+
+def show(calibration: "Calibration") -> None:
+    """A short table: how well relevance tells, and how far what it says is from what is true."""
+    numbers = ("of images", "AUC", "best matches", "predicted", "ECE", "of 0.5", "ECE, prior")
+    drops = (0, 3, 0, 0, 2, 4, 5)
+    columns = [Column("queries", least=7)]
+    columns += [Column(name, right=True, drop=drop) for name, drop in zip(numbers, drops, strict=True)]
+    rows = []
+    for name, part in calibration.figures["queries"].items():
+        for size, figures in part["collections"].items():
+            auc = figures["auc_present_removed"]
+            rows.append((
+                name,
+                f"{int(size):,}",
+                "-" if auc is None else f"{auc:.3f}",
+                f"{figures['match_rate_best']:.1%}",
+                f"{figures['mean_probability_best']:.1%}",
+                f"{figures['ece_best']:.3f}",
+                f"{figures['ece_of_half']:.3f}",
+                f"{figures['ece_prior']:.3f}",
+            ))  # fmt: skip
+    print_table(columns, rows)
+    sys.stdout.flush()
+    terminal.echo(
+        f"{calibration.model}, on {calibration.figures['data']}. AUC: of the best hit's relevance, with a match "
+        "present against taken out (chance 0.5). ECE: the calibration error of best hits, half of the searches with no "
+        "match present; beside it that of always saying 0.5. ECE, prior: a fifth of them with no match, as fitted. "
+        f"Below {calibration.threshold:.1%} nothing is said to match a text well."
+    )

@@ -1,0 +1,85 @@
+"""`tandem classify`: which of the labels fits each photo."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, describe, positive
+from tandem.cli.exit_codes import exit_code
+from tandem.cli.inputs import ImageOnStandardInput
+from tandem.cli.options.images import add_images, find_images
+from tandem.cli.options.labels import add_labels, read_labels, read_templates
+from tandem.cli.options.model import add_model, load_model
+
+if TYPE_CHECKING:
+    from tandem.answer import Answer
+    from tandem.image import ImageSource
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Give each photo a probability for every label. Any words can be labels. Piped, a line is photo, label and "
+        "probability with tabs between.",
+        "tandem classify cat.jpg --labels cat,dog,zebra",
+        "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
+        'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
+    )
+    add_images(parser, "+")
+    add_labels(parser)
+    parser.add_argument(
+        "--top", type=positive, default=5, metavar="K", help="labels to show for each photo (%(default)s)"
+    )
+    parser.add_argument("--plot", metavar="PNG", help="draw each photo beside its bars")
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem import plots
+    from tandem.answer import Answer
+    from tandem.cli.classify_view import printer
+    from tandem.image import source_name
+
+    labels = read_labels(arguments)
+    templates = read_templates(arguments)
+    if arguments.plot:
+        plots.check_target(Path(arguments.plot))
+        plots.check_installed()
+    found = find_images(arguments.images)
+    model = load_model(arguments)
+
+    names = [source_name(image) for image in found.images]
+    show = None if arguments.json else printer(names, labels, arguments.top)
+    parts: list[Answer] = []
+    # Rows that people watch arriving are progress enough.
+    with terminal.progress("classifying", len(names), wanted=show is None or not sys.stdout.isatty()) as advance:
+        for part in model.iter_classify(found.images, labels, templates=templates):
+            parts.append(part)
+            advance(len(part) + len(part.failures))
+            if show is not None:
+                show(part)
+    answer = Answer.join(parts)
+    skipped = found.skipped + [failure.error for failure in answer.failures]
+    if arguments.json:
+        document = answer.as_dict()
+        document["failures"] = [{"image": error.source, "error": error.reason} for error in skipped]
+        terminal.print_json(document)
+    sys.stdout.flush()
+    if arguments.plot and len(answer):
+        terminal.echo(f"drew {keep_piped(answer, found.images).plot(arguments.plot, top=arguments.top)}")
+    terminal.echo_skipped(skipped, len(names) + len(found.skipped))
+    return exit_code(done=len(answer), skipped=len(skipped))
+
+
+def keep_piped(answer: "Answer", images: "Sequence[ImageSource]") -> "Answer":
+    """The answer with the bytes of an image that came on standard input, to draw it: open files are not kept."""
+    piped = next((image for image in images if isinstance(image, ImageOnStandardInput)), None)
+    if piped is None:
+        return answer
+    kept = tuple(piped.getvalue() if image is None else image for image in answer.pictures)
+    return replace(answer, pictures=kept)

@@ -1,0 +1,101 @@
+"""`tandem embed`: photos or sentences -> vectors, in a file or as JSON."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, describe, positive
+from tandem.cli.exit_codes import exit_code
+from tandem.cli.inputs import read_lines
+from tandem.cli.options.images import FoundImages, add_images, find_images
+from tandem.cli.options.model import add_model, load_model
+from tandem.errors import TandemError
+from tandem.search.defaults import BATCH_SIZE
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Write one vector of unit length for each photo or sentence, with its id and the model's fingerprint.",
+        "tandem embed ~/Pictures --out vectors.parquet",
+        "tandem embed --texts captions.txt --out captions.npz",
+        'tandem embed --text "a bird on a railing" --json',
+    )
+    add_images(parser, "*")
+    parser.add_argument("--texts", metavar="F", help="sentences, one a line (- for standard input)")
+    parser.add_argument("--text", action="append", metavar="S", help="a sentence; may be given several times")
+    parser.add_argument("--out", metavar="F", help="vectors.npz or vectors.parquet; may be left out with --json")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=BATCH_SIZE,
+        metavar="N",
+        help="photos encoded at once (%(default)s)",
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut sentences that are too long instead of refusing")
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import embedding, vector_files
+    from tandem.cli.vector_files import valid_text
+
+    found, sentences = read_inputs(arguments)
+    kind = "images" if arguments.images else "texts"
+    count = len(found.images) or len(sentences)
+    if arguments.out:
+        vector_files.check_target(Path(arguments.out))
+    elif not arguments.json:
+        raise TandemError("where to? give --out vectors.npz or --out vectors.parquet, or --json")
+    model = load_model(arguments)
+
+    skipped = list(found.skipped)
+    document: dict[str, Any] = {
+        "model": {"name": valid_text(model.name), "fingerprint": model.fingerprint},
+        "kind": kind,
+        "dimensions": model.config.embed_dim,
+    }
+    with terminal.progress("embedding", count) as advance:
+        if kind == "images":
+            rows = embedding.embed_images(model, found.images, arguments.batch_size, skipped, advance)
+        else:
+            rows = embedding.embed_sentences(model, sentences, truncate=arguments.truncate, advance=advance)
+        if arguments.out:
+            about = {"model": model.name, "fingerprint": model.fingerprint, "kind": kind}
+            with vector_files.create(Path(arguments.out), model.config.embed_dim, about) as file:
+                for ids, some in rows:
+                    file.add(ids, some)
+            document |= {"count": file.count, "out": valid_text(arguments.out)}
+        else:
+            results = [
+                {"id": valid_text(name), "vector": [float(f"{x:.7g}") for x in vector]}
+                for ids, some in rows
+                for name, vector in zip(ids, some, strict=True)
+            ]
+            document |= {"count": len(results), "results": results}
+    document["failures"] = [{"image": valid_text(error.source), "error": valid_text(error.reason)} for error in skipped]
+
+    if arguments.json:
+        terminal.print_json(document)
+    elif document["count"]:
+        print(f"{arguments.out}: {document['count']:,} vectors of {model.config.embed_dim} dimensions, by {model.name}")
+    sys.stdout.flush()
+    terminal.echo_skipped(skipped, count + len(found.skipped))
+    return exit_code(done=document["count"], skipped=len(skipped))
+
+
+def read_inputs(arguments: argparse.Namespace) -> tuple[FoundImages, list[str]]:
+    """Photos or sentences, never both: a file of vectors holds one kind."""
+    sentences = list(arguments.text or [])
+    if arguments.texts:
+        sentences += read_lines(arguments.texts)
+    if arguments.images and (arguments.text or arguments.texts):
+        raise TandemError("photos or sentences, not both: run the command twice")
+    if arguments.images:
+        return find_images(arguments.images), []
+    if sentences:
+        return FoundImages(), sentences
+    raise TandemError("nothing to embed: give photos or folders, or --texts F, or --text S")

@@ -1,0 +1,174 @@
+"""`tandem explore`: what is in a collection: near-duplicates, named clusters, and a map, as an image and as data."""
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, describe, positive
+from tandem.cli.exit_codes import DONE
+from tandem.cli.options.collection import add_collection, add_where, open_collection
+from tandem.cli.options.model import add_model, describe_model
+from tandem.cli.tables import Cell, Column, print_table
+from tandem.errors import TandemError
+from tandem.search.defaults import DUPLICATE_COSINE
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
+    from tandem.search.exploring.survey import Survey
+
+PINS = 8  # images of a cluster that are shown on the map, where there is room
+LISTED = 15  # clusters that people are shown; all are in map.json
+COLUMNS = (
+    Column("cluster", least=10),
+    Column("photos", right=True),
+    Column("", for_people=True, drop=1),
+    Column("also", least=12, drop=2),
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Find near-duplicates and clusters, name the clusters, and draw a map of all photos: an image, and data.",
+        "tandem explore photos.tandem --out tour",
+        "tandem explore photos.tandem --out tour --clusters 40 --duplicates 0.99 --vocabulary words.txt",
+    )
+    add_collection(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where map.png, map.json and the lists go")
+    parser.add_argument(
+        "--duplicates",
+        type=float,
+        default=DUPLICATE_COSINE,
+        metavar="T",
+        help="cosine from which two photos are duplicates (%(default)s)",
+    )
+    parser.add_argument("--clusters", type=positive, metavar="N", help="how many; chosen by size when left out")
+    parser.add_argument("--vocabulary", metavar="F", help="words to name clusters with, one a line; ours if left out")
+    add_where(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another layout (%(default)s)")
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem import plots
+    from tandem.cli.explore_files import MapFile, write_duplicates
+    from tandem.search.exploring import clusters, duplicates
+    from tandem.search.exploring.explore import explore
+
+    plots.check_installed()
+    duplicates.check_threshold(arguments.duplicates)
+    words = clusters.read_vocabulary(Path(arguments.vocabulary).expanduser() if arguments.vocabulary else None)
+    folder, where = Path(arguments.out).expanduser(), arguments.where
+    if folder.exists() and not folder.is_dir():
+        raise TandemError(f"--out {arguments.out}: expected a folder, got a file")
+    with open_collection(arguments) as photos:
+        describe_model(photos.model)
+        described = {
+            "collection": arguments.collection,
+            "model": {"name": photos.model.name, "fingerprint": photos.model.fingerprint},
+            "where": where,
+            "seed": arguments.seed,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        with MapFile(folder / "map.json", described) as file:
+            found = explore(
+                photos.store,
+                photos.model,
+                words=words,
+                count=arguments.clusters,
+                where=where,
+                seed=arguments.seed,
+                columns=["path"],
+                each=file.add,
+                progress=terminal.progress,
+            )
+            file.finish(found.clusters)
+        with terminal.progress("comparing", len(found.places)) as advance:
+            groups = duplicates.find(
+                photos.store, arguments.duplicates, where=where, columns=["path"], advance=advance
+            )  # fmt: skip
+        lists = write_duplicates(groups, folder)
+        drawn = draw(photos, found, folder / "map.png")
+    summary = described | {
+        "pictures": len(found.places),
+        "clusters": [
+            {"name": c.name, "words": list(c.words), "size": c.size, "coherence": round(c.coherence, 4)}
+            for c in found.clusters
+        ],
+        "duplicates": {
+            "threshold": arguments.duplicates,
+            "groups": len(groups),
+            "pictures": sum(len(group.others) for group in groups),
+            "freed_bytes": sum(group.freed_bytes for group in groups),
+        },
+        "files": [str(path) for path in (drawn, folder / "map.json", *lists)],
+    }
+    if arguments.json:
+        terminal.print_json(summary)
+    else:
+        show(summary)
+    sys.stdout.flush()
+    terminal.echo(f"wrote {', '.join(summary['files'])}")
+    return DONE
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The clusters, the largest first, and what the duplicates are worth."""
+    listed = sorted(summary["clusters"], key=lambda cluster: -cluster["size"])
+    largest = max([1, *(cluster["size"] for cluster in listed)])
+    watched = sys.stdout.isatty()
+    print_table(
+        COLUMNS,
+        [
+            (
+                cluster["name"],
+                Cell(f"{cluster['size']:,}", plain=str(cluster["size"])),
+                Cell(terminal.bar(cluster["size"] / largest, 16), style=terminal.ACCENT),
+                ", ".join(cluster["words"][1:]),
+            )
+            for cluster in (listed[:LISTED] if watched else listed)
+        ],
+    )
+    sys.stdout.flush()
+    if watched and len(listed) > LISTED:
+        terminal.echo(f"and {len(listed) - LISTED} more clusters")
+    found = summary["duplicates"]
+    if found["groups"]:
+        groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine {found['threshold']:g} and more"
+        without = f"without {found['pictures']:,} of {summary['pictures']:,} photos"
+        terminal.echo(f"{groups} of near-duplicates ({cosine}): {without}, {in_bytes(found['freed_bytes'])} are free")
+    else:
+        terminal.echo(f"no near-duplicates (cosine {found['threshold']:g} and more)")
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes for people: 12 KB, 3.4 GB."""
+    size, unit = float(count), "bytes"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if size >= 10 or unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def draw(photos: "Collection", found: "Survey", path: Path) -> Path:
+    """The map, with images from the thumbnails that the collection keeps."""
+    from PIL import Image
+
+    from tandem import plots
+
+    pins = []
+    for region, cluster in enumerate(found.clusters):
+        for representative in cluster.representatives[:PINS]:
+            small = photos.thumbnail(representative.id)
+            if small:
+                image = Image.open(io.BytesIO(small))
+                pins.append(plots.Pin(image, representative.x, representative.y, region))
+    regions = [plots.Region(c.name, c.size, c.x, c.y) for c in found.clusters]
+    name = photos.url.rstrip("/").rsplit("/", 1)[-1]
+    note = f"{len(found.places):,} photos in {len(regions)} clusters · {photos.model.name}"
+    return plots.draw_map(found.places, found.cluster_of, regions, pins, path, title=name, note=note)

@@ -1,0 +1,95 @@
+"""`tandem index`: photos -> a collection that can be searched."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.cli import known_collections, terminal
+from tandem.cli.arguments import Parser, add_json, describe, positive
+from tandem.cli.exit_codes import exit_code
+from tandem.cli.indexing_report import as_document, echo_failures, summary
+from tandem.cli.inputs import check_list
+from tandem.cli.options.model import ENGINES, add_model, loading
+from tandem.errors import TandemError
+from tandem.search.defaults import BATCH_SIZE
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Put photos into a collection, with their vectors. What is there already and has not changed is skipped; "
+        "stopped half-way, the same command goes on.",
+        "tandem index ~/Pictures --to photos.tandem",
+        "tandem index 'shards/*.tar' table.parquet --to milvus://localhost:19530/photos",
+        "find . -name '*.jpg' -print0 | tandem index - --to photos.tandem --fast-decode",
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="a folder (searched through), a glob in quotes, a photo, a WebDataset tar, a Parquet file with images "
+        "or paths, or - for a list of paths on standard input",
+    )
+    parser.add_argument("--to", required=True, metavar="COLLECTION", dest="collection", help="made if it is not there")
+    parser.add_argument("--prune", action="store_true", help="take out what is no longer among the sources")
+    parser.add_argument(
+        "--fast-decode",
+        action="store_true",
+        help="let large JPEGs shrink while they are decoded: several times faster, vectors a trifle off",
+    )
+    parser.add_argument("--caption", metavar="KEY", help="the column or JSON key of captions; found by itself if usual")
+    parser.add_argument("--workers", type=positive, metavar="N", help="with --engine ray: encoders at work at once")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=BATCH_SIZE,
+        metavar="N",
+        help="photos encoded at once (%(default)s)",
+    )
+    add_json(parser)
+    add_model(parser, engines=(*ENGINES, "ray"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if "-" in arguments.sources:
+        check_list()
+    photos, workers = target(arguments)
+    with terminal.resumable(), photos, terminal.indexing_progress() as on_progress:
+        report = photos.add(
+            arguments.sources,
+            prune=arguments.prune,
+            fast_decode=arguments.fast_decode,
+            caption=arguments.caption,
+            batch_size=arguments.batch_size,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        known_collections.remember(photos.url)
+    if arguments.json:
+        terminal.print_json(as_document(photos, report))
+    else:
+        print(summary(arguments.collection, report))
+    sys.stdout.flush()
+    echo_failures(report.failures)
+    return exit_code(done=report.total, skipped=len(report.failures))
+
+
+def target(arguments: argparse.Namespace) -> "tuple[Collection, int | None]":
+    """The collection that is filled, and how many workers fill it; None for this process alone."""
+    from tandem.search.collection import open_collection
+
+    options = loading(arguments)
+    workers: int | None = None
+    if options["engine"] == "ray":
+        options["engine"] = "auto"
+        workers = arguments.workers or max(1, (os.cpu_count() or 2) // 2)
+    elif arguments.workers is not None:
+        raise TandemError("--workers goes with --engine ray; without it, one process uses all cores")
+    if os.path.isfile(Path(arguments.collection).expanduser()):
+        raise TandemError(f"--to {arguments.collection}: expected a folder or an address, got a file")
+    return open_collection(arguments.collection, arguments.model, **options), workers

@@ -1,0 +1,86 @@
+"""`tandem label`: the best photos of every label, or the best labels of every photo, for a whole collection."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, add_paths_only, describe, positive
+from tandem.cli.exit_codes import DONE
+from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
+from tandem.cli.options.labels import add_labels, read_labels, read_templates
+from tandem.cli.options.model import add_model, describe_model
+from tandem.errors import TandemError
+from tandem.search.defaults import HITS
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "The best photos of every label, or with --by image the best labels of every photo. Labels are any words. "
+        "Piped, a line is label, probability, cosine and path, or with --by image path, label and probability, with "
+        "tabs between.",
+        "tandem label photos.tandem --labels cat,dog,beach,receipt",
+        "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
+    )
+    add_collection(parser)
+    add_labels(parser)
+    parser.add_argument("--by", choices=("label", "image"), default="label", help="what to list (%(default)s)")
+    parser.add_argument(
+        "--top",
+        type=positive,
+        default=HITS,
+        metavar="K",
+        help="photos a label, or labels a photo (%(default)s)",
+    )
+    add_where(parser)
+    parser.add_argument("--out", metavar="F", help="write all of it to labels.csv, labels.jsonl or labels.parquet")
+    add_paths_only(parser)
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import label_rows, row_files
+    from tandem.search.labelling import best_labels, best_pictures
+
+    labels, templates = read_labels(arguments), read_templates(arguments)
+    target = Path(arguments.out).expanduser() if arguments.out else None
+    if target:
+        row_files.check_target(target)
+    if arguments.paths_only and arguments.by == "image":
+        raise TandemError("--paths-only goes with --by label: with --by image every photo is listed")
+    with open_collection(arguments) as photos:
+        vectors = photos.model.class_vectors(labels, templates)
+        describe_model(photos.model)
+        asked = {"k": arguments.top, "where": arguments.where, "logit_scale": photos.model.logit_scale}
+        document: dict[str, Any] = {
+            "collection": arguments.collection,
+            "model": {"name": photos.model.name, "fingerprint": photos.model.fingerprint},
+            "by": arguments.by,
+        }
+        if arguments.by == "label":
+            best = best_pictures(photos.store, vectors, **asked)
+            document["labels"] = label_rows.by_label(photos.store, labels, best, target)
+            none = not any(found["images"] for found in document["labels"])
+        else:
+            parts = best_labels(photos.store, vectors, columns=("path",), **asked)
+            total = photos.store.count(arguments.where)
+            document |= label_rows.by_image(parts, labels, total, target, json=arguments.json)
+            none = total == 0
+        if arguments.json:
+            terminal.print_json(document | ({"file": str(target)} if target else {}))
+        elif arguments.paths_only:
+            paths = [image["path"] for found in document["labels"] for image in found["images"]]
+            terminal.print_paths(list(dict.fromkeys(filter(None, paths))), null=arguments.null)
+        elif arguments.by == "label":
+            label_rows.show_labels(document["labels"])
+        elif target:
+            label_rows.show_counts(document["best"])
+        sys.stdout.flush()
+        if none:
+            explain_empty(photos, arguments.where)
+    if target:
+        terminal.echo(f"wrote {target}")
+    return DONE

@@ -1,0 +1,72 @@
+"""`tandem remove`: photos out of a collection."""
+
+import argparse
+import sys
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, add_yes, describe
+from tandem.cli.exit_codes import DONE, exit_code
+from tandem.cli.inputs import read_lines
+from tandem.cli.options.collection import add_collection, add_where, open_collection
+from tandem.errors import TandemError
+
+AT_ONCE = 1000  # ids a commit
+EXAMPLES = 3  # paths that the question shows
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Take photos out of a collection, by id, by filter or all of them. Their files are left alone. Asks first, "
+        "and says how many there are.",
+        "tandem remove photos.tandem --where \"path like '%screenshots%'\"",
+        "tandem remove photos.tandem 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --yes",
+        "tandem remove photos.tandem --all",
+    )
+    add_collection(parser)
+    parser.add_argument("ids", nargs="*", metavar="ID", help="of photos, as search --json shows them; - for a list")
+    add_where(parser)
+    parser.add_argument("--all", action="store_true", help="every photo; the collection stays, empty")
+    add_yes(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if (bool(arguments.ids) + (arguments.where is not None) + arguments.all) != 1:
+        raise TandemError("what to remove? give ids, or --where EXPR, or --all: one of them")
+    named = [id for argument in arguments.ids for id in (read_lines("-") if argument == "-" else [argument])]
+    missing: list[str] = []
+    with open_collection(arguments) as photos:
+        store = photos.store
+        if arguments.ids:
+            there: dict[str, str] = {}
+            for start in range(0, len(named), AT_ONCE):
+                records = store.get(named[start : start + AT_ONCE], columns=["path"], vectors=False)
+                there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
+            missing = [id for id in dict.fromkeys(named) if id not in there]
+        else:
+            there = {}
+            for records in store.scan(where=arguments.where, columns=["path"], vectors=False):
+                there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
+        removed = 0
+        if there:
+            shown = ", ".join(list(there.values())[:EXAMPLES]) + (", ..." if len(there) > EXAMPLES else "")
+            of = "all" if len(there) == photos.count() else f"of {photos.count():,}"
+            terminal.confirm(
+                f"remove {terminal.count_of(len(there))} ({of}) from {arguments.collection}: {shown}?",
+                yes=arguments.yes,
+            )
+            ids = list(there)
+            for start in range(0, len(ids), AT_ONCE):
+                removed += photos.delete(ids[start : start + AT_ONCE])
+        total = photos.count()
+    if arguments.json:
+        terminal.print_json({
+            "collection": arguments.collection, "removed": removed, "not_found": missing, "total": total,
+        })  # fmt: skip
+    else:
+        print(f"{arguments.collection}: {terminal.count_of(total)}; {removed:,} removed")
+    sys.stdout.flush()
+    for id in missing:
+        terminal.complain(f"no photo {id!r} in {arguments.collection}")
+    return exit_code(done=removed, skipped=len(missing)) if arguments.ids else DONE

@@ -1,0 +1,167 @@
+"""`tandem search`: a text or an image -> the photos of a collection that are nearest, and what that means."""
+
+import argparse
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, add_paths_only, describe, positive
+from tandem.cli.exit_codes import DONE
+from tandem.cli.inputs import read_image
+from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
+from tandem.cli.options.model import add_model, describe_model
+from tandem.cli.tables import Cell, Column, print_table
+from tandem.errors import TandemError
+from tandem.search.defaults import HITS, TEXT_WEIGHT
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
+    from tandem.search.results import Results, SearchHit
+
+BAR_WIDTH = 12
+COLUMNS = (
+    Column("#", right=True),
+    Column("relevance", right=True),
+    Column("", for_people=True, drop=2),
+    Column("cosine", right=True, drop=1),
+    Column("photo", least=16, keep_end=True),
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Show the photos of a collection that are nearest to a text, to a photo, or to both, and how likely each one "
+        "is what was meant. Says so when nothing matches well. Piped, a line is rank, relevance, cosine and path with "
+        "tabs between.",
+        "tandem search photos.tandem a black cat sleeping on a red sofa",
+        "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
+        'tandem search photos.tandem a street --image beach.jpg --weight 0.3 --minus "people"',
+        "tandem search photos.tandem receipt --top 100 --paths-only -0 | xargs -0 cp -t receipts",
+    )
+    add_collection(parser)
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what to look for; quotes are not needed")
+    parser.add_argument("--image", metavar="PHOTO", help="look for what resembles this photo (- for standard input)")
+    parser.add_argument("--like", metavar="ID", help="look for what resembles this photo of the collection")
+    parser.add_argument(
+        "--weight", type=float, default=TEXT_WEIGHT, metavar="W", help="of the text: 0..1 (%(default)s)"
+    )
+    parser.add_argument("--minus", metavar="TEXT", help="less of what this text says")
+    parser.add_argument("--minus-image", metavar="PHOTO", help="less of what this photo shows")
+    parser.add_argument("-k", "--top", type=positive, default=HITS, metavar="K", help="how many to show (%(default)s)")
+    parser.add_argument("--page", type=positive, default=1, metavar="N", help="the N-th so many (%(default)s)")
+    add_where(parser)
+    parser.add_argument(
+        "--threshold", type=float, metavar="P", help="relevance below which nothing matches well; 0 shows all as is"
+    )
+    parser.add_argument("--plot", metavar="PNG", help="draw a contact sheet of the hits")
+    add_paths_only(parser)
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    text = " ".join(arguments.text) or None
+    if text is None and arguments.image is None and arguments.like is None:
+        raise TandemError(
+            "nothing to look for: give a text, as in: tandem search photos.tandem a cat, or --image PHOTO"
+        )
+    if arguments.plot:
+        from tandem import plots
+
+        plots.check_target(Path(arguments.plot))
+        plots.check_installed()
+    with open_collection(arguments) as photos:
+        results = photos.search(
+            text,
+            image=read_image(arguments.image),
+            like=arguments.like,
+            minus=arguments.minus,
+            minus_image=read_image(arguments.minus_image),
+            weight=arguments.weight,
+            k=arguments.top,
+            offset=(arguments.page - 1) * arguments.top,
+            where=arguments.where,
+            threshold=arguments.threshold,
+        )
+        describe_model(photos.model)
+        if arguments.json:
+            terminal.print_json(results.as_dict())
+        elif arguments.paths_only:
+            terminal.print_paths([hit.path for hit in results.hits], null=arguments.null)
+        else:
+            show(results)
+        sys.stdout.flush()
+        if not results.hits:
+            explain_empty(photos, arguments.where, page=arguments.page, top=arguments.top)
+        elif results.nothing_matches:
+            best = f"the best hit is {percent(results.best)} likely to be meant, below {percent(results.threshold)}"
+            terminal.echo(f"nothing matches well: {best}")
+        if results.hits and results.threshold is None:
+            terminal.echo(f"{results.model} is not calibrated, so there is no relevance: see tandem calibrate --help")
+        if arguments.plot and results.hits:
+            terminal.echo(f"drew {draw(photos, results, Path(arguments.plot))}")
+    return DONE
+
+
+def show(results: "Results") -> None:
+    """One line a hit: rank, relevance, cosine, where it is."""
+    judged = any(hit.relevance is not None for hit in results.hits)
+    piped = not sys.stdout.isatty()
+    columns = [column for column in COLUMNS if judged or piped or column.heading not in ("relevance", "")]
+    rows = []
+    for rank, hit in enumerate(results.hits, results.offset + 1):
+        cells = cells_of(hit, rank, results.threshold)
+        rows.append([cell for cell, column in zip(cells, COLUMNS, strict=True) if column in columns])
+    print_table(columns, rows)
+
+
+def cells_of(hit: "SearchHit", rank: int, threshold: float | None) -> tuple[Cell, ...]:
+    """A hit's line: a cell for each of `COLUMNS`."""
+    weak = hit.relevance is not None and threshold is not None and hit.relevance < threshold
+    return (
+        Cell(str(rank)),
+        Cell(percent(hit.relevance), plain="" if hit.relevance is None else f"{hit.relevance:.4f}"),
+        Cell(terminal.bar(hit.relevance or 0, BAR_WIDTH), style=terminal.QUIET if weak else terminal.ACCENT),
+        Cell(f"{hit.score:.3f}", plain=f"{hit.score:.6f}"),
+        Cell(shortest(hit.path), plain=hit.path),
+    )
+
+
+def percent(probability: float | None) -> str:
+    """A probability for people; below 10% with one decimal, since there 1% and 2% are far apart."""
+    if probability is None:
+        return "-"
+    return f"{probability:.1%}" if round(probability, 3) < 0.1 else f"{probability:.0%}"
+
+
+def shortest(path: str) -> str:
+    """A path as it is, or from here if that is shorter."""
+    return min(path, os.path.relpath(path), key=len) if os.path.isabs(path) else path
+
+
+def draw(photos: "Collection", results: "Results", path: Path) -> Path:
+    """A contact sheet of the hits, from the thumbnails that the collection keeps."""
+    from PIL import Image
+
+    from tandem import plots
+
+    cells = []
+    for rank, hit in enumerate(results.hits, results.offset + 1):
+        small = photos.thumbnail(hit.id)
+        image = Image.open(io.BytesIO(small)) if small else None
+        meaning = percent(hit.relevance) if hit.relevance is not None else f"{hit.score:.3f}"
+        cells.append(plots.Cell(image, f"{rank}. {meaning}", terminal.line(os.path.basename(hit.path))))
+    note = f"{results.model}" + (": nothing matches well" if results.nothing_matches else "")
+    return plots.draw_contact_sheet(cells, path, title=title(results), note=note)
+
+
+def title(results: "Results") -> str:
+    """The query as it was given."""
+    asked = dict(results.query)
+    wanted = [asked[name] for name in ("text", "image", "like") if name in asked]
+    avoided = [asked[name] for name in ("minus", "minus_image") if name in asked]
+    return " + ".join(wanted) + "".join(f" - {it}" for it in avoided)

@@ -1,0 +1,119 @@
+"""`tandem serve`: collections over HTTP, with a web page, until Ctrl-C."""
+
+import argparse
+from pathlib import Path
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, describe, positive
+from tandem.cli.exit_codes import DONE
+from tandem.cli.options.collection import PLACES
+from tandem.cli.options.model import add_model, loading
+from tandem.serve.settings import Settings
+
+DEFAULTS = Settings()
+MB, MEGAPIXEL = 2**20, 1_000_000
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Serve collections: a web page to search and explore them, and an interface for programs (described at /docs). "
+        "Reachable from this machine only, unless --host says otherwise.",
+        "tandem serve photos.tandem",
+        "tandem serve photos.tandem milvus://localhost:19530/archive --host 0.0.0.0 --api-key-file keys.txt",
+    )
+    parser.add_argument(
+        "collections",
+        nargs="*",
+        metavar="COLLECTION",
+        help=f"{PLACES}; the first one answers requests that name none; without any, only the model is served",
+    )
+    parser.add_argument("--host", default=DEFAULTS.host, metavar="H", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULTS.port, metavar="N", help="port; 0 takes a free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name by which browsers and others may ask, for example that of a proxy in front; may be given "
+        "several times; * for any. Without it: localhost and 127.*; with a wider --host also addresses of numbers, "
+        "this machine's name, and names without a dot",
+    )
+    parser.add_argument("--api-key-file", metavar="F", help="keys that are asked for, one a line; read again on change")
+    parser.add_argument(
+        "--allow-fetch",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host whose images may be fetched by address; may be given several times; none when left out",
+    )
+    parser.add_argument("--read-only", action="store_true", help="refuse to add or remove images")
+    parser.add_argument("--uploads", metavar="DIR", help="where added images are kept; in the collection if left out")
+    parser.add_argument("--access-log", action="store_true", help="a line for every request on standard error")
+    limits = parser.add_argument_group("limits")
+    for option, default, what in (
+        ("--max-body-mb", DEFAULTS.max_body_bytes // MB, "of a request"),
+        ("--max-megapixels", DEFAULTS.max_pixels // MEGAPIXEL, "of an image"),
+        ("--max-batch", DEFAULTS.max_batch, "items of a request"),
+        ("--max-requests", DEFAULTS.concurrency, "requests in flight"),
+        ("--max-queue", DEFAULTS.picture_queue, "images that may wait"),
+    ):
+        limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{what} (%(default)s)")
+    limits.add_argument(
+        "--deadline",
+        type=float,
+        default=DEFAULTS.deadline_s,
+        metavar="S",
+        help="seconds to answer a request (%(default)g)",
+    )
+    batches = parser.add_argument_group("batches")
+    batches.add_argument(
+        "--batch-size",
+        type=positive,
+        default=DEFAULTS.batch_size,
+        metavar="N",
+        help="items encoded at once (%(default)s)",
+    )
+    batches.add_argument(
+        "--batch-wait-ms",
+        type=float,
+        default=DEFAULTS.batch_wait_s * 1000,
+        metavar="T",
+        help="how long a first item waits for others (%(default)g)",
+    )
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.serve.run import serve
+
+    texts_per_image = DEFAULTS.text_queue // DEFAULTS.picture_queue
+    settings = Settings(
+        host=arguments.host,
+        port=arguments.port,
+        allow_hosts=tuple(arguments.allow_host),
+        keys_file=Path(arguments.api_key_file).expanduser() if arguments.api_key_file else None,
+        allow_fetch=tuple(arguments.allow_fetch),
+        uploads=Path(arguments.uploads).expanduser().resolve() if arguments.uploads else None,
+        read_only=arguments.read_only,
+        max_body_bytes=arguments.max_body_mb * MB,
+        max_pixels=arguments.max_megapixels * MEGAPIXEL,
+        max_batch=arguments.max_batch,
+        concurrency=arguments.max_requests,
+        picture_queue=arguments.max_queue,
+        text_queue=texts_per_image * arguments.max_queue,
+        deadline_s=arguments.deadline,
+        batch_size=arguments.batch_size,
+        batch_wait_s=arguments.batch_wait_ms / 1000,
+    )
+    serve(
+        arguments.collections,
+        settings,
+        model=arguments.model,
+        loading=loading(arguments),
+        say=terminal.echo,
+        access_log=arguments.access_log,
+    )
+    return DONE

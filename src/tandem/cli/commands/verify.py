@@ -1,0 +1,96 @@
+"""`tandem verify`: do two models, or the precisions and engines of one, give the same vectors?"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.exit_codes import exit_code
+from tandem.cli.options.images import FoundImages, find_images
+from tandem.cli.options.model import add_activation, add_engine
+from tandem.cli.tables import Cell, Column, print_table
+
+if TYPE_CHECKING:
+    from tandem.cli.comparing import Comparison
+
+DIFFERENT = 1  # the exit code that says: not the same
+MOST_IMAGES = 64
+COLUMNS = (
+    Column("against", least=10, keep_end=True),
+    Column("on", least=8, drop=1),
+    Column("difference", right=True, drop=2),
+    Column("least cosine", right=True),
+    Column("verdict", least=9),
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Compare the vectors of two models on sample images and sentences. Without --against, compare the precisions "
+        "and engines of one model. Exit code 0: the same; 1: not the same, or images were skipped.",
+        "tandem verify clip-b32 --against ViT-B-32.pt",
+        "tandem verify openai/clip-vit-base-patch32 --images ~/Pictures",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
+    parser.add_argument("--against", metavar="OTHER", help="what to compare with")
+    parser.add_argument("--images", metavar="DIR", help="images to compare on; made up when left out")
+    add_activation(parser, "as for tandem classify")
+    add_json(parser)
+    add_engine(
+        parser.add_argument_group("what is compared", "How OTHER, or SOURCE once more, is computed; SOURCE is float32.")
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import comparing
+    from tandem.cli.vector_files import valid_text
+    from tandem.model import load
+
+    reference = load(arguments.source, precision="float32", activation=arguments.activation)
+    others = dict(comparing.rivals(reference, arguments))
+    found = find_images([arguments.images]) if arguments.images else FoundImages(list(comparing.made_up_images()))
+    images, skipped = found.images[:MOST_IMAGES], list(found.skipped)
+    total = len(images) + len(skipped)
+    comparable = all(other.config.embed_dim == reference.config.embed_dim for other in others.values())
+    comparisons: list[Comparison] = []
+    if comparable:
+        for name, other in others.items():
+            comparisons += comparing.compare(reference, name, other, images, skipped)
+    same = comparable and all(comparison.same for comparison in comparisons)
+    why = list(comparing.reasons(reference, others[arguments.against])) if arguments.against else []
+    if arguments.json:
+        listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
+        against = {"source": arguments.source, "against": arguments.against}
+        outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
+        failures = [{"image": valid_text(error.source), "error": valid_text(error.reason)} for error in skipped]
+        terminal.print_json({**against, **outcome, "failures": failures})
+    else:
+        if sys.stdout.isatty():
+            print(f"{reference.name}, openvino float32")
+        show(comparisons)
+        for reason in why:
+            print(f"  {reason}")
+        print(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
+    sys.stdout.flush()
+    terminal.echo_skipped(skipped, total)
+    return exit_code(done=total - len(skipped), skipped=len(skipped)) if same else DIFFERENT
+
+
+def show(comparisons: "list[Comparison]") -> None:
+    """A line for each comparison."""
+    print_table(
+        COLUMNS,
+        [
+            (
+                c.other,
+                f"{c.count} {c.what}",
+                f"{c.largest_difference:.2e}",
+                f"{c.least_cosine:.6f}",
+                Cell(c.verdict, style=terminal.ACCENT if c.same else "bold red"),
+            )
+            for c in comparisons
+        ],
+    )

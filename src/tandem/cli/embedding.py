@@ -1,0 +1,49 @@
+"""Photos or sentences -> batches of names and vectors, for `tandem embed`. Knows no files of vectors.
+
+Shapes: n photos or sentences of a batch, d dimensions.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.errors import ImageError
+from tandem.image import ImageSource, source_name
+from tandem.model import Model
+
+SENTENCES_AT_ONCE = 4096
+
+Rows = Iterator[tuple[list[str], NDArray[np.float32]]]
+
+
+def embed_images(
+    model: Model,
+    images: Sequence[ImageSource],
+    batch_size: int,
+    skipped: list[ImageError],
+    advance: Callable[[int], None],
+) -> Rows:
+    """Batches of names and vectors [n d]; the errors of what cannot be read go to `skipped`."""
+    ids: list[str] = []
+    some: list[NDArray[np.float32]] = []
+    for index, item in model.iter_embed_images(images, batch_size=batch_size):
+        advance(1)
+        if isinstance(item, ImageError):
+            skipped.append(item)
+            continue
+        ids.append(source_name(images[index]))
+        some.append(item)
+        if len(ids) == batch_size:
+            yield ids, np.stack(some)
+            ids, some = [], []
+    if ids:
+        yield ids, np.stack(some)
+
+
+def embed_sentences(model: Model, sentences: list[str], *, truncate: bool, advance: Callable[[int], None]) -> Rows:
+    """Batches of sentences and their vectors [n d]."""
+    for start in range(0, len(sentences), SENTENCES_AT_ONCE):
+        chunk = sentences[start : start + SENTENCES_AT_ONCE]
+        yield chunk, model.embed_texts(chunk, truncate=truncate)
+        advance(len(chunk))

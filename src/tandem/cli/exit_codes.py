@@ -1,0 +1,22 @@
+"""What the command `tandem` exits with. `tandem --help` and docs/commands.md say the same."""
+
+DONE, SOME_SKIPPED, NOT_DONE = 0, 1, 2
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: an error nobody foresaw
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read the output has seen enough
+
+MEANINGS = {
+    DONE: "done",
+    SOME_SKIPPED: "done, but some inputs were skipped (they are listed)",
+    NOT_DONE: "not done, one line says why",
+    INTERNAL_ERROR: "an unexpected error; --debug shows where",
+    INTERRUPTED: "interrupted by Ctrl-C",
+    PIPE_CLOSED: "the reader of a pipe left",
+}
+
+
+def exit_code(*, done: int, skipped: int) -> int:
+    """By how many inputs were answered and how many were not."""
+    if not skipped:
+        return DONE
+    return SOME_SKIPPED if done else NOT_DONE

@@ -1,0 +1,64 @@
+"""What `tandem index` and `tandem migrate` say of a run."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import terminal
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
+    from tandem.search.indexing.places import SetAside
+    from tandem.search.indexing.run import Report
+
+
+def summary(name: str, report: "Report") -> str:
+    """What there is now, and what this run did about it."""
+    counts = {
+        "added": report.added,
+        "unchanged": report.unchanged,
+        "duplicate" if report.duplicates == 1 else "duplicates": report.duplicates,
+        "moved": report.moved,
+        "changed": report.changed,
+        "taken out": report.pruned,
+    }
+    did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
+    line = f"{name}: {terminal.count_of(report.total)}; {did}"
+    if report.added + report.changed:
+        line += f"; {report.rate:,.0f} a second"
+    if 0 < report.fast < report.total:
+        line += f"; {report.fast:,} of all decoded fast"
+    return line
+
+
+def as_document(photos: "Collection", report: "Report") -> dict[str, Any]:
+    """What `tandem index --json` prints."""
+    notes = photos.notes
+    return {
+        "collection": photos.url,
+        "model": {"name": notes["model_name"], "fingerprint": notes["model_fingerprint"]},
+        "total": report.total,
+        "added": report.added,
+        "unchanged": report.unchanged,
+        "duplicates": report.duplicates,
+        "moved": report.moved,
+        "changed": report.changed,
+        "pruned": report.pruned,
+        "decoded_fast": report.fast,
+        "seconds": round(report.seconds, 3),
+        "failures": [{"image": one.path, "error": one.reason, "retried": one.retried} for one in report.failures],
+    }
+
+
+def echo_failures(failures: "Sequence[SetAside]") -> None:
+    """Name every file that was skipped, the new ones first; old ones are counted if they are many."""
+    new = [one for one in failures if one.retried]
+    old = [one for one in failures if not one.retried]
+    if new:
+        terminal.complain(f"skipped {len(new):,}:")
+        for one in new:
+            print(f"  {terminal.line(f'{one.path}: {one.reason}')}", file=sys.stderr)
+    if old:
+        terminal.complain(f"skipped before, and unchanged since: {len(old):,}")
+        for one in old if not new else ():
+            print(f"  {terminal.line(f'{one.path}: {one.reason}')}", file=sys.stderr)

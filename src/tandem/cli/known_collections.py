@@ -1,0 +1,60 @@
+"""The collections that were opened or made on this machine by this account: what `tandem list` lists.
+
+A small file for each in the folder for a user's data, so that processes never write to the same one. Nothing depends
+on them: where the folder cannot be written, nothing is remembered.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tandem.search.home import data_folder
+
+
+@dataclass(frozen=True)
+class KnownCollection:
+    """Where a collection is, and when it was last used, in seconds since 1970."""
+
+    url: str
+    used: float
+
+
+def remember(url: str) -> None:
+    """Note that a collection was used just now; a local one by its full path."""
+    if "://" not in url:
+        url = os.path.abspath(url)
+    path = _path(url)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.new")
+        beside.write_text(json.dumps({"url": url, "used": time.time()}), encoding="utf-8")
+        beside.replace(path)
+
+
+def forget(url: str) -> None:
+    """Remove it from the list; the collection is left alone."""
+    with contextlib.suppress(OSError):
+        _path(url).unlink(missing_ok=True)
+
+
+def known() -> list[KnownCollection]:
+    """The collections of this list, the last used first."""
+    found = []
+    with contextlib.suppress(OSError):
+        for path in _folder().glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                written = json.loads(path.read_text(encoding="utf-8"))
+                found.append(KnownCollection(str(written["url"]), float(written["used"])))
+    return sorted(found, key=lambda each: -each.used)
+
+
+def _folder() -> Path:
+    return data_folder() / "collections"
+
+
+def _path(url: str) -> Path:
+    return _folder() / f"{hashlib.sha256(url.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"

@@ -1,0 +1,54 @@
+"""The collection that a command works with."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from tandem.cli import known_collections, terminal
+from tandem.cli.arguments import Parser
+from tandem.cli.options.model import loading
+
+if TYPE_CHECKING:
+    from tandem.search.collection import Collection
+
+PLACES = "a folder, milvus://host:19530/name, or https://... (Zilliz)"
+
+
+def add_collection(parser: Parser) -> None:
+    """COLLECTION."""
+    parser.add_argument("collection", metavar="COLLECTION", help=PLACES)
+
+
+def add_where(parser: Parser) -> None:
+    """`--where`."""
+    parser.add_argument(
+        "--where",
+        metavar="EXPR",
+        help="keep only what passes, for example: width > 1000 and path like '%%2023%%'",  # argparse formats it
+    )
+
+
+def open_collection(arguments: argparse.Namespace) -> "Collection":
+    """A collection that exists; with its own model, computed as --device and the like say, unless --model names one."""
+    from tandem.search import collection
+
+    options = loading(arguments) if hasattr(arguments, "model") else {}
+    model = getattr(arguments, "model", None)
+    opened = collection.open_collection(arguments.collection, model, must_exist=True, **options)
+    known_collections.remember(opened.url)
+    return opened
+
+
+def explain_empty(photos: "Collection", where: str | None, *, page: int = 1, top: int = 1) -> None:
+    """An empty answer has a reason: of the page `page` of so many hits, as all others."""
+    total = photos.count()
+    passing = total if where is None else photos.count(where)
+    if total == 0:
+        terminal.echo(f"{photos.url} is empty: add photos with {terminal.program()} index ~/Pictures --to {photos.url}")
+    elif passing == 0:
+        terminal.echo(f"none of the {total:,} photos passes the filter: {where}")
+    elif page > 1:
+        pages = -(-passing // top)
+        terminal.echo(
+            f"no page {page:,}: {terminal.count_of(passing)} {'make' if passing > 1 else 'makes'} "
+            f"{terminal.count_of(pages, 'page')} of {top:,}"
+        )

@@ -1,0 +1,76 @@
+"""`--model` and how it is computed."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import terminal
+from tandem.cli.arguments import Group, Parser, listed
+
+if TYPE_CHECKING:
+    from tandem.model import Model
+
+ENGINES = ("auto", "openvino", "torch")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+ACTIVATIONS = ("quick_gelu", "gelu")
+
+
+def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
+    """`--model` and what goes with it."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        metavar="M",
+        help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
+        "the model that ships inside when left out",
+    )
+    add_engine(group, engines)
+    add_activation(group, "for weights that do not say which one they were trained with; overrules those that do")
+
+
+def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:
+    """`--engine`, `--device` and `--precision`."""
+    group.add_argument(
+        "--engine",
+        choices=engines,
+        default="auto",
+        metavar="E",
+        help=f"what computes: {listed(engines)}; auto takes torch for cuda and mps"
+        + ("; ray: many workers or machines" if "ray" in engines else ""),
+    )
+    group.add_argument("--device", metavar="D", help="cpu, gpu (Intel's), cuda, cuda:1, mps; cpu when left out")
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        metavar="P",
+        help=f"{listed(PRECISIONS)}; auto is float32, the reference's numbers; "
+        "bfloat16 is about twice as fast where the processor has it",
+    )
+
+
+def add_activation(parser: Parser | Group, explained: str) -> None:
+    """`--activation`."""
+    parser.add_argument("--activation", choices=ACTIVATIONS, metavar="A", help=f"{listed(ACTIVATIONS)}; {explained}")
+
+
+def loading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `tandem.load` takes beside the model itself."""
+    return {name: getattr(arguments, name) for name in ("engine", "device", "precision", "activation")}
+
+
+def load_model(arguments: argparse.Namespace) -> "Model":
+    """The model that --model, --engine, --device, --precision and --activation ask for."""
+    from tandem.model import load
+
+    began = time.perf_counter()
+    model = load(arguments.model, **loading(arguments))
+    describe_model(model, time.perf_counter() - began)
+    return model
+
+
+def describe_model(model: "Model", seconds: float | None = None) -> None:
+    """With -v: what computes."""
+    took = "" if seconds is None else f", loaded in {seconds:.2f} s"
+    terminal.detail(f"{model.name}: {model.engine.device}, {model.engine.precision}{took}")

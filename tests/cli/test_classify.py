@@ -1,0 +1,183 @@
+"""`tandem classify`, and what the photos and labels of a command line mean."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from support import toy
+from support.commands import Run, one_line, run_in_terminal, widest
+
+from tandem.cli.options.images import find_images
+from tandem.errors import TandemError
+from tandem.model import load
+
+
+def test_classify_json_is_the_answer(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    outcome = tandem("classify", *photos, "--labels", "cat,dog,car", "--model", model_folder, "--json")
+    assert outcome.code == 0
+    assert outcome.json == load(model_folder).classify(photos, ["cat", "dog", "car"]).as_dict()
+
+
+def test_classify_sets_aside_and_goes_on(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    note = tmp_path / "note.jpg"
+    note.write_text("hello")
+    asked = ("classify", photos[0], note, "gone.jpg", photos[1], "--labels", "cat,dog", "--model", model_folder)
+    outcome = tandem(*asked)
+    assert outcome.code == 1
+    assert photos[0] in outcome.out
+    assert photos[1] in outcome.out
+    assert "skipped 2 of 4" in outcome.err
+    assert str(note) in outcome.err
+    assert "gone.jpg" in outcome.err
+    document = tandem(*asked, "--json")
+    assert document.code == 1
+    assert [result["image"] for result in document.json["results"]] == photos[:2]
+    assert [failure["image"] for failure in document.json["failures"]] == [str(note), "gone.jpg"]
+
+
+def test_one_bad_photo_is_one_line(tandem: Run, model_folder: str) -> None:
+    assert "gone.jpg" in one_line(tandem("classify", "gone.jpg", "--labels", "cat,dog", "--model", model_folder))
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_classify_shows_bars_for_a_few_and_lines_for_many(model_folder: str, tmp_path: Path, columns: int) -> None:
+    labels = ["cat", "寿司の写真がたくさんある図書館の本棚", "a very long label about a car in the street at night"]
+    asked = ("--labels", ",".join(labels), "--model", model_folder)
+    few = toy.pictures(tmp_path / "少ない写真", 2)
+    shown = run_in_terminal("classify", *few, *asked, "--top", "2", columns=columns).out
+    assert widest(shown) <= columns
+    assert shown.count("%") == 4
+    answer = load(model_folder).classify(few, labels)
+    for source, best in zip(answer.sources, answer.top(2), strict=True):
+        after = shown[shown.index(Path(source).name) :]
+        assert after.index(f"{best[0][1]:.1%}") < after.index(f"{best[1][1]:.1%}")
+    many = toy.pictures(tmp_path / "many" / ("長い名前" * 10), 12)
+    shown = run_in_terminal("classify", tmp_path / "many", *asked, columns=columns).out
+    assert widest(shown) <= columns
+    lines = [line for line in shown.splitlines() if "%" in line]
+    assert len(lines) == len(many)
+    assert all(Path(photo).name in line for photo, line in zip(sorted(many, key=str), lines, strict=True))
+
+
+def test_piped_a_line_is_photo_label_and_probability(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    rows = tandem("classify", *photos, "--labels", "cat,a dog", "--top", "2", "--model", model_folder).rows
+    answer = load(model_folder).classify(photos, ["cat", "a dog"])
+    expected = [
+        [photo, label, f"{probability:.6f}"]
+        for photo, best in zip(photos, answer.top(2), strict=True)
+        for label, probability in best
+    ]
+    assert rows == expected
+
+
+def test_an_unreadable_folder_is_skipped_by_name(
+    tandem: Run, model_folder: str, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = Path(photos[0]).parent / "locked"
+    locked.mkdir()
+    scandir = os.scandir
+
+    def forbidden(path: str) -> object:  # root may read every folder
+        if os.fspath(path) == str(locked):
+            raise PermissionError(errno.EACCES, "Permission denied", str(locked))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    outcome = tandem("classify", locked.parent, "--labels", "cat,dog", "--model", model_folder)
+    assert outcome.code == 1
+    assert "skipped 1 of 4" in outcome.err
+    assert f"{locked}: permission denied" in outcome.err
+    asked = ("classify", locked.parent, "--labels", "cat,dog", "--model", model_folder, "--json")
+    assert [failure["image"] for failure in tandem(*asked).json["failures"]] == [str(locked)]
+    assert f"{locked}: permission denied" in one_line(tandem("classify", locked, *asked[2:]))
+
+
+def test_labels_from_a_file_and_templates(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("cat\n\n dog, or wolf \n")
+    asked = ("classify", photos[0], "--labels-file", labels, "--model", model_folder, "--json")
+    model = load(model_folder)
+    plain = tandem(*asked).json
+    assert plain["labels"] == ["cat", "dog, or wolf"]
+    two = tandem(*asked, "--template", "a {}", "--template", "{} there").json
+    expected = model.classify(photos[0], ["cat", "dog, or wolf"], templates=["a {}", "{} there"]).as_dict()
+    assert two == expected
+    assert two["results"] != plain["results"]
+    ensemble = tandem(*asked, "--ensemble").json
+    assert ensemble["results"] not in (plain["results"], two["results"])
+
+
+def test_labels_that_cannot_be(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    start = ("classify", photos[0], "--model", model_folder)
+    assert "no labels" in one_line(tandem(*start))
+    assert "twice" in one_line(tandem(*start, "--labels", "cat,dog,cat"))
+    assert "gone.txt" in one_line(tandem(*start, "--labels-file", tmp_path / "gone.txt"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in one_line(tandem(*start, "--labels-file", tmp_path / "binary"))
+    assert "{}" in one_line(tandem(*start, "--labels", "a,b", "--template", "no slot"))
+
+
+def test_classify_plot(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "answer.png"
+    outcome = tandem("classify", *photos, "gone.jpg", "--labels", "a,b", "--model", model_folder, "--plot", picture)
+    assert outcome.code == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    one_line(tandem("classify", *photos, "--labels", "a,b", "--model", model_folder, "--plot", "answer.txt"))
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n", "\0", "\r\n"])
+def test_photos_from_standard_input(tandem: Run, model_folder: str, photos: list[str], between: str) -> None:
+    listed = f"{photos[1]}{between}{photos[0]}{between}".encode()
+    outcome = tandem("classify", "-", "--labels", "a,b", "--model", model_folder, "--json", stdin=listed)
+    assert [result["image"] for result in outcome.json["results"]] == [photos[1], photos[0]]
+
+
+@pytest.mark.parametrize("listed", [b"", b"\n \n", b"\0"])
+@pytest.mark.parametrize("command", ["classify", "embed"])
+def test_an_empty_list_is_one_line(tandem: Run, model_folder: str, listed: bytes, command: str) -> None:
+    asked = {"classify": ("--labels", "a,b"), "embed": ("--json",)}[command]
+    assert "empty" in one_line(tandem(command, "-", *asked, "--model", model_folder, stdin=listed))
+
+
+def test_a_photo_on_standard_input_is_read(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    content = Path(photos[0]).read_bytes()
+    asked = ("classify", "-", "--labels", "a,b", "--model", model_folder)
+    document = tandem(*asked, "--json", stdin=content).json
+    expected = load(model_folder).classify(photos[:1], ["a", "b"]).as_dict()["results"][0]
+    assert document["results"] == [expected | {"image": "<stdin>"}]
+    assert "<stdin>" in one_line(tandem(*asked, stdin=b"\x89PNG\r\n\x1a\n and no more"))
+    drawn = tmp_path / "answer.png"
+    assert tandem(*asked, "--plot", drawn, stdin=content).code == 0
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_labels_from_standard_input(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    asked = ("classify", photos[0], "--labels-file", "-", "--model", model_folder, "--json")
+    assert tandem(*asked, stdin="cat\0図書館\0".encode()).json["labels"] == ["cat", "図書館"]
+
+
+def images_of(arguments: list[str]) -> list[object]:
+    return list(find_images(arguments).images)
+
+
+def test_what_a_folder_and_a_glob_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.pictures(tmp_path / "deep" / "er", 1)
+    toy.pictures(tmp_path / ".hidden", 1)
+    (tmp_path / "UPPER.JPG").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert images_of(["."]) == ["./UPPER.JPG", "./deep/er/0.png"]
+    assert images_of(["deep/**/*.png", "deep/er/0.png"]) == ["deep/er/0.png"]
+    assert images_of(["notes.txt", "gone.jpg", "https://example.org/a?b=[1]"]) == [
+        "notes.txt",
+        "gone.jpg",
+        "https://example.org/a?b=[1]",
+    ]
+    (tmp_path / "a[1].png").write_bytes(b"")
+    assert images_of(["a[1].png"]) == ["a[1].png"]
+    for nothing in ("empty", "*.tiff"):
+        with pytest.raises(TandemError, match=nothing.replace("*", r"\*")):
+            images_of([nothing])

@@ -1,0 +1,121 @@
+"""`tandem embed`: vectors in files and as JSON, whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import toy
+from support.commands import Run, one_line
+
+from tandem.model import load
+
+
+def test_embed_photos_to_npz(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    target = tmp_path / "vectors.npz"
+    outcome = tandem("embed", *photos, "gone.png", "--out", target, "--model", model_folder, "--batch-size", "2")
+    assert outcome.code == 1
+    assert "gone.png" in outcome.err
+    model = load(model_folder)
+    with np.load(target) as file:
+        assert list(file["ids"]) == photos
+        np.testing.assert_allclose(file["vectors"], model.embed_images(photos), atol=1e-6)
+        assert (str(file["fingerprint"]), str(file["model"]), str(file["kind"])) == (model.fingerprint, "toy", "images")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", "vectors.npz"]
+
+
+def test_embed_texts_to_parquet(
+    tandem: Run, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from tandem.cli import embedding, vector_files
+
+    monkeypatch.setattr(embedding, "SENTENCES_AT_ONCE", 3)
+    monkeypatch.setattr(vector_files, "ROWS_AT_ONCE", 5)
+    sentences = [f"a cat number {i}" for i in range(11)]
+    (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    target = tmp_path / "vectors.parquet"
+    outcome = tandem("embed", "--texts", tmp_path / "texts.txt", "--out", target, "--model", model_folder, "--json")
+    assert outcome.code == 0
+    assert outcome.json["count"] == 11
+    model = load(model_folder)
+    file = parquet.ParquetFile(target)
+    assert file.metadata.num_row_groups == 2
+    table = file.read()
+    assert table["id"].to_pylist() == sentences
+    np.testing.assert_allclose(table["vector"].to_pylist(), model.embed_texts(sentences), atol=1e-6)
+    about = json.loads(table.schema.metadata[b"tandem"])
+    assert about == {"model": "toy", "fingerprint": model.fingerprint, "kind": "texts"}
+
+
+def test_embed_as_json(tandem: Run, model_folder: str) -> None:
+    document = tandem("embed", "--text", "a cat", "--text", "a dog", "--json", "--model", model_folder).json
+    model = load(model_folder)
+    assert document["model"] == {"name": "toy", "fingerprint": model.fingerprint}
+    assert [result["id"] for result in document["results"]] == ["a cat", "a dog"]
+    vectors = [result["vector"] for result in document["results"]]
+    np.testing.assert_allclose(vectors, model.embed_texts(["a cat", "a dog"]), atol=1e-6)
+
+
+def test_embed_refuses_early(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    start = ("embed", "--model", model_folder)
+    assert "nothing to embed" in one_line(tandem(*start, "--out", tmp_path / "v.npz"))
+    assert "--out" in one_line(tandem(*start, photos[0]))
+    assert ".csv" in one_line(tandem(*start, photos[0], "--out", tmp_path / "v.csv"))
+    assert "not both" in one_line(tandem(*start, photos[0], "--text", "x", "--out", tmp_path / "v.npz"))
+    long = one_line(tandem(*start, "--text", "cat " * 100, "--out", tmp_path / "v.npz"))
+    assert "--truncate" in long or "truncate" in long
+    assert tandem(*start, "--text", "cat " * 100, "--truncate", "--out", tmp_path / "v.npz").code == 0
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_nothing_half_written_is_left(
+    tandem: Run, model_folder: str, photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    target = tmp_path / f"vectors.{ending}"
+    target.write_bytes(b"from before")
+    assert "gone.png" in one_line(tandem("embed", "gone.png", "--out", target, "--model", model_folder))
+    assert target.read_bytes() == b"from before"
+
+    from tandem.cli import embedding
+
+    def fails_half_way(*_: Any, **__: Any) -> Any:
+        yield ["a"], np.zeros((1, toy.DIMENSIONS), dtype=np.float32)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedding, "embed_images", fails_half_way)
+    assert tandem("embed", *photos, "--out", target, "--model", model_folder).code == 130
+    assert target.read_bytes() == b"from before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", target.name]
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet", "json"])
+def test_ids_are_utf8_whatever_the_files_are_called(
+    tandem: Run, model_folder: str, photos: list[str], tmp_path: Path, ending: str
+) -> None:
+    odd = os.path.join(os.fsencode(tmp_path), b"b\xff.png")
+    try:
+        Path(os.fsdecode(odd)).write_bytes(Path(photos[0]).read_bytes())
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    target = tmp_path / f"q.{ending}"
+    to = ("--json",) if ending == "json" else ("--out", target)
+    outcome = tandem("embed", os.fsdecode(odd), *to, "--model", model_folder)
+    assert outcome.code == 0
+    if ending == "json":
+        ids = [result["id"] for result in outcome.json["results"]]
+    elif ending == "npz":
+        ids = np.load(target)["ids"].tolist()
+    else:
+        ids = pytest.importorskip("pyarrow.parquet").read_table(target)["id"].to_pylist()
+    assert ids == [str(tmp_path / "b") + r"\xff.png"]
+
+
+def test_embed_takes_capital_endings_and_makes_the_folder(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "v.NPZ"
+    assert tandem("embed", "--text", "a cat", "--out", target, "--model", model_folder).code == 0
+    assert np.load(target)["ids"].tolist() == ["a cat"]
+    (tmp_path / "file").write_text("x")
+    one_line(tandem("embed", "--text", "a cat", "--out", tmp_path / "file" / "v.npz", "--model", model_folder))

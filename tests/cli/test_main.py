@@ -1,0 +1,184 @@
+"""What every command has in common: help, wrong usage, exit codes, interruption, pipes."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import toy
+from support.commands import COMMAND, Run, one_line, run_process, widest
+
+from tandem.cli.commands import COMMANDS, load_command
+from tandem.cli.commands import models as tandem_cli_models
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, tandem: Run) -> None:
+    shown = tandem(command, "--help")
+    assert shown.code == 0
+    assert f"tandem {command}" in shown.out.partition("Example")[2]
+    assert all(option in shown.out for option in ("--debug", "--quiet", "--verbose"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_a_module_of_its_name(command: str) -> None:
+    module = load_command(command)
+    assert module.__name__ == f"tandem.cli.commands.{command}"
+    assert callable(module.add_arguments)
+    assert callable(module.run)
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "120"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_the_terminal(command: str, columns: str, tandem: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = tandem(*filter(None, [command]), "--help").out
+    text = [line for line in shown.splitlines() if not line.startswith("  tandem ") and "--debug shows" not in line]
+    assert widest("\n".join(text).partition("\nExample")[0]) <= int(columns)
+    if columns == "120":
+        assert widest(shown) > 90 or command in ("", "list", "info", "models", "completion")
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("train", "serve", "completion")])
+def test_every_command_that_answers_has_json(command: str, tandem: Run) -> None:
+    assert "--json" in tandem(command, "--help").out
+
+
+@pytest.mark.parametrize("command", ["classify", "embed", "demo"])
+def test_model_options(command: str, tandem: Run) -> None:
+    shown = tandem(command, "--help").out
+    assert all(option in shown for option in ("--model", "--device", "--precision", "--engine"))
+
+
+def test_nothing_asked_shows_what_there_is(tandem: Run) -> None:
+    shown = tandem()
+    assert shown.code == 2
+    assert all(command in shown.err for command in COMMANDS)
+
+
+def test_wrong_usage_is_one_line(tandem: Run) -> None:
+    assert "tandem classify --help" in one_line(tandem("classify", "--labels", "a,b"))
+    assert "--top" in one_line(tandem("classify", "x.jpg", "--labels", "a,b", "--top", "0"))
+    assert "bogus" in one_line(tandem("bogus"))
+
+
+def test_debug_shows_the_trace(tandem: Run, tmp_path: Path) -> None:
+    asked = ("classify", "x.jpg", "--labels", "a,b", "--model", str(tmp_path / "gone"))
+    one_line(tandem(*asked))
+    assert "Traceback" in tandem(*asked, "--debug").err
+
+
+def test_interrupted_is_one_line(model_folder: str) -> None:
+    """Ctrl-C while the list of photos is still being typed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tandem", "classify", "-", "--labels", "a,b", "--model", model_folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    process.stdin.write("first.jpg\n")
+    process.stdin.flush()
+    waiting_in_read(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "tandem: interrupted\n")
+
+
+def waiting_in_read(pid: int) -> None:
+    """Until the process sleeps with its modules loaded: it has nothing to do but wait for its input."""
+    status = Path(f"/proc/{pid}/stat")
+    if not status.exists():
+        pytest.skip("needs /proc")
+    asleep = 0
+    for _ in range(1000):
+        time.sleep(0.02)
+        has_numpy = "numpy" in Path(f"/proc/{pid}/maps").read_text()
+        asleep = asleep + 1 if has_numpy and status.read_text().rsplit(")", 1)[1].split()[0] == "S" else 0
+        if asleep >= 40:
+            return
+    pytest.fail("the command never waited for its input")
+
+
+def test_a_closed_pipe_is_no_error(model_folder: str, photos: list[str]) -> None:
+    command = f"{sys.executable} -m tandem classify {photos[0]} --labels a,b --model {model_folder} --json"
+    script = f"{command} | true; exit ${{PIPESTATUS[0]}}"
+    process = subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True)
+    assert process.stderr == ""
+    assert process.returncode in (0, 141)  # 0 when all was written before the reader left
+
+
+def test_warnings_are_one_line_and_not_in_the_json(tandem: Run, tmp_path: Path, photos: list[str]) -> None:
+    noted = toy.folder(tmp_path / "noted", notes={"activation": "gelu was\nassumed"})
+    outcome = tandem("classify", photos[0], "--labels", "a,b", "--model", noted, "--json")
+    assert outcome.code == 0
+    assert outcome.err == "tandem: warning: gelu was assumed\n"
+    assert outcome.json["labels"] == ["a", "b"]
+
+
+def test_the_module_runs_as_the_command(model_folder: str, photos: list[str]) -> None:
+    outcome = run_process("classify", photos[0], "--labels", "a,b", "--model", model_folder, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json["labels"] == ["a", "b"]
+
+
+def test_what_is_misspelt_is_told_the_near_one(tandem: Run) -> None:
+    assert "did you mean 'search'?" in one_line(tandem("serach", "photos.tandem"))
+    assert "did you mean '--labels'?" in one_line(tandem("classify", "--lables", "a,b"))  # before what is missing
+    assert "did you mean '--labels'?" in one_line(tandem("classify", "x.jpg", "--label=a,b"))
+    assert "did you mean" not in one_line(tandem("classify", "x.jpg", "--zzzzzz"))
+
+
+def test_options_stand_anywhere(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    options = ("--json", "--model", model_folder)
+    before = tandem("classify", "--labels", "a,b", *options, *photos)
+    between = tandem("--quiet", "classify", photos[0], "--labels", "a,b", *photos[1:], *options)
+    assert before.code == 0
+    assert before.json == between.json
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), "OperationalError: database or disk is full"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_an_unexpected_error_is_one_line_and_a_code_of_its_own(
+    tandem: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(tandem_cli_models, "run", fail)
+    said = one_line(tandem("models"), code=70)
+    assert says in said
+    assert "--debug" in said
+    assert "Traceback" in tandem("models", "--debug").err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, "models"], check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "tandem: No space left on device\n")
+
+
+def test_quiet_leaves_out_notes_and_verbose_adds_some(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    asked = ("classify", *photos, "gone.jpg", "--labels", "cat", "--model", model_folder)
+    assert "with one label alone" in tandem(*asked).err
+    quiet = tandem(*asked, "-q").err
+    assert "with one label alone" not in quiet
+    assert "gone.jpg" in quiet  # nothing is lost silently
+    assert "toy: CPU, float32, loaded in" in tandem(*asked, "-v").err
+    assert "not allowed with" in one_line(tandem("models", "-q", "-v"))
+
+
+def test_exit_codes_are_documented(tandem: Run) -> None:
+    shown = tandem("--help").out
+    assert all(f"\n  {code} " in shown for code in (0, 1, 2, 70, 130, 141))

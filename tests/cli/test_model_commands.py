@@ -1,0 +1,170 @@
+"""`tandem convert`, `tandem verify` and `tandem models`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import toy
+from support.commands import Run, one_line
+
+from tandem import weights
+from tandem.errors import TandemError
+from tandem.model import load
+
+
+@pytest.mark.parametrize("layout", ["tandem", "transformers", "open_clip"])
+def test_convert_gives_the_same_vectors(tandem: Run, model_folder: str, tmp_path: Path, layout: str) -> None:
+    target = tmp_path / "converted"
+    outcome = tandem("convert", model_folder, target, "--to", layout)
+    assert outcome.code == 0
+    assert str(target) in outcome.out
+    verified = tandem("verify", model_folder, "--against", target, "--json")
+    assert verified.code == 0
+    assert {comparison["verdict"] for comparison in verified.json["comparisons"]} == {"identical"}
+    one_line(tandem("convert", model_folder, target, "--to", layout))
+    assert tandem("convert", model_folder, target, "--to", layout, "--overwrite", "--json").json["format"] == layout
+
+
+def test_convert_to_openvino(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    import openvino
+
+    target = tmp_path / "ir"
+    assert tandem("convert", model_folder, target, "--to", "openvino").code == 0
+    compiled = openvino.Core().compile_model(target / "image.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    pixels = np.random.default_rng(0).integers(0, 256, (3, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
+    expected = load(model_folder).engine.encode_images(pixels)
+    np.testing.assert_allclose(compiled(pixels)[0], expected, atol=1e-5)
+    assert json.loads((target / "config.json").read_text())["embed_dim"] == toy.DIMENSIONS
+    assert (target / "tokenizer.json").is_file()
+    one_line(tandem("convert", model_folder, target, "--to", "openvino"))
+    assert tandem("convert", model_folder, target, "--to", "openvino", "--overwrite").code == 0
+    (target / "precious.txt").write_text("mine")
+    assert "precious" in one_line(tandem("convert", model_folder, target, "--to", "openvino", "--overwrite"))
+    assert (target / "precious.txt").read_text() == "mine"
+
+
+def test_convert_to_onnx(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    assert tandem("convert", model_folder, tmp_path / "onnx", "--to", "onnx").code == 0
+    names = {entry.name for entry in (tmp_path / "onnx").iterdir()}
+    assert names == {"image.onnx", "text.onnx", "config.json", "tokenizer.json"}
+
+
+def test_verify_one_model_in_every_way(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    outcome = tandem("verify", model_folder, "--images", Path(photos[0]).parent, "--json")
+    assert outcome.code == 0
+    document = outcome.json
+    assert document["same"] is True
+    assert {comparison["count"] for comparison in document["comparisons"]} >= {3}
+    rows = tandem("verify", model_folder).rows
+    assert {row[-1] for row in rows[:-1]} <= {"identical", "the same", "the same up to rounding"}
+    assert rows[-1][0].startswith("same: ")
+
+
+def test_verify_tells_other_weights(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    other = toy.folder(tmp_path / "other", seed=1)
+    outcome = tandem("verify", model_folder, "--against", other)
+    assert outcome.code == 1
+    assert "different" in outcome.out
+    assert "tensors differ" in outcome.out
+
+
+def test_verify_tells_another_activation(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    """The same weights, read with the wrong activation: no tensor differs, and the vectors do."""
+    checkpoint = toy.checkpoint()
+    quick = weights.Checkpoint(toy.config(activation="quick_gelu"), checkpoint.tensors, checkpoint.tokenizer, "quick")
+    weights.write(quick, tmp_path / "quick", "tandem")
+    document = tandem("verify", model_folder, "--against", tmp_path / "quick", "--json")
+    assert document.code == 1
+    assert document.json["same"] is False
+    assert "text.activation: gelu against quick_gelu" in document.json["reasons"]
+
+
+def test_verify_accepts_weights_rounded_to_half(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    checkpoint = toy.checkpoint()
+    halves = {name: array.astype(np.float16) for name, array in checkpoint.tensors.items()}
+    weights.write(weights.Checkpoint(checkpoint.config, halves, checkpoint.tokenizer, "h"), tmp_path / "half", "tandem")
+    document = tandem("verify", model_folder, "--against", tmp_path / "half", "--json")
+    assert document.code == 0
+    assert {comparison["verdict"] for comparison in document.json["comparisons"]} <= {
+        "the same up to rounding",
+        "the same",
+    }
+
+
+def test_verify_another_dimension_is_different(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    other = toy.folder(tmp_path / "other", embed_dim=8)
+    outcome = tandem("verify", model_folder, "--against", other, "--json")
+    assert outcome.code == 1
+    assert outcome.json["verdict"] == "different"
+    assert "embed_dim: 12 dimensions against 8" in outcome.json["reasons"]
+
+
+def test_verify_sets_a_broken_picture_aside(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    folder = Path(photos[0]).parent
+    (folder / "broken.png").write_bytes(b"no picture")
+    outcome = tandem("verify", model_folder, "--against", model_folder, "--images", folder, "--json")
+    assert outcome.code == 1
+    assert outcome.json["same"] is True
+    assert [Path(failure["image"]).name for failure in outcome.json["failures"]] == ["broken.png"]
+    assert outcome.json["comparisons"][0]["count"] == 3
+    assert "broken.png" in outcome.err
+
+
+def test_verify_in_the_way_that_is_asked_for(tandem: Run, model_folder: str) -> None:
+    pytest.importorskip("torch")
+    document = tandem("verify", model_folder, "--engine", "torch", "--json").json
+    assert {comparison["other"] for comparison in document["comparisons"]} == {"torch float32"}
+    assert tandem("verify", model_folder, "--device", "nonsense").code == 2
+
+
+def test_models_lists_what_can_be_loaded(tandem: Run) -> None:
+    shown = tandem("models")
+    assert shown.code == 0
+    document = tandem("models", "--json").json
+    names = [model["name"] for model in document["models"]]
+    assert {"ViT-B/32", "openai/clip-vit-base-patch32"} <= set(names)
+    assert all(name in shown.out for name in names)
+
+
+def test_graphs_are_no_model_to_load(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "ir"
+    assert tandem("convert", model_folder, target, "--to", "openvino").code == 0
+    assert json.loads((target / "config.json").read_text())["format"] == "tandem-openvino"
+    says = f"{target}: this is OpenVINO IR: load the model it was made from"
+    assert says in one_line(tandem("verify", model_folder, "--against", target))
+    assert says in one_line(tandem("embed", "--text", "a cat", "--json", "--model", target))
+
+
+def test_any_format_replaces_any_other(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for to in ("tandem", "openvino", "transformers", "openvino", "open_clip"):
+        assert tandem("convert", model_folder, target, "--to", to, "--overwrite").code == 0
+    assert not (target / "image.xml").exists()
+
+
+@pytest.mark.parametrize("to", ["tandem", "openvino"])
+def test_convert_speaks_the_command_line(tandem: Run, model_folder: str, tmp_path: Path, to: str) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    said = one_line(tandem("convert", model_folder, tmp_path, "--to", to))
+    assert "--overwrite" in said
+    assert "overwrite=True" not in said
+    file = tmp_path / "mine.txt" / "x"
+    assert f"{file}: cannot be written" in one_line(tandem("convert", model_folder, file, "--to", to))
+
+
+def test_a_mistyped_published_name_is_told_the_near_one_without_network(
+    tandem: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = one_line(tandem("embed", "--text", "a cat", "--json", "--model", "ViT-B/99"))
+    assert "near: ViT-B/32" in said or "ViT-B/32" in said.partition("near: ")[2]
+
+
+def test_nothing_kept_of_a_download_is_not_boasted_of(tmp_path: Path) -> None:
+    from tandem.weights.openai import download
+
+    with pytest.raises(TandemError, match="check the network") as refused:
+        download("http://127.0.0.1:9/x.pt", tmp_path / "x.pt", "0" * 64, pause_s=0)
+    assert "bytes are kept" not in str(refused.value)
