@@ -77,36 +77,36 @@ def run(arguments: argparse.Namespace) -> int:
 
 def reset(arguments: argparse.Namespace) -> int:
     """Forget this account's calibration of the model."""
-    from tandem.search.calibration_files import own_path, shipped_path
+    from tandem.search.calibration_files import own_path, reset_calibration, shipped_path
 
     if arguments.dataset:
         raise TandemError("--reset takes no dataset")
     model = load_model(arguments)
-    path = own_path(model.fingerprint)
-    existed = path.exists()
-    path.unlink(missing_ok=True)
-    shipped = shipped_path(model)
+    path, shipped = own_path(model.fingerprint), shipped_path(model)
+    removed = reset_calibration(model.fingerprint)
     now = str(shipped) if shipped.is_file() else None
     if arguments.json:
-        terminal.print_json({"model": {"name": model.name}, "removed": str(path) if existed else None, "now": now})
+        described = {"name": model.name, "fingerprint": model.fingerprint}
+        terminal.print_json({"model": described, "removed": str(path) if removed else None, "calibration": now})
         return DONE
-    print(f"removed {path}" if existed else f"{model.name} has no calibration of this account")
+    print(f"removed {path}" if removed else f"{model.name} has no calibration of this account")
     print(f"searches use the one that came with the model: {now}" if now else "searches show no relevance")
     return DONE
 
 
 def confirm_replacing(model: "Model", *, yes: bool) -> None:
     """Ask before another calibration takes the place of the one that searches use now."""
-    from tandem.search.calibration_files import own_path, shipped_path
+    from tandem.search.calibration_files import own_path, replaced_by_own
 
-    own, shipped = own_path(model.fingerprint), shipped_path(model)
-    before = f"your own one ({own})" if own.exists() else f"the one that came with the model ({shipped})"
-    if own.exists() or shipped.is_file():
-        terminal.confirm(
-            f"{model.name} is calibrated already, by {before}. For all searches of this account, should the new "
-            "calibration take its place?",
-            yes=yes,
-        )
+    replaced = replaced_by_own(model)
+    if replaced is None:
+        return
+    before = "your own one" if replaced == own_path(model.fingerprint) else "the one that came with the model"
+    terminal.confirm(
+        f"{model.name} is calibrated already, by {before} ({replaced}). For all searches of this account, should the "
+        "new calibration take its place?",
+        yes=yes,
+    )
 
 
 def existing(names: Sequence[str]) -> list[Path]:
