@@ -429,6 +429,17 @@ def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> Non
     assert all(sum(share for _, share in labels) == pytest.approx(1, abs=1e-4) for labels in shares.values())
 
 
+def test_a_filter_on_path_means_every_place_of_an_image(photos: tandem.Collection, pictures: Path) -> None:
+    (pictures / "zoo, old").mkdir()
+    shutil.copy(pictures / "3.png", pictures / "zoo, old" / "lion.png")
+    assert photos.add(pictures).duplicates == 1
+    assert photos.count() == 8
+    for where, count in (("path like '%lion.png'", 1), ("path like '%3.png'", 1), ("path not like '%lion.png'", 7)):
+        assert photos.count(where) == count
+    (hit,) = photos.search("a lion", where="path like '%/zoo, old/%'")
+    assert {Path(path).name for path in hit.paths} == {"3.png", "lion.png"}
+
+
 def test_duplicates_and_a_tour(photos: tandem.Collection, pictures: Path) -> None:
     Image.open(pictures / "3.png").save(pictures / "copy.png", compress_level=1)
     photos.add(pictures)

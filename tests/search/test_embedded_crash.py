@@ -236,7 +236,7 @@ STEPS = [
     ("os", "unlink", 1),
     ("os", "replace", 1),
     ("vector_index", "train", 1),
-    ("records_database", "index_column", 1),
+    ("records_database", "make_index", 1),
 ]
 
 

@@ -1,16 +1,18 @@
 """The derived index of the local store: it comes by itself, finds the same, and may be missing or damaged."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.embedded_toys import SCHEMA, exact, filled, index_for_toys, records, unit, vectors_of
+from support.embedded_toys import SCHEMA, D, exact, filled, index_for_toys, records, unit, vectors_of
 
 from tandem.arrays import Vectors
-from tandem.search.stores.embedded import generations, records_database, vector_file, vector_index
+from tandem.search.stores.embedded import generations, records_database, sql_filters, vector_file, vector_index
 from tandem.search.stores.embedded.backend import EmbeddedBackend
-from tandem.search.stores.filters import matches, parse
-from tandem.search.stores.protocol import Records
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import matches
+from tandem.search.stores.protocol import Records, Schema
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
     with EmbeddedBackend(url).open() as store:
         with store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == 6000
-            assert not records_database.columns_without_index(snapshot.connection, SCHEMA)
+            assert not records_database.missing_indexes(snapshot.connection, SCHEMA)
         queries = unit(30, seed=99)
         hits = store.search(queries, 10)
         found = sum(
@@ -143,6 +145,21 @@ def test_a_small_change_does_not_read_the_index(url: str, small_index: None, mon
     with EmbeddedBackend(url).open(write=True) as store:
         store.upsert(records(2050, 2200))  # now it has to be extended
     assert len(loaded) == 1
+
+
+def test_records_with_several_paths_have_an_index_of_their_own(url: str, small_index: None) -> None:
+    schema = Schema(D, {"path": "text", "paths": "text"})
+    places = [["a/1.jpg"], ["a/2.jpg", "b/2, again.jpg"]] * 600
+    columns = {"path": [each[0] for each in places], "paths": [json.dumps(each) for each in places]}
+    with EmbeddedBackend(url).create(schema, {}) as store:
+        store.upsert(Records([f"{i:06d}" for i in range(1200)], unit(1200), columns))
+    with EmbeddedBackend(url).open() as store, store.snapshots.take() as snapshot:
+        condition, parameters = sql_filters.to_sql(parse("path like 'b/%'", schema))
+        question = f"EXPLAIN QUERY PLAN SELECT _position FROM records WHERE {condition}"
+        plan = " ".join(str(row[-1]) for row in snapshot.connection.execute(question, parameters))
+        assert "INDEX several paths" in plan
+        assert store.count("path like 'b/%'") == store.count("path like '%2, again.jpg'") == 600
+        assert store.count("path not like 'b/%'") == 600
 
 
 def test_an_index_is_extended_and_then_made_anew(url: str, small_index: None) -> None:

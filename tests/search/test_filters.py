@@ -1,5 +1,6 @@
 """Filters: what is read, what is refused and how, and that `matches` has the logic of SQL (SQLite is asked)."""
 
+import json
 import random
 import sqlite3
 import sys
@@ -8,11 +9,10 @@ from collections.abc import Mapping
 import pytest
 
 from tandem.errors import FilterError
+from tandem.search.stores.filter_parser import MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, parse
 from tandem.search.stores.filters import (
-    MAX_CONDITIONS,
-    MAX_DEPTH,
-    MAX_LETTERS,
     And,
+    AnyOf,
     Compare,
     Expression,
     In,
@@ -23,7 +23,7 @@ from tandem.search.stores.filters import (
     columns_of,
     like_regex,
     matches,
-    parse,
+    without_lists,
 )
 from tandem.search.stores.protocol import Schema, Value
 
@@ -36,6 +36,8 @@ SCHEMA = Schema(
         "latitude": "real",
         "sharp": "boolean",
         "a column": "text",
+        "name": "text",
+        "names": "text",  # all of them
         "thumbnail": "bytes",
     },
 )
@@ -75,6 +77,37 @@ SCHEMA = Schema(
 )
 def test_what_is_read(text: str, tree: Expression) -> None:
     assert parse(text, SCHEMA) == tree
+
+
+def test_of_several_values_any_counts() -> None:
+    cat = Compare("name", "=", "cat")
+    assert parse("name = 'cat'", SCHEMA) == AnyOf("name", "names", cat)
+    assert parse("'cat' != name", SCHEMA) == Not(AnyOf("name", "names", cat))
+    assert parse("name is null", SCHEMA) == IsNull("name")
+    assert columns_of(parse("name like 'a%'", SCHEMA)) == {"name", "names"}
+    row: dict[str, Value] = {"id": "1", "name": "cat", "names": '["cat", "a, \\"b\\""]'}
+    for text, expected in (
+        ("name = 'cat'", True),
+        ("name = 'a, \"b\"'", True),
+        ("name like '%b_'", True),
+        ("name ilike 'C%'", True),
+        ("name != 'cat'", False),
+        ("name != 'dog'", True),
+        ("name not in ('dog', 'a')", True),
+        ("name not like '%t'", False),
+        ("name = 'dog'", False),
+        ("name between 'd' and 'z'", False),
+        ("name between 'b' and 'd'", True),
+        ("name > 'a, ' and name < 'b'", True),  # two conditions: one value may fulfil the one, another the other
+        ("not name = 'cat'", False),
+    ):
+        expression = parse(text, SCHEMA)
+        assert matches(expression, row) is expected, text
+        plain = without_lists(expression, lambda column, listed: [row])
+        assert matches(plain, row) is expected, text
+    for none in (None, "", "[]", '["cat"]', "{", "3"):
+        assert matches(parse("name = 'cat'", SCHEMA), {"name": "cat", "names": none}) is True
+        assert matches(parse("name = 'cat'", SCHEMA), {"name": None, "names": "[]"}) is None
 
 
 @pytest.mark.parametrize(
@@ -143,13 +176,13 @@ def test_wrong_columns_are_named(text: str, words: list[str]) -> None:
 
 def test_hostile_texts_end_in_an_error_and_soon() -> None:
     for text in (
-        "(" * (MAX_LETTERS - 1),
-        "not " * (MAX_LETTERS // 4),
+        "(" * (MAX_CHARACTERS - 1),
+        "not " * (MAX_CHARACTERS // 4),
         "(" * (MAX_DEPTH + 1) + "width = 1" + ")" * (MAX_DEPTH + 1),
         " or ".join(["width = 1"] * (MAX_CONDITIONS + 1)),
         "width in (" + ",".join("1" * 20_000) + ")",
-        "'" * (MAX_LETTERS - 1) + "x",
-        " " * (MAX_LETTERS + 1),
+        "'" * (MAX_CHARACTERS - 1) + "x",
+        " " * (MAX_CHARACTERS + 1),
     ):
         with pytest.raises(FilterError):
             parse(text, SCHEMA)
@@ -221,9 +254,12 @@ def random_value(kind: str, dice: random.Random) -> Value:
     return number if kind == "real" else int(number)
 
 
-def random_row(dice: random.Random) -> dict[str, Value]:
+def random_row(dice: random.Random, *, lists: bool = False) -> dict[str, Value]:
+    """`lists`: some rows have several names."""
     columns = {name: kind for name, kind in SCHEMA.columns.items() if kind != "bytes"}
     row = {name: None if dice.random() < 0.3 else random_value(kind, dice) for name, kind in columns.items()}
+    several = [row["name"], *dice.sample(WORDS, dice.choice([0, 1, 3]))]
+    row["names"] = json.dumps(several, ensure_ascii=False) if lists and row["name"] is not None else None
     return {"id": dice.choice(WORDS), **row}
 
 

@@ -19,7 +19,8 @@ from tandem.arrays import Vectors
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
 from tandem.search.collection import open_collection
 from tandem.search.stores.backends import create_store, exists, open_store, promote
-from tandem.search.stores.filters import matches, parse
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import matches
 from tandem.search.stores.milvus import backend as milvus_backend
 from tandem.search.stores.milvus import search as milvus_search
 from tandem.search.stores.milvus import store as milvus
@@ -198,7 +199,7 @@ def test_after_the_server_was_killed_and_restarted() -> None:
 
 
 def filter_records(n: int, dice: random.Random) -> Records:
-    rows = [random_row(dice) for _ in range(n)]
+    rows = [random_row(dice, lists=True) for _ in range(n)]
     for row in rows:  # a column of reals gives back reals
         latitude = row["latitude"]
         row["latitude"] = float(latitude) if isinstance(latitude, int) else latitude
@@ -240,6 +241,25 @@ def test_random_filters_mean_the_same_as_everywhere(kind: str, request: pytest.F
             expression = parse(where, FILTER_SCHEMA)
             expected = [row["id"] for row in rows if matches(expression, row) is True]
             assert ids_of(store, where) == expected, where
+    finally:
+        store.close()
+
+
+def test_a_collection_of_layout_1_is_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say of its records whether they have several paths."""
+    pytest.importorskip("milvus_lite")
+    schema = Schema(D, {"path": "text", "paths": "text"})
+    address = f"milvus-lite:{tmp_path}/photos.db/photos"
+    with monkeypatch.context() as before:
+        before.setattr(milvus_backend, "Layout", lambda schema: Layout(schema, 1))
+        create_store(address, schema, {"identity": "old"}).close()
+    store = open_store(address)
+    try:
+        columns = {"path": ["a/1.jpg", "a/2.jpg"], "paths": ['["a/1.jpg"]', '["a/2.jpg", "b/2.jpg"]']}
+        store.upsert(Records(["1", "2"], unit(2), columns))
+        assert ids_of(store, "path like 'b/%'") == ["2"]
+        assert ids_of(store, "path not like 'b/%'") == ["1"]
+        assert ids_of(store, "path like 'a/%'") == ["1", "2"]
     finally:
         store.close()
 

@@ -1,5 +1,6 @@
 """Filters of the local store, as SQL: SQLite finds what the filters mean."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from support.embedded_toys import D, filled
 
 from tandem.search.stores.embedded import sql_filters
-from tandem.search.stores.filters import And, Compare, In, Like, Or, matches
+from tandem.search.stores.filters import And, AnyOf, Compare, In, Like, Or, matches
 from tandem.search.stores.protocol import Schema
 
 
@@ -36,7 +37,14 @@ def test_sql_means_what_filters_mean() -> None:
         None,
     ]
     rows = [
-        {"id": str(i), "path": text, "number": number, "good": good, "real": real}
+        {
+            "id": str(i),
+            "path": text,
+            "number": number,
+            "good": good,
+            "real": real,
+            "paths": None if text is None else ([json.dumps([text]), json.dumps([text, "ab%", 'ſ, "K"']), "{"][i % 3]),
+        }
         for i, (text, number, good, real) in enumerate(
             (text, number, good, real)
             for text in texts
@@ -48,9 +56,12 @@ def test_sql_means_what_filters_mean() -> None:
     schema = Schema(D, {"path": "text", "number": "integer", "good": "boolean", "real": "real"})
     connection = sqlite3.connect(":memory:")
     sql_filters.install(connection)
-    connection.execute('CREATE TABLE records ("_id" TEXT, path TEXT, number INTEGER, good INTEGER, real REAL) STRICT')
-    connection.executemany("INSERT INTO records VALUES (:id, :path, :number, :good, :real)", rows)
-    leaves = [
+    connection.execute(
+        "CREATE TABLE records (_position INTEGER PRIMARY KEY, _id TEXT, path TEXT, paths TEXT, number INTEGER, "
+        "good INTEGER, real REAL) STRICT"
+    )
+    connection.executemany("INSERT INTO records VALUES (NULL, :id, :path, :paths, :number, :good, :real)", rows)
+    leaves: list[Compare | Like | In | AnyOf] = [
         *(
             Like("path", pattern, ignore)
             for pattern in ("%", "a%", "_", "%K%", "%k%", "%S%", "%[a]*?", "%Ä%", "i_", "%\\%", "%a%a%a%a%a%b", "x%y")
@@ -62,6 +73,7 @@ def test_sql_means_what_filters_mean() -> None:
         In("path", ("a", "ab%")), In("number", tuple(range(-1, 500))), In("real", (0.1, 5.0)), In("good", (False,)),
         In("path", (*map(str, range(500)), "äÄ")),
     ]  # fmt: skip
+    leaves += [AnyOf("path", "paths", leaf) for leaf in leaves if leaf.column == "path"]
     generator = np.random.default_rng(0)
 
     def some(depth: int):  # type: ignore[no-untyped-def]

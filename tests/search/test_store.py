@@ -1,5 +1,6 @@
 """What every store does, whatever it is made of: the contract, run against each kind in `stores.py`."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from support.stores import STORES
 from tandem.arrays import Vectors
 from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
-from tandem.search.stores.filters import columns_of, matches, parse
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import columns_of, matches
 from tandem.search.stores.protocol import Hit, Kind, Records, Schema, Store, Value
 
 COLUMNS: dict[str, Kind] = {
     "path": "text",
+    "paths": "text",
     "width": "integer",
     "latitude": "real",
     "sharp": "boolean",
@@ -40,6 +43,11 @@ def records(first: int, stop: int, seed: int = 0) -> Records:
     n = stop - first
     numbers = range(first, stop)
 
+    def paths(i: int) -> list[str]:
+        """Most records have one path, some have several."""
+        first = f"{i % 7}/{WORDS[i % len(WORDS)]}"
+        return [first, *(f"copy of {i}/{word}" for word in WORDS[: 1 + i % 3])] if i % 6 == 4 else [first]
+
     def column(values: list[Value], missing: int) -> list[Value]:
         return [None if (first + i) % missing == missing - 1 else value for i, value in enumerate(values)]
 
@@ -47,7 +55,8 @@ def records(first: int, stop: int, seed: int = 0) -> Records:
         [f"{i:06d}" for i in numbers],
         random_unit(n, seed * 1_000_003 + first),
         {
-            "path": column([f"{i % 7}/{WORDS[i % len(WORDS)]}" for i in numbers], 11),
+            "path": column([paths(i)[0] for i in numbers], 11),
+            "paths": column([json.dumps(paths(i), ensure_ascii=False) for i in numbers], 11),
             "width": column([(i * 37) % 1000 for i in numbers], 5),
             "latitude": column([((i * 17) % 180) - 90.25 for i in numbers], 3),
             "sharp": column([i % 2 == 0 for i in numbers], 13),
@@ -143,6 +152,12 @@ def test_search_is_exact_while_small(store: Store) -> None:
         "sharp = false",
         "sharp is null and width > 3",
         "path like '%.png'",
+        "path like 'copy of%'",
+        "path not like 'copy of%' and width > 300",
+        "path = 'copy of 10/Cat.jpg' or path in ('copy of 4/Cat.jpg', 'copy of 16/a cat''s 100%.PNG')",
+        "path != 'copy of 10/Cat.jpg'",
+        "path between 'copy' and 'd'",
+        "path ilike 'COPY%CAT.JPG' and not path like '%1%'",
         "path like '%cat%'",
         "path not like '%cat%'",
         "path ilike '%CAT%'",

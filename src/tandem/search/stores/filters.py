@@ -1,36 +1,17 @@
-"""Filters: the text of a condition over metadata -> a small tree, checked against a schema. Knows no database.
-
-    width > 1000 and path like '%2023%'
-    not (format = 'PNG' or caption is null) and taken between '2023-06-01' and '2023-09'
-
-Comparisons (`= == != <> < <= > >=`), `LIKE` (case counts; `%` is any letters, `_` one letter), `ILIKE` (case does not),
-`IN (...)`, `BETWEEN ... AND ...`, each also with `NOT`; `IS NULL`, `IS NOT NULL`; `AND`, `OR`, `NOT`, parentheses. Text
-stands in single quotes ('' is a quote in it), a column of another shape in double quotes; a boolean column may stand
-alone. Keywords are read in any case, columns as they are written.
+"""Filters as trees: what a condition over metadata means. Knows no text of filters, and no database.
 
 The logic is SQL's, of three values: a comparison with a value that is missing is neither true nor false, and only what
-is true passes. Every store must give what `matches` gives.
-
-The parser is our own: grammars for all of SQL read far more than any store can answer, and name columns badly in their
-errors. It takes texts from strangers: length, depth and number of conditions are bounded, and `LIKE` takes linear time.
+is true passes. Every store must give what `matches` gives. `filter_parser` makes trees of texts.
 """
 
-import math
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import lru_cache
-from typing import Literal, NoReturn, TypeAlias
+from typing import Literal, TypeAlias
 
-from tandem.errors import FilterError
-from tandem.search.stores.protocol import Kind, Schema, Value
-
-MAX_LETTERS = 100_000
-MAX_DEPTH = 50  # parentheses and NOT: a tree is walked by functions that call themselves
-MAX_CONDITIONS = 500  # SQLite refuses trees deeper than 1000, and a chain of AND is one
-MAX_VALUES = 10_000
-ALIKE = 0.7  # names of columns; 1 is the same
+from tandem.search.stores.protocol import Value
 
 Operator: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">="]
 Constant: TypeAlias = str | int | float | bool
@@ -78,12 +59,19 @@ class Not:
     part: "Expression"
 
 
-Expression: TypeAlias = Compare | Like | In | IsNull | And | Or | Not
+@dataclass(frozen=True)
+class AnyOf:
+    """`part`, a condition on `column` alone, of any of the values that the JSON array in the column `listed` holds.
+
+    The first of them stands in `column` itself (see `Schema.listed`). Without such an array that value is the only one.
+    """
+
+    column: str
+    listed: str
+    part: "Expression"
 
 
-def parse(text: str, schema: Schema) -> Expression:
-    """The tree of a filter. `FilterError` names the position, or the column, of what cannot be understood."""
-    return _Parser(text, schema).whole()
+Expression: TypeAlias = Compare | Like | In | IsNull | And | Or | Not | AnyOf
 
 
 def matches(expression: Expression, row: Mapping[str, Value]) -> bool | None:
@@ -109,8 +97,9 @@ def matches(expression: Expression, row: Mapping[str, Value]) -> bool | None:
         case And(parts):
             return _all(matches(part, row) for part in parts)
         case Or(parts):
-            nay = _all(None if (answer := matches(part, row)) is None else not answer for part in parts)
-            return None if nay is None else not nay
+            return _any(matches(part, row) for part in parts)
+        case AnyOf(column, listed, part):
+            return _any(matches(part, {column: value}) for value in (row[column], *_values(row[listed])))
 
 
 def columns_of(expression: Expression) -> set[str]:
@@ -120,18 +109,61 @@ def columns_of(expression: Expression) -> set[str]:
             return {name for part in parts for name in columns_of(part)}
         case Not(part):
             return columns_of(part)
+        case AnyOf(column, listed, _):
+            return {column, listed}
         case _:
             return {expression.column}
 
 
+def without_lists(expression: Expression, rows: Callable[[str, str], Iterable[Mapping[str, Value]]]) -> Expression:
+    """The same filter without `AnyOf`, for a store whose own conditions cannot look into a JSON array.
+
+    `rows(column, listed)` gives these two values, and the id, of each record whose array holds several values.
+    """
+    read: dict[tuple[str, str], list[Mapping[str, Value]]] = {}
+
+    def without(expression: Expression) -> Expression:
+        match expression:
+            case AnyOf(column, listed, part):
+                if (column, listed) not in read:
+                    read[column, listed] = list(rows(column, listed))
+                ids = [str(row["id"]) for row in read[column, listed] if matches(expression, row)]
+                return Or((part, In("id", tuple(ids)))) if ids else part
+            case Not(part):
+                return Not(without(part))
+            case And(parts):
+                return And(tuple(without(part) for part in parts))
+            case Or(parts):
+                return Or(tuple(without(part) for part in parts))
+            case _:
+                return expression
+
+    return without(expression)
+
+
+def has_several(array: Value) -> bool:
+    """Whether the JSON array of an `AnyOf` holds more than one value."""
+    return len(_values(array)) > 1
+
+
+def _values(array: Value) -> list[str]:
+    try:
+        values = json.loads(str(array or "[]"))
+    except ValueError:
+        return []
+    return [str(value) for value in values] if isinstance(values, list) else []
+
+
 @lru_cache(maxsize=256)
 def like_regex(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    """What `LIKE` (or `ILIKE`) means, for `fullmatch`: `%` is any letters, `_` is one letter, nothing escapes.
+    """What `LIKE` (or `ILIKE`) means, for `fullmatch`: `%` is any characters, `_` is one character, nothing escapes.
 
     Each piece between two `%` is taken where it first occurs, never to be reconsidered (the atomic groups): that is
     enough for this language, and a hostile pattern cannot make it slow.
     """
-    pieces = ["".join("." if letter == "_" else re.escape(letter) for letter in part) for part in pattern.split("%")]
+    pieces = [
+        "".join("." if character == "_" else re.escape(character) for character in part) for part in pattern.split("%")
+    ]
     text = pieces[0]
     if len(pieces) > 1:
         text += "".join(f"(?>.*?{piece})" for piece in pieces[1:-1] if piece) + ".*" + pieces[-1]
@@ -145,6 +177,11 @@ def _all(answers: Iterator[bool | None]) -> bool | None:
             return False
         unknown = unknown or answer is None
     return None if unknown else True
+
+
+def _any(answers: Iterator[bool | None]) -> bool | None:
+    none = _all(None if answer is None else not answer for answer in answers)
+    return None if none is None else not none
 
 
 def _compare(value: Value, operator: Operator, wanted: Constant) -> bool:
@@ -163,272 +200,3 @@ def _compare(value: Value, operator: Operator, wanted: Constant) -> bool:
             return sign > 0
         case ">=":
             return sign >= 0
-
-
-# --- text -> tokens ---
-
-_KEYWORDS = {"and", "or", "not", "like", "ilike", "in", "between", "is", "null", "true", "false"}
-_TOKEN = re.compile(
-    r"""\s*+(?:
-      (?P<text>'(?:[^']|'')*+')
-    | (?P<quoted>"(?:[^"]|"")*+")
-    | (?P<number>[+-]?\s*+(?:[0-9]++\.?+[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+(?![\w.]))
-    | (?P<word>[^\W\d]\w*+)
-    | (?P<operator>==|!=|<>|<=|>=|[=<>])
-    | (?P<mark>[(),])
-    | (?P<end>\Z)
-    )""",
-    re.VERBOSE,
-)
-_FLIPPED: dict[Operator, Operator] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_HOLDS: dict[Kind, str] = {
-    "text": "text in single quotes",
-    "integer": "a number",
-    "real": "a number",
-    "boolean": "true or false",
-}
-
-
-@dataclass(frozen=True)
-class _Token:
-    kind: str  # text, number, column, operator, mark, end, or the keyword itself
-    value: Constant
-    shown: str  # as it was written
-    position: int
-
-
-def _tokens(text: str) -> list[_Token]:
-    if len(text) > MAX_LETTERS:
-        raise FilterError(f"the filter is {len(text)} letters long; at most {MAX_LETTERS} are read")
-    tokens: list[_Token] = []
-    position = 0
-    while not tokens or tokens[-1].kind != "end":
-        found = _TOKEN.match(text, position)
-        if found is None:
-            raise _not_a_token(text, position)
-        kind = str(found.lastgroup)
-        shown = found[kind]
-        tokens.append(_token(kind, shown, found.start(kind)))
-        position = found.end()
-    return tokens
-
-
-def _token(kind: str, shown: str, position: int) -> _Token:
-    value: Constant = shown
-    if kind == "word":
-        kind = shown.lower() if shown.lower() in _KEYWORDS else "column"
-    elif kind == "quoted":
-        kind, value = "column", shown[1:-1].replace('""', '"')
-    elif kind == "text":
-        value = shown[1:-1].replace("''", "'")
-    elif kind == "operator":
-        value = {"==": "=", "<>": "!="}.get(shown, shown)
-    elif kind == "number":
-        value = _number(shown, position)
-    if kind in ("text", "column") and any("\ud800" <= letter <= "\udfff" for letter in str(value)):
-        raise FilterError(
-            f"position {position}: {shown!a} is not Unicode text, and no stored text can equal it", position
-        )
-    return _Token(kind, value, shown, position)
-
-
-def _number(shown: str, position: int) -> int | float:
-    digits = "".join(shown.split())
-    # Python does not turn thousands of digits into an integer, nor would a store.
-    value = int(digits) if len(digits) < 40 and digits.lstrip("+-").isdecimal() else float(digits)
-    whole = isinstance(value, int)
-    if (whole and not -(2**63) <= value < 2**63) or math.isinf(value):
-        raise FilterError(f"position {position}: the number {shown[:30]} is larger than any that is stored", position)
-    return value
-
-
-def _not_a_token(text: str, position: int) -> FilterError:
-    position += len(text[position:]) - len(text[position:].lstrip())
-    letter = text[position]
-    if letter == "'":
-        return FilterError(f"position {position}: text begins with a quote here that is never closed", position)
-    if letter == '"':
-        return FilterError(f"position {position}: a name begins with a quote here that is never closed", position)
-    shown = text[position:].split(maxsplit=1)[0][:30]
-    return FilterError(f"position {position}: expected a column, a value or an operator, got {shown}", position)
-
-
-# --- tokens -> tree ---
-
-
-class _Parser:
-    """One reading of one text, by recursive descent: a function for each level, the loosest binding first."""
-
-    def __init__(self, text: str, schema: Schema) -> None:
-        self.tokens = _tokens(text)
-        self.schema = schema
-        self.next = 0
-        self.depth = self.conditions = self.values = 0
-
-    def whole(self) -> Expression:
-        expression = self.any_of()
-        if self.token.kind != "end":
-            self.fail("AND, OR or the end")
-        return expression
-
-    @property
-    def token(self) -> _Token:
-        return self.tokens[self.next]
-
-    def take(self, *kinds: str) -> _Token | None:
-        """The next token, if it is of one of these kinds (a mark is its own kind)."""
-        token = self.token
-        if token.kind in kinds or (token.kind == "mark" and token.shown in kinds):
-            self.next += 1
-            return token
-        return None
-
-    def fail(self, expected: str, advice: str = "") -> NoReturn:
-        token = self.token
-        before = f" after {self.tokens[self.next - 1].shown[:30]}" if self.next else ""
-        came = "the end" if token.kind == "end" else token.shown[:30]
-        raise FilterError(f"position {token.position}: expected {expected}{before}, got {came}{advice}", token.position)
-
-    def any_of(self) -> Expression:
-        parts = [self.all_of()]
-        while self.take("or"):
-            parts.append(self.all_of())
-        return parts[0] if len(parts) == 1 else Or(tuple(parts))
-
-    def all_of(self) -> Expression:
-        parts = [self.negated()]
-        while self.take("and"):
-            parts.append(self.negated())
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
-
-    def negated(self) -> Expression:
-        position = self.token.position
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise FilterError(f"position {position}: nested more than {MAX_DEPTH} deep", position)
-        try:
-            if self.take("not"):
-                return Not(self.negated())
-            if self.take("("):
-                inner = self.any_of()
-                if not self.take(")"):
-                    self.fail("AND, OR or )")
-                return inner
-            return self.condition()
-        finally:
-            self.depth -= 1
-
-    def condition(self) -> Expression:
-        start = self.token.position
-        self.conditions += 1
-        if self.conditions > MAX_CONDITIONS:
-            raise FilterError(f"position {start}: more than {MAX_CONDITIONS} conditions", start)
-        if value := self.take("text", "number", "true", "false"):
-            return self.value_first(value)
-        if not (named := self.take("column")):
-            self.fail("a column")
-        column = str(named.value)
-        kind = self.kind_of(column)
-        if operator := self.take("operator"):
-            return self.compare(column, kind, operator)
-        if self.take("is"):
-            negative = self.take("not")
-            if not self.take("null"):
-                self.fail("NULL" if negative else "NULL or NOT NULL")
-            return Not(IsNull(column)) if negative else IsNull(column)
-        negative = self.take("not")
-        if like := self.take("like", "ilike"):
-            if kind != "text":
-                raise FilterError(f"column {column} is {kind}: {like.kind.upper()} is for text")
-            inner: Expression = Like(column, str(self.value(column, kind)), like.kind == "ilike")
-        elif self.take("in"):
-            inner = In(column, self.listed(column, kind))
-        elif self.take("between"):
-            self.refuse_order(column, kind)
-            low = self.value(column, kind)
-            if not self.take("and"):
-                self.fail("AND")
-            inner = And((Compare(column, ">=", low), Compare(column, "<=", self.value(column, kind))))
-        elif kind == "boolean" and not negative:
-            return Compare(column, "=", True)
-        else:
-            self.fail("LIKE, ILIKE, IN or BETWEEN" if negative else "a comparison (=, <, LIKE, IN, IS NULL, ...)")
-        return Not(inner) if negative else inner
-
-    def compare(self, column: str, kind: Kind, operator: _Token) -> Expression:
-        if operator.value not in ("=", "!="):
-            self.refuse_order(column, kind)
-        return Compare(column, operator.value, self.value(column, kind))  # type: ignore[arg-type]
-
-    def value_first(self, value: _Token) -> Expression:
-        """`1000 < width` is `width > 1000`."""
-        if not (operator := self.take("operator")):
-            self.fail("a comparison (=, <, ...)")
-        if not (named := self.take("column")):
-            self.fail("a column")
-        column = str(named.value)
-        kind = self.kind_of(column)
-        if operator.value not in ("=", "!="):
-            self.refuse_order(column, kind)
-        flipped = _FLIPPED[operator.value]  # type: ignore[index]
-        return Compare(column, flipped, _typed(column, kind, value))
-
-    def listed(self, column: str, kind: Kind) -> tuple[Constant, ...]:
-        if not self.take("("):
-            self.fail("(")
-        values = [self.value(column, kind)]
-        while self.take(","):
-            values.append(self.value(column, kind))
-        if not self.take(")"):
-            self.fail(", or )")
-        return tuple(values)
-
-    def value(self, column: str, kind: Kind) -> Constant:
-        token = self.token
-        self.values += 1
-        if self.values > MAX_VALUES:
-            raise FilterError(f"position {token.position}: more than {MAX_VALUES} values", token.position)
-        if token.kind == "null":
-            raise FilterError(
-                f"position {token.position}: NULL equals nothing; write {column} IS NULL or {column} IS NOT NULL",
-                token.position,
-            )
-        if token.kind == "column" and token.value in self.schema.columns:
-            raise FilterError(
-                f"position {token.position}: expected a value, got the column {token.value}: "
-                f"columns are compared to values only (text is written '{token.value}')",
-                token.position,
-            )
-        if self.take("text", "number", "true", "false"):
-            return _typed(column, kind, token)
-        advice = ""
-        if token.kind == "column":
-            inner = str(token.value)[:30].replace("'", "''")
-            advice = f" (there is no column of that name; text is written '{inner}')"
-        self.fail(_HOLDS[kind], advice)
-
-    def kind_of(self, column: str) -> Kind:
-        if column == "id":
-            return "text"
-        kind = self.schema.columns.get(column)
-        usable = [name for name, other in self.schema.columns.items() if other != "bytes"] + ["id"]
-        if kind is None:
-            usable.sort(key=lambda name: -SequenceMatcher(None, name.lower(), column.lower()).ratio())
-            meant = usable[0] if SequenceMatcher(None, usable[0].lower(), column.lower()).ratio() > ALIKE else None
-            guess = f": did you mean {meant}?" if meant else ";"
-            raise FilterError(f"no column {column!r}{guess} there are {', '.join(usable)}")
-        if kind == "bytes":
-            raise FilterError(f"column {column} holds bytes, which no filter reads; there are {', '.join(usable)}")
-        return kind
-
-    def refuse_order(self, column: str, kind: Kind) -> None:
-        if kind == "boolean":
-            raise FilterError(f"column {column} is true or false: compare it with = or !=")
-
-
-def _typed(column: str, kind: Kind, token: _Token) -> Constant:
-    value: Constant = token.kind == "true" if token.kind in ("true", "false") else token.value
-    came = "text" if token.kind == "text" else "number" if token.kind == "number" else "boolean"
-    if came != {"text": "text", "integer": "number", "real": "number", "boolean": "boolean"}.get(kind):
-        raise FilterError(f"column {column} is {kind}: expected {_HOLDS[kind]}, got {token.shown[:60]}")
-    return value

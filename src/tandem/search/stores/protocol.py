@@ -32,6 +32,15 @@ class Schema:
     dimensions: int
     columns: Mapping[str, Kind]
 
+    def listed(self, column: str) -> str | None:
+        """The column that holds all values of a text column of which a record may have several; None without one.
+
+        By its name: `paths` beside `path`. It is text too, a JSON array whose first value stands in `path` itself.
+        Filters on `path` mean any of them.
+        """
+        name = f"{column}s"
+        return name if self.columns.get(column) == "text" and self.columns.get(name) == "text" else None
+
 
 @dataclass(frozen=True)
 class Records:

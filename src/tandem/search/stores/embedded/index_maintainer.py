@@ -132,13 +132,13 @@ class IndexMaintainer:
                 _log.debug("%s is in use; the next writer removes it", now.index)
 
     def _index_columns(self) -> None:
-        """One column at a time: a writer waits no longer than for one of them."""
+        """One index at a time: a writer waits no longer than for one of them."""
         with self._snapshots.take() as snapshot:
             if snapshot.state.live < INDEX_FROM:
                 return
-            missing = records_database.columns_without_index(snapshot.connection, self._snapshots.schema)
-        for name in missing:
+            missing = records_database.missing_indexes(snapshot.connection, self._snapshots.schema)
+        for statement in missing:
             if self._abandoned or (self._wake.is_set() and not self._finishing):
                 return
             with self._transaction() as connection:
-                records_database.index_column(connection, name)
+                records_database.make_index(connection, statement)

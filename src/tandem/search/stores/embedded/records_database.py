@@ -346,11 +346,23 @@ def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
     connection.execute("DELETE FROM deleted")
 
 
-def columns_without_index(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+def missing_indexes(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+    """The statements that make the indexes which filters are fast with, as far as they are not there.
+
+    An index over a column also holds positions: most filters never read the table.
+    """
+    wanted = {f"by {name}": quoted(name) for name in value_columns(schema)}
+    for name in value_columns(schema):
+        if listed := schema.listed(name):
+            wanted[f"several {listed}"] = f"{quoted(listed)}) WHERE ({sql_filters.has_several(listed)}"
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
-    return [name for name in value_columns(schema) if f"by {name}" not in there]
+    return [
+        f"CREATE INDEX IF NOT EXISTS {quoted(name)} ON records ({columns})"
+        for name, columns in wanted.items()
+        if name not in there
+    ]
 
 
-def index_column(connection: sqlite3.Connection, name: str) -> None:
-    """Make filters on a column fast. The index also holds positions: most filters never read the table."""
-    connection.execute(f"CREATE INDEX IF NOT EXISTS {quoted(f'by {name}')} ON records ({quoted(name)})")
+def make_index(connection: sqlite3.Connection, statement: str) -> None:
+    """Run one of the `missing_indexes`."""
+    connection.execute(statement)

@@ -24,7 +24,7 @@ from tandem.search.stores.embedded.records_database import State, database_error
 from tandem.search.stores.embedded.sql_filters import to_sql
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
-from tandem.search.stores.filters import parse
+from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.protocol import Schema
 
 REMEMBERED_FILTERS = 8

@@ -1,4 +1,4 @@
-"""Filters -> SQL of SQLite, with parameters. Gives exactly what `filters.matches` gives; knows no tables but names.
+"""Filters -> SQL of SQLite, with parameters. Gives exactly what `filters.matches` gives. Knows the table's names only.
 
 SQLite's own operators serve wherever they mean the same. Where they do not (`ILIKE` folds ASCII letters only, patterns
 have a limit, and many `%` take exponential time), the pattern is matched by our function `like_regex`.
@@ -6,16 +6,17 @@ have a limit, and many `%` take exponential time), the pattern is matched by our
 
 import json
 import sqlite3
+from collections.abc import Callable
 
-from tandem.search.stores.filters import And, Compare, Expression, In, IsNull, Like, Not, Or, like_regex
+from tandem.search.stores.filters import And, AnyOf, Compare, Expression, In, IsNull, Like, Not, Or, like_regex
 
 MATCHES = "tandem_matches"
 MAX_PARAMETERS = 100  # of one list; longer ones travel as one JSON array
-MAX_ANYTHINGS = 3  # `%` between letters: GLOB tries again for each of them
+MAX_ANYTHINGS = 3  # `%` between characters: GLOB tries again for each of them
 MAX_PATTERN = 5000
 Parameter = str | int | float
 
-ID = "_id"
+TABLE, ID, POSITION = "records", "_id", "_position"
 
 
 def install(connection: sqlite3.Connection) -> None:
@@ -32,33 +33,51 @@ def quoted(column: str) -> str:
     return '"' + (ID if column == "id" else column).replace('"', '""') + '"'
 
 
+def has_several(listed: str) -> str:
+    """The SQL for records whose JSON array may hold several values: few. Their index is made of the very same SQL."""
+    return f"instr({quoted(listed)}, ',') > 0"
+
+
 def to_sql(expression: Expression) -> tuple[str, list[Parameter]]:
     """A condition and its parameters."""
     parameters: list[Parameter] = []
     return _sql(expression, parameters), parameters
 
 
-def _sql(expression: Expression, parameters: list[Parameter]) -> str:
+def _sql(expression: Expression, parameters: list[Parameter], value_of: Callable[[str], str] = quoted) -> str:
+    """`value_of` gives the SQL for the value of a column."""
     match expression:
         case Compare(column, operator, value):
             parameters.append(_plain(value))
-            return f"{quoted(column)} {operator} ?"
+            return f"{value_of(column)} {operator} ?"
         case Like(column, pattern, ignore_case):
-            return _like(quoted(column), pattern, ignore_case, parameters)
+            return _like(value_of(column), pattern, ignore_case, parameters)
         case In(column, values):
             if len(values) <= MAX_PARAMETERS:
                 parameters.extend(_plain(value) for value in values)
-                return f"{quoted(column)} IN ({', '.join('?' * len(values))})"
+                return f"{value_of(column)} IN ({', '.join('?' * len(values))})"
             parameters.append(json.dumps([_plain(value) for value in values]))
-            return f"{quoted(column)} IN (SELECT value FROM json_each(?))"
+            return f"{value_of(column)} IN (SELECT value FROM json_each(?))"
         case IsNull(column):
-            return f"{quoted(column)} IS NULL"
+            return f"{value_of(column)} IS NULL"
         case Not(part):
-            return f"NOT ({_sql(part, parameters)})"
+            return f"NOT ({_sql(part, parameters, value_of)})"
         case And(parts):
-            return "(" + " AND ".join(_sql(part, parameters) for part in parts) + ")"
+            return "(" + " AND ".join(_sql(part, parameters, value_of) for part in parts) + ")"
         case Or(parts):
-            return "(" + " OR ".join(_sql(part, parameters) for part in parts) + ")"
+            return "(" + " OR ".join(_sql(part, parameters, value_of) for part in parts) + ")"
+        case AnyOf(_, listed, part):
+            return f"({_sql(part, parameters)} OR {_among_several(listed, part, parameters)})"
+
+
+def _among_several(listed: str, part: Expression, parameters: list[Parameter]) -> str:
+    """Whether a record is one of the few that have several values, and any of these fulfils a condition."""
+    array = f"CASE WHEN json_valid({quoted(listed)}) THEN {quoted(listed)} ELSE '[]' END"
+    condition = _sql(part, parameters, lambda column: "json_each.value")
+    return (
+        f"{POSITION} IN (SELECT {POSITION} FROM {TABLE} WHERE {has_several(listed)} "
+        f"AND EXISTS (SELECT 1 FROM json_each({array}) WHERE {condition}))"
+    )
 
 
 def _plain(value: str | int | float | bool) -> Parameter:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.search.stores.filters import columns_of, matches, parse
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.lance.database import Catalog, Database, NotFound, next_generation
 from tandem.search.stores.lance.filters import Condition, translated
 from tandem.search.stores.lance.layout import Layout, read_layout, read_notes
+from tandem.search.stores.protocol import Value
 
 RowIds: TypeAlias = NDArray[np.uint64]
 
@@ -73,7 +75,7 @@ class Snapshot:
 
     def condition(self, where: str) -> Condition:
         """A filter in SQL that says all of it: what SQL cannot say is decided here, row by row."""
-        expression = parse(where, self.layout.schema)
+        expression = without_lists(parse(where, self.layout.schema), self._with_several)
         condition = translated(expression, self.layout.schema, self.layout.fields)
         if condition.exact:
             return condition
@@ -86,6 +88,13 @@ class Snapshot:
                 if matches(expression, dict(zip(names, values, strict=True))):
                     passing.append(row_id)
         return Condition(f"_rowid IN ({', '.join(map(str, passing))})" if passing else "false")
+
+    def _with_several(self, column: str, listed: str) -> Iterator[Mapping[str, Value]]:
+        """The records that may have several values of a column: their ids and these values."""
+        fields = ["id", self.layout.fields[column], self.layout.fields[listed]]
+        for batch in self.batches(fields, f"`{self.layout.fields[listed]}` LIKE '%,%'", 8192):
+            values = (batch.column(field).to_pylist() for field in fields)
+            yield from (dict(zip(("id", column, listed), row, strict=True)) for row in zip(*values, strict=True))
 
     def passing(self, where: str) -> RowIds:
         """The rows that pass a filter, rising."""

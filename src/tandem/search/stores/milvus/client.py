@@ -157,6 +157,8 @@ class Connection:
             else:
                 schema.add_field(field, {"integer": kinds.INT64, "real": kinds.DOUBLE, "boolean": kinds.BOOL}[kind])
             schema.add_field(layout.presence_field(column), kinds.BOOL)
+        for field in layout.several_fields.values():
+            schema.add_field(field, kinds.BOOL)
         self.call(
             "create_collection",
             name,

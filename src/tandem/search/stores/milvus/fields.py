@@ -2,6 +2,7 @@
 
 Milvus of 2.3 has no missing values, and later ones follow a logic of their own with them. So each column has two fields
 in every version: `value_<column>`, and `has_<column>`, which says whether there is a value. Bytes are kept as base64.
+A column that lists the values of another (`Schema.listed`) has a third, `several_<column>`: whether they are several.
 """
 
 import base64
@@ -17,12 +18,13 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
+from tandem.search.stores.filters import has_several
 from tandem.search.stores.protocol import Kind, Records, Schema, Value
 
 MAX_TEXT_BYTES = 65_535  # of a VARCHAR
 MAX_ID_BYTES = 1_024
 MAX_COLUMNS = 30  # Milvus has 64 fields in a collection
-LAYOUT, FORMAT = "tandem.layout", 1
+LAYOUT, FORMAT = "tandem.layout", 2  # 1 has no fields `several_<column>`
 
 _EMPTY: dict[Kind, Value] = {"text": "", "bytes": "", "integer": 0, "real": 0.0, "boolean": False}
 
@@ -32,6 +34,7 @@ class Layout:
     """Which fields hold which columns."""
 
     schema: Schema
+    format: int = FORMAT
 
     @cached_property
     def _stems(self) -> dict[str, str]:
@@ -46,6 +49,18 @@ class Layout:
 
     def presence_field(self, column: str) -> str:
         return f"has_{self._stems[column]}"
+
+    def several_field(self, listed: str) -> str:
+        """True for every record with several values, and in format 1 for others too."""
+        return self.presence_field(listed) if self.format == 1 else f"several_{self._stems[listed]}"
+
+    @cached_property
+    def several_fields(self) -> dict[str, str]:
+        """The fields that are beside those of values and presence, by the column whose JSON array they are about."""
+        if self.format == 1:
+            return {}
+        names = {name: self.schema.listed(name) for name in self.schema.columns}
+        return {listed: self.several_field(listed) for listed in names.values() if listed is not None}
 
     def fields(self, columns: Sequence[str]) -> list[str]:
         """The fields that hold these columns."""
@@ -65,7 +80,7 @@ class Layout:
 
     def written(self) -> str:
         """What is kept among the collection's properties as `LAYOUT`, for `read_layout`."""
-        return json.dumps({"format": FORMAT, "columns": list(self.schema.columns.items())})
+        return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
         """Records as Milvus takes them, the last of each id. `StoreError` names a value that Milvus could not keep."""
@@ -92,6 +107,8 @@ class Layout:
                 value = stored(number)
                 row[presence_field] = value is not None
                 row[value_field] = empty if value is None else value
+            for listed, field in self.several_fields.items():
+                row[field] = has_several(row[self.value_field(listed)])
             rows.append(row)
         return rows
 
@@ -128,9 +145,9 @@ def read_layout(description: Mapping[str, Any]) -> Layout | None:
         dimensions = next(int(field["params"]["dim"]) for field in description["fields"] if field["name"] == "vector")
     except (ValueError, KeyError, TypeError, StopIteration):
         return None
-    if made != FORMAT:
+    if made not in (1, FORMAT):
         raise StoreError(f"the collection has format {made}, this Tandem reads {FORMAT}: install a newer one")
-    return Layout(Schema(dimensions, columns))
+    return Layout(Schema(dimensions, columns), made)
 
 
 def is_id(text: str) -> bool:

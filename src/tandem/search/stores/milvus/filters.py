@@ -1,5 +1,7 @@
 """Filters as Milvus reads them: a tree (`tandem.search.stores.filters`) -> the text of an expression. Knows no server.
 
+What a filter says of lists of values is put in other words before (`filters.without_lists`).
+
 Missing values follow SQL's logic of three values, which Milvus does not have: so there are two translations of each
 part, when it is true and when it is false, and both ask first whether there is a value. `NOT` swaps the two.
 

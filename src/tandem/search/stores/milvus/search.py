@@ -11,11 +11,12 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
-from tandem.search.stores.filters import columns_of, matches, parse
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import Layout, is_id
 from tandem.search.stores.milvus.filters import EVERYTHING, Condition, both, one_of, quoted, translated
-from tandem.search.stores.protocol import Hit
+from tandem.search.stores.protocol import Hit, Value
 
 Row = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ class Reader:
         self.accept: Callable[[Row], bool] = lambda row: True
         self.asked: list[str] = []  # the fields that `accept` reads
         if where is not None:
-            expression = parse(where, view.layout.schema)
+            expression = without_lists(parse(where, view.layout.schema), self._with_several)
             self.condition = translated(expression, view.layout)
             if not self.condition.exact:
                 names = sorted(columns_of(expression))
@@ -70,6 +71,15 @@ class Reader:
     def query(self, text: str, fields: Sequence[str], **named: Any) -> list[Row]:
         rows: list[Row] = self.read("query", filter=text, output_fields=list(fields), **named)
         return rows
+
+    def _with_several(self, column: str, listed: str) -> Iterator[Mapping[str, Value]]:
+        """The records that have several values of a column: their ids and these values."""
+        layout = self.view.layout
+        with_several = Reader(self.connection, self.view)
+        with_several.condition = Condition(f"{layout.several_field(listed)} == true", exact=True)
+        for rows in with_several.pages([column, listed], False, MAX_K):
+            for row in rows:
+                yield {**layout.filter_row(row, [column, listed]), "id": row["id"]}
 
     def count(self) -> int:
         if self.condition.exact:
