@@ -8,7 +8,7 @@ import json
 import schemathesis
 
 # What a schema cannot say: what is a picture, how filters are written, which names and ids there are.
-ABOUT_CONTENT = ("Picture cannot be read", "Filter cannot be understood", "Not found", "Forbidden")
+ABOUT_CONTENT = ("Image cannot be read", "Filter cannot be understood", "Not found", "Forbidden")
 ABOUT_WORDS = (
     "is given twice",
     "dimensions: ",

@@ -97,7 +97,7 @@ def combined(page: Any) -> None:
     page.goto("/#/?q=something+to+drink")
     page.locator(".grid li").first.hover()
     page.locator(".grid li .alike").first.click()
-    page.locator("#words").fill("a red thing")
+    page.locator("#text").fill("a red thing")
 
 
 def classify(page: Any) -> None:

@@ -12,8 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from support.serving import serving
-from support.toy import folder, picture, pictures
+from support.serving import Server
+from support.toy import picture, pictures
 
 import tandem
 from tandem.client.sending import data_uri
@@ -155,7 +155,7 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         images = json.loads(request.content)["images"]
         if "YmFk" in images[0]:
-            return problem(422, "Picture cannot be read", "images[0]: not a picture")
+            return problem(422, "Image cannot be read", "images[0]: not a picture")
         if "dGV4dA" in images[0]:
             return problem(422, "Request does not fit", "labels")
         model = {"name": "toy", "fingerprint": "f"}
@@ -186,7 +186,7 @@ def test_search_answers_as_the_collection_does() -> None:
                 "score": 0.25,
                 "relevance": 0.75,
                 "metadata": {"width": 5},
-                "thumbnail": "/v1/pictures/x/thumbnail",
+                "thumbnail": "/v1/images/x/thumbnail",
             }
         ],
     }
@@ -208,7 +208,7 @@ def test_thumbnails_and_ids_that_are_no_paths() -> None:
     handler, requests = in_turn(httpx.Response(200, content=b"jpeg"), problem(404), problem(401))
     there = client(handler)
     assert there.thumbnail("../../etc?x#y") == b"jpeg"
-    assert requests[0].url.raw_path == b"/v1/pictures/..%2F..%2Fetc%3Fx%23y/thumbnail"
+    assert requests[0].url.raw_path == b"/v1/images/..%2F..%2Fetc%3Fx%23y/thumbnail"
     assert there.thumbnail("unknown") is None
     with pytest.raises(ServerError):
         there.thumbnail("x")
@@ -346,16 +346,14 @@ def test_many_threads_share_a_client() -> None:
 # --- a real server --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[tandem.Client, tandem.Collection]]:
+@pytest.fixture
+def there(toy_server: Server, toy_photos: tandem.Collection) -> Iterator[tuple[tandem.Client, tandem.Collection]]:
     """A client of a server, and the collection that it serves, asked here."""
-    here = tmp_path_factory.mktemp("client")
-    local = tandem.open(here / "photos.tandem", folder(here / "model"))
-    local.add(pictures(here / "photos", 5))
-    with serving(here / "photos.tandem") as server, tandem.Client(server.url) as asked, local:
-        yield asked, local
+    with tandem.Client(toy_server.url) as asked:
+        yield asked, toy_photos
 
 
+@pytest.mark.server
 def test_a_server_gives_what_the_local_objects_give(
     there: tuple[tandem.Client, tandem.Collection], tmp_path: Path
 ) -> None:
@@ -384,11 +382,12 @@ def test_a_server_gives_what_the_local_objects_give(
     assert client.thumbnail(first) == local.thumbnail(first)
     assert client.thumbnail("0" * 32) is None
     assert [each["id"] for each in client.models()] == [local.model.name]
-    assert [each["name"] for each in client.collections()] == ["photos"]
+    assert [each["name"] for each in client.collections()] == ["photos", "others"]
     with pytest.raises(ServerError, match="Filter cannot be understood"):
         client.search("a", where="width >")
 
 
+@pytest.mark.server
 def test_pictures_come_and_go(there: tuple[tandem.Client, tandem.Collection]) -> None:
     client, _ = there
     (account,) = client.add([picture(20), b"bad", picture(21)])

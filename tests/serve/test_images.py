@@ -107,7 +107,7 @@ def test_several_are_read_in_order_and_a_bad_one_stands_in_its_place() -> None:
 
     async def both() -> list[object]:
         with reader() as pictures:
-            return list(await pictures.read_pictures([contents[0], b"bad", *contents[1:]]))
+            return list(await pictures.read_images([contents[0], b"bad", *contents[1:]]))
 
     read_, bad, *others = asyncio.run(both())
     assert isinstance(bad, ProblemError)
@@ -119,11 +119,11 @@ def test_several_are_read_in_order_and_a_bad_one_stands_in_its_place() -> None:
 def test_bytes_to_keep_are_the_very_bytes_and_known_to_be_a_picture() -> None:
     content = encoded(picture(1))
 
-    async def kept(value: str | bytes) -> bytes:
+    async def kept(value: str | bytes) -> tuple[bytes, str]:
         with reader() as pictures:
-            return await pictures.read_bytes(value)
+            return await pictures.read_encoded(value)
 
-    assert asyncio.run(kept(data_uri(content))) == content
+    assert asyncio.run(kept(data_uri(content))) == (content, "PNG")
     with pytest.raises(ProblemError):
         asyncio.run(kept(content[:-60]))
 
@@ -140,10 +140,10 @@ def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.Monkey
 
     async def crowd() -> None:
         with reader(queue=3, threads=1) as pictures:
-            inside = [asyncio.create_task(pictures.read_picture(content)) for _ in range(3)]
+            inside = [asyncio.create_task(pictures.read_image(content)) for _ in range(3)]
             await asyncio.sleep(0)
             with pytest.raises(ProblemError) as caught:
-                await pictures.read_picture(content)
+                await pictures.read_image(content)
             assert caught.value.status == 503
             inside[2].cancel()  # a client that left makes room
             await asyncio.sleep(0.01)
@@ -151,6 +151,6 @@ def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.Monkey
             gate.set()
             await asyncio.gather(inside[0], inside[1])
             assert pictures.pending == 0
-            assert len(await pictures.read_pictures([content] * 9)) == 9  # larger than the queue, but alone
+            assert len(await pictures.read_images([content] * 9)) == 9  # larger than the queue, but alone
 
     asyncio.run(crowd())

@@ -7,6 +7,7 @@ import pytest
 from support.browsing import VIEWS, announced, fresh_page, names, search, tiles
 
 pytest_plugins = ["support.browsing"]
+pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 
 def test_keyboard_only(page: Any) -> None:
@@ -51,7 +52,7 @@ AXE_VIEWS = (
     *VIEWS,
     "#/?q=a+flower&name=flower&where=width>1",  # filters, and chips of them
     "#/?q=a+flower&kind=GIF",  # nothing passes
-    "#/?picture=0000",  # not here
+    "#/?image=0000",  # not here
 )
 
 
@@ -70,7 +71,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
 
     for view in AXE_VIEWS:
         page.goto(f"/{view}")
-        if "picture" in view:
+        if "image" in view:
             page.get_by_role("dialog").wait_for()
         look(view)
     page.goto("/#/?q=a+flower")
@@ -78,7 +79,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
     look("help")
     page.keyboard.press("Escape")
     page.locator(".alike").first.evaluate("button => button.click()")
-    page.locator("#words").fill("red")
+    page.locator("#text").fill("red")
     page.locator("#balance").wait_for()
     look("words and a picture")
     tiles(page).first.click()
@@ -86,7 +87,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
     look("picture")
     page.keyboard.press("Escape")
     page.route("**/v1/search", lambda route: route.abort())
-    page.locator("#words").fill("blue")
+    page.locator("#text").fill("blue")
     page.get_by_role("alert").wait_for()
     look("error")
     assert not found
@@ -95,7 +96,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
 def test_help(page: Any) -> None:
     search(page, "a cat")
     page.keyboard.press("?")
-    assert page.locator("#words").input_value().endswith("?")  # where words are written it is a letter
+    assert page.locator("#text").input_value().endswith("?")  # where words are written it is a letter
     opener = page.get_by_role("button", name="Help")
     opener.click()
     dialog = page.get_by_role("dialog", name="Help")
@@ -108,7 +109,7 @@ def test_help(page: Any) -> None:
     dialog.wait_for()
     page.keyboard.press("Escape")
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.id") == "words"
+    assert page.evaluate("document.activeElement.id") == "text"
 
 
 def test_focus_goes_where_one_has_walked(page: Any) -> None:
@@ -128,9 +129,9 @@ def test_what_was_found_is_said(page: Any) -> None:
     search(page, "a cat")
     announced(page, "match")
     page.get_by_role("button", name="Filters", exact=True).click()
-    page.get_by_label("Name or folder has").fill("nothing-is-called-this")
+    page.get_by_label("Name or folder contains").fill("nothing-is-called-this")
     page.keyboard.press("Enter")
-    page.get_by_role("status").get_by_text("No picture passes").wait_for()
+    page.get_by_role("status").get_by_text("No photo passes").wait_for()
     page.goto("/#/map")
     page.locator(".cluster").first.click()
     announced(page, page.locator(".cluster-name").first.inner_text())
@@ -161,7 +162,7 @@ def test_motion(browser: Any, url: str, motion: str) -> None:
                 const names = [...document.querySelectorAll(".names button")];
                 const places = () => names.map((each) => each.style.transform).join();
                 const seen = new Set();
-                document.querySelector("[aria-label=Closer]").click();
+                document.querySelector("[aria-label='Zoom in']").click();
                 for (let frame = 0; frame < 12; frame++) {
                     await new Promise(requestAnimationFrame);
                     seen.add(places());

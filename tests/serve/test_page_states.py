@@ -25,6 +25,7 @@ from support.serving import Server, serving
 import tandem
 
 pytest_plugins = ["support.browsing"]
+pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,13 @@ def two(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_what_is_no_picture_is_said(page: Any) -> None:
     page.goto("/")
-    page.locator("#words").wait_for()
+    page.locator("#text").wait_for()
     search(page, "a cat")
     before = names(page)
     alert = page.get_by_role("alert")
     rows: list[tuple[list[tuple[str, str, bytes]], str, str]] = [
         ([("holiday.jpg", "image/jpeg", b"not a picture at all")], "", "holiday.jpg cannot be read"),
-        ([("notes.txt", "text/plain", b"words")], "", "expected a picture, got text/plain"),
+        ([("notes.txt", "text/plain", b"text")], "", "expected an image, got text/plain"),
         ([], "https://example.org/cat.jpg", "nothing is fetched from other sites"),
     ]
     for files, address, said in rows:
@@ -72,9 +73,9 @@ def test_names_of_files_are_text(page: Any) -> None:
 
 def test_a_server_that_does_not_answer(page: Any) -> None:
     page.goto("/")
-    page.locator("#words").wait_for()
+    page.locator("#text").wait_for()
     page.route("**/v1/search", lambda route: route.abort())
-    page.locator("#words").fill("a cat")
+    page.locator("#text").fill("a cat")
     alert = page.get_by_role("alert")
     alert.wait_for()
     assert "does not answer" in alert.inner_text()
@@ -112,9 +113,9 @@ def test_an_address_leads_to_a_picture(page: Any) -> None:
     page.goto(page.url.replace("q=a+rocket&", ""))
     page.reload()
     page.get_by_role("dialog").get_by_role("heading", name=re.compile("rocket")).wait_for()
-    page.goto("/#/?picture=0000000000000000")
+    page.goto("/#/?image=0000000000000000")
     page.reload()
-    page.get_by_text("This picture is not here").wait_for()
+    page.get_by_text("This photo is not here").wait_for()
 
 
 def test_several_collections(browser: Any, two: Server) -> None:
@@ -134,7 +135,7 @@ def test_several_collections(browser: Any, two: Server) -> None:
         with page.expect_response(re.compile("/v1/map.*squares")):
             page.get_by_role("heading", name="Map").wait_for()
         page.locator(".cluster").first.wait_for()
-        assert page.locator(".map-count").inner_text().startswith("5 pictures")
+        assert page.locator(".map-count").inner_text().startswith("5 photos")
         page.reload()
         page.locator(".cluster").first.wait_for()
         assert choice.input_value() == "squares"
@@ -147,17 +148,17 @@ def test_several_collections(browser: Any, two: Server) -> None:
 def test_a_collection_that_grows_is_noticed(browser: Any, two: Server) -> None:
     with fresh_page(browser, two.url) as page:
         page.goto("/#/?in=squares")
-        page.get_by_text("5 pictures here").wait_for()
+        page.get_by_text("5 photos here").wait_for()
         page.locator(".group").first.wait_for()
         buffer = io.BytesIO()
         Image.effect_noise((80, 80), 90).convert("RGB").save(buffer, "PNG")
         uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-        answer = httpx.post(f"{two.url}/v1/pictures", json={"collection": "squares", "images": [uri]}, timeout=60)
+        answer = httpx.post(f"{two.url}/v1/images", json={"collection": "squares", "images": [uri]}, timeout=60)
         assert answer.status_code == 201, answer.text
         with page.expect_response(re.compile("/v1/map")):
             page.evaluate("dispatchEvent(new Event('visibilitychange'))")
-        page.get_by_text("6 pictures here").wait_for()
-        announced(page, "6 pictures now")
+        page.get_by_text("6 photos here").wait_for()
+        announced(page, "6 photos now")
 
 
 def test_back_leads_to_what_was_found_and_where(page: Any) -> None:
@@ -168,7 +169,7 @@ def test_back_leads_to_what_was_found_and_where(page: Any) -> None:
     before, at = names(page), page.evaluate("scrollY")
     assert at == 700
     page.locator(".alike").nth(40).evaluate("button => button.click()")
-    until(page, "document.querySelector('.asked-picture:not([hidden])') && scrollY === 0")
+    until(page, "document.querySelector('.query-image:not([hidden])') && scrollY === 0")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/v1/search" in request.url else None)
     page.go_back()
@@ -181,14 +182,14 @@ def test_a_picture_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
     search(page, "a cat")
     photo = (collection.parent / "photos" / "rocket-5.png").read_bytes()
     hand_over_all(page, "drop", [(f"{number}.png", "image/png", photo) for number in range(3)])
-    page.get_by_text("Of 3 pictures the first one is taken: 0.png").wait_for()
-    until(page, "document.querySelector('.asked-picture').textContent === 'Like 0.png'")
+    page.get_by_text("Of 3 photos the first one is taken: 0.png").wait_for()
+    until(page, "document.querySelector('.query-image').textContent === 'Like 0.png'")
     page.go_back()
-    until(page, "document.querySelector('.asked-picture').hidden")
-    assert page.locator("#words").input_value() == "a cat"
+    until(page, "document.querySelector('.query-image').hidden")
+    assert page.locator("#text").input_value() == "a cat"
     page.go_forward()
-    until(page, "!document.querySelector('.asked-picture').hidden")
-    page.locator("#words").fill("")
+    until(page, "!document.querySelector('.query-image').hidden")
+    page.locator("#text").fill("")
     until(page, "!location.hash.includes('q=')")
     page.reload()
     page.get_by_text("Drop it again").wait_for()
@@ -224,7 +225,7 @@ def test_pages_that_shift_bring_nothing_twice(page: Any) -> None:
 def test_a_thousand_hits_are_laid_out_once_each(page: Any) -> None:
     """What stands is left alone when more come."""
     page.goto("/")
-    page.locator("#words").wait_for()
+    page.locator("#text").wait_for()
 
     def endless(route: Any) -> None:
         offset = route.request.post_data_json["offset"]
@@ -246,11 +247,11 @@ def test_a_thousand_hits_are_laid_out_once_each(page: Any) -> None:
                 .observe(document.body, { attributes: true, attributeFilter: ["style"], subtree: true });
         }"""
     )
-    page.locator("#words").fill("a photo")
+    page.locator("#text").fill("a photo")
     tiles(page).first.wait_for()
     for _ in range(60):
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        if page.get_by_text("That is all: 1,200 pictures").count():
+        if page.get_by_text("That is all: 1,200 photos").count():
             break
         page.wait_for_timeout(60)
     assert len(names(page)) == 1200
@@ -264,7 +265,7 @@ def test_a_server_that_comes_back(page: Any) -> None:
     bar.get_by_text("does not answer").wait_for()
     page.unroute("**/v1/**")
     bar.get_by_role("button", name="Try again").click()
-    bar.get_by_text("pictures").wait_for()
+    bar.get_by_text("photos").wait_for()
     page.locator(".group").first.wait_for()
 
 

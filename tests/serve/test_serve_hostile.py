@@ -22,6 +22,8 @@ import tandem
 PICTURES = 6
 BODY_LIMIT = 300_000
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -145,16 +147,16 @@ def test_content_types_that_do_not_fit(http: httpx.Client) -> None:
         "é".encode("latin-1"),
         "",
     ):
-        for path in (*POSTS, "/v1/pictures"):
+        for path in (*POSTS, "/v1/images"):
             for content in (b"{}", b"--x\r\n\r\n", b"--x\r\nContent-Disposition: form-data\r\n\r\nhi\r\n--x--\r\n"):
                 refused(http.post(path, content=content, headers={"content-type": kind}))
 
 
 def test_methods_and_paths_that_are_not_there(http: httpx.Client) -> None:
-    for path in ("/v1/search", "/v1/nothing", "/healthz", "/v1/pictures/x", "/v1", "//", "/v1/search/", "/metrics/x"):
+    for path in ("/v1/search", "/v1/nothing", "/healthz", "/v1/images/x", "/v1", "//", "/v1/search/", "/metrics/x"):
         for method in ("PUT", "PATCH", "TRACE", "OPTIONS", "PROPFIND", "X" * 50):
             refused(http.request(method, path))
-    for path in ("/" + "a" * 10_000, "/v1/pictures/" + "a" * 10_000, "/?" + "a=b&" * 3000, "/v1/pictures/%ff%00"):
+    for path in ("/" + "a" * 10_000, "/v1/images/" + "a" * 10_000, "/?" + "a=b&" * 3000, "/v1/images/%ff%00"):
         checked(http.get(path))
 
 
@@ -194,7 +196,7 @@ def test_bad_pictures_are_refused_everywhere(http: httpx.Client, name: str) -> N
     for answer in (one, several):
         assert answer.status_code in (413, 422) or answer.json()["failures"]
     for field in ("file", "image", "images", "pictures"):
-        answer = checked(http.post("/v1/pictures", files={field: ("../../evil.png", content, "image/png")}))
+        answer = checked(http.post("/v1/images", files={field: ("../../evil.png", content, "image/png")}))
         assert answer.status_code >= 400 or not answer.json().get("added")
     assert http.get("/v1/collections").json()
 
@@ -237,10 +239,10 @@ def test_ids_are_no_paths(http: httpx.Client) -> None:
         "a" * 3000,
         "0" * 64,
     ):
-        for path in (f"/v1/pictures/{identifier}", f"/v1/pictures/{identifier}/thumbnail", f"/{identifier}"):
+        for path in (f"/v1/images/{identifier}", f"/v1/images/{identifier}/thumbnail", f"/{identifier}"):
             answer = raw(http, path)
             assert answer.status_code in (400, 404, 414, 422, 307, 308), (path, answer.status_code)
-        checked(http.request("DELETE", "/v1/pictures", json={"ids": [identifier]}))
+        checked(http.request("DELETE", "/v1/images", json={"ids": [identifier]}))
     assert len(http.post("/v1/search", json={"text": "a", "k": 100}).json()["hits"]) == PICTURES
 
 

@@ -23,6 +23,8 @@ pytest.importorskip("pymilvus")
 pytest.importorskip("milvus", reason="needs the milvus wheel (Linux only)")
 pytest.importorskip("fastapi")
 
+pytestmark = [pytest.mark.server, pytest.mark.milvus]
+
 PICTURES = 12
 
 
@@ -49,7 +51,7 @@ class Pair:
 
     def add(self, server: httpx.Client, seed: int) -> str:
         """The id of a picture that was put in."""
-        answer = server.post("/v1/pictures", files={"images": (f"{seed}.png", content(seed), "image/png")})
+        answer = server.post("/v1/images", files={"images": (f"{seed}.png", content(seed), "image/png")})
         assert answer.status_code == 201, answer.text
         identifier: str = answer.json()["added"][0]["id"]
         return identifier
@@ -60,7 +62,7 @@ class Pair:
         (line,) = [
             line
             for line in server.get("/metrics").text.splitlines()
-            if line.startswith("tandem_collection_pictures{") and name in line
+            if line.startswith("tandem_collection_images{") and name in line
         ]
         return int(float(line.rsplit(" ", 1)[-1]))
 
@@ -76,11 +78,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     home = tmp_path_factory.mktemp("pair")
     url = f"milvus://{shared_server().address}/served_{uuid.uuid4().hex[:12]}"
     model = tandem.load(toy.folder(home / "model"))
-    files = toy.pictures(home / "pictures", PICTURES)
+    files = toy.pictures(home / "images", PICTURES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANDEM_HOME", str(home / "home"))
         with tandem.open(url, model) as collection:
-            assert collection.add(home / "pictures").added == PICTURES
+            assert collection.add(home / "images").added == PICTURES
         patch.setenv("TANDEM_HOME", str(home / "home-1"))
         with serving(url, uploads=home / "uploads-1") as one:
             patch.setenv("TANDEM_HOME", str(home / "home-2"))
@@ -107,9 +109,9 @@ def test_both_label_alike(pair: Pair) -> None:
     expected = tandem.open(pair.url, pair.model).label(["a cat", "a dog"], k=3)
     for server in pair.both:
         for found in pair.ask(server, "/v1/label", labels=["a cat", "a dog"], k=3)["labels"]:
-            assert [each["id"] for each in found["pictures"]] == [each.id for each in expected[found["label"]]]
-        page = pair.ask(server, "/v1/label", labels=["a cat", "a dog"], by="picture", limit=100)
-        assert len(page["pictures"]) == page["total"] == PICTURES
+            assert [each["id"] for each in found["images"]] == [each.id for each in expected[found["label"]]]
+        page = pair.ask(server, "/v1/label", labels=["a cat", "a dog"], by="image", limit=100)
+        assert len(page["images"]) == page["total"] == PICTURES
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -123,26 +125,26 @@ def test_what_one_puts_in_and_takes_out_the_other_sees_at_once(pair: Pair, turne
         assert found.json()["hits"][0]["id"] == identifier
         assert found.json()["hits"][0]["score"] == pytest.approx(1, abs=1e-4)
         assert found.json()["total"] == PICTURES + 1 == pair.size(reader)
-        small = reader.get(f"/v1/pictures/{identifier}/thumbnail")
+        small = reader.get(f"/v1/images/{identifier}/thumbnail")
         assert Image.open(io.BytesIO(small.content)).format == "JPEG"
         assert identifier in {hit["id"] for hit in pair.ask(reader, "/v1/search", like=identifier)["hits"]}
 
-        assert reader.delete(f"/v1/pictures/{identifier}").json() == {"deleted": 1}
-        assert writer.get(f"/v1/pictures/{identifier}").status_code == 404
-        assert writer.get(f"/v1/pictures/{identifier}/thumbnail").status_code == 404
+        assert reader.delete(f"/v1/images/{identifier}").json() == {"deleted": 1}
+        assert writer.get(f"/v1/images/{identifier}").status_code == 404
+        assert writer.get(f"/v1/images/{identifier}/thumbnail").status_code == 404
         assert writer.post("/v1/search", json={"like": identifier}).status_code == 404
         left = pair.ask(writer, "/v1/search", text="a cat", k=100)
         assert len(left["hits"]) == PICTURES == pair.size(writer)
         assert identifier not in {hit["id"] for hit in left["hits"]}
-        assert writer.delete(f"/v1/pictures/{identifier}").status_code == 404
+        assert writer.delete(f"/v1/images/{identifier}").status_code == 404
 
 
 def test_taken_out_by_the_other_it_can_be_put_in_again(pair: Pair) -> None:
     identifier = pair.add(pair.one, 200)
-    pair.other.delete(f"/v1/pictures/{identifier}").raise_for_status()
+    pair.other.delete(f"/v1/images/{identifier}").raise_for_status()
     assert pair.add(pair.one, 200) == identifier
-    assert pair.other.get(f"/v1/pictures/{identifier}").status_code == 200
-    pair.other.delete(f"/v1/pictures/{identifier}").raise_for_status()
+    assert pair.other.get(f"/v1/images/{identifier}").status_code == 200
+    pair.other.delete(f"/v1/images/{identifier}").raise_for_status()
 
 
 def test_both_write_at_the_same_time(pair: Pair) -> None:
@@ -156,7 +158,7 @@ def test_both_write_at_the_same_time(pair: Pair) -> None:
         hits = {hit["id"] for hit in pair.ask(server, "/v1/search", text="a cat", k=100)["hits"]}
         assert hits >= {*ids, *same}
         assert len(hits) == PICTURES + len(seeds) + 1
-    taken = [each.request("DELETE", "/v1/pictures", json={"ids": [*ids, *same]}) for each in pair.both]
+    taken = [each.request("DELETE", "/v1/images", json={"ids": [*ids, *same]}) for each in pair.both]
     assert [each.json() for each in taken] == [{"deleted": len(seeds) + 1}, {"deleted": 0}]
 
 

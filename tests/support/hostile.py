@@ -144,7 +144,7 @@ def malformed(chance: random.Random, http: httpx.Client) -> httpx.Request:
             ("/v1/classify", {"images": [image, image], "labels": ["a", "b"]}),
             ("/v1/search", {"text": "a", "k": 3, "where": "width > 1", "offset": 0, "image": image}),
             ("/v1/label", {"labels": ["a", "b"], "k": 2, "where": "width > 1"}),
-            ("/v1/pictures", {"images": [image]}),
+            ("/v1/images", {"images": [image]}),
         ]
     )
     if chance.random() < 0.1:  # as a form, with a file that is damaged

@@ -13,7 +13,7 @@ from PIL import Image
 from support.toy import SIZE
 from tandem.config import Preprocessing
 from tandem.image import Limits
-from tandem.serve.encoding.images import PictureReader
+from tandem.serve.encoding.images import ImageReader
 from tandem.serve.http.problems import ProblemError
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=100_000)
@@ -30,8 +30,8 @@ def data_uri(content: bytes, kind: str = "image/png") -> str:
 
 
 @contextlib.contextmanager
-def reader(**changes: object) -> Iterator[PictureReader]:
-    made = PictureReader(Preprocessing(SIZE), **{"limits": LIMITS, "threads": 2, **changes})  # type: ignore[arg-type]
+def reader(**changes: object) -> Iterator[ImageReader]:
+    made = ImageReader(Preprocessing(SIZE), **{"limits": LIMITS, "threads": 2, **changes})  # type: ignore[arg-type]
     try:
         yield made
     finally:
@@ -40,7 +40,7 @@ def reader(**changes: object) -> Iterator[PictureReader]:
 
 def read(value: str | bytes, **changes: object) -> np.ndarray:
     with reader(**changes) as pictures:
-        return asyncio.run(pictures.read_picture(value))
+        return asyncio.run(pictures.read_image(value))
 
 
 def refused(value: str | bytes, **changes: object) -> ProblemError:

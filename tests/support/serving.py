@@ -1,7 +1,9 @@
 """A real server in a process of its own, on a free port of loopback; stopped by the test that started it."""
 
+import base64
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +15,9 @@ from typing import Any
 
 import httpx
 
+import tandem
+from support import toy
+
 START = """
 import json, sys
 from pathlib import Path
@@ -23,6 +28,18 @@ paths = {name: Path(asked[name]) for name in ("keys_file", "uploads") if name in
 serve(json.loads(sys.argv[2]), Settings(**{**asked, **paths}), say=lambda line: print(line, flush=True))
 """
 READY_WITHIN_S = 60
+LONG_S = 20.0  # for an answer of a busy machine
+TOY_PICTURES = 9
+
+
+def toy_collection(here: Path, name: str = "photos") -> Path:
+    """A collection of toy pictures, with a model folder beside it."""
+    model = here / "model"
+    if not model.exists():
+        toy.folder(model)
+    with tandem.open(here / f"{name}.tandem", model) as photos:
+        photos.add(toy.pictures(here / name, TOY_PICTURES))
+    return here / f"{name}.tandem"
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,22 @@ class Server:
     url: str
     process: "subprocess.Popen[str]"
     log: list[str]
+
+
+def data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def asked(http: httpx.Client, path: str, **body: Any) -> Any:
+    """What is answered to a body that must be accepted."""
+    answer = http.post(path, json=body)
+    assert answer.status_code in (200, 201), answer.text
+    return answer.json()
+
+
+def metric(http: httpx.Client, line: str) -> float:
+    found = re.search(rf"^{re.escape(line)} (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @contextlib.contextmanager

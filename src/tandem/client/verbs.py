@@ -155,7 +155,7 @@ class Client:
             try:
                 parts.append(self._classified(batch, asked))
             except ServerError as error:
-                if len(batch) > 1 or not error.title.startswith("Picture"):
+                if len(batch) > 1 or not error.title.startswith("Image"):
                     raise  # only a picture that is alone is refused rather than set aside
                 reason = error.detail.removeprefix("images[0]: ")
                 failures.append(Failure(batch[0].index, ImageError(source_name(batch[0].source), reason, "invalid")))
@@ -244,7 +244,7 @@ class Client:
         asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._named()}
         answer = self._calls.document("POST", "/v1/label", _given(asked), wants="labels")
         return {
-            each["label"]: [Best(one["id"], one["score"], one["probability"]) for one in each["pictures"]]
+            each["label"]: [Best(one["id"], one["score"], one["probability"]) for one in each["images"]]
             for each in answer["labels"]
         }
 
@@ -254,7 +254,7 @@ class Client:
         for batch in batched((data_uri(image) for image in many(images)), BATCH):
             asked = {"images": batch, **self._named()}
             try:
-                accounts.append(self._calls.document("POST", "/v1/pictures", asked, wants="added"))
+                accounts.append(self._calls.document("POST", "/v1/images", asked, wants="added"))
             except ServerError as error:
                 if "failures" not in error.members:
                     raise
@@ -264,11 +264,11 @@ class Client:
     def delete(self, ids: str | Sequence[str]) -> int:
         """Take pictures out by id. Gives how many there were. Not repeated once the server may have begun."""
         asked = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._named()}
-        return int(self._calls.document("DELETE", "/v1/pictures", asked, wants="deleted", safe=False)["deleted"])
+        return int(self._calls.document("DELETE", "/v1/images", asked, wants="deleted", safe=False)["deleted"])
 
     def thumbnail(self, identifier: str) -> bytes | None:
         """The small JPEG kept of a picture; None where there is none."""
-        path = f"/v1/pictures/{quote(identifier, safe='')}/thumbnail"
+        path = f"/v1/images/{quote(identifier, safe='')}/thumbnail"
         if self.collection is not None:
             path += f"?collection={quote(self.collection, safe='')}"
         try:

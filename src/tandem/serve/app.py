@@ -1,9 +1,9 @@
-"""Joins routes, errors, the page and the guard into one application. `build_app` is what a server runs.
+"""Joins routes, errors, the web page and the guard into one application. `build_app` is what a server runs.
 
-Knows what belongs together; what each part does stands in its own module.
+Knows what belongs together; what each part does is in its own module.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount, Route
+from starlette.types import Scope
 
 from tandem import __version__
 from tandem.errors import TandemError
 from tandem.serve import routes
 from tandem.serve.encoding.batching import ClosedError, QueueFullError
 from tandem.serve.http import bodies, openapi, problems
-from tandem.serve.http.guard import Guard
+from tandem.serve.http.guard import RequestGuard
 from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.service import Service
@@ -43,7 +45,7 @@ def build_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="Tandem",
         version=__version__,
-        description="Pictures and sentences in one space: embed, classify, search, label.",
+        description="Images and texts in one vector space: embed, classify, search, label.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -55,15 +57,15 @@ def build_app(service: Service) -> FastAPI:
         app.add_exception_handler(error, _handler(answer))
     routes.include_all(app, service)
     if PAGE.is_dir():
-        app.mount("/", _Page(directory=PAGE, html=True))
+        app.router.routes.append(_PageMount("/", _Page(directory=PAGE, html=True)))
     settings = service.settings
     keys = KeyFile(settings.keys_file) if settings.keys_file else None
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics, keys=keys)
+    app.add_middleware(RequestGuard, settings=settings, metrics=service.metrics, keys=keys)
     return app
 
 
 class _Page(StaticFiles):
-    """The page's files. Browsers ask each time whether they changed, and mostly hear that they did not."""
+    """The page's files. Browsers ask each time whether they have changed, and mostly get 304."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         answer = super().file_response(*arguments, **options)
@@ -71,9 +73,31 @@ class _Page(StaticFiles):
         return answer
 
 
+class _PageMount(Mount):
+    """Every path that is not one of the interface: there a method that is not allowed is 405, not a missing file."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        routes = scope["app"].routes if "app" in scope else ()
+        if _allowed_methods(routes, scope):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
+def _allowed_methods(routes: Iterable[object], scope: Scope) -> set[str]:
+    """The methods of all routes at a path; the guard answers HEAD wherever there is GET."""
+    at_path = (each for each in routes if isinstance(each, Route) and each.matches(scope)[0] is not Match.NONE)
+    methods = {method for route in at_path for method in route.methods or ()}
+    return methods | ({"HEAD"} if "GET" in methods else set())
+
+
 def _handler(answer: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], JSONResponse]:
-    def handle(_: Request, error: Exception) -> JSONResponse:
+    def handle(request: Request, error: Exception) -> JSONResponse:
         problem = answer(error)
+        if problem.status == 405:  # the framework names the methods of one route only
+            allowed = ", ".join(sorted(_allowed_methods(request.app.routes, request.scope)))
+            problem = problems.for_status(
+                405, f"{request.method} is not allowed here; use {allowed}", headers={"Allow": allowed}
+            )
         return JSONResponse(
             problem.document(), problem.status, headers=problem.headers(), media_type=problems.MEDIA_TYPE
         )

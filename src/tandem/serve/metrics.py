@@ -1,4 +1,4 @@
-"""What the server measures of itself, in Prometheus' text format. A registry of its own for each server."""
+"""The server's metrics, in Prometheus' text format. Each server has a registry of its own."""
 
 from collections.abc import Callable
 
@@ -24,9 +24,9 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.under_way = Gauge("tandem_requests_under_way", "Requests being answered", registry=self.registry)
-        self.left = Counter(
-            "tandem_clients_left", "Requests whose client left before the answer", registry=self.registry
+        self.in_flight = Gauge("tandem_requests_in_flight", "Requests being answered", registry=self.registry)
+        self.client_closed = Counter(
+            "tandem_client_closed_requests", "Requests whose client left before the answer", registry=self.registry
         )
         self.batches = Histogram(
             "tandem_batch_size", "Items the encoder computed at once", ["tower"], buckets=_SIZES, registry=self.registry
@@ -34,10 +34,11 @@ class Metrics:
         self.encoded = Counter("tandem_encoded", "Items encoded", ["tower"], registry=self.registry)
         self.encoding = Counter("tandem_encoding_seconds", "Time in the encoder", ["tower"], registry=self.registry)
         self.queue = Gauge("tandem_queue_length", "Items that wait", ["queue"], registry=self.registry)
-        self.pictures = Gauge("tandem_collection_pictures", "Pictures in it", ["collection"], registry=self.registry)
+        self.encoders = Gauge("tandem_encoders", "Encoders in memory", registry=self.registry)
+        self.images = Gauge("tandem_collection_images", "Images in it", ["collection"], registry=self.registry)
 
     def observe_batch(self, tower: str) -> Callable[[int, float], None]:
-        """What a batcher tells of each batch."""
+        """What a batcher calls after each batch."""
         size_of = self.batches.labels(tower)
         encoded, encoding = self.encoded.labels(tower), self.encoding.labels(tower)
 

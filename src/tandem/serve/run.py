@@ -60,12 +60,12 @@ def serve(
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_s)),
-        h11_max_incomplete_event_size=settings.max_head_bytes,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
         lifespan="on",
     )
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving {', '.join(service.shelf.collections) or 'a model'} at http://{shown}:{port} (stop: Ctrl-C)")
+    say(f"serving {', '.join(service.registry.collections) or 'a model'} at http://{shown}:{port} (stop: Ctrl-C)")
     uvicorn.Server(configured).run(sockets=[listening])
 
 

@@ -26,14 +26,14 @@ class Settings:
     max_batch: int = 256  # pictures, sentences or labels of a request
     max_hits: int = 1000  # of a page of hits
     max_offset: int = 100_000
-    max_text_letters: int = 10_000  # of a sentence: the tokenizer reads all of it
+    max_text_characters: int = 10_000  # of a sentence: the tokenizer reads all of it
     concurrency: int = 256  # requests under way; further ones get 503
     max_connections: int = 1000  # open ones, idle ones included
-    max_head_bytes: int = 64 * 2**10  # of a request, before its body
+    max_header_bytes: int = 64 * 2**10  # of a request, before its body
 
     batch_size: int = 32  # items the encoder computes at once
     batch_wait_s: float = 0.003  # how long the first of a batch waits for others
-    picture_queue: int = 512
+    image_queue: int = 512
     text_queue: int = 2048
     queue_wait_s: float = 5.0  # who would wait longer for the encoder than this, at the pace of late, gets 503 at once
     # More threads would mostly wait for each other: 16 clients got 230 searches a second of four, 310 of two.

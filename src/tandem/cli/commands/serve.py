@@ -58,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
         ("--max-megapixels", DEFAULTS.max_pixels // MEGAPIXEL, "of an image"),
         ("--max-batch", DEFAULTS.max_batch, "items of a request"),
         ("--max-requests", DEFAULTS.concurrency, "requests in flight"),
-        ("--max-queue", DEFAULTS.picture_queue, "images that may wait"),
+        ("--max-queue", DEFAULTS.image_queue, "images that may wait"),
     ):
         limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{what} (%(default)s)")
     limits.add_argument(
@@ -89,7 +89,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem.serve.run import serve
 
-    texts_per_image = DEFAULTS.text_queue // DEFAULTS.picture_queue
+    texts_per_image = DEFAULTS.text_queue // DEFAULTS.image_queue
     settings = Settings(
         host=arguments.host,
         port=arguments.port,
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_pixels=arguments.max_megapixels * MEGAPIXEL,
         max_batch=arguments.max_batch,
         concurrency=arguments.max_requests,
-        picture_queue=arguments.max_queue,
+        image_queue=arguments.max_queue,
         text_queue=texts_per_image * arguments.max_queue,
         deadline_s=arguments.deadline,
         batch_size=arguments.batch_size,

@@ -1,7 +1,7 @@
-"""The map of a collection as one JSON document, laid out in a thread of its own once for each state of the collection.
+"""The map of a collection as one JSON document, computed in a thread, once for each state of the collection.
 
-Laying out takes seconds to minutes, so whoever asks first gets None, and the document when it is there. It has the
-members of `tandem explore`'s map.json. Knows stores and models; no HTTP.
+Computing takes seconds to minutes: the first requests get None, later ones the document. Knows stores and models; no
+HTTP.
 """
 
 import json
@@ -20,15 +20,15 @@ from tandem.search.exploring.explore import explore
 from tandem.search.exploring.map2d import Places
 from tandem.search.stores.protocol import Records, Store
 
-MOST_PICTURES = 50_000  # in a document: more points than that tell nothing more on a screen
-DIGITS = 4  # of places
+MAX_IMAGES = 50_000  # in a document: more points tell nothing more on a screen
+DIGITS = 4  # of coordinates
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class _Work:
-    """What was made of one state of a collection: a document, or a reason, or neither yet."""
+    """The result for one state of a collection: a document, the reason why there is none, or neither yet."""
 
     state: object
     document: bytes | None = None
@@ -36,7 +36,7 @@ class _Work:
 
 
 class MapDocuments:
-    """Documents by collection name; at most one is being made at a time, since all processors are busy with it."""
+    """Documents by collection name; one is computed at a time, since it keeps all processors busy."""
 
     def __init__(self) -> None:
         self._works: dict[str, _Work] = {}
@@ -44,9 +44,9 @@ class MapDocuments:
         self._making = threading.Lock()
 
     def get(self, name: str, state: object, make: Callable[[], bytes]) -> bytes | None:
-        """The document of a collection in this state; None while it is made. Raises `TandemError` if it cannot be.
+        """The document of a collection in this state; None while it is computed. Raises `TandemError` if it cannot be.
 
-        `make` is called in another thread, once for a state. What cannot be made is tried again when next asked for.
+        `make` is called in another thread, once for each state. After a failure the next call tries again.
         """
         with self._lock:
             work = self._works.get(name)
@@ -66,18 +66,18 @@ class MapDocuments:
         except TandemError as error:
             work.failed = str(error)
         except Exception:
-            _log.exception("the map could not be made")
-            work.failed = "the map could not be made; the server's log says why"
+            _log.exception("the map could not be computed")
+            work.failed = "the map could not be computed; see the server's log"
 
 
-def map_document(store: Store, model: Model, *, most: int = MOST_PICTURES) -> bytes:
-    """`{"count", "pictures": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", ...}]}`.
+def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes:
+    """`{"count", "images": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", ...}]}`.
 
-    Of more than `most` pictures every second, third and so on is in it; `count` is how many there are.
+    Of more than `most` images it has every second, third and so on; `count` is how many there are.
     """
     total = store.count()
     step = max(1, -(-total // most))
-    pictures: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
     seen = 0
 
     def add(records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
@@ -85,7 +85,7 @@ def map_document(store: Store, model: Model, *, most: int = MOST_PICTURES) -> by
         paths = records.columns.get("path", [None] * len(records))
         for place in range(-seen % step, len(records), step):
             x, y = places[place].tolist()
-            pictures.append(
+            images.append(
                 {
                     "id": records.ids[place],
                     "path": paths[place],
@@ -98,5 +98,5 @@ def map_document(store: Store, model: Model, *, most: int = MOST_PICTURES) -> by
 
     found = explore(store, model, columns=["path"], each=add)
     clusters = [cluster.as_dict(DIGITS) for cluster in found.clusters]
-    document = {"count": seen, "pictures": pictures, "clusters": clusters}
+    document = {"count": seen, "images": images, "clusters": clusters}
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")

@@ -1,22 +1,19 @@
-"""The files behind a collection's pictures: those that requests bring are kept, and those asked for by id are read.
+"""The files behind a collection's images: uploaded ones are stored, and indexed ones are read by id.
 
-A file is only given out while its bytes are the very picture that was indexed under the id: a path that leads
-elsewhere by now gives nothing. Knows files and stores; no HTTP.
+A file is served only while its bytes are those that were indexed under the id: a path that leads elsewhere by now
+gives nothing. Knows files and stores; no HTTP.
 """
 
-import io
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from PIL import Image
-
+from tandem.files import write_bytes
 from tandem.search.indexing.picture import paths_of, picture_id
 from tandem.search.stores.backends import backend
 from tandem.search.stores.protocol import Value
 
-# What browsers show; everything else is given as a file to keep.
+# What browsers show; everything else is sent as a download.
 TYPES = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -25,42 +22,30 @@ TYPES = {
     "AVIF": "image/avif",
     "BMP": "image/bmp",
 }
-_ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}
 
 
 def folder_for(url: str, chosen: Path | None, name: str) -> Path | None:
-    """Where originals of a collection are kept; None where none was chosen and the collection has no place for them."""
+    """Where originals of a collection are stored; None if no folder was chosen and the collection has none."""
     if chosen is not None:
         return chosen / name
     return backend(url).uploads
 
 
-def keep(content: bytes, folder: Path) -> tuple[str, Path, bool]:
-    """Write a picture down, durably: its id, its file, and whether it is new. The same bytes are kept once."""
+def keep(content: bytes, kind: str, folder: Path) -> tuple[str, Path, bool]:
+    """Store an image durably, equal bytes once: its id, its file, and whether the file is new."""
     identifier = picture_id(content)
-    place = folder / identifier[:2]
-    with Image.open(io.BytesIO(content)) as image:
-        kind = image.format or ""
-    path = place / f"{identifier}{_ENDINGS.get(kind, f'.{kind.lower()}')}"
+    path = folder / identifier[:2] / f"{identifier}{_SUFFIXES.get(kind, f'.{kind.lower()}')}"
     if path.is_file() and path.stat().st_size == len(content):
-        os.utime(path)  # taken out elsewhere, it would pass for a file that was read already
+        os.utime(path)  # deleted by another server, it would pass for a file that was indexed already
         return identifier, path, False
-    place.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{uuid.uuid4().hex}.draft")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content, fsync=True)
     return identifier, path, True
 
 
 def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[bytes, str] | None:
-    """The bytes of an indexed picture and their type; None where no file of it is left as it was."""
+    """The bytes of an indexed image and their media type; None if none of its files is as it was."""
     for path in paths_of(values):
         content = _content(path, max_bytes)
         if content is not None and picture_id(content) == identifier:
@@ -69,7 +54,7 @@ def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[
 
 
 def _content(path: str, max_bytes: int) -> bytes | None:
-    """None for what is no plain file: a member of an archive, a row of a table, a pipe, or gone."""
+    """None for anything but a regular file: a member of an archive, a row of a table, a pipe, or nothing."""
     try:
         if not os.path.isfile(path) or os.path.getsize(path) > max_bytes:
             return None
@@ -81,7 +66,7 @@ def _content(path: str, max_bytes: int) -> bytes | None:
 
 
 def remove_kept(paths: list[str], folder: Path) -> None:
-    """Remove files that `keep` wrote."""
+    """Remove those of the files that `keep` wrote."""
     for path in paths:
         place = Path(path)
         if place.parent.parent == folder and not place.is_symlink():

@@ -1,8 +1,8 @@
-"""Concurrent requests share the encoder's batches: a bounded queue in front, one thread behind that takes from it.
+"""Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
 A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`. While the encoder computes, the
-next batch gathers by itself. What nobody waits for any more (cancelled, or past its deadline) is dropped before it
-costs anything. Knows items and a function over a list of them: no HTTP, no pictures.
+next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are dropped before they
+cost anything. Knows items and a function over a list of them: no HTTP, no images.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from typing import Generic, TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
-PACE = 0.2  # how much of what is believed of an item's time is the last batch's
+EMA_ALPHA = 0.2  # weight of the last batch in the moving average of the time per item
 
 
 class QueueFullError(Exception):
-    """There is no room for more; the items were not taken."""
+    """The queue is full; the items were not taken."""
 
 
 class ClosedError(Exception):
-    """The batcher was closed before it came to the item."""
+    """The batcher was closed before it reached the item."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Waiting(Generic[_Item, _Result]):
 class Batcher(Generic[_Item, _Result]):
     """`work` maps a list of items to as many results; it is only ever called from one thread.
 
-    `observe(size, seconds)` is told of each batch.
+    `observe(size, seconds)` is called after each batch.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Batcher(Generic[_Item, _Result]):
         self.name = name
         self._work = work
         self._max_size, self._max_wait_s, self._max_queue = max_size, max_wait_s, max_queue
-        self._max_queue_s, self._seconds_each = max_queue_s, 0.0  # of an item, lately
+        self._max_queue_s, self._item_s = max_queue_s, 0.0  # moving average
         self._observe = observe
         self._queue: deque[_Waiting[_Item, _Result]] = deque()
         self._changed = threading.Condition()
@@ -80,7 +80,7 @@ class Batcher(Generic[_Item, _Result]):
             if self._closed:
                 raise ClosedError(f"{self.name}: closed")
             if self._is_full(len(waiting)):
-                self._forget_cancelled()
+                self._drop_cancelled()
                 if self._is_full(len(waiting)):
                     raise QueueFullError(f"{len(self._queue):,} items wait for the encoder of {self.name}")
             self._queue.extend(waiting)
@@ -88,7 +88,7 @@ class Batcher(Generic[_Item, _Result]):
         return [each.future for each in waiting]
 
     async def map(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
-        """The results, in order. Cancelling this drops what has not begun. Raises `TimeoutError` past the deadline."""
+        """The results, in order. Cancelling drops what has not begun. Raises `TimeoutError` past the deadline."""
         futures = [asyncio.wrap_future(future) for future in self.put(items, deadline_s=deadline_s)]
         try:
             return list(await asyncio.gather(*futures))
@@ -109,7 +109,7 @@ class Batcher(Generic[_Item, _Result]):
             raise
 
     def close(self) -> None:
-        """Finish the batch that is being computed; what waits gets `ClosedError`."""
+        """Finish the current batch; waiting items get `ClosedError`."""
         with self._changed:
             self._closed = True
             left = list(self._queue)
@@ -122,15 +122,15 @@ class Batcher(Generic[_Item, _Result]):
             self._thread.join()
 
     def _is_full(self, more: int) -> bool:
-        """Too many, or so many that at the pace of late the newcomer would wait too long: better refused at once.
+        """Too many items, or so many that at the recent rate the new one would wait too long: refused at once.
 
-        Two batches are never too many: one that was slow, as first ones are, says little.
+        Two batches are never too many: a single slow one, as the first often is, says little.
         """
         ahead = len(self._queue)
-        is_long = ahead > 2 * self._max_size and ahead * self._seconds_each > self._max_queue_s
+        is_long = ahead > 2 * self._max_size and ahead * self._item_s > self._max_queue_s
         return ahead > 0 and (ahead + more > self._max_queue or is_long)
 
-    def _forget_cancelled(self) -> None:
+    def _drop_cancelled(self) -> None:
         living = [each for each in self._queue if not each.future.cancelled()]
         self._queue.clear()
         self._queue.extend(living)
@@ -144,20 +144,23 @@ class Batcher(Generic[_Item, _Result]):
                 results = self._work([each.item for each in batch])
                 if len(results) != len(batch):
                     raise ValueError(f"expected {len(batch)} results, got {len(results)}")
-            except BaseException as error:  # whatever it is, those who wait must hear of it, and the thread goes on
+            except BaseException as error:  # whatever it is, the waiting requests get it and the thread goes on
                 _log.error("%s: a batch of %d failed", self.name, len(batch), exc_info=error)
                 for each in batch:
                     each.future.set_exception(error)
                 continue
             took_s = time.monotonic() - began
             each_s = took_s / len(batch)
-            self._seconds_each += (PACE if self._seconds_each else 1) * (each_s - self._seconds_each)
-            self._observe(len(batch), took_s)
+            self._item_s += (EMA_ALPHA if self._item_s else 1) * (each_s - self._item_s)
             for each, result in zip(batch, results, strict=True):
                 each.future.set_result(result)
+            try:
+                self._observe(len(batch), took_s)
+            except Exception:  # whatever it is, the thread must go on
+                _log.exception("%s: a batch could not be observed", self.name)
 
     def _next(self) -> "list[_Waiting[_Item, _Result]] | None":
-        """What is computed next, without those nobody waits for; None once closed."""
+        """The next batch, without items that nobody waits for; None once closed."""
         with self._changed:
             while not self._closed:
                 if self._queue:

@@ -1,16 +1,17 @@
-"""A model behind its two batchers: the only way in which a server reaches an encoder.
+"""A model behind its image reader and its two batchers: the only way in which a server reaches an engine.
 
-`Encoder` has async verbs for routes; collections are asked with the vectors that these give. `model` is for threads
-that may wait, as those that index or lay out a map: the same model, whose engine is the batchers. Knows models and
-batches; no HTTP, no stores.
+`Encoder` has async methods for routes; collections are asked with the vectors that these return. `model` is for
+threads that may wait, such as those that index or compute a map: the same model, with the batchers as its engine.
+Knows models, batches and the images of requests; no routes, no stores.
 
-Shapes: n pictures or sentences, h height, w width, t tokens, d shared dimension.
+Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
 import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,20 +20,24 @@ from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.model import Model, averaged
 from tandem.serve.encoding.batching import Batcher
+from tandem.serve.encoding.fetching import Fetcher
+from tandem.serve.encoding.images import ImageReader
+from tandem.serve.http.problems import ProblemError
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
-REMEMBERED_SENTENCES = 4096  # of a page that searches while its reader types: 8 MB at 512 dimensions
+CACHED_TEXTS = 4096  # for a page that searches while the user types: 8 MB at 512 dimensions
+DECODE_QUEUE_BATCHES = 4  # the decoding queue holds this many requests of the largest size
 
 Row = NDArray[np.int32]
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
 class Encoder:
-    """Vectors for sentences and pictures of many requests at once."""
+    """Vectors for the texts and images of many requests at once."""
 
-    def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
-        """`model` is the encoder's from now on: nobody else may compute with its engine."""
+    def __init__(self, model: Model, settings: Settings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
+        """`model` belongs to the encoder from now on: nobody else may compute with its engine."""
         self.engine = model.engine
         self.tokenizer = model.tokenizer
         self.pad_id = model.tokenizer.pad_id
@@ -47,65 +52,87 @@ class Encoder:
             max_queue_s=settings.queue_wait_s,
             observe=metrics.observe_batch("text"),
         )
-        self.pictures: Batcher[Pixels, Vectors] = Batcher(
-            "pictures",
-            self._encode_pictures,
+        self.images: Batcher[Pixels, Vectors] = Batcher(
+            "images",
+            self._encode_images,
             max_size=settings.batch_size,
             max_wait_s=settings.batch_wait_s,
-            max_queue=settings.picture_queue,
+            max_queue=settings.image_queue,
             max_queue_s=settings.queue_wait_s,
-            observe=metrics.observe_batch("picture"),
+            observe=metrics.observe_batch("image"),
         )
-        self._known: OrderedDict[str, Vectors] = OrderedDict()
+        limits = replace(model.limits, max_pixels=settings.max_pixels, max_bytes=settings.max_body_bytes)
+        self.reader = ImageReader(
+            model.config.preprocessing,
+            limits=limits,
+            orient=model.orient,
+            queue=DECODE_QUEUE_BATCHES * settings.max_batch,
+            fetcher=fetcher,
+        )
+        self._cache: OrderedDict[str, Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self.model = _for_threads(model, self)
 
     async def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """[n d]; raises `TextError` for a sentence that is too long."""
-        known = self.known(texts)
-        missing = [text for text in dict.fromkeys(texts) if text not in known]
+        """[n d]; raises `TextError` for a text that is too long."""
+        cached = self._cached(texts)
+        missing = [text for text in dict.fromkeys(texts) if text not in cached]
         if missing:
             vectors = await self.texts.map(self.rows(missing), deadline_s=self.deadline_s)
-            known |= self.remember(missing, vectors)
-        return np.stack([known[text] for text in texts])
+            cached |= self._add_to_cache(missing, vectors)
+        return np.stack([cached[text] for text in texts])
+
+    async def embed_image(self, value: str | bytes, name: str = "image") -> Vectors:
+        """[d] of an image of a request, called `name` in errors. Raises `ProblemError`."""
+        pixels = await self.reader.read_image(value, name)
+        vectors = await self.embed_pixels([pixels])
+        return np.asarray(vectors[0])
+
+    async def embed_images(self, values: Sequence[str | bytes], names: Sequence[str]) -> list[Vectors | ProblemError]:
+        """In order; an image that cannot be read has its problem in its place."""
+        read = await self.reader.read_images(values, names)
+        good = [pixels for pixels in read if not isinstance(pixels, ProblemError)]
+        vectors = iter(await self.embed_pixels(good) if good else ())
+        return [each if isinstance(each, ProblemError) else next(vectors) for each in read]
 
     async def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> Vectors:
-        """A vector for each label [c d], as `Model.class_vectors`; the model's cache would keep the caller waiting."""
-        sentences = [sentence for label in labels for sentence in prompts.fill(label, templates)]
-        return averaged((await self.embed_texts(sentences)).reshape(len(labels), len(templates), -1))
+        """A vector for each label [c d], as `Model.class_vectors`, whose own cache would block the caller."""
+        texts = [text for label in labels for text in prompts.fill(label, templates)]
+        return averaged((await self.embed_texts(texts)).reshape(len(labels), len(templates), -1))
 
     async def embed_pixels(self, pixels: Sequence[Pixels]) -> Vectors:
-        """Pictures of the model's size, each [h w 3] -> [n d]."""
-        return np.stack(await self.pictures.map(pixels, deadline_s=self.deadline_s))
+        """Images of the model's size, each [h w 3] -> [n d]."""
+        return np.stack(await self.images.map(pixels, deadline_s=self.deadline_s))
 
     def rows(self, texts: Sequence[str]) -> list[Row]:
-        """Token ids of each sentence [t], start and end included."""
+        """Token ids of each text [t], start and end included."""
         ids = self.tokenizer(texts, self.context_length)
         return list(ids)
 
     def token_count(self, texts: Sequence[str]) -> int:
-        """Of all sentences together, start and end included."""
+        """Of all texts together, start and end included."""
         return sum(len(ids) + 2 for ids in self.tokenizer.encode(texts))
 
-    def known(self, texts: Iterable[str]) -> dict[str, Vectors]:
-        """Vectors of sentences that were asked for lately."""
+    def _cached(self, texts: Iterable[str]) -> dict[str, Vectors]:
         with self._lock:
-            found = {text: self._known[text] for text in texts if text in self._known}
+            found = {text: self._cache[text] for text in texts if text in self._cache}
             for text in found:
-                self._known.move_to_end(text)
+                self._cache.move_to_end(text)
         return found
 
-    def remember(self, texts: Sequence[str], vectors: Sequence[Vectors]) -> dict[str, Vectors]:
+    def _add_to_cache(self, texts: Sequence[str], vectors: Sequence[Vectors]) -> dict[str, Vectors]:
         made = dict(zip(texts, vectors, strict=True))
         with self._lock:
-            self._known.update(made)
-            while len(self._known) > REMEMBERED_SENTENCES:
-                self._known.popitem(last=False)
+            self._cache.update(made)
+            while len(self._cache) > CACHED_TEXTS:
+                self._cache.popitem(last=False)
         return made
 
     def close(self) -> None:
+        """Finish the batches that have begun; waiting items get `ClosedError`."""
+        self.reader.close()
         self.texts.close()
-        self.pictures.close()
+        self.images.close()
 
     def _encode_texts(self, rows: list[Row]) -> Sequence[Vectors]:
         padded = np.full((len(rows), max(len(row) for row in rows)), self.pad_id, np.int32)  # [n t]
@@ -113,7 +140,7 @@ class Encoder:
             padded[place, : len(row)] = row
         return _checked(self.engine.encode_texts(padded))
 
-    def _encode_pictures(self, pixels: list[Pixels]) -> Sequence[Vectors]:
+    def _encode_images(self, pixels: list[Pixels]) -> Sequence[Vectors]:
         together: Pixels = np.stack(pixels)  # type: ignore[assignment]  # all of one type: readers give uint8
         return _checked(self.engine.encode_images(together))
 
@@ -121,18 +148,18 @@ class Encoder:
 def _checked(vectors: Vectors) -> Sequence[Vectors]:
     if not np.isfinite(vectors).all():
         raise ArithmeticError("vectors that are not finite")
-    return [row.copy() for row in vectors]  # a row that is kept must not keep its whole batch
+    return [row.copy() for row in vectors]  # a cached row must not keep its whole batch in memory
 
 
 def _for_threads(model: Model, encoder: Encoder) -> Model:
-    """The same model, with all that was computed of it, whose engine waits in the batchers' queues."""
+    """The same model and its caches, with an engine that waits in the batchers' queues."""
     waiting = copy.copy(model)
     waiting.engine = _BatchedEngine(encoder)
     return waiting
 
 
 class _BatchedEngine:
-    """An engine whose two verbs are the batchers'. For threads that may wait."""
+    """An engine that computes through the batchers. For threads that may wait."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -142,13 +169,13 @@ class _BatchedEngine:
         self.precision = encoder.engine.precision
 
     def encode_images(self, pixels: Pixels) -> Vectors:
-        return np.stack(self._encoder.pictures.map_from_thread(list(pixels), deadline_s=self._encoder.deadline_s))
+        return np.stack(self._encoder.images.map_from_thread(list(pixels), deadline_s=self._encoder.deadline_s))
 
     def encode_texts(self, token_ids: NDArray[np.int32]) -> Vectors:
         return np.stack(self._encoder.texts.map_from_thread(list(token_ids), deadline_s=self._encoder.deadline_s))
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> Vectors:
-        raise NotImplementedError("a server does not give the states of tokens")
+        raise NotImplementedError("a server does not return the states of tokens")
 
     def release(self) -> None:
-        """Nothing: the batchers' engine stays ready."""
+        """Does nothing: the batchers' engine stays ready."""

@@ -1,9 +1,10 @@
-"""An http(s) address that a request brought -> its bytes, where its host was named beforehand and is a public one.
+"""An http(s) address from a request -> its bytes, if its host was allowed beforehand and is public.
 
-A server that fetches what strangers name can be sent to what only it can reach: its own machine, the network behind
-it, a cloud's metadata. So a host must be allowed by name; its name is resolved once, every address it has must be
-public, and the connection goes to that very address. Every redirect passes the same gate. Proxies of the environment
-are not used: they would resolve the name again. Knows nothing of pictures.
+A server that fetches any address can be made to reach what only it can reach (SSRF): its own machine, the network
+behind it, a cloud's metadata. So a host must be allowed by name; its name is resolved once, all its addresses must be
+public, and the connection goes to that very address. Every redirect passes the same checks. Proxies of the environment
+are not used: they would resolve the name again. That is why `tandem.fetch`, which trusts the caller's address, is not
+enough here. Knows nothing of what the bytes are.
 """
 
 import asyncio
@@ -14,12 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from tandem.errors import TandemError
+from tandem.errors import ImageError, TandemError
+from tandem.fetch import MAX_REDIRECTS, is_url
 
 if TYPE_CHECKING:
     import httpx
 
-MAX_REDIRECTS = 5
 MAX_URL_LENGTH = 2048
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -27,20 +28,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-class RefusedError(TandemError):
-    """An address that is not fetched, or gave no body within the limits."""
-
-
-class TooLargeError(RefusedError):
-    """A body of more bytes than allowed."""
-
-
-def is_url(text: str) -> bool:
-    return text[:8].lower().startswith(("http://", "https://"))
-
-
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the open internet. What holds an IPv4 address inside is judged by that as well."""
+    """Whether an address belongs to the public internet. An IPv4 address embedded in an IPv6 one is checked as well."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
@@ -69,8 +58,8 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """What may be fetched. `allowed` are hosts as they stand in addresses: `example.org` (ports 80 and 443), or
-    `example.org:8443`; no part of a name and no pattern.
+    """What may be fetched. `allowed` are hosts as written in addresses: `example.org` (ports 80 and 443), or
+    `example.org:8443`; no parts of names and no patterns.
     """
 
     allowed: frozenset[str]
@@ -81,23 +70,23 @@ class Fetcher:
 
     @classmethod
     def of(cls, hosts: Iterable[str], *, max_bytes: int, timeout_s: float = 10.0) -> "Fetcher":
-        """Raises `TandemError` for what is no host, such as an address with a path."""
+        """Raises `TandemError` for anything but a host, such as an address with a path."""
         return cls(frozenset(_checked_host(host) for host in hosts), max_bytes, timeout_s)
 
     async def fetch(self, url: str) -> bytes:
-        """The body. Raises `RefusedError`, which says why there is none, and nothing else."""
+        """The body. Raises `ImageError` without details of the network, whatever goes wrong."""
         import httpx
 
         try:
             async with asyncio.timeout(self.timeout_s):
                 return await self._followed(url)
         except TimeoutError:
-            raise RefusedError(f"not received within {self.timeout_s:g} s") from None
+            raise ImageError(url, f"not received within {self.timeout_s:g} s", "timeout") from None
         except httpx.TimeoutException:
-            raise RefusedError(f"no answer within {self.timeout_s:g} s") from None
+            raise ImageError(url, f"no answer within {self.timeout_s:g} s", "timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            # the kind only: texts of errors name addresses behind the name
-            raise RefusedError(f"cannot be fetched ({type(error).__name__})") from None
+            # the type only: messages contain the addresses behind a name
+            raise ImageError(url, f"cannot be fetched ({type(error).__name__})", "not_found") from None
 
     async def _followed(self, url: str) -> bytes:
         import httpx
@@ -112,36 +101,34 @@ class Fetcher:
                 body, url = await self._hop(client, url)
                 if body is not None:
                     return body
-        raise RefusedError(f"more than {MAX_REDIRECTS} redirects")
+        raise ImageError(url, f"more than {MAX_REDIRECTS} redirects", "not_found")
 
     async def _hop(self, client: "httpx.AsyncClient", url: str) -> tuple[bytes | None, str]:
         """The body; or None and where to go on."""
         import httpx
 
         if not is_url(url):
-            raise RefusedError("leads to what is no http(s) address")
+            raise ImageError(url, "leads to what is no http(s) address", "forbidden")
         if len(url) > MAX_URL_LENGTH:
-            raise RefusedError(f"expected an address of at most {MAX_URL_LENGTH:,} letters")
+            raise ImageError(url, f"expected an address of at most {MAX_URL_LENGTH:,} characters", "invalid")
         parsed = httpx.URL(url)
         self._check_named(parsed)
         port = parsed.port or _PORTS[parsed.scheme]
         addresses = await self.resolve(parsed.host, port)
         if not addresses or not all(self.may_connect(address) for address in addresses):
-            raise RefusedError(f"{parsed.host} leads to an address that is not public")
+            raise ImageError(url, f"{parsed.host} leads to an address that is not public", "forbidden")
         response = await self._connected(client, parsed, addresses)
         try:
             if response.has_redirect_location:
                 return None, urljoin(url, response.headers["location"])
-            return await self._body(response), url
+            return await self._body(response, url), url
         finally:
             await response.aclose()
 
     async def _connected(
         self, client: "httpx.AsyncClient", url: "httpx.URL", addresses: list[Address]
     ) -> "httpx.Response":
-        """The answer of the first address that takes the call. These very ones: asking for the name again could bring
-        others.
-        """
+        """The answer of the first address that can be connected to. Resolving the name again could bring others."""
         import httpx
 
         for left in range(len(addresses) - 1, -1, -1):
@@ -156,28 +143,29 @@ class Fetcher:
             except httpx.ConnectError:
                 if not left:
                     raise
-        raise RefusedError("no address")
+        raise ImageError(str(url), "no address", "not_found")
 
     def _check_named(self, url: "httpx.URL") -> None:
         if url.userinfo:
-            raise RefusedError("expected an address without a user and password")
+            raise ImageError(str(url), "expected an address without a user and password", "forbidden")
         host = url.raw_host.decode("ascii").lower()
         default = url.port is None or url.port == _PORTS[url.scheme]
         if not ((default and host in self.allowed) or f"{host}:{url.port or _PORTS[url.scheme]}" in self.allowed):
             shown = host if default else f"{host}:{url.port}"
-            raise RefusedError(f"addresses of {shown[:80]!r} are not fetched here: send the picture itself")
+            reason = f"addresses of {shown[:80]!r} are not fetched here: send the image itself"
+            raise ImageError(str(url), reason, "forbidden")
 
-    async def _body(self, response: "httpx.Response") -> bytes:
+    async def _body(self, response: "httpx.Response", url: str) -> bytes:
         if response.status_code != 200:
-            raise RefusedError(f"its server answered {response.status_code}")
+            raise ImageError(url, f"its server answered {response.status_code}", "not_found")
         announced = response.headers.get("content-length", "")
         if announced.isdigit() and len(announced) < 20 and int(announced) > self.max_bytes:
-            raise TooLargeError(f"{int(announced):,} bytes, more than the limit of {self.max_bytes:,}")
+            raise ImageError(url, f"{int(announced):,} bytes, more than the limit of {self.max_bytes:,}", "too_large")
         body = bytearray()
-        async for chunk in response.aiter_raw():  # raw: what is packed all the same is not unpacked beyond the limit
+        async for chunk in response.aiter_raw():  # raw: a compressed body cannot grow beyond the limit
             body += chunk
             if len(body) > self.max_bytes:
-                raise TooLargeError(f"more bytes than the limit of {self.max_bytes:,}")
+                raise ImageError(url, f"more bytes than the limit of {self.max_bytes:,}", "too_large")
         return bytes(body)
 
 

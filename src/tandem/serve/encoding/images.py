@@ -1,7 +1,7 @@
-"""What a request brings as a picture (data URI, bytes, an address of an allowed host) -> the pixels the model reads.
+"""What a request brings as an image (data URI, bytes, an address of an allowed host) -> the pixels the model reads.
 
-Decoding runs in a few threads beside the event loop, behind a queue that is bounded: what does not fit is answered
-503 at once. A string is never taken for a path. Knows no routes and no encoder.
+Images are decoded in a few threads beside the event loop, behind a bounded queue: what does not fit is answered 503 at
+once. A string is never taken for a path. Knows no routes and no encoder.
 """
 
 import asyncio
@@ -19,20 +19,21 @@ from numpy.typing import NDArray
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Limits, load_pixels
-from tandem.serve.encoding.fetching import Fetcher, RefusedError, TooLargeError, is_url
-from tandem.serve.http.problems import ProblemError, full
+from tandem.fetch import is_url
+from tandem.image import Limits, load_image, load_pixels
+from tandem.serve.encoding.fetching import Fetcher
+from tandem.serve.http.problems import ProblemError, for_image, full
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time
 
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 
-class PictureReader:
-    """Pictures of requests, a few decoded at a time. `pending` is how many are inside, waiting ones included.
+class ImageReader:
+    """Images of requests, a few decoded at a time. `pending` counts them, waiting ones included.
 
-    `name` in the methods is what an error calls the picture: the field it came in, such as `images[2]`.
+    `name` in the methods is what an error calls the image: the field it came in, such as `images[2]`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class PictureReader:
         queue: int = 256,
         fetcher: Fetcher | None = None,
     ) -> None:
-        """`queue`: how many pictures may be inside. Without a `fetcher` no address is fetched."""
+        """`queue`: how many images may be pending. Without a `fetcher` no address is fetched."""
         self.preprocessing = preprocessing
         self.limits = dataclasses.replace(limits, allow_urls=False)
         self.orient = orient
@@ -56,20 +57,20 @@ class PictureReader:
         self._threads = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="tandem-decode")
 
     def close(self) -> None:
-        """Those that wait are dropped; those being decoded are waited for."""
+        """Drop waiting images, and wait for those being decoded."""
         self._threads.shutdown(cancel_futures=True)
 
-    async def read_picture(self, value: str | bytes, name: str = "image") -> Pixels:
+    async def read_image(self, value: str | bytes, name: str = "image") -> Pixels:
         """uint8 [h w 3] of the model's size. Raises `ProblemError`: 422 unreadable, 413 too large, 503 too busy."""
-        read = (await self.read_pictures([value], [name]))[0]
+        read = (await self.read_images([value], [name]))[0]
         if isinstance(read, ProblemError):
             raise read
         return read
 
-    async def read_pictures(
+    async def read_images(
         self, values: Sequence[str | bytes], names: Sequence[str] | None = None
     ) -> list[Pixels | ProblemError]:
-        """As `read_picture` for several, in order; what is wrong with one stands in its place.
+        """As `read_image` for several, in order; an image that cannot be read has its problem in its place.
 
         Raises `ProblemError` 503 where there is no room for all of them.
         """
@@ -81,12 +82,11 @@ class PictureReader:
         finally:
             self.pending -= len(values)
 
-    async def read_bytes(self, value: str | bytes, name: str = "image") -> bytes:
-        """The picture still encoded, known to be one that can be decoded: to be kept. Raises as `read_picture`."""
+    async def read_encoded(self, value: str | bytes, name: str = "image") -> tuple[bytes, str]:
+        """The image still encoded, and its format, after it was decoded as a check. Raises as `read_image`."""
 
-        def checked(content: bytes, name: str) -> bytes:
-            self._decoded(content, name)
-            return content
+        def checked(content: bytes) -> tuple[bytes, str]:
+            return content, load_image(content, limits=self.limits, orient=False).format or ""
 
         self._enter(1)
         try:
@@ -97,73 +97,54 @@ class PictureReader:
             raise read
         return read
 
-    def _decoded(self, content: bytes, name: str) -> Pixels:
-        return decode(content, name, self.preprocessing, self.limits, self.orient)
+    def _decoded(self, content: bytes) -> Pixels:
+        return load_pixels(content, self.preprocessing, limits=self.limits, orient=self.orient)
 
     def _enter(self, count: int) -> None:
         if self.pending and self.pending + count > self.queue:  # a request that is alone is never too large
-            raise full(f"{self.pending:,} pictures wait to be decoded")
+            raise full(f"{self.pending:,} images wait to be decoded")
         self.pending += count
 
-    async def _one(self, value: str | bytes, name: str, make: Callable[[bytes, str], _Made]) -> _Made | ProblemError:
+    async def _one(self, value: str | bytes, name: str, make: Callable[[bytes], _Result]) -> _Result | ProblemError:
         try:
             if isinstance(value, str) and is_url(value):
                 value = await self._fetched(value, name)
             loop = asyncio.get_running_loop()
             content = value
 
-            def work() -> _Made:
+            def work() -> _Result:
                 encoded = content if isinstance(content, bytes) else decode_data_uri(content, name, self.limits)
-                return make(encoded, name)
+                return make(encoded)
 
             return await loop.run_in_executor(self._threads, work)
-        except ProblemError as problem:
-            return problem
+        except ImageError as error:
+            return for_image(error, f"{name}: {error.reason}")
 
     async def _fetched(self, url: str, name: str) -> bytes:
         if self._fetcher is None:
-            raise unreadable(name, "addresses are not fetched here: send the picture itself, as a data URI or a file")
-        try:
-            async with self._fetching:
-                return await self._fetcher.fetch(url)
-        except TooLargeError as error:
-            raise too_large(name, str(error)) from None
-        except RefusedError as error:
-            raise unreadable(name, str(error)) from None
-
-
-def decode(content: bytes, name: str, preprocessing: Preprocessing, limits: Limits, orient: bool = True) -> Pixels:
-    """Encoded bytes -> uint8 [h w 3]. Raises `ProblemError`."""
-    try:
-        return load_pixels(content, preprocessing, limits=limits, orient=orient)
-    except ImageError as error:
-        raise (too_large if error.kind == "too_large" else unreadable)(name, error.reason) from None
+            reason = "addresses are not fetched here: send the image itself, as a data URI or a file"
+            raise ImageError(name, reason, "forbidden")
+        async with self._fetching:
+            return await self._fetcher.fetch(url)
 
 
 def decode_data_uri(text: str, name: str, limits: Limits) -> bytes:
-    """`data:image/png;base64,...` -> bytes. What they hold is told from themselves, not from the type that is named.
+    """`data:image/png;base64,...` -> bytes. Their format is detected from the bytes, not from the type that is named.
 
-    Raises `ProblemError`.
+    Raises `ImageError`.
     """
-    head, comma, data = text.partition(",")
-    if not comma or head[:5].lower() != "data:":
+    prefix, comma, data = text.partition(",")
+    if not comma or prefix[:5].lower() != "data:":
         shown = text[:24] + ("..." if len(text) > 24 else "")
-        raise unreadable(name, f"expected a data URI (data:image/jpeg;base64,...), got {shown!r}; paths are not read")
-    in_base64 = head.lower().endswith(";base64")
+        reason = f"expected a data URI (data:image/jpeg;base64,...), got {shown!r}; paths are not read"
+        raise ImageError(name, reason, "invalid")
+    in_base64 = prefix.lower().endswith(";base64")
     if len(data) * (3 if in_base64 else 1) > limits.max_bytes * (4 if in_base64 else 3) + 8:  # %41 is one byte
-        raise too_large(name, f"more bytes than the limit of {limits.max_bytes:,}")
+        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}", "too_large")
     if not in_base64:
         return unquote_to_bytes(data)
     try:
-        letters = data.encode("ascii").translate(None, b" \t\r\n")
-        return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
+        characters = data.encode("ascii").translate(None, b" \t\r\n")
+        return base64.b64decode(characters + b"=" * (-len(characters) % 4), validate=True)
     except (UnicodeEncodeError, binascii.Error):
-        raise unreadable(name, "a data URI whose base64 is damaged") from None
-
-
-def unreadable(name: str, reason: str) -> ProblemError:
-    return ProblemError(422, "Picture cannot be read", f"{name}: {reason}")
-
-
-def too_large(name: str, reason: str) -> ProblemError:
-    return ProblemError(413, "Picture too large", f"{name}: {reason}")
+        raise ImageError(name, "a data URI whose base64 is damaged", "damaged") from None

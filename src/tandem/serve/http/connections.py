@@ -74,7 +74,7 @@ class Limited(_Protocol):
                 self._wait_for_head()
             # httptools has no limit of its own. Of a body that was answered before its end we read as much as could
             # have been sent in good faith, so that the answer is found.
-            if self._in_head and self._head_bytes > self.settings.max_head_bytes:
+            if self._in_head and self._head_bytes > self.settings.max_header_bytes:
                 self._refuse(_HEAD_TOO_LARGE)
             elif self._head_bytes > self.settings.max_body_bytes:
                 self.transport.close()

@@ -1,7 +1,8 @@
-"""What every request passes before a route sees it: its host, keys, limits, a deadline; and headers for every answer.
+"""What every request passes before a route: host, key, limits, a deadline; and security headers for every answer.
 
-Plain ASGI around the application. The body is received whole, within limits, before the application begins; while it
-works, the guard listens whether the client is still there, and cancels the work of one that left.
+Plain ASGI around the application. The body is received whole, within limits, before the application begins. While it
+works, the guard watches whether the client is still connected, and cancels the work if not. HEAD is answered as GET,
+without the body.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 OPEN = (
     "/healthz",
     "/readyz",
-)  # for those who watch the process, as is the page, which holds no pictures
+)  # for health checks, without a key; so is the page, which contains no images
 WATCHED = (*OPEN, "/metrics")
 LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")
 HEADERS = (
@@ -45,15 +46,15 @@ HEADERS = (
         b"frame-ancestors 'none'",
     ),
 )
-WHOEVER_LEFT = 499  # as nginx counts them; nobody receives it
+CLIENT_CLOSED = 499  # as nginx counts them; no client receives it
 
 
-class _LeftError(Exception):
-    """The client is gone."""
+class _ClientClosedError(Exception):
+    """The client has closed the connection."""
 
 
-class Guard:
-    """Around an ASGI application."""
+class RequestGuard:
+    """Wraps an ASGI application."""
 
     def __init__(self, application: Application, settings: Settings, metrics: Metrics, keys: KeyFile | None) -> None:
         self._application = application
@@ -61,8 +62,8 @@ class Guard:
         self._metrics = metrics
         self._keys = keys
         self._hosts = Hosts.of(settings.host, settings.allow_hosts, on_loopback=settings.on_loopback)
-        self._under_way = 0
-        self._held = 0  # bytes of bodies, from their first one until they are answered
+        self._in_flight = 0
+        self._held = 0  # bytes of bodies, from the first one received until the answer
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,6 +71,10 @@ class Guard:
             return
         began = time.monotonic()
         status = 0
+        method = scope["method"]
+        is_head = method == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -82,39 +87,41 @@ class Guard:
                     headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
             elif not message.get("more_body", False):
-                leave()  # before the client has its answer: its next request must find room
+                leave()  # before the client has its answer: its next request must find a free place
+            if is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
-        # Those who watch are let in however full it is, and are not counted.
+        # Health checks are admitted however full the server is, and are not counted.
         inside = scope["path"] not in WATCHED
 
         def leave() -> None:
             nonlocal inside
             if inside:
                 inside = False
-                self._under_way -= 1
-                self._metrics.under_way.set(self._under_way)
+                self._in_flight -= 1
+                self._metrics.in_flight.set(self._in_flight)
 
-        self._under_way += inside
-        self._metrics.under_way.set(self._under_way)
+        self._in_flight += inside
+        self._metrics.in_flight.set(self._in_flight)
         try:
             await self._admitted(scope, receive, send_with_headers)
-        except _LeftError:
-            self._metrics.left.inc()
-            status = WHOEVER_LEFT
+        except _ClientClosedError:
+            self._metrics.client_closed.inc()
+            status = CLIENT_CLOSED
         except Exception as error:
             if isinstance(error, ProblemError):
                 problem = error
             else:
-                _log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+                _log.error("%s %s failed", method, scope["path"], exc_info=error)
                 problem = problems.internal()
-            if status:  # an answer is on its way already: all that is left is to break it off
+            if status:  # the answer has begun: it can only be broken off
                 raise
             await send_problem(send_with_headers, problem)
         finally:
             leave()
             route = _route(scope)
-            self._metrics.requests.labels(_method(scope), route, str(status)).inc()
+            self._metrics.requests.labels(_method(method), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
 
     async def _admitted(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -128,13 +135,13 @@ class Guard:
             self._held -= counted.bytes
 
     async def _answer(self, scope: MutableMapping[str, Any], body: bytes, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(_until_closed(receive))
         work = asyncio.ensure_future(self._application(scope, _replay(body, gone), send))
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise _LeftError
+                raise _ClientClosedError
             await work
         except TimeoutError:
             raise problems.too_late(self._settings.deadline_s) from None
@@ -146,17 +153,19 @@ class Guard:
     def _check(self, scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> None:
         path = scope["path"]
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
-        if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # without one it was no browser
+        if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # a request without one is not from a browser
             raise _misdirected()
         if path in OPEN:
             return
-        if path not in WATCHED and self._under_way > self._settings.concurrency:
-            raise problems.full(f"{self._settings.concurrency:,} requests are under way")
-        # A page of another site may send a form to a server on this machine without asking it first.
+        if path not in WATCHED and self._in_flight > self._settings.concurrency:
+            raise problems.full(f"{self._settings.concurrency:,} requests are in flight")
+        # A page of another site can send a form to a server on this machine without a preflight request.
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._hosts.from_own_page(
             "".join(hosts), headers.get(b"origin"), headers.get(b"sec-fetch-site")
         ):
-            raise ProblemError(403, "Forbidden", "a page of another site asked; this server answers its own page only")
+            raise ProblemError(
+                403, "Forbidden", "the request comes from a page of another site; this server answers its own page only"
+            )
         if self._keys is not None and path.startswith(LOCKED):
             accepted = self._keys.accepts(
                 authorization=headers.get(b"authorization"), x_api_key=headers.get(b"x-api-key")
@@ -182,7 +191,7 @@ class Guard:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _LeftError
+                        raise _ClientClosedError
                     part = message.get("body", b"")
                     self._check_room(len(part), counted)
                     self._held += len(part)
@@ -198,21 +207,21 @@ class Guard:
             ) from None
 
     def _check_room(self, more: int, counted: "_Counted") -> None:
-        """What is announced takes no room before it comes: it may never come."""
+        """Announced bytes take no room before they arrive: they may never arrive."""
         others = self._held - counted.bytes
         if others and self._held + more > self._settings.max_bodies_bytes:
-            raise problems.full(f"the requests under way hold {self._held:,} bytes")
+            raise problems.full(f"the requests in flight hold {self._held:,} bytes")
 
 
 @dataclass
 class _Counted:
-    """How much of what is held is one request's."""
+    """The held bytes of one request."""
 
     bytes: int = 0
 
 
 async def send_problem(send: Send, problem: ProblemError) -> None:
-    """A problem as an answer, without the help of any framework."""
+    """Answer with a problem document, without the framework."""
     body = json.dumps(problem.document()).encode()
     headers = {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers()}
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
@@ -223,7 +232,7 @@ async def send_problem(send: Send, problem: ProblemError) -> None:
 
 def _misdirected() -> ProblemError:
     detail = (
-        "the Host header names no host of this server; ask it by its address, "
+        "the Host header names no host of this server; use its address, "
         "or start tandem serve with --allow-host and that name"
     )
     return ProblemError(421, "Misdirected Request", detail)
@@ -233,7 +242,7 @@ def _too_large(most: int) -> ProblemError:
     return ProblemError(413, "Request too large", f"a body of more bytes than the limit of {most:,}")
 
 
-async def _until_gone(receive: Receive) -> None:
+async def _until_closed(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -253,10 +262,9 @@ def _replay(body: bytes, gone: "asyncio.Task[None]") -> Receive:
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    """The route's pattern, not the path: what strangers ask for must not make ever new time series."""
+    """The route's pattern, not the path: arbitrary paths must not create time series without end."""
     return str(getattr(scope.get("route"), "path", None) or "other")
 
 
-def _method(scope: MutableMapping[str, Any]) -> str:
-    method = scope["method"]
+def _method(method: str) -> str:
     return method if method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH") else "other"

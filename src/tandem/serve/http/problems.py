@@ -1,6 +1,6 @@
-"""Errors as they leave the server: problem documents (RFC 9457), one line for people and no trace inside.
+"""Errors as they leave the server: problem documents (RFC 9457), with one line for people and no traceback.
 
-Knows status codes and texts, and which of Tandem's errors are the asker's. It has never heard of routes.
+Knows status codes and texts, and which of Tandem's errors the client has caused. It has never heard of routes.
 """
 
 from collections.abc import Mapping
@@ -19,12 +19,14 @@ from tandem.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1  # what a client is told to wait when the server is full
-LONGEST = 500  # letters of a detail: requests are quoted in it
+RETRY_AFTER_S = 1  # how long clients are told to wait when the server is full
+MAX_DETAIL = 500  # characters of a detail: requests are quoted in it
+
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
 
 
 class ProblemError(Exception):
-    """A request that is not answered: `status`, `title` (the same for every such case), `detail` (this one).
+    """A request that is refused: `status`, `title` (the same for every such case), `detail` (of this one).
 
     `extra` are further members of the document, such as the position of a mistake.
     """
@@ -48,9 +50,15 @@ class ProblemError(Exception):
         self._headers = dict(headers or {})
 
     def document(self) -> dict[str, Any]:
-        """The members of RFC 9457, section 3.1. `type` is left at about:blank: the title says what happened."""
-        detail = self.detail if len(self.detail) <= LONGEST else f"{self.detail[: LONGEST - 3]}..."
-        return {"type": "about:blank", "title": self.title, "status": self.status, "detail": detail, **self.extra}
+        """The members of RFC 9457, section 3.1, and `error` for clients of OpenAI's interface, which look for it.
+
+        `type` stays about:blank: the title says what happened.
+        """
+        detail = self.detail if len(self.detail) <= MAX_DETAIL else f"{self.detail[: MAX_DETAIL - 3]}..."
+        kind = "server_error" if self.status >= 500 else _OPENAI_TYPES.get(self.status, "invalid_request_error")
+        error = {"message": f"{self.title}: {detail}", "type": kind, "param": None, "code": None}
+        plain = {"type": "about:blank", "title": self.title, "status": self.status, "detail": detail}
+        return {**plain, **self.extra, "error": error}
 
     def headers(self) -> dict[str, str]:
         wait = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
@@ -69,6 +77,13 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(404, "Not found", what)
 
 
+def for_image(error: ImageError, detail: str) -> ProblemError:
+    """An image that is not read. Clients are told its `kind`."""
+    if error.kind == "too_large":
+        return ProblemError(413, "Image too large", detail, extra={"kind": error.kind})
+    return ProblemError(422, "Image cannot be read", detail, extra={"kind": error.kind})
+
+
 def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> ProblemError:
     """A problem whose title is the status's own phrase."""
     try:
@@ -79,20 +94,20 @@ def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = 
 
 
 def from_error(error: TandemError) -> ProblemError:
-    """What an error of ours means to the one who asked. Those that are the server's own say nothing of its inside."""
+    """What one of Tandem's errors means to the client. Errors of the server itself tell nothing of its inside."""
     if isinstance(error, FilterError):
         extra = {} if error.position is None else {"position": error.position}
         return ProblemError(422, "Filter cannot be understood", str(error), extra=extra)
     if isinstance(error, ImageError):
-        return ProblemError(422, "Picture cannot be read", error.reason)
+        return for_image(error, error.reason)
     if isinstance(error, StoreBusyError):
         return ProblemError(503, "Collection is being written to", "another process writes to it; try again later")
     if isinstance(error, StoreError):
-        return ProblemError(503, "Collection cannot be asked", "the collection cannot be read now; try again later")
+        return ProblemError(503, "Collection unavailable", "the collection cannot be read now; try again later")
     if isinstance(error, EngineError | WeightsError | ConfigError):
         return internal()
     return ProblemError(422, "Request cannot be answered", str(error))
 
 
 def internal() -> ProblemError:
-    return ProblemError(500, "Internal error", "something went wrong in the server; its log says what")
+    return ProblemError(500, "Internal error", "something went wrong in the server; see its log")

@@ -1,36 +1,36 @@
-"""What the bodies of requests and answers are made of. The routes declare theirs; the OpenAPI document shows them.
+"""What the bodies of requests and answers are made of. Each route declares its own; the OpenAPI document has them all.
 
-Knows shapes and limits that never change; `AtMost` names those of a server, which `bodies` checks.
+Knows types and fixed limits; `AtMost` names the limits of a server, which `bodies` checks.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
 
-Limit = Literal["max_batch", "max_hits", "max_offset", "max_text_letters"]
+Limit = Literal["max_batch", "max_hits", "max_offset", "max_text_characters"]
 
 
 @dataclass(frozen=True)
 class AtMost:
-    """Marks a field that a setting of the server bounds: the number itself, a list's items, or a text's letters."""
+    """Marks a field that a setting of the server bounds: a number, the items of a list, the characters of a text."""
 
     setting: Limit
 
 
 def _whole(value: Any) -> Any:
-    """10.0 is a whole number in JSON; the types are told apart otherwise."""
+    """10.0 is a whole number in JSON."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(_whole)
-_SOMETHING = {"pattern": "\\S"}  # said in the document; what is blank is told so in better words by those who read it
+_SOMETHING = {"pattern": "\\S"}  # for the document; code that reads the text has a better error for blank ones
 Text = Annotated[str, Field(min_length=1, json_schema_extra=_SOMETHING)]
-# "{}" once, in words of regular expressions that every reader of the document knows.
+# "{}" once, as a regular expression of the subset that all dialects share.
 Template = Annotated[
     str, Field(min_length=2, json_schema_extra={"pattern": r"^([^{]|\{+[^{}])*\{+\}([^{]|\{+[^{}])*\{*$"})
 ]
@@ -48,19 +48,26 @@ CollectionName = Annotated[str | None, Field(description="which collection; the 
 Where = Annotated[
     Annotated[str, Field(json_schema_extra=_SOMETHING)] | None,
     Field(description="keep only what passes, for example: width > 1000 and path like '%2023%'"),
-    AtMost("max_text_letters"),
+    AtMost("max_text_characters"),
 ]
 
 
 class RequestBody(BaseModel):
     """The body of a request. A field that is not known is an error: a misspelt filter must not be ignored.
 
-    `image_fields` are those that may be files of a form.
+    `image_fields` are those that may be files of a form. Of `either`, exactly one must be there.
     """
 
     image_fields: ClassVar[tuple[str, ...]] = ()
+    either: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", str_max_length=64 * 2**20)
+
+    @model_validator(mode="after")
+    def _one_of_either(self) -> Self:
+        if self.either and sum(getattr(self, name) is not None for name in self.either) != 1:
+            raise ValueError(f"expected either {' or '.join(self.either)}")
+        return self
 
     @classmethod
     def limits(cls) -> dict[str, Limit]:
@@ -70,7 +77,7 @@ class RequestBody(BaseModel):
 
 
 def one_of(word: str, *fields: str, others_null: bool = False) -> dict[str, Any]:
-    """Which of some fields must be there, and not null, for `json_schema_extra`."""
+    """Which fields must be there, and not null, for `json_schema_extra`."""
     ways = []
     for field in fields:
         properties: dict[str, Any] = {field: {"not": {"type": "null"}}}

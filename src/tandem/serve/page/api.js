@@ -1,10 +1,10 @@
-// The server's interface: requests, problem documents as errors, and the key where the server wants one.
-import { make } from "./elements.js";
+// Requests to the server: problem documents become errors; a key is asked for if the server wants one.
+import { make } from "./dom.js";
 
 const KEY = "tandem-key";
-let asking = null; // one dialog, however many requests were refused
+let asking = null; // one dialog for all refused requests
 
-/** What the server, or the way to it, could not do: `message` is a line for people. */
+/** An error of the server or of the network: `message` is for people. */
 export class Problem extends Error {
   constructor(title, detail, status = 0) {
     super(detail || title);
@@ -18,7 +18,7 @@ function headers(more = {}) {
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
 
-/** The response to a request; asks for a key on 401 and tries again. Raises `Problem`, or AbortError. */
+/** The response to a request; asks for a key on 401 and tries again. Throws `Problem`, or AbortError. */
 export async function send(path, { body, signal, tries = 2 } = {}) {
   const sent = sessionStorage.getItem(KEY);
   let response;
@@ -58,17 +58,17 @@ async function problemOf(response) {
   }
 }
 
-/** The document a path answers with: a POST where there is a body. */
+/** The JSON document of a path: POST if there is a body. */
 export async function ask(path, body, signal) {
   return (await send(path, { body, signal })).json();
 }
 
-/** Ask until the answer is there: the server says 202 while it works on it. */
+/** Ask until the document is there: the server answers 202 while it computes. */
 export async function askPatiently(path, signal, whileWaiting = () => {}) {
   for (;;) {
     const response = await send(path, { signal });
     if (response.status !== 202) return response.json();
-    await response.text(); // a body that nobody reads keeps its connection
+    await response.text(); // an unread body keeps its connection busy
     whileWaiting();
     await new Promise((resolve) => setTimeout(resolve, 1000));
     signal?.throwIfAborted();
@@ -77,22 +77,22 @@ export async function askPatiently(path, signal, whileWaiting = () => {}) {
 
 const place = (id, inside) => {
   const collection = inside ? `?collection=${encodeURIComponent(inside)}` : "";
-  return (rest) => `/v1/pictures/${encodeURIComponent(id)}${rest}${collection}`;
+  return (rest) => `/v1/images/${encodeURIComponent(id)}${rest}${collection}`;
 };
 export const thumbnailPath = (id, inside) => place(id, inside)("/thumbnail");
-export const describedPath = (id, inside) => place(id, inside)("");
+export const metadataPath = (id, inside) => place(id, inside)("");
 export const originalPath = (id, inside) => place(id, inside)("/original");
 
-const kept = new Map(); // path -> promise of a blob's address, for pictures that need a key
-const MOST_KEPT = 2000;
+const kept = new Map(); // path -> promise of a blob's URL, for images that need a key
+const MAX_CACHED = 2000;
 
-/** An address that an <img> can show. Without a key it is the path itself: the browser then loads lazily and caches. */
-export async function pictureAddress(path) {
+/** A URL that an <img> can show. Without a key it is the path itself: the browser then loads lazily and caches. */
+export async function imageUrl(path) {
   if (!sessionStorage.getItem(KEY)) return path;
   if (!kept.has(path)) {
     kept.set(path, send(path).then(async (response) => URL.createObjectURL(await response.blob())));
     kept.get(path).catch(() => kept.delete(path));
-    if (kept.size > MOST_KEPT) {
+    if (kept.size > MAX_CACHED) {
       const [oldest, address] = kept.entries().next().value;
       kept.delete(oldest);
       address.then(URL.revokeObjectURL, () => {});
@@ -101,13 +101,13 @@ export async function pictureAddress(path) {
   return kept.get(path);
 }
 
-/** Let an image show what is at a path, now or when it comes near the screen. */
+/** Let an <img> load a path, now or when it comes near the screen. */
 export function show(image, path) {
   image.loading = "lazy";
   image.decoding = "async";
   image.addEventListener("load", () => image.classList.add("there"), { once: true });
   image.addEventListener("error", () => image.classList.add("missing"), { once: true });
-  pictureAddress(path).then(
+  imageUrl(path).then(
     (address) => { image.src = address; },
     () => image.classList.add("missing"),
   );
@@ -123,8 +123,8 @@ function askForKey(wasWrong) {
       make(
         "form",
         { method: "dialog" },
-        make("h2", { id: "key-title" }, "This server asks for a key"),
-        make("p", { id: "key-why" }, wasWrong ? "That key was not accepted. Try another one." : "It is kept until this tab is closed."),
+        make("h2", { id: "key-title" }, "This server needs a key"),
+        make("p", { id: "key-why" }, wasWrong ? "That key was not accepted. Try another one." : "It is stored until this tab is closed."),
         make("label", { for: "key" }, "API key"),
         input,
         make("button", { class: "primary" }, "Continue"),

@@ -1,15 +1,15 @@
-// Joins the views: which one is shown, what all of them know of the server, and where a picture goes that is dropped.
-import { go, here, linkHere, linkWith, onMove } from "./address.js";
+// Joins the views: shows one of them, gives all of them the session, and passes dropped images to them.
+import { go, currentRoute, linkHere, linkWith, onRouteChange } from "./router.js";
 import { Classify } from "./classify.js";
-import { announce } from "./elements.js";
+import { announce } from "./dom.js";
 import { Help } from "./help.js";
-import { watchForPictures } from "./incoming.js";
+import { watchForImages } from "./drop_paste.js";
 import { CollectionMap } from "./map.js";
-import { PictureDialog } from "./picture.js";
+import { ImageDialog } from "./image.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
-import { showShelf } from "./shelf.js";
-import { count } from "./wording.js";
+import { showCollectionPicker } from "./collection_picker.js";
+import { count } from "./format.js";
 
 const VIEWS = { search: Search, map: CollectionMap, classify: Classify };
 const main = document.getElementById("main");
@@ -20,14 +20,14 @@ let current = null;
 let dialog = null;
 let help = null;
 
-/** `event` says how the reader came here: a step back is not a new question. */
-function moved(event) {
-  const { view, values } = here();
+/** `event` tells how the route changed: a step back is not a new search. */
+function routeChanged(event) {
+  const { view, values } = currentRoute();
   if (session.choose(values.in)) {
     leave();
     views = {};
     session.dispatchEvent(new Event("chosen"));
-    announce(`${session.chosen.name}, ${count(session.count, "picture")}`);
+    announce(`${session.chosen.name}, ${count(session.count, "photo")}`);
   }
   views[view] ??= new VIEWS[view](session);
   if (current !== views[view]) {
@@ -44,9 +44,9 @@ function moved(event) {
     current.open();
     scrollTo({ top: current.scrolled ?? 0 });
   } else {
-    current.moved(event?.type === "popstate");
+    current.routeChanged(event?.type === "popstate");
   }
-  dialog.moved();
+  dialog.routeChanged();
 }
 
 function leave() {
@@ -56,7 +56,7 @@ function leave() {
   current = null;
 }
 
-/** A link within the page is a step here, not a load. */
+/** Links within the page change the route without loading the page. */
 function followed(event) {
   const anchor = event.target.closest?.("a[href^='#/']");
   if (!anchor || event.ctrlKey || event.metaKey || event.shiftKey || event.button !== 0) return;
@@ -64,11 +64,11 @@ function followed(event) {
   go(anchor.getAttribute("href"));
 }
 
-function taken(picture) {
+function taken(image) {
   help.close();
-  if (dialog.element.open) go(linkWith({ picture: "" }), { replace: true });
+  if (dialog.element.open) go(linkWith({ image: "" }), { replace: true });
   if (!current.take) go(linkHere("search"));
-  current.take(picture);
+  current.take(image);
 }
 
 function pressed(event) {
@@ -78,14 +78,14 @@ function pressed(event) {
     help.open();
   } else if (event.key === "/" && !document.querySelector("dialog[open]")) {
     event.preventDefault();
-    if (here().view !== "search") go(linkHere("search"));
-    document.getElementById("words").select();
+    if (currentRoute().view !== "search") go(linkHere("search"));
+    document.getElementById("text").select();
   }
 }
 
-/** The collection has grown or shrunk while the page is open: what was drawn of it is drawn anew when next looked at. */
+/** The collection has grown or shrunk while the page is open: views are refreshed when they are next shown. */
 function changed() {
-  announce(`The collection changed: ${count(session.count, "picture")} now`);
+  announce(`The collection changed: ${count(session.count, "photo")} now`);
   for (const [name, view] of Object.entries(views)) {
     if (view.stale) view.stale();
     else if (name === "map" && view !== current) delete views.map;
@@ -95,7 +95,7 @@ function changed() {
 async function begin() {
   history.scrollRestoration = "manual"; // the views know what they showed, and where
   help = new Help();
-  dialog = new PictureDialog(session, (id) => current.focus?.(id));
+  dialog = new ImageDialog(session, (id) => current.focus?.(id));
   document.getElementById("help").addEventListener("click", () => help.open());
   document.addEventListener("click", followed);
   document.addEventListener("keydown", pressed);
@@ -103,15 +103,15 @@ async function begin() {
     event.preventDefault();
     (main.querySelector(".grid a, .strip a, canvas") ?? main).focus();
   });
-  watchForPictures(taken);
-  session.name = here().values.in;
+  watchForImages(taken);
+  session.name = currentRoute().values.in;
   await session.describe();
-  showShelf(document.getElementById("collection"), session);
+  showCollectionPicker(document.getElementById("collection"), session);
   session.addEventListener("changed", changed);
   session.addEventListener("described", () => current?.described?.());
   session.watch();
-  onMove(moved);
-  moved();
+  onRouteChange(routeChanged);
+  routeChanged();
 }
 
 begin();

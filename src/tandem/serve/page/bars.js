@@ -1,11 +1,11 @@
-// Labels that are edited where they stand, each with a bar that moves: how likely it is, rather than the others.
-import { calm, icon, later, make } from "./elements.js";
-import { percent } from "./wording.js";
+// Editable labels, each with a bar of its probability among all of them.
+import { calm, icon, later, make } from "./dom.js";
+import { percent } from "./format.js";
 
 const TYPING_MS = 180;
-const MOST_LABELS = 64;
+const MAX_LABELS = 64;
 
-/** Labels kept from one picture to the next, in this browser only. */
+/** The labels used last, stored in this browser only. */
 export function keptLabels(name, otherwise) {
   try {
     const kept = JSON.parse(localStorage.getItem(name));
@@ -74,7 +74,7 @@ export class LabelBars {
     const there = this.labels();
     const fresh = this.input.value.split(",").map((label) => label.trim()).filter((label) => label && !there.includes(label));
     this.input.value = "";
-    for (const label of new Set(fresh)) if (this.rows.length < MOST_LABELS) this.addRow(label);
+    for (const label of new Set(fresh)) if (this.rows.length < MAX_LABELS) this.addRow(label);
     if (fresh.length) this.changed();
   }
 

@@ -8,10 +8,10 @@ const DEEPEST = 60; // times the view of everything
 
 /** The view of a map: `scale` pixels a unit, and the place (x, y) in the middle of the window. */
 export class Chart {
-  constructor(pictures) {
-    this.pictures = pictures;
-    this.xs = Float32Array.from(pictures, ({ x }) => x);
-    this.ys = Float32Array.from(pictures, ({ y }) => y);
+  constructor(images) {
+    this.images = images;
+    this.xs = Float32Array.from(images, ({ x }) => x);
+    this.ys = Float32Array.from(images, ({ y }) => y);
     this.width = this.height = 1;
     const middle = (places) => {
       const sorted = places.slice().sort();
@@ -68,9 +68,9 @@ export class Chart {
 
   /** A view that holds what a cluster's middle four fifths take up. */
   around(cluster) {
-    const own = this.pictures.filter((picture) => picture.cluster === cluster);
+    const own = this.images.filter((image) => image.cluster === cluster);
     const reach = (name, centre) => {
-      const away = own.map((picture) => Math.abs(picture[name] - centre)).sort((a, b) => a - b);
+      const away = own.map((image) => Math.abs(image[name] - centre)).sort((a, b) => a - b);
       return Math.max(away[Math.floor((away.length - 1) * 0.8)] ?? 0, 1e-6);
     };
     const xs = own.map(({ x }) => x).sort((a, b) => a - b);
@@ -80,7 +80,7 @@ export class Chart {
     return { x, y, scale: Math.min(Math.max(scale, this.whole * 1.6), this.whole * 14) };
   }
 
-  /** The picture nearest to a pixel, within `reach` pixels. */
+  /** The image nearest to a pixel, within `reach` pixels. */
   nearest(left, top, reach = 14) {
     const [x, y] = this.back(left, top);
     const { xs, ys } = this;
@@ -89,10 +89,10 @@ export class Chart {
       const apart = (xs[place] - x) ** 2 + (ys[place] - y) ** 2;
       if (apart < least) [best, least] = [place, apart];
     }
-    return this.pictures[best] ?? null;
+    return this.images[best] ?? null;
   }
 
-  /** Pictures to show as such: places in order of preference, none over another. Gives [{ picture, left, top }]. */
+  /** Images to show as thumbnails, by order of preference, without overlaps: [{ image, left, top }]. */
   pins(order, side, most) {
     const { xs, ys, width, height, view } = this;
     const cells = new Map(); // a pin covers at most its own cell and those about it
@@ -109,7 +109,7 @@ export class Chart {
         if (other && Math.abs(other.left - left) < side && Math.abs(other.top - top) < side) free = false;
       }
       if (!free) continue;
-      const pin = { picture: this.pictures[place], left, top };
+      const pin = { image: this.images[place], left, top };
       cells.set(cell, pin);
       shown.push(pin);
       if (shown.length >= most) break;

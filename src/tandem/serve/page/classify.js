@@ -1,49 +1,49 @@
-// The playground: a picture of the reader's own, labels that are typed, bars that move. Nothing is stored.
-import { go, linkHere } from "./address.js";
+// Classification of an image of the user with labels of their own. Nothing is stored.
+import { go, linkHere } from "./router.js";
 import { ask } from "./api.js";
 import { LabelBars, keptLabels } from "./bars.js";
-import { icon, later, make } from "./elements.js";
-import { readPicture } from "./incoming.js";
+import { icon, later, make } from "./dom.js";
+import { readImage } from "./drop_paste.js";
 
 const LABELS = ["cat", "dog", "person", "flower", "building", "food"];
 const TEMPLATE = "a photo of a {}.";
 
 export class Classify {
   constructor() {
-    this.picture = null;
+    this.local = null;
     this.file = make("input", { type: "file", accept: "image/*", class: "unseen", id: "classify-file", onchange: () => this.file.files[0] && this.take({ file: this.file.files[0] }) });
-    this.hint = make("div", { class: "hint" }, icon("picture"), make("strong", {}, "Drop a picture"), make("span", {}, "or paste one, or choose a file"));
+    this.hint = make("div", { class: "hint" }, icon("image"), make("strong", {}, "Drop a photo"), make("span", {}, "or paste one, or choose a file"));
     this.image = make("img", { alt: "", hidden: true });
     this.zone = make("label", { class: "zone", for: "classify-file" }, this.hint, this.image);
     this.bars = new LabelBars("tandem-labels", keptLabels("tandem-labels", LABELS), (labels, signal) => this.classified(labels, signal));
     this.template = make("input", { type: "text", id: "template", value: TEMPLATE, autocomplete: "off", spellcheck: "false", maxlength: 500, oninput: later(() => this.bars.refresh(), 250) });
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
-      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any picture, any labels. The labels compete: together they make 100%.")),
+      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. The labels compete: together they make 100%.")),
       make("div", { class: "classify-body" },
-        make("div", { class: "classify-picture" }, this.file, this.zone, this.said),
+        make("div", { class: "classify-image" }, this.file, this.zone, this.said),
         make("div", { class: "classify-labels" },
           make("h2", {}, "Labels"), this.bars.element,
-          make("div", { class: "field" }, make("label", { for: "template" }, "Sentence around each label"), this.template),
+          make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template),
         ),
       ),
     );
   }
 
-  /** A picture that was handed over, as incoming.js tells it. */
+  /** Use an image that was dropped or pasted; see imageFrom in drop_paste.js. */
   async take({ file, note, like, refused }) {
     if (like) return go(linkHere("search", { like }));
     this.said.replaceChildren(...(note ? [make("p", { class: "message", role: "status" }, note)] : []));
     try {
       if (refused) throw new Error(refused);
-      this.picture = await readPicture(file);
+      this.local = await readImage(file);
       this.file.value = "";
     } catch (error) {
       this.said.replaceChildren(make("p", { class: "message wrong", role: "alert" }, error.message));
       return;
     }
-    this.image.src = this.picture.uri;
-    this.image.alt = this.picture.name;
+    this.image.src = this.local.uri;
+    this.image.alt = this.local.name;
     this.image.hidden = false;
     this.hint.classList.add("after");
     this.hint.replaceChildren(make("strong", {}, "Another one?"), make("span", {}, "Drop, paste or choose it"));
@@ -51,11 +51,11 @@ export class Classify {
   }
 
   async classified(labels, signal) {
-    if (!this.picture) return null;
+    if (!this.local) return null;
     const template = this.template.value.trim() || "{}";
-    if (!template.includes("{}")) throw new Error("The sentence needs {} where the label belongs.");
-    const answer = await ask("/v1/classify", { image: this.picture.uri, labels, templates: [template] }, signal);
-    if (!answer.results.length) throw new Error(answer.failures[0]?.error ?? "The picture could not be read.");
+    if (!template.includes("{}")) throw new Error("The template needs {} where the label belongs.");
+    const answer = await ask("/v1/classify", { image: this.local.uri, labels, templates: [template] }, signal);
+    if (!answer.results.length) throw new Error(answer.failures[0]?.error ?? "The photo could not be read.");
     return answer.results[0].probabilities;
   }
 
@@ -64,7 +64,7 @@ export class Classify {
     this.bars.refresh();
   }
 
-  moved() {}
+  routeChanged() {}
 
   close() {
     this.bars.close();

@@ -1,11 +1,11 @@
-// Filters as a form -> the server's own filter language, and what is set as words that can be taken away again.
-import { icon, make } from "./elements.js";
+// Filters as a form -> the server's filter language, and chips that remove them.
+import { icon, make } from "./dom.js";
 
 const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
-// Name in the address -> what it means to the server and to people.
+// Name in the route -> the condition for the server, and a description for people.
 const FILTERS = {
-  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `name has “${value}”` },
+  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `name contains “${value}”` },
   wide: { where: (value) => `width >= ${Number(value)}`, words: (value) => `at least ${value} wide` },
   kind: { where: (value) => `format = ${quoted(value)}`, words: (value) => value },
   from: { where: (value) => `taken >= ${quoted(value)}`, words: (value) => `taken from ${value}` },
@@ -18,12 +18,12 @@ export const FILTER_NAMES = Object.keys(FILTERS);
 
 export const filtersIn = (values) => Object.fromEntries(FILTER_NAMES.filter((name) => values[name]).map((name) => [name, values[name]]));
 
-/** The filter to send, or undefined where none is set. */
+/** The filter to send, or undefined if none is set. */
 export function whereOf(filters) {
   return Object.entries(filters).map(([name, value]) => FILTERS[name].where(value)).join(" and ") || undefined;
 }
 
-/** A list of what is set; each can be taken away. */
+/** The filters that are set, each with a button to remove it. */
 export function filterChips(filters, change) {
   return make(
     "ul",
@@ -36,7 +36,7 @@ export function filterChips(filters, change) {
   );
 }
 
-/** The form; `change({ name: value })` is called as fields change. Gives the element and a function that fills it. */
+/** The form; `change({ name: value })` is called as fields change. Returns the element and a function that fills it. */
 export function filterForm(change) {
   const field = (name, label, input) => {
     input.id = `filter-${name}`;
@@ -51,13 +51,13 @@ export function filterForm(change) {
       onsubmit: (event) => event.preventDefault(),
       onchange: (event) => change({ [event.target.name]: event.target.value.trim() }),
     },
-    field("name", "Name or folder has", make("input", { type: "text", autocomplete: "off" })),
+    field("name", "Name or folder contains", make("input", { type: "text", autocomplete: "off" })),
     field("wide", "Width in pixels", choice([["", "any"], ["640", "640 or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
     field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"]])),
     field("from", "Taken from", make("input", { type: "date" })),
     field("until", "Taken until", make("input", { type: "date" })),
     field("where", "Condition", make("input", { type: "text", autocomplete: "off", spellcheck: "false", placeholder: "width > 1000 and caption is not null", "aria-describedby": "filter-where-help" })),
-    make("p", { class: "filter-help", id: "filter-where-help" }, "Of ", ...COLUMNS.flatMap((name, place) => [place ? ", " : "", make("code", {}, name)]), "; with ", make("code", {}, "= < > like in and or not"), ". Enter applies it."),
+    make("p", { class: "filter-help", id: "filter-where-help" }, "Fields: ", ...COLUMNS.flatMap((name, place) => [place ? ", " : "", make("code", {}, name)]), "; operators: ", make("code", {}, "= < > like in and or not"), ". Press Enter to apply."),
   );
   const fill = (filters) => {
     for (const input of form.elements) if (input !== document.activeElement) input.value = filters[input.name] ?? "";

@@ -1,13 +1,13 @@
-// A justified grid: pictures in rows of one width, each as wide as it is. Arrow keys walk it; Tab passes it in one step.
+// A justified grid: rows of equal width, images with their own aspect ratios. Arrow keys move within it; Tab skips it.
 import { show } from "./api.js";
-import { linkWith } from "./address.js";
-import { icon, make } from "./elements.js";
-import { fileName, percent } from "./wording.js";
+import { linkWith } from "./router.js";
+import { icon, make } from "./dom.js";
+import { fileName, percent } from "./format.js";
 
 const GAP = 8;
 const rowHeight = (width) => (width < 520 ? 128 : width < 900 ? 170 : 208);
 
-/** Sizes [[width, height], ...] of pictures with these aspects, in rows that fill `width`. */
+/** Sizes [[width, height], ...] of images with these aspect ratios, in rows that fill `width`. */
 export function justify(aspects, width, height = rowHeight(width), gap = GAP) {
   const sizes = [];
   let row = [];
@@ -59,7 +59,7 @@ export class Grid {
       {},
       make(
         "a",
-        { href: linkWith({ picture: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}`, title: fileName(hit.path) },
+        { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}`, title: fileName(hit.path) },
         show(make("img", { alt: "", draggable: "false" }), hit.thumbnail),
         hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true" }, percent(hit.relevance)),
       ),
@@ -71,7 +71,7 @@ export class Grid {
     );
   }
 
-  /** Whether the picture is here, and has the focus now. */
+  /** Focus an image. Whether it is in this grid. */
   focus(id) {
     const at = this.hits.findIndex((hit) => hit.id === id);
     this.list.children[at]?.querySelector("a").focus();

@@ -1,8 +1,8 @@
-// The map's groups as a list: each opens to its pictures, what else it might be called, and a search for it.
+// The map's clusters as a list: each opens to its images, other names, and a link to a search.
 import { show, thumbnailPath } from "./api.js";
-import { linkHere, linkWith } from "./address.js";
+import { linkHere, linkWith } from "./router.js";
 import { color } from "./drawing.js";
-import { calm, icon, make } from "./elements.js";
+import { calm, icon, make } from "./dom.js";
 
 export class Groups {
   /** `chosen(place)` is called with the group that was opened, or null when it was closed again. */
@@ -15,7 +15,7 @@ export class Groups {
     const dot = make("span", { class: "dot" });
     dot.style.background = color(place);
     const more = make("div", { class: "more", hidden: true, id: `cluster-${place}` });
-    const size = make("span", { class: "cluster-size" }, cluster.size.toLocaleString("en"), make("span", { class: "unseen" }, " pictures"));
+    const size = make("span", { class: "cluster-size" }, cluster.size.toLocaleString("en"), make("span", { class: "unseen" }, " photos"));
     return make("li", {}, make("button", { type: "button", class: "cluster", "aria-expanded": "false", "aria-controls": more.id, onclick: () => this.choose(place) }, dot, make("span", { class: "cluster-name" }, cluster.name), size), more);
   }
 
@@ -38,10 +38,10 @@ export class Groups {
 
   inside({ name, words, representatives }) {
     const others = words.filter((each) => each !== name);
-    const picture = (id, rank) => make("a", { href: linkWith({ picture: id }), "aria-label": `${name}, picture ${rank + 1}` }, show(make("img", { alt: "" }), thumbnailPath(id, this.collection)));
+    const tile = (id, rank) => make("a", { href: linkWith({ image: id }), "aria-label": `${name}, photo ${rank + 1}` }, show(make("img", { alt: "" }), thumbnailPath(id, this.collection)));
     return [
       others.length ? make("p", {}, `Also: ${others.join(", ")}`) : null,
-      make("div", { class: "strip" }, representatives.map(picture)),
+      make("div", { class: "strip" }, representatives.map(tile)),
       make("a", { class: "button", href: linkHere("search", { q: name }) }, icon("search"), `Search for “${name}”`),
     ].filter(Boolean);
   }

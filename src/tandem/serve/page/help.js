@@ -1,17 +1,17 @@
-// What the page can do that its buttons do not say: keys, and how its numbers are meant.
-import { icon, make } from "./elements.js";
+// The help: keys, and what the percentages mean.
+import { icon, make } from "./dom.js";
 
 const KEYS = {
   "Anywhere": [["/", "search"], ["?", "this help"]],
-  "Pictures": [["← → ↑ ↓", "from one to the next"], ["Enter", "open"], ["Tab, Enter", "more like it"]],
-  "An open picture": [["← →", "the one before, the next"], ["Esc", "close"]],
-  "Map": [["← → ↑ ↓", "move"], ["+ −", "closer, farther"], ["0", "everything"], ["Enter", "open the picture in the middle"]],
+  "Photos": [["← → ↑ ↓", "move between photos"], ["Enter", "open"], ["Tab, Enter", "more like this"]],
+  "An open photo": [["← →", "previous, next"], ["Esc", "close"]],
+  "Map": [["← → ↑ ↓", "move"], ["+ −", "zoom in, out"], ["0", "show everything"], ["Enter", "open the photo in the middle"]],
 };
 
 const NOTES = {
-  "The percentages": "are how likely the model thinks it is that a picture shows what was asked for. They are calibrated: of many pictures with 30%, about three in ten should. How sure a model can be differs from question to question; the order counts for more than the number.",
-  "Pictures of your own": "can be dropped anywhere, pasted or chosen, and combined with words. They are sent to this server only, and not kept.",
-  "Filters": "narrow a search by name, size, format or date. A condition is for anything else that is known of a picture: width > 1000 and caption is not null.",
+  "The percentages": "are the estimated probability that a photo shows what you searched for. They are calibrated: of many photos at 30%, about three in ten match. Some searches are harder for the model than others, so trust the order more than the number.",
+  "Your own photos": "can be dropped anywhere, pasted or chosen, and combined with text. They are sent to this server only, and not stored.",
+  "Filters": "narrow a search by name, size, format or date. A condition can use any other field: width > 1000 and caption is not null.",
 };
 
 export class Help {
@@ -28,7 +28,7 @@ export class Help {
         Object.entries(NOTES).map(([what, text]) => make("p", {}, make("strong", {}, what), ` ${text}`)),
         make("h3", {}, "Keys"),
         make("div", { class: "keys" }, Object.entries(KEYS).map(([where, pairs]) => make("section", {}, make("h4", {}, where), rows(pairs)))),
-        make("p", { class: "help-more" }, "Programs ask the same server: ", make("a", { href: "/docs" }, "its interface"), "."),
+        make("p", { class: "help-more" }, "For programs, see the ", make("a", { href: "/docs" }, "HTTP interface"), " of this server."),
       ),
     );
     document.body.append(this.element);

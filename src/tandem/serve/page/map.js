@@ -1,12 +1,12 @@
-// The map of the collection: joins the chart, its drawing, the hand that moves it and the list of its groups.
+// The map of the collection: joins the chart, its drawing, panning and zooming, and the list of clusters.
 import { show, thumbnailPath } from "./api.js";
-import { go, linkWith } from "./address.js";
+import { go, linkWith } from "./router.js";
 import { Chart } from "./chart.js";
 import { Drawing } from "./drawing.js";
-import { announce, icon, make } from "./elements.js";
+import { announce, icon, make } from "./dom.js";
 import { Groups } from "./groups.js";
-import { Hand } from "./hand.js";
-import { count, fileName } from "./wording.js";
+import { PanZoom } from "./pan_zoom.js";
+import { count, fileName } from "./format.js";
 
 export class CollectionMap {
   constructor(session) {
@@ -14,11 +14,11 @@ export class CollectionMap {
     this.canvas = make("canvas", { tabindex: 0, role: "application", "aria-label": "Map" });
     this.tip = make("div", { class: "tip", hidden: true, "aria-hidden": "true" });
     this.said = make("div", { class: "map-said", role: "status" }, make("p", {}, "Loading the map…"));
-    const tool = (shape, label, to) => make("button", { type: "button", class: "round", "aria-label": label, title: label, onclick: () => this.hand.glide(to()) }, icon(shape));
+    const tool = (shape, label, to) => make("button", { type: "button", class: "round", "aria-label": label, title: label, onclick: () => this.panZoom.glide(to()) }, icon(shape));
     this.tools = make(
       "div",
       { class: "tools", hidden: true },
-      tool("plus", "Closer", () => this.hand.closer(1.8)), tool("minus", "Farther", () => this.hand.closer(1 / 1.8)), tool("fit", "Everything", () => this.chart.everything()),
+      tool("plus", "Zoom in", () => this.panZoom.closer(1.8)), tool("minus", "Zoom out", () => this.panZoom.closer(1 / 1.8)), tool("fit", "Show everything", () => this.chart.everything()),
     );
     this.window = make("div", { class: "window" }, this.canvas, this.tip, this.tools, this.said);
     this.heading = make("p", { class: "map-count" });
@@ -27,7 +27,7 @@ export class CollectionMap {
     new ResizeObserver(() => this.resize()).observe(this.window);
   }
 
-  moved() {}
+  routeChanged() {}
 
   close() {}
 
@@ -37,9 +37,9 @@ export class CollectionMap {
     this.say("Loading the map…");
     if (this.session.count === 0) return this.say("The collection is empty.");
     try {
-      const map = await this.session.map(() => this.say("Laying out the map. This is done once, and takes a moment…", { busy: true }));
+      const map = await this.session.map(() => this.say("Computing the map. This is done once and takes a moment…", { busy: true }));
       if (this.chart) return;
-      if (!map.pictures.length) return this.say("The collection is empty.");
+      if (!map.images.length) return this.say("The collection is empty.");
       this.said.replaceChildren();
       this.fill(map);
     } catch (error) {
@@ -48,7 +48,7 @@ export class CollectionMap {
   }
 
   say(text, { busy = false, again = false } = {}) {
-    if (this.said.textContent === text) return; // said again and again while one waits, it would be read out each time
+    if (this.said.textContent === text) return; // a screen reader would read a repeated message again
     const button = again ? make("button", { type: "button", class: "button", onclick: () => this.open() }, "Try again") : null;
     this.said.replaceChildren(make("p", { class: busy ? "working" : null }, text), ...(button ? [button] : []));
   }
@@ -56,19 +56,19 @@ export class CollectionMap {
   fill(map) {
     const { collection } = this.session;
     this.clusters = map.clusters;
-    this.chart = new Chart(map.pictures);
+    this.chart = new Chart(map.images);
     this.groups = new Groups(map.clusters, collection, (place) => this.chose(place));
     this.drawing = new Drawing(this.canvas, this.chart, map, collection, (place) => this.groups.choose(place));
-    this.hand = new Hand(this.canvas, this.chart, {
+    this.panZoom = new PanZoom(this.canvas, this.chart, {
       moved: () => this.drawing.moved(),
       pointed: (at, middle) => this.point(at, middle),
       pressed: (at, middle) => this.press(at, middle),
     });
     this.canvas.after(this.drawing.names);
-    const all = count(map.count ?? map.pictures.length, "picture");
-    const some = map.count > map.pictures.length ? ` ${map.pictures.length.toLocaleString("en")} of them are drawn.` : "";
-    this.heading.textContent = `${all} in ${count(map.clusters.length, "group")}. Near each other is what looks alike to the model.${some}`;
-    this.canvas.setAttribute("aria-label", `Map of ${all}. Arrow keys move it, plus and minus zoom, 0 shows everything, Enter opens the picture in the middle. The list of groups leads to the pictures too.`);
+    const all = count(map.count ?? map.images.length, "photo");
+    const some = map.count > map.images.length ? ` ${map.images.length.toLocaleString("en")} of them are shown.` : "";
+    this.heading.textContent = `${all} in ${count(map.clusters.length, "group")}. Photos that the model finds similar are near each other.${some}`;
+    this.canvas.setAttribute("aria-label", `Map of ${all}. Arrow keys move it, plus and minus zoom, 0 shows everything, Enter opens the photo in the middle. The list of groups also leads to the photos.`);
     this.side.append(this.groups.list);
     this.tools.hidden = false;
     this.resize();
@@ -83,20 +83,20 @@ export class CollectionMap {
 
   chose(place) {
     this.drawing.chosen = place;
-    if (place === null) return this.hand.glide(this.chart.everything());
+    if (place === null) return this.panZoom.glide(this.chart.everything());
     const { name, size } = this.clusters[place];
-    announce(`${name}, ${count(size, "picture")}`);
-    this.hand.glide(this.chart.around(place));
+    announce(`${name}, ${count(size, "photo")}`);
+    this.panZoom.glide(this.chart.around(place));
   }
 
-  /** The picture at a place; `middle`: whichever is nearest to the middle of the window, for those who use keys. */
+  /** The image at a position; `middle`: the one nearest to the middle of the window, for keyboards. */
   found(at, middle) {
     return middle ? this.chart.nearest(...at, Infinity) : this.drawing.under(...at);
   }
 
   press(at, middle) {
     const found = this.found(at, middle);
-    if (found) go(linkWith({ picture: found.id }));
+    if (found) go(linkWith({ image: found.id }));
   }
 
   point(at, middle) {

@@ -1,15 +1,15 @@
-// What a search found: hits as they come, in bands of how likely they are, more of them as one scrolls; or why there are none.
+// The hits of a search, grouped by relevance, with more of them as the user scrolls; or the reason why there are none.
 import { ask } from "./api.js";
-import { announce, icon, make } from "./elements.js";
+import { announce, icon, make } from "./dom.js";
 import { Grid } from "./grid.js";
-import { PROBABLY_NOT, band, count } from "./wording.js";
+import { PROBABLY_NOT, band, count } from "./format.js";
 
 const PAGE = 60;
-const MOST_REMEMBERED = 8;
+const MAX_REMEMBERED = 8;
 const GHOSTS = 18;
 
 export class Results {
-  /** `like(hit)`: what "more like this" does. */
+  /** `like(hit)` is called for "more like this". */
   constructor(session, like) {
     Object.assign(this, { session, like, grids: [], answer: null, key: null, done: true });
     this.remembered = new Map(); // key -> { answer, hits, scrolled }, for steps back
@@ -21,7 +21,7 @@ export class Results {
     this.watcher.observe(this.end);
   }
 
-  /** Nothing is asked. */
+  /** Clear the results: there is no search. */
   leave() {
     this.running?.abort();
     this.remember();
@@ -30,15 +30,15 @@ export class Results {
     this.session.hits = [];
   }
 
-  /** Keep what is shown, for when the reader comes back to it. */
+  /** Remember the hits, for when the user comes back. */
   remember() {
     if (!this.answer) return;
     this.remembered.delete(this.key);
     this.remembered.set(this.key, { answer: this.answer, hits: this.session.hits, scrolled: scrollY });
-    if (this.remembered.size > MOST_REMEMBERED) this.remembered.delete(this.remembered.keys().next().value);
+    if (this.remembered.size > MAX_REMEMBERED) this.remembered.delete(this.remembered.keys().next().value);
   }
 
-  /** Ask a question, known by `key`. `back`: the reader has come back to it, and finds it as it was. */
+  /** Run a search, identified by `key`. `back`: the user has come back to it, and finds it as it was. */
   async show(question, key, { back = false } = {}) {
     this.running?.abort();
     if (key !== this.key) this.remember();
@@ -71,14 +71,14 @@ export class Results {
     this.session.hits = [];
     Object.assign(this.session, { query: question.text ?? null, threshold: answer.threshold });
     if (!hits.length) {
-      const [what, advice] = question.where ? ["No picture passes these filters.", "Loosen or remove one of them."] : ["The collection is empty.", "Pictures come into it with tandem index."];
+      const [what, advice] = question.where ? ["No photo passes these filters.", "Change or remove one of them."] : ["The collection is empty.", "Add photos to it with tandem index."];
       this.message.append(make("div", { class: "nothing", role: "status" }, make("h2", {}, what), make("p", {}, advice)));
       return;
     }
     if (answer.nothing_matches) {
-      const what = question.text ? `Nothing matches “${question.text}” well` : "Nothing here is much like it";
-      this.message.append(make("div", { class: "nothing" }, make("h2", {}, what), make("p", {}, "Here is what is nearest.")));
-      announce(`${what}. Here is what is nearest.`);
+      const what = question.text ? `Nothing matches “${question.text}” well` : "Nothing here is similar to it";
+      this.message.append(make("div", { class: "nothing" }, make("h2", {}, what), make("p", {}, "These are the nearest photos.")));
+      announce(`${what}. These are the nearest photos.`);
     } else {
       const good = hits.filter((hit) => band(hit.relevance, answer.threshold) !== PROBABLY_NOT).length;
       announce(good < hits.length || hits.length < PAGE ? count(good, "match", "matches") : `${good} matches or more`);
@@ -87,7 +87,7 @@ export class Results {
   }
 
   add(hits, isMore) {
-    const there = new Set(this.session.hits.map(({ id }) => id)); // pictures that came meanwhile shift the pages
+    const there = new Set(this.session.hits.map(({ id }) => id)); // images added meanwhile shift the pages
     const fresh = hits.filter(({ id }) => !there.has(id));
     this.session.hits.push(...fresh);
     const { nothing_matches: nothing, threshold } = this.answer;
@@ -103,8 +103,8 @@ export class Results {
     for (const { grid, waiting } of this.grids) if (waiting.length) grid.add(waiting.splice(0));
     this.done = !isMore;
     this.asked = this.session.hits.length;
-    this.end.textContent = this.done && this.asked > 12 ? `That is all: ${count(this.asked, "picture")}.` : "";
-    // An observer only tells of changes: where the end is still near, it is asked again.
+    this.end.textContent = this.done && this.asked > 12 ? `That is all: ${count(this.asked, "photo")}.` : "";
+    // An observer reports changes only: observed anew, it reports an end that is still near.
     this.watcher.unobserve(this.end);
     this.watcher.observe(this.end);
   }
@@ -117,7 +117,7 @@ export class Results {
       const { hits } = await ask("/v1/search", { ...this.question, k: PAGE, offset: this.asked }, signal);
       if (signal.aborted) return;
       this.add(hits, hits.length === PAGE);
-      announce(`${count(this.asked, "picture")} shown`);
+      announce(`${count(this.asked, "photo")} shown`);
     } catch (error) {
       if (error.name === "AbortError") return;
       const again = () => {
@@ -129,7 +129,7 @@ export class Results {
     }
   }
 
-  /** Put the focus where the reader was: at this picture. */
+  /** Focus an image. Whether it is among the hits. */
   focus(id) {
     return this.grids.some(({ grid }) => grid.focus(id));
   }
@@ -148,7 +148,7 @@ export class Results {
     this.message.replaceChildren(make("p", { class: "message", role: "status" }, text));
   }
 
-  /** What did not work: with a way to try again, or to put the message away. */
+  /** Show an error, with a button to try again or to close the message. */
   complain(error, again = null) {
     this.element.classList.remove("busy");
     const button = again

@@ -1,4 +1,4 @@
-// What the views share: which collection is looked at, the hits of the last search, the map. Hears of changes by asking.
+// State that the views share: the collection, the hits of the last search, the map. Polls the server for changes.
 import { ask, askPatiently } from "./api.js";
 
 const ASK_AGAIN_MS = 15_000;
@@ -8,14 +8,14 @@ export class Session extends EventTarget {
   hits = [];
   query = null;
   threshold = null;
-  wrong = null; // why the server could not be asked
+  wrong = null; // why the server could not be reached
 
-  /** The one that is looked at, described; null where there is none. */
+  /** The chosen collection as the server describes it; null if there is none. */
   get chosen() {
     return this.collections.find((each) => each.name === this.name) ?? this.collections[0] ?? null;
   }
 
-  /** Its name in requests; null where there is no choice. */
+  /** Its name for requests; null if there is no choice. */
   get collection() {
     return this.collections.length > 1 ? this.chosen.name : null;
   }
@@ -24,7 +24,7 @@ export class Session extends EventTarget {
     return this.chosen?.count ?? null;
   }
 
-  /** Look at another collection. Whether it is another one. */
+  /** Choose a collection. Whether it is another one than before. */
   choose(name) {
     const before = this.chosen;
     this.name = name;
@@ -37,7 +37,7 @@ export class Session extends EventTarget {
     Object.assign(this, { hits: [], query: null, threshold: null, mapped: null });
   }
 
-  /** Ask what there is. Dispatches "described", and "changed" where the collection that is looked at has grown or shrunk. */
+  /** Fetch the collections. Dispatches "described", and "changed" if the chosen one has grown or shrunk. */
   async describe() {
     const before = this.chosen;
     const wasWrong = this.wrong;
@@ -55,7 +55,7 @@ export class Session extends EventTarget {
     }
   }
 
-  /** Ask every now and then, and when the reader comes back to this tab. */
+  /** Poll from time to time, and when the user comes back to this tab. */
   watch() {
     const asked = () => document.visibilityState === "visible" && this.describe();
     setInterval(asked, ASK_AGAIN_MS);
@@ -63,7 +63,7 @@ export class Session extends EventTarget {
     addEventListener("online", asked);
   }
 
-  /** The map of the collection, fetched once. `whileWaiting` is called while the server lays it out. */
+  /** The map of the collection, fetched once. `whileWaiting` is called while the server computes it. */
   map(whileWaiting) {
     const inside = this.collection ? `?collection=${encodeURIComponent(this.collection)}` : "";
     this.waiting = whileWaiting;

@@ -1,13 +1,13 @@
-// Before anything is asked: what there is, in named groups, so that nobody faces an empty box.
+// The start page: the collection in named groups, so that nobody faces an empty search box.
 import { show, thumbnailPath } from "./api.js";
-import { linkWith } from "./address.js";
-import { make } from "./elements.js";
-import { count } from "./wording.js";
+import { linkWith } from "./router.js";
+import { make } from "./dom.js";
+import { count } from "./format.js";
 
-const SHOWN = 6; // pictures of a group
+const SHOWN = 6; // images of a group
 
 export class Welcome {
-  /** `look(words)` searches for them. */
+  /** `look(text)` searches for a text. */
   constructor(session, look) {
     this.session = session;
     this.look = look;
@@ -24,43 +24,43 @@ export class Welcome {
   async show() {
     this.element.hidden = false;
     const total = this.session.count;
-    this.greeting.textContent = total === 0 ? "There are no pictures here yet" : "What are you looking for?";
+    this.greeting.textContent = total === 0 ? "There are no photos here yet" : "What are you looking for?";
     if (total === 0) return this.fillEmpty();
-    this.lead.textContent = total ? `${count(total, "picture")} here. Say what one shows, or drop a picture to find more like it.` : "Say what a picture shows, or drop one to find more like it.";
+    this.lead.textContent = total ? `${count(total, "photo")} here. Describe one, or drop a photo to find similar ones.` : "Describe a photo, or drop one to find similar ones.";
     if (this.filled) return;
     this.filled = true;
     try {
       const map = await this.session.map(() => {
-        if (!this.groups.childElementCount) this.groups.append(make("p", { class: "unseen", role: "status" }, "Sorting the pictures into groups…"), ...this.ghosts());
+        if (!this.groups.childElementCount) this.groups.append(make("p", { class: "unseen", role: "status" }, "Grouping the photos…"), ...this.ghosts());
       });
       this.groups.replaceChildren(...map.clusters.filter((cluster) => cluster.size > 0).map((cluster) => this.group(cluster, map)));
     } catch {
       this.filled = false;
-      this.groups.replaceChildren(); // the search works without it, and says itself what is wrong
+      this.groups.replaceChildren(); // the search works without groups, and reports errors itself
     }
   }
 
   fillEmpty() {
     const { name } = this.session.chosen;
-    this.lead.replaceChildren("Pictures come into it with ", make("code", {}, `tandem index FOLDER --to ${name}`), ". This page shows them as they arrive.");
+    this.lead.replaceChildren("Add photos with ", make("code", {}, `tandem index FOLDER --to ${name}`), ". They appear here as they are indexed.");
     this.groups.replaceChildren();
     this.filled = false;
   }
 
-  /** The collection changed: the groups are asked for anew. */
+  /** The collection changed: fetch the groups again. */
   stale() {
     this.filled = false;
     if (!this.element.hidden) this.show();
   }
 
-  /** Where groups will be. */
+  /** Placeholders for the groups. */
   ghosts() {
     return Array.from({ length: 6 }, () => make("section", { class: "group ghost", "aria-hidden": "true" }, make("h2", {}, "\u00a0"), make("div", { class: "strip" }, Array.from({ length: SHOWN }, () => make("span")))));
   }
 
   group(cluster, map) {
     const ids = cluster.representatives.slice(0, SHOWN);
-    const names = new Map(map.pictures.filter(({ id }) => ids.includes(id)).map(({ id, path }) => [id, path]));
+    const names = new Map(map.images.filter(({ id }) => ids.includes(id)).map(({ id, path }) => [id, path]));
     return make(
       "section",
       { class: "group" },
@@ -71,7 +71,7 @@ export class Welcome {
         ids.map((id, place) =>
           make(
             "a",
-            { href: linkWith({ picture: id }), "aria-label": `${cluster.name}, picture ${place + 1}`, title: names.get(id)?.split("/").at(-1) ?? null },
+            { href: linkWith({ image: id }), "aria-label": `${cluster.name}, photo ${place + 1}`, title: names.get(id)?.split("/").at(-1) ?? null },
             show(make("img", { alt: "" }), thumbnailPath(id, this.session.collection)),
           ),
         ),

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from tandem import prompts
 from tandem.answer import Answer, Failure
@@ -22,12 +22,10 @@ class ClassifyRequest(RequestBody):
     image: EncodedImage | None = None
     images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
     labels: Labels
-    templates: Annotated[
-        Templates, Field(description='sentences with {} for the label; default "a photo of a {}."')
-    ] = None
+    templates: Annotated[Templates, Field(description='texts with {} for the label; default "a photo of a {}."')] = None
     model: str | None = None
 
-    image_fields = ("image", "images")
+    image_fields = either = ("image", "images")
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
@@ -35,12 +33,6 @@ class ClassifyRequest(RequestBody):
             **one_of("oneOf", "image", "images", others_null=True),
         },
     )
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "ClassifyRequest":
-        if (self.image is None) == (self.images is None):
-            raise ValueError("expected either image or images")
-        return self
 
 
 class Classified(BaseModel):
@@ -69,20 +61,20 @@ def router(service: Service) -> BodyRouter:
         "POST",
         "/v1/classify",
         ClassifyRequest,
-        summary="How well each label fits each picture",
+        summary="How well each label fits each image",
         response_model=ClassifyAnswer,
     )
     async def classify(request: Request) -> JSONResponse:
         body = await service.read(request, ClassifyRequest)
         asked = body.asked
-        encoder = service.shelf.encoder_named(asked.model)
+        encoder = await service.registry.encoder_named(asked.model)
         values = [asked.image] if asked.image is not None else asked.images or []
         names = ["image"] if asked.image is not None else [f"images[{i}]" for i in range(len(values))]
         if not values:
-            raise ProblemError(422, "Request cannot be answered", "images: expected a picture or several, got none")
+            raise ProblemError(422, "Request cannot be answered", "images: expected an image or several, got none")
         labels = prompts.check_labels(asked.labels)
         vectors = await service.class_vectors(encoder, labels, asked.templates)
-        found = await service.embed_images(encoder, [body.image(value) for value in values], names)
+        found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ProblemError):
             raise found[0]
         good = [(place, each) for place, each in enumerate(found) if not isinstance(each, ProblemError)]

@@ -1,4 +1,4 @@
-"""GET /docs: the OpenAPI document as a page for people, without scripts or requests to other servers."""
+"""GET /docs: the OpenAPI document as a page for people, without scripts and without requests to other servers."""
 
 import json
 from html import escape
@@ -29,7 +29,7 @@ def router(_: Service) -> BodyRouter:
 
     @routes.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
-        return HTMLResponse(docs_page(request.app.openapi()))
+        return HTMLResponse(docs_page(request.app.openapi(), str(request.base_url).rstrip("/")))
 
     @routes.get(STYLE_PATH, include_in_schema=False)
     async def style() -> Response:
@@ -38,13 +38,13 @@ def router(_: Service) -> BodyRouter:
     return routes
 
 
-def docs_page(document: dict[str, Any]) -> str:
-    """HTML. Each operation with its fields, an example and a line for curl."""
+def docs_page(document: dict[str, Any], url: str) -> str:
+    """HTML. Each operation with its fields, an example and a line for curl, which asks the server at `url`."""
     schemas = document.get("components", {}).get("schemas", {})
     parts = []
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            parts.append(_operation(path, method.upper(), operation, schemas))
+            parts.append(_operation(path, method.upper(), operation, schemas, url))
     title = escape(document["info"]["title"])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -56,7 +56,7 @@ def docs_page(document: dict[str, Any]) -> str:
     )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any], url: str) -> str:
     body = operation.get("requestBody", {}).get("content", {})
     shape = _resolved(body.get("application/json", {}).get("schema", {}), schemas)
     rows = [_row(each["name"], each["schema"], each.get("description")) for each in operation.get("parameters", ())]
@@ -65,7 +65,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], schemas: dict[
     example = ""
     if shape.get("examples"):
         written = json.dumps(shape["examples"][0], indent=2, ensure_ascii=False)
-        call = f"curl -X {method} http://127.0.0.1:8000{path} -H 'content-type: application/json' -d '{written}'"
+        call = f"curl -X {method} {url}{path} -H 'content-type: application/json' -d '{written}'"
         example = f"<pre>{escape(call)}</pre>"
     described = escape(shape.get("description", ""))
     also = "<p>Also as multipart/form-data.</p>" if "multipart/form-data" in body else ""

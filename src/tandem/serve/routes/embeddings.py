@@ -10,28 +10,33 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError
-from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, RequestBody, Text
+from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, RequestBody, Text, one_of
 from tandem.serve.service import Service
 
 Item = Annotated[dict[Literal["text", "image"], Text], Field(min_length=1, max_length=1)]
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's request. An item is a sentence, or a picture as a data URI or as {"image": ...}."""
+    """OpenAI's request. An item is a text, or an image as a data URI or as {"image": ...}; or one `image` alone."""
 
     input: Annotated[
-        Text | Annotated[list[Text | Item], Field(min_length=1)],
-        Field(description="a sentence or a picture, or a list of them"),
+        Text | Annotated[list[Text | Item], Field(min_length=1)] | None,
+        Field(description="a text or an image, or a list of them"),
         AtMost("max_batch"),
-    ]
+    ] = None
+    image: EncodedImage | None = None
     model: Annotated[str | None, Field(description="a name of /v1/models; any that is served if left out")] = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int | None, Field(description="only the model's own number is possible"), WHOLE] = None
     user: Annotated[str | None, Field(description="ignored; clients of OpenAI send it")] = None
 
-    image_fields = ("input",)
+    image_fields = either = ("input", "image")
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"input": ["a bird on a railing", PIXEL]}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"input": ["a bird on a railing", PIXEL]}],
+            **one_of("oneOf", "input", "image", others_null=True),
+        },
     )
 
 
@@ -61,14 +66,14 @@ def router(service: Service) -> BodyRouter:
         "POST",
         "/v1/embeddings",
         EmbeddingsRequest,
-        summary="Vectors of sentences and pictures (OpenAI's request and answer)",
+        summary="Vectors of texts and images (OpenAI's request and answer)",
         response_model=EmbeddingsAnswer,
     )
     async def embeddings(request: Request) -> JSONResponse:
         body = await service.read(request, EmbeddingsRequest)
         asked = body.asked
-        encoder = service.shelf.encoder_named(asked.model)
-        texts, images = _split(asked.input, body.files)
+        encoder = await service.registry.encoder_named(asked.model)
+        texts, images = _split({"image": asked.image} if asked.input is None else asked.input, body.files)
         service.check_texts(list(texts.values()), "input")
         model = encoder.model
         if asked.dimensions not in (None, model.config.embed_dim):
@@ -78,8 +83,8 @@ def router(service: Service) -> BodyRouter:
         if texts:
             rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values())), strict=True))
         if images:
-            named = [f"input[{place}]" for place in images]
-            found = await service.embed_images(encoder, list(images.values()), named)
+            named = ["image"] if asked.input is None else [f"input[{place}]" for place in images]
+            found = await encoder.embed_images(list(images.values()), named)
             for place, each in zip(images, found, strict=True):
                 if isinstance(each, ProblemError):
                     raise each
@@ -108,7 +113,7 @@ def _split(given: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[in
     texts: dict[int, str] = {}
     images: dict[int, str] = {}
     if not items:
-        raise ProblemError(422, "Request cannot be answered", "input: expected a sentence or several, got none")
+        raise ProblemError(422, "Request cannot be answered", "input: expected a text or several, got none")
     for place, item in enumerate(items):
         if isinstance(item, dict):
             if len(item) != 1:
@@ -123,7 +128,7 @@ def _split(given: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[in
 
 
 def _written(vector: Any, encoding: str) -> list[float] | str:
-    if encoding == "base64":  # as OpenAI's own client asks for: float32, little-endian
+    if encoding == "base64":  # what OpenAI's own client asks for: float32, little-endian
         return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode("ascii")
     values: list[float] = vector.tolist()
     return values

@@ -43,24 +43,25 @@ def router(service: Service) -> BodyRouter:
     @routes.get("/metrics", summary="Prometheus' text format", response_class=Response)
     async def the_metrics() -> Response:
         service.measure()
-        for name in service.shelf.collections:
+        for name in service.registry.collections:
             try:
-                service.metrics.pictures.labels(name).set((await service.shelf.describe(name))["count"])
+                service.metrics.images.labels(name).set((await service.registry.describe(name))["count"])
             except (ProblemError, TandemError):
-                continue  # a collection that cannot be asked has no size now
+                continue  # a collection that cannot be read has no size now
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     return routes
 
 
 async def _probe(service: Service) -> dict[str, Any]:
-    """Each encoder's both towers, past the memory of sentences, and each collection."""
-    for encoder in service.shelf.encoders:
+    """Both towers of each encoder, past its cache of texts, and each collection."""
+    encoders = await service.registry.encoders()
+    for encoder in encoders:
         size = encoder.model.config.vision.image_size
         await asyncio.gather(
             encoder.embed_pixels([np.zeros((size, size, 3), np.uint8)]),
             encoder.texts.map(encoder.rows([_PROBE]), deadline_s=service.settings.ready_deadline_s),
         )
-    for name in service.shelf.collections:
-        await service.shelf.ask_of(name, lambda used: len(used.collection.search(_PROBE, k=1)))
-    return {"models": len(service.shelf.encoders), "collections": len(service.shelf.collections)}
+    for name in service.registry.collections:
+        await service.registry.run(name, lambda leased: len(leased.collection.search(_PROBE, k=1)))
+    return {"models": len(encoders), "collections": len(service.registry.collections)}

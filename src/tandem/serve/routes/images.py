@@ -1,4 +1,4 @@
-"""/v1/pictures: what is known of a picture, its thumbnail and its original; putting pictures in and taking them out."""
+"""/v1/images: an image's metadata, thumbnail and original; adding and deleting images."""
 
 import asyncio
 from typing import Annotated, Any
@@ -10,28 +10,35 @@ from pydantic import ConfigDict, Field
 
 from tandem.search.indexing.picture import paths_of
 from tandem.serve.collections import originals
-from tandem.serve.collections.registry import Opened
+from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, not_found
-from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text
+from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text, one_of
 from tandem.serve.service import Service
 
 MAX_ORIGINAL_BYTES = 128 * 2**20
-_FOR_EVER = "private, max-age=31536000, immutable"  # an id is a hash of its picture
-_AN_HOUR = "private, max-age=3600"  # another reader may make other thumbnails
+_IMMUTABLE = "private, max-age=31536000, immutable"  # an id is a hash of the image
+_ONE_HOUR = "private, max-age=3600"  # a later version may make other thumbnails
 
 Identifier = Annotated[str, Path(max_length=64, pattern="^[0-9A-Za-z_-]+$", description="the id of a hit")]
 Named = Annotated[str | None, Query(description="which collection; the first one if left out", max_length=256)]
 
 
 class AddRequest(RequestBody):
-    """EncodedImages to put into a collection, which keeps their bytes."""
+    """One `image` or several `images` to add to a collection, which stores their bytes."""
 
-    images: Annotated[list[EncodedImage], Field(min_length=1), AtMost("max_batch")]
+    image: EncodedImage | None = None
+    images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
     collection: CollectionName = None
 
-    image_fields = ("images",)
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"images": [PIXEL]}]})
+    image_fields = either = ("image", "images")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"images": [PIXEL]}],
+            **one_of("oneOf", "image", "images", others_null=True),
+        },
+    )
 
 
 class DeleteRequest(RequestBody):
@@ -46,14 +53,14 @@ class DeleteRequest(RequestBody):
 def image_link(identifier: str, part: str = "", collection: str | None = None) -> str:
     """Where an image of a collection is found; `collection` only where it is not the default one."""
     named = f"?collection={quote(collection, safe='')}" if collection else ""
-    return f"/v1/pictures/{quote(identifier, safe='')}{part}{named}"
+    return f"/v1/images/{quote(identifier, safe='')}{part}{named}"
 
 
 def router(service: Service) -> BodyRouter:
-    routes = BodyRouter(tags=["pictures"])
+    routes = BodyRouter(tags=["images"])
 
-    @routes.get("/v1/pictures/{id}", summary="What is known of a picture")
-    async def picture(id: Identifier, collection: Named = None) -> JSONResponse:
+    @routes.get("/v1/images/{id}", summary="An image's metadata")
+    async def image(id: Identifier, collection: Named = None) -> JSONResponse:
         values = await _values(service, collection, id)
         plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, bytes)}
         paths = {"paths": paths_of(values)}
@@ -63,49 +70,46 @@ def router(service: Service) -> BodyRouter:
         }
         return JSONResponse({"id": id, **plain, **paths, **links})
 
-    @routes.get("/v1/pictures/{id}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
+    @routes.get("/v1/images/{id}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
     async def thumbnail(request: Request, id: Identifier, collection: Named = None) -> Response:
-        content = await service.shelf.ask_of(collection, lambda used: used.collection.thumbnail(id))
+        content = await service.registry.run(collection, lambda leased: leased.collection.thumbnail(id))
         if content is None:
             raise not_found(f"no thumbnail of {id!r}")
-        return _cached(request, Response(content, media_type="image/jpeg"), f'"{id}-thumbnail"', _AN_HOUR)
+        return _cached(request, Response(content, media_type="image/jpeg"), f'"{id}-thumbnail"', _ONE_HOUR)
 
-    @routes.get("/v1/pictures/{id}/original", summary="The picture itself, as it was indexed", response_class=Response)
+    @routes.get("/v1/images/{id}/original", summary="The image itself, as it was indexed", response_class=Response)
     async def original(request: Request, id: Identifier, collection: Named = None) -> Response:
-        def question(used: Opened) -> tuple[bytes, str] | None:
-            found = used.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
+        def question(leased: OpenCollection) -> tuple[bytes, str] | None:
+            found = leased.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
-                raise not_found(f"no picture {id!r}")
+                raise not_found(f"no image {id!r}")
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 
-        read = await service.shelf.ask_of(collection, question)
+        read = await service.registry.run(collection, question)
         if read is None:
-            raise not_found(f"the file of {id!r} is no longer there as it was indexed")
+            raise not_found(f"the file of {id!r} is gone or has changed since it was indexed")
         content, kind = read
         answer = Response(content, media_type=kind)
         if kind not in originals.TYPES.values():
             answer.headers["content-disposition"] = "attachment"
-        return _cached(request, answer, f'"{id}"', _FOR_EVER)
+        return _cached(request, answer, f'"{id}"', _IMMUTABLE)
 
-    @routes.with_body(
-        "POST", "/v1/pictures", AddRequest, summary="Put pictures in; their files are kept", status_code=201
-    )
+    @routes.with_body("POST", "/v1/images", AddRequest, summary="Add images; their files are stored", status_code=201)
     async def add(request: Request) -> JSONResponse:
         _may_write(service)
         body = await service.read(request, AddRequest)
-        values = body.asked.images
-        shared = service.shelf.named(body.asked.collection)
-        folder = originals.folder_for(shared.url, service.settings.uploads, shared.name)
+        values = [body.asked.image] if body.asked.image is not None else body.asked.images or []
+        handle = service.registry.get(body.asked.collection)
+        folder = originals.folder_for(handle.url, service.settings.uploads, handle.name)
         if folder is None:
-            detail = f"{shared.name} is on a server: start tandem serve with --uploads FOLDER, where files are kept"
-            raise ProblemError(409, "No place for originals", detail)
-        encoder = await service.shelf.encoder_of(shared.name)
-        reader = service.reader(encoder)
-        names = [f"images[{place}]" for place in range(len(values))]
-        contents: list[bytes | ProblemError] = []
+            detail = f"{handle.name} is on a server: start tandem serve with --uploads FOLDER, where files are stored"
+            raise ProblemError(409, "No folder for originals", detail)
+        reader = (await service.registry.encoder_of(handle.name)).reader
+        names = ["image"] if body.asked.image is not None else [f"images[{place}]" for place in range(len(values))]
+        contents: list[tuple[bytes, str] | ProblemError] = []
         for value, name in zip(values, names, strict=True):
             try:
-                contents.append(await reader.read_bytes(body.image(value), name))
+                contents.append(await reader.read_encoded(body.image(value), name))
             except ProblemError as problem:
                 if problem.status == 503:
                     raise
@@ -115,16 +119,16 @@ def router(service: Service) -> BodyRouter:
             for name, each in zip(names, contents, strict=True)
             if isinstance(each, ProblemError)
         ]
-        good = [(name, each) for name, each in zip(names, contents, strict=True) if isinstance(each, bytes)]
+        good = [(name, each) for name, each in zip(names, contents, strict=True) if not isinstance(each, ProblemError)]
 
-        def change(used: Opened) -> list[dict[str, Any]]:
-            kept = [(name, *originals.keep(content, folder)) for name, content in good]
+        def change(leased: OpenCollection) -> list[dict[str, Any]]:
+            kept = [(name, *originals.keep(*content, folder)) for name, content in good]
             ids = list(dict.fromkeys(identifier for _, identifier, _, _ in kept))
-            there = set(used.collection.store.get(ids, columns=(), vectors=False).ids)
+            there = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
             fresh = [path for _, identifier, path, _ in kept if identifier not in there]
             if fresh:
-                used.collection.add(list(dict.fromkeys(fresh)))
-            now = set(used.collection.store.get(ids, columns=(), vectors=False).ids)
+                leased.collection.add(list(dict.fromkeys(fresh)))
+            now = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
             added = []
             for name, identifier, path, is_new in kept:
                 if identifier in now:
@@ -136,65 +140,67 @@ def router(service: Service) -> BodyRouter:
                         path.unlink(missing_ok=True)
             return added
 
-        # Shielded: what was begun is finished and then true, also where the one who asked has left.
-        added = await asyncio.shield(service.shelf.write_to(shared.name, change)) if good else []
+        # Shielded: once begun it is finished, even if the client has left.
+        added = await asyncio.shield(service.registry.write(handle.name, change)) if good else []
         for each in added:
             each["thumbnail"] = image_link(each["id"], "/thumbnail", body.asked.collection)
         if not added:
             raise _none_added(contents, failures)
-        return JSONResponse({"collection": shared.name, "added": added, "failures": failures}, 201)
+        return JSONResponse({"collection": handle.name, "added": added, "failures": failures}, 201)
 
-    @routes.with_body("DELETE", "/v1/pictures", DeleteRequest, summary="Take pictures out; files elsewhere stay")
+    @routes.with_body(
+        "DELETE", "/v1/images", DeleteRequest, summary="Delete images from the collection; files elsewhere stay"
+    )
     async def delete_several(request: Request) -> JSONResponse:
         asked = (await service.read(request, DeleteRequest)).asked
         return JSONResponse({"deleted": await _delete(service, asked.collection, asked.ids)})
 
-    @routes.delete("/v1/pictures/{id}", summary="Take a picture out; files elsewhere stay")
+    @routes.delete("/v1/images/{id}", summary="Delete an image from the collection; files elsewhere stay")
     async def delete(id: Identifier, collection: Named = None) -> JSONResponse:
         deleted = await _delete(service, collection, [id])
         if not deleted:
-            raise not_found(f"no picture {id!r}")
+            raise not_found(f"no image {id!r}")
         return JSONResponse({"deleted": deleted})
 
     return routes
 
 
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:
-    def question(used: Opened) -> dict[str, Any] | None:
-        found = used.collection.store.get([identifier], vectors=False)
+    def question(leased: OpenCollection) -> dict[str, Any] | None:
+        found = leased.collection.store.get([identifier], vectors=False)
         return dict(found.row(0)) if len(found) else None
 
-    values = await service.shelf.ask_of(collection, question)
+    values = await service.registry.run(collection, question)
     if values is None:
-        raise not_found(f"no picture {identifier!r}")
+        raise not_found(f"no image {identifier!r}")
     return values
 
 
 async def _delete(service: Service, collection: str | None, ids: list[str]) -> int:
-    """Files that are ours go with their pictures; those of other folders stay."""
+    """Stored originals go with their images; files in other folders stay."""
     _may_write(service)
-    shared = service.shelf.named(collection)
-    folder = originals.folder_for(shared.url, service.settings.uploads, shared.name)
+    handle = service.registry.get(collection)
+    folder = originals.folder_for(handle.url, service.settings.uploads, handle.name)
 
-    def change(used: Opened) -> int:
-        found = used.collection.store.get(ids, columns=("path", "paths"), vectors=False)
-        deleted = used.collection.delete(ids)
+    def change(leased: OpenCollection) -> int:
+        found = leased.collection.store.get(ids, columns=("path", "paths"), vectors=False)
+        deleted = leased.collection.delete(ids)
         if folder is not None:
             for place in range(len(found)):
                 originals.remove_kept(paths_of(found.row(place)), folder)
         return deleted
 
-    return await asyncio.shield(service.shelf.write_to(shared.name, change))
+    return await asyncio.shield(service.registry.write(handle.name, change))
 
 
-def _none_added(contents: list[bytes | ProblemError], failures: list[dict[str, str]]) -> ProblemError:
-    """What is wrong with each, as a member of the problem; of a picture that came alone it is the problem itself."""
+def _none_added(contents: list[tuple[bytes, str] | ProblemError], failures: list[dict[str, str]]) -> ProblemError:
+    """The failure of each as a member of the problem; a single image's is the problem itself."""
     only = contents[0]
     if len(contents) == 1 and isinstance(only, ProblemError):
         return ProblemError(only.status, only.title, only.detail, extra={"failures": failures})
     first = failures[0]
-    detail = f"none of {len(contents):,} pictures could be added; {first['image']}: {first['error']}"
-    return ProblemError(422, "No picture was added", detail, extra={"failures": failures})
+    detail = f"none of {len(contents):,} images could be added; {first['image']}: {first['error']}"
+    return ProblemError(422, "No image was added", detail, extra={"failures": failures})
 
 
 def _may_write(service: Service) -> None:
@@ -203,7 +209,7 @@ def _may_write(service: Service) -> None:
 
 
 def _cached(request: Request, answer: Response, tag: str, control: str) -> Response:
-    """Browsers that have it already are told so."""
+    """304 for a browser that has it already."""
     headers = {"etag": tag, "cache-control": control}
     if tag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)

@@ -1,7 +1,7 @@
-// Where the reader is, kept behind the # of the address: a view and what it shows. Reload and Back just work.
+// The route, behind the # of the URL: a view and what it shows. Reload, Back and links work.
 
-/** `#/map?picture=abc` -> { view: "map", values: { picture: "abc" } }; the bare address is the search. */
-export function here() {
+/** `#/map?image=abc` -> { view: "map", values: { image: "abc" } }; an empty one is the search. */
+export function currentRoute() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   return { view: ["map", "classify"].includes(path) ? path : "search", values: Object.fromEntries(new URLSearchParams(query)) };
 }
@@ -12,30 +12,30 @@ export function link(view, values) {
   return `#/${view === "search" ? "" : view}${query ? `?${query}` : ""}`;
 }
 
-/** The address of a view that looks at the same collection. */
-export const linkHere = (view, values = {}) => link(view, { in: here().values.in, ...values });
+/** The URL of a view of the same collection. */
+export const linkHere = (view, values = {}) => link(view, { in: currentRoute().values.in, ...values });
 
-/** The address of this view with some values changed. */
+/** The URL of this view with some values changed. */
 export function linkWith(changes) {
-  const { view, values } = here();
+  const { view, values } = currentRoute();
   return link(view, { ...values, ...changes });
 }
 
-/** Go there. `replace`: without a step of its own for Back, as while someone types. Listeners hear of it either way. */
+/** Change the route. `replace`: without an entry in the history, as while the user types. Listeners are called either way. */
 export function go(address, { replace = false } = {}) {
   if (address === location.hash || (address === "#/" && location.hash === "")) return;
   if (replace) history.replaceState(history.state, "", address);
   else history.pushState({ isStep: true }, "", address);
-  dispatchEvent(new Event("tandem:address"));
+  dispatchEvent(new Event("tandem:route"));
 }
 
-/** Leave what a step led to: the same as Back where the reader came by one, so that Back does not lead into it again. */
+/** Close what a step opened: Back if the user came by one, so that Back does not open it again. */
 export function leaveFor(address) {
   if (history.state?.isStep) history.back();
   else go(address, { replace: true });
 }
 
-export function onMove(listener) {
-  addEventListener("tandem:address", listener);
+export function onRouteChange(listener) {
+  addEventListener("tandem:route", listener);
   addEventListener("popstate", listener);
 }

@@ -1,12 +1,12 @@
-// Moving about on a chart: one finger or the mouse drags it, two fingers pinch it, the wheel and keys zoom. Knows no pictures.
-import { calm } from "./elements.js";
+// Panning and zooming a chart with mouse, touch, wheel and keys. Knows no images.
+import { calm } from "./dom.js";
 
 const GLIDE_MS = 420;
 const CLICK_PIXELS = 6; // a press that travels further is a drag
 const STEP = 90; // pixels an arrow key moves
 
-export class Hand {
-  /** Calls `moved()` when the view changed, `pointed(at)` with a place or null, `pressed(at)` for a click or a tap. */
+export class PanZoom {
+  /** Calls `moved()` when the view changed, `pointed(at)` with a position or null, `pressed(at)` for a click or a tap. */
   constructor(canvas, chart, { moved, pointed, pressed }) {
     Object.assign(this, { canvas, chart, moved, pointed, pressed, travelled: 0 });
     this.pointers = new Map(); // id -> [left, top]
@@ -21,7 +21,7 @@ export class Hand {
     return { ...this.chart.view, scale: this.chart.held(this.chart.view.scale * factor) };
   }
 
-  /** Go to a view, along a straight line on the screen. */
+  /** Animate to a view, along a straight line on the screen. */
   glide(to) {
     cancelAnimationFrame(this.gliding);
     const from = { ...this.chart.view };
@@ -81,7 +81,7 @@ export class Hand {
     event.preventDefault();
     cancelAnimationFrame(this.gliding);
     const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : 1);
-    const speed = event.ctrlKey ? 0.01 : 0.0016; // two fingers on a trackpad come as a wheel with Ctrl, in small steps
+    const speed = event.ctrlKey ? 0.01 : 0.0016; // a pinch on a trackpad arrives as small wheel steps with Ctrl
     this.chart.zoomAt(...this.place(event), Math.exp(-pixels * speed));
     this.moved();
   }

@@ -1,15 +1,15 @@
-// Pictures from the reader: dropped, pasted or chosen, as data URIs small enough to send.
-const MOST_BYTES = 6_000_000; // what is larger is made smaller here: the model looks at a few hundred pixels a side
+// Images from the user: dropped, pasted or chosen, as data URIs small enough to send.
+const MAX_BYTES = 6_000_000; // larger files are shrunk here: the model reads a few hundred pixels per side
 const LONGEST_SIDE = 1600;
 const SERVER_KNOWS = /\.(hei[cf]|tiff?|avif|jp2|jxl)$/i; // formats that this browser may not read and the server may
-const ELSEWHERE = "That is an address, and nothing is fetched from other sites. Copy or save the picture, then paste or drop it here.";
+const ELSEWHERE = "That is an address, and nothing is fetched from other sites. Copy or save the photo, then paste or drop it here.";
 
-/** { uri, name } of a picture's file. Raises an Error with a line for people. */
-export async function readPicture(file) {
-  if (!file.type.startsWith("image/") && file.type !== "") throw new Error(`${file.name}: expected a picture, got ${file.type}`);
+/** { uri, name } of an image's file. Throws an Error with a message for the user. */
+export async function readImage(file) {
+  if (!file.type.startsWith("image/") && file.type !== "") throw new Error(`${file.name}: expected an image, got ${file.type}`);
   const bitmap = await createImageBitmap(file).catch(() => null);
-  if (!bitmap && !SERVER_KNOWS.test(file.name)) throw new Error(`${file.name || "What was given"} cannot be read as a picture.`);
-  const shown = bitmap && file.size > MOST_BYTES ? await smaller(file, bitmap) : file;
+  if (!bitmap && !SERVER_KNOWS.test(file.name)) throw new Error(`${file.name || "What was given"} cannot be read as an image.`);
+  const shown = bitmap && file.size > MAX_BYTES ? await smaller(file, bitmap) : file;
   bitmap?.close();
   const uri = await new Promise((resolve, reject) => {
     const reader = new FileReader();
@@ -17,7 +17,7 @@ export async function readPicture(file) {
     reader.onerror = () => reject(new Error(`${file.name}: could not be read`));
     reader.readAsDataURL(shown);
   });
-  return { uri, name: file.name || "picture" };
+  return { uri, name: file.name || "photo" };
 }
 
 function smaller(file, bitmap) {
@@ -31,22 +31,22 @@ function smaller(file, bitmap) {
   return new Promise((resolve) => canvas.toBlob((blob) => resolve(blob ?? file), "image/jpeg", 0.93));
 }
 
-/** What was handed over: { file, note } or { like: id } or { refused: why }; null where it is no business of the page. */
-export function handedOver(items) {
+/** What was dropped or pasted: { file, note } or { like: id } or { refused: reason }; null if the page has no use for it. */
+export function imageFrom(items) {
   const files = [...(items?.files ?? [])];
-  const pictures = files.filter((file) => file.type.startsWith("image/"));
-  const [file] = pictures.length ? pictures : files;
-  if (file) return { file, note: pictures.length > 1 ? `Of ${pictures.length} pictures the first one is taken: ${file.name}.` : null };
+  const images = files.filter((file) => file.type.startsWith("image/"));
+  const [file] = images.length ? images : files;
+  if (file) return { file, note: images.length > 1 ? `Of ${images.length} photos the first one is taken: ${file.name}.` : null };
   const [address] = (items?.getData("text/uri-list") ?? "").split(/[\r\n]+/).filter((line) => line && !line.startsWith("#"));
   if (!address) return null;
-  const id = address.startsWith(`${location.origin}/#`) && new URLSearchParams(address.split("?")[1]).get("picture");
+  const id = address.startsWith(`${location.origin}/#`) && new URLSearchParams(address.split("?")[1]).get("image");
   return id ? { like: id } : { refused: ELSEWHERE };
 }
 
-/** Call `taken` with whatever is dropped on the window or pasted into it, as `handedOver` tells it. */
-export function watchForPictures(taken) {
+/** Call `taken` with what `imageFrom` makes of everything that is dropped on the window or pasted into it. */
+export function watchForImages(taken) {
   const veil = document.getElementById("drop-veil");
-  let depth = 0; // drags enter and leave every element on their way
+  let depth = 0; // dragenter and dragleave fire for every element on the way
   const carriesSomething = (event) => [...(event.dataTransfer?.types ?? [])].some((type) => type === "Files" || type === "text/uri-list");
   const lift = () => {
     depth = 0;
@@ -66,12 +66,12 @@ export function watchForPictures(taken) {
     if (!carriesSomething(event)) return;
     event.preventDefault();
     lift();
-    const given = handedOver(event.dataTransfer);
+    const given = imageFrom(event.dataTransfer);
     if (given) taken(given);
   });
   addEventListener("paste", (event) => {
-    if (!event.clipboardData?.files.length) return; // words go where they are pasted
+    if (!event.clipboardData?.files.length) return; // text is pasted into the focused field
     event.preventDefault();
-    taken(handedOver(event.clipboardData));
+    taken(imageFrom(event.clipboardData));
   });
 }

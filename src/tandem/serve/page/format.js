@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Numbers, dates and sizes as people read them.
 
 /** 0.874 -> "87%", 0.004 -> "<1%". */
 export function percent(share) {
@@ -9,7 +9,7 @@ export function percent(share) {
 
 export const PROBABLY_NOT = "Probably not";
 
-/** What a relevance is called; `threshold` is below which the server says that nothing matches. */
+/** The name of a relevance; below `threshold` the server says that nothing matches. */
 export function band(relevance, threshold) {
   if (relevance === null || relevance === undefined) return null;
   if (threshold !== null && relevance < threshold) return PROBABLY_NOT;
@@ -22,7 +22,7 @@ export const count = (number, one, many = `${one}s`) => `${number.toLocaleString
 
 export function fileName(path) {
   const parts = (path || "").split(/[\\/]/).filter(Boolean);
-  return parts.at(-1) || "picture";
+  return parts.at(-1) || "photo";
 }
 
 export function fileSize(bytes) {
@@ -36,7 +36,7 @@ export function pixels(width, height) {
   return `${width} × ${height}` + (millions >= 1 ? ` (${millions.toFixed(1)} megapixels)` : "");
 }
 
-/** An ISO 8601 time as it was on the clock where it was written. */
+/** An ISO 8601 time, in its own time zone. */
 export function moment(text) {
   const found = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d))?/.exec(text);
   if (!found) return text;

@@ -1,4 +1,4 @@
-// Elements made from plain values. Text is always text: nothing here reads HTML.
+// DOM elements from plain values. Text is always text: nothing here parses HTML.
 
 /** An element with attributes (`onclick` and the like are listeners, `class` a class) and children. */
 export function make(tag, attributes = {}, ...children) {
@@ -15,7 +15,7 @@ export function make(tag, attributes = {}, ...children) {
 
 const SHAPES = {
   search: "M10.5 4a6.5 6.5 0 1 1 0 13a6.5 6.5 0 0 1 0-13M15.5 15.5 20.5 20.5",
-  picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
+  image: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15.5 9.5h.01",
   filter: "M4 7h16M7 12h10M10 17h4",
   close: "M6 6l12 12M18 6 6 18",
   left: "M14.5 5.5 8 12l6.5 6.5",
@@ -27,7 +27,7 @@ const SHAPES = {
   fit: "M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5",
 };
 
-/** A line drawing of 24 by 24; what it means stands beside it, or in the button's label. */
+/** A line icon of 24 by 24; its meaning is in the text beside it or in the button's label. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -39,13 +39,13 @@ export function icon(name) {
   return svg;
 }
 
-/** Tell those who listen rather than look. Said again, the same words are a change again. */
+/** Announce a text to screen readers, also if it is the same as before. */
 export function announce(text) {
   const announcer = document.getElementById("announcer");
   announcer.replaceChildren(make("p", {}, text));
 }
 
-/** Call `action` when it was asked for and then not again for a while. */
+/** Debounce: call `action` once it has not been asked for again for a while. */
 export function later(action, wait_ms) {
   let timer = 0;
   const soon = (...given) => {

@@ -1,49 +1,49 @@
-// One picture in a dialog: large, with what is known of it and what the model sees in it.
-import { ask, describedPath, originalPath, pictureAddress, thumbnailPath } from "./api.js";
-import { go, here, leaveFor, linkHere, linkWith } from "./address.js";
+// One image in a dialog: large, with its metadata and the probabilities of labels.
+import { ask, metadataPath, originalPath, imageUrl, thumbnailPath } from "./api.js";
+import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
-import { icon, make } from "./elements.js";
-import { band, fileName, fileSize, moment, percent, pixels, place } from "./wording.js";
+import { icon, make } from "./dom.js";
+import { band, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
 const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
 const ENLARGED = 3;
 
-export class PictureDialog {
-  /** `focus(id)`: put the focus on a picture of the view behind, if it is there. */
+export class ImageDialog {
+  /** `focus(id)` focuses an image of the view behind the dialog, and tells whether it is there. */
   constructor(session, focus) {
     this.session = session;
     this.focusBehind = focus;
     this.id = null;
     this.image = make("img", { class: "shown", alt: "", onerror: () => this.image.removeAttribute("src") });
     this.stage = make("div", { class: "stage" }, this.image);
-    this.title = make("h2", { id: "picture-title" });
+    this.title = make("h2", { id: "image-title" });
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
     this.gone = make("p", { class: "gone", hidden: true });
-    this.bars = new LabelBars("tandem-picture-labels", keptLabels("tandem-picture-labels", LABELS), (labels, signal) => this.sees(labels, signal));
-    this.before = this.button("left", "Previous picture", () => this.step(-1));
-    this.after = this.button("right", "Next picture", () => this.step(1));
+    this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (labels, signal) => this.sees(labels, signal));
+    this.before = this.button("left", "Previous photo", () => this.step(-1));
+    this.after = this.button("right", "Next photo", () => this.step(1));
     this.closing = this.button("close", "Close", () => this.leave());
     this.original = make("a", { class: "button", target: "_blank", rel: "noopener" }, icon("open"), "Open the file");
     const alike = make("button", { type: "button", class: "primary", onclick: () => go(linkHere("search", { like: this.id })) }, icon("alike"), "More like this");
     this.element = make(
       "dialog",
       {
-        class: "picture", "aria-labelledby": "picture-title",
+        class: "image-dialog", "aria-labelledby": "image-title",
         onkeydown: (event) => this.key(event),
         onclick: (event) => event.target === this.element && this.leave(),
         oncancel: (event) => { event.preventDefault(); this.leave(); },
       },
-      make("div", { class: "picture-frame" },
+      make("div", { class: "image-frame" },
         make("div", { class: "view" }, this.stage, this.before, this.after),
         make("div", { class: "aside" },
           make("div", { class: "aside-head" }, this.title, this.closing),
           this.relevance,
-          this.body = make("div", { class: "picture-body" },
+          this.body = make("div", { class: "image-body" },
             make("div", { class: "actions" }, alike, this.original),
             make("h3", {}, "What the model sees"),
             this.bars.element,
-            make("h3", {}, "About the picture"),
+            make("h3", {}, "About this photo"),
             this.known,
             this.gone,
           ),
@@ -57,15 +57,15 @@ export class PictureDialog {
     return make("button", { type: "button", class: `round ${shape}`, "aria-label": label, onclick: action }, icon(shape));
   }
 
-  /** Follow the address: open, change, or close. */
-  moved() {
-    const { values } = here();
-    if (values.picture) this.open(values.picture);
+  /** Follow the route: open, change, or close. */
+  routeChanged() {
+    const { values } = currentRoute();
+    if (values.image) this.open(values.image);
     else if (this.element.open) this.close();
   }
 
   leave() {
-    leaveFor(linkWith({ picture: "" }));
+    leaveFor(linkWith({ image: "" }));
   }
 
   close() {
@@ -73,7 +73,7 @@ export class PictureDialog {
     this.id = null;
     this.bars.close();
     this.element.close();
-    // Where one has walked from picture to picture, the last one is where one is.
+    // After moving from image to image, the focus returns to the last one.
     if (last !== this.first && this.focusBehind(last)) return;
     if (this.from?.isConnected) this.from.focus();
   }
@@ -81,7 +81,7 @@ export class PictureDialog {
   step(by) {
     const at = this.session.hits.findIndex((hit) => hit.id === this.id);
     const to = at < 0 ? null : this.session.hits[at + by];
-    if (to) go(linkWith({ picture: to.id }), { replace: true });
+    if (to) go(linkWith({ image: to.id }), { replace: true });
   }
 
   key(event) {
@@ -103,7 +103,7 @@ export class PictureDialog {
       this.element.showModal();
       this.closing.focus();
     } else if (document.activeElement?.hidden) {
-      this.closing.focus(); // the last picture has no next one
+      this.closing.focus(); // the last image has no next one
     }
     this.tell(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
     this.showImage(id, hits[at]?.metadata ?? {});
@@ -111,25 +111,25 @@ export class PictureDialog {
     if (at < 0) await this.look(id);
   }
 
-  /** What is known of a picture that no search has just found. */
+  /** Fetch the metadata of an image that is not among the hits. */
   async look(id) {
     try {
-      const { path = "", ...metadata } = await ask(describedPath(id, this.session.collection));
+      const { path = "", ...metadata } = await ask(metadataPath(id, this.session.collection));
       if (this.id !== id) return;
       this.tell({ id, path, relevance: null, metadata });
       this.fit(metadata.width, metadata.height);
     } catch (error) {
       if (this.id !== id) return;
-      this.body.hidden = error.status === 404; // nothing can be done with what is not there
-      this.title.textContent = error.status === 404 ? "This picture is not here" : "Picture";
-      this.relevance.textContent = error.status === 404 ? "It may have been taken out of the collection, or be in another one." : error.message;
+      this.body.hidden = error.status === 404; // there is nothing to show or do
+      this.title.textContent = error.status === 404 ? "This photo is not here" : "Photo";
+      this.relevance.textContent = error.status === 404 ? "It may have been deleted, or be in another collection." : error.message;
     }
   }
 
   tell(hit) {
     this.body.hidden = false;
     const { metadata } = hit;
-    const name = hit.path ? fileName(hit.path) : "Picture";
+    const name = hit.path ? fileName(hit.path) : "Photo";
     this.title.textContent = name;
     this.image.alt = metadata.caption?.split("\n")[0] || name;
     const { query, threshold } = this.session;
@@ -143,27 +143,27 @@ export class PictureDialog {
       Place: metadata.latitude !== undefined && metadata.longitude !== undefined ? place(metadata.latitude, metadata.longitude) : null,
       Path: (metadata.paths ?? [hit.path]).join("\n"),
       Cosine: hit.relevance === null || hit.score === undefined ? null : hit.score.toFixed(3),
-      "Put in": metadata.indexed && moment(metadata.indexed),
+      Indexed: metadata.indexed && moment(metadata.indexed),
     };
     this.known.replaceChildren(...Object.entries(lines).filter(([, text]) => text).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
   }
 
-  /** Small pictures are enlarged, but not until they are nothing but blur. */
+  /** Small images are enlarged, up to a limit. */
   fit(width, height) {
     this.image.style.maxWidth = width ? `${width * ENLARGED}px` : "";
     this.image.style.maxHeight = height ? `${height * ENLARGED}px` : "";
   }
 
-  /** The thumbnail at once, the file itself when it has come. */
+  /** The thumbnail at once, the original when it has loaded. */
   async showImage(id, { width, height }) {
     const { collection } = this.session;
     this.image.classList.add("small");
-    this.image.removeAttribute("src"); // not the one before, while this one is on its way
+    this.image.removeAttribute("src"); // do not show the previous image while this one loads
     this.gone.hidden = true;
     this.fit(width, height);
-    pictureAddress(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
+    imageUrl(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
     try {
-      const address = await pictureAddress(originalPath(id, collection));
+      const address = await imageUrl(originalPath(id, collection));
       this.original.href = address;
       const large = new Image();
       large.src = address;
@@ -177,7 +177,7 @@ export class PictureDialog {
       this.original.hidden = true;
       this.image.classList.remove("small");
       this.gone.hidden = false;
-      this.gone.textContent = "Shown is the thumbnail: the file itself is inside an archive, was moved, or is of a kind that browsers do not show.";
+      this.gone.textContent = "This is the thumbnail. The original is in an archive, was moved, or has a format that browsers do not show.";
     }
   }
 

@@ -1,0 +1,136 @@
+"""One served collection: open while it is in use, opened anew when another store has taken its place.
+
+`tandem migrate` puts a new store in a collection's place while it is served. The next request finds it open, with the
+model its vectors are of. Knows collections and encoders; no threads, no HTTP.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tandem.search.collection import Collection, open_collection
+from tandem.search.stores.backends import backend
+from tandem.serve.encoding.encoder import Encoder
+
+CHECKED_EVERY_S = 1.0  # how often a store is asked whether it was replaced, where that is a trip over a network
+
+
+class OpenCollection:
+    """A collection with its encoder. Counted by its handle and by the requests that lease it."""
+
+    def __init__(self, name: str, collection: Collection, encoder: Encoder, *, is_remote: bool) -> None:
+        """`is_remote`: to ask whether it was replaced takes a trip over a network."""
+        self.name = name
+        self.collection = collection
+        self.encoder = encoder
+        self.users = 1  # the handle
+        self._is_remote = is_remote
+        self._checked = time.monotonic()
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether `is_stale` answers without a trip over a network."""
+        return not self._is_remote or time.monotonic() - self._checked < CHECKED_EVERY_S
+
+    def is_stale(self, *, surely: bool = False) -> bool:
+        """Whether another store took its place. Over a network that is asked once in a while, or if `surely`."""
+        if self._is_remote and not surely and self.is_checked:
+            return False
+        self._checked = time.monotonic()  # others go on while one asks
+        stale = self.collection.store.is_stale()
+        if stale:
+            self._checked = -math.inf  # whoever looks next sees it too
+        return stale
+
+
+class CollectionHandle:
+    """A collection by its name and address, leased to requests."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        acquire_encoder: Callable[[Collection], Encoder],
+        release_encoder: Callable[[Encoder], None],
+    ) -> None:
+        """`acquire_encoder` gives the encoder of a collection's vectors, which `release_encoder` takes back."""
+        self.name = name
+        self.url = url
+        self.is_remote = backend(url).is_shared
+        self._acquire_encoder = acquire_encoder
+        self._release_encoder = release_encoder
+        self._lock = threading.Lock()  # for counting only; nobody waits for a store or a model under it
+        self._opening = threading.Lock()
+        self._open: OpenCollection | None = None
+
+    @contextmanager
+    def lease(self) -> Iterator[OpenCollection]:
+        """The collection as it is now; it stays open until the block ends."""
+        leased = self._leased_if_fresh() or self._leased_anew()
+        try:
+            yield leased
+        finally:
+            self._release(leased)
+
+    def current_encoder(self) -> Encoder | None:
+        """The encoder, if it is known without waiting for a store; None otherwise."""
+        current = self._open
+        return current.encoder if current is not None and current.is_checked and not current.is_stale() else None
+
+    def close(self) -> None:
+        with self._lock:
+            current, self._open = self._open, None
+        if current is not None:
+            self._release(current)
+
+    def _leased_if_fresh(self) -> OpenCollection | None:
+        with self._lock:
+            current = self._open
+            if current is None:
+                return None
+            current.users += 1
+        try:
+            if not current.is_stale():
+                return current
+        except BaseException:
+            self._release(current)
+            raise
+        with self._lock:
+            is_first = self._open is current  # of those who see that it is stale
+            if is_first:
+                self._open = None
+        self._release(current)
+        if is_first:
+            self._release(current)
+        return None
+
+    def _leased_anew(self) -> OpenCollection:
+        with self._opening:  # one opens it, and loads the model; the others wait for that
+            leased = self._leased_if_fresh()
+            if leased is None:
+                leased = self._opened()
+                with self._lock:
+                    self._open = leased
+                    leased.users += 1
+            return leased
+
+    def _opened(self) -> OpenCollection:
+        with open_collection(self.url, must_exist=True) as plain:
+            encoder = self._acquire_encoder(plain)
+        try:
+            collection = open_collection(self.url, encoder.model, must_exist=True)
+            collection.load()  # refused if it is of another model by now
+        except BaseException:
+            self._release_encoder(encoder)
+            raise
+        return OpenCollection(self.name, collection, encoder, is_remote=self.is_remote)
+
+    def _release(self, leased: OpenCollection) -> None:
+        with self._lock:
+            leased.users -= 1
+            is_last = not leased.users
+        if is_last:
+            leased.collection.close()
+            self._release_encoder(leased.encoder)

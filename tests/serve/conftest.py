@@ -1,0 +1,39 @@
+"""What the tests of the server share: one server of two toy collections, which its tests leave as they found it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from support.serving import LONG_S, Server, serving, toy_collection
+
+import tandem
+from tandem.search.collection import Collection
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `photos.tandem` and `others.tandem`, of the pictures in `photos` and `others`."""
+    here = tmp_path_factory.mktemp("served")
+    toy_collection(here)
+    toy_collection(here, "others")
+    return here
+
+
+@pytest.fixture(scope="session")
+def toy_server(place: Path) -> Iterator[Server]:
+    with serving(place / "photos.tandem", place / "others.tandem", batch_wait_s=0.05) as there:
+        yield there
+
+
+@pytest.fixture
+def toy_http(toy_server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=toy_server.url, timeout=LONG_S) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def toy_photos(place: Path, toy_server: Server) -> Iterator[Collection]:
+    """The first collection, asked here."""
+    with tandem.open(place / "photos.tandem") as opened:
+        yield opened
