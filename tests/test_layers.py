@@ -39,7 +39,7 @@ LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}) - {
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "answer", "image", "search", "errors"}
-LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "plots", "tandem"}
+LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
