@@ -191,10 +191,10 @@ class Snapshots:
         current = self._catalog.current()
         return next_generation(current) if self._staging else current
 
-    def writable(self) -> Any:
-        """The table, to be written to."""
-        self.newest()
-        return self._table
+    def writable(self) -> tuple[Snapshot, Any]:
+        """The table as of now, to be read, and itself, to be written to."""
+        snapshot = self.newest()
+        return snapshot, self._table
 
     def close(self) -> None:
         with self._lock:

@@ -91,8 +91,7 @@ class LanceStore(Store):
             return self._commit_once(act)
 
     def _commit_once(self, act: Callable[[Any, Snapshot], _T]) -> _T:
-        snapshot = self._snapshots.newest()
-        table = self._snapshots.writable()
+        snapshot, table = self._snapshots.writable()
         with self._database.errors():
             root = self._database.address.folder
             before = _files(root, snapshot.name)
@@ -177,7 +176,7 @@ class LanceStore(Store):
         try:
             if self._wrote:
                 self._wrote = False
-                upkeep.at_rest(self._database, self._snapshots.writable())
+                upkeep.at_rest(self._database, self._snapshots.writable()[1])
         finally:
             self._snapshots.close()
 

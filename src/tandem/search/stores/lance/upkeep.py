@@ -9,7 +9,7 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from tandem.errors import StoreError
+from tandem.errors import StoreBusyError, StoreError
 from tandem.search.stores.lance.database import Database
 from tandem.search.stores.lance.search import IN_MEMORY
 
@@ -51,8 +51,9 @@ def _look_after(database: Database, table: Any, compact: bool, at_rest: bool) ->
                 table.optimize(cleanup_older_than=KEEP)
             _index(table, rows, indexes)
     except StoreError as error:
-        # What is derived can be made another time, by another writer too.
-        _log.warning("%s: not compacted and indexed now (%s)", database.address.url, error)
+        # What is derived can be made another time, and is made by another writer if that one was in the way.
+        level = logging.DEBUG if isinstance(error, StoreBusyError) else logging.WARNING
+        _log.log(level, "%s: not compacted and indexed now (%s)", database.address.url, error)
 
 
 def _index(table: Any, rows: int, indexes: dict[str, Any]) -> None:

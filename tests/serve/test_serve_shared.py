@@ -1,4 +1,4 @@
-"""Several servers on one collection of a real Milvus server: what one does, the others see at once."""
+"""Several servers on one collection, on a real Milvus server and in a bucket: what one does, the others see at once."""
 
 import io
 import uuid
@@ -11,16 +11,13 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from support import toy
-from support.milvus_server import shared_server
+from support import milvus_server, s3_server, toy
 from support.serving import serving
 
 import tandem
 from tandem.model import Model
 from tandem.search.migration import migrate
 
-pytest.importorskip("pymilvus")
-pytest.importorskip("milvus", reason="needs the milvus wheel (Linux only)")
 pytest.importorskip("fastapi")
 
 pytestmark = [pytest.mark.server, pytest.mark.milvus]
@@ -73,10 +70,25 @@ def content(seed: int) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def address(kind: str) -> str:
+    """Where nothing is yet."""
+    name = f"served_{uuid.uuid4().hex[:12]}"
+    if kind == "milvus":
+        pytest.importorskip("pymilvus")
+        pytest.importorskip("milvus", reason="needs the milvus wheel (Linux only)")
+        return f"milvus://{milvus_server.shared_server().address}/{name}"
+    pytest.importorskip("lancedb")
+    pytest.importorskip("moto")
+    s3_server.shared_server()
+    return f"lance+s3://{s3_server.BUCKET}/{name}"
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param("milvus", marks=pytest.mark.milvus), pytest.param("s3", marks=pytest.mark.s3)]
+)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     home = tmp_path_factory.mktemp("pair")
-    url = f"milvus://{shared_server().address}/served_{uuid.uuid4().hex[:12]}"
+    url = address(request.param)
     model = tandem.load(toy.folder(home / "model"))
     files = toy.pictures(home / "images", PICTURES)
     with pytest.MonkeyPatch.context() as patch:
