@@ -36,7 +36,7 @@ def tandem(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
     def run(*arguments: str | Path, stdin: bytes | None = None) -> Outcome:
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(stdin))))
         try:
             code = main([str(argument) for argument in arguments])
         except SystemExit as leaving:  # argparse leaves by itself

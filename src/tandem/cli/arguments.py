@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
+from tandem.errors import TandemError
+
 Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for what add_argument_group gives
 
 
@@ -73,6 +75,14 @@ def add_paths_only(parser: Parser) -> None:
     """`--paths-only` and `-0`, for `xargs` and the like."""
     parser.add_argument("--paths-only", action="store_true", help="print paths and nothing else, one a line")
     parser.add_argument("-0", "--null", action="store_true", help="end each of these paths with a NUL, for xargs -0")
+
+
+def check_paths_only(arguments: argparse.Namespace) -> None:
+    """`-0` says how paths end, and --json prints no bare paths."""
+    if arguments.null and not arguments.paths_only:
+        raise TandemError("-0 goes with --paths-only")
+    if arguments.json and arguments.paths_only:
+        raise TandemError("--json or --paths-only, not both")
 
 
 def add_yes(parser: Parser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.cli import terminal
-from tandem.cli.arguments import Parser, add_json, add_paths_only, describe, positive
+from tandem.cli.arguments import Parser, add_json, add_paths_only, check_paths_only, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import label_rows, row_files
     from tandem.search.labelling import best_labels, best_pictures
 
+    check_paths_only(arguments)
     labels, templates = read_labels(arguments), read_templates(arguments)
     target = Path(arguments.out).expanduser() if arguments.out else None
     if target:

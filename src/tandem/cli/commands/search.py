@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
-from tandem.cli.arguments import Parser, add_json, add_paths_only, describe, positive
+from tandem.cli.arguments import Parser, add_json, add_paths_only, check_paths_only, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.inputs import read_image
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
@@ -64,6 +64,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_paths_only(arguments)
     text = " ".join(arguments.text) or None
     if text is None and arguments.image is None and arguments.like is None:
         raise TandemError(

@@ -1,0 +1,228 @@
+"""`tandem search`, `label`, `list`, `info` and `remove`: what they print, pass on to other programs and ask."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from support import toy
+from support.commands import Run, one_line, run_in_terminal, widest
+
+import tandem as library
+from tandem.cli import known_collections
+from tandem.search.stores import backends
+
+# --- search --------------------------------------------------------------------------------------------------------
+
+
+def test_quotes_are_not_needed(tandem: Run, collection: Path) -> None:
+    quoted = tandem("search", collection, "a black cat", "--json")
+    assert tandem("search", collection, "a", "black", "cat", "--json").json == quoted.json
+    assert tandem("search", collection, "a", "--top", "10", "black", "cat", "--json").json == quoted.json
+    assert quoted.json["query"] == {"text": "a black cat"}
+    assert "nothing to look for" in one_line(tandem("search", collection))
+
+
+def test_piped_a_hit_is_rank_relevance_cosine_and_path(tandem: Run, collection: Path) -> None:
+    with library.open(collection) as photos:
+        hits = photos.search("a cat", k=3, offset=3).hits
+    rows = tandem("search", collection, "a", "cat", "-k", "3", "--page", "2").rows
+    assert rows == [[str(rank), "", f"{hit.score:.6f}", hit.path] for rank, hit in enumerate(hits, start=4)]
+
+
+def test_paths_only_is_for_other_programs(tandem: Run, collection: Path) -> None:
+    paths = [row[-1] for row in tandem("search", collection, "a", "cat").rows]
+    assert tandem("search", collection, "a", "cat", "--paths-only").out == "".join(f"{path}\n" for path in paths)
+    assert tandem("search", collection, "a", "cat", "--paths-only", "-0").out == "".join(f"{p}\0" for p in paths)
+    assert "--paths-only" in one_line(tandem("search", collection, "a", "cat", "-0"))
+    labelled = tandem("label", collection, "--labels", "cat,dog", "--top", "2", "--paths-only", "--null").out
+    assert set(labelled.rstrip("\0").split("\0")) <= set(paths)
+    assert "--by label" in one_line(tandem("label", collection, "--labels", "a,b", "--by", "image", "--paths-only"))
+
+
+@pytest.mark.parametrize(("page", "top", "pages"), [(1000, 10, "1 page of 10"), (4, 3, "3 pages of 3")])
+def test_a_page_behind_the_last_says_how_many_there_are(
+    tandem: Run, collection: Path, page: int, top: int, pages: str
+) -> None:
+    outcome = tandem("search", collection, "a", "cat", "--page", page, "--top", top)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert f"no page {page:,}: 8 photos make {pages}" in outcome.err
+
+
+def test_an_image_on_standard_input_is_looked_for(tandem: Run, collection: Path) -> None:
+    image = toy.pictures(collection.parent / "one", 1)[0]
+    expected = tandem("search", collection, "--image", image, "--json").json["hits"]
+    piped = tandem("search", collection, "--image", "-", "--json", stdin=Path(image).read_bytes()).json
+    assert piped["hits"] == expected
+    assert piped["query"] == {"image": "<stdin>"}
+    assert "empty" in one_line(tandem("search", collection, "--image", "-", stdin=b""))
+
+
+def test_a_photo_of_the_collection_is_looked_for_by_id(tandem: Run, collection: Path) -> None:
+    first = tandem("search", collection, "a", "cat", "--json").json["hits"][0]["id"]
+    found = tandem("search", collection, "--like", first, "--json").json
+    assert found["hits"][0]["id"] == first
+    assert found["query"] == {"like": first}
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_search_and_label_fit_the_terminal(collection: Path, columns: int) -> None:
+    labels = "図書館の猫の写真を撮る人々,dog"
+    for asked in (("search", collection, "a", "cat"), ("label", collection, "--labels", labels)):
+        shown = run_in_terminal(*asked, columns=columns).out
+        table = [line for line in shown.splitlines() if not line.startswith("tandem: ") and ".png" in line]
+        assert len(table) >= 8
+        assert widest("\n".join(table)) <= columns
+        assert all(line.endswith(".png") for line in table)
+
+
+# --- list, info ----------------------------------------------------------------------------------------------------
+
+
+def test_collections_that_were_used_are_listed(
+    tandem: Run, collection: Path, photos: list[str], model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no collections yet" in tandem("list").err
+    monkeypatch.chdir(collection.parent)
+    tandem("search", collection.name, "a", "cat")  # by a relative path
+    tandem("index", *photos, "--to", "new.tandem", "--model", model_folder)
+    listed = tandem("list", "--json").json["collections"]
+    assert [each["url"] for each in listed] == [str(collection.with_name("new.tandem")), str(collection)]
+    assert [(each["photos"], each["model"], each["state"]) for each in listed] == [(3, "toy", "ok"), (8, "toy", "ok")]
+    assert tandem("list").rows[1][:3] == [str(collection), "8", "toy"]
+
+
+def test_a_collection_that_is_gone_is_marked_and_can_be_forgotten(tandem: Run, collection: Path) -> None:
+    tandem("info", collection)
+    shutil.rmtree(collection)
+    assert tandem("list").rows[0][:2] == [str(collection), "gone"]
+    assert tandem("list", "--forget-missing").out == ""
+    assert known_collections.known() == []
+
+
+def test_a_home_that_cannot_be_written_is_no_error(
+    tandem: Run, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "file"))
+    assert tandem("info", collection).code == 0
+    assert tandem("list", "--json").json == {"collections": []}
+
+
+def test_what_is_no_note_of_a_collection_is_passed_over(tandem: Run, home: Path) -> None:
+    (home / "collections").mkdir()
+    (home / "collections" / "a.json").write_text("{")
+    (home / "collections" / "b.json").write_text('{"url": "x"}')
+    assert tandem("list", "--json").json == {"collections": []}
+
+
+def test_info_says_what_a_collection_holds(tandem: Run, collection: Path, model_folder: str) -> None:
+    document = tandem("info", collection, "--json").json
+    model = library.load(model_folder)
+    assert document["photos"] == 8
+    assert document["model"]["name"] == "toy"
+    assert document["model"]["fingerprint"] == model.fingerprint
+    assert document["model"]["dimensions"] == toy.DIMENSIONS
+    assert {"path", "width", "taken"} <= set(document["columns"])
+    assert document["bytes"] > 0
+    shown = dict(tandem("info", collection).rows)
+    assert shown["photos"] == "8"
+    assert shown["model"] == f"toy ({toy.DIMENSIONS} dimensions)"
+    assert "no collection" in one_line(tandem("info", collection.parent / "none"))
+
+
+# --- remove --------------------------------------------------------------------------------------------------------
+
+
+def ids(tandem: Run, collection: Path) -> list[str]:
+    return [hit["id"] for hit in tandem("search", collection, "a", "cat", "--json").json["hits"]]
+
+
+def test_photos_are_removed_by_id(tandem: Run, collection: Path) -> None:
+    first, second, *others = ids(tandem, collection)
+    outcome = tandem("remove", collection, first, second, "--yes")
+    assert (outcome.code, outcome.out) == (0, f"{collection}: 6 photos; 2 removed\n")
+    assert sorted(ids(tandem, collection)) == sorted(others)
+    again = tandem("remove", collection, first, others[0], "--yes", "--json")
+    assert (again.code, again.json) == (
+        1,
+        {"collection": str(collection), "removed": 1, "not_found": [first], "total": 5},
+    )
+    assert first in again.err
+    assert tandem("remove", collection, "-", "--yes", stdin=f"{others[1]}\0{others[2]}\0".encode()).code == 0
+    assert sorted(ids(tandem, collection)) == sorted(others[3:])
+    assert all(path.exists() for path in (collection.parents[0], collection))
+
+
+def test_photos_are_removed_by_filter_or_all_of_them(tandem: Run, collection: Path) -> None:
+    outcome = tandem("remove", collection, "--where", "path like '%/3.png' or path like '%/4.png'", "-y")
+    assert "6 photos; 2 removed" in outcome.out
+    assert "0 photos; 6 removed" in tandem("remove", collection, "--all", "-y").out
+    assert backends.exists(str(collection))
+
+
+def test_nothing_is_removed_that_was_not_agreed_to(tandem: Run, collection: Path) -> None:
+    first = ids(tandem, collection)[0]
+    assert "--yes" in one_line(tandem("remove", collection, first, stdin=b""))
+    assert "one of them" in one_line(tandem("remove", collection, "--yes"))
+    assert "one of them" in one_line(tandem("remove", collection, first, "--all", "--yes"))
+    no = run_in_terminal("remove", collection, "--all", columns=120, answer="n\n")
+    assert no.code == 2
+    assert "remove 8 photos (all) from" in no.out
+    assert "nothing was changed" in no.out
+    assert len(ids(tandem, collection)) == 8
+    assert run_in_terminal("remove", collection, first, columns=120, answer="y\n").code == 0
+    assert len(ids(tandem, collection)) == 7
+
+
+# --- index ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listed", "says"),
+    [
+        (b"", "empty"),
+        (b"\x89PNG\r\n\x1a\n....", "is an image"),
+        (b"\xff\xd8\xff\xe0", "is an image"),
+    ],
+)
+def test_what_is_no_list_makes_no_collection(
+    tandem: Run, tmp_path: Path, model_folder: str, listed: bytes, says: str
+) -> None:
+    target = tmp_path / "c.tandem"
+    assert says in one_line(tandem("index", "-", "--to", target, "--model", model_folder, stdin=listed))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("between", [b"\n", b"\0"])
+def test_a_list_is_indexed(tandem: Run, tmp_path: Path, photos: list[str], model_folder: str, between: bytes) -> None:
+    listed = between.join(map(os.fsencode, photos)) + between
+    outcome = tandem("index", "-", "--to", tmp_path / "c.tandem", "--model", model_folder, stdin=listed)
+    assert "3 photos; 3 added" in outcome.out
+
+
+# --- calibrate -----------------------------------------------------------------------------------------------------
+
+
+def test_calibration_is_asked_for_and_can_be_undone(tandem: Run, model_folder: str, home: Path, tmp_path: Path) -> None:
+    model = library.load(model_folder)
+    own = home / "relevance" / f"{model.fingerprint}.json"
+    own.parent.mkdir()
+    own.write_text("{}")
+    captions = tmp_path / "captions.tar"
+    captions.write_bytes(b"")
+    refused = one_line(tandem("calibrate", captions, "--model", model_folder, stdin=b""))
+    assert str(own) in refused
+    assert "--yes" in refused
+    assert own.read_text() == "{}"
+    assert "takes no dataset" in one_line(tandem("calibrate", captions, "--reset", "--model", model_folder))
+    undone = tandem("calibrate", "--reset", "--model", model_folder)
+    assert undone.out == f"removed {own}\nsearches show no relevance\n"
+    assert not own.exists()
+    again = tandem("calibrate", "--reset", "--model", model_folder, "--json")
+    assert again.json == {
+        "model": {"name": "toy", "fingerprint": model.fingerprint}, "removed": None, "calibration": None,
+    }  # fmt: skip
+    shipped = tandem("calibrate", "--reset").out
+    assert "searches use the one that came with the model" in shipped
+    assert "nothing to calibrate with" in one_line(tandem("calibrate"))
