@@ -1,17 +1,19 @@
 """The folder of a local store: odd names, damage, other users, creations and successors that were cut off."""
 
+import errno
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from support.embedded_toys import SCHEMA, filled, records, unit
+from support.embedded_toys import SCHEMA, filled, index_for_toys, records, unit
 
 from tandem.errors import StoreBusyError, StoreError
 from tandem.search.stores import backends
-from tandem.search.stores.embedded import generations
+from tandem.search.stores.embedded import generations, records_database
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 
 
@@ -154,6 +156,57 @@ def test_somebody_else_can_read(tmp_path: Path, writing: bool) -> None:
         store.close()
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+# A full disk
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(url, 10) as store:
+        assert store._writer is not None
+        pages = store._writer.execute("PRAGMA page_count").fetchone()[0]
+        store._writer.execute(f"PRAGMA max_page_count = {pages}")  # what SQLite then says, it says of a full disk too
+        with pytest.raises(StoreError, match="the disk is full; make room"):
+            store.upsert(records(10, 1000))
+        store._writer.execute("PRAGMA max_page_count = 1000000")
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", no_space)
+            with pytest.raises(StoreError, match="the disk is full; make room"):
+                store.upsert(records(10, 20))
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+            with pytest.raises(StoreError, match="the disk is full"), records_database.database_errors(Path(url)):
+                raise sqlite3.OperationalError("disk I/O error")
+        assert store.count() == 10
+        store.upsert(records(10, 20))
+        assert store.count() == 20
+
+
+def test_an_index_that_does_not_fit_on_the_disk_is_one_warning(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faiss = pytest.importorskip("faiss")
+    index_for_toys(monkeypatch)
+
+    write = faiss.write_index
+
+    def write_index(index: object, target: object, *more: object) -> None:
+        if isinstance(target, str):
+            Path(target).write_bytes(b"half")
+            raise RuntimeError("Error: 'ret == (1)' failed: write error: No space left on device")
+        write(index, target, *more)
+
+    monkeypatch.setattr(faiss, "write_index", write_index)
+    filled(url, 1200).close()
+    assert "its index is not up to date" in caplog.text
+    assert "Traceback" not in caplog.text
+    assert not list(generations.folder(url).glob("index-*"))
+    with EmbeddedBackend(url).open() as store:
+        assert len(store.search(unit(1), 5)[0]) == 5
 
 
 # Generations

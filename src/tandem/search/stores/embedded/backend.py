@@ -66,9 +66,9 @@ class EmbeddedBackend(Backend):
 
     def create(self, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> EmbeddedStore:
         def fill(draft: Path) -> None:
-            with database_errors(draft):
+            with database_errors(Path(self._url)):
                 records_database.create(draft, schema, notes)
-            vector_file.append(draft / State().vectors, 0, np.empty((0, schema.dimensions), np.float32))
+                vector_file.append(draft / State().vectors, 0, np.empty((0, schema.dimensions), np.float32))
 
         generations.prepare(self._url, fill, staging=staging)
         return self.open(write=True, staging=staging)

@@ -111,7 +111,11 @@ class IndexMaintainer:
     def _record(self, index: VectorIndex, state: State) -> None:
         """Put an index in force, unless the vectors have moved to another file meanwhile."""
         draft = self._folder / f"{DRAFT}{os.getpid()}"
-        checksum = index.write(draft)
+        try:
+            checksum = index.write(draft)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
         with self._transaction() as connection:
             now = records_database.read_state(connection)
             if now.vectors != state.vectors:
