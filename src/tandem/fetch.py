@@ -1,16 +1,28 @@
-"""An http(s) address -> its bytes, within limits of size and time. Trusts nothing of what the other side says."""
+"""An http(s) address -> its bytes in memory, or a large file on disk. Trusts nothing of what the other side says.
 
+`fetch` is for images: within limits of size and time, and nothing is kept. `download` is for weights: it continues
+where an earlier attempt stopped, and the file is there once its checksum is right. Knows no models and no formats.
+"""
+
+import contextlib
 import functools
+import hashlib
+import os
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urljoin
 
-from tandem.errors import ImageError
+from tandem.errors import HubError, ImageError
 
 if TYPE_CHECKING:
     import httpx
 
 MAX_REDIRECTS = 5
+_ATTEMPTS = 5
+
+Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all
 
 
 def is_url(source: str) -> bool:
@@ -64,10 +76,132 @@ def _check_time(url: str, deadline: float) -> None:
         raise ImageError(url, "not received within the time limit", "timeout")
 
 
+# --- large files ---------------------------------------------------------------------------------------------------
+
+
+def download(
+    url: str,
+    path: Path,
+    sha256: str,
+    *,
+    progress: Progress | None = None,
+    pause_s: float = 1.0,
+    timeout_s: float = 30.0,
+) -> Path:
+    """Fetch `url` to `path`, continuing where an earlier attempt stopped. Raises `HubError` in one line.
+
+    What has come so far is kept in a `.part` file beside `path`, which is moved there once its SHA-256 is right.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("ab") as file, _alone(file):
+            if path.is_file():  # another process finished it while this one waited
+                return path
+            continued = part.stat().st_size > 0
+            _fill(url, part, file, progress, pause_s, timeout_s)
+            found = _sha256(part)
+            if found != sha256 and continued:  # what an earlier attempt left may be at fault: once more, from the start
+                file.truncate(0)
+                _fill(url, part, file, progress, pause_s, timeout_s)
+                found = _sha256(part)
+            if found != sha256:
+                part.unlink()
+                raise HubError(
+                    f"{url}: wrong checksum: expected SHA-256 {sha256}, came {found}; it was thrown away, try again"
+                )
+            os.replace(part, path)
+    except OSError as error:
+        raise HubError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def _fill(url: str, part: Path, file: IO[bytes], progress: Progress | None, pause_s: float, timeout_s: float) -> None:
+    reason = ""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(pause_s * 2 ** (attempt - 1))
+        try:
+            _append(url, file, progress, timeout_s)
+            return
+        except _Failed as failed:
+            if not failed.may_pass:
+                raise HubError(f"{url}: {failed}") from None
+            reason = str(failed)
+    kept = file.seek(0, os.SEEK_END)
+    what_next = f"{kept} bytes are kept in {part}; check the network and run again to continue"
+    raise HubError(f"{url}: cannot be downloaded: {reason}. {what_next if kept else 'check the network and run again'}")
+
+
+def _append(url: str, file: IO[bytes], progress: Progress | None, timeout_s: float) -> None:
+    """Append what is missing. Raises `_Failed`, which says whether trying again may help."""
+    import httpx
+
+    have = file.seek(0, os.SEEK_END)
+    try:
+        wanted = {"range": f"bytes={have}-"} if have else {}
+        with _client().stream("GET", url, headers=wanted, timeout=timeout_s, follow_redirects=True) as response:
+            status = response.status_code
+            if status == 416 and have:  # the range is past the end: what is there is whole, or no use
+                return
+            if status not in (200, 206):
+                raise _Failed(
+                    f"the server says {status} {response.reason_phrase}".rstrip(), status >= 500 or status == 429
+                )
+            if have and status != 206:  # a server without ranges sends all of it again
+                file.truncate(0)
+                have = 0
+            length = response.headers.get("content-length", "")
+            total = have + int(length) if length.isdigit() else None
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                have += len(chunk)
+                if progress:
+                    progress(have, total)
+            file.flush()
+    except httpx.RemoteProtocolError:  # also a body shorter than announced
+        file.flush()
+        raise _Failed(f"the connection closed after {file.tell()} bytes", True) from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        raise _Failed(str(error), False) from None
+    except httpx.TimeoutException as error:
+        raise _Failed(f"no answer within {timeout_s:g} s ({type(error).__name__})", True) from None
+    except httpx.HTTPError as error:
+        raise _Failed(str(error) or type(error).__name__, True) from None
+
+
+class _Failed(Exception):
+    """An attempt that did not bring the whole file."""
+
+    def __init__(self, reason: str, may_pass: bool) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
+
+
+@contextlib.contextmanager
+def _alone(file: IO[bytes]) -> Iterator[None]:
+    """One process downloads, others wait; where the system has no such locks, all download."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @functools.cache
 def _client() -> "httpx.Client":
     """One for the process: connections are kept. Thread-safe."""
     import httpx
 
-    # redirects are followed by hand, so that each is counted against the time and its address looked at
+    # `fetch` follows redirects by hand, so that each is counted against the time and its address looked at
     return httpx.Client(follow_redirects=False, headers={"user-agent": "tandem-clip", "accept-encoding": "identity"})

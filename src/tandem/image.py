@@ -290,9 +290,9 @@ def _bring_plugins(brand: bytes) -> None:
 
 def _unknown(head: bytes) -> str:
     if head[4:12] in _HEIF_BRANDS:
-        return "a HEIC picture: install pillow-heif to read it"
+        return "a HEIC photo: reading it needs pillow-heif; install it with: pip install 'tandem-clip[heic]'"
     if head[4:12] in _AVIF_BRANDS:
-        return "an AVIF picture: install a newer Pillow, or pillow-avif-plugin, to read it"
+        return "an AVIF image: install a newer Pillow, or pillow-avif-plugin, to read it"
     if head.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
         return "an EPS file: not read, since it is a program"
     try:

@@ -163,7 +163,7 @@ def test_a_mistyped_published_name_is_told_the_near_one_without_network(
 
 
 def test_nothing_kept_of_a_download_is_not_boasted_of(tmp_path: Path) -> None:
-    from tandem.weights.openai import download
+    from tandem.fetch import download
 
     with pytest.raises(TandemError, match="check the network") as refused:
         download("http://127.0.0.1:9/x.pt", tmp_path / "x.pt", "0" * 64, pause_s=0)

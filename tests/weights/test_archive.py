@@ -18,7 +18,7 @@ from support import weights_toys as toys
 
 from tandem import weights
 from tandem.errors import WeightsError
-from tandem.weights.archive import read_archive
+from tandem.weights.tensor_files import read_archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -84,7 +84,7 @@ def test_a_training_checkpoint_gives_its_state_dict(tmp_path: Path) -> None:
     )
     archive = read_archive(path)
     assert sorted(archive.tensors) == ["module.bias", "module.weight"]
-    assert {"epoch", "name", "optimizer"} <= set(archive.beside)
+    assert {"epoch", "name", "optimizer"} <= set(archive.extra_keys)
     np.testing.assert_array_equal(archive.tensors["module.weight"], layer.weight.detach().numpy())
 
 
@@ -136,7 +136,7 @@ def test_arrays_can_be_written_to_and_the_file_stays(tmp_path: Path) -> None:
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pt", {"w": torch.ones(2)})
     program = (
-        "import sys; from pathlib import Path; from tandem.weights.archive import read_archive; "
+        "import sys; from pathlib import Path; from tandem.weights.tensor_files import read_archive; "
         f"assert read_archive(Path({str(path)!r})).tensors['w'].sum() == 2; "
         "assert not {'torch', 'openvino', 'huggingface_hub', 'transformers'} & set(sys.modules)"
     )

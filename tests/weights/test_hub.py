@@ -23,6 +23,7 @@ from support import weights_toys as toys
 from tandem import weights
 from tandem.config import PUBLISHED
 from tandem.errors import HubError
+from tandem.fetch import download
 from tandem.weights import expected_shapes, hub, openai, published
 from tandem.weights.names import to_transformers
 from tandem.weights.safetensors_file import write_safetensors
@@ -307,7 +308,7 @@ def test_a_download_is_whole_and_counted(server: Server, file: tuple[str, bytes,
     url, content, digest = file
     seen: list[tuple[int, int | None]] = []
     target = tmp_path / "cache" / "toy.pt"
-    openai.download(url, target, digest, progress=lambda done, total: seen.append((done, total)))
+    download(url, target, digest, progress=lambda done, total: seen.append((done, total)))
     assert target.read_bytes() == content
     assert seen[-1] == (len(content), len(content))
     assert [path.name for path in target.parent.iterdir()] == ["toy.pt"]
@@ -318,7 +319,7 @@ def test_a_broken_download_continues_where_it_stopped(
 ) -> None:
     url, content, digest = file
     server.break_after = [1_000_000, 500_000]
-    openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+    download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert (tmp_path / "toy.pt").read_bytes() == content
     assert len(server.ranges) == 2
     starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in server.ranges]
@@ -330,12 +331,12 @@ def test_a_later_run_continues_an_earlier_one(server: Server, file: tuple[str, b
     url, content, digest = file
     server.break_after = [400_000] * 5
     with pytest.raises(HubError, match=r"cannot be downloaded.*are kept in .*toy.pt.part.*run again"):
-        openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+        download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert not (tmp_path / "toy.pt").exists()
     kept = (tmp_path / "toy.pt.part").stat().st_size
     assert kept > 0
     server.break_after = []
-    openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+    download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert (tmp_path / "toy.pt").read_bytes() == content
     assert server.ranges[-1] == f"bytes={kept}-"
 
@@ -344,7 +345,7 @@ def test_a_server_without_ranges_starts_again(server: Server, file: tuple[str, b
     url, content, digest = file
     server.with_ranges = False
     (tmp_path / "toy.pt.part").write_bytes(content[:1000])
-    openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+    download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert (tmp_path / "toy.pt").read_bytes() == content
 
 
@@ -352,7 +353,7 @@ def test_a_damaged_part_is_replaced(server: Server, file: tuple[str, bytes, str]
     url, content, digest = file
     for damaged in (b"x" * 1000, content + b"x", b"x" * len(content)):
         (tmp_path / "toy.pt.part").write_bytes(damaged)
-        openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+        download(url, tmp_path / "toy.pt", digest, pause_s=0)
         assert (tmp_path / "toy.pt").read_bytes() == content
         (tmp_path / "toy.pt").unlink()
 
@@ -360,7 +361,7 @@ def test_a_damaged_part_is_replaced(server: Server, file: tuple[str, bytes, str]
 def test_a_whole_part_needs_no_more_bytes(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
     url, content, digest = file
     (tmp_path / "toy.pt.part").write_bytes(content)
-    openai.download(url, tmp_path / "toy.pt", digest, pause_s=0)
+    download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert (tmp_path / "toy.pt").read_bytes() == content
 
 
@@ -369,23 +370,23 @@ def test_a_wrong_checksum_is_refused_and_thrown_away(
 ) -> None:
     url, _, digest = file
     with pytest.raises(HubError, match=r"wrong checksum: expected SHA-256 0{64}, came " + digest):
-        openai.download(url, tmp_path / "toy.pt", "0" * 64, pause_s=0)
+        download(url, tmp_path / "toy.pt", "0" * 64, pause_s=0)
     assert list(tmp_path.glob("toy*")) == []
 
 
 def test_a_missing_file_and_a_dead_server_are_one_line(server: Server, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="the server says 404"):
-        openai.download(f"{server.url}/nothing.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
+        download(f"{server.url}/nothing.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
     server.http.shutdown()
     server.http.server_close()
     with pytest.raises(HubError, match=r"cannot be downloaded: .*check the network"):
-        openai.download(f"{server.url}/toy.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
+        download(f"{server.url}/toy.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
 
 
 def test_two_processes_download_once(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
     url, content, digest = file
     program = (
-        "import sys; from pathlib import Path; from tandem.weights.openai import download; "
+        "import sys; from pathlib import Path; from tandem.fetch import download; "
         "download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])"
     )
     command = [sys.executable, "-c", program, url, str(tmp_path / "toy.pt"), digest]

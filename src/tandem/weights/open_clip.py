@@ -18,7 +18,7 @@ from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
-from tandem.weights.transformers import spell as spell_transformers
+from tandem.weights.transformers import display_name as display_name_in_transformers
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = (
@@ -44,7 +44,7 @@ def read(
     if activation:
         config = with_activation(config, activation)
     tensors, naming = to_original(read_tensor_file(weights).tensors)
-    check_tensors(tensors, config, str(weights), lambda name: spell(name, naming))
+    check_tensors(tensors, config, str(weights), lambda name: display_name(name, naming))
     return config, tensors
 
 
@@ -58,10 +58,10 @@ def _ask_transformers(config: ModelConfig, folder: Path) -> ModelConfig:
     return with_activation(config, config.text.activation) if named == {config.text.activation} else config
 
 
-def spell(name: str, naming: Naming) -> str:
+def display_name(name: str, naming: Naming) -> str:
     """An original name as the file has it, for messages."""
     if naming == "transformers":
-        return spell_transformers(name)
+        return display_name_in_transformers(name)
     in_text = naming == "open_clip" and name != "logit_scale" and not name.startswith("visual.")
     return f"text.{name}" if in_text else name
 

@@ -87,25 +87,25 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
 
 def _read_file(path: Path, activation: Activation | None) -> _Found:
     """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
-    beside = path.parent
-    config_json = beside / "config.json"
-    if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (beside / open_clip.CONFIG).is_file():
-        return *open_clip.read(beside, activation, path), beside
+    parent = path.parent
+    config_json = parent / "config.json"
+    if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (parent / open_clip.CONFIG).is_file():
+        return *open_clip.read(parent, activation, path), parent
     if path.name in (folder.WEIGHTS, *transformers.WEIGHTS) and config_json.is_file():
         plain = read_json(config_json)
         if plain.get("format") == "tandem":
-            return *folder.read(beside, activation, path), beside
-        return *transformers.read(beside, activation, path), beside
+            return *folder.read(parent, activation, path), parent
+        return *transformers.read(parent, activation, path), parent
     config, tensors = single_file.read(path, activation)
     # A folder of downloads may hold some other model's tokenizer: only one of the right size counts.
-    return config, tensors, None if config.text.vocabulary_size == _CLIP_VOCABULARY else beside
+    return config, tensors, None if config.text.vocabulary_size == _CLIP_VOCABULARY else parent
 
 
-def _tokenizer(config: ModelConfig, beside: Path | None, path: Path) -> "Tokenizer":
+def _tokenizer(config: ModelConfig, tokenizer_folder: Path | None, path: Path) -> "Tokenizer":
     from tandem.tokenizer import Tokenizer
 
     text = config.text
-    found = Tokenizer.from_folder(beside, text) if beside else None
+    found = Tokenizer.from_folder(tokenizer_folder, text) if tokenizer_folder else None
     if found is None and text.vocabulary_size == _CLIP_VOCABULARY:
         clip = Tokenizer.clip()
         if (clip.start_id, clip.end_id, clip.pad_id) == (text.start_id, text.end_id, text.pad_id):
@@ -118,8 +118,8 @@ def _tokenizer(config: ModelConfig, beside: Path | None, path: Path) -> "Tokeniz
         )
     if found.vocabulary_size > text.vocabulary_size:
         raise ConfigError(
-            f"{beside}: the tokenizer has {found.vocabulary_size} entries, the model reads {text.vocabulary_size}: "
-            "they do not belong together"
+            f"{tokenizer_folder}: the tokenizer has {found.vocabulary_size} entries, the model reads "
+            f"{text.vocabulary_size}: they do not belong together"
         )
     return found
 

@@ -8,7 +8,6 @@ Knows names, dtypes, shapes and bytes. It does not know what the tensors are for
 import json
 import math
 import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
-from tandem.weights.dtypes import BFLOAT16
+from tandem.weights.arrays import BFLOAT16, map_file
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -32,14 +31,6 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 if BFLOAT16 is not None:
     _DTYPES["BF16"] = BFLOAT16
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-
-
-def map_file(path: Path) -> mmap.mmap:
-    """The file's bytes, mapped privately: arrays on it may be written to, and the file never changes."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise WeightsError(f"{path}: the file is empty; copy or download it again")
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

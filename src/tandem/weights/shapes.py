@@ -12,7 +12,7 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
-from tandem.weights.dtypes import BFLOAT16
+from tandem.weights.arrays import BFLOAT16
 from tandem.weights.names import shape_and_dtype
 
 Shapes = dict[str, tuple[int, ...]]
@@ -128,23 +128,23 @@ def check_tensors(
     tensors: Mapping[str, np.ndarray],
     config: ModelConfig,
     source: str,
-    spell: Callable[[str], str] = lambda name: name,
+    display_name: Callable[[str], str] = lambda name: name,
 ) -> None:
     """Raise `WeightsError` unless the tensors are exactly those of the configuration, in floating point.
 
-    `spell` turns an original name into the one the user finds in the file.
+    `display_name` turns an original name into the one the user finds in the file.
     """
     expected = expected_shapes(config)
     came = {name: shape_and_dtype(tensors, name) for name in tensors}
-    missing = [f"{spell(name)} (expected {list(expected[name])})" for name in expected if name not in came]
-    surplus = [f"{spell(name)} {list(shape)}" for name, (shape, _) in came.items() if name not in expected]
+    missing = [f"{display_name(name)} (expected {list(expected[name])})" for name in expected if name not in came]
+    surplus = [f"{display_name(name)} {list(shape)}" for name, (shape, _) in came.items() if name not in expected]
     wrong = [
-        f"{spell(name)}: expected {list(shape)}, came {list(came[name][0])}"
+        f"{display_name(name)}: expected {list(shape)}, came {list(came[name][0])}"
         for name, shape in expected.items()
         if name in came and came[name][0] != shape
     ]
     kinds = [
-        f"{spell(name)}: expected floating point, came {dtype}"
+        f"{display_name(name)}: expected floating point, came {dtype}"
         for name, (_, dtype) in came.items()
         if name in expected and dtype not in _FLOATS
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from tandem.config import Activation, ModelConfig
 from tandem.weights.checkpoint import activation_note, with_activation
 from tandem.weights.names import Naming, has_openai_buffers, strip_prefixes, to_original
-from tandem.weights.open_clip import spell
+from tandem.weights.open_clip import display_name
 from tandem.weights.shapes import check_tensors, config_from_shapes
 from tandem.weights.tensor_files import TensorFile, read_tensor_file
 
@@ -35,7 +35,7 @@ def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mappin
     config = config_from_shapes(shapes, str(path), activation="quick_gelu" if certain else assumed, notes=notes)
     if activation:
         config = with_activation(config, activation)
-    check_tensors(tensors, config, str(path), lambda name: spell(name, naming))
+    check_tensors(tensors, config, str(path), lambda name: display_name(name, naming))
     return config, tensors
 
 
@@ -50,6 +50,6 @@ def _written_by_the_original(raw: TensorFile) -> bool:
 def _assume(raw: TensorFile, naming: Naming) -> tuple[Activation, str]:
     if naming == "transformers":
         return "quick_gelu", "which is transformers' default"
-    if naming == "open_clip" or set(raw.beside) >= _OPEN_CLIP_KEYS:
+    if naming == "open_clip" or set(raw.extra_keys) >= _OPEN_CLIP_KEYS:
         return "gelu", "which is open_clip's default"
     return "quick_gelu", "as in all of OpenAI's weights"

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tandem.config import PUBLISHED
 from tandem.errors import HubError, WeightsError
 from tandem.weights.published import NAMES, published_name, shipped_folder
-from tandem.weights.run_folder import model_in_run
 from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -43,7 +43,8 @@ def locate(source: str | Path) -> Place:
     if name := published_name(text):
         from tandem.weights.openai import fetch_published
 
-        return fetch_published(name)
+        config, (path, notes) = PUBLISHED[name], fetch_published(name)
+        return Place(path, name, config.licence, config.data, notes)
     hub_name = text.removeprefix("hf-hub:").removeprefix("hf://")
     if _HUB_NAME.fullmatch(hub_name):
         from tandem.weights.hub import fetch
@@ -56,6 +57,20 @@ def locate(source: str | Path) -> Place:
         f"{text!r} is no file or folder, no published model and no hub name: expected a path, a name that "
         f"`tandem models` lists, or org/name[@revision]{hint}"
     )
+
+
+def model_in_run(folder: Path) -> Path | None:
+    """The model folder that stands for a run: `model`, else `best`, else the newest of `checkpoints`.
+
+    None where `folder` is no run. Raises `WeightsError` for a run that has saved nothing yet.
+    """
+    if (folder / "config.json").exists() or not (folder / "recipe.json").is_file():
+        return None
+    newest = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
+    for place in (folder / "model", folder / "best", *newest):
+        if (place / "config.json").is_file():
+            return place
+    raise WeightsError(f"{folder}: a training run that has saved no model yet; wait for its first checkpoint")
 
 
 def _refuse_graphs(path: Path) -> None:

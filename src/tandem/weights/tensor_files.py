@@ -6,11 +6,15 @@ The container is told by the file's first bytes, since people rename files. Know
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tandem.errors import WeightsError
+from tandem.weights.arrays import map_file
+
+if TYPE_CHECKING:
+    from tandem.weights.unpickler import Archive
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class TensorFile:
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str] = field(default_factory=dict)  # of a safetensors header
     torchscript: bool = False
-    beside: tuple[str, ...] = ()  # keys beside the state dict of a training checkpoint
+    extra_keys: tuple[str, ...] = ()  # keys beside the state dict of a training checkpoint
 
 
 def read_tensor_file(path: Path) -> TensorFile:
@@ -37,10 +41,8 @@ def read_tensor_file(path: Path) -> TensorFile:
         # A safetensors file begins with a length, whose first bytes may look like any other container's.
         is_safetensors = start[5:9] == b"\0\0\0{"
         if not is_safetensors and (start[:2] == b"PK" or start[:1] == b"\x80"):
-            from tandem.weights.archive import read_archive
-
             archive = read_archive(path)
-            return TensorFile(archive.tensors, torchscript=archive.torchscript, beside=archive.beside)
+            return TensorFile(archive.tensors, torchscript=archive.torchscript, extra_keys=archive.extra_keys)
         if not is_safetensors and path.suffix != ".safetensors":
             raise WeightsError(
                 f"{path}: expected safetensors or a file of torch.save; its first bytes are {start[:8]!r}"
@@ -50,6 +52,20 @@ def read_tensor_file(path: Path) -> TensorFile:
         return TensorFile(*read_safetensors(path))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_archive(path: Path) -> "Archive":
+    """Read a `.pt`, `.bin` or `.ckpt` file. Raises `WeightsError` that names the file and what is wrong with it."""
+    # Imported when such a file is read: most models are safetensors, and these bring zipfile and pickletools along.
+    from tandem.weights.torch_legacy import read_legacy
+    from tandem.weights.torch_zip import read_zip
+
+    mapped = map_file(path)
+    if mapped[:4] == b"PK\x03\x04":
+        return read_zip(path, mapped)
+    if mapped[:1] == b"\x80":
+        return read_legacy(path, mapped)
+    raise WeightsError(f"{path}: expected a file of torch.save or torch.jit.save; its first bytes are {mapped[:8]!r}")
 
 
 def first_present(folder: Path, names: tuple[str, ...]) -> Path | None:

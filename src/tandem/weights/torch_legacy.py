@@ -2,7 +2,7 @@
 every storage's bytes.
 
 Tensors are described before their bytes are reached, so the object's pickle runs last. What a pickle may say is
-`archive`'s business.
+known to `unpickler`.
 """
 
 import mmap
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
-from tandem.weights.archive import Archive, run, state_dict
+from tandem.weights.unpickler import Archive, run, state_dict
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -57,8 +57,8 @@ def read_legacy(path: Path, mapped: mmap.mmap) -> Archive:
             raise WeightsError(f"{path}: truncated or damaged: storage {key!r} of {count} elements is not there")
         return storages[key]
 
-    tensors, beside = state_dict(path, run(path, programs[3], load, modules=False))
-    return Archive(tensors, torchscript=False, beside=beside)
+    tensors, extra_keys = state_dict(path, run(path, programs[3], load, modules=False))
+    return Archive(tensors, torchscript=False, extra_keys=extra_keys)
 
 
 def _legacy_dtypes(path: Path, program: bytes) -> dict[str, np.dtype[Any]]:

@@ -1,6 +1,6 @@
 """The zip container of torch.save (since 1.6) and torch.jit.save: `data.pkl` beside raw storages under `data/`.
 
-Stored entries become views on the mapped file. What `data.pkl` may say is `archive`'s business.
+Stored entries become views on the mapped file. What `data.pkl` may say is known to `unpickler`.
 """
 
 import mmap
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
-from tandem.weights.archive import Archive, Module, module_tensors, run, state_dict
+from tandem.weights.unpickler import Archive, Module, module_tensors, run, state_dict
 
 _MAX_PICKLE_BYTES = 256 * 2**20  # a description of tensors; the largest published one has 0.3 MB
 
@@ -55,9 +55,9 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
 
     root = run(path, archive.read(found[0]), load, modules=torchscript)
     if isinstance(root, Module):
-        return Archive(module_tensors(path, root), torchscript=True, beside=())
-    tensors, beside = state_dict(path, root)
-    return Archive(tensors, torchscript=False, beside=beside)
+        return Archive(module_tensors(path, root), torchscript=True, extra_keys=())
+    tensors, extra_keys = state_dict(path, root)
+    return Archive(tensors, torchscript=False, extra_keys=extra_keys)
 
 
 def _byte_order(archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], folder: str) -> str:

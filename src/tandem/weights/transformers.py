@@ -47,11 +47,11 @@ def read(
     if activation:
         config = with_activation(config, activation)
     tensors, _ = to_original(read_tensor_file(weights).tensors)
-    check_tensors(tensors, config, str(weights), spell)
+    check_tensors(tensors, config, str(weights), display_name)
     return config, tensors
 
 
-def spell(name: str) -> str:
+def display_name(name: str) -> str:
     """An original name as this layout has it, for messages."""
     try:
         theirs = transformers_names(name)

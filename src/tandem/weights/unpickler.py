@@ -1,9 +1,9 @@
-"""Files of `torch.save` and `torch.jit.save`, read without torch and without executing anything.
+"""The pickles inside files of `torch.save` and `torch.jit.save`, read without torch and without executing anything.
 
-A checkpoint is a pickle beside raw bytes, and a pickle is a program. The machine here has no instructions but these:
-rebuild a tensor from a storage, an ordered mapping, a module's attributes. Every name that the pickle asks for is
-compared with that list before the first instruction runs; anything else is refused by name. Where the bytes are is
-the business of the containers, `torch_zip` and `torch_legacy`. Knows no tensor names and no architecture.
+A checkpoint is a pickle beside raw bytes, and a pickle is a program. The unpickler here can only rebuild a tensor from
+a storage, an ordered mapping, and a module's attributes. Every name that the pickle asks for is compared with that
+list before the first instruction runs; anything else is refused by name. Where the bytes are is known to the
+containers, `torch_zip` and `torch_legacy`. Knows no tensor names and no architecture.
 """
 
 import io
@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from tandem.errors import WeightsError
-from tandem.weights.dtypes import BFLOAT16
-from tandem.weights.safetensors_file import map_file
+from tandem.weights.arrays import BFLOAT16
 
 _STORAGES: dict[str, np.dtype[Any]] = {
     "DoubleStorage": np.dtype("f8"),
@@ -50,24 +49,10 @@ class Archive:
 
     tensors: dict[str, np.ndarray]
     torchscript: bool
-    beside: tuple[str, ...]  # the keys beside the state dict: "epoch", "optimizer", ...
+    extra_keys: tuple[str, ...]  # the keys beside the state dict: "epoch", "optimizer", ...
 
 
 Load = Callable[[str, np.dtype[Any], int], np.ndarray]  # storage key, dtype, elements -> its array
-
-
-def read_archive(path: Path) -> Archive:
-    """Read a `.pt`, `.bin` or `.ckpt` file. Raises `WeightsError` that names the file and what is wrong with it."""
-    mapped = map_file(path)
-    if mapped[:4] == b"PK\x03\x04":
-        from tandem.weights.torch_zip import read_zip
-
-        return read_zip(path, mapped)
-    if mapped[:1] == b"\x80":
-        from tandem.weights.torch_legacy import read_legacy
-
-        return read_legacy(path, mapped)
-    raise WeightsError(f"{path}: expected a file of torch.save or torch.jit.save; its first bytes are {mapped[:8]!r}")
 
 
 # --- what a pickle may name --------------------------------------------------------------------------------------
@@ -167,7 +152,9 @@ def _callables() -> dict[str, Any]:
     return allowed
 
 
-class _Machine(pickle.Unpickler):
+class RestrictedUnpickler(pickle.Unpickler):
+    """Admits the names of `_callables` and, with `modules`, TorchScript's classes; refuses any other by name."""
+
     def __init__(self, path: Path, program: bytes, load: Load, *, modules: bool) -> None:
         super().__init__(io.BytesIO(program))
         self.path, self.load_storage, self.modules = path, load, modules
@@ -209,7 +196,7 @@ def run(path: Path, program: bytes, load: Load, *, modules: bool) -> Any:
     """What the pickle describes. `modules` admits TorchScript's classes, as mappings of attributes."""
     try:
         _inspect(path, program, modules=modules)
-        return _Machine(path, program, load, modules=modules).load()
+        return RestrictedUnpickler(path, program, load, modules=modules).load()
     except WeightsError:
         raise
     except Exception as error:
@@ -255,7 +242,7 @@ def module_tensors(path: Path, root: Module) -> dict[str, np.ndarray]:
 
 def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The mapping of tensors inside what was saved, however it is wrapped, and the keys beside it."""
-    beside: list[str] = []
+    extra_keys: list[str] = []
     value = root
     for _ in range(4):
         if not isinstance(value, dict):
@@ -264,10 +251,10 @@ def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str,
         inner = next((key for key in _WRAPPERS if isinstance(value.get(key), dict)), None)
         # A checkpoint may keep a tensor or two (a random state) beside its state dict; a state dict holds no mappings.
         if tensors and inner is None:
-            return tensors, tuple(beside)
+            return tensors, tuple(extra_keys)
         if inner is None:
             break
-        beside += [key for key in value if isinstance(key, str) and key != inner]
+        extra_keys += [key for key in value if isinstance(key, str) and key != inner]
         value = value[inner]
     found = (
         ", ".join(key for key in list(value)[:8] if isinstance(key, str))
