@@ -29,6 +29,7 @@ from tandem.model import Model
 from tandem.search.identity import notes_for, schema_for
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
+from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores.backends import create_store
 
 BATCH = 32
@@ -67,9 +68,10 @@ def seconds_to_index(model: Model, pictures: Path, home: Path, *, fast_decode: b
     """Of one run into an empty collection."""
     with tempfile.TemporaryDirectory(dir=home) as folder:
         store = create_store(f"{folder}/c.tandem", schema_for(model), notes_for(model))
-        with Ledger.open(Path(folder) / "files.sqlite") as ledger:
+        options = IndexingOptions(fast_decode=fast_decode, batch_size=BATCH)
+        with Ledger.open(Path(folder) / "files.sqlite") as ledger, open_sources([pictures], options) as sources:
             start = time.perf_counter()
-            report = index(store, model, [pictures], ledger=ledger, fast_decode=fast_decode, batch_size=BATCH)
+            report = index(store, model, sources, ledger, options)
             taken = time.perf_counter() - start
         store.close()
         assert not report.failures

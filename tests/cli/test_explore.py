@@ -14,7 +14,7 @@ from support import toy
 import tandem
 from tandem.cli import main
 from tandem.search.exploring import map2d
-from tandem.search.indexing.picture import COLUMNS
+from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Records, Schema
 

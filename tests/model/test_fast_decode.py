@@ -8,7 +8,7 @@ from PIL import Image
 
 from tandem.image import decode
 from tandem.model import Model, load
-from tandem.search.indexing.preparing import Recipe
+from tandem.search.indexing.preparing import DecodeOptions
 
 data = pytest.importorskip("skimage.data")
 datasets = pytest.importorskip("sklearn.datasets")
@@ -29,7 +29,7 @@ def photographs() -> list[Image.Image]:
 
 @pytest.mark.parametrize("longest", [None, 1000, 1600, 2500, 4000])
 def test_their_vectors_are_near_those_of_whole_pictures(mini: Model, longest: int | None) -> None:
-    recipe = Recipe.of(mini, fast_decode=True)
+    recipe = DecodeOptions.of(mini, fast_decode=True)
     whole, shrunken = [], []
     for photo in photographs()[: 4 if longest and longest > 2000 else None]:
         grown = photo
@@ -49,5 +49,5 @@ def test_their_vectors_are_near_those_of_whole_pictures(mini: Model, longest: in
 
 
 def test_full_decoding_is_what_it_was(mini: Model) -> None:
-    assert Recipe.of(mini).at_least is None
-    assert Recipe.of(mini, fast_decode=True).at_least == 256
+    assert DecodeOptions.of(mini).at_least is None
+    assert DecodeOptions.of(mini, fast_decode=True).at_least == 256

@@ -90,7 +90,7 @@ def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, pictures
 def test_like_is_the_picture_of_that_id(photos: tandem.Collection, pictures: Path) -> None:
     one = photos.search(image=pictures / "5.png", k=1)[0]
     assert photos.search(like=one.id, k=1)[0].id == one.id
-    with pytest.raises(StoreError, match="no picture"):
+    with pytest.raises(StoreError, match="no image"):
         photos.search(like="0" * 32)
 
 
@@ -288,7 +288,7 @@ def test_nothing_is_made_for_a_tar_without_pictures(tmp_path: Path, models: tupl
     tarfile.open(tmp_path / "empty.tar", "w").close()
     (tmp_path / "damaged.tar").write_bytes(b"x" * 5000)
     collection = tandem.open(tmp_path / "c.tandem", models[0])
-    with pytest.raises(TandemError, match=r"nothing to index: no pictures in .*empty\.tar"):
+    with pytest.raises(TandemError, match=r"nothing to index: no images in .*empty\.tar"):
         collection.add(tmp_path / "empty.tar")
     with pytest.raises(TandemError, match=r"damaged\.tar"):
         collection.add([tmp_path / "empty.tar", tmp_path / "damaged.tar"])
@@ -296,6 +296,24 @@ def test_nothing_is_made_for_a_tar_without_pictures(tmp_path: Path, models: tupl
     toy.picture(0).save(tmp_path / "one.png")
     report = collection.add([tmp_path / "damaged.tar", tmp_path / "one.png"])
     assert (report.total, len(report.failures)) == (1, 1)
+
+
+def test_an_empty_list_makes_no_collection(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listed(text: str) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    collection = tandem.open(tmp_path / "c.tandem", models[0])
+    for text, says in (("", "no images in the list on standard input"), (f"{tmp_path}/none.png\n", "no such file")):
+        listed(text)
+        with pytest.raises(TandemError, match=f"nothing to index: .*{says}"):
+            collection.add("-")
+        assert not (tmp_path / "c.tandem").exists()
+    listed(f"{pictures}/1.png\n")
+    assert collection.add("-").added == 1
+    listed("")
+    assert collection.add("-").total == 1
 
 
 def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
@@ -461,7 +479,7 @@ def test_migration_keeps_the_set_and_changes_the_vectors(
 ) -> None:
     before = set(next(iter(open_store(photos.url).scan(vectors=False))).ids)
     moved = migrate(photos.url, tandem.load(models[1]))
-    assert (moved.done, moved.pictures, moved.lost) == (True, 8, 0)
+    assert (moved.done, moved.images, moved.lost) == (True, 8, 0)
     assert (moved.before, moved.after) == ("one", "other")
     after = next(iter(open_store(photos.url).scan()))
     assert set(after.ids) == before
@@ -507,7 +525,7 @@ def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
     collection.add(tmp_path / "set.tar")
     taken_out = collection.search("a cat", k=1)[0].id
     collection.delete([taken_out])
-    assert migrate(collection.url, tandem.load(models[1])).pictures == 7
+    assert migrate(collection.url, tandem.load(models[1])).images == 7
     again = tandem.open(collection.url)
     assert again.model.name == "other"
     assert taken_out not in {hit.id for hit in again.search("a cat", k=8)}
@@ -568,7 +586,7 @@ def test_migrate_as_a_command(
     assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
     assert "--drop-missing" in capsys.readouterr().err
     assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["pictures"] == 7
+    assert json.loads(capsys.readouterr().out)["images"] == 7
 
 
 def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Path) -> None:

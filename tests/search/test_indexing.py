@@ -18,7 +18,7 @@ from tandem.errors import TandemError
 from tandem.model import Model
 from tandem.search.indexing import preparing
 from tandem.search.indexing import run as indexing_run
-from tandem.search.indexing.picture import COLUMNS, picture_id
+from tandem.search.indexing.image_record import COLUMNS, image_id
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_pictures_go_in_with_the_vectors_of_the_model(home: Path) -> None:
     model = Model(toy.checkpoint(), engine)  # type: ignore[arg-type]
     held = contents(home)
     for path in sorted((home / "pictures").iterdir()):
-        paths, vector = held[picture_id(path.read_bytes())]
+        paths, vector = held[image_id(path.read_bytes())]
         assert paths == [str(path)]
         np.testing.assert_allclose(vector, model.embed_images(path)[0], atol=1e-6)
     stored = values(home, home / "pictures/0.png")
@@ -70,7 +70,7 @@ def test_duplicates_are_stored_once_with_all_their_places(home: Path) -> None:
     report = run(home, home / "pictures", model=model, batch_size=2)
     assert counts(report) == {"added": 5, "duplicates": 4}
     assert engine.encoded == 5
-    paths, _ = contents(home)[picture_id(copies[0].read_bytes())]
+    paths, _ = contents(home)[image_id(copies[0].read_bytes())]
     assert paths == sorted(str(path) for path in [*copies, home / "pictures/2.png"])
     shutil.copy(copies[0], home / "pictures/later.png")  # and one that comes in a later run
     assert counts(run(home, home / "pictures", model=model)) == {"unchanged": 9, "duplicates": 1}
@@ -99,7 +99,7 @@ def test_a_moved_file_keeps_its_vector(home: Path) -> None:
     report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
     assert counts(report) == {"unchanged": 4, "moved": 1}
     assert engine.encoded == 0
-    id = picture_id((home / "pictures/new/one.png").read_bytes())
+    id = image_id((home / "pictures/new/one.png").read_bytes())
     paths, vector = contents(home)[id]
     assert paths == [str(home / "pictures/new/one.png")]
     assert vector.tobytes() == before[id][1].tobytes()
@@ -130,8 +130,8 @@ def test_swapped_files_keep_their_vectors(home: Path) -> None:
     assert engine.encoded == 0
     after = contents(home)
     assert after.keys() == before.keys()
-    assert after[picture_id(a.read_bytes())][0] == [str(a)]
-    assert after[picture_id(b.read_bytes())][0] == [str(b)]
+    assert after[image_id(a.read_bytes())][0] == [str(a)]
+    assert after[image_id(b.read_bytes())][0] == [str(b)]
 
 
 def test_a_touched_file_only_refreshes_the_ledger(home: Path) -> None:
@@ -158,7 +158,7 @@ def test_prune_takes_out_what_is_gone_and_only_under_the_sources(home: Path) -> 
     assert counts(report) == {"unchanged": 3, "pruned": 2}
     held = contents(home)
     assert len(held) == 6  # 1.png is gone; 0.png has another place; elsewhere.png is not under the source
-    assert held[picture_id((home / "other/copy.png").read_bytes())][0] == [str(home / "other/copy.png")]
+    assert held[image_id((home / "other/copy.png").read_bytes())][0] == [str(home / "other/copy.png")]
     assert counts(run(home, home / "pictures", prune=True)) == {"unchanged": 3}
 
 
@@ -275,3 +275,26 @@ def test_files_named_in_parquet_are_looked_at_though_it_has_not_changed(home: Pa
     assert counts(run(home, home / "t.parquet")) == {"unchanged": 1, "changed": 1}
     assert counts(run(home, home / "pictures")) == {"unchanged": 2, "added": 3}  # its captions stay
     assert values(home, home / "pictures/1.png")["caption"] == "one"
+
+
+def test_what_is_gone_is_counted_until_it_is_pruned(home: Path) -> None:
+    """Not what merely cannot be looked at, and for each kind of source."""
+    pictures = home / "pictures"
+    assert run(home, pictures).gone == 0
+    (pictures / "0.png").unlink()
+    (pictures / "1.png").unlink()
+    toy.picture(50).save(pictures / "new.png")
+    for named in ([pictures], [pictures / "*.png"], [pictures, pictures / "2.png"], [home]):
+        assert run(home, *named).gone == 2
+    assert run(home, pictures / "2.png").gone == 0  # says nothing of others
+    report = run(home, pictures, prune=True)
+    assert (report.pruned, report.gone) == (2, 0)
+    assert run(home, pictures).gone == 0
+
+
+def test_what_is_excluded_is_counted_and_stays_if_it_was_there(home: Path) -> None:
+    pictures = home / "pictures"
+    run(home, pictures)
+    (pictures / ".tandemignore").write_text("0.png\n")
+    report = run(home, pictures, exclude=("1.png", "nothing.png"))
+    assert (report.excluded, report.unchanged, report.gone, report.total) == (2, 3, 0, 5)

@@ -17,7 +17,7 @@ from tandem.errors import EngineError
 from tandem.model import Model
 from tandem.search.indexing import preparing, progress
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import Progress
+from tandem.search.indexing.progress import IndexingProgress
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_picture_that_becomes_bad_leaves(home: Path) -> None:
 def test_other_decoders_give_bad_files_another_chance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "pictures/bad.jpg").write_bytes(b"bad")
     run(home, home / "pictures")
-    monkeypatch.setattr("tandem.search.indexing.settling._readers", lambda: "newer")
+    monkeypatch.setattr("tandem.search.indexing.reconciling._decoders", lambda: "newer")
     assert run(home, home / "pictures").not_retried == 0
     assert run(home, home / "pictures").not_retried == 1
 
@@ -158,7 +158,7 @@ def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
     toy.picture(100).save(pictures / "0.png")
     (pictures / "1.png").rename(pictures / "9.png")
     toy.picture(101).save(pictures / "new.png")
-    real, calls = Ledger.note, 0
+    real, calls = Ledger.update, 0
 
     def note(self: Ledger, *arguments: Any, **options: Any) -> None:
         nonlocal calls
@@ -170,7 +170,7 @@ def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
             raise Stopped
 
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "note", note)
+        patched.setattr(Ledger, "update", note)
         with pytest.raises(Stopped):
             run(home, pictures, batch_size=1)
     toy.picture(102).save(pictures / "0.png")
@@ -207,7 +207,7 @@ def test_interrupted_what_was_committed_stays_and_the_next_run_goes_on(
     monkeypatch.setattr(progress, "EVERY_S", 0)
     toy.pictures(home / "pictures", 40)
 
-    def interrupt(now: Progress) -> None:
+    def interrupt(now: IndexingProgress) -> None:
         if now.done >= 8:
             raise KeyboardInterrupt
 

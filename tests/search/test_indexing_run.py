@@ -17,7 +17,9 @@ from test_sources import encoded, make_tar
 from tandem.errors import TandemError
 from tandem.model import Model
 from tandem.search.indexing import preparing, progress
-from tandem.search.indexing.local import Options, Progress, index
+from tandem.search.indexing.local import index
+from tandem.search.indexing.progress import IndexingProgress
+from tandem.search.indexing.run import IndexingOptions, open_sources
 
 
 @pytest.fixture
@@ -63,7 +65,9 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
             real_upsert(records)
 
         monkeypatch.setattr(store, "upsert", upsert)
-        index(store, Model(toy.checkpoint(), engine), [home / "pictures"], ledger, Options(batch_size=3))  # type: ignore[arg-type]
+        options = IndexingOptions(batch_size=3)
+        with open_sources([home / "pictures"], options) as sources:
+            index(store, Model(toy.checkpoint(), engine), sources, ledger, options)  # type: ignore[arg-type]
     assert seen == {"decoded while encoding", "encoded while writing"}
     assert writers == {threading.get_ident()}
     assert threading.get_ident() not in engine.threads
@@ -103,16 +107,16 @@ def test_progress_counts_up_to_all_there_is(home: Path, monkeypatch: pytest.Monk
     toy.pictures(home / "pictures", 30)
     (home / "pictures/bad.jpg").write_bytes(b"bad")
     make_tar(home / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
-    told: list[Progress] = []
+    told: list[IndexingProgress] = []
     run(home, home / "pictures", home / "s.tar", batch_size=4, on_progress=told.append)
     assert [one.done for one in told] == sorted(one.done for one in told)
     assert len(told) > 2
     last = told[-1]
-    assert (last.done, last.total, last.set_aside, last.seconds_left) == (36, 36, 1, 0)
+    assert (last.done, last.total, last.skipped, last.seconds_left) == (36, 36, 1, 0)
     assert last.rate > 0
     told.clear()
     run(home, home / "pictures", home / "s.tar", on_progress=told.append, model=never)
-    assert (told[-1].done, told[-1].set_aside) == (36, 1)
+    assert (told[-1].done, told[-1].skipped) == (36, 1)
 
 
 def test_a_collection_inside_its_own_source_is_left_alone(home: Path) -> None:

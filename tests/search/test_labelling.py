@@ -15,7 +15,7 @@ from tandem.cli import main
 from tandem.cli.row_files import RowFile
 from tandem.errors import TandemError
 from tandem.search import labelling
-from tandem.search.labelling import best_labels, best_pictures
+from tandem.search.labelling import top_images, top_labels
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Records, Schema, Store
 
@@ -56,7 +56,7 @@ def test_the_best_pictures_of_labels_are_those_of_all_at_once(
     store, ids, vectors = filled
     classes = unit(7, 2)
     cosines, probabilities = expected(vectors, classes)
-    found = best_pictures(store, classes, k, logit_scale=SCALE)
+    found = top_images(store, classes, k, logit_scale=SCALE)
     assert len(found) == 7
     for label, row in enumerate(found):
         order = sorted(range(300), key=lambda i: (-np.float32(probabilities[i, label]).round(6), ids[i]))[:k]
@@ -74,7 +74,7 @@ def test_equal_pictures_come_by_id_whatever_the_blocks(tmp_path: Path, monkeypat
     store.upsert(Records(ids, axes[np.arange(200) % 4]))
     for cells in (64 * 3, labelling.CELLS):
         monkeypatch.setattr(labelling, "CELLS", cells)
-        found = best_pictures(store, axes[:3], 7, logit_scale=SCALE)
+        found = top_images(store, axes[:3], 7, logit_scale=SCALE)
         for label, row in enumerate(found):
             assert [best.id for best in row] == sorted(ids[label::4])[:7]
             assert {best.score for best in row} == {1.0}
@@ -85,7 +85,7 @@ def test_where_all_are_as_likely_the_cosine_decides(filled: tuple[Store, list[st
     """With one label every probability is 1."""
     store, _, vectors = filled
     label = unit(1, 9)
-    found = best_pictures(store, label, 5, logit_scale=SCALE)[0]
+    found = top_images(store, label, 5, logit_scale=SCALE)[0]
     assert [best.probability for best in found] == [1.0] * 5
     np.testing.assert_allclose([best.score for best in found], np.sort(vectors @ label[0])[::-1][:5], atol=1e-5)
 
@@ -98,7 +98,7 @@ def test_the_best_labels_of_pictures(
     store, ids, vectors = filled
     cosines, probabilities = expected(vectors, unit(7, 2))
     seen = []
-    for part in best_labels(store, unit(7, 2), k, logit_scale=SCALE, columns=("path",)):
+    for part in top_labels(store, unit(7, 2), k, logit_scale=SCALE, columns=("path",)):
         rows = [ids.index(id) for id in part.ids]
         order = np.argsort(-cosines[rows], axis=1)[:, :k]
         np.testing.assert_array_equal(part.labels, order)
@@ -112,16 +112,16 @@ def test_the_best_labels_of_pictures(
 def test_only_what_passes_the_filter(filled: tuple[Store, list[str], np.ndarray]) -> None:
     store, ids, _ = filled
     passing = {id for row, id in enumerate(ids) if row % 10 == 4}
-    found = best_pictures(store, unit(3, 2), 100, logit_scale=SCALE, where="width = 4")
+    found = top_images(store, unit(3, 2), 100, logit_scale=SCALE, where="width = 4")
     assert all({best.id for best in row} == passing for row in found)
-    parts = best_labels(store, unit(3, 2), 1, logit_scale=SCALE, where="width = 4")
+    parts = top_labels(store, unit(3, 2), 1, logit_scale=SCALE, where="width = 4")
     assert {id for part in parts for id in part.ids} == passing
-    assert best_pictures(store, unit(3, 2), 5, logit_scale=SCALE, where="width = 99") == [[], [], []]
+    assert top_images(store, unit(3, 2), 5, logit_scale=SCALE, where="width = 99") == [[], [], []]
 
 
 def test_vectors_of_other_dimensions_are_refused(filled: tuple[Store, list[str], np.ndarray]) -> None:
     with pytest.raises(TandemError, match=r"labels: expected vectors \[c 8\], got an array \[3, 9\]"):
-        best_pictures(filled[0], unit(3, 2, 9), 5, logit_scale=SCALE)
+        top_images(filled[0], unit(3, 2, 9), 5, logit_scale=SCALE)
 
 
 class Endless:
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_collection(monkeypatch: pytest.MonkeyPatc
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        found = best_pictures(Endless(count), unit(50, 1), 5, logit_scale=SCALE)  # type: ignore[arg-type]
+        found = top_images(Endless(count), unit(50, 1), 5, logit_scale=SCALE)  # type: ignore[arg-type]
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert [len(row) for row in found] == [5] * 50

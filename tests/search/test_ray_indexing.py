@@ -15,7 +15,8 @@ from test_sources import encoded, make_tar
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model, load
 from tandem.search.indexing import local, on_ray
-from tandem.search.indexing.local import Options, Progress, Report
+from tandem.search.indexing.progress import IndexingProgress
+from tandem.search.indexing.run import IndexingOptions, IndexingReport, open_sources
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
@@ -35,14 +36,14 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def run(home: Path, model: Model, *named: Path, workers: int | None = None, **options: Any) -> Report:
+def run(home: Path, model: Model, *named: Path, workers: int | None = None, **options: Any) -> IndexingReport:
     """With Ray where there are workers."""
     home.mkdir(exist_ok=True)
-    chosen = Options(batch_size=4, **options)
-    with writing(home) as (store, ledger):
+    chosen = IndexingOptions(batch_size=4, **options)
+    with writing(home) as (store, ledger), open_sources(named, chosen) as sources:
         if workers is None:
-            return local.index(store, lambda: model, named, ledger, chosen)
-        return on_ray.index(store, lambda: model, named, ledger, chosen, workers=workers)
+            return local.index(store, lambda: model, sources, ledger, chosen)
+        return on_ray.index(store, lambda: model, sources, ledger, chosen, workers=workers)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -60,7 +61,7 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
     named = (pictures, tar, tmp_path / "t.parquet")
 
     here = run(tmp_path / "here", model, *named)
-    told: list[Progress] = []
+    told: list[IndexingProgress] = []
     there = run(tmp_path / "there", model, *named, workers=2, on_progress=told.append)
     assert same(contents(tmp_path / "there"), contents(tmp_path / "here"))
     for field in ("added", "duplicates", "total"):
@@ -106,4 +107,4 @@ def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"tandem-clip\[ray\]"):
-        on_ray.index(None, None, [tmp_path], None, Options())  # type: ignore[arg-type]
+        on_ray.index(None, None, None, None, IndexingOptions())  # type: ignore[arg-type]

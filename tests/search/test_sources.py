@@ -14,9 +14,9 @@ from support import toy
 
 from tandem.errors import DataError, TandemError
 from tandem.image import Limits
-from tandem.search.indexing import places, shards, sources
-from tandem.search.indexing.places import Entry, Item, SetAside, Shard
-from tandem.search.indexing.preparing import Claims, Recipe, prepare
+from tandem.search.indexing import entries, shards, sources
+from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile
+from tandem.search.indexing.preparing import DecodeOptions, InFlight, prepare
 
 
 def items(*named: str | Path, **options: object) -> list[Item]:
@@ -51,9 +51,12 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "in/folder").symlink_to(tmp_path / "out")
     (tmp_path / "in/loop").symlink_to(tmp_path / "in")
     (tmp_path / "in/broken.jpg").symlink_to("nowhere.jpg")
+    broken = SkippedFile(str(tmp_path / "in/broken.jpg"), "a link to a file that is not there")
+    assert items(tmp_path / "in")[1] == broken
     (tmp_path / "in-besides").mkdir()
     touch(tmp_path / "in-besides/c.jpg")
     (tmp_path / "in/neighbour.jpg").symlink_to(tmp_path / "in-besides/c.jpg")
+    (tmp_path / "in/broken.jpg").unlink()
     assert names(items(tmp_path / "in"), tmp_path) == ["in/a.jpg", "in/inner.jpg"]
     (tmp_path / "link").symlink_to(tmp_path / "in")  # one that was named is followed
     assert names(items(tmp_path / "link"), tmp_path) == ["link/a.jpg", "link/inner.jpg"]
@@ -81,11 +84,21 @@ def test_a_collection_inside_a_source_is_left_alone(tmp_path: Path) -> None:
         ("**/*.jpg", ["2023/x.jpg", "2024/x.jpg", "a.jpg", "b.jpg"]),
         ("2023/**", ["2023/x.jpg", "2023/y/x.png"]),
         ("**/y/*", ["2023/y/x.png"]),
+        ("2023/*/*", ["2023/y/x.png"]),
+        ("**/y/**", ["2023/y/x.png"]),
+        ("2023?x.jpg", []),  # no wildcard stands for a slash
+        ("2023[!a]x.jpg", []),
+        ("**/y?x.png", []),
+        ("202[34]/[!a].jpg", ["2023/x.jpg", "2024/x.jpg"]),
     ],
 )
 def test_globs(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     touch(*(tmp_path / name for name in ("a.jpg", "b.jpg", "a.tar", "t.parquet", "odd.dat", "n.txt", ".h.jpg")))
     touch(*(tmp_path / name for name in ("2023/x.jpg", "2023/y/x.png", "2024/x.jpg", "2024/.z/x.jpg")))
+    if not expected:
+        with pytest.raises(TandemError, match="no image, tar or Parquet file matches"):
+            items(tmp_path / pattern)
+        return
     assert names(items(tmp_path / pattern), tmp_path) == expected
     with sources.find([tmp_path / pattern]) as found:
         assert [name for name in expected if not found.covers(str(tmp_path / name))] == []
@@ -93,13 +106,47 @@ def test_globs(tmp_path: Path, pattern: str, expected: list[str]) -> None:
         assert found.covers(str(tmp_path / "c.jpg")) == (pattern in ("*.jpg", "?.jpg", "*", "**/*.jpg"))
 
 
+def test_rules_leave_files_and_folders_out_as_git_does(tmp_path: Path) -> None:
+    touch(
+        *(
+            tmp_path / name
+            for name in ("a.jpg", "b.png", "keep.png", "raw/x.jpg", "sub/b.png", "sub/c.jpg", "sub/d.jpg")
+        )
+    )
+    touch(tmp_path / "sub/raw/y.jpg", tmp_path / "sub/notes.txt")
+    (tmp_path / ".tandemignore").write_text("# rules\n*.png\n!keep.png\n/raw/\n")
+    (tmp_path / "sub/.tandemignore").write_text("!b.png\nd.*\n")
+    found = items(tmp_path)
+    assert names([item for item in found if isinstance(item, Entry)], tmp_path) == [
+        *("a.jpg", "keep.png", "sub/b.png", "sub/c.jpg", "sub/raw/y.jpg"),
+    ]
+    excluded = [item for item in found if isinstance(item, Excluded)]
+    assert names(excluded, tmp_path) == ["b.png", "raw", "sub/d.jpg"]
+    kept = items(tmp_path, exclude=["raw", "a.*"])
+    assert names([item for item in kept if isinstance(item, Entry)], tmp_path) == ["keep.png", "sub/b.png", "sub/c.jpg"]
+    globbed = items(tmp_path / "**/*.jpg", exclude=["sub/"])
+    assert names([item for item in globbed if isinstance(item, Entry)], tmp_path) == ["a.jpg"]
+    assert [type(item) for item in items(tmp_path / "b.png", exclude=["*.png"])] == [Entry]  # it was named
+
+
+def test_rules_that_leave_nothing_or_cannot_be_understood_are_said(tmp_path: Path) -> None:
+    touch(tmp_path / "a.jpg", tmp_path / "b.jpg")
+    with pytest.raises(TandemError, match=r"no images in this folder .*; 2 excluded by rule"):
+        items(tmp_path, exclude=["*.jpg"])
+    with pytest.raises(TandemError, match=r"exclude: .*expected patterns as in a \.gitignore"):
+        items(tmp_path, exclude=["!"])
+    (tmp_path / ".tandemignore").write_text("!\n")
+    with pytest.raises(TandemError, match=r"\.tandemignore: .*expected patterns"):
+        items(tmp_path)
+
+
 def test_what_cannot_be_a_source_is_said_in_one_line_before_anything(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     touch(tmp_path / "texts/a.txt", tmp_path / "a.jpg")
     for named, says in (
         (tmp_path / "nowhere", "no such file or folder"),
-        (tmp_path / "empty", "no pictures in this folder (looked for .avif"),
-        (tmp_path / "texts", "no pictures in this folder"),
+        (tmp_path / "empty", "no images in this folder (looked for .avif"),
+        (tmp_path / "texts", "no images in this folder"),
         (tmp_path / "*.gif", "matches"),
         ("https://example.org/a.jpg", "fetch the file"),
     ):
@@ -126,7 +173,7 @@ def test_a_named_file_may_have_any_ending_and_a_missing_one_in_a_list_is_set_asi
         found = items("-", standard_input=io.BytesIO(separator.join(lines).encode()))
         assert names(found, tmp_path) == ["photo.dat", "gone.jpg", "dir/b.jpg", "with space .jpg"]
         gone = found[1]
-        assert isinstance(gone, SetAside)
+        assert isinstance(gone, SkippedFile)
         assert gone.missing
         assert gone.reason == "no such file"
 
@@ -136,7 +183,7 @@ def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/b\xff.jpg", "wb"):
         pass
     found = items(tmp_path)
-    assert [type(item) for item in found] == [Entry, SetAside]
+    assert [type(item) for item in found] == [Entry, SkippedFile]
     assert found[1].path == f"{tmp_path}/b\\xff.jpg"
     assert found[1].reason.startswith("its name is not UTF-8")  # type: ignore[union-attr]
 
@@ -153,7 +200,7 @@ def test_a_folder_that_cannot_be_read_is_set_aside(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "scandir", locked)
     found = items(tmp_path)
     assert names(found, tmp_path) == ["a.jpg", "locked", "z.jpg"]
-    assert found[1] == SetAside(str(tmp_path / "locked"), "permission denied")
+    assert found[1] == SkippedFile(str(tmp_path / "locked"), "permission denied")
 
 
 # --- captions ------------------------------------------------------------------------------------------------------
@@ -161,10 +208,10 @@ def test_a_folder_that_cannot_be_read_is_set_aside(tmp_path: Path, monkeypatch: 
 
 def captions(found: Sequence[Item], key: str | None = None) -> list[str | None]:
     config = toy.config()
-    recipe = Recipe(config.preprocessing, Limits(), True, False, key)
-    outcomes = [prepare(item, recipe, lambda id: False, Claims()) for item in found if isinstance(item, Entry)]
-    assert [outcome.reason for outcome in outcomes] == [None] * len(found)
-    return [outcome.caption for outcome in outcomes]
+    options = DecodeOptions(config.preprocessing, Limits(), True, False, key)
+    prepared = [prepare(item, options, lambda id: False, InFlight()) for item in found if isinstance(item, Entry)]
+    assert [one.reason for one in prepared] == [None] * len(found)
+    return [one.caption for one in prepared]
 
 
 def test_captions_beside_pictures(tmp_path: Path) -> None:
@@ -176,9 +223,9 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     found = items(tmp_path)
     assert captions(found) == ["a cat\na black cat", "a dog", None, "lone ? half", None]
     assert captions(items(tmp_path, caption="de"), "de") == [None, "ein Hund", None, None, None]
-    stamp = found[1].stamp  # type: ignore[union-attr]
+    stamp = found[1].signature  # type: ignore[union-attr]
     (tmp_path / "1.json").write_text(json.dumps({"captions": "another"}))
-    assert items(tmp_path)[1].stamp != stamp  # type: ignore[union-attr]
+    assert items(tmp_path)[1].signature != stamp  # type: ignore[union-attr]
 
 
 def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path) -> None:
@@ -186,11 +233,11 @@ def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path)
     (tmp_path / "0.json").write_text("{broken")
     (entry,) = items(picture)
     assert isinstance(entry, Entry)
-    recipe = Recipe(toy.config().preprocessing, Limits(), True, False, None)
-    outcome = prepare(entry, recipe, lambda id: False, Claims())
-    assert outcome.pixels is not None
-    assert outcome.reason is None
-    assert "0.json" in str(outcome.caption_reason)
+    options = DecodeOptions(toy.config().preprocessing, Limits(), True, False, None)
+    one = prepare(entry, options, lambda id: False, InFlight())
+    assert one.pixels is not None
+    assert one.reason is None
+    assert "0.json" in str(one.caption_reason)
 
 
 # --- shards --------------------------------------------------------------------------------------------------------
@@ -239,11 +286,11 @@ def test_tars(tmp_path: Path, mode: str) -> None:
     ]
     assert [entry.caption for entry in found] == ["zero", "one", "two", None]
     assert [entry.caption for entry in inside(path, "title")] == ["null", None, None, None]
-    recipe = Recipe(toy.config().preprocessing, Limits(), True, False, None)
-    outcomes = [prepare(entry, recipe, lambda id: False, Claims()) for entry in found]
-    assert [outcome.reason for outcome in outcomes] == [None, None, None, "empty: it has no bytes"]
+    options = DecodeOptions(toy.config().preprocessing, Limits(), True, False, None)
+    prepared = [prepare(entry, options, lambda id: False, InFlight()) for entry in found]
+    assert [one.reason for one in prepared] == [None, None, None, "empty: it has no bytes"]
     assert (shards.length(items(path)[0])) == 4  # type: ignore[arg-type]
-    assert all(places.shard_of(entry.path) == str(path) for entry in found)
+    assert all(entries.shard_of(entry.path) == str(path) for entry in found)
 
 
 def test_a_truncated_tar_gives_what_lies_before_the_damage(tmp_path: Path) -> None:
@@ -264,8 +311,8 @@ def test_parquet(tmp_path: Path) -> None:
     found = inside(path)
     assert [entry.path for entry in found] == [f"{path}#{row}" for row in range(3)]
     assert [entry.caption for entry in found] == ["zero", "one", None]
-    assert (found[1].content, found[2].broken) == (encoded(1), "this row has no picture")
-    assert places.shard_of(found[0].path) == str(path)
+    assert (found[1].content, found[2].broken) == (encoded(1), "this row has no image")
+    assert entries.shard_of(found[0].path) == str(path)
 
     touch(tmp_path / "a b.png")
     nested = [{"bytes": encoded(0), "path": None}, {"bytes": None, "path": "a b.png"}]
@@ -281,26 +328,26 @@ def test_parquet(tmp_path: Path) -> None:
     there, gone = shards.entries(shard, "de")
     assert isinstance(there, Entry)
     assert there.caption == "x"
-    assert isinstance(gone, SetAside)
+    assert isinstance(gone, SkippedFile)
     with pytest.raises(DataError, match="no column fr; there are file_name, de"):
         list(shards.entries(shard, "fr"))
     pq.write_table(pa.table({"n": [1]}), path)
-    with pytest.raises(DataError, match=r"expected a column of pictures .* found n"):
+    with pytest.raises(DataError, match=r"expected a column of images .* found n"):
         inside(path)
 
 
 def test_gone_is_only_what_is_certainly_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_tar(tmp_path / "s.tar", {"a.png": b"x"})
-    assert not places.is_gone(str(path))
-    assert not places.is_gone(f"{path}/a.png")
-    assert places.is_gone(f"{tmp_path}/other.tar/a.png")
-    assert places.is_gone(f"{tmp_path}/x.jpg")
+    assert not entries.is_gone(str(path))
+    assert not entries.is_gone(f"{path}/a.png")
+    assert entries.is_gone(f"{tmp_path}/other.tar/a.png")
+    assert entries.is_gone(f"{tmp_path}/x.jpg")
 
     def denied(path: str) -> object:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "lstat", denied)
-    assert not places.is_gone(f"{tmp_path}/x.jpg")
+    assert not entries.is_gone(f"{tmp_path}/x.jpg")
 
 
 def test_a_vanished_or_empty_root_is_not_there(tmp_path: Path) -> None:

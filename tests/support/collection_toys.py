@@ -11,9 +11,10 @@ import numpy as np
 
 from support import toy
 from tandem.model import Model
+from tandem.search.indexing.image_record import COLUMNS, paths_of
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import Options, Report, index
-from tandem.search.indexing.picture import COLUMNS, paths_of
+from tandem.search.indexing.local import index
+from tandem.search.indexing.run import IndexingOptions, IndexingReport, open_sources
 from tandem.search.stores.backends import create_store, exists, open_store
 from tandem.search.stores.protocol import Schema, Store
 
@@ -23,7 +24,7 @@ Contents = dict[str, tuple[list[str], np.ndarray]]
 class ToyEngine:
     """Vectors by one product with fixed numbers, each row by itself: the batch makes no difference."""
 
-    device, precision = "cpu", "float32"
+    name, device, precision = "openvino", "cpu", "float32"
 
     def __init__(self) -> None:
         self.config = toy.config()
@@ -66,10 +67,12 @@ def writing(folder: Path) -> Iterator[tuple[Store, Ledger]]:
         store.close()
 
 
-def run(folder: Path, *named: str | Path, model: Any = None, **options: Any) -> Report:
+def run(folder: Path, *named: str | Path, model: Any = None, **options: Any) -> IndexingReport:
     """Index into the collection of a folder."""
     with writing(folder) as (store, ledger):
-        return index(store, model or toy_model(), named, ledger, Options(**options))
+        chosen = IndexingOptions(**options)
+        with open_sources(named, chosen) as sources:
+            return index(store, model or toy_model(), sources, ledger, chosen)
 
 
 def contents(folder: Path) -> Contents:
@@ -107,12 +110,12 @@ def values(folder: Path, path: Path | str) -> dict[str, Any]:
         store.close()
 
 
-def counts(report: Report) -> dict[str, int]:
+def counts(report: IndexingReport) -> dict[str, int]:
     names = ("added", "unchanged", "duplicates", "moved", "changed", "pruned")
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
-def reasons(report: Report) -> dict[str, str]:
+def reasons(report: IndexingReport) -> dict[str, str]:
     return {Path(failure.path).name: failure.reason for failure in report.failures}
 
 

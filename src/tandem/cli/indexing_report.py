@@ -8,11 +8,11 @@ from tandem.cli import terminal
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
-    from tandem.search.indexing.places import SetAside
-    from tandem.search.indexing.run import Report
+    from tandem.search.indexing.entries import SkippedFile
+    from tandem.search.indexing.run import IndexingReport
 
 
-def summary(name: str, report: "Report") -> str:
+def summary(name: str, report: "IndexingReport") -> str:
     """What there is now, and what this run did about it."""
     counts = {
         "added": report.added,
@@ -26,12 +26,14 @@ def summary(name: str, report: "Report") -> str:
     line = f"{name}: {terminal.count_of(report.total)}; {did}"
     if report.added + report.changed:
         line += f"; {report.rate:,.0f} a second"
+    if report.excluded:
+        line += f"; {report.excluded:,} excluded by rule"
     if 0 < report.fast < report.total:
         line += f"; {report.fast:,} of all decoded fast"
     return line
 
 
-def as_document(photos: "Collection", report: "Report") -> dict[str, Any]:
+def as_document(photos: "Collection", report: "IndexingReport") -> dict[str, Any]:
     """What `tandem index --json` prints."""
     notes = photos.notes
     return {
@@ -44,13 +46,22 @@ def as_document(photos: "Collection", report: "Report") -> dict[str, Any]:
         "moved": report.moved,
         "changed": report.changed,
         "pruned": report.pruned,
+        "gone": report.gone,
+        "excluded": report.excluded,
         "decoded_fast": report.fast,
         "seconds": round(report.seconds, 3),
         "failures": [{"image": one.path, "error": one.reason, "retried": one.retried} for one in report.failures],
     }
 
 
-def echo_failures(failures: "Sequence[SetAside]") -> None:
+def echo_gone(count: int) -> None:
+    """Say that files of the collection are gone, and what removes them from it."""
+    if count:
+        files, them = ("1 file is", "it") if count == 1 else (f"{count:,} files are", "them")
+        terminal.echo(f"{files} gone; --prune removes {them}")
+
+
+def echo_failures(failures: "Sequence[SkippedFile]") -> None:
     """Name every file that was skipped, the new ones first; old ones are counted if they are many."""
     new = [one for one in failures if one.retried]
     old = [one for one in failures if not one.retried]

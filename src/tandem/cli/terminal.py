@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tandem.errors import ImageError
-    from tandem.search.indexing.progress import Progress
+    from tandem.search.indexing.progress import IndexingProgress
 
 ACCENT, QUIET = "green", "bright_black"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -156,7 +156,7 @@ def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
 
 
 @contextmanager
-def indexing_progress() -> "Iterator[Callable[[Progress], None] | None]":
+def indexing_progress() -> "Iterator[Callable[[IndexingProgress], None] | None]":
     """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
     if _Loudness.quiet or not sys.stderr.isatty():
         yield None
@@ -169,7 +169,7 @@ def indexing_progress() -> "Iterator[Callable[[Progress], None] | None]":
     with Shown(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("indexing", total=None, state="")
 
-        def show(progress: "Progress") -> None:
+        def show(progress: "IndexingProgress") -> None:
             shown.update(task, completed=progress.done, total=progress.total, state=_state(progress))
 
         yield show
@@ -185,7 +185,7 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def _state(progress: "Progress") -> str:
+def _state(progress: "IndexingProgress") -> str:
     parts = [f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"]
     if progress.rate:
         parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
@@ -193,8 +193,8 @@ def _state(progress: "Progress") -> str:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
         hours, minutes = divmod(minutes, 60)
         parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
-    if progress.set_aside:
-        parts.append(f"{progress.set_aside:,} skipped")
+    if progress.skipped:
+        parts.append(f"{progress.skipped:,} skipped")
     return ", ".join(parts)
 
 

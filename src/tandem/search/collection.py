@@ -1,4 +1,4 @@
-"""A collection of pictures: a store and the model whose vectors are in it.
+"""A collection of images: a store and the model whose vectors are in it.
 
 Joins what others do: indexing fills it, the store finds, relevance says what a score means. It makes sure that
 vectors of different models never meet. Knows no command line and no server.
@@ -22,11 +22,12 @@ from tandem.search import identity
 from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
+from tandem.search.indexing.image_record import paths_of
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.picture import paths_of
-from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Options, Report, check_not_empty
-from tandem.search.labelling import Best, best_labels, best_pictures
+from tandem.search.indexing.progress import IndexingProgress
+from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_not_empty, open_sources
+from tandem.search.indexing.sources import Sources
+from tandem.search.labelling import Best, top_images, top_labels
 from tandem.search.query import SearchQuery, combine, kind_of
 from tandem.search.relevance import Calibration, number_of_words, score_stats
 from tandem.search.results import Results, SearchHit
@@ -58,7 +59,7 @@ def open_collection(
 
 
 class Collection:
-    """Pictures that can be added, found and taken out. Readers never wait for the one who writes."""
+    """Images that can be added, found and taken out. Readers never wait for the one who writes."""
 
     def __init__(
         self, url: str | Path, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
@@ -74,7 +75,7 @@ class Collection:
     def __repr__(self) -> str:
         if self._opened() is None:
             return f"<tandem.Collection {self.url}: not made yet>"
-        return f"<tandem.Collection {self.url}: {self.count():,} pictures, {self.notes.get('model_name')}>"
+        return f"<tandem.Collection {self.url}: {self.count():,} images, {self.notes.get('model_name')}>"
 
     def __enter__(self) -> "Collection":
         return self
@@ -153,21 +154,26 @@ class Collection:
         prune: bool = False,
         fast_decode: bool = False,
         caption: str | None = None,
+        exclude: Sequence[str] = (),
         batch_size: int = 32,
         workers: int | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> Report:
-        """Put in pictures: folders, globs, files, WebDataset tars, Parquet files. Makes the collection if need be.
+        on_progress: Callable[[IndexingProgress], None] | None = None,
+    ) -> IndexingReport:
+        """Put in images: folders, globs, files, WebDataset tars, Parquet files. Makes the collection if need be.
 
-        What is there already and has not changed is skipped; what was stopped goes on. Bad pictures are set aside in
-        `Report.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
+        What is there already and has not changed is skipped; what was stopped goes on. Bad images are set aside in
+        `IndexingReport.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
         """
         chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-        options = Options(prune, fast_decode, caption, batch_size, on_progress=on_progress)
+        options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=on_progress)
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
-        if "-" not in chosen and self._opened() is None:  # a list on standard input is read once
-            check_not_empty(chosen, caption)  # no collection is made in vain
+        with open_sources(chosen, options) as found:
+            if self._opened() is None:
+                check_not_empty(found, caption)  # else an empty collection would be made
+            return self._index(found, options, workers)
+
+    def _index(self, found: Sources, options: IndexingOptions, workers: int | None) -> IndexingReport:
         with self._writing(create=True) as store:
 
             def own() -> Model:
@@ -181,13 +187,13 @@ class Collection:
                 if workers is not None:
                     from tandem.search.indexing import on_ray
 
-                    return on_ray.index(store, own, chosen, ledger, options, workers=workers)
+                    return on_ray.index(store, own, found, ledger, options, workers=workers)
                 from tandem.search.indexing import local
 
-                return local.index(store, own, chosen, ledger, options)
+                return local.index(store, own, found, ledger, options)
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Take pictures out by id. Gives how many there were. Their files are left alone."""
+        """Take images out by id. Gives how many there were. Their files are left alone."""
         with self._writing() as store:
             return store.delete([ids] if isinstance(ids, str) else ids)
 
@@ -214,7 +220,7 @@ class Collection:
     # --- asking it -----------------------------------------------------------------------------------------------
 
     def count(self, where: str | None = None) -> int:
-        """How many pictures there are, or pass the filter."""
+        """How many images there are, or pass the filter."""
         return self.store.count(where)
 
     def search(
@@ -300,7 +306,7 @@ class Collection:
     def _stored(self, identifier: str) -> Vectors:
         found = self.store.get([identifier], columns=())
         if not len(found) or found.vectors is None:
-            raise StoreError(f"{self.url}: no picture {identifier!r}")
+            raise StoreError(f"{self.url}: no image {identifier!r}")
         return np.asarray(found.vectors[0], dtype=np.float32)
 
     def label(
@@ -311,9 +317,9 @@ class Collection:
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> dict[str, list[Best]]:
-        """For each label the k pictures, of all, that are likeliest to have it rather than another."""
+        """For each label the k images, of all, that are likeliest to have it rather than another."""
         vectors = self.model.class_vectors(labels, templates)
-        best = best_pictures(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
+        best = top_images(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
         return dict(zip(labels, best, strict=True))
 
     def iter_labels(
@@ -324,26 +330,26 @@ class Collection:
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """For each picture, as they come: its id, and its k likeliest labels with their probabilities."""
+        """For each image, as they come: its id, and its k likeliest labels with their probabilities."""
         vectors = self.model.class_vectors(labels, templates)
-        for some in best_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
+        for some in top_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
             for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
 
     def duplicates(
         self, threshold: float = duplicates.THRESHOLD, *, where: str | None = None
     ) -> list[duplicates.Group]:
-        """Groups of pictures that are nearly the same: the one to keep, and the others with their cosines to it."""
+        """Groups of images that are nearly the same: the one to keep, and the others with their cosines to it."""
         return duplicates.find(self.store, threshold, where=where, columns=["path"])
 
     def explore(self, *, clusters: int | None = None, where: str | None = None, seed: int = 0) -> Survey:
-        """Clusters with names, and the place of every picture on a map of two dimensions."""
+        """Clusters with names, and the place of every image on a map of two dimensions."""
         from tandem.search.exploring.explore import explore
 
         return explore(self.store, self.model, count=clusters, where=where, seed=seed)
 
     def thumbnail(self, identifier: str) -> bytes | None:
-        """The small JPEG kept of a picture; None where there is none."""
+        """The small JPEG kept of an image; None where there is none."""
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None

@@ -12,7 +12,7 @@ from typing import Any
 from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.model import SHIPPED, Model, load
 from tandem.search.home import data_folder
-from tandem.search.indexing.picture import COLUMNS
+from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Schema, Store
 from tandem.weights.published import known_name
@@ -21,7 +21,7 @@ FORMAT = "1"
 
 
 def schema_for(model: Model) -> Schema:
-    """What a collection of this model's vectors keeps of each picture."""
+    """What a collection of this model's vectors keeps of each image."""
     return Schema(model.config.embed_dim, COLUMNS)
 
 
@@ -101,7 +101,7 @@ def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
         raise StoreError(_another(url, notes, f"{model.name} ({model.fingerprint[:12]})"))
     choice = "upright" if model.orient else "as stored"
     if notes.get("orientation", choice) != choice:
-        raise StoreError(f"{url} holds pictures {notes['orientation']}: load the model with orient={not model.orient}")
+        raise StoreError(f"{url} holds images {notes['orientation']}: load the model with orient={not model.orient}")
 
 
 def ledger_path(store: Store) -> Path:

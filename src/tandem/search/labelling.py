@@ -43,7 +43,7 @@ class Labelled:
         return len(self.ids)
 
 
-def best_pictures(
+def top_images(
     store: Store, class_vectors: Vectors, k: int, *, logit_scale: float, where: str | None = None
 ) -> list[list[Best]]:
     """For each label of [c d], the k pictures that are likeliest to have it rather than another one, likeliest first.
@@ -68,7 +68,7 @@ def best_pictures(
     return best.rows()
 
 
-def best_labels(
+def top_labels(
     store: Store,
     class_vectors: Vectors,
     k: int,

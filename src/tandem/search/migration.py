@@ -1,7 +1,7 @@
-"""A collection -> the same pictures with another model's vectors, in the same place. Knows no command line.
+"""A collection -> the same images with another model's vectors, in the same place. Knows no command line.
 
 The new vectors are made beside the old ones, in a staging collection, by the ordinary indexing: stopped
-half-way, it goes on. Only when every picture is there does the staging one take the collection's place.
+half-way, it goes on. Only when every image is there does the staging one take the collection's place.
 """
 
 import tempfile
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from tandem.errors import StoreError, StoreNotFoundError
 from tandem.model import Model
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
+from tandem.search.indexing.entries import SkippedFile, shard_of
+from tandem.search.indexing.image_record import paths_of
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import index
-from tandem.search.indexing.picture import paths_of
-from tandem.search.indexing.places import SetAside, shard_of
-from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.recording import read, records
-from tandem.search.indexing.run import Options
+from tandem.search.indexing.progress import IndexingProgress
+from tandem.search.indexing.recording import read_records, to_records
+from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Backend, Store
 
@@ -27,12 +27,12 @@ IDS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration came to. Not `done`: some pictures could not be read, and the old collection is as it was."""
+    """What a migration came to. Not `done`: some images could not be read, and the old collection is as it was."""
 
     done: bool
-    pictures: int  # with new vectors
-    missing: list[SetAside]  # places that could not be read any more
-    lost: int  # pictures that have no readable place
+    images: int  # with new vectors
+    missing: list[SkippedFile]  # places that could not be read any more
+    lost: int  # images that have no readable place
     before: str
     after: str
 
@@ -43,11 +43,11 @@ def migrate(
     *,
     drop_missing: bool = False,
     batch_size: int = 32,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[IndexingProgress], None] | None = None,
 ) -> Migration:
-    """Embed every picture of a collection again with `model`, and switch over once all of them are there.
+    """Embed every image of a collection again with `model`, and switch over once all of them are there.
 
-    `drop_missing` switches over although some pictures can no longer be read: they are then left out.
+    `drop_missing` switches over although some images can no longer be read: they are then left out.
 
     Raises: `StoreError` where there is no collection, or it holds this model's vectors already.
     """
@@ -61,7 +61,7 @@ def migrate(
         try:
             missing = _embed(old, new, model, batch_size, on_progress)
             lost = _align(old, new)
-            pictures = new.count()
+            images = new.count()
         finally:
             new.close()
     finally:
@@ -69,7 +69,7 @@ def migrate(
     done = not lost or drop_missing
     if done:
         place.promote()
-    return Migration(done, pictures, missing, lost, before, model.name)
+    return Migration(done, images, missing, lost, before, model.name)
 
 
 def _staging(place: Backend, model: Model) -> Store:
@@ -89,24 +89,25 @@ def _embed(
     new: Store,
     model: Model,
     batch_size: int,
-    on_progress: Callable[[Progress], None] | None,
-) -> list[SetAside]:
+    on_progress: Callable[[IndexingProgress], None] | None,
+) -> list[SkippedFile]:
     """Index every place of the old collection into the new one; its way of decoding is kept."""
     with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(new)) as ledger:
         for place in _places(old):
             listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)
-        options = Options(
+        options = IndexingOptions(
             fast_decode=old.count("decoding = 'fast'") > 0,
             batch_size=batch_size,
             standard_input=listed,
             on_progress=on_progress,
         )
-        return index(new, model, ["-"], ledger, options).failures
+        with open_sources(["-"], options) as sources:
+            return index(new, model, sources, ledger, options).failures
 
 
 def _places(store: Store) -> Iterator[str]:
-    """Every place of every picture; of tars and Parquet files, the file, once."""
+    """Every place of every image; of tars and Parquet files, the file, once."""
     shards: set[str] = set()
     for some in store.scan(columns=("path", "paths"), vectors=False):
         for row in range(len(some)):
@@ -120,9 +121,9 @@ def _places(store: Store) -> Iterator[str]:
 
 
 def _align(old: Store, new: Store) -> int:
-    """Let the new collection say of its pictures what the old one says. Gives how many it lacks.
+    """Let the new collection say of its images what the old one says. Gives how many it lacks.
 
-    A tar may hold more pictures than were kept. Captions are the old ones, whatever was their key when they were read.
+    A tar may hold more images than were kept. Captions are the old ones, whatever was their key when they were read.
     """
     for found in new.scan(columns=("caption",), vectors=False, batch_size=IDS_AT_ONCE):
         held = old.get(found.ids, columns=("caption",), vectors=False)
@@ -130,9 +131,9 @@ def _align(old: Store, new: Store) -> int:
         if surplus := [name for name in found.ids if name not in captions]:
             new.delete(surplus)
         now = dict(zip(found.ids, found.columns["caption"], strict=True))
-        pictures = read(new, [name for name, caption in captions.items() if caption != now[name]])
-        for picture in pictures.values():
-            picture.values["caption"] = captions[picture.id]
-        if pictures:
-            new.upsert(records(list(pictures.values())))
+        images = read_records(new, [name for name, caption in captions.items() if caption != now[name]])
+        for image in images.values():
+            image.values["caption"] = captions[image.id]
+        if images:
+            new.upsert(to_records(list(images.values())))
     return old.count() - new.count()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tandem.cli import known_collections, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.indexing_report import as_document, echo_failures, summary
+from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
 from tandem.cli.inputs import check_list
 from tandem.cli.options.model import ENGINES, add_model, loading
 from tandem.errors import TandemError
@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(summary(arguments.collection, report))
     sys.stdout.flush()
+    echo_gone(report.gone)
     echo_failures(report.failures)
     return exit_code(done=report.total, skipped=len(report.failures))
 

@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import label_rows, row_files
-    from tandem.search.labelling import best_labels, best_pictures
+    from tandem.search.labelling import top_images, top_labels
 
     check_paths_only(arguments)
     labels, templates = read_labels(arguments), read_templates(arguments)
@@ -62,11 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
             "by": arguments.by,
         }
         if arguments.by == "label":
-            best = best_pictures(photos.store, vectors, **asked)
+            best = top_images(photos.store, vectors, **asked)
             document["labels"] = label_rows.by_label(photos.store, labels, best, target)
             none = not any(found["images"] for found in document["labels"])
         else:
-            parts = best_labels(photos.store, vectors, columns=("path",), **asked)
+            parts = top_labels(photos.store, vectors, columns=("path",), **asked)
             total = photos.store.count(arguments.where)
             document |= label_rows.by_image(parts, labels, total, target, json=arguments.json)
             none = total == 0

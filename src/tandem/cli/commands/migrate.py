@@ -55,13 +55,13 @@ def run(arguments: argparse.Namespace) -> int:
             "before": moved.before,
             "after": moved.after,
             "switched": moved.done,
-            "pictures": moved.pictures,
+            "images": moved.images,
             "lost": moved.lost,
             "failures": [{"image": one.path, "error": one.reason} for one in moved.missing],
         }
         terminal.print_json(document)
     elif moved.done:
-        number = terminal.count_of(moved.pictures)
+        number = terminal.count_of(moved.images)
         print(f"{arguments.collection}: {number}, now with {moved.after} (before: {moved.before})")
     echo_failures(moved.missing)
     if not moved.done:

@@ -1,4 +1,4 @@
-"""Which places were read, as they were (size, times), and what became of them: a picture's id, or a reason.
+"""Which files were read, as they were (size, times), and what became of them: an image's id, or a reason.
 
 Only a memory: it spares reading. The store is the truth about what is in a collection; a ledger that is lost, damaged
 or behind is made good from it. Written after the store's own commits. One thread at a time may use it, any thread.
@@ -13,43 +13,52 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import StoreError
-from tandem.search.indexing.places import Stamp, shard_of
+from tandem.search.indexing.entries import FileSignature, shard_of
 
-FORMAT = "1"
-AT_ONCE = 500  # places in one question: SQLite binds 999 values or more
+FORMAT = "2"
+BATCH = 500  # paths in one query: SQLite binds 999 values or more
 LAST = "\U0010ffff"  # sorts after what any path goes on with
 
-SHARD = ""  # what stands for the id of a file of many pictures that was read to its end
-UNKNOWN = Stamp(-1, -1, -1)  # of a place that the store knows and the ledger does not: it will be read
+SHARD = ""  # stands for the id of a shard that was read to its end
+UNKNOWN = FileSignature(-1, -1, -1)  # of a path that the store knows and the ledger does not: it will be read
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
     ctime_ns INTEGER NOT NULL, caption TEXT NOT NULL, id TEXT, reason TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS leaving (path TEXT, id TEXT, PRIMARY KEY (path, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pending_removals (path TEXT, id TEXT, PRIMARY KEY (path, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+_FROM_FORMAT_1 = """
+ALTER TABLE leaving RENAME TO pending_removals;
+UPDATE OR REPLACE about SET key = 'reconciled' WHERE key = 'settled';
+UPDATE OR REPLACE about SET key = 'decoders' WHERE key = 'readers';
 """
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A place as it was read. `id` is the picture it held; `reason` why it could not be indexed, or what of it."""
+class FileRecord:
+    """A path as it was read. `id` is the image it held; `reason` why it could not be indexed, or what of it."""
 
     path: str
-    stamp: Stamp
+    signature: FileSignature
     id: str | None = None
     reason: str | None = None
 
-    def is_as(self, stamp: Stamp) -> bool:
-        """Whether the place still looks the same. A file that failed is also looked at for its permissions."""
-        same = (self.stamp.size, self.stamp.mtime_ns) == (stamp.size, stamp.mtime_ns)
-        caption = stamp.caption in ("", self.stamp.caption)  # a source without captions takes none away
-        return same and caption and (self.reason is None or self.stamp.ctime_ns == stamp.ctime_ns)
+    def is_unchanged(self, signature: FileSignature) -> bool:
+        """Whether the file still looks the same. One that failed is also looked at for its permissions."""
+        same = (self.signature.size, self.signature.mtime_ns) == (signature.size, signature.mtime_ns)
+        caption = signature.caption in ("", self.signature.caption)  # a source without captions takes none away
+        return same and caption and (self.reason is None or self.signature.ctime_ns == signature.ctime_ns)
 
 
 class Ledger:
-    """A file that remembers. `with Ledger.open(path) as ledger:`"""
+    """A file that remembers. `with Ledger.open(path) as ledger:`
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Whatever goes wrong with the file (a full disk, damage) is a `StoreError` of one line.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
         self._connection = connection
         self._lock = threading.RLock()
 
@@ -57,16 +66,19 @@ class Ledger:
     def open(cls, path: str | Path) -> "Ledger":
         """Open it, or make it. One that is damaged is begun anew."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            return cls(_connect(path))
-        except sqlite3.OperationalError as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                return cls(path, _connect(path))
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                for suffix in ("", "-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        Path(f"{path}{suffix}").unlink()
+                return cls(path, _connect(path))
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from None
-        except sqlite3.DatabaseError:
-            for ending in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    Path(f"{path}{ending}").unlink()
-            return cls(_connect(path))
 
     def __enter__(self) -> "Ledger":
         return self
@@ -75,84 +87,110 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(sqlite3.Error):  # what was written is durable
             self._connection.close()
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def lookup(self, paths: Sequence[str]) -> dict[str, Seen]:
-        """What is known of these places."""
-        found: dict[str, Seen] = {}
-        for start in range(0, len(paths), AT_ONCE):
-            some = list(paths[start : start + AT_ONCE])
+    def lookup(self, paths: Sequence[str]) -> dict[str, FileRecord]:
+        """What is known of these paths."""
+        found: dict[str, FileRecord] = {}
+        for start in range(0, len(paths), BATCH):
+            some = list(paths[start : start + BATCH])
             marks = ",".join("?" * len(some))
-            for row in self._ask(f"SELECT * FROM files WHERE path IN ({marks})", some):
-                found[row[0]] = _seen(row)
+            for row in self._query(f"SELECT * FROM files WHERE path IN ({marks})", some):
+                found[row[0]] = _record(row)
         return found
 
-    def under(self, prefix: str) -> Iterator[Seen]:
-        """The places whose path begins like this, in order, a few read at once."""
+    def under(self, prefix: str) -> Iterator[FileRecord]:
+        """The paths that begin like this, in order, a few read at once."""
         after = prefix
-        while rows := self._ask(
-            "SELECT * FROM files WHERE path > ? AND path < ? ORDER BY path LIMIT ?", (after, prefix + LAST, AT_ONCE)
+        while rows := self._query(
+            "SELECT * FROM files WHERE path > ? AND path < ? ORDER BY path LIMIT ?", (after, prefix + LAST, BATCH)
         ):
-            yield from map(_seen, rows)
+            yield from map(_record, rows)
             after = rows[-1][0]
 
     def counts_under(self, prefix: str) -> tuple[int, int]:
-        """How many places whose path begins like this hold a picture, and how many have a reason."""
-        question = "SELECT count(id), count(reason) FROM files WHERE path > ? AND path < ?"
-        pictures, reasons = self._ask(question, (prefix, prefix + LAST))[0]
-        return int(pictures), int(reasons)
+        """How many paths that begin like this hold an image, and how many have a reason."""
+        query = "SELECT count(id), count(reason) FROM files WHERE path > ? AND path < ?"
+        images, reasons = self._query(query, (prefix, prefix + LAST))[0]
+        return int(images), int(reasons)
 
-    def leaving(self) -> Iterator[list[tuple[str, str]]]:
-        """Places (path, id) that have to be taken from a picture, in batches; each has to be `let_go` by the reader."""
-        while rows := self._ask("SELECT path, id FROM leaving LIMIT ?", (AT_ONCE,)):
+    def pending_removals(self) -> Iterator[list[tuple[str, str]]]:
+        """Paths (path, id) to take from images, in batches; the reader has to pass each to `removals_done`."""
+        while rows := self._query("SELECT path, id FROM pending_removals LIMIT ?", (BATCH,)):
             yield [(str(path), str(id)) for path, id in rows]
 
     def about(self, key: str) -> str | None:
-        rows = self._ask("SELECT value FROM about WHERE key = ?", (key,))
+        rows = self._query("SELECT value FROM about WHERE key = ?", (key,))
         return str(rows[0][0]) if rows else None
 
     # --- writing -------------------------------------------------------------------------------------------------
 
-    def note(
-        self, seen: Iterable[Seen] = (), *, leaving: Iterable[tuple[str, str]] = (), gone: Iterable[str] = ()
+    def update(
+        self,
+        records: Iterable[FileRecord] = (),
+        *,
+        pending_removals: Iterable[tuple[str, str]] = (),
+        gone: Iterable[str] = (),
     ) -> None:
-        """Write down what was seen, which pictures lose a place (path, id), and which places to forget; all or none.
+        """Write down what was read, which images lose a path (path, id), and which paths to forget; all or none.
 
-        A shard in which a place is forgotten will be looked into again.
+        A shard in which a path is forgotten will be read again.
         """
         gone = set(gone)
         gone |= {shard for path in gone if (shard := shard_of(path)) is not None}
-        with self._lock, self._connection:
-            self._connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in gone])
-            self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?)", map(_row, seen))
-            self._connection.executemany("INSERT OR IGNORE INTO leaving VALUES (?,?)", list(leaving))
+        with self._writing() as connection:
+            connection.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in gone])
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?)", map(_row, records))
+            connection.executemany("INSERT OR IGNORE INTO pending_removals VALUES (?,?)", list(pending_removals))
 
-    def let_go(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """These places were taken from their pictures."""
-        with self._lock, self._connection:
-            self._connection.executemany("DELETE FROM leaving WHERE path = ? AND id = ?", list(pairs))
+    def removals_done(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """These paths were taken from their images."""
+        with self._writing() as connection:
+            connection.executemany("DELETE FROM pending_removals WHERE path = ? AND id = ?", list(pairs))
 
-    def write_down(self, about: Mapping[str, str]) -> None:
-        with self._lock, self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?,?)", list(about.items()))
+    def set_about(self, about: Mapping[str, str]) -> None:
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO about VALUES (?,?)", list(about.items()))
 
     def forget_reasons(self) -> None:
-        """Let everything that was set aside be tried again."""
-        with self._lock, self._connection:
-            self._connection.execute("UPDATE files SET size = -1 WHERE reason IS NOT NULL")
+        """Let everything that was skipped be tried again."""
+        with self._writing() as connection:
+            connection.execute("UPDATE files SET size = -1 WHERE reason IS NOT NULL")
 
-    def forget_pictures(self) -> None:
-        """Know of no picture any more; what was set aside stays so."""
-        with self._lock, self._connection:
-            self._connection.execute("DELETE FROM files WHERE id IS NOT NULL")
-            self._connection.execute("DELETE FROM leaving")
+    def forget_images(self) -> None:
+        """Know of no image any more; what was skipped stays so."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM files WHERE id IS NOT NULL")
+            connection.execute("DELETE FROM pending_removals")
 
-    def _ask(self, question: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._connection.execute(question, values).fetchall()
+    # --- the file ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it, or nothing and an error."""
+        with self._lock, self._errors(), self._connection as connection:
+            yield connection
+
+    def _query(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, self._errors():
+            return self._connection.execute(query, values).fetchall()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """SQLite's errors -> what is wrong and what to do. Mistakes of the caller stay what they are."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # a full disk, a file that cannot be read or is locked
+            raise StoreError(f"{self.path}: {error}; nothing is lost: run again when that is put right") from error
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+                raise
+            raise StoreError(
+                f"{self.path}: {error}; delete this file and run again: it is made anew from the collection"
+            ) from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -160,6 +198,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a note that the power takes back may be a lie
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'leaving'").fetchone():
+            connection.executescript(
+                f"BEGIN; {_FROM_FORMAT_1} UPDATE about SET value = '{FORMAT}' WHERE key = 'format'; COMMIT;"
+            )
         connection.executescript(_TABLES)
         row = connection.execute("SELECT value FROM about WHERE key = 'format'").fetchone()
         if row is not None and row[0] != FORMAT:
@@ -172,11 +214,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _seen(row: tuple[Any, ...]) -> Seen:
+def _record(row: tuple[Any, ...]) -> FileRecord:
     path, size, mtime_ns, ctime_ns, caption, id, reason = row
-    return Seen(path, Stamp(size, mtime_ns, ctime_ns, caption), id, reason)
+    return FileRecord(path, FileSignature(size, mtime_ns, ctime_ns, caption), id, reason)
 
 
-def _row(seen: Seen) -> tuple[object, ...]:
-    stamp = seen.stamp
-    return seen.path, stamp.size, stamp.mtime_ns, stamp.ctime_ns, stamp.caption, seen.id, seen.reason
+def _row(record: FileRecord) -> tuple[object, ...]:
+    signature = record.signature
+    numbers = (signature.size, signature.mtime_ns, signature.ctime_ns)
+    return record.path, *numbers, signature.caption, record.id, record.reason

@@ -8,7 +8,6 @@ line and no screen.
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -16,14 +15,12 @@ import numpy as np
 from tandem.errors import EngineError
 from tandem.model import Model
 from tandem.prefetch import in_order, in_thread
+from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.places import Entry
-from tandem.search.indexing.preparing import Outcome, Recipe, prepare
-from tandem.search.indexing.progress import Progress
-from tandem.search.indexing.run import Finished, Options, Report, Run
+from tandem.search.indexing.preparing import DecodeOptions, PreparedImage, prepare
+from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
+from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
-
-__all__ = ["Options", "Progress", "Report", "encoded", "index"]
 
 BATCHES_AHEAD = 2  # of the writer
 
@@ -33,23 +30,22 @@ ModelOrLoader: TypeAlias = Model | Callable[[], Model]
 def index(
     store: Store,
     model: ModelOrLoader,
-    sources: Sequence[str | Path],
+    sources: Sources,
     ledger: Ledger,
-    options: Options,
-) -> Report:
-    """Put the pictures of the sources into a collection; what is there and has not changed is not read.
+    options: IndexingOptions,
+) -> IndexingReport:
+    """Put the images of the sources into a collection; what is there and has not changed is not read.
 
     Args:
-        store: open for writing, with the columns of `picture.COLUMNS`. Written to in the caller's thread only.
+        store: open for writing, with the columns of `image_record.COLUMNS`. Written to in the caller's thread only.
         model: a model, or what loads one: it is called when there is something to read.
-        sources: folders, globs, files, tars, Parquet, `-` for a list of paths on standard input.
+        sources: from `run.open_sources`, with the same options.
         ledger: the collection's own.
 
-    Raises: `TandemError` for sources that cannot be used, before anything is done; `EngineError`, `StoreError`. What
-    is wrong with single pictures is in the report. Stopped at any moment, what was committed stays, and running again
-    ends in the same collection.
+    Raises: `EngineError`, `StoreError`. What is wrong with single images is in the report. Stopped at any moment, what
+    was committed stays, and running again ends in the same collection.
     """
-    with Run(store, sources, ledger, options) as run:
+    with IndexingRun(store, sources, ledger, options) as run:
         batches = _batches(run, model)
         with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.tell)) as made:
             for batch in made:
@@ -57,32 +53,32 @@ def index(
         return run.finish()
 
 
-def _batches(run: Run, model: ModelOrLoader) -> Generator[list[Outcome | Finished], None, None]:
+def _batches(run: IndexingRun, model: ModelOrLoader) -> Generator[list[PreparedImage | FinishedShard], None, None]:
     """What has to be read, prepared in threads and encoded."""
     unread = run.unread()
     first = next(unread, None)
     if first is None:
         return
     loaded = model if isinstance(model, Model) else model()
-    recipe = Recipe.of(loaded, fast_decode=run.options.fast_decode, caption=run.options.caption)
+    decode_options = DecodeOptions.of(loaded, fast_decode=run.options.fast_decode, caption=run.options.caption)
     batch_size = run.options.batch_size
 
     def known(id: str) -> bool:
         return len(run.store.get([id], columns=[], vectors=False)) > 0
 
-    def prepared(item: Entry | Finished) -> Outcome | Finished:
-        return item if isinstance(item, Finished) else prepare(item, recipe, known, run.claims)
+    def prepared(item: Entry | FinishedShard) -> PreparedImage | FinishedShard:
+        return item if isinstance(item, FinishedShard) else prepare(item, decode_options, known, run.in_flight)
 
-    def everything() -> Iterator[Entry | Finished]:
+    def everything() -> Iterator[Entry | FinishedShard]:
         yield first
         yield from unread
 
-    with contextlib.closing(in_order(prepared, everything(), ahead=2 * batch_size)) as outcomes:
-        batch: list[Outcome | Finished] = []
+    with contextlib.closing(in_order(prepared, everything(), ahead=2 * batch_size)) as prepared_images:
+        batch: list[PreparedImage | FinishedShard] = []
         fresh = 0
-        for outcome in outcomes:
+        for outcome in prepared_images:
             batch.append(outcome)
-            fresh += isinstance(outcome, Outcome) and outcome.pixels is not None
+            fresh += isinstance(outcome, PreparedImage) and outcome.pixels is not None
             if fresh == batch_size or len(batch) >= 8 * batch_size:
                 yield encoded(batch, loaded)
                 batch, fresh = [], 0
@@ -90,9 +86,9 @@ def _batches(run: Run, model: ModelOrLoader) -> Generator[list[Outcome | Finishe
             yield encoded(batch, loaded)
 
 
-def encoded(batch: Sequence[Outcome | Finished], model: Model) -> list[Outcome | Finished]:
+def encoded(batch: Sequence[PreparedImage | FinishedShard], model: Model) -> list[PreparedImage | FinishedShard]:
     """The same, with vectors in the place of pixels. Raises `EngineError` for vectors that are not finite."""
-    pixels = [item.pixels for item in batch if isinstance(item, Outcome) and item.pixels is not None]
+    pixels = [item.pixels for item in batch if isinstance(item, PreparedImage) and item.pixels is not None]
     if not pixels:
         return list(batch)
     vectors = model.engine.encode_images(np.stack(pixels))  # [n h w 3] -> [n d]
@@ -103,6 +99,8 @@ def encoded(batch: Sequence[Outcome | Finished], model: Model) -> list[Outcome |
         )
     rows = iter(vectors)
     return [
-        replace(item, pixels=None, vector=next(rows)) if isinstance(item, Outcome) and item.pixels is not None else item
+        replace(item, pixels=None, vector=next(rows))
+        if isinstance(item, PreparedImage) and item.pixels is not None
+        else item
         for item in batch
     ]

@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,18 @@ import numpy as np
 from tandem.config import VisionTransformer
 from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
+from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.local import ModelOrLoader, encoded
-from tandem.search.indexing.places import Entry
-from tandem.search.indexing.preparing import Claims, Outcome, Recipe, prepare
-from tandem.search.indexing.run import Finished, Options, Report, Run
-from tandem.search.indexing.settling import chunks
+from tandem.search.indexing.preparing import DecodeOptions, InFlight, PreparedImage, prepare
+from tandem.search.indexing.reconciling import chunks
+from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
+from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
 
 # Entries that are out at once: bounds this process's memory; a round starts its workers anew.
 ENTRIES_A_ROUND = 100_000
-BYTES_A_ROUND = 2**30  # of pictures that travel, those of Parquet and of compressed tars
+BYTES_A_ROUND = 2**30  # of images that travel, those of Parquet and of compressed tars
 _LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
 
@@ -38,38 +38,38 @@ OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
 def index(
     store: Store,
     model: ModelOrLoader,
-    sources: Sequence[str | Path],
+    sources: Sources,
     ledger: Ledger,
-    options: Options,
+    options: IndexingOptions,
     *,
     workers: int = 2,
-) -> Report:
+) -> IndexingReport:
     """As `indexing.index`, with `workers` encoders on a Ray cluster: the one that RAY_ADDRESS names or that this
     process is connected to, else one that is started on this machine and stopped at the end.
 
     Each worker loads the model from where this one was loaded; `TandemError` for one that came from no file or name.
-    Pictures that are in the collection already are encoded again by the workers, and keep their vectors.
+    Images that are in the collection already are encoded again by the workers, and keep their vectors.
     """
     ray = _ray()
-    with Run(store, sources, ledger, options) as run:
+    with IndexingRun(store, sources, ledger, options) as run:
         unread = run.unread()
         first = next(unread, None)
         if first is not None:
             loaded = model if isinstance(model, Model) else model()
-            recipe = Recipe.of(loaded, fast_decode=options.fast_decode, caption=options.caption)
+            decode_options = DecodeOptions.of(loaded, fast_decode=options.fast_decode, caption=options.caption)
             loader = _loader(loaded)
             with _cluster(ray):
                 for some in _rounds(_chain(first, unread)):
-                    _round(ray, run, some, loader, recipe, loaded.fingerprint, workers)
+                    _round(ray, run, some, loader, decode_options, loaded.fingerprint, workers)
         return run.finish()
 
 
 def _round(
     ray: Any,
-    run: Run,
-    items: Sequence[Entry | Finished],
+    run: IndexingRun,
+    items: Sequence[Entry | FinishedShard],
     loader: Callable[[], Model],
-    recipe: Recipe,
+    decode_options: DecodeOptions,
     fingerprint: str,
     workers: int,
 ) -> None:
@@ -79,24 +79,24 @@ def _round(
     if entries:
         workers = min(workers, len(entries))
         blocks = max(workers, -(-len(entries) // (4 * batch_size)))
-        outcomes = ray.data.from_items([{"entry": entry} for entry in entries], override_num_blocks=blocks).map_batches(
+        batches = ray.data.from_items([{"entry": entry} for entry in entries], override_num_blocks=blocks).map_batches(
             _Worker,
-            fn_constructor_args=(loader, recipe, fingerprint),
+            fn_constructor_args=(loader, decode_options, fingerprint),
             batch_size=batch_size,
             compute=ray.data.ActorPoolStrategy(size=workers),
             zero_copy_batch=False,
         )
-        for batch in outcomes.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=1):
-            run.record(list(batch["outcome"]))
-    run.record(item for item in items if isinstance(item, Finished))
+        for batch in batches.iter_batches(batch_size=batch_size, batch_format="numpy", prefetch_batches=1):
+            run.record(list(batch["image"]))
+    run.record(item for item in items if isinstance(item, FinishedShard))
 
 
 class _Worker:
-    """What runs on a worker: a model, and batches of entries that become outcomes with vectors."""
+    """What runs on a worker: a model, and batches of entries that become prepared images with vectors."""
 
-    def __init__(self, loader: Callable[[], Model], recipe: Recipe, fingerprint: str) -> None:
+    def __init__(self, loader: Callable[[], Model], decode_options: DecodeOptions, fingerprint: str) -> None:
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF is no news
-        self.model, self.recipe = loader(), recipe
+        self.model, self.decode_options = loader(), decode_options
         if self.model.fingerprint != fingerprint:
             raise StoreError(
                 f"a worker loaded {self.model.name} {self.model.fingerprint[:12]}, and the collection is filled with "
@@ -104,19 +104,19 @@ class _Worker:
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        claims = Claims()  # of this batch: duplicates in others are found when they are recorded
-        outcomes = [prepare(entry, self.recipe, lambda id: False, claims) for entry in batch["entry"]]
-        made = np.empty(len(outcomes), dtype=object)
-        for place, outcome in enumerate(encoded(outcomes, self.model)):
-            made[place] = _lighter(outcome)
-        return {"outcome": made}
+        in_flight = InFlight()  # of this batch: duplicates in others are found when they are recorded
+        images = [prepare(entry, self.decode_options, lambda id: False, in_flight) for entry in batch["entry"]]
+        made = np.empty(len(images), dtype=object)
+        for at, image in enumerate(encoded(images, self.model)):
+            made[at] = _without_content(image)
+        return {"image": made}
 
 
-def _lighter(outcome: Outcome | Finished) -> Outcome | Finished:
-    """Without the picture's bytes, which have been read."""
-    if isinstance(outcome, Outcome) and outcome.entry.content is not None:
-        return replace(outcome, entry=replace(outcome.entry, content=None))
-    return outcome
+def _without_content(image: PreparedImage | FinishedShard) -> PreparedImage | FinishedShard:
+    """Without the image's bytes, which have been read."""
+    if isinstance(image, PreparedImage) and image.entry.content is not None:
+        return replace(image, entry=replace(image.entry, content=None))
+    return image
 
 
 def _loader(model: Model) -> Callable[[], Model]:
@@ -128,7 +128,7 @@ def _loader(model: Model) -> Callable[[], Model]:
     return functools.partial(
         load,
         source,
-        engine="torch" if type(model.engine).__name__ == "TorchEngine" else "openvino",
+        engine=model.engine.name,  # type: ignore[arg-type]  # one of those that load takes
         device=model.engine.device.lower(),
         precision=model.engine.precision,  # type: ignore[arg-type]  # one of those that load takes
         activation=vision.activation if isinstance(vision, VisionTransformer) else None,
@@ -140,14 +140,14 @@ def _loader(model: Model) -> Callable[[], Model]:
 # --- rounds --------------------------------------------------------------------------------------------------------
 
 
-def _chain(first: Entry | Finished, others: Iterator[Entry | Finished]) -> Iterator[Entry | Finished]:
+def _chain(first: Entry | FinishedShard, others: Iterator[Entry | FinishedShard]) -> Iterator[Entry | FinishedShard]:
     yield first
     yield from others
 
 
-def _rounds(items: Iterator[Entry | Finished]) -> Iterator[list[Entry | Finished]]:
+def _rounds(items: Iterator[Entry | FinishedShard]) -> Iterator[list[Entry | FinishedShard]]:
     """As many as may be out at once, by number and by the bytes that travel with them."""
-    some: list[Entry | Finished] = []
+    some: list[Entry | FinishedShard] = []
     size = 0
     for part in chunks(items, 64):
         some += part

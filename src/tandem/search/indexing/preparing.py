@@ -1,6 +1,6 @@
 """An entry -> what it holds: read, known by its content, decoded, described. Runs in threads, or on other machines.
 
-Knows pictures and what a model wants of them. It knows no store: whether a picture is there already is asked of
+Knows images and what a model wants of them. It knows no store: whether an image is there already is asked of
 `known`.
 """
 
@@ -18,31 +18,31 @@ from tandem.errors import ImageError
 from tandem.image import Decoded, Limits, decode, image_errors, preprocess, read_bytes
 from tandem.model import Model
 from tandem.samples import captions_in
-from tandem.search.indexing.picture import THUMBNAIL_SIDE, describe, picture_id
-from tandem.search.indexing.places import Entry
+from tandem.search.indexing.entries import Entry
+from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
 from tandem.search.stores.protocol import Value
 
-MARGIN = 2  # how many times the model's size a picture has to keep when it shrinks while it is decoded
+SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it shrinks while it is decoded
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PreparedImage:
     """What became of an entry."""
 
     entry: Entry
     id: str | None = None  # of its content; None if that is not known
-    reason: str | None = None  # why it is set aside
-    passing: bool = False  # the reason lies in the moment rather than in the file
+    reason: str | None = None  # why it is skipped
+    transient: bool = False  # the reason lies in the moment rather than in the file
     caption: str | None = None
     caption_reason: str | None = None  # why the caption beside it could not be read
-    values: Mapping[str, Value] | None = None  # of a picture that the collection does not have, for all it knew
+    values: Mapping[str, Value] | None = None  # of an image that the collection does not have, for all it knew
     pixels: NDArray[np.uint8] | None = field(default=None, repr=False)  # [h w 3]
     vector: NDArray[np.float32] | None = field(default=None, repr=False)  # [d]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How pictures are read: what the model wants, and what the user asked for. Can be sent to other processes."""
+class DecodeOptions:
+    """How images are read: what the model wants, and what the user asked for. Can be sent to other processes."""
 
     preprocessing: Preprocessing
     limits: Limits
@@ -51,17 +51,17 @@ class Recipe:
     caption: str | None  # the key
 
     @classmethod
-    def of(cls, model: Model, *, fast_decode: bool = False, caption: str | None = None) -> "Recipe":
+    def of(cls, model: Model, *, fast_decode: bool = False, caption: str | None = None) -> "DecodeOptions":
         return cls(model.config.preprocessing, model.limits, model.orient, fast_decode, caption)
 
     @property
     def at_least(self) -> int | None:
         """Pixels on the shorter side that are enough, also for the thumbnail; None for all there are."""
-        return max(MARGIN * self.preprocessing.image_size, THUMBNAIL_SIDE) if self.fast_decode else None
+        return max(SIZE_MARGIN * self.preprocessing.image_size, THUMBNAIL_SIDE) if self.fast_decode else None
 
 
-class Claims:
-    """Which contents are under way, so that duplicates are decoded once, and which could not be decoded."""
+class InFlight:
+    """Which contents are being prepared, so that duplicates are decoded once, and which could not be decoded."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -89,40 +89,40 @@ class Claims:
             self._claimed.difference_update(ids)
 
 
-def prepare(entry: Entry, recipe: Recipe, known: Callable[[str], bool], claims: Claims) -> Outcome:
-    """Read an entry, and decode it if its picture is neither known nor under way. Raises nothing that is its fault."""
+def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], in_flight: InFlight) -> PreparedImage:
+    """Read an entry, and decode it if its image is neither known nor in flight. Raises nothing that is its fault."""
     if entry.broken is not None:
-        return Outcome(entry, reason=entry.broken)
+        return PreparedImage(entry, reason=entry.broken)
     try:
         content = entry.content
         if content is None:
-            content = read_bytes(entry.file, limits=recipe.limits, at=entry.at, count=entry.count)
+            content = read_bytes(entry.file, limits=options.limits, at=entry.at, count=entry.count)
         elif not content:
             raise ImageError(entry.path, "empty: it has no bytes", "damaged")
     except ImageError as error:
-        return Outcome(entry, reason=error.reason, passing=_is_passing(error))
-    caption, caption_reason = _caption(entry, recipe.caption)
-    id = picture_id(content)
-    if not claims.claim(id):
-        return Outcome(entry, id, claims.failed(id), caption=caption, caption_reason=caption_reason)
+        return PreparedImage(entry, reason=error.reason, transient=_is_transient(error))
+    caption, caption_reason = _caption(entry, options.caption)
+    id = image_id(content)
+    if not in_flight.claim(id):
+        return PreparedImage(entry, id, in_flight.failed(id), caption=caption, caption_reason=caption_reason)
     if known(id):
-        claims.release([id])
-        return Outcome(entry, id, caption=caption, caption_reason=caption_reason)
+        in_flight.release([id])
+        return PreparedImage(entry, id, caption=caption, caption_reason=caption_reason)
     try:
-        decoded = decode(content, limits=recipe.limits, orient=recipe.orient, at_least=recipe.at_least)
+        decoded = decode(content, limits=options.limits, orient=options.orient, at_least=options.at_least)
         with image_errors(entry.path, "converted"):
-            pixels, values = preprocess(decoded.image, recipe.preprocessing), _values(decoded, content)
+            pixels, values = preprocess(decoded.image, options.preprocessing), _values(decoded, content)
     except ImageError as error:
-        return _undecodable(entry, id, error.reason, claims, _is_passing(error))
-    return Outcome(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)
+        return _undecodable(entry, id, error.reason, in_flight, _is_transient(error))
+    return PreparedImage(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)
 
 
-def _undecodable(entry: Entry, id: str, reason: str, claims: Claims, passing: bool = False) -> Outcome:
-    if passing:
-        claims.release([id])
+def _undecodable(entry: Entry, id: str, reason: str, in_flight: InFlight, transient: bool = False) -> PreparedImage:
+    if transient:
+        in_flight.release([id])
     else:
-        claims.fail(id, reason)  # the claim stays: a duplicate of it is not decoded again
-    return Outcome(entry, id, reason, passing)
+        in_flight.fail(id, reason)  # it stays claimed: a duplicate of it is not decoded again
+    return PreparedImage(entry, id, reason, transient)
 
 
 def _values(decoded: Decoded, content: bytes) -> dict[str, Value]:
@@ -132,7 +132,7 @@ def _values(decoded: Decoded, content: bytes) -> dict[str, Value]:
     return values
 
 
-def _is_passing(error: ImageError) -> bool:
+def _is_transient(error: ImageError) -> bool:
     """Whether trying again may help although the file is as it was: it vanished, a disk failed, memory was short."""
     cause = error.__context__
     lasting = (errno.EACCES, errno.EPERM, None)
@@ -140,14 +140,14 @@ def _is_passing(error: ImageError) -> bool:
 
 
 def _caption(entry: Entry, key: str | None) -> tuple[str | None, str | None]:
-    """The caption that came along or lies beside the picture, and why it could not be read."""
+    """The caption that came along or lies beside the image, and why it could not be read."""
     text, reason = entry.caption, entry.caption_reason
     if text is None and entry.caption_file is not None:
-        ending = entry.caption_file[entry.caption_file.rindex(".") :].lower()
-        if key in (None, "txt") or ending == ".json":
+        suffix = entry.caption_file[entry.caption_file.rindex(".") :].lower()
+        if key in (None, "txt") or suffix == ".json":
             try:
                 with open(entry.caption_file, "rb") as file:
-                    text = "\n".join(captions_in(file.read(_LONGEST_CAPTION_BYTES), ending, key))
+                    text = "\n".join(captions_in(file.read(_MAX_CAPTION_BYTES), suffix, key))
             except (OSError, ValueError) as error:
                 reason = f"its caption {entry.caption_file} cannot be read: {error}"
     # Lone surrogates, which JSON can hold, are no text that a store could keep.
@@ -156,4 +156,4 @@ def _caption(entry: Entry, key: str | None) -> tuple[str | None, str | None]:
     return "\n".join(filter(None, lines)) or None, reason
 
 
-_LONGEST_CAPTION_BYTES = 2**20
+_MAX_CAPTION_BYTES = 2**20

@@ -1,4 +1,4 @@
-"""How far a run is: places done, the rate, the time left. Knows counts; what is counted is its caller's business."""
+"""How far a run is: files done, the rate, the time left. Knows counts; what is counted is its caller's business."""
 
 import threading
 import time
@@ -11,22 +11,22 @@ RATE_OVER_S = 20.0
 
 
 @dataclass(frozen=True)
-class Progress:
+class IndexingProgress:
     """How far a run is. `total` is None until the sources have been walked to their end."""
 
     done: int
     found: int  # until now, by the walk that runs ahead
     total: int | None
-    set_aside: int
+    skipped: int
     seconds: float
-    rate: float  # places a second, of late
+    rate: float  # files a second, at the recent rate
     seconds_left: float | None
 
 
-class Clock:
+class ProgressMeter:
     """Tells how far a run is, a few times a second at most."""
 
-    def __init__(self, counts: Callable[[], Iterator[int]], tell: Callable[[Progress], None]) -> None:
+    def __init__(self, counts: Callable[[], Iterator[int]], tell: Callable[[IndexingProgress], None]) -> None:
         """`counts` gives how much there is, in parts: it is walked in a thread of its own, ahead of the run."""
         self._counts, self._tell = counts, tell
         self._found, self._is_total, self._stopped = 0, False, False
@@ -41,7 +41,7 @@ class Clock:
         self._stopped = True
         self._thread.join()
 
-    def tell(self, done: int, set_aside: int, *, at_once: bool = False) -> None:
+    def tell(self, done: int, skipped: int, *, at_once: bool = False) -> None:
         now = time.perf_counter()
         if not at_once and now - self._told < EVERY_S:
             return
@@ -54,7 +54,7 @@ class Clock:
         found = max(self._found, done)
         total = found if self._is_total else None
         left = (found - done) / rate if total is not None and rate > 0 else None
-        self._tell(Progress(done, found, total, set_aside, now - self._began, rate, left))
+        self._tell(IndexingProgress(done, found, total, skipped, now - self._began, rate, left))
 
     def _count(self) -> None:
         for count in self._counts():

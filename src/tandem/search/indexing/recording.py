@@ -1,7 +1,7 @@
-"""What was prepared -> the store, then the ledger: one picture for each content, with all its places.
+"""What was prepared -> the store, then the ledger: one image for each content, with all its paths.
 
-A batch is one commit of the store, and after it one of the ledger. Killed in between, the places are read again and
-nothing is put in twice. A picture that loses a place (the file there changed, or is gone) is written down in the
+A batch is one commit of the store, and after it one of the ledger. Killed in between, the files are read again and
+nothing is put in twice. An image that loses a path (the file there changed, or is gone) is written down in the
 ledger first and seen to at the end of a run, when its content may have come up elsewhere.
 """
 
@@ -11,34 +11,34 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tandem.search.indexing.ledger import AT_ONCE, Ledger, Seen
-from tandem.search.indexing.picture import COLUMNS, paths_of
-from tandem.search.indexing.places import SetAside
-from tandem.search.indexing.preparing import Claims, Outcome
+from tandem.search.indexing.entries import SkippedFile
+from tandem.search.indexing.image_record import COLUMNS, paths_of
+from tandem.search.indexing.ledger import BATCH, FileRecord, Ledger
+from tandem.search.indexing.preparing import InFlight, PreparedImage
 from tandem.search.stores.protocol import Records, Store, Value
 
 
 @dataclass
 class Tally:
-    """What a run came to, counted in places."""
+    """What a run came to, counted in files, members of tars and rows."""
 
-    added: int = 0  # with a picture that was not there
+    added: int = 0  # with an image that was not there
     unchanged: int = 0
-    duplicates: int = 0  # another place of a picture that was there
-    moved: int = 0  # the new place of a picture whose old one is gone
-    changed: int = 0  # they hold another picture than before
-    pruned: int = 0  # taken out: gone
-    set_aside: int = 0
-    failures: list[SetAside] = field(default_factory=list)  # captions that cannot be read included
+    duplicates: int = 0  # another path of an image that was there
+    moved: int = 0  # the new path of an image whose old one is gone
+    changed: int = 0  # they hold another image than before
+    pruned: int = 0  # deleted: gone
+    skipped: int = 0
+    failures: list[SkippedFile] = field(default_factory=list)  # captions that cannot be read included
 
     @property
     def done(self) -> int:
-        """Places that were looked at."""
-        return self.added + self.unchanged + self.duplicates + self.moved + self.changed + self.set_aside
+        """Files that were looked at."""
+        return self.added + self.unchanged + self.duplicates + self.moved + self.changed + self.skipped
 
 
 @dataclass
-class Picture:
+class ImageRecord:
     """A record of the store, on its way to being written again."""
 
     id: str
@@ -50,133 +50,140 @@ class Picture:
 
 
 class Recorder:
-    """Writes outcomes down. One thread uses it."""
+    """Writes prepared images down. One thread uses it."""
 
-    def __init__(self, store: Store, ledger: Ledger, claims: Claims, left: Callable[[str], bool], tally: Tally) -> None:
-        """`left` says of a place whether its file was moved away: it is gone, and its disk is there."""
-        self.store, self.ledger, self.claims, self.tally = store, ledger, claims, tally
-        self._left = left
+    def __init__(
+        self, store: Store, ledger: Ledger, in_flight: InFlight, was_moved: Callable[[str], bool], tally: Tally
+    ) -> None:
+        """`was_moved` says of a path whether its file was moved away: it is gone, and its disk is there."""
+        self.store, self.ledger, self.in_flight, self.tally = store, ledger, in_flight, tally
+        self._was_moved = was_moved
         self.is_whole = True  # whether the ledger stands where the store stands
-        self._waiting: dict[str, list[Outcome]] = {}  # duplicates of what is under way
+        self._waiting: dict[str, list[PreparedImage]] = {}  # duplicates of what is in flight
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nothing waits for a picture that is still under way."""
+    def is_complete(self) -> bool:
+        """Whether nothing waits for an image that is still in flight."""
         return not self._waiting
 
-    def write(self, outcomes: Iterable[Outcome]) -> None:
+    def write(self, prepared: Iterable[PreparedImage]) -> None:
         """Put a batch into the store, all or none, and then into the ledger."""
-        batch = list(outcomes)
-        batch += [late for outcome in batch if outcome.id for late in self._waiting.pop(outcome.id, [])]
-        failed = {outcome.id: outcome for outcome in batch if outcome.id and outcome.reason is not None}
-        before = self.ledger.lookup([outcome.entry.path for outcome in batch])
-        pictures = self._pictures(batch)
-        seen: list[Seen] = []
-        leaving: list[tuple[str, str]] = []
+        batch = list(prepared)
+        batch += [late for one in batch if one.id for late in self._waiting.pop(one.id, [])]
+        failed = {one.id: one for one in batch if one.id and one.reason is not None}
+        before = self.ledger.lookup([one.entry.path for one in batch])
+        images = self._records(batch)
+        records: list[FileRecord] = []
+        pending_removals: list[tuple[str, str]] = []
         gone: list[str] = []
-        for outcome in batch:
-            path, stamp = outcome.entry.path, outcome.entry.stamp
+        for one in batch:
+            path, signature = one.entry.path, one.entry.signature
             earlier = before.get(path)
             previous = earlier.id if earlier is not None else None
-            if outcome.id is None or outcome.reason is not None:
-                self._set_aside(outcome, previous, seen, leaving)
+            if one.id is None or one.reason is not None:
+                self._skip(one, previous, records, pending_removals)
                 continue
-            picture = pictures.get(outcome.id)
-            if picture is None:
-                twin, reason = failed.get(outcome.id), self.claims.failed(outcome.id)
+            image = images.get(one.id)
+            if image is None:
+                twin, reason = failed.get(one.id), self.in_flight.failed(one.id)
                 if twin is not None:
-                    self._set_aside(replace(twin, entry=outcome.entry), previous, seen, leaving)
+                    self._skip(replace(twin, entry=one.entry), previous, records, pending_removals)
                 elif reason is not None:
-                    self._set_aside(Outcome(outcome.entry, outcome.id, reason), previous, seen, leaving)
+                    self._skip(PreparedImage(one.entry, one.id, reason), previous, records, pending_removals)
                 else:
-                    self._waiting.setdefault(outcome.id, []).append(outcome)
+                    self._waiting.setdefault(one.id, []).append(one)
                 continue
-            self._place(picture, outcome, previous, gone)
-            if previous not in (None, outcome.id):
-                leaving.append((path, str(previous)))
-            if outcome.caption_reason is not None:
-                self.tally.failures.append(SetAside(path, outcome.caption_reason))
-            seen.append(Seen(path, stamp, outcome.id, outcome.caption_reason))
-        touched = [picture for picture in pictures.values() if picture.is_touched]
+            self._add_path(image, one, previous, gone)
+            if previous not in (None, one.id):
+                pending_removals.append((path, str(previous)))
+            if one.caption_reason is not None:
+                self.tally.failures.append(SkippedFile(path, one.caption_reason))
+            records.append(FileRecord(path, signature, one.id, one.caption_reason))
+        touched = [image for image in images.values() if image.is_touched]
         self.is_whole = False
         if touched:
-            self.store.upsert(records(touched))
-        self.ledger.note(seen, leaving=leaving, gone=gone)
+            self.store.upsert(to_records(touched))
+        self.ledger.update(records, pending_removals=pending_removals, gone=gone)
         self.is_whole = True
-        self.claims.release([picture.id for picture in pictures.values()])
+        self.in_flight.release([image.id for image in images.values()])
 
     def give_up(self) -> None:
-        """Set aside what waits in vain, at the end: another process took its picture out meanwhile."""
-        late = [outcome for waiting in self._waiting.values() for outcome in waiting]
+        """Skip what still waits at the end: another process deleted its image meanwhile."""
+        late = [one for waiting in self._waiting.values() for one in waiting]
         self._waiting = {}
-        reason = "its picture was taken out of the collection meanwhile: index it again"
-        self.write(replace(outcome, reason=reason, passing=True) for outcome in late)
+        reason = "its image was deleted from the collection meanwhile: index it again"
+        self.write(replace(one, reason=reason, transient=True) for one in late)
 
-    def _pictures(self, batch: Sequence[Outcome]) -> dict[str, Picture]:
+    def _records(self, batch: Sequence[PreparedImage]) -> dict[str, ImageRecord]:
         """The records that the batch is about: those in the store as they are there, the others as they were made."""
-        wanted = list(dict.fromkeys(outcome.id for outcome in batch if outcome.id and outcome.reason is None))
-        pictures = read(self.store, wanted)
-        for outcome in batch:
-            if outcome.id and outcome.values is not None and outcome.vector is not None and outcome.id not in pictures:
-                pictures[outcome.id] = Picture(outcome.id, outcome.vector, dict(outcome.values), True, set())
-        return pictures
+        wanted = list(dict.fromkeys(one.id for one in batch if one.id and one.reason is None))
+        images = read_records(self.store, wanted)
+        for one in batch:
+            if one.id and one.values is not None and one.vector is not None and one.id not in images:
+                images[one.id] = ImageRecord(one.id, one.vector, dict(one.values), True, set())
+        return images
 
-    def _place(self, picture: Picture, outcome: Outcome, previous: str | None, gone: list[str]) -> None:
-        """Add a place to a picture, and count what that means."""
-        path = outcome.entry.path
-        if path in picture.paths:
+    def _add_path(self, image: ImageRecord, prepared: PreparedImage, previous: str | None, gone: list[str]) -> None:
+        """Add a path to an image, and count what that means."""
+        path = prepared.entry.path
+        if path in image.paths:
             self.tally.unchanged += 1
         else:
-            left = [other for other in picture.paths if self._left(other)]
-            if previous not in (None, picture.id):
+            left = [other for other in image.paths if self._was_moved(other)]
+            if previous not in (None, image.id):
                 self.tally.changed += 1
             elif left:
                 self.tally.moved += 1
-            elif picture.is_new and not picture.paths:
+            elif image.is_new and not image.paths:
                 self.tally.added += 1
             else:
                 self.tally.duplicates += 1
-            picture.paths = (picture.paths - set(left)) | {path}
-            picture.is_touched = True
+            image.paths = (image.paths - set(left)) | {path}
+            image.is_touched = True
             gone += left
-        if outcome.caption is not None:
-            caption = outcome.caption
-            if len(picture.paths) > 1:  # which line came from which place is not known: none is taken away
-                lines = [*str(picture.values.get("caption") or "").splitlines(), *caption.splitlines()]
+        if prepared.caption is not None:
+            caption = prepared.caption
+            if len(image.paths) > 1:  # which line came from which path is not known: none is taken away
+                lines = [*str(image.values.get("caption") or "").splitlines(), *caption.splitlines()]
                 caption = "\n".join(dict.fromkeys(filter(None, lines)))
-            if caption != picture.values.get("caption"):
-                picture.values["caption"] = caption
-                picture.is_touched = True
+            if caption != image.values.get("caption"):
+                image.values["caption"] = caption
+                image.is_touched = True
 
-    def _set_aside(
-        self, outcome: Outcome, previous: str | None, seen: list[Seen], leaving: list[tuple[str, str]]
+    def _skip(
+        self,
+        prepared: PreparedImage,
+        previous: str | None,
+        records: list[FileRecord],
+        pending_removals: list[tuple[str, str]],
     ) -> None:
-        path, reason = outcome.entry.path, outcome.reason or "unknown"
-        self.tally.failures.append(SetAside(path, reason))
-        self.tally.set_aside += 1
-        if outcome.passing:
-            return  # what is known of the place stays, and it is tried again
-        unread = outcome.id is None and reason == "permission denied"
+        path, reason = prepared.entry.path, prepared.reason or "unknown"
+        self.tally.failures.append(SkippedFile(path, reason))
+        self.tally.skipped += 1
+        if prepared.transient:
+            return  # what is known of the path stays, and it is tried again
+        unread = prepared.id is None and reason == "permission denied"
         if previous is not None and not unread:
-            leaving.append((path, previous))
-        seen.append(Seen(path, outcome.entry.stamp, previous if unread else None, reason))
+            pending_removals.append((path, previous))
+        records.append(FileRecord(path, prepared.entry.signature, previous if unread else None, reason))
 
 
-def read(store: Store, ids: Sequence[str]) -> dict[str, Picture]:
+def read_records(store: Store, ids: Sequence[str]) -> dict[str, ImageRecord]:
     """Records with all that is in them, as they have to be to be written again."""
-    pictures: dict[str, Picture] = {}
-    for start in range(0, len(ids), AT_ONCE):
-        held = store.get(ids[start : start + AT_ONCE], columns=list(COLUMNS))
+    images: dict[str, ImageRecord] = {}
+    for start in range(0, len(ids), BATCH):
+        held = store.get(ids[start : start + BATCH], columns=list(COLUMNS))
         for index, id in enumerate(held.ids):
             values = held.row(index)
             assert held.vectors is not None
-            pictures[id] = Picture(id, held.vectors[index], values, False, set(paths_of(values)))
-    return pictures
+            images[id] = ImageRecord(id, held.vectors[index], values, False, set(paths_of(values)))
+    return images
 
 
-def records(pictures: Sequence[Picture]) -> Records:
-    for picture in pictures:
-        paths = sorted(picture.paths)
-        picture.values |= {"path": paths[0], "paths": json.dumps(paths, ensure_ascii=False)}
-    columns = {name: [picture.values.get(name) for picture in pictures] for name in COLUMNS}
-    return Records([picture.id for picture in pictures], np.stack([picture.vector for picture in pictures]), columns)
+def to_records(images: Sequence[ImageRecord]) -> Records:
+    """Records as the store takes them, each with its paths. An image that was added from memory has none."""
+    for image in images:
+        paths = sorted(image.paths)
+        image.values |= {"path": paths[0] if paths else None, "paths": json.dumps(paths, ensure_ascii=False)}
+    columns = {name: [image.values.get(name) for image in images] for name in COLUMNS}
+    return Records([image.id for image in images], np.stack([image.vector for image in images]), columns)

@@ -1,4 +1,4 @@
-"""The pictures inside tars and Parquet files -> entries, streamed. Knows no store and no model."""
+"""The images inside tars and Parquet files -> entries, streamed. Knows no store and no model."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -10,15 +10,15 @@ from tandem import samples
 from tandem.errors import DataError
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS, Member
-from tandem.search.indexing.places import PARQUETS, Entry, SetAside, Shard, Stamp, shown
+from tandem.search.indexing.entries import PARQUETS, Entry, FileSignature, Shard, SkippedFile, display_name
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
-PICTURE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
 PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file_name", "filename", "file", "image_file")
 
 
-def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SetAside]:
-    """The pictures of a shard, in order; `key` is where captions are, the first usual one if None.
+def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFile]:
+    """The images of a shard, in order; `key` is where captions are, the first usual one if None.
 
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
@@ -29,10 +29,10 @@ def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SetAside]:
 
 
 def length(shard: Shard) -> int:
-    """How many pictures it says it has. Raises `DataError`."""
+    """How many images it says it has. Raises `DataError`."""
     if shard.path.lower().endswith(PARQUETS):
         return samples.parquet_length(Path(shard.path))
-    return sum(_is_picture(member) for member in samples.tar_members(Path(shard.path)))
+    return sum(_is_image(member) for member in samples.tar_members(Path(shard.path)))
 
 
 def holds_paths(shard: Shard) -> bool:
@@ -45,13 +45,13 @@ def holds_paths(shard: Shard) -> bool:
 
 def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
     for group in samples.tar_groups(samples.tar_members(Path(shard.path), wanted=CAPTION_FILES)):
-        for member in filter(_is_picture, group):
+        for member in filter(_is_image, group):
             place = f"{shard.path}/{member.name.removeprefix('./')}"
-            entry = Entry(place, shard.stamp, shard.path, member.at, member.size, member.content)
+            entry = Entry(place, shard.signature, shard.path, member.at, member.size, member.content)
             try:
                 place.encode()
             except UnicodeEncodeError:
-                yield replace(entry, path=shown(place), broken="its name is not UTF-8: rename it")
+                yield replace(entry, path=display_name(place), broken="its name is not UTF-8: rename it")
                 continue
             try:
                 yield replace(entry, caption="\n".join(_captions_beside(member, group, key)) or None)
@@ -59,13 +59,13 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
                 yield replace(entry, caption_reason=f"its caption cannot be read: {error}")
 
 
-def _is_picture(member: Member) -> bool:
+def _is_image(member: Member) -> bool:
     name = member.name.rpartition("/")[2]
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _captions_beside(picture: Member, group: list[Member], key: str | None) -> tuple[str, ...]:
-    stems = (os.path.splitext(picture.name)[0], picture.key)
+def _captions_beside(image: Member, group: list[Member], key: str | None) -> tuple[str, ...]:
+    stems = (os.path.splitext(image.name)[0], image.key)
     endings = (".txt", ".json") if key is None else (".txt",) if key == "txt" else (".json",)
     for wanted in (stem + ending for stem in stems for ending in endings):
         for member in group:
@@ -77,7 +77,7 @@ def _captions_beside(picture: Member, group: list[Member], key: str | None) -> t
 # --- Parquet -------------------------------------------------------------------------------------------------------
 
 
-def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SetAside]:
+def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
     path = Path(shard.path)
     column, is_paths = _column(path)
     columns = samples.parquet_columns(path)
@@ -90,7 +90,7 @@ def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SetAside]:
         yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None)
 
 
-def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | None) -> Entry | SetAside:
+def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | None) -> Entry | SkippedFile:
     content = value
     if isinstance(value, Mapping):
         content = value.get("bytes")
@@ -98,26 +98,26 @@ def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | Non
             content, is_path = value["path"], True
     if is_path and isinstance(content, str):
         found = named_entry(os.path.join(os.path.dirname(shard.path), os.path.expanduser(content)))
-        if isinstance(found, SetAside) or caption is None:
+        if isinstance(found, SkippedFile) or caption is None:
             return found
-        size, mtime_ns, ctime_ns = found.stamp.size, found.stamp.mtime_ns, found.stamp.ctime_ns
-        return Entry(found.path, Stamp(size, mtime_ns, ctime_ns, caption), found.file, caption=caption)
+        size, mtime_ns, ctime_ns = found.signature.size, found.signature.mtime_ns, found.signature.ctime_ns
+        return Entry(found.path, FileSignature(size, mtime_ns, ctime_ns, caption), found.file, caption=caption)
     if not isinstance(content, bytes):
-        return Entry(place, shard.stamp, shard.path, broken="this row has no picture")
-    return Entry(place, shard.stamp, shard.path, content=content, caption=caption)
+        return Entry(place, shard.signature, shard.path, broken="this row has no image")
+    return Entry(place, shard.signature, shard.path, content=content, caption=caption)
 
 
 def _column(path: Path) -> tuple[str, bool]:
-    """The column that holds pictures, and whether it holds their paths rather than their bytes."""
+    """The column that holds images, and whether it holds their paths rather than their bytes."""
     columns = samples.parquet_columns(path)
-    for name in PICTURE_COLUMNS:
+    for name in IMAGE_COLUMNS:
         kind = columns.get(name, "")
         if kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary")):
             return name, False
-    for name in (*PICTURE_COLUMNS, *PATH_COLUMNS):
+    for name in (*IMAGE_COLUMNS, *PATH_COLUMNS):
         if columns.get(name, "") in ("string", "large_string", "string_view"):
             return name, True
     raise DataError(
-        f"{path}: expected a column of pictures (image, as bytes or with bytes inside) or of paths "
+        f"{path}: expected a column of images (image, as bytes or with bytes inside) or of paths "
         f"({', '.join(PATH_COLUMNS[:3])}, ...), found {', '.join(columns)}"
     )

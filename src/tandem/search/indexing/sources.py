@@ -1,4 +1,4 @@
-"""What a user names (folders, globs, files, tars, Parquet, lists of paths) -> entries: places that hold a picture.
+"""What a user names (folders, globs, files, tars, Parquet, lists of paths) -> entries: what holds an image.
 
 Walks in sorted order, so that runs are repeatable, and keeps no list of what it found. Reads names, sizes and times
 only; the insides of tars and Parquet are `shards.py`. Knows no store and no model.
@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import TandemError
 from tandem.image import IMAGE_SUFFIXES
-from tandem.search.indexing.places import Item, reason_of, shard_of
-from tandem.search.indexing.walking import Look, named, walk
+from tandem.search.indexing.entries import Excluded, Item, inside, reason_of, shard_of
+from tandem.search.indexing.ignoring import IgnoreRules
+from tandem.search.indexing.walking import WalkOptions, named, walk
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -31,6 +33,10 @@ class Sources:
 
     def __init__(self, parts: "Sequence[Folder | Pattern | File | Listed]") -> None:
         self._parts = parts
+
+    def __str__(self) -> str:
+        names = ["the list on standard input" if isinstance(part, Listed) else part.root for part in self._parts]
+        return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
     def __enter__(self) -> "Sources":
         return self
@@ -46,11 +52,26 @@ class Sources:
             yield from part.items()
 
     def covers(self, path: str) -> bool:
-        """Whether the place lies under what was named."""
+        """Whether the path lies under what was named."""
         return any(part.covers(path) for part in self._parts)
 
+    def prefixes(self) -> list[str]:
+        """What the paths under them begin with, each once: none of these lies under another."""
+        outermost: list[str] = []
+        for prefix in sorted({prefix for part in self._parts for prefix in part.prefixes}):
+            if not outermost or not prefix.startswith(outermost[-1]):
+                outermost.append(prefix)
+        return outermost
+
+    @property
+    def are_apart(self) -> bool:
+        """Whether nothing is walked twice, as far as their names tell."""
+        roots = sorted(part.root.rstrip(os.sep) + os.sep for part in self._parts)
+        listed = any(isinstance(part, Listed) for part in self._parts)
+        return not listed and all(not after.startswith(before) for before, after in pairwise(roots))
+
     def is_there(self, path: str) -> bool:
-        """Whether the source that covers the place can be read now.
+        """Whether the source that covers the path can be read now.
 
         A root that has vanished, or is empty, may be a disk that is not mounted: nothing says that its files are gone.
         """
@@ -62,6 +83,7 @@ def find(
     *,
     is_collection: Callable[[str], bool] = lambda folder: False,
     caption: str | None = None,
+    exclude: Sequence[str] = (),
     standard_input: BinaryIO | None = None,
 ) -> Sources:
     """Check that all sources exist and are of a kind that can be indexed.
@@ -71,16 +93,19 @@ def find(
         is_collection: says of a folder that it is a collection's own, and is left alone.
         caption: the key of captions, if it is not one of the usual: a file whose captions were read under another key
             counts as changed.
+        exclude: patterns as in a .gitignore of what to leave out of folders and globs, beside `.tandemignore` files.
+            What is named itself is taken.
 
-    Raises: `TandemError` for a source that is not there, cannot be read, or holds no pictures.
+    Raises: `TandemError` for a source that is not there, cannot be read, or holds no images.
     """
-    look = Look(is_collection, caption or "")
+    options = WalkOptions(is_collection, caption or "", tuple(exclude))
+    IgnoreRules.of(options.exclude)  # a pattern that cannot be understood is refused here
     if not sources:
         raise TandemError("nothing to index: name a folder, a glob, a file, or - for a list on standard input")
     parts: dict[Folder | Pattern | File | Listed, None] = {}
     with contextlib.ExitStack() as resources:
         for source in dict.fromkeys(os.fspath(source) for source in sources):
-            part = _part(source, look, standard_input)
+            part = _part(source, options, standard_input)
             if isinstance(part, Listed):
                 resources.callback(part.close)
             parts[part] = None
@@ -88,9 +113,9 @@ def find(
     return Sources(list(parts))
 
 
-def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder | Pattern | File | Listed":
+def _part(source: str, options: WalkOptions, standard_input: BinaryIO | None) -> "Folder | Pattern | File | Listed":
     if source == "-":
-        return Listed(_spooled(standard_input or sys.stdin.buffer), look)
+        return Listed(_spooled(standard_input or sys.stdin.buffer), options)
     if source.startswith(("http://", "https://", "s3://", "gs://")):
         raise TandemError(f"{source}: addresses are not indexed; fetch the file first")
     if not source:
@@ -98,25 +123,26 @@ def _part(source: str, look: Look, standard_input: BinaryIO | None) -> "Folder |
     path = os.path.abspath(os.path.expanduser(source))
     part: Folder | Pattern | File
     if os.path.isdir(path):
-        part = Folder(path, look)
+        part = Folder(path, options)
         try:
             with os.scandir(path):
                 pass
         except OSError as error:
             raise TandemError(f"{source}: {reason_of(error)}") from None
-        nothing = (
-            f"no pictures in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))}; tars and Parquet by name)"
-        )
+        nothing = f"no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))}; tars and Parquet by name)"
     elif os.path.lexists(path):
-        return File(path, look)
+        return File(path, options)
     elif _MAGIC.search(source):
-        part = Pattern(path, look)
-        nothing = "no picture, tar or Parquet file matches"
+        part = Pattern(path, options)
+        nothing = "no image, tar or Parquet file matches"
     else:
         raise TandemError(f"{source}: no such file or folder")
-    if next(part.items(), None) is None:
-        raise TandemError(f"{source}: {nothing}")
-    return part
+    excluded = 0
+    for item in part.items():
+        if not isinstance(item, Excluded):
+            return part
+        excluded += 1
+    raise TandemError(f"{source}: {nothing}" + (f"; {excluded:,} excluded by rule" if excluded else ""))
 
 
 # --- the kinds of sources ------------------------------------------------------------------------------------------
@@ -127,13 +153,17 @@ class Folder:
     """A folder, searched through."""
 
     root: str
-    look: Look
+    options: WalkOptions
 
     def items(self) -> Iterator[Item]:
-        return walk(self.root, self.look)
+        return walk(self.root, self.options)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (self.root.rstrip(os.sep) + os.sep,)
 
     def covers(self, path: str) -> bool:
-        return path.startswith(self.root.rstrip(os.sep) + os.sep)
+        return path.startswith(self.prefixes)
 
 
 @dataclass(frozen=True)
@@ -141,29 +171,30 @@ class Pattern:
     """A glob. `**` stands for any folders; a folder that matches is searched through."""
 
     pattern: str
-    look: Look
+    options: WalkOptions
 
     def items(self) -> Iterator[Item]:
-        root, parts = self.root, self._parts
-        matchers = [re.compile(translate(os.path.normcase(part))) for part in parts]
-        first_star = parts.index("**") if "**" in parts else len(parts)
-        whole, ending = self._whole, os.path.splitext(parts[-1])[1].lower()
+        matchers = self._matchers
+        first_star = matchers.index(None) if None in matchers else len(matchers)
 
         def enter(names: Sequence[str]) -> bool:
             depth = len(names) - 1
-            return depth >= first_star or depth >= len(parts) or bool(matchers[depth].match(names[-1]))
+            if depth >= first_star or depth >= len(matchers):
+                return True
+            return self._fits(names[-1], matchers[depth])
 
-        def take(names: Sequence[str]) -> bool:
-            return whole.match("/".join(names)) is not None
+        suffix = os.path.splitext(self._parts[-1])[1].lower()
+        explicit = suffix if suffix and not _MAGIC.search(suffix) else None
+        return walk(self.root, self.options, enter=enter, take=self._matches, besides=explicit, shards=True)
 
-        explicit = ending if ending and not _MAGIC.search(ending) else None
-        return walk(root, self.look, enter=enter, take=take, besides=explicit, shards=True)
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return (self.root.rstrip(os.sep) + os.sep,)
 
     def covers(self, path: str) -> bool:
-        if not path.startswith(self.root.rstrip(os.sep) + os.sep):
+        if not path.startswith(self.prefixes):
             return False
-        shard = shard_of(path) or path
-        return self._whole.match("/".join(Path(shard).relative_to(self.root).parts)) is not None
+        return self._matches(Path(shard_of(path) or path).relative_to(self.root).parts)
 
     @cached_property
     def root(self) -> str:
@@ -177,36 +208,46 @@ class Pattern:
         return list(parts[next(i for i, part in enumerate(parts) if _MAGIC.search(part)) :])
 
     @cached_property
-    def _whole(self) -> re.Pattern[str]:
-        """Matches the path of a file below the root; without `**` also of what lies below a matching folder."""
-        parts = self._parts
-        made = "".join(
-            ("(?:[^/]+/)*" if part == "**" else _one(part) + "/") if i < len(parts) - 1 else _last(part)
-            for i, part in enumerate(parts)
-        )
-        return re.compile(made + ("" if "**" in parts else "(?:/.*)?") + r"\Z", re.DOTALL)
+    def _matchers(self) -> list[re.Pattern[str] | None]:
+        """One for each part, of a single name: no wildcard reaches across a `/`. None for `**`."""
+        return [None if part == "**" else re.compile(translate(os.path.normcase(part))) for part in self._parts]
 
+    def _matches(self, names: Sequence[str]) -> bool:
+        """Whether a path below the root fits; without `**` also what lies below a folder that fits."""
+        matchers = self._matchers
 
-def _one(part: str) -> str:
-    return translate(os.path.normcase(part)).removesuffix(r"\Z").removesuffix(r"\z").replace(".*", "[^/]*")
+        def fits(name: int, part: int) -> bool:
+            if part == len(matchers):
+                return name == len(names) or None not in matchers
+            if matchers[part] is None:
+                if part == len(matchers) - 1:
+                    return name < len(names)
+                return any(fits(after, part + 1) for after in range(name, len(names)))
+            return name < len(names) and self._fits(names[name], matchers[part]) and fits(name + 1, part + 1)
 
+        return fits(0, 0)
 
-def _last(part: str) -> str:
-    return ".*" if part == "**" else _one(part)
+    @staticmethod
+    def _fits(name: str, matcher: re.Pattern[str] | None) -> bool:
+        return matcher is None or matcher.match(os.path.normcase(name)) is not None
 
 
 @dataclass(frozen=True)
 class File:
-    """A single file, with whatever ending."""
+    """A single file, with whatever suffix."""
 
     path: str
-    look: Look
+    options: WalkOptions
 
     def items(self) -> Iterator[Item]:
-        yield named(self.path, self.look)
+        yield named(self.path, self.options)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return inside(self.path)
 
     def covers(self, path: str) -> bool:
-        return path.startswith((self.path + "/", self.path + "#")) and shard_of(path) == self.path
+        return path.startswith(self.prefixes) and shard_of(path) == self.path
 
     @property
     def root(self) -> str:
@@ -218,15 +259,19 @@ class Listed:
     """Paths from standard input, kept in a temporary file: a long list takes no memory."""
 
     spool: str
-    look: Look
+    options: WalkOptions
 
     def items(self) -> Iterator[Item]:
         for line in self._lines():
             path = os.path.abspath(os.path.expanduser(os.fsdecode(line)))
             if os.path.isdir(path):
-                yield from walk(path, self.look)
+                yield from walk(path, self.options)
             else:
-                yield named(path, self.look)
+                yield named(path, self.options)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return ()
 
     def covers(self, path: str) -> bool:
         return False  # what was listed and is not there says so itself

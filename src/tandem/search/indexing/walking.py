@@ -1,4 +1,4 @@
-"""Folders and named files -> what is to be looked at: names, sizes and times, in sorted order. Opens no file."""
+"""Folders and named files -> what is to be looked at: names, sizes and times, in sorted order. Opens no image."""
 
 import contextlib
 import errno
@@ -9,122 +9,161 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tandem.image import IMAGE_SUFFIXES
-from tandem.search.indexing.places import PARQUETS, TARS, Entry, Item, SetAside, Shard, Stamp, reason_of, shown
+from tandem.search.indexing.entries import (
+    PARQUETS,
+    TARS,
+    Entry,
+    Excluded,
+    FileSignature,
+    Item,
+    Shard,
+    SkippedFile,
+    display_name,
+    reason_of,
+)
+from tandem.search.indexing.ignoring import IGNORE_FILE, IgnoreRules
 
 CAPTION_FILES = (".txt", ".json")
 
 
 @dataclass(frozen=True)
-class Look:
+class WalkOptions:
     """How to look at what is found."""
 
-    is_collection: Callable[[str], bool]
-    key: str
+    is_collection: Callable[[str], bool]  # of a folder: it is a collection's own, and is left alone
+    caption_key: str = ""  # part of the signature: captions that were read under another key count as changed
+    exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, from each walk's root on
 
 
 _Names: TypeAlias = Sequence[str]  # of the folders from the root down, and of what is looked at
 
 
+@dataclass(frozen=True)
+class _OpenFolder:
+    """A folder on the way down: what is left of it, all of it by name, and the rules that hold in it."""
+
+    left: Iterator[os.DirEntry[str]]
+    all: dict[str, os.DirEntry[str]]
+    names: list[str]
+    rules: IgnoreRules
+
+
 def walk(
     root: str,
-    look: Look,
+    options: WalkOptions,
     *,
     enter: Callable[[_Names], bool] = lambda names: True,
     take: Callable[[_Names], bool] = lambda names: True,
     besides: str | None = None,
     shards: bool = False,
 ) -> Iterator[Item]:
-    """The pictures under a folder, and shards if wanted. Hidden names, links to folders and links out are left out.
+    """The images under a folder, and shards if wanted. Hidden names, links to folders and links out are left out.
 
-    `besides` is an ending that is taken besides those of pictures.
+    What is left out by a rule (`ignoring`) is an `Excluded`. `besides` is a suffix that is taken besides those of
+    images.
     """
     inside = os.path.realpath(root).rstrip(os.sep) + os.sep
-    stack: list[tuple[Iterator[os.DirEntry[str]], dict[str, os.DirEntry[str]], list[str]]] = []
+    stack: list[_OpenFolder] = []
 
-    def push(folder: str, names: list[str]) -> Iterator[SetAside]:
+    def push(folder: str, names: list[str], rules: IgnoreRules) -> Iterator[SkippedFile]:
         try:
             with os.scandir(folder) as found:
                 entries = {entry.name: entry for entry in found}
+            if "current" in entries and options.is_collection(folder):
+                return
+            if IGNORE_FILE in entries:
+                rules = rules.inside(len(names), entries[IGNORE_FILE].path)
         except OSError as error:
-            yield SetAside(shown(folder), reason_of(error))
+            yield SkippedFile(display_name(folder), reason_of(error))
             return
-        if "current" in entries and look.is_collection(folder):
-            return
-        stack.append((iter([entries[name] for name in sorted(entries)]), entries, names))
+        stack.append(_OpenFolder(iter([entries[name] for name in sorted(entries)]), entries, names, rules))
 
-    yield from push(root, [])
+    yield from push(root, [], IgnoreRules.of(options.exclude))
     while stack:
-        entries, beside, names = stack[-1]
-        entry = next(entries, None)
+        folder = stack[-1]
+        entry = next(folder.left, None)
         if entry is None:
             stack.pop()
             continue
         if entry.name.startswith("."):
             continue
+        names = [*folder.names, entry.name]
         try:
             if entry.is_dir(follow_symlinks=False):
-                if enter([*names, entry.name]):
-                    yield from push(entry.path, [*names, entry.name])
+                if not enter(names):
+                    continue
+                if folder.rules.excludes(names, is_folder=True):
+                    yield Excluded(entry.path)
+                else:
+                    yield from push(entry.path, names, folder.rules)
                 continue
-            ending = os.path.splitext(entry.name)[1].lower()
+            suffix = os.path.splitext(entry.name)[1].lower()
             is_shard = shards and entry.name.lower().endswith((*TARS, *PARQUETS))
-            if not (ending in IMAGE_SUFFIXES or ending == besides or is_shard) or not take([*names, entry.name]):
+            if not (suffix in IMAGE_SUFFIXES or suffix == besides or is_shard) or not take(names):
                 continue
-            if entry.is_symlink() and not (
-                os.path.realpath(entry.path).startswith(inside) and os.path.isfile(entry.path)
-            ):
+            if folder.rules.excludes(names, is_folder=False):
+                yield Excluded(entry.path)
                 continue
-            yield _item(entry.path, entry.stat(), _caption_beside(entry.name, beside), look)
+            if entry.is_symlink():
+                if not os.path.exists(entry.path):
+                    yield SkippedFile(display_name(entry.path), "a link to a file that is not there")
+                    continue
+                if not (os.path.realpath(entry.path).startswith(inside) and os.path.isfile(entry.path)):
+                    continue
+            yield _item(entry.path, entry.stat(), _caption_beside(entry.name, folder.all), options)
         except OSError as error:
-            yield SetAside(shown(entry.path), reason_of(error))
+            yield SkippedFile(display_name(entry.path), reason_of(error))
 
 
-def named(path: str, look: Look) -> Item:
-    """A file that was named: whatever its ending."""
+def named(path: str, options: WalkOptions) -> Item:
+    """A file that was named: whatever its suffix."""
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
-            return SetAside(shown(path), "a folder, not a picture")
+            return SkippedFile(display_name(path), "a folder, not an image")
         caption = None
-        for ending in CAPTION_FILES:
-            beside = os.path.splitext(path)[0] + ending
+        for suffix in CAPTION_FILES:
+            beside = os.path.splitext(path)[0] + suffix
             with contextlib.suppress(FileNotFoundError):
                 caption = (beside, os.stat(beside))
                 break
-        return _item(path, status, caption if caption and caption[0] != path else None, look)
+        return _item(path, status, caption if caption and caption[0] != path else None, options)
     except OSError as error:
-        return SetAside(shown(path), reason_of(error), missing=error.errno in (errno.ENOENT, errno.ENOTDIR))
+        return SkippedFile(display_name(path), reason_of(error), missing=error.errno in (errno.ENOENT, errno.ENOTDIR))
     except ValueError as error:  # a NUL in the name
-        return SetAside(shown(path), f"not a path: {error}")
+        return SkippedFile(display_name(path), f"not a path: {error}")
 
 
-def named_entry(path: str) -> Entry | SetAside:
-    """The picture at a path that was named, without the captions beside it."""
-    found = named(os.path.abspath(path), Look(lambda folder: False, ""))
-    return SetAside(shown(path), "a shard inside a shard is not read") if isinstance(found, Shard) else found
+def named_entry(path: str) -> Entry | SkippedFile:
+    """The image at a path that was named, without the captions beside it."""
+    found = named(os.path.abspath(path), WalkOptions(lambda folder: False))
+    if isinstance(found, Entry | SkippedFile):
+        return found
+    return SkippedFile(display_name(path), "a shard inside a shard is not read")
 
 
 def _caption_beside(name: str, beside: dict[str, os.DirEntry[str]]) -> tuple[str, os.stat_result] | None:
     stem = os.path.splitext(name)[0]
-    for ending in CAPTION_FILES:
-        found = beside.get(stem + ending)
+    for suffix in CAPTION_FILES:
+        found = beside.get(stem + suffix)
         if found is not None and found.is_file():
             return found.path, found.stat()
     return None
 
 
-def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result] | None, look: Look) -> Item:
+def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result] | None, options: WalkOptions) -> Item:
     try:
         path.encode()
     except UnicodeEncodeError:
-        return SetAside(shown(path), "its name is not UTF-8: rename it")
+        return SkippedFile(display_name(path), "its name is not UTF-8: rename it")
+    key = options.caption_key
     if path.lower().endswith((*TARS, *PARQUETS)):
-        return Shard(path, _stamp(status, look.key))
+        return Shard(path, _signature(status, key))
     if caption is None:
-        return Entry(path, _stamp(status, ""), path)
+        return Entry(path, _signature(status, ""), path)
     beside, its = caption
-    return Entry(path, _stamp(status, f"{look.key}:{its.st_size}:{its.st_mtime_ns}"), path, caption_file=beside)
+    return Entry(path, _signature(status, f"{key}:{its.st_size}:{its.st_mtime_ns}"), path, caption_file=beside)
 
 
-def _stamp(status: os.stat_result, caption: str) -> Stamp:
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, caption)
+def _signature(status: os.stat_result, caption: str) -> FileSignature:
+    return FileSignature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, caption)

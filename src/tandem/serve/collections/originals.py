@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tandem.files import write_bytes
-from tandem.search.indexing.picture import paths_of, picture_id
+from tandem.search.indexing.image_record import image_id, paths_of
 from tandem.search.stores.backends import backend
 from tandem.search.stores.protocol import Value
 
@@ -34,7 +34,7 @@ def folder_for(url: str, chosen: Path | None, name: str) -> Path | None:
 
 def keep(content: bytes, kind: str, folder: Path) -> tuple[str, Path, bool]:
     """Store an image durably, equal bytes once: its id, its file, and whether the file is new."""
-    identifier = picture_id(content)
+    identifier = image_id(content)
     path = folder / identifier[:2] / f"{identifier}{_SUFFIXES.get(kind, f'.{kind.lower()}')}"
     if path.is_file() and path.stat().st_size == len(content):
         os.utime(path)  # deleted by another server, it would pass for a file that was indexed already
@@ -48,7 +48,7 @@ def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[
     """The bytes of an indexed image and their media type; None if none of its files is as it was."""
     for path in paths_of(values):
         content = _content(path, max_bytes)
-        if content is not None and picture_id(content) == identifier:
+        if content is not None and image_id(content) == identifier:
             return content, TYPES.get(str(values.get("format")), "application/octet-stream")
     return None
 

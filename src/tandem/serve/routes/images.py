@@ -8,7 +8,7 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field
 
-from tandem.search.indexing.picture import paths_of
+from tandem.search.indexing.image_record import paths_of
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.http.openapi import BodyRouter

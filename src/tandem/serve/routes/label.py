@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from tandem import prompts
 from tandem.answer import softmax
 from tandem.arrays import Vectors
-from tandem.search.labelling import best_labels, best_pictures
+from tandem.search.labelling import top_images, top_labels
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
@@ -95,7 +95,7 @@ def _of_images(leased: OpenCollection, ids: list[str], labels: list[str], vector
 
 def _by_label(leased: OpenCollection, asked: LabelRequest, labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
     scale = leased.encoder.model.logit_scale
-    best = best_pictures(leased.collection.store, vectors, asked.k or 10, logit_scale=scale, where=asked.where)
+    best = top_images(leased.collection.store, vectors, asked.k or 10, logit_scale=scale, where=asked.where)
     ids = list(dict.fromkeys(each.id for row in best for each in row))
     paths: dict[str, str] = {}
     for start in range(0, len(ids), PATHS_AT_ONCE):
@@ -124,7 +124,7 @@ def _by_image(leased: OpenCollection, asked: LabelRequest, labels: list[str], ve
     images: list[dict[str, Any]] = []
     seen = 0
     scale = leased.encoder.model.logit_scale
-    parts = best_labels(
+    parts = top_labels(
         leased.collection.store, vectors, asked.k or 3, logit_scale=scale, where=asked.where, columns=("path",)
     )
     for part in parts:

@@ -9,8 +9,7 @@ from PIL import Image, TiffImagePlugin
 from support import toy
 
 from tandem.image import decode
-from tandem.search.indexing import picture
-from tandem.search.indexing.picture import COLUMNS, THUMBNAIL_SIDE, describe, picture_id
+from tandem.search.indexing.image_record import COLUMNS, THUMBNAIL_SIDE, describe, image_id
 
 Rational = TiffImagePlugin.IFDRational
 
@@ -35,7 +34,7 @@ def described(content: bytes, at_least: int | None = None) -> dict[str, Any]:
 
 
 def test_the_id_is_the_content() -> None:
-    assert picture_id(b"abc") == hashlib.sha256(b"abc").hexdigest()[:32]
+    assert image_id(b"abc") == hashlib.sha256(b"abc").hexdigest()[:32]
 
 
 def test_a_photo_of_a_phone() -> None:
@@ -127,4 +126,4 @@ def test_more_pictures_behind_the_first_are_a_jpeg_to_users() -> None:
 
 def test_columns_are_of_kinds_a_store_knows() -> None:
     assert set(COLUMNS.values()) <= {"text", "integer", "real", "bytes"}
-    assert picture.COLUMNS["thumbnail"] == "bytes"
+    assert COLUMNS["thumbnail"] == "bytes"

@@ -1,4 +1,4 @@
-"""What a collection stores for each picture, and how it is read from the picture. Knows no store and no model."""
+"""What a collection stores for each image, and how it is read from the image. Knows no store and no model."""
 
 import hashlib
 import io
@@ -15,9 +15,9 @@ from tandem.pixels import thumbnail
 from tandem.search.stores.protocol import Kind, Value
 
 COLUMNS: Mapping[str, Kind] = {
-    "path": "text",  # one of the places that hold the picture
+    "path": "text",  # one of the files that hold the image
     "paths": "text",  # all of them, sorted: a JSON list
-    "width": "integer",  # upright, of the whole picture
+    "width": "integer",  # upright, of the whole image
     "height": "integer",
     "bytes": "integer",
     "format": "text",
@@ -25,7 +25,7 @@ COLUMNS: Mapping[str, Kind] = {
     "latitude": "real",  # degrees, north and east positive
     "longitude": "real",
     "caption": "text",  # one a line
-    "decoding": "text",  # "fast" if the vector comes from a picture that shrank while it was decoded, else "full"
+    "decoding": "text",  # "fast" if the vector comes from an image that shrank while it was decoded, else "full"
     "indexed": "text",  # ISO 8601, UTC
     "thumbnail": "bytes",  # JPEG
 }
@@ -33,27 +33,27 @@ THUMBNAIL_SIDE = 256
 _THUMBNAIL_QUALITY = 80
 _EXIF, _GPS = 0x8769, 0x8825
 _DATE_TIME, _ORIGINAL, _ORIGINAL_OFFSET, _OFFSET = 0x0132, 0x9003, 0x9011, 0x9010
-_FORMATS = {"MPO": "JPEG"}  # a JPEG with more pictures behind the first, as phones write them
+_FORMATS = {"MPO": "JPEG"}  # a JPEG with more images behind the first, as phones write them
 
 
-def picture_id(content: bytes) -> str:
-    """The id of a picture: 32 hexadecimal letters of the SHA-256 of its file."""
+def image_id(content: bytes) -> str:
+    """The id of an image: 32 hexadecimal digits of the SHA-256 of its file."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def paths_of(values: Mapping[str, Value]) -> list[str]:
-    """All places of a record."""
+    """All paths of a record."""
     listed = json.loads(str(values.get("paths") or "[]"))
     return [str(path) for path in listed]
 
 
 def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = None) -> dict[str, Value]:
-    """The values of a picture that lie in it: size, format, when and where it was taken, a thumbnail.
+    """The values of an image that lie in it: size, format, when and where it was taken, a thumbnail.
 
     `size` is its width and height upright, where `image` is smaller than that. Damaged metadata gives None.
     """
     width, height = size or image.size
-    latitude, longitude = _place(image)
+    latitude, longitude = _location(image)
     kind = image.format or ""
     return {
         "width": width,
@@ -77,7 +77,7 @@ def _tags(image: Image.Image, part: int | None = None) -> Mapping[int, Any]:
     try:
         exif = image.getexif()
         return exif if part is None or not exif else exif.get_ifd(part)
-    except Exception:  # metadata is damaged in any way there is; the picture is fine
+    except Exception:  # metadata is damaged in any way there is; the image is fine
         return {}
 
 
@@ -100,7 +100,7 @@ def _taken(image: Image.Image) -> str | None:
     return None
 
 
-def _place(image: Image.Image) -> tuple[float | None, float | None]:
+def _location(image: Image.Image) -> tuple[float | None, float | None]:
     tags = _tags(image, _GPS)
     latitude, longitude = _degrees(tags.get(2), tags.get(1), "S", 90), _degrees(tags.get(4), tags.get(3), "W", 180)
     return (None, None) if latitude is None or longitude is None else (latitude, longitude)

@@ -1,6 +1,6 @@
-"""Places that hold pictures: their names, how they look from outside, how they are read, and whether they are gone.
+"""What a walk finds: files that hold images, how they look from outside, how they are read, whether they are gone.
 
-A place is named by a file's absolute path, by `shard.tar/member.jpg`, or by `table.parquet#row`. Knows no store.
+The path of an image is a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`. Knows no store.
 """
 
 import errno
@@ -13,7 +13,7 @@ PARQUETS = (".parquet", ".pq")
 
 
 @dataclass(frozen=True)
-class Stamp:
+class FileSignature:
     """How a file looked from outside when it was read. `caption` is the same for the caption that came along."""
 
     size: int
@@ -24,22 +24,22 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Entry:
-    """A place that holds a picture, and how to read it. Small, and can be sent to another process."""
+    """A path that holds an image, and how to read it. Small, and can be sent to another process."""
 
-    path: str  # the name of the place: a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`
-    stamp: Stamp
+    path: str  # a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`
+    signature: FileSignature
     file: str  # what is opened
-    at: int = 0  # where the picture begins in `file`, if `count` is given
+    at: int = 0  # where the image begins in `file`, if `count` is given
     count: int | None = None  # bytes; None for the whole file
     content: bytes | None = None  # the bytes themselves, where they lie in no file as they are
     caption: str | None = None
-    caption_file: str | None = None  # beside the picture, where there is one
+    caption_file: str | None = None  # beside the image, where there is one
     caption_reason: str | None = None  # why its caption could not be read
     broken: str | None = None  # why there is nothing to read
 
 
 @dataclass(frozen=True)
-class SetAside:
+class SkippedFile:
     """What cannot be indexed, and why. `retried` is False where that is remembered from an earlier run."""
 
     path: str
@@ -50,16 +50,23 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of many pictures: a tar, or Parquet."""
+    """A file of many images: a tar, or Parquet."""
 
     path: str
-    stamp: Stamp
+    signature: FileSignature
 
 
-Item: TypeAlias = Entry | Shard | SetAside
+@dataclass(frozen=True)
+class Excluded:
+    """A file, or a folder with all that is in it, that a rule leaves out."""
+
+    path: str
 
 
-def shown(path: str) -> str:
+Item: TypeAlias = Entry | Shard | SkippedFile | Excluded
+
+
+def display_name(path: str) -> str:
     """A path as text that can be stored and printed: bytes that are no UTF-8 as `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -70,21 +77,26 @@ def reason_of(error: OSError) -> str:
 
 
 def shard_of(path: str) -> str | None:
-    """The tar or Parquet file that holds a place; None for a file of its own."""
+    """The tar or Parquet file that a path lies in; None for a file of its own."""
     lower = path.lower()
-    for ending in TARS:
-        if (end := lower.find(ending + "/")) >= 0:
-            return path[: end + len(ending)]
-    for ending in PARQUETS:
-        if (end := lower.rfind(ending + "#")) >= 0 and path[end + len(ending) + 1 :].isdigit():
-            return path[: end + len(ending)]
+    for suffix in TARS:
+        if (end := lower.find(suffix + "/")) >= 0:
+            return path[: end + len(suffix)]
+    for suffix in PARQUETS:
+        if (end := lower.rfind(suffix + "#")) >= 0 and path[end + len(suffix) + 1 :].isdigit():
+            return path[: end + len(suffix)]
     return None
 
 
-def is_gone(path: str) -> bool:
-    """Whether nothing is at this place any more, for certain: what cannot be looked at is not gone.
+def inside(shard: str) -> tuple[str, str]:
+    """What the paths of images in a shard begin with."""
+    return f"{shard}/", f"{shard}#"
 
-    Of a place in a tar or in Parquet this says only whether that file is gone.
+
+def is_gone(path: str) -> bool:
+    """Whether nothing is at this path any more, for certain: what cannot be looked at is not gone.
+
+    Of a path in a tar or in Parquet this says only whether that file is gone.
     """
     shard = shard_of(path)
     try:
