@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(need)
         item.add_marker(pytest.mark.xdist_group(group(item)))
     long = {group(item) for item in items if any(item.get_closest_marker(name) for name in LONG)}
-    items.sort(key=lambda item: (group(item) not in long, group(item)))
+    # Training first: it takes longest, and whoever ends first takes the next group.
+    items.sort(key=lambda item: (group(item) in long, group(item)), reverse=True)
 
 
 def needs(item: pytest.Item) -> Iterator[str]:

@@ -8,6 +8,8 @@ from tandem import engine as engines
 from tandem import weights
 from tandem.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 START, END, PAD = 49406, 49407, 49407
 LAYERS = (-1, -2, 5)
 

@@ -8,6 +8,8 @@ from support import toy
 
 from tandem import engine
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 

@@ -11,6 +11,8 @@ from tandem.evaluate.zero_shot import zero_shot
 from tandem.model import SHIPPED
 from tandem.samples import read_samples
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mini() -> tandem.Model:

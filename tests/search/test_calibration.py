@@ -31,6 +31,8 @@ from tandem.search.calibration_files import (
 )
 from tandem.search.relevance import score_stats
 
+pytestmark = pytest.mark.slow
+
 # --- what counts as a match ------------------------------------------------------------------------------------------
 
 CAPTIONS = (
