@@ -191,3 +191,19 @@ def test_each_batch_is_told_to_who_observes() -> None:
     finally:
         batcher.close()
     assert seen == [3]
+
+
+def test_an_observer_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(size: int, seconds: float) -> None:
+        raise RuntimeError("no metrics today")
+
+    batcher: Batcher[int, int] = Batcher("numbers", list, max_wait_s=0, observe=broken)
+    try:
+        for number in range(3):
+            assert batcher.map_from_thread([number], deadline_s=20) == [number]
+        until = time.monotonic() + 20
+        while len(caplog.records) < 3 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(caplog.records) == 3
+    finally:
+        batcher.close()

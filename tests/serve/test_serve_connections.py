@@ -330,3 +330,43 @@ def test_names_of_a_server_that_others_reach(monkeypatch: pytest.MonkeyPatch) ->
     assert all(wide.admit(name) for name in (*LOOPBACK, *NUMBERS, *own))
     assert not [name for name in (*NOTHING, *FOREIGN) if wide.admit(name)]
     assert Hosts.of("photos.lan", (), on_loopback=False).admit("photos.lan:8000")
+
+
+# --- what is used of uvicorn's inside -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http_name", PROTOCOLS)
+def test_what_is_used_of_uvicorn_is_there(http_name: str) -> None:
+    """`connections` stands on methods and attributes that uvicorn does not promise. Where this fails, they moved."""
+    import asyncio
+
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+    from tandem.serve.http import connections
+    from tandem.serve.settings import Settings
+
+    async def check() -> None:
+        made = connections.protocol(Settings(http=http_name))
+        config = Config(lambda scope: None, log_level="critical")
+        config.load()
+        there = made(config=config, server_state=ServerState(), app_state={})  # type: ignore[call-arg]
+        read, _ = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: there, sock=read)
+        for name in connections.USED_ATTRIBUTES:
+            assert hasattr(there, name), f"{http_name}: no {name}"
+        assert there.cycle is None  # type: ignore[attr-defined]
+        transport.abort()
+
+    asyncio.run(check())
+
+
+def test_a_uvicorn_that_has_moved_is_said_before_anything_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    from tandem.serve.http import connections
+    from tandem.serve.settings import Settings
+
+    monkeypatch.delattr(H11Protocol, "send_400_response")
+    with pytest.raises(ConfigError, match=r"uvicorn [\d.]+ has no send_400_response"):
+        connections.protocol(Settings(http="h11"))

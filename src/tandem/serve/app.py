@@ -3,7 +3,7 @@
 Knows what belongs together; what each part does is in its own module.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Mount, Route
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from tandem import __version__
 from tandem.errors import TandemError
@@ -53,11 +53,11 @@ def build_app(service: Service) -> FastAPI:
         responses=problem,
         redirect_slashes=False,
     )
+    known = routes.include_all(app, service)
     for error, answer in _ANSWERS.items():
-        app.add_exception_handler(error, _handler(answer))
-    routes.include_all(app, service)
+        app.add_exception_handler(error, _handler(answer, known))
     if PAGE.is_dir():
-        app.router.routes.append(_PageMount("/", _Page(directory=PAGE, html=True)))
+        app.router.routes.append(_PageMount("/", _Page(directory=PAGE, html=True), known))
     settings = service.settings
     keys = KeyFile(settings.keys_file) if settings.keys_file else None
     app.add_middleware(RequestGuard, settings=settings, metrics=service.metrics, keys=keys)
@@ -74,27 +74,31 @@ class _Page(StaticFiles):
 
 
 class _PageMount(Mount):
-    """Every path that is not one of the interface: there a method that is not allowed is 405, not a missing file."""
+    """The page at every path that is not one of the interface: there a method that is not allowed is 405, not 404."""
+
+    def __init__(self, path: str, app: ASGIApp, routes: Sequence[Route]) -> None:
+        super().__init__(path, app)
+        self._others = routes
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        routes = scope["app"].routes if "app" in scope else ()
-        if _allowed_methods(routes, scope):
+        if _allowed_methods(self._others, scope):
             return Match.NONE, {}
         return super().matches(scope)
 
 
-def _allowed_methods(routes: Iterable[object], scope: Scope) -> set[str]:
+def _allowed_methods(routes: Sequence[Route], scope: Scope) -> set[str]:
     """The methods of all routes at a path; the guard answers HEAD wherever there is GET."""
-    at_path = (each for each in routes if isinstance(each, Route) and each.matches(scope)[0] is not Match.NONE)
-    methods = {method for route in at_path for method in route.methods or ()}
+    methods = {each for route in routes if route.path_regex.match(scope["path"]) for each in route.methods or ()}
     return methods | ({"HEAD"} if "GET" in methods else set())
 
 
-def _handler(answer: Callable[[Any], ProblemError]) -> Callable[[Request, Exception], JSONResponse]:
+def _handler(
+    answer: Callable[[Any], ProblemError], routes: Sequence[Route]
+) -> Callable[[Request, Exception], JSONResponse]:
     def handle(request: Request, error: Exception) -> JSONResponse:
         problem = answer(error)
         if problem.status == 405:  # the framework names the methods of one route only
-            allowed = ", ".join(sorted(_allowed_methods(request.app.routes, request.scope)))
+            allowed = ", ".join(sorted(_allowed_methods(routes, request.scope)))
             problem = problems.for_status(
                 405, f"{request.method} is not allowed here; use {allowed}", headers={"Allow": allowed}
             )

@@ -1,8 +1,11 @@
-"""Connections under limits, around uvicorn's own protocols: what happens before there is a request, or beside it.
+"""Connections with limits, on top of uvicorn's protocols: what happens before a request, or beside it.
 
-A head must arrive in time and within its size; what a client does not read is not kept for ever; and where there are
-too many connections the one that has been idle longest makes room. What is no HTTP is answered by a problem document.
-Knows bytes and connections. It has never heard of routes; requests are the guard's.
+Headers must arrive in time and within their size; an answer that the client does not read is given up; and where there
+are too many connections the one that has been idle longest is closed. Bytes that are not HTTP are answered by a problem
+document. Knows bytes and connections. It has never heard of routes; requests are the guard's.
+
+This leans on uvicorn's inside (`_USED_METHODS`, `USED_ATTRIBUTES`). What is missing there is said at the start, and by
+tests/serve/test_serve_connections.py.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from tandem.errors import ConfigError
 from tandem.serve.http.problems import MEDIA_TYPE, ProblemError, full
 from tandem.serve.settings import Settings
 
@@ -20,33 +24,49 @@ if TYPE_CHECKING:
 else:
     _Protocol = object
 
-LEAST_READ = 16 * 2**10  # bytes a second that a client must take of its answer
+_USED_METHODS = (
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    "on_response_complete",
+    "pause_writing",
+    "resume_writing",
+    "send_400_response",
+)
+USED_ATTRIBUTES = ("connections", "cycle", "flow", "loop", "transport")  # of an open connection
+
+LEAST_READ = 16 * 2**10  # bytes per second that a client must read of its answer
 CHECK_READ_S = 10.0
 MAX_PIPELINED = 100  # requests sent before the first of them is answered
 
 
 def protocol(settings: Settings) -> type[asyncio.Protocol]:
-    """uvicorn's protocol for HTTP/1.1, with our limits around it."""
+    """uvicorn's protocol for HTTP/1.1 with limits. Raises `ConfigError` where uvicorn is not as it is expected."""
+    import uvicorn
+
     base: Any
     if settings.http == "httptools" or (settings.http == "auto" and find_spec("httptools") is not None):
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
     else:
         from uvicorn.protocols.http.h11_impl import H11Protocol as base
+    missing = [name for name in _USED_METHODS if not hasattr(base, name)]
+    if missing:
+        raise ConfigError(f"uvicorn {uvicorn.__version__} has no {missing[0]}: install another version of it")
     made: type[asyncio.Protocol] = type("Limited", (Limited, base), {"settings": settings})
     return made
 
 
 class Limited(_Protocol):
-    """A connection. It waits for a head from when it is opened, or from the first byte after an answer."""
+    """A connection. It waits for headers from when it is opened, or from the first byte after an answer."""
 
     settings: Settings
     _waiting: asyncio.TimerHandle | None = None
     _reading: asyncio.TimerHandle | None = None
-    _head_bytes = 0  # received while no request was there
-    _in_head = True
+    _header_bytes = 0  # received while no request was there
+    _in_headers = True
     _unread = 0
     idle_since = 0.0
-    let_go = False
+    is_pushed_out = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -54,10 +74,10 @@ class Limited(_Protocol):
         if len(self.connections) > self.settings.max_connections and not self._make_room():
             self._refuse(full(f"{len(self.connections):,} connections are open"))
             return
-        self._wait_for_head()
+        self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_is_there()
+        self._headers_are_there()
         self._forget_reading()
         super().connection_lost(exc)
 
@@ -67,24 +87,24 @@ class Limited(_Protocol):
         if self.transport is None or self.transport.is_closing():
             return
         if not self.idle or self.cycle is not before:
-            self._head_is_there()
+            self._headers_are_there()
         else:
-            self._head_bytes += len(data)
+            self._header_bytes += len(data)
             if self._waiting is None:
-                self._wait_for_head()
-            # httptools has no limit of its own. Of a body that was answered before its end we read as much as could
-            # have been sent in good faith, so that the answer is found.
-            if self._in_head and self._head_bytes > self.settings.max_header_bytes:
-                self._refuse(_HEAD_TOO_LARGE)
-            elif self._head_bytes > self.settings.max_body_bytes:
+                self._wait_for_headers()
+            # httptools has no limit of its own. Of a body that was answered before its end we read as much as an honest
+            # client sends, so that it finds the answer.
+            if self._in_headers and self._header_bytes > self.settings.max_header_bytes:
+                self._refuse(_HEADERS_TOO_LARGE)
+            elif self._header_bytes > self.settings.max_body_bytes:
                 self.transport.close()
         if len(getattr(self, "pipeline", ())) > MAX_PIPELINED:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """httptools has seen the beginning of a head; h11 has a limit of its own and never says so."""
-        self._head_bytes = 0
-        self._in_head = True
+        """httptools has seen the beginning of headers; h11 has a limit of its own and never calls this."""
+        self._header_bytes = 0
+        self._in_headers = True
         super().on_message_begin()  # type: ignore[misc]
 
     def on_response_complete(self) -> None:
@@ -93,39 +113,39 @@ class Limited(_Protocol):
 
     @property
     def idle(self) -> bool:
-        """No request is being answered, and none is being received whose head is there."""
+        """No request is being answered, and none whose headers are complete is being received."""
         return self.cycle is None or self.cycle.response_complete
 
-    # --- a head that does not come -------------------------------------------------------------------------------
+    # --- headers that do not come -------------------------------------------------------------------------------
 
-    def _wait_for_head(self) -> None:
-        self._waiting = self.loop.call_later(self.settings.body_timeout_s, self._head_is_late)
+    def _wait_for_headers(self) -> None:
+        self._waiting = self.loop.call_later(self.settings.body_timeout_s, self._headers_are_late)
 
-    def _head_is_there(self) -> None:
-        self._head_bytes = 0
-        self._in_head = False
+    def _headers_are_there(self) -> None:
+        self._header_bytes = 0
+        self._in_headers = False
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
 
-    def _head_is_late(self) -> None:
+    def _headers_are_late(self) -> None:
         self._waiting = None
         if not self.idle or self.transport.is_closing():
             return
-        if self.cycle is None and self._head_bytes:
+        if self.cycle is None and self._header_bytes:
             within = f"no request was received within {self.settings.body_timeout_s:g} s"
             self._refuse(ProblemError(408, "Request Timeout", within))
-        else:  # it has said nothing, or it was answered before
+        else:  # it has sent nothing, or it was answered before
             self.transport.close()
 
     def _make_room(self) -> bool:
-        """Whether another connection was let go: the one that has been idle longest."""
+        """Close the connection that has been idle longest. Whether there was one."""
         others = (each for each in self.connections if isinstance(each, Limited) and each is not self)
-        idle = [each for each in others if each.idle and not each.let_go]
+        idle = [each for each in others if each.idle and not each.is_pushed_out]
         if not idle:
             return False
         longest = min(idle, key=lambda each: each.idle_since)
-        longest.let_go = True
+        longest.is_pushed_out = True
         longest.transport.abort()
         return True
 
@@ -156,20 +176,22 @@ class Limited(_Protocol):
             self._reading.cancel()
             self._reading = None
 
-    # --- what is no request --------------------------------------------------------------------------------------
+    # --- what is not a request --------------------------------------------------------------------------------------
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(ProblemError(400, "Bad Request", "what was received is no HTTP/1.1 request"))
+        self._refuse(ProblemError(400, "Bad Request", "expected an HTTP/1.1 request"))
 
     def _refuse(self, problem: ProblemError) -> None:
-        """An answer without a request, and the end."""
+        """Answer without a request, and close."""
         if self.idle or not self.cycle.response_started:
             self.transport.write(_as_http(problem))
-        self._head_is_there()
+        self._headers_are_there()
         self.transport.close()
 
 
-_HEAD_TOO_LARGE = ProblemError(431, "Request Header Fields Too Large", "the head of a request is larger than the limit")
+_HEADERS_TOO_LARGE = ProblemError(
+    431, "Request Header Fields Too Large", "the headers of the request are larger than the limit"
+)
 
 
 def _as_http(problem: ProblemError) -> bytes:

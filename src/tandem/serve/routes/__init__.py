@@ -4,6 +4,7 @@ A module declares the bodies that its requests bring (`http.schemas.RequestBody`
 """
 
 from fastapi import FastAPI
+from starlette.routing import Route
 
 from tandem.serve.http import openapi
 from tandem.serve.routes import (
@@ -24,11 +25,17 @@ from tandem.serve.service import Service
 _RESOURCES = (embeddings, classify, search, label, images, image_map, models, collections, health, docs)
 
 
-def include_all(app: FastAPI, service: Service) -> None:
-    """Add every resource's routes to the application, and the bodies of their requests to its OpenAPI document."""
+def include_all(app: FastAPI, service: Service) -> list[Route]:
+    """Add every resource's routes to the application, and the bodies of their requests to its OpenAPI document.
+
+    Gives all routes of the interface.
+    """
     shapes = []
+    known = [route for route in app.routes if isinstance(route, Route)]  # /openapi.json
     for resource in _RESOURCES:
         router = resource.router(service)
         app.include_router(router)
         shapes += router.shapes
+        known += [route for route in router.routes if isinstance(route, Route)]
     openapi.document_bodies(app, shapes, service.settings)
+    return known
