@@ -1,27 +1,34 @@
-"""Pictures from anywhere (paths, addresses, bytes, file objects, PIL images, arrays), decoded under limits.
+"""Images from anywhere, decoded under limits; many of them in threads, ahead of whoever consumes them.
 
-Whatever is wrong with a picture is an `ImageError` that names it, and nothing else escapes. Formats whose decoders
-start other programs (EPS, WMF) are not read. Knows nothing of models; `pixels.py` makes the square a model reads.
+Whatever is wrong with an image is an `ImageError` that names it, and nothing else escapes. Formats whose decoders
+start other programs (EPS, WMF) are not read. Where bytes come from is `image_source.py`; the square that a model reads
+is made by `pixels.py`. Knows nothing of models.
 """
 
 import contextlib
-import errno
 import importlib
-import io
-import os
-import stat
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from tandem import decompression_bombs, fetch
+from tandem import decompression_bombs
 from tandem.config import Preprocessing
-from tandem.errors import ImageError, ImageErrorKind
+from tandem.errors import ImageError
+from tandem.image_source import (
+    DEFAULT_LIMITS,
+    ImageSource,
+    Limits,
+    image_errors,
+    is_several,
+    many,
+    opened,
+    read_bytes,
+    source_name,
+)
 from tandem.pixels import preprocess
 from tandem.prefetch import in_order
 
@@ -34,14 +41,14 @@ __all__ = [
     "decode",
     "decode_stream",
     "image_errors",
+    "is_several",
     "load_image",
     "load_pixels",
+    "many",
     "preprocess",
     "read_bytes",
     "source_name",
 ]
-
-ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
 # What a folder is searched for. A file that is named may have any suffix.
@@ -57,19 +64,6 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a picture may cost. Checked from the header, before it is decoded."""
-
-    max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
-    max_bytes: int = 128 * 2**20  # of the file
-    timeout_s: float = 30.0  # of an http(s) address, all in all
-    allow_urls: bool = True  # a server says no: others would choose what it fetches
-
-
-DEFAULT_LIMITS = Limits()
-
-
-@dataclass(frozen=True)
 class Decoded:
     """A picture, and what it measures upright; `image` is smaller where it shrank while it was decoded."""
 
@@ -77,22 +71,6 @@ class Decoded:
     width: int
     height: int
     shrunk: bool = False
-
-
-def source_name(source: object) -> str:
-    """What errors and answers call a picture: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
-    if isinstance(source, (str, os.PathLike)):
-        return os.fspath(source) if isinstance(source, str) else str(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "<bytes>"
-    if isinstance(source, np.ndarray):
-        return "<array>"
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "") or "<image>")
-    name = getattr(source, "name", None)
-    if isinstance(name, str) and name:
-        return name
-    return "<file>" if hasattr(source, "read") else f"<{type(source).__name__}>"
 
 
 def load_image(
@@ -121,7 +99,7 @@ def decode(
             return Decoded(made, made.width, made.height)
         if isinstance(source, Image.Image):
             return _decoded(source, name, limits, orient, None)
-        with _opened(source, name, limits) as file:
+        with opened(source, name, limits) as file:
             if (too_much := decompression_bombs.found(file)) is not None:
                 raise ImageError(name, too_much, "too_large")
             return _decoded(_identified(file, name), name, limits, orient, at_least)
@@ -134,104 +112,6 @@ def load_pixels(
     image = load_image(source, limits=limits, orient=orient)
     with image_errors(source_name(source), "converted"):
         return preprocess(image, preprocessing)
-
-
-def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
-    """The bytes of a picture, still encoded, within `max_bytes`; or the part of a file that holds it.
-
-    Raises `ImageError`, and nothing else.
-    """
-    name = source_name(source)
-    with image_errors(name):
-        if count is not None and isinstance(source, (str, os.PathLike)):
-            _check_bytes(count, name, limits)
-            with open(source, "rb") as whole:
-                whole.seek(at)
-                content = whole.read(count)
-            if len(content) < count:
-                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}", "damaged")
-            return content
-        with _opened(source, name, limits) as file:
-            content = file.read(limits.max_bytes + 1)
-        _check_bytes(len(content), name, limits)
-        return content
-
-
-@contextlib.contextmanager
-def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except MemoryError:
-        raise ImageError(name, "too large for the memory that is free", "too_large") from None
-    except OSError as error:
-        raise ImageError(name, *_os_reason(error)) from None
-    except (
-        Exception
-    ) as error:  # decoders meet damaged files, and conversions strange modes, with any exception there is
-        raise ImageError(name, f"cannot be {done}: {str(error) or type(error).__name__}", "damaged") from None
-
-
-# --- bytes ---------------------------------------------------------------------------------------------------------
-
-
-def _opened(source: object, name: str, limits: Limits) -> BinaryIO:
-    """A file to decode from, at its start, known not to be longer than allowed."""
-    if isinstance(source, str) and fetch.is_url(source):
-        if not limits.allow_urls:
-            raise ImageError(name, "addresses are not fetched here: send the picture itself", "forbidden")
-        return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
-    if isinstance(source, (str, os.PathLike)):
-        return _opened_path(Path(source).expanduser(), name, limits)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _in_memory(source, name, limits)
-    if not hasattr(source, "read"):
-        raise ImageError(
-            name, f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}", "invalid"
-        )
-    content = source.read(limits.max_bytes + 1)
-    if not isinstance(content, bytes):
-        raise ImageError(name, "a file opened as text: open it with mode 'rb'", "invalid")
-    return _in_memory(content, name, limits)
-
-
-def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError(name, "a folder, not a picture", "invalid")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(name, "not a regular file", "invalid")  # reading a pipe or a device may never end
-    _check_bytes(status.st_size, name, limits)
-    return path.open("rb")
-
-
-def _in_memory(content: bytes | bytearray | memoryview, name: str, limits: Limits) -> BinaryIO:
-    _check_bytes(memoryview(content).nbytes, name, limits)
-    return io.BytesIO(content)
-
-
-def _check_bytes(count: int, name: str, limits: Limits) -> None:
-    if count == 0:
-        raise ImageError(name, "empty: it has no bytes", "damaged")
-    if count > limits.max_bytes:
-        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}", "too_large")
-
-
-_OS_REASONS: dict[int, tuple[str, ImageErrorKind]] = {
-    errno.ENOENT: ("no such file", "not_found"),
-    errno.ENOTDIR: ("no such file", "not_found"),
-    errno.ENAMETOOLONG: ("no such file: the name is too long", "not_found"),
-    errno.EACCES: ("permission denied", "forbidden"),
-    errno.EPERM: ("permission denied", "forbidden"),
-}
-
-
-def _os_reason(error: OSError) -> tuple[str, ImageErrorKind]:
-    if error.errno is None:  # Pillow's own
-        return f"damaged or truncated: {error}", "damaged"
-    return _OS_REASONS.get(error.errno, (error.strerror or str(error), "damaged"))
 
 
 # --- decoding ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
@@ -38,15 +37,6 @@ def _packed(image: Image.Image) -> bytes:
         file = io.BytesIO()
         image.convert("RGB").save(file, "PNG")
     return file.getvalue()
-
-
-def many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
-    if single or hasattr(sources, "read") or (isinstance(sources, np.ndarray) and sources.ndim <= 3):
-        return [sources]  # type: ignore[list-item]
-    if not isinstance(sources, Iterable):
-        raise TandemError(f"images: expected a picture or several, got {type(sources).__name__}")
-    return sources  # type: ignore[return-value]
 
 
 def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -19,9 +19,9 @@ import numpy as np
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.calls import Calls
-from tandem.client.sending import batched, data_uri, many
+from tandem.client.sending import batched, data_uri
 from tandem.errors import ImageError, ServerError, TandemError
-from tandem.image import ImageSource, source_name
+from tandem.image import ImageSource, many, source_name
 from tandem.search.labelling import Best
 from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit

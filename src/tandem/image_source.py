@@ -1,0 +1,161 @@
+"""Where images come from (paths, addresses, bytes, file objects, PIL images, arrays) -> their bytes, under limits.
+
+Whatever is wrong with a source is an `ImageError` that names it. Knows no formats: `image.py` decodes.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from tandem import fetch
+from tandem.errors import ImageError, ImageErrorKind, TandemError
+
+ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may cost. Checked from the header, before it is decoded."""
+
+    max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
+    max_bytes: int = 128 * 2**20  # of the file
+    timeout_s: float = 30.0  # of an http(s) address, all in all
+    allow_urls: bool = True  # a server says no: others would choose what it fetches
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def source_name(source: object) -> str:
+    """What errors and answers call a picture: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.fspath(source) if isinstance(source, str) else str(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    if isinstance(source, np.ndarray):
+        return "<array>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "<image>")
+    name = getattr(source, "name", None)
+    if isinstance(name, str) and name:
+        return name
+    return "<file>" if hasattr(source, "read") else f"<{type(source).__name__}>"
+
+
+def many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
+    """One image or several, as several. Raises `TandemError` for what is neither."""
+    if not is_several(sources):
+        return [sources]  # type: ignore[list-item]
+    if not isinstance(sources, Iterable):
+        raise TandemError(f"images: expected an image or several, got {type(sources).__name__}")
+    return sources  # type: ignore[return-value]
+
+
+def is_several(sources: object) -> bool:
+    """Whether these are several sources; a path, bytes, an open file or an array [h w 3] is one."""
+    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
+    return not (single or hasattr(sources, "read") or (isinstance(sources, np.ndarray) and sources.ndim <= 3))
+
+
+def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
+    """The bytes of a picture, still encoded, within `max_bytes`; or the part of a file that holds it.
+
+    Raises `ImageError`, and nothing else.
+    """
+    name = source_name(source)
+    with image_errors(name):
+        if count is not None and isinstance(source, (str, os.PathLike)):
+            _check_bytes(count, name, limits)
+            with open(source, "rb") as whole:
+                whole.seek(at)
+                content = whole.read(count)
+            if len(content) < count:
+                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}", "damaged")
+            return content
+        with opened(source, name, limits) as file:
+            content = file.read(limits.max_bytes + 1)
+        _check_bytes(len(content), name, limits)
+        return content
+
+
+def opened(source: object, name: str, limits: Limits) -> BinaryIO:
+    """A file to decode from, at its start, known not to be longer than allowed."""
+    if isinstance(source, str) and fetch.is_url(source):
+        if not limits.allow_urls:
+            raise ImageError(name, "addresses are not fetched here: send the picture itself", "forbidden")
+        return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
+    if isinstance(source, (str, os.PathLike)):
+        return _opened_path(Path(source).expanduser(), name, limits)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _in_memory(source, name, limits)
+    if not hasattr(source, "read"):
+        raise ImageError(
+            name, f"expected a path, bytes, a file, a PIL image or an array, got {type(source).__name__}", "invalid"
+        )
+    content = source.read(limits.max_bytes + 1)
+    if not isinstance(content, bytes):
+        raise ImageError(name, "a file opened as text: open it with mode 'rb'", "invalid")
+    return _in_memory(content, name, limits)
+
+
+def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(name, "a folder, not a picture", "invalid")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(name, "not a regular file", "invalid")  # reading a pipe or a device may never end
+    _check_bytes(status.st_size, name, limits)
+    return path.open("rb")
+
+
+def _in_memory(content: bytes | bytearray | memoryview, name: str, limits: Limits) -> BinaryIO:
+    _check_bytes(memoryview(content).nbytes, name, limits)
+    return io.BytesIO(content)
+
+
+def _check_bytes(count: int, name: str, limits: Limits) -> None:
+    if count == 0:
+        raise ImageError(name, "empty: it has no bytes", "damaged")
+    if count > limits.max_bytes:
+        raise ImageError(name, f"more bytes than the limit of {limits.max_bytes:,}", "too_large")
+
+
+_OS_REASONS: dict[int, tuple[str, ImageErrorKind]] = {
+    errno.ENOENT: ("no such file", "not_found"),
+    errno.ENOTDIR: ("no such file", "not_found"),
+    errno.ENAMETOOLONG: ("no such file: the name is too long", "not_found"),
+    errno.EACCES: ("permission denied", "forbidden"),
+    errno.EPERM: ("permission denied", "forbidden"),
+}
+
+
+def _os_reason(error: OSError) -> tuple[str, ImageErrorKind]:
+    if error.errno is None:  # Pillow's own
+        return f"damaged or truncated: {error}", "damaged"
+    return _OS_REASONS.get(error.errno, (error.strerror or str(error), "damaged"))
+
+
+@contextlib.contextmanager
+def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
+    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError(name, "too large for the memory that is free", "too_large") from None
+    except OSError as error:
+        raise ImageError(name, *_os_reason(error)) from None
+    except (
+        Exception
+    ) as error:  # decoders meet damaged files, and conversions strange modes, with any exception there is
+        raise ImageError(name, f"cannot be {done}: {str(error) or type(error).__name__}", "damaged") from None
