@@ -10,7 +10,7 @@ from tandem.cli.options.model import loading
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
 
-PLACES = "a folder, milvus://host:19530/name, or https://... (Zilliz)"
+PLACES = "a folder, lance+s3://bucket/name, milvus://host:19530/name, or https://... (Zilliz)"
 
 
 def add_collection(parser: Parser) -> None:
