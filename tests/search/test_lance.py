@@ -28,7 +28,8 @@ from tandem.cli import main
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError, StoreExistsError, TandemError
 from tandem.search.migration import migrate
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
-from tandem.search.stores.filters import matches, parse
+from tandem.search.stores.filter_parser import parse
+from tandem.search.stores.filters import matches
 from tandem.search.stores.lance import store as store_module
 from tandem.search.stores.lance import upkeep
 from tandem.search.stores.lance.database import Catalog, Database, _translated, parse_address
