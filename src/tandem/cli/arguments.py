@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
+from tandem.cli import terminal
+from tandem.cli.exit_codes import NOT_DONE
 from tandem.errors import TandemError
 
 Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for what add_argument_group gives
@@ -20,7 +22,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"tandem: {message} (see: {self.prog} --help)\n")
+        terminal.complain(f"{message} (see: {self.prog} --help)")
+        self.exit(NOT_DONE)
 
     @property
     def options(self) -> list[str]:

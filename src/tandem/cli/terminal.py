@@ -5,10 +5,11 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tandem.errors import TandemError
 
@@ -90,13 +91,36 @@ def is_quiet() -> bool:
 
 def complain(text: str) -> None:
     """What went wrong, in one line: shown whatever was asked."""
-    print(f"tandem: {line(' '.join(text.split()))}", file=sys.stderr)
+    _note(line(" ".join(text.split())))
 
 
 def echo(text: str) -> None:
     """A note beside the result; not with -q."""
     if not _Loudness.quiet:
-        print(f"tandem: {line(text)}", file=sys.stderr)
+        _note(line(text))
+
+
+def _note(text: str) -> None:
+    print(wrapped(text, sys.stderr, "tandem: ", "  "), file=sys.stderr)
+
+
+def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
+    """`first` and `text`, broken between words into lines as wide as the terminal; the `others` begin with that.
+
+    One line as it is where `stream` is no terminal.
+    """
+    if not stream.isatty():
+        return first + text
+    columns = shutil.get_terminal_size().columns
+    lines = textwrap.wrap(
+        text,
+        columns,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines or [first])
 
 
 def detail(text: str) -> None:
@@ -121,7 +145,7 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise TandemError(f"{question} Add --yes to agree")
-    print(f"tandem: {line(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(wrapped(f"{line(question)} [y/N]", sys.stderr, "tandem: ", "  "), end=" ", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise TandemError("nothing was changed")
 
@@ -138,6 +162,19 @@ def program() -> str:
 
 
 # --- progress ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Shows, while it lasts, what people are waiting for."""
+    if _Loudness.quiet or not sys.stderr.isatty():
+        yield
+        return
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`tandem info`: what a collection holds."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,11 @@ from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, open_collection
-from tandem.cli.tables import Column, print_table
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
 
-COLUMNS = (Column(), Column(least=10, keep_end=True))
+NAMES = 13  # cells
 
 
 def add_arguments(parser: Parser) -> None:
@@ -44,7 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if document["bytes"] is not None:
         rows.insert(2, ("size", f"{document['bytes'] / 1e6:,.1f} MB"))
-    print_table(COLUMNS, rows)
+    for name, value in rows:
+        first = f"{name:<{NAMES}}" if sys.stdout.isatty() else f"{name}\t"
+        print(terminal.wrapped(terminal.line(value), sys.stdout, first, " " * NAMES))
     return DONE
 
 

@@ -53,7 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.paths_only and arguments.by == "image":
         raise TandemError("--paths-only goes with --by label: with --by image every photo is listed")
     with open_collection(arguments) as photos:
-        vectors = photos.model.class_vectors(labels, templates)
+        with terminal.waiting("loading the model"):
+            vectors = photos.model.class_vectors(labels, templates)
         describe_model(photos.model)
         asked = {"k": arguments.top, "where": arguments.where, "logit_scale": photos.model.logit_scale}
         document: dict[str, Any] = {
@@ -62,7 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
             "by": arguments.by,
         }
         if arguments.by == "label":
-            best = top_images(photos.store, vectors, **asked)
+            with terminal.waiting("labelling"):
+                best = top_images(photos.store, vectors, **asked)
             document["labels"] = label_rows.by_label(photos.store, labels, best, target)
             none = not any(found["images"] for found in document["labels"])
         else:

@@ -10,7 +10,7 @@ from tandem.cli.tables import Cell, Column, print_table
 
 COLUMNS = (
     Column(),
-    Column("name", least=14),
+    Column("name", least=44, keep_end=True),
     Column("weights", right=True),
     Column("pixels", right=True, drop=2),
     Column("download", right=True, drop=1),

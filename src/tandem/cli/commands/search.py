@@ -76,18 +76,19 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_target(Path(arguments.plot))
         plots.check_installed()
     with open_collection(arguments) as photos:
-        results = photos.search(
-            text,
-            image=read_image(arguments.image),
-            like=arguments.like,
-            minus=arguments.minus,
-            minus_image=read_image(arguments.minus_image),
-            weight=arguments.weight,
-            k=arguments.top,
-            offset=(arguments.page - 1) * arguments.top,
-            where=arguments.where,
-            threshold=arguments.threshold,
-        )
+        with terminal.waiting("searching"):
+            results = photos.search(
+                text,
+                image=read_image(arguments.image),
+                like=arguments.like,
+                minus=arguments.minus,
+                minus_image=read_image(arguments.minus_image),
+                weight=arguments.weight,
+                k=arguments.top,
+                offset=(arguments.page - 1) * arguments.top,
+                where=arguments.where,
+                threshold=arguments.threshold,
+            )
         describe_model(photos.model)
         if arguments.json:
             terminal.print_json(results.as_dict())

@@ -65,7 +65,8 @@ def load_model(arguments: argparse.Namespace) -> "Model":
     from tandem.model import load
 
     began = time.perf_counter()
-    model = load(arguments.model, **loading(arguments))
+    with terminal.waiting("loading the model"):
+        model = load(arguments.model, **loading(arguments))
     describe_model(model, time.perf_counter() - began)
     return model
 
