@@ -181,3 +181,25 @@ def test_what_a_folder_and_a_glob_mean(tmp_path: Path, monkeypatch: pytest.Monke
     for nothing in ("empty", "*.tiff"):
         with pytest.raises(TandemError, match=nothing.replace("*", r"\*")):
             images_of([nothing])
+
+
+def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in (".", "thumbs", "deep/thumbs", "deep"):
+        toy.pictures(folder / name, 2)
+    asked = ("--labels", "a,b", "--model", model_folder, "--json")
+    outcome = tandem("classify", folder, "--exclude", "thumbs/", "--exclude", "/0.png", *asked)
+    found = [str(Path(result["image"]).relative_to(folder)) for result in outcome.json["results"]]
+    assert found == ["1.png", "deep/0.png", "deep/1.png"]
+    assert "3 files and folders excluded by rule" in outcome.err
+    (folder / "deep" / ".tandemignore").write_text("*.png\n!1.png\nthumbs\n")
+    embedded = tandem("embed", folder, "--json", "--model", model_folder, "--exclude", "/thumbs").json
+    assert [str(Path(each["id"]).relative_to(folder)) for each in embedded["results"]] == [
+        "0.png",
+        "1.png",
+        "deep/1.png",
+    ]
+    indexed = tandem("index", folder, "--to", tmp_path / "c.tandem", "--model", model_folder, "--exclude", "/thumbs")
+    assert "2 photos; 2 added, 1 duplicate" in indexed.out
+    assert "excluded by rule" in indexed.out
+    assert "excluded by rule" in one_line(tandem("classify", folder, "--exclude", "*", *asked))

@@ -182,6 +182,7 @@ def test_nothing_is_removed_that_was_not_agreed_to(tandem: Run, collection: Path
     ("listed", "says"),
     [
         (b"", "empty"),
+        (b"\n\n", "no images in the list"),
         (b"\x89PNG\r\n\x1a\n....", "is an image"),
         (b"\xff\xd8\xff\xe0", "is an image"),
     ],

@@ -255,9 +255,9 @@ def line(text: str) -> str:
     return _COMMAND.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
-def count_of(number: int, what: str = "photo") -> str:
+def count_of(number: int, one: str = "photo", many: str | None = None) -> str:
     """`1 photo`, `1,200 photos`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def cells(text: str, width: int, *, keep_end: bool = False) -> str:

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         plots.check_target(Path(arguments.plot))
         plots.check_installed()
-    found = find_images(arguments.images)
+    found = find_images(arguments.images, arguments.exclude)
     model = load_model(arguments)
 
     names = [source_name(image) for image in found.images]

@@ -95,7 +95,7 @@ def read_inputs(arguments: argparse.Namespace) -> tuple[FoundImages, list[str]]:
     if arguments.images and (arguments.text or arguments.texts):
         raise TandemError("photos or sentences, not both: run the command twice")
     if arguments.images:
-        return find_images(arguments.images), []
+        return find_images(arguments.images, arguments.exclude), []
     if sentences:
         return FoundImages(), sentences
     raise TandemError("nothing to embed: give photos or folders, or --texts F, or --text S")

@@ -11,6 +11,7 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
 from tandem.cli.inputs import check_list
+from tandem.cli.options.images import add_exclude
 from tandem.cli.options.model import ENGINES, add_model, loading
 from tandem.errors import TandemError
 from tandem.search.defaults import BATCH_SIZE
@@ -35,6 +36,7 @@ def add_arguments(parser: Parser) -> None:
         help="a folder (searched through), a glob in quotes, a photo, a WebDataset tar, a Parquet file with images "
         "or paths, or - for a list of paths on standard input",
     )
+    add_exclude(parser)
     parser.add_argument("--to", required=True, metavar="COLLECTION", dest="collection", help="made if it is not there")
     parser.add_argument("--prune", action="store_true", help="take out what is no longer among the sources")
     parser.add_argument(
@@ -65,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             prune=arguments.prune,
             fast_decode=arguments.fast_decode,
             caption=arguments.caption,
+            exclude=arguments.exclude,
             batch_size=arguments.batch_size,
             workers=workers,
             on_progress=on_progress,

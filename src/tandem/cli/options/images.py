@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.inputs import read_images
 from tandem.errors import ImageError, TandemError
@@ -23,29 +24,46 @@ def add_images(parser: Parser, nargs: str) -> None:
         help="a file, a folder (searched through), a glob in quotes, an http(s) URL, or - for an image or a list of "
         "paths on standard input",
     )
+    add_exclude(parser)
+
+
+def add_exclude(parser: Parser) -> None:
+    """`--exclude`."""
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what matches in folders: a pattern as in a .gitignore, such as 'thumbs/'; .tandemignore files "
+        "in folders hold such patterns, too",
+    )
 
 
 @dataclass
 class FoundImages:
-    """The images that were named, and the folders that could not be read."""
+    """The images that were named, the folders that could not be read, and how much a rule leaves out."""
 
     images: "list[ImageSource]" = field(default_factory=list)
     skipped: list[ImageError] = field(default_factory=list)
+    excluded: int = 0
 
 
-def find_images(arguments: Sequence[str]) -> FoundImages:
+def find_images(arguments: Sequence[str], exclude: Sequence[str] = ()) -> FoundImages:
     """Files, folders (searched through, hidden ones left out), globs, URLs, and `-` for standard input.
 
-    A file that is not there stays in the list: it is skipped later, by name, like any other bad image.
+    A file that is not there stays in the list: it is skipped later, by name, like any other bad image. `exclude` and
+    `.tandemignore` files leave out of folders what their patterns match.
     """
     found = FoundImages()
     for argument in arguments:
-        found.images += _images(argument, found.skipped)
+        found.images += _images(argument, exclude, found)
     found.images = list(dict.fromkeys(found.images))
+    if found.excluded:
+        terminal.echo(f"{terminal.count_of(found.excluded, 'file or folder', 'files and folders')} excluded by rule")
     return found
 
 
-def _images(argument: str, skipped: list[ImageError]) -> "Iterator[ImageSource]":
+def _images(argument: str, exclude: Sequence[str], found: FoundImages) -> "Iterator[ImageSource]":
     from tandem.image import IMAGE_SUFFIXES
 
     if argument == "-":
@@ -56,13 +74,16 @@ def _images(argument: str, skipped: list[ImageError]) -> "Iterator[ImageSource]"
         return
     path = os.path.expanduser(argument)
     if os.path.isdir(path):
-        before = len(skipped)
-        found = sorted(_walk(path, skipped))
-        if not found and len(skipped) > before:
-            raise TandemError(str(skipped[before]))
-        if not found:
-            raise TandemError(f"{argument}: no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from found
+        before, excluded = len(found.skipped), found.excluded
+        inside = sorted(_walk(path, exclude, found))
+        if not inside and len(found.skipped) > before:
+            raise TandemError(str(found.skipped[before]))
+        if not inside:
+            looked = f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+            if found.excluded > excluded:
+                looked = f"{found.excluded - excluded:,} excluded by rule"
+            raise TandemError(f"{argument}: no images in this folder ({looked})")
+        yield from inside
     elif not os.path.exists(path) and glob.has_magic(path):
         matches = sorted(match for match in glob.iglob(path, recursive=True) if os.path.isfile(match))
         if not matches:
@@ -72,14 +93,30 @@ def _images(argument: str, skipped: list[ImageError]) -> "Iterator[ImageSource]"
         yield path
 
 
-def _walk(folder: str, skipped: list[ImageError]) -> Iterator[str]:
+def _walk(root: str, exclude: Sequence[str], found: FoundImages) -> Iterator[str]:
     from tandem.image import IMAGE_SUFFIXES
+    from tandem.search.indexing.ignoring import IGNORE_FILE, IgnoreRules
 
-    def skip(error: OSError) -> None:
-        skipped.append(ImageError(str(error.filename), (error.strerror or str(error)).lower(), "forbidden"))
-
-    for parent, folders, files in os.walk(folder, onerror=skip):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:
-                yield os.path.join(parent, name)
+    folders = [(root, list[str](), IgnoreRules.of(exclude))]
+    while folders:
+        folder, above, rules = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                inside = {entry.name: entry for entry in entries}
+        except OSError as error:
+            found.skipped.append(ImageError(folder, (error.strerror or str(error)).lower(), "forbidden"))
+            continue
+        if IGNORE_FILE in inside:
+            rules = rules.inside(len(above), inside[IGNORE_FILE].path)
+        for name, entry in inside.items():
+            is_folder = entry.is_dir(follow_symlinks=False)
+            is_image = not is_folder and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+            if name.startswith(".") or not (is_folder or is_image):
+                continue
+            names = [*above, name]
+            if rules.excludes(names, is_folder=is_folder):
+                found.excluded += 1
+            elif is_folder:
+                folders.append((entry.path, names, rules))
+            else:
+                yield entry.path
