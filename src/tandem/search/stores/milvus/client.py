@@ -26,18 +26,19 @@ CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 LOADING_TIMEOUT_S = 600.0  # a collection whose index is being replaced, or whose server has just started
 INDEXING_TIMEOUT_S = 600.0
-PATIENCE_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
+LOAD_WAIT_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
 INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
-MANY: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
+LARGE_INDEX: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
 STAGING = "__next"
-TOKENS = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
+KNOWN_VERSIONS = "pymilvus 2.4 to 3"
+TOKEN_VARIABLES = ("TANDEM_MILVUS_TOKEN", "MILVUS_TOKEN")
 
 # Milvus' codes: a collection that is not there (100; 4 and 1 of old servers), one that is not loaded, or not fully.
 _NOT_FOUND_CODES = {100}
 _NOT_LOADED_CODES = {101, 103}
 
 
-class NotFound(StoreError):
+class CollectionNotFoundError(StoreError):
     """The collection is not on the server: another client may have put another in its place."""
 
 
@@ -78,7 +79,9 @@ def parse_address(url: str) -> Address:
     except ValueError as error:
         raise StoreError(f"expected milvus://HOST:PORT/NAME, got an address that cannot be read ({error})") from error
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise StoreError(f"an address holds no token, user or password: set the environment variable {TOKENS[0]}")
+        raise StoreError(
+            f"an address holds no token, user or password: set the environment variable {TOKEN_VARIABLES[0]}"
+        )
     name = parts.path.strip("/")
     if not host or not name or "/" in name:
         raise StoreError(f"expected {scheme}://HOST:PORT/NAME, with the name of one collection, got {url}")
@@ -111,7 +114,7 @@ class Connection:
         self.address = address
         self.package = pymilvus
         self._lite = None if address.file is None else _lite_server(address.file)
-        token = next((value for name in TOKENS if (value := os.environ.get(name))), "")
+        token = next((value for name in TOKEN_VARIABLES if (value := os.environ.get(name))), "")
         try:
             self._client: Any = pymilvus.MilvusClient(
                 uri=address.uri if self._lite is None else self._lite.uri, token=token, timeout=CONNECT_TIMEOUT_S
@@ -119,27 +122,27 @@ class Connection:
             # pymilvus shares channels: this one may be from before the server went away.
             self._client.get_server_version(timeout=CONNECT_TIMEOUT_S)
         except Exception as error:
-            self._let_lite_go()
-            raise self._translated(error) from error
+            self._release_lite()
+            raise self._as_store_error(error) from error
 
     @property
     def is_lite(self) -> bool:
         return self.address.file is not None
 
     def call(self, verb: str, *arguments: Any, timeout: float = CALL_TIMEOUT_S, **named: Any) -> Any:
-        """A verb of `pymilvus.MilvusClient`. `NotFound`, or `StoreError` in one line."""
+        """A verb of `pymilvus.MilvusClient`. `CollectionNotFoundError`, or `StoreError` in one line."""
         began = waited = time.monotonic()
         while True:
             try:
                 return getattr(self._client, verb)(*arguments, timeout=timeout, **named)
             except Exception as error:
                 if not _is_loading(error) or time.monotonic() - began > LOADING_TIMEOUT_S:
-                    raise self._translated(error) from error
+                    raise self._as_store_error(error) from error
             time.sleep(0 if self.is_lite else 0.2)
             if self.is_lite:  # it forgets what is loaded when it is closed
                 self.call("load_collection", arguments[0])
-            elif time.monotonic() - waited > PATIENCE_S:
-                self._wake(arguments[0])
+            elif time.monotonic() - waited > LOAD_WAIT_S:
+                self._ensure_loaded(arguments[0])
                 waited = time.monotonic()
 
     def create_collection(self, name: str, layout: Layout, properties: Mapping[str, str]) -> None:
@@ -165,7 +168,7 @@ class Connection:
             schema=schema,
             # Whoever asks says after which moment; see `milvus`.
             consistency_level="Session",
-            properties={LAYOUT: layout.written(), **properties},
+            properties={LAYOUT: layout.to_json(), **properties},
         )
         self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"), wait=False)
 
@@ -175,7 +178,7 @@ class Connection:
         for _ in range(1 if self.is_lite else 2):
             self.call("alter_collection_properties", name, dict(properties))
 
-    def index_for_many(self, name: str) -> None:
+    def build_large_index(self, name: str) -> None:
         """Let a collection be searched by HNSW. While that takes its seconds or minutes, other clients' calls wait."""
         if self.call("describe_index", name, "vector")["index_type"] == "FLAT":
             # A search amid a release may find nothing, and not say so: readers look at this before they believe it.
@@ -184,7 +187,7 @@ class Connection:
             self.call("flush", name, timeout=INDEXING_TIMEOUT_S)
             self.call("release_collection", name)
             self.call("drop_index", name, "vector")
-            self._load(name, self._index(*MANY), wait=True)
+            self._load(name, self._index(*LARGE_INDEX), wait=True)
             self.set_properties(name, {INDEX: FINAL})
 
     def index_state(self, name: str) -> str:
@@ -197,16 +200,16 @@ class Connection:
         began = time.monotonic()
         while self.index_state(name) != FINAL:
             if time.monotonic() - began > INDEXING_TIMEOUT_S:
-                self._wake(name)
+                self._ensure_loaded(name)
                 self.set_properties(name, {INDEX: FINAL})
             time.sleep(0.1)
 
-    def _wake(self, name: str) -> None:
+    def _ensure_loaded(self, name: str) -> None:
         """Load what nobody loads: its server did not after a crash, or who gave it another index has died."""
         if "vector" in self.call("list_indexes", name):
             self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
         else:
-            self._load(name, self._index(*MANY), wait=True)
+            self._load(name, self._index(*LARGE_INDEX), wait=True)
 
     def _load(self, name: str, index: Any, wait: bool) -> None:
         # An empty collection need not be waited for: half a second less, and milvus-lite cannot say.
@@ -222,32 +225,37 @@ class Connection:
     def timestamp(self) -> int:
         """A point in the server's time, after all that it has acknowledged."""
         try:
+            # `MilvusClient` has no verb for it. The private names are why pyproject.toml names a newest version.
             moment: int = self._client._get_connection().alloc_timestamp(timeout=CALL_TIMEOUT_S)
+        except AttributeError as error:
+            raise MissingExtraError(KNOWN_VERSIONS, "milvus", "a collection in Milvus") from error
         except Exception as error:
-            raise self._translated(error) from error
+            raise self._as_store_error(error) from error
         return moment
 
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
-            self._let_lite_go()
+            self._release_lite()
 
-    def _let_lite_go(self) -> None:
+    def _release_lite(self) -> None:
         lite, self._lite = self._lite, None
         if lite is not None:
-            lite.let_go()
+            lite.release()
 
-    def _translated(self, error: Exception) -> Exception:
+    def _as_store_error(self, error: Exception) -> Exception:
         server = self.address.server
         if isinstance(error, StoreError) or not _is_milvus_error(error):
             return error
         code, message = getattr(error, "code", None), " ".join(str(getattr(error, "message", error)).split())
         lowered = message.lower()
         if code in _NOT_FOUND_CODES or "can't find collection" in lowered or "collection not found" in lowered:
-            return NotFound(f"{self.address.url}: no such collection on the server")
+            return CollectionNotFoundError(f"{self.address.url}: no such collection on the server")
         if "auth" in lowered or "permission" in lowered or "privilege" in lowered:
-            return StoreError(f"{server} refuses: wrong or missing token; set {TOKENS[0]} (user:password, or a key)")
+            return StoreError(
+                f"{server} refuses: wrong or missing token; set {TOKEN_VARIABLES[0]} (user:password, or a key)"
+            )
         if "connect" in lowered or "unavailable" in lowered or "deadline" in lowered or "retry" in lowered:
             return StoreError(f"cannot reach Milvus at {server}: is it running, is the address right?")
         return StoreError(f"Milvus at {server}: {message[:400]}")
@@ -285,7 +293,7 @@ class _Lite:
     uri: str
     users: int = 0
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         with _lite_lock:
             self.users -= 1
             if self.users == 0:
@@ -300,10 +308,11 @@ _lite_servers: dict[Path, _Lite] = {}
 
 def _lite_server(file: Path) -> _Lite:
     try:
+        # Its public way starts a process for each file; this server lives in ours, and ends with it.
         from milvus_lite.adapter.grpc.server import start_server_in_thread  # type: ignore[import-untyped]
         from milvus_lite.exceptions import DataDirLockedError  # type: ignore[import-untyped]
     except ImportError as error:
-        raise MissingExtraError("milvus-lite 3 or newer", "milvus", "a file of milvus-lite") from error
+        raise MissingExtraError("milvus-lite 3", "milvus", "a file of milvus-lite") from error
     file = file.absolute()
     with _lite_lock:
         if file not in _lite_servers:

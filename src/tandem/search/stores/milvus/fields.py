@@ -78,7 +78,7 @@ class Layout:
     def has_bytes(self, columns: Sequence[str]) -> bool:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
-    def written(self) -> str:
+    def to_json(self) -> str:
         """What is kept among the collection's properties as `LAYOUT`, for `read_layout`."""
         return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
@@ -152,7 +152,7 @@ def read_layout(description: Mapping[str, Any]) -> Layout | None:
 
 def is_id(text: str) -> bool:
     """Whether a text can be an id: expressions have a spelling for it, and pages of ids can be asked for."""
-    return text != "" and all(letter >= " " and letter != "\x7f" for letter in text)
+    return text != "" and all(character >= " " and character != "\x7f" for character in text)
 
 
 def check_schema(schema: Schema) -> None:
@@ -168,13 +168,13 @@ def row_bytes(row: Mapping[str, Any]) -> int:
     return sum(len(value) if isinstance(value, str) else 8 for value in row.values()) + int(row["vector"].nbytes)
 
 
-def parts_by_size(rows: Sequence[Mapping[str, Any]], most_bytes: int) -> Iterator[list[Mapping[str, Any]]]:
+def batches_by_size(rows: Sequence[Mapping[str, Any]], max_bytes: int) -> Iterator[list[Mapping[str, Any]]]:
     """The rows in order, in parts of at most so many bytes (or of one row)."""
     part: list[Mapping[str, Any]] = []
     size = 0
     for row in rows:
         own = row_bytes(row)
-        if part and size + own > most_bytes:
+        if part and size + own > max_bytes:
             yield part
             part, size = [], 0
         part.append(row)

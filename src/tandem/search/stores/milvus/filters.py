@@ -29,29 +29,29 @@ class Condition:
     exact: bool
 
 
-EVERYTHING = Condition("", exact=True)
+ALL = Condition("", exact=True)
 
 
-def translated(expression: Expression, layout: Layout) -> Condition:
+def to_expression(expression: Expression, layout: Layout) -> Condition:
     """When the filter is true."""
     return _when(expression, True, layout)
 
 
 def quoted(text: str) -> str | None:
-    """A text as a literal; None where Milvus has no spelling for a letter that is in it."""
-    if any((letter < " " and letter not in "\n\r\t") or letter == "\x7f" for letter in text):
+    """A text as a literal; None where Milvus has no spelling for a character that is in it."""
+    if any((character < " " and character not in "\n\r\t") or character == "\x7f" for character in text):
         return None
-    for letter, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
-        text = text.replace(letter, written)
+    for character, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+        text = text.replace(character, written)
     return f'"{text}"'
 
 
-def one_of(ids: list[str]) -> str:
-    """The expression for these ids. All ids have a spelling (`milvus_fields.is_id`)."""
+def id_in(ids: list[str]) -> str:
+    """The expression for these ids. All ids have a spelling (`fields.is_id`)."""
     return f"id in [{', '.join(str(quoted(each)) for each in ids)}]"
 
 
-def both(first: str, second: str) -> str:
+def conjunction(first: str, second: str) -> str:
     """Both expressions at once."""
     return f"({first}) and ({second})" if first and second else first or second
 
@@ -75,7 +75,7 @@ def _when(expression: Expression, truth: bool, layout: Layout) -> Condition:
     held = _test(expression, truth, "id" if is_id else layout.value_field(column), _kind(column, layout))
     if held is None:
         return Condition(there, exact=False)
-    return Condition(held if is_id else both(there, held), exact=True)
+    return Condition(held if is_id else conjunction(there, held), exact=True)
 
 
 def _kind(column: str, layout: Layout) -> str:
@@ -100,10 +100,10 @@ def _comparison(field: str, operator: Operator, value: Constant, kind: str) -> s
     if kind == "real":
         return _real_comparison(field, operator, value)  # type: ignore[arg-type]
     literal = quoted(value) if isinstance(value, str) else _literal(value)
-    return None if literal is None else f"{field} {_spelt(operator)} {literal}"
+    return None if literal is None else f"{field} {_symbol(operator)} {literal}"
 
 
-def _spelt(operator: Operator) -> str:
+def _symbol(operator: Operator) -> str:
     return "==" if operator == "=" else operator
 
 
@@ -119,7 +119,7 @@ def _integer_comparison(field: str, operator: Operator, value: int | float) -> s
             return _always(operator == "!=")
         if whole == _INTEGERS[0]:
             return f"{field} {'<' if operator == '=' else '>='} {whole + 1}"
-        return f"{field} {_spelt(operator)} {whole}"
+        return f"{field} {_symbol(operator)} {whole}"
     # Every order is "at least the number n", or its opposite.
     least = {">": whole + 1, "<=": whole + 1, ">=": math.ceil(value), "<": math.ceil(value)}[operator]
     above = operator in (">", ">=")
@@ -134,7 +134,7 @@ def _real_comparison(field: str, operator: Operator, value: int | float) -> str:
     """An integer that no real number equals lies between two of them."""
     near = float(value)
     if near == value:
-        return f"{field} {_spelt(operator)} {near!r}"
+        return f"{field} {_symbol(operator)} {near!r}"
     if operator in ("=", "!="):
         return _always(operator == "!=")
     above = operator in (">", ">=")
@@ -144,24 +144,24 @@ def _real_comparison(field: str, operator: Operator, value: int | float) -> str:
 
 def _membership(field: str, values: tuple[Constant, ...], truth: bool, kind: str) -> str | None:
     if kind == "boolean":
-        literals = {_literal(value) for value in values}
-        return f"{field} {'==' if truth else '!='} {literals.pop()}" if len(literals) == 1 else _always(truth)
+        booleans = {_literal(value) for value in values}
+        return f"{field} {'==' if truth else '!='} {booleans.pop()}" if len(booleans) == 1 else _always(truth)
     if kind == "text":
-        spelt = [quoted(str(value)) for value in values]
-        if None in spelt:
+        literals = [quoted(str(value)) for value in values]
+        if None in literals:
             return None
     elif kind == "real":
-        spelt = [repr(float(value)) for value in values if float(value) == value]
+        literals = [repr(float(value)) for value in values if float(value) == value]
     else:
         whole = {int(value) for value in values if math.floor(value) == value}  # type: ignore[arg-type]
         if _INTEGERS[0] in whole:  # it cannot be read, so the others stand for it: all are above
             bounded = _membership(field, tuple(whole - {_INTEGERS[0]}), truth, kind)
             least = _integer_comparison(field, "=" if truth else "!=", _INTEGERS[0])
             return f"({least}) {'or' if truth else 'and'} ({bounded})"
-        spelt = [str(value) for value in sorted(whole)]
-    if not spelt:
+        literals = [str(value) for value in sorted(whole)]
+    if not literals:
         return _always(not truth)
-    return f"{field} {'in' if truth else 'not in'} [{', '.join(map(str, spelt))}]"
+    return f"{field} {'in' if truth else 'not in'} [{', '.join(map(str, literals))}]"
 
 
 def _always(truth: bool) -> str:
@@ -180,7 +180,7 @@ def _like(field: str, pattern: str, truth: bool) -> str | None:
         return f"{field} {'==' if truth else '!='} {literal}"
     if not start:
         return _always(truth)
-    # The next letter that is a letter: after U+D7FF come surrogates, which are none.
+    # The next character that is a character: after U+D7FF come surrogates, which are none.
     after = {"\ud7ff": "\ue000", "\U0010ffff": None}.get(start[-1], chr(min(ord(start[-1]) + 1, 0x10FFFF)))
     end = None if after is None else quoted(start[:-1] + after)
     if end is None:

@@ -15,17 +15,17 @@ from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import Layout, is_id
-from tandem.search.stores.milvus.filters import EVERYTHING, Condition, both, one_of, quoted, translated
+from tandem.search.stores.milvus.filters import ALL, Condition, conjunction, id_in, quoted, to_expression
 from tandem.search.stores.protocol import Hit, Value
 
 Row = Mapping[str, Any]
 
 MAX_K = 16_384  # also of rows that one query gives
-MOST_BYTES = 16 * 2**20  # of one message; servers refuse 64 MB
-IDS_AT_ONCE = 4_096
-BYTES_AT_ONCE = 256  # records with values of bytes, which may be 64 kB each
-SPARE = 16  # candidates beyond k, to see whether scores go on equal
-NEARLY = 2e-6  # what two sums of the same products may differ by
+MAX_MESSAGE_BYTES = 16 * 2**20  # of one message; servers refuse 64 MB
+ID_BATCH = 4_096
+ATTACHMENT_BATCH = 256  # records with values of bytes, which may be 64 kB each
+EXTRA_CANDIDATES = 16  # candidates beyond k, to see whether scores go on equal
+SCORE_TOLERANCE = 2e-6  # what two sums of the same products may differ by
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class View:
     collection: str
     layout: Layout
     notes: Mapping[str, str]
-    marks: Mapping[str, int]
+    writes: Mapping[str, int]
     consistency: Mapping[str, Any]
     index: str  # as `Connection.index_state`; always final where one index serves all sizes
 
@@ -46,15 +46,15 @@ class Reader:
     def __init__(self, connection: Connection, view: View, where: str | None = None) -> None:
         self.connection = connection
         self.view = view
-        self.condition = EVERYTHING
+        self.condition = ALL
         self.accept: Callable[[Row], bool] = lambda row: True
-        self.asked: list[str] = []  # the fields that `accept` reads
+        self.filter_fields: list[str] = []  # the fields that `accept` reads
         if where is not None:
             expression = without_lists(parse(where, view.layout.schema), self._with_several)
-            self.condition = translated(expression, view.layout)
+            self.condition = to_expression(expression, view.layout)
             if not self.condition.exact:
                 names = sorted(columns_of(expression))
-                self.asked = view.layout.filter_fields(names)
+                self.filter_fields = view.layout.filter_fields(names)
                 self.accept = lambda row: matches(expression, view.layout.filter_row(row, names)) is True
 
     def read(self, verb: str, **named: Any) -> Any:
@@ -90,11 +90,13 @@ class Reader:
     def pages(self, columns: Sequence[str], vectors: bool, size: int) -> Iterator[list[Row]]:
         """All rows that pass, by id."""
         layout = self.view.layout
-        fields = list(dict.fromkeys(["id", *layout.fields(columns), *self.asked, *(["vector"] if vectors else [])]))
-        limit = max(1, min(size, MAX_K, self.at_once(columns, vectors)))
+        fields = list(
+            dict.fromkeys(["id", *layout.fields(columns), *self.filter_fields, *(["vector"] if vectors else [])])
+        )
+        limit = max(1, min(size, MAX_K, self.batch_size(columns, vectors)))
         after = ""
         while True:
-            text = both(self.condition.text, after)
+            text = conjunction(self.condition.text, after)
             # As an iterator: only then do newer servers give the rows of least id, not just any.
             rows = self.query(text, fields, limit=limit, iterator="True", reduce_stop_for_best=True)
             if not rows:
@@ -107,19 +109,19 @@ class Reader:
     def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, Row]:
         fields = ["id", *self.view.layout.fields(columns), *(["vector"] if vectors else [])]
         wanted = [each for each in dict.fromkeys(ids) if is_id(each)]
-        step = min(IDS_AT_ONCE, self.at_once(columns, vectors))
+        step = min(ID_BATCH, self.batch_size(columns, vectors))
         rows: dict[str, Row] = {}
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
-            rows |= {row["id"]: row for row in self.query(one_of(part), fields, limit=len(part))}
+            rows |= {row["id"]: row for row in self.query(id_in(part), fields, limit=len(part))}
         return rows
 
-    def at_once(self, columns: Sequence[str], vectors: bool) -> int:
+    def batch_size(self, columns: Sequence[str], vectors: bool) -> int:
         """How many rows may come in one answer."""
         if self.view.layout.has_bytes(columns):
-            return BYTES_AT_ONCE
+            return ATTACHMENT_BATCH
         each = 4 * self.view.layout.schema.dimensions if vectors else 0
-        return max(1, MOST_BYTES // (each + 256 * (1 + len(columns) + len(self.asked))))
+        return max(1, MAX_MESSAGE_BYTES // (each + 256 * (1 + len(columns) + len(self.filter_fields))))
 
 
 class Search(Reader):
@@ -139,7 +141,7 @@ class Search(Reader):
         if k < 1:
             return [[] for _ in vectors]
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        step = max(1, min(1000, MOST_BYTES // (min(k + SPARE, MAX_K) * (4 * dimensions + 1024))))
+        step = max(1, min(1000, MAX_MESSAGE_BYTES // (min(k + EXTRA_CANDIDATES, MAX_K) * (4 * dimensions + 1024))))
         return [hits for start in range(0, len(queries), step) for hits in self._hits(queries[start : start + step], k)]
 
     def _hits(self, queries: Vectors, k: int) -> list[list[Hit]]:
@@ -161,7 +163,7 @@ class Search(Reader):
         """Ids and scores, the best first."""
         rankings: list[list[tuple[str, float]]] = [[] for _ in queries]
         open_queries = list(range(len(queries)))
-        limit = min(k + SPARE if condition.exact else max(4 * k, 256), MAX_K)
+        limit = min(k + EXTRA_CANDIDATES if condition.exact else max(4 * k, 256), MAX_K)
         there: int | None = None
         while open_queries:
             short, unsure = [], []
@@ -178,7 +180,7 @@ class Search(Reader):
                         short.append(number)
                 elif len(passing) < k:
                     short.append(number)
-                elif passing[k - 1][1] <= scored[-1][1] + NEARLY and limit < MAX_K:
+                elif passing[k - 1][1] <= scored[-1][1] + SCORE_TOLERANCE and limit < MAX_K:
                     unsure.append(number)  # more of the same score may follow, of lesser ids
             if short:
                 for number, ranking in zip(short, self._among_passing(queries[short], k), strict=True):
@@ -188,8 +190,8 @@ class Search(Reader):
 
     def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[Row]]:
         """The rows that Milvus finds nearest, each with its vector and the fields that the filter reads."""
-        asked = [] if condition.exact else self.asked
-        alone = limit <= self.at_once([], True)
+        asked = [] if condition.exact else self.filter_fields
+        alone = limit <= self.batch_size([], True)
         answers = self.read(
             "search",
             data=list(queries),
@@ -206,11 +208,11 @@ class Search(Reader):
 
     def _fetched(self, ids: Sequence[str], asked: Sequence[str]) -> dict[str, Row]:
         wanted = list(dict.fromkeys(ids))
-        step = min(IDS_AT_ONCE, self.at_once([], True))
+        step = min(ID_BATCH, self.batch_size([], True))
         rows: dict[str, Row] = {}
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
-            rows |= {row["id"]: row for row in self.query(one_of(part), ["id", "vector", *asked], limit=len(part))}
+            rows |= {row["id"]: row for row in self.query(id_in(part), ["id", "vector", *asked], limit=len(part))}
         return rows
 
     def _scored(self, query: Vectors, rows: Sequence[Row]) -> list[tuple[Row, float]]:
@@ -229,7 +231,7 @@ class Search(Reader):
     def _among_passing(self, queries: Vectors, k: int) -> list[list[tuple[str, float]]]:
         """First all ids that pass, then the nearest of them, some thousand at a time."""
         best: list[list[tuple[str, float]]] = [[] for _ in queries]
-        for rows in self.pages([], False, IDS_AT_ONCE):
+        for rows in self.pages([], False, ID_BATCH):
             ids = [row["id"] for row in rows]
             if not ids:
                 continue

@@ -2,7 +2,7 @@
 
 What a writer was told is done, everyone sees: Milvus' own way to ask for that costs each reader its interval of
 synchronisation (200 ms). So writers note the server's time after each write among the collection's properties, each
-under a mark of its own, and readers ask for the state as of the last mark, which mostly has been there for long.
+under a name of its own, and readers ask for the state as of the last write, which mostly has been there for long.
 
 Search is exact up to `EXACT_UP_TO` records, then by HNSW; Zilliz has an index of its own. Scores are computed anew.
 What differs from the local store: a large batch is written in parts (each whole), a scan may see records that were put
@@ -18,15 +18,15 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.search.stores.milvus.client import FINAL, INDEX, Connection, NotFound
-from tandem.search.stores.milvus.fields import parts_by_size, read_layout
-from tandem.search.stores.milvus.search import IDS_AT_ONCE, MOST_BYTES, Reader, Row, Search, View
+from tandem.search.stores.milvus.client import FINAL, INDEX, CollectionNotFoundError, Connection
+from tandem.search.stores.milvus.fields import batches_by_size, read_layout
+from tandem.search.stores.milvus.search import ID_BATCH, MAX_MESSAGE_BYTES, Reader, Row, Search, View
 from tandem.search.stores.protocol import Hit, Records, Schema, Store, check_records
 
 EXACT_UP_TO = 50_000
-MARKS = 64
+MAX_WRITERS = 64
 
-NOTE, _MARK = "tandem.note.", "tandem.written."
+NOTE, WRITTEN = "tandem.note.", "tandem.written."
 _T = TypeVar("_T")
 
 
@@ -35,7 +35,7 @@ def view_of(connection: Connection, url: str, staging: bool) -> View | None:
     alias = connection.address.alias(staging)
     try:
         description = connection.call("describe_collection", alias)
-    except NotFound:
+    except CollectionNotFoundError:
         return None
     layout = read_layout(description)
     if layout is None:
@@ -47,15 +47,15 @@ def view_of(connection: Connection, url: str, staging: bool) -> View | None:
             return None
     properties = dict(description.get("properties") or {})
     notes = {key.removeprefix(NOTE): value for key, value in properties.items() if key.startswith(NOTE) and value}
-    marks = {key: int(value) for key, value in properties.items() if key.startswith(_MARK) and value}
+    writes = {key: int(value) for key, value in properties.items() if key.startswith(WRITTEN) and value}
     consistency: dict[str, Any] = {}
     if not connection.is_lite:
         consistency = {"consistency_level": "Strong"}
-        if marks:
-            consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(marks.values())}
+        if writes:
+            consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(writes.values())}
     only = connection.is_lite or connection.address.is_zilliz
     index = FINAL if only else properties.get(INDEX, "")
-    return View(description["collection_name"], layout, notes, marks, consistency, index)
+    return View(description["collection_name"], layout, notes, writes, consistency, index)
 
 
 class MilvusStore(Store):
@@ -67,7 +67,7 @@ class MilvusStore(Store):
         self._connection = connection
         self._staging = staging
         self._opened = view.collection
-        self._own_mark = _MARK + uuid.uuid4().hex[:12]
+        self._own_property = WRITTEN + uuid.uuid4().hex[:12]
         self._unchecked = EXACT_UP_TO  # records put in since the index was looked at
 
     @property
@@ -95,15 +95,15 @@ class MilvusStore(Store):
     def annotate(self, notes: Mapping[str, str]) -> None:
         # A property of its own for each: clients do not overwrite each other's. 2.3 can empty one, not remove it.
         properties = {NOTE + key: value for key, value in notes.items()}
-        self._in_view(lambda view: self._connection.set_properties(view.collection, properties))
+        self._with_view(lambda view: self._connection.set_properties(view.collection, properties))
 
     def upsert(self, records: Records) -> None:
-        self._in_view(lambda view: self._upsert(view, records))
+        self._with_view(lambda view: self._upsert(view, records))
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
     ) -> list[list[Hit]]:
-        return self._in_view(lambda view: Search(self._connection, view, where, columns).hits(vectors, k))
+        return self._with_view(lambda view: Search(self._connection, view, where, columns).hits(vectors, k))
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
         def got(view: View) -> Records:
@@ -111,21 +111,21 @@ class MilvusStore(Store):
             rows = Reader(self._connection, view).by_id(ids, chosen, vectors)
             return view.layout.records([rows[each] for each in ids if each in rows], chosen, vectors)
 
-        return self._in_view(got)
+        return self._with_view(got)
 
     def delete(self, ids: Sequence[str]) -> int:
         def deleted(view: View) -> int:
             there = list(Reader(self._connection, view).by_id(ids, [], False))
-            for start in range(0, len(there), IDS_AT_ONCE):
-                self._call("delete", view.collection, ids=there[start : start + IDS_AT_ONCE])
+            for start in range(0, len(there), ID_BATCH):
+                self._call("delete", view.collection, ids=there[start : start + ID_BATCH])
             if there:
-                self._mark(view)
+                self._note_write(view)
             return len(there)
 
-        return self._in_view(deleted)
+        return self._with_view(deleted)
 
     def count(self, where: str | None = None) -> int:
-        return self._in_view(lambda view: Reader(self._connection, view, where).count())
+        return self._with_view(lambda view: Reader(self._connection, view, where).count())
 
     def scan(
         self,
@@ -175,11 +175,11 @@ class MilvusStore(Store):
             raise StoreError(f"{self._url}: the collection was removed")
         return view
 
-    def _in_view(self, act: Callable[[View], _T]) -> _T:
+    def _with_view(self, act: Callable[[View], _T]) -> _T:
         """Act on what the name stands for; once more if another client moved the name meanwhile."""
         try:
             return act(self._view())
-        except NotFound:
+        except CollectionNotFoundError:
             return act(self._view())
 
     def _upsert(self, view: View, records: Records) -> None:
@@ -187,27 +187,27 @@ class MilvusStore(Store):
         rows = view.layout.rows(records)
         if not rows:
             return
-        for part in parts_by_size(rows, MOST_BYTES):
+        for part in batches_by_size(rows, MAX_MESSAGE_BYTES):
             self._call("upsert", view.collection, part)
-        self._mark(view)
+        self._note_write(view)
         self._unchecked += len(rows)
         if self._unchecked >= EXACT_UP_TO // 10:
             self._unchecked = 0
-            self._index_if_many()
+            self._index_if_large()
 
-    def _mark(self, view: View) -> None:
+    def _note_write(self, view: View) -> None:
         """Note when this was written: before the caller is told that it is."""
         if self._connection.is_lite:
             return
-        if self._own_mark not in view.marks and len(view.marks) >= MARKS:
+        if self._own_property not in view.writes and len(view.writes) >= MAX_WRITERS:
             # 2.3 cannot remove a property: writers of long ago leave theirs to us.
-            self._own_mark = min(view.marks, key=view.marks.__getitem__)
+            self._own_property = min(view.writes, key=view.writes.__getitem__)
         moment = str(self._connection.timestamp())
-        self._connection.set_properties(view.collection, {self._own_mark: moment})
+        self._connection.set_properties(view.collection, {self._own_property: moment})
 
-    def _index_if_many(self) -> None:
+    def _index_if_large(self) -> None:
         if self._connection.is_lite or self._connection.address.is_zilliz:
             return
-        view = self._view()  # as of the last mark, so that what was just written counts
+        view = self._view()  # as of the last write, so that what was just written counts
         if Reader(self._connection, view).count() > EXACT_UP_TO:
-            self._connection.index_for_many(view.collection)
+            self._connection.build_large_index(view.collection)
