@@ -23,8 +23,6 @@ from tandem import weights
 from tandem.cli.parser import parse
 from tandem.cli.reference import markdown
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -84,6 +82,7 @@ def test_there_is_something_to_run() -> None:
     assert len(commands()) >= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "remark", "code"), blocks("python"), ids=lambda value: value[:40])
 def test_python_blocks_run(place: str, remark: str, code: str, folder: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("matplotlib")
@@ -116,6 +115,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
             process.terminate()
 
 
+@pytest.mark.slow
 def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("pyarrow")
     for place, remark, line in commands():
@@ -141,6 +141,7 @@ def test_the_command_reference_is_current() -> None:
     assert page.read_text(encoding="utf-8") == markdown(), "run: make docs"
 
 
+@pytest.mark.slow
 def test_the_http_reference_is_current() -> None:
     pytest.importorskip("fastapi")
     written = runpy.run_path(str(ROOT / "docs" / "http_reference.py"))
@@ -148,6 +149,7 @@ def test_the_http_reference_is_current() -> None:
     assert page.read_text(encoding="utf-8") == written["markdown"](written["document"]()), "run: make docs"
 
 
+@pytest.mark.slow
 def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("skimage")
     pytest.importorskip("sklearn")
