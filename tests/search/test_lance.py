@@ -98,7 +98,7 @@ def local(tmp_path: Path) -> Iterator[Store]:
 def test_what_one_client_was_told_is_done_the_other_sees(store: Store) -> None:
     other = open_store(store.url)
     try:
-        for i in range(20):
+        for i in range(12):
             writer, reader = (store, other) if i % 2 else (other, store)
             one = unit(1, seed=i)
             writer.upsert(Records([f"{i}"], one, {"width": [i]}))
@@ -106,8 +106,8 @@ def test_what_one_client_was_told_is_done_the_other_sees(store: Store) -> None:
             assert reader.search(one, 1)[0][0].id == f"{i}"
             assert len(reader.get([f"{i}"])) == 1
         assert other.delete([f"{i}" for i in range(10)]) == 10
-        assert store.count() == 10
-        assert ids_of(store) == sorted(f"{i}" for i in range(10, 20))
+        assert store.count() == 2
+        assert ids_of(store) == ["10", "11"]
         other.annotate({"model_name": "toy"})
         assert dict(store.notes) == {"identity": "one", "model_name": "toy"}
     finally:
@@ -197,7 +197,7 @@ store.close()
 
 @pytest.mark.slow
 def test_several_processes_write_the_same_records_at_once(store: Store) -> None:
-    parts = [(0, 600), (300, 900), (0, 600)]
+    parts = [(0, 400), (200, 600)]
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, store.url, str(first), str(stop)]) for first, stop in parts
     ]
@@ -206,9 +206,9 @@ def test_several_processes_write_the_same_records_at_once(store: Store) -> None:
         assert reader.count() % 50 == 0  # batches are whole, whoever looks
         time.sleep(0.05)
     reader.close()
-    assert [writer.wait() for writer in writers] == [0, 0, 0]
-    assert ids_of(store, batch_size=7) == [f"{i:05d}" for i in range(900)]
-    assert store.count("width >= 600") == 300
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert ids_of(store, batch_size=7) == [f"{i:05d}" for i in range(600)]
+    assert store.count("width >= 400") == 200
 
 
 # --- versions ---
@@ -532,11 +532,11 @@ def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch
     monkeypatch.setattr(upkeep, "COMPACT_EVERY", 16)
     monkeypatch.setattr(upkeep, "KEEP", timedelta(milliseconds=1))
     store = create_store(url, SCHEMA, {"identity": "one"})
-    for i in range(60):
+    for i in range(48):
         store.upsert(records(20, f"{i % 40}-", seed=i))
     store.annotate({"model_name": "toy"})
     table = table_of(store)
-    assert table.version > 60
+    assert table.version > 48
     assert table.stats()["fragment_stats"]["num_fragments"] < 24
     assert len(table.list_versions()) < 24
     assert store.count() == 800
@@ -638,7 +638,7 @@ def test_a_collection_is_filled_asked_and_moved(
     assert photos.add(pictures).unchanged == 8  # what was taken out stays out
 
     moved = migrate(url, tandem.load(models[1]))
-    assert (moved.done, moved.pictures, moved.lost) == (True, 7, 0)
+    assert (moved.done, moved.images, moved.lost) == (True, 7, 0)
     assert other.store.is_stale()
     now = tandem.open(url)
     assert now.model.name == "other"
@@ -755,10 +755,6 @@ def test_buckets_that_cannot_be_reached_are_said_in_one_line(monkeypatch: pytest
     s3_server.shared_server()
     with pytest.raises(StoreError, match="no bucket of that name"):
         open_store("lance+s3://nosuchbucket/photos")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
-    with pytest.raises(StoreError, match="AWS_ALLOW_HTTP"):
-        open_store(f"lance+s3://{s3_server.BUCKET}/photos")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(StoreError, match=r"cannot be reached.*AWS_ENDPOINT_URL") as caught:
         open_store(f"lance+s3://{s3_server.BUCKET}/photos")
@@ -771,6 +767,7 @@ def test_errors_of_object_storage_are_ours() -> None:
         ("Generic S3 error: Client error with status 403 Forbidden: AccessDenied", StoreError, "credentials"),
         ("Failed to get AWS credentials: ProviderError", StoreError, "credentials"),
         ("lance error: Commit conflict for version 7: this transaction was ...", StoreBusyError, "other processes"),
+        ("kind: Builder, source: BadScheme", StoreError, "AWS_ALLOW_HTTP"),
         ("Too many\nconcurrent writers", StoreBusyError, "other processes"),
         ("something\n  else", StoreError, "LanceDB: something else"),
     ):

@@ -179,6 +179,7 @@ class LanceStore(Store):
                 upkeep.at_rest(self._database, self._snapshots.writable()[1])
         finally:
             self._snapshots.close()
+            self._database.close()
 
     def _read(self, act: Callable[[Snapshot], _T]) -> _T:
         """Read from the newest version; once more if another process replaced it meanwhile."""

@@ -66,8 +66,8 @@ def _index(table: Any, rows: int, indexes: dict[str, Any]) -> None:
         return
     known = indexes.get("vector")
     if known is not None:
-        made_for = int(known.name.rpartition(_SUFFIX)[2])
-        if rows <= OUTGROWN * made_for:
+        made_for = known.name.rpartition(_SUFFIX)[2]
+        if made_for.isdecimal() and rows <= OUTGROWN * int(made_for):
             return
     _log.info("building the index over %s vectors", f"{rows:,}")
     dimensions = int(table.schema.field("vector").type.list_size)
