@@ -36,8 +36,10 @@ def embeddings(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"object": "list", "data": rows[::-1], "model": "toy"})
 
 
-def problem(status: int, title: str = "Title", detail: str = "what came", retry_after: str = "") -> httpx.Response:
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+def problem(
+    status: int, title: str = "Title", detail: str = "what came", retry_after: str = "", **extra: str
+) -> httpx.Response:
+    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extra}
     headers = {"content-type": "application/problem+json"} | ({"retry-after": retry_after} if retry_after else {})
     return httpx.Response(status, json=document, headers=headers)
 
@@ -83,7 +85,7 @@ def test_a_sentence_that_begins_like_a_picture_is_sent_as_a_sentence() -> None:
 
 
 def test_large_pictures_travel_in_bodies_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tandem.client.sending.BODY_LETTERS", 1000)
+    monkeypatch.setattr("tandem.client.sending.BODY_CHARACTERS", 1000)
     sizes: list[int] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -155,7 +157,7 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         images = json.loads(request.content)["images"]
         if "YmFk" in images[0]:
-            return problem(422, "Image cannot be read", "images[0]: not a picture")
+            return problem(422, "Image cannot be read", "images[0]: not a picture", kind="unsupported")
         if "dGV4dA" in images[0]:
             return problem(422, "Request does not fit", "labels")
         model = {"name": "toy", "fingerprint": "f"}

@@ -135,7 +135,7 @@ def test_what_is_no_file_of_keys_is_refused_at_the_start(tmp_path: Path) -> None
     with pytest.raises(TandemError, match="cannot be read"):
         KeyFile(tmp_path)
     for empty in ("", "\n\n", "# only\n  # comments\n"):
-        with pytest.raises(TandemError, match="no API key in it; write one a line"):
+        with pytest.raises(TandemError, match="no API key in it; write one per line"):
             KeyFile(written(tmp_path / "keys", empty))
     with pytest.raises(TandemError, match="line 2: expected an API key") as caught:
         KeyFile(written(tmp_path / "keys", "good\nmy secret words\n"))

@@ -1,4 +1,4 @@
-"""A Tandem server from Python: `tandem.Client(url)`. Verbs (`verbs`), requests (`calls`), pictures (`sending`)."""
+"""A Tandem server from Python: `tandem.Client(url)`. Methods (`verbs`), requests (`calls`), images (`sending`)."""
 
 from tandem.client.verbs import Client
 

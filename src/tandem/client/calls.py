@@ -1,6 +1,6 @@
 """Requests to a Tandem server: tried again where that is safe, answered by a document or by an error.
 
-Knows HTTP and problem documents (RFC 9457). It has never heard of pictures.
+Knows HTTP and problem documents (RFC 9457). It has never heard of images.
 """
 
 import random
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import httpx
 
 FIRST_WAIT_S = 0.25
-LONGEST_WAIT_S = 30.0  # between two tries, whatever the server asks for
+MAX_WAIT_S = 30.0  # between two tries, whatever the server asks for
 _BUSY = (502, 503, 504)
-_STANDARD = {"type", "title", "status", "detail", "instance"}
+_STANDARD = {"type", "title", "status", "detail", "instance", "error"}
 
 
 class Calls:
@@ -58,7 +58,7 @@ class Calls:
     def document(
         self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
     ) -> dict[str, Any]:
-        """The document that is answered, known to have the member `wants`. For `safe` see `answer`."""
+        """The answered document, which must have the member `wants`. For `safe` see `answer`."""
         answer = self.answer(method, path, asked, safe=safe)
         try:
             document = answer.json()
@@ -73,9 +73,11 @@ class Calls:
     def answer(
         self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, safe: bool = True
     ) -> "httpx.Response":
-        """An answer of status 2xx. `safe`: asking twice does what asking once does."""
+        """An answer of status 2xx. `safe`: the request is idempotent."""
         for left in range(self.retries, -1, -1):
-            wait_s = FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)  # clients do not come at once
+            wait_s = (
+                FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)
+            )  # so that clients do not all retry at once
             try:
                 answer = self.once(method, path, asked)
             except Unanswered as error:
@@ -87,7 +89,7 @@ class Calls:
                 if not left or answer.status_code not in _BUSY or not safe:
                     raise as_error(answer)
                 wait_s = max(wait_s, _retry_after_s(answer))
-            self._sleep(min(wait_s, LONGEST_WAIT_S))
+            self._sleep(min(wait_s, MAX_WAIT_S))
         raise AssertionError("the last try returns or raises")
 
     def once(self, method: str, path: str, asked: Mapping[str, Any] | None = None) -> "httpx.Response":
@@ -115,7 +117,7 @@ class Unanswered(TandemError):
 
 
 def as_error(answer: "httpx.Response") -> ServerError:
-    """What the problem document says; where there is none, what can be said all the same."""
+    """The error of a problem document, or of the status where there is none."""
     title, detail, members = answer.reason_phrase or "Error", "", dict[str, Any]()
     try:
         document = answer.json()

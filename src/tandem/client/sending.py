@@ -1,4 +1,4 @@
-"""Pictures -> the texts in which the interface takes them, as many as fit one request. Knows nothing of servers."""
+"""Images -> data URIs, in batches that fit one request. Knows nothing of servers."""
 
 import base64
 import io
@@ -11,13 +11,13 @@ from PIL import Image
 from tandem.errors import TandemError
 from tandem.image import ImageSource, load_image, read_bytes
 
-BODY_LETTERS = 16 * 2**20  # of the pictures of one request: half of what a server takes unless told otherwise
+BODY_CHARACTERS = 16 * 2**20  # of the images of one request: half of what a server takes by default
 
 _Item = TypeVar("_Item", bound=Sized)
 
 
 def data_uri(source: ImageSource) -> str:
-    """A picture as the interface takes it: the very bytes of a file; pictures in memory are packed without loss.
+    """An image as a data URI: the bytes of a file as they are; images in memory are encoded without loss.
 
     Raises `ImageError`.
     """
@@ -25,7 +25,7 @@ def data_uri(source: ImageSource) -> str:
         content = _packed(load_image(source))
     else:
         content = read_bytes(source)
-    # What a picture is, is told from its bytes; the type is named because a data URI has one.
+    # The server detects the format from the bytes; a data URI has to name a type.
     return f"data:image/*;base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -33,23 +33,23 @@ def _packed(image: Image.Image) -> bytes:
     file = io.BytesIO()
     try:
         image.save(file, "TIFF" if image.mode in ("CMYK", "YCbCr", "LAB", "I", "F") else "PNG")
-    except (OSError, KeyError, ValueError):  # a mode that no format of files has
+    except (OSError, KeyError, ValueError):  # a mode that no file format has
         file = io.BytesIO()
         image.convert("RGB").save(file, "PNG")
     return file.getvalue()
 
 
 def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """At most `size` together, and no more than a server takes in one body (one that is larger goes alone)."""
+    """Batches of at most `size` items that fit into one body; an item that does not fit goes alone."""
     if size < 1:
         raise TandemError(f"batch_size: expected at least 1, got {size}")
     batch: list[_Item] = []
-    letters = 0
+    characters = 0
     for item in items:
-        if batch and (len(batch) == size or letters + len(item) > BODY_LETTERS):
+        if batch and (len(batch) == size or characters + len(item) > BODY_CHARACTERS):
             yield batch
-            batch, letters = [], 0
+            batch, characters = [], 0
         batch.append(item)
-        letters += len(item)
+        characters += len(item)
     if batch:
         yield batch

@@ -1,9 +1,9 @@
-"""`tandem.Client(url)`: the verbs of a model and of a collection, answered by a `tandem serve` somewhere else.
+"""`tandem.Client(url)`: the methods of a model and of a collection, answered by a `tandem serve` elsewhere.
 
-Arguments and answers are those of the local objects. Pictures are read here and sent as they are encoded, so that the
-vectors are the same. Knows the interface's documents; it has no model, no store and no code of the server.
+Arguments and answers are those of the local objects. Images are read here and sent as they are encoded, so that the
+vectors are the same. Knows the JSON of the interface; it has no model, no store and no code of the server.
 
-Shapes: n pictures or sentences, d the shared dimension, c labels.
+Shapes: n images or texts, d the shared dimension, c labels.
 """
 
 import base64
@@ -26,7 +26,7 @@ from tandem.search.labelling import Best
 from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit
 
-BATCH = 32  # pictures, or sentences, of one request
+BATCH = 32  # images or texts per request
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Served:
 
 @dataclass(frozen=True)
 class ServedResults(Results):
-    """Results as a server gave them: it has said whether anything matches."""
+    """Results of a server, which has decided whether anything matches."""
 
     matches_nothing: bool = False
 
@@ -50,7 +50,7 @@ class ServedResults(Results):
 
 @dataclass(frozen=True)
 class _Sent:
-    """A picture on its way: its place among those given, and as what it travels."""
+    """An image to send: its index among those given, and its data URI."""
 
     index: int
     source: ImageSource
@@ -63,7 +63,7 @@ class _Sent:
 class Client:
     """A server's model and collection. Connections are kept; one client serves many threads.
 
-    Requests that may be repeated are, after lost connections and answers 502, 503 and 504, with growing waits or those
+    Idempotent requests are retried after lost connections and answers 502, 503 and 504, with growing waits or those
     that the server asks for. What the server refuses is a `ServerError` with its title and detail.
     """
 
@@ -79,10 +79,10 @@ class Client:
     ) -> None:
         """
         Args:
-            url: where the server is, such as http://localhost:8000.
+            url: the server's address, such as http://localhost:8000.
             api_key: None for TANDEM_API_KEY, if it is set.
-            collection: which of the server's; None for its first.
-            timeout_s: how long one try may keep silent.
+            collection: one of the server's; None for the first.
+            timeout_s: the time for one try without an answer.
             retries: tries after the first.
             testing: see `Calls`.
         """
@@ -100,19 +100,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._calls.close()
 
     # --- the model -----------------------------------------------------------------------------------------------
 
     def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH) -> Vectors:
-        """Sentences -> float32 [n d] of unit length, in order; one sentence gives [1 d]."""
-        sentences = [texts] if isinstance(texts, str) else list(texts)
-        # a sentence may begin as pictures do
-        return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in sentences), batch_size)
+        """Texts -> float32 [n d] of unit length, in order; one text gives [1 d]."""
+        items = [texts] if isinstance(texts, str) else list(texts)
+        # a text may begin like a data URI
+        return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in items), batch_size)
 
     def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH) -> Vectors:
-        """Pictures -> float32 [n d] of unit length, in order; one picture gives [1 d]. Raises `ImageError` for one
+        """Images -> float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
         that cannot be read here, `ServerError` for one that the server cannot read.
         """
         return self._embed((data_uri(source) for source in many(sources)), batch_size)
@@ -137,7 +137,7 @@ class Client:
         templates: str | Sequence[str] | None = None,
         batch_size: int = BATCH,
     ) -> Answer:
-        """How well each label fits each picture, as `Model.classify` answers. Bad pictures are in `.failures`."""
+        """How well each label fits each image, as `Model.classify` answers. Unreadable images are in `.failures`."""
         asked: dict[str, Any] = {"labels": list(labels)}
         if templates is not None:
             asked["templates"] = [templates] if isinstance(templates, str) else list(templates)
@@ -155,12 +155,14 @@ class Client:
             try:
                 parts.append(self._classified(batch, asked))
             except ServerError as error:
-                if len(batch) > 1 or not error.title.startswith("Image"):
-                    raise  # only a picture that is alone is refused rather than set aside
+                if len(batch) > 1 or "kind" not in error.members:
+                    raise  # only a single image is refused rather than listed in `failures`
                 reason = error.detail.removeprefix("images[0]: ")
-                failures.append(Failure(batch[0].index, ImageError(source_name(batch[0].source), reason, "invalid")))
+                failures.append(
+                    Failure(batch[0].index, ImageError(source_name(batch[0].source), reason, error.members["kind"]))
+                )
         if not parts:
-            raise failures[0].error if failures else TandemError("images: expected a picture or several, got none")
+            raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
         failures += answer.failures
         return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
@@ -239,7 +241,7 @@ class Client:
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> dict[str, list[Best]]:
-        """For each label the k pictures, of all, that are likeliest to have it, as `Collection.label` answers."""
+        """For each label the k images that are likeliest to have it, as `Collection.label` answers."""
         chosen = [templates] if isinstance(templates, str) else templates
         asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._named()}
         answer = self._calls.document("POST", "/v1/label", _given(asked), wants="labels")
@@ -249,25 +251,25 @@ class Client:
         }
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
-        """Put pictures in. Gives the server's account of each batch: what was added, what set aside and why."""
-        accounts = []
+        """Add images. Gives the server's report of each batch: what was added, and what failed and why."""
+        reports = []
         for batch in batched((data_uri(image) for image in many(images)), BATCH):
             asked = {"images": batch, **self._named()}
             try:
-                accounts.append(self._calls.document("POST", "/v1/images", asked, wants="added"))
+                reports.append(self._calls.document("POST", "/v1/images", asked, wants="added"))
             except ServerError as error:
                 if "failures" not in error.members:
                     raise
-                accounts.append({"added": [], "failures": error.members["failures"]})  # of this batch it took none
-        return accounts
+                reports.append({"added": [], "failures": error.members["failures"]})  # it added none of this batch
+        return reports
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Take pictures out by id. Gives how many there were. Not repeated once the server may have begun."""
+        """Delete images by id. Gives how many there were. Not retried once the server may have begun."""
         asked = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._named()}
         return int(self._calls.document("DELETE", "/v1/images", asked, wants="deleted", safe=False)["deleted"])
 
     def thumbnail(self, identifier: str) -> bytes | None:
-        """The small JPEG kept of a picture; None where there is none."""
+        """The thumbnail of an image, a JPEG; None if there is none."""
         path = f"/v1/images/{quote(identifier, safe='')}/thumbnail"
         if self.collection is not None:
             path += f"?collection={quote(self.collection, safe='')}"
@@ -292,7 +294,7 @@ class Client:
         return list(self._calls.document("GET", "/v1/collections", wants="data")["data"])
 
     def ready(self) -> bool:
-        """Whether the server is there and answers from its model and collection in time. Asks once."""
+        """Whether the server answers from its models and collections in time. Asks once."""
         try:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:

@@ -1,4 +1,4 @@
-"""`serve`: an application on a port, until it is told to stop. Then requests under way are finished first."""
+"""`serve`: an application on a port, until it is told to stop. Requests in flight are finished first."""
 
 import logging
 import socket
@@ -13,7 +13,7 @@ from tandem.serve.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-OTHER_FILES = 200  # those of collections and models, and of what libraries open
+OTHER_FILES = 200  # open files of collections, models and libraries
 
 
 def serve(
@@ -25,9 +25,9 @@ def serve(
     say: Callable[[str], None] = _log.info,
     access_log: bool = False,
 ) -> None:
-    """Blocks until SIGINT or SIGTERM. `say` gets a line for people: where it is, and what to beware of.
+    """Blocks until SIGINT or SIGTERM. `say` gets lines for people: the address, and warnings.
 
-    Raises `TandemError` before anything is bound, and where the port cannot be.
+    Raises `TandemError`: for an error in the settings, the collections or the port.
     """
     try:
         import prometheus_client  # noqa: F401
@@ -42,7 +42,7 @@ def serve(
     from tandem.serve.service import open_service
 
     if settings.keys_file is not None:
-        KeyFile(settings.keys_file)  # what is wrong with it is said before models are loaded
+        KeyFile(settings.keys_file)  # errors in it are reported before models are loaded
     listening = bound(settings)
     try:
         service = open_service(settings, collections, model=model, loading=loading)
@@ -70,7 +70,7 @@ def serve(
 
 
 def bound(settings: Settings) -> socket.socket:
-    """The socket, before models are loaded: a port that is taken is said at once."""
+    """The socket, bound before models are loaded: a port that is taken is reported at once."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
@@ -91,7 +91,7 @@ def bound(settings: Settings) -> socket.socket:
 
 
 def _files_to_spare() -> int:
-    """How many connections the system lets this process hold beside its files."""
+    """How many connections the limit of open files allows."""
     try:
         import resource
     except ImportError:  # Windows has no such limit

@@ -83,7 +83,7 @@ class Service:
             bodies.check_length(text, what, self.settings.max_text_characters)
 
     def measure(self) -> None:
-        """Update the metrics of what changes by itself, for whoever reads them now."""
+        """Update the gauges, before the metrics are read."""
         encoders = self.registry.pool.encoders
         self.metrics.encoders.set(len(encoders))
         queues = {

@@ -41,7 +41,7 @@ class OpenCollection:
         self._checked = time.monotonic()  # others go on while one asks
         stale = self.collection.store.is_stale()
         if stale:
-            self._checked = -math.inf  # whoever looks next sees it too
+            self._checked = -math.inf  # the next check sees it too
         return stale
 
 

@@ -1,8 +1,7 @@
-"""By which names a server may be asked, and from which pages: against names of other sites that lead to this machine.
+"""Which host names and which origins a server accepts, against DNS rebinding and cross-site requests.
 
-A page of another site can let its own name resolve to this machine (DNS rebinding): the browser then takes the server
-for that site, and only the Host header tells. An address of numbers cannot be pointed elsewhere, so it is safe.
-Knows headers; no requests.
+Another site can let its own name resolve to this machine: the browser then takes the server for that site, and only the
+Host header shows it. An IP address cannot be pointed elsewhere, so it is safe. Knows headers; no requests.
 """
 
 import ipaddress
@@ -21,7 +20,7 @@ _OWN_PAGE = ("same-origin", "none")  # none: typed, or from a bookmark
 
 @dataclass(frozen=True)
 class Hosts:
-    """`names`: lower case, without ports. `wide`: others than this machine's own programs may ask."""
+    """`names`: lower case, without ports. `wide`: other machines can reach the server."""
 
     names: frozenset[str]
     wide: bool = False
@@ -46,23 +45,25 @@ class Hosts:
         try:
             address = ipaddress.ip_address(name.strip("[]"))
         except ValueError:
-            return self.wide and "." not in name  # names of a house or of containers; nobody else can own one
+            return (
+                self.wide and "." not in name
+            )  # names of a local network or of containers, which no other site can own
         return self.wide or address.is_loopback
 
     def from_own_page(self, authority: str, origin: str | None, fetch_site: str | None) -> bool:
-        """Whether what changes something may be asked: not by a page of another origin, as its browser tells us."""
-        if fetch_site is not None:  # never of the page's own making
+        """Whether a request that is not GET may be answered: not one that the browser sends for another origin."""
+        if fetch_site is not None:  # set by the browser; no page can forge it
             return fetch_site in _OWN_PAGE
-        if origin is None:  # no browser
+        if origin is None:  # not a browser
             return True
         try:
             came_from = urlsplit(origin).netloc.lower()
-        except ValueError:  # what is no address at all
+        except ValueError:  # not a URL
             return False
         return bool(came_from) and (came_from == authority.strip().lower() or self._is_named(came_from))
 
     def _is_named(self, authority: str) -> bool:
-        """Behind a proxy the page has another name than the one by which the proxy asks."""
+        """Behind a proxy the page has another name than the Host header of the proxy."""
         found = _AUTHORITY.fullmatch(authority)
         return found is not None and _plain(found[1]) in self.names
 

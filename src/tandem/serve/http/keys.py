@@ -1,6 +1,6 @@
-"""API keys from a file: one a line, `#` begins a comment. Changed lines count within a second, without a restart.
+"""API keys from a file: one per line, `#` begins a comment. Changes take effect within a second, without a restart.
 
-Knows text and time. It has never heard of routes: whoever serves asks `accepts` with what the request brought.
+Knows text and time. It has never heard of routes: the guard calls `accepts` with a request's headers.
 """
 
 import hashlib
@@ -14,18 +14,18 @@ from pathlib import Path
 from tandem.errors import TandemError
 
 CHECKED_EVERY_S = 1.0
-MAX_FILE_BYTES = 2**20  # some ten thousand keys; a path given by mistake is not read whole
+MAX_FILE_BYTES = 2**20  # some ten thousand keys; a large file given by mistake is not read whole
 MAX_KEY_LENGTH = 512
 
 _log = logging.getLogger(__name__)
-_Signature = tuple[int, int, int]  # time of change, size, inode: a file that was moved into place is another one
+_Signature = tuple[int, int, int]  # mtime, size, inode: a file that was moved into place differs
 
 
 class KeyFile:
-    """The keys that open the server. Only their hashes are kept in memory."""
+    """The keys that a server accepts. Only their hashes are kept in memory."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises `TandemError` where the file cannot be read or holds no key: a server must not start half open."""
+        """Raises `TandemError` if the file cannot be read or has no key: a server must not start unprotected."""
         self.path = Path(path).expanduser()
         self._clock = clock
         self._checked = clock()
@@ -36,16 +36,16 @@ class KeyFile:
         return len(self._hashes)
 
     def accepts(self, *, authorization: str | None = None, x_api_key: str | None = None) -> bool:
-        """Whether the headers bring a key of the file: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
+        """Whether the headers have a key of the file: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
         brought = (bearer(authorization), x_api_key)
         return any(self.allows(key) for key in brought if key)
 
     def allows(self, key: str) -> bool:
-        """Whether the key is one of the file's. How long it takes says nothing of which, or how nearly."""
+        """Whether the key is one of the file's, in constant time: the duration tells nothing about the keys."""
         self._reload()
         given = _hash(key.strip()[: MAX_KEY_LENGTH + 1])
         found = False
-        for known in self._hashes:  # to the end, also after the one that fits
+        for known in self._hashes:  # to the end, also after a match
             found |= hmac.compare_digest(known, given)
         return found
 
@@ -66,7 +66,7 @@ class KeyFile:
 
 
 def bearer(authorization: str | None) -> str | None:
-    """The key in `Bearer KEY`; None where there is none."""
+    """The key in `Bearer KEY`; None if there is none."""
     scheme, _, key = (authorization or "").strip().partition(" ")
     return key.strip() or None if scheme.lower() == "bearer" else None
 
@@ -74,12 +74,14 @@ def bearer(authorization: str | None) -> str | None:
 def _read(path: Path) -> tuple[_Signature, tuple[bytes, ...]]:
     try:
         with path.open("rb") as file:
-            signature = _signature(os.fstat(file.fileno()))  # before reading: a later change is then seen as one
+            signature = _signature(os.fstat(file.fileno()))  # before reading, so that a later change is noticed
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise TandemError(_reason(path, error)) from None
     if len(content) > MAX_FILE_BYTES:
-        raise TandemError(f"{path}: expected a file of API keys, one a line; it has more than {MAX_FILE_BYTES:,} bytes")
+        raise TandemError(
+            f"{path}: expected a file of API keys, one per line; it has more than {MAX_FILE_BYTES:,} bytes"
+        )
     return signature, _parse(content, path)
 
 
@@ -89,20 +91,20 @@ def _parse(content: bytes, path: Path) -> tuple[bytes, ...]:
         key = line.split(b"#")[0].strip()
         if not key:
             continue
-        if len(key) > MAX_KEY_LENGTH or not all(33 <= letter <= 126 for letter in key):
-            # the line's number and never its text: messages end in logs
+        if len(key) > MAX_KEY_LENGTH or not all(33 <= character <= 126 for character in key):
+            # the number of the line and never its text: messages end up in logs
             raise TandemError(
-                f"{path}, line {number}: expected an API key of at most {MAX_KEY_LENGTH} letters, digits and signs "
-                "(ASCII, no blanks); one key a line"
+                f"{path}, line {number}: expected an API key of at most {MAX_KEY_LENGTH} printable ASCII characters "
+                "without blanks; one key per line"
             )
         hashes.append(_hash(key.decode()))
     if not hashes:
-        raise TandemError(f"{path}: no API key in it; write one a line, such as what `openssl rand -hex 24` prints")
+        raise TandemError(f"{path}: no API key in it; write one per line, such as what `openssl rand -hex 24` prints")
     return tuple(hashes)
 
 
 def _hash(key: str) -> bytes:
-    """Of equal length whatever the key's: comparing takes the same time."""
+    """Of equal length for any key, so that comparing takes the same time."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 

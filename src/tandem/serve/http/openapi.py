@@ -1,6 +1,6 @@
-"""The OpenAPI document, as strict as the checks: what it allows is answered, as far as a schema can say it.
+"""The OpenAPI document, as strict as the checks: requests that fit it are answered, as far as a schema can say.
 
-It cannot say what is a picture, what a filter's grammar is, or that two labels differ only in case.
+A schema cannot say what is an image, what the grammar of filters is, or that two labels differ only in case.
 Knows shapes and a server's limits; no routes.
 """
 
@@ -35,7 +35,7 @@ class BodyRouter(APIRouter):
 
 
 def document_bodies(app: FastAPI, shapes: Iterable[type[RequestBody]], settings: Settings) -> None:
-    """Bodies are read by `bodies`, JSON or forms; so FastAPI does not know their shapes by itself."""
+    """Add the bodies to the document: `bodies` reads them, JSON or forms, so FastAPI does not know their schemas."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -63,7 +63,7 @@ _MOST = {"string": "maxLength", "array": "maxItems", "integer": "maximum"}
 
 
 def _bounded(schema: dict[str, Any], most: int) -> dict[str, Any]:
-    """Of several kinds that are possible, lists are what is bounded."""
+    """Bound a schema; of several types that are possible, the list."""
     if "anyOf" in schema:
         lists = any(each.get("type") == "array" for each in schema["anyOf"])
         chosen = [
@@ -75,7 +75,7 @@ def _bounded(schema: dict[str, Any], most: int) -> dict[str, Any]:
 
 
 def _form(schema: dict[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
-    """The same as fields of a form: texts, and files for pictures. A form has no null: what is none is left out."""
+    """The schema of the same fields in a form: text, and files for images. A form has no null."""
     properties: dict[str, Any] = {}
     for name, value in schema["properties"].items():
         kinds = [each for each in value.get("anyOf", [value]) if each.get("type") != "null"]
@@ -93,6 +93,6 @@ def _form(schema: dict[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
     }
     made: dict[str, Any] = {**rest, "type": "object", "properties": properties, "required": schema.get("required", [])}
     for name in ("anyOf", "oneOf"):
-        if name in schema:  # which of the fields must be there
+        if name in schema:  # which fields must be there
             made[name] = [{"required": each["required"]} for each in schema[name]]
     return made

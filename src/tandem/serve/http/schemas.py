@@ -99,7 +99,7 @@ class Problem(BaseModel):
         extra="allow",
         json_schema_extra={
             "examples": [
-                {"type": "about:blank", "title": "Not found", "status": 404, "detail": "no picture 'x' in photos"}
+                {"type": "about:blank", "title": "Not found", "status": 404, "detail": "no image 'x' in photos"}
             ]
         },
     )
