@@ -55,6 +55,11 @@ class Sources:
         """Whether the path lies under what was named."""
         return any(part.covers(path) for part in self._parts)
 
+    @property
+    def roots(self) -> list[str]:
+        """The folders that were named, also by globs."""
+        return [part.root for part in self._parts if isinstance(part, Folder | Pattern)]
+
     def prefixes(self) -> list[str]:
         """What the paths under them begin with, each once: none of these lies under another."""
         outermost: list[str] = []
