@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.stores import STORES
+from support.stores import PARAMS, STORES
 
 from tandem.arrays import Vectors
 from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
@@ -66,7 +66,7 @@ def records(first: int, stop: int, seed: int = 0) -> Records:
     )
 
 
-@pytest.fixture(params=sorted(STORES))
+@pytest.fixture(params=PARAMS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made = STORES[request.param](tmp_path, SCHEMA, NOTES)
     yield made

@@ -20,7 +20,7 @@ from tandem.search.migration import migrate
 
 pytest.importorskip("fastapi")
 
-pytestmark = [pytest.mark.server, pytest.mark.milvus]
+pytestmark = pytest.mark.server
 
 PICTURES = 12
 

@@ -65,3 +65,6 @@ STORES: dict[str, Make] = {
     "lance": lance,
     "lance+s3": lance_s3,
 }
+# What a store needs, for `make quick`, which leaves these out.
+_MARKS = {"milvus": pytest.mark.milvus, "milvus-lite": pytest.mark.milvus, "lance+s3": pytest.mark.s3}
+PARAMS = [pytest.param(name, marks=_MARKS.get(name, ())) for name in sorted(STORES)]
