@@ -207,3 +207,22 @@ def test_an_observer_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture)
         assert len(caplog.records) == 3
     finally:
         batcher.close()
+
+
+def test_many_items_of_a_thread_leave_room_for_requests() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=4, max_queue=8) as batcher:
+        results: list[list[int]] = []
+        many = list(range(1, 101))  # far more than the queue holds
+        background = threading.Thread(
+            target=lambda: results.append(batcher.map_from_thread(many, deadline_s=LONG_S)), daemon=True
+        )
+        background.start()
+        assert encoder.began.acquire(timeout=LONG_S)
+        (request,) = batcher.put([1000], deadline_s=LONG_S)  # not refused
+        encoder.go.set()
+        assert request.result(LONG_S) == 2000
+        background.join(LONG_S)
+        assert results == [[2 * item for item in many]]
+        assert max(len(batch) for batch in encoder.batches) <= 4
+        assert 1000 in encoder.batches[1]  # it waited for one batch, not for all

@@ -81,7 +81,7 @@ def test_more_like_this(page: Any) -> None:
 def test_filters(page: Any) -> None:
     search(page, "a photo")
     page.get_by_role("button", name="Filters", exact=True).click()
-    page.get_by_label("Name or folder contains").fill("coffee")
+    page.get_by_label("Path contains").fill("coffee")
     page.keyboard.press("Enter")
     until(page, "document.querySelectorAll('.grid li').length === 12")
     assert {name.split("-")[0] for name in names(page)} == {"coffee"}

@@ -129,7 +129,7 @@ def test_what_was_found_is_said(page: Any) -> None:
     search(page, "a cat")
     announced(page, "match")
     page.get_by_role("button", name="Filters", exact=True).click()
-    page.get_by_label("Name or folder contains").fill("nothing-is-called-this")
+    page.get_by_label("Path contains").fill("nothing-is-called-this")
     page.keyboard.press("Enter")
     page.get_by_role("status").get_by_text("No photo passes").wait_for()
     page.goto("/#/map")

@@ -99,14 +99,19 @@ class Batcher(Generic[_Item, _Result]):
             raise
 
     def map_from_thread(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
-        """As `map`, for a thread that may wait."""
-        futures = self.put(items, deadline_s=deadline_s)
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+        """As `map`, for a thread that may wait. Of many items a batch waits at a time, with a deadline of its own: work
+        in the background must not fill the queue that requests stand in.
+        """
+        results: list[_Result] = []
+        for start in range(0, len(items), self._max_size):
+            futures = self.put(items[start : start + self._max_size], deadline_s=deadline_s)
+            try:
+                results += [future.result() for future in futures]
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        return results
 
     def close(self) -> None:
         """Finish the current batch; waiting items get `ClosedError`."""

@@ -5,7 +5,7 @@ const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 // Name in the route -> the condition for the server, and a description for people.
 const FILTERS = {
-  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `name contains “${value}”` },
+  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `path contains “${value}”` },
   wide: { where: (value) => `width >= ${Number(value)}`, words: (value) => `at least ${value} wide` },
   kind: { where: (value) => `format = ${quoted(value)}`, words: (value) => value },
   from: { where: (value) => `taken >= ${quoted(value)}`, words: (value) => `taken from ${value}` },
@@ -51,7 +51,7 @@ export function filterForm(change) {
       onsubmit: (event) => event.preventDefault(),
       onchange: (event) => change({ [event.target.name]: event.target.value.trim() }),
     },
-    field("name", "Name or folder contains", make("input", { type: "text", autocomplete: "off" })),
+    field("name", "Path contains", make("input", { type: "text", autocomplete: "off" })),
     field("wide", "Width in pixels", choice([["", "any"], ["640", "640 or more"], ["1280", "1280 or more"], ["1920", "1920 or more"], ["3840", "3840 or more"]])),
     field("kind", "Format", choice([["", "any"], ["JPEG", "JPEG"], ["PNG", "PNG"], ["WEBP", "WebP"], ["GIF", "GIF"], ["HEIF", "HEIC"]])),
     field("from", "Taken from", make("input", { type: "date" })),
