@@ -40,6 +40,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
 
+    def set_total(self, total: int | None) -> None:
+        """How many there are, where that is known only later."""
+        if self._bar is not None:
+            self._bar.total = total
+
     def close(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:

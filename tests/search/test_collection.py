@@ -218,7 +218,7 @@ def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> t
         sampled.append(len(sample))
         return score_stats(queries, sample, count)
 
-    monkeypatch.setattr("tandem.search.collection.score_stats", counting)
+    monkeypatch.setattr("tandem.search.searching.score_stats", counting)
     collection = tandem.open(tmp_path / "judged.tandem")
     collection.add(pictures)
     collection.search("a cat")

@@ -13,8 +13,9 @@ from support.embedded_toys import SCHEMA, filled, index_for_toys, records, unit
 
 from tandem.errors import StoreBusyError, StoreError
 from tandem.search.stores import backends
-from tandem.search.stores.embedded import generations, records_database
+from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded.backend import EmbeddedBackend
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 
 
 @pytest.fixture
@@ -50,6 +51,14 @@ def test_folders_that_are_no_collection(tmp_path: Path) -> None:
         EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).open()
     assert not backends.exists(str(tmp_path / "pictures"))
     assert not backends.exists(str(tmp_path / "pictures" / "a.jpg"))
+
+
+def test_the_folder_of_a_store_is_known_by_what_is_in_it(url: str, tmp_path: Path) -> None:
+    filled(url, 10).close()
+    assert backends.is_store_folder(url, os.listdir(url))
+    assert not backends.is_store_folder(url, ["a.jpg"])
+    (tmp_path / "photos").mkdir()
+    assert not backends.is_store_folder(str(tmp_path / "photos"), os.listdir(tmp_path / "photos"))
 
 
 def cut(path: Path) -> None:
@@ -179,7 +188,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(url: str, monkeypatch: pytest
                 store.upsert(records(10, 20))
         with monkeypatch.context() as full:
             full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
-            with pytest.raises(StoreError, match="the disk is full"), records_database.database_errors(Path(url)):
+            with pytest.raises(StoreError, match="the disk is full"), database_errors(Path(url)):
                 raise sqlite3.OperationalError("disk I/O error")
         assert store.count() == 10
         store.upsert(records(10, 20))

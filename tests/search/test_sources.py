@@ -65,7 +65,7 @@ def test_links_that_lead_out_are_not_followed(tmp_path: Path) -> None:
 def test_a_collection_inside_a_source_is_left_alone(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "photos.tandem/current", tmp_path / "photos.tandem/g1/x.jpg")
     touch(tmp_path / "other/current", tmp_path / "other/b.jpg")
-    found = items(tmp_path, is_collection=lambda folder: folder.endswith(".tandem"))
+    found = items(tmp_path, is_collection=lambda folder, names: folder.endswith(".tandem"))
     assert names(found, tmp_path) == ["a.jpg", "other/b.jpg"]
 
 

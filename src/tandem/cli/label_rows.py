@@ -12,7 +12,7 @@ from tandem.cli import terminal
 from tandem.cli.classify_view import NAME_CELLS, line_printer
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
-from tandem.search.labelling import Best, Labelled
+from tandem.search.labelling import LabelBlock, LabelledImage
 from tandem.search.stores.protocol import Store
 
 PATHS_AT_ONCE = 1000
@@ -29,13 +29,15 @@ BY_LABEL = (
 BY_IMAGE = (Column("photo"), Column("label"), Column("probability"))
 COUNTS = (Column("label", least=8), Column("photos", right=True), Column("", for_people=True, drop=1))
 
-Show = Callable[[Labelled], None]
+Show = Callable[[LabelBlock], None]
 
 
 # --- the photos of every label -------------------------------------------------------------------------------------
 
 
-def by_label(store: Store, labels: Sequence[str], best: list[list[Best]], target: Path | None) -> list[dict[str, Any]]:
+def by_label(
+    store: Store, labels: Sequence[str], best: list[list[LabelledImage]], target: Path | None
+) -> list[dict[str, Any]]:
     """For each label its photos, as --json prints them; written to `target` too."""
     paths = paths_of(store, list(dict.fromkeys(image.id for row in best for image in row)))
     found = [
@@ -95,7 +97,7 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
 
 
 def by_image(
-    parts: Iterator[Labelled], labels: Sequence[str], total: int, target: Path | None, *, json: bool
+    parts: Iterator[LabelBlock], labels: Sequence[str], total: int, target: Path | None, *, json: bool
 ) -> dict[str, Any]:
     """Every photo with its labels: written to `target`, else kept for --json, else printed as it comes.
 
@@ -124,7 +126,7 @@ def by_image(
     return {"images": kept}
 
 
-def rows_of(part: Labelled, labels: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
+def rows_of(part: LabelBlock, labels: Sequence[str]) -> Iterator[list[tuple[Any, ...]]]:
     """For each image its rows, in the order of `FILE_COLUMNS`."""
     for document in documents_of(part, labels):
         yield [
@@ -133,7 +135,7 @@ def rows_of(part: Labelled, labels: Sequence[str]) -> Iterator[list[tuple[Any, .
         ]
 
 
-def documents_of(part: Labelled, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+def documents_of(part: LabelBlock, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
     """For each image what --json prints of it."""
     paths = part.columns["path"]
     columns = (part.labels.tolist(), part.probabilities.tolist(), part.scores.tolist())
@@ -152,7 +154,7 @@ def printer(labels: Sequence[str]) -> Show:
     """The function that prints every photo: a line for people, for programs a line for each of its labels."""
     if not sys.stdout.isatty():
 
-        def in_rows(part: Labelled) -> None:
+        def in_rows(part: LabelBlock) -> None:
             for document in documents_of(part, labels):
                 for found in document["labels"]:
                     print(tab_separated(BY_IMAGE, (document["path"], found["label"], f"{found['probability']:.6f}")))
@@ -160,7 +162,7 @@ def printer(labels: Sequence[str]) -> Show:
         return in_rows
     line = line_printer(["x" * NAME_CELLS], labels)  # of all photos only the next block's are known
 
-    def by_line(part: Labelled) -> None:
+    def by_line(part: LabelBlock) -> None:
         for document in documents_of(part, labels):
             line(document["path"], [(found["label"], found["probability"]) for found in document["labels"]])
 

@@ -22,7 +22,7 @@ from tandem.client.calls import Calls
 from tandem.client.sending import batched, data_uri
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
-from tandem.search.labelling import Best
+from tandem.search.labelling import LabelledImage
 from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit
 
@@ -219,7 +219,13 @@ class Client:
         images = {name: data_uri(each) for name, each in query.images.items()}
         found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._named(), wants="hits")
         hits = tuple(
-            SearchHit(hit["id"], hit["score"], hit["relevance"], {"path": hit["path"], **hit["metadata"]})
+            SearchHit(
+                hit["id"],
+                hit["score"],
+                hit["relevance"],
+                {"path": hit["path"], **hit["metadata"]},
+                bool(hit.get("missing")),
+            )
             for hit in found["hits"]
         )
         return ServedResults(
@@ -240,13 +246,15 @@ class Client:
         k: int = 10,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
-    ) -> dict[str, list[Best]]:
+    ) -> dict[str, list[LabelledImage]]:
         """For each label the k images that are likeliest to have it, as `Collection.label` answers."""
         chosen = [templates] if isinstance(templates, str) else templates
         asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._named()}
         answer = self._calls.document("POST", "/v1/label", _given(asked), wants="labels")
         return {
-            each["label"]: [Best(one["id"], one["score"], one["probability"]) for one in each["images"]]
+            each["label"]: [
+                LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]
+            ]
             for each in answer["labels"]
         }
 

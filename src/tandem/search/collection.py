@@ -4,38 +4,35 @@ Joins what others do: indexing fills it, the store finds, relevance says what a 
 vectors of different models never meet. Knows no command line and no server.
 """
 
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tandem.arrays import Vectors
-from tandem.errors import StoreError, StoreNotFoundError, TandemError
+from tandem.errors import StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
-from tandem.search import identity
+from tandem.progress import Progress, count_of
+from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
-from tandem.search.indexing.image_record import paths_of
+from tandem.search.indexing import in_memory, local
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.progress import IndexingProgress
+from tandem.search.indexing.progress import IndexingProgress, bar
 from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_not_empty, open_sources
 from tandem.search.indexing.sources import Sources
-from tandem.search.labelling import Best, top_images, top_labels
-from tandem.search.query import SearchQuery, combine, kind_of
-from tandem.search.relevance import Calibration, number_of_words, score_stats
-from tandem.search.results import Results, SearchHit
-from tandem.search.sample import SHARED_COUNT_FOR_S, Sample
+from tandem.search.labelling import LabelledImage, top_images, top_labels, with_paths
+from tandem.search.query import SearchQuery
+from tandem.search.relevance import Calibration
+from tandem.search.results import Results, StoredImage
+from tandem.search.sample import SHARED_COUNT_FOR_S, CollectionSample
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store, Value
-
-NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 
 
 def open_collection(
@@ -54,7 +51,7 @@ def open_collection(
     """
     collection = Collection(url, model, loading)
     if must_exist:
-        collection.open()
+        _ = collection.store
     return collection
 
 
@@ -70,7 +67,11 @@ class Collection:
         self._loading = dict(loading or {})
         self._store: Store | None = None
         self._model: Model | None = None
-        self._sample = Sample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
+        self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled and copied as its address and its model; it is opened again where it arrives."""
+        return Collection, (self.url, self._given, self._loading)
 
     def __repr__(self) -> str:
         if self._opened() is None:
@@ -87,14 +88,15 @@ class Collection:
         return self.count()
 
     def close(self) -> None:
-        """Let go of the store. Anything asked afterwards opens it again."""
+        """Close the store. Anything asked afterwards opens it again."""
         if self._store is not None:
             self._store.close()
             self._store = None
 
     # --- what it joins -------------------------------------------------------------------------------------------
 
-    def open(self) -> Store:
+    @property
+    def store(self) -> Store:
         """The store, opened for reading if it is not yet. `StoreNotFoundError` if there is none."""
         if self._store is None:
             self._store = self._backend.open()
@@ -103,21 +105,17 @@ class Collection:
     def _opened(self) -> Store | None:
         """The store; None if there is none yet."""
         try:
-            return self.open()
+            return self.store
         except StoreNotFoundError:
             return None
-
-    @property
-    def store(self) -> Store:
-        """What `open` gives."""
-        return self.open()
 
     @property
     def notes(self) -> Mapping[str, str]:
         """What the collection says of itself: its model's name, fingerprint and source among others."""
         return self.store.notes
 
-    def load(self) -> Model:
+    @property
+    def model(self) -> Model:
         """The model, loaded if it is not yet, and known to be the collection's own. `StoreError` for another one."""
         if self._model is None:
             store = self._opened()
@@ -127,11 +125,6 @@ class Collection:
                 identity.check_model(self.url, notes, model)
             self._model = model
         return self._model
-
-    @property
-    def model(self) -> Model:
-        """What `load` gives."""
-        return self.load()
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -149,29 +142,71 @@ class Collection:
 
     def add(
         self,
-        sources: str | Path | Sequence[str | Path],
+        sources: str | Path | Iterable[str | Path] | ImageSource | Iterable[ImageSource] | Mapping[str, ImageSource],
         *,
+        ids: str | Iterable[str] | None = None,
         prune: bool = False,
         fast_decode: bool = False,
         caption: str | None = None,
         exclude: Sequence[str] = (),
         batch_size: int = 32,
         workers: int | None = None,
+        progress: bool | None = None,
         on_progress: Callable[[IndexingProgress], None] | None = None,
     ) -> IndexingReport:
-        """Put in images: folders, globs, files, WebDataset tars, Parquet files. Makes the collection if need be.
+        """Put in images. Makes the collection if need be.
 
-        What is there already and has not changed is skipped; what was stopped goes on. Bad images are set aside in
-        `IndexingReport.failures`. `prune` takes out what is gone from the sources. `workers` embeds with Ray Data.
+        Args:
+            sources: folders, globs, files, WebDataset tars and Parquet files; or images in memory (PIL images, arrays,
+                bytes): one, several, or a mapping from ids to images.
+            ids: of images in memory; those of their content if None. An id that is there is replaced.
+            prune: delete what is gone from the sources.
+            fast_decode: let large JPEGs shrink while they are decoded.
+            caption: the key or column of captions; the usual names are tried if None.
+            exclude: patterns as in a .gitignore of what to leave out of folders and globs, beside those of
+                `.tandemignore` files.
+            batch_size: how many images are encoded, and committed, at once.
+            workers: so many encoders on Ray Data.
+            progress: whether a bar is drawn; None where a person sees it, in a terminal or a notebook.
+            on_progress: called a few times a second instead.
+
+        What is there already and has not changed is not read again; what was stopped goes on. Images that cannot be
+        read are in `IndexingReport.failures`.
         """
-        chosen = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-        options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=on_progress)
+        if batch_size < 1:
+            raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
-        with open_sources(chosen, options) as found:
-            if self._opened() is None:
-                check_not_empty(found, caption)  # else an empty collection would be made
-            return self._index(found, options, workers)
+        if (images := in_memory.named_images(sources, ids)) is not None:
+            with Progress(count_of(sources), show=progress, label="adding", unit="image") as shown:
+                return self._add_images(images, batch_size, shown.advance)
+        chosen = in_memory.paths_in(sources)
+        with bar(progress, on_progress) as tell:
+            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=tell)
+            with open_sources(chosen, options) as found:
+                if self._opened() is None:
+                    check_not_empty(found, caption)  # else an empty collection would be made
+                return self._index(found, options, workers)
+
+    def add_vectors(
+        self, ids: Sequence[str], vectors: Vectors, metadata: Mapping[str, Sequence[Value]] | None = None
+    ) -> int:
+        """Put in vectors that the collection's model made elsewhere: float32 [n d] of unit length. Gives how many.
+
+        `metadata` are values for the columns of a collection, such as `{"path": [...], "caption": [...]}`. An id that
+        is there is replaced. Raises `TandemError` for what does not fit.
+        """
+        with self._writing(create=True) as store:
+            identity.check_model(self.url, store.notes, self.model)
+            store.upsert(in_memory.vector_records(ids, vectors, metadata, store.schema.dimensions))
+        return len(ids)
+
+    def _add_images(
+        self, images: Iterable[in_memory.Named], batch_size: int, advance: Callable[[int], None]
+    ) -> IndexingReport:
+        with self._writing(create=True) as store:
+            identity.check_model(self.url, store.notes, self.model)
+            return in_memory.add_images(store, self.model, images, batch_size=batch_size, advance=advance)
 
     def _index(self, found: Sources, options: IndexingOptions, workers: int | None) -> IndexingReport:
         with self._writing(create=True) as store:
@@ -187,13 +222,15 @@ class Collection:
                 if workers is not None:
                     from tandem.search.indexing import on_ray
 
-                    return on_ray.index(store, own, found, ledger, options, workers=workers)
-                from tandem.search.indexing import local
-
-                return local.index(store, own, found, ledger, options)
+                    report = on_ray.index(store, own, found, ledger, options, workers=workers)
+                else:
+                    report = local.index(store, own, found, ledger, options)
+            if (roots := identity.with_roots(store.notes, found.roots)) is not None:
+                store.annotate(roots)
+            return report
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Take images out by id. Gives how many there were. Their files are left alone."""
+        """Delete images by id. Gives how many there were. Their files are left alone."""
         with self._writing() as store:
             return store.delete([ids] if isinstance(ids, str) else ids)
 
@@ -215,13 +252,22 @@ class Collection:
 
     def _writable(self) -> Store:
         """The store open for writing: a shared one that is open for reading is."""
-        return self.open() if self._backend.is_shared else self._backend.open(write=True)
+        return self.store if self._backend.is_shared else self._backend.open(write=True)
 
     # --- asking it -----------------------------------------------------------------------------------------------
 
     def count(self, where: str | None = None) -> int:
         """How many images there are, or pass the filter."""
         return self.store.count(where)
+
+    def get(self, ids: str | Sequence[str]) -> list[StoredImage]:
+        """What is known of images, by id: those that are there, in the order of the ids."""
+        found = self.store.get([ids] if isinstance(ids, str) else ids, vectors=False)
+        return [StoredImage(id, searching.with_list_of_paths(found.row(row))) for row, id in enumerate(found.ids)]
+
+    def info(self) -> identity.CollectionInfo:
+        """What the collection is: its model, its size, where its images came from. The model is not loaded."""
+        return identity.info(self.store)
 
     def search(
         self,
@@ -266,48 +312,8 @@ class Collection:
             where=where,
             threshold=threshold,
         )
-        model, calibration = self.model, self.calibration
-        made = query.vectors(vectors or {}, model.config.embed_dim, model.embed_texts, model.embed_images, self._stored)
-        parts = query.parts(made)
-        kind = kind_of(parts)
-        with self.store.reading():
-            count, sample = 0, NO_SAMPLE
-            if calibration is not None or len(parts) > 1:
-                count, sample = self._sample.now(self.store)
-            vector = combine(parts, sample)[None]
-            hits = self.store.search(vector, query.k + query.offset, where=query.where)[0]
-            relevance: list[float | None] = [None] * len(hits)
-            if calibration is not None and hits:
-                scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-                # Judged by the whole collection also where a filter narrows the hits: what an image's score means
-                # depends on the query, the image and the collection, so that a filter changes no hit's relevance.
-                length = [number_of_words(query.text)] if kind == "text" and query.text is not None else []
-                stats = score_stats(vector, sample, count)
-                relevance = calibration.probability(kind, scores, stats, vector, length)[0].tolist()
-            notes = self.notes
-            identity.check_model(self.url, notes, model)  # on a server another may have taken its place meanwhile
-        threshold = query.threshold
-        if calibration is not None and threshold is None:
-            threshold = calibration.coefficients(kind).threshold
-        found = [
-            SearchHit(hit.id, hit.score, probability, _with_paths(hit.metadata))
-            for hit, probability in zip(hits, relevance, strict=True)
-        ]
-        return Results(
-            query=query.described(),
-            model=notes["model_name"],
-            fingerprint=notes["model_fingerprint"],
-            hits=tuple(found[query.offset :]),
-            best=relevance[0] if hits else None,
-            threshold=None if calibration is None else threshold,
-            offset=query.offset,
-        )
-
-    def _stored(self, identifier: str) -> Vectors:
-        found = self.store.get([identifier], columns=())
-        if not len(found) or found.vectors is None:
-            raise StoreError(f"{self.url}: no image {identifier!r}")
-        return np.asarray(found.vectors[0], dtype=np.float32)
+        found = searching.search(self.store, self.model, self.calibration, self._sample, query, vectors or {})
+        return replace(found, thumbnail=self.thumbnail)
 
     def label(
         self,
@@ -316,11 +322,11 @@ class Collection:
         k: int = 10,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
-    ) -> dict[str, list[Best]]:
-        """For each label the k images, of all, that are likeliest to have it rather than another."""
+    ) -> dict[str, list[LabelledImage]]:
+        """For each label the k images, of all, that are likeliest to have it rather than another, with their paths."""
         vectors = self.model.class_vectors(labels, templates)
         best = top_images(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
-        return dict(zip(labels, best, strict=True))
+        return dict(zip(labels, with_paths(self.store, best), strict=True))
 
     def iter_labels(
         self,
@@ -353,8 +359,3 @@ class Collection:
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None
-
-
-def _with_paths(values: Mapping[str, Value]) -> dict[str, Value | list[str]]:
-    """A record's values with all its paths as a list."""
-    return {**values, "paths": paths_of(values)}

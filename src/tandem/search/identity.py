@@ -3,9 +3,13 @@
 Vectors of different models must never meet: they would compare without any sign that it means nothing.
 """
 
+import contextlib
+import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from tandem.search.stores.protocol import Schema, Store
 from tandem.weights.published import known_name
 
 FORMAT = "1"
+MAX_ROOTS = 100  # remembered; the latest
 
 
 def schema_for(model: Model) -> Schema:
@@ -34,7 +39,63 @@ def notes_for(model: Model) -> dict[str, str]:
         "model_fingerprint": model.fingerprint,
         "model_source": source_of(model),
         "orientation": "upright" if model.orient else "as stored",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def with_roots(notes: Mapping[str, str], roots: Sequence[str]) -> dict[str, str] | None:
+    """The note of the folders that were indexed, with these; None if it says so already."""
+    known = roots_of(notes)
+    fresh = [root for root in roots if root not in known]
+    return {"roots": json.dumps([*known, *fresh][-MAX_ROOTS:], ensure_ascii=False)} if fresh else None
+
+
+def roots_of(notes: Mapping[str, str]) -> list[str]:
+    """The folders that were indexed."""
+    return [str(root) for root in json.loads(notes.get("roots") or "[]")]
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """What a collection is."""
+
+    url: str
+    count: int  # images
+    model: str
+    fingerprint: str
+    model_source: str  # what loads the model; empty for the one that ships inside
+    dimensions: int
+    columns: tuple[str, ...]
+    orientation: str
+    created: str | None  # ISO 8601; None for collections made before this was written down
+    roots: tuple[str, ...]  # the folders that were indexed
+    size_bytes: int | None  # on this disk; None for a collection on a server
+
+
+def info(store: Store) -> CollectionInfo:
+    """What a store says of the collection in it."""
+    notes = store.notes
+    return CollectionInfo(
+        url=store.url,
+        count=store.count(),
+        model=notes.get("model_name", ""),
+        fingerprint=notes.get("model_fingerprint", ""),
+        model_source=notes.get("model_source", ""),
+        dimensions=store.schema.dimensions,
+        columns=tuple(store.schema.columns),
+        orientation=notes.get("orientation", "upright"),
+        created=notes.get("created"),
+        roots=tuple(roots_of(notes)),
+        size_bytes=None if store.folder is None else _size_of(store.folder),
+    )
+
+
+def _size_of(folder: Path) -> int:
+    size = 0
+    for file in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # another process may put it away meanwhile
+            size += file.lstat().st_size if not file.is_dir() else 0
+    return size
 
 
 def source_of(model: Model) -> str:

@@ -1,13 +1,13 @@
-"""Labels for a whole collection at once: the best pictures of every label, and the best labels of every picture.
+"""Labels for a whole collection at once: the best images of every label, and the best labels of every image.
 
 Blocked matrix products over a scan of the store: memory depends on the number of labels and on k, not on the number of
-pictures. A label is a vector here; whoever calls made it from words.
+images. A label is a vector here; whoever calls made it from words.
 
-Shapes: c labels, b pictures of a block, k best, d dimensions.
+Shapes: c labels, b images of a block, k best, d dimensions.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,22 @@ from tandem.search.stores.protocol import Store, Value
 
 # Scores of a block: 16 MB. Larger blocks are no faster and no longer fit the processor's caches.
 CELLS = 4_000_000
+IDS_AT_ONCE = 1000  # of which paths are asked for together
 
 
 @dataclass(frozen=True)
-class Best:
-    """A picture that is among the best of a label: its cosine, and its probability of the label among all labels."""
+class LabelledImage:
+    """An image that is among the best of a label: its cosine, and its probability of the label among all labels."""
 
     id: str
     score: float
     probability: float
+    path: str = ""  # one of its files, where it was asked for
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """Some pictures with the places of their k best labels [b k], best first, their cosines and probabilities."""
+class LabelBlock:
+    """Some images with the places of their k best labels [b k], best first, their cosines and probabilities."""
 
     ids: Sequence[str]
     labels: NDArray[np.intp]
@@ -45,16 +47,16 @@ class Labelled:
 
 def top_images(
     store: Store, class_vectors: Vectors, k: int, *, logit_scale: float, where: str | None = None
-) -> list[list[Best]]:
-    """For each label of [c d], the k pictures that are likeliest to have it rather than another one, likeliest first.
+) -> list[list[LabelledImage]]:
+    """For each label of [c d], the k images that are likeliest to have it rather than another one, likeliest first.
 
-    A probability is over the labels (softmax of `logit_scale` times the cosines): it says how a picture's labels
-    compare with each other, not whether any fits. Equal ones come by cosine, then by id. By cosine alone, pictures
+    A probability is over the labels (softmax of `logit_scale` times the cosines): it says how an image's labels
+    compare with each other, not whether any fits. Equal ones come by cosine, then by id. By cosine alone, images
     that are near everything come first everywhere: of the ten best for 20 words on Flickr8k dev 20% had the word in
     two captions or more, by probability 35%.
     """
     count = _check(store, class_vectors, k)
-    best = _Best(count, k)
+    best = _TopK(count, k)
     for records in store.scan(where=where, columns=(), batch_size=_block(count)):
         if records.vectors is None or not len(records):
             continue
@@ -68,6 +70,16 @@ def top_images(
     return best.rows()
 
 
+def with_paths(store: Store, rows: Sequence[Sequence[LabelledImage]]) -> list[list[LabelledImage]]:
+    """The same, each with the path of one of its files."""
+    ids = list(dict.fromkeys(image.id for row in rows for image in row))
+    paths: dict[str, str] = {}
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        some = store.get(ids[start : start + IDS_AT_ONCE], columns=["path"], vectors=False)
+        paths |= {id: str(path or "") for id, path in zip(some.ids, some.columns["path"], strict=True)}
+    return [[replace(image, path=paths.get(image.id, "")) for image in row] for row in rows]
+
+
 def top_labels(
     store: Store,
     class_vectors: Vectors,
@@ -76,8 +88,8 @@ def top_labels(
     logit_scale: float,
     where: str | None = None,
     columns: Sequence[str] = (),
-) -> Iterator[Labelled]:
-    """Every picture once, in blocks as the scan gives them, with its k likeliest labels of [c d], likeliest first."""
+) -> Iterator[LabelBlock]:
+    """Every image once, in blocks as the scan gives them, with its k likeliest labels of [c d], likeliest first."""
     count = _check(store, class_vectors, k)
     k = min(k, count)
     for records in store.scan(where=where, columns=columns, batch_size=_block(count)):
@@ -89,10 +101,10 @@ def top_labels(
         order = np.argsort(-np.take_along_axis(scores, chosen, 1), axis=1, kind="stable")
         labels = np.take_along_axis(chosen, order, 1)  # [b k]
         top = np.take_along_axis(scores, labels, 1)
-        yield Labelled(records.ids, labels, top, _softmax_top(scores, top, logit_scale), records.columns)
+        yield LabelBlock(records.ids, labels, top, _softmax_top(scores, top, logit_scale), records.columns)
 
 
-class _Best:
+class _TopK:
     """The best k so far of every label: flat arrays, sorted by label and then by rank."""
 
     def __init__(self, labels: int, k: int) -> None:
@@ -101,7 +113,7 @@ class _Best:
         self.likely = np.zeros(0, dtype=np.float32)  # logarithms of probabilities
         self.score = np.zeros(0, dtype=np.float32)
         self.id = np.zeros(0, dtype="U1")
-        self.least = np.full(labels, -np.inf, dtype=np.float32)  # [c]; what a picture must reach to be among them
+        self.least = np.full(labels, -np.inf, dtype=np.float32)  # [c]; what an image must reach to be among them
 
     def candidates(self, likely: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Labels and places in the block [c b] that may be among the best."""
@@ -126,12 +138,12 @@ class _Best:
         last = rank[rank < self.k] == self.k - 1
         self.least[self.label[last]] = self.likely[last]
 
-    def rows(self) -> list[list[Best]]:
-        """For each label its pictures, best first."""
-        rows: list[list[Best]] = [[] for _ in range(self.labels)]
+    def rows(self) -> list[list[LabelledImage]]:
+        """For each label its images, best first."""
+        rows: list[list[LabelledImage]] = [[] for _ in range(self.labels)]
         columns = (self.label, self.id, self.score, np.exp(self.likely))
         for label, id, score, probability in zip(*(column.tolist() for column in columns), strict=True):
-            rows[label].append(Best(id, score, probability))
+            rows[label].append(LabelledImage(id, score, probability))
         return rows
 
 
@@ -152,5 +164,5 @@ def _check(store: Store, class_vectors: Vectors, k: int) -> int:
 
 
 def _block(labels: int) -> int:
-    """How many pictures are looked at together."""
+    """How many images are looked at together."""
     return max(64, min(8192, CELLS // labels))

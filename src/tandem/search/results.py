@@ -1,31 +1,61 @@
 """What a search found: hits with what their scores mean, and whether anything matches at all. Knows no store."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import base64
+import html
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tandem.errors import MissingExtraError, TandemError
 from tandem.search.stores.protocol import Value
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
-class SearchHit:
-    """An image that was found: cosine, calibrated probability that it is what was meant (None: no calibration)."""
+Metadata: TypeAlias = Mapping[str, Value | list[str]]  # a record's columns; `paths` is a list
+THUMBNAIL_PIXELS = 120  # of the longer side, in a notebook
 
-    id: str
-    score: float
-    relevance: float | None
-    metadata: Mapping[str, Value | list[str]]  # the record's columns; `paths` is a list
+
+class _WithPaths:
+    """What has metadata, and in it the files that hold the image."""
+
+    metadata: Metadata
 
     @property
     def path(self) -> str:
-        """One of the places where the image is."""
+        """One of the files that hold the image."""
         return str(self.metadata.get("path") or "")
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All places where the image is."""
+        """All files that hold the image."""
         listed = self.metadata.get("paths")
         return tuple(listed) if isinstance(listed, list) else (self.path,) if self.path else ()
+
+
+@dataclass(frozen=True)
+class StoredImage(_WithPaths):
+    """An image as a collection keeps it."""
+
+    id: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class SearchHit(_WithPaths):
+    """An image that was found: cosine, calibrated probability that it is what was meant (None: no calibration).
+
+    `missing`: none of its files is there any more, as far as this machine can tell.
+    """
+
+    id: str
+    score: float
+    relevance: float | None
+    metadata: Metadata
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +69,7 @@ class Results:
     best: float | None = None
     threshold: float | None = None
     offset: int = 0
+    thumbnail: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)  # id -> JPEG
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -59,6 +90,13 @@ class Results:
             return self.best < self.threshold
         return not self.hits and self.offset == 0
 
+    @property
+    def title(self) -> str:
+        """The query as one line."""
+        wanted = [self.query[name] for name in ("text", "image", "like") if name in self.query]
+        avoided = [self.query[name] for name in ("minus", "minus_image") if name in self.query]
+        return " + ".join(wanted) + "".join(f" - {it}" for it in avoided)
+
     def as_dict(self) -> dict[str, Any]:
         """The document that `tandem search --json` prints."""
         return {
@@ -73,6 +111,7 @@ class Results:
                     "path": hit.path,
                     "score": round(hit.score, 6),
                     "relevance": None if hit.relevance is None else round(hit.relevance, 4),
+                    **({"missing": True} if hit.missing else {}),
                     "metadata": {
                         name: value
                         for name, value in hit.metadata.items()
@@ -82,3 +121,77 @@ class Results:
                 for hit in self.hits
             ],
         }
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A table with a row for each hit. `MissingExtraError` without pandas."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("pandas", "pandas", "a table of results") from None
+        rows = [
+            {
+                "id": hit.id,
+                "path": hit.path,
+                "score": hit.score,
+                "relevance": hit.relevance,
+                "missing": hit.missing,
+                **{name: value for name, value in hit.metadata.items() if name != "path"},
+            }
+            for hit in self.hits
+        ]
+        columns = list(rows[0]) if rows else ["id", "path", "score", "relevance", "missing"]
+        return pandas.DataFrame(rows, columns=columns)
+
+    def plot(self, path: str | Path | None = None) -> Path | None:
+        """Draw a contact sheet of the hits, from their thumbnails. Gives the path; without one, shows the sheet."""
+        from PIL import Image
+
+        from tandem import plots
+
+        if not self.hits:
+            raise TandemError("nothing to draw: nothing was found")
+        cells = []
+        for rank, hit in enumerate(self.hits, self.offset + 1):
+            small = self._thumbnail(hit.id)
+            image = Image.open(io.BytesIO(small)) if small else None
+            cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
+        note = self.model + (": nothing matches well" if self.nothing_matches else "")
+
+        def draw(target: Path) -> Path:
+            return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
+
+        if path is not None:
+            return draw(Path(path))
+        plots.show(draw)
+        return None
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        cells = "".join(self._cell(rank, hit) for rank, hit in enumerate(self.hits, self.offset + 1))
+        note = " Nothing matches well." if self.nothing_matches else ""
+        head = f"<b>{html.escape(self.title)}</b>: {len(self.hits)} of {html.escape(self.model)}.{note}"
+        return f'<div><p>{head}</p><div style="display:flex;flex-wrap:wrap;gap:8px">{cells}</div></div>'
+
+    def _cell(self, rank: int, hit: SearchHit) -> str:
+        small = self._thumbnail(hit.id)
+        side = f"max-width:{THUMBNAIL_PIXELS}px;max-height:{THUMBNAIL_PIXELS}px"
+        shown = "<i>no thumbnail</i>"
+        if small:
+            shown = f'<img style="{side}" src="data:image/jpeg;base64,{base64.b64encode(small).decode("ascii")}">'
+        name = html.escape(os.path.basename(hit.path) or hit.id)
+        missing = " (missing)" if hit.missing else ""
+        style = f"width:{THUMBNAIL_PIXELS}px;overflow:hidden;font-size:smaller"
+        return (
+            f'<div style="{style}" title="{html.escape(hit.path)}">'
+            f"{shown}<br>{rank}. {_meaning(hit)}{missing}<br>{name}</div>"
+        )
+
+    def _thumbnail(self, identifier: str) -> bytes | None:
+        return None if self.thumbnail is None else self.thumbnail(identifier)
+
+
+def _meaning(hit: SearchHit) -> str:
+    """Its relevance, or its cosine where there is none."""
+    if hit.relevance is None:
+        return f"{hit.score:.3f}"
+    return f"{hit.relevance:.1%}" if round(hit.relevance, 3) < 0.1 else f"{hit.relevance:.0%}"

@@ -16,7 +16,7 @@ CHANGED = 0.1  # of the count: by less, what is usual in a collection does not c
 SHARED_COUNT_FOR_S = 1.0
 
 
-class Sample:
+class CollectionSample:
     """Drawn when first asked for, and again when the collection has grown or shrunk, whoever did that."""
 
     def __init__(self, *, count_for_s: float = 0.0) -> None:

@@ -129,7 +129,7 @@ def cells_of(hit: "SearchHit", rank: int, threshold: float | None) -> tuple[Cell
         Cell(percent(hit.relevance), plain="" if hit.relevance is None else f"{hit.relevance:.4f}"),
         Cell(terminal.bar(hit.relevance or 0, BAR_WIDTH), style=terminal.QUIET if weak else terminal.ACCENT),
         Cell(f"{hit.score:.3f}", plain=f"{hit.score:.6f}"),
-        Cell(shortest(hit.path), plain=hit.path),
+        Cell(shortest(hit.path) + (" (missing)" if hit.missing else ""), plain=hit.path),
     )
 
 

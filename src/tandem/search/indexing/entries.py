@@ -5,6 +5,7 @@ The path of an image is a file's absolute path, `shard.tar/member.jpg`, or `tabl
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -91,6 +92,16 @@ def shard_of(path: str) -> str | None:
 def inside(shard: str) -> tuple[str, str]:
     """What the paths of images in a shard begin with."""
     return f"{shard}/", f"{shard}#"
+
+
+def is_missing(paths: Sequence[str]) -> bool:
+    """Whether an image has files, and none of them is there any more, as far as this machine can tell.
+
+    A file whose folder is not there either may be on a disk that is not mounted, or on another machine.
+    """
+    return bool(paths) and all(
+        is_gone(path) and os.path.isdir(os.path.dirname(shard_of(path) or path)) for path in paths
+    )
 
 
 def is_gone(path: str) -> bool:

@@ -1,10 +1,13 @@
 """How far a run is: files done, the rate, the time left. Knows counts; what is counted is its caller's business."""
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from tandem.progress import Progress, is_watched
 
 EVERY_S = 0.1
 RATE_OVER_S = 20.0
@@ -62,3 +65,23 @@ class ProgressMeter:
                 return
             self._found += count
         self._is_total = True
+
+
+@contextlib.contextmanager
+def bar(
+    show: bool | None, on_progress: Callable[[IndexingProgress], None] | None
+) -> Iterator[Callable[[IndexingProgress], None] | None]:
+    """Who is told of a run: `on_progress` if there is one, else a bar where it is shown, else nobody (None)."""
+    if on_progress is not None or show is False or not (show or is_watched()):
+        yield on_progress
+        return
+    with Progress(show=show, label="indexing", unit="image") as drawn:
+        done = 0
+
+        def tell(progress: IndexingProgress) -> None:
+            nonlocal done
+            drawn.set_total(progress.total)
+            drawn.advance(progress.done - done)
+            done = progress.done
+
+        yield tell

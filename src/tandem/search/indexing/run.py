@@ -79,7 +79,7 @@ def open_sources(named: Sequence[str | Path], options: IndexingOptions) -> Sourc
     """What is named, checked. To be closed. `TandemError` for what cannot be indexed."""
     return sources.find(
         named,
-        is_collection=stores.exists,
+        is_collection=stores.is_store_folder,
         caption=options.caption,
         exclude=options.exclude,
         standard_input=options.standard_input,

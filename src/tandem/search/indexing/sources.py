@@ -11,7 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -55,6 +55,11 @@ class Sources:
         """Whether the path lies under what was named."""
         return any(part.covers(path) for part in self._parts)
 
+    @property
+    def roots(self) -> list[str]:
+        """The folders that were named, also by globs."""
+        return [part.root for part in self._parts if isinstance(part, Folder | Pattern)]
+
     def prefixes(self) -> list[str]:
         """What the paths under them begin with, each once: none of these lies under another."""
         outermost: list[str] = []
@@ -81,7 +86,7 @@ class Sources:
 def find(
     sources: Sequence[str | Path],
     *,
-    is_collection: Callable[[str], bool] = lambda folder: False,
+    is_collection: Callable[[str, Container[str]], bool] = lambda folder, names: False,
     caption: str | None = None,
     exclude: Sequence[str] = (),
     standard_input: BinaryIO | None = None,
@@ -90,7 +95,7 @@ def find(
 
     Args:
         sources: folders, globs, files, and `-` for a list of paths on standard input, one a line or with NUL between.
-        is_collection: says of a folder that it is a collection's own, and is left alone.
+        is_collection: says of a folder, and the names in it, that it is a collection's own, and is left alone.
         caption: the key of captions, if it is not one of the usual: a file whose captions were read under another key
             counts as changed.
         exclude: patterns as in a .gitignore of what to leave out of folders and globs, beside `.tandemignore` files.

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,7 +30,7 @@ CAPTION_FILES = (".txt", ".json")
 class WalkOptions:
     """How to look at what is found."""
 
-    is_collection: Callable[[str], bool]  # of a folder: it is a collection's own, and is left alone
+    is_collection: Callable[[str, Container[str]], bool]  # of a folder and the names in it; such a one is left alone
     caption_key: str = ""  # part of the signature: captions that were read under another key count as changed
     exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, from each walk's root on
 
@@ -69,7 +69,7 @@ def walk(
         try:
             with os.scandir(folder) as found:
                 entries = {entry.name: entry for entry in found}
-            if "current" in entries and options.is_collection(folder):
+            if options.is_collection(folder, entries):
                 return
             if IGNORE_FILE in entries:
                 rules = rules.inside(len(names), entries[IGNORE_FILE].path)
@@ -136,7 +136,7 @@ def named(path: str, options: WalkOptions) -> Item:
 
 def named_entry(path: str) -> Entry | SkippedFile:
     """The image at a path that was named, without the captions beside it."""
-    found = named(os.path.abspath(path), WalkOptions(lambda folder: False))
+    found = named(os.path.abspath(path), WalkOptions(lambda folder, names: False))
     if isinstance(found, Entry | SkippedFile):
         return found
     return SkippedFile(display_name(path), "a shard inside a shard is not read")

@@ -1,10 +1,11 @@
 """Which store an address belongs to. A new store is a folder beside this file, and a line in `BACKENDS`."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from importlib import import_module
 from pathlib import Path
 
 from tandem.errors import StoreError
+from tandem.search.stores.embedded import generations
 from tandem.search.stores.protocol import Backend, Schema, Store
 
 # How an address begins -> what answers for it, imported on first use. What begins in no such way is a folder's path.
@@ -30,6 +31,11 @@ def backend(url: str | Path) -> Backend:
     module, _, name = (known or FOLDER).rpartition(".")
     made: Backend = getattr(import_module(module), name)(text)
     return made
+
+
+def is_store_folder(folder: str, names: Container[str]) -> bool:
+    """Whether a folder with these names in it is a local store's own. Asked of every folder that is walked: cheap."""
+    return generations.CURRENT in names and generations.exists(folder)
 
 
 def create_store(url: str | Path, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> Store:

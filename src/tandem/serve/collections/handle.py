@@ -121,7 +121,7 @@ class CollectionHandle:
             encoder = self._acquire_encoder(plain)
         try:
             collection = open_collection(self.url, encoder.model, must_exist=True)
-            collection.load()  # refused if it is of another model by now
+            _ = collection.model  # refused if it is of another model by now
         except BaseException:
             self._release_encoder(encoder)
             raise

@@ -7,7 +7,8 @@ import numpy as np
 
 from tandem.errors import StoreError, StoreNotFoundError
 from tandem.search.stores.embedded import generations, records_database, vector_file
-from tandem.search.stores.embedded.records_database import State, database_errors
+from tandem.search.stores.embedded.records_database import State
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.store import EmbeddedStore
 from tandem.search.stores.protocol import Backend, Schema
 

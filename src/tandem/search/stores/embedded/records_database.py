@@ -5,13 +5,10 @@ position of its vector in the vector file. Bytes lie in a table of their own und
 searching and moving records do not touch them.
 """
 
-import errno
 import json
 import os
-import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +16,7 @@ from urllib.parse import quote
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.embedded import sql_filters
 from tandem.search.stores.embedded.sql_filters import quoted
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.protocol import Kind, Schema, Value
 
 FILE = "records.sqlite"
@@ -31,8 +29,6 @@ TYPES: Mapping[Kind, str] = {
     "boolean": "INTEGER",
     "bytes": "BLOB",
 }
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no space left, or no quota
-SHARED_MEMORY_BYTES = 1 << 20
 BATCH = 500  # parameters of one statement
 
 
@@ -150,39 +146,6 @@ def is_frozen(folder: Path) -> bool:
         return (folder / f"{FILE}-wal").stat().st_size == 0
     except OSError:
         return True
-
-
-@contextmanager
-def database_errors(folder: Path) -> Iterator[None]:
-    """What SQLite complains of, as one line about the collection."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "interrupted" in str(error):
-            raise
-        if "full" in str(error) or ("disk I/O" in str(error) and _has_no_space(folder)):
-            raise _disk_full(folder) from error
-        raise StoreError(f"{folder}: the collection's database cannot be used ({error})") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{folder}: the collection's database is damaged ({error}); restore it from a copy, or index again"
-        ) from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _disk_full(folder) from error
-        raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
-
-
-def _has_no_space(folder: Path) -> bool:
-    """SQLite says "disk I/O error" where there is no room for the file that readers and writers share."""
-    try:
-        return shutil.disk_usage(folder).free < SHARED_MEMORY_BYTES
-    except OSError:
-        return False
-
-
-def _disk_full(folder: Path) -> StoreError:
-    return StoreError(f"{folder}: the disk is full; make room and try again (nothing that was stored is lost)")
 
 
 def read_schema(connection: sqlite3.Connection) -> Schema:

@@ -20,8 +20,9 @@ import numpy as np
 from tandem.errors import StoreError
 from tandem.search.stores.embedded import records_database, vector_index
 from tandem.search.stores.embedded.nearest import Mask
-from tandem.search.stores.embedded.records_database import State, database_errors
+from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sql_filters import to_sql
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_file import VectorFile
 from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
 from tandem.search.stores.filter_parser import parse

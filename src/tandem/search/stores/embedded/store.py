@@ -23,8 +23,9 @@ from tandem.files import sync
 from tandem.search.stores.embedded import generations, index_maintainer, nearest, records_database, vector_file
 from tandem.search.stores.embedded.index_maintainer import IndexMaintainer
 from tandem.search.stores.embedded.nearest import Rows
-from tandem.search.stores.embedded.records_database import Selection, State, database_errors
+from tandem.search.stores.embedded.records_database import Selection, State
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
+from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_index import Positions
 from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_records
 
@@ -50,7 +51,7 @@ class EmbeddedStore:
         try:
             self.snapshots = Snapshots(url, folder)
             with self.snapshots.take():
-                pass  # what is damaged is said now
+                pass  # raises now if something is damaged
         except BaseException:
             if self._writer is not None:
                 self._writer.close()
@@ -104,61 +105,66 @@ class EmbeddedStore:
             columns = {name: [values[i] for i in chosen] for name, values in columns.items()}
         with self._transaction() as connection:
             state = records_database.read_state(connection)
-            there = records_database.positions_of(connection, ids)
-            stays = self._unchanged(ids, vectors, there)
-            moved = np.array([position for each, position in there.items() if each not in stays], np.int64)
-            fresh = [i for i, each in enumerate(ids) if each not in stays]
-            if fresh:
-                vector_file.append(self._folder / state.vectors, state.rows, vectors[fresh])
-            numbers = iter(range(state.rows, state.rows + len(fresh)))
-            positions = [stays[each] if each in stays else next(numbers) for each in ids]
-            state = self._tombstone(connection, state, moved)
-            if stays:
-                records_database.delete_attachments(connection, list(stays.values()))
+            existing = records_database.positions_of(connection, ids)
+            unchanged = self._unchanged(ids, vectors, existing)
+            replaced = np.array([row for each, row in existing.items() if each not in unchanged], np.int64)
+            appended = [i for i, each in enumerate(ids) if each not in unchanged]
+            if appended:
+                vector_file.append(self._folder / state.vectors, state.rows, vectors[appended])
+            rows = iter(range(state.rows, state.rows + len(appended)))
+            positions = [unchanged[each] if each in unchanged else next(rows) for each in ids]
+            state = self._tombstone(connection, state, replaced)
+            if unchanged:
+                records_database.delete_attachments(connection, list(unchanged.values()))
             state = records_database.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
             state = replace(
-                state, commits=state.commits + 1, rows=state.rows + len(fresh), live=state.live + len(ids) - len(there)
+                state,
+                commits=state.commits + 1,
+                rows=state.rows + len(appended),
+                live=state.live + len(ids) - len(existing),
             )
             records_database.write_state(connection, state)
-        self._after(state)
+        self._after_commit(state)
 
     def delete(self, ids: Sequence[str]) -> int:
         with self._transaction() as connection:
             state = records_database.read_state(connection)
-            there = records_database.positions_of(connection, list(dict.fromkeys(ids)))
-            if there:
-                state = self._tombstone(connection, state, np.array(list(there.values()), np.int64))
-                state = replace(state, commits=state.commits + 1, live=state.live - len(there))
+            existing = records_database.positions_of(connection, list(dict.fromkeys(ids)))
+            if existing:
+                state = self._tombstone(connection, state, np.array(list(existing.values()), np.int64))
+                state = replace(state, commits=state.commits + 1, live=state.live - len(existing))
                 records_database.write_state(connection, state)
-        if there:
-            self._after(state)
-        return len(there)
+        if existing:
+            self._after_commit(state)
+        return len(existing)
 
-    def _unchanged(self, ids: Sequence[str], vectors: Vectors, there: Mapping[str, int]) -> dict[str, int]:
-        """Those that are there with the very same vector: they keep their position."""
-        if not there:
+    def _unchanged(self, ids: Sequence[str], vectors: Vectors, existing: Mapping[str, int]) -> dict[str, int]:
+        """Records that are stored with the very same vector: they keep their position."""
+        if not existing:
             return {}
-        known = [i for i, each in enumerate(ids) if each in there]
-        positions = np.array([there[ids[i]] for i in known], np.int64)
+        known = [i for i, each in enumerate(ids) if each in existing]
+        positions = np.array([existing[ids[i]] for i in known], np.int64)
         order = np.argsort(positions)
         with self.snapshots.take() as snapshot:
             same = (snapshot.vectors.gather(positions[order]) == vectors[known][order]).all(axis=1)
         return {ids[known[i]]: int(positions[i]) for i in order[same]}
 
     def _tombstone(self, connection: sqlite3.Connection, state: State, positions: Positions) -> State:
+        """Mark rows as deleted: their vectors stay until the next compaction."""
         if not len(positions):
             return state
         records_database.delete_records(connection, positions.tolist())
         return replace(state, deleted_count=state.deleted_count + len(positions))
 
-    def _after(self, state: State) -> None:
+    def _after_commit(self, state: State) -> None:
         """A batch is in: reclaim space if much was deleted, and wake the index maintainer."""
         if state.deleted_count >= COMPACT_FROM and state.deleted_count * 2 > state.rows:
             try:
                 self._compact()
             except StoreError as error:
                 _log.warning("%s: the space of deleted records cannot be reclaimed now (%s)", self._url, error)
-                self._remove_leftovers()
+                with suppress(StoreError):  # the commit itself is done
+                    self._remove_leftovers()
         if self._maintainer is not None:
             self._maintainer.notice()
 

@@ -1,0 +1,79 @@
+"""One search: a query's vectors -> hits with what their scores mean. Joins a store, a model and its calibration."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tandem.arrays import Vectors
+from tandem.errors import StoreError
+from tandem.model import Model
+from tandem.search.identity import check_model
+from tandem.search.indexing.entries import is_missing
+from tandem.search.indexing.image_record import paths_of
+from tandem.search.query import SearchQuery, combine, kind_of
+from tandem.search.relevance import Calibration, number_of_words, score_stats
+from tandem.search.results import Metadata, Results, SearchHit
+from tandem.search.sample import CollectionSample
+from tandem.search.stores.protocol import Hit, Store, Value
+
+NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
+
+
+def search(
+    store: Store,
+    model: Model,
+    calibration: Calibration | None,
+    sampled: CollectionSample,
+    query: SearchQuery,
+    ready: Mapping[str, Vectors],
+) -> Results:
+    """What the query finds. `ready` are vectors of its fields that were made elsewhere; `sampled` is the store's."""
+
+    def stored(id: str) -> Vectors:
+        found = store.get([id], columns=())
+        if not len(found) or found.vectors is None:
+            raise StoreError(f"{store.url}: no image {id!r}")
+        return np.asarray(found.vectors[0], dtype=np.float32)
+
+    made = query.vectors(ready, model.config.embed_dim, model.embed_texts, model.embed_images, stored)
+    parts = query.parts(made)
+    kind = kind_of(parts)
+    with store.reading():
+        count, sample = 0, NO_SAMPLE
+        if calibration is not None or len(parts) > 1:
+            count, sample = sampled.now(store)
+        vector = combine(parts, sample)[None]
+        hits = store.search(vector, query.k + query.offset, where=query.where)[0]
+        relevance: list[float | None] = [None] * len(hits)
+        if calibration is not None and hits:
+            scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
+            # Judged by the whole collection also where a filter narrows the hits: what an image's score means
+            # depends on the query, the image and the collection, so that a filter changes no hit's relevance.
+            length = [number_of_words(query.text)] if kind == "text" and query.text is not None else []
+            stats = score_stats(vector, sample, count)
+            relevance = calibration.probability(kind, scores, stats, vector, length)[0].tolist()
+        notes = store.notes
+        check_model(store.url, notes, model)  # on a server another may have taken its place meanwhile
+    threshold = None
+    if calibration is not None:
+        threshold = calibration.coefficients(kind).threshold if query.threshold is None else query.threshold
+    shown = zip(hits[query.offset :], relevance[query.offset :], strict=True)
+    return Results(
+        query=query.described(),
+        model=notes["model_name"],
+        fingerprint=notes["model_fingerprint"],
+        hits=tuple(_hit(hit, probability) for hit, probability in shown),
+        best=relevance[0] if hits else None,
+        threshold=threshold,
+        offset=query.offset,
+    )
+
+
+def with_list_of_paths(values: Mapping[str, Value]) -> Metadata:
+    """A record's values with all its paths as a list."""
+    return {**values, "paths": paths_of(values)}
+
+
+def _hit(hit: Hit, relevance: float | None) -> SearchHit:
+    metadata = with_list_of_paths(hit.metadata)
+    return SearchHit(hit.id, hit.score, relevance, metadata, is_missing(paths_of(hit.metadata)))

@@ -1,0 +1,46 @@
+"""What SQLite and the disk complain of, as one line about the collection."""
+
+import errno
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tandem.errors import StoreError
+
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no space left, or no quota
+SHARED_MEMORY_BYTES = 1 << 20
+
+
+@contextmanager
+def database_errors(folder: Path) -> Iterator[None]:
+    """`StoreError` for errors of SQLite and of files, in a block about the collection in a folder."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "interrupted" in str(error):
+            raise
+        if "full" in str(error) or ("disk I/O" in str(error) and _has_no_space(folder)):
+            raise _disk_full(folder) from error
+        raise StoreError(f"{folder}: the collection's database cannot be used ({error})") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(
+            f"{folder}: the collection's database is damaged ({error}); restore it from a copy, or index again"
+        ) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _disk_full(folder) from error
+        raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
+
+
+def _has_no_space(folder: Path) -> bool:
+    """SQLite says "disk I/O error" where there is no room for the file that readers and writers share."""
+    try:
+        return shutil.disk_usage(folder).free < SHARED_MEMORY_BYTES
+    except OSError:
+        return False
+
+
+def _disk_full(folder: Path) -> StoreError:
+    return StoreError(f"{folder}: the disk is full; make room and try again (nothing that was stored is lost)")
