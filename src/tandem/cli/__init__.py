@@ -4,7 +4,6 @@ Knows no model. A command's module is imported when that command is asked for: `
 """
 
 import io
-import logging
 import os
 import sys
 import time
@@ -36,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             if arguments.verbose:
+                import logging
+
                 logging.basicConfig(level=logging.INFO, format="tandem: %(message)s")
             code = load_command(arguments.command).run(arguments)
         sys.stdout.flush()  # a closed pipe or a full disk shows here, not in the interpreter's last breath

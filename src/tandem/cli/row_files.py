@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tandem.cli.vector_files import valid_text
 from tandem.errors import MissingExtraError, TandemError
+from tandem.search.indexing.entries import display_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 ROWS_AT_ONCE = 65_536  # of a Parquet row group
@@ -72,7 +72,7 @@ class RowFile:
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Rows with a value for each column."""
-        plain = [[valid_text(value) if isinstance(value, str) else value for value in row] for row in rows]
+        plain = [[display_name(value) if isinstance(value, str) else value for value in row] for row in rows]
         self._add(plain)
         self.count += len(plain)
 

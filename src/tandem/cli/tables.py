@@ -5,16 +5,14 @@ Where the terminal is narrow, first the columns that matter least are left out, 
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tandem.cli import terminal
 
 GAP = 2  # cells between columns
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column, and what becomes of it where there is little room."""
 
     heading: str = ""
@@ -25,8 +23,7 @@ class Column:
     for_people: bool = False  # a drawing: programs are not given it
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """What people see, and what programs get instead if it differs."""
 
     shown: str

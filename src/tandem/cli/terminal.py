@@ -1,14 +1,13 @@
-"""What people see: results on standard output, notes, progress and questions on standard error. Knows no model."""
+"""What people see: results on standard output, notes, progress and questions on standard error. Knows no model.
 
-import json
+Every command imports it, for --help too: what takes time to import is imported where it is used.
+"""
+
 import os
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tandem.errors import TandemError
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tandem.search.indexing.progress import IndexingProgress
 
 ACCENT, QUIET = "green", "bright_black"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\udc80-\udcff]")
 _COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -58,15 +57,16 @@ def print_paths(paths: Sequence[str], *, null: bool) -> None:
 def print_json(document: Any) -> None:
     """One document. NaN is no JSON: it would be a bug of ours, and raises.
 
-    Names of files that are not UTF-8 come as lone surrogates, which no JSON reader takes: spelled out, as `b\\xff.png`.
+    Bytes of names that are not UTF-8 come as lone surrogates, which no JSON reader takes: they become `b\\xff.png`.
     """
+    import json
+
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    print(_SURROGATE.sub(lambda found: _spelled(found[0]), text))
+    if _SURROGATE.search(text):
+        from tandem.search.indexing.entries import display_name
 
-
-def _spelled(surrogate: str) -> str:
-    number = ord(surrogate)
-    return f"\\\\x{number - 0xDC00:02x}" if 0xDC80 <= number <= 0xDCFF else f"\\\\u{number:04x}"
+        text = _SURROGATE.sub(lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
+    print(text)
 
 
 # --- lines beside the result ---------------------------------------------------------------------------------------
@@ -111,6 +111,9 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
     """
     if not stream.isatty():
         return first + text
+    import shutil
+    import textwrap
+
     columns = shutil.get_terminal_size().columns
     lines = textwrap.wrap(
         text,
@@ -152,6 +155,9 @@ def confirm(question: str, *, yes: bool) -> None:
 
 def program() -> str:
     """How this program is called here, for commands that are shown to be copied: `tandem` if that finds it."""
+    import shutil
+    from pathlib import Path
+
     own = Path(sys.executable).parent / "tandem"
     found = shutil.which("tandem")
     if found is not None and Path(found).resolve() == own.resolve():
@@ -251,7 +257,14 @@ def bar(fraction: float, width: int, encoding: str | None = None) -> str:
 
 
 def line(text: str) -> str:
-    """`text` on one line: letters that would break it, or command the terminal, are spelled out, as `\\n`."""
+    """`text` on one line: characters that would break it, or command the terminal, are spelled out, as `\\n`.
+
+    So are the bytes of names that are not UTF-8, as `\\xff`.
+    """
+    if _SURROGATE.search(text):
+        from tandem.search.indexing.entries import display_name
+
+        text = display_name(text)
     return _COMMAND.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import MissingExtraError, TandemError
+from tandem.search.indexing.entries import display_name
 
 ROWS_AT_ONCE = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 
@@ -31,21 +32,12 @@ def check_target(path: Path) -> None:
             raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
 
 
-def valid_text(text: str) -> str:
-    """A file name need not be UTF-8, but ids are: bytes that are none are spelled out, as `b\\xff.png`."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text
-
-
 class VectorsFile(ABC):
     """Rows are added as they come; the file is in its place when the `with` block ends well and there are rows."""
 
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
         self.path, self.dimensions = path, dimensions
-        self.about = {key: valid_text(value) for key, value in about.items()}
+        self.about = {key: display_name(value) for key, value in about.items()}
         self.partial = path.with_name(f".{path.name}.{os.getpid()}")
         self.count = 0
         self._ids: list[str] = []
@@ -53,7 +45,7 @@ class VectorsFile(ABC):
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """`vectors` is [n d], `ids` its n names."""
-        self._ids += map(valid_text, ids)
+        self._ids += map(display_name, ids)
         self._parts.append(vectors)
         self.count += len(ids)
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tandem.cli import known_collections, terminal
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, load_model
@@ -54,6 +54,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem import plots
+    from tandem.cli import known_collections
     from tandem.image import load_image
     from tandem.search.collection import open_collection
 

@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import embedding, vector_files
-    from tandem.cli.vector_files import valid_text
+    from tandem.search.indexing.entries import display_name
 
     found, sentences = read_inputs(arguments)
     kind = "images" if arguments.images else "texts"
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     skipped = list(found.skipped)
     document: dict[str, Any] = {
-        "model": {"name": valid_text(model.name), "fingerprint": model.fingerprint},
+        "model": {"name": display_name(model.name), "fingerprint": model.fingerprint},
         "kind": kind,
         "dimensions": model.config.embed_dim,
     }
@@ -68,15 +68,17 @@ def run(arguments: argparse.Namespace) -> int:
             with vector_files.create(Path(arguments.out), model.config.embed_dim, about) as file:
                 for ids, some in rows:
                     file.add(ids, some)
-            document |= {"count": file.count, "out": valid_text(arguments.out)}
+            document |= {"count": file.count, "out": display_name(arguments.out)}
         else:
             results = [
-                {"id": valid_text(name), "vector": [float(f"{x:.7g}") for x in vector]}
+                {"id": display_name(name), "vector": [float(f"{x:.7g}") for x in vector]}
                 for ids, some in rows
                 for name, vector in zip(ids, some, strict=True)
             ]
             document |= {"count": len(results), "results": results}
-    document["failures"] = [{"image": valid_text(error.source), "error": valid_text(error.reason)} for error in skipped]
+    document["failures"] = [
+        {"image": display_name(error.source), "error": display_name(error.reason)} for error in skipped
+    ]
 
     if arguments.json:
         terminal.print_json(document)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.cli import known_collections, terminal
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
@@ -58,6 +58,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import known_collections
+
     if "-" in arguments.sources:
         check_list()
     photos, workers = target(arguments)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from tandem.cli import known_collections, terminal
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import DONE, NOT_DONE, SOME_SKIPPED
 from tandem.cli.indexing_report import echo_failures
@@ -34,6 +34,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import known_collections
     from tandem.search import collection
     from tandem.search.migration import migrate
 

@@ -46,8 +46,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import comparing
-    from tandem.cli.vector_files import valid_text
     from tandem.model import load
+    from tandem.search.indexing.entries import display_name
 
     reference = load(arguments.source, precision="float32", activation=arguments.activation)
     others = dict(comparing.rivals(reference, arguments))
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
         against = {"source": arguments.source, "against": arguments.against}
         outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
-        failures = [{"image": valid_text(error.source), "error": valid_text(error.reason)} for error in skipped]
+        failures = [{"image": display_name(error.source), "error": display_name(error.reason)} for error in skipped]
         terminal.print_json({**against, **outcome, "failures": failures})
     else:
         if sys.stdout.isatty():

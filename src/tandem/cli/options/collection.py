@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from tandem.cli import known_collections, terminal
+from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.options.model import loading
 
@@ -29,6 +29,7 @@ def add_where(parser: Parser) -> None:
 
 def open_collection(arguments: argparse.Namespace) -> "Collection":
     """A collection that exists; with its own model, computed as --device and the like say, unless --model names one."""
+    from tandem.cli import known_collections
     from tandem.search import collection
 
     options = loading(arguments) if hasattr(arguments, "model") else {}
