@@ -19,6 +19,7 @@ from tandem.model import Model
 from tandem.progress import Progress, count_of
 from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
+from tandem.search.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, TEXT_WEIGHT
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
 from tandem.search.indexing import in_memory, local
@@ -149,7 +150,7 @@ class Collection:
         fast_decode: bool = False,
         caption: str | None = None,
         exclude: Sequence[str] = (),
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         workers: int | None = None,
         progress: bool | None = None,
         on_progress: Callable[[IndexingProgress], None] | None = None,
@@ -277,8 +278,8 @@ class Collection:
         like: str | None = None,
         minus: str | None = None,
         minus_image: ImageSource | None = None,
-        weight: float = 0.5,
-        k: int = 10,
+        weight: float = TEXT_WEIGHT,
+        k: int = HITS,
         offset: int = 0,
         where: str | None = None,
         threshold: float | None = None,
@@ -319,7 +320,7 @@ class Collection:
         self,
         labels: Sequence[str],
         *,
-        k: int = 10,
+        k: int = HITS,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
@@ -342,9 +343,7 @@ class Collection:
             for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
 
-    def duplicates(
-        self, threshold: float = duplicates.THRESHOLD, *, where: str | None = None
-    ) -> list[duplicates.Group]:
+    def duplicates(self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None) -> list[duplicates.Group]:
         """Groups of images that are nearly the same: the one to keep, and the others with their cosines to it."""
         return duplicates.find(self.store, threshold, where=where, columns=["path"])
 

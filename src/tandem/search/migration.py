@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tandem.errors import StoreError, StoreNotFoundError
 from tandem.model import Model
+from tandem.search.defaults import BATCH_SIZE
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.entries import SkippedFile, shard_of
 from tandem.search.indexing.image_record import paths_of
@@ -42,7 +43,7 @@ def migrate(
     model: Model,
     *,
     drop_missing: bool = False,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     on_progress: Callable[[IndexingProgress], None] | None = None,
 ) -> Migration:
     """Embed every image of a collection again with `model`, and switch over once all of them are there.

@@ -18,6 +18,7 @@ import numpy as np
 from tandem.arrays import Vectors
 from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
+from tandem.search.defaults import HITS, TEXT_WEIGHT
 
 QueryKind: TypeAlias = Literal["text", "image", "mixed"]
 MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
@@ -52,8 +53,8 @@ class SearchQuery:
     like: str | None = None
     minus: str | None = None
     minus_image: ImageSource | None = None
-    weight: float = 0.5
-    k: int = 10
+    weight: float = TEXT_WEIGHT
+    k: int = HITS
     offset: int = 0
     where: str | None = None
     threshold: float | None = None

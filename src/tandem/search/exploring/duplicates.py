@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import TandemError
+from tandem.search.defaults import DUPLICATE_COSINE
 from tandem.search.stores.protocol import Records, Store, Value
 
-# Cosine with tandem-mini. Of photos saved again as JPEG (quality 90), resized to a half, or cropped by 4%: 95%, 100%
-# and 96% stay above it; of the 24 million pairs of 7,000 photos that are not duplicates, one does (two moments of one
-# football match). At 0.95 it would be 98%, 100% and 100%, and 17 pairs.
-THRESHOLD = 0.97
 EXACT_UP_TO = 65_536  # records compared each with each (128 MB at 512 dimensions); above, by the store's own search
 BLOCK = 2048
 FIRST_K, MOST_K = 4, 1024
@@ -56,7 +53,7 @@ class Group:
 
 def find(
     store: Store,
-    threshold: float = THRESHOLD,
+    threshold: float = DUPLICATE_COSINE,
     *,
     where: str | None = None,
     columns: Sequence[str] = (),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import DataError, StoreError, TandemError
+from tandem.search.defaults import BATCH_SIZE
 from tandem.search.indexing import reconciling, shards, sources
 from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
@@ -34,7 +35,7 @@ class IndexingOptions:
     fast_decode: bool = False  # let large JPEGs shrink while they are decoded
     caption: str | None = None  # the key or column of captions; the usual names are tried if None
     exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, beside those of `.tandemignore` files
-    batch_size: int = 32  # images encoded, and committed, at once
+    batch_size: int = BATCH_SIZE  # images encoded, and committed, at once
     standard_input: BinaryIO | None = None  # what `-` reads; the process' own if None
     on_progress: Callable[[IndexingProgress], None] | None = None  # called in the caller's thread, a few times a second
 
