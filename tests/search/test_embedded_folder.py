@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from support.embedded_toys import SCHEMA, filled, index_for_toys, records, unit
 
-from tandem.errors import StoreBusyError, StoreError
+from tandem.errors import StoreBusyError, StoreError, StoreNotFoundError
 from tandem.search.stores import backends
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded.backend import EmbeddedBackend
@@ -290,6 +290,21 @@ def test_promote_waits_for_no_writer(url: str) -> None:
     old.mkdir()  # as if it could not be removed
     EmbeddedBackend(url).open(write=True).close()
     assert not old.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no folder that is open")
+def test_a_folder_that_was_removed_and_made_anew_is_another_store(url: str) -> None:
+    filled(url, 10).close()
+    with EmbeddedBackend(url).open() as reader:
+        assert not reader.is_stale()
+        shutil.rmtree(url)
+        with pytest.raises(StoreNotFoundError):
+            reader.is_stale()
+        filled(url, 20).close()
+        assert reader.is_stale()
+    with EmbeddedBackend(url).open() as reader:
+        assert not reader.is_stale()
+        assert reader.count() == 20
 
 
 def test_a_reader_of_what_was_replaced(url: str) -> None:

@@ -39,6 +39,7 @@ class EmbeddedBackend(Backend):
 
     def open(self, *, write: bool = False, staging: bool = False) -> EmbeddedStore:
         while True:
+            signature = generations.signature(self._url)
             folder = generations.folder(self._url, staging=staging)
             if staging and not folder.is_dir():
                 raise StoreNotFoundError(f"{self._url}: there is no staging collection")
@@ -48,7 +49,7 @@ class EmbeddedBackend(Backend):
                 )
             if not write:
                 try:
-                    return EmbeddedStore(self._url, folder)
+                    return EmbeddedStore(self._url, folder, signature)
                 except StoreError:
                     if folder == generations.folder(self._url, staging=staging):
                         raise
@@ -60,7 +61,7 @@ class EmbeddedBackend(Backend):
         try:
             if not staging:
                 generations.remove_leftovers(self._url)
-            return EmbeddedStore(self._url, folder, lock.release)
+            return EmbeddedStore(self._url, folder, signature, lock.release)
         except BaseException:
             lock.release()
             raise

@@ -38,10 +38,16 @@ def folder(url: str, *, staging: bool = False) -> Path:
     return root / f"g{number + 1 if staging else number}"
 
 
-def is_replaced(url: str, folder: Path) -> bool:
-    """Whether a generation is no longer the one in use, nor staged to be."""
-    number = _current(Path(url))
-    return folder.name not in (f"g{number}", f"g{number + 1}")
+def signature(url: str) -> tuple[int, int]:
+    """Another one once a generation was put in use, also where the folder was removed and made anew."""
+    path = Path(url) / CURRENT
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreNotFoundError(f"{url}: {_instead(Path(url))}") from None
+    except OSError as error:
+        raise StoreError(f"{url}: the collection cannot be read ({error})") from error
+    return status.st_ino, status.st_mtime_ns
 
 
 def exists(url: str, *, staging: bool = False) -> bool:

@@ -37,9 +37,15 @@ COMPACT_FROM = 1000  # deleted rows; below, there is nothing to win
 class EmbeddedStore:
     """A `Store` in a folder."""
 
-    def __init__(self, url: str, folder: Path, release: Callable[[], None] | None = None) -> None:
-        """A generation in `folder`; `release` gives back the lock of one that is to be written to."""
+    def __init__(
+        self, url: str, folder: Path, signature: tuple[int, int], release: Callable[[], None] | None = None
+    ) -> None:
+        """A generation in `folder`; `release` gives back the lock of one that is to be written to.
+
+        `signature` is what `generations` gave before the folder was found.
+        """
         self._url = url
+        self._signature = signature
         self._folder = folder
         self._release = release
         self._closed = False
@@ -75,7 +81,7 @@ class EmbeddedStore:
         return self._folder
 
     def is_stale(self) -> bool:
-        return generations.is_replaced(self._url, self._folder)
+        return generations.signature(self._url) != self._signature
 
     @property
     def notes(self) -> Mapping[str, str]:
