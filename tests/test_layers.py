@@ -25,15 +25,28 @@ LAYERS: dict[str, set[str]] = {
     "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
     "prompts": {"config", "errors"},
     "samples": {"errors"},
-    "plots": {"files", "errors"},
+    "plots": {"files", "progress", "errors"},
     "nn": {"config", "errors"},
     "weights": {"tokenizer", "fetch", "config", "fields", "files", "errors"},
     "engine": {"config", "errors"},
-    "answer": {"plots", "image", "config", "errors"},
-    "model": {"answer", "engine", "weights", "tokenizer", "image", "pixels", "prompts", "progress", "config", "errors"},
+    "html": {"image", "fetch", "pixels", "errors"},
+    "answer": {"plots", "html", "image", "config", "errors"},
+    "model": {
+        "answer",
+        "engine",
+        "weights",
+        "tokenizer",
+        "image",
+        "pixels",
+        "prompts",
+        "prefetch",
+        "progress",
+        "config",
+        "errors",
+    },
 }
-LAYERS["model"] |= {"arrays"}
-_MODEL_AND_BELOW = LAYERS["model"] | {"model", "prefetch", "fields", "files"}
+LAYERS["model"] |= {"arrays", "progress"}
+_MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}) - {"progress"}

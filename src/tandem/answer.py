@@ -1,20 +1,23 @@
-"""What a classification says: probabilities for pictures and labels, as arrays, text, JSON or a picture.
+"""What a classification says: probabilities for images and labels, as arrays, text, JSON, a table or a drawing.
 
 Knows results. It knows no model and no engine: whoever answered passes a name and a fingerprint.
 
-Shapes: n pictures that were answered, c labels.
+Shapes: n images that were answered, c labels.
 """
 
+import dataclasses
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import ImageError, TandemError
+from tandem import html
+from tandem.errors import ImageError, MissingExtraError, TandemError
 from tandem.image import ImageSource, load_image
 
 REPR_ROWS = 10
@@ -32,7 +35,7 @@ class Identity(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that was set aside: its place among those that were given, and why."""
+    """An image that was skipped: its place among those that were given, and why."""
 
     index: int
     error: ImageError
@@ -42,11 +45,36 @@ class Failure:
         return self.error.source
 
 
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered, without the model: what an answer keeps when it is pickled."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an answer says of one image. `probabilities` and `logits` are by label, in the order of the labels."""
+
+    source: str
+    best: str
+    probabilities: dict[str, float]
+    logits: dict[str, float]
+
+    @property
+    def probability(self) -> float:
+        """Of the best label."""
+        return self.probabilities[self.best]
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """One row for each picture that could be read, in the order given; those that could not are in `failures`.
+    """One row for each image that could be read, in the order given; those that could not are in `failures`.
 
-    `sources[i]`, `best[i]`, `probabilities[i]` and `logits[i]` belong together.
+    `sources[i]`, `best[i]`, `probabilities[i]` and `logits[i]` belong together; `answer[i]` is row i as a
+    `Prediction`, and `answer[i:j]` an answer of fewer rows. It can be pickled: it then keeps the model's name and
+    fingerprint instead of the model.
     """
 
     model: Identity
@@ -55,7 +83,7 @@ class Answer:
     logits: NDArray[np.float32]  # [n c], cosine times exp(logit_scale)
     failures: tuple[Failure, ...] = ()
     # What to draw: None where it was not kept (it came from an iterator or an open file).
-    pictures: tuple[ImageSource | None, ...] = field(default=())
+    images: tuple[ImageSource | None, ...] = field(default=())
 
     @classmethod
     def join(cls, parts: "Sequence[Answer]") -> "Answer":
@@ -66,7 +94,7 @@ class Answer:
             tuple(source for part in parts for source in part.sources),
             np.concatenate([part.logits for part in parts]),
             tuple(failure for part in parts for failure in part.failures),
-            tuple(picture for part in parts for picture in part.pictures),
+            tuple(image for part in parts for image in part.images),
         )
 
     @property
@@ -76,36 +104,50 @@ class Answer:
 
     @property
     def best(self) -> list[str]:
-        """The likeliest label of each picture."""
+        """The likeliest label of each image."""
         return [self.labels[i] for i in self.logits.argmax(axis=1)]
 
     def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
-        """The `k` likeliest labels of each picture with their probabilities, likeliest first."""
+        """The `k` likeliest labels of each image with their probabilities, likeliest first."""
         order = np.argsort(-self.logits, axis=1, kind="stable")[:, :k]
         rows = zip(order, self.probabilities, strict=True)
         return [[(self.labels[i], float(row[i])) for i in columns] for columns, row in rows]
 
-    def plot(self, path: str | Path, *, top: int = 5, limit: int = 24) -> Path:
-        """Draw each picture beside the bars of its `top` labels, at most `limit` pictures. Gives the path."""
+    def plot(self, path: str | Path | None = None, *, top: int = 5, limit: int = 24) -> Path | None:
+        """Draw each image beside the bars of its `top` labels, at most `limit` images.
+
+        Writes `path` and gives it back; without one, shows the drawing: in the notebook, or in a window.
+        """
         from tandem import plots
 
         if not self.sources:
-            raise TandemError("nothing to draw: no picture was answered")
-        pictures = [self._load(i) for i in range(min(limit, len(self.sources)))]
+            raise TandemError("nothing to draw: no image was answered")
+        images = [self._load(i) for i in range(min(limit, len(self.sources)))]
         rows = [
-            plots.Row(picture, name, best)
-            for picture, name, best in zip(pictures, self.sources, self.top(top), strict=False)
+            plots.Row(image, name, best) for image, name, best in zip(images, self.sources, self.top(top), strict=False)
         ]
-        return plots.draw_answer(rows, Path(path), model=self.model.name, left_out=len(self.sources) - len(rows))
+        target = None if path is None else Path(path)
+        return plots.draw_answer(rows, target, model=self.model.name, left_out=len(self.sources) - len(rows))
 
     def _load(self, index: int) -> Any:
-        picture = self.pictures[index]
-        if picture is None:
+        image = self.images[index] if index < len(self.images) else None
+        if image is None:
             raise TandemError(
-                f"picture {index} ({self.sources[index]}) came from an iterator or an open file and was not kept; "
+                f"image {index} ({self.sources[index]}) came from an iterator or an open file and was not kept; "
                 "to draw, classify file paths or a list"
             )
-        return load_image(picture)
+        return load_image(image)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`: a row for each image, the best label, then a column of probabilities for each label."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("pandas", "pandas", "a table of an answer") from None
+        index = pandas.Index(self.sources, name="image", dtype=object)
+        frame = pandas.DataFrame(self.probabilities, index=index, columns=list(self.labels))
+        frame.insert(0, "best", self.best, allow_duplicates=True)
+        return frame
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, in the shape of `tandem classify --json`."""
@@ -131,14 +173,65 @@ class Answer:
     def __len__(self) -> int:
         return len(self.sources)
 
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Answer": ...
+
+    def __getitem__(self, index: int | slice) -> "Prediction | Answer":
+        """Row `index`, or an answer of the rows of a slice; failures stay with the whole answer."""
+        if isinstance(index, slice):
+            return dataclasses.replace(
+                self, sources=self.sources[index], logits=self.logits[index], failures=(), images=self.images[index]
+            )
+        place = range(len(self))[operator.index(index)]  # an IndexError where there is no such row
+        return self._prediction(place, self.probabilities[place])
+
+    def __iter__(self) -> Iterator[Prediction]:
+        for place, probabilities in enumerate(self.probabilities):
+            yield self._prediction(place, probabilities)
+
+    def _prediction(self, place: int, probabilities: NDArray[np.float32]) -> Prediction:
+        logits = self.logits[place]
+        return Prediction(
+            self.sources[place],
+            self.labels[int(logits.argmax())],
+            dict(zip(self.labels, map(float, probabilities), strict=True)),
+            dict(zip(self.labels, map(float, logits), strict=True)),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": ModelIdentity(self.model.name, self.model.fingerprint)}
+
+    def __copy__(self) -> "Answer":
+        return dataclasses.replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Answer":
+        return dataclasses.replace(self, logits=self.logits.copy())  # the rest cannot be changed
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first images with the bars of their likeliest labels."""
+        rows = []
+        for place, best in enumerate(self[:REPR_ROWS].top(3)):
+            uri = html.thumbnail_uri(self.images[place] if place < len(self.images) else None)
+            bars = "".join(html.bar(probability, label, f"{probability:.1%}") for label, probability in best)
+            rows.append((html.photo(uri, self.sources[place]), f"<div>{html.text(self.sources[place])}</div>{bars}"))
+        said = [f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
+        if len(self) > REPR_ROWS:
+            said.append(f"the first {REPR_ROWS} are shown")
+        if self.failures:
+            said.append(f"{len(self.failures):,} skipped (see .failures)")
+        return html.table(rows, "; ".join(said))
+
     def __repr__(self) -> str:
-        lines = [f"Answer: {_count(len(self.sources), 'picture')}, {_count(len(self.labels), 'label')}"]
+        lines = [f"Answer: {_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
         for source, best in zip(self.sources[:REPR_ROWS], self.top(3), strict=False):
             lines.append(f"  {source}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best))
         if len(self.sources) > REPR_ROWS:
             lines.append(f"  and {len(self.sources) - REPR_ROWS} more")
         if self.failures:
-            lines.append(f"  set aside: {_count(len(self.failures), 'picture')} (see .failures)")
+            lines.append(f"  skipped: {_count(len(self.failures), 'image')} (see .failures)")
         return "\n".join(lines)
 
 

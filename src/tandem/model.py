@@ -6,33 +6,31 @@ format (that is `weights`), no decoding (`image`) and no arithmetic of the tower
 Shapes: n pictures or sentences, m others, d the shared dimension, c labels, k templates, t tokens, w text width.
 """
 
-import itertools
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.arrays import Vectors
-from tandem.config import Activation, ModelConfig
-from tandem.errors import EngineError, ImageError, TandemError, TextError
-from tandem.image import ImageSource, Limits, decode_stream, source_name
+from tandem.config import Activation, ModelConfig, VisionTransformer
+from tandem.errors import EngineError, ImageError, TandemError, WeightsError
+from tandem.image import ImageSource, Limits, decode_stream, is_several, many, source_name
+from tandem.prefetch import batched
+from tandem.progress import Progress, count_of
 from tandem.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
 CACHED_LABEL_SETS = 16
-SENTENCES_AT_ONCE = 8192  # given to the engine together, which sorts them by length; bounds memory for long streams
-
-_Item = TypeVar("_Item")
+BATCH_TEXTS = 8192  # given to the engine together, which sorts them by length; bounds memory for long streams
 
 
 def load(
@@ -115,6 +113,34 @@ class Model:
         """What a cosine is multiplied by before softmax: exp of the learned scale (about 100 in published models)."""
         return float(np.exp(np.float32(self.tensors["logit_scale"])))
 
+    def __copy__(self) -> "Model":
+        """Another handle on the same weights and the same engine."""
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Model":
+        return self.__copy__()  # weights are never written to
+
+    def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[Any, ...]]:
+        """A pickle holds no weights: it names the source, which is loaded again and compared by its fingerprint."""
+        if self.engine.name not in ("openvino", "torch"):
+            raise TandemError(f"{self.name}: a model with an engine of its own ({self.engine.name}) cannot be pickled")
+        source: str | None = self.checkpoint.source
+        if source is not None and os.path.exists(source):
+            source = None if os.path.samefile(source, SHIPPED) else os.path.abspath(source)
+        vision, text = self.config.vision, self.config.text
+        one_activation = not isinstance(vision, VisionTransformer) or vision.activation == text.activation
+        options = {
+            "engine": self.engine.name,
+            "device": self.engine.device.lower(),
+            "precision": self.engine.precision,
+            "activation": text.activation if one_activation else None,
+            "orient": self.orient,
+            "limits": self.limits,
+        }
+        return _load_again, (source, self.fingerprint, options)
+
     def __repr__(self) -> str:
         kind, size = type(self.config.vision).__name__, self.config.vision.image_size
         return f"<tandem.Model {self.name}: {kind} at {size} pixels, {self.config.embed_dim} dimensions>"
@@ -129,7 +155,7 @@ class Model:
         Streams: pictures are decoded in threads ahead of the encoder, and none is kept. Memory does not grow with
         their number.
         """
-        for batch in self._encoded_batches(_many(sources), batch_size):
+        for batch in self._encoded_batches(many(sources), batch_size):
             yield from batch
 
     def _encoded_batches(
@@ -140,10 +166,9 @@ class Model:
         stream = decode_stream(
             sources, self.config.preprocessing, limits=self.limits, orient=self.orient, ahead=2 * batch_size
         )
-        for batch in _batched(stream, batch_size):
+        for batch in batched(stream, batch_size):
             pixels = [item for _, item in batch if not isinstance(item, ImageError)]
-            encoded = self.engine.encode_images(np.stack(pixels)) if pixels else self._no_vectors()  # -> [n d]
-            vectors = iter(self._finite(encoded))
+            vectors = iter(self.encode_pixels(np.stack(pixels)) if pixels else self._no_vectors())  # each [d]
             # Errors are made afresh: the trace of the old one would keep the bytes of its file alive.
             yield [(index, item.renewed() if isinstance(item, ImageError) else next(vectors)) for index, item in batch]
 
@@ -153,27 +178,50 @@ class Model:
         *,
         batch_size: int = 32,
         on_error: Literal["raise", "nan"] = "raise",
+        progress: bool | None = None,
     ) -> Vectors:
-        """Pictures -> float32 [n d] of unit length, one row each, in order; one picture gives [1 d].
+        """Images -> float32 [n d] of unit length, one row each, in order; one image gives [1 d].
 
         Takes paths, http(s) URLs, bytes, file objects, PIL images, arrays [h w 3], or any iterable of these.
-        `on_error="raise"` stops at the first picture that cannot be read (`ImageError`). `"nan"` goes on: its row is
+        `on_error="raise"` stops at the first image that cannot be read (`ImageError`). `"nan"` goes on: its row is
         NaN, so that rows stay beside their sources, and a warning names it. See `iter_embed_images` for both.
+        `progress` shows a bar; None shows it for many images in a terminal or a notebook.
         """
         if on_error not in ("raise", "nan"):
             raise TandemError(f'on_error: expected "raise" or "nan", got {on_error!r}')
         rows: list[Vectors] = []
         failures: list[Failure] = []
-        for index, item in self.iter_embed_images(sources, batch_size=batch_size):
-            if not isinstance(item, ImageError):
-                rows.append(item)
-                continue
-            if on_error == "raise":
-                raise item
-            failures.append(Failure(index, item))
-            rows.append(np.full(self.config.embed_dim, np.nan, dtype=np.float32))
+        sources = many(sources)
+        with Progress(count_of(sources), show=progress, label="embedding", unit="image") as bar:
+            for batch in self._encoded_batches(sources, batch_size):
+                for index, item in batch:
+                    if not isinstance(item, ImageError):
+                        rows.append(item)
+                        continue
+                    if on_error == "raise":
+                        raise item
+                    failures.append(Failure(index, item))
+                    rows.append(np.full(self.config.embed_dim, np.nan, dtype=np.float32))
+                bar.advance(len(batch))
         _warn_of(failures)
         return np.stack(rows) if rows else self._no_vectors()
+
+    def encode_pixels(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
+        """Preprocessed images [n h w 3] -> [n d]. Raises `EngineError` for vectors that are not finite."""
+        return self._finite(self.engine.encode_images(pixels))
+
+    def encode_token_ids(self, token_ids: NDArray[np.int32]) -> Vectors:
+        """Tokenized texts [n t] -> [n d]. Raises `EngineError` for vectors that are not finite."""
+        return self._finite(self.engine.encode_texts(token_ids))
+
+    def _finite(self, vectors: Vectors) -> Vectors:
+        """Every vector that leaves a model has passed here, whoever asked for it."""
+        if not np.isfinite(vectors).all():
+            raise EngineError(
+                f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
+                f"{self.engine.precision}: try precision float32"
+            )
+        return vectors
 
     # --- sentences -----------------------------------------------------------------------------------------------
 
@@ -183,9 +231,9 @@ class Model:
         A sentence of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
         """
         rows = [self._no_vectors()]
-        for chunk in _batched(_sentences(texts), SENTENCES_AT_ONCE):
+        for chunk in batched(prompts.several(texts), BATCH_TEXTS):
             token_ids = self.tokenizer(chunk, self.config.text.context_length, truncate)
-            rows.append(self._finite(self.engine.encode_texts(token_ids)))
+            rows.append(self.encode_token_ids(token_ids))
         return np.concatenate(rows)
 
     def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
@@ -196,7 +244,7 @@ class Model:
         """
         context, width = self.config.text.context_length, self.config.text.width
         rows = [np.empty((0, context, width), dtype=np.float32)]
-        for chunk in _batched(_sentences(texts), SENTENCES_AT_ONCE):
+        for chunk in batched(prompts.several(texts), BATCH_TEXTS):
             rows.append(self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer))
         return np.concatenate(rows)
 
@@ -222,9 +270,9 @@ class Model:
 
     # --- answers -------------------------------------------------------------------------------------------------
 
-    def similarity(self, pictures: Vectors, sentences: Vectors) -> Vectors:
+    def similarity(self, images: Vectors, texts: Vectors) -> Vectors:
         """Cosine of every pair of two sets of vectors, [n d] and [m d] -> float32 [n m]."""
-        a, b = np.atleast_2d(pictures), np.atleast_2d(sentences)
+        a, b = np.atleast_2d(images), np.atleast_2d(texts)
         for vectors in (a, b):
             if vectors.ndim != 2 or vectors.shape[1] != self.config.embed_dim:
                 raise TandemError(
@@ -232,13 +280,13 @@ class Model:
                 )
         return np.asarray(a.astype(np.float32) @ b.astype(np.float32).T)
 
-    def logits(self, pictures: Vectors, sentences: Vectors) -> Vectors:
+    def logits(self, images: Vectors, texts: Vectors) -> Vectors:
         """Cosine times the learned scale, float32 [n m]: `logits_per_image` of other implementations."""
-        return self.similarity(pictures, sentences) * np.float32(self.logit_scale)
+        return self.similarity(images, texts) * np.float32(self.logit_scale)
 
-    def probabilities(self, pictures: Vectors, sentences: Vectors) -> Vectors:
+    def probabilities(self, images: Vectors, texts: Vectors) -> Vectors:
         """Softmax of the logits over the sentences, float32 [n m]."""
-        return softmax(self.logits(pictures, sentences))
+        return softmax(self.logits(images, texts))
 
     def classify(
         self,
@@ -247,14 +295,19 @@ class Model:
         *,
         templates: str | Sequence[str] | None = None,
         batch_size: int = 32,
+        progress: bool | None = None,
     ) -> Answer:
-        """How well each label fits each picture, as probabilities over the labels.
+        """How well each label fits each image, as probabilities over the labels.
 
         `templates` are sentences with `{}` for the label (default "a photo of a {}."); several are averaged
-        (`tandem.prompts.ENSEMBLE` is a set of ours). Pictures that cannot be read are set aside in
-        `Answer.failures`, with a warning; the others are answered.
+        (`tandem.prompts.ENSEMBLE` is a set of ours). Images that cannot be read are skipped and listed in
+        `Answer.failures`, with a warning; the others are answered. `progress` as for `embed_images`.
         """
-        parts = list(self.iter_classify(images, labels, templates=templates, batch_size=batch_size))
+        parts: list[Answer] = []
+        with Progress(count_of(many(images)), show=progress, label="classifying", unit="image") as bar:
+            for part in self.iter_classify(images, labels, templates=templates, batch_size=batch_size):
+                parts.append(part)
+                bar.advance(len(part) + len(part.failures))
         answer = Answer.join(parts) if parts else self._answer(prompts.check_labels(labels), [], {})
         _warn_of(answer.failures)
         return answer
@@ -270,11 +323,11 @@ class Model:
         """`classify` for as many pictures as there are: an answer for each batch, as soon as it is there."""
         labels = prompts.check_labels(labels)
         classes = self.class_vectors(labels, templates)
-        held = not _iterates(images) or isinstance(images, list | tuple | np.ndarray)  # by the caller, anyway
+        held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # by the caller, anyway
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
         def noted() -> Iterator[ImageSource]:
-            for index, image in enumerate(_many(images)):
+            for index, image in enumerate(many(images)):
                 keep = isinstance(image, str | os.PathLike) or (held and not hasattr(image, "read"))
                 seen[index] = (source_name(image), image if keep else None)
                 yield image
@@ -302,16 +355,24 @@ class Model:
             tuple(seen[index][1] for index, _ in good),
         )
 
-    def _finite(self, vectors: Vectors) -> Vectors:
-        if not np.isfinite(vectors).all():
-            raise EngineError(
-                f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
-                f"{self.engine.precision}: try precision float32"
-            )
-        return vectors
-
     def _no_vectors(self) -> Vectors:
         return np.empty((0, self.config.embed_dim), dtype=np.float32)
+
+
+def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -> Model:
+    """A model out of a pickle. Raises `WeightsError` where its source is gone or holds another model by now."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what was assumed was said when it was first loaded
+        try:
+            model = load(source, **options)
+        except TandemError as error:
+            raise WeightsError(f"a pickled model is loaded again from where it came from: {error}") from None
+    if model.fingerprint != fingerprint:
+        raise WeightsError(
+            f"a pickled model came from {source or 'tandem-mini'}, which holds another one now: expected the "
+            f"fingerprint {fingerprint[:12]}, got {model.fingerprint[:12]}"
+        )
+    return model
 
 
 def averaged(each: Vectors) -> Vectors:
@@ -320,32 +381,7 @@ def averaged(each: Vectors) -> Vectors:
     return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
 
 
-def _iterates(sources: object) -> bool:
-    single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image) or hasattr(
-        sources, "read"
-    )
-    return not (single or (isinstance(sources, np.ndarray) and sources.ndim <= 3))
-
-
-def _sentences(texts: str | Iterable[str]) -> Iterable[str]:
-    if not isinstance(texts, Iterable):
-        raise TextError(f"texts: expected a sentence or several, got {type(texts).__name__}")
-    return [texts] if isinstance(texts, str) else texts
-
-
-def _many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    if _iterates(sources) and not isinstance(sources, Iterable):
-        raise TandemError(f"images: expected a picture or several, got {type(sources).__name__}")
-    return sources if _iterates(sources) else [sources]  # type: ignore[return-value, list-item]
-
-
-def _batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
-
-
 def _warn_of(failures: Sequence[Failure]) -> None:
     if failures:
         others = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
-        warnings.warn(f"set aside: {failures[0].error}{others}", stacklevel=3)
+        warnings.warn(f"skipped: {failures[0].error}{others}", stacklevel=3)

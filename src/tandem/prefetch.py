@@ -1,11 +1,12 @@
 """Work done in threads ahead of whoever consumes it, in order and within bounds. Knows nothing of what the work is."""
 
 import contextlib
+import itertools
 import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -29,7 +30,7 @@ def in_order(
     threads = threads or min(16, cores())
     waiting: deque[Future[_Result]] = deque()
     drawn = iter(items)
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="prefetch")
     broken: BaseException | None = None
     exhausted = False
     try:
@@ -80,7 +81,7 @@ def in_thread(
         except BaseException as error:
             put(_End(error))
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:
@@ -98,6 +99,13 @@ def in_thread(
     finally:
         stopped.set()
         thread.join()
+
+
+def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Lists of `size` items, drawn as they are asked for; the last one may be shorter."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 @dataclass(frozen=True)

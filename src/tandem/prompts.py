@@ -47,6 +47,13 @@ ENSEMBLE: tuple[str, ...] = (
 )
 
 
+def several(texts: str | Iterable[str]) -> Iterable[str]:
+    """One text or several, as several. Raises `TextError` for what is neither."""
+    if not isinstance(texts, Iterable):
+        raise TextError(f"texts: expected a text or several, got {type(texts).__name__}")
+    return [texts] if isinstance(texts, str) else texts
+
+
 def check_template(template: str) -> str:
     """The template itself. Raises `TextError` unless it holds `{}`, the place of the label, exactly once."""
     if not isinstance(template, str) or template.count(SLOT) != 1:

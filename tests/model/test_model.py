@@ -125,7 +125,7 @@ def test_classify_keeps_no_pictures_of_an_iterator(model: Model) -> None:
 
     answer = model.classify(many(), ["cat", "dog"], batch_size=16)
     assert len(answer) == 200
-    assert set(answer.pictures) == {None}
+    assert set(answer.images) == {None}
     with pytest.raises(TandemError, match="iterator"):
         answer.plot("never.png")
 
@@ -242,10 +242,10 @@ def test_classify(model: Model, photos: list[Path]) -> None:
     assert answer.best == [labels[i] for i in logits.argmax(axis=1)]
     assert answer.sources == tuple(str(photo) for photo in photos)
     assert answer.top(2)[0][0][0] == answer.best[0]
-    assert "5 pictures, 3 labels" in repr(answer)
+    assert "5 images, 3 labels" in repr(answer)
 
 
-def test_classify_sets_bad_pictures_aside(model: Model, photos: list[Path]) -> None:
+def test_classify_skips_bad_images(model: Model, photos: list[Path]) -> None:
     mixed = [photos[0], "gone.jpg", photos[1]]
     with pytest.warns(UserWarning, match=r"gone\.jpg"):
         answer = model.classify(mixed, ["cat", "dog"])
@@ -256,7 +256,7 @@ def test_classify_sets_bad_pictures_aside(model: Model, photos: list[Path]) -> N
 
 
 def test_answer_as_json(model: Model, photos: list[Path]) -> None:
-    with pytest.warns(UserWarning, match="set aside"):
+    with pytest.warns(UserWarning, match="skipped"):
         answer = model.classify([photos[0], "gone.jpg"], ["cat", "dog"])
     document = json.loads(answer.to_json())
     assert document == answer.as_dict()
@@ -332,9 +332,9 @@ def test_a_batch_of_none_is_refused_not_lost(model: Model) -> None:
 
 
 def test_what_is_no_picture_or_sentence_is_refused_by_type(model: Model) -> None:
-    with pytest.raises(TandemError, match="images: expected a picture or several, got int"):
+    with pytest.raises(TandemError, match="images: expected an image or several, got int"):
         model.embed_images(5)  # type: ignore[arg-type]
-    with pytest.raises(TextError, match="texts: expected a sentence or several, got int"):
+    with pytest.raises(TextError, match="texts: expected a text or several, got int"):
         model.embed_texts(5)  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ def retrieval(
     model: Model, images: Iterable[ImageSource], captions: Sequence[Sequence[str]], ks: Sequence[int] = (1, 5, 10)
 ) -> Retrieval:
     """Find every picture by each of its captions, and a caption of its own by every picture."""
-    pictures = model.embed_images(images, batch_size=128)
+    pictures = model.embed_images(images, batch_size=128, progress=False)
     sentences = model.embed_texts([text for texts in captions for text in texts], truncate=True)
     owner = np.array([i for i, texts in enumerate(captions) for _ in texts])
     matches = owner[:, None] == np.arange(len(pictures))[None]  # [m n]

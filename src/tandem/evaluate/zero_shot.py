@@ -28,7 +28,7 @@ def zero_shot(
     templates: str | Sequence[str] | None = None,
 ) -> ZeroShot:
     """Classify `images` among `names`; `labels` are the right names' places, one for each picture."""
-    vectors = model.embed_images(images, batch_size=128)
+    vectors = model.embed_images(images, batch_size=128, progress=False)
     scores = model.similarity(vectors, model.class_vectors(names, templates))  # [n c]
     right = np.asarray(labels)
     five = min(5, len(names))

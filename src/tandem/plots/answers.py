@@ -4,7 +4,6 @@ Knows pictures, labels and numbers; it has never heard of models. Lengths are in
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
@@ -20,6 +19,7 @@ from tandem.plots.page import (
     TITLE,
     TRACK,
     Page,
+    Target,
     centre,
     file_name,
     percent,
@@ -27,7 +27,7 @@ from tandem.plots.page import (
 )
 
 PHOTO_WIDTH, PHOTO_HEIGHT, BARS = 2.4, 1.65, 3.2
-LABEL_LETTERS, NAME_LETTERS = 34, 48
+LABEL_CHARACTERS, NAME_CHARACTERS = 34, 48
 
 
 class Row(NamedTuple):
@@ -45,8 +45,11 @@ class Ranking(NamedTuple):
     hits: Sequence[tuple[Image.Image, float]]
 
 
-def draw_answer(rows: Sequence[Row], path: Path, *, model: str = "", left_out: int = 0) -> Path:
-    """Each picture beside the bars of its labels, in one column or two. Writes `path` (its ending names the format)."""
+def draw_answer(rows: Sequence[Row], path: Target, *, model: str = "", left_out: int = 0) -> Target:
+    """Each image beside the bars of its labels, in one column or two.
+
+    Writes `path`, whose suffix names the format; None shows the drawing instead.
+    """
     columns = 1 if len(rows) <= 3 else 2
     cell = PHOTO_WIDTH + BARS + GAP
     line = PHOTO_HEIGHT + TITLE + GAP
@@ -57,10 +60,10 @@ def draw_answer(rows: Sequence[Row], path: Path, *, model: str = "", left_out: i
         top = MARGIN + (place // columns) * line
         _draw_row(page, row, left, top)
     page.foot(model, f"and {left_out:,} more" if left_out else "")
-    return page.save(path)
+    return page.finish(path)
 
 
-def draw_rankings(rankings: Sequence[Ranking], path: Path, *, model: str = "") -> Path:
+def draw_rankings(rankings: Sequence[Ranking], path: Target, *, model: str = "") -> Target:
     """One line a sentence: the pictures from the best hit on, with their scores. Writes `path`."""
     photo, gap = 1.25, 0.12
     most = max((len(ranking.hits) for ranking in rankings), default=0)
@@ -73,11 +76,11 @@ def draw_rankings(rankings: Sequence[Ranking], path: Path, *, model: str = "") -
             page.photo(centre(picture), left, top + TITLE, photo, photo, frame=BEST if column == 0 else None)
             page.badge(left + 0.06, top + TITLE + photo - 0.06, f"{score:.2f}", BEST if column == 0 else QUIET)
     page.foot(model, "cosine of sentence and picture")
-    return page.save(path)
+    return page.finish(path)
 
 
 def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
-    page.text(left, top + 0.12, short(file_name(row.name), NAME_LETTERS), size=8.5, color=QUIET)
+    page.text(left, top + 0.12, short(file_name(row.name), NAME_CHARACTERS), size=8.5, color=QUIET)
     page.photo(row.picture, left, top + TITLE, PHOTO_WIDTH, PHOTO_HEIGHT)
     axes = page.axes(left + PHOTO_WIDTH + 0.2, top + TITLE, BARS - 0.2, PHOTO_HEIGHT)
     axes.set_xlim(0, 1)
@@ -89,7 +92,7 @@ def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
         middle = place + 0.5 + (slots - len(row.top)) / 2
         best = place == 0
         axes.text(
-            0, middle - 0.19, short(label, LABEL_LETTERS), fontsize=9.5, color=INK, va="center",
+            0, middle - 0.19, short(label, LABEL_CHARACTERS), fontsize=9.5, color=INK, va="center",
             fontweight="bold" if best else "normal",
         )  # fmt: skip
         axes.text(1, middle - 0.19, percent(probability), fontsize=9, color=INK if best else QUIET,

@@ -4,11 +4,10 @@ Knows names, steps and numbers; where they come from is told. Lengths are inches
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tandem.errors import DataError
-from tandem.plots.page import FOOT, INK, MARGIN, QUIET, TRACK, Page, short
+from tandem.plots.page import FOOT, INK, MARGIN, QUIET, TRACK, Page, Target, short
 
 PANEL_WIDTH, PANEL_HEIGHT, GAP = 4.6, 2.5, 0.75
 HEADING = 0.45
@@ -33,7 +32,7 @@ class Run(NamedTuple):
     series: Mapping[str, Sequence[tuple[int, float]]]
 
 
-def draw_curves(runs: Sequence[Run], path: Path) -> Path:
+def draw_curves(runs: Sequence[Run], path: Target) -> Target:
     """One panel for the loss, one for each measure, one for each figure of the work. Writes `path`.
 
     Raises `DataError` where no run has a point.
@@ -57,7 +56,7 @@ def draw_curves(runs: Sequence[Run], path: Path) -> Path:
         top = HEADING + MARGIN + (i // columns) * (PANEL_HEIGHT + GAP) + 0.15
         _panel(page.axes(left, top, PANEL_WIDTH, PANEL_HEIGHT), title, drawn, runs)
     page.foot("by step; thin: as it was written, thick: a running mean", "tandem train --plot")
-    return page.save(path)
+    return page.finish(path)
 
 
 def _panel(axes: Any, title: str, names: Sequence[str], runs: Sequence[Run]) -> None:

@@ -4,20 +4,19 @@ Knows places, names and pictures; where they come from is told. Lengths are inch
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tandem.plots.page import FOOT, MARGIN, Page, centre, cut, short
+from tandem.plots.page import FOOT, MARGIN, Page, Target, centre, cut, short
 
 WIDTH, HEIGHT = 13.0, 9.0  # of the map itself
 HEADING = 0.35
 PIN, SMALL = 0.66, 0.44  # sides of the picture of a cluster, and of the others
 TAG = 0.2  # height of a name
-LETTER = 0.068  # width of one of its letters
+LETTER = 0.068  # width of one of its characters
 LAND, SPREAD = 0.05, 0.17  # side of a spot of the tint under the points, and how far a point colours
 AROUND = 0.05  # that is kept free around what is drawn
 # Of middling lightness, so that white names can be read on all of them; unlike ones follow one another.
@@ -51,11 +50,11 @@ def draw_map(
     region_of: NDArray[np.int32],
     regions: Sequence[Region],
     pins: Sequence[Pin],
-    path: Path,
+    path: Target,
     *,
     title: str,
     note: str = "",
-) -> Path:
+) -> Target:
     """Points [n 2] in the colours of their regions [n], a pin and a name for each region that has room for them.
 
     Larger regions come first; what would cover something else moves a little, or is left out. Writes `path`.
@@ -87,7 +86,7 @@ def draw_map(
                     _draw_picture(axes, pin.picture, x, y, SMALL, colors[i], 1.0)
     left_out = f"without room for a name: {', '.join(named)}" if named else ""
     page.foot(note, short(left_out, 110))
-    return page.save(path)
+    return page.finish(path)
 
 
 def _frame(axes: Any, places: NDArray[np.float32]) -> Any:

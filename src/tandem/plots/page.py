@@ -1,24 +1,28 @@
-"""A page to draw on, addressed in inches from its top left corner; the colours and letters that all drawings share.
+"""A page to draw on, addressed in inches from its top left corner; the colours and fonts that all drawings share.
 
-Draws on figures of its own (Agg): nothing of the caller's matplotlib is touched. Knows pictures and text, and nothing
+Draws on figures of its own (Agg): nothing of the caller's matplotlib is touched. Knows images and text, and nothing
 of what they stand for. Lengths are inches unless they say otherwise.
 """
 
+import io
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from tandem.errors import MissingExtraError, TandemError
 from tandem.files import atomic_write
+from tandem.progress import in_notebook
+
+Target = TypeVar("Target", bound=Path | None)  # where a drawing goes; None: onto the screen
 
 INK, QUIET, TRACK = "#1f2933", "#7b8794", "#eef1f4"
 BEST, OTHER = "#0f7b6c", "#9fcfc4"
 GAP, MARGIN = 0.35, 0.35
 TITLE, FOOT = 0.28, 0.3
-FOOT_LETTERS_AN_INCH = 14
+FOOT_CHARACTERS_PER_INCH = 14
 DPI = 160
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg", ".webp")
 PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
@@ -31,9 +35,9 @@ def check_installed() -> None:
 
 
 def check_target(path: Path) -> None:
-    """Refuse a file name that no picture can have: better before the long work than after it."""
+    """Refuse a file name that no drawing can have: better before the long work than after it."""
     if path.suffix.lower() not in SUFFIXES:
-        raise TandemError(f"{path}: expected a picture's ending ({', '.join(SUFFIXES)}), got {path.suffix or 'none'!r}")
+        raise TandemError(f"{path}: expected an image's suffix ({', '.join(SUFFIXES)}), got {path.suffix or 'none'!r}")
 
 
 class Page:
@@ -94,17 +98,45 @@ class Page:
 
     def foot(self, left: str, right: str) -> None:
         middle = self.height - FOOT / 2 - 0.03
-        letters = int((self.width - 2 * MARGIN) * FOOT_LETTERS_AN_INCH) - len(right)
-        self.text(MARGIN, middle, short(left, max(letters, 12)), size=7.5, color=QUIET)
+        characters = int((self.width - 2 * MARGIN) * FOOT_CHARACTERS_PER_INCH) - len(right)
+        self.text(MARGIN, middle, short(left, max(characters, 12)), size=7.5, color=QUIET)
         self.text(self.width - MARGIN, middle, right, size=7.5, color=QUIET, ha="right")
 
-    def save(self, path: Path) -> Path:
-        """Written beside the target and moved over it: a picture is there whole or not at all."""
+    def finish(self, path: Target) -> Target:
+        """Write the page to `path` and give it back; None shows the page instead."""
+        if path is None:
+            self.show()
+        else:
+            self.save(path)
+        return path
+
+    def show(self) -> None:
+        """In a notebook below the cell, elsewhere in a window, which is waited for. `TandemError` without a display."""
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=DPI)
+        if in_notebook():
+            from IPython.display import Image as Shown
+            from IPython.display import display
+
+            display(Shown(data=file.getvalue(), width=int(self.width * 72)))
+            return
+        import matplotlib
+        from matplotlib import pyplot
+
+        if matplotlib.get_backend().lower() in ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template"):
+            raise TandemError("nothing here can show a drawing: give a path to write it to")
+        window = pyplot.figure(figsize=(self.width, self.height))
+        axes = window.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.imshow(Image.open(file))
+        pyplot.show()
+
+    def save(self, path: Path) -> None:
+        """A drawing is there whole or not at all."""
         check_target(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
             self.figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=DPI)
-        return path
 
 
 def centre(picture: Image.Image) -> Image.Image:
@@ -114,12 +146,12 @@ def centre(picture: Image.Image) -> Image.Image:
     return picture.crop((left, top, left + side, top + side))
 
 
-def short(text: str, letters: int) -> str:
-    return textwrap.shorten(text, letters, placeholder="…") if " " in text else cut(text, letters)
+def short(text: str, characters: int) -> str:
+    return textwrap.shorten(text, characters, placeholder="…") if " " in text else cut(text, characters)
 
 
-def cut(text: str, letters: int) -> str:
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+def cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def file_name(name: str) -> str:

@@ -4,19 +4,18 @@ Knows pictures and captions; what was asked, and what the captions count, is tol
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from tandem.plots.page import FOOT, MARGIN, QUIET, TRACK, Page, cut, short
+from tandem.plots.page import FOOT, MARGIN, QUIET, TRACK, Page, Target, cut, short
 
 WIDTH = 10.0  # of the rows
 SPACE, WORDS = 0.14, 0.46  # between pictures; below a picture
 HEADING = 0.5
 TALLEST, LOWEST = 2.3, 1.3  # what a row may be
 NARROWEST, WIDEST = 0.62, 2.4  # width over height, of the box of a picture: the words need some room
-LETTERS_AN_INCH = 13.5  # of the letters below a picture
+CHARACTERS_PER_INCH = 13.5  # of the characters below a picture
 
 
 class Cell(NamedTuple):
@@ -30,7 +29,7 @@ class Cell(NamedTuple):
     detail: str
 
 
-def draw_contact_sheet(cells: Sequence[Cell], path: Path, *, title: str, note: str = "") -> Path:
+def draw_contact_sheet(cells: Sequence[Cell], path: Target, *, title: str, note: str = "") -> Target:
     """The cells in their order, in rows of one width, under `title`; `note` at the foot. Writes `path`."""
     lines = _lines([_shape(cell) for cell in cells], _row_height(len(cells)))
     bottom = MARGIN + HEADING + sum(height + WORDS for _, height in lines)
@@ -47,7 +46,7 @@ def draw_contact_sheet(cells: Sequence[Cell], path: Path, *, title: str, note: s
             left += shape * height + SPACE
         top += height + WORDS
     page.foot(note, "")
-    return page.save(path)
+    return page.finish(path)
 
 
 def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, height: float) -> None:
@@ -56,8 +55,10 @@ def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, he
         page.text(left + width / 2, top + height / 2, "no picture", size=8, color=QUIET, ha="center")
     else:
         page.photo(_within(cell.picture, width / height), left, top, width, height)
-    page.text(left, top + height + 0.13, cut(cell.caption, int(width * LETTERS_AN_INCH * 0.85)), size=9, weight="bold")
-    page.text(left, top + height + 0.29, _middle(cell.detail, int(width * LETTERS_AN_INCH)), size=7, color=QUIET)
+    page.text(
+        left, top + height + 0.13, cut(cell.caption, int(width * CHARACTERS_PER_INCH * 0.85)), size=9, weight="bold"
+    )
+    page.text(left, top + height + 0.29, _middle(cell.detail, int(width * CHARACTERS_PER_INCH)), size=7, color=QUIET)
 
 
 def _row_height(count: int) -> float:
@@ -106,10 +107,10 @@ def _within(picture: Image.Image, shape: float) -> Image.Image:
     return picture
 
 
-def _middle(text: str, letters: int) -> str:
+def _middle(text: str, characters: int) -> str:
     """File names differ at their ends as often as at their beginnings: cut from the middle."""
     text = " ".join(text.split())
-    if len(text) <= letters:
+    if len(text) <= characters:
         return text
-    kept = max(letters - 1, 2)
+    kept = max(characters - 1, 2)
     return f"{text[: kept - kept // 2]}…{text[-(kept // 2) :]}"

@@ -81,5 +81,5 @@ def keep_piped(answer: "Answer", images: "Sequence[ImageSource]") -> "Answer":
     piped = next((image for image in images if isinstance(image, ImageOnStandardInput)), None)
     if piped is None:
         return answer
-    kept = tuple(piped.getvalue() if image is None else image for image in answer.pictures)
-    return replace(answer, pictures=kept)
+    kept = tuple(piped.getvalue() if image is None else image for image in answer.images)
+    return replace(answer, images=kept)

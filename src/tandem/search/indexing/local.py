@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tandem.errors import EngineError
 from tandem.model import Model
 from tandem.prefetch import in_order, in_thread
 from tandem.search.indexing.entries import Entry
@@ -91,13 +90,7 @@ def encoded(batch: Sequence[PreparedImage | FinishedShard], model: Model) -> lis
     pixels = [item.pixels for item in batch if isinstance(item, PreparedImage) and item.pixels is not None]
     if not pixels:
         return list(batch)
-    vectors = model.engine.encode_images(np.stack(pixels))  # [n h w 3] -> [n d]
-    if not np.isfinite(vectors).all():
-        raise EngineError(
-            f"{model.name}: its vectors are not finite; the weights are damaged, or overflow in "
-            f"{model.engine.precision}: try precision float32"
-        )
-    rows = iter(vectors)
+    rows = iter(model.encode_pixels(np.stack(pixels)))  # [n h w 3] -> [n d]
     return [
         replace(item, pixels=None, vector=next(rows))
         if isinstance(item, PreparedImage) and item.pixels is not None

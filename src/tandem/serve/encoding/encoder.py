@@ -39,6 +39,7 @@ class Encoder:
     def __init__(self, model: Model, settings: Settings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
         """`model` belongs to the encoder from now on: nobody else may compute with its engine."""
         self.engine = model.engine
+        self._direct = model  # whose engine computes at once, in the batchers' threads alone
         self.tokenizer = model.tokenizer
         self.pad_id = model.tokenizer.pad_id
         self.context_length = model.config.text.context_length
@@ -138,16 +139,14 @@ class Encoder:
         padded = np.full((len(rows), max(len(row) for row in rows)), self.pad_id, np.int32)  # [n t]
         for place, row in enumerate(rows):
             padded[place, : len(row)] = row
-        return _checked(self.engine.encode_texts(padded))
+        return _rows(self._direct.encode_token_ids(padded))
 
     def _encode_images(self, pixels: list[Pixels]) -> Sequence[Vectors]:
         together: Pixels = np.stack(pixels)  # type: ignore[assignment]  # all of one type: readers give uint8
-        return _checked(self.engine.encode_images(together))
+        return _rows(self._direct.encode_pixels(together))
 
 
-def _checked(vectors: Vectors) -> Sequence[Vectors]:
-    if not np.isfinite(vectors).all():
-        raise ArithmeticError("vectors that are not finite")
+def _rows(vectors: Vectors) -> Sequence[Vectors]:
     return [row.copy() for row in vectors]  # a cached row must not keep its whole batch in memory
 
 
