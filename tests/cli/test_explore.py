@@ -137,7 +137,7 @@ def test_a_filter_chooses_what_is_explored(
     assert answer["where"] == "width > 30"
     before = (tmp_path / "out" / "map.json").read_bytes()
     assert main([*asked, "width > 3000"]) == 2
-    assert "no pictures" in capsys.readouterr().err
+    assert "no images" in capsys.readouterr().err
     assert (tmp_path / "out" / "map.json").read_bytes() == before  # the old map is still there, whole
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -40,7 +40,7 @@ def store_of(path: Path, vectors: Vectors, **columns: Sequence[Value]) -> Store:
     return store
 
 
-def as_sets(groups: Sequence[duplicates.Group]) -> set[frozenset[str]]:
+def as_sets(groups: Sequence[duplicates.DuplicateGroup]) -> set[frozenset[str]]:
     return {frozenset(member.id for member in group.members) for group in groups}
 
 

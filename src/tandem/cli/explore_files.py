@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.search.exploring.duplicates import Group, Member
+from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.exploring.map2d import Places
 from tandem.search.exploring.survey import Cluster
 from tandem.search.stores.protocol import Records
@@ -57,7 +57,7 @@ class MapFile:
         self.partial.replace(self.path)
 
 
-def write_duplicates(groups: Sequence[Group], folder: Path) -> tuple[Path, Path]:
+def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Path, Path]:
     """duplicates.csv, a picture a line for spreadsheets, and duplicates.json, a group an object. Gives both paths."""
     table, document = folder / "duplicates.csv", folder / "duplicates.json"
     with _replaced(table, newline="") as file:

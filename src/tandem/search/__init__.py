@@ -1,1 +1,1 @@
-"""Collections: pictures kept with their vectors, found by words, by picture and by filter."""
+"""Collections: images kept with their vectors, found by words, by image and by filter."""

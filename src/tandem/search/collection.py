@@ -343,7 +343,9 @@ class Collection:
             for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
 
-    def duplicates(self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None) -> list[duplicates.Group]:
+    def duplicates(
+        self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None
+    ) -> list[duplicates.DuplicateGroup]:
         """Groups of images that are nearly the same: the one to keep, and the others with their cosines to it."""
         return duplicates.find(self.store, threshold, where=where, columns=["path"])
 

@@ -1,4 +1,4 @@
-"""What stands for a collection where scores are judged: how many pictures it has, and some of their vectors.
+"""What stands for a collection where scores are judged: how many images it has, and some of their vectors.
 
 Knows a store and a clock. Threads may share one.
 """
@@ -28,7 +28,7 @@ class CollectionSample:
         self._drawing = threading.Lock()
 
     def now(self, store: Store) -> tuple[int, Vectors]:
-        """How many pictures there are, and vectors [m d] that stand for them."""
+        """How many images there are, and vectors [m d] that stand for them."""
         count = self._count_of(store)
         drawn = self._drawn
         if drawn is None or abs(count - drawn[0]) > CHANGED * drawn[0]:

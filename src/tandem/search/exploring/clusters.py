@@ -31,7 +31,7 @@ WORDS = 3  # that describe a cluster; the first is its name, and no other cluste
 def choose_count(vectors: int) -> int:
     """How many clusters so many vectors get: one and a half times the cube root, at most 100.
 
-    5 for 40 pictures, 15 for 1,000, 32 for 10,000, 70 for 100,000: enough to tell things apart, few enough to read.
+    5 for 40 images, 15 for 1,000, 32 for 10,000, 70 for 100,000: enough to tell things apart, few enough to read.
     """
     wanted = round(1.5 * float(np.cbrt(vectors)))
     return max(1, min(wanted, MOST_CLUSTERS, vectors))
@@ -101,11 +101,11 @@ def name(
 ) -> list[tuple[str, ...]]:
     """For each of `count` clusters the words that set it apart, its name first; no two clusters have one name.
 
-    Each picture of the sample [n d] is classified with all words [w d] (softmax of cosines times `scale`); a word's
+    Each image of the sample [n d] is classified with all words [w d] (softmax of cosines times `scale`); a word's
     weight in a cluster is its share p there times log(p / its share everywhere), its part of the divergence of
-    the two. Words that fit every picture of a collection, and words that the gap between pictures and sentences
+    the two. Words that fit every image of a collection, and words that the gap between images and sentences
     favours, have no weight. On about 1,000 photos with captions, names were in the captions of 25% of a
-    cluster's pictures, and of 19% when chosen by cosine to the centre, both sides centred.
+    cluster's images, and of 19% when chosen by cosine to the centre, both sides centred.
     """
     if len(words) < count:
         raise TandemError(

@@ -1,7 +1,7 @@
 """Near-duplicates: groups of records whose vectors are almost one, and which of each group is worth keeping.
 
-Memory is bounded by blocks, and by the pictures that have a duplicate, never by pairs. Knows a store, and three of
-its columns by name if it has them (`width`, `height`, `bytes`): the largest picture is the one to keep.
+Memory is bounded by blocks, and by the images that have a duplicate, never by pairs. Knows a store, and three of
+its columns by name if it has them (`width`, `height`, `bytes`): the largest image is the one to keep.
 
 Shapes: n records, m members of a group, d dimensions.
 """
@@ -32,7 +32,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class DuplicateGroup:
     """Near-duplicates, the one to keep first, then the nearest to it first."""
 
     members: tuple[Member, ...]
@@ -58,7 +58,7 @@ def find(
     where: str | None = None,
     columns: Sequence[str] = (),
     advance: Callable[[int], None] = lambda _: None,
-) -> list[Group]:
+) -> list[DuplicateGroup]:
     """The groups of a whole collection, those that free most bytes first.
 
     `columns` are what members bring along, besides what decides which is kept. `advance` is told how many records
@@ -149,11 +149,11 @@ class _Joined:
         return id
 
 
-def _divided(records: Records, threshold: float) -> Iterable[Group]:
+def _divided(records: Records, threshold: float) -> Iterable[DuplicateGroup]:
     """A set that hangs together -> groups in which each member is near the one that is kept.
 
     A series of photos hangs together by its neighbours, while its ends may show different things: only what is as
-    near as the threshold to the picture that stays may be called its duplicate.
+    near as the threshold to the image that stays may be called its duplicate.
     """
     rows = [records.row(index) for index in range(len(records))]
     vectors = _vectors(records)
@@ -165,7 +165,7 @@ def _divided(records: Records, threshold: float) -> Iterable[Group]:
         if near.sum() > 1:
             order = np.argsort(-scores[near][1:], kind="stable") + 1
             chosen = [0, *order.tolist()]
-            yield Group(
+            yield DuplicateGroup(
                 tuple(
                     Member(records.ids[i], min(float(score), 1.0), rows[i])
                     for i, score in zip(remaining[near][chosen].tolist(), scores[near][chosen], strict=True)
@@ -175,7 +175,7 @@ def _divided(records: Records, threshold: float) -> Iterable[Group]:
 
 
 def _worth(row: Mapping[str, Value]) -> tuple[int, int]:
-    """Sorts the picture to keep to the front: most pixels, then most bytes (the least compressed)."""
+    """Sorts the image to keep to the front: most pixels, then most bytes (the least compressed)."""
     return -_number(row, "width") * _number(row, "height"), -_number(row, "bytes")
 
 

@@ -39,14 +39,14 @@ def explore(
     each: Callable[[Records, map2d.Places, NDArray[np.int32]], None] = lambda *_: None,
     progress: Progress = unseen,
 ) -> Survey:
-    """Where each picture is on a map, and in which of `count` named clusters (by the number of pictures if None).
+    """Where each image is on a map, and in which of `count` named clusters (by the number of images if None).
 
     `words` are the vocabulary of names (ours if None). `each` gets each batch of records, with `columns`, their
-    places and their clusters. The same pictures, model and seed give the same answer. `StoreError` where no picture is.
+    places and their clusters. The same images, model and seed give the same answer. `StoreError` where no image is.
     """
     total = store.count(where)
     if not total:
-        raise StoreError(f"{store.url}: no pictures to explore" + (f" pass the filter {where}" if where else ""))
+        raise StoreError(f"{store.url}: no images to explore" + (f" pass the filter {where}" if where else ""))
     words = clusters.read_vocabulary() if words is None else words
     with progress("reading", total) as advance:
         sample = take_sample(store, where=where, seed=seed, advance=advance)

@@ -1,7 +1,7 @@
 """Vectors -> places on a plane, so that what is near in the space is near on the map.
 
 t-SNE (van der Maaten and Hinton 2008) of landmarks; everything else is put where its nearest landmarks are, so that
-the work grows only linearly with the number of vectors. Knows vectors and numbers; nothing of pictures or stores.
+the work grows only linearly with the number of vectors. Knows vectors and numbers; nothing of images or stores.
 
 Three choices keep it in numpy, without a compiled library: each point attracts its 15 nearest with equal force, which
 gives the maps that perplexity 30 gives (Boehm et al. 2022, section 5.1); the repulsion of all pairs is a convolution

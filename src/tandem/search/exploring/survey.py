@@ -21,7 +21,7 @@ HEART_FROM = 1000  # members of a cluster that say where it is densest
 
 
 class Representative(NamedTuple):
-    """A picture that stands for its cluster, and its place on the map."""
+    """An image that stands for its cluster, and its place on the map."""
 
     id: str
     x: float

@@ -20,6 +20,7 @@ from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource, decode, image_errors, preprocess, source_name
 from tandem.model import Model
 from tandem.prefetch import in_order
+from tandem.search.defaults import BATCH_SIZE
 from tandem.search.indexing.entries import Entry, SkippedFile
 from tandem.search.indexing.image_record import COLUMNS, describe, image_id
 from tandem.search.indexing.ledger import UNKNOWN
@@ -70,7 +71,7 @@ def add_images(
     model: Model,
     images: Iterable[Named],
     *,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     advance: Callable[[int], None] = lambda count: None,
 ) -> IndexingReport:
     """Put images into a store. An id that is there gets the new vector and keeps its paths.
