@@ -30,12 +30,12 @@ from tandem.search.migration import migrate
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
+from tandem.search.stores.lance import search, snapshots, upkeep
 from tandem.search.stores.lance import store as store_module
-from tandem.search.stores.lance import upkeep
 from tandem.search.stores.lance.database import Catalog, Database, _translated, parse_address
 from tandem.search.stores.lance.filters import translated
 from tandem.search.stores.lance.layout import Layout
-from tandem.search.stores.lance.search import IN_MEMORY
+from tandem.search.stores.lance.snapshots import IN_MEMORY
 from tandem.search.stores.protocol import Records, Schema, Store
 
 pytest.importorskip("lancedb")
@@ -266,6 +266,42 @@ def test_threads_read_while_another_client_writes(store: Store) -> None:
     writer.close()
     assert not wrong
     assert store.count() == 450
+
+
+def test_of_a_new_version_only_what_has_changed_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "COMPACT_EVERY", 8)
+    monkeypatch.setattr(upkeep, "LOOK_EVERY", 8)
+    local.upsert(records(2000))
+    reader = open_store(local.url)
+    reader.search(unit(1), 1)
+    read: list[int] = []
+    whole = Layout.vectors
+
+    def counted(self: Layout, found: Any) -> Vectors:
+        vectors = whole(self, found)
+        read.append(len(vectors))
+        return vectors
+
+    monkeypatch.setattr(Layout, "vectors", counted)
+    dice = random.Random(2)
+    again = 0
+    for step in range(30):
+        ids = [f"{i:05d}" for i in dice.sample(range(2500), 40)]
+        if step % 3 == 2:
+            local.delete(ids)
+        else:
+            local.upsert(Records(ids, unit(40, seed=step + 5), {"width": [step] * 40}))
+        if step % 4 == 1:
+            continue  # a version that the reader never sees
+        read.clear()
+        queries = unit(3, seed=100 + step)
+        found = reader.search(queries, 50, columns=["width"])
+        again += sum(read) > 80
+        fresh = open_store(local.url)
+        assert found == fresh.search(queries, 50, columns=["width"])
+        fresh.close()
+    assert again <= 6, "all are read again only where files were compacted"
+    reader.close()
 
 
 # --- crashes ---
@@ -510,9 +546,7 @@ def _recall(store: Store, queries: Vectors, vectors: Vectors, among: np.ndarray,
 
 def test_hits_that_the_index_misses_are_found(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that loses its way gives too few; here it is made to, by an answer cut short."""
-    from tandem.search.stores.lance import search
-
-    monkeypatch.setattr(search, "IN_MEMORY", 0)
+    monkeypatch.setattr(snapshots, "IN_MEMORY", 0)
     whole = search.Search._candidates
     monkeypatch.setattr(
         search.Search,

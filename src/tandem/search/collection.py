@@ -39,7 +39,9 @@ from tandem.search.stores.protocol import Store, Value
 def open_collection(
     url: str | Path, model: Model | str | Path | None = None, *, must_exist: bool = False, **loading: Any
 ) -> "Collection":
-    """A collection: a local folder, `milvus://host:19530/name`, or `https://...` (token in the environment).
+    """A collection: a local folder, `lance+s3://bucket/name`, `milvus://host:19530/name`, or `https://...`.
+
+    Tokens and credentials come from the environment.
 
     Args:
         url: where it is. A collection that is not there yet is made by the first `add`.

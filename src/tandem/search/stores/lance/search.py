@@ -17,7 +17,6 @@ from tandem.errors import TandemError
 from tandem.search.stores.lance.snapshots import Contents, RowIds, Snapshot
 from tandem.search.stores.protocol import Hit, Value
 
-IN_MEMORY = 20_000  # records; 40 MB of vectors of 512 dimensions
 QUERIES_AT_ONCE = 256
 MARGIN = 4e-6  # what a product in float32 may be off
 SPARE = 16  # candidates beyond k, to see whether scores go on equal
@@ -46,7 +45,7 @@ class Search:
             raise TandemError("queries: expected finite numbers, got NaN or infinity")
         if k < 0:
             raise TandemError(f"k: expected 0 or more, got {k}")
-        rankings = self._in_memory(queries, k) if self.snapshot.count <= IN_MEMORY else self._by_index(queries, k)
+        rankings = self._in_memory(queries, k) if self.snapshot.is_small else self._by_index(queries, k)
         values = self._values({row_id for ranking in rankings for _, _, row_id in ranking})
         return [
             [Hit(each, -score, {} if values is None else values[row_id]) for score, each, row_id in ranking]

@@ -27,6 +27,7 @@ from tandem.search.stores.protocol import Value
 
 RowIds: TypeAlias = NDArray[np.uint64]
 
+IN_MEMORY = 20_000  # records of a small table; 40 MB of vectors of 512 dimensions
 REMEMBERED_FILTERS = 8
 
 
@@ -42,8 +43,8 @@ class Contents:
 class Snapshot:
     """One version of one table. Threads may share it."""
 
-    def __init__(self, database: Database, name: str, table: Any) -> None:
-        """`table` is checked out at a version."""
+    def __init__(self, database: Database, name: str, table: Any, before: "Snapshot | None" = None) -> None:
+        """`table` is checked out at a version; `before` is an earlier version of it."""
         self.database = database
         self.name = name
         self.table = table
@@ -54,24 +55,51 @@ class Snapshot:
         self.notes: Mapping[str, str] = read_notes(schema)
         self._lock = threading.Lock()
         self._filters: OrderedDict[str, RowIds] = OrderedDict()
+        self._contents: Contents | None = None
+        self._before: Contents | None = None
+        if before is not None and before.is_small:
+            self._before = before._contents or before._before
 
     @cached_property
     def count(self) -> int:
         with self.database.errors():
             return int(self.table.count_rows())
 
-    @cached_property
-    def _contents(self) -> Contents:
-        found = self.read(["id", "vector"])
+    @property
+    def is_small(self) -> bool:
+        """Whether a search keeps all vectors in memory."""
+        return self.count <= IN_MEMORY
+
+    def contents(self) -> Contents:
+        """All that a search in a small table needs, read once; of an earlier version only what has changed since."""
+        with self._lock:
+            if self._contents is None:
+                self._contents = self._read_all() if self._before is None else self._read_changes(self._before)
+                self._before = None
+            return self._contents
+
+    def _read_all(self) -> Contents:
+        return self._sorted(self.read(["id", "vector"]))
+
+    def _read_changes(self, before: Contents) -> Contents:
+        """A row that is replaced gets another row id, and so does one that is moved to another file."""
+        row_ids = np.sort(self.read([]).column("_rowid").to_numpy())
+        missing = row_ids[~np.isin(row_ids, before.row_ids, assume_unique=True)]
+        if 2 * len(missing) > len(row_ids):
+            return self._read_all()
+        stays = np.flatnonzero(np.isin(before.row_ids, row_ids, assume_unique=True))
+        new = self._sorted(self.rows(missing.tolist(), ["id", "vector"]))
+        joined = np.concatenate([before.row_ids[stays], new.row_ids])
+        order = np.argsort(joined)
+        ids = [*(before.ids[place] for place in stays.tolist()), *new.ids]
+        vectors = np.concatenate([before.vectors[stays], new.vectors])
+        return Contents(joined[order], [ids[place] for place in order], vectors[order])
+
+    def _sorted(self, found: Any) -> Contents:
         row_ids = found.column("_rowid").to_numpy()
         order = np.argsort(row_ids)
         ids = found.column("id").to_pylist()
         return Contents(row_ids[order], [ids[place] for place in order], self.layout.vectors(found)[order])
-
-    def contents(self) -> Contents:
-        """All that a search in a small table needs, read once."""
-        with self._lock:
-            return self._contents
 
     def condition(self, where: str) -> Condition:
         """A filter in SQL that says all of it: what SQL cannot say is decided here, row by row."""
@@ -218,4 +246,4 @@ class Snapshots:
         pinned = self._database.table(name)
         with self._database.errors():
             pinned.checkout(version)
-        return Snapshot(self._database, name, pinned)
+        return Snapshot(self._database, name, pinned, before)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tandem.errors import StoreBusyError, StoreError
 from tandem.search.stores.lance.database import Database
-from tandem.search.stores.lance.search import IN_MEMORY
+from tandem.search.stores.lance.snapshots import IN_MEMORY
 
 LOOK_EVERY = 32  # versions
 COMPACT_EVERY = 256  # versions
