@@ -148,7 +148,7 @@ def hostile(url: str, arguments: argparse.Namespace) -> None:
     import httpx
 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from hostile import malformed, pester
+    from support.hostile import malformed, pester
 
     chance = random.Random(11)
     statuses: Counter[int] = Counter()

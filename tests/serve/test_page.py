@@ -96,6 +96,18 @@ def test_filters(page: Any) -> None:
     tiles(page).first.wait_for()
 
 
+def test_a_filter_finds_a_photo_by_each_of_its_places(page: Any) -> None:
+    for part in ("elsewhere", "flower-3"):
+        page.goto(f"/#/?q=a+photo&name={part}")
+        page.reload()
+        tiles(page).first.wait_for()
+        assert names(page) == ["flower-3.png"]
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("again.png").wait_for()
+    assert "flower-3.png" in dialog.locator("dl").inner_text()
+
+
 def test_nothing_matches_is_said(page: Any) -> None:
     def unsure(route: Any) -> None:
         answer = route.fetch()

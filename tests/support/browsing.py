@@ -19,7 +19,7 @@ from support.serving import serving
 from tandem.cli.commands.demo import sample_photos
 from tandem.errors import MissingExtraError
 
-CROPS = 12  # of each photo: more pictures than one page of hits
+CROPS = 12  # of each photo: more images than one page of hits
 HOSTILE = "<img src=x onerror=document.title='broken'>"  # a name that a careless page would run
 VIEWS = ("#/", "#/?q=a+cat", "#/map", "#/classify")
 
@@ -40,6 +40,8 @@ def crops(folder: Path) -> Path:
             box = (across * width // 16, down * height // 16, width - (3 - across) * width // 16, height - down * 6)
             photo.crop(box).save(folder / f"{Path(file).stem}-{number}.png")
     Image.new("RGB", (300, 100), "navy").save(folder / f"{HOSTILE}.png")
+    (folder / "zz-elsewhere").mkdir()
+    shutil.copy(folder / "flower-3.png", folder / "zz-elsewhere" / "again.png")  # one photo, two places
     return folder
 
 
