@@ -276,3 +276,25 @@ def test_a_map_that_fails_can_be_asked_for_again(page: Any) -> None:
     page.unroute("**/v1/map")
     page.get_by_role("button", name="Try again").click()
     page.locator(".cluster").first.wait_for()
+
+
+def test_a_photo_whose_file_is_gone_is_marked(browser: Any, two: Server) -> None:
+    asked = {"text": "green", "collection": "squares"}
+    hit = httpx.post(f"{two.url}/v1/search", json=asked, timeout=60).json()["hits"][0]
+    file = Path(hit["path"])
+    content = file.read_bytes()
+    file.unlink()
+    try:
+        with fresh_page(browser, two.url) as page:
+            page.goto("/#/?q=green&in=squares")
+            marked = page.locator(".grid li:has(.file-missing) > a")
+            marked.wait_for()
+            assert [marked.get_attribute("title")] == [file.name]
+            assert "file missing" in str(marked.get_attribute("aria-label"))
+            marked.click()
+            page.get_by_role("dialog").get_by_text("The file is gone").wait_for()
+            page.goto(f"/#/?image={hit['id']}&in=squares")
+            page.reload()
+            page.get_by_role("dialog").get_by_text("The file is gone").wait_for()
+    finally:
+        file.write_bytes(content)

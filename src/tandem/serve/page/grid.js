@@ -59,9 +59,10 @@ export class Grid {
       {},
       make(
         "a",
-        { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}`, title: fileName(hit.path) },
+        { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}${hit.missing ? ", file missing" : ""}`, title: fileName(hit.path) },
         show(make("img", { alt: "", draggable: "false" }), hit.thumbnail),
         hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true" }, percent(hit.relevance)),
+        hit.missing ? make("span", { class: "file-missing", "aria-hidden": "true" }, "file missing") : null,
       ),
       make(
         "button",

@@ -144,6 +144,7 @@ export class ImageDialog {
       Path: (metadata.paths ?? [hit.path]).join("\n"),
       Cosine: hit.relevance === null || hit.score === undefined ? null : hit.score.toFixed(3),
       Indexed: metadata.indexed && moment(metadata.indexed),
+      Missing: hit.missing ?? metadata.missing ? "The file is gone. The photo stays in the collection until tandem index --prune." : null,
     };
     this.known.replaceChildren(...Object.entries(lines).filter(([, text]) => text).flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
   }

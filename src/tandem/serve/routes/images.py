@@ -8,6 +8,7 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field
 
+from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
@@ -63,12 +64,11 @@ def router(service: Service) -> BodyRouter:
     async def image(id: Identifier, collection: Named = None) -> JSONResponse:
         values = await _values(service, collection, id)
         plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, bytes)}
-        paths = {"paths": paths_of(values)}
         links = {
             "thumbnail": image_link(id, "/thumbnail", collection),
             "original": image_link(id, "/original", collection),
         }
-        return JSONResponse({"id": id, **plain, **paths, **links})
+        return JSONResponse({"id": id, **plain, **links})
 
     @routes.get("/v1/images/{id}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
     async def thumbnail(request: Request, id: Identifier, collection: Named = None) -> Response:
@@ -168,7 +168,11 @@ def router(service: Service) -> BodyRouter:
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:
     def question(leased: OpenCollection) -> dict[str, Any] | None:
         found = leased.collection.store.get([identifier], vectors=False)
-        return dict(found.row(0)) if len(found) else None
+        if not len(found):
+            return None
+        values = found.row(0)
+        paths = paths_of(values)
+        return {**values, "paths": paths} | ({"missing": True} if is_missing(paths) else {})
 
     values = await service.registry.run(collection, question)
     if values is None:

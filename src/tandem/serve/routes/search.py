@@ -63,6 +63,7 @@ class Hit(BaseModel):
     path: str
     score: float
     relevance: float | None
+    missing: Annotated[bool, Field(description="none of its files exists any more; left out if false")] = False
     metadata: dict[str, Any]
     thumbnail: str
 
