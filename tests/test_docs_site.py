@@ -2,6 +2,7 @@
 from other hosts.
 """
 
+import ast
 import importlib
 import itertools
 import os
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 OUTSIDE = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "src/tandem/assets/tandem-mini/README.md"]
 PAGES = [*(ROOT / name for name in OUTSIDE), *sorted(DOCS.rglob("*.md"))]
+SOURCE = ROOT / "src" / "tandem"
+FOR_DEVELOPERS = [ROOT / "CONTRIBUTING.md", DOCS / "design.md", *sorted((DOCS / "how-to").glob("*.md"))]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
 MENU = re.compile(r"^ +- [^\n:]+: (\S+\.md)$", re.MULTILINE)
@@ -59,6 +62,52 @@ def test_lists_follow_an_empty_line(page: Path) -> None:
     for before, line in itertools.pairwise(lines):
         if re.match(r"([-*] |\d+\. )", line) and before.strip():
             assert re.match(r"([-*] |\d+\. | +\S)", before), f"{name(page)}: an empty line is missing above {line!r}"
+
+
+@pytest.mark.parametrize("page", FOR_DEVELOPERS, ids=name)
+def test_files_of_the_project_that_are_named_exist(page: Path) -> None:
+    """In backticks; below src/tandem/, or one of its rooms, unless the path begins elsewhere. NAME stands for any."""
+    rooms = [ROOT, SOURCE, *(each for each in SOURCE.rglob("*") if each.is_dir())]
+    named = re.findall(r"`([\w./-]+(?:\.py|\.toml|/))`", prose(page))
+    assert named
+    missing = [path for path in named if "NAME" not in path and not any((room / path).exists() for room in rooms)]
+    assert not missing, f"{name(page)} names {missing}"
+
+
+def test_imports_go_up_the_tables_of_the_design() -> None:
+    """A row of a table in docs/design.md imports from the rows above it, and from its own."""
+    tables = 0
+    for section in re.split(r"^#+ ", (DOCS / "design.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        rows = [
+            re.findall(r"`([\w/.]+)`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")
+        ]
+        room = re.match(r"`(\w+)/`", section)
+        if not rows or not (room or section.startswith("Layout")):
+            continue
+        tables += 1
+        prefix = f"tandem.{room[1]}." if room else "tandem."
+        starts = [[prefix + each.removesuffix(".py").rstrip("/").replace("/", ".") for each in row] for row in rows]
+        for file in SOURCE.rglob("*.py"):
+            own = _row("tandem." + file.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."), starts)
+            for imported in _imports(file) if own is not None else ():
+                other = _row(imported, starts)
+                assert other is None or other <= own, f"{file.relative_to(SOURCE)} imports {imported}, from a row below"
+    assert tables == 5
+
+
+def _row(dotted: str, starts: list[list[str]]) -> int | None:
+    found = [i for i, row in enumerate(starts) for start in row if f"{dotted}.".startswith(f"{start}.")]
+    return found[0] if found else None
+
+
+def _imports(file: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def test_the_menu_has_every_page_once() -> None:
