@@ -336,7 +336,7 @@ def test_a_collection_whose_current_file_is_lost_says_how_to_mend_it(photos: tan
     current = Path(photos.url) / "current"
     content = current.read_text()
     current.unlink()
-    with pytest.raises(StoreError, match=rf"there are pictures in g1.*write g1 into {current}") as raised:
+    with pytest.raises(StoreError, match=rf"there are photos in g1.*write g1 into {current}") as raised:
         tandem.open(photos.url, must_exist=True)
     assert "other things" not in str(raised.value)
     current.write_text(str(raised.value).rpartition("write ")[2].partition(" into")[0])

@@ -1,4 +1,4 @@
-"""The folder of a local store: odd names, damage, other users, creations and successors that were cut off."""
+"""The folder of a local store: odd names, damage, other users, interrupted creations and promotions."""
 
 import errno
 import os

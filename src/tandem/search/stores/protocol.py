@@ -1,7 +1,7 @@
 """Where vectors live: the protocol of a store, what goes in and what comes out. Knows vectors, ids and metadata.
 
-A store holds records: an id, a vector, and values in named columns. It has never heard of pictures, of sentences, or
-of the models that made the vectors. One contract test suite runs against every implementation.
+A store holds records: an id, a vector, and values in named columns. It does not know images, texts, or the
+models that made the vectors. One contract test suite runs against every implementation.
 
 Shapes: n records, q queries, d dimensions.
 """
@@ -68,7 +68,7 @@ class Hit:
 
 
 class Store(Protocol):
-    """Records that can be put in, found by nearness and by filter, and taken out.
+    """Records that can be inserted, found by similarity and by filter, and deleted.
 
     Vectors are float32 of unit length, so that a product is a cosine. `where` is a filter expression (`filters.py`),
     applied before the nearest are chosen: k hits come back wherever k records pass it. `columns=None` stands for all
@@ -81,7 +81,7 @@ class Store(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """A local folder of this store alone, which goes when it is replaced: its owner may keep files there that
+        """A local folder of this store alone, deleted when the store is replaced: its owner may keep files there that
         belong to it. None for a store that is not on this machine.
         """
 
@@ -96,13 +96,13 @@ class Store(Protocol):
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """What the store's owner wrote down about it, as of now."""
+        """What the store's owner noted about it, as of now."""
 
     def annotate(self, notes: Mapping[str, str]) -> None:
-        """Write these down beside the notes that are there; an empty text takes one away."""
+        """Add these notes to the existing ones; an empty text deletes one."""
 
     def upsert(self, records: Records) -> None:
-        """Put in records, all or none, durable on return. A record whose id is there already is replaced."""
+        """Insert records, all or none, durable on return. A record whose id exists already is replaced."""
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
@@ -110,10 +110,10 @@ class Store(Protocol):
         """For each query of [q d], its k nearest records, the nearest first (equal scores by id)."""
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
-        """Those of the ids that are there, in the order asked."""
+        """The records of these ids that exist, in the order asked."""
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Take records out, durable on return. Gives how many there were."""
+        """Delete records, durable on return. Returns how many there were."""
 
     def count(self, where: str | None = None) -> int:
         """How many records there are, or pass the filter."""
@@ -132,19 +132,19 @@ class Store(Protocol):
         """Vectors [n d] of about `count` records (all if there are fewer) that stand for the whole."""
 
     def reading(self) -> AbstractContextManager[None]:
-        """What this thread reads inside (but `scan`) is of one moment, as far as the store can see to it; and quicker
-        where several things are read.
+        """A block in which all that this thread reads (but `scan`) is of one moment, as far as the store can do that.
+        It is also quicker where several things are read.
         """
 
     def close(self) -> None:
-        """Finish what is under way and let go. Closing twice is fine."""
+        """Finish background work and release everything. Closing twice is fine."""
 
 
 class Backend(Protocol):
     """One address, and the kind of store that is there: how to make, open and replace it. Making one touches nothing.
 
     A staging store stands beside the store at the address, and is filled while that one is read. `promote` lets it
-    take the place, at once for all who open the address from then on.
+    replace it in one step, for all who open the address from then on.
     """
 
     @property
@@ -185,7 +185,7 @@ class Backend(Protocol):
 
 
 def check_records(records: Records, schema: Schema) -> None:
-    """Refuse what no store could keep: before anything is written."""
+    """Reject records that no store could keep, before anything is written."""
     vectors = records.vectors
     if vectors is None or vectors.shape != (len(records), schema.dimensions):
         came = "none" if vectors is None else f"an array {list(vectors.shape)}"

@@ -5,7 +5,7 @@
       g1/              records.sqlite, vectors-*.f32, index-*.faiss, writer.lock
       g2/              a staging collection that is being filled, until `promote` makes it the current one
 
-A generation is prepared under another name and renamed when it is whole, so a crash leaves no half of one.
+A generation is prepared under another name and renamed when it is complete, so a crash leaves no partial one.
 """
 
 import os
@@ -39,7 +39,7 @@ def folder(url: str, *, staging: bool = False) -> Path:
 
 
 def signature(url: str) -> tuple[int, int]:
-    """Another one once a generation was put in use, also where the folder was removed and made anew."""
+    """Changes whenever a generation is put in use, also where the folder was deleted and created again."""
     path = Path(url) / CURRENT
     try:
         status = path.stat()
@@ -58,7 +58,7 @@ def exists(url: str, *, staging: bool = False) -> bool:
 
 
 def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) -> Path:
-    """Make a generation: `fill` gets an empty folder, which is then put in its place. `StoreError` if there is one."""
+    """Create a generation: `fill` gets an empty folder, which is then renamed. `StoreExistsError` if there is one."""
     root = Path(url)
     if staging:
         place = folder(url, staging=True)
@@ -74,7 +74,7 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
         if lost := recovery_hint(root):
             raise StoreError(f"{url}: {lost}, or choose another name")
         place = root / "g1"
-        if place.is_dir() and not _is_current(root):  # a crash between the two last steps of another creation
+        if place.is_dir() and not _is_current(root):  # left by a crash between the last two steps of a creation
             shutil.rmtree(place)
     if place.exists():
         raise StoreExistsError(f"{url}: there is a staging collection already; open it, or remove the folder {place}")
@@ -95,7 +95,7 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
 
 
 def promote(url: str) -> None:
-    """The staging generation becomes the current one, at once; the old one is removed."""
+    """The staging generation becomes the current one in one step; the old one is deleted."""
     root = Path(url)
     old, new = folder(url), folder(url, staging=True)
     if not new.is_dir():
@@ -105,11 +105,11 @@ def promote(url: str) -> None:
         write_text(root / CURRENT, new.name, fsync=True)
     finally:
         lock.release()
-    shutil.rmtree(old, ignore_errors=True)  # where a reader holds it fast, the next writer removes it
+    shutil.rmtree(old, ignore_errors=True)  # Windows keeps open files: then the next writer deletes them
 
 
 def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
-    """The one lock of a writer; it falls with the process. `StoreBusyError` at once if another holds it."""
+    """The lock of the only writer, released when the process ends. `StoreBusyError` if another process holds it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(place / LOCK, thread_local=False)
@@ -136,7 +136,7 @@ def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
 
 
 def remove_leftovers(url: str) -> None:
-    """What replaced generations and crashes left behind. For the one who holds the lock of the current one."""
+    """Delete replaced generations and what crashes left. The caller holds the lock of the current generation."""
     root = Path(url)
     number = _current(root)
     for path in root.iterdir():
@@ -158,7 +158,7 @@ def recovery_hint(root: Path) -> str | None:
     if not lost:
         return None
     return (
-        f"there are pictures in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
+        f"there are photos in {' and in '.join(lost)}, but not the file {CURRENT!r} that names the "
         f"generation in use; write {lost[0]} into {root / CURRENT}"
     )
 
@@ -174,7 +174,7 @@ def _instead(root: Path) -> str:
 
 
 def _with_records(root: Path) -> list[Path]:
-    """The generations that something was put into: nobody can, before the last step of their creation."""
+    """The generations that hold records: nobody can add any before the last step of their creation."""
     found = {path.parent for path in root.glob("g*/vectors-*.f32") if path.stat().st_size}
     return sorted(path for path in found if re.fullmatch(r"g\d+", path.name))
 

@@ -1,8 +1,8 @@
 """What a writer does in the background: the index over the vectors grows with them, and columns get indexes.
 
-The index is written aside, synced, renamed, and then recorded in the state: a crash leaves the old one in force, and a
-file that the next writer removes. Indexes over columns are made when no records come in: a writer that adds a million
-should not pay for them row by row.
+The index is written aside, synced, renamed, and then recorded in the state: a crash leaves the old one in use, and a
+file that the next writer deletes. Indexes over columns are created when no records come in: a writer that adds a
+million records should not pay for them row by row.
 """
 
 import logging
@@ -62,7 +62,7 @@ class IndexMaintainer:
         self._wake.set()
         try:
             self._thread.join()
-        except BaseException:  # the user is in a hurry: what is derived can be made another time
+        except BaseException:  # the user is in a hurry: the index can be made another time
             self._abandoned = True
             self._thread.join(timeout=5)
             raise
@@ -71,7 +71,7 @@ class IndexMaintainer:
 
     def _run(self) -> None:
         try:
-            quiet = True  # what an earlier writer left undone is done at once
+            quiet = True  # start with what an earlier writer left undone
             while not self._finishing:
                 self._refresh(at_rest=quiet)
                 if quiet:
@@ -109,7 +109,7 @@ class IndexMaintainer:
             self._record(grown, state)
 
     def _record(self, index: VectorIndex, state: State) -> None:
-        """Put an index in force, unless the vectors have moved to another file meanwhile."""
+        """Put an index in use, unless the vectors have moved to another file meanwhile."""
         draft = self._folder / f"{DRAFT}{os.getpid()}"
         try:
             checksum = index.write(draft)

@@ -61,7 +61,7 @@ def nearest(queries: Vectors, k: int, rows: Rows) -> list[Neighbours]:
 
 
 def _score(query: Vectors, k: int, file: VectorFile, positions: Positions) -> Neighbours:
-    """The k best of some candidates, scored so that equal rows have equal scores wherever they lie."""
+    """The k best of some candidates, scored so that equal rows have equal scores wherever they are stored."""
     positions = np.sort(positions)
     if len(positions) > 2 * k:  # the index names many more than are wanted
         top = TopK(1, k)
@@ -81,7 +81,7 @@ def _score(query: Vectors, k: int, file: VectorFile, positions: Positions) -> Ne
 
 
 def _products(queries: Vectors, vectors: Vectors) -> Vectors:
-    """[q d], [n d] -> [q n]. One query is not worth waking the threads of BLAS: on a busy machine they wait for it."""
+    """[q d], [n d] -> [q n]. For one query without the threads of BLAS: on a busy machine waking them costs more."""
     if len(queries) == 1:
         one: Vectors = np.einsum("nd,d->n", vectors, queries[0])
         return one[None]
@@ -90,7 +90,7 @@ def _products(queries: Vectors, vectors: Vectors) -> Vectors:
 
 
 def _exact_candidates(queries: Vectors, k: int, rows: Rows, start: int) -> list[Positions]:
-    """Candidates among all rows from `start` on, by blocked products: every one that may be among the k nearest."""
+    """Every row from `start` on that may be among the k nearest, by products in blocks."""
     top = TopK(len(queries), k)
     if rows.passing is not None:
         passing = rows.passing[np.searchsorted(rows.passing, start) :]
@@ -133,7 +133,7 @@ class TopK:
             self._prune()
 
     def positions(self) -> list[Positions]:
-        """Of each query the rows that may be among its k best."""
+        """For each query the rows that may be among its k best."""
         if not self._candidates:
             return [np.empty(0, np.int64) for _ in self._bound]
         self._prune()
@@ -172,7 +172,7 @@ def _index_candidates(queries: Vectors, k: int, rows: Rows, index: VectorIndex) 
                 valid = (named >= 0) & (named < index.rows)
                 if allowed is not None:
                     valid &= allowed[np.where(valid, named, 0)]
-                # A filter that keeps what is far from the query leaves few: then look further.
+                # A filter that keeps only rows far from the query leaves few: then search more lists.
                 if np.count_nonzero(valid) >= max(2 * k, wanted // 2):
                     found[query] = named[valid]
         unanswered = np.array([i for i in unanswered if found[i] is None], np.int64)

@@ -1,8 +1,8 @@
-"""The database of a local store: ids, values, notes, and which rows of which files are in force. Knows no vectors.
+"""The database of a local store: ids, values, notes, and which rows of which files are in use. Knows no vectors.
 
-SQLite in WAL mode: a commit is durable and whole, readers keep their snapshot while one writes. A record stands at the
-position of its vector in the vector file. Bytes lie in a table of their own under a number that never changes, so that
-searching and moving records do not touch them.
+SQLite in WAL mode: a commit is durable and atomic, readers keep their snapshot while one process writes. A record is at
+the position of its vector in the vector file. Bytes are in a table of their own under a number that never changes, so
+that searching and moving records do not touch them.
 """
 
 import json
@@ -34,7 +34,7 @@ BATCH = 500  # parameters of one statement
 
 @dataclass(frozen=True)
 class State:
-    """What is in force. Everything that a reader needs to know beside the records themselves."""
+    """Which files and rows are in use: everything that a reader needs besides the records themselves."""
 
     commits: int = 0  # counts changes of records: what was derived from the same number is still true
     vectors: str = "vectors-1.f32"
@@ -93,7 +93,7 @@ def create(folder: Path, schema: Schema, notes: Mapping[str, str]) -> None:
 
 
 def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
-    """Open the database of a generation. `StoreError` if there is none, or it is none of ours, or of a newer Tandem."""
+    """Open the database of a generation. `StoreError` if it is missing, foreign, or written by a newer Tandem."""
     path = folder / FILE
     if not path.is_file():
         raise StoreError(
@@ -130,16 +130,16 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
 
 
 def address(path: Path, *, write: bool) -> str:
-    """The database as a URI. Where nothing can be written and no writer's log is left, SQLite must not look for one."""
+    """The database as a URI. In a read-only folder without a log, SQLite must not look for one (`immutable`)."""
     text = path.resolve().as_posix()
     uri = "file:" + quote(text if text.startswith("/") else f"/{text}")
     if write:
         return f"{uri}?mode=rw"
-    return uri + ("?mode=ro&immutable=1" if is_frozen(path.parent) else "?mode=ro")
+    return uri + ("?mode=ro&immutable=1" if is_read_only(path.parent) else "?mode=ro")
 
 
-def is_frozen(folder: Path) -> bool:
-    """Whether nobody can be writing here: no right to, and no log of one who has it."""
+def is_read_only(folder: Path) -> bool:
+    """Whether no process can be writing here: we may not, and there is no log of one that may."""
     if os.access(folder, os.W_OK):
         return False
     try:
@@ -163,7 +163,7 @@ def read_state(connection: sqlite3.Connection) -> State:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Format 1 -> 2, for a writer. Readers read both: they may be open, or may not write."""
+    """Format 1 -> 2, by a writer. Readers read both formats: one may be open now, or may not write."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute("ALTER TABLE dead RENAME TO deleted")
@@ -196,12 +196,12 @@ def write_notes(connection: sqlite3.Connection, notes: Mapping[str, str]) -> Non
 
 
 def value_columns(schema: Schema) -> dict[str, Kind]:
-    """The columns that are not of bytes."""
+    """The columns but those of bytes."""
     return {name: kind for name, kind in schema.columns.items() if kind != "bytes"}
 
 
 def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
-    """Where the records of those ids stand that are there."""
+    """The positions of those of these ids that exist."""
     found: dict[str, int] = {}
     for first in range(0, len(ids), BATCH):
         some = ids[first : first + BATCH]
@@ -212,7 +212,7 @@ def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str
 
 @dataclass(frozen=True)
 class Selection:
-    """Columns to be read: position and id first, then these, as SQL and as values of their kinds."""
+    """Columns to read, after position and id: as SQL, and as values of their kinds."""
 
     schema: Schema
     columns: tuple[str, ...]
@@ -256,7 +256,7 @@ def write_records(
     ids: Sequence[str],
     columns: Mapping[str, Sequence[Value]],
 ) -> State:
-    """Insert records, or replace those that stand at the same positions. Gives the state with their attachments."""
+    """Insert records, or replace those at the same positions. Returns the state with their attachments."""
     count = len(ids)
     names = list(value_columns(schema))
     blobs = [name for name in schema.columns if schema.columns[name] == "bytes"]
@@ -301,7 +301,7 @@ def delete_records(connection: sqlite3.Connection, positions: Sequence[int]) -> 
 
 
 def deleted_positions(connection: sqlite3.Connection, *, after: int) -> list[int]:
-    """The rows that were deleted, in that order, but for so many first ones."""
+    """The deleted rows in the order of deletion, without the first `after` of them."""
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     table = "deleted" if "deleted" in tables else "dead"  # of format 1
     cursor = connection.execute(f"SELECT position FROM {table} WHERE sequence > ? ORDER BY sequence", (after,))
@@ -309,7 +309,7 @@ def deleted_positions(connection: sqlite3.Connection, *, after: int) -> list[int
 
 
 def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Let records stand at 0, 1, 2... in the order that they have; no row is deleted then."""
+    """Move records to positions 0, 1, 2... in their present order, and forget deleted rows."""
     (definition,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'records'").fetchone()
     indexed = [
         name for (name,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
@@ -328,9 +328,9 @@ def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
 
 
 def missing_indexes(connection: sqlite3.Connection, schema: Schema) -> list[str]:
-    """The statements that make the indexes which filters are fast with, as far as they are not there.
+    """Statements for the indexes that make filters fast, where they are missing.
 
-    An index over a column also holds positions: most filters never read the table.
+    An index over a column also holds positions, so most filters never read the table.
     """
     wanted = {f"by {name}": quoted(name) for name in value_columns(schema)}
     for name in value_columns(schema):

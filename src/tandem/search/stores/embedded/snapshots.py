@@ -1,4 +1,4 @@
-"""What readers of a local store see: snapshots, each of one commit, and what is remembered from one to the next.
+"""What readers of a local store see: snapshots, each of one commit, and what is cached from one to the next.
 
 A snapshot is a read transaction of SQLite: whatever a writer does meanwhile, here or in another process, it sees the
 state, the records and the deleted rows of one commit; and the rows of the vector file that this state
@@ -28,12 +28,12 @@ from tandem.search.stores.embedded.vector_index import Positions, VectorIndex
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.protocol import Schema
 
-REMEMBERED_FILTERS = 8
+CACHED_FILTERS = 8
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The store as one commit left it, and the connection that sees it so."""
+    """The store as of one commit, and the connection that reads it."""
 
     connection: sqlite3.Connection
     state: State
@@ -42,18 +42,18 @@ class Snapshot:
 
     @cached_property
     def notes(self) -> Mapping[str, str]:
-        """What the owner wrote down."""
+        """What the store's owner noted about it."""
         return records_database.read_notes(self.connection)
 
 
 class _Held(threading.local):
-    """The snapshot that a thread goes on reading from."""
+    """The snapshot that a thread keeps for several reads."""
 
     snapshot: Snapshot | None = None
 
 
 class Snapshots:
-    """Takes snapshots of one generation, for many threads at once. Connections are used again by whoever comes."""
+    """Takes snapshots of one generation, for many threads. Connections are pooled."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self._url = url
@@ -73,10 +73,10 @@ class Snapshots:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Inside, `take` gives this thread one and the same snapshot.
+        """In this block `take` gives this thread one and the same snapshot.
 
-        Each one costs a handful of calls of SQLite, and each of these lets go of Python's lock: with other threads
-        about, getting it back takes longer than the call.
+        Each snapshot costs a few SQLite calls, and each of these releases Python's lock: while other threads run,
+        getting it back takes longer than the call.
         """
         if self._held.snapshot is not None:
             yield
@@ -90,9 +90,9 @@ class Snapshots:
 
     @contextmanager
     def take(self, *, own: bool = False) -> Iterator[Snapshot]:
-        """The store as of now, until the end of the block; `own` even where one is held.
+        """The store as of now, until the end of the block. `own` takes a new snapshot even where one is held.
 
-        What is damaged is a `StoreError`.
+        `StoreError` if the store is damaged.
         """
         if self._held.snapshot is not None and not own:
             with database_errors(self._folder):
@@ -119,14 +119,14 @@ class Snapshots:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one call at a time. It is made anew when a frozen folder has come to life."""
+        """A connection for one call at a time. It is replaced when a read-only folder has been written to."""
         if self._closed:
             raise StoreError(f"{self._url}: the collection was closed; open it again")
         with self._lock:
             if self._process != os.getpid():  # SQLite's connections do not survive a fork
                 self._idle, self._process = [], os.getpid()
             connection, seen = self._idle.pop() if self._idle else (None, None)
-        now = self._look()
+        now = self._read_only_stamp()
         if connection is not None and seen != now:
             connection.close()
             connection = None
@@ -144,7 +144,7 @@ class Snapshots:
                     self._idle.append((connection, now))
 
     def passing(self, snapshot: Snapshot, where: str) -> Positions:
-        """Sorted positions of the records that pass. Remembered as long as no record changes."""
+        """Sorted positions of the records that pass. Cached as long as no record changes."""
         key = (snapshot.state.commits, where)
         with self._lock:
             if key in self._filters:
@@ -156,7 +156,7 @@ class Snapshots:
         positions.sort()
         with self._lock:
             self._filters[key] = positions
-            while len(self._filters) > REMEMBERED_FILTERS:
+            while len(self._filters) > CACHED_FILTERS:
                 self._filters.popitem(last=False)
         return positions
 
@@ -180,9 +180,9 @@ class Snapshots:
             self._vectors, self._index = None, ("", None)
             self._filters.clear()
 
-    def _look(self) -> object:
-        """None for a folder whose database SQLite itself keeps an eye on, else what changes when it is written to."""
-        if not records_database.is_frozen(self._folder):
+    def _read_only_stamp(self) -> object:
+        """For a read-only folder what changes when it is written to; None for others, which SQLite itself watches."""
+        if not records_database.is_read_only(self._folder):
             return None
         try:
             status = os.stat(self._folder / records_database.FILE)
@@ -198,7 +198,7 @@ class Snapshots:
             return self._vectors
 
     def _live_mask(self, connection: sqlite3.Connection, state: State) -> Mask | None:
-        """Which rows are not deleted. What was read is remembered: only later deletions are read."""
+        """Which rows are not deleted; None: all. Positions are cached, so only new deletions are read."""
         if not state.deleted_count:
             return None
         key = (state.vectors, state.rows, state.deleted_count)

@@ -1,7 +1,7 @@
 """Filters -> SQL of SQLite, with parameters. Gives exactly what `filters.matches` gives. Knows the table's names only.
 
-SQLite's own operators serve wherever they mean the same. Where they do not (`ILIKE` folds ASCII letters only, patterns
-have a limit, and many `%` take exponential time), the pattern is matched by our function `like_regex`.
+SQLite's own operators are used wherever they mean the same. Where they do not (`ILIKE` folds ASCII letters only,
+patterns have a limit, and many `%` take exponential time), our function `like_regex` matches the pattern.
 """
 
 import json
@@ -12,7 +12,7 @@ from tandem.search.stores.filters import And, AnyOf, Compare, Expression, In, Is
 
 MATCHES = "tandem_matches"
 MAX_PARAMETERS = 100  # of one list; longer ones travel as one JSON array
-MAX_ANYTHINGS = 3  # `%` between characters: GLOB tries again for each of them
+MAX_WILDCARDS = 3  # `%` between characters: GLOB tries again for each of them
 MAX_PATTERN = 5000
 Parameter = str | int | float
 
@@ -20,7 +20,7 @@ TABLE, ID, POSITION = "records", "_id", "_position"
 
 
 def install(connection: sqlite3.Connection) -> None:
-    """Teach a connection the function that some patterns need."""
+    """Register the function that some patterns need."""
 
     def found(pattern: str, ignore_case: int, text: str | None) -> bool | None:
         return None if text is None else like_regex(pattern, bool(ignore_case)).fullmatch(text) is not None
@@ -29,12 +29,12 @@ def install(connection: sqlite3.Connection) -> None:
 
 
 def quoted(column: str) -> str:
-    """A column as SQL names it. `id` is kept beside the columns of the schema."""
+    """A column's name in SQL. `id` is stored besides the columns of the schema."""
     return '"' + (ID if column == "id" else column).replace('"', '""') + '"'
 
 
 def has_several(listed: str) -> str:
-    """The SQL for records whose JSON array may hold several values: few. Their index is made of the very same SQL."""
+    """Records whose JSON array may hold several values. Few; a partial index has this very condition."""
     return f"instr({quoted(listed)}, ',') > 0"
 
 
@@ -81,13 +81,13 @@ def _among_several(listed: str, part: Expression, parameters: list[Parameter]) -
 
 
 def _plain(value: str | int | float | bool) -> Parameter:
-    """SQLite keeps booleans as 0 and 1."""
+    """SQLite stores booleans as 0 and 1."""
     return int(value) if isinstance(value, bool) else value
 
 
 def _like(column: str, pattern: str, ignore_case: bool, parameters: list[Parameter]) -> str:
     between = len([piece for piece in pattern.strip("%").split("%") if piece])
-    if len(pattern) > MAX_PATTERN or between > MAX_ANYTHINGS or "\0" in pattern:
+    if len(pattern) > MAX_PATTERN or between > MAX_WILDCARDS or "\0" in pattern:
         parameters.extend((pattern, int(ignore_case)))
         return f"{MATCHES}(?, ?, {column})"
     if not ignore_case:
@@ -96,6 +96,6 @@ def _like(column: str, pattern: str, ignore_case: bool, parameters: list[Paramet
     if not pattern.isascii():
         parameters.extend((pattern, 1))
         return f"{MATCHES}(?, ?, {column})"
-    # A letter outside ASCII can be another case of one inside (the sign for kelvin of k): then our function looks too.
+    # A character outside ASCII can be another case of one inside (the kelvin sign of k): then our function checks.
     parameters.extend((pattern, pattern, 1))
     return f"({column} LIKE ? OR (length(CAST({column} AS BLOB)) <> length({column}) AND {MATCHES}(?, ?, {column})))"

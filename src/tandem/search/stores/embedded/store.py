@@ -1,10 +1,10 @@
-"""The local store: a folder, no server. One process writes, many read; nothing acknowledged is lost by a kill.
+"""The local store: a folder, no server. One process writes, many read; a crash loses nothing that was acknowledged.
 
-A batch is durable in two steps: its vectors are appended to the vector file and synced, then one SQLite commit makes
-them count. Readers take a snapshot a call: whatever the commit before it made. The index over the vectors is derived
+A batch becomes durable in two steps: its vectors are appended to the vector file and synced, then one SQLite commit
+makes them visible. Each call of a reader takes a snapshot of the last commit. The index over the vectors is derived
 (`vector_index`), and is made and refreshed in the writer's background (`index_maintainer`).
 
-Knows vectors, ids and metadata; it has never heard of pictures.
+Knows vectors, ids and metadata; it does not know images.
 """
 
 import logging
@@ -40,7 +40,7 @@ class EmbeddedStore:
     def __init__(
         self, url: str, folder: Path, signature: tuple[int, int], release: Callable[[], None] | None = None
     ) -> None:
-        """A generation in `folder`; `release` gives back the lock of one that is to be written to.
+        """A generation in `folder`; `release` gives back the writer's lock.
 
         `signature` is what `generations` gave before the folder was found.
         """
@@ -97,7 +97,7 @@ class EmbeddedStore:
     def upsert(self, records: Records) -> None:
         check_records(records, self.snapshots.schema)
         assert records.vectors is not None
-        last = {each: i for i, each in enumerate(records.ids)}  # of those that come twice, the last one counts
+        last = {each: i for i, each in enumerate(records.ids)}  # of duplicate ids the last one counts
         if not all(isinstance(each, str) for each in last):
             raise TandemError("ids: expected text")
         if not last:
@@ -163,7 +163,7 @@ class EmbeddedStore:
         return replace(state, deleted_count=state.deleted_count + len(positions))
 
     def _after_commit(self, state: State) -> None:
-        """A batch is in: reclaim space if much was deleted, and wake the index maintainer."""
+        """Reclaim space if much was deleted, and wake the index maintainer."""
         if state.deleted_count >= COMPACT_FROM and state.deleted_count * 2 > state.rows:
             try:
                 self._compact()
@@ -175,7 +175,7 @@ class EmbeddedStore:
             self._maintainer.notice()
 
     def _compact(self) -> None:
-        """Write the live rows to a new file, and renumber the records, at once. Old snapshots keep the old file."""
+        """Write the live rows to a new file and renumber the records. Old snapshots keep the old file."""
         with self._transaction() as connection, self.snapshots.take() as snapshot:
             old = snapshot.state
             assert snapshot.live_mask is not None
@@ -199,7 +199,7 @@ class EmbeddedStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, durable at the end. For this store and its index maintainer."""
+        """A transaction, durable at its end. For this store and its index maintainer."""
         if self._closed:
             raise StoreError(f"{self._url}: the collection was closed; open it again")
         if self._writer is None:
@@ -215,7 +215,7 @@ class EmbeddedStore:
                 raise
 
     def _remove_leftovers(self) -> None:
-        """Remove files that the state does not name. Where a reader holds one fast (Windows), the next time does it."""
+        """Delete files that the state does not name. Windows keeps open ones: they are deleted the next time."""
         with self._transaction() as connection:
             state = records_database.read_state(connection)
             for path in [*self._folder.glob("vectors-*.f32"), *self._folder.glob("index-*.faiss")]:
@@ -288,7 +288,9 @@ class EmbeddedStore:
     def _scan(
         self, where: str | None, selection: Selection, vectors: bool, batch_size: int
     ) -> Iterator[Records | None]:
-        with self.snapshots.take(own=True) as snapshot:  # it may be read on when what is held is let go
+        with self.snapshots.take(
+            own=True
+        ) as snapshot:  # the caller may go on reading after a held snapshot is released
             if where is None:
                 cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
                 yield None
@@ -320,7 +322,7 @@ class EmbeddedStore:
             self._closed = True
             self.snapshots.close()
             if self._writer is not None:
-                self._writer.close()  # last: it then folds SQLite's log into the database
+                self._writer.close()  # last, so that SQLite folds its log into the database
             if self._release is not None:
                 self._release()
 

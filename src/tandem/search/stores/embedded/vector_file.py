@@ -20,15 +20,15 @@ BLOCK_BYTES = 16 << 20
 
 
 class VectorFile:
-    """One file, open for reading; what was open stays readable when a writer has removed its name."""
+    """One file, open for reading. It stays readable after a writer has deleted its name."""
 
     def __init__(self, path: Path, dimensions: int) -> None:
-        """`FileNotFoundError` if it is not there: whether that is an error is for the database to say."""
+        """`FileNotFoundError` if it does not exist: whether that is an error, the database says."""
         self.path = path
         self.dimensions = dimensions
         self.row_bytes = 4 * dimensions
         self._file = path.open("rb", buffering=0)
-        weakref.finalize(self, self._file.close)  # snapshots share it: whoever is last lets go of it
+        weakref.finalize(self, self._file.close)  # snapshots share it: the last one closes it
         self._lock = threading.Lock()
         self._map: Vectors | None = None
 
@@ -52,7 +52,7 @@ class VectorFile:
             return np.asarray(self._map)[:rows]
 
     def read(self, start: int, stop: int) -> Vectors:
-        """Rows [stop-start d], read into memory of our own: pages of a map would count as ours until the end."""
+        """Rows [stop-start d], copied: mapped pages would count as this process's memory until it ends."""
         rows = np.empty((stop - start, self.dimensions), np.float32)
         view = rows.reshape(-1).view(np.uint8).data
         done = 0
@@ -85,7 +85,7 @@ class VectorFile:
 
 
 def append(path: Path, row: int, vectors: Vectors) -> None:
-    """Write vectors [n d] from this row on, durable on return. What lay there was never committed."""
+    """Write vectors [n d] from this row on, durable on return. What was there was never committed."""
     with path.open("r+b" if path.exists() else "xb") as file:
         file.seek(row * vectors.shape[1] * 4)
         file.write(np.ascontiguousarray(vectors, np.float32).reshape(-1).view(np.uint8).data)

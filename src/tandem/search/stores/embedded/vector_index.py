@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class VectorIndex:
-    """An index of the first `rows` rows of a file, made when there were `trained_rows`."""
+    """An index of the first `rows` rows of a file, trained when there were `trained_rows`."""
 
     faiss_index: Any
     rows: int
@@ -55,11 +55,11 @@ class VectorIndex:
 
     @property
     def probes(self) -> int:
-        """How many lists to look into for the nearest of all."""
+        """How many lists to search for the nearest of all rows."""
         return max(MIN_PROBES, self.lists_of(ROWS_PROBED))
 
     def lists_of(self, rows: int) -> int:
-        """How many lists have so many rows."""
+        """How many lists hold so many rows, on average."""
         return rows * int(self._lists.nlist) // max(1, self.rows)
 
     def search(self, queries: Vectors, count: int, probes: int) -> Positions:
@@ -75,7 +75,7 @@ class VectorIndex:
         return positions
 
     def fits(self, rows: int) -> bool:
-        """Whether it can serve so many rows by adding those that are missing."""
+        """Whether adding the missing rows is enough, or it should be trained again."""
         return self.rows <= rows <= MAX_GROWTH * self.trained_rows
 
     def extended(self, file: VectorFile, rows: int, stopped: Callable[[], bool]) -> "VectorIndex | None":
@@ -89,19 +89,19 @@ class VectorIndex:
         return VectorIndex(copy, rows, self.trained_rows)
 
     def write(self, path: Path) -> int:
-        """Write it to a file, durable on return, and give the file's checksum."""
+        """Write it to a file, durable on return. Returns the file's checksum."""
         import faiss
 
         try:
             faiss.write_index(self.faiss_index, str(path))
-        except RuntimeError as error:  # faiss names no other
+        except RuntimeError as error:  # faiss raises no other
             raise OSError(f"{path} cannot be written ({error})") from error
         sync(path)
         return _checksum(path)
 
 
 def train(file: VectorFile, rows: int, dimensions: int) -> VectorIndex:
-    """An index without rows, made for so many."""
+    """An empty index, trained for so many rows."""
     import faiss
 
     generator = np.random.default_rng(0)
@@ -171,7 +171,7 @@ def _checksum(path: Path) -> int:
 
 
 class _threads:
-    """How many threads faiss takes in here, in this thread of ours: one query is fastest, and calmest, with one."""
+    """How many threads faiss uses in this block: one query is fastest with one."""
 
     def __init__(self, count: int | None) -> None:
         self.count = count

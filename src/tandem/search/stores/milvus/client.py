@@ -1,11 +1,11 @@
-"""Reaching a Milvus: addresses, tokens, connections, and its errors as ours. Knows nothing of records.
+"""Connecting to Milvus: addresses, tokens, connections, and its errors as ours. Knows nothing of records.
 
     milvus://host:19530/name              a server
     https://in03-0123.zillizcloud.com/name   Zilliz, or a server behind TLS (http:// without)
     milvus-lite:photos.db/name            a file of milvus-lite (a folder since its version 3), read in this process
 
-The token ("user:password", or a key of Zilliz) is in TANDEM_MILVUS_TOKEN or MILVUS_TOKEN, never in an address: those
-end up in logs and histories. All that is imported from pymilvus is imported here, when a connection is made.
+The token ("user:password", or an API key of Zilliz) is in TANDEM_MILVUS_TOKEN or MILVUS_TOKEN, never in an address:
+addresses end up in logs and histories. pymilvus is imported here only, when a connection is made.
 """
 
 import logging
@@ -26,7 +26,7 @@ CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
 LOADING_TIMEOUT_S = 600.0  # a collection whose index is being replaced, or whose server has just started
 INDEXING_TIMEOUT_S = 600.0
-LOAD_WAIT_S = 20.0  # then a collection that is not loaded is loaded by whoever needs it
+LOAD_WAIT_S = 20.0  # then the client that needs a collection loads it
 INDEX, CHANGING, FINAL = "tandem.index", "changing", "final"
 LARGE_INDEX: tuple[str, Mapping[str, int]] = ("HNSW", {"M": 16, "efConstruction": 200})
 STAGING = "__next"
@@ -44,7 +44,7 @@ class CollectionNotFoundError(StoreError):
 
 @dataclass(frozen=True)
 class Address:
-    """A URL taken apart: `uri` of a server or `file` of milvus-lite, and the `name` of the collection there."""
+    """A parsed URL: `uri` of a server or `file` of milvus-lite, and the `name` of the collection there."""
 
     url: str
     uri: str | None
@@ -66,7 +66,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Take a URL apart. `StoreError` says what a URL looks like, that a token is in it, or what a name may be."""
+    """Parse a URL. `StoreError` says what a URL looks like, that it contains a token, or what a name may be."""
     scheme, _, rest = url.partition(":")
     if scheme == "milvus-lite":
         file, slash, name = rest.rpartition("/")
@@ -94,7 +94,7 @@ def parse_address(url: str) -> Address:
 def _checked(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", name) or "__" in name:
         raise StoreError(
-            f"a collection in Milvus is named by letters, digits, single _ (at most 200, no digit first), got {name!r}"
+            f"a name in Milvus has letters, digits and single _ (at most 200, no digit first), got {name!r}"
         )
     return name
 
@@ -103,7 +103,7 @@ class Connection:
     """A client of one server. Its calls wait for a collection that is being loaded, and raise our errors."""
 
     def __init__(self, address: Address) -> None:
-        # Set before grpc is imported: it writes to stderr of its own accord. Errors reach the user as ours.
+        # Set before grpc is imported, which otherwise writes to stderr. Users see our errors.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         try:
             import pymilvus
@@ -139,7 +139,7 @@ class Connection:
                 if not _is_loading(error) or time.monotonic() - began > LOADING_TIMEOUT_S:
                     raise self._as_store_error(error) from error
             time.sleep(0 if self.is_lite else 0.2)
-            if self.is_lite:  # it forgets what is loaded when it is closed
+            if self.is_lite:  # closing it unloads collections
                 self.call("load_collection", arguments[0])
             elif time.monotonic() - waited > LOAD_WAIT_S:
                 self._ensure_loaded(arguments[0])
@@ -166,7 +166,7 @@ class Connection:
             "create_collection",
             name,
             schema=schema,
-            # Whoever asks says after which moment; see `milvus`.
+            # Each read says as of which moment: see `store`.
             consistency_level="Session",
             properties={LAYOUT: layout.to_json(), **properties},
         )
@@ -179,9 +179,9 @@ class Connection:
             self.call("alter_collection_properties", name, dict(properties))
 
     def build_large_index(self, name: str) -> None:
-        """Let a collection be searched by HNSW. While that takes its seconds or minutes, other clients' calls wait."""
+        """Switch a collection to HNSW. This takes seconds or minutes, in which other clients' calls wait."""
         if self.call("describe_index", name, "vector")["index_type"] == "FLAT":
-            # A search amid a release may find nothing, and not say so: readers look at this before they believe it.
+            # A search during a release may find nothing without an error: readers check this before they trust it.
             self.set_properties(name, {INDEX: CHANGING})
             # Rows that are flushed and indexed first are in the new index when it is loaded.
             self.call("flush", name, timeout=INDEXING_TIMEOUT_S)
@@ -196,7 +196,7 @@ class Connection:
         return state
 
     def await_index(self, name: str) -> None:
-        """Wait until a collection has its final index; see to it if who was about it has died."""
+        """Wait until a collection has its final index; build it if the client that was building it has died."""
         began = time.monotonic()
         while self.index_state(name) != FINAL:
             if time.monotonic() - began > INDEXING_TIMEOUT_S:
@@ -205,14 +205,14 @@ class Connection:
             time.sleep(0.1)
 
     def _ensure_loaded(self, name: str) -> None:
-        """Load what nobody loads: its server did not after a crash, or who gave it another index has died."""
+        """Load a collection that nobody loads: after a crash of the server, or of a client amid a new index."""
         if "vector" in self.call("list_indexes", name):
             self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
         else:
             self._load(name, self._index(*LARGE_INDEX), wait=True)
 
     def _load(self, name: str, index: Any, wait: bool) -> None:
-        # An empty collection need not be waited for: half a second less, and milvus-lite cannot say.
+        # No wait for an empty collection: it saves half a second, and milvus-lite cannot tell.
         self.call("create_index", name, index, sync=wait, timeout=INDEXING_TIMEOUT_S)
         self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
 
@@ -254,7 +254,7 @@ class Connection:
             return CollectionNotFoundError(f"{self.address.url}: no such collection on the server")
         if "auth" in lowered or "permission" in lowered or "privilege" in lowered:
             return StoreError(
-                f"{server} refuses: wrong or missing token; set {TOKEN_VARIABLES[0]} (user:password, or a key)"
+                f"{server} rejects a wrong or missing token; set {TOKEN_VARIABLES[0]} (user:password, or a key)"
             )
         if "connect" in lowered or "unavailable" in lowered or "deadline" in lowered or "retry" in lowered:
             return StoreError(f"cannot reach Milvus at {server}: is it running, is the address right?")
@@ -262,7 +262,7 @@ class Connection:
 
 
 def _is_milvus_error(error: Exception) -> bool:
-    """pymilvus raises its own errors, grpc's, and a few of Python's where an answer is not what it awaits."""
+    """pymilvus raises its own errors, grpc's, and a few of Python's where an answer is malformed."""
     return type(error).__module__.split(".")[0] in ("pymilvus", "grpc") or isinstance(error, OSError)
 
 

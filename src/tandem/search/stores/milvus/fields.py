@@ -1,4 +1,4 @@
-"""How records lie in the fields of a Milvus collection, there and back. Knows no server and no pymilvus.
+"""How records are stored in the fields of a Milvus collection. Knows no server and no pymilvus.
 
 Milvus of 2.3 has no missing values, and later ones follow a logic of their own with them. So each column has two fields
 in every version: `value_<column>`, and `has_<column>`, which says whether there is a value. Bytes are kept as base64.
@@ -56,7 +56,7 @@ class Layout:
 
     @cached_property
     def several_fields(self) -> dict[str, str]:
-        """The fields that are beside those of values and presence, by the column whose JSON array they are about."""
+        """These fields, by the column with the JSON array."""
         if self.format == 1:
             return {}
         names = {name: self.schema.listed(name) for name in self.schema.columns}
@@ -67,7 +67,7 @@ class Layout:
         return [field(name) for name in columns for field in (self.value_field, self.presence_field)]
 
     def chosen(self, columns: Sequence[str] | None) -> list[str]:
-        """The columns asked for: without a word all but those of bytes."""
+        """The columns asked for: by default all but those of bytes."""
         if columns is None:
             return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
         for name in columns:
@@ -79,7 +79,7 @@ class Layout:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
     def to_json(self) -> str:
-        """What is kept among the collection's properties as `LAYOUT`, for `read_layout`."""
+        """What is stored among the collection's properties as `LAYOUT`, for `read_layout`."""
         return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
@@ -113,14 +113,14 @@ class Layout:
         return rows
 
     def value(self, row: Mapping[str, Any], column: str) -> Value:
-        """A column's value in a row that came back."""
+        """A column's value in a row from the server."""
         if not row[self.presence_field(column)]:
             return None
         value: Value = row[self.value_field(column)]
         return base64.b64decode(str(value)) if self.schema.columns[column] == "bytes" else value
 
     def records(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], vectors: bool) -> Records:
-        """What came back, as records."""
+        """Rows from the server, as records."""
         found: Vectors | None = None
         if vectors:
             found = np.array([row["vector"] for row in rows], dtype=np.float32).reshape(-1, self.schema.dimensions)
@@ -151,12 +151,12 @@ def read_layout(description: Mapping[str, Any]) -> Layout | None:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text can be an id: expressions have a spelling for it, and pages of ids can be asked for."""
+    """Whether a text can be an id: it can be written in an expression, and ids can be paged."""
     return text != "" and all(character >= " " and character != "\x7f" for character in text)
 
 
 def check_schema(schema: Schema) -> None:
-    """Refuse what Milvus could not keep."""
+    """Reject a schema that Milvus could not store."""
     if len(schema.columns) > MAX_COLUMNS:
         raise StoreError(f"a collection in Milvus has at most {MAX_COLUMNS} columns, got {len(schema.columns)}")
     if not 1 <= schema.dimensions <= 32_768:
@@ -164,7 +164,7 @@ def check_schema(schema: Schema) -> None:
 
 
 def row_bytes(row: Mapping[str, Any]) -> int:
-    """About how large a row is on its way."""
+    """About how many bytes a row takes in a message."""
     return sum(len(value) if isinstance(value, str) else 8 for value in row.values()) + int(row["vector"].nbytes)
 
 

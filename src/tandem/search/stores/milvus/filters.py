@@ -1,6 +1,6 @@
 """Filters as Milvus reads them: a tree (`tandem.search.stores.filters`) -> the text of an expression. Knows no server.
 
-What a filter says of lists of values is put in other words before (`filters.without_lists`).
+Conditions on lists of values are replaced before (`filters.without_lists`).
 
 Missing values follow SQL's logic of three values, which Milvus does not have: so there are two translations of each
 part, when it is true and when it is false, and both ask first whether there is a value. `NOT` swaps the two.
@@ -38,7 +38,7 @@ def to_expression(expression: Expression, layout: Layout) -> Condition:
 
 
 def quoted(text: str) -> str | None:
-    """A text as a literal; None where Milvus has no spelling for a character that is in it."""
+    """A text as a literal; None where Milvus cannot write one of its characters."""
     if any((character < " " and character not in "\n\r\t") or character == "\x7f" for character in text):
         return None
     for character, written in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
@@ -47,12 +47,12 @@ def quoted(text: str) -> str | None:
 
 
 def id_in(ids: list[str]) -> str:
-    """The expression for these ids. All ids have a spelling (`fields.is_id`)."""
+    """The expression for these ids. Every id can be written (`fields.is_id`)."""
     return f"id in [{', '.join(str(quoted(each)) for each in ids)}]"
 
 
 def conjunction(first: str, second: str) -> str:
-    """Both expressions at once."""
+    """The expression for both."""
     return f"({first}) and ({second})" if first and second else first or second
 
 
@@ -83,7 +83,7 @@ def _kind(column: str, layout: Layout) -> str:
 
 
 def _test(expression: Expression, truth: bool, field: str, kind: str) -> str | None:
-    """What holds of a value that is there, if the expression is (not) true of it. None: Milvus cannot say it."""
+    """What is true of an existing value if the condition is (not) true of it. None: Milvus cannot express it."""
     match expression:
         case Compare(_, operator, value):
             return _comparison(field, operator if truth else _OPPOSITE[operator], value, kind)
@@ -112,7 +112,7 @@ def _literal(value: Constant) -> str:
 
 
 def _integer_comparison(field: str, operator: Operator, value: int | float) -> str:
-    """Milvus compares integers to integers only, and cannot read the least one: bounds are made of those it reads."""
+    """Milvus compares integers to integers only, and cannot parse the smallest: others are used as bounds."""
     whole = math.floor(value)
     if operator in ("=", "!="):
         if whole != value or not _INTEGERS[0] <= whole <= _INTEGERS[1]:
@@ -180,7 +180,7 @@ def _like(field: str, pattern: str, truth: bool) -> str | None:
         return f"{field} {'==' if truth else '!='} {literal}"
     if not start:
         return _always(truth)
-    # The next character that is a character: after U+D7FF come surrogates, which are none.
+    # The next character: after U+D7FF come surrogates, which are none.
     after = {"\ud7ff": "\ue000", "\U0010ffff": None}.get(start[-1], chr(min(ord(start[-1]) + 1, 0x10FFFF)))
     end = None if after is None else quoted(start[:-1] + after)
     if end is None:

@@ -30,7 +30,7 @@ SCORE_TOLERANCE = 2e-6  # what two sums of the same products may differ by
 
 @dataclass(frozen=True)
 class View:
-    """What a name stands for, as of now. `consistency` is for every call that reads."""
+    """The collection that a name stands for now. `consistency` goes with every call that reads."""
 
     collection: str
     layout: Layout
@@ -41,7 +41,7 @@ class View:
 
 
 class Reader:
-    """Rows of a collection that pass a filter. What Milvus cannot decide is decided here, row by row."""
+    """Rows of a collection that pass a filter. What Milvus cannot express is decided here, row by row."""
 
     def __init__(self, connection: Connection, view: View, where: str | None = None) -> None:
         self.connection = connection
@@ -58,7 +58,7 @@ class Reader:
                 self.accept = lambda row: matches(expression, view.layout.filter_row(row, names)) is True
 
     def read(self, verb: str, **named: Any) -> Any:
-        """What the collection answers; asked again if its index was replaced meanwhile."""
+        """The collection's answer; repeated if its index was replaced meanwhile."""
         while True:
             answer = self.connection.call(verb, self.view.collection, **named, **self.view.consistency)
             if self.view.index == FINAL:
@@ -189,7 +189,7 @@ class Search(Reader):
         return rankings
 
     def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[Row]]:
-        """The rows that Milvus finds nearest, each with its vector and the fields that the filter reads."""
+        """The rows nearest according to Milvus, each with its vector and the fields that the filter reads."""
         asked = [] if condition.exact else self.filter_fields
         alone = limit <= self.batch_size([], True)
         answers = self.read(

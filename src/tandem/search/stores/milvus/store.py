@@ -176,7 +176,7 @@ class MilvusStore(Store):
         return view
 
     def _with_view(self, act: Callable[[View], _T]) -> _T:
-        """Act on what the name stands for; once more if another client moved the name meanwhile."""
+        """Act on the collection that the name stands for; again if another client moved the name meanwhile."""
         try:
             return act(self._view())
         except CollectionNotFoundError:
@@ -196,7 +196,7 @@ class MilvusStore(Store):
             self._index_if_large()
 
     def _note_write(self, view: View) -> None:
-        """Note when this was written: before the caller is told that it is."""
+        """Note the time of a write, before the caller is told that it is done."""
         if self._connection.is_lite:
             return
         if self._own_property not in view.writes and len(view.writes) >= MAX_WRITERS:
