@@ -44,6 +44,8 @@ class Range:
         )
 
     def __str__(self) -> str:
+        if self.least is not None and self.least == self.most:
+            return f"that is {self.least:,}"
         if self.least is not None and self.most is not None:
             return f"from {self.least:,} to {self.most:,}"
         limits = (("at least", self.least), ("at most", self.most), ("above", self.above), ("below", self.below))

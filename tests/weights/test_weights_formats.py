@@ -412,9 +412,27 @@ def test_open_clips_preprocessing() -> None:
     )
 
 
+def test_a_resnet_of_equal_stages_and_nulls_that_mean_the_default() -> None:
+    plain = described(
+        vision_cfg__layers=[2, 2, 2, 2],
+        vision_cfg__image_size=[64, 64],
+        vision_cfg__width=32,
+        preprocess_cfg__size=None,
+        preprocess_cfg__std=None,
+    )
+    config = from_open_clip(plain, SpecialTokens(), "c")
+    assert isinstance(config.vision, ResNet)
+    assert (config.vision.layers, config.vision.image_size, config.vision.heads) == ((2, 2, 2, 2), 64, 16)
+    assert config.preprocessing.std == (0.26862954, 0.26130258, 0.27577711)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("vision_cfg__layers", 0),
+        ("vision_cfg__layers", [3, 4, 0, 3]),
+        ("vision_cfg__head_width", True),
+        ("text_cfg__heads", 8.0),
         ("vision_cfg__timm_model_name", "convnext_base"),
         ("vision_cfg__attentional_pool", True),
         ("vision_cfg__ls_init_value", 1e-4),

@@ -4,8 +4,10 @@ Fields of `model_cfg` that would make another network than CLIP's are refused by
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
+from tandem import fields
 from tandem.config import (
     CLIP_MEAN,
     CLIP_STD,
@@ -19,9 +21,10 @@ from tandem.config import (
     VisionTransformer,
 )
 from tandem.errors import ConfigError, WeightsError
+from tandem.fields import NonNegative, Positive, Range
 from tandem.weights.checkpoint import activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
-from tandem.weights.transformers_config import channels
+from tandem.weights.transformers_config import channels, squares
 
 # What CLIP has; a field that says otherwise makes another network. None and absent mean the default everywhere.
 _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -86,6 +89,67 @@ _READ = {
 }
 
 
+_Kind = TypeVar("_Kind")
+_Ratio = Annotated[float, Range(above=0)]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is read of `model_cfg`; the defaults here and below are open_clip's own."""
+
+    embed_dim: Positive
+
+
+@dataclass(frozen=True)
+class _Vision:
+    """What is read of `vision_cfg` for a Vision Transformer."""
+
+    image_size: Positive = 224
+    patch_size: Positive = 16
+    width: Positive = 768
+    layers: Positive = 12
+    head_width: Positive = 64
+    mlp_ratio: _Ratio = 4.0
+
+
+@dataclass(frozen=True)
+class _ResNet:
+    """What is read of `vision_cfg` where `layers` is a list."""
+
+    layers: tuple[Positive, Positive, Positive, Positive]
+    image_size: Positive = 224
+    width: Positive = 768
+    head_width: Positive = 64
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What is read of `text_cfg`."""
+
+    context_length: Positive = 77
+    vocab_size: Positive = 49408
+    width: Positive = 512
+    heads: Positive = 8
+    layers: Positive = 12
+    mlp_ratio: _Ratio = 4.0
+    pad_id: NonNegative = 0
+    pool_type: str = "argmax"
+    eos_id: NonNegative = 2
+
+
+@dataclass(frozen=True)
+class _Preprocess:
+    """What is read of `preprocess_cfg`. Mean and deviation are one number or three."""
+
+    size: Positive | None = None
+    mode: Literal["RGB"] = "RGB"
+    mean: Any = CLIP_MEAN
+    std: Any = CLIP_STD
+    interpolation: Interpolation = "bicubic"
+    resize_mode: ResizeMode = "shortest"
+    fill_color: Annotated[int, Range(0, 255)] = 0
+
+
 def config_from(plain: Mapping[str, Any], tokens: SpecialTokens, source: str) -> ModelConfig:
     """`open_clip_config.json` as a `ModelConfig`; keys left out mean open_clip's defaults.
 
@@ -104,45 +168,56 @@ def config_from(plain: Mapping[str, Any], tokens: SpecialTokens, source: str) ->
     notes = {}
     if "quick_gelu" not in model:
         notes["activation"] = activation_note(source, "gelu", "which is open_clip's default")
-    image_size = _number(vision, "image_size", 224, source)
-    width = _number(vision, "width", 768, source)
-    head_width = _number(vision, "head_width", 64, source)
-    tower: VisionTransformer | ResNet
-    if isinstance(vision.get("layers"), list):
-        blocks: Any = tuple(vision["layers"])
-        tower = ResNet(image_size, blocks, width, width * 32 // head_width)
-    else:
-        tower = VisionTransformer(
-            image_size,
-            _number(vision, "patch_size", 16, source),
-            width,
-            _number(vision, "layers", 12, source),
-            width // head_width,
-            int(width * _ratio(vision, source)),
-            activation,
-        )
-    text_width, vocabulary_size = _number(text, "width", 512, source), _number(text, "vocab_size", 49408, source)
+    embed_dim = _read(_Model, model, source, "model_cfg").embed_dim
+    tower = _vision(vision, activation, source)
+    words = _read(_Text, text, source, "text_cfg")
+    preprocessing = preprocessing_from(plain.get("preprocess_cfg") or {}, tower.image_size, source)
     try:
         return ModelConfig(
-            _number(model, "embed_dim", None, source),
+            embed_dim,
             tower,
             TextTransformer(
-                _number(text, "context_length", 77, source),
-                vocabulary_size,
-                text_width,
-                _number(text, "layers", 12, source),
-                _number(text, "heads", 8, source),
-                int(text_width * _ratio(text, source)),
+                words.context_length,
+                words.vocab_size,
+                words.width,
+                words.layers,
+                words.heads,
+                int(words.width * words.mlp_ratio),
                 activation,
-                vocabulary_size - 2 if tokens.start_id is None else tokens.start_id,
-                _end_id(text, vocabulary_size, tokens, source),
-                _number(text, "pad_id", 0, source),
+                words.vocab_size - 2 if tokens.start_id is None else tokens.start_id,
+                _end_id(words, tokens, source),
+                words.pad_id,
             ),
-            preprocessing_from(plain.get("preprocess_cfg") or {}, image_size, source),
+            preprocessing,
             notes=notes,
         )
     except ConfigError as error:
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
+
+
+def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> VisionTransformer | ResNet:
+    if isinstance(values.get("layers"), list):
+        net = _read(_ResNet, values, source, "vision_cfg")
+        return ResNet(net.image_size, net.layers, net.width, net.width * 32 // net.head_width)
+    tower = _read(_Vision, values, source, "vision_cfg")
+    return VisionTransformer(
+        tower.image_size,
+        tower.patch_size,
+        tower.width,
+        tower.layers,
+        tower.width // tower.head_width,
+        int(tower.width * tower.mlp_ratio),
+        activation,
+    )
+
+
+def _read(kind: type[_Kind], values: Mapping[str, Any], source: str, path: str) -> _Kind:
+    """None means the default. Fields that are not read here were looked at by `_refuse_others`."""
+    given = {key: value for key, value in values.items() if value is not None}
+    try:
+        return fields.read(kind, squares(given), path=path, ignore_unknown=True)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _refuse_others(values: Mapping[str, Any], where: str, source: str) -> None:
@@ -163,34 +238,16 @@ def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     return value
 
 
-def _number(values: Mapping[str, Any], key: str, default: int | None, source: str) -> int:
-    value = values.get(key)
-    if isinstance(value, list) and len(set(value)) == 1:  # a square given by both sides
-        value = value[0]
-    value = default if value is None else value
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"{source}: {key}: expected a whole number, got {value!r}")
-    return value
-
-
-def _ratio(values: Mapping[str, Any], source: str) -> float:
-    value = values.get("mlp_ratio")
-    value = 4.0 if value is None else value
-    if not isinstance(value, int | float) or not value > 0:
-        raise ConfigError(f"{source}: mlp_ratio: expected a positive number, got {value!r}")
-    return float(value)
-
-
-def _end_id(text: Mapping[str, Any], vocabulary_size: int, tokens: SpecialTokens, source: str) -> int:
+def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int:
     """open_clip pools at the largest id, or, with pool_type eos, at the first `eos_id`; ours is always the latter."""
-    if text.get("pool_type") == "eos":
-        return _number(text, "eos_id", 2, source)
-    if tokens.end_id is not None and tokens.end_id != vocabulary_size - 1:
+    if text.pool_type == "eos":
+        return text.eos_id
+    if tokens.end_id is not None and tokens.end_id != text.vocab_size - 1:
         raise ConfigError(
-            f"{source}: text_cfg.pool_type: open_clip would pool at the largest id, {vocabulary_size - 1}, but the "
+            f"{source}: text_cfg.pool_type: open_clip would pool at the largest id, {text.vocab_size - 1}, but the "
             f"tokenizer ends sentences with {tokens.end_id}; expected pool_type 'eos' with that eos_id"
         )
-    return vocabulary_size - 1
+    return text.vocab_size - 1
 
 
 # --- preprocessing -------------------------------------------------------------------------------------------------
@@ -198,23 +255,16 @@ def _end_id(text: Mapping[str, Any], vocabulary_size: int, tokens: SpecialTokens
 
 def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -> Preprocessing:
     """`preprocess_cfg` as `Preprocessing`; keys left out mean open_clip's defaults, which are CLIP's own."""
-    given = {key: value for key, value in plain.items() if value is not None}
-    if given.get("mode", "RGB") != "RGB":
-        raise ConfigError(f"{source}: preprocess_cfg.mode: expected 'RGB', got {given['mode']!r}")
-    if _number(given, "size", image_size, source) != image_size:
-        raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size} as the model, got {given['size']!r}")
-    for key, allowed in (("interpolation", get_args(Interpolation)), ("resize_mode", get_args(ResizeMode))):
-        if given.get(key, allowed[0]) not in allowed:
-            raise ConfigError(
-                f"{source}: preprocess_cfg.{key}: expected one of {', '.join(allowed)}, got {given[key]!r}"
-            )
+    given = _read(_Preprocess, plain, source, "preprocess_cfg")
+    if given.size not in (None, image_size):
+        raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size} as the model, got {given.size!r}")
     return Preprocessing(
         image_size,
-        channels(given.get("mean", CLIP_MEAN), f"{source}: preprocess_cfg.mean"),
-        channels(given.get("std", CLIP_STD), f"{source}: preprocess_cfg.std"),
-        given.get("resize_mode", "shortest"),
-        given.get("interpolation", "bicubic"),
-        _number(given, "fill_color", 0, source),
+        channels(given.mean, f"{source}: preprocess_cfg.mean"),
+        channels(given.std, f"{source}: preprocess_cfg.std"),
+        given.resize_mode,
+        given.interpolation,
+        given.fill_color,
     )
 
 

@@ -4,8 +4,10 @@ What transformers means by a key that is left out counts; what is no CLIP is ref
 """
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
+from tandem import fields
 from tandem.config import (
     CLIP_MEAN,
     CLIP_STD,
@@ -18,11 +20,54 @@ from tandem.config import (
     VisionTransformer,
 )
 from tandem.errors import ConfigError, WeightsError
+from tandem.fields import Positive, Range
 from tandem.weights.checkpoint import activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
 
 _LEGACY_END_ID = 2  # what old configurations say; transformers then pools at the largest id
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's codes
+
+
+_Kind = TypeVar("_Kind")
+_Epsilon = Annotated[float, Range(1e-5, 1e-5)]  # another one makes another network than CLIP's
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """What is read of `config.json`; the defaults here and below are transformers' own."""
+
+    projection_dim: Positive = 512
+
+
+@dataclass(frozen=True)
+class _Vision:
+    """What is read of `vision_config`, a square's two sides made one."""
+
+    image_size: Positive = 224
+    patch_size: Positive = 32
+    hidden_size: Positive = 768
+    num_hidden_layers: Positive = 12
+    num_attention_heads: Positive = 12
+    intermediate_size: Positive = 3072
+    hidden_act: Activation | None = None
+    layer_norm_eps: _Epsilon = 1e-5
+    num_channels: Literal[3] = 3
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What is read of `text_config`. The ids are whatever a file says: see `_start_and_end`."""
+
+    max_position_embeddings: Positive = 77
+    vocab_size: Positive = 49408
+    hidden_size: Positive = 512
+    num_hidden_layers: Positive = 12
+    num_attention_heads: Positive = 8
+    intermediate_size: Positive = 2048
+    hidden_act: Activation | None = None
+    layer_norm_eps: _Epsilon = 1e-5
+    bos_token_id: Any = 49406
+    eos_token_id: Any = 49407
 
 
 def config_from(
@@ -42,53 +87,51 @@ def config_from(
             "Tandem reads CLIP models only"
         )
     notes: dict[str, str] = {}
-    vision, text = _tower(plain, "vision_config", source), _tower(plain, "text_config", source)
-    activations = []
-    for tower, values in (("vision_config", vision), ("text_config", text)):
-        _as_clip(values, source, tower)
-        if "hidden_act" not in values:
-            notes["activation"] = activation_note(source, "quick_gelu", "which is transformers' default")
-        activations.append(_activation(values.get("hidden_act", "quick_gelu"), f"{source}: {tower}.hidden_act"))
-    vocabulary_size = _whole(text, "vocab_size", 49408, source)
-    start_id, end_id = _start_and_end(text, vocabulary_size, tokens, notes)
-    width, text_width = _whole(vision, "hidden_size", 768, source), _whole(text, "hidden_size", 512, source)
-    image_size = _side(vision.get("image_size", 224), f"{source}: vision_config.image_size")
+    whole = _read(_Whole, plain, source)
+    vision = _read(_Vision, squares(_tower(plain, "vision_config", source)), source, "vision_config")
+    text = _read(_Text, _tower(plain, "text_config", source), source, "text_config")
+    if vision.hidden_act is None or text.hidden_act is None:
+        notes["activation"] = activation_note(source, "quick_gelu", "which is transformers' default")
+    start_id, end_id = _start_and_end(text, tokens, notes)
     if preprocessor is None:
         notes["preprocessing"] = f"{source} has no preprocessor_config.json beside it: CLIP's mean and std are assumed"
+    preprocessing = preprocessing_from(preprocessor or {}, vision.image_size, preprocessor_source)
     try:
         return ModelConfig(
-            _whole(plain, "projection_dim", 512, source),
+            whole.projection_dim,
             VisionTransformer(
-                image_size,
-                _side(vision.get("patch_size", 32), f"{source}: vision_config.patch_size"),
-                width,
-                _whole(vision, "num_hidden_layers", 12, source),
-                _whole(vision, "num_attention_heads", 12, source),
-                _whole(vision, "intermediate_size", 3072, source),
-                activations[0],
+                vision.image_size,
+                vision.patch_size,
+                vision.hidden_size,
+                vision.num_hidden_layers,
+                vision.num_attention_heads,
+                vision.intermediate_size,
+                vision.hidden_act or "quick_gelu",
             ),
             TextTransformer(
-                _whole(text, "max_position_embeddings", 77, source),
-                vocabulary_size,
-                text_width,
-                _whole(text, "num_hidden_layers", 12, source),
-                _whole(text, "num_attention_heads", 8, source),
-                _whole(text, "intermediate_size", 2048, source),
-                activations[1],
+                text.max_position_embeddings,
+                text.vocab_size,
+                text.hidden_size,
+                text.num_hidden_layers,
+                text.num_attention_heads,
+                text.intermediate_size,
+                text.hidden_act or "quick_gelu",
                 start_id,
                 end_id,
                 _pad_id(plain, end_id, tokens),
             ),
-            preprocessing_from(preprocessor or {}, image_size, preprocessor_source),
+            preprocessing,
             notes=notes,
         )
     except ConfigError as error:
-        raise ConfigError(_once(source, error)) from None
+        raise ConfigError(f"{source}: {error}") from None
 
 
-def _once(source: str, error: ConfigError) -> str:
-    """The message with its file; those of the preprocessing name their own."""
-    return str(error) if ".json: " in str(error) else f"{source}: {error}"
+def _read(kind: type[_Kind], plain: Mapping[str, Any], source: str, path: str = "") -> _Kind:
+    try:
+        return fields.read(kind, plain, path=path, ignore_unknown=True)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _tower(plain: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -102,38 +145,26 @@ def _tower(plain: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
     return merged
 
 
-def _as_clip(values: Mapping[str, Any], source: str, tower: str) -> None:
-    for key, clip in (("layer_norm_eps", 1e-5), ("num_channels", 3)):
-        if values.get(key, clip) != clip:
-            raise ConfigError(f"{source}: {tower}.{key}: expected {clip}, got {values[key]!r}")
-
-
-def _activation(value: Any, where: str) -> Activation:
-    if value == "quick_gelu":
-        return "quick_gelu"
-    if value == "gelu":
-        return "gelu"
-    raise ConfigError(f"{where}: expected one of {', '.join(get_args(Activation))}, got {value!r}")
-
-
-def _start_and_end(
-    text: Mapping[str, Any], vocabulary_size: int, tokens: SpecialTokens, notes: dict[str, str]
-) -> tuple[int, int]:
+def _start_and_end(text: _Text, tokens: SpecialTokens, notes: dict[str, str]) -> tuple[int, int]:
     """The tokenizer's ids where it has them, else the configuration's, unless they are legacy or impossible."""
-    start, end = text.get("bos_token_id", 49406), text.get("eos_token_id", 49407)
+    start, end = text.bos_token_id, text.eos_token_id
     end = end[0] if isinstance(end, list) and end else end
     legacy = end == _LEGACY_END_ID
-    possible = all(isinstance(token, int) and 0 <= token < vocabulary_size for token in (start, end))
-    if legacy or not possible:
-        start, end = vocabulary_size - 2, vocabulary_size - 1
     if tokens.start_id is not None and tokens.end_id is not None:
         return tokens.start_id, tokens.end_id
-    if not legacy and not possible:
+    if not legacy and _is_id(start, text.vocab_size) and _is_id(end, text.vocab_size):
+        return start, end
+    last = text.vocab_size - 2, text.vocab_size - 1
+    if not legacy:
         notes["tokens"] = (
-            f"text_config names start and end ids outside its vocabulary of {vocabulary_size}: "
-            f"the last two, {start} and {end}, are assumed"
+            f"text_config names start and end ids outside its vocabulary of {text.vocab_size}: "
+            f"the last two, {last[0]} and {last[1]}, are assumed"
         )
-    return start, end
+    return last
+
+
+def _is_id(value: Any, vocabulary_size: int) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < vocabulary_size
 
 
 def _pad_id(plain: Mapping[str, Any], end_id: int, tokens: SpecialTokens) -> int:
@@ -147,19 +178,13 @@ def _pad_id(plain: Mapping[str, Any], end_id: int, tokens: SpecialTokens) -> int
     return end_id if tokens.pad_id is None else tokens.pad_id
 
 
-def _whole(values: Mapping[str, Any], key: str, default: int, source: str) -> int:
-    value = values.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{source}: {key}: expected a whole number, got {value!r}")
-    return value
+def squares(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, with `[224, 224]` as 224: some files give a square, or a grey, by each side or channel."""
 
+    def is_square(key: str, value: Any) -> bool:
+        return key != "layers" and isinstance(value, list) and bool(value) and value == value[:1] * len(value)
 
-def _side(value: Any, where: str) -> int:
-    sides = set(value) if isinstance(value, list) else {value}
-    side = sides.pop() if len(sides) == 1 else None
-    if not isinstance(side, int) or isinstance(side, bool):
-        raise ConfigError(f"{where}: expected the side of a square in pixels, got {value!r}")
-    return side
+    return {key: value[0] if is_square(key, value) else value for key, value in values.items()}
 
 
 # --- preprocessing -------------------------------------------------------------------------------------------------
