@@ -1,10 +1,10 @@
-"""Data loading alone: batches of Tiny-ImageNet from Parquet, 64 px, a random part of each picture, mirrored or not.
+"""Data loading alone: batches of Tiny-ImageNet from Parquet, 64 px, a random part of each image, mirrored or not.
 
     python bench/data_loading.py --data FOLDER [--size 64] [--batch 256] [--steps 120] [--workers 1,2] [--rounds 3]
                                  [--plain]
 
 FOLDER has tiny-imagenet/train-*.parquet. Each row goes through the whole loader: drawing, reading, decoding, cutting
-out, sentences, token ids, targets, and the way to the training process. Nothing decoded is kept. The first steps,
+out, texts, token ids, targets, and the way to the training process. Nothing decoded is kept. The first steps,
 while workers begin, are not counted. CPU time is of all processes over all samples: what a busy machine does to the
 rate, it does far less to that. `--plain` adds the loop that most would write: a torch data set with random access to
 the same bytes in memory, Pillow, the same cut, torch's default workers and collation.
@@ -56,7 +56,7 @@ def recipe(data: Path, folder: Path, size: int, batch: int, workers: int) -> Any
 
 
 class Plain(torch.utils.data.Dataset):
-    """Pictures and names in memory; each is decoded, cut and mirrored when asked for."""
+    """Images and names in memory; each is decoded, cut and mirrored when asked for."""
 
     def __init__(self, data: Path, size: int) -> None:
         tables = [pq.read_table(path) for path in sorted(data.glob("tiny-imagenet/train-*.parquet"))]

@@ -48,7 +48,7 @@ VARIANTS: dict[str, Callable[..., Tensor]] = {
 
 
 def inputs(batch: int, width: int, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pictures and sentences that are a little alike, as in the middle of a training run; ln of the scale: 3."""
+    """Images and texts that are a little alike, as in the middle of a training run; ln of the scale: 3."""
     draw = torch.Generator().manual_seed(0)
     both = torch.randn(batch, width, generator=draw)
     images, texts = (F.normalize(both + 2 * torch.randn(batch, width, generator=draw), dim=-1) for _ in range(2))

@@ -40,7 +40,7 @@ def main() -> None:
         chance = f"{found.chance_text_to_image_10 * k / 10:.1%}"
         print(f"| Flickr8k {arguments.split} text-to-image recall@{k} | {value:.1%} | {chance} |")
     for k, value in found.image_to_text.items():
-        print(f"| Flickr8k {arguments.split} image-to-text recall@{k} | {value:.1%} | about {k / found.pictures:.1%} |")
+        print(f"| Flickr8k {arguments.split} image-to-text recall@{k} | {value:.1%} | about {k / found.images:.1%} |")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python bench/train_step.py --curve [--steps 300]
 
 The plain loop: 77 tokens always, autocast, torch's own multi-head attention, AdamW that walks over the weights one by
-one, the whole matrix of logits. Ours is what `tandem train` runs. Both have the same weights, pictures and captions
+one, the whole matrix of logits. Ours is what `tandem train` runs. Both have the same weights, images and captions
 (Flickr8k train, CLIP's BPE); sides alternate, medians count. `--curve` trains a small model in float32 from the same
 start with both and prints how far the losses drift apart.
 """
@@ -29,8 +29,8 @@ from tandem.nn.transformer import Block, VisionTower
 from tandem.samples import read_samples
 from tandem.tokenizer import Tokenizer
 from tandem.train.model.towers import Precision, Towers
-from tandem.train.objective.device_batch import Tensors
-from tandem.train.objective.objective import Heads
+from tandem.train.objective.device_batch import DeviceBatch
+from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.recipe import Optimiser, Parallel, Recipe, Source
 from tandem.train.step.optimiser import build_optimiser
 
@@ -50,7 +50,7 @@ def plain_block(block: Block, x: Tensor, mask: Tensor | None) -> Tensor:
     mask = None if mask is None else mask.to(y.dtype)
     w = x.shape[-1]
     y, _ = F.multi_head_attention_forward(
-        y, y, y, w, attn.heads, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
+        y, y, y, w, attn.objective, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
         attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=mask,
     )  # fmt: skip
     x = x + y
@@ -113,21 +113,21 @@ def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
 
 
 def our_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
-    from tandem.train.parallel.process import alone
+    from tandem.train.parallel.process import single_process
     from tandem.train.step.gradient import gradient
 
     recipe = Recipe("bench", "", model.config, (Source("", per_batch=1),), 1, optimiser=chosen)
-    towers, heads = Towers(model, precision), Heads(model, recipe)
-    optimiser = build_optimiser(towers, heads, chosen)
-    processes = alone()
+    towers, objective = Towers(model, precision), ContrastiveObjective(model, recipe)
+    optimiser = build_optimiser(towers, objective, chosen)
+    processes = single_process()
 
     def step(pixels: np.ndarray, ids: np.ndarray) -> float:
         n = len(pixels)
-        batch = Tensors(torch.from_numpy(pixels), torch.from_numpy(ids), n, n, n)
+        batch = DeviceBatch(torch.from_numpy(pixels), torch.from_numpy(ids), n, n)
         optimiser.zero_grad(set_to_none=True)
-        losses = gradient(towers, heads, batch, Parallel(), processes)
+        losses = gradient(towers, objective, batch, Parallel(), processes)
         optimiser.step()
-        heads.cap()
+        objective.cap()
         return losses["loss"].item()
 
     return step
@@ -137,7 +137,7 @@ def our_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:
 
 
 def captions(data: Path) -> np.ndarray:
-    """One caption of each picture of the first training tar: ids int32 [n 77], padded with 0."""
+    """One caption of each image of the first training tar: ids int32 [n 77], padded with 0."""
     samples = read_samples(data / "flickr8k/train-00000.tar", "captions")
     tokenizer = Tokenizer.clip()
     return tokenizer([sample.texts[i % len(sample.texts)] for i, sample in enumerate(samples)], 77, True, pad_to=77)

@@ -60,11 +60,11 @@ LAYERS["__main__"] = {"cli"}
 LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # The rooms inside of train/, and what each may import of the others.
-_TRAIN_TOP = {"recipe", "model_config", "typed"}
+_TRAIN_TOP = {"recipe", "model_config", "toml"}
 TRAIN: dict[str, set[str]] = {
-    "typed": set(),
-    "model_config": {"typed"},
-    "recipe": {"model_config", "typed"},
+    "toml": set(),
+    "model_config": set(),
+    "recipe": {"model_config", "toml"},
     "interpolate": set(),
     "parallel": _TRAIN_TOP,
     "data": _TRAIN_TOP | {"parallel"},

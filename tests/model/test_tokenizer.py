@@ -218,7 +218,7 @@ def test_a_learnt_vocabulary(small: Tokenizer) -> None:
     assert small.to_json() == train_bpe(iter(SENTENCES), 560).to_json()
     with pytest.raises(DataError, match="ask for fewer"):
         train_bpe(["a cat", "a cat"], 6000)
-    with pytest.raises(DataError, match="expected over 514"):
+    with pytest.raises(DataError, match="expected more than 514"):
         train_bpe(SENTENCES, 514)
 
 

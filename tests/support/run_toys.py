@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from safetensors.torch import load_file
@@ -157,12 +158,13 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
 
 def _die_at(place: str, number: int) -> None:
     """Kill this process amid the `number`th checkpoint."""
+    from tandem import files
     from tandem.train.run import checkpoint
 
     times = 0
 
-    def patched(name: str, before: bool) -> None:
-        original = getattr(checkpoint, name)
+    def patched(module: ModuleType, name: str, before: bool) -> None:
+        original = getattr(module, name)
 
         def instead(*arguments: Any) -> Any:
             nonlocal times
@@ -177,6 +179,12 @@ def _die_at(place: str, number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
             return None
 
-        setattr(checkpoint, name, instead)
+        setattr(module, name, instead)
 
-    patched(*{"writing": ("save_file", False), "flushing": ("_to_disk", True), "removing": ("_remove", True)}[place])
+    patched(
+        *{
+            "writing": (checkpoint, "save_file", False),
+            "flushing": (files, "sync", True),
+            "removing": (checkpoint, "_remove", True),
+        }[place]
+    )

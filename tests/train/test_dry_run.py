@@ -39,8 +39,8 @@ def test_it_says_what_matters_and_writes_nothing(recipe: Path, tmp_path: Path, m
 def test_its_checkpoint_is_as_large_as_the_real_one(recipe: Path, tmp_path: Path) -> None:
     chosen = read_recipe(recipe, ["steps=3", "validation.zero_shot=", "validation.retrieval="])
     said = "\n".join(dry_run(chosen))
-    assert train(chosen) is not None
-    [folder] = checkpoint.found(tmp_path / "run" / "checkpoints")
+    assert train(chosen).model is not None
+    [folder] = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
     real = sum((folder / name).stat().st_size for name in ("trainer.safetensors", "model.safetensors"))
     promised = float(re.search(r"checkpoint: (\S+) GB each", said).group(1)) * 1e9  # type: ignore[union-attr]
     assert promised == pytest.approx(real, rel=0.1)  # it is told in two figures, and names take room too
@@ -48,7 +48,7 @@ def test_its_checkpoint_is_as_large_as_the_real_one(recipe: Path, tmp_path: Path
 
 def test_it_begins_where_the_run_stands_and_refuses_what_the_run_would(recipe: Path, tmp_path: Path) -> None:
     ended = read_recipe(recipe, ["steps=3", "validation.zero_shot=", "validation.retrieval="])
-    assert train(ended) is not None
+    assert train(ended).model is not None
     state = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     said = "\n".join(dry_run(read_recipe(recipe)))
     assert "for 9 steps from step 3" in said
@@ -67,4 +67,4 @@ def test_data_that_cannot_be_used_is_said_before_anything_else(recipe: Path) -> 
 
 def test_the_time_of_a_step_has_its_data_in_it() -> None:
     timing = Timing(image_size=16, steps=10, step_s=1.0, data_s=3.0, loss=0.0)
-    assert [timing.whole_s(workers) for workers in (0, 1, 2, 8)] == [4.0, 3.0, 1.5, 1.0]
+    assert [timing.total_s(workers) for workers in (0, 1, 2, 8)] == [4.0, 3.0, 1.5, 1.0]

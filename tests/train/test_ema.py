@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tandem.train.step.ema import Average
+from tandem.train.step.ema import ModelEma
 
 
 def _module() -> nn.Module:
@@ -15,7 +15,7 @@ def _module() -> nn.Module:
 def test_it_is_the_recurrence_with_a_quick_start() -> None:
     module = _module()
     weight = module[0].weight
-    average = Average(module, 0.6)
+    average = ModelEma(module, 0.6)
     wanted = weight.detach().clone()
     for step in range(20):
         with torch.no_grad():
@@ -28,7 +28,7 @@ def test_it_is_the_recurrence_with_a_quick_start() -> None:
 
 def test_statistics_are_averaged_and_counts_are_not() -> None:
     module = _module()
-    average = Average(module, 0.5)
+    average = ModelEma(module, 0.5)
     module.train()(torch.randn(8, 3) + 5)
     average.update(1000)
     assert "1.num_batches_tracked" not in average.state_dict()
@@ -37,7 +37,7 @@ def test_statistics_are_averaged_and_counts_are_not() -> None:
 
 def test_the_weights_come_back_even_after_an_error() -> None:
     module = _module()
-    average = Average(module, 0.9)
+    average = ModelEma(module, 0.9)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(1.0)
@@ -59,7 +59,7 @@ def test_the_weights_come_back_even_after_an_error() -> None:
 
 
 def test_saved_and_loaded_it_goes_on_to_the_same_bits() -> None:
-    def walk(module: nn.Module, average: Average, steps: range) -> None:
+    def walk(module: nn.Module, average: ModelEma, steps: range) -> None:
         for step in steps:
             with torch.no_grad():
                 for parameter in module.parameters():
@@ -67,15 +67,15 @@ def test_saved_and_loaded_it_goes_on_to_the_same_bits() -> None:
             average.update(step)
 
     whole = _module()
-    averaged = Average(whole, 0.9)
+    averaged = ModelEma(whole, 0.9)
     walk(whole, averaged, range(8))
     first = _module()
-    half = Average(first, 0.9)
+    half = ModelEma(first, 0.9)
     walk(first, half, range(5))
     saved = {name: tensor.clone() for name, tensor in half.state_dict().items()}
     second = _module()
     second.load_state_dict(first.state_dict())
-    resumed = Average(second, 0.9)
+    resumed = ModelEma(second, 0.9)
     resumed.load_state_dict(saved)
     walk(second, resumed, range(5, 8))
     wanted = averaged.state_dict()

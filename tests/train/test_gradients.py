@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import toy
+from support.training_toys import sparse
 from torch import Tensor, nn
 
 from tandem import nn as model_definition
@@ -23,10 +24,10 @@ from tandem.nn.resnet import BasicBlock, Bottleneck
 from tandem.nn.transformer import Block
 from tandem.train.model import batch_norm
 from tandem.train.model.towers import Towers
-from tandem.train.objective.device_batch import Tensors
-from tandem.train.objective.objective import Heads
+from tandem.train.objective.device_batch import DeviceBatch
+from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.parallel import process
-from tandem.train.parallel.process import Processes, shares
+from tandem.train.parallel.process import Processes, split_ranges
 from tandem.train.parallel.wrapping import wrap
 from tandem.train.recipe import Objective, Parallel, Recipe
 from tandem.train.step.gradient import gradient
@@ -42,29 +43,29 @@ class Case:
     loss: str
     dense: bool
     parallel: Parallel
-    pictures: int = 7
+    images: int = 7
     kept: bool = False
 
     def __str__(self) -> str:
         spread = self.parallel
         words = [self.vision, self.loss, "dense" if self.dense else "pairs", spread.strategy, f"{spread.micro_batches}"]
         words += ["kept"] * self.kept + ["again"] * spread.activation_checkpointing + ["compiled"] * spread.compile
-        return "-".join([*words, f"{self.pictures}"])
+        return "-".join([*words, f"{self.images}"])
 
 
-def cases(pictures: int, resnet_pictures: int, strategy: str, micros: tuple[int, ...], **switches: bool) -> list[Case]:
-    """ViTs with masks given, ResNets with batch norm over pairs of pictures; both objectives, both kinds of targets."""
+def cases(images: int, resnet_images: int, strategy: str, micros: tuple[int, ...], **switches: bool) -> list[Case]:
+    """ViTs with masks given, ResNets with batch norm over pairs of images; both objectives, both kinds of targets."""
     found = []
     for micro in micros:
         for loss, dense in (("infonce", False), ("infonce", True), ("sigmoid", False), ("sigmoid", True)):
             spread = Parallel(strategy, micro, **switches)  # type: ignore[arg-type]
-            found.append(Case("vit", loss, dense, spread, pictures, kept=True))
+            found.append(Case("vit", loss, dense, spread, images, kept=True))
             spread = dataclasses.replace(spread, norm_batch=2)
-            found.append(Case("resnet", loss, dense, spread, resnet_pictures))
+            found.append(Case("resnet", loss, dense, spread, resnet_images))
     return found
 
 
-# Uneven everywhere: 7 are 4 + 3, 10 are 4 + 3 + 3; pairs of pictures: 13 are 8 + 5, 21 are 8 + 8 + 5.
+# Uneven everywhere: 7 are 4 + 3, 10 are 4 + 3 + 3; pairs of images: 13 are 8 + 5, 21 are 8 + 8 + 5.
 CASES = {
     1: cases(10, 13, "none", (1, 2, 3)) + cases(10, 13, "none", (2,), activation_checkpointing=True)[:2],
     2: cases(7, 13, "ddp", (1, 3))
@@ -75,52 +76,59 @@ CASES = {
 }
 
 
-def build(case: Case) -> tuple[Towers, Heads]:
+def build(case: Case) -> tuple[Towers, ContrastiveObjective]:
     config = toy.config(case.vision)
     clip = model_definition.from_arrays(config, toy.tensors(config)).train()
     with torch.no_grad():
         clip.logit_scale.fill_(2.0)
     recipe = Recipe("toy", "", config, (), 1, objective=Objective(case.loss))  # type: ignore[arg-type]
-    heads = Heads(clip, dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, model="toy"))).double()
-    if heads.logit_bias is not None:
-        heads.logit_bias.data.fill_(-1.5)
-    return Towers(clip, "float32").double(), heads
+    objective = ContrastiveObjective(
+        clip, dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, model="toy"))
+    ).double()
+    if objective.logit_bias is not None:
+        objective.logit_bias.data.fill_(-1.5)
+    return Towers(clip, "float32").double(), objective
 
 
-def whole_batch(case: Case) -> Tensors:
-    """As one process has it; where targets are dense there are fewer sentences than pictures."""
+def whole_targets(case: Case) -> Tensor | None:
+    """Where targets are dense there are fewer texts than images."""
+    n = case.images
+    random = np.random.default_rng(4)
+    return torch.from_numpy(random.random((n, n - 1)).astype(np.float32)) if case.dense else None
+
+
+def whole_batch(case: Case) -> DeviceBatch:
+    """As one process has it."""
     random, words = np.random.default_rng(3), toy.tokenizer()
-    n = case.pictures
+    n = case.images
     m = n - 1 if case.dense else n
-    sentences = ["cat " * (1 + i % 4) + "do" * (i % 3) + str(i) for i in range(m)]
-    ids = torch.from_numpy(words(sentences, toy.CONTEXT)[:, :24].copy())
+    texts = ["cat " * (1 + i % 4) + "do" * (i % 3) + str(i) for i in range(m)]
+    ids = torch.from_numpy(words(texts, toy.CONTEXT)[:, :24].copy())
     assert all((row == words.end_id).any() for row in ids)
-    targets = torch.from_numpy(random.random((n, m)).astype(np.float32)) if case.dense else None
     kept = torch.from_numpy(np.stack([random.permutation(16)[:9] for _ in range(n)])) if case.kept else None
     pixels = torch.from_numpy(random.integers(0, 256, (n, toy.SIZE, toy.SIZE, 3), dtype=np.uint8))
-    return Tensors(pixels, ids, m, n, m, targets=targets, kept=kept)
+    return DeviceBatch(pixels, ids, m, m, kept=kept)
 
 
-def share(case: Case, processes: Processes) -> Tensors:
+def share(case: Case, processes: Processes) -> DeviceBatch:
     batch = whole_batch(case)
-    pictures = shares(case.pictures, processes.count, max(1, case.parallel.norm_batch))[processes.rank]
-    # A sentence stands where its picture does; only dense targets leave them free.
-    sentences = shares(len(batch.ids), processes.count)[processes.rank] if case.dense else pictures
+    images = split_ranges(case.images, processes.count, max(1, case.parallel.norm_batch))[processes.rank]
+    # A text stands where its image does; only dense targets leave them free.
+    texts = split_ranges(len(batch.ids), processes.count)[processes.rank] if case.dense else images
     return dataclasses.replace(
         batch,
-        pixels=batch.pixels[pictures],
-        ids=batch.ids[sentences],
-        kept=None if batch.kept is None else batch.kept[pictures],
-        sentences=sentences.stop - sentences.start,
-        first_picture=pictures.start,
-        first_sentence=sentences.start,
+        pixels=batch.pixels[images],
+        ids=batch.ids[texts],
+        kept=None if batch.kept is None else batch.kept[images],
+        texts=texts.stop - texts.start,
+        targets=None if (targets := whole_targets(case)) is None else sparse(targets.double(), images),
     )
 
 
-def results(towers: Towers, heads: Heads, loss: Tensor) -> dict[str, Tensor]:
+def results(towers: Towers, objective: ContrastiveObjective, loss: Tensor) -> dict[str, Tensor]:
     """The loss, every gradient and every statistic, by name."""
     found = {"loss": loss.detach()}
-    for name, parameter in [*towers.named_parameters(), *heads.named_parameters(prefix="heads")]:
+    for name, parameter in [*towers.named_parameters(), *objective.named_parameters(prefix="objective")]:
         assert parameter.grad is not None, name
         whole = getattr(parameter.grad, "full_tensor", lambda g=parameter.grad: g)()
         found[f"{name} gradient"] = whole.clone()
@@ -131,13 +139,13 @@ def results(towers: Towers, heads: Heads, loss: Tensor) -> dict[str, Tensor]:
 
 
 def ours(case: Case, processes: Processes) -> dict[str, Tensor]:
-    towers, heads = build(case)
-    batch_norm.fix_groups(towers, case.parallel.norm_batch)
+    towers, objective = build(case)
+    batch_norm.set_groups(towers, case.parallel.norm_batch)
     blocks = [module for module in towers.modules() if isinstance(module, Block | Bottleneck | BasicBlock)]
-    wrapped = wrap(towers, blocks, [heads.logit_scale], case.parallel, processes)
-    losses = gradient(wrapped, heads, share(case, processes), case.parallel, processes)
-    batch_norm.update(towers, processes)
-    return results(towers, heads, losses["loss"])
+    wrapped = wrap(towers, blocks, [objective.logit_scale], case.parallel, processes)
+    losses = gradient(wrapped, objective, share(case, processes), case.parallel, processes)
+    batch_norm.update_running_stats(towers, processes)
+    return results(towers, objective, losses["loss"])
 
 
 def reference(case: Case) -> dict[str, Tensor]:
@@ -148,23 +156,24 @@ def reference(case: Case) -> dict[str, Tensor]:
 @functools.cache
 def _reference(case: Case) -> dict[str, Tensor]:
     """One forward pass, all logits, one backward pass. Batch norm: see the test of its groups."""
-    towers, heads = build(case)
-    batch_norm.fix_groups(towers, case.parallel.norm_batch)
+    towers, objective = build(case)
+    batch_norm.set_groups(towers, case.parallel.norm_batch)
     batch = whole_batch(case)
-    with batch_norm.counted(towers):
+    with batch_norm.collect_statistics(towers):
         images, texts = towers(batch.pixels, batch.ids, batch.kept)
-    logits = heads.logit_scale.exp() * images @ texts.T
-    targets = (torch.eye(len(logits)) if batch.targets is None else batch.targets).double()
+    logits = objective.logit_scale.exp() * images @ texts.T
+    dense = whole_targets(case)
+    targets = (torch.eye(len(logits)) if dense is None else dense).double()
     if case.loss == "sigmoid":
-        assert heads.logit_bias is not None
-        loss = F.binary_cross_entropy_with_logits(logits + heads.logit_bias, targets, reduction="sum") / len(logits)
+        assert objective.logit_bias is not None
+        loss = F.binary_cross_entropy_with_logits(logits + objective.logit_bias, targets, reduction="sum") / len(logits)
     else:
         rows = -(targets / targets.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
         columns = -(targets / targets.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
         loss = (rows + columns) / 2
     loss.backward()
-    batch_norm.update(towers, process.alone())
-    return results(towers, heads, loss)
+    batch_norm.update_running_stats(towers, process.single_process())
+    return results(towers, objective, loss)
 
 
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -180,7 +189,7 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("case", CASES[1], ids=str)
 def test_micro_batches_give_the_gradient_of_the_whole_batch(case: Case) -> None:
-    assert_same(ours(case, process.alone()), reference(case))
+    assert_same(ours(case, process.single_process()), reference(case))
 
 
 # ---- on several processes: each runs all cases of its number, the first and the last write what they found
@@ -268,7 +277,7 @@ def exchange(processes: Processes, folder: Path) -> None:
     told = torch.full((2,), float(processes.rank))
     processes.broadcast([told])
     assert told.tolist() == [0.0, 0.0]
-    assert processes.tell({"rank": processes.rank}) == {"rank": 0}
+    assert processes.broadcast_object({"rank": processes.rank}) == {"rank": 0}
     processes.barrier()
 
 
@@ -279,10 +288,10 @@ def test_what_processes_exchange(tmp_path: Path) -> None:
 # ---- the parts
 
 
-def test_shares_are_contiguous_even_and_cut_no_group() -> None:
-    assert [s.stop - s.start for s in shares(10, 3)] == [4, 3, 3]
-    assert [(s.start, s.stop) for s in shares(13, 2, 2)] == [(0, 8), (8, 13)]
-    assert [(s.start, s.stop) for s in shares(3, 4, 2)] == [(0, 2), (2, 3), (3, 3), (3, 3)]
+def test_ranges_are_contiguous_even_and_cut_no_group() -> None:
+    assert [s.stop - s.start for s in split_ranges(10, 3)] == [4, 3, 3]
+    assert [(s.start, s.stop) for s in split_ranges(13, 2, 2)] == [(0, 8), (8, 13)]
+    assert [(s.start, s.stop) for s in split_ranges(3, 4, 2)] == [(0, 2), (2, 3), (3, 3), (3, 3)]
 
 
 def test_groups_are_normalised_each_by_itself() -> None:
@@ -290,11 +299,11 @@ def test_groups_are_normalised_each_by_itself() -> None:
     torch.manual_seed(0)
     x = torch.randn(5, 3, 4, 4, dtype=torch.float64)
     ours, theirs = (nn.Sequential(nn.BatchNorm2d(3, momentum=1.0).double()) for _ in range(2))
-    batch_norm.fix_groups(ours, 2)
-    with batch_norm.counted(ours):
+    batch_norm.set_groups(ours, 2)
+    with batch_norm.collect_statistics(ours):
         found = ours(x)
     ours(x + 1)  # not counted
-    batch_norm.update(ours, process.alone())
+    batch_norm.update_running_stats(ours, process.single_process())
     outputs, means, variances = [], [], []
     for group in x.split(2):
         outputs.append(theirs(group))
@@ -310,12 +319,12 @@ def test_groups_are_normalised_each_by_itself() -> None:
 
 def test_a_locked_tower_is_encoded_once() -> None:
     case = Case("vit", "infonce", False, Parallel("none", 3))
-    towers, heads = build(case)
+    towers, objective = build(case)
     for parameter in towers.clip.visual.parameters():
         parameter.requires_grad_(False)
     passes = []
     towers.clip.visual.register_forward_hook(lambda *_: passes.append(1))
-    gradient(towers, heads, share(case, process.alone()), case.parallel, process.alone())
+    gradient(towers, objective, share(case, process.single_process()), case.parallel, process.single_process())
     assert len(passes) == 4  # three, and one to see that nothing there learns
     wanted = reference(case)
     for name, parameter in towers.named_parameters():
@@ -334,7 +343,7 @@ def test_a_compiled_block_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatc
     for parameter in plain.parameters():
         parameter.data = torch.randn(parameter.shape, generator=draw, dtype=torch.float64) / 4
     compiled.load_state_dict(plain.state_dict())
-    wrap(compiled, [compiled], [], Parallel("none", compile=True), process.alone())
+    wrap(compiled, [compiled], [], Parallel("none", compile=True), process.single_process())
     x = torch.randn(3, 5, 16, generator=draw, dtype=torch.float64)
     for block in (plain, compiled):
         block(x, True).square().sum().backward()
@@ -345,8 +354,8 @@ def test_a_compiled_block_gives_the_same_gradient(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_random_is_the_same_in_both_passes() -> None:
     """Noise in a tower: the gradient must be that of the vectors which the loss saw."""
-    case = Case("vit", "infonce", False, Parallel("none", 2), pictures=8)
-    towers, heads = build(case)
+    case = Case("vit", "infonce", False, Parallel("none", 2), images=8)
+    towers, objective = build(case)
     seen: list[Tensor] = []
 
     def noise(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
@@ -355,7 +364,7 @@ def test_what_is_random_is_the_same_in_both_passes() -> None:
 
     towers.clip.visual.register_forward_hook(noise)
     torch.manual_seed(5)
-    gradient(towers, heads, share(case, process.alone()), case.parallel, process.alone())
+    gradient(towers, objective, share(case, process.single_process()), case.parallel, process.single_process())
     after = torch.rand(1)
     assert len(seen) == 4
     assert seen[0].equal(seen[2])
@@ -366,19 +375,49 @@ def test_what_is_random_is_the_same_in_both_passes() -> None:
     assert after.equal(torch.rand(1))
 
 
-def test_more_micro_batches_than_pictures_are_refused() -> None:
+def test_more_micro_batches_than_images_are_refused() -> None:
     case = Case("vit", "infonce", False, Parallel("none", 8))
-    towers, heads = build(case)
-    with pytest.raises(ConfigError, match="micro_batches: 8 are more than a process's 7 pictures"):
-        gradient(towers, heads, share(case, process.alone()), case.parallel, process.alone())
+    towers, objective = build(case)
+    with pytest.raises(ConfigError, match="micro_batches: 8 are more than the 7 images of a process"):
+        gradient(towers, objective, share(case, process.single_process()), case.parallel, process.single_process())
+
+
+class WithTextsOfOthers(nn.Module):
+    """The objective as a process sees it whose other texts are those of another one."""
+
+    def __init__(self, objective: ContrastiveObjective, others: Tensor) -> None:
+        super().__init__()
+        self.objective, self.others = objective, others
+
+    def losses(self, images: Tensor, texts: Tensor, batch: DeviceBatch, _: object) -> dict[str, Tensor]:
+        every = torch.cat([texts, self.others[batch.texts :]])
+        return self.objective.losses(images, every, dataclasses.replace(batch, texts=len(every)))
+
+
+@pytest.mark.parametrize("texts", [0, 1, 2])
+def test_fewer_texts_than_micro_batches_give_the_same_gradient(texts: int) -> None:
+    """A process may have few texts, or none, where names are shared; each of its images still has its targets."""
+    draw = torch.Generator().manual_seed(3)
+    targets = torch.rand(7, 4, generator=draw, dtype=torch.float64)
+    others = F.normalize(torch.randn(4, 12, generator=draw, dtype=torch.float64), dim=-1)
+    found = []
+    for micro_batches in (1, 3):
+        case = Case("vit", "infonce", True, Parallel("none", micro_batches))
+        towers, objective = build(case)
+        whole = whole_batch(case)
+        batch = dataclasses.replace(whole, ids=whole.ids[:texts], texts=texts, total_texts=4, targets=sparse(targets))
+        alone = process.single_process()
+        losses = gradient(towers, WithTextsOfOthers(objective, others), batch, case.parallel, alone)
+        found.append(results(towers, objective, losses["loss"]))
+    assert_same(found[1], found[0])
 
 
 def test_a_group_of_batch_norm_is_not_cut_between_processes() -> None:
-    towers, heads = build(Case("resnet", "infonce", False, Parallel("ddp")))
+    towers, objective = build(Case("resnet", "infonce", False, Parallel("ddp")))
     case = Case("resnet", "infonce", False, Parallel("ddp", norm_batch=4))
-    cut = dataclasses.replace(share(case, process.alone()), pictures=14)
-    with pytest.raises(ConfigError, match="process 0 has 7 pictures, which groups of 4 do not fill"):
-        gradient(towers, heads, cut, case.parallel, Processes(0, 2, 0, torch.device("cpu")))
+    cut = share(case, process.single_process())
+    with pytest.raises(ConfigError, match="process 0 has 7 images, which groups of 4 do not fill"):
+        gradient(towers, objective, cut, case.parallel, Processes(0, 2, 0, torch.device("cpu")))
 
 
 def test_several_processes_need_a_strategy() -> None:

@@ -19,7 +19,7 @@ from tandem.errors import ConfigError
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader
 from tandem.train.interpolate import interpolate
-from tandem.train.run.statistics import renew
+from tandem.train.run.statistics import measure_statistics
 
 
 @pytest.mark.parametrize("vision", ["vit", "resnet"])
@@ -105,11 +105,11 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_statistics_are_those_of_the_recipe_s_pictures(tmp_path: Path) -> None:
+def test_statistics_are_those_of_the_recipe_s_images(tmp_path: Path) -> None:
     training_toys.write_parquet(tmp_path / "names.parquet")
     recipe = training_toys.recipe(tmp_path, {**training_toys.NAMED, "crop": [0.1, 0.2]})
     mixed = interpolate(toy.checkpoint("resnet", 1), toy.checkpoint("resnet", 2), 0.5)
-    found = renew(mixed, recipe, pictures=30)
+    found = measure_statistics(mixed, recipe, images=30)
     statistics = {name for name in mixed.tensors if "running_" in name}
     assert statistics
     for name, array in mixed.tensors.items():
@@ -137,5 +137,5 @@ def std_of(checkpoint: weights.Checkpoint) -> tuple[float, ...]:
 
 def test_what_has_no_batch_norms_has_no_statistics(tmp_path: Path) -> None:
     training_toys.write_parquet(tmp_path / "names.parquet")
-    with pytest.raises(ConfigError, match="has no batch norms"):
-        renew(toy.checkpoint("vit"), training_toys.recipe(tmp_path, training_toys.NAMED))
+    with pytest.raises(ConfigError, match="no batch norms"):
+        measure_statistics(toy.checkpoint("vit"), training_toys.recipe(tmp_path, training_toys.NAMED))

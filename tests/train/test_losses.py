@@ -6,11 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from support.training_toys import sparse
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tandem.train.objective import blocks
-from tandem.train.objective.distillation import distillation_loss, soften
+from tandem.train.objective.distillation import distillation_loss, similarity_loss
 from tandem.train.objective.losses import contrastive_loss, sigmoid_loss
+from tandem.train.objective.targets import SoftTargets, SparseTargets
+from tandem.train.parallel.process import single_process
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +33,7 @@ def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def dense(n: int, m: int) -> Tensor:
-    return torch.rand(n, m, generator=torch.Generator().manual_seed(5)).round(decimals=1) + 0.01
+    return torch.rand(n, m, generator=torch.Generator().manual_seed(5)).round(decimals=1).double() + 0.01
 
 
 def plain_contrast(images: Tensor, texts: Tensor, scale: Tensor, targets: Tensor | None) -> Tensor:
@@ -74,7 +78,7 @@ def test_contrast_and_its_gradient_are_those_of_the_whole_matrix(scale: float) -
 def test_contrast_with_dense_targets(scale: float) -> None:
     targets = dense(10, 7)
     same_gradients(
-        lambda *x: contrastive_loss(*x, targets),
+        lambda *x: contrastive_loss(*x, sparse(targets)),
         lambda *x: plain_contrast(*x, targets),
         vectors(10, 1), vectors(7, 2), scalar(scale),
     )  # fmt: skip
@@ -84,7 +88,7 @@ def test_contrast_with_dense_targets(scale: float) -> None:
 def test_the_sigmoid_loss_and_its_gradient_are_those_of_the_whole_matrix(targets: Tensor | None) -> None:
     texts = vectors(9 if targets is None else targets.shape[1], 2)
     same_gradients(
-        lambda *x: sigmoid_loss(*x, targets),
+        lambda *x: sigmoid_loss(*x, None if targets is None else sparse(targets)),
         lambda *x: plain_sigmoid(*x, targets),
         vectors(9, 1), texts, scalar(2.3), scalar(-3.0),
     )  # fmt: skip
@@ -93,7 +97,7 @@ def test_the_sigmoid_loss_and_its_gradient_are_those_of_the_whole_matrix(targets
 def test_gradients_against_differences() -> None:
     inputs = (vectors(6, 1), vectors(6, 2), scalar(2.0))
     assert torch.autograd.gradcheck(contrastive_loss, inputs)
-    assert torch.autograd.gradcheck(lambda *x: contrastive_loss(*x, dense(6, 6)), inputs)
+    assert torch.autograd.gradcheck(lambda *x: contrastive_loss(*x, sparse(dense(6, 6))), inputs)
     assert torch.autograd.gradcheck(sigmoid_loss, (*inputs, scalar(-1.0)))
 
 
@@ -159,31 +163,105 @@ def test_shares_of_two_processes_sum_to_the_whole() -> None:
         def gather(x: Tensor) -> tuple[Tensor, int]:
             if x.shape == texts[columns].shape and x.equal(texts[columns]):
                 return texts, columns.start
-            if x.shape == (1, 5):
-                return parts, 0
-            assert x.shape == (rows.stop - rows.start, 1)
-            return images[:, :1], rows.start
+            assert x.shape == (1, 5)
+            return parts, 0
 
         return gather
 
-    shares = [contrastive_loss(images[i], texts[j], scale, targets, gathering(i, j)) for i, j in cuts]
+    shares = [contrastive_loss(images[i], texts[j], scale, sparse(targets, i), gathering(i, j)) for i, j in cuts]
     torch.testing.assert_close(sum(shares), plain_contrast(images, texts, scale, targets))
-    shares = [sigmoid_loss(images[i], texts[j], scale, bias, targets, gathering(i, j)) for i, j in cuts]
+    shares = [sigmoid_loss(images[i], texts[j], scale, bias, sparse(targets, i), gathering(i, j)) for i, j in cuts]
     torch.testing.assert_close(sum(shares), plain_sigmoid(images, texts, scale, bias, targets))
 
 
-def test_without_targets_every_picture_needs_its_sentence() -> None:
-    with pytest.raises(ValueError, match="5 pictures and 4 sentences"):
+def test_without_targets_every_image_needs_its_text() -> None:
+    with pytest.raises(ValueError, match="5 images and 4 texts"):
         contrastive_loss(vectors(5, 1), vectors(4, 2), scalar(1.0))
 
 
-def test_softening_moves_its_share_toward_near_sentences() -> None:
-    sentences = F.normalize(torch.tensor([[1.0, 0, 0], [1, 0.2, 0], [0, 0, 1]]), dim=-1)
-    soft = soften(torch.eye(3), sentences, share=0.4, temperature=0.1)
-    torch.testing.assert_close(soft.sum(1), torch.ones(3))
-    assert soft[0, 0] > 0.6
-    assert soft[0, 1] > 100 * soft[0, 2]
-    torch.testing.assert_close(soften(torch.eye(3), sentences, 0.0, 0.1), torch.eye(3))
+def plain_soft(targets: Tensor, texts: Tensor, share: float, temperature: float) -> Tensor:
+    hard = targets / targets.sum(1, keepdim=True)
+    return (1 - share) * hard + share * F.softmax(hard @ (texts @ texts.T) / temperature, dim=1)
+
+
+def sparse_dense(n: int, m: int) -> Tensor:
+    """Targets with zeros, as names and several captions have; every row and every column has an entry."""
+    targets = dense(n, m) * (torch.rand(n, m, generator=torch.Generator().manual_seed(8)) < 0.3)
+    targets[torch.arange(n), torch.arange(n) % m] += 1
+    targets[torch.arange(m) % n, torch.arange(m)] += 0.5
+    return targets
+
+
+@pytest.mark.parametrize(("n", "m"), [(10, 7), (7, 10)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_softened_targets_are_those_of_the_whole_matrix(n: int, m: int, share: float) -> None:
+    targets, teacher = sparse_dense(n, m), vectors(m, 9).detach()
+    soft = SoftTargets(sparse(targets), teacher, share, 0.1)
+    whole = plain_soft(targets, teacher, share, 0.1)
+    inputs = (vectors(n, 1), vectors(m, 2), scalar(2.66))
+    same_gradients(lambda *x: contrastive_loss(*x, soft), lambda *x: plain_contrast(*x, whole), *inputs)
+    same_gradients(
+        lambda *x: sigmoid_loss(*x, soft), lambda *x: plain_sigmoid(*x, whole), *inputs, scalar(-3.0)
+    )  # fmt: skip
+
+
+def test_pairs_can_be_softened_too() -> None:
+    teacher = vectors(6, 9).detach()
+    soft = SoftTargets(SparseTargets.paired(6, 0, 6, teacher), teacher, 0.4, 0.2)
+    whole = plain_soft(torch.eye(6, dtype=torch.float64), teacher, 0.4, 0.2)
+    inputs = (vectors(6, 1), vectors(6, 2), scalar(1.0))
+    same_gradients(lambda *x: contrastive_loss(*x, soft), lambda *x: plain_contrast(*x, whole), *inputs)
+
+
+def test_softening_moves_its_share_toward_near_texts() -> None:
+    """Seen through the gradient at the texts: what is near to an image's own text is drawn to the image, too."""
+    teacher = F.normalize(torch.tensor([[1.0, 0, 0], [1, 0.2, 0], [0, 0, 1]]).double(), dim=-1)
+    soft = SoftTargets(SparseTargets.paired(3, 0, 3, teacher), teacher, 0.4, 0.1)
+    rows, columns = soft.sums(single_process().gather)
+    torch.testing.assert_close(rows, torch.ones(3).double())
+    torch.testing.assert_close(columns.sum(), torch.tensor(3.0).double())
+    image = torch.tensor([[1.0], [0], [0]]).double()  # the only image that counts is the first one
+    texts = torch.ones(3, 1, dtype=torch.float64, requires_grad=True)
+    soft.dots(image, texts, torch.ones(3).double(), torch.zeros(3).double()).sum().backward()
+    assert texts.grad is not None
+    first = texts.grad[:, 0]
+    assert first[0] > 0.6
+    assert first[1] > 100 * first[2]
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the elements of the largest tensor that any operation gives, forward and backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for each in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(each, Tensor):
+                self.elements = max(self.elements, each.numel())
+        return out
+
+
+@pytest.mark.parametrize("kind", ["pairs", "sparse", "soft", "teacher"])
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_neither_logits_nor_targets_are_ever_held_whole(kind: str, loss: str) -> None:
+    n = 400
+    m = n if kind == "pairs" else 300
+    images, texts, scale, bias = vectors(n, 1), vectors(m, 2), scalar(2.0), scalar(-3.0)
+    entries = torch.arange(n) % m
+    targets = SparseTargets(torch.arange(n), entries, torch.ones(n), n, n, torch.bincount(entries, minlength=m).float())
+    chosen = {"sparse": targets, "soft": SoftTargets(targets, vectors(m, 9).detach(), 0.3, 0.1)}.get(kind)
+    with Largest() as largest:
+        if kind == "teacher":
+            found = similarity_loss((images, texts, scale.exp()), (vectors(n, 3).detach(), vectors(m, 4).detach(), 9.0))
+        elif loss == "infonce":
+            found = contrastive_loss(images, texts, scale, chosen)
+        else:
+            found = sigmoid_loss(images, texts, scale, bias, chosen)
+        found.backward()
+    assert largest.elements <= 2 * n * 8  # two vectors an image; the matrix has 300 to 400 numbers for each
 
 
 def test_distillation_is_zero_at_the_teacher_whatever_the_length() -> None:

@@ -1,25 +1,28 @@
 """Which weights decay and how fast each layer learns, against the rules written out; the arithmetic is torch's."""
 
+import itertools
+
+import pytest
 import torch
 from support import toy
 
 from tandem.nn import CLIP, from_arrays
 from tandem.train.model.initial_weights import lock
 from tandem.train.model.towers import Towers
-from tandem.train.objective.objective import Heads
+from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.recipe import Distillation, Optimiser, Recipe, Source
-from tandem.train.step.optimiser import build_optimiser, set_learning_rate
+from tandem.train.step.optimiser import build_optimiser, learning_rate, set_learning_rate
 
 
 def _made(
     chosen: Optimiser, vision: str = "vit", locked: tuple[str, ...] = ()
-) -> tuple[CLIP, Heads, torch.optim.Optimizer]:
+) -> tuple[CLIP, ContrastiveObjective, torch.optim.Optimizer]:
     checkpoint = toy.checkpoint(vision)
     clip = from_arrays(checkpoint.config, checkpoint.tensors)
     lock(clip, locked)
     recipe = Recipe("toy", "", clip.config, (Source("x", per_batch=1),), 1, distillation=Distillation("t"))
-    heads = Heads(clip, recipe, 5)
-    return clip, heads, build_optimiser(Towers(clip), heads, chosen)
+    objective = ContrastiveObjective(clip, recipe, 5)
+    return clip, objective, build_optimiser(Towers(clip), objective, chosen)
 
 
 def _by_parameter(optimiser: torch.optim.Optimizer, key: str) -> dict[int, float]:
@@ -27,8 +30,8 @@ def _by_parameter(optimiser: torch.optim.Optimizer, key: str) -> dict[int, float
 
 
 def test_every_parameter_is_stepped_once_and_gains_biases_and_the_scale_do_not_decay() -> None:
-    clip, heads, optimiser = _made(Optimiser(weight_decay=0.2))
-    everything = {id(p) for p in [*clip.parameters(), *heads.parameters()]}
+    clip, objective, optimiser = _made(Optimiser(weight_decay=0.2))
+    everything = {id(p) for p in [*clip.parameters(), *objective.parameters()]}
     stepped = [id(p) for group in optimiser.param_groups for p in group["params"]]
     assert len(stepped) == len(set(stepped))
     assert set(stepped) == everything
@@ -48,7 +51,7 @@ def test_what_is_locked_is_not_stepped() -> None:
 
 
 def test_each_block_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
-    clip, heads, optimiser = _made(Optimiser(learning_rate=1.0, layer_decay=0.5))
+    clip, objective, optimiser = _made(Optimiser(learning_rate=1.0, layer_decay=0.5))
     rate = _by_parameter(optimiser, "lr")
     image, text = clip.visual, clip.transformer
     wanted = {
@@ -63,7 +66,7 @@ def test_each_block_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
         text.resblocks[1].ln_1.weight: 0.5,
         clip.token_embedding.weight: 0.125,
         clip.logit_scale: 1.0,
-        heads.to_teacher.weight: 1.0,  # type: ignore[union-attr]
+        objective.to_teacher.weight: 1.0,  # type: ignore[union-attr]
     }
     for parameter, share in wanted.items():
         assert rate[id(parameter)] == share
@@ -98,3 +101,12 @@ def test_a_step_is_that_of_adamw_written_out() -> None:
         before = before - 0.1 * (m / (1 - 0.9**t)) / ((v / (1 - 0.98**t)).sqrt() + 1e-6)
         optimiser.step()
     torch.testing.assert_close(weight.detach().double(), before, rtol=1e-4, atol=1e-6)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
+    rates = [learning_rate(step, 100, 10, 1.0) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0.0)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))

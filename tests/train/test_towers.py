@@ -1,4 +1,4 @@
-"""Towers: what is packed, dropped or left out changes nothing it should not. Heads: what each loss is made of."""
+"""Towers: packing and dropping change nothing they should not. The objective: what each loss is made of."""
 
 import math
 import threading
@@ -10,19 +10,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support import toy
+from support.training_toys import sparse
 
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.nn.layers import attend, quick_gelu
 from tandem.train.model.packing import pack
 from tandem.train.model.towers import Towers
-from tandem.train.objective.device_batch import Tensors
+from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.distillation import similarity_loss
-from tandem.train.objective.losses import Gather, alone
-from tandem.train.objective.objective import MAX_LOGIT_SCALE, Heads
+from tandem.train.objective.objective import MAX_LOGIT_SCALE, ContrastiveObjective
+from tandem.train.parallel.process import Gather, single_process
 from tandem.train.recipe import Distillation, Init, Objective, Recipe, Source
 
-SENTENCES = ["a cat", "do cats dream of a very long sentence", "b", "cat " * 20, "a dog and a cat", "b"]
+SENTENCES = ["a cat", "do cats dream of a very long text", "b", "cat " * 20, "a dog and a cat", "b"]
 
 
 def _clip(vision: str = "vit") -> CLIP:
@@ -59,10 +60,10 @@ def test_every_token_is_in_one_row_at_its_place() -> None:
     packed = pack(ids, words.end_id, toy.CONTEXT)
     for i, row in enumerate(ids):
         own = row[: (row == words.end_id).argmax() + 1]
-        assert np.array_equal(packed.ids[packed.sentence == i], own)
-        assert np.array_equal(packed.places[packed.sentence == i], np.arange(len(own)))
+        assert np.array_equal(packed.ids[packed.text == i], own)
+        assert np.array_equal(packed.positions[packed.text == i], np.arange(len(own)))
         assert packed.ids.flatten()[packed.ends[i]] == words.end_id
-        assert packed.sentence.flatten()[packed.ends[i]] == i
+        assert packed.text.flatten()[packed.ends[i]] == i
     assert packed.ids.shape[1] <= toy.CONTEXT
 
 
@@ -71,20 +72,20 @@ def test_captions_leave_little_room_unused() -> None:
     ids = np.ones((256, 40), np.int32)
     for row, end in zip(ids, draw.integers(5, 40, 256), strict=True):
         row[end:] = 9
-    assert (pack(ids, 9, 77).sentence < 0).mean() < 0.05
+    assert (pack(ids, 9, 77).text < 0).mean() < 0.05
 
 
-def test_packed_sentences_have_the_vectors_and_gradients_of_sentences_alone() -> None:
-    towers, alone = _towers(), _clip()
+def test_packed_texts_have_the_vectors_and_gradients_of_texts_alone() -> None:
+    towers, clip = _towers(), _clip()
     ids = _ids()
     texts = towers(None, ids)[1]
-    singly = [alone.encode_text(row[: int((row == alone.end_id).int().argmax()) + 1][None].long()) for row in ids]
+    singly = [clip.encode_text(row[: int((row == clip.end_id).int().argmax()) + 1][None].long()) for row in ids]
     expected = F.normalize(torch.cat(singly), dim=-1)
     torch.testing.assert_close(texts, expected, rtol=0, atol=1e-12)
     weight = torch.randn(texts.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (texts * weight).sum().backward()
     (expected * weight).sum().backward()
-    wanted, got = _gradients(alone), _gradients(towers.clip)
+    wanted, got = _gradients(clip), _gradients(towers.clip)
     assert wanted.keys() == got.keys()
     for name, gradient in wanted.items():
         torch.testing.assert_close(got[name], gradient, rtol=1e-9, atol=1e-12)
@@ -93,13 +94,13 @@ def test_packed_sentences_have_the_vectors_and_gradients_of_sentences_alone() ->
 def test_what_fills_a_row_changes_no_vector() -> None:
     clip = _clip()
     packed = pack(_ids().numpy(), clip.end_id, 50)
-    filling = packed.sentence < 0
+    filling = packed.text < 0
     assert filling.any()
-    mask = torch.from_numpy(np.tril(packed.sentence[:, :, None] == packed.sentence[:, None]))[:, None]
+    mask = torch.from_numpy(np.tril(packed.text[:, :, None] == packed.text[:, None]))[:, None]
     vectors = []
     for fill in (0, 7):
         ids = torch.from_numpy(np.where(filling, fill, packed.ids))
-        vectors.append(clip.encode_packed(ids, torch.from_numpy(packed.places), mask, torch.from_numpy(packed.ends)))
+        vectors.append(clip.encode_packed(ids, torch.from_numpy(packed.positions), mask, torch.from_numpy(packed.ends)))
     assert torch.equal(vectors[0], vectors[1])
 
 
@@ -192,7 +193,7 @@ def test_either_side_may_be_left_out() -> None:
     assert towers(_pixels(), None)[1] is None
 
 
-# --- heads ------------------------------------------------------------------------------------------------------
+# --- objective ------------------------------------------------------------------------------------------------------
 
 
 def _unit(rows: int, width: int, seed: int) -> torch.Tensor:
@@ -200,9 +201,9 @@ def _unit(rows: int, width: int, seed: int) -> torch.Tensor:
     return F.normalize(torch.randn(rows, width, generator=draw, dtype=torch.float64), dim=-1)
 
 
-def _batch(**changes: object) -> Tensors:
+def _batch(**changes: object) -> DeviceBatch:
     nothing = torch.empty(0)
-    made = Tensors(nothing, nothing, sentences=4, pictures=4, total_sentences=4)
+    made = DeviceBatch(nothing, nothing, texts=4, total_texts=4)
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -213,58 +214,58 @@ def _cross_entropies(images: torch.Tensor, texts: torch.Tensor, scale: torch.Ten
 
 
 def test_without_more_the_loss_is_the_contrastive_one() -> None:
-    heads = Heads(_clip(), _recipe())
+    objective = ContrastiveObjective(_clip(), _recipe())
     images, texts = _unit(4, 12, 0), _unit(4, 12, 1)
-    losses = heads.losses(images, texts, _batch())
+    losses = objective.losses(images, texts, _batch())
     assert list(losses) == ["loss"]
-    torch.testing.assert_close(losses["loss"], _cross_entropies(images, texts, heads.logit_scale))
+    torch.testing.assert_close(losses["loss"], _cross_entropies(images, texts, objective.logit_scale))
 
 
 def test_the_sigmoid_loss_begins_at_its_own_scale_and_bias() -> None:
     recipe = _recipe(objective=Objective("sigmoid"))
-    heads = Heads(_clip(), recipe)
-    assert heads.logit_scale.exp().item() == pytest.approx(10)
-    assert heads.logit_bias is not None
-    assert heads.logit_bias.item() == -10
+    objective = ContrastiveObjective(_clip(), recipe)
+    assert objective.logit_scale.exp().item() == pytest.approx(10)
+    assert objective.logit_bias is not None
+    assert objective.logit_bias.item() == -10
     images, texts = _unit(4, 12, 0), _unit(4, 12, 1)
     signs = 2 * torch.eye(4, dtype=torch.float64) - 1
     by_hand = -F.logsigmoid(signs * (10 * images @ texts.T - 10)).sum() / 4
-    torch.testing.assert_close(heads.losses(images, texts, _batch())["loss"], by_hand)
-    begun = Heads(_clip(), replace(recipe, init=Init(model="x")))
+    torch.testing.assert_close(objective.losses(images, texts, _batch())["loss"], by_hand)
+    begun = ContrastiveObjective(_clip(), replace(recipe, init=Init(model="x")))
     assert begun.logit_scale.item() == 3.0  # as the model has it
 
 
-def test_classes_are_a_cross_entropy_over_their_sentences_alone() -> None:
-    heads = Heads(_clip(), _recipe(objective=Objective(classes=0.5)))
-    images, texts = _unit(4, 12, 0), _unit(7, 12, 1)  # 4 sentences, 3 classes
+def test_classes_are_a_cross_entropy_over_their_texts_alone() -> None:
+    objective = ContrastiveObjective(_clip(), _recipe(objective=Objective(classes=0.5)))
+    images, texts = _unit(4, 12, 0), _unit(7, 12, 1)  # 4 texts, 3 classes
     rows, labels = torch.tensor([0, 2]), torch.tensor([1, 2])
     batch = _batch(classes=3, labelled=rows, labels=labels, total_labelled=5)
-    losses = heads.losses(images, texts, batch)
-    wanted = F.cross_entropy(heads.logit_scale.exp() * images[rows] @ texts[4:].T, labels, reduction="sum") / 5
+    losses = objective.losses(images, texts, batch)
+    wanted = F.cross_entropy(objective.logit_scale.exp() * images[rows] @ texts[4:].T, labels, reduction="sum") / 5
     torch.testing.assert_close(losses["classes"], wanted)
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 0.5 * wanted)
 
 
-def test_a_share_without_pictures_of_a_class_is_zero_with_gradient() -> None:
-    heads = Heads(_clip(), _recipe(objective=Objective(classes=1.0)))
+def test_a_share_without_images_of_a_class_is_zero_with_gradient() -> None:
+    objective = ContrastiveObjective(_clip(), _recipe(objective=Objective(classes=1.0)))
     none = torch.empty(0, dtype=torch.int64)
     texts = _unit(7, 12, 1).requires_grad_()
     batch = _batch(classes=3, labelled=none, labels=none, total_labelled=5)
-    losses = heads.losses(_unit(4, 12, 0), texts, batch)
+    losses = objective.losses(_unit(4, 12, 0), texts, batch)
     assert losses["classes"].item() == 0
     losses["loss"].backward()
     assert torch.isfinite(texts.grad).all()  # type: ignore[arg-type]
 
 
-def test_a_sentence_encoder_teaches_sentences_and_words() -> None:
+def test_a_text_encoder_teaches_texts_and_words() -> None:
     recipe = _recipe(distillation=Distillation(teacher="t", weight=2.0, soften=0.0))
-    heads = Heads(_clip(), recipe, teacher_width=5)
-    assert heads.to_teacher is not None
-    again = Heads(_clip(), recipe, teacher_width=5)
-    assert torch.equal(heads.to_teacher.weight, again.to_teacher.weight)  # type: ignore[union-attr]
+    objective = ContrastiveObjective(_clip(), recipe, teacher_width=5)
+    assert objective.to_teacher is not None
+    again = ContrastiveObjective(_clip(), recipe, teacher_width=5)
+    assert torch.equal(objective.to_teacher.weight, again.to_teacher.weight)  # type: ignore[union-attr]
     images, texts, wanted = _unit(4, 12, 0), _unit(6, 12, 1), _unit(6, 5, 2)
-    losses = heads.losses(images, texts, _batch(words=2, total_words=2, taught=wanted))
-    by_hand = (1 - F.cosine_similarity(heads.to_teacher(texts), wanted)).mean()
+    losses = objective.losses(images, texts, _batch(words=2, total_words=2, taught=wanted))
+    by_hand = (1 - F.cosine_similarity(objective.to_teacher(texts), wanted)).mean()
     torch.testing.assert_close(losses["distance"], by_hand)
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 2 * by_hand)
 
@@ -273,9 +274,11 @@ def test_softened_targets_reach_the_contrastive_loss() -> None:
     near = torch.tensor([[1.0, 0], [1.0, 0.1], [0, 1], [0.1, 1]], dtype=torch.float64)
     batch = _batch(taught=F.normalize(near, dim=-1))
     texts = _unit(4, 12, 1)
-    images = texts[[1, 0, 3, 2]]  # each picture stands at its twin's sentence
+    images = texts[[1, 0, 3, 2]]  # each image stands at its twin's text
     hard, soft = (
-        Heads(_clip(), _recipe(distillation=Distillation(teacher="t", soften=share)), 2).losses(images, texts, batch)
+        ContrastiveObjective(_clip(), _recipe(distillation=Distillation(teacher="t", soften=share)), 2).losses(
+            images, texts, batch
+        )
         for share in (0.0, 0.5)
     )
     assert soft["contrast"] < hard["contrast"]
@@ -293,10 +296,12 @@ def test_a_clip_teacher_is_matched_where_it_sees_the_same() -> None:
         by_hand += (p * (p.log() - logits.log_softmax(1))).sum(1).mean().item() / 2
     found = similarity_loss((images, texts, scale), (wanted_images, wanted_texts, 30.0))
     assert found.item() == pytest.approx(by_hand)
-    heads = Heads(_clip(), _recipe(distillation=Distillation(model="x", model_weight=3.0)), teacher_scale=30.0)
-    batch = _batch(sentences=5, total_sentences=5, targets=torch.ones(4, 5, dtype=torch.float64),
+    objective = ContrastiveObjective(
+        _clip(), _recipe(distillation=Distillation(model="x", model_weight=3.0)), teacher_scale=30.0
+    )
+    batch = _batch(texts=5, total_texts=5, targets=sparse(torch.ones(4, 5, dtype=torch.float64)),
                    teacher_images=wanted_images, teacher_texts=wanted_texts)  # fmt: skip
-    losses = heads.losses(images, texts, batch)
+    losses = objective.losses(images, texts, batch)
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 3 * losses["teacher"])
 
 
@@ -304,7 +309,7 @@ def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
     recipe = _recipe(
         objective=Objective(classes=0.7), distillation=Distillation(teacher="t", soften=0.3, model="m", weight=2.0)
     )
-    heads = Heads(_clip(), recipe, 5, 25.0)
+    objective = ContrastiveObjective(_clip(), recipe, 5, 25.0)
     images, texts, taught = _unit(5, 12, 0), _unit(5, 12, 1), _unit(5, 5, 2)
     seen, read, classes = _unit(5, 7, 3), _unit(5, 7, 4), _unit(3, 12, 5)
     labels = torch.tensor([0, 2, 1, 1, 0])
@@ -312,13 +317,13 @@ def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
     def share(rows: slice, gather: Gather) -> torch.Tensor:
         own = labels[rows]
         batch = _batch(
-            sentences=len(own), pictures=5, total_sentences=5, first_picture=rows.start, first_sentence=rows.start,
+            texts=len(own), total_texts=5,
             taught=taught[rows], total_words=0, teacher_images=seen[rows], teacher_texts=read[rows], classes=3,
             labelled=torch.arange(len(own)), labels=own, total_labelled=5,
         )  # fmt: skip
-        return heads.losses(images[rows], torch.cat([texts[rows], classes]), batch, gather)["loss"]
+        return objective.losses(images[rows], torch.cat([texts[rows], classes]), batch, gather)["loss"]
 
-    whole = share(slice(0, 5), alone)
+    whole = share(slice(0, 5), single_process().gather)
     said: list[torch.Tensor | None] = [None, None]
     turn = threading.Barrier(2)
 
@@ -338,10 +343,10 @@ def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
 
 def test_the_scale_is_the_models_own_and_capped() -> None:
     clip = _clip()
-    heads = Heads(clip, _recipe())
-    assert heads.logit_scale is clip.logit_scale
+    objective = ContrastiveObjective(clip, _recipe())
+    assert objective.logit_scale is clip.logit_scale
     with torch.no_grad():
-        heads.logit_scale.fill_(9.0)
-    heads.cap()
+        objective.logit_scale.fill_(9.0)
+    objective.cap()
     assert clip.logit_scale.item() == pytest.approx(math.log(100))
     assert pytest.approx(math.log(100)) == MAX_LOGIT_SCALE

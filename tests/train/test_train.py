@@ -1,4 +1,4 @@
-"""Training on a task that can be learned in seconds: pictures of one colour, named by their colour."""
+"""Training on a task that can be learned in seconds: images of one colour, named by their colour."""
 
 import csv
 import io
@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from support.training_toys import matrix
 
 from tandem.errors import ConfigError, DataError
 from tandem.samples import read_parquet, read_webdataset
@@ -75,7 +76,7 @@ retrieval = "captions.tar"
 """
 
 
-def _picture(name: str, seed: int) -> bytes:
+def _image(name: str, seed: int) -> bytes:
     noise = np.random.default_rng(seed).integers(-15, 15, (32, 32, 3))
     pixels = np.clip(np.array(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
     out = io.BytesIO()
@@ -86,12 +87,12 @@ def _picture(name: str, seed: int) -> bytes:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     names = [name for name in COLOURS for _ in range(10)]
-    pictures = [_picture(name, i) for i, name in enumerate(names)]
-    pq.write_table(pa.table({"image": pictures, "names": names}), tmp_path / "names-0.parquet")
+    images = [_image(name, i) for i, name in enumerate(names)]
+    pq.write_table(pa.table({"image": images, "names": names}), tmp_path / "names-0.parquet")
     with tarfile.open(tmp_path / "captions.tar", "w") as tar:
         for i, name in enumerate(names):
             for suffix, content in (
-                ("png", pictures[i]),
+                ("png", images[i]),
                 ("json", json.dumps({"captions": [f"all {name}", f"{name} everywhere"]}).encode()),
             ):
                 info = tarfile.TarInfo(f"{i:03d}.{suffix}")
@@ -113,7 +114,7 @@ def _loader(recipe: Recipe) -> Loader:
 def test_it_learns_the_colours_and_the_result_is_a_model(data: Path) -> None:
     import tandem
 
-    finished = train(_recipe(data))
+    finished = train(_recipe(data)).model
     assert finished is not None
     model = tandem.load(finished)
     colour = np.full((32, 32, 3), COLOURS["blue"], np.uint8)
@@ -127,10 +128,11 @@ def test_it_learns_the_colours_and_the_result_is_a_model(data: Path) -> None:
 
 def test_stopping_anywhere_and_going_on_ends_in_the_same_weights(data: Path) -> None:
     torch.set_num_threads(1)
-    whole = train(_recipe(data, "steps=24", f"folder={data / 'whole'}"))
+    whole = train(_recipe(data, "steps=24", f"folder={data / 'whole'}")).model
     steps_asked = iter([False] * 12 + [True])
-    assert train(_recipe(data, "steps=24"), stop_requested=lambda: next(steps_asked)) is None
-    resumed = train(_recipe(data, "steps=24"))
+    stopped = train(_recipe(data, "steps=24"), stop_requested=lambda: next(steps_asked))
+    assert (stopped.model, stopped.step, stopped.saved_step) == (None, 13, 13)
+    resumed = train(_recipe(data, "steps=24")).model
     assert whole is not None
     assert resumed is not None
     a, b = load_file(whole / "model.safetensors"), load_file(resumed / "model.safetensors")
@@ -143,32 +145,31 @@ def test_a_batch_depends_on_the_step_alone(data: Path) -> None:
     other.batch(3)
     a, b = one.batch(7), other.batch(7)
     assert np.array_equal(a.pixels, b.pixels)
-    assert a.sentences == b.sentences
+    assert a.texts == b.texts
     assert a.pixels.shape == (16, 16, 16, 3)
     assert one.batch(30).pixels.shape == (16, 32, 32, 3)
     assert not np.array_equal(one.batch(8).pixels, a.pixels)
-    assert [b.sentences for b in one.stream(5, 9)] == [one.batch(step).sentences for step in range(5, 9)]
+    assert [b.texts for b in one.stream(5, 9)] == [one.batch(step).texts for step in range(5, 9)]
 
 
-def test_targets_say_which_sentence_was_written_for_which_picture(data: Path) -> None:
+def test_targets_say_which_text_was_written_for_which_image(data: Path) -> None:
     batch = _loader(_recipe(data)).batch(0)
-    assert batch.targets is not None
-    assert batch.targets.shape == (16, len(batch.sentences))
-    assert (batch.targets.sum(1) == 1).all()
-    for row, column in np.argwhere(batch.targets):
-        colour = next(name for name in COLOURS if name in batch.sentences[column])
+    targets = matrix(batch)
+    assert (targets.sum(1) == 1).all()
+    for row, column in np.argwhere(targets):
+        colour = next(name for name in COLOURS if name in batch.texts[column])
         assert np.abs(batch.pixels[row].mean((0, 1)) - COLOURS[colour]).max() < 12
 
 
-def test_a_broken_picture_is_replaced_and_named(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_image_is_replaced_and_named(data: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table = pq.read_table(data / "names-0.parquet").to_pydict()
-    table["image"][3] = b"no picture"
+    table["image"][3] = b"no image"
     pq.write_table(pa.table(table), data / "names-0.parquet")
-    assert train(_recipe(data, "steps=8", "validation.zero_shot=", "validation.retrieval=")) is not None
+    assert train(_recipe(data, "steps=8", "validation.zero_shot=", "validation.retrieval=")).model is not None
     said = capfd.readouterr().err
-    assert said.count("left out names-0.parquet#3: ") == 1
-    assert "left out 1 samples" in said
-    assert (data / "run" / "left-out" / "process-0.tsv").read_text().startswith("names-0.parquet#3\t")
+    assert said.count("skipped names-0.parquet#3: ") == 1
+    assert "skipped 1 sample," in said
+    assert (data / "run" / "skipped" / "process-0.tsv").read_text().startswith("names-0.parquet#3\t")
 
 
 def test_readers_name_what_they_cannot_read(data: Path) -> None:
@@ -184,10 +185,10 @@ def test_readers_name_what_they_cannot_read(data: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("stepz=3", "stepz: unknown key"),
-        ("steps=three", "steps: expected int"),
+        ("stepz=3", "stepz: unknown key; did you mean 'steps'"),
+        ("steps=three", "steps: expected a whole number of at least 1, got 'three'"),
         ("precision=float8", "precision: expected one of float32, bfloat16"),
-        ("optimiser.learning_rate=[1]", "learning_rate: expected float"),
+        ("optimiser.learning_rate=[1]", "learning_rate: expected a number"),
         ("model.vision.heads=3", "not divisible"),
         ("nonsense", "expected key=value"),
     ],
@@ -215,7 +216,7 @@ def test_the_command_saves_when_asked_to_stop_and_goes_on(data: Path) -> None:
             break
     rest = process.stderr.read()
     assert process.wait(60) == 75  # EX_TEMPFAIL: a scheduler starts it again
-    assert "goes on from there" in rest
+    assert "resumes from there" in rest
     saved = next((data / "run" / "checkpoints").glob("step-*"))
     done = int(saved.name.removeprefix("step-"))
     again = subprocess.run([*command, f"steps={done + 2}"], capture_output=True, text=True, check=False)
@@ -256,10 +257,10 @@ def test_a_broader_word_holds_for_all_its_names(data: Path) -> None:
         'data=[{path="names-*.parquet", text="names", kind="names", per_batch=12, broader={warm=["red", "white"]}}]'
     )
     batch = _loader(_recipe(data, broader)).batch(0)
-    assert batch.targets is not None
-    warm = [column for column, sentence in enumerate(batch.sentences) if "warm" in sentence]
+    targets = matrix(batch)
+    warm = [column for column, text in enumerate(batch.texts) if "warm" in text]
     assert len(warm) == 1
     for row, pixels in enumerate(batch.pixels):
         colour = min(COLOURS, key=lambda name: np.abs(pixels.mean((0, 1)) - COLOURS[name]).sum())
-        assert batch.targets[row, warm[0]] == (colour in ("red", "white"))
-        assert batch.targets[row].sum() == (2 if colour in ("red", "white") else 1)
+        assert targets[row, warm[0]] == (colour in ("red", "white"))
+        assert targets[row].sum() == (2 if colour in ("red", "white") else 1)

@@ -1,12 +1,13 @@
-"""Orders without lists, shares of sources, and pictures as functions of the numbers drawn for them."""
+"""Orders without lists, shares of sources, and images as functions of the numbers sample_indices for them."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tandem.train.data.augment import NUMBERS, augmented, enough
-from tandem.train.data.order import Mix, candidates, drawn, share_of, shuffled
-from tandem.train.data.sentences import Layout, chosen_captions
+from tandem.train.data.augment import UNIFORMS, augment, min_decode_size
+from tandem.train.data.order import Mixture, replacements, sample_indices, shuffled
+from tandem.train.data.texts import Layout, choose_captions
+from tandem.train.parallel.process import split_ranges
 from tandem.train.recipe import Source
 
 
@@ -41,23 +42,23 @@ def test_an_order_of_hundreds_of_millions_takes_no_memory() -> None:
 
 
 def test_an_epoch_ends_where_the_next_begins() -> None:
-    numbers = drawn(np.arange(30), 10, seed=1, source=0)
+    numbers = sample_indices(np.arange(30), 10, seed=1, source=0)
     assert [sorted(numbers[i : i + 10].tolist()) for i in (0, 10, 20)] == [list(range(10))] * 3
     assert numbers[:10].tolist() != numbers[10:20].tolist()
-    assert np.array_equal(drawn(np.arange(7, 23), 10, 1, 0), numbers[7:23])
+    assert np.array_equal(sample_indices(np.arange(7, 23), 10, 1, 0), numbers[7:23])
 
 
 def test_every_sample_may_take_the_place_of_a_broken_one() -> None:
-    tried = list(candidates(3, 17, 40, seed=1, source=0))
+    tried = list(replacements(3, 17, 40, seed=1, source=0))
     assert tried[0] == 3
     assert set(tried) == set(range(40))
-    assert tried == list(candidates(3, 17, 40, seed=1, source=0))
-    assert tried != list(candidates(3, 18, 40, seed=1, source=0))
+    assert tried == list(replacements(3, 17, 40, seed=1, source=0))
+    assert tried != list(replacements(3, 18, 40, seed=1, source=0))
 
 
 def test_counts_fill_every_step_and_positions_go_on() -> None:
-    mix = Mix(seed=1, counts=(5, 3))
-    steps = [mix.slots(step) for step in range(4)]
+    mixture = Mixture(seed=1, counts=(5, 3))
+    steps = [mixture.plan(step) for step in range(4)]
     for source, count in enumerate((5, 3)):
         positions = [slots.positions[slots.sources == source] for slots in steps]
         assert np.array_equal(np.sort(np.concatenate(positions)), np.arange(4 * count))
@@ -66,8 +67,8 @@ def test_counts_fill_every_step_and_positions_go_on() -> None:
 
 
 def test_weights_hold_over_a_cycle_and_nearly_in_every_step() -> None:
-    mix = Mix(seed=1, weights=(0.7, 0.29, 0.01), size=10)
-    steps = [mix.slots(step) for step in range(200)]
+    mixture = Mixture(seed=1, weights=(0.7, 0.29, 0.01), size=10)
+    steps = [mixture.plan(step) for step in range(200)]
     counts = np.array([np.bincount(slots.sources, minlength=3) for slots in steps])
     assert (counts.sum(1) == 10).all()
     assert np.abs(counts[:64].sum(0) - 640 * np.array([0.7, 0.29, 0.01])).max() < 1
@@ -80,12 +81,12 @@ def test_weights_hold_over_a_cycle_and_nearly_in_every_step() -> None:
 
 def test_shares_of_processes_meet() -> None:
     for count, processes in ((10, 3), (7, 7), (8, 1)):
-        shares = [share_of(count, rank, processes) for rank in range(processes)]
-        assert [len(part) for part in np.array_split(np.arange(count), processes)] == [b - a for a, b in shares]
-        assert [a for a, _ in shares[1:]] == [b for _, b in shares[:-1]]
+        ranges = split_ranges(count, processes)
+        assert [len(part) for part in np.array_split(np.arange(count), processes)] == [r.stop - r.start for r in ranges]
+        assert [r.start for r in ranges[1:]] == [r.stop for r in ranges[:-1]]
 
 
-def test_shared_sentences_lie_evenly_among_captions() -> None:
+def test_shared_texts_lie_evenly_among_captions() -> None:
     counts = np.array([1, 0, 2, 0, 0, 1])
     layout = Layout.of(counts, 4)
     captions = [int(layout.captions[slot]) + k for slot in range(6) for k in range(counts[slot])]
@@ -109,19 +110,19 @@ TEXTS = ("a dog", "a black dog on grass", "dogs", "a dog there")
     ],
 )
 def test_captions_are_taken_by_rule(rule: str, count: int, expected: list[str]) -> None:
-    source = Source("x", captions=rule, captions_per_picture=count)  # type: ignore[arg-type]
-    assert chosen_captions(source, TEXTS, 0.7) == expected
+    source = Source("x", captions=rule, captions_per_image=count)  # type: ignore[arg-type]
+    assert choose_captions(source, TEXTS, 0.7) == expected
 
 
 def test_random_captions_are_all_drawn_and_none_twice() -> None:
-    one, two = (Source("x", captions_per_picture=count) for count in (1, 2))
+    one, two = (Source("x", captions_per_image=count) for count in (1, 2))
     draws = np.random.default_rng(0).random(200)
-    assert {chosen_captions(one, TEXTS, u)[0] for u in draws} == set(TEXTS)
-    assert all(len(set(chosen_captions(two, TEXTS, u))) == 2 for u in draws)
-    assert {text for u in draws for text in chosen_captions(two, TEXTS, u)} == set(TEXTS)
+    assert {choose_captions(one, TEXTS, u)[0] for u in draws} == set(TEXTS)
+    assert all(len(set(choose_captions(two, TEXTS, u))) == 2 for u in draws)
+    assert {text for u in draws for text in choose_captions(two, TEXTS, u)} == set(TEXTS)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------------------------
 
 RAMP = Image.merge(
     "RGB",
@@ -135,7 +136,7 @@ RAMP = Image.merge(
 
 def middle(**u: float) -> list[float]:
     """Numbers in the middle, but for some."""
-    numbers = [0.5] * NUMBERS
+    numbers = [0.5] * UNIFORMS
     for name, value in u.items():
         numbers[int(name[1:])] = value
     return numbers
@@ -143,58 +144,58 @@ def middle(**u: float) -> list[float]:
 
 def test_a_crop_is_where_and_as_large_as_its_numbers_say() -> None:
     source = Source("x", crop=(0.25, 1.0))
-    whole = augmented(RAMP, source, 16, middle(_0=1.0, _4=0.9))
+    whole = augment(RAMP, source, 16, middle(_0=1.0, _4=0.9))
     assert whole.shape == (16, 16, 3)
     assert whole.dtype == np.uint8
     assert np.array_equal(whole[8, [0, -1], 0] // 40, [0, 5])  # from edge to edge
-    corner = augmented(RAMP, source, 16, middle(_0=0.0, _2=0.0, _3=0.0, _4=0.9)).astype(int)  # 24 x 24 of 60 x 40
+    corner = augment(RAMP, source, 16, middle(_0=0.0, _2=0.0, _3=0.0, _4=0.9)).astype(int)  # 24 x 24 of 60 x 40
     assert corner[:, :, 0].max() < 24 * 4
     assert corner[:, :, 1].max() < 24 * 6
-    far = augmented(RAMP, source, 16, middle(_0=0.0, _2=0.999, _3=0.999, _4=0.9)).astype(int)
+    far = augment(RAMP, source, 16, middle(_0=0.0, _2=0.999, _3=0.999, _4=0.9)).astype(int)
     assert far[:, :, 0].min() >= 36 * 4
     assert far[:, :, 1].min() >= 16 * 6
-    assert np.array_equal(augmented(RAMP, source, 16, middle(_0=1.0, _4=0.1)), whole[:, ::-1])  # mirrored
+    assert np.array_equal(augment(RAMP, source, 16, middle(_0=1.0, _4=0.1)), whole[:, ::-1])  # mirrored
 
 
 def test_the_papers_crop_is_a_square_of_the_whole_height_and_never_mirrored() -> None:
     source = Source("x", augment="paper")
-    left, right = (augmented(RAMP, source, 16, middle(_2=u, _4=0.1)).astype(int) for u in (0.0, 0.999))
+    left, right = (augment(RAMP, source, 16, middle(_2=u, _4=0.1)).astype(int) for u in (0.0, 0.999))
     for pixels in (left, right):
         assert pixels[0, :, 1].max() < 20
         assert pixels[-1, :, 1].min() > 210
         assert pixels[8, -1, 0] - pixels[8, 0, 0] == pytest.approx(150, abs=10)  # 40 of 60 columns
     assert left[8, 0, 0] < 10
     assert right[8, -1, 0] > 225
-    centre = augmented(RAMP, Source("x", augment="none"), 16, middle(_2=0.1, _3=0.9))
-    assert np.array_equal(centre, augmented(RAMP, source, 16, middle()))
+    centre = augment(RAMP, Source("x", augment="none"), 16, middle(_2=0.1, _3=0.9))
+    assert np.array_equal(centre, augment(RAMP, source, 16, middle()))
 
 
 def test_the_strong_set_changes_colours_and_the_middle_changes_none() -> None:
     strong, plain = Source("x", augment="strong"), Source("x")
-    unchanged = augmented(RAMP, plain, 16, middle()).astype(int)
-    assert np.abs(augmented(RAMP, strong, 16, middle()).astype(int) - unchanged).max() <= 1
-    grey = augmented(RAMP, strong, 16, middle(_9=0.1)).astype(int)
+    unchanged = augment(RAMP, plain, 16, middle()).astype(int)
+    assert np.abs(augment(RAMP, strong, 16, middle()).astype(int) - unchanged).max() <= 1
+    grey = augment(RAMP, strong, 16, middle(_9=0.1)).astype(int)
     assert np.ptp(grey, axis=2).max() <= 1
-    darker = augmented(RAMP, strong, 16, middle(_5=0.0)).astype(int)
+    darker = augment(RAMP, strong, 16, middle(_5=0.0)).astype(int)
     assert darker.mean() == pytest.approx(0.6 * unchanged.mean(), abs=2)
-    flatter = augmented(RAMP, strong, 16, middle(_6=0.0)).astype(int)
+    flatter = augment(RAMP, strong, 16, middle(_6=0.0)).astype(int)
     assert flatter.std() < 0.9 * unchanged.std()
-    paler = augmented(RAMP, strong, 16, middle(_7=0.0)).astype(int)
+    paler = augment(RAMP, strong, 16, middle(_7=0.0)).astype(int)
     assert np.ptp(paler, axis=2).mean() < 0.7 * np.ptp(unchanged, axis=2).mean()
-    turned = augmented(RAMP, strong, 16, middle(_8=1.0)).astype(int)
+    turned = augment(RAMP, strong, 16, middle(_8=1.0)).astype(int)
     assert np.abs(turned - unchanged).max() > 20
     assert np.abs(turned.mean(2) - unchanged.mean(2)).max() < 40
 
 
-@pytest.mark.parametrize("augment", ["crop", "paper", "strong", "none"])
-def test_a_jpeg_may_shrink_but_not_below_what_is_cut_out(augment: str) -> None:
-    """Whatever the numbers, the cut has at least twice as many pixels a side as the output, or the picture's own."""
-    source = Source("x", augment=augment, crop=(0.1, 1.0))  # type: ignore[arg-type]
-    for u in np.random.default_rng(0).random((200, NUMBERS)).tolist():
-        shortest = enough(source, 32, u)
+@pytest.mark.parametrize("kind", ["crop", "paper", "strong", "none"])
+def test_a_jpeg_may_shrink_but_not_below_what_is_cut_out(kind: str) -> None:
+    """Whatever the numbers, the cut has at least twice as many pixels a side as the output, or the image's own."""
+    source = Source("x", augment=kind, crop=(0.1, 1.0))  # type: ignore[arg-type]
+    for u in np.random.default_rng(0).random((200, UNIFORMS)).tolist():
+        shortest = min_decode_size(source, 32, u)
         image = Image.new("RGB", (shortest, 2 * shortest))
         boxes = []
         image.resize = lambda *a, boxes=boxes, **k: boxes.append(k["box"]) or Image.new("RGB", (32, 32))  # type: ignore[method-assign]
-        augmented(image, source, 32, u)
+        augment(image, source, 32, u)
         left, top, right, bottom = boxes[0]
         assert min(right - left, bottom - top) >= 63

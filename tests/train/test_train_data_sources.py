@@ -18,7 +18,7 @@ from support.training_toys import (
     NAMED,
     NAMES,
     add,
-    pictures,
+    all_images,
     recipe,
     write_folder,
     write_parquet,
@@ -28,9 +28,9 @@ from support.training_toys import (
 
 from tandem.errors import DataError
 from tandem.train.data import rows
-from tandem.train.data.decoding import Pictures, sound
-from tandem.train.data.files import files_of, unbraced
-from tandem.train.data.samples import Broken, Samples
+from tandem.train.data.decoding import Images, decodable
+from tandem.train.data.paths import expand_braces, source_files
+from tandem.train.data.samples import BrokenSample, Samples
 from tandem.train.recipe import Source
 
 
@@ -40,7 +40,7 @@ def opened(root: Path, **source: Any) -> Samples:
 
 
 def content(samples: Samples) -> dict[bytes, tuple[str, ...]]:
-    return {samples.picture(i): samples.words(i) for i in range(len(samples))}
+    return {samples.image(i): samples.texts(i) for i in range(len(samples))}
 
 
 def test_captions_come_from_tars_plain_and_compressed_and_from_tables(tmp_path: Path) -> None:
@@ -49,23 +49,23 @@ def test_captions_come_from_tars_plain_and_compressed_and_from_tables(tmp_path: 
     write_table(tmp_path / "captions.csv")
     write_table(tmp_path / "captions.tsv", "\t")
     from_tar = content(opened(tmp_path, path="captions.tar", text="captions"))
-    assert list(from_tar) == pictures()
-    assert [words[0] for words in from_tar.values()] == [f"{name} picture {i} number 0" for i, name in enumerate(NAMES)]
+    assert list(from_tar) == all_images()
+    assert [texts[0] for texts in from_tar.values()] == [f"{name} image {i} number 0" for i, name in enumerate(NAMES)]
     assert content(opened(tmp_path, path="captions.tar.gz", text="captions")) == from_tar
     from_csv = content(opened(tmp_path, path="captions.csv", text="title", image="filepath"))
     assert from_csv == content(opened(tmp_path, path="captions.tsv", text="title", image="filepath"))
-    assert list(from_csv) == pictures()
-    assert list(from_csv.values())[25] == ("a blue one, 25", "the blue one, 25")  # two lines, one picture
+    assert list(from_csv) == all_images()
+    assert list(from_csv.values())[25] == ("a blue one, 25", "the blue one, 25")  # two lines, one image
 
 
 def test_names_come_from_parquet_and_folders(tmp_path: Path) -> None:
     write_parquet(tmp_path / "names.parquet")
-    write_folder(tmp_path / "pictures")
+    write_folder(tmp_path / "images")
     from_parquet = opened(tmp_path, path="names.parquet", text="names", kind="names")
     assert from_parquet.names == [(name, f"{name} thing") for name in COLOURS]
     assert [from_parquet.names[from_parquet.label(i)][0] for i in range(40)] == NAMES
-    assert list(content(from_parquet)) == pictures()
-    from_folder = opened(tmp_path, path="pictures", kind="names")
+    assert list(content(from_parquet)) == all_images()
+    from_folder = opened(tmp_path, path="images", kind="names")
     assert from_folder.names == [(f"{name} thing",) for name in sorted(COLOURS)]
     assert {p: (w[1],) for p, w in content(from_parquet).items()} == content(from_folder)
 
@@ -75,12 +75,12 @@ def test_paths_are_globs_braces_and_lists(tmp_path: Path) -> None:
         write_tar(tmp_path / f"part-{i:02d}.tar", captions=1)
     found = [f"part-{i:02d}.tar" for i in range(8, 12)]
     for path in ("part-*.tar", "part-{08..11}.tar", ["part-{08,09}.tar", str(tmp_path / "part-1?.tar"), "part-11.tar"]):
-        assert [file.name for file in files_of(Source(path), tmp_path)] == found
+        assert [file.name for file in source_files(Source(path), tmp_path)] == found
     several = opened(tmp_path, path="part-{08..11}.tar", text="captions")
     assert len(several) == 160
     assert [several.key(i) for i in (0, 40, 159)] == ["part-08.tar/000", "part-09.tar/000", "part-11.tar/039"]
-    assert unbraced("{1..3}-{a,b}") == ["1-a", "1-b", "2-a", "2-b", "3-a", "3-b"]
-    assert unbraced("{9..11}") == ["9", "10", "11"]
+    assert expand_braces("{1..3}-{a,b}") == ["1-a", "1-b", "2-a", "2-b", "3-a", "3-b"]
+    assert expand_braces("{9..11}") == ["9", "10", "11"]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_paths_are_globs_braces_and_lists(tmp_path: Path) -> None:
         ("part.txt", r"part\.txt: expected a tar, \.parquet, \.csv, \.tsv or a folder"),
         ("names.parquet", r"expected the columns image and text, found no 'text'"),
         ("table.csv", r"expected the columns image and text, found no 'image' among filepath, split, title; name them"),
-        ("part-00.tar", r"no sample with a picture and words; .*/000 no words in text"),
-        ("noise.tar", r"no sample with a picture and words.*cannot read it as a WebDataset tar"),
+        ("part-00.tar", r"no sample with an image and texts; .*/000 no text in text"),
+        ("noise.tar", r"no sample with an image and texts.*cannot read it as a WebDataset tar"),
     ],
 )
 def test_what_cannot_be_a_training_set_is_said_in_one_line(tmp_path: Path, path: str, message: str) -> None:
@@ -126,41 +126,41 @@ def test_an_index_is_made_once_and_again_when_the_file_changes(tmp_path: Path, m
     assert made == ["captions.tar", "names.parquet"]
     os.utime(parquet, ns=(1, 1))
     assert len(content(opened(tmp_path, **NAMED))) == 40
-    images = pictures()[::-1]
-    write_tar(tar, images)
-    assert list(content(opened(tmp_path, **CAPTIONED))) == images
+    reversed_images = all_images()[::-1]
+    write_tar(tar, reversed_images)
+    assert list(content(opened(tmp_path, **CAPTIONED))) == reversed_images
     assert made == ["captions.tar", "names.parquet", "names.parquet", "captions.tar"]
     opened(tmp_path, **{**CAPTIONED, "text": "captions", "kind": "names"})  # read otherwise: an index of its own
     assert made[-1] == "captions.tar"
     assert len(made) == 5
 
 
-def test_a_new_picture_in_a_folder_is_found(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "pictures")
-    assert len(opened(tmp_path, path="pictures", kind="names")) == 40
+def test_a_new_image_in_a_folder_is_found(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images")
+    assert len(opened(tmp_path, path="images", kind="names")) == 40
     os.utime(folder / "red_thing", ns=(1, 1))
     (folder / "red_thing" / "deep").mkdir()
     Image.new("RGB", (4, 4)).save(folder / "red_thing" / "deep" / "new.PNG")
-    assert len(opened(tmp_path, path="pictures", kind="names")) == 41
+    assert len(opened(tmp_path, path="images", kind="names")) == 41
 
 
 def test_what_can_never_be_drawn_is_named(tmp_path: Path) -> None:
     write_tar(tmp_path / "captions.tar")
     with tarfile.open(tmp_path / "captions.tar", "a") as tar:
-        add(tar, "alone.png", pictures()[0])
-        add(tar, "odd.png", pictures()[0])
+        add(tar, "alone.png", all_images()[0])
+        add(tar, "odd.png", all_images()[0])
         add(tar, "odd.json", b"{")
-        add(tar, "none.png", pictures()[0])
+        add(tar, "none.png", all_images()[0])
         add(tar, "none.json", json.dumps({"captions": [" "]}).encode())
-    left_out = dict(opened(tmp_path, path="captions.tar", text="captions").left_out())
-    assert list(left_out) == ["captions.tar/alone", "captions.tar/odd", "captions.tar/none"]
-    assert left_out["captions.tar/alone"] == "no captions beside the picture"
-    assert left_out["captions.tar/odd"].startswith("cannot read odd.json")
-    table = pa.table({"image": [*pictures()[:3], None], "text": ["a", None, "", "d"]})
+    skipped = dict(opened(tmp_path, path="captions.tar", text="captions").skipped())
+    assert list(skipped) == ["captions.tar/alone", "captions.tar/odd", "captions.tar/none"]
+    assert skipped["captions.tar/alone"] == "no captions beside the image"
+    assert skipped["captions.tar/odd"].startswith("cannot read odd.json")
+    table = pa.table({"image": [*all_images()[:3], None], "text": ["a", None, "", "d"]})
     pq.write_table(table, tmp_path / "some.parquet")
     some = opened(tmp_path, path="some.parquet", text="text")
     assert [some.key(i) for i in range(len(some))] == ["some.parquet#0"]
-    assert [key for key, _ in some.left_out()] == ["some.parquet#1", "some.parquet#2", "some.parquet#3"]
+    assert [key for key, _ in some.skipped()] == ["some.parquet#1", "some.parquet#2", "some.parquet#3"]
 
 
 def test_a_tar_that_breaks_off_gives_what_is_before(tmp_path: Path) -> None:
@@ -172,25 +172,25 @@ def test_a_tar_that_breaks_off_gives_what_is_before(tmp_path: Path) -> None:
     found = opened(tmp_path, path="{a,b,c}.tar", text="captions")
     assert len(found) == 40 + 25 + 25
     assert content(found) == content(opened(tmp_path, path="a.tar", text="captions"))
-    said = [(Path(key).name, reason) for key, reason in found.left_out()]
+    said = [(Path(key).name, reason) for key, reason in found.skipped()]
     assert [name for name, _ in said] == ["025", "b.tar", "c.tar"]
-    assert said[0][1] == "no captions beside the picture"
+    assert said[0][1] == "no captions beside the image"
     assert "unexpected end of data" in said[1][1]
-    assert "it breaks off at byte" in said[2][1]
+    assert "it ends at byte" in said[2][1]
 
 
 def test_a_file_that_has_gone_or_shrunk_since_is_a_broken_sample(tmp_path: Path) -> None:
     write_table(tmp_path / "t.csv")
     table = opened(tmp_path, path="t.csv", text="title", image="filepath")
     (tmp_path / "files" / "3.png").unlink()
-    with pytest.raises(Broken, match="no such file"):
-        table.picture(3)
+    with pytest.raises(BrokenSample, match="no such file"):
+        table.image(3)
     write_tar(tmp_path / "captions.tar")
     tar = opened(tmp_path, **CAPTIONED)
     os.truncate(tmp_path / "captions.tar", 3000)
-    assert tar.picture(0) == pictures()[0]
-    with pytest.raises(Broken, match=r"captions\.tar ends in the middle"):
-        tar.picture(30)
+    assert tar.image(0) == all_images()[0]
+    with pytest.raises(BrokenSample, match=r"captions\.tar ends in the middle"):
+        tar.image(30)
 
 
 def test_what_the_file_system_refuses_is_asked_for_again_and_then_said(
@@ -208,34 +208,34 @@ def test_what_the_file_system_refuses_is_asked_for_again_and_then_said(
         return read(file, size, at)
 
     monkeypatch.setattr(os, "pread", pread)
-    assert samples.picture(5) == pictures()[5]
+    assert samples.image(5) == all_images()[5]
     refusals += [1] * 100
     with pytest.raises(DataError, match=r"captions\.tar: cannot be read any more: Input/output error; start again"):
-        samples.picture(6)
+        samples.image(6)
 
 
 def test_odd_strings_of_names_and_captions_survive(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "odd.tar", "w") as tar:
-        add(tar, "gr\u00fcn/\udce9.png", pictures()[0])
+        add(tar, "gr\u00fcn/\udce9.png", all_images()[0])
         add(tar, "gr\u00fcn/\udce9.json", b'{"captions": ["half \\ud83d of it", "\\ud83d\\ude00 \\u0000"]}')
     odd = opened(tmp_path, path="odd.tar", text="captions")
     assert odd.key(0) == "odd.tar/gr\u00fcn/\udce9"
-    assert odd.words(0) == ("half ? of it", "\U0001f600 \0")
-    assert toy.tokenizer()(list(odd.words(0))).shape[0] == 2
+    assert odd.texts(0) == ("half ? of it", "\U0001f600 \0")
+    assert toy.tokenizer()(list(odd.texts(0))).shape[0] == 2
 
 
-def test_which_pictures_are_sound_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = pictures()
-    images[3], images[30] = b"no picture", images[30][:80]
-    write_parquet(tmp_path / "names.parquet", images)
+def test_which_images_are_sound_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = all_images()
+    made[3], made[30] = b"no image", made[30][:80]
+    write_parquet(tmp_path / "names.parquet", made)
     samples = opened(tmp_path, **NAMED)
-    found = sound(samples)
+    found = decodable(samples)
     assert [i for i in range(40) if not found[i]] == [3, 30]
-    monkeypatch.setattr(Samples, "picture", lambda *_: pytest.fail("looked at again"))
-    assert (sound(samples) == found).all()
+    monkeypatch.setattr(Samples, "image", lambda *_: pytest.fail("looked at again"))
+    assert (decodable(samples) == found).all()
 
 
-def test_pictures_are_rgb_and_upright(tmp_path: Path) -> None:
+def test_images_are_rgb_and_upright(tmp_path: Path) -> None:
     made = Image.new("RGB", (6, 4), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -244,8 +244,8 @@ def test_pictures_are_rgb_and_upright(tmp_path: Path) -> None:
     made.save(folder / "a.jpg", exif=exif)
     Image.new("I;16", (4, 4), 65535).save(folder / "b.png")
     Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(folder / "c.png")
-    decoded = Pictures(opened(tmp_path, path="all", kind="names"), keep=False)
-    upright, grey, clear = (decoded.picture(i, 4) for i in range(3))
+    decoded = Images(opened(tmp_path, path="all", kind="names"), keep=False)
+    upright, grey, clear = (decoded.image(i, 4) for i in range(3))
     assert upright.size == (4, 6)
     assert {image.mode for image in (upright, grey, clear)} == {"RGB"}
     assert grey.getpixel((0, 0)) == (255, 255, 255)

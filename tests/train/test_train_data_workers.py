@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from support import toy
 from support.training_toys import CAPTIONED, recipe, write_tar
 
@@ -138,6 +139,39 @@ def test_steps_made_by_spawned_workers_are_the_same(root: Path, monkeypatch: pyt
     """What is sent to a worker that does not begin as a copy of its parent: on systems other than Linux."""
     chosen = recipe(root, CAPTIONED, workers=1)
     expected = [batch.pixels for batch in Loader(chosen, toy.tokenizer()).stream(0, 2)]
-    monkeypatch.setattr("tandem.train.data.workers.START", "spawn")
+    monkeypatch.setattr("tandem.train.data.workers.START_METHOD", "spawn")
     found = [batch.pixels for batch in Loader(chosen, toy.tokenizer()).stream(0, 2)]
     assert all((a == b).all() for a, b in zip(expected, found, strict=True))
+
+
+# --- what is not public in torch -------------------------------------------------------------------------------------
+
+
+def test_the_private_parts_of_torch_that_training_uses_are_where_they_were() -> None:
+    """Each has a fallback or a test of its own; where this fails, torch has moved one: look at the place it names."""
+    from torch.utils.data import dataloader
+
+    missing = [
+        place
+        for owner, name, place in (
+            (dataloader._MultiProcessingDataLoaderIter, "_shutdown_workers", "data/workers.py, _stop"),
+            (torch, "_foreach_lerp_", "step/ema.py, ModelEma.update"),
+            (torch._dynamo.config, "recompile_limit", "parallel/wrapping.py, wrap (cache_size_limit before torch 2.6)"),
+            (torch.nn.modules.batchnorm, "_BatchNorm", "model/initial_weights.py, set_training"),
+        )
+        if not hasattr(owner, name)
+    ]
+    assert not missing, f"torch {torch.__version__} has moved what is used in {missing}"
+
+
+def test_workers_end_even_where_torchs_own_way_is_gone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch without the private method: its iterator cannot end its workers, and they end all the same."""
+    from torch.utils.data import dataloader
+
+    before = set(children())
+    stream = Loader(recipe(root, CAPTIONED, workers=2), toy.tokenizer()).stream(0, 1000)
+    next(stream)
+    monkeypatch.delattr(dataloader._MultiProcessingDataLoaderIter, "_shutdown_workers")
+    monkeypatch.delattr(dataloader._MultiProcessingDataLoaderIter, "__del__")
+    stream.close()  # type: ignore[attr-defined]
+    assert wait_for(lambda: set(children()) <= before)

@@ -1,7 +1,7 @@
-"""Between two models: weights averaged tensor by tensor (WiSE-FT, Wortsman et al. 2022, section 3).
+"""Interpolation of two models: weights averaged tensor by tensor (WiSE-FT, Wortsman et al. 2022, section 3).
 
-A fine-tuned model is better at its task and worse at others than the one it began with; the models between the two are
-often better at both. Needs no torch. Knows checkpoints; no training.
+A fine-tuned model is better at its task and worse at others than the model it started from; interpolations of the two
+are often better at both. Needs no torch. Knows checkpoints; no training.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha: expected a number from 0 (the first model) to 1 (the second), got {alpha}")
     _refuse_unlike(a, b)
-    tensors = {name: _between(array, b.tensors[name], alpha) for name, array in a.tensors.items()}
+    tensors = {name: _mixed(array, b.tensors[name], alpha) for name, array in a.tensors.items()}
     config = dataclasses.replace(
         a.config,
         name=f"{a.config.name or a.source} and {b.config.name or b.source} at {alpha:g}",
-        licence=_both(a.config.licence, b.config.licence),
-        data=_both(a.config.data, b.config.data),
+        licence=_joined(a.config.licence, b.config.licence),
+        data=_joined(a.config.data, b.config.data),
         notes={**a.config.notes, **b.config.notes},
     )
     return Checkpoint(config, tensors, a.tokenizer, f"{a.source} and {b.source}")
@@ -48,14 +48,14 @@ def interpolate_folders(
     finish: Callable[[Checkpoint], Checkpoint] = lambda found: found,
     overwrite: bool = False,
 ) -> Checkpoint:
-    """Read both, from wherever they are, and write the model between them, as `finish` leaves it, to a folder."""
+    """Read both models, interpolate, apply `finish`, and write the result to a folder."""
     refuse_in_use(target, overwrite=overwrite, say="--overwrite")
     found = finish(interpolate(read(a), read(b), alpha))
     write(found, target, "tandem", overwrite=overwrite)
     return found
 
 
-def _between(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
+def _mixed(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
     kind = a.dtype if a.dtype == b.dtype else np.result_type(a.dtype, b.dtype, np.float32)
     wide = np.float64 if kind == np.float64 else np.float32
     mixed: np.ndarray = np.multiply(a, 1 - alpha, dtype=wide) + np.multiply(b, alpha, dtype=wide)
@@ -65,12 +65,13 @@ def _between(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
 def _refuse_unlike(a: Checkpoint, b: Checkpoint) -> None:
     if difference := _first_difference(_sizes(a), _sizes(b)):
         raise ConfigError(
-            f"{a.source} and {b.source} cannot be averaged: {difference}; expected two models of one architecture and "
-            "preprocessing, one fine-tuned from the other"
+            f"{a.source} and {b.source} cannot be interpolated: {difference}; expected two models of one architecture "
+            "and preprocessing, one fine-tuned from the other"
         )
     if a.tokenizer.to_json() != b.tokenizer.to_json():
         raise ConfigError(
-            f"{a.source} and {b.source} cannot be averaged: their tokenizers differ, their embeddings mean other words"
+            f"{a.source} and {b.source} cannot be interpolated: their tokenizers differ, so their embeddings mean "
+            "different words"
         )
 
 
@@ -89,5 +90,5 @@ def _first_difference(a: dict[str, Any], b: dict[str, Any], prefix: str = "") ->
     return ""
 
 
-def _both(a: str, b: str) -> str:
+def _joined(a: str, b: str) -> str:
     return a if a == b or not b else b if not a else f"{a}; {b}"

@@ -1,23 +1,27 @@
 """A training run, complete, typed and printable: what `tandem train RECIPE.toml key=value` reads.
 
-Knows names, types and defaults. It reads no data and builds no model.
+Knows names, types, ranges and defaults. It reads no data and builds no model.
 """
 
 import dataclasses
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tandem import config as model_config
-from tandem.config import ModelConfig
+from tandem import fields
+from tandem.config import ModelConfig, VisionTransformer
 from tandem.errors import ConfigError
-from tandem.train import typed
-from tandem.train.model_config import inherit, model_of
+from tandem.fields import NonNegative, Positive, Range, Share
+from tandem.train import toml
+from tandem.train.model_config import complete_model, config_from_checkpoint
 
 Tower = Literal["image", "text"]
+Weight = Annotated[float, Range(least=0)]
+Fraction = Annotated[float, Range(least=0, below=1)]
+PositiveFloat = Annotated[float, Range(above=0)]
+Area = Annotated[float, Range(above=0, most=1)]
 
 
 @dataclass(frozen=True)
@@ -26,25 +30,35 @@ class Source:
 
     path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar` (docs/train.md)
     text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet, CSV, TSV: the text column; folders: none
-    image: str = "image"  # Parquet: the column of encoded pictures; CSV, TSV: of paths, relative to the file
-    per_batch: int = 0  # pictures of every batch that come from here; or else
-    weight: float = 0.0  # its share of `batch_size`, over the sum of all weights
+    image: str = "image"  # Parquet: the column of encoded images; CSV, TSV: of paths, relative to the file
+    per_batch: NonNegative = 0  # images of every batch that come from here; or else
+    weight: Weight = 0.0  # its share of `batch_size`, over the sum of all weights
     kind: Literal["captions", "names"] = "captions"  # names: comma-separated synonyms, put into `templates`
     templates: tuple[str, ...] = ("a photo of a {}.",)
     broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for: cat -> tabby, ...
-    captions: Literal["random", "first", "longest", "shortest", "all"] = "random"  # which of a picture's are taken
-    captions_per_picture: int = 1  # sentences drawn for each picture of a batch
-    augment: Literal["crop", "paper", "strong", "none"] = "crop"  # paper: a random square of the resized picture
-    crop: tuple[float, float] = (0.5, 1.0)  # share of the area that a random crop keeps (crop, strong)
-    classes: bool = True  # its names are classes for `objective.classes`; of several sources, the first one's
+    captions: Literal["random", "first", "longest", "shortest", "all"] = "random"  # which of those of an image
+    captions_per_image: Positive = 1  # texts for each image of a batch
+    augment: Literal["crop", "paper", "strong", "none"] = "crop"  # paper: a random square of the resized image
+    crop: tuple[Area, Area] = (0.5, 1.0)  # share of the area that a random crop keeps (crop, strong)
+    classes: bool = True  # its names are classes for `objective.classes`; of several sources, those of the first
+
+    def __post_init__(self) -> None:
+        least, most = self.crop
+        if least > most:
+            raise ConfigError(f"crop: expected two shares of the area, the smaller first, got {list(self.crop)}")
+        if self.kind == "names" and not self.templates:
+            raise ConfigError("templates: expected at least one, such as 'a photo of a {}.', got none")
+        for template in self.templates:
+            if not _takes_a_name(template):
+                raise ConfigError(f"templates: expected one {{}} for the name, got {template!r}")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """From `start` (share of the steps) on, pictures have `image_size` pixels a side."""
+    """From `start` (share of the steps) on, images have `image_size` pixels a side."""
 
-    start: float
-    image_size: int
+    start: Share
+    image_size: Positive
 
 
 @dataclass(frozen=True)
@@ -52,44 +66,44 @@ class Objective:
     """What is minimised (with `distillation` beside it)."""
 
     loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
-    classes: float = 0.0  # weight of the cross-entropy of `names` pictures against a sentence of each class
+    classes: Weight = 0.0  # weight of the cross-entropy of `names` images against a text of each class
 
 
 @dataclass(frozen=True)
 class Optimiser:
     """AdamW, a linear warm-up and a cosine to 0 (Radford et al. 2021, 2.5)."""
 
-    learning_rate: float = 1e-3
-    warmup_steps: int = 500
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.98
-    epsilon: float = 1e-6
-    clip_norm: float = 1.0  # of the whole gradient; 0: none
-    layer_decay: float = 1.0  # the rate of a block over that of the block above it
+    learning_rate: PositiveFloat = 1e-3
+    warmup_steps: NonNegative = 500
+    weight_decay: Weight = 0.1
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.98
+    epsilon: PositiveFloat = 1e-6
+    clip_norm: Weight = 1.0  # of the whole gradient; 0: none
+    layer_decay: Area = 1.0  # the rate of a block over that of the block above it
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """How a step's work is shared out. What is computed stays the same but for rounding (`norm_batch` said)."""
+    """How the work of a step is divided. What is computed stays the same up to rounding, given `norm_batch`."""
 
-    strategy: Literal["ddp", "fsdp", "none"] = "ddp"  # on several processes; one process needs none of them
-    micro_batches: int = 1  # parts that are encoded one after the other: less memory, the same gradient
-    norm_batch: int = 0  # pictures that batch norm takes its statistics of; 0: whatever a forward pass holds
-    activation_checkpointing: bool = False  # compute activations twice instead of keeping them
+    strategy: Literal["ddp", "fsdp", "none"] = "ddp"  # on several processes; one process uses none
+    micro_batches: Positive = 1  # parts that are encoded one after the other: less memory, the same gradient
+    norm_batch: NonNegative = 0  # images of a group that batch norm takes statistics of; 0: those of a forward pass
+    activation_checkpointing: bool = False  # compute activations again instead of keeping them
     compile: bool = False  # torch.compile
 
 
 @dataclass(frozen=True)
-class Average:
-    """The exponential moving average of the weights: what is measured and written where `decay` is not 0."""
+class Ema:
+    """The exponential moving average of the weights: what is validated and written if `decay` is not 0."""
 
-    decay: float = 0.0
+    decay: Fraction = 0.0
 
 
 @dataclass(frozen=True)
 class Init:
-    """Where first weights come from: whatever `tandem.load` reads. Empty: drawn from `seed`."""
+    """Where first weights come from: anything that `tandem.load` reads. Empty: initialised from `seed`."""
 
     model: str = ""  # both towers
     image: str = ""
@@ -98,62 +112,62 @@ class Init:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What is learned from other models: a sentence encoder (`teacher`), a CLIP (`model`); empty: not from it."""
+    """What is learned from other models: a sentence encoder (`teacher`), a CLIP (`model`); empty: none."""
 
     teacher: str = ""  # a folder in sentence-transformers' layout, or an installed package that carries one
-    weight: float = 1.0  # of the text vectors' distance to the teacher's, beside the contrastive loss
-    words_per_batch: int = 0  # words of the teacher's own vocabulary, as further sentences without pictures
-    soften: float = 0.0  # share of the contrastive target that follows the teacher's similarity of sentences
-    temperature: float = 0.1  # of that similarity
-    model: str = ""  # a CLIP teacher of both sides: whatever `tandem.load` reads
-    model_weight: float = 1.0  # of how differently the two see which picture and sentence belong together
+    weight: Weight = 1.0  # of the text vectors' distance to the teacher's, beside the contrastive loss
+    words_per_batch: NonNegative = 0  # words of the teacher's own vocabulary, as further texts without images
+    soften: Share = 0.0  # share of the contrastive target that follows the teacher's similarity of texts
+    temperature: PositiveFloat = 0.1  # of that similarity
+    model: str = ""  # a CLIP teacher: anything that `tandem.load` reads
+    model_weight: Weight = 1.0  # of the divergence of the similarities of images and texts from the teacher's
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One more validation set. Its measures are called `NAME/zero_shot_top1` and so on."""
+class ValidationSource:
+    """A further validation set. Its measures are named `NAME/zero_shot_top1` and so on."""
 
     name: str
     path: str  # below `data_root`, or absolute: a tar or a Parquet file
     kind: Literal["zero_shot", "retrieval"]
     text: str = ""  # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval
-    limit: int = 2000  # pictures that are looked at; 0: all
+    limit: NonNegative = 2000  # images that are used; 0: all
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is measured on the way, and which measure chooses the weights that are kept as the best."""
+    """What is measured during the run, and which measure chooses the best weights."""
 
-    every_steps: int = 500
+    every_steps: Positive = 500
     zero_shot: str = ""  # Parquet with `image` and a column of names
     names: str = "names"
     retrieval: str = ""  # WebDataset tar with captions
-    limit: int = 2000  # pictures of the zero-shot set that are looked at on the way
-    sets: tuple[Measured, ...] = ()  # further ones
-    best: str = "sum"  # the measure that chooses, or the sum of all
+    limit: NonNegative = 2000  # images of the zero-shot set that are used; 0: all
+    sets: tuple[ValidationSource, ...] = ()  # further ones
+    best: str = "sum"  # the measure that chooses the best weights, or the sum of all
 
 
 @dataclass(frozen=True)
 class Checkpoints:
     """When the run is saved, and what stays."""
 
-    every_steps: int = 500
-    keep_last: int = 1
+    every_steps: Positive = 500
+    keep_last: Positive = 1
     keep_best: bool = True  # the weights of the best measure, as a model folder `best`
 
 
 @dataclass(frozen=True)
 class Guards:
-    """What a run does about a step that is not to be trusted."""
+    """What a run does about a step that went wrong."""
 
-    max_bad: int = 10  # steps in a row without a finite loss and gradient before the run stops; each is left out
-    spike_factor: float = 2.0  # a loss over so many times the running median is named; 0: never
-    median_steps: int = 100  # of that median
+    max_bad: Positive = 10  # steps in a row without a finite loss and gradient before the run stops; each is skipped
+    spike_factor: Weight = 2.0  # a loss above this many times the running median is reported; 0: never
+    median_steps: Positive = 100  # of that median
 
 
 @dataclass(frozen=True)
 class Log:
-    """Where a run's figures go, beside the terminal and curve.csv."""
+    """Where the figures of a run go, beside the terminal and curve.csv."""
 
     tensorboard: bool = True  # where it is installed
     wandb: str = ""  # a Weights & Biases project; empty: none
@@ -161,9 +175,9 @@ class Log:
 
 @dataclass(frozen=True)
 class Resume:
-    """How a run goes on."""
+    """How a run resumes."""
 
-    elsewhere: bool = False  # on other processes, devices or micro-batches than it was begun: rounds otherwise
+    allow_rounding: bool = False  # on other processes, devices or micro-batches: sums are rounded differently
 
 
 @dataclass(frozen=True)
@@ -174,25 +188,25 @@ class Recipe:
     folder: str  # where the run lives: checkpoints, log, curve, the final model
     model: ModelConfig
     data: tuple[Source, ...]
-    steps: int
+    steps: Positive
     data_root: str = "."
-    seed: int = 1
-    batch_size: int = 0  # pictures of a step, over all processes; 0: the sum of the sources' `per_batch`
-    vocabulary: int = 0  # train a byte-level BPE of this size on the texts; 0: CLIP's
+    seed: NonNegative = 1
+    batch_size: NonNegative = 0  # images of a step, over all processes; 0: the sum of the sources' `per_batch`
+    vocabulary: NonNegative = 0  # train a byte-level BPE of this size on the texts; 0: CLIP's
     stages: tuple[Stage, ...] = ()
-    patch_dropout: float = 0.0  # share of the patches that a ViT does not see in training (Li et al. 2023)
+    patch_dropout: Fraction = 0.0  # share of the patches that a ViT does not see in training (Li et al. 2023)
     locked: tuple[Tower, ...] = ()  # towers that stay as they are (Zhai et al. 2022)
-    unlocked_blocks: int = 0  # the last blocks of a locked tower that learn all the same
+    unlocked_blocks: NonNegative = 0  # the last blocks of a locked tower that learn all the same
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     device: str = "auto"
-    workers: int = 1  # processes that prepare batches; 0: the training process itself
-    cache_pictures: bool = False  # keep decoded pictures in memory, in each worker
-    cache_folder: str = ""  # where indexes of the training sets (and copies of Parquet pictures) are; "": in `folder`
-    log_every_steps: int = 20
+    workers: NonNegative = 1  # processes that prepare batches; 0: the training process itself
+    cache_images: bool = False  # keep decoded images in memory, in each worker
+    cache_folder: str = ""  # of the indexes of training sets (and copies of Parquet images); "": in `folder`
+    log_every_steps: Positive = 20
     objective: Objective = Objective()
     optimiser: Optimiser = Optimiser()
     parallel: Parallel = Parallel()
-    ema: Average = Average()
+    ema: Ema = Ema()
     init: Init = Init()
     distillation: Distillation = Distillation()
     validation: Validation = Validation()
@@ -211,9 +225,9 @@ class Recipe:
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe in a TOML file, with `key=value` (dotted keys, TOML values) put over it.
+    """The recipe in a TOML file, with `key=value` overrides (dotted keys, TOML values).
 
-    Raises `ConfigError` that names the file and the field.
+    Raises `ConfigError` that names the file and the key.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -221,51 +235,97 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
-    for override in overrides:
-        typed.override(values, override)
     try:
+        for text in overrides:
+            toml.override(values, text)
         return from_dict(values)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain values, complete: what a checkpoint records and what is printed."""
-    plain = {**dataclasses.asdict(recipe), "model": model_config.to_dict(recipe.model)}
-    return json.loads(json.dumps(plain))  # type: ignore[no-any-return]  # tuples as lists: as it is read back
+    """Plain values, complete: what a checkpoint records."""
+    plain: dict[str, Any] = fields.to_plain(recipe)
+    return plain
 
 
 def to_toml(recipe: Recipe) -> str:
     """The complete recipe as a TOML file that reads back as the same recipe."""
     plain = to_dict(recipe)
-    plain["model"] = {k: v for k, v in plain["model"].items() if k not in ("format", "version", "name")}
-    return typed.to_toml(plain)
+    if plain["model"]["name"] == recipe.name:
+        del plain["model"]["name"]  # it is the default
+    return toml.to_toml(plain)
 
 
 def from_dict(plain: Mapping[str, Any]) -> Recipe:
-    """The inverse of `to_dict`; what is left out has its default. Raises `ConfigError` that names the field."""
+    """The inverse of `to_dict`; what is left out has its default. Raises `ConfigError` that names the key."""
+    values = _with_new_names(plain)
+    model, init, name = values.get("model", {}), values.get("init", {}), values.get("name", "")
+    if isinstance(model, Mapping):
+        if isinstance(init, Mapping) and any(init.values()):
+            fields.read(Init, init, path="init")  # before anything is loaded by it
+            model = config_from_checkpoint(model, init)
+        values["model"] = complete_model(model, name if isinstance(name, str) else "")
+    recipe = fields.read(Recipe, values)
+    recipe = dataclasses.replace(recipe, batch_size=_batch_size(recipe))
+    _check(recipe)
+    return recipe
+
+
+def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values under the present names of their keys; recipes of before the first release have others."""
     values = dict(plain)
-    if "checkpoint_every_steps" in values:  # its first name
-        values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **values.get("checkpoints", {})}
-    model, init = dict(values.get("model") or {}), values.get("init") or {}
-    if isinstance(init, Mapping) and any(init.values()):
-        model = inherit(model, init)
-    values["model"] = model_of(model, values.get("name", ""))
-    recipe: Recipe = typed.build(Recipe, values)
-    return dataclasses.replace(recipe, batch_size=_batch_size(recipe))
+    for old, new in (("checkpoint_every_steps", "checkpoints.every_steps"), ("cache_pictures", "cache_images")):
+        if old in values:
+            table, _, key = new.rpartition(".")
+            known = {key: values.pop(old)}
+            values = {**values, table: {**known, **values.get(table, {})}} if table else {**known, **values}
+    if isinstance(resume := values.get("resume"), Mapping):
+        values["resume"] = _renamed(resume, "elsewhere", "allow_rounding")
+    if isinstance(data := values.get("data"), list | tuple):
+        new = "captions_per_image"
+        values["data"] = [_renamed(s, "captions_per_picture", new) if isinstance(s, Mapping) else s for s in data]
+    return values
+
+
+def _renamed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if key == old and new not in values else key: value for key, value in values.items()}
 
 
 def _batch_size(recipe: Recipe) -> int:
-    """Pictures in a step, from the sources or beside their weights."""
+    """Images of a step: the sum over the sources, or what they share by weight."""
     sources = recipe.data
     if not sources:
-        raise ConfigError("data: expected at least one [[data]] table")
+        raise ConfigError("data: expected at least one [[data]] table, got none")
     counts = sum(source.per_batch for source in sources)
     for i, source in enumerate(sources):
         if (source.per_batch > 0) == (source.weight > 0) or (source.per_batch > 0) != (sources[0].per_batch > 0):
             raise ConfigError(f"data[{i}]: expected per_batch on every source, or else weight on every source")
     if counts and recipe.batch_size not in (0, counts):
-        raise ConfigError(f"batch_size: {recipe.batch_size}, but the sources' per_batch add up to {counts}")
+        raise ConfigError(f"batch_size: expected {counts}, the sum of the sources' per_batch, got {recipe.batch_size}")
     if not counts and recipe.batch_size < 1:
         raise ConfigError("batch_size: missing; sources with weights share it")
     return counts or recipe.batch_size
+
+
+def _check(recipe: Recipe) -> None:
+    """What fields cannot say of themselves. Raises `ConfigError` that names the key."""
+    vision = recipe.model.vision
+    if recipe.patch_dropout and not isinstance(vision, VisionTransformer):
+        raise ConfigError(f"patch_dropout: expected 0 for a ResNet, which has no patches, got {recipe.patch_dropout}")
+    for i, stage in enumerate(recipe.stages):
+        if i and stage.start <= recipe.stages[i - 1].start:
+            before = recipe.stages[i - 1].start
+            raise ConfigError(
+                f"stages[{i}].start: expected more than that of the stage before ({before}), got {stage.start}"
+            )
+        least = vision.patch_size if isinstance(vision, VisionTransformer) else vision.stem_stride * 8
+        if stage.image_size < least:
+            raise ConfigError(f"stages[{i}].image_size: expected at least {least}, got {stage.image_size}")
+
+
+def _takes_a_name(template: str) -> bool:
+    try:
+        return template.format("x") != template
+    except (LookupError, ValueError):
+        return False

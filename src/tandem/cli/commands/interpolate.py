@@ -74,7 +74,7 @@ def _measured(arguments: argparse.Namespace) -> "Callable[[Checkpoint], Checkpoi
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "--statistics")
     from tandem.train.recipe import read_recipe
-    from tandem.train.run.statistics import renew
+    from tandem.train.run.statistics import measure_statistics
 
     recipe = read_recipe(Path(arguments.statistics), arguments.set)
-    return lambda checkpoint: renew(checkpoint, recipe)
+    return lambda checkpoint: measure_statistics(checkpoint, recipe)

@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE, INTERRUPTED
 from tandem.errors import ConfigError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from tandem.train.run.loop import TrainResult
 
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
 # What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
@@ -27,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Train both encoders together, as the recipe says, on this machine or under torchrun on many. Stops and "
-        "resumes at any time: the same command goes on. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not "
+        "resumes at any time, by the same command. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not "
         "finished.",
         "tandem train recipes/mini.toml",
         "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
@@ -49,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on training, until the recipe's last step; or draw, print or try what is asked for."""
+    """Train, or resume, until the last step of the recipe; or plot, print or try out what is asked for."""
     if arguments.plot:
         return _plot([Path(name) for name in arguments.plot], Path(arguments.out))
     if arguments.recipe is None:
@@ -74,17 +78,26 @@ def run(arguments: argparse.Namespace) -> int:
     with _stop_requests() as asked:
         processes = start(recipe.device)
         try:
-            finished = train(recipe, stop_requested=lambda: bool(asked), processes=processes)
+            result = train(recipe, stop_requested=lambda: bool(asked), processes=processes)
         finally:
             processes.close()
-    if finished is None:
-        if processes.first:
-            terminal.complain(f"stopped and saved in {recipe.folder}; the same command goes on from there")
+    if result.model is None:
+        if processes.is_main:
+            terminal.complain(_stopped(result, recipe.folder))
         return SIGNALS[asked[0]] if asked else TRY_AGAIN  # the signal may have reached another process alone
-    if processes.first:
-        use = f"{terminal.program()} classify PHOTO --model {finished} --labels cat,dog"
-        print(f"tandem: done, the model is in {finished}; try: {use}")
+    if processes.is_main:
+        use = f"{terminal.program()} classify PHOTO --model {result.model} --labels cat,dog"
+        print(f"tandem: done, the model is in {result.model}; try: {use}")
     return DONE
+
+
+def _stopped(result: "TrainResult", folder: str) -> str:
+    """How far a stopped run got, and where the same command will resume."""
+    if result.saved_step == result.step:
+        return f"stopped and saved at step {result.step} in {folder}; the same command resumes from there"
+    since = f"; the same command resumes at step {result.saved_step}" if result.saved_step is not None else ""
+    since = since or "; no checkpoint exists yet, and the same command starts again"
+    return f"stopped at step {result.step}, not saved: the last steps had no finite loss{since}"
 
 
 def _plot(runs: list[Path], out: Path) -> int:
@@ -106,7 +119,7 @@ def _plot(runs: list[Path], out: Path) -> int:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """A list that fills with the signals by which the process is asked to stop."""
+    """A list that collects the signals by which the process is asked to stop."""
     asked: list[int] = []
     owner = os.getpid()
 
@@ -116,7 +129,7 @@ def _stop_requests() -> Iterator[list[int]]:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        terminal.complain("saving after this step (once more: leave at once)")
+        terminal.complain("saving after this step (again: exit at once)")
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

@@ -1,6 +1,6 @@
-"""A decoded picture and numbers drawn for its slot -> the square that training sees. Pillow and arithmetic, no chance.
+"""A decoded image -> the square that training sees. Pillow and arithmetic; no random numbers are drawn here.
 
-Every function takes `u`, uniform numbers 0..1: a picture is a pure function of them, whoever drew them.
+Every function takes `u`, uniform numbers in 0..1 that belong to the slot, and is a pure function of them.
 """
 
 import math
@@ -11,66 +11,66 @@ from PIL import Image
 
 from tandem.train.recipe import Source
 
-NUMBERS = 12  # uniform numbers that a picture takes at most
-_KEEP = 2.0  # a JPEG may shrink while it is decoded, but not below so many times the output
-_ASPECTS = math.log(4 / 3)  # a crop's sides have a ratio within exp of -this..this
+UNIFORMS = 12  # uniform numbers that an image needs at most
+_OVERSAMPLING = 2.0  # a JPEG may be decoded smaller, but not below this many times the output
+_LOG_ASPECT = math.log(4 / 3)  # a crop's aspect ratio is within exp(-this)..exp(this)
 _JITTER = 0.4  # brightness, contrast and saturation are scaled by 1 - this .. 1 + this
 _HUE = 0.1  # of a whole turn
-_GREY_SHARE = 0.2
+_GREY_PROBABILITY = 0.2
 _LUMA = np.array([0.299, 0.587, 0.114])
 # RGB -> YIQ and back: a turn of hue is a rotation of the last two (ITU-R BT.601, NTSC)
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 
 
-def enough(source: Source, size: int, u: Sequence[float]) -> int:
-    """How many pixels on the shorter side of a JPEG are enough for what `augmented` will cut out of it."""
+def min_decode_size(source: Source, size: int, u: Sequence[float]) -> int:
+    """The pixels on the shorter side of a JPEG that `augment` needs for the crop it will take."""
     if source.augment in ("paper", "none"):
-        return math.ceil(_KEEP * size)
-    share, aspect = _area(source, u)
-    return math.ceil(_KEEP * size / math.sqrt(share * min(aspect, 1 / aspect)))
+        return math.ceil(_OVERSAMPLING * size)
+    share, aspect = _crop_shape(source, u)
+    return math.ceil(_OVERSAMPLING * size / math.sqrt(share * min(aspect, 1 / aspect)))
 
 
-def augmented(image: Image.Image, source: Source, size: int, u: Sequence[float]) -> np.ndarray:
-    """RGB picture, the source's way of changing it, `u` [NUMBERS] -> uint8 [size size 3]."""
+def augment(image: Image.Image, source: Source, size: int, u: Sequence[float]) -> np.ndarray:
+    """RGB image, `u` [UNIFORMS] -> uint8 [size size 3], augmented as the source says."""
     if source.augment == "none":
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square(image, 0.5, 0.5)))
-    if source.augment == "paper":  # of the picture resized to `size` on its shorter side: Radford et al. 2021, 2.5
-        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square(image, u[2], u[3])))
-    cut = image.resize((size, size), Image.Resampling.BILINEAR, box=_cut(image, source, u))
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square_box(image, 0.5, 0.5)))
+    if source.augment == "paper":  # of the image resized to `size` on its shorter side: Radford et al. 2021, 2.5
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square_box(image, u[2], u[3])))
+    crop = image.resize((size, size), Image.Resampling.BILINEAR, box=_crop_box(image, source, u))
     if source.augment == "strong":
-        cut = _recoloured(cut, u)
+        crop = _jitter_colours(crop, u)
     # Pillow mirrors pixels as whole words: three times as fast as numpy over runs of 3 bytes
-    return np.asarray(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if u[4] < 0.5 else cut)
+    return np.asarray(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if u[4] < 0.5 else crop)
 
 
-def _area(source: Source, u: Sequence[float]) -> tuple[float, float]:
+def _crop_shape(source: Source, u: Sequence[float]) -> tuple[float, float]:
     """Share of the area and width over height of a crop (Szegedy et al. 2015)."""
     least, most = source.crop
-    return least + (most - least) * u[0], math.exp(_ASPECTS * (2 * u[1] - 1))
+    return least + (most - least) * u[0], math.exp(_LOG_ASPECT * (2 * u[1] - 1))
 
 
-def _cut(image: Image.Image, source: Source, u: Sequence[float]) -> tuple[int, int, int, int]:
+def _crop_box(image: Image.Image, source: Source, u: Sequence[float]) -> tuple[int, int, int, int]:
     width, height = image.size
-    share, aspect = _area(source, u)
+    share, aspect = _crop_shape(source, u)
     w = max(1, min(width, round(math.sqrt(width * height * share * aspect))))
     h = max(1, min(height, round(math.sqrt(width * height * share / aspect))))
     left, top = int(u[2] * (width - w + 1)), int(u[3] * (height - h + 1))
     return left, top, left + w, top + h
 
 
-def _square(image: Image.Image, across: float, down: float) -> tuple[float, float, float, float]:
-    """The largest square inside, so far across and down."""
+def _square_box(image: Image.Image, across: float, down: float) -> tuple[float, float, float, float]:
+    """The largest square inside, at these shares of the free width and height."""
     width, height = image.size
     side = min(width, height)
     left, top = across * (width - side), down * (height - side)
     return left, top, left + side, top + side
 
 
-def _recoloured(image: Image.Image, u: Sequence[float]) -> Image.Image:
-    """Brightness, contrast, saturation and hue jittered, grey now and then: one affine map of colours."""
+def _jitter_colours(image: Image.Image, u: Sequence[float]) -> Image.Image:
+    """Brightness, contrast, saturation and hue jittered, some images grey: one affine map of colours."""
     brightness, contrast, saturation = (1 + _JITTER * (2 * x - 1) for x in u[5:8])
-    if u[9] < _GREY_SHARE:
+    if u[9] < _GREY_PROBABILITY:
         colours = np.tile(_LUMA, (3, 1))
     else:
         turn = 2 * math.pi * _HUE * (2 * u[8] - 1)
@@ -79,6 +79,6 @@ def _recoloured(image: Image.Image, u: Sequence[float]) -> Image.Image:
         greyed = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
         colours = greyed @ _FROM_YIQ @ rotation @ _TO_YIQ
     mean = float(np.asarray(image.convert("L")).mean())
-    shift = brightness * (1 - contrast) * mean  # contrast turns around the mean brightness
+    shift = brightness * (1 - contrast) * mean  # contrast scales around the mean brightness
     matrix = np.column_stack([brightness * contrast * colours, np.full(3, shift)])
     return image.convert("RGB", tuple(matrix.ravel().tolist()))

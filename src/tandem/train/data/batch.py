@@ -1,10 +1,10 @@
-"""What one process learns from in one step. Plain arrays and words: no file, no tensor, no model known here.
+"""What one process learns from in one step, as plain arrays and strings. No file, tensor or model is known here.
 
-A step's global batch has slots 0..N-1, a picture each; a process has a contiguous share of them. What is in a slot
-depends on (recipe, step, slot) alone, not on how many processes or workers there are.
+The global batch of a step has slots 0..N-1 with one image each; a process has a contiguous range of them. What is in a
+slot depends on (recipe, step, slot) alone, not on the number of processes or workers.
 
-Shapes: n pictures of this process, m sentences of this process, N and M those of all processes, t tokens, s pixels a
-side, k patches kept, c classes.
+Shapes: n images and m texts of this process, N and M those of all processes, t tokens, s pixels a side, k patches kept,
+e matches, c classes.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,26 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Classes:
-    """For a classification term: which of this process's pictures have a class, and one sentence for every class.
+class Matches:
+    """Which texts of the whole batch describe this process's images. As pairs: of N x M possible ones few match."""
 
-    Sentences and their ids are the same on every process; a class whose pictures are in the batch has the sentence
-    that the batch has for it.
+    images: np.ndarray  # int64 [e], ascending: rows of this process's images
+    texts: np.ndarray  # int64 [e]: texts of the whole batch, 0..M-1
+    images_per_text: np.ndarray  # int64 [M]: how many images of the whole batch each text describes
+
+
+@dataclass(frozen=True)
+class Classes:
+    """For a classification loss: which of this process's images have a class, and one text for every class.
+
+    Texts and their ids are the same on every process. A class with images in the batch has the text it has there.
     """
 
-    rows: np.ndarray  # int64 [r]: rows of this process's pictures that have a class
+    rows: np.ndarray  # int64 [r]: rows of this process's images that have a class
     labels: np.ndarray  # int64 [r]: their class, 0..c-1
     ids: np.ndarray  # int32 [c t]
-    sentences: list[str]  # c of them
-    total: int  # pictures of all processes that have a class: what a mean divides by
+    texts: list[str]  # c of them
+    total: int  # images of all processes that have a class: the denominator of a mean
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,14 @@ class Batch:
 
     step: int
     pixels: np.ndarray  # uint8 [n s s 3]
-    ids: np.ndarray  # int32 [m t], cut to the longest sentence of the share, padded
-    sentences: list[str]  # m of them
-    keys: list[str]  # n: where each picture came from, for messages
-    targets: np.ndarray | None  # None: sentence k describes picture k. Else float32 [N M], 1 where one describes it
-    first_picture: int  # this process's rows begin here in N ...
-    first_sentence: int  # ... and here in M
-    pictures: int  # N
-    total_sentences: int  # M
+    ids: np.ndarray  # int32 [m t], cut to the longest text of the share, padded
+    texts: list[str]  # m of them
+    keys: list[str]  # n: where each image comes from, for messages
+    matches: Matches | None  # None: text k describes image k and no other
+    first_image: int  # this process's rows begin here in N ...
+    first_text: int  # ... and here in M
+    total_images: int  # N
+    total_texts: int  # M
     kept: np.ndarray | None = None  # int64 [n k], ascending: patches kept by patch dropout; None: all
     classes: Classes | None = None
-    broken: tuple[tuple[str, str], ...] = ()  # (key, reason) of samples of this share that another one replaced
+    replaced: tuple[tuple[str, str], ...] = ()  # (key, reason) of broken samples of this share

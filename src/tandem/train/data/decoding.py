@@ -1,78 +1,74 @@
-"""Encoded pictures of one source -> RGB, or why not. Here a sample turns out to be sound or broken."""
+"""Encoded images of one source -> RGB, or why not. Here a sample turns out to be decodable or broken."""
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
 
+from tandem import files
 from tandem.errors import DataError, ImageError
 from tandem.image import decode
 from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
-from tandem.train.data.index import Place
-from tandem.train.data.samples import Broken, Samples
+from tandem.train.data.index import IndexedFile
+from tandem.train.data.samples import BrokenSample, Samples
 
 
-class Pictures:
-    """The decoded pictures of a source; kept in memory when asked to."""
+class Images:
+    """The decoded images of a source; kept in memory when asked to."""
 
     def __init__(self, samples: Samples, keep: bool) -> None:
         self.samples, self.keep = samples, keep
         self._kept: dict[int, Image.Image] = {}
 
-    def picture(self, number: int, enough: int) -> Image.Image:
-        """RGB, upright; a JPEG may have shrunk while it was decoded, not below `enough` pixels on its shorter side.
+    def image(self, number: int, least: int) -> Image.Image:
+        """RGB, upright. A JPEG may be decoded smaller, but not below `least` pixels on its shorter side.
 
-        Raises `Broken`.
+        Raises `BrokenSample`.
         """
         if (found := self._kept.get(number)) is not None:
             return found
-        content = self.samples.picture(number)
+        content = self.samples.image(number)
         try:
-            image = as_rgb(decode(content, at_least=None if self.keep else enough).image)
+            image = as_rgb(decode(content, at_least=None if self.keep else least).image)
         except ImageError as error:
-            raise Broken(error.reason) from None
+            raise BrokenSample(error.reason) from None
         if self.keep:
             self._kept[number] = image
         return image
 
 
-def sound(samples: Samples) -> np.ndarray:
+def decodable(samples: Samples) -> np.ndarray:
     """bool [n]: which samples of a source can be decoded; found out once and kept beside the index.
 
-    With several processes each must know which pictures the others cannot show, since their names are targets of all.
+    With several processes, each must know which images the others cannot decode: their names are targets of all.
     """
     parts, first = [], 0
-    for place in samples.places:
-        parts.append(_sound_file(samples, place, range(first, first + place.count)))
-        first += place.count
+    for file in samples.files:
+        parts.append(_decodable_in(samples, file, range(first, first + file.count)))
+        first += file.count
     return np.concatenate(parts)
 
 
-def _sound_file(samples: Samples, place: Place, numbers: range) -> np.ndarray:
+def _decodable_in(samples: Samples, file: IndexedFile, numbers: range) -> np.ndarray:
     from filelock import FileLock
 
-    state = hashlib.sha256(place.state.encode()).hexdigest()[:8]
-    path = place.index.with_suffix(f".{state}.sound")
+    state = hashlib.sha256(file.state.encode()).hexdigest()[:8]
+    path = file.index.with_suffix(f".{state}.decodable")
     try:
         with FileLock(path.with_suffix(".lock")):
-            if path.exists() and path.stat().st_size == place.count:
+            if path.exists() and path.stat().st_size == file.count:
                 return np.fromfile(path, bool)
-            found = np.fromiter(_decodable(samples, numbers), bool, len(numbers))
-            part = path.with_suffix(f".part{os.getpid()}")
-            found.tofile(part)
-            part.replace(path)
+            found = np.fromiter(_check(samples, numbers), bool, len(numbers))
+            files.write_bytes(path, found.tobytes())
             return found
     except OSError as error:
         raise DataError(f"{path.parent}: cannot keep what was checked ({error.strerror}); set cache_folder") from None
 
 
-def _decodable(samples: Samples, numbers: range) -> Iterator[bool]:
-    pictures = Pictures(samples, keep=False)
-
+def _check(samples: Samples, numbers: range) -> Iterator[bool]:
     def can_be_decoded(content: bytes | None) -> bool:
         with contextlib.suppress(ImageError):
             if content is not None:
@@ -80,11 +76,11 @@ def _decodable(samples: Samples, numbers: range) -> Iterator[bool]:
                 return True
         return False
 
-    def contents() -> Iterator[bytes | None]:  # drawn in one thread: open files are not shared between threads
+    def contents() -> Iterator[bytes | None]:  # read in one thread: open files are not shared between threads
         for number in numbers:
             try:
-                yield pictures.samples.picture(number)
-            except Broken:
+                yield samples.image(number)
+            except BrokenSample:
                 yield None
 
     yield from in_order(can_be_decoded, contents())

@@ -1,29 +1,29 @@
-"""The index of one file of a training set: where each picture lies and its words. Built once, kept, mapped from disk.
+"""The index of one file of a training set: where each image is, and its texts. Built once, kept, memory-mapped.
 
-An index is a safetensors file. It is built again when the file's size or time has changed, by one process while others
-wait. Pictures that lie nowhere plainly are copied beside it, one after the other, so that any of them is one read.
-Knows no random order and decodes no picture.
+An index is a safetensors file. It is rebuilt when the size or time of the file has changed, by one process while others
+wait. Images that are not stored as plain bytes are copied beside it, one after the other, so that each is one read.
+Knows no random order and decodes no image.
 """
 
 import array
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tandem import files
 from tandem.errors import DataError
 from tandem.train.data import rows
-from tandem.train.data.files import kind_of
+from tandem.train.data.paths import file_kind
 from tandem.train.recipe import Source
 
 _FORMAT = 1
-_MOST_NAMED = 1000  # of what is left out of a file: all are counted, so many named
-_READERS: dict[str, Callable[[Path, Source], Iterator[rows.Row | rows.LeftOut]]] = {
+_MAX_NAMED = 1000  # samples of a file that are skipped by name; all are counted
+_READERS: dict[str, Callable[[Path, Source], Iterator[rows.Row | rows.SkippedRow]]] = {
     "tar": rows.tar_rows,
     "parquet": rows.parquet_rows_of,
     "table": rows.table_rows,
@@ -33,25 +33,25 @@ _TYPES = {"I64": np.int64, "U8": np.uint8}
 
 
 @dataclass(frozen=True)
-class Place:
-    """A file of a training set, where its index is, and what is known without opening either."""
+class IndexedFile:
+    """A file of a training set, the path of its index, and what is known without opening either."""
 
     path: Path
     index: Path
     state: str  # of the file when it was read
     count: int
-    left_out: int
-    named: tuple[tuple[str, str], ...]  # (key, reason) of what was left out
+    skipped: int
+    named: tuple[tuple[str, str], ...]  # (key, reason) of what is skipped
 
     @property
     def copy(self) -> Path:
-        """Pictures that lie nowhere plainly in `path`, one after the other."""
+        """The images that are not stored as plain bytes in `path`, one after the other."""
         return self.index.with_suffix(".pictures")
 
 
 @dataclass(frozen=True)
 class Strings:
-    """Strings in a mapped file, by number."""
+    """Strings in a memory-mapped file, by number."""
 
     ends: np.ndarray  # int64 [n + 1]
     content: np.ndarray  # uint8
@@ -65,69 +65,67 @@ class Strings:
 
 @dataclass(frozen=True)
 class Index:
-    """Mapped from disk: opening one costs no memory to speak of."""
+    """Memory-mapped: an open index costs hardly any memory."""
 
     keys: Strings
-    words: Strings  # JSON lists
-    word_of: np.ndarray  # int64 [n]: number in `words`
-    at: np.ndarray  # int64 [n]: where in `pictures`
+    texts: Strings  # JSON lists
+    text_of: np.ndarray  # int64 [n]: number in `texts`
+    at: np.ndarray  # int64 [n]: where in `images`
     size: np.ndarray  # int64 [n]
-    pictures: Path | None  # None: each in a file of its own, called as its key, below `folder`
+    images: Path | None  # None: each in a file of its own, named by its key, below `folder`
     folder: Path
 
 
-def place_of(path: Path, source: Source, cache: Path, *, wait: bool = True) -> Place | None:
-    """The index of a file, built if there is none or an old one; None where another process builds it and not `wait`.
+def indexed_file(path: Path, source: Source, cache: Path, *, wait: bool = True) -> IndexedFile | None:
+    """A file with its index, built if missing or out of date; None while another process builds it and not `wait`.
 
-    Raises `DataError` where the file is not what it claims to be.
+    Raises `DataError` if the file is not what its name says.
     """
     from filelock import FileLock, Timeout
 
     index = cache / f"{path.name}-{_digest(path, source)}.safetensors"
     state = _state(path)
-    if place := _read_place(path, index, state):
-        return place
+    if found := _read_header(path, index, state):
+        return found
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(index.with_suffix(".lock"), timeout=-1 if wait else 0):
-            if place := _read_place(path, index, state):
-                return place
+            if found := _read_header(path, index, state):
+                return found
             _build(path, source, index, state)
     except Timeout:
         return None
     except OSError as error:
         raise DataError(f"{cache}: cannot keep the index of {path.name} ({error.strerror}); set cache_folder") from None
-    place = _read_place(path, index, state)
-    if place is None:
+    found = _read_header(path, index, state)
+    if found is None:
         raise DataError(f"{path}: it changed while it was read; start again when it is complete")
-    return place
+    return found
 
 
-def open_index(place: Place) -> Index:
-    """Map an index. Raises `DataError` where it has gone."""
+def open_index(file: IndexedFile) -> Index:
+    """Map an index. Raises `DataError` if it is missing or damaged."""
     try:
-        mapped = np.memmap(place.index, np.uint8, "r")
+        mapped = np.memmap(file.index, np.uint8, "r")
         length = int(mapped[:8].view("<u8")[0])
         header = json.loads(mapped[8 : 8 + length].tobytes())
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{place.index}: the index has gone or is damaged ({error}); delete it and start again"
-        ) from None
+        raise DataError(f"{file.index}: the index is missing or damaged ({error}); delete it and start again") from None
     plain = np.asarray(mapped)
     arrays = {}
     for name, about in header.items():
         if name != "__metadata__":
             first, last = (8 + length + offset for offset in about["data_offsets"])
             arrays[name] = plain[first:last].view(_TYPES[about["dtype"]])
-    pictures = {"copy": place.copy, "file": place.path, "files": None}[header["__metadata__"]["pictures"]]
+    images = {"copy": file.copy, "file": file.path, "files": None}[header["__metadata__"]["pictures"]]
     return Index(
         Strings(arrays["key_ends"], arrays["keys"]),
         Strings(arrays["words_ends"], arrays["words"]),
         arrays["word_of"],
         arrays["at"],
         arrays["size"],
-        pictures,
-        place.path if place.path.is_dir() else place.path.parent,
+        images,
+        file.path if file.path.is_dir() else file.path.parent,
     )
 
 
@@ -137,7 +135,7 @@ def _digest(path: Path, source: Source) -> str:
 
 
 def _state(path: Path) -> str:
-    """What changes when a file or folder does."""
+    """A string that changes when the file or folder does."""
     try:
         if not path.is_dir():
             status = path.stat()
@@ -148,14 +146,14 @@ def _state(path: Path) -> str:
     return hashlib.sha256(repr(times).encode(errors="surrogateescape")).hexdigest()
 
 
-def _read_place(path: Path, index: Path, state: str) -> Place | None:
+def _read_header(path: Path, index: Path, state: str) -> IndexedFile | None:
     try:
         with index.open("rb") as file:
             about = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
         if about["state"] != state or (about["pictures"] == "copy" and not index.with_suffix(".pictures").exists()):
             return None
         named = tuple((key, reason) for key, reason in json.loads(about["named"]))
-        return Place(path, index, state, int(about["count"]), int(about["left_out"]), named)
+        return IndexedFile(path, index, state, int(about["count"]), int(about["left_out"]), named)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -176,73 +174,67 @@ class _Strings:
 def _build(path: Path, source: Source, index: Path, state: str) -> None:
     from safetensors.numpy import save_file
 
-    keys, words = _Strings(), _Strings()
+    keys, texts = _Strings(), _Strings()
     known: dict[str, int] = {}  # names repeat: each is kept once
-    at, size, word_of = array.array("q"), array.array("q"), array.array("q")  # a list takes five times the memory
-    left_out: list[tuple[str, str]] = []
-    lost, copied = 0, 0
-    kind = kind_of(path)
+    at, size, text_of = array.array("q"), array.array("q"), array.array("q")  # a list takes five times the memory
+    named: list[tuple[str, str]] = []
+    skipped, copied = 0, 0
+    kind = file_kind(path)
     prefix = f"{path.name}/" if kind == "tar" else path.name if kind == "parquet" else ""
-    copy = index.with_suffix(".pictures")
-    part = copy.with_suffix(f".part{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            for row in _texts_checked(_READERS[kind](path, source), source):
-                if isinstance(row, rows.LeftOut):
-                    lost += 1
-                    if len(left_out) < _MOST_NAMED:
-                        left_out.append((prefix + row.key if row.key else str(path), row.reason))
+    with files.atomic_write(index.with_suffix(".pictures")) as images:
+        with images.open("wb") as file:
+            for row in _checked(_READERS[kind](path, source), source):
+                if isinstance(row, rows.SkippedRow):
+                    skipped += 1
+                    if len(named) < _MAX_NAMED:
+                        named.append((prefix + row.key if row.key else str(path), row.reason))
                     continue
-                written = json.dumps(row.words, ensure_ascii=False)
+                written = json.dumps(row.texts, ensure_ascii=False)
                 if source.kind == "names":
                     if written not in known:
-                        known[written] = words.add(written)
-                    word_of.append(known[written])
+                        known[written] = texts.add(written)
+                    text_of.append(known[written])
                 else:
-                    word_of.append(words.add(written))
+                    text_of.append(texts.add(written))
                 keys.add(prefix + row.key)
                 at.append(copied if row.content is not None else row.at)
                 size.append(len(row.content) if row.content is not None else row.size)
                 if row.content is not None:
                     copied += file.write(row.content)
-        if copied:
-            part.replace(copy)
-    finally:
-        part.unlink(missing_ok=True)
+        if not copied:
+            images.unlink()  # nothing to keep
     tensors: dict[str, np.ndarray] = {
         "key_ends": np.frombuffer(keys.ends, np.int64),
-        "words_ends": np.frombuffer(words.ends, np.int64),
-        "word_of": np.frombuffer(word_of, np.int64),
+        "words_ends": np.frombuffer(texts.ends, np.int64),
+        "word_of": np.frombuffer(text_of, np.int64),
         "at": np.frombuffer(at, np.int64),
         "size": np.frombuffer(size, np.int64),
         "keys": np.frombuffer(keys.content, np.uint8),
-        "words": np.frombuffer(words.content, np.uint8),
+        "words": np.frombuffer(texts.content, np.uint8),
     }
     about = {
         "state": state,
         "count": str(len(at)),
-        "left_out": str(lost),
-        "named": json.dumps(left_out),
+        "left_out": str(skipped),
+        "named": json.dumps(named),
         "pictures": "copy" if copied else "file" if kind in ("tar", "parquet") else "files",
     }
-    unfinished = index.with_suffix(f".part{os.getpid()}")
-    save_file(tensors, unfinished, about)
-    shutil.copymode(index.with_suffix(".lock"), unfinished)  # else only its owner could read it
-    unfinished.replace(index)
+    with files.atomic_write(index) as temporary:
+        save_file(tensors, temporary, about)
 
 
-def _texts_checked(found: Iterable[rows.Row | rows.LeftOut], source: Source) -> Iterator[rows.Row | rows.LeftOut]:
-    """Names split at their commas; a row without any word left out."""
+def _checked(found: Iterable[rows.Row | rows.SkippedRow], source: Source) -> Iterator[rows.Row | rows.SkippedRow]:
+    """Rows with names split at their commas; one without any text is skipped."""
     for row in found:
-        if isinstance(row, rows.LeftOut):
+        if isinstance(row, rows.SkippedRow):
             yield row
             continue
-        texts: Iterable[str] = row.words
+        texts: Iterable[str] = row.texts
         if source.kind == "names":
-            texts = (name for text in row.words for name in text.split(","))
+            texts = (name for text in row.texts for name in text.split(","))
         whole = (text.encode(errors="replace").decode() for text in texts)  # half a surrogate pair is no text
-        words = tuple(word for text in whole if (word := text.strip()))
-        if words:
-            yield rows.Row(row.key, words, row.at, row.size, row.content)
+        kept = tuple(stripped for text in whole if (stripped := text.strip()))
+        if kept:
+            yield rows.Row(row.key, kept, row.at, row.size, row.content)
         else:
-            yield rows.LeftOut(row.key, f"no words in {source.text or 'its name'}")
+            yield rows.SkippedRow(row.key, f"no text in {source.text or 'its name'}")

@@ -1,4 +1,4 @@
-"""The batches of a run, by step: opens what a recipe names and hands steps to whoever makes their batches."""
+"""The batches of a run, by step: opens what a recipe names and gives steps to whatever makes their batches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 
 from tandem.errors import ConfigError
 from tandem.tokenizer import Tokenizer
-from tandem.train.data.assemble import Assembler, check
+from tandem.train.data.assemble import Assembler
 from tandem.train.data.batch import Batch
-from tandem.train.data.decoding import sound
+from tandem.train.data.decoding import decodable
 from tandem.train.data.samples import Samples
-from tandem.train.data.sentences import Names, is_paired
-from tandem.train.data.workers import batches_of
+from tandem.train.data.texts import Names, is_paired
+from tandem.train.data.workers import batches_from_workers
 from tandem.train.recipe import Recipe
 
 
@@ -20,42 +20,41 @@ class Loader:
     """This process's share of every step's batch. Raises `DataError` where the training sets cannot be read."""
 
     def __init__(self, recipe: Recipe, tokenizer: Tokenizer, *, rank: int = 0, processes: int = 1) -> None:
-        check(recipe)
         if recipe.batch_size < processes:
-            raise ConfigError(f"batch_size: {recipe.batch_size} pictures cannot be shared by {processes} processes")
+            raise ConfigError(f"batch_size: {recipe.batch_size} images cannot be shared by {processes} processes")
         self.recipe = recipe
         self.samples = open_sources(recipe, rank, processes)
         known: list[np.ndarray | None] = [None] * len(self.samples)
-        if processes > 1:  # others' pictures matter here where they share sentences, or have several
-            known = [None if is_paired(each.source) else sound(each) for each in self.samples]
+        if processes > 1:  # other processes' images matter here where they share texts, or have several
+            known = [None if is_paired(each.source) else decodable(each) for each in self.samples]
         self._assembler = Assembler(recipe, tokenizer, self.samples, known, rank, processes)
 
     def batch(self, step: int) -> Batch:
         """The batch of one step, made here."""
-        return self._assembler.parcel(step).open()
+        return self._assembler.batch(step)
 
     def stream(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of the steps, in order; made ahead of their use in `recipe.workers` processes (0: here).
 
-        Closing it ends the workers; they end with the thread that began it, whatever ends that. Raises `DataError`
-        where a source has nothing to show, or a worker dies.
+        Closing it ends the workers; they also end with the thread that started them. Raises `DataError` where a source
+        has no usable sample, or a worker dies.
         """
         if self.recipe.workers == 0 or stop <= start:
             yield from map(self.batch, range(start, stop))
         else:
-            yield from batches_of(self._assembler, range(start, stop), self.recipe.workers)
+            yield from batches_from_workers(self._assembler, range(start, stop), self.recipe.workers)
 
-    def all_sentences(self) -> list[str]:
-        """Every distinct sentence that any batch can hold, in a fixed order: for vocabularies and teachers."""
-        return _sentences(self.samples)
+    def all_texts(self) -> list[str]:
+        """Every distinct text that any batch can hold, in a fixed order: for vocabularies and teachers."""
+        return _texts(self.samples)
 
-    def counts(self) -> list[int]:
-        """How many samples each training set has: what a step draws depends on it."""
+    def sample_counts(self) -> list[int]:
+        """The number of samples of each training set: what a step draws depends on it."""
         return [len(samples) for samples in self.samples]
 
-    def left_out(self) -> list[tuple[str, str]]:
-        """(key, reason) of what the files hold that can never be drawn: no words, or behind a tar's damage."""
-        return [each for samples in self.samples for each in samples.left_out()]
+    def skipped(self) -> list[tuple[str, str]]:
+        """(key, reason) of what the files hold that can never be drawn: no texts, or behind a tar's damage."""
+        return [each for samples in self.samples for each in samples.skipped()]
 
 
 def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samples]:
@@ -65,17 +64,17 @@ def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samp
     return [Samples(source, root, cache, rank=rank, processes=processes) for source in recipe.data]
 
 
-def sentences_of(recipe: Recipe) -> list[str]:
-    """What `Loader.all_sentences` gives, before there is a tokenizer."""
-    return _sentences(open_sources(recipe))
+def texts_of(recipe: Recipe) -> list[str]:
+    """What `Loader.all_texts` gives, before there is a tokenizer."""
+    return _texts(open_sources(recipe))
 
 
-def _sentences(sources: list[Samples]) -> list[str]:
+def _texts(sources: list[Samples]) -> list[str]:
     found: dict[str, None] = {}
     for samples in sources:
         if samples.source.kind == "names":
-            found.update(dict.fromkeys(Names(samples.source, tuple(samples.names)).all_sentences()))
+            found.update(dict.fromkeys(Names(samples.source, tuple(samples.names)).all_texts()))
         else:
-            for texts in samples.all_words():
+            for texts in samples.all_texts():
                 found.update(dict.fromkeys(texts))
     return list(found)

@@ -1,7 +1,7 @@
-"""What a file of a training set holds, as rows: where each picture's bytes lie, and its words.
+"""The rows of a file of a training set: where the bytes of each image are, and its texts.
 
-One generator for each kind of file. Pictures that lie nowhere plainly (in Parquet, in a compressed tar) come along as
-bytes; the others stay where they are. Decodes nothing; an unreadable row is said, not raised.
+One generator for each kind of file. Images that are not stored as plain bytes (in Parquet, in a compressed tar) are
+yielded as bytes; the others stay where they are. Decodes nothing; an unreadable row is yielded with its reason.
 """
 
 import csv
@@ -13,83 +13,85 @@ from pathlib import Path
 from tandem.errors import DataError
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import TAR_IMAGE_SUFFIXES, as_captions, captions_in, parquet_columns, parquet_rows, tar_members
-from tandem.train.data.files import separator_of
+from tandem.train.data.paths import separator_of
 from tandem.train.recipe import Source
 
-_BLOCK = 512  # bytes: what a tar is made of
+_BLOCK = 512  # bytes of a tar's blocks
 
 
 @dataclass(frozen=True)
 class Row:
-    """One sample: its words, and its picture: bytes, or a place in the file, or (`at` -1) in a file called `key`."""
+    """One sample: its texts, and its image as bytes, a range of the file, or (`at` -1) a file named `key`."""
 
     key: str
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
     at: int = -1
     size: int = 0
     content: bytes | None = None
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What can never be drawn, and why."""
+class SkippedRow:
+    """A sample that can never be drawn, and why."""
 
     key: str
     reason: str
 
 
-def tar_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
-    """A tar of `KEY.jpg` with `KEY.json` or `KEY.txt`. After damage nothing can be read: that is left out, and said."""
+def tar_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+    """A tar of `KEY.jpg` with `KEY.json` or `KEY.txt`. What follows damage cannot be read: it is reported."""
     if source.text:
-        endings: tuple[str, ...] = (".txt",) if source.text == "txt" else (".json",)
+        suffixes: tuple[str, ...] = (".txt",) if source.text == "txt" else (".json",)
     else:
-        endings = (".json", ".txt")
-    pictures: dict[str, Row] = {}
-    words: dict[str, tuple[str, ...]] = {}
+        suffixes = (".json", ".txt")
+    images: dict[str, Row] = {}
+    texts: dict[str, tuple[str, ...]] = {}
     failed: dict[str, str] = {}
     damage, end = "", 0
     try:
-        for member in tar_members(path, wanted=endings):
+        for member in tar_members(path, wanted=suffixes):
             end = -1 if member.at < 0 else member.at + -(-member.size // _BLOCK) * _BLOCK
             if member.suffix in TAR_IMAGE_SUFFIXES:
                 content = member.content if member.at < 0 else None
-                pictures.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
-            elif member.suffix in endings:
+                images.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
+            elif member.suffix in suffixes:
                 try:
                     key = source.text if member.suffix == ".json" and source.text else None
-                    words[member.key] = captions_in(member.content or b"", member.suffix, key)
+                    texts[member.key] = captions_in(member.content or b"", member.suffix, key)
                 except (ValueError, RecursionError) as error:
                     failed[member.key] = f"cannot read {member.name}: {error}"
-            row = pictures.get(member.key)
-            if row is not None and row.content is not None and member.key in words:  # bytes do not wait for the end
-                yield Row(row.key, words.pop(row.key), content=row.content)
-                del pictures[row.key]
+            row = images.get(member.key)
+            if row is not None and row.content is not None and member.key in texts:  # bytes do not wait for the end
+                yield Row(row.key, texts.pop(row.key), content=row.content)
+                del images[row.key]
     except DataError as error:
         damage = str(error)
     if not damage and end > 0 and not _has_end(path, end):
-        damage = f"{path}: it breaks off at byte {path.stat().st_size:,}, before a tar's end; what follows is missing"
-    for key, row in pictures.items():
-        if key in words:
-            yield Row(key, words[key], row.at, row.size, row.content)
+        damage = (
+            f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; what follows is missing"
+        )
+    for key, row in images.items():
+        if key in texts:
+            yield Row(key, texts[key], row.at, row.size, row.content)
         else:
-            yield LeftOut(key, failed.get(key, f"no {source.text or 'words'} beside the picture"))
+            yield SkippedRow(key, failed.get(key, f"no {source.text or 'text'} beside the image"))
     if damage:
-        yield LeftOut("", damage)
+        yield SkippedRow("", damage)
 
 
 def _has_end(path: Path, at: int) -> bool:
-    """Whether an empty block follows the last member. tarfile takes a tar that was cut off for one that is complete."""
+    """Whether an empty block follows the last member. tarfile takes a truncated tar for a complete one."""
     with path.open("rb") as file:
         file.seek(at)
         return file.read(_BLOCK) == bytes(_BLOCK)
 
 
-def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | LeftOut]:
-    """A Parquet file with encoded pictures in one column and words in another."""
+def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+    """A Parquet file with encoded images in one column and texts in another."""
     try:
         columns = parquet_columns(path)
     except DataError as error:
-        yield LeftOut("", str(error))
+        yield SkippedRow("", str(error))
         return
     if missing := [name for name in (source.image, source.text) if name not in columns]:
         raise DataError(f"{path}: expected the columns {source.image} and {source.text}, found no {missing[0]!r}")
@@ -101,13 +103,13 @@ def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | LeftOut]:
             if isinstance(content, bytes):
                 yield Row(f"#{number}", as_captions(values[source.text]), content=content)
             else:
-                yield LeftOut(f"#{number}", f"no picture bytes in the column {source.image}")
+                yield SkippedRow(f"#{number}", f"no image bytes in the column {source.image}")
     except DataError as error:
-        yield LeftOut(f"#{number + 1}", str(error))
+        yield SkippedRow(f"#{number + 1}", str(error))
 
 
-def table_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
-    """A CSV or TSV of paths, relative to it, and captions. Lines of one path are one picture's captions."""
+def table_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+    """A CSV or TSV of paths, relative to it, and captions. Lines of one path are one image's captions."""
     found: dict[str, list[str]] = {}
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
@@ -125,17 +127,17 @@ def table_rows(path: Path, source: Source) -> Iterator[Row | LeftOut]:
                     found.setdefault(name, []).append(text)
                 else:
                     empty = source.image if not name else source.text
-                    yield LeftOut(name or f"line {rows.line_num}", f"line {rows.line_num}: nothing in {empty}")
+                    yield SkippedRow(name or f"line {rows.line_num}", f"line {rows.line_num}: nothing in {empty}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot read it as a table: {error}") from None
     for name, texts in found.items():
         yield Row(name, tuple(texts))
 
 
-def folder_rows(path: Path, _: Source) -> Iterator[Row | LeftOut]:
-    """A folder of folders with pictures, at any depth: a picture's word is the name of its folder below `path`."""
+def folder_rows(path: Path, _: Source) -> Iterator[Row | SkippedRow]:
+    """A folder of folders with images, at any depth: an image's text is the name of its folder below `path`."""
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
-        word = folder.name.replace("_", " ")
+        name = folder.name.replace("_", " ")
         for file in sorted(folder.rglob("*")):
             if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-                yield Row(file.relative_to(path).as_posix(), (word,))
+                yield Row(file.relative_to(path).as_posix(), (name,))

@@ -1,6 +1,6 @@
-"""A small vocabulary learnt from the sentences of a training set, in the style of CLIP's.
+"""A small byte-level BPE vocabulary learnt from the texts of a training set, in the style of CLIP's.
 
-Knows sentences and tables, no model and no files.
+Knows texts and merges; no model, no files.
 """
 
 import json
@@ -13,20 +13,22 @@ from tandem.tokenizer import Tokenizer, clean
 _FIXED = 2 * 256 + 2  # bytes, bytes that end a word, start, end
 
 
-def train_bpe(sentences: Iterable[str], vocabulary_size: int) -> Tokenizer:
+def train_bpe(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
     """A tokenizer of exactly `vocabulary_size` entries; start and end are the last two, padding is 0.
 
-    The same sentences in the same order give the same tokenizer. Raises `DataError` where the sentences are too few
-    for so large a vocabulary.
+    The same texts in the same order give the same tokenizer. Raises `DataError` if the texts are too few for
+    so large a vocabulary.
     """
     if vocabulary_size <= _FIXED:
-        raise DataError(f"vocabulary_size: expected over {_FIXED} (each byte has two entries), got {vocabulary_size}")
+        raise DataError(
+            f"vocabulary_size: expected more than {_FIXED} (each byte has two entries), got {vocabulary_size}"
+        )
     from tokenizers import trainers
 
     symbols = bpe.byte_symbols()
     core = bpe.core(bpe.from_merges([]))
-    # Symbols that end a word are numbered in the order of a hash table unless they are named: ties between merges
-    # would then fall differently in every run. The trainer takes no other names than those of special tokens.
+    # Symbols that end a word are numbered in hash order unless they are given, and ties between merges would then fall
+    # differently in every run. The trainer accepts them as special tokens only.
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         min_frequency=2,
@@ -35,13 +37,13 @@ def train_bpe(sentences: Iterable[str], vocabulary_size: int) -> Tokenizer:
         end_of_word_suffix=bpe.END_OF_WORD,
         special_tokens=[symbol + bpe.END_OF_WORD for symbol in symbols] + [bpe.START, bpe.END],
     )
-    core.train_from_iterator(map(clean, sentences), trainer)
+    core.train_from_iterator(map(clean, texts), trainer)
     learnt = bpe.from_json(json.loads(core.to_str()), "the trained vocabulary")
     assert learnt is not None
     table = bpe.from_merges(learnt.merges)
     if len(table.vocabulary) != vocabulary_size:
         raise DataError(
-            f"the sentences give a vocabulary of {len(table.vocabulary)} entries (pairs seen twice or more), not "
-            f"{vocabulary_size}: ask for fewer or bring more sentences"
+            f"the texts give a vocabulary of {len(table.vocabulary)} entries (pairs seen twice or more), not "
+            f"{vocabulary_size}: ask for fewer, or add texts"
         )
     return Tokenizer(table, start_id=table.vocabulary[bpe.START], end_id=table.vocabulary[bpe.END])

@@ -1,4 +1,4 @@
-"""Where a run begins: a model whose towers are drawn afresh, read from any checkpoint, or both; and what stays locked.
+"""The first weights of a run: towers initialised, read from any checkpoint, or one of each; and what stays locked.
 
 Knows checkpoints and recipes; no data, no optimiser.
 """
@@ -29,23 +29,24 @@ _TEXT_PROJECTION = ("text_projection",)
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """What a recipe's `[init]` comes to, before anything is built."""
+class InitialWeights:
+    """What the `[init]` of a recipe names, before anything is built."""
 
     config: ModelConfig
-    tokenizer: Tokenizer | None  # the text tower's own, where it is read: the run must use it
-    tensors: Mapping[str, Tensor]  # float32, what was read, fitted to `config`; names that are not here are drawn
-    notes: tuple[str, ...]  # what was read, resized or drawn afresh, in words
+    tokenizer: Tokenizer | None  # that of the text tower, where one is read: the run must use it
+    tensors: Mapping[str, Tensor]  # float32, what was read, fitted to `config`; other tensors are initialised
+    notes: tuple[str, ...]  # for people: what was resized or newly initialised
 
 
-def begin(recipe: Recipe) -> Beginning:
+def load_initial(recipe: Recipe) -> InitialWeights:
     """Read what `recipe.init` names. Raises `ConfigError` or `WeightsError` where it does not fit the recipe."""
     init, config = recipe.init, recipe.model
     sources = {"image": init.image or init.model, "text": init.text or init.model}
     for tower in recipe.locked:
         if not sources[tower]:
             raise ConfigError(
-                f"locked: the {tower} tower would stay as it is drawn; name it in [init] {tower} or model"
+                f"locked: the {tower} tower would stay at random weights; name a model for it in init.{tower} or "
+                "init.model"
             )
     checkpoints = {name: read(name) for name in dict.fromkeys(sources.values()) if name}
     tensors: dict[str, Tensor] = {}
@@ -55,34 +56,33 @@ def begin(recipe: Recipe) -> Beginning:
         tensors |= _image_tensors(checkpoints[sources["image"]], config, notes)
     if sources["text"]:
         checkpoint = checkpoints[sources["text"]]
-        tokenizer = _vocabulary(checkpoint, recipe)
+        tokenizer = _tokenizer_of(checkpoint, recipe)
         text = replace(checkpoint.config.text, context_length=config.text.context_length)
         config = replace(config, text=text)
         tensors |= _text_tensors(checkpoint, config, notes)
     if sources["image"] and sources["image"] == sources["text"]:
         tensors["logit_scale"] = _float(checkpoints[sources["image"]].tensors["logit_scale"])
-    return Beginning(config, tokenizer, tensors, tuple(notes))
+    return InitialWeights(config, tokenizer, tensors, tuple(notes))
 
 
-def build(beginning: Beginning, config: ModelConfig, seed: int) -> CLIP:
-    """The model, float32, in training mode. `config`: the beginning's, with the run's vocabulary."""
+def build_model(initial: InitialWeights, config: ModelConfig, seed: int) -> CLIP:
+    """The model, float32, in training mode. `config`: that of `initial`, with the vocabulary of the run."""
     clip = initialise(CLIP(config), seed)
     state = clip.state_dict()
-    read_ones = dict(beginning.tensors)
+    tensors = dict(initial.tensors)
     embedding = "token_embedding.weight"
-    if embedding in read_ones:  # entries that the tokenizer never gives may be left out of `config`
-        read_ones[embedding] = read_ones[embedding][: len(state[embedding])]
-    clip.load_state_dict({**state, **read_ones})
+    if embedding in tensors:  # the vocabulary of `config` may be smaller: entries that the tokenizer never gives
+        tensors[embedding] = tensors[embedding][: len(state[embedding])]
+    clip.load_state_dict({**state, **tensors})
     return clip
 
 
 def lock(
     clip: CLIP, locked: Collection[str], unlocked_blocks: int = 0, read_names: Collection[str] | None = None
 ) -> None:
-    """Freeze towers ("image", "text"); their last `unlocked_blocks` blocks, and what reads these, go on learning.
+    """Freeze towers ("image", "text"), except their last `unlocked_blocks` blocks and what follows these.
 
-    read_names: the tensors that were read; others are drawn afresh and learn, locked or not (a new projection). None:
-    all were read.
+    read_names: the tensors that were read; others are new (a projection) and learn in any case. None: all were read.
     """
     for tower in locked:
         learning = {id(parameter) for parameter in _unlocked(clip, tower, unlocked_blocks)}
@@ -93,8 +93,8 @@ def lock(
                 parameter.requires_grad_(False)
 
 
-def set_mode(module: nn.Module, training: bool) -> None:
-    """`train` and `eval` that leave the batch norms of locked parts in evaluation: their statistics are locked too."""
+def set_training(module: nn.Module, training: bool) -> None:
+    """`module.train(training)`, but batch norms of locked parts stay in evaluation: their statistics are locked too."""
     module.train(training)
     for part in module.modules():
         if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
@@ -102,7 +102,7 @@ def set_mode(module: nn.Module, training: bool) -> None:
 
 
 def _unlocked(clip: CLIP, tower: str, blocks: int) -> Iterator[nn.Parameter]:
-    """What goes on learning of a locked tower."""
+    """The parameters of a locked tower that learn all the same."""
     if not blocks:
         return
     visual = clip.visual
@@ -148,7 +148,7 @@ def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str])
     names = [name for name in checkpoint.tensors if not name.startswith("visual.") and name != "logit_scale"]
     tensors = {name: _float(checkpoint.tensors[name]) for name in names}
     before, after = checkpoint.config.text.context_length, config.text.context_length
-    if after < before:  # sentences that fit keep their vectors
+    if after < before:  # texts that fit keep their vectors
         tensors["positional_embedding"] = tensors["positional_embedding"][:after].clone()
         notes.append(f"{checkpoint.source}: the first {after} of {before} positions of the text tower are kept")
     elif after > before:
@@ -163,22 +163,24 @@ def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str])
 def _projected(
     tensors: dict[str, Tensor], checkpoint: Checkpoint, config: ModelConfig, names: tuple[str, ...], notes: list[str]
 ) -> dict[str, Tensor]:
-    """Without its projection, where that leads to another width than the run's."""
+    """Without the projection, if it leads to another width than the run's."""
     before, after = checkpoint.config.embed_dim, config.embed_dim
     if before == after:
         return tensors
     fresh = [name for name in names if name in tensors]
-    notes.append(f"{checkpoint.source}: {', '.join(fresh)} drawn afresh, onto {after} dimensions instead of {before}")
+    notes.append(
+        f"{checkpoint.source}: {', '.join(fresh)} initialised anew, for {after} dimensions instead of {before}"
+    )
     return {name: tensor for name, tensor in tensors.items() if name not in fresh}
 
 
-def _vocabulary(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
-    """The text tower's tokenizer, which is the run's too: an embedding means nothing under other token ids."""
+def _tokenizer_of(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
+    """The tokenizer of the text tower, which the run must use: an embedding means nothing under other token ids."""
     theirs, ours, source = checkpoint.config.text, recipe.model.text, checkpoint.source
     if recipe.vocabulary:
         raise ConfigError(
-            f"vocabulary: {recipe.vocabulary} entries would be learnt, but the text tower of {source} comes with its "
-            f"own {theirs.vocabulary_size}; leave vocabulary out, or begin without this text tower"
+            f"vocabulary: {recipe.vocabulary} entries would be learnt, but the text tower of {source} has its own "
+            f"{theirs.vocabulary_size}; leave vocabulary out, or start without this text tower"
         )
     _same_sizes(theirs, ours, "model.text", source)
     return checkpoint.tokenizer

@@ -1,9 +1,9 @@
-"""Sentences of a batch, several to a row, so that no work is done on padding. Knows token ids; no model, no tensors.
+"""Sequence packing: several texts of a batch in one row, so that no work is done on padding.
 
-What follows a sentence's end token reaches nothing, and most captions are far shorter than the context. Put end to end
-under a mask that keeps them apart, all of them go through a transformer at once.
+Most captions are far shorter than the context. Put end to end, under a mask that separates them, they go through a
+transformer together. Knows token ids; no model, no tensors.
 
-Shapes: m sentences, t tokens, r rows, l tokens of a row.
+Shapes: m texts, t tokens, r rows, l tokens of a row.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Packing:
-    """Rows of whole sentences. What fills a row up sees nothing but itself and its like, and nothing sees it."""
+    """Rows of whole texts. Padding at the end of a row attends to padding only, and no text attends to it."""
 
     ids: NDArray[np.int64]  # [r l]
-    places: NDArray[np.int64]  # [r l]: in the own sentence
-    sentence: NDArray[np.int64]  # [r l]: which one, -1 for filling
-    ends: NDArray[np.int64]  # [m]: where each sentence's end token is, an index into r*l
+    positions: NDArray[np.int64]  # [r l]: in the own text
+    text: NDArray[np.int64]  # [r l]: which one, -1 for padding
+    ends: NDArray[np.int64]  # [m]: where each text's end token is, an index into r*l
 
 
 def pack(ids: NDArray[np.integer], end_id: int, row_tokens: int) -> Packing:
     """ids [m t] with an end token in every row -> rows of `row_tokens` or fewer tokens.
 
-    The longest first, each into the first row that has room: about 3% of filling for captions in rows of 77.
+    First fit, the longest first: about 3% of padding for captions in rows of 77.
     """
     lengths = (ids == end_id).argmax(1) + 1  # [m]
     total = int(lengths.sum())
@@ -40,12 +40,12 @@ def pack(ids: NDArray[np.integer], end_id: int, row_tokens: int) -> Packing:
         at[i] = row, room - left[row]
         left[row] -= length
     shape = (len(left), room)
-    packed, places, sentence = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
+    packed, positions, text = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
     column = np.arange(ids.shape[1])
     own = column < lengths[:, None]  # [m t]
     rows = np.broadcast_to(at[:, :1], own.shape)[own]
     columns = (at[:, 1:] + column)[own]
     packed[rows, columns] = ids[own]
-    places[rows, columns] = np.broadcast_to(column, own.shape)[own]
-    sentence[rows, columns] = np.broadcast_to(np.arange(len(ids))[:, None], own.shape)[own]
-    return Packing(packed, places, sentence, at[:, 0] * room + at[:, 1] + lengths - 1)
+    positions[rows, columns] = np.broadcast_to(column, own.shape)[own]
+    text[rows, columns] = np.broadcast_to(np.arange(len(ids))[:, None], own.shape)[own]
+    return Packing(packed, positions, text, at[:, 0] * room + at[:, 1] + lengths - 1)

@@ -1,9 +1,9 @@
 """Both towers as one module: pixels and token ids in, unit vectors out. This is what is wrapped and sharded.
 
-Weights stay float32 (Adam on half weights gives NaN after a step, and rounds small steps away: half-precision weights
-are not offered); autocast computes the products in bfloat16. Knows no loss, no optimiser and no process.
+Weights stay float32 (Adam on half-precision weights rounds small steps away and gives NaN after a step); autocast
+computes the products in bfloat16. Knows no loss, no optimiser and no process.
 
-Shapes: n pictures, m sentences, t tokens, d the shared dimension, s pixels a side.
+Shapes: n images, m texts, t tokens, d the shared dimension, s pixels a side.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Towers(nn.Module):
-    """The model, from what a batch holds. `logit_scale` is not used here: it belongs to `objective.Heads`."""
+    """The model, from pixels and ids. `logit_scale` is not used here: it belongs to the objective."""
 
     mean: Tensor
     std: Tensor
@@ -40,8 +40,8 @@ class Towers(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """pixels uint8 [n s s 3], ids [m t] -> unit vectors [n d] and [m d], float32 (float64 when the model is).
 
-        ids are best left on the host: the lengths of the sentences shape the work, and asking a GPU for them waits.
-        kept [n k]: the patches that patch dropout keeps. Either of pixels and ids may be None: so are its vectors.
+        ids are best left on the host: the lengths of texts decide the work, and reading them from a GPU waits for it.
+        kept [n k]: the patches that patch dropout keeps. Pixels or ids may be None; their vectors are then None too.
         """
         with self._autocast():
             images = None if pixels is None else self._images(pixels, kept)
@@ -59,12 +59,12 @@ class Towers(nn.Module):
     def _texts(self, ids: Tensor) -> Tensor:
         device, config = self.mean.device, self.clip.config.text
         packed = pack(ids.cpu().numpy(), config.end_id, config.context_length)
-        rows, places, sentence, ends = (
+        rows, positions, text, ends = (
             torch.from_numpy(array).to(device, non_blocking=True)
-            for array in (packed.ids, packed.places, packed.sentence, packed.ends)
+            for array in (packed.ids, packed.positions, packed.text, packed.ends)
         )
-        same = sentence[:, :, None] == sentence[:, None, :]  # [r l l]
-        return self._unit(self.clip.encode_packed(rows, places, same.tril()[:, None], ends))
+        same = text[:, :, None] == text[:, None, :]  # [r l l]
+        return self._unit(self.clip.encode_packed(rows, positions, same.tril()[:, None], ends))
 
     def _unit(self, features: Tensor) -> Tensor:
         return F.normalize(features.to(self.mean.dtype), dim=-1)

@@ -1,25 +1,26 @@
 """What a loss needs of a matrix of logits, without the matrix: one block at a time, forward and backward.
 
-The blocks are computed anew where they are needed again, so memory is linear in the batch; the arithmetic is float32 at
-least, under autocast too: at a factor of 100, bfloat16 would err by 0.4 in a logit.
+Blocks are recomputed where they are needed again, so memory is linear in the batch. The arithmetic is at least float32,
+also under autocast: at a scale of 100, logits from bfloat16 vectors would be off by 0.4.
 
 Shapes: n rows and m columns of the matrix, d the dimension of its vectors; S = exp(logit_scale) images @ texts.T.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
-# A block of 1,024 x 1,024 float32 is two cores' second-level caches; 256 to 4,096 measured within 3% of each other. A
-# GPU has no such cache, and starting a kernel costs it as much as a thousand rows.
+# A block of 1,024 x 1,024 float32 fits the second-level caches of two cores; 256 to 4,096 measured within 3% of each
+# other. A GPU has no such cache, and launching a kernel costs it as much as a thousand rows.
 CPU_BLOCK, GPU_BLOCK = 1024, 4096
 
-# S is bounded by its vectors' lengths. exp(S - bound + 60) of float32 reaches from 1e-38 to 1e26: a sum of 1e12 of them
-# is finite, and one above 1e-25 has lost less than a millionth of a millionth to what fell below.
+# S is bounded by the lengths of its vectors. exp(S - bound + 60) in float32 ranges from 1e-38 to 1e26: a sum of 1e12 of
+# them is finite, and one above 1e-25 has lost less than 1e-12 of itself to underflow.
 HEADROOM, LEAST_SUM = 60.0, 1e-25
 
 
@@ -39,14 +40,36 @@ def softplus_sum(images: Tensor, texts: Tensor, logit_scale: Tensor, logit_bias:
     return total
 
 
+def by_row_blocks(n: int, m: int, device: torch.device) -> Iterator[slice]:
+    """Ranges of the n rows of a matrix with m columns: whole rows, as many as a block has room for."""
+    size = max(1, _block_size(device) ** 2 // max(m, 1))
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def recomputed(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """function(*inputs), computed again in the backward pass: only the inputs are kept."""
+    result: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return result
+
+
 def full_precision(device: torch.device) -> torch.autocast:
     """A context without autocast."""
     return torch.autocast(device.type, enabled=False)
 
 
+def upcast(x: Tensor) -> Tensor:
+    """Half precisions as float32; float32 and float64 unchanged."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _block_size(device: torch.device) -> int:
+    return CPU_BLOCK if device.type == "cpu" else GPU_BLOCK
+
+
 def _blocks(queries: Tensor, texts: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Rows, columns and queries[rows] @ texts[columns].T, in one buffer that the next block overwrites."""
-    size = CPU_BLOCK if queries.device.type == "cpu" else GPU_BLOCK
+    size = _block_size(queries.device)
     n, m = len(queries), len(texts)
     buffer = queries.new_empty(min(size, n) * min(size, m))
     for i in range(0, n, size):
@@ -73,7 +96,7 @@ class _Products:
             self.texts_gradient[columns].addmm_(block.T, self.queries[rows])
 
     def scale_gradient(self) -> Tensor:
-        """S is linear in exp(logit_scale): its gradient is the sum of dS * S, taken row by row or column by column."""
+        """S is linear in exp(logit_scale), whose gradient is the sum of dS * S, by rows or by columns."""
         if self.images_gradient is not None:
             sums: Tensor = torch.linalg.vecdot(self.queries, self.images_gradient)
         else:
@@ -83,7 +106,7 @@ class _Products:
 
 
 class _LogSumExps(torch.autograd.Function):
-    """Forward one product, backward three, and one exponential each for the rows and the columns together."""
+    """Forward one matrix product, backward three; each pass takes one exponential for rows and columns together."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, texts: Tensor, logit_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,11 +118,11 @@ class _LogSumExps(torch.autograd.Function):
                 block.sub_(offset).exp_()
                 rows[i] += block.sum(1)
                 columns[j] += block.sum(0)
-            ctx.one_offset = bool((torch.cat([rows, columns]) > LEAST_SUM).all())  # false with NaN among them
+            ctx.one_offset = bool((torch.cat([rows, columns]) > LEAST_SUM).all())  # false if any is NaN
             if ctx.one_offset:
                 rows.log_().add_(offset)
                 columns.log_().add_(offset)
-            else:  # a row far below another's largest logit, or no row at all
+            else:  # a row far below the largest logit of another, or no row at all
                 rows.fill_(-torch.inf)
                 columns.fill_(-torch.inf)
                 for i, j, block in _blocks(queries, texts):
@@ -132,7 +155,7 @@ class _LogSumExps(torch.autograd.Function):
 
 
 class _SoftplusSum(torch.autograd.Function):
-    """Each block's gradient is known with the block, so it is taken at once: three products in all."""
+    """The gradient of a block is known with the block, so it is taken at once: three products in all."""
 
     @staticmethod
     def forward(
@@ -166,7 +189,7 @@ class _SoftplusSum(torch.autograd.Function):
 
 
 def _bound(queries: Tensor, texts: Tensor) -> Tensor:
-    """No logit is above this (Cauchy and Schwarz)."""
+    """An upper bound of all logits (Cauchy-Schwarz)."""
     if not len(queries) or not len(texts):
         return queries.new_zeros(())
     longest = [torch.linalg.vector_norm(vectors, dim=1).max() for vectors in (queries, texts)]

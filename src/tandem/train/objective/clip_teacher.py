@@ -1,9 +1,9 @@
-"""A CLIP whose view of a batch is learned from: its vectors of the same pictures and the same sentences.
+"""A CLIP as a teacher: its vectors of the images and texts of a batch.
 
-It sees the crops that the run sees, resized to its own size, and reads the sentences by its own tokenizer. Nothing is
-kept: another crop has another vector.
+It sees the same crops as the run, resized to its own size, and tokenizes texts with its own tokenizer. Nothing is kept,
+since every crop has another vector.
 
-Shapes: n pictures, m sentences, s pixels a side, e its shared dimension.
+Shapes: n images, m texts, s pixels a side, e its shared dimension.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from torch import Tensor
 from tandem import nn, weights
 from tandem.train.model.towers import Precision, Towers
 
-IMAGES_AT_ONCE, TEXTS_AT_ONCE = 256, 1024
+IMAGES_PER_PASS, TEXTS_PER_PASS = 256, 1024
 
 
 class ClipTeacher:
@@ -32,14 +32,14 @@ class ClipTeacher:
     @torch.no_grad()
     def images(self, pixels: Tensor) -> Tensor:
         """uint8 [n s s 3], on the teacher's device -> unit vectors float32 [n e]."""
-        lots = [self._towers(self._resized(lot), None)[0] for lot in torch.split(pixels, IMAGES_AT_ONCE)]
-        return torch.cat(lots)
+        parts = [self._towers(self._resized(part), None)[0] for part in torch.split(pixels, IMAGES_PER_PASS)]
+        return torch.cat(parts)
 
     @torch.no_grad()
-    def texts(self, sentences: Sequence[str]) -> Tensor:
-        """m sentences -> unit vectors float32 [m e]. What is past the teacher's context is cut off."""
-        ids = torch.from_numpy(self._tokenizer(sentences, self._config.text.context_length, truncate=True))
-        return torch.cat([self._towers(None, lot)[1] for lot in torch.split(ids, TEXTS_AT_ONCE)])
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        """m texts -> unit vectors float32 [m e]. What is past the teacher's context is cut off."""
+        ids = torch.from_numpy(self._tokenizer(texts, self._config.text.context_length, truncate=True))
+        return torch.cat([self._towers(None, part)[1] for part in torch.split(ids, TEXTS_PER_PASS)])
 
     def _resized(self, pixels: Tensor) -> Tensor:
         size = self._config.vision.image_size

@@ -1,6 +1,8 @@
 """A sentence encoder whose vectors the text encoder learns from (Hinton et al. 2015; Reimers and Gurevych 2019).
 
-Its vectors are computed once for every sentence of a run and kept in a file: the run itself never needs the teacher.
+Its vectors are computed once for every text of a run and kept in a file; the steps themselves never need the teacher.
+
+Shapes: m texts, e the teacher's width.
 """
 
 import importlib.util
@@ -14,19 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tandem import files
 from tandem.errors import DataError, MissingExtraError
-from tandem.train.parallel.process import shares
+from tandem.train.parallel.process import split_ranges
 
 TEMPLATE = "a photo of a {}."
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """The teacher's vectors of every sentence of the run, and words of its own to teach beside them."""
+class TeacherTargets:
+    """The teacher's vectors of every text of the run, and texts of the teacher's own vocabulary, learnt beside them."""
 
-    known: dict[str, np.ndarray]  # unit vectors [e]
+    by_text: dict[str, np.ndarray]  # unit vectors [e]
     extra: list[str]
-    per_batch: int  # words of a step, of all processes
+    per_batch: int  # extra texts of a step, of all processes
     seed: int
     rank: int = 0
     processes: int = 1
@@ -34,23 +37,22 @@ class Lessons:
     @property
     def width(self) -> int:
         """The teacher's dimension."""
-        return len(next(iter(self.known.values())))
+        return len(next(iter(self.by_text.values())))
 
     def words(self, step: int) -> list[str]:
-        """This process's share of the extra sentences of a step."""
-        return drawn_words(self.extra, self.per_batch, self.seed, step)[
-            shares(self.per_batch, self.processes)[self.rank]
-        ]
+        """This process's share of the extra texts of a step."""
+        every = sample_words(self.extra, self.per_batch, self.seed, step)
+        return every[split_ranges(self.per_batch, self.processes)[self.rank]]
 
-    def vectors(self, sentences: Sequence[str]) -> Tensor:
+    def vectors(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors float32 [m e]."""
-        found = [self.known[sentence] for sentence in sentences]
+        found = [self.by_text[text] for text in texts]
         rows = np.stack(found) if found else np.empty((0, self.width), np.float16)
         return F.normalize(torch.from_numpy(rows).float(), dim=-1)
 
 
-def drawn_words(words: Sequence[str], count: int, seed: int, step: int) -> list[str]:
-    """The extra sentences of a step, of all processes."""
+def sample_words(words: Sequence[str], count: int, seed: int, step: int) -> list[str]:
+    """The extra texts of a step, of all processes."""
     draw = np.random.default_rng((seed, step, 1))
     return [words[i] for i in draw.integers(len(words), size=count)] if count else []
 
@@ -66,32 +68,30 @@ def locate(teacher: str) -> Path:
 
 
 def words(teacher: str) -> list[str]:
-    """The whole words of the teacher's own vocabulary, as sentences: half of them bare, half in a template."""
+    """The whole words of the teacher's vocabulary, as texts: half of them bare, half in a template."""
     vocabulary = (locate(teacher) / "vocab.txt").read_text(encoding="utf-8").split()
     plain = [word for word in vocabulary if word.isascii() and word.isalpha() and len(word) > 2]
     return [word if i % 2 else TEMPLATE.format(word) for i, word in enumerate(plain)]
 
 
-def vectors(teacher: str, sentences: Sequence[str], cache: Path) -> dict[str, np.ndarray]:
-    """Unit vectors [e] float16 of the sentences by sentence, from the file `cache` as far as they are there."""
+def vectors(teacher: str, texts: Sequence[str], cache: Path) -> dict[str, np.ndarray]:
+    """Text -> unit vector [e] float16; what the file `cache` has is read from it, the rest is computed and added."""
     known: dict[str, np.ndarray] = {}
     if cache.exists():
         with np.load(cache) as stored:
             known = dict(zip(stored["sentences"].tolist(), stored["vectors"], strict=True))
-    new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
+    new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:
         known.update(zip(new, _encode(locate(teacher), new), strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)
-        part = cache.with_suffix(".part.npz")
-        np.savez(part, sentences=np.array(list(known)), vectors=np.stack(list(known.values())))
-        part.replace(cache)
+        with files.atomic_write(cache) as temporary, temporary.open("wb") as file:  # savez adds a suffix to a path
+            np.savez(file, sentences=np.array(list(known)), vectors=np.stack(list(known.values())))
     return known
 
 
-def _encode(folder: Path, sentences: list[str], batch_size: int = 256) -> np.ndarray:
-    """The mean over a sentence's token states, to unit length: what sentence-transformers models are trained for."""
+def _encode(folder: Path, texts: list[str], batch_size: int = 256) -> np.ndarray:
+    """The mean over a text's token states, to unit length: what sentence-transformers models are trained for."""
     try:
-        import torch
         from transformers import AutoModel, AutoTokenizer
     except ImportError:
         raise MissingExtraError("transformers", "mini", "distillation") from None
@@ -100,19 +100,19 @@ def _encode(folder: Path, sentences: list[str], batch_size: int = 256) -> np.nda
         model = AutoModel.from_pretrained(folder).eval()
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no sentence encoder: {str(error).splitlines()[0]}") from None
-    by_length = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+    by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     out: np.ndarray | None = None
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for start in range(0, len(sentences), batch_size):
+        for start in range(0, len(texts), batch_size):
             rows = by_length[start : start + batch_size]
-            tokens = tokenizer([sentences[i] for i in rows], padding=True, truncation=True, return_tensors="pt")
+            tokens = tokenizer([texts[i] for i in rows], padding=True, truncation=True, return_tensors="pt")
             states = model(**tokens).last_hidden_state.float()  # [n t e]
             mask = tokens["attention_mask"][:, :, None]
-            means = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+            means = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
             if out is None:
-                out = np.empty((len(sentences), means.shape[1]), np.float16)
+                out = np.empty((len(texts), means.shape[1]), np.float16)
             out[rows] = means.numpy()
             if start // batch_size % 20 == 0:
-                print(f"teacher: {start} of {len(sentences)} sentences", file=sys.stderr, flush=True)
+                print(f"teacher: {start} of {len(texts)} texts", file=sys.stderr, flush=True)
     assert out is not None
     return out

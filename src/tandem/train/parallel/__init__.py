@@ -1,4 +1,4 @@
-"""One step on many processes: who they are, what they say to each other, and how a model is spread over them.
+"""One step on many processes: which they are, what they exchange, and how a model is wrapped for them.
 
-Knows modules and tensors; knows no objective, no data and no model of ours.
+Knows modules and tensors; no objective, no data and no model of ours.
 """

@@ -1,13 +1,13 @@
-"""The processes of a run and what they exchange: rows with gradient, sums, a word from the first one.
+"""The processes of a run and what they exchange: rows with gradient, sums, objects of the main one.
 
-A single process needs no torch.distributed: everything here then returns what it was given. Under `torchrun`, whose
+A single process needs no torch.distributed: every method then returns what it was given. Under `torchrun`, whose
 environment is read, it is NCCL between GPUs and Gloo between CPUs.
 
 Shapes: n rows of this process, N rows of all of them, P processes.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tandem.errors import ConfigError
+
+# Own rows [n ...] -> the rows of all processes in their order [N ...], and where the own ones begin. With gradient: the
+# sum over all processes of the gradients at the own rows.
+Gather = Callable[[Tensor], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -30,33 +34,29 @@ class Processes:
     device: torch.device
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> tuple[Tensor, int]:
-        """Own rows [n ...] -> the rows of all processes in their order [N ...], and where the own ones begin.
-
-        n may differ from process to process, 0 included. With gradient: the sum over all processes of what reaches
-        the rows there.
-        """
+        """A `Gather`; n may differ from process to process, 0 included."""
         if self.count == 1:
             return rows, 0
         counts = self._counts(len(rows))
         joined: Tensor = _Gather.apply(rows, counts, self.rank)  # type: ignore[no-untyped-call]
         return joined, sum(counts[: self.rank])
 
-    def sum_over(self, values: Tensor) -> Tensor:
-        """The sum of the processes' `values`, without gradient."""
+    def all_sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, without gradient."""
         values = values.detach().clone()
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make the gradients of parameters that nothing wraps the sums over all processes; in one message.
+        """Sum the gradients of parameters that neither DDP nor FSDP wraps over all processes, in one message.
 
-        A parameter without a gradient here takes part with zeros: another process may have one.
+        A parameter without a gradient here counts as zeros: another process may have one.
         """
         if self.count == 1:
             return
@@ -69,31 +69,31 @@ class Processes:
                 parameter.grad = part.view_as(parameter).clone()
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so: a signal that reached one of them stops all."""
-        return bool(self.sum_over(torch.tensor(float(flag), device=self.device)) > 0)
+        """Whether any process says so: a signal that reaches one of them stops all."""
+        return bool(self.all_sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite `tensors` with those of the first process."""
+        """Overwrite `tensors` with those of the main process."""
         if self.count > 1:
             with torch.no_grad():
                 for tensor in tensors:
                     dist.broadcast(tensor.detach(), 0)
 
-    def tell(self, value: Any) -> Any:
-        """The first process's `value`, any plain Python object of the run's own making."""
+    def broadcast_object(self, value: Any) -> Any:
+        """The main process's `value`, any object that can be pickled."""
         if self.count == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, 0, device=self.device)
-        return told[0]
+        objects = [value]
+        dist.broadcast_object_list(objects, 0, device=self.device)
+        return objects[0]
 
     def barrier(self) -> None:
-        """Wait for all."""
+        """Wait for all processes."""
         if self.count > 1:
-            self.sum_over(torch.zeros((), device=self.device)).item()
+            self.all_sum(torch.zeros((), device=self.device)).item()
 
     def close(self) -> None:
-        """Leave the others."""
+        """Leave the process group."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -104,13 +104,13 @@ class Processes:
         return [int(count) for count in torch.cat(counts).tolist()]
 
 
-def alone(device: torch.device | str = "cpu") -> Processes:
-    """A single process."""
+def single_process(device: torch.device | str = "cpu") -> Processes:
+    """The only process of a run."""
     return Processes(0, 1, 0, torch.device(device))
 
 
 def start(device: str = "auto", timeout_s: float = 1800, init_method: str = "env://") -> Processes:
-    """This process as its environment describes it; it waits here for the others.
+    """This process as its environment describes it; waits for the others.
 
     device: `auto` (CUDA where there is one), or a device's name; on CUDA a process takes the one of its local rank.
     timeout_s: how long a process waits for another before it gives up.
@@ -119,7 +119,7 @@ def start(device: str = "auto", timeout_s: float = 1800, init_method: str = "env
     count, local_rank = _number("WORLD_SIZE", 1), _number("LOCAL_RANK", 0)
     chosen = _device(device, local_rank)
     if count == 1:
-        return alone(chosen)
+        return single_process(chosen)
     rank = _number("RANK", -1)
     if not 0 <= rank < count:
         raise ConfigError(f"WORLD_SIZE is {count} but RANK is {os.environ.get('RANK')}; start with torchrun")
@@ -133,11 +133,11 @@ def start(device: str = "auto", timeout_s: float = 1800, init_method: str = "env
     return Processes(rank, count, local_rank, chosen)
 
 
-def shares(total: int, parts: int, multiple: int = 1) -> list[slice]:
-    """`total` slots in `parts` contiguous shares, as even as can be, the larger ones first.
+def split_ranges(total: int, parts: int, multiple: int = 1) -> list[slice]:
+    """`total` items in `parts` contiguous ranges, as even as possible, the larger ones first.
 
-    multiple: every share but the last one that holds any begins and ends at a multiple of this (groups of batch norm
-    must not be cut). Shares can be empty where there are fewer groups than parts.
+    multiple: ranges begin and end at multiples of this, but for the end of the last (groups of batch norm must not be
+    cut). Ranges are empty where there are fewer groups than parts.
     """
     groups = -(-total // multiple)
     each, more = divmod(groups, parts)
@@ -164,13 +164,13 @@ def _device(name: str, local_rank: int) -> torch.device:
 
 
 class _Gather(torch.autograd.Function):
-    """All rows forward; backward, the sum over processes of what reached the own ones."""
+    """Forward: the rows of all processes. Backward: the sum over processes of the gradients at the own rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: list[int], rank: int) -> Tensor:
         ctx.counts, ctx.rank = counts, rank
         longest = max(counts)
-        padded = rows.new_zeros(longest, *rows.shape[1:])  # backends want equal shapes
+        padded = rows.new_zeros(longest, *rows.shape[1:])  # backends need equal shapes
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(parts, padded)
@@ -179,7 +179,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        # Twice the bytes of a reduce-scatter, but of any shares and on every backend.
+        # Twice the bytes of a reduce-scatter, but with uneven rows and on every backend.
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         start = sum(ctx.counts[: ctx.rank])

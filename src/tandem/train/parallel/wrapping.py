@@ -1,7 +1,7 @@
-"""A model spread over processes, from outside: the model's own code knows nothing of it.
+"""DDP and FSDP2 around a model; the code of the model knows nothing of them.
 
-It is told which modules are the model's blocks and which parameters its forward pass never uses; it knows no model of
-ours, no objective and no data.
+The caller names the blocks of the model and the parameters that its forward pass never uses. Knows no model of ours, no
+objective and no data.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,21 +26,21 @@ def wrap(
 ) -> nn.Module:
     """Towers, on their device -> what is called in their place: DDP, FSDP2 (the same object, sharded), or themselves.
 
-    blocks: the modules below `towers` whose activations are recomputed, which are compiled and which are sharded, each
-    by itself. outside: parameters below `towers` that losses use and its forward pass does not (`logit_scale`); they
-    stay whole, and their gradients are summed by hand (`Processes.sum_gradients`).
-    Weights and buffers are those of the first process afterwards, on all. Under FSDP the parameters of `towers` become
-    DTensors: make the optimiser after this. Names in `state_dict` do not change, but that DDP puts `module.` before
-    them: keep the bare towers for that.
-    Gradients of the wrapped parameters are **means** over the processes, as both libraries have it.
-    Raises `ConfigError` where several processes have no strategy.
+    blocks: modules below `towers` that are checkpointed, compiled and sharded one by one. outside: parameters below
+    `towers` that losses use and its forward pass does not (`logit_scale`); they stay whole, and their gradients are
+    summed explicitly (`Processes.sum_gradients`).
+    Afterwards all processes have the weights and buffers of the main one. Under FSDP the parameters of `towers` become
+    DTensors: build the optimiser after this. Names in `state_dict` stay the same, except that DDP adds `module.`: keep
+    the bare towers for that.
+    Gradients of wrapped parameters are **means** over the processes, as in both libraries.
+    Raises `ConfigError` for several processes without a strategy.
     """
     if processes.count > 1 and parallel.strategy == "none":
         raise ConfigError(f"parallel.strategy: expected ddp or fsdp on {processes.count} processes, got none")
     processes.broadcast([*towers.parameters(), *towers.buffers()])
     if parallel.compile:
-        # The blocks of a kind share one function, compiled anew for each tower, for the last block, and for passes
-        # without gradient; at the usual limit of 8 the rest would run as they are.
+        # Blocks of a kind share one function, compiled once for each tower, for the last block, and for passes without
+        # gradient; beyond the default limit of 8 the rest would run uncompiled.
         config = torch._dynamo.config
         limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # before torch 2.6
         setattr(config, limit, max(64, getattr(config, limit)))
@@ -58,7 +58,7 @@ def wrap(
 
 @contextmanager
 def synchronised(towers: nn.Module, now: bool) -> Iterator[None]:
-    """Whether the passes inside, forward and backward, end with the weights' gradients joined over the processes."""
+    """Whether the passes inside, forward and backward, end with the gradients reduced over the processes."""
     if isinstance(towers, nn.parallel.DistributedDataParallel):
         with nullcontext() if now else towers.no_sync():
             yield
@@ -70,20 +70,22 @@ def synchronised(towers: nn.Module, now: bool) -> Iterator[None]:
 
 
 def _ddp(towers: nn.Module, outside: Iterable[nn.Parameter], processes: Processes) -> nn.Module:
-    aside = [parameter for parameter in outside if parameter.requires_grad]
-    for parameter in aside:
-        parameter.requires_grad_(False)  # DDP waits for the gradient of every parameter that has one when it is made
+    excluded = [parameter for parameter in outside if parameter.requires_grad]
+    for parameter in excluded:
+        parameter.requires_grad_(
+            False
+        )  # DDP waits for the gradient of every parameter that requires one when it is built
     try:
         if not any(parameter.requires_grad for parameter in towers.parameters()):
-            return towers  # both towers are locked: nothing to join
+            return towers  # both towers are locked: nothing to reduce
         return nn.parallel.DistributedDataParallel(
             towers,
             device_ids=[processes.device] if processes.device.type == "cuda" else None,
-            broadcast_buffers=False,  # norms keep their statistics alike by themselves
+            broadcast_buffers=False,  # batch norms synchronise their own statistics
             gradient_as_bucket_view=True,
         )
     finally:
-        for parameter in aside:
+        for parameter in excluded:
             parameter.requires_grad_(True)
 
 

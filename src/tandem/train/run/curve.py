@@ -1,19 +1,31 @@
-"""A run's curve as a CSV: a line whenever there is something to say. Knows names and numbers."""
+"""The logged figures of a run as a CSV file. Knows names and numbers."""
 
 import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-FIRST = ("step", "loss", "learning_rate", "scale", "gradient_norm", "pairs_per_s", "wait", "memory_gb", "image_size")
+from tandem import files
+
+FIRST_COLUMNS = (
+    "step",
+    "loss",
+    "learning_rate",
+    "scale",
+    "gradient_norm",
+    "pairs_per_s",
+    "wait",
+    "memory_gb",
+    "image_size",
+)
 
 
 class Curve:
-    """Appends lines; a name that is new becomes a further column. Lines past the step a run resumes at are dropped."""
+    """Appends lines; a new name becomes a further column. Lines past the step at which a run resumes are dropped."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         columns, rows = read(path) if path.exists() else ([], [])
-        self.columns = [*columns] or [*FIRST]
+        self.columns = [*columns] or [*FIRST_COLUMNS]
         self._rewrite([row for row in rows if int(row["step"]) <= step])
 
     def write(self, row: Mapping[str, float]) -> None:
@@ -26,16 +38,14 @@ class Curve:
             csv.DictWriter(file, self.columns).writerow(dict(row))
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with files.atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
-        part.replace(self.path)
 
 
 def read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and whole lines. A last line that a killed process left unfinished is dropped."""
+    """Columns and complete lines. A last line that a killed process left incomplete is dropped."""
     text = path.read_text(encoding="utf-8")
     reader = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     rows = [row for row in reader if (row.get("step") or "").isdigit()]
@@ -50,6 +60,6 @@ def read_series(path: Path) -> dict[str, list[tuple[int, float]]]:
         for name, points in series.items():
             try:
                 points.append((int(row["step"]), float(row[name])))
-            except (TypeError, ValueError):  # this line does not speak of it
+            except (TypeError, ValueError):  # no value in this line
                 continue
     return series

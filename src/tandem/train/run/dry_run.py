@@ -1,6 +1,6 @@
-"""A run tried out: recipe, data and model put together, a few steps taken, and what the whole of it would cost.
+"""A dry run: recipe, data and model put together, a few steps taken, and what the whole run would cost.
 
-Writes nothing into the run's folder; what has to be written meanwhile goes into a temporary one.
+Writes nothing into the folder of the run; what must be written goes into a temporary one.
 """
 
 import contextlib
@@ -15,22 +15,22 @@ import torch
 
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe
-from tandem.train.run.assembly import Run, assemble
-from tandem.train.run.checkpoint import newest
-from tandem.train.run.loop import take_step
+from tandem.train.run.assembly import TrainingRun, assemble
+from tandem.train.run.checkpoint import newest_checkpoint
+from tandem.train.run.loop import train_step
 from tandem.train.run.reporting import duration, memory_gb
-from tandem.train.run.resume import compare
-from tandem.train.run.validation import measure, read_validation
-from tandem.train.step.loss_monitor import Guard
+from tandem.train.run.resume import check_checkpoint
+from tandem.train.run.validation import read_validation, validate
+from tandem.train.step.loss_monitor import LossMonitor
 
-STEPS = 2  # of each picture size: the first of them warms up, the others are timed
-# What a run finds in its folder and would make again: small, and reading them changes nothing.
-KEPT = ("tokenizer.json", "teacher.npz")
+STEPS = 2  # of each image size: the first warms up, the other is timed
+# What a run reuses from its folder.
+REUSED = ("tokenizer.json", "teacher.npz")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """A step at one picture size."""
+    """A step at one image size."""
 
     image_size: int
     steps: int  # of the run, at that size
@@ -38,18 +38,18 @@ class Timing:
     data_s: float  # to make the batch, in one worker
     loss: float
 
-    def whole_s(self, workers: int) -> float:
-        """Of a step with its data: made ahead by workers, or in between."""
+    def total_s(self, workers: int) -> float:
+        """Seconds of a step with its data, which workers prepare ahead, or the process itself in between."""
         return max(self.step_s, self.data_s / workers) if workers else self.step_s + self.data_s
 
 
 def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]:
-    """Try the recipe, and say in lines what was found. Raises what `train` would raise before its first step."""
+    """Try the recipe and yield what was found, in lines. Raises what `train` would raise before its first step."""
     mine = processes or start(recipe.device)
     try:
-        with _elsewhere(recipe, mine) as folder:
+        with _temporary_folder(recipe, mine) as folder:
             for line in _try(recipe, folder, mine):
-                if mine.first:
+                if mine.is_main:
                     yield line
     finally:
         if processes is None:
@@ -58,63 +58,65 @@ def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]
 
 def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     real = Path(recipe.folder)
-    known = newest(real / "checkpoints", lambda line: None)
-    notes = compare(recipe, processes, known)
-    begun = known[1].step if known else 0
-    del known
-    tried = [first for first, _ in _sizes(recipe, begun)]
+    found = newest_checkpoint(real / "checkpoints", lambda line: None)
+    notes = check_checkpoint(recipe, processes, found)
+    first_step = found[1].step if found else 0
+    del found
+    tried = [first for first, _ in _sizes(recipe, first_step)]
     run = assemble(replace(recipe, folder=str(folder)), processes, folder, tried)
     yield from (*run.describe(), *run.notes, *notes)
     if recipe.distillation.teacher and not (real / "teacher.npz").exists():
-        count = len(run.loader.all_sentences())
-        yield f"teacher: before its first step the run has {count} sentences encoded (not tried, nor in the time below)"
-    left_out = run.loader.left_out()
-    for key, reason in left_out[:5]:
-        yield f"left out {key}: {reason}"
-    if len(left_out) > 5:
-        yield f"left out {len(left_out)} samples in all"
+        count = len(run.loader.all_texts())
+        yield f"teacher: before its first step the run encodes {count} texts (not tried, and not in the time below)"
+    skipped = run.loader.skipped()
+    for key, reason in skipped[:5]:
+        yield f"skipped {key}: {reason}"
+    if len(skipped) > 5:
+        yield f"skipped {len(skipped)} samples in all"
     validation_s = 0.0
     if validation := read_validation(recipe):
         asked = time.monotonic()
-        with run.measured():
-            measure(validation, run.image_vectors, run.text_vectors)
+        with run.evaluation():
+            validate(validation, run.image_vectors, run.text_vectors)
         validation_s = time.monotonic() - asked
         yield f"validation: {len(validation)} sets, {duration(validation_s)} each time"
     if processes.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(processes.device)
-    timings = [_time(run, first, steps) for first, steps in _sizes(recipe, begun)]
+    timings = [_time(run, first, steps) for first, steps in _sizes(recipe, first_step)]
     for timing in timings:
-        yield _said(timing, recipe)
+        yield _described(timing, recipe)
     memory = memory_gb(str(processes.device))
-    yield f"memory: {memory:.2g} GB on each process, of {_memory_there(processes):.3g} GB"
+    yield f"memory: {memory:.2g} GB on each process, of {_memory_available(processes):.3g} GB"
     size = _checkpoint_bytes(run)
     keep = recipe.checkpoints.keep_last
     yield f"checkpoint: {size / 1e9:.2g} GB each, {keep} kept: with one being written {size * (keep + 1) / 1e9:.2g} GB"
-    free = shutil.disk_usage(_there(real)).free
+    free = shutil.disk_usage(_existing_parent(real)).free
     if free < size * (keep + 1):
-        yield f"room: {free / 1e9:.2g} GB are free where {real} is: too little"
-    left = sum(t.steps * t.whole_s(recipe.workers) for t in timings)
-    left += validation_s * ((recipe.steps - begun) // recipe.validation.every_steps)
-    yield f"time: about {duration(left)} for {recipe.steps - begun} steps" + (f" from step {begun}" if begun else "")
+        yield f"disk: {free / 1e9:.2g} GB are free where {real} is: too little"
+    left = sum(t.steps * t.total_s(recipe.workers) for t in timings)
+    left += validation_s * ((recipe.steps - first_step) // recipe.validation.every_steps)
+    yield f"time: about {duration(left)} for {recipe.steps - first_step} steps" + (
+        f" from step {first_step}" if first_step else ""
+    )
     yield f"nothing was written to {real}"
 
 
-def _time(run: Run, first: int, steps: int) -> Timing:
-    """Two steps at `first`, the second timed. The weights move, and are thrown away."""
+def _time(run: TrainingRun, first: int, steps: int) -> Timing:
+    """Two steps at `first`, the second timed. The weights change, and are thrown away."""
     asked = time.monotonic()
     batch = run.loader.batch(first)
     data_s = time.monotonic() - asked
-    guard = Guard(run.recipe.guards)
+    monitor = LossMonitor(run.recipe.guards)
     step_s = 0.0
     for _ in range(STEPS):
         run.processes.barrier()
         asked = time.monotonic()
-        taken = take_step(run, first, batch, guard)  # ends with a message from the device
+        result = train_step(run, first, batch, monitor)  # ends with a transfer from the device
         step_s = time.monotonic() - asked
-    return Timing(batch.pixels.shape[1], steps, step_s, data_s, taken.losses["loss"])
+    return Timing(batch.pixels.shape[1], steps, step_s, data_s, result.losses["loss"])
 
 
-def _said(timing: Timing, recipe: Recipe) -> str:
+def _described(timing: Timing, recipe: Recipe) -> str:
     workers = max(recipe.workers, 1)
     share = timing.data_s / workers
     verdict = (
@@ -128,25 +130,25 @@ def _said(timing: Timing, recipe: Recipe) -> str:
     )
 
 
-def _sizes(recipe: Recipe, begun: int) -> list[tuple[int, int]]:
-    """(first step, number of steps) of each picture size that is still to come."""
+def _sizes(recipe: Recipe, first_step: int) -> list[tuple[int, int]]:
+    """(first step, number of steps) of each image size still to come."""
     found: dict[int, list[int]] = {}
-    for step in range(begun, recipe.steps):
+    for step in range(first_step, recipe.steps):
         size = recipe.image_size_at(step)
         at = found.setdefault(size, [step, 0])
         at[1] += 1
     return [(first, steps) for first, steps in found.values()]
 
 
-def _checkpoint_bytes(run: Run) -> int:
+def _checkpoint_bytes(run: TrainingRun) -> int:
     """Weights, two moments, the average where there is one; and the model in float16."""
     parameters = [p for p in run.parameters() if p.requires_grad]
     weights = sum(p.numel() * p.element_size() for p in run.parameters())
     moments = 2 * sum(p.numel() * p.element_size() for p in parameters)
-    return weights * (2 if run.average else 1) + moments + weights // 2
+    return weights * (2 if run.ema else 1) + moments + weights // 2
 
 
-def _memory_there(processes: Processes) -> float:
+def _memory_available(processes: Processes) -> float:
     if processes.device.type == "cuda":
         return torch.cuda.get_device_properties(processes.device).total_memory / 1e9
     with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
@@ -155,15 +157,15 @@ def _memory_there(processes: Processes) -> float:
 
 
 @contextlib.contextmanager
-def _elsewhere(recipe: Recipe, processes: Processes) -> Iterator[Path]:
-    """A temporary folder that all processes of this machine know, with what the real one has already made."""
-    folder = Path(processes.tell(tempfile.mkdtemp(prefix="tandem-dry-run-") if processes.first else None))
+def _temporary_folder(recipe: Recipe, processes: Processes) -> Iterator[Path]:
+    """A temporary folder for all processes of this machine, with what the real one already has to reuse."""
+    folder = Path(processes.broadcast_object(tempfile.mkdtemp(prefix="tandem-dry-run-") if processes.is_main else None))
     try:
         if processes.local_rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in KEPT:
-                if (made := Path(recipe.folder) / name).is_file():
-                    shutil.copy(made, folder / name)
+            for name in REUSED:
+                if (existing := Path(recipe.folder) / name).is_file():
+                    shutil.copy(existing, folder / name)
         processes.barrier()
         yield folder
     finally:
@@ -171,5 +173,5 @@ def _elsewhere(recipe: Recipe, processes: Processes) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _there(path: Path) -> Path:
-    return path if path.exists() else _there(path.absolute().parent)
+def _existing_parent(path: Path) -> Path:
+    return path if path.exists() else _existing_parent(path.absolute().parent)

@@ -1,11 +1,10 @@
 """One training run, from a recipe to a model folder, on one process or on each of many.
 
-Reads top to bottom: parts, resuming, then steps. A step: a batch in, its gradient out, judged, AdamW, the scale capped.
-It does not know how batches are made (`data/`), how a batch becomes a gradient (`step/`, `objective/`), how measures
-are taken (`validation.py`), nor what a checkpoint's files are (`checkpoint.py`).
+Reads top to bottom: parts, resuming, then steps. A step: a batch, its gradient, a check, AdamW, the scale capped.
+It does not know how batches are made (`data/`), how a batch becomes a gradient (`step/`, `objective/`), how validation
+works (`validation.py`), nor what files a checkpoint has (`checkpoint.py`).
 """
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,167 +15,176 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tandem import files
 from tandem.errors import DataError, TandemError
 from tandem.train.data.batch import Batch
 from tandem.train.model import batch_norm, initial_weights
-from tandem.train.objective.device_batch import to_tensors
+from tandem.train.objective.device_batch import to_device_batch
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe, to_dict, to_toml
 from tandem.train.run import checkpoint
-from tandem.train.run.assembly import Run, assemble
-from tandem.train.run.reporting import Meter, Report, memory_gb, say
-from tandem.train.run.resume import compare, layout, resume, versions
-from tandem.train.run.sample_records import SetAside, note_batch
-from tandem.train.run.validation import ValidationSet, measure, read_validation, score
+from tandem.train.run.assembly import TrainingRun, assemble
+from tandem.train.run.checkpoint import Record
+from tandem.train.run.reporting import Meter, RunLog, echo, memory_gb
+from tandem.train.run.resume import check_checkpoint, layout, restore, versions
+from tandem.train.run.sample_records import SkippedSamples, record_suspect_batch
+from tandem.train.run.validation import ValidationSet, read_validation, score, validate
 from tandem.train.step.gradient import gradient
-from tandem.train.step.loss_monitor import Guard, Verdict
-from tandem.train.step.optimiser import clip, learning_rate, set_learning_rate
+from tandem.train.step.loss_monitor import LossMonitor, Verdict
+from tandem.train.step.optimiser import clip_gradients, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one step came to, the same on every process."""
+class TrainResult:
+    """How a run ended: at its last step, or stopped on request."""
 
-    rate: float
+    model: Path | None  # the folder of the finished model; None: stopped before the last step
+    step: int  # steps done
+    saved_step: int | None  # the step of the newest checkpoint: where the same command resumes; None: there is none
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The outcome of one step, the same on every process."""
+
+    learning_rate: float
     losses: dict[str, float]  # of the whole batch, by name
-    norm: float
+    gradient_norm: float
     verdict: Verdict
 
 
 def train(
     recipe: Recipe, stop_requested: Callable[[], bool] = lambda: False, processes: Processes | None = None
-) -> Path | None:
-    """Run a recipe to its end, from where its folder stands, and return the folder of the finished model.
+) -> TrainResult:
+    """Run a recipe to its end, from the newest checkpoint in its folder.
 
-    `stop_requested` is asked after every step; when it agrees on any process, the run is saved and None returned.
-    Raises `ConfigError` or `DataError` before the first step when recipe or data are not usable, `DataError` later
-    when no step in a row is finite.
+    `stop_requested` is asked after every step; if it agrees on any process, the run is saved and ends early. Steps
+    without a finite loss are not saved, so `saved_step` may be an earlier one.
+    Raises `ConfigError` or `DataError` before the first step if recipe or data are not usable, `DataError` later if too
+    many steps in a row have no finite loss.
     """
     processes = processes or start(recipe.device)
     folder = Path(recipe.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    known = checkpoint.newest(folder / "checkpoints", _say_on(processes))
-    notes = compare(recipe, processes, known)
+    found = checkpoint.newest_checkpoint(folder / "checkpoints", echo if processes.is_main else lambda line: None)
+    notes = check_checkpoint(recipe, processes, found)
     run = assemble(recipe, processes, folder)
-    record = resume(run, known)
-    del known
+    record = restore(run, found)
+    del found
     validation = read_validation(recipe)
-    report = Report(recipe, folder, record.step if record else 0, speaks=processes.first)
-    if processes.first:
-        (folder / "recipe.json").write_text(json.dumps(to_dict(recipe), indent=1), encoding="utf-8")
-        (folder / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
-        checkpoint.clean(folder / "checkpoints")
+    log = RunLog(recipe, folder, record.step if record else 0, is_main=processes.is_main)
+    if processes.is_main:
+        files.write_json(folder / "recipe.json", to_dict(recipe))
+        files.write_text(folder / "recipe.toml", to_toml(recipe))
+        checkpoint.remove_partial(folder / "checkpoints")
     for line in (*run.describe(), *run.notes, *notes):
-        report.say(line)
-    with closing(report):
-        return _steps(run, record, folder, validation, report, stop_requested)
+        log.echo(line)
+    with closing(log):
+        return _steps(run, record, folder, validation, log, stop_requested)
 
 
 def _steps(
-    run: Run,
-    record: checkpoint.Record | None,
+    run: TrainingRun,
+    record: Record | None,
     folder: Path,
     validation: list[ValidationSet],
-    report: Report,
+    log: RunLog,
     stop_requested: Callable[[], bool],
-) -> Path | None:
+) -> TrainResult:
     recipe, processes = run.recipe, run.processes
-    begun = record.step if record else 0
+    first_step = record.step if record else 0
     best_score = record.best_score if record else None
-    guard = Guard(recipe.guards, record.guard if record else None)
-    set_aside = SetAside(folder / "left-out", processes.rank, say)
-    if processes.first:
-        set_aside.add(run.loader.left_out())
-    report.say(f"{recipe.name}: step {begun} of {recipe.steps}, on {processes.count} x {processes.device.type}")
+    saved_step = record.step if record else None
+    monitor = LossMonitor(recipe.guards, record.loss_monitor if record else None)
+    skipped = SkippedSamples(folder, processes.rank, echo)
+    if processes.is_main:
+        skipped.add(run.loader.skipped())
+    log.echo(f"{recipe.name}: step {first_step} of {recipe.steps}, on {processes.count} x {processes.device.type}")
     meter = Meter()
-    stream = run.loader.stream(begun, recipe.steps)
-    for step, batch in timed(stream, meter, begun):
-        taken = take_step(run, step, batch, guard)
-        set_aside.add(batch.broken)
-        if taken.verdict.reason:
-            _tell(folder, step, batch, taken, processes, report)
-        if taken.verdict.stop:
+    stream = run.loader.stream(first_step, recipe.steps)
+    for step, batch in _timed(stream, meter, first_step):
+        result = train_step(run, step, batch, monitor)
+        skipped.add(batch.replaced)
+        if result.verdict.reason:
+            _record_suspect(folder, step, batch, result, processes, log)
+        if result.verdict.stop:
             raise DataError(
-                f"step {step}: {guard.bad_in_a_row} steps in a row without a finite loss and gradient "
-                f"({taken.verdict.reason}); what was saved before them is kept. Lower optimiser.learning_rate, look at "
-                f"{folder / 'suspect'} for their samples, and start again"
+                f"step {step}: {monitor.bad_steps} steps in a row without a finite loss and gradient "
+                f"({result.verdict.reason}); what was saved before them is kept. Lower optimiser.learning_rate, see "
+                f"the samples in {folder / 'suspect'}, and start again"
             )
         done = step + 1
         last = done == recipe.steps
-        meter.count(batch.pictures, taken.losses)
+        meter.count(batch.total_images, result.losses)
         if done % recipe.log_every_steps == 0 or last:
-            report.step(done, recipe.steps, _figures(run, batch, taken, meter.read(recipe.steps - done)))
-        best_found = False
+            log.step(done, recipe.steps, _figures(run, batch, result, meter.read(recipe.steps - done)))
+        is_best = False
         if validation and (done % recipe.validation.every_steps == 0 or last):
-            with run.measured():
-                measures = measure(validation, run.image_vectors, run.text_vectors)
-            report.measures(done, measures)
+            with run.evaluation():
+                measures = validate(validation, run.image_vectors, run.text_vectors)
+            log.measures(done, measures)
             found = score(measures, recipe.validation.best)
-            best_found = found is not None and (best_score is None or found > best_score)
-            best_score = found if best_found else best_score
+            is_best = found is not None and (best_score is None or found > best_score)
+            best_score = found if is_best else best_score
         stopping = processes.any(stop_requested())
-        saving = done % recipe.checkpoints.every_steps == 0 or last or stopping
-        arrays = _model_arrays(run) if saving or best_found else {}
-        # In a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
-        if saving and not guard.bad_in_a_row:
-            now = _record(run, done, best_score, guard)
-            tensors = checkpoint.collect(run.modules, run.optimiser, run.average, keep=processes.first)
-            if processes.first:
-                checkpoint.save(
-                    folder / "checkpoints", now, tensors, lambda path, a=arrays: run.write_model(a, path),  # type: ignore[misc]
-                    recipe.checkpoints.keep_last,
-                )  # fmt: skip
-        if best_found and recipe.checkpoints.keep_best and processes.first:
-            _write_best(run, arrays, folder, report)
+        due = done % recipe.checkpoints.every_steps == 0 or last or stopping
+        # During a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
+        saving = due and not monitor.bad_steps
+        arrays = _model_arrays(run) if saving or is_best else {}
+        if saving:
+            _save(run, _record(run, done, best_score, monitor), arrays, folder)
+            saved_step = done
+        if is_best and recipe.checkpoints.keep_best and processes.is_main:
+            _write_best(run, arrays, folder, log)
         if stopping and not last:
-            processes.barrier()  # the others must not leave while the first one writes
-            return None
-    left_out = int(processes.sum_over(torch.tensor(len(set_aside), device=processes.device)))
-    if left_out:
-        report.say(f"left out {left_out} samples, named in {folder / 'left-out'}")
+            processes.barrier()  # the others must not leave while the main one writes
+            return TrainResult(None, done, saved_step)
+    count = int(processes.all_sum(torch.tensor(len(skipped), device=processes.device)))
+    if count:
+        log.echo(f"skipped {count} sample{'s' if count > 1 else ''}, listed in {skipped.path.parent}")
     arrays = _model_arrays(run)
-    if processes.first:
+    if processes.is_main:
         run.write_model(arrays, folder / "model")
     processes.barrier()
-    return folder / "model"
+    return TrainResult(folder / "model", recipe.steps, saved_step)
 
 
-def take_step(run: Run, step: int, batch: Batch, guard: Guard) -> Step:
-    """One step of the optimiser, or none where loss or gradient are not finite."""
+def train_step(run: TrainingRun, step: int, batch: Batch, monitor: LossMonitor) -> StepResult:
+    """One step of the optimiser, or none if loss or gradient are not finite."""
     recipe, processes = run.recipe, run.processes
     chosen = recipe.optimiser
-    # Whatever draws at random draws by the step: a resumed run needs no generator's state.
+    # Random numbers are seeded by the step: a resumed run needs no state of a generator.
     torch.manual_seed(int(np.random.default_rng((recipe.seed, step, processes.rank, 2)).integers(2**62)))
     rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
     set_learning_rate(run.optimiser, rate)
-    initial_weights.set_mode(run.towers, True)
-    tensors = to_tensors(
-        batch, run.lessons, run.tokenizer, run.config.text.context_length, processes.device, run.clip_teacher
+    initial_weights.set_training(run.towers, True)
+    device_batch = to_device_batch(
+        batch, run.teacher, run.tokenizer, run.config.text.context_length, processes.device, run.clip_teacher
     )
-    losses = gradient(run.wrapped, run.heads, tensors, recipe.parallel, processes)
-    norm = clip(run.parameters(), chosen.clip_norm)
-    # One message from the device for all of them.
+    losses = gradient(run.wrapped, run.objective, device_batch, recipe.parallel, processes)
+    norm = clip_gradients(run.parameters(), chosen.clip_norm)
+    # One transfer from the device for all of them.
     *values, norm_value = torch.stack([*(loss.float() for loss in losses.values()), norm.float()]).tolist()
     named = dict(zip(losses, values, strict=True))
-    verdict = guard.judge(named["loss"], norm_value)
+    verdict = monitor.check(named["loss"], norm_value)
     if verdict.apply:
-        batch_norm.update(run.towers, processes)
+        batch_norm.update_running_stats(run.towers, processes)
         run.optimiser.step()
-        run.heads.cap()
-        if run.average:
-            run.average.update(step)
-    else:  # batch norm has counted what its statistics must not have
+        run.objective.cap()
+        if run.ema:
+            run.ema.update(step)
+    else:  # batch norms have collected statistics that must not count
         statistics = [buffer.clone() for buffer in run.towers.buffers()]
-        batch_norm.update(run.towers, processes)
+        batch_norm.update_running_stats(run.towers, processes)
         for buffer, before in zip(run.towers.buffers(), statistics, strict=True):
             buffer.copy_(before)
     run.optimiser.zero_grad(set_to_none=True)
-    return Step(rate, named, norm_value, verdict)
+    return StepResult(rate, named, norm_value, verdict)
 
 
-def timed(stream: Iterator[Batch], meter: Meter, begun: int) -> Iterator[tuple[int, Batch]]:
-    """Batches with their steps; `meter` hears how long each was waited for."""
-    step = begun
+def _timed(stream: Iterator[Batch], meter: Meter, first_step: int) -> Iterator[tuple[int, Batch]]:
+    """Batches with their steps; `meter` counts the time spent waiting for each."""
+    step = first_step
     while True:
         asked = time.monotonic()
         batch = next(stream, None)
@@ -187,50 +195,62 @@ def timed(stream: Iterator[Batch], meter: Meter, begun: int) -> Iterator[tuple[i
         step += 1
 
 
-def _record(run: Run, done: int, best_score: float | None, guard: Guard) -> checkpoint.Record:
+def _record(run: TrainingRun, done: int, best_score: float | None, monitor: LossMonitor) -> Record:
     recipe = run.recipe
-    return checkpoint.Record(
+    return Record(
         done,
         best_score,
         to_dict(recipe),
         layout(recipe, run.processes),
         versions(),
-        guard.remembered(),
-        run.loader.counts(),
+        monitor.state_dict(),
+        run.loader.sample_counts(),
     )
 
 
-def _model_arrays(run: Run) -> dict[str, np.ndarray]:
-    with run.measured():
+def _save(run: TrainingRun, record: Record, arrays: dict[str, np.ndarray], folder: Path) -> None:
+    tensors = checkpoint.collect_state(run.modules, run.optimiser, run.ema, keep=run.processes.is_main)
+    if run.processes.is_main:
+        checkpoint.save(
+            folder / "checkpoints",
+            record,
+            tensors,
+            lambda path: run.write_model(arrays, path),
+            run.recipe.checkpoints.keep_last,
+        )
+
+
+def _model_arrays(run: TrainingRun) -> dict[str, np.ndarray]:
+    with run.evaluation():
         return run.model_arrays()
 
 
-def _write_best(run: Run, arrays: dict[str, np.ndarray], folder: Path, report: Report) -> None:
+def _write_best(run: TrainingRun, arrays: dict[str, np.ndarray], folder: Path, log: RunLog) -> None:
     try:
         run.write_model(arrays, folder / "best")
-    except TandemError as error:  # the run itself is safe: this must not cost its steps
-        report.say(f"the best weights so far are not kept: {error}")
+    except TandemError as error:  # the run itself is safe: this must not end it
+        log.echo(f"the best weights so far are not kept: {error}")
 
 
-def _figures(run: Run, batch: Batch, taken: Step, read: Mapping[str, float]) -> dict[str, float]:
-    """Of a line of the log: means since the last one, and how things stand."""
+def _figures(run: TrainingRun, batch: Batch, result: StepResult, means: Mapping[str, float]) -> dict[str, float]:
+    """Of a line of the log: means since the last one, and present values."""
     return {
-        **read,
-        "learning_rate": taken.rate,
-        "scale": math.exp(run.heads.logit_scale.item()),
-        "gradient_norm": taken.norm,
+        **means,
+        "learning_rate": result.learning_rate,
+        "scale": math.exp(run.objective.logit_scale.item()),
+        "gradient_norm": result.gradient_norm,
         "memory_gb": memory_gb(str(run.processes.device)),
         "image_size": batch.pixels.shape[1],
     }
 
 
-def _tell(folder: Path, step: int, batch: Batch, taken: Step, processes: Processes, report: Report) -> None:
-    """Each process writes down its share of a suspect batch; the first one says so."""
-    reason = taken.verdict.reason
-    path = note_batch(folder / "suspect", step, processes.rank, reason, taken.losses, batch.keys, batch.sentences)
-    what = "" if taken.verdict.apply else "; the step is left out"
-    report.say(f"step {step}: {reason}{what}; its batch is in {path}")
-
-
-def _say_on(processes: Processes) -> Callable[[str], None]:
-    return say if processes.first else lambda line: None
+def _record_suspect(
+    folder: Path, step: int, batch: Batch, result: StepResult, processes: Processes, log: RunLog
+) -> None:
+    """Each process writes its share of a suspect batch; the main one reports it."""
+    reason = result.verdict.reason
+    path = record_suspect_batch(
+        folder / "suspect", step, processes.rank, reason, result.losses, batch.keys, batch.texts
+    )
+    what = "" if result.verdict.apply else "; the step is skipped"
+    log.echo(f"step {step}: {reason}{what}; its batch is in {path}")

@@ -1,6 +1,6 @@
-"""What a run says of itself while it goes: a line on the terminal, curve.csv, TensorBoard, Weights & Biases.
+"""What a run reports: lines on the terminal, curve.csv, TensorBoard, Weights & Biases.
 
-Only the first process reports. Knows names, numbers and clocks; nothing of what is trained.
+Only the main process reports. Knows names, numbers and clocks; nothing of what is trained.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ Clock = Callable[[], float]  # seconds
 
 
 class Writer(Protocol):
-    """A place that curves go to."""
+    """A destination of logged figures."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -28,13 +28,13 @@ class Writer(Protocol):
 
 
 class Meter:
-    """Means of the losses, rates, and the share of the time that was spent waiting for data, since last read."""
+    """Mean losses, rates, and the share of the time spent waiting for data, since last read."""
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._start()
+        self._reset()
 
-    def _start(self) -> None:
+    def _reset(self) -> None:
         self._sums: dict[str, float] = {}
         self._steps = self._pairs = self._counted = 0
         self._waited = 0.0
@@ -45,7 +45,7 @@ class Meter:
         self._waited += seconds
 
     def count(self, pairs: int, values: Mapping[str, float]) -> None:
-        """Add a step. One without a finite loss counts for the rates alone."""
+        """Add a step. One without a finite loss counts for the rates only."""
         self._steps += 1
         self._pairs += pairs
         if all(math.isfinite(value) for value in values.values()):
@@ -54,62 +54,62 @@ class Meter:
                 self._sums[name] = self._sums.get(name, 0.0) + value
 
     def read(self, steps_left: int = 0) -> dict[str, float]:
-        """Means by name, `pairs_per_s`, `wait` (0..1) and `eta_s` for what is left; starts again."""
+        """Means by name, `pairs_per_s`, `wait` (0..1) and `eta_s` for the steps left; then starts again."""
         seconds = max(self._clock() - self._since, 1e-9)
         out = {name: value / self._counted for name, value in self._sums.items()}
         out["pairs_per_s"] = self._pairs / seconds
         out["wait"] = min(self._waited / seconds, 1.0)
         out["eta_s"] = steps_left * seconds / max(self._steps, 1)
-        self._start()
+        self._reset()
         return out
 
 
-class Report:
-    """Everything that hears of a run. `speaks` False, on all processes but the first: nothing does."""
+class RunLog:
+    """Everything that figures of a run go to; on all processes but the main one, nothing."""
 
-    def __init__(self, recipe: Recipe, folder: Path, step: int, speaks: bool = True) -> None:
-        self.speaks = speaks
+    def __init__(self, recipe: Recipe, folder: Path, step: int, is_main: bool = True) -> None:
+        self.is_main = is_main
         self._writers: list[Writer] = []
-        if not speaks:
+        if not is_main:
             return
         self._curve = Curve(folder / "curve.csv", step)
         if recipe.log.tensorboard:
             if _installed("tensorboard"):
                 self._writers.append(_TensorBoard(folder / "tensorboard", step))
             else:
-                self.say("TensorBoard is not installed: no curves for it (pip install 'tandem-clip[train]')")
+                self.echo("TensorBoard is not installed: no curves for it (pip install 'tandem-clip[train]')")
         if recipe.log.wandb:
             self._writers.append(_WeightsAndBiases(recipe, folder))
 
-    def say(self, line: str) -> None:
+    def echo(self, line: str) -> None:
         """A line for people."""
-        if self.speaks:
-            say(line)
+        if self.is_main:
+            echo(line)
 
     def step(self, done: int, steps: int, values: Mapping[str, float]) -> None:
         """The figures of the steps up to `done`."""
-        self.say(step_line(done, steps, values))
+        self.echo(step_line(done, steps, values))
         self._write(done, {name: value for name, value in values.items() if name != "eta_s"})
 
     def measures(self, done: int, values: Mapping[str, float]) -> None:
-        """What was measured after step `done`, shares of 1."""
-        self.say(f"step {done}  " + "  ".join(f"{name} {100 * value:.1f}%" for name, value in values.items()))
+        """Validation measures after step `done`, from 0 to 1."""
+        self.echo(f"step {done}  " + "  ".join(f"{name} {100 * value:.1f}%" for name, value in values.items()))
         self._write(done, values)
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """Close all destinations."""
         for writer in self._writers:
             writer.close()
 
     def _write(self, done: int, values: Mapping[str, float]) -> None:
-        if self.speaks:
+        if self.is_main:
             self._curve.write({"step": done, **values})
             for writer in self._writers:
                 writer.write(done, values)
 
 
 class _TensorBoard:
-    """Event files in the run's folder. What was written past the step a run resumes at is hidden."""
+    """Event files in the folder of the run. Those past the step at which a run resumes are hidden."""
 
     def __init__(self, folder: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -119,14 +119,14 @@ class _TensorBoard:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        self._writer.flush()  # a run that is killed has its curve
+        self._writer.flush()  # a killed run keeps its curve
 
     def close(self) -> None:
         self._writer.close()
 
 
 class _WeightsAndBiases:
-    """A run of a Weights & Biases project; it keeps its id in the run's folder and goes on under it."""
+    """A run of a Weights & Biases project. Its id is kept in the folder of the run, which resumes under it."""
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         if not _installed("wandb"):
@@ -152,8 +152,8 @@ class _WeightsAndBiases:
         self._run.finish()
 
 
-def say(line: str) -> None:
-    """A line on standard error, at once."""
+def echo(line: str) -> None:
+    """Print a line on standard error, flushed."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -175,7 +175,7 @@ def step_line(done: int, steps: int, values: Mapping[str, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the words of people: 45 s, 12 min, 2 h 05 min, 3 d 4 h."""
+    """For people: 45 s, 12 min, 2 h 05 min, 3 d 4 h."""
     minutes = round(seconds / 60)
     if seconds < 60:
         return f"{seconds:.0f} s"
@@ -187,7 +187,7 @@ def duration(seconds: float) -> str:
 
 
 def memory_gb(device: str) -> float:
-    """GB (10^9 bytes): the most that CUDA tensors took since last asked, or what this process holds now."""
+    """GB (10^9 bytes): the peak of CUDA tensors since last asked, or the resident memory of this process."""
     if device.startswith("cuda"):
         import torch
 
@@ -197,7 +197,7 @@ def memory_gb(device: str) -> float:
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except OSError:  # no Linux: the most it ever held
+    except OSError:  # not Linux: the peak
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024

@@ -1,6 +1,6 @@
-"""A run goes on from where its folder stands: what has changed since, and the state put back into live parts.
+"""Resuming a run from its newest checkpoint: what has changed since it was saved, and its state put into live parts.
 
-What may change and what it means is pure: records in, notes or a refusal out.
+What may change, and what a change means, is pure: plain records in, notes or a refusal out.
 """
 
 import platform
@@ -18,25 +18,25 @@ from tandem.train import recipe as recipes
 from tandem.train.parallel.process import Processes
 from tandem.train.recipe import Recipe, to_dict
 from tandem.train.run import checkpoint
-from tandem.train.run.assembly import Run
-from tandem.train.typed import differences
+from tandem.train.run.assembly import TrainingRun
+from tandem.train.toml import differences
 
-# May change at any time: what is learnt from each batch stays the same, or it is what people tune on the way.
+# May change at any time: what a step learns from stays the same, or it is what people tune on the way.
 FREE = (
-    "name", "folder", "data_root", "workers", "cache_pictures", "cache_folder", "log_every_steps", "steps", "device",
+    "name", "folder", "data_root", "workers", "cache_images", "cache_folder", "log_every_steps", "steps", "device",
     "optimiser", "ema", "init", "validation", "checkpoints", "guards", "log", "resume",
     "model.name", "model.licence", "model.data", "model.notes",
 )  # fmt: skip
-# Gives the same run but for rounding: with `resume.elsewhere`.
+# The same run up to rounding: needs `resume.allow_rounding`.
 ROUNDING = ("precision", "parallel.strategy", "parallel.micro_batches", "parallel.activation_checkpointing",
             "parallel.compile")  # fmt: skip
-_WHY = {"steps": "the learning rate falls to 0 there, and stages begin at their share of it"}
+_EFFECTS = {"steps": "the learning rate falls to 0 there, and stages begin at their share of it"}
 
-Known = tuple[Path, checkpoint.Record, dict[str, Tensor]]  # a checkpoint as it was read
+Found = tuple[Path, checkpoint.Record, dict[str, Tensor]]  # a checkpoint as it was read
 
 
 def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
-    """What sums are rounded by."""
+    """What the rounding of sums depends on."""
     return {
         "processes": processes.count,
         "device": processes.device.type,
@@ -47,7 +47,7 @@ def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """The versions of what computes."""
     return {
         "tandem": __version__,
         "torch": torch.__version__,
@@ -56,38 +56,38 @@ def versions() -> dict[str, str]:
     }
 
 
-def compare(recipe: Recipe, processes: Processes, known: Known | None) -> list[str]:
-    """Notes on what has changed since the checkpoint `known`. Raises `DataError` for what may not."""
-    if known is None:
+def check_checkpoint(recipe: Recipe, processes: Processes, found: Found | None) -> list[str]:
+    """Notes on what has changed since a checkpoint was saved. Raises `DataError` for what must not change."""
+    if found is None:
         return []
-    path, record, _ = known
+    path, record, _ = found
     try:
         notes = resume_checks(record.recipe, to_dict(recipe), record.layout, layout(recipe, processes))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    return notes + _version_changes(record.versions, versions())
+    return notes + [f"{name} was {old}, is {new}" for name, old, new in differences(record.versions, versions())]
 
 
-def resume(run: Run, known: Known | None) -> checkpoint.Record | None:
-    """Put the checkpoint `known` into the parts of a run, and return what it knows beside tensors."""
-    # Every process reads the file itself: the folder of a run is where all machines see it.
-    steps = run.processes.tell(known[1].step if known else None)
-    if known is None and steps is None:
+def restore(run: TrainingRun, found: Found | None) -> checkpoint.Record | None:
+    """Put a checkpoint into the parts of a run, and return what it holds beside tensors."""
+    # Every process reads the file itself: all machines must see the folder of a run.
+    step = run.processes.broadcast_object(found[1].step if found else None)
+    if found is None and step is None:
         return None
-    if known is None or known[1].step != steps:
+    if found is None or found[1].step != step:
         raise DataError(
-            f"{run.recipe.folder}: the first process finds a checkpoint of step {steps}, process "
-            f"{run.processes.rank} none of it; the folder must be one that all machines see"
+            f"{run.recipe.folder}: the main process finds a checkpoint of step {step}, process {run.processes.rank} "
+            "does not; the folder must be one that all machines see"
         )
-    path, record, tensors = known
-    for source, before, now in zip(run.recipe.data, record.samples, run.loader.counts(), strict=False):
+    path, record, tensors = found
+    for source, before, now in zip(run.recipe.data, record.sample_counts, run.loader.sample_counts(), strict=False):
         if before != now:
             raise DataError(
-                f"{path}: {source.path} had {before:,} samples and has {now:,}: every step would draw others; bring "
-                "its files back, or choose another folder= and begin from these weights with init.model"
+                f"{path}: {source.path} had {before:,} samples and has {now:,}: every step would have others; bring "
+                "its files back, or choose another folder= and start from these weights with init.model"
             )
     try:
-        checkpoint.restore(tensors, run.modules, run.optimiser, run.average)
+        checkpoint.restore_state(tensors, run.modules, run.optimiser, run.ema)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     return record
@@ -96,53 +96,48 @@ def resume(run: Run, known: Known | None) -> checkpoint.Record | None:
 def resume_checks(
     before: Mapping[str, Any], now: Mapping[str, Any], before_layout: Mapping[str, Any], now_layout: Mapping[str, Any]
 ) -> list[str]:
-    """Notes on what has changed since a run was saved, in words.
+    """Notes on what has changed since a run was saved.
 
     before, now: recipes as plain values; layouts: processes, device and the like. Raises `DataError` that names what
-    may not change, or may not without `resume.elsewhere`.
+    must not change, or not without `resume.allow_rounding`.
     """
-    notes, refused, elsewhere = [], [], []
+    notes, refused, rounding = [], [], []
     for name, old, new in differences(_complete(before), now):
-        said = f"{name} was {_short(old)}, is {_short(new)}"
-        if _under(name, FREE):
-            if name not in ("folder", "resume.elsewhere"):
-                notes.append(said + (f": {_WHY[name]}" if name in _WHY else ""))
-        elif _under(name, ROUNDING):
-            elsewhere.append(said)
+        change = f"{name} was {_shortened(old)}, is {_shortened(new)}"
+        if _is_under(name, FREE):
+            if name not in ("folder", "resume.allow_rounding"):
+                notes.append(change + (f": {_EFFECTS[name]}" if name in _EFFECTS else ""))
+        elif _is_under(name, ROUNDING):
+            rounding.append(change)
         else:
-            refused.append(said)
+            refused.append(change)
     if refused:
         raise DataError(
-            f"does not fit what was begun: {'; '.join(refused[:4])}; choose another folder= for another run, or begin "
-            "from these weights with init.model"
+            f"does not fit the run that was started: {'; '.join(refused[:4])}; choose another folder= for another run, "
+            "or start from these weights with init.model"
         )
     processes = before_layout.get("processes"), now_layout.get("processes")
     if processes[0] != processes[1]:
-        elsewhere.insert(0, f"begun on {processes[0]} processes, now on {processes[1]}")
+        rounding.insert(0, f"started on {processes[0]} processes, now on {processes[1]}")
     devices = before_layout.get("device"), now_layout.get("device")
     if devices[0] != devices[1]:
-        elsewhere.append(f"begun on {devices[0]}, now on {devices[1]}")
-    if elsewhere and not now.get("resume", {}).get("elsewhere"):
+        rounding.append(f"started on {devices[0]}, now on {devices[1]}")
+    if rounding and not now.get("resume", {}).get("allow_rounding"):
         raise DataError(
-            f"{'; '.join(elsewhere)}: its sums are rounded otherwise; add resume.elsewhere=true to go on all the same"
+            f"{'; '.join(rounding)}: sums would be rounded differently; add resume.allow_rounding=true to resume anyway"
         )
-    notes += [f"{said}: from here on sums are rounded otherwise" for said in elsewhere]
+    notes += [f"{change}: sums are rounded differently from here on" for change in rounding]
     if (threads := before_layout.get("threads")) != now_layout.get("threads"):
-        notes.append(f"{threads} threads before, {now_layout.get('threads')} now: some sums are rounded otherwise")
+        notes.append(f"threads were {threads}, are {now_layout.get('threads')}: some sums are rounded differently")
     return notes
 
 
-def _version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Notes on libraries that are not those the run was begun with."""
-    return [f"{name} {old} before, {new} now" for name, old, new in differences(before, now)]
-
-
 def _complete(before: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An old record with the fields that are new since, at their defaults."""
+    """An old record with fields added since, at their defaults, under their present names."""
     try:
         return recipes.to_dict(recipes.from_dict(_without_format(before)))
     except ConfigError as error:
-        raise DataError(f"begun with a recipe that this version of Tandem does not know: {error}") from None
+        raise DataError(f"started with a recipe that this version of Tandem does not know: {error}") from None
 
 
 def _without_format(before: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +145,10 @@ def _without_format(before: Mapping[str, Any]) -> dict[str, Any]:
     return {**before, "model": model}
 
 
-def _under(name: str, parents: tuple[str, ...]) -> bool:
+def _is_under(name: str, parents: tuple[str, ...]) -> bool:
     return any(name == parent or name.startswith((f"{parent}.", f"{parent}[")) for parent in parents)
 
 
-def _short(value: Any) -> str:
+def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,8 +1,8 @@
-"""Statistics of batch norms, measured anew: those of averaged weights are not the average of two models' statistics.
+"""Batch-norm statistics measured again: those of interpolated weights are not the average of the two models' own.
 
-Between two models whose units answer to different things, averaged features vary less than either's (Jordan et al.
-2023, REPAIR); the norms' old statistics then scale them wrongly. Measured on pictures of the training mixture, as they
-are answered about: the square in the middle, at the last size. Needs torch. Knows a checkpoint and a recipe's data.
+The features of interpolated weights vary less than those of either model (REPAIR, Jordan et al. 2023), so averaged
+statistics scale them wrongly. They are measured on images of the training mixture as inference sees them: the centre
+square, at the last size. Needs torch. Knows a checkpoint and the data of a recipe.
 """
 
 from dataclasses import replace
@@ -19,16 +19,16 @@ from tandem.weights import Checkpoint
 
 
 @torch.no_grad()
-def renew(checkpoint: Checkpoint, recipe: Recipe, pictures: int = 8192) -> Checkpoint:
-    """The same weights with statistics of at least `pictures` pictures of the recipe's data, each batch alike.
+def measure_statistics(checkpoint: Checkpoint, recipe: Recipe, images: int = 8192) -> Checkpoint:
+    """The same weights with batch-norm statistics of at least `images` images of the recipe's data.
 
-    Raises `ConfigError` for a model without batch norms, `DataError` where the data cannot be read.
+    Raises `ConfigError` for a model without batch norms, `DataError` if the data cannot be read.
     """
     clip = from_arrays(checkpoint.config, checkpoint.tensors)
     layers = [module for module in clip.modules() if isinstance(module, nn.BatchNorm2d)]
     if not layers:
         raise ConfigError(
-            f"{checkpoint.source}: has no batch norms whose statistics could be measured; leave --statistics out"
+            f"{checkpoint.source}: no batch norms whose statistics could be measured; leave --statistics out"
         )
     plain = replace(
         recipe,
@@ -42,7 +42,7 @@ def renew(checkpoint: Checkpoint, recipe: Recipe, pictures: int = 8192) -> Check
         layer.momentum = None  # the mean over all batches
         layer.train()
     towers = Towers(clip, "float32")
-    steps = -(-pictures // recipe.batch_size)
+    steps = -(-images // recipe.batch_size)
     for batch in Loader(plain, checkpoint.tokenizer).stream(0, steps):
         towers(torch.from_numpy(batch.pixels), None)
     tensors = {name: array.astype(checkpoint.tensors[name].dtype) for name, array in to_arrays(clip).items()}

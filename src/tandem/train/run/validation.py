@@ -1,4 +1,4 @@
-"""What a run measures of itself on the way: seen-class accuracy and retrieval, on pictures it does not train on."""
+"""Validation during a run: zero-shot accuracy and retrieval, on images that it does not train on."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -14,30 +14,30 @@ from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
 from tandem.pixels import preprocess
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
-from tandem.train.recipe import Measured, Recipe
+from tandem.train.recipe import Recipe, ValidationSource
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
-EncodeTexts = Callable[[list[str]], np.ndarray]  # sentences -> unit vectors [m d]
+EncodeTexts = Callable[[list[str]], np.ndarray]  # texts -> unit vectors [m d]
 
 MEASURES = {"zero_shot": ("zero_shot_top1",), "retrieval": ("text_to_image_r10", "image_to_text_r10")}
 
 
 @dataclass(frozen=True)
 class ValidationSet:
-    """Pixels and words, ready to be encoded."""
+    """Pixels and texts, ready to be encoded."""
 
-    prefix: str  # before the names of its measures
+    prefix: str  # of the names of its measures
     pixels: np.ndarray  # uint8 [n s s 3]
-    owner: np.ndarray  # zero-shot: the class of each picture [n]; retrieval: the picture of each sentence [m]
-    words: list[str]  # names of classes, or m sentences
+    owner: np.ndarray  # zero-shot: the class of each image [n]; retrieval: the image of each text [m]
+    texts: list[str]  # names of classes, or m captions
     kind: str
 
 
 def read_validation(recipe: Recipe) -> list[ValidationSet]:
-    """Decode the recipe's validation sets once. Raises `DataError` when one cannot be read, `ConfigError` when `best`
-    names no measure of them."""
+    """Decode the validation sets of the recipe once. Raises `DataError` if one cannot be read, `ConfigError` if
+    `validation.best` is no measure of them."""
     root = Path(recipe.data_root).expanduser()
-    chosen = sets(recipe)
+    chosen = validation_sources(recipe)
     names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
     if len(set(names)) != len(names):
         raise ConfigError("validation.sets: two sets have the same name")
@@ -46,27 +46,27 @@ def read_validation(recipe: Recipe) -> list[ValidationSet]:
     return [_read(prefix, measured, root, recipe.model.preprocessing) for prefix, measured in chosen]
 
 
-def sets(recipe: Recipe) -> list[tuple[str, Measured]]:
-    """Each set with what stands before the names of its measures."""
+def validation_sources(recipe: Recipe) -> list[tuple[str, ValidationSource]]:
+    """Each set with the prefix of the names of its measures."""
     chosen = recipe.validation
     found = []
     if chosen.zero_shot:
-        found.append(("", Measured("", chosen.zero_shot, "zero_shot", chosen.names, chosen.limit)))
+        found.append(("", ValidationSource("", chosen.zero_shot, "zero_shot", chosen.names, chosen.limit)))
     if chosen.retrieval:
-        found.append(("", Measured("", chosen.retrieval, "retrieval", "captions", 0)))
+        found.append(("", ValidationSource("", chosen.retrieval, "retrieval", "captions", 0)))
     return found + [(f"{measured.name}/", measured) for measured in chosen.sets]
 
 
-def measure(sets: list[ValidationSet], encode_images: EncodeImages, encode_texts: EncodeTexts) -> dict[str, float]:
-    """Measures by name: `zero_shot_top1` (seen classes), `text_to_image_r10`, `image_to_text_r10`; shares of 1."""
+def validate(sets: list[ValidationSet], encode_images: EncodeImages, encode_texts: EncodeTexts) -> dict[str, float]:
+    """Measures by name: `zero_shot_top1` (top-1 accuracy), `text_to_image_r10`, `image_to_text_r10`; from 0 to 1."""
     out: dict[str, float] = {}
     for one in sets:
         images = encode_images(one.pixels)
         if one.kind == "zero_shot":
-            classes = encode_texts([DEFAULT_TEMPLATE.format(name) for name in one.words])
+            classes = encode_texts([DEFAULT_TEMPLATE.format(name) for name in one.texts])
             out[f"{one.prefix}zero_shot_top1"] = top_k_accuracy(images @ classes.T, one.owner)
         else:
-            scores = encode_texts(one.words) @ images.T  # [m n]
+            scores = encode_texts(one.texts) @ images.T  # [m n]
             matches = one.owner[:, None] == np.arange(len(one.pixels))[None]
             out[f"{one.prefix}text_to_image_r10"] = recall_at_k(scores, matches, 10)
             out[f"{one.prefix}image_to_text_r10"] = recall_at_k(scores.T, matches.T, 10)
@@ -74,18 +74,18 @@ def measure(sets: list[ValidationSet], encode_images: EncodeImages, encode_texts
 
 
 def score(measures: Mapping[str, float], best: str) -> float | None:
-    """The number that chooses the weights that are kept: one measure, or the sum of all. None without measures."""
+    """The number by which the best weights are chosen: one measure, or the sum of all. None without measures."""
     if not measures:
         return None
     return sum(measures.values()) if best == "sum" else measures[best]
 
 
-def _read(prefix: str, chosen: Measured, root: Path, preprocessing: Preprocessing) -> ValidationSet:
+def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Preprocessing) -> ValidationSet:
     path = root / chosen.path
     text = chosen.text or ("names" if chosen.kind == "zero_shot" else "captions")
     samples = [sample for sample in read_samples(path, text) if sample.texts]
     if not samples:
-        raise DataError(f"{path}: expected pictures with {text} to measure on, found none")
+        raise DataError(f"{path}: expected images with {text} to validate on, found none")
     taken = samples[: chosen.limit or None]
     pixels = np.stack([_pixels(sample, preprocessing) for sample in taken])
     if chosen.kind == "zero_shot":
@@ -101,4 +101,4 @@ def _pixels(sample: Sample, preprocessing: Preprocessing) -> np.ndarray:
     try:
         return preprocess(Image.open(io.BytesIO(sample.image)), preprocessing)
     except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
-        raise DataError(f"{sample.key}: cannot measure on a picture that cannot be read: {error}") from None
+        raise DataError(f"{sample.key}: an image of a validation set cannot be read: {error}") from None

@@ -1,6 +1,6 @@
 """An exponential moving average of weights and statistics, for evaluation and for the final model.
 
-Knows a module's state by name; no step, no optimiser. Sharded state (FSDP2) is averaged shard by shard, where it lies.
+Knows the state of a module by name; no optimiser. Sharded state (FSDP2) is averaged shard by shard, in place.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 
-class Average:
-    """The average of a module's floating-point state. Its own state is saved and loaded beside the module's."""
+class ModelEma:
+    """The average of a module's floating-point state. Its own state is saved and loaded beside that of the module."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        """Begins as the module's state is now; `decay` is the share of the average that a step keeps."""
+        """Starts at the present state of the module; `decay` is the share of the average that a step keeps."""
         self.decay = decay
         self._live = _floating(module)
         self._averages = {name: tensor.detach().clone() for name, tensor in self._live.items()}
@@ -24,7 +24,7 @@ class Average:
     def update(self, step: int) -> None:
         """After the optimiser's step `step`, counted from 0.
 
-        The first steps are forgotten sooner: a long average would remember the first weights for the whole run.
+        The decay is smaller at first: otherwise the first weights would stay in the average for the whole run.
         """
         kept = min(self.decay, (1 + step) / (10 + step))
         averages, live = (list(map(_local, tensors.values())) for tensors in (self._averages, self._live))
@@ -32,7 +32,7 @@ class Average:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within it, the module has the averaged weights; its own come back whatever happens. No copy is made."""
+        """Inside, the module has the averaged weights; its own are restored whatever happens. No copy is made."""
         self._exchange()
         try:
             yield
@@ -40,7 +40,7 @@ class Average:
             self._exchange()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """By the module's own names."""
+        """By the names of the module."""
         return dict(self._averages)
 
     @torch.no_grad()
@@ -59,11 +59,11 @@ class Average:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """This process's part of it: sharded and whole tensors are averaged in one go."""
+    """This process's part of it: sharded and whole tensors are averaged in one call."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _floating(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers, detached: the tensors themselves, so that what is written there is written."""
+    """Parameters and saved buffers, detached: sharing memory with the module's."""
     state = module.state_dict()
     return {name: tensor.detach() for name, tensor in state.items() if tensor.is_floating_point()}

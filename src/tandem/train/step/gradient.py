@@ -1,36 +1,35 @@
-"""One step's gradient: in one pass, or encoded twice so that a batch of any size fits into memory.
+"""The gradient of one step: in one pass, or encoded twice so that a batch of any size fits into memory.
 
-Encoding twice (Gao et al. 2021, GradCache): every micro-batch is encoded without gradient, the loss is taken of the
-whole batch's vectors, and each micro-batch is encoded again, under the same random state, against the gradient that
-reached its vectors. The result is the whole batch's gradient, whatever the number of micro-batches and processes.
+Encoding twice (GradCache, Gao et al. 2021): every micro-batch is encoded without gradient, the loss is taken of the
+vectors of the whole batch, and each micro-batch is encoded again, under the same random state, against the gradient at
+its vectors. The result is the gradient of the whole batch, whatever the number of micro-batches and processes.
 
-Knows two towers, heads and tensors. It knows no optimiser, no data and no clock.
-Shapes: n pictures and m sentences of this process, t tokens, s pixels a side, d the shared dimension.
+Knows two towers, an objective and tensors; no optimiser, no data and no clock.
+Shapes: n images and m texts of this process, t tokens, s pixels a side, d the shared dimension.
 """
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tandem.errors import ConfigError
 from tandem.train.model import batch_norm
-from tandem.train.objective.losses import Gather
-from tandem.train.parallel.process import Processes, shares
+from tandem.train.parallel.process import Gather, Processes, split_ranges
 from tandem.train.parallel.wrapping import synchronised
 from tandem.train.recipe import Parallel
 
 
 class Encodable(Protocol):
-    """What the towers need of a batch; heads know the rest of it."""
+    """What the towers need of a batch; the objective knows the rest of it."""
 
     @property
     def pixels(self) -> Tensor: ...  # uint8 [n s s 3]
 
     @property
-    def ids(self) -> Tensor: ...  # int [m t]: every sentence whose vector a loss needs, in the order heads expect
+    def ids(self) -> Tensor: ...  # int [m t]: every text whose vector a loss needs, in the order the objective expects
 
     @property
     def kept(self) -> Tensor | None: ...  # int64 [n k], patches kept; None: all
@@ -40,8 +39,8 @@ EncodableT_contra = TypeVar("EncodableT_contra", bound=Encodable, contravariant=
 Batch = TypeVar("Batch", bound=Encodable)
 
 
-class Heads(Protocol[EncodableT_contra]):
-    """What turns vectors into losses. Its parameters are not wrapped: their gradients are summed by hand."""
+class Objective(Protocol[EncodableT_contra]):
+    """What turns vectors into losses. Its parameters are not wrapped: their gradients are summed explicitly."""
 
     def losses(self, images: Tensor, texts: Tensor, batch: EncodableT_contra, gather: Gather) -> dict[str, Tensor]:
         """images [n d], texts [m d] -> this process's shares by name; `loss` is minimised."""
@@ -50,74 +49,95 @@ class Heads(Protocol[EncodableT_contra]):
     def parameters(self) -> Iterable[nn.Parameter]: ...
 
 
+class _MicroBatch(NamedTuple):
+    pixels: Tensor  # [b s s 3]
+    ids: Tensor  # [c t], or one row that stands for none
+    kept: Tensor | None
+    texts: int  # c; 0 where a process has fewer texts than micro-batches
+
+    def encode(self, towers: nn.Module, images: bool = True, texts: bool = True) -> tuple[Tensor | None, Tensor | None]:
+        """Unit vectors [b d] and [c d]; None for a tower that is not asked for."""
+        image_vectors, text_vectors = towers(self.pixels if images else None, self.ids if texts else None, self.kept)
+        return image_vectors, None if text_vectors is None else text_vectors[: self.texts]
+
+
 def gradient(
-    towers: nn.Module, heads: Heads[Batch], batch: Batch, parallel: Parallel, processes: Processes
+    towers: nn.Module, objective: Objective[Batch], batch: Batch, parallel: Parallel, processes: Processes
 ) -> dict[str, Tensor]:
     """Add the gradient of the whole batch's loss to the `.grad` of every parameter, None before the call.
 
     towers: what `wrap` returned; called with (pixels, ids, kept), either of the first two None, it returns unit
-    vectors [n d] and [m d]. Batch norm's statistics are counted once and wait for `batch_norm.update`. The random state
-    afterwards is that of one pass. Returns the losses of the whole batch by name, without gradient, the same on every
-    process.
+    vectors [n d] and [m d]. Statistics of batch norm are collected once and wait for `update_running_stats`. The random
+    state afterwards is that of one pass. Returns the losses of the whole batch by name, without gradient, the same on
+    every process.
     """
     parts = _micro_batches(batch, parallel, processes)
     states: list[list[Tensor]] = []
-    encoded: list[tuple[Tensor, Tensor]] = []
+    encoded: list[tuple[Tensor | None, Tensor | None]] = []
     twice, learns = len(parts) > 1, [True, True]
-    for pixels, ids, kept in parts:
+    for part in parts:
         states.append(_random_state(processes.device))
-        with torch.no_grad() if twice else nullcontext(), batch_norm.counted(towers), synchronised(towers, True):
-            encoded.append(towers(pixels, ids, kept))
-    images, texts = (torch.cat(vectors).detach().requires_grad_() for vectors in zip(*encoded, strict=True))
+        no_grad = torch.no_grad() if twice else nullcontext()
+        with no_grad, batch_norm.collect_statistics(towers), synchronised(towers, True):
+            encoded.append(part.encode(towers))
+    images, texts = (
+        torch.cat([vectors for vectors in tower if vectors is not None]).detach().requires_grad_()
+        for tower in zip(*encoded, strict=True)
+    )
 
-    losses = heads.losses(images, texts, batch, processes.gather)
+    losses = objective.losses(images, texts, batch, processes.gather)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
-    processes.sum_gradients(heads.parameters())
-    # The shares' gradients are to be summed, and what wraps the towers takes their mean.
+    processes.sum_gradients(objective.parameters())
+    # The gradients of the shares must be summed, and what wraps the towers takes their mean.
     image_gradients, text_gradients = (_gradient_of(vectors) * processes.count for vectors in (images, texts))
 
     last, at_image, at_text = len(parts) - 1, 0, 0
-    for index, (pixels, ids, kept) in enumerate(parts):
-        vectors: list[Tensor | None] = list(encoded[index])
+    for index, part in enumerate(parts):
+        vectors = encoded[index]
         with synchronised(towers, index == last):
             if twice:
                 _restore(states[index], processes.device)
-                vectors = towers(pixels if learns[0] else None, ids if learns[1] else None, kept)
-                learns = [x is not None and x.requires_grad for x in vectors]  # a locked tower is not run again
-            next_image, next_text = at_image + len(pixels), at_text + len(ids)
-            given = [image_gradients[at_image:next_image], text_gradients[at_text:next_text]]
-            learnt = [(x, g) for x, g in zip(vectors, given, strict=True) if x is not None and x.requires_grad]
-            if learnt:
-                torch.autograd.backward([x for x, _ in learnt], [g for _, g in learnt])
+                vectors = part.encode(towers, *learns)
+                learns = [x is not None and x.requires_grad for x in vectors]  # a locked tower is not encoded again
+            next_image, next_text = at_image + len(part.pixels), at_text + part.texts
+            upstream = [image_gradients[at_image:next_image], text_gradients[at_text:next_text]]
+            pairs = [(x, g) for x, g in zip(vectors, upstream, strict=True) if x is not None and x.requires_grad]
+            if pairs:
+                torch.autograd.backward([x for x, _ in pairs], [g for _, g in pairs])
             at_image, at_text = next_image, next_text
     names = list(losses)
-    values = processes.sum_over(torch.stack([losses[name].detach() for name in names]))
+    values = processes.all_sum(torch.stack([losses[name].detach() for name in names]))
     return dict(zip(names, values, strict=True))
 
 
-def _micro_batches(
-    batch: Encodable, parallel: Parallel, processes: Processes
-) -> list[tuple[Tensor, Tensor, Tensor | None]]:
-    """Pixels, ids and patches kept of each micro-batch; no group of batch norm is cut.
+def _micro_batches(batch: Encodable, parallel: Parallel, processes: Processes) -> list[_MicroBatch]:
+    """The micro-batches of this process; no group of batch norm is cut.
 
-    Their number is the recipe's everywhere, since under FSDP every process must do as many passes. Raises `ConfigError`
-    where one would be empty, or where a group of batch norm is cut between two processes.
+    Every process has as many, since under FSDP all must do the same passes. One without texts encodes a row that no
+    loss sees. Raises `ConfigError` if one would have no image, or if two processes would share a group of batch norm.
     """
     count, group = parallel.micro_batches, max(1, parallel.norm_batch)
     if len(batch.pixels) % group and processes.rank < processes.count - 1:
         raise ConfigError(
-            f"parallel.norm_batch: process {processes.rank} has {len(batch.pixels)} pictures, which groups of {group} "
+            f"parallel.norm_batch: process {processes.rank} has {len(batch.pixels)} images, which groups of {group} "
             f"do not fill; take a batch_size that is a multiple of {group} x {processes.count} processes"
         )
-    pictures, sentences = shares(len(batch.pixels), count, group), shares(len(batch.ids), count)
-    if any(part.start == part.stop for part in pictures + sentences):
+    images, texts = split_ranges(len(batch.pixels), count, group), split_ranges(len(batch.ids), count)
+    if any(part.start == part.stop for part in images):
         raise ConfigError(
-            f"parallel.micro_batches: {count} are more than a process's {len(batch.pixels)} pictures (in groups of "
-            f"{group}) and {len(batch.ids)} sentences can fill; ask for fewer, or for a larger batch"
+            f"parallel.micro_batches: {count} are more than the {len(batch.pixels)} images of a process (in groups of "
+            f"{group}) can fill; ask for fewer, or for a larger batch"
         )
+    # Without an end token a row counts as one token.
+    no_text = batch.ids[:1] if len(batch.ids) else batch.ids.new_zeros(1, 1)
     return [
-        (batch.pixels[p], batch.ids[s], None if batch.kept is None else batch.kept[p])
-        for p, s in zip(pictures, sentences, strict=True)
+        _MicroBatch(
+            batch.pixels[i],
+            batch.ids[t] if t.stop > t.start else no_text,
+            None if batch.kept is None else batch.kept[i],
+            t.stop - t.start,
+        )
+        for i, t in zip(images, texts, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""AdamW over both towers and the heads: which weights decay, how fast each layer learns, the schedule, clipping.
+"""AdamW over the towers and the objective: weight decay, learning rates by layer, the schedule, gradient clipping.
 
 Weights and moments are float32 (see `model/towers.py`). Knows the original's parameter names; no loss.
 """
@@ -15,17 +15,17 @@ from tandem.train.recipe import Optimiser
 
 _BLOCK = re.compile(r"resblocks\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
-_ABOVE = ("attnpool", "ln_post", "visual.proj", "ln_final", "text_projection")  # what reads the last block
+_ABOVE = ("attnpool", "ln_post", "visual.proj", "ln_final", "text_projection")  # what follows the last block
 
 
-def build_optimiser(towers: nn.Module, heads: nn.Module, chosen: Optimiser) -> torch.optim.Optimizer:
-    """Fused AdamW over what learns. Each group has `lr_scale`, its share of the learning rate.
+def build_optimiser(towers: nn.Module, objective: nn.Module, chosen: Optimiser) -> torch.optim.Optimizer:
+    """Fused AdamW over what learns. Each parameter group has `lr_scale`, its share of the learning rate.
 
     Gains, biases, embeddings of one dimension and the scale are not decayed. With `layer_decay` a block learns at that
-    share of the rate of the block above it; heads and what reads the last block at the whole rate.
+    share of the rate of the block above it; the objective and what follows the last block at the full rate.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter, scale in _learning(towers, heads, chosen.layer_decay):
+    for parameter, scale in _learning(towers, objective, chosen.layer_decay):
         decay = chosen.weight_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((decay, scale), []).append(parameter)
     tables = [
@@ -38,7 +38,7 @@ def build_optimiser(towers: nn.Module, heads: nn.Module, chosen: Optimiser) -> t
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of a step, for every group by its `lr_scale`."""
+    """Set the rate of a step in every parameter group, times its `lr_scale`."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
@@ -52,10 +52,10 @@ def learning_rate(step: int, steps: int, warmup_steps: int, peak: float) -> floa
 
 
 @torch.no_grad()
-def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """The Euclidean norm of all gradients, before they are scaled so that it is `max_norm` at most (0: never).
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """The Euclidean norm of all gradients, before they are scaled down to `max_norm` (0: never).
 
-    The same on every process: gradients are summed over them before, or are parts of one sharded tensor.
+    The same on every process: gradients are summed over processes before, or are parts of one sharded tensor.
     """
     learnt = [parameter for parameter in parameters if parameter.grad is not None]
     gradients = [p.grad for p in learnt if p.grad is not None]
@@ -71,9 +71,9 @@ def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
 
 
 def depths(names: list[str]) -> dict[str, tuple[int, int]]:
-    """For each parameter of the towers: at which depth of its tower it is, and the depth of what reads the last block.
+    """For each parameter of the towers: its depth in its tower, and the depth of what follows the last block.
 
-    0 is what is before the blocks. A block of a transformer or a stage of a ResNet is a step.
+    0 is what comes before the blocks. A block of a transformer or a stage of a ResNet counts as one.
     """
     found = {name: ("visual." in name, _depth(name)) for name in names}
     top = {side: 1 + max((depth for at, depth in found.values() if at == side), default=0) for side in (True, False)}
@@ -81,7 +81,7 @@ def depths(names: list[str]) -> dict[str, tuple[int, int]]:
 
 
 def _depth(name: str) -> int:
-    """-1 above the blocks, 0 below them, 1 for the first one."""
+    """-1 after the blocks, 0 before them, 1 for the first one."""
     if any(part in name for part in _ABOVE) or name.endswith("logit_scale"):
         return -1
     if found := _BLOCK.search(name):
@@ -90,7 +90,7 @@ def _depth(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _learning(towers: nn.Module, heads: nn.Module, layer_decay: float) -> Iterator[tuple[nn.Parameter, float]]:
+def _learning(towers: nn.Module, objective: nn.Module, layer_decay: float) -> Iterator[tuple[nn.Parameter, float]]:
     named = dict(towers.named_parameters())
     at = depths(list(named))
     seen = set()
@@ -99,6 +99,6 @@ def _learning(towers: nn.Module, heads: nn.Module, layer_decay: float) -> Iterat
             depth, top = at[name]
             seen.add(id(parameter))
             yield parameter, layer_decay ** (top - depth)
-    for parameter in heads.parameters():
-        if parameter.requires_grad and id(parameter) not in seen:  # the scale is the model's too
+    for parameter in objective.parameters():
+        if parameter.requires_grad and id(parameter) not in seen:  # the scale is also a parameter of the model
             yield parameter, 1.0

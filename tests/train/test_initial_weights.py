@@ -13,7 +13,7 @@ from tandem.config import ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.nn.layers import resize_grid
-from tandem.train.model.initial_weights import begin, build, lock, set_mode
+from tandem.train.model.initial_weights import build_model, load_initial, lock, set_training
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict
 
@@ -26,16 +26,16 @@ def _recipe(config: ModelConfig | None = None, **changes: object) -> Recipe:
 
 
 def _built(recipe: Recipe, seed: int = 0) -> CLIP:
-    begun = begin(recipe)
-    return build(begun, begun.config, seed).eval()
+    initial = load_initial(recipe)
+    return build_model(initial, initial.config, seed).eval()
 
 
 def _pixels(size: int = toy.SIZE) -> torch.Tensor:
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def _ids(sentences: tuple[str, ...] = ("a cat", "do dogs")) -> torch.Tensor:
-    return torch.from_numpy(toy.tokenizer()(list(sentences), toy.CONTEXT)).long()
+def _ids(texts: tuple[str, ...] = ("a cat", "do dogs")) -> torch.Tensor:
+    return torch.from_numpy(toy.tokenizer()(list(texts), toy.CONTEXT)).long()
 
 
 def _original(vision: str = "vit", seed: int = 0) -> CLIP:
@@ -51,7 +51,7 @@ def test_a_model_that_is_read_whole_gives_its_own_vectors(vision: str, tmp_path:
     assert torch.equal(clip.encode_image(_pixels()), original.encode_image(_pixels()))
     assert torch.equal(clip.encode_text(_ids()), original.encode_text(_ids()))
     assert clip.logit_scale.item() == original.logit_scale.item()
-    assert begin(_recipe(toy.config(vision), init=Init(model=folder))).notes == ()
+    assert load_initial(_recipe(toy.config(vision), init=Init(model=folder))).notes == ()
 
 
 def test_nothing_named_is_drawn_from_the_seed() -> None:
@@ -74,14 +74,14 @@ def test_each_tower_from_another_checkpoint(tmp_path: Path) -> None:
 def test_one_tower_of_another_width_gets_a_fresh_projection(tmp_path: Path) -> None:
     folder = str(toy.folder(tmp_path / "m"))
     recipe = _recipe(replace(toy.config(), embed_dim=20), init=Init(image=folder), locked=("image",))
-    begun = begin(recipe)
-    assert "visual.proj" in begun.notes[0]
-    assert "20 dimensions instead of 12" in begun.notes[0]
-    clip = build(begun, begun.config, 0).eval()
+    initial = load_initial(recipe)
+    assert "visual.proj" in initial.notes[0]
+    assert "20 dimensions instead of 12" in initial.notes[0]
+    clip = build_model(initial, initial.config, 0).eval()
     assert clip.encode_image(_pixels()).shape == (2, 20)
     assert torch.equal(clip.visual.conv1.weight, _original().visual.conv1.weight)
-    assert begun.tokenizer is None
-    lock(clip, recipe.locked, read_names=begun.tensors)
+    assert initial.tokenizer is None
+    lock(clip, recipe.locked, read_names=initial.tensors)
     learning = {name for name, p in clip.named_parameters() if p.requires_grad and name.startswith("visual.")}
     assert learning == {"visual.proj"}  # what was drawn afresh learns, locked or not
 
@@ -91,15 +91,15 @@ def test_another_resolution_resizes_the_positions(vision: str, size: int, tmp_pa
     folder = str(toy.folder(tmp_path / "m", vision))
     before = toy.config(vision)
     config = replace(before, vision=replace(before.vision, image_size=size), preprocessing=Preprocessing(size))
-    begun = begin(_recipe(config, init=Init(model=folder)))
-    assert len(begun.notes) == 1
-    assert "resized" in begun.notes[0]
+    initial = load_initial(_recipe(config, init=Init(model=folder)))
+    assert len(initial.notes) == 1
+    assert "resized" in initial.notes[0]
     name = "visual.positional_embedding" if vision == "vit" else "visual.attnpool.positional_embedding"
     grid = config.vision.grid
     original = _original(vision)
-    torch.testing.assert_close(begun.tensors[name], resize_grid(original.state_dict()[name], (grid, grid)))
-    clip = build(begun, begun.config, 0).eval()
-    # The original, given larger pictures, resizes its positions on the way: the same vectors.
+    torch.testing.assert_close(initial.tensors[name], resize_grid(original.state_dict()[name], (grid, grid)))
+    clip = build_model(initial, initial.config, 0).eval()
+    # The original, given larger images, resizes its positions on the way: the same vectors.
     torch.testing.assert_close(clip.encode_image(_pixels(size)), original.encode_image(_pixels(size)))
 
 
@@ -132,25 +132,25 @@ def test_a_text_tower_that_does_not_fit_is_refused(change: dict[str, object], me
     else:
         config = replace(config, text=replace(config.text, **change))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=message):
-        begin(_recipe(config, init=Init(text=folder), **recipe_change))
+        load_initial(_recipe(config, init=Init(text=folder), **recipe_change))
 
 
 def test_an_image_tower_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     folder = str(toy.folder(tmp_path / "m"))
     config = toy.config()
     with pytest.raises(ConfigError, match=r"model\.vision\.layers: the recipe says 3"):
-        begin(_recipe(replace(config, vision=replace(config.vision, layers=3)), init=Init(image=folder)))  # type: ignore[call-arg]
+        load_initial(_recipe(replace(config, vision=replace(config.vision, layers=3)), init=Init(image=folder)))  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match=r"VisionTransformer, the recipe's \[model\.vision\] a ResNet"):
-        begin(_recipe(toy.config("resnet"), init=Init(image=folder)))
-    with pytest.raises(ConfigError, match="would stay as it is drawn"):
-        begin(_recipe(config, locked=("image",), init=Init(text=folder)))
+        load_initial(_recipe(toy.config("resnet"), init=Init(image=folder)))
+    with pytest.raises(ConfigError, match="would stay at random weights"):
+        load_initial(_recipe(config, locked=("image",), init=Init(text=folder)))
 
 
 def test_the_text_towers_tokenizer_is_the_runs(tmp_path: Path) -> None:
     folder = str(toy.folder(tmp_path / "m"))
-    begun = begin(_recipe(init=Init(text=folder)))
-    assert begun.tokenizer is not None
-    assert begun.tokenizer.to_json() == toy.tokenizer().to_json()
+    initial = load_initial(_recipe(init=Init(text=folder)))
+    assert initial.tokenizer is not None
+    assert initial.tokenizer.to_json() == toy.tokenizer().to_json()
 
 
 def test_a_recipe_without_a_model_takes_the_checkpoints(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_one_towers_table_is_taken_and_the_other_written(tmp_path: Path) -> None
 
 def test_the_shipped_recipe_of_fine_tuning_begins_with_the_model_that_ships() -> None:
     recipe = read_recipe(Path(__file__).resolve().parents[2] / "recipes" / "finetune.toml")
-    begun = begin(recipe)
+    initial = load_initial(recipe)
     shipped = tandem.load("tandem-mini", engine="torch")
-    clip = build(begun, begun.config, 0).eval()
+    clip = build_model(initial, initial.config, 0).eval()
     for name, array in shipped.tensors.items():
         assert np.array_equal(clip.state_dict()[name].numpy(), array.astype(np.float32)), name
 
@@ -191,7 +191,7 @@ def test_the_shipped_recipe_of_fine_tuning_begins_with_the_model_that_ships() ->
 def test_a_locked_tower_has_no_gradient_and_moves_no_statistics(vision: str) -> None:
     clip = _original(vision)
     lock(clip, ("image",))
-    set_mode(clip, True)
+    set_training(clip, True)
     before = {name: tensor.clone() for name, tensor in clip.state_dict().items()}
     images, texts = clip.encode_image(_pixels()), clip.encode_text(_ids())
     assert not images.requires_grad
@@ -222,10 +222,10 @@ def test_the_last_blocks_of_a_locked_tower_may_learn() -> None:
 def test_norms_of_parts_that_learn_are_in_training() -> None:
     clip = _original("resnet")
     lock(clip, ("image",), unlocked_blocks=1)
-    set_mode(clip, True)
+    set_training(clip, True)
     assert clip.visual.layer4[0].bn1.training
     assert not clip.visual.layer1[0].bn1.training
-    set_mode(clip, False)
+    set_training(clip, False)
     assert not clip.visual.layer4[0].bn1.training
 
 

@@ -1,4 +1,4 @@
-"""What a recipe writes as a path -> the files or folders it means. Looks at names, into no file."""
+"""The `path` of a source -> files or folders: globs and braces expanded. Looks at names, never into a file."""
 
 import glob
 import re
@@ -10,15 +10,15 @@ from tandem.train.recipe import Source
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _COUNT = re.compile(r"(\d+)\.\.(\d+)")
 _TABLES = {".csv": ",", ".tsv": "\t"}
-_MOST_FILES = 1_000_000  # a slip in a brace must not fill the memory
+_MAX_FILES = 1_000_000  # a typo in a brace must not fill the memory
 
 
-def files_of(source: Source, root: Path) -> list[Path]:
+def source_files(source: Source, root: Path) -> list[Path]:
     """The files of a source, in the order of the recipe, those of a glob by name. Raises `DataError` in one line."""
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
     found: list[Path] = []
     for written in patterns:
-        for pattern in unbraced(str(written)):
+        for pattern in expand_braces(str(written)):
             path = root / Path(pattern).expanduser()
             if path.exists():
                 found.append(path)
@@ -31,8 +31,8 @@ def files_of(source: Source, root: Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def kind_of(path: Path) -> str:
-    """`folder`, `parquet`, `table` or `tar`. Raises `DataError` for what has another ending."""
+def file_kind(path: Path) -> str:
+    """`folder`, `parquet`, `table` or `tar`. Raises `DataError` for any other suffix."""
     if path.is_dir():
         return "folder"
     name = path.name.lower()
@@ -42,34 +42,34 @@ def kind_of(path: Path) -> str:
         return "table"
     if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
         return "tar"
-    raise DataError(f"{path}: expected a tar, .parquet, .csv, .tsv or a folder of folders with pictures")
+    raise DataError(f"{path}: expected a tar, .parquet, .csv, .tsv or a folder of folders with images")
 
 
 def separator_of(path: Path) -> str:
-    """What parts the columns of a table."""
+    """The column separator of a table."""
     return _TABLES[path.suffix.lower()]
 
 
-def unbraced(pattern: str) -> list[str]:
-    """A pattern with its braces written out: `{00..12}` counts, keeping zeros, `{a,b}` names. Raises `DataError`."""
+def expand_braces(pattern: str) -> list[str]:
+    """A pattern with its braces expanded: `{00..12}` counts and keeps zeros, `{a,b}` lists. Raises `DataError`."""
     match = _BRACES.search(pattern)
     if match is None:
         return [pattern]
     before, after = pattern[: match.start()], pattern[match.end() :]
-    found = [path for word in _words(match.group(1), pattern) for path in unbraced(before + word + after)]
-    if len(found) > _MOST_FILES:
-        raise DataError(f"{pattern}: over {_MOST_FILES:,} files; look at its braces")
+    found = [path for word in _alternatives(match.group(1), pattern) for path in expand_braces(before + word + after)]
+    if len(found) > _MAX_FILES:
+        raise DataError(f"{pattern}: over {_MAX_FILES:,} files; look at its braces")
     return found
 
 
-def _words(inside: str, pattern: str) -> list[str]:
+def _alternatives(inside: str, pattern: str) -> list[str]:
     count = _COUNT.fullmatch(inside)
     if count is None:
         if "," not in inside:
             raise DataError(f"{pattern}: expected {{0000..0099}} or {{a,b}}, got {{{inside}}}")
         return inside.split(",")
     first, last = count.groups()
-    if int(last) < int(first) or int(last) - int(first) >= _MOST_FILES:
+    if int(last) < int(first) or int(last) - int(first) >= _MAX_FILES:
         raise DataError(f"{pattern}: {{{inside}}} does not count up, or too far")
     width = len(first) if first.startswith("0") or len(first) == len(last) else 0
     return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]

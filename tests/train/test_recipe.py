@@ -1,0 +1,247 @@
+"""Recipes: complete, printable, and refused by the name of the key where a value is impossible."""
+
+import copy
+import dataclasses
+import inspect
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from support import run_toys, toy, training_toys
+
+from tandem.cli import main
+from tandem.config import ResNet, VisionTransformer
+from tandem.errors import ConfigError
+from tandem.fields import Range
+from tandem.train.data.loader import Loader
+from tandem.train.recipe import Recipe, Source, from_dict, read_recipe, to_dict, to_toml
+
+MINI = Path(__file__).resolve().parents[2] / "recipes" / "mini.toml"
+RECIPES = sorted(MINI.parent.glob("*.toml"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    run_toys.write_data(tmp_path)
+    return run_toys.write_recipe(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_what_is_printed_reads_back_as_the_same_recipe(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["seed=7"]
+    if path.name == "mini-second.toml":  # begins where a run of the first half ended
+        overrides.append("init.model=tandem-mini")
+    assert main(["train", "--print", str(path), *overrides]) == 0
+    printed = capsys.readouterr().out
+    recipe = read_recipe(path, overrides)
+    assert from_dict(tomllib.loads(printed)) == recipe
+    assert "clip_norm = " in printed  # complete: what the file leaves out too
+    assert from_dict(to_dict(recipe)) == recipe
+
+
+def test_strings_of_any_kind_survive(recipe: Path) -> None:
+    odd = 'a "quoted" \\ line\nand Ünïcode \u007f \u2028 {}'
+    values = tomllib.loads(recipe.read_text())
+    values["data"][0]["templates"] = [odd]
+    values["data"][0]["broader"] = {"a word": ["x", "y z"], 'a "b" = c': ["d"]}
+    made = from_dict(values)
+    assert from_dict(tomllib.loads(to_toml(made))) == made
+    assert made.data[0].templates == (odd,)
+
+
+def test_the_recipe_of_the_shipped_model_means_what_it_meant() -> None:
+    recipe = read_recipe(MINI)
+    assert recipe.batch_size == 280
+    assert [source.per_batch for source in recipe.data] == [192, 64, 12, 12]
+    assert (recipe.objective.loss, recipe.ema.decay, recipe.parallel.micro_batches) == ("infonce", 0.0, 1)
+    with_more = read_recipe(MINI, ["objective.classes=1.0", "ema.decay=0.999"])
+    assert (with_more.objective.classes, with_more.ema.decay) == (1.0, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("batch_size=9", r"batch_size: expected 15, the sum of the sources' per_batch, got 9"),
+        ('data=[{path="a", weight=1.0}]', "batch_size: missing"),
+        ('data=[{path="a", weight=1.0}, {path="b", per_batch=3}]', r"data\[1\]: expected per_batch on every source"),
+        ("data=[]", "data: expected at least one"),
+        ('data=[{path="a", per_batch=1, crop=[0.9, 0.5]}]', r"data\[0\]\.crop: .*the smaller first, got \[0.9, 0.5\]"),
+        ('data=[{path="a", per_batch=1, templates=["a"]}]', r"data\[0\]\.templates: expected one \{\} .*got 'a'"),
+        ('data=[{path="a", per_batch=1, templates=["{name}"]}]', r"data\[0\]\.templates: expected one \{\}"),
+        ('data=[{path="a", kind="names", per_batch=1, templates=[]}]', r"data\[0\]\.templates: expected at least one"),
+        ('data=[{path="a", per_batch=1, kolor=1}]', r"data\[0\]\.kolor: unknown key"),
+        ("patch_dropout=0.5", "patch_dropout: expected 0 for a ResNet, which has no patches, got 0.5"),
+        ("stages=[{start=0.5, image_size=32}, {start=0.2, image_size=16}]", r"stages\[1\]\.start: expected more than"),
+        ("stages=[{start=0.0, image_size=8}]", r"stages\[0\]\.image_size: expected at least 16, got 8"),
+        ("objective.loss=hinge", "objective.loss: expected one of infonce, sigmoid, got 'hinge'"),
+        ("log.wandb.project=x", "log.wandb: expected text"),
+        ("steps.more=1", r"steps\.more: steps is a single value, not a table"),
+        ("model.vision.kernel=3", r"model\.vision\.kernel: unknown key"),
+        ("model.color=3", r"model\.color: unknown key"),
+        ("model.vision.type=resnet50", r"model\.vision\.type: expected one of .*resnet, got 'resnet50'; did you mean"),
+        ("model.vision.width=5", "vision.width: expected an even number, got 5|not divisible"),
+        ("optimizer.learning_rate=1", "optimizer: unknown key; did you mean 'optimiser'"),
+        ("optimiser.warmup=1", r"optimiser\.warmup: unknown key; did you mean 'warmup_steps'"),
+        ("log_every_steps=0", "log_every_steps: expected a whole number of at least 1, got 0"),
+        ("nonsense", "expected key=value, got 'nonsense'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_by_key(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        read_recipe(recipe, [override])
+    assert str(refused.value).startswith(str(recipe))
+    assert "\n" not in str(refused.value)
+
+
+# --- every field -----------------------------------------------------------------------------------------------------
+
+
+def _bad_values(hint: Any) -> list[Any]:
+    """Values that a field of this annotation must refuse: of another type, and on both sides of its range."""
+    kind, extras = (typing.get_args(hint)[0], hint.__metadata__) if typing.get_origin(hint) is Annotated else (hint, ())
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return ["nonsense", True]
+    if kind is bool:
+        return ["perhaps", 1]
+    if kind is str:
+        return [3, ["a"]]
+    if kind in (int, float):
+        limits = next((extra for extra in extras if isinstance(extra, Range)), Range())
+        beyond = [limits.least - 1] if limits.least is not None else []
+        beyond += [limits.most + 1] if limits.most is not None else []
+        beyond += [limit for limit in (limits.above, limits.below) if limit is not None]
+        return ["many", True, *([1.5] if kind is int else [math.inf, math.nan]), *beyond]
+    if origin is tuple:
+        return ["word", 3]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return [3, "word"]
+    assert origin in (types.UnionType, typing.Union), f"no impossible value is known for {hint}"
+    return [3.5]
+
+
+def _fields(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, annotation) of every field of a recipe, those of one item of each list included."""
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        items = [each for each in typing.get_args(bare) if inspect.isclass(each) and dataclasses.is_dataclass(each)]
+        if inspect.isclass(bare) and dataclasses.is_dataclass(bare):
+            yield from _fields(bare, f"{prefix}{name}.")
+        elif typing.get_origin(bare) is tuple and items:
+            yield f"{prefix}{name}", bare
+            yield from _fields(items[0], f"{prefix}{name}[0].")
+        elif items:
+            for each in items:
+                yield from _fields(each, f"{prefix}{name}:{each.__name__}.")
+        else:
+            yield prefix + name, hint
+
+
+CASES = [(key, value) for key, hint in _fields(Recipe) for value in _bad_values(hint)]
+
+
+def _complete(folder: Path, vision: type) -> dict[str, Any]:
+    """A recipe with an item in every list, as plain values."""
+    plain = copy.deepcopy(tomllib.loads(run_toys.RECIPE.format(folder=folder, root=folder)))
+    if vision is VisionTransformer:
+        plain["model"] = copy.deepcopy(training_toys.MODEL)
+    else:
+        assert vision is ResNet
+    plain["validation"]["sets"] = [{"name": "more", "path": "names.parquet", "kind": "zero_shot"}]
+    return to_dict(from_dict({**plain, "stages": [{"start": 0.0, "image_size": 16}]}))
+
+
+def test_every_field_of_a_recipe_is_tried() -> None:
+    keys = {key for key, _ in CASES}
+    assert len(keys) > 90
+    assert {"steps", "data[0].weight", "stages[0].start", "validation.sets[0].limit", "optimiser.beta2"} <= keys
+    assert {"model.vision:ResNet.width", "model.vision:VisionTransformer.layers", "model.text.heads"} <= keys
+
+
+@pytest.mark.parametrize(("key", "value"), CASES, ids=str)
+def test_an_impossible_value_is_refused_by_name(tmp_path: Path, key: str, value: Any) -> None:
+    plain = _complete(tmp_path, VisionTransformer if ":VisionTransformer" in key else ResNet)
+    key = re.sub(r":\w+", "", key)
+    at: Any = plain
+    *parents, last = re.findall(r"\w+", key)
+    for parent in parents:
+        at = at[int(parent)] if parent.isdigit() else at[parent]
+    at[last] = value
+    with pytest.raises(ConfigError) as refused:
+        from_dict(plain)
+    message = str(refused.value)
+    assert message.startswith(f"{key}: expected "), message
+    assert repr(value)[:20] in message
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "steps=-1", "steps=0", "steps=1.5", "steps=many", "seed=-1", "workers=-1", "log_every_steps=0", "vocabulary=-5",
+        "optimiser.learning_rate=-1e-3", "optimiser.learning_rate=0", "optimiser.learning_rate=inf",
+        "optimiser.warmup_steps=-1", "optimiser.beta1=1.0", "optimiser.epsilon=0", "optimiser.layer_decay=0",
+        "ema.decay=1.0", "parallel.micro_batches=0", "parallel.norm_batch=-2", "checkpoints.every_steps=0",
+        "checkpoints.keep_last=0", "validation.every_steps=0", "guards.max_bad=0", "guards.median_steps=0",
+        "distillation.soften=1.5", "distillation.temperature=0", "patch_dropout=1.0", "unlocked_blocks=-1",
+        "locked=image", "precision=float16", "model.text.layers=0", "model.text.width=-16", "model.embed_dim=0",
+        "model.vision.layers=[1, 1, 1]", "model.vision.layers=[0, 1, 1, 1]",
+    ],
+)  # fmt: skip
+def test_an_impossible_override_is_refused_by_name(recipe: Path, override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"{re.escape(key)}(\[\d\])?: expected ") as refused:
+        read_recipe(recipe, [override])
+    assert str(refused.value).startswith(f"{recipe}: {key}")
+
+
+def test_the_command_says_it_in_one_line(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(recipe), "workers=-1"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "workers: expected a whole number of at least 0, got -1" in said
+    assert "\n" not in said
+
+
+# --- names of before the first release -------------------------------------------------------------------------------
+
+
+def test_recipes_of_before_the_first_release_can_be_read(recipe: Path) -> None:
+    text = recipe.read_text()
+    old = text.replace("steps = 12", "steps = 12\ncheckpoint_every_steps = 7\ncache_pictures = true", 1)
+    old = old.replace('path = "captions.tar"', 'path = "captions.tar"\ncaptions_per_picture = 2')
+    old = old.replace("[checkpoints]\nevery_steps = 3", "[resume]\nelsewhere = true\n[checkpoints]")
+    recipe.write_text(old)
+    made = read_recipe(recipe)
+    assert (made.checkpoints.every_steps, made.checkpoints.keep_last) == (7, 2)
+    assert made.cache_images
+    assert made.data[1].captions_per_image == 2
+    assert made.resume.allow_rounding
+    assert "cache_images = true" in to_toml(made)
+    assert "pictur" not in to_toml(made)
+    assert not read_recipe(recipe, ["cache_images=false"]).cache_images  # what is given by its new name counts
+
+
+# --- recipes that ship -----------------------------------------------------------------------------------------------
+
+
+def test_fine_tuning_takes_the_folder_of_folders_that_it_is_given(tmp_path: Path) -> None:
+    """`tandem train recipes/finetune.toml data_root=FOLDER`, with FOLDER/NAME/photo.jpg."""
+    folder = training_toys.write_folder(tmp_path / "photos")
+    chosen = read_recipe(
+        MINI.parent / "finetune.toml", [f"data_root={folder}", f"folder={tmp_path / 'run'}", "workers=0"]
+    )
+    batch = Loader(chosen, toy.tokenizer()).batch(0)
+    assert len(batch.pixels) == 64
+    assert {name for text in batch.texts for name in training_toys.COLOURS if f"{name} thing" in text} == set(
+        training_toys.COLOURS
+    )
+
+
+def test_a_source_is_checked_however_it_is_made() -> None:
+    with pytest.raises(ConfigError, match="crop"):
+        Source("a", crop=(0.9, 0.1))
