@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ SHARED = ("milvus", "browser", "s3", "ray")
 LONG = (*SHARED, "kill", "server", "slow")
 # Values of a test's parameters that say what it needs.
 NEEDS = {"milvus": "milvus", "milvus-lite": "milvus", "lance-s3": "s3"}
+
+
+HOME = tempfile.TemporaryDirectory(prefix="tandem-home-")
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +40,7 @@ def pytest_configure() -> None:
     A shell starts what is to run in the background with Ctrl-C ignored, and so would be what the tests start.
     """
     tests = str(Path(__file__).parent)
+    os.environ.setdefault("TANDEM_HOME", HOME.name)  # no test writes among its user's own data
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

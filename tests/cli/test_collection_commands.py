@@ -76,6 +76,18 @@ def test_search_and_label_fit_the_terminal(collection: Path, columns: int) -> No
         assert all(line.endswith(".png") for line in table)
 
 
+def test_a_photo_that_is_gone_is_marked_for_people(tandem: Run, made_collection: Path, collection: Path) -> None:
+    moved = made_collection.parent / "photos" / "3.png"
+    moved.rename(moved.with_suffix(".away"))
+    try:
+        shown = run_in_terminal("search", collection, "a", "cat", columns=40).out.splitlines()
+        assert [line.endswith("3.png (missing)") for line in shown if ".png" in line].count(True) == 1
+        assert sum("(missing)" in line for line in shown) == 1
+        assert "(missing)" not in tandem("search", collection, "a", "cat").out
+    finally:
+        moved.with_suffix(".away").rename(moved)
+
+
 # --- list, info ----------------------------------------------------------------------------------------------------
 
 
@@ -119,15 +131,15 @@ def test_what_is_no_note_of_a_collection_is_passed_over(tandem: Run, home: Path)
 def test_info_says_what_a_collection_holds(tandem: Run, collection: Path, model_folder: str) -> None:
     document = tandem("info", collection, "--json").json
     model = library.load(model_folder)
-    assert document["photos"] == 8
-    assert document["model"]["name"] == "toy"
-    assert document["model"]["fingerprint"] == model.fingerprint
-    assert document["model"]["dimensions"] == toy.DIMENSIONS
+    assert (document["count"], document["model"], document["dimensions"]) == (8, "toy", toy.DIMENSIONS)
+    assert (document["fingerprint"], document["model_source"]) == (model.fingerprint, model_folder)
     assert {"path", "width", "taken"} <= set(document["columns"])
-    assert document["bytes"] > 0
+    assert document["size_bytes"] > 0
     shown = dict(tandem("info", collection).rows)
     assert shown["photos"] == "8"
     assert shown["model"] == f"toy ({toy.DIMENSIONS} dimensions)"
+    assert shown["folders"] == document["roots"][0]
+    assert widest(run_in_terminal("info", collection, columns=80).out.partition("columns")[2]) <= 80
     assert "no collection" in one_line(tandem("info", collection.parent / "none"))
 
 

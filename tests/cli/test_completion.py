@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from support.commands import Run, one_line
 
+from tandem.cli import known_collections
 from tandem.cli.commands.completion import SHELLS
 
 
@@ -30,11 +31,14 @@ def test_another_shell_is_refused(tandem: Run) -> None:
         ("tandem search --min", {"--minus", "--minus-image"}),
         ("tandem label photos.tandem --by ", {"label", "image"}),
         ("tandem completion ", set(SHELLS)),
+        ("tandem info /nowhere/ph", {"/nowhere/photos.tandem"}),
+        ("tandem classify --model ViT-B", {"ViT-B/32", "ViT-B/16"}),
     ],
 )
 def test_what_is_offered_at_the_cursor(typed: str, offered: set[str], tmp_path: Path) -> None:
     """As bash asks: the line in the environment, the answer on a descriptor of its own."""
     answer = tmp_path / "answer"
+    known_collections.remember("/nowhere/photos.tandem")
     environment = {
         "_ARGCOMPLETE": "1", "_ARGCOMPLETE_SHELL": "bash", "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
         "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": typed, "COMP_POINT": str(len(typed)),

@@ -1,9 +1,15 @@
 """`tandem demo`: what it prints, draws and leaves."""
 
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from support.commands import Run
+
+from tandem.cli import terminal
 
 
 def test_demo_as_json(tandem: Run, model_folder: str, tmp_path: Path) -> None:
@@ -19,3 +25,43 @@ def test_demo_as_json(tandem: Run, model_folder: str, tmp_path: Path) -> None:
         assert scores == sorted(scores, reverse=True)
     assert out.stat().st_size > 10_000
     assert out.with_name("search.png").stat().st_size > 10_000
+
+
+def test_the_commands_that_demo_prints_work_as_printed(
+    tandem: Run, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("skimage", "sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    outcome = tandem("demo", "--model", model_folder)
+    printed = [shlex.split(line) for line in outcome.err.splitlines() if line.startswith("  ")]
+    assert [command[1] for command in printed] == ["search", "classify"]
+    for command in printed:
+        assert subprocess.run(command, check=True, capture_output=True).stdout
+    photos = sorted((tmp_path / "demo" / "photos").iterdir())
+    assert len(photos) == 6
+    paths = tandem("search", "demo/photos-toy.tandem", "a", "cat", "--paths-only").out.splitlines()
+    assert sorted(paths) == list(map(str, photos))  # beside the collection, not in a package that may go
+    assert tandem("demo", "--model", model_folder, "-q").err == ""
+
+
+def test_clean_leaves_the_demo() -> None:
+    makefile = (Path(__file__).resolve().parents[2] / "Makefile").read_text()
+    (clean,) = (line for line in makefile.splitlines() if line.startswith("\trm -rf .venv"))
+    assert "demo" not in clean.split()
+
+
+def test_the_program_is_named_as_it_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / ".venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    own = bin_folder / "tandem"
+    own.write_text("#!/bin/sh\n")
+    monkeypatch.setattr(sys, "executable", str(bin_folder / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert terminal.program() == ".venv/bin/tandem"
+    monkeypatch.setattr(shutil, "which", lambda name: str(own))
+    assert terminal.program() == "tandem"
+    own.unlink()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert terminal.program() == f"{bin_folder / 'python'} -m tandem"

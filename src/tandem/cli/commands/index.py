@@ -11,6 +11,7 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
 from tandem.cli.inputs import check_list
+from tandem.cli.options.collection import PLACES, complete_collections
 from tandem.cli.options.images import add_exclude
 from tandem.cli.options.model import ENGINES, add_model, loading
 from tandem.errors import TandemError
@@ -37,7 +38,10 @@ def add_arguments(parser: Parser) -> None:
         "or paths, or - for a list of paths on standard input",
     )
     add_exclude(parser)
-    parser.add_argument("--to", required=True, metavar="COLLECTION", dest="collection", help="made if it is not there")
+    target = parser.add_argument(
+        "--to", required=True, metavar="COLLECTION", dest="collection", help=f"{PLACES}; made if it is not there"
+    )
+    complete_collections(target)
     parser.add_argument("--prune", action="store_true", help="take out what is no longer among the sources")
     parser.add_argument(
         "--fast-decode",

@@ -64,7 +64,8 @@ def described(each: known_collections.KnownCollection) -> dict[str, object]:
             state = "gone"
         else:
             with open_collection(each.url, must_exist=True) as opened:
-                photos, model = opened.count(), opened.notes.get("model_name")
+                info = opened.info()
+                photos, model = info.count, info.model
     except (TandemError, OSError) as error:
         state = "unreachable"
         terminal.detail(str(error))

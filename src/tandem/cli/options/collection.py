@@ -15,7 +15,21 @@ PLACES = "a folder, lance+s3://bucket/name, milvus://host:19530/name, or https:/
 
 def add_collection(parser: Parser) -> None:
     """COLLECTION."""
-    parser.add_argument("collection", metavar="COLLECTION", help=PLACES)
+    complete_collections(parser.add_argument("collection", metavar="COLLECTION", help=PLACES))
+
+
+def complete_collections(argument: argparse.Action) -> None:
+    """Let shells offer the collections of `tandem list` beside files."""
+
+    def complete(prefix: str, **_: object) -> list[str]:
+        from argcomplete.completers import FilesCompleter
+
+        from tandem.cli import known_collections
+
+        known = [each.url for each in known_collections.known() if each.url.startswith(prefix)]
+        return [*known, *FilesCompleter()(prefix)]
+
+    argument.completer = complete  # type: ignore[attr-defined]  # what argcomplete looks for
 
 
 def add_where(parser: Parser) -> None:

@@ -19,14 +19,24 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
     """`--model` and what goes with it."""
     group = parser.add_argument_group("model")
-    group.add_argument(
+    model = group.add_argument(
         "--model",
         metavar="M",
         help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
         "the model that ships inside when left out",
     )
+    model.completer = complete_models  # type: ignore[attr-defined]  # what argcomplete looks for
     add_engine(group, engines)
     add_activation(group, "for weights that do not say which one they were trained with; overrules those that do")
+
+
+def complete_models(prefix: str, **_: object) -> list[str]:
+    """What shells offer: published names beside files."""
+    from argcomplete.completers import FilesCompleter
+
+    from tandem.config import PUBLISHED
+
+    return [*(name for name in PUBLISHED if name.startswith(prefix)), *FilesCompleter()(prefix)]
 
 
 def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:
