@@ -74,7 +74,10 @@ class LanceBackend(Backend):
             database.create_table(next_generation(current), arrow)
             return LanceStore(database, True)
         name = first_generation()
-        database.create_table(name, arrow)
+        try:
+            database.create_table(name, arrow)
+        except NotFound:  # removed by who made the collection meanwhile
+            raise StoreExistsError(f"{self.url}: there is a collection already") from None
         try:
             create_catalog(database, name)
         except BaseException:
