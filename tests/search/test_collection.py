@@ -352,6 +352,23 @@ def test_taken_out_is_gone(photos: tandem.Collection) -> None:
     assert photos.delete(second.id) == 1  # and not one id a letter
 
 
+def test_a_collection_can_be_removed_and_made_again(photos: tandem.Collection, pictures: Path) -> None:
+    (Path(photos.url) / "uploads").mkdir()
+    (Path(photos.url) / "uploads" / "kept.png").write_bytes(b"x")
+    photos.remove()
+    with pytest.raises(StoreError, match="expected a collection"):
+        photos.count()
+    assert [file.name for file in Path(photos.url).rglob("*")] == ["uploads", "kept.png"]
+    assert len(list(pictures.iterdir())) == 8
+    (Path(photos.url) / "uploads" / "kept.png").unlink()
+    (Path(photos.url) / "uploads").rmdir()
+    assert photos.add(pictures).added == 8
+    with tandem.open(photos.url)._writing(), pytest.raises(StoreBusyError):
+        photos.remove()
+    photos.remove()
+    assert not Path(photos.url).exists()
+
+
 def test_thumbnails_show_the_picture(photos: tandem.Collection, pictures: Path) -> None:
     import io
 

@@ -427,3 +427,22 @@ def test_a_staging_store_takes_the_place(store: Store) -> None:
         assert ids_of(now) == ["a", "b"]
     finally:
         now.close()
+
+
+def test_a_removed_store_is_gone_with_its_staging_store_and_can_be_made_again(store: Store) -> None:
+    there, schema = backend(store.url), store.schema
+    store.upsert(records(0, 5))
+    there.create(schema, {"format": "1"}, staging=True).close()
+    store.close()
+    there.remove()
+    assert not there.exists()
+    with pytest.raises(StoreNotFoundError, match="no collection there"):
+        there.open()
+    with pytest.raises(StoreNotFoundError):
+        there.remove()
+    made = there.create(schema, {"format": "1"})
+    try:
+        assert made.count() == 0
+        assert not there.exists(staging=True)
+    finally:
+        made.close()

@@ -237,6 +237,14 @@ class Collection:
         with self._writing() as store:
             return store.delete([ids] if isinstance(ids, str) else ids)
 
+    def remove(self) -> None:
+        """Remove the whole collection. The files of its images are left alone."""
+        ledger = identity.ledger_path(self.store)
+        self.close()
+        self._backend.remove()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{ledger}{suffix}").unlink(missing_ok=True)
+
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
         """The store open for writing, for as long as it takes: nobody is kept from writing in between."""

@@ -183,6 +183,11 @@ class Backend(Protocol):
     def promote(self) -> None:
         """Let the staging store take the place of the store, and remove the old one. `StoreError` if there is none."""
 
+    def remove(self) -> None:
+        """Remove the store, and a staging one beside it; `uploads` stay. `StoreNotFoundError` if there is none,
+        `StoreBusyError` if another process writes.
+        """
+
 
 def check_records(records: Records, schema: Schema) -> None:
     """Reject records that no store could keep, before anything is written."""

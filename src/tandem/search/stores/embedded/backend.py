@@ -80,3 +80,6 @@ class EmbeddedBackend(Backend):
 
     def promote(self) -> None:
         generations.promote(self._url)
+
+    def remove(self) -> None:
+        generations.remove(self._url)

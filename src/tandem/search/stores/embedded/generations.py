@@ -8,6 +8,7 @@
 A generation is prepared under another name and renamed when it is complete, so a crash leaves no partial one.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -106,6 +107,26 @@ def promote(url: str) -> None:
     finally:
         lock.release()
     shutil.rmtree(old, ignore_errors=True)  # Windows keeps open files: then the next writer deletes them
+
+
+def remove(url: str) -> None:
+    """Remove all generations; first the name of the current one, so that nobody opens what is half gone.
+
+    What else is in the folder stays.
+    """
+    root = Path(url)
+    lock = lock_for_writing(url, folder(url))
+    try:
+        (root / CURRENT).unlink()
+    except OSError as error:
+        raise StoreError(f"{url}: the collection cannot be removed ({error.strerror or error})") from error
+    finally:
+        lock.release()
+    for path in root.iterdir():
+        if re.match(_OURS, path.name):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is not empty
+        root.rmdir()
 
 
 def lock_for_writing(url: str, place: Path) -> "BaseFileLock":

@@ -5,6 +5,7 @@ table is, whose name follows from the one in use. Each is one atomic step, so tw
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.search.stores.lance.database import (
@@ -105,6 +106,17 @@ class LanceBackend(Backend):
             raise StoreError(f"{self.url}: there is no staging collection to take its place") from None
         catalog.replace(new)
         database.drop_others(new)
+
+    def remove(self) -> None:
+        try:
+            database = self._database()
+            Catalog(database)
+        except NotFound:
+            raise StoreNotFoundError(f"{self.url}: no collection there") from None
+        database.drop_all()
+        if self._address.folder is not None:
+            with suppress(OSError):  # it is not empty
+                self._address.folder.rmdir()
 
     def _database(self) -> Database:
         """`NotFound` where there is no folder, which opening would make."""

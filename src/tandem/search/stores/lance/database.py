@@ -117,6 +117,15 @@ class Database:
             if (match := _GENERATION.fullmatch(name)) and (match[2] != key or int(match[1]) < number):
                 self.drop_table(name)
 
+    def drop_all(self) -> None:
+        """Remove the collection: first the table that names its generation, so that nobody opens what is half gone."""
+        self.drop_table(CATALOG)
+        with self.errors():
+            names = self._connection.list_tables().tables
+        for name in names:
+            if _GENERATION.fullmatch(name):
+                self.drop_table(name)
+
     def close(self) -> None:
         """Let go; what is open stays readable until nobody holds it."""
         self._connection = None

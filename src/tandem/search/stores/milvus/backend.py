@@ -42,9 +42,7 @@ class MilvusBackend(Backend):
         try:
             view = None if connection is None else view_of(connection, self._url, staging)
             if connection is None or view is None:
-                raise StoreNotFoundError(
-                    f"{self._url}: no collection there; make one: tandem index ~/Pictures --to {self._url}"
-                )
+                raise self._not_found()
             return MilvusStore(self._url, connection, staging, view)
         except BaseException:
             if connection is not None:
@@ -104,6 +102,24 @@ class MilvusBackend(Backend):
         finally:
             if connection is not None:
                 connection.close()
+
+    def remove(self) -> None:
+        connection = self._connected()
+        try:
+            if connection is None or view_of(connection, self._url, False) is None:
+                raise self._not_found()
+            for staging in (True, False):
+                if (view := view_of(connection, self._url, staging)) is not None:
+                    connection.call("drop_alias", connection.address.alias(staging))
+                    connection.call("drop_collection", view.collection)
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _not_found(self) -> StoreNotFoundError:
+        return StoreNotFoundError(
+            f"{self._url}: no collection there; make one: tandem index ~/Pictures --to {self._url}"
+        )
 
     def _connected(self) -> Connection | None:
         """A connection; None where there is no file of milvus-lite, which opening would make."""
