@@ -173,6 +173,20 @@ def test_photos_are_removed_by_filter_or_all_of_them(tandem: Run, collection: Pa
     assert backends.exists(str(collection))
 
 
+def test_a_collection_is_removed_as_a_whole(tandem: Run, collection: Path) -> None:
+    files = [hit["path"] for hit in tandem("search", collection, "a", "--json").json["hits"]]
+    tandem("info", collection)
+    no = run_in_terminal("remove", collection, "--collection", columns=120, answer="n\n")
+    assert no.code == 2
+    assert backends.exists(str(collection))
+    outcome = tandem("remove", collection, "--collection", "--yes")
+    assert (outcome.code, outcome.out) == (0, f"{collection} is removed; it had 8 photos\n")
+    assert not collection.exists()
+    assert all(Path(file).exists() for file in files)
+    assert known_collections.known() == []
+    assert "no collection" in one_line(tandem("remove", collection, "--collection", "--yes"))
+
+
 def test_nothing_is_removed_that_was_not_agreed_to(tandem: Run, collection: Path) -> None:
     first = ids(tandem, collection)[0]
     assert "--yes" in one_line(tandem("remove", collection, first, stdin=b""))

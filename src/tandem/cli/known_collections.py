@@ -37,6 +37,8 @@ def remember(url: str) -> None:
 
 def forget(url: str) -> None:
     """Remove it from the list; the collection is left alone."""
+    if "://" not in url:
+        url = os.path.abspath(url)
     with contextlib.suppress(OSError):
         _path(url).unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tandem.cli import terminal
+from tandem.cli import known_collections, terminal
 from tandem.cli.arguments import Parser, add_json, add_yes, describe
 from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.inputs import read_lines
@@ -22,18 +22,22 @@ def add_arguments(parser: Parser) -> None:
         "tandem remove photos.tandem --where \"path like '%screenshots%'\"",
         "tandem remove photos.tandem 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --yes",
         "tandem remove photos.tandem --all",
+        "tandem remove photos.tandem --collection",
     )
     add_collection(parser)
     parser.add_argument("ids", nargs="*", metavar="ID", help="of photos, as search --json shows them; - for a list")
     add_where(parser)
     parser.add_argument("--all", action="store_true", help="every photo; the collection stays, empty")
+    parser.add_argument("--collection", action="store_true", dest="whole", help="the collection itself")
     add_yes(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if (bool(arguments.ids) + (arguments.where is not None) + arguments.all) != 1:
-        raise TandemError("what to remove? give ids, or --where EXPR, or --all: one of them")
+    if (bool(arguments.ids) + (arguments.where is not None) + arguments.all + arguments.whole) != 1:
+        raise TandemError("what to remove? give ids, or --where EXPR, or --all, or --collection: one of them")
+    if arguments.whole:
+        return remove_collection(arguments)
     named = [id for argument in arguments.ids for id in (read_lines("-") if argument == "-" else [argument])]
     missing: list[str] = []
     with open_collection(arguments) as photos:
@@ -70,3 +74,20 @@ def run(arguments: argparse.Namespace) -> int:
     for id in missing:
         terminal.complain(f"no photo {id!r} in {arguments.collection}")
     return exit_code(done=removed, skipped=len(missing)) if arguments.ids else DONE
+
+
+def remove_collection(arguments: argparse.Namespace) -> int:
+    """Remove the collection itself."""
+    with open_collection(arguments) as photos:
+        count = photos.count()
+        terminal.confirm(
+            f"remove {arguments.collection} with {terminal.count_of(count)}? Their files are left alone.",
+            yes=arguments.yes,
+        )
+        photos.remove()
+        known_collections.forget(photos.url)
+    if arguments.json:
+        terminal.print_json({"collection": arguments.collection, "removed": count, "not_found": [], "total": 0})
+    else:
+        print(f"{arguments.collection} is removed; it had {terminal.count_of(count)}")
+    return DONE
