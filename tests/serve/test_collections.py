@@ -127,7 +127,7 @@ def test_an_encoder_that_cannot_be_used_after_all_is_given_back(
     def refused(self: Collection) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr(Collection, "load", refused)
+    monkeypatch.setattr(Collection, "model", property(refused))
     with pytest.raises(RuntimeError), handle.lease():
         pass
     until(lambda: not encoders.pool.encoders)
