@@ -170,8 +170,8 @@ def test_results_in_notebooks_and_tables(photos: tandem.Collection, tmp_path: Pa
 
 def test_a_plot_without_a_path_is_shown(photos: tandem.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     photos.add({"b": toy.picture(2)})
-    shown: list[tuple[int, int]] = []
-    monkeypatch.setattr(Image.Image, "show", lambda self, **_: shown.append(self.size))
+    shown: list[float] = []
+    monkeypatch.setattr("tandem.plots.page.Page.show", lambda page: shown.append(page.width))
     assert photos.search("a cat").plot() is None
     assert len(shown) == 1
     with pytest.raises(TandemError, match="nothing to draw"):

@@ -1,5 +1,6 @@
 """Toy checkpoints for the tests of `tandem.weights`: a few thousand weights, drawn from a seed, in any dtype."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,18 @@ def same(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> No
         other = theirs[name]
         assert (array.dtype, array.shape) == (other.dtype, other.shape), name
         assert array.tobytes() == other.tobytes(), name
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file; `a__b` goes one mapping deeper; None removes."""
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        *parents, leaf = key.split("__")
+        inner = content
+        for parent in parents:
+            inner = inner[parent]
+        if value is None:
+            inner.pop(leaf, None)
+        else:
+            inner[leaf] = value
+    path.write_text(json.dumps(content))

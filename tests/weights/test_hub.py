@@ -1,147 +1,26 @@
-"""Names to files: the hub through a stand-in server on loopback, OpenAI's files with resume and checksum.
-
-The stand-in speaks the part of the hub's protocol that downloads need (HEAD and GET on /resolve/, ETag, commit and
-length headers, ranges, error codes); huggingface_hub itself is real.
-"""
+"""Names to files: the hub through a stand-in server on loopback, and the published names."""
 
 import hashlib
-import http.server
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from support import weights_toys as toys
+from support.hub_server import COMMIT, OTHER, Server, endpoint, publish, server
 
 from tandem import weights
 from tandem.config import PUBLISHED
 from tandem.errors import HubError
-from tandem.fetch import download
 from tandem.weights import expected_shapes, hub, openai, published
 from tandem.weights.names import to_transformers
 from tandem.weights.safetensors_file import write_safetensors
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-OTHER = "f" * 40
-
-
-class Server:
-    """A stand-in hub: repositories are folders; what was asked of it is recorded."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.requests: list[tuple[str, str]] = []
-        self.ranges: list[str] = []
-        self.status: dict[str, tuple[int, dict[str, str]]] = {}  # a path's beginning -> an error for it
-        self.break_after: list[int] = []  # bytes after which the next large downloads are cut
-        self.with_ranges = True
-        handler = type("Handler", (_Handler,), {"server_state": self})
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def downloaded(self) -> list[str]:
-        return [Path(path).name for method, path in self.requests if method == "GET"]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server_state: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def _answer(self) -> None:
-        state = self.server_state
-        state.requests.append((self.command, self.path))
-        for beginning, (status, headers) in state.status.items():
-            if self.path.startswith(beginning):
-                return self._send(status, headers, b"")
-        parts = self.path.strip("/").split("/")
-        repository, file = "/".join(parts[:2]), None
-        if len(parts) >= 5 and parts[2] == "resolve":
-            if not (state.root / repository).is_dir():
-                return self._send(404, {"X-Error-Code": "RepoNotFound"}, b"")
-            commit = {"main": COMMIT, COMMIT: COMMIT, "v2": OTHER, OTHER: OTHER}.get(parts[3])
-            if commit is None:
-                return self._send(404, {"X-Error-Code": "RevisionNotFound"}, b"")
-            file = state.root / repository / "/".join(parts[4:])
-            headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-            if not file.is_file():
-                return self._send(404, {**headers, "X-Error-Code": "EntryNotFound"}, b"")
-        else:
-            file, headers = state.root / self.path.strip("/"), {}
-            if not file.is_file():
-                return self._send(404, {}, b"")
-        content = file.read_bytes()
-        headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
-        asked = self.headers.get("Range")
-        if asked and state.with_ranges:
-            state.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").split("-")[0])
-            if start >= len(content):
-                return self._send(416, {}, b"")
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return self._send(206, headers, content[start:])
-        return self._send(200, headers, content)
-
-    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if self.server_state.break_after and status < 300 and len(body) > 100_000:
-            self.wfile.write(body[: self.server_state.break_after.pop(0)])
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-            return
-        self.wfile.write(body)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    (tmp_path / "served").mkdir()
-    server = Server(tmp_path / "served")
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-
-
-@pytest.fixture
-def endpoint(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The hub is the stand-in, and every cache is empty."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
-    return server
-
-
-def publish(server: Server, name: str, to: Any, **config: Any) -> weights.Checkpoint:
-    checkpoint = toys.checkpoint(toys.vit(**config))
-    weights.write(checkpoint, server.root / name, to)
-    (server.root / name / "tf_model.h5").write_bytes(b"not asked for")
-    return checkpoint
-
-
-# --- the hub ---------------------------------------------------------------------------------------------------------
+__all__ = ["endpoint", "server"]  # fixtures
 
 
 @pytest.mark.parametrize("to", ["tandem", "transformers", "open_clip"])
@@ -294,106 +173,7 @@ def test_the_endpoint_in_the_environment_of_a_process_is_used(endpoint: Server) 
     assert any(name == "model.safetensors" for name in endpoint.downloaded())
 
 
-# --- OpenAI's files --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def file(server: Server) -> tuple[str, bytes, str]:
-    content = os.urandom(3 << 20)
-    (server.root / "ViT-toy.pt").write_bytes(content)
-    return f"{server.url}/ViT-toy.pt", content, hashlib.sha256(content).hexdigest()
-
-
-def test_a_download_is_whole_and_counted(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    seen: list[tuple[int, int | None]] = []
-    target = tmp_path / "cache" / "toy.pt"
-    download(url, target, digest, progress=lambda done, total: seen.append((done, total)))
-    assert target.read_bytes() == content
-    assert seen[-1] == (len(content), len(content))
-    assert [path.name for path in target.parent.iterdir()] == ["toy.pt"]
-
-
-def test_a_broken_download_continues_where_it_stopped(
-    server: Server, file: tuple[str, bytes, str], tmp_path: Path
-) -> None:
-    url, content, digest = file
-    server.break_after = [1_000_000, 500_000]
-    download(url, tmp_path / "toy.pt", digest, pause_s=0)
-    assert (tmp_path / "toy.pt").read_bytes() == content
-    assert len(server.ranges) == 2
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in server.ranges]
-    assert 0 < starts[0] <= 1_000_000
-    assert starts[0] < starts[1] <= 1_500_000
-
-
-def test_a_later_run_continues_an_earlier_one(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    server.break_after = [400_000] * 5
-    with pytest.raises(HubError, match=r"cannot be downloaded.*are kept in .*toy.pt.part.*run again"):
-        download(url, tmp_path / "toy.pt", digest, pause_s=0)
-    assert not (tmp_path / "toy.pt").exists()
-    kept = (tmp_path / "toy.pt.part").stat().st_size
-    assert kept > 0
-    server.break_after = []
-    download(url, tmp_path / "toy.pt", digest, pause_s=0)
-    assert (tmp_path / "toy.pt").read_bytes() == content
-    assert server.ranges[-1] == f"bytes={kept}-"
-
-
-def test_a_server_without_ranges_starts_again(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    server.with_ranges = False
-    (tmp_path / "toy.pt.part").write_bytes(content[:1000])
-    download(url, tmp_path / "toy.pt", digest, pause_s=0)
-    assert (tmp_path / "toy.pt").read_bytes() == content
-
-
-def test_a_damaged_part_is_replaced(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    for damaged in (b"x" * 1000, content + b"x", b"x" * len(content)):
-        (tmp_path / "toy.pt.part").write_bytes(damaged)
-        download(url, tmp_path / "toy.pt", digest, pause_s=0)
-        assert (tmp_path / "toy.pt").read_bytes() == content
-        (tmp_path / "toy.pt").unlink()
-
-
-def test_a_whole_part_needs_no_more_bytes(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    (tmp_path / "toy.pt.part").write_bytes(content)
-    download(url, tmp_path / "toy.pt", digest, pause_s=0)
-    assert (tmp_path / "toy.pt").read_bytes() == content
-
-
-def test_a_wrong_checksum_is_refused_and_thrown_away(
-    server: Server, file: tuple[str, bytes, str], tmp_path: Path
-) -> None:
-    url, _, digest = file
-    with pytest.raises(HubError, match=r"wrong checksum: expected SHA-256 0{64}, came " + digest):
-        download(url, tmp_path / "toy.pt", "0" * 64, pause_s=0)
-    assert list(tmp_path.glob("toy*")) == []
-
-
-def test_a_missing_file_and_a_dead_server_are_one_line(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(HubError, match="the server says 404"):
-        download(f"{server.url}/nothing.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
-    server.http.shutdown()
-    server.http.server_close()
-    with pytest.raises(HubError, match=r"cannot be downloaded: .*check the network"):
-        download(f"{server.url}/toy.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
-
-
-def test_two_processes_download_once(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
-    url, content, digest = file
-    program = (
-        "import sys; from pathlib import Path; from tandem.fetch import download; "
-        "download(sys.argv[1], Path(sys.argv[2]), sys.argv[3])"
-    )
-    command = [sys.executable, "-c", program, url, str(tmp_path / "toy.pt"), digest]
-    running = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert (tmp_path / "toy.pt").read_bytes() == content
-    assert len(server.downloaded()) == 1
+# --- published names -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -444,9 +224,6 @@ def test_a_published_name_in_hugging_faces_cache_is_used_aloud(openai_server: Se
     assert openai_server.requests == []
     known = {model.name: model for model in weights.known_models()}
     assert known[repository].cached
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

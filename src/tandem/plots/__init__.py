@@ -8,7 +8,6 @@ from tandem.plots.curves import Run, draw_curves
 from tandem.plots.map import Pin, Region, draw_map
 from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target
 from tandem.plots.sheet import Cell, draw_contact_sheet
-from tandem.plots.showing import show
 
 __all__ = [
     "BEST",
@@ -27,5 +26,4 @@ __all__ = [
     "draw_curves",
     "draw_map",
     "draw_rankings",
-    "show",
 ]

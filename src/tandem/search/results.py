@@ -156,14 +156,8 @@ class Results:
             image = Image.open(io.BytesIO(small)) if small else None
             cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
-
-        def draw(target: Path) -> Path:
-            return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
-
-        if path is not None:
-            return draw(Path(path))
-        plots.show(draw)
-        return None
+        target = None if path is None else Path(path)
+        return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
