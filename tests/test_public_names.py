@@ -17,6 +17,7 @@ NAMES = {
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "SearchQuery",
     "ServerError",
     "StoreBusyError",
     "StoreError",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tandem.model import Model, load
     from tandem.search.collection import Collection
     from tandem.search.collection import open_collection as open
+    from tandem.search.query import SearchQuery
     from tandem.tokenizer import Tokenizer
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelConfig",
+    "SearchQuery",
     "ServerError",
     "StoreBusyError",
     "StoreError",
@@ -60,6 +62,7 @@ _HOMES = {
     "Collection": "tandem.search.collection",
     "Model": "tandem.model",
     "ModelConfig": "tandem.config",
+    "SearchQuery": "tandem.search.query",
     "Tokenizer": "tandem.tokenizer",
     "load": "tandem.model",
     "open": "tandem.search.collection",
