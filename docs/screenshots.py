@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+import tandem
 import tandem.cli.commands.demo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +76,7 @@ def shoot(page: Any, name: str) -> None:
 
 
 def search(page: Any) -> None:
-    page.goto("/#/?q=something+bright+red")
+    page.goto("/#/?q=a+cat")
 
 
 def dark(page: Any) -> None:
@@ -87,7 +88,7 @@ def welcome(page: Any) -> None:
     page.locator(".group img.there").first.wait_for()
 
 
-def picture(page: Any) -> None:
+def image(page: Any) -> None:
     page.goto("/#/?q=a+cup+of+coffee")
     page.locator(".grid a").first.click()
     page.locator(".shown:not(.small)").wait_for()
@@ -112,7 +113,7 @@ def collection_map(page: Any) -> None:
 
 
 def nothing(page: Any) -> None:
-    page.goto("/#/?q=dining+room")
+    page.goto("/#/?q=a+dining+table")
 
 
 # Name -> what leads there, light or dark, and how wide and high the window is.
@@ -121,7 +122,7 @@ SHOTS: dict[str, tuple[Callable[[Any], None], str, int, int]] = {
     "search": (search, "light", WIDTH, HEIGHT),
     "dark": (dark, "dark", WIDTH, HEIGHT),
     "combined": (combined, "light", WIDTH, HEIGHT),
-    "picture": (picture, "light", WIDTH, HEIGHT),
+    "image": (image, "light", WIDTH, HEIGHT),
     "classify": (classify, "light", WIDTH, HEIGHT),
     "map": (collection_map, "light", WIDTH, HEIGHT),
     "nothing": (nothing, "light", WIDTH, HEIGHT),
@@ -131,7 +132,7 @@ SHOTS: dict[str, tuple[Callable[[Any], None], str, int, int]] = {
 
 def main() -> None:
     from playwright.sync_api import sync_playwright
-    from serving import serving
+    from support.serving import serving
 
     wanted = sys.argv[1:] or list(SHOTS)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
