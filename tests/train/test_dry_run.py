@@ -13,6 +13,8 @@ from tandem.train.run import checkpoint
 from tandem.train.run.dry_run import Timing, dry_run
 from tandem.train.run.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:

@@ -32,6 +32,8 @@ from tandem.train.parallel.wrapping import wrap
 from tandem.train.recipe import Objective, Parallel, Recipe
 from tandem.train.step.gradient import gradient
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-10
 
 

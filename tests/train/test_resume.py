@@ -18,6 +18,8 @@ from support import run_toys
 
 import tandem
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:

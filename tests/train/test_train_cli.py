@@ -22,6 +22,8 @@ from tandem.train.run.curve import Curve, read, read_series
 from tandem.train.run.loop import train
 from tandem.train.run.reporting import Meter, RunLog, duration, step_line
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("validation.zero_shot=", "validation.retrieval=")
 
 
