@@ -169,6 +169,23 @@ def test_arrows_inside_of_train_point_one_way(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=relative)
+def test_nobody_outside_knows_which_store_it_is(path: Path) -> None:
+    """A kind of store is a folder of its own: outside only the protocol and the table of backends are known."""
+    name = relative(path)
+    stores = {dotted.removeprefix("tandem.search.stores.") for dotted in imports(path) if is_store(dotted)}
+    own = name.removeprefix("search/stores/").split("/")[0] if name.startswith(STORES) else None
+    kinds = {folder.name for folder in (SOURCE / "search" / "stores").iterdir() if (folder / "__init__.py").is_file()}
+    assert {"embedded", "milvus", "lance"} <= kinds
+    if own is None:
+        wrong = {each for each in stores if each.split(".")[0] not in ("protocol", "backends")}
+    elif own == "backends.py":
+        wrong = set()
+    else:
+        wrong = {each for each in stores if each.split(".")[0] in kinds - {own}}
+    assert not wrong, f"{name} imports {sorted(wrong)} of tandem.search.stores: ask `backends.backend(url)`"
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
 def test_packages_stay_in_their_places(path: Path) -> None:
     name = relative(path)
     for dotted in imports(path):
