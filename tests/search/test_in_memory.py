@@ -14,6 +14,7 @@ from support import toy
 
 import tandem
 from tandem.errors import TandemError
+from tandem.search import identity
 from tandem.search.indexing.image_record import image_id
 
 
@@ -85,6 +86,8 @@ def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Co
         ({"a": toy.picture(1)}, ["b"], "ids: expected none beside a mapping"),
         ([toy.picture(1), toy.picture(2)], ["a", "a"], "ids: 'a' comes twice"),
         ([toy.picture(1)], [" "], "ids: expected texts"),
+        ([toy.picture(1), toy.picture(2)], ["a"], "ids: expected one for each image"),
+        ([], None, "nothing to index: name a folder"),
         ([toy.picture(1), "a.jpg"], None, "a.jpg: expected an image in memory"),
         (["a.jpg", toy.picture(1)], None, "expected a path, as the others, got <image>"),
         (["a.jpg"], ["a"], "ids: expected with images in memory"),
@@ -176,6 +179,25 @@ def test_a_plot_without_a_path_is_shown(photos: tandem.Collection, monkeypatch: 
     assert len(shown) == 1
     with pytest.raises(TandemError, match="nothing to draw"):
         photos.search("a cat", where="width < 0").plot()
+
+
+def test_paths_may_come_from_a_generator(photos: tandem.Collection, tmp_path: Path) -> None:
+    assert photos.add(path for path in toy.pictures(tmp_path / "pictures", 3)).added == 3
+
+
+def test_a_collection_made_before_these_notes_were_is_read(
+    photos: tandem.Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    real = identity.notes_for
+    monkeypatch.setattr(
+        identity, "notes_for", lambda model: {key: value for key, value in real(model).items() if key != "created"}
+    )
+    photos.add({"a": toy.picture(1)})
+    info = tandem.open(photos.url).info()
+    assert (info.created, info.roots, info.count) == (None, (), 1)
+    toy.pictures(tmp_path / "pictures", 2)
+    photos.add(tmp_path / "pictures")
+    assert tandem.open(photos.url).info().roots == (str(tmp_path / "pictures"),)
 
 
 def test_what_a_collection_is(photos: tandem.Collection, tmp_path: Path) -> None:

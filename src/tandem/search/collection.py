@@ -180,10 +180,10 @@ class Collection:
             raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
-        if (images := in_memory.named_images(sources, ids)) is not None:
+        chosen = in_memory.named_images(sources, ids)
+        if not isinstance(chosen, list):
             with Progress(count_of(sources), show=progress, label="adding", unit="image") as shown:
-                return self._add_images(images, batch_size, shown.advance)
-        chosen = in_memory.paths_in(sources)
+                return self._add_images(chosen, batch_size, shown.advance)
         with bar(progress, on_progress) as tell:
             options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=tell)
             with open_sources(chosen, options) as found:

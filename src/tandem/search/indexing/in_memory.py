@@ -35,35 +35,26 @@ Named: TypeAlias = tuple[str | None, ImageSource]  # an id, None for that of the
 UNIT_TOLERANCE = 1e-3
 
 
-def named_images(sources: Any, ids: str | Iterable[str] | None) -> Iterable[Named] | None:
-    """Images in memory with their ids; None where paths are meant. `TandemError` for what is neither."""
-    if isinstance(sources, str | os.PathLike):
-        _check_no_ids(ids)
-        return None
+def named_images(sources: Any, ids: str | Iterable[str] | None) -> Iterable[Named] | list[str | Path]:
+    """Images in memory with their ids, drawn as they are asked for; or a list of paths, if those are meant.
+
+    `TandemError` for what is neither, or both.
+    """
     if isinstance(sources, Mapping):
         if ids is not None:
             raise TandemError("ids: expected none beside a mapping, whose keys they are")
         return _checked((str(id), image) for id, image in sources.items())
-    if _is_image(sources):
-        return _checked([(ids if isinstance(ids, str) or ids is None else next(iter(ids)), sources)])
-    iterator = iter(sources)
+    alone = isinstance(sources, str | os.PathLike) or _is_image(sources)
+    iterator = iter([sources] if alone else sources)
     first = next(iterator, None)
+    several = iterator if first is None else itertools.chain([first], iterator)
     if first is None or isinstance(first, str | os.PathLike):
-        _check_no_ids(ids)
-        return None
-    images = itertools.chain([first], iterator)
+        if ids is not None:
+            raise TandemError("ids: expected with images in memory; the ids of files are those of their content")
+        return _paths(several)
     if ids is None:
-        return _checked((None, image) for image in images)
-    return _checked(zip([ids] if isinstance(ids, str) else ids, images, strict=True))
-
-
-def paths_in(sources: Any) -> list[str | Path]:
-    """One path, or all of several. `TandemError` for what is none."""
-    several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
-    for path in several:
-        if not isinstance(path, str | os.PathLike):
-            raise TandemError(f"sources: expected a path, as the others, got {source_name(path)}")
-    return [path if isinstance(path, str) else Path(path) for path in several]
+        return _checked((None, image) for image in several)
+    return _checked(zip([ids] if isinstance(ids, str) else ids, several, strict=True))
 
 
 def add_images(
@@ -182,15 +173,26 @@ def _is_image(source: object) -> bool:
     return isinstance(source, bytes | bytearray | memoryview | Image.Image) or hasattr(source, "read")
 
 
-def _check_no_ids(ids: object) -> None:
-    if ids is not None:
-        raise TandemError("ids: expected with images in memory; the ids of files are those of their content")
+def _paths(several: Iterable[Any]) -> list[str | Path]:
+    paths: list[str | Path] = []
+    for path in several:
+        if not isinstance(path, str | os.PathLike):
+            raise TandemError(f"sources: expected a path, as the others, got {source_name(path)}")
+        paths.append(path if isinstance(path, str) else Path(path))
+    return paths
 
 
 def _checked(images: Iterable[Named]) -> Iterator[Named]:
     """The same, as they come. `TandemError` for an id that is none or comes twice, and for paths among images."""
     known: set[str] = set()
-    for id, image in images:
+    iterator = iter(images)
+    while True:
+        try:
+            id, image = next(iterator)
+        except StopIteration:
+            return
+        except ValueError as error:  # of zip
+            raise TandemError(f"ids: expected one for each image ({error})") from None
         if id is not None:
             _check_ids([id], known)
         if isinstance(image, str | os.PathLike):
