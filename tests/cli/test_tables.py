@@ -1,4 +1,4 @@
-"""Tables: they fit any terminal, the least important column goes first, and pipes get all of it."""
+"""Tables and progress: they fit any terminal, the least important column goes first, and pipes get all of it."""
 
 import io
 import sys
@@ -7,6 +7,8 @@ import pytest
 from rich.cells import cell_len
 
 from tandem.cli.tables import Cell, Column, fit, print_table
+from tandem.cli.terminal import state_of
+from tandem.search.indexing.progress import IndexingProgress
 
 NUMBER, DRAWING = Column("n", right=True), Column("", for_people=True, drop=2)
 EXTRA, PATH = Column("extra", drop=1), Column("path", least=8, keep_end=True)
@@ -77,3 +79,17 @@ def test_piped_values_have_tabs_between_and_nothing_is_cut(capsys: pytest.Captur
 def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(COLUMNS, [])
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (80, "12,345 of 100,000, 99.9/s, 1:02:03 left, 7 skipped"),
+        (40, "12,345 of 100,000, 1:02:03 left"),
+        (45, "12,345 of 100,000, 1:02:03 left, 7 skipped"),
+        (20, "12,345 of 100,000"),
+    ],
+)
+def test_what_is_said_of_progress_fits(width: int, expected: str) -> None:
+    progress = IndexingProgress(12_345, 100_000, 100_000, 7, 60.0, 9.99, 3723.0)
+    assert state_of(progress, width) == expected.replace("99.9/s", "10.0/s")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tandem.search.indexing.progress import IndexingProgress
 
 ACCENT, QUIET = "green", "bright_black"
+BAR_CELLS = 40  # of a progress bar, where there is room
+BESIDE_BAR, BESIDE_STATE = 36, 42  # cells of what stands beside it
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -192,8 +194,10 @@ def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    out = Console(stderr=True)
+    drawn = BarColumn(min(BAR_CELLS, max(4, out.width - BESIDE_BAR)))
+    columns = (TextColumn("{task.description}"), drawn, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=out, transient=True) as shown:
         task = shown.add_task(what, total=total)
         yield lambda count: shown.advance(task, count)
 
@@ -208,12 +212,16 @@ def indexing_progress() -> "Iterator[Callable[[IndexingProgress], None] | None]"
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Shown
 
-    columns = (TextColumn("indexing"), BarColumn(), TextColumn("{task.fields[state]}"))
-    with Shown(*columns, console=Console(stderr=True), transient=True) as shown:
+    out = Console(stderr=True)
+    room = out.width - len("indexing") - 2 - BESIDE_STATE
+    columns = (TextColumn("indexing"), BarColumn(min(BAR_CELLS, max(4, room))), TextColumn("{task.fields[state]}"))
+    if room < 4:  # what is said tells more than what is drawn
+        columns = columns[2:]
+    with Shown(*columns, console=out, transient=True) as shown:
         task = shown.add_task("indexing", total=None, state="")
 
         def show(progress: "IndexingProgress") -> None:
-            shown.update(task, completed=progress.done, total=progress.total, state=_state(progress))
+            shown.update(task, completed=progress.done, total=progress.total, state=state_of(progress, out.width))
 
         yield show
 
@@ -228,17 +236,21 @@ def resumable() -> Iterator[None]:
         raise
 
 
-def _state(progress: "IndexingProgress") -> str:
-    parts = [f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"]
+def state_of(progress: "IndexingProgress", width: int) -> str:
+    """How far a run is, in as many words as `width` cells hold."""
+    done = f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"
+    rate = left = skipped = ""
     if progress.rate:
-        parts.append(f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s")
+        rate = f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s"
     if progress.seconds_left is not None:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
         hours, minutes = divmod(minutes, 60)
-        parts.append(f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left")
+        left = f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
     if progress.skipped:
-        parts.append(f"{progress.skipped:,} skipped")
-    return ", ".join(parts)
+        skipped = f"{progress.skipped:,} skipped"
+    choices = ((done, rate, left, skipped), (done, left, skipped), (done, left), (done,))
+    said = [", ".join(filter(None, choice)) for choice in choices]
+    return next((text for text in said if len(text) <= width), done)
 
 
 # --- text in cells -------------------------------------------------------------------------------------------------
