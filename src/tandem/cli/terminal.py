@@ -209,14 +209,14 @@ def indexing_progress() -> "Iterator[Callable[[IndexingProgress], None] | None]"
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn
     from rich.progress import Progress as Shown
 
     out = Console(stderr=True)
     room = out.width - len("indexing") - 2 - BESIDE_STATE
-    columns = (TextColumn("indexing"), BarColumn(min(BAR_CELLS, max(4, room))), TextColumn("{task.fields[state]}"))
-    if room < 4:  # what is said tells more than what is drawn
-        columns = columns[2:]
+    columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
+    if room >= 4:  # else what is said tells more than what is drawn
+        columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
     with Shown(*columns, console=out, transient=True) as shown:
         task = shown.add_task("indexing", total=None, state="")
 
