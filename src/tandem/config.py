@@ -92,7 +92,7 @@ _Deviation = Annotated[float, Range(above=0)]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
+    """How an image becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
 
     image_size: Positive
     mean: tuple[float, float, float] = CLIP_MEAN
@@ -115,7 +115,7 @@ class ModelConfig:
     name: str = ""
     licence: str = ""
     data: str = ""  # what it was trained on, in a sentence
-    notes: Mapping[str, str] = field(default_factory=dict)  # said aloud once, e.g. an assumed activation
+    notes: Mapping[str, str] = field(default_factory=dict)  # warned of once, at loading, e.g. an assumed activation
 
     def __post_init__(self) -> None:
         check(self)
@@ -183,7 +183,7 @@ def _published(name: str, embed_dim: int, vision: VisionTransformer | ResNet, te
         Preprocessing(vision.image_size),
         name=name,
         licence="MIT",
-        data="400 M pairs of pictures and texts from the internet (WIT, OpenAI)",
+        data="400 M pairs of images and texts from the internet (WIT, OpenAI)",
     )
 
 

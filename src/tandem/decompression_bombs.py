@@ -1,4 +1,4 @@
-"""Pictures of so many small parts that reading them would take hours, or memory without end: told from their bytes.
+"""Images of so many small parts that reading them would take hours, or memory without end: told from their bytes.
 
 Decoders look at each part of a header one by one, and at each scan of a JPEG again at all pixels; such files may be a
 few megabytes. Knows the layout of JPEG, PNG, GIF and PPM; nothing of what is in the parts.

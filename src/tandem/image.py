@@ -65,7 +65,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture, and what it measures upright; `image` is smaller where it shrank while it was decoded."""
+    """An image, and what it measures upright; `image` is smaller where it shrank while it was decoded."""
 
     image: Image.Image
     width: int
@@ -76,7 +76,7 @@ class Decoded:
 def load_image(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
 ) -> Image.Image:
-    """The picture, fully decoded, its first frame if it has several; upright by its EXIF orientation if `orient`.
+    """The image, fully decoded, its first frame if it has several; upright by its EXIF orientation if `orient`.
 
     Arrays are grey [h w] or [h w 1], RGB [h w 3] or RGBA [h w 4], of uint8, or of floats in 0..1.
     `at_least`: see `decode`. Raises `ImageError`, and nothing else, whatever is wrong with it.
@@ -87,7 +87,7 @@ def load_image(
 def decode(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
 ) -> Decoded:
-    """The picture as `load_image` gives it, with its whole size.
+    """The image as `load_image` gives it, with its whole size.
 
     `at_least` pixels on the shorter side are enough: a larger JPEG may shrink to 1/2, 1/4 or 1/8 while it is decoded,
     which takes a fraction of the time. Raises `ImageError`, and nothing else.
@@ -118,7 +118,7 @@ def load_pixels(
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:
-    """The picture with its header read.
+    """The image with its header read.
 
     PIL's own `open` would measure it against a limit that is global to the process, and warn; the limit here is the
     caller's, checked in `_decoded`.
@@ -180,8 +180,8 @@ def _unknown(head: bytes) -> str:
     except UnicodeDecodeError as error:
         text = head[: error.start].decode() if error.start > 40 else ""
     if text and all(c.isprintable() or c.isspace() for c in text):
-        return f"not a picture: a text that begins {' '.join(text.split())[:32]!r}"
-    return "not a picture in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
+        return f"not an image: a text that begins {' '.join(text.split())[:32]!r}"
+    return "not an image in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
 
 
 def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None) -> Decoded:
@@ -208,13 +208,13 @@ def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_lea
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not spoil a picture that could be decoded
+    except Exception:  # damaged metadata does not spoil an image that could be decoded
         return 1
     return value if isinstance(value, int) else 1
 
 
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF orientation says; itself where there is nothing to turn."""
+    """The image turned as its EXIF orientation says; itself where there is nothing to turn."""
     if _orientation(image) == 1:
         return image
     try:

@@ -24,7 +24,7 @@ ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may cost. Checked from the header, before it is decoded."""
+    """What an image may cost. Checked from the header, before it is decoded."""
 
     max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
     max_bytes: int = 128 * 2**20  # of the file
@@ -36,7 +36,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def source_name(source: object) -> str:
-    """What errors and answers call a picture: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
+    """What errors and answers call an image: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source) if isinstance(source, str) else str(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -67,7 +67,7 @@ def is_several(sources: object) -> bool:
 
 
 def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
-    """The bytes of a picture, still encoded, within `max_bytes`; or the part of a file that holds it.
+    """The bytes of an image, still encoded, within `max_bytes`; or the part of a file that holds it.
 
     Raises `ImageError`, and nothing else.
     """
@@ -79,7 +79,7 @@ def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int 
                 whole.seek(at)
                 content = whole.read(count)
             if len(content) < count:
-                raise ImageError(name, f"ends in the middle of a picture, at byte {at + len(content):,}", "damaged")
+                raise ImageError(name, f"ends in the middle of an image, at byte {at + len(content):,}", "damaged")
             return content
         with opened(source, name, limits) as file:
             content = file.read(limits.max_bytes + 1)
@@ -91,7 +91,7 @@ def opened(source: object, name: str, limits: Limits) -> BinaryIO:
     """A file to decode from, at its start, known not to be longer than allowed."""
     if isinstance(source, str) and fetch.is_url(source):
         if not limits.allow_urls:
-            raise ImageError(name, "addresses are not fetched here: send the picture itself", "forbidden")
+            raise ImageError(name, "addresses are not fetched here: send the image itself", "forbidden")
         return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
     if isinstance(source, (str, os.PathLike)):
         return _opened_path(Path(source).expanduser(), name, limits)
@@ -110,7 +110,7 @@ def opened(source: object, name: str, limits: Limits) -> BinaryIO:
 def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(name, "a folder, not a picture", "invalid")
+        raise ImageError(name, "a folder, not an image", "invalid")
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(name, "not a regular file", "invalid")  # reading a pipe or a device may never end
     _check_bytes(status.st_size, name, limits)
@@ -146,7 +146,7 @@ def _os_reason(error: OSError) -> tuple[str, ImageErrorKind]:
 
 @contextlib.contextmanager
 def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ImageError` that names the picture."""
+    """Whatever goes wrong inside becomes an `ImageError` that names the image."""
     try:
         yield
     except ImageError:

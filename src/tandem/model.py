@@ -1,9 +1,9 @@
-"""A loaded model: pictures and sentences in, vectors and answers out.
+"""A loaded model: images and texts in, vectors and answers out.
 
-Joins what must match (weights, tokenizer, preprocessing, engine) and streams pictures through it. It knows no file
+Joins what must match (weights, tokenizer, preprocessing, engine) and streams images through it. It knows no file
 format (that is `weights`), no decoding (`image`) and no arithmetic of the towers (`engine`).
 
-Shapes: n pictures or sentences, m others, d the shared dimension, c labels, k templates, t tokens, w text width.
+Shapes: n images or texts, m others, d the shared dimension, c labels, k templates, t tokens, w text width.
 """
 
 import os
@@ -54,7 +54,7 @@ def load(
             computes it natively.
         activation: for weights that do not say which they were trained with.
         orient: turn photos upright, as their EXIF data says. The original CLIP does not.
-        limits: how large and how slow a picture may be.
+        limits: how large and how slow an image may be.
 
     Raises: `HubError`, `WeightsError`, `ConfigError`, `EngineError`.
     """
@@ -145,14 +145,14 @@ class Model:
         kind, size = type(self.config.vision).__name__, self.config.vision.image_size
         return f"<tandem.Model {self.name}: {kind} at {size} pixels, {self.config.embed_dim} dimensions>"
 
-    # --- pictures ------------------------------------------------------------------------------------------------
+    # --- images ------------------------------------------------------------------------------------------------
 
     def iter_embed_images(
         self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = 32
     ) -> Iterator[tuple[int, Vectors | ImageError]]:
-        """For each picture, in order: its place, and its vector [d] or the reason why it has none.
+        """For each image, in order: its place, and its vector [d] or the reason why it has none.
 
-        Streams: pictures are decoded in threads ahead of the encoder, and none is kept. Memory does not grow with
+        Streams: images are decoded in threads ahead of the encoder, and none is kept. Memory does not grow with
         their number.
         """
         for batch in self._encoded_batches(many(sources), batch_size):
@@ -223,12 +223,12 @@ class Model:
             )
         return vectors
 
-    # --- sentences -----------------------------------------------------------------------------------------------
+    # --- texts ---------------------------------------------------------------------------------------------------
 
     def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
-        """Sentences -> float32 [n d] of unit length, in order; one sentence gives [1 d].
+        """Texts -> float32 [n d] of unit length, in order; one text gives [1 d].
 
-        A sentence of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
+        A text of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
         """
         rows = [self._no_vectors()]
         for chunk in batched(prompts.several(texts), BATCH_TEXTS):
@@ -249,7 +249,7 @@ class Model:
         return np.concatenate(rows)
 
     def class_vectors(self, labels: Sequence[str], templates: str | Sequence[str] | None = None) -> Vectors:
-        """One vector for each label, float32 [c d]: its sentences' vectors averaged (Radford et al. 2021, 3.1.4).
+        """One vector for each label, float32 [c d]: the vectors of its prompts averaged (Radford et al. 2021, 3.1.4).
 
         The last label sets are kept, so that asking again costs nothing.
         """
@@ -285,7 +285,7 @@ class Model:
         return self.similarity(images, texts) * np.float32(self.logit_scale)
 
     def probabilities(self, images: Vectors, texts: Vectors) -> Vectors:
-        """Softmax of the logits over the sentences, float32 [n m]."""
+        """Softmax of the logits over the texts, float32 [n m]."""
         return softmax(self.logits(images, texts))
 
     def classify(
@@ -320,7 +320,7 @@ class Model:
         templates: str | Sequence[str] | None = None,
         batch_size: int = 32,
     ) -> Iterator[Answer]:
-        """`classify` for as many pictures as there are: an answer for each batch, as soon as it is there."""
+        """`classify` for as many images as there are: an answer for each batch, as soon as it is there."""
         labels = prompts.check_labels(labels)
         classes = self.class_vectors(labels, templates)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # by the caller, anyway

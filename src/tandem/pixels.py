@@ -1,6 +1,6 @@
-"""A decoded picture -> the square of pixels a model reads, bit for bit as the original does it.
+"""A decoded image -> the square of pixels a model reads, bit for bit as the original does it.
 
-The original resizes the picture in the mode it is in, crops, and only then converts to RGB; palettes are therefore
+The original resizes the image in the mode it is in, crops, and only then converts to RGB; palettes are therefore
 resized with nearest neighbour, and transparency is dropped, not blended. Knows no files and no limits.
 """
 
@@ -15,11 +15,11 @@ _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LONGEST_ASPECT = 32  # past this, a resized picture is mostly what the crop throws away
+_LONGEST_ASPECT = 32  # past this, a resized image is mostly what the crop throws away
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The picture itself is left as it is."""
+    """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The image itself is left as it is."""
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average indices of colours
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
     if preprocessing.resize_mode == "shortest":
@@ -32,7 +32,7 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def thumbnail(image: Image.Image, longest: int) -> Image.Image:
-    """A small RGB picture of the whole, at most `longest` pixels on the longer side. Cheap rather than exact."""
+    """A small RGB image of the whole, at most `longest` pixels on the longer side. Cheap rather than exact."""
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)
     if image.mode in ("P", "1"):
         image = image.convert("RGB")  # whose colours, unlike their indices, can be averaged
@@ -50,8 +50,8 @@ def _shortest(image: Image.Image, size: int, resample: Image.Resampling) -> Imag
     start = round((length - size) / 2)
     wide = image.width >= image.height
     if longer > _LONGEST_ASPECT * shorter:
-        # The same filter on the part that stays: a picture of 1 x 50,000 pixels would become one of 224 x 11,200,000.
-        # Not for ordinary pictures: PIL keeps the box in float32, which may turn a pixel by one level.
+        # The same filter on the part that stays: an image of 1 x 50,000 pixels would become one of 224 x 11,200,000.
+        # Not for ordinary images: PIL keeps the box in float32, which may turn a pixel by one level.
         first, last = start * longer / length, (start + size) * longer / length
         box = (first, 0, last, shorter) if wide else (0, first, shorter, last)
         return image.resize((size, size), resample, box=box)
@@ -70,7 +70,7 @@ def _longest(image: Image.Image, size: int, resample: Image.Resampling, fill: in
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The whole picture as RGB of 8 bits; itself where it is that already."""
+    """The whole image as RGB of 8 bits; itself where it is that already."""
     return _to_rgb(image.convert("RGBA") if image.mode == "PA" else _eight_bit(image))
 
 

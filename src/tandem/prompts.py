@@ -11,7 +11,7 @@ from tandem.errors import TextError
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."
 
-# Ways in which a thing comes to be in a picture: how it was taken, how much of it shows, in what state it was found,
+# Ways in which a thing comes to be in an image: how it was taken, how much of it shows, in what state it was found,
 # and what else than a photo shows it. Averaging over them leaves what they have in common.
 ENSEMBLE: tuple[str, ...] = (
     "a photo of a {}.",

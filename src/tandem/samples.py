@@ -1,4 +1,4 @@
-"""Pictures with their words, read from WebDataset tars and from Parquet. Pictures stay encoded; no model known here.
+"""Images with their words, read from WebDataset tars and from Parquet. Images stay encoded; no model known here.
 
 Both are streamed: memory does not grow with the length of a file. The `read_` functions give a whole file as a list.
 """
@@ -14,12 +14,12 @@ from tandem.errors import DataError, MissingExtraError
 
 TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
-ROWS_AT_ONCE = 64  # of Parquet, pictures included: bounds memory
+ROWS_AT_ONCE = 64  # of Parquet, images included: bounds memory
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture, still encoded, and its words: captions, or a name."""
+    """One image, still encoded, and its words: captions, or a name."""
 
     key: str
     image: bytes
@@ -53,24 +53,24 @@ def read_samples(path: Path, text: str) -> list[Sample]:
 
 
 def read_webdataset(path: Path, text: str) -> list[Sample]:
-    """A tar of `KEY.jpg` (or another picture) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
-    pictures: dict[str, bytes] = {}
+    """A tar of `KEY.jpg` (or another image) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
+    images: dict[str, bytes] = {}
     texts: dict[str, tuple[str, ...]] = {}
     words = ".txt" if text == "txt" else ".json"
     for member in tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, words)):
         content = member.content or b""
         if member.suffix in TAR_IMAGE_SUFFIXES:
-            pictures[member.key] = content
+            images[member.key] = content
         elif member.suffix == words:
             try:
                 texts[member.key] = captions_in(content, words, text)
             except ValueError as error:
                 raise DataError(f"{path}: cannot read {member.name}: {error}") from None
-    return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in pictures.items()]
+    return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in images.items()]
 
 
 def read_parquet(path: Path, text: str) -> list[Sample]:
-    """A Parquet file with picture bytes in `image` (or `image.bytes`) and words in the column `text`."""
+    """A Parquet file with image bytes in `image` (or `image.bytes`) and words in the column `text`."""
     if missing := {"image", text} - set(parquet_columns(path)):
         raise DataError(f"{path}: expected the columns image and {text}, found no {sorted(missing)[0]}")
     samples = []
@@ -119,7 +119,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def tar_groups(members: Iterable[Member]) -> Iterator[list[Member]]:
-    """Neighbours with the same key, as WebDataset writes them: a picture and what belongs to it."""
+    """Neighbours with the same key, as WebDataset writes them: an image and what belongs to it."""
     group: list[Member] = []
     for member in members:
         if group and member.key != group[0].key:

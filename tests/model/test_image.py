@@ -189,11 +189,11 @@ def test_files_that_are_no_pictures(tmp_path: Path) -> None:
     postscript = tmp_path / "figure.eps"
     postscript.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     for path, reason in (
-        (text, "not a picture: a text that begins '<!DOCTYPE html> <html><body>Not '"),
+        (text, "not an image: a text that begins '<!DOCTYPE html> <html><body>Not '"),
         (empty, "empty: it has no bytes"),
-        (noise, "not a picture in a format that is read"),
+        (noise, "not an image in a format that is read"),
         (postscript, "an EPS file"),
-        (tmp_path, "a folder, not a picture"),
+        (tmp_path, "a folder, not an image"),
         (tmp_path / "missing.jpg", "no such file"),
         (text / "below.jpg", "no such file"),
         (tmp_path / ("x" * 300), "no such file"),

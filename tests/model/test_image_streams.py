@@ -95,7 +95,7 @@ def test_a_picture_from_an_address(site: str) -> None:
         ("/endless", "more bytes than the limit"),
         ("/slow", "time limit"),
         ("/silent", "no answer within"),
-        ("/page", "not a picture: a text that begins '<html>"),
+        ("/page", "not an image: a text that begins '<html>"),
     ],
 )
 def test_an_address_that_gives_none(site: str, path: str, reason: str) -> None:

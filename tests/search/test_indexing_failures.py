@@ -45,7 +45,7 @@ def spoil(folder: Path) -> dict[str, str]:
     return {
         "truncated.png": "truncated",
         "zero.jpg": "empty",
-        "text.jpg": "not a picture",
+        "text.jpg": "not an image",
         "bomb.png": "more than the limit",
         "pipe.png": "not a regular file",
         "bad\\xff.png": "not UTF-8",

@@ -129,7 +129,7 @@ def _attention(q: Node, k: Node, v: Node, mask: Node | None) -> Node:
 
     A masked score is spelt out in products: as the fused operator it takes 45 ms more to compile for 12 layers, and
     3 to 6% longer to run (measured). Unmasked, both are equal, and the operator never holds all scores of a large
-    picture in memory.
+    image in memory.
     """
     if mask is None:
         return op.scaled_dot_product_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""Results -> pictures. Knows pictures, words and numbers; it has never heard of models or collections.
+"""Results -> drawings. Knows images, words and numbers; it has never heard of models or collections.
 
 matplotlib is imported when something is drawn, and comes with the extra `plot`.
 """

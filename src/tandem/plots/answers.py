@@ -1,6 +1,6 @@
-"""Answers as pictures: photos beside the bars of their probabilities, photos ranked by a sentence.
+"""Answers as drawings: photos beside the bars of their probabilities, photos ranked by a sentence.
 
-Knows pictures, labels and numbers; it has never heard of models. Lengths are inches.
+Knows images, labels and numbers; it has never heard of models. Lengths are inches.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ LABEL_CHARACTERS, NAME_CHARACTERS = 34, 48
 
 
 class Row(NamedTuple):
-    """One picture and its likeliest labels with probabilities, likeliest first."""
+    """One image and its likeliest labels with probabilities, likeliest first."""
 
-    picture: Image.Image
+    image: Image.Image
     name: str
     top: Sequence[tuple[str, float]]
 
 
 class Ranking(NamedTuple):
-    """A sentence and the pictures that fit it, best first, each with its score."""
+    """A sentence and the images that fit it, best first, each with its score."""
 
     sentence: str
     hits: Sequence[tuple[Image.Image, float]]
@@ -64,24 +64,24 @@ def draw_answer(rows: Sequence[Row], path: Target, *, model: str = "", left_out:
 
 
 def draw_rankings(rankings: Sequence[Ranking], path: Target, *, model: str = "") -> Target:
-    """One line a sentence: the pictures from the best hit on, with their scores. Writes `path`."""
+    """One line a sentence: the images from the best hit on, with their scores. Writes `path`."""
     photo, gap = 1.25, 0.12
     most = max((len(ranking.hits) for ranking in rankings), default=0)
     page = Page(2 * MARGIN + most * (photo + gap), len(rankings) * (photo + TITLE + GAP) + MARGIN + FOOT)
     for place, ranking in enumerate(rankings):
         top = MARGIN + place * (photo + TITLE + GAP)
         page.text(MARGIN, top + 0.13, f"“{ranking.sentence}”", size=10.5, weight="bold")
-        for column, (picture, score) in enumerate(ranking.hits):
+        for column, (image, score) in enumerate(ranking.hits):
             left = MARGIN + column * (photo + gap)
-            page.photo(centre(picture), left, top + TITLE, photo, photo, frame=BEST if column == 0 else None)
+            page.photo(centre(image), left, top + TITLE, photo, photo, frame=BEST if column == 0 else None)
             page.badge(left + 0.06, top + TITLE + photo - 0.06, f"{score:.2f}", BEST if column == 0 else QUIET)
-    page.foot(model, "cosine of sentence and picture")
+    page.foot(model, "cosine of sentence and image")
     return page.finish(path)
 
 
 def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
     page.text(left, top + 0.12, short(file_name(row.name), NAME_CHARACTERS), size=8.5, color=QUIET)
-    page.photo(row.picture, left, top + TITLE, PHOTO_WIDTH, PHOTO_HEIGHT)
+    page.photo(row.image, left, top + TITLE, PHOTO_WIDTH, PHOTO_HEIGHT)
     axes = page.axes(left + PHOTO_WIDTH + 0.2, top + TITLE, BARS - 0.2, PHOTO_HEIGHT)
     axes.set_xlim(0, 1)
     # Room for five bars even when there are two: bars of one page are of one height.

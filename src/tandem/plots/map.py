@@ -1,6 +1,6 @@
-"""A map of many pictures: a point for each, coloured by cluster, with pictures and names where clusters are densest.
+"""A map of many images: a point for each, coloured by cluster, with images and names where clusters are densest.
 
-Knows places, names and pictures; where they come from is told. Lengths are inches.
+Knows places, names and images; where they come from is told. Lengths are inches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from tandem.plots.page import FOOT, MARGIN, Page, Target, centre, cut, short
 
 WIDTH, HEIGHT = 13.0, 9.0  # of the map itself
 HEADING = 0.35
-PIN, SMALL = 0.66, 0.44  # sides of the picture of a cluster, and of the others
+PIN, SMALL = 0.66, 0.44  # sides of the image of a cluster, and of the others
 TAG = 0.2  # height of a name
 LETTER = 0.068  # width of one of its characters
 LAND, SPREAD = 0.05, 0.17  # side of a spot of the tint under the points, and how far a point colours
@@ -28,7 +28,7 @@ BARE = "#c4ccd4"  # of points in no cluster
 
 
 class Region(NamedTuple):
-    """A cluster on the map: its name, how many pictures it has, and where most of them are."""
+    """A cluster on the map: its name, how many images it has, and where most of them are."""
 
     name: str
     size: int
@@ -37,9 +37,9 @@ class Region(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """A picture to show at its place; those of a region in order of preference."""
+    """An image to show at its place; those of a region in order of preference."""
 
-    picture: Image.Image
+    image: Image.Image
     x: float
     y: float
     region: int
@@ -83,7 +83,7 @@ def draw_map(
                 pin = remaining[i][rank]
                 x, y = to_inches(np.array([[pin.x, pin.y]]))[0]
                 if room.take(x, y, SMALL, SMALL):
-                    _draw_picture(axes, pin.picture, x, y, SMALL, colors[i], 1.0)
+                    _draw_image(axes, pin.image, x, y, SMALL, colors[i], 1.0)
     left_out = f"without room for a name: {', '.join(named)}" if named else ""
     page.foot(note, short(left_out, 110))
     return page.finish(path)
@@ -182,7 +182,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def _draw_region(axes: Any, room: _Room, at: NDArray[Any], region: Region, pin: Pin | None, color: str) -> bool:
-    """The name below the picture of a region, as near to its middle as there is room, with a line to it."""
+    """The name below the image of a region, as near to its middle as there is room, with a line to it."""
     name = cut(region.name, 22)
     width = max(len(name) * LETTER + 0.12, PIN if pin else 0)
     height = TAG + (PIN + 0.03 if pin else 0)
@@ -194,7 +194,7 @@ def _draw_region(axes: Any, room: _Room, at: NDArray[Any], region: Region, pin: 
             axes.plot([at[0], x], [at[1], y], color=color, linewidth=1.1, zorder=4, solid_capstyle="round")
             axes.plot([at[0]], [at[1]], marker="o", markersize=4, color=color, zorder=4, markeredgecolor="white")
         if pin:
-            _draw_picture(axes, pin.picture, x, y + height / 2 - PIN / 2, PIN, color, 2.0)
+            _draw_image(axes, pin.image, x, y + height / 2 - PIN / 2, PIN, color, 2.0)
         axes.text(
             x, y - height / 2 + TAG / 2, name, fontsize=8.5, color="white", ha="center", va="center", weight="bold",
             parse_math=False, zorder=7,
@@ -212,10 +212,10 @@ def _around() -> Iterator[tuple[float, float]]:
             yield float(ring * np.cos(angle)), float(ring * np.sin(angle))
 
 
-def _draw_picture(axes: Any, picture: Image.Image, x: float, y: float, side: float, color: str, line: float) -> None:
+def _draw_image(axes: Any, image: Image.Image, x: float, y: float, side: float, color: str, line: float) -> None:
     from matplotlib.patches import Rectangle
 
-    shown = centre(picture.convert("RGB"))
+    shown = centre(image.convert("RGB"))
     shown.thumbnail((256, 256))
     half = side / 2
     axes.imshow(shown, extent=(x - half, x + half, y - half, y + half), interpolation="antialiased", aspect="auto",

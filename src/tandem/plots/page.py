@@ -64,10 +64,10 @@ class Page:
         )  # fmt: skip
 
     def photo(
-        self, picture: Image.Image, left: float, top: float, width: float, height: float, frame: str | None = None
+        self, image: Image.Image, left: float, top: float, width: float, height: float, frame: str | None = None
     ) -> None:
-        """The picture, whole, in the middle of a box."""
-        shown = picture.convert("RGB")
+        """The image, whole, in the middle of a box."""
+        shown = image.convert("RGB")
         shown.thumbnail((PHOTO_PIXELS, PHOTO_PIXELS))
         scale = min(width / shown.width, height / shown.height)
         inner_width, inner_height = shown.width * scale, shown.height * scale
@@ -139,11 +139,11 @@ class Page:
             self.figure.savefig(partial, format=path.suffix.lower().lstrip("."), dpi=DPI)
 
 
-def centre(picture: Image.Image) -> Image.Image:
+def centre(image: Image.Image) -> Image.Image:
     """The central square: all that most models look at."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.crop((left, top, left + side, top + side))
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
 
 
 def short(text: str, characters: int) -> str:

@@ -1,6 +1,6 @@
-"""A contact sheet: the pictures that were found, in rows of one width, each with its words below.
+"""A contact sheet: the images that were found, in rows of one width, each with its words below.
 
-Knows pictures and captions; what was asked, and what the captions count, is told. Lengths are inches.
+Knows images and captions; what was asked, and what the captions count, is told. Lengths are inches.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from PIL import Image
 from tandem.plots.page import FOOT, MARGIN, QUIET, TRACK, Page, Target, cut, short
 
 WIDTH = 10.0  # of the rows
-SPACE, WORDS = 0.14, 0.46  # between pictures; below a picture
+SPACE, WORDS = 0.14, 0.46  # between images; below an image
 HEADING = 0.5
 TALLEST, LOWEST = 2.3, 1.3  # what a row may be
-NARROWEST, WIDEST = 0.62, 2.4  # width over height, of the box of a picture: the words need some room
-CHARACTERS_PER_INCH = 13.5  # of the characters below a picture
+NARROWEST, WIDEST = 0.62, 2.4  # width over height, of the box of an image: the words need some room
+CHARACTERS_PER_INCH = 13.5  # of the characters below an image
 
 
 class Cell(NamedTuple):
-    """One picture of a sheet, and what stands below it: a caption, and smaller a detail.
+    """One image of a sheet, and what stands below it: a caption, and smaller a detail.
 
-    `picture` is None where it could not be read; its place is kept, and says so.
+    `image` is None where it could not be read; its place is kept, and says so.
     """
 
-    picture: Image.Image | None
+    image: Image.Image | None
     caption: str
     detail: str
 
@@ -36,7 +36,7 @@ def draw_contact_sheet(cells: Sequence[Cell], path: Target, *, title: str, note:
     page = Page(WIDTH + 2 * MARGIN, bottom + FOOT + 0.1)
     page.text(MARGIN, MARGIN + 0.1, short(title, 78), size=15, weight="bold")
     if not cells:
-        page.text(MARGIN, MARGIN + 0.45, "no pictures", size=9, color=QUIET)
+        page.text(MARGIN, MARGIN + 0.45, "no images", size=9, color=QUIET)
     top = MARGIN + HEADING
     remaining = iter(cells)
     for shapes, height in lines:
@@ -50,11 +50,11 @@ def draw_contact_sheet(cells: Sequence[Cell], path: Target, *, title: str, note:
 
 
 def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, height: float) -> None:
-    if cell.picture is None:
+    if cell.image is None:
         page.box(left, top, width, height, TRACK)
-        page.text(left + width / 2, top + height / 2, "no picture", size=8, color=QUIET, ha="center")
+        page.text(left + width / 2, top + height / 2, "no image", size=8, color=QUIET, ha="center")
     else:
-        page.photo(_within(cell.picture, width / height), left, top, width, height)
+        page.photo(_within(cell.image, width / height), left, top, width, height)
     page.text(
         left, top + height + 0.13, cut(cell.caption, int(width * CHARACTERS_PER_INCH * 0.85)), size=9, weight="bold"
     )
@@ -62,21 +62,21 @@ def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, he
 
 
 def _row_height(count: int) -> float:
-    """Rows are lower the more pictures there are, so that a sheet of many is still seen at once."""
+    """Rows are lower the more images there are, so that a sheet of many is still seen at once."""
     return float(min(TALLEST, max(LOWEST, 2.75 - 0.045 * count)))
 
 
 def _shape(cell: Cell) -> float:
     """Width over height of the box a cell gets."""
-    if cell.picture is None:
+    if cell.image is None:
         return 1.0
-    return min(max(cell.picture.width / cell.picture.height, NARROWEST), WIDEST)
+    return min(max(cell.image.width / cell.image.height, NARROWEST), WIDEST)
 
 
 def _lines(shapes: Sequence[float], wanted: float) -> list[tuple[list[float], float]]:
     """Shapes -> rows of them with their heights: each but the last exactly `WIDTH` wide, as high as `wanted` or less.
 
-    A row takes one picture more as long as it is then nearer to the height that is wanted than without it.
+    A row takes one image more as long as it is then nearer to the height that is wanted than without it.
     """
     lines: list[tuple[list[float], float]] = []
     row: list[float] = []
@@ -95,16 +95,16 @@ def _fitting(row: Sequence[float]) -> float:
     return (WIDTH - SPACE * (len(row) - 1)) / sum(row)
 
 
-def _within(picture: Image.Image, shape: float) -> Image.Image:
-    """The picture, cut at both ends where it is longer than its box: panoramas would make rows of nothing."""
-    width, height = picture.size
+def _within(image: Image.Image, shape: float) -> Image.Image:
+    """The image, cut at both ends where it is longer than its box: panoramas would make rows of nothing."""
+    width, height = image.size
     if width / height > shape * 1.01:
         kept = max(1, round(height * shape))
-        return picture.crop(((width - kept) // 2, 0, (width - kept) // 2 + kept, height))
+        return image.crop(((width - kept) // 2, 0, (width - kept) // 2 + kept, height))
     if width / height < shape * 0.99:
         kept = max(1, round(width / shape))
-        return picture.crop((0, (height - kept) // 2, width, (height - kept) // 2 + kept))
-    return picture
+        return image.crop((0, (height - kept) // 2, width, (height - kept) // 2 + kept))
+    return image
 
 
 def _middle(text: str, characters: int) -> str:

@@ -64,7 +64,7 @@ def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:
 
 
 def activation_note(source: str, assumed: Activation, reason: str) -> str:
-    """What is said aloud where a checkpoint does not name its activation."""
+    """The warning where a checkpoint does not name its activation."""
     other = "gelu" if assumed == "quick_gelu" else "quick_gelu"
     return (
         f"{source} does not name its activation: {assumed} is assumed, {reason}. The wrong one costs accuracy "

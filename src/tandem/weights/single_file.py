@@ -1,6 +1,6 @@
 """One weights file without a configuration: what it is follows from its names, its shapes and how it was written.
 
-Knows which writers are certain of their activation (OpenAI's) and says aloud what it had to assume for the others.
+Knows which writers are certain of their activation (OpenAI's) and notes what it had to assume for the others.
 """
 
 import json
