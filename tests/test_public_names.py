@@ -21,6 +21,8 @@ NAMES = {
     "ServerError",
     "StoreBusyError",
     "StoreError",
+    "StoreExistsError",
+    "StoreNotFoundError",
     "TandemError",
     "TextError",
     "Tokenizer",
