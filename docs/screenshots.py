@@ -29,8 +29,7 @@ PHOTOS = {
 }  # fmt: skip
 CUTS = 20  # of each photo, in shapes as people's photos have them
 WIDTH, HEIGHT = 1200, 780
-COLORS = 256  # of the palette: every clone carries the pictures
-MOST_BYTES = 150_000
+QUALITY = 82  # every clone carries the screenshots: 30 to 100 kB each
 
 
 def photos(folder: Path) -> None:
@@ -67,16 +66,13 @@ def shoot(page: Any, name: str) -> None:
     )
     page.wait_for_timeout(700)  # bars and pictures have come to rest
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    target = ROOT / "docs" / "images" / f"page-{name}.png"
-    for colors in (COLORS, 128, 64, 40, 28):
-        shot.quantize(colors, dither=Image.Dither.NONE).save(target, optimize=True)
-        if target.stat().st_size < MOST_BYTES:
-            break
+    target = ROOT / "docs" / "images" / f"page-{name}.webp"
+    shot.save(target, quality=QUALITY, method=6)  # a palette that makes a PNG as small spoils the photos
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
 
 
 def search(page: Any) -> None:
-    page.goto("/#/?q=a+cat")
+    page.goto("/#/?q=something+bright+red")
 
 
 def dark(page: Any) -> None:
