@@ -9,8 +9,7 @@ import argparse
 from pathlib import Path
 
 import tandem
-from tandem.evaluate.retrieval import retrieval
-from tandem.evaluate.zero_shot import zero_shot
+from tandem.evaluate.tasks import retrieval, zero_shot
 from tandem.prompts import ENSEMBLE
 from tandem.samples import read_samples
 

@@ -14,7 +14,7 @@ MAX_HEADER_BYTES = 2**16  # of a PPM
 _STANDALONE = range(0xD0, 0xD8)  # restart markers have no length
 
 
-def found(file: BinaryIO) -> str | None:
+def detect(file: BinaryIO) -> str | None:
     """What there is too much of, or None. The file is left at its start."""
     head = file.read(8)
     try:

@@ -100,7 +100,7 @@ def decode(
         if isinstance(source, Image.Image):
             return _decoded(source, name, limits, orient, None)
         with opened(source, name, limits) as file:
-            if (too_much := decompression_bombs.found(file)) is not None:
+            if (too_much := decompression_bombs.detect(file)) is not None:
                 raise ImageError(name, too_much, "too_large")
             return _decoded(_identified(file, name), name, limits, orient, at_least)
 

@@ -58,7 +58,7 @@ def test_what_has_parts_without_end_is_refused(name: str) -> None:
     [JPEG, PNG, GIF, b"P6 #a\n60 40 255\n" + bytes(100_000), encoded("WEBP"), encoded("JPEG", progressive=True)],
 )
 def test_others_are_read(content: bytes) -> None:
-    assert decompression_bombs.found(io.BytesIO(content)) is None
+    assert decompression_bombs.detect(io.BytesIO(content)) is None
     assert load_image(content).size == (60, 40)
 
 
@@ -66,7 +66,7 @@ def test_a_file_that_breaks_off_is_left_to_its_decoder() -> None:
     for content in (JPEG, PNG, GIF):
         for length in range(0, len(content), 7):
             file = io.BytesIO(content[:length])
-            assert decompression_bombs.found(file) is None
+            assert decompression_bombs.detect(file) is None
             assert file.tell() == 0
 
 

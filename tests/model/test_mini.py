@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import tandem
-from tandem.evaluate.retrieval import retrieval
-from tandem.evaluate.zero_shot import zero_shot
+from tandem.evaluate.tasks import retrieval, zero_shot
 from tandem.model import SHIPPED
 from tandem.samples import read_samples
 
@@ -29,7 +28,7 @@ def test_seen_classes_of_tiny_imagenet(mini: tandem.Model, shared: Path) -> None
     labels = [names.index(sample.texts[0]) for sample in samples]
     first = [name.split(",")[0] for name in names]
     result = zero_shot(mini, (sample.image for sample in samples), labels, first)
-    assert result.pictures == 10_000
+    assert result.images == 10_000
     assert result.chance == 0.005
     assert result.top1 >= 0.40
 
@@ -37,7 +36,7 @@ def test_seen_classes_of_tiny_imagenet(mini: tandem.Model, shared: Path) -> None
 def test_retrieval_on_flickr8k_test(mini: tandem.Model, shared: Path) -> None:
     samples = read_samples(shared / "data/flickr8k/test-00000.tar", "captions")
     result = retrieval(mini, (sample.image for sample in samples), [sample.texts for sample in samples])
-    assert (result.pictures, result.sentences) == (1000, 5000)
+    assert (result.images, result.texts) == (1000, 5000)
     assert result.text_to_image[10] >= 0.308  # chance: 1%
     assert result.image_to_text[10] >= 0.317  # chance: about 1%
 

@@ -1,6 +1,6 @@
 """Metrics: pure functions on arrays of scores. They know no model and no data set.
 
-Shapes: n pictures, m sentences, c classes.
+Shapes: n images, m texts, c classes.
 """
 
 import numpy as np
