@@ -25,14 +25,21 @@ import tandem
 from tandem import weights
 from tandem.arrays import Vectors
 from tandem.cli import main
-from tandem.errors import MissingExtraError, StoreBusyError, StoreError, StoreExistsError, TandemError
+from tandem.errors import (
+    MissingExtraError,
+    StoreBusyError,
+    StoreError,
+    StoreExistsError,
+    StoreNotFoundError,
+    TandemError,
+)
 from tandem.search.migration import migrate
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
 from tandem.search.stores.lance import search, snapshots, upkeep
 from tandem.search.stores.lance import store as store_module
-from tandem.search.stores.lance.database import Catalog, Database, _translated, parse_address
+from tandem.search.stores.lance.database import CURRENT, Catalog, Database, _translated, create_catalog, parse_address
 from tandem.search.stores.lance.filters import translated
 from tandem.search.stores.lance.layout import Layout
 from tandem.search.stores.lance.snapshots import IN_MEMORY
@@ -65,7 +72,7 @@ def ids_of(store: Store, where: str | None = None, batch_size: int = 8192) -> li
 def table_of(store: Store) -> Any:
     """LanceDB's own view of the table, as of its newest version."""
     database = Database(parse_address(store.url))
-    return database.table(Catalog(database).current())
+    return database.table(Catalog(database).read()[CURRENT])
 
 
 @pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
@@ -143,21 +150,26 @@ def test_a_promotion_that_was_cut_off_is_done(store: Store) -> None:
     store.upsert(records(5))
     create_store(store.url, SCHEMA, {"identity": "two"}, staging=True).close()
     database = Database(parse_address(store.url))
-    catalog = Catalog(database)
-    old = catalog.current()
-    catalog.replace(old.replace("g1", "g2"))
+    _, old = Catalog(database).promote()
     assert dict(store.notes) == {"identity": "two"}
     assert not exists(store.url, staging=True)
+    assert old in tables(store.url)
     create_store(store.url, SCHEMA, {"identity": "three"}, staging=True).close()
-    assert old not in database._connection.list_tables().tables
     promote(store.url)
     assert dict(store.notes) == {"identity": "three"}
+    assert len(tables(store.url)) == 2
 
 
-def test_of_several_that_make_the_same_collection_one_does(url: str) -> None:
+@pytest.mark.parametrize("staging", [False, True])
+def test_of_several_that_make_the_same_collection_one_does(url: str, staging: bool) -> None:
+    if staging:
+        create_store(url, SCHEMA, {}).close()
+    together = threading.Barrier(4)
+
     def make(number: int) -> Store | None:
+        together.wait()
         try:
-            return create_store(url, SCHEMA, {"identity": str(number)})
+            return create_store(url, SCHEMA, {"identity": str(number)}, staging=staging)
         except StoreExistsError:
             return None
 
@@ -165,19 +177,54 @@ def test_of_several_that_make_the_same_collection_one_does(url: str) -> None:
         made = [each for each in threads.map(make, range(4)) if each is not None]
     assert len(made) == 1
     made[0].upsert(records(3))
-    assert dict(open_store(url).notes) == dict(made[0].notes)
+    again = open_store(url, staging=staging)
+    assert dict(again.notes) == dict(made[0].notes)
+    assert again.count() == 3
     made[0].close()
-    tables = Database(parse_address(url))._connection.list_tables().tables
-    assert sorted(re.sub(r"_.*", "", name) for name in tables) == ["g1", "tandem"]
+    assert len(tables(url)) == 2 + staging
+
+
+def tables(url: str) -> list[str]:
+    return list(Database(parse_address(url))._connection.list_tables().tables)
+
+
+def test_who_loses_the_race_for_a_catalog_changes_nothing(store: Store) -> None:
+    """LanceDB may let two create the same table: the second one's, which is empty, is committed over the first."""
+    store.upsert(records(3))
+    blank = Database(parse_address(store.url)).table("tandem").schema
+    blank = blank.set(0, blank.field(0).with_metadata({"tandem.format": "1"}))
+    for identity in ("one", "two", "three"):
+        Database(parse_address(store.url))._connection.create_table("tandem", schema=blank, mode="overwrite")
+        assert dict(store.notes) == {"identity": identity}
+        assert dict(open_store(store.url).notes) == {"identity": identity}
+        with pytest.raises(StoreExistsError):
+            create_store(store.url, SCHEMA, {})
+        following = {"one": "two", "two": "three"}.get(identity)
+        if following:
+            create_store(store.url, SCHEMA, {"identity": following}, staging=True).close()
+            Database(parse_address(store.url))._connection.create_table("tandem", schema=blank, mode="overwrite")
+            assert exists(store.url, staging=True)
+            promote(store.url)
 
 
 def test_a_creation_that_was_cut_off_leaves_nothing_in_the_way(url: str) -> None:
-    """The table of records was made, and the process died before the catalog was."""
-    Database(parse_address(url)).create_table("g1_0123456789ab", Layout(SCHEMA).arrow({}))
+    """The catalog and a table of records were made, and the process died before it joined them."""
+    database = Database(parse_address(url))
+    create_catalog(database)
+    database.create_table("records_0123456789ab", Layout(SCHEMA).arrow({}))
     assert not exists(url)
-    store = create_store(url, SCHEMA, {})
-    store.close()
-    assert "g1_0123456789ab" not in Database(parse_address(url))._connection.list_tables().tables
+    with pytest.raises(StoreNotFoundError):
+        open_store(url)
+    create_store(url, SCHEMA, {}).close()
+    create_store(url, SCHEMA, {}, staging=True).close()
+    promote(url)
+    assert len(tables(url)) == 2
+
+
+def test_several_clients_annotate_at_once(store: Store) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda i: open_store(store.url).annotate({f"note{i}": str(i), "last": str(i)}), range(8)))
+    assert {f"note{i}": str(i) for i in range(8)}.items() <= dict(store.notes).items()
 
 
 WRITER = """
@@ -742,7 +789,12 @@ def test_what_tandem_did_not_make(url: str, tmp_path: Path) -> None:
     import pyarrow as pa
 
     Database(parse_address(url)).create_table("tandem", pa.schema([pa.field("x", pa.string())]))
-    for act in (lambda: open_store(url), lambda: exists(url), lambda: create_store(url, SCHEMA, {})):
+    for act in (
+        lambda: open_store(url),
+        lambda: exists(url),
+        lambda: create_store(url, SCHEMA, {}),
+        backend(url).remove,
+    ):
         with pytest.raises(StoreError, match="Tandem did not make"):
             act()
     (tmp_path / "notes.txt").write_text("mine")

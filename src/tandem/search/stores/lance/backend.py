@@ -1,7 +1,7 @@
 """An address in object storage, or `lance:FOLDER`, as the address of a store: opened, made, replaced.
 
-A new collection is there once the table `tandem` is, which names the table of records; a staging collection once its
-table is, whose name follows from the one in use. Each is one atomic step, so two machines cannot both make one.
+A collection, and a staging one, is there once the catalog names its table: one commit, of which the first one wins, so
+two machines cannot both make one.
 """
 
 from collections.abc import Mapping
@@ -9,12 +9,13 @@ from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.search.stores.lance.database import (
+    CURRENT,
+    STAGING,
     Catalog,
     Database,
     NotFound,
     create_catalog,
-    first_generation,
-    next_generation,
+    new_name,
     parse_address,
 )
 from tandem.search.stores.lance.layout import Layout
@@ -62,55 +63,39 @@ class LanceBackend(Backend):
                 raise StoreError(f"{self.url}: expected an empty or a new folder; choose another name")
         database = Database(self._address)
         arrow = Layout(schema).arrow(notes)
-        try:
-            current: str | None = Catalog(database).current()
-        except NotFound:
-            current = None
-        if not staging and current is not None:
+        if staging and not self.exists():
+            raise StoreNotFoundError(f"{self.url}: no collection there that could be replaced")
+        if not staging and self.exists():
             raise StoreExistsError(f"{self.url}: there is a collection already")
-        if staging:
-            if current is None:
-                raise StoreNotFoundError(f"{self.url}: no collection there that could be replaced")
-            database.drop_others(current)  # what a promotion that was cut off left
-            database.create_table(next_generation(current), arrow)
-            return LanceStore(database, True)
-        name = first_generation()
+        catalog = create_catalog(database)
+        name = new_name()
+        database.create_table(name, arrow)
         try:
-            database.create_table(name, arrow)
-        except NotFound:  # removed by who made the collection meanwhile
-            raise StoreExistsError(f"{self.url}: there is a collection already") from None
-        try:
-            create_catalog(database, name)
+            catalog.claim(STAGING if staging else CURRENT, name)
         except BaseException:
             database.drop_table(name)
             raise
-        database.drop_others(name)
-        return LanceStore(database, False)
+        return LanceStore(database, staging)
 
     def exists(self, *, staging: bool = False) -> bool:
         try:
             database = self._database()
-            current = Catalog(database).current()
-            database.table(next_generation(current) if staging else current)
+            return database.has_table(Catalog(database).read().get(STAGING if staging else CURRENT, ""))
         except NotFound:
             return False
-        return True
 
     def promote(self) -> None:
         try:
             database = self._database()
-            catalog = Catalog(database)
-            new = next_generation(catalog.current())
-            database.table(new)
+            new, _ = Catalog(database).promote()
         except NotFound:
             raise StoreError(f"{self.url}: there is no staging collection to take its place") from None
-        catalog.replace(new)
-        database.drop_others(new)
+        database.drop_leftovers([new])
 
     def remove(self) -> None:
         try:
             database = self._database()
-            Catalog(database)
+            Catalog(database).read()  # what Tandem did not make stays
         except NotFound:
             raise StoreNotFoundError(f"{self.url}: no collection there") from None
         database.drop_all()

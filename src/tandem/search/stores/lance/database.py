@@ -6,16 +6,16 @@
 Credentials and the endpoint come from the environment, never from an address: those end up in logs and histories. All
 that is imported from lancedb is imported here, when a database is opened.
 
-A collection is a database of two tables or three: `tandem` says which generation is in use, `g1_<random>` holds the
-records, and `g2_<random>` is the staging collection that will replace it. Creating a table and committing to one are
-atomic, so neither a crash nor another machine leaves half a change.
+A collection is a database of two tables or three: `records_<random>` holds the records, another of these is the staging
+collection that will replace it, and the catalog, `tandem`, says which is which. Committing to a table is atomic, so
+neither a crash nor another machine leaves half a change.
 """
 
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from tandem.errors import MissingExtraError, StoreBusyError, StoreError, StoreEx
 
 CATALOG = "tandem"
 FORMAT = "1"
+ATTEMPTS = 8  # of a commit that others come before
 SCHEMES = ("s3", "gs", "az")
 INDEX_CACHE_BYTES = 2**30
 METADATA_CACHE_BYTES = 2**28
 
-_FORMAT, _CURRENT = "tandem.format", "tandem.current"
-_GENERATION = re.compile(r"g(\d+)_([0-9a-f]{12})")
+CURRENT, STAGING = "tandem.current", "tandem.staging"
+_FORMAT = "tandem.format"
+_PREFIX = "records_"
 
 
 class NotFound(StoreError):
@@ -108,23 +110,27 @@ class Database:
         with self.errors():
             self._connection.drop_table(name, ignore_missing=True)
 
-    def drop_others(self, keep: str) -> None:
-        """Remove the tables of older generations and of creations that another process won."""
-        number, key = _parts(keep)
+    def has_table(self, name: str) -> bool:
+        if not name:
+            return False
+        try:
+            self.table(name)
+        except NotFound:
+            return False
+        return True
+
+    def drop_leftovers(self, kept: Collection[str]) -> None:
+        """Remove the tables of records that are not among these: what crashes and lost races left."""
         with self.errors():
             names = self._connection.list_tables().tables
         for name in names:
-            if (match := _GENERATION.fullmatch(name)) and (match[2] != key or int(match[1]) < number):
+            if name.startswith(_PREFIX) and name not in kept:
                 self.drop_table(name)
 
     def drop_all(self) -> None:
-        """Remove the collection: first the table that names its generation, so that nobody opens what is half gone."""
+        """Remove the collection: first the catalog, so that nobody opens what is half gone."""
         self.drop_table(CATALOG)
-        with self.errors():
-            names = self._connection.list_tables().tables
-        for name in names:
-            if _GENERATION.fullmatch(name):
-                self.drop_table(name)
+        self.drop_leftovers(())
 
     def close(self) -> None:
         """Let go; what is open stays readable until nobody holds it."""
@@ -132,64 +138,96 @@ class Database:
 
 
 class Catalog:
-    """The table that names the generation in use."""
+    """The table that names the tables of records: metadata of its only field, which a commit changes at once.
+
+    Creating a table is not atomic in LanceDB: who loses the race may commit an empty table over the winner's. So a new
+    catalog says nothing, and to say something is a commit of its own, of which the first one wins. A version that says
+    nothing was committed by who lost the race: then the one before it counts.
+    """
 
     def __init__(self, database: Database) -> None:
-        """`NotFound` if there is no collection; `StoreError` if Tandem did not make it."""
+        """`NotFound` if there is none."""
         self._database = database
         self._table = database.table(CATALOG)
-        self.current()
 
-    def current(self) -> str:
-        """The table of the generation in use, as of now."""
+    def read(self) -> Mapping[str, str]:
+        """What it says, as of now. `NotFound` if there is no collection; `StoreError` if Tandem did not make it."""
         with self._database.errors():
             self._table.checkout_latest()
-            written = {key.decode(): value.decode() for key, value in (_metadata(self._table, "current")).items()}
-        if _CURRENT not in written:
-            raise StoreError(f"{self._database.address.url}: a database that Tandem did not make; choose another name")
-        if written[_FORMAT] != FORMAT:
-            raise StoreError(
-                f"{self._database.address.url} has format {written[_FORMAT]}, this Tandem reads {FORMAT}: "
-                "install a newer one"
-            )
-        return written[_CURRENT]
+        said = self._newest(self._table)
+        if CURRENT not in said:
+            raise NotFound(f"{self._database.address.url}: there is no collection yet")
+        return said
 
-    def replace(self, name: str) -> None:
-        """Let another generation be in use, at once for all."""
+    def claim(self, role: str, name: str) -> None:
+        """Let a table be the current or the staging one, if there is none. `StoreExistsError` if there is one."""
+        url = self._database.address.url
+        for _ in range(ATTEMPTS):
+            table = self._database.table(CATALOG)
+            said = self._newest(table)
+            if self._database.has_table(said.get(role, "")):
+                break
+            try:
+                self._say(table, {**said, role: name})
+            except StoreBusyError:
+                continue
+            return
+        raise StoreExistsError(f"{url}: there is a {'staging ' * (role == STAGING)}collection already")
+
+    def promote(self) -> tuple[str, str]:
+        """Let the staging table be the current one, at once for all. Gives the new one and the old one."""
+        table = self._database.table(CATALOG)
+        said = self.read()
+        old, new = said[CURRENT], said.get(STAGING, "")
+        if not self._database.has_table(new):
+            raise NotFound(f"{self._database.address.url}: there is no staging collection")
+        self._say(table, {**said, CURRENT: new, STAGING: ""})
+        return new, old
+
+    def _say(self, table: Any, said: Mapping[str, str]) -> None:
+        """`StoreBusyError` if another has said something since this table was opened."""
         with self._database.errors():
-            self._table.update_field_metadata({"path": "current", "metadata": {_CURRENT: name}})
+            table.update_field_metadata({"path": "catalog", "metadata": {_FORMAT: FORMAT, **said}})
+
+    def _newest(self, table: Any) -> Mapping[str, str]:
+        """What this version of the catalog says, or the newest before it that says anything."""
+        url = self._database.address.url
+        with self._database.errors():
+            said = newest = _said(table)
+            version = int(table.version)
+            earlier = None
+            while CURRENT not in said and version > 1:
+                earlier = earlier or self._database.table(CATALOG)
+                version -= 1
+                earlier.checkout(version)
+                said = _said(earlier)
+        if _FORMAT not in newest:
+            raise StoreError(f"{url}: a database that Tandem did not make; choose another name")
+        if newest[_FORMAT] != FORMAT:
+            raise StoreError(f"{url} has format {newest[_FORMAT]}, this Tandem reads {FORMAT}: install a newer one")
+        return said
 
 
-def first_generation() -> str:
-    """A name for the table of a new collection, which no other creation takes."""
-    return f"g1_{uuid.uuid4().hex[:12]}"
+def new_name() -> str:
+    """A name for a table of records, which nobody else takes."""
+    return f"{_PREFIX}{uuid.uuid4().hex[:12]}"
 
 
-def next_generation(current: str) -> str:
-    """The name of the staging table beside the one in use: the same for everyone, so only one can be made."""
-    number, key = _parts(current)
-    return f"g{number + 1}_{key}"
-
-
-def create_catalog(database: Database, current: str) -> None:
-    """Let a collection be there. `StoreExistsError` if one was made meanwhile."""
+def create_catalog(database: Database) -> Catalog:
+    """The catalog, which says nothing if it is new."""
     import pyarrow as pa
 
-    field = pa.field("current", pa.string(), metadata={_FORMAT: FORMAT, _CURRENT: current})
-    database.create_table(CATALOG, pa.schema([field]))
+    with suppress(StoreExistsError, StoreBusyError):
+        if not database.has_table(CATALOG):
+            field = pa.field("catalog", pa.string(), metadata={_FORMAT: FORMAT})
+            database.create_table(CATALOG, pa.schema([field]))
+    return Catalog(database)
 
 
-def _parts(generation: str) -> tuple[int, str]:
-    match = _GENERATION.fullmatch(generation)
-    if match is None:
-        raise StoreError(f"expected the name of a generation such as g1_0123456789ab, got {generation[:40]!r}")
-    return int(match[1]), match[2]
-
-
-def _metadata(table: Any, field: str) -> Mapping[bytes, bytes]:
+def _said(table: Any) -> dict[str, str]:
     schema = table.schema
-    found: Mapping[bytes, bytes] = (schema.field(field).metadata or {}) if field in schema.names else {}
-    return found
+    found = (schema.field("catalog").metadata or {}) if "catalog" in schema.names else {}
+    return {key.decode(): value.decode() for key, value in found.items()}
 
 
 def _options(address: Address) -> dict[str, str]:
@@ -205,6 +243,7 @@ _REFUSALS = (
     "accessdenied", "access denied", "invalidaccesskeyid", "signaturedoesnotmatch", "credential", "forbidden",
     "unauthorized", "unauthenticated", "status: 401", "status: 403",
 )  # fmt: skip
+_CONFLICTS = ("commit conflict", "incompatible transaction", "concurrent", "too many attempts")
 _UNREACHABLE = ("connection refused", "connecterror", "dns error", "timed out", "timedout", "error sending request")
 
 
@@ -218,7 +257,12 @@ def _translated(address: Address, error: Exception) -> Exception:
         return StoreExistsError(f"{url}: there is a collection already")
     if re.search(r"\bnot found\b|was not found|no such file", lowered):
         return NotFound(f"{url}: the collection was removed or replaced")
-    if "commit conflict" in lowered or "concurrent" in lowered or "too many attempts" in lowered:
+    if (
+        "commit conflict" in lowered
+        or "incompatible transaction" in lowered
+        or "concurrent" in lowered
+        or "too many attempts" in lowered
+    ):
         return StoreBusyError(f"{url}: other processes write at the same moment; try again")
     if address.folder is None and any(words in lowered for words in _REFUSALS):
         return StoreError(

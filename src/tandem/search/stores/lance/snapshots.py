@@ -20,7 +20,7 @@ from tandem.arrays import Vectors
 from tandem.errors import StoreError
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches, without_lists
-from tandem.search.stores.lance.database import Catalog, Database, NotFound, next_generation
+from tandem.search.stores.lance.database import CURRENT, STAGING, Catalog, Database, NotFound
 from tandem.search.stores.lance.filters import Condition, translated
 from tandem.search.stores.lance.layout import Layout, read_layout, read_notes
 from tandem.search.stores.protocol import Value
@@ -216,8 +216,10 @@ class Snapshots:
 
     def name(self) -> str:
         """The table of the generation that the address stands for, as of now."""
-        current = self._catalog.current()
-        return next_generation(current) if self._staging else current
+        name = self._catalog.read().get(STAGING if self._staging else CURRENT, "")
+        if not name:
+            raise NotFound(f"{self._database.address.url}: there is no staging collection")
+        return name
 
     def writable(self) -> tuple[Snapshot, Any]:
         """The table as of now, to be read, and itself, to be written to."""

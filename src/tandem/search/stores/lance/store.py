@@ -7,6 +7,8 @@ What differs from the local store: a search costs a few requests to the bucket; 
 of `reading`) can read it for an hour after it was replaced; and a promotion ends the scans that run in other processes.
 """
 
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -15,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.errors import StoreError
+from tandem.errors import StoreBusyError, StoreError
 from tandem.files import sync
 from tandem.search.stores.lance import upkeep
-from tandem.search.stores.lance.database import Database, NotFound
+from tandem.search.stores.lance.database import ATTEMPTS, Database, NotFound
 from tandem.search.stores.lance.filters import one_of
 from tandem.search.stores.lance.layout import NOTE
 from tandem.search.stores.lance.search import Search
@@ -84,11 +86,16 @@ class LanceStore(Store):
         return self._commit(lambda table, _: int(table.delete(one_of(wanted)).num_deleted_rows))
 
     def _commit(self, act: Callable[[Any, Snapshot], _T]) -> _T:
-        """Change the table, durably; once more if another process replaced it meanwhile."""
-        try:
-            return self._commit_once(act)
-        except NotFound:
-            return self._commit_once(act)
+        """Change the table, durably; again if others came first, or replaced it meanwhile: then nothing was written."""
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._commit_once(act)
+            except StoreBusyError:
+                time.sleep(random.uniform(0, 0.05 * 2**attempt))
+            except NotFound:
+                if attempt:
+                    raise
+        return self._commit_once(act)
 
     def _commit_once(self, act: Callable[[Any, Snapshot], _T]) -> _T:
         snapshot, table = self._snapshots.writable()
