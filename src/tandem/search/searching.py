@@ -75,5 +75,5 @@ def with_list_of_paths(values: Mapping[str, Value]) -> Metadata:
 
 
 def _hit(hit: Hit, relevance: float | None) -> SearchHit:
-    metadata = with_list_of_paths(hit.metadata)
-    return SearchHit(hit.id, hit.score, relevance, metadata, is_missing(paths_of(hit.metadata)))
+    paths = paths_of(hit.metadata)
+    return SearchHit(hit.id, hit.score, relevance, {**hit.metadata, "paths": paths}, is_missing(paths))

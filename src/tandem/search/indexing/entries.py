@@ -109,9 +109,15 @@ def is_gone(path: str) -> bool:
 
     Of a path in a tar or in Parquet this says only whether that file is gone.
     """
+    if not _is_absent(path):
+        return False
     shard = shard_of(path)
+    return shard is None or not os.path.isfile(shard)
+
+
+def _is_absent(path: str) -> bool:
     try:
-        os.lstat(shard if shard is not None and os.path.isfile(shard) else path)
+        os.lstat(path)
     except OSError as error:
         return error.errno in (errno.ENOENT, errno.ENOTDIR)
     return False
