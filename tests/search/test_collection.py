@@ -714,3 +714,21 @@ def test_a_tour_goes_into_a_folder(
     (tmp_path / "tour").write_text("x")
     assert main(["explore", photos.url, "--out", str(tmp_path / "tour")]) == 2
     assert "expected a folder, got a file" in capsys.readouterr().err
+
+
+def test_the_command_says_how_many_files_are_gone(
+    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["index", str(pictures), "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]
+    assert main(command) == 0
+    assert "gone" not in capsys.readouterr().err
+    for name in ("1.png", "2.png", "3.png"):
+        (pictures / name).unlink()
+    assert main(command) == 0
+    assert "3 files are gone; --prune removes them" in capsys.readouterr().err
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gone"] == 3
+    assert main([*command, "--prune"]) == 0
+    captured = capsys.readouterr()
+    assert "gone" not in captured.err
+    assert "5 photos" in captured.out
