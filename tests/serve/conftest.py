@@ -5,10 +5,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.browsing import browser, collection, page, url
 from support.serving import LONG_S, Server, serving, toy_collection
 
 import tandem
 from tandem.search.collection import Collection
+
+__all__ = ["browser", "collection", "page", "place", "toy_http", "toy_photos", "toy_server", "url"]
 
 
 @pytest.fixture(scope="session")

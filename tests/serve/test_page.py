@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from support.browsing import CROPS, announced, fresh_page, hand_over, names, search, shares, tiles, until, wait_for_bars
 
-pytest_plugins = ["support.browsing"]
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 

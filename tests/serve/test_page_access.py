@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from support.browsing import VIEWS, announced, fresh_page, names, search, tiles
 
-pytest_plugins = ["support.browsing"]
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 

@@ -24,7 +24,6 @@ from support.serving import Server, serving
 
 import tandem
 
-pytest_plugins = ["support.browsing"]
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 

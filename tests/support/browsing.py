@@ -1,6 +1,6 @@
 """The page in a real Chromium, against a real server with the model that ships: fixtures, and what hands do in it.
 
-Test files name it in `pytest_plugins`, so that all of them share one server and one browser.
+tests/serve/conftest.py brings the fixtures, so that all test files share one server.
 """
 
 import base64
