@@ -6,8 +6,8 @@ import sys
 import pytest
 from rich.cells import cell_len
 
+from tandem.cli.progress import state_of
 from tandem.cli.tables import Cell, Column, fit, print_table
-from tandem.cli.terminal import state_of
 from tandem.search.indexing.progress import IndexingProgress
 
 NUMBER, DRAWING = Column("n", right=True), Column("", for_people=True, drop=2)

@@ -1,6 +1,5 @@
 """What `tandem index` and `tandem migrate` say of a run."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +67,8 @@ def echo_failures(failures: "Sequence[SkippedFile]") -> None:
     if new:
         terminal.complain(f"skipped {len(new):,}:")
         for one in new:
-            print(f"  {terminal.line(f'{one.path}: {one.reason}')}", file=sys.stderr)
+            terminal.list_item(f"{one.path}: {one.reason}")
     if old:
         terminal.complain(f"skipped before, and unchanged since: {len(old):,}")
         for one in old if not new else ():
-            print(f"  {terminal.line(f'{one.path}: {one.reason}')}", file=sys.stderr)
+            terminal.list_item(f"{one.path}: {one.reason}")

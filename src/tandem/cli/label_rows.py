@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.classify_view import NAME_CELLS, line_printer
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
@@ -110,7 +110,7 @@ def by_image(
         file = stack.enter_context(RowFile(target, FILE_COLUMNS)) if target else None
         # Lines that people watch arriving are progress enough.
         advance = stack.enter_context(
-            terminal.progress("labelling", total, wanted=show is None or not sys.stdout.isatty())
+            progress.counting("labelling", total, wanted=show is None or not sys.stdout.isatty())
         )
         for part in parts:
             best.update(labels[row[0]] for row in part.labels.tolist())

@@ -101,12 +101,16 @@ def fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[i
 
     while room(map(least, kept)) < 0 and any(columns[at].drop for at in kept):
         kept.remove(max(kept, key=lambda at: columns[at].drop))
-    widths = {at: natural[at] for at in kept if columns[at].least is None}
-    free = room(widths.values())
-    elastic = sorted((at for at in kept if at not in widths), key=lambda at: natural[at])
+    elastic = [at for at in kept if columns[at].least is not None]
+    widths = {at: least(at) for at in kept}
+    if room(widths.values()) < 0:  # not even that: as much as there is
+        widths |= dict.fromkeys(elastic, 0)
+    free = max(0, room(widths.values()))
+    elastic.sort(key=lambda at: natural[at] - widths[at])
     for left, at in zip(range(len(elastic), 0, -1), elastic, strict=True):
-        widths[at] = max(1, min(natural[at], free // left))
-        free -= widths[at]
+        more = min(natural[at] - widths[at], free // left)
+        widths[at] = max(1, widths[at] + more)
+        free -= more
     return [widths.get(at) for at in range(len(columns))]
 
 

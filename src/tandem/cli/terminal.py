@@ -6,8 +6,7 @@ Every command imports it, for --help too: what takes time to import is imported 
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tandem.errors import TandemError
@@ -16,11 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tandem.errors import ImageError
-    from tandem.search.indexing.progress import IndexingProgress
 
 ACCENT, QUIET = "green", "bright_black"
-BAR_CELLS = 40  # of a progress bar, where there is room
-BESIDE_BAR, BESIDE_STATE = 36, 42  # cells of what stands beside it
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -141,7 +137,17 @@ def echo_skipped(errors: "Sequence[ImageError]", total: int) -> None:
     elif errors:
         complain(f"skipped {len(errors):,} of {total:,}:")
         for error in errors:
-            print(f"  {line(' '.join(str(error).split()))}", file=sys.stderr)
+            list_item(str(error))
+
+
+def list_item(text: str) -> None:
+    """A line of a list below a note."""
+    print(wrapped(line(" ".join(text.split())), sys.stderr, "  ", "    "), file=sys.stderr)
+
+
+def print_result(text: str) -> None:
+    """What a command came to, in a sentence."""
+    print(wrapped(line(text), sys.stdout, "", "  "))
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -167,90 +173,6 @@ def program() -> str:
     if not own.exists():
         return "tandem" if found is not None else f"{sys.executable} -m tandem"
     return min(str(own), os.path.relpath(own), key=len)
-
-
-# --- progress ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Shows, while it lasts, what people are waiting for."""
-    if _Loudness.quiet or not sys.stderr.isatty():
-        yield
-        return
-    print(f"{what} ...", end="", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def progress(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on."""
-    if not wanted or _Loudness.quiet or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    out = Console(stderr=True)
-    drawn = BarColumn(min(BAR_CELLS, max(4, out.width - BESIDE_BAR)))
-    columns = (TextColumn("{task.description}"), drawn, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=out, transient=True) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda count: shown.advance(task, count)
-
-
-@contextmanager
-def indexing_progress() -> "Iterator[Callable[[IndexingProgress], None] | None]":
-    """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
-    if _Loudness.quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, ProgressColumn, TextColumn
-    from rich.progress import Progress as Shown
-
-    out = Console(stderr=True)
-    room = out.width - len("indexing") - 2 - BESIDE_STATE
-    columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
-    if room >= 4:  # else what is said tells more than what is drawn
-        columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
-    with Shown(*columns, console=out, transient=True) as shown:
-        task = shown.add_task("indexing", total=None, state="")
-
-        def show(progress: "IndexingProgress") -> None:
-            shown.update(task, completed=progress.done, total=progress.total, state=state_of(progress, out.width))
-
-        yield show
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Says, to those who interrupt it, that nothing done is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        echo("what is done is kept: the same command goes on")
-        raise
-
-
-def state_of(progress: "IndexingProgress", width: int) -> str:
-    """How far a run is, in as many words as `width` cells hold."""
-    done = f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"
-    rate = left = skipped = ""
-    if progress.rate:
-        rate = f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s"
-    if progress.seconds_left is not None:
-        minutes, seconds = divmod(round(progress.seconds_left), 60)
-        hours, minutes = divmod(minutes, 60)
-        left = f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
-    if progress.skipped:
-        skipped = f"{progress.skipped:,} skipped"
-    choices = ((done, rate, left, skipped), (done, left, skipped), (done, left), (done,))
-    said = [", ".join(filter(None, choice)) for choice in choices]
-    return next((text for text in said if len(text) <= width), done)
 
 
 # --- text in cells -------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, add_yes, describe
 from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.options.model import add_model, load_model
@@ -89,8 +89,10 @@ def reset(arguments: argparse.Namespace) -> int:
         described = {"name": model.name, "fingerprint": model.fingerprint}
         terminal.print_json({"model": described, "removed": str(path) if removed else None, "calibration": now})
         return DONE
-    print(f"removed {path}" if removed else f"{model.name} has no calibration of this account")
-    print(f"searches use the one that came with the model: {now}" if now else "searches show no relevance")
+    terminal.print_result(f"removed {path}" if removed else f"{model.name} has no calibration of this account")
+    terminal.print_result(
+        f"searches use the one that came with the model: {now}" if now else "searches show no relevance"
+    )
     return DONE
 
 
@@ -123,7 +125,7 @@ def read(model: "Model", paths: Sequence[Path], key: str | None, what: str) -> "
     from tandem.search.calibration.caption_set import choose, embed, read_captioned
 
     samples = choose(read_captioned(paths, key))
-    with terminal.progress(what, 2 * len(samples)) as advance:
+    with progress.counting(what, 2 * len(samples)) as advance:
         return embed(model, samples, advance=advance)
 
 

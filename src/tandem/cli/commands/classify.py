@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import ImageOnStandardInput
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     show = None if arguments.json else printer(names, labels, arguments.top)
     parts: list[Answer] = []
     # Rows that people watch arriving are progress enough.
-    with terminal.progress("classifying", len(names), wanted=show is None or not sys.stdout.isatty()) as advance:
+    with progress.counting("classifying", len(names), wanted=show is None or not sys.stdout.isatty()) as advance:
         for part in model.iter_classify(found.images, labels, templates=templates):
             parts.append(part)
             advance(len(part) + len(part.failures))

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     else:
         listed = ", ".join(file.name for file in files)
-        print(f"{target}: {name} in the format {arguments.to}, {size_bytes / 1e6:,.1f} MB ({listed})")
+        terminal.print_result(f"{target}: {name} in the format {arguments.to}, {size_bytes / 1e6:,.1f} MB ({listed})")
     return DONE
 
 

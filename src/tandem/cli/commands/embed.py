@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import read_lines
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         "kind": kind,
         "dimensions": model.config.embed_dim,
     }
-    with terminal.progress("embedding", count) as advance:
+    with progress.counting("embedding", count) as advance:
         if kind == "images":
             rows = embedding.embed_images(model, found.images, arguments.batch_size, skipped, advance)
         else:
@@ -83,7 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         terminal.print_json(document)
     elif document["count"]:
-        print(f"{arguments.out}: {document['count']:,} vectors of {model.config.embed_dim} dimensions, by {model.name}")
+        terminal.print_result(
+            f"{arguments.out}: {document['count']:,} vectors of {model.config.embed_dim} dimensions, by {model.name}"
+        )
     sys.stdout.flush()
     terminal.echo_skipped(skipped, count + len(found.skipped))
     return exit_code(done=document["count"], skipped=len(skipped))

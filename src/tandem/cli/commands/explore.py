@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, open_collection
@@ -84,10 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 columns=["path"],
                 each=file.add,
-                progress=terminal.progress,
+                progress=progress.counting,
             )
             file.finish(found.clusters)
-        with terminal.progress("comparing", len(found.places)) as advance:
+        with progress.counting("comparing", len(found.places)) as advance:
             groups = duplicates.find(
                 photos.store, arguments.duplicates, where=where, columns=["path"], advance=advance
             )  # fmt: skip

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "-" in arguments.sources:
         check_list()
     photos, workers = target(arguments)
-    with terminal.resumable(), photos, terminal.indexing_progress() as on_progress:
+    with progress.resumable(), photos, progress.indexing() as on_progress:
         report = photos.add(
             arguments.sources,
             prune=arguments.prune,
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         terminal.print_json(as_document(photos, report))
     else:
-        print(summary(arguments.collection, report))
+        terminal.print_result(summary(arguments.collection, report))
     sys.stdout.flush()
     echo_gone(report.gone)
     echo_failures(report.failures)

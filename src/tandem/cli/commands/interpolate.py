@@ -65,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     else:
         shares = f"{1 - arguments.alpha:.0%} {arguments.first} and {arguments.alpha:.0%} {arguments.second}"
-        print(f"{target}: {shares}; try: {terminal.program()} classify PHOTO --model {target} --labels cat,dog")
+        terminal.print_result(
+            f"{target}: {shares}; try: {terminal.program()} classify PHOTO --model {target} --labels cat,dog"
+        )
     return DONE
 
 

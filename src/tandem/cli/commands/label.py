@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, add_paths_only, check_paths_only, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.paths_only and arguments.by == "image":
         raise TandemError("--paths-only goes with --by label: with --by image every photo is listed")
     with open_collection(arguments) as photos:
-        with terminal.waiting("loading the model"):
+        with progress.waiting("loading the model"):
             vectors = photos.model.class_vectors(labels, templates)
         describe_model(photos.model)
         asked = {"k": arguments.top, "where": arguments.where, "logit_scale": photos.model.logit_scale}
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             "by": arguments.by,
         }
         if arguments.by == "label":
-            with terminal.waiting("labelling"):
+            with progress.waiting("labelling"):
                 best = top_images(photos.store, vectors, **asked)
             document["labels"] = label_rows.by_label(photos.store, labels, best, target)
             none = not any(found["images"] for found in document["labels"])

@@ -2,7 +2,7 @@
 
 import argparse
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import DONE, NOT_DONE, SOME_SKIPPED
 from tandem.cli.indexing_report import echo_failures
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         url = photos.url
     known_collections.remember(url)
     model = load_model(arguments)
-    with terminal.resumable(), terminal.indexing_progress() as on_progress:
+    with progress.resumable(), progress.indexing() as on_progress:
         moved = migrate(
             url,
             model,
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     elif moved.done:
         number = terminal.count_of(moved.images)
-        print(f"{arguments.collection}: {number}, now with {moved.after} (before: {moved.before})")
+        terminal.print_result(f"{arguments.collection}: {number}, now with {moved.after} (before: {moved.before})")
     echo_failures(moved.missing)
     if not moved.done:
         terminal.echo(

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             "collection": arguments.collection, "removed": removed, "not_found": missing, "total": total,
         })  # fmt: skip
     else:
-        print(f"{arguments.collection}: {terminal.count_of(total)}; {removed:,} removed")
+        terminal.print_result(f"{arguments.collection}: {terminal.count_of(total)}; {removed:,} removed")
     sys.stdout.flush()
     for id in missing:
         terminal.complain(f"no photo {id!r} in {arguments.collection}")
@@ -89,5 +89,5 @@ def remove_collection(arguments: argparse.Namespace) -> int:
     if arguments.json:
         terminal.print_json({"collection": arguments.collection, "removed": count, "not_found": [], "total": 0})
     else:
-        print(f"{arguments.collection} is removed; it had {terminal.count_of(count)}")
+        terminal.print_result(f"{arguments.collection} is removed; it had {terminal.count_of(count)}")
     return DONE

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, add_paths_only, check_paths_only, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.inputs import read_image
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_target(Path(arguments.plot))
         plots.check_installed()
     with open_collection(arguments) as photos:
-        with terminal.waiting("searching"):
+        with progress.waiting("searching"):
             results = photos.search(
                 text,
                 image=read_image(arguments.image),

@@ -22,7 +22,7 @@ COLUMNS = (
     Column("on", least=8, drop=1),
     Column("difference", right=True, drop=2),
     Column("least cosine", right=True),
-    Column("verdict", least=9),
+    Column("verdict", least=23),
 )
 
 
@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{reference.name}, openvino float32")
         show(comparisons)
         for reason in why:
-            print(f"  {reason}")
-        print(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
+            terminal.print_result(f"  {reason}")
+        terminal.print_result(f"{'same' if same else 'different'}: {arguments.source} against {', '.join(others)}")
     sys.stdout.flush()
     terminal.echo_skipped(skipped, total)
     return exit_code(done=total - len(skipped), skipped=len(skipped)) if same else DIFFERENT

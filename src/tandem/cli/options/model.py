@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import terminal
+from tandem.cli import progress, terminal
 from tandem.cli.arguments import Group, Parser, listed
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_model(arguments: argparse.Namespace) -> "Model":
     from tandem.model import load
 
     began = time.perf_counter()
-    with terminal.waiting("loading the model"):
+    with progress.waiting("loading the model"):
         model = load(arguments.model, **loading(arguments))
     describe_model(model, time.perf_counter() - began)
     return model

@@ -1,0 +1,95 @@
+"""What people see while they wait: bars and words on standard error, gone when the work is done. Knows counts only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tandem.cli import terminal
+
+if TYPE_CHECKING:
+    from tandem.search.indexing.progress import IndexingProgress
+
+BAR_CELLS = 40  # where there is room
+BESIDE_BAR, BESIDE_STATE = 36, 42  # cells of what stands beside it
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Shows, while it lasts, what people are waiting for."""
+    if terminal.is_quiet() or not sys.stderr.isatty():
+        yield
+        return
+    print(f"{what} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def counting(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on."""
+    if not wanted or terminal.is_quiet() or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out = Console(stderr=True)
+    drawn = BarColumn(min(BAR_CELLS, max(4, out.width - BESIDE_BAR)))
+    columns = (TextColumn("{task.description}"), drawn, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=out, transient=True) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda count: shown.advance(task, count)
+
+
+@contextmanager
+def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
+    """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
+    if terminal.is_quiet() or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, ProgressColumn, TextColumn
+    from rich.progress import Progress as Shown
+
+    out = Console(stderr=True)
+    room = out.width - len("indexing") - 2 - BESIDE_STATE
+    columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
+    if room >= 4:  # else what is said tells more than what is drawn
+        columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
+    with Shown(*columns, console=out, transient=True) as shown:
+        task = shown.add_task("indexing", total=None, state="")
+
+        def show(progress: "IndexingProgress") -> None:
+            shown.update(task, completed=progress.done, total=progress.total, state=state_of(progress, out.width))
+
+        yield show
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Says, to those who interrupt it, that nothing done is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        terminal.echo("what is done is kept: the same command goes on")
+        raise
+
+
+def state_of(progress: "IndexingProgress", width: int) -> str:
+    """How far a run is, in as many words as `width` cells hold."""
+    done = f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"
+    rate = left = skipped = ""
+    if progress.rate:
+        rate = f"{progress.rate:,.0f}/s" if progress.rate >= 10 else f"{progress.rate:.1f}/s"
+    if progress.seconds_left is not None:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
+        hours, minutes = divmod(minutes, 60)
+        left = f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
+    if progress.skipped:
+        skipped = f"{progress.skipped:,} skipped"
+    choices = ((done, rate, left, skipped), (done, left, skipped), (done, left), (done,))
+    said = [", ".join(filter(None, choice)) for choice in choices]
+    return next((text for text in said if len(text) <= width), done)
