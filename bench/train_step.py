@@ -50,7 +50,7 @@ def plain_block(block: Block, x: Tensor, mask: Tensor | None) -> Tensor:
     mask = None if mask is None else mask.to(y.dtype)
     w = x.shape[-1]
     y, _ = F.multi_head_attention_forward(
-        y, y, y, w, attn.objective, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
+        y, y, y, w, attn.heads, attn.in_proj_weight, attn.in_proj_bias, None, None, False, 0.0,
         attn.out_proj.weight, attn.out_proj.bias, need_weights=False, attn_mask=mask,
     )  # fmt: skip
     x = x + y

@@ -75,7 +75,7 @@ retrieval = "captions.tar"
 """
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tandem.train.run.loop", "run_toys"])
+_server.set_forkserver_preload(["tandem.train.run.loop", "support.run_toys"])
 
 
 def write_data(root: Path) -> Path:
@@ -157,30 +157,34 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
 
 
 def _die_at(place: str, number: int) -> None:
-    """Kill this process amid the `number`th checkpoint."""
+    """Kill this process amid the `number`th checkpoint, or the `number`th small file (`file 1`), half written."""
     from tandem import files
     from tandem.train.run import checkpoint
 
     times = 0
 
-    def patched(module: ModuleType, name: str, before: bool) -> None:
+    def patched(module: ModuleType | type, name: str, before: bool) -> None:
         original = getattr(module, name)
 
-        def instead(*arguments: Any) -> Any:
+        def instead(*arguments: Any, **named: Any) -> Any:
             nonlocal times
             times += 1
             if times < number:
-                return original(*arguments)
+                return original(*arguments, **named)
             if not before:
-                original(*arguments)
-                if name == "save_file":  # half of what was to be there
-                    path = Path(arguments[1])
+                original(*arguments, **named)
+                if name != "_remove":  # half of what was to be there
+                    path = Path(arguments[1 if name == "save_file" else 0])
                     os.truncate(path, path.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
             return None
 
         setattr(module, name, instead)
 
+    if place == "file":
+        patched(Path, "write_text", False)
+        patched(Path, "write_bytes", False)
+        return
     patched(
         *{
             "writing": (checkpoint, "save_file", False),

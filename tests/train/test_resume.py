@@ -90,6 +90,16 @@ def test_killed_amid_a_checkpoint_it_ends_in_the_same_bits(root: Path, whole: di
     assert sorted(left) == ["step-00000009", "step-00000012"]
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_killed_amid_its_first_files_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], number: int) -> None:
+    """The tokenizer, the recipe as JSON and as TOML: none of them may be left half written."""
+    name = f"file-{number}"
+    assert _run(root, name, die=f"file {number}") == [-9]
+    assert not (root / name / "checkpoints").exists() or not list((root / name / "checkpoints").glob("step-*"))
+    assert _run(root, name) == [0]
+    _same(run_toys.last_state(root / name), whole)
+
+
 def test_killed_at_any_moment_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any]) -> None:
     recipe = run_toys.write_recipe(root, root / "moments")
     for _ in range(3):

@@ -22,6 +22,7 @@ Weight = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, below=1)]
 PositiveFloat = Annotated[float, Range(above=0)]
 Area = Annotated[float, Range(above=0, most=1)]
+Seed = Annotated[int, Range(least=0, most=2**63 - 1)]  # what torch takes
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Recipe:
     data: tuple[Source, ...]
     steps: Positive
     data_root: str = "."
-    seed: NonNegative = 1
+    seed: Seed = 1
     batch_size: NonNegative = 0  # images of a step, over all processes; 0: the sum of the sources' `per_batch`
     vocabulary: NonNegative = 0  # train a byte-level BPE of this size on the texts; 0: CLIP's
     stages: tuple[Stage, ...] = ()
@@ -274,12 +275,10 @@ def from_dict(plain: Mapping[str, Any]) -> Recipe:
 
 def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values under the present names of their keys; recipes of before the first release have others."""
-    values = dict(plain)
-    for old, new in (("checkpoint_every_steps", "checkpoints.every_steps"), ("cache_pictures", "cache_images")):
-        if old in values:
-            table, _, key = new.rpartition(".")
-            known = {key: values.pop(old)}
-            values = {**values, table: {**known, **values.get(table, {})}} if table else {**known, **values}
+    values = _renamed(plain, "cache_pictures", "cache_images")
+    checkpoints = values.get("checkpoints", {})
+    if "checkpoint_every_steps" in values and isinstance(checkpoints, Mapping):
+        values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **checkpoints}
     if isinstance(resume := values.get("resume"), Mapping):
         values["resume"] = _renamed(resume, "elsewhere", "allow_rounding")
     if isinstance(data := values.get("data"), list | tuple):
@@ -289,7 +288,9 @@ def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    return {new if key == old and new not in values else key: value for key, value in values.items()}
+    """What is given by both names counts by the new one."""
+    known = {new: values[old]} if old in values else {}
+    return known | {key: value for key, value in values.items() if key != old}
 
 
 def _batch_size(recipe: Recipe) -> int:
@@ -327,5 +328,10 @@ def _check(recipe: Recipe) -> None:
 def _takes_a_name(template: str) -> bool:
     try:
         return template.format("x") != template
-    except (LookupError, ValueError):
+    except (
+        LookupError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # each of `{x}`, `{`, `{.x}` and `{[x]}` raises another
         return False

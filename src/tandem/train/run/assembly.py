@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from tandem import files
 from tandem.config import ModelConfig
 from tandem.nn import CLIP
 from tandem.nn.resnet import BasicBlock, Bottleneck
@@ -192,7 +193,7 @@ def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
         stored = Tokenizer.from_folder(folder, recipe.model.text)
         if stored is None:
             stored = train_bpe(texts_of(recipe), recipe.vocabulary)
-            stored.save(folder)
+            files.write_text(folder / "tokenizer.json", stored.to_json())  # never half of it, whatever kills the run
     sent = processes.broadcast_object(stored and (stored.to_json(), stored.start_id, stored.end_id, stored.pad_id))
     if stored is not None:
         return stored
