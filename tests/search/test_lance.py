@@ -37,6 +37,7 @@ from tandem.search.migration import migrate
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
+from tandem.search.stores.lance import backend as backend_module
 from tandem.search.stores.lance import search, snapshots, upkeep
 from tandem.search.stores.lance import store as store_module
 from tandem.search.stores.lance.database import CURRENT, Catalog, Database, _translated, create_catalog, parse_address
@@ -407,10 +408,15 @@ def test_a_writer_that_is_killed_leaves_whole_batches(store: Store) -> None:
     assert step > 3, "the child never came to write"
 
 
-def test_a_folder_is_synced_before_a_batch_is_acknowledged(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_synced_before_a_batch_is_acknowledged(
+    local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = parse_address(local.url).folder
     assert folder is not None
     synced: set[Path] = set()
+    monkeypatch.setattr(backend_module, "sync", synced.add)
+    create_store(f"lance:{tmp_path}/other", SCHEMA, {}).close()
+    assert {tmp_path, tmp_path / "other", *(tmp_path / "other").rglob("*")} <= synced
     monkeypatch.setattr(store_module, "sync", synced.add)
     for act in (
         lambda: local.upsert(records(20)),

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
+from tandem.files import sync
 from tandem.search.stores.lance.database import (
+    CATALOG,
     CURRENT,
     STAGING,
     Catalog,
@@ -75,6 +77,7 @@ class LanceBackend(Backend):
         except BaseException:
             database.drop_table(name)
             raise
+        self._sync(name)
         return LanceStore(database, staging)
 
     def exists(self, *, staging: bool = False) -> bool:
@@ -90,6 +93,7 @@ class LanceBackend(Backend):
             new, _ = Catalog(database).promote()
         except NotFound:
             raise StoreError(f"{self.url}: there is no staging collection to take its place") from None
+        self._sync()
         database.drop_leftovers([new])
 
     def remove(self) -> None:
@@ -102,6 +106,15 @@ class LanceBackend(Backend):
         if self._address.folder is not None:
             with suppress(OSError):  # it is not empty
                 self._address.folder.rmdir()
+
+    def _sync(self, *names: str) -> None:
+        """Have the disk keep the catalog, and these tables, where they are in a folder."""
+        folder = self._address.folder
+        if folder is not None:
+            places = [folder / f"{name}.lance" for name in (CATALOG, *names)]
+            for path in [*(path for place in places for path in place.rglob("*")), *places, folder, folder.parent]:
+                with suppress(FileNotFoundError):  # written for a moment
+                    sync(path)
 
     def _database(self) -> Database:
         """`NotFound` where there is no folder, which opening would make."""
