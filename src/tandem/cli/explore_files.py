@@ -2,15 +2,16 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.files import atomic_write
 from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.exploring.map2d import Places
 from tandem.search.exploring.survey import Cluster
@@ -27,18 +28,22 @@ class MapFile:
     """
 
     def __init__(self, path: Path, described: Mapping[str, Any]) -> None:
-        self.path = path
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
-        self.file = self.partial.open("w", encoding="utf-8")
+        self._open, self._finished = ExitStack(), False
+        self._temporary = self._open.enter_context(atomic_write(path))
+        self.file = self._temporary.open("w", encoding="utf-8")
         self.file.write(json.dumps(described, ensure_ascii=False)[:-1] + ', "pictures": [')
         self.between = "\n"
 
     def __enter__(self) -> "MapFile":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.file.close()
-        self.partial.unlink(missing_ok=True)
+        if not self._finished:
+            self._temporary.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, trace)
 
     def add(self, records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
         """These records, with their places [n 2] and clusters [n]."""
@@ -50,11 +55,10 @@ class MapFile:
             self.between = ",\n"
 
     def finish(self, clusters: Sequence[Cluster]) -> None:
-        """Close the list, and put the file in its place."""
+        """Close the list: when the block ends, the file takes its place."""
         described = ",\n".join(json.dumps(cluster.as_dict(DIGITS), ensure_ascii=False) for cluster in clusters)
         self.file.write(f'\n], "clusters": [\n{described}\n]}}\n')
-        self.file.close()
-        self.partial.replace(self.path)
+        self._finished = True
 
 
 def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Path, Path]:
@@ -89,12 +93,9 @@ def _as_document(member: Member) -> dict[str, Any]:
 
 @contextmanager
 def _replaced(path: Path, newline: str | None = None) -> Iterator[TextIO]:
-    """A text file that takes its place when it is whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Names of files that are not UTF-8 are kept as they are.
-        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline=newline) as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """A text file that takes its place when it is whole. Names of files that are not UTF-8 are kept as they are."""
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline=newline) as file,
+    ):
+        yield file

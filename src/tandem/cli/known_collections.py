@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tandem.files import write_json
 from tandem.search.home import data_folder
 
 
@@ -30,9 +31,7 @@ def remember(url: str) -> None:
     path = _path(url)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.new")
-        beside.write_text(json.dumps({"url": url, "used": time.time()}), encoding="utf-8")
-        beside.replace(path)
+        write_json(path, {"url": url, "used": time.time()})
 
 
 def forget(url: str) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tandem.errors import MissingExtraError, TandemError
+from tandem.files import atomic_write
 from tandem.search.indexing.entries import display_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -38,16 +38,16 @@ class RowFile:
     def __init__(self, path: Path, kinds: Mapping[str, type]) -> None:
         check_target(path)
         self.path, self.kinds, self.count = path, dict(kinds), 0
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._open.enter_context(atomic_write(self.path))
             if self.path.suffix.lower() == ".parquet":
-                self._add = self._parquet()
+                self._add = self._parquet(temporary)
             else:
-                file = self._open.enter_context(self.partial.open("w", encoding="utf-8", newline=""))
+                file = self._open.enter_context(temporary.open("w", encoding="utf-8", newline=""))
                 if self.path.suffix.lower() == ".csv":
                     rows = csv.writer(file)
                     rows.writerow(self.kinds)
@@ -57,18 +57,14 @@ class RowFile:
                         json.dumps(dict(zip(self.kinds, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
                     )
         except OSError as error:
+            self._open.__exit__(type(error), error, error.__traceback__)
             raise TandemError(f"{self.path}: cannot be written: {error.strerror or error}") from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._open.close()
-            if kind is None:
-                os.replace(self.partial, self.path)
-        finally:
-            self.partial.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, trace)
 
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Rows with a value for each column."""
@@ -76,13 +72,13 @@ class RowFile:
         self._add(plain)
         self.count += len(plain)
 
-    def _parquet(self) -> Any:
+    def _parquet(self, temporary: Path) -> Any:
         import pyarrow
         import pyarrow.parquet
 
         types = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float32()}
         schema = pyarrow.schema([(name, types[kind]) for name, kind in self.kinds.items()])
-        writer = self._open.enter_context(pyarrow.parquet.ParquetWriter(self.partial, schema))
+        writer = self._open.enter_context(pyarrow.parquet.ParquetWriter(temporary, schema))
         waiting: list[Sequence[Any]] = []
 
         def flush() -> None:

@@ -4,9 +4,9 @@ Either file carries the model's name and fingerprint: vectors of different finge
 """
 
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import MissingExtraError, TandemError
+from tandem.files import atomic_write
 from tandem.search.indexing.entries import display_name
 
 ROWS_AT_ONCE = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
@@ -38,7 +39,8 @@ class VectorsFile(ABC):
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
         self.path, self.dimensions = path, dimensions
         self.about = {key: display_name(value) for key, value in about.items()}
-        self.partial = path.with_name(f".{path.name}.{os.getpid()}")
+        self._open = ExitStack()
+        self._temporary = self._open.enter_context(atomic_write(path))
         self.count = 0
         self._ids: list[str] = []
         self._parts: list[NDArray[np.float32]] = []
@@ -63,16 +65,14 @@ class VectorsFile(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         done = kind is None and self.count > 0
-        try:
+        with self._open:
             try:
                 if done:
                     self.finish()
             finally:
                 self.close()
-            if done:
-                self.partial.replace(self.path)
-        finally:
-            self.partial.unlink(missing_ok=True)
+            if not done:
+                self._temporary.unlink(missing_ok=True)
 
 
 def create(path: Path, dimensions: int, about: Mapping[str, str]) -> VectorsFile:
@@ -86,7 +86,7 @@ class Npz(VectorsFile):
 
     def finish(self) -> None:
         about: dict[str, Any] = {key: np.array(value) for key, value in self.about.items()}
-        with self.partial.open("wb") as file:
+        with self._temporary.open("wb") as file:
             np.savez(file, vectors=np.concatenate(self._parts), ids=np.array(self._ids, dtype=np.str_), **about)
 
 
@@ -103,7 +103,7 @@ class Parquet(VectorsFile):
             [("id", pyarrow.string()), ("vector", pyarrow.list_(pyarrow.float32(), dimensions))],
             metadata={"tandem": json.dumps(self.about)},
         )
-        self._writer = pyarrow.parquet.ParquetWriter(self.partial, self._schema)
+        self._writer = pyarrow.parquet.ParquetWriter(self._temporary, self._schema)
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         super().add(ids, vectors)
