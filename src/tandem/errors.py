@@ -72,7 +72,7 @@ class ImageError(TandemError):
 
 
 class TextError(TandemError):
-    """A sentence that does not fit the model's context, or is no text."""
+    """A text that does not fit the model's context, or is no text at all."""
 
 
 class EngineError(TandemError):
@@ -107,7 +107,7 @@ class StoreBusyError(StoreError):
 
 
 class FilterError(TandemError):
-    """A filter expression that cannot be understood. `position` counts letters from 0, None where a column is wrong."""
+    """A filter expression that cannot be understood. `position` counts characters from 0; None: no place."""
 
     def __init__(self, reason: str, position: int | None = None) -> None:
         super().__init__(reason)
