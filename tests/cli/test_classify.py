@@ -2,11 +2,12 @@
 
 import errno
 import os
+import shlex
 from pathlib import Path
 
 import pytest
 from support import toy
-from support.commands import Run, one_line, run_in_terminal, widest
+from support.commands import COMMAND, Run, one_line, run_in_terminal, widest
 
 from tandem.cli.options.images import find_images
 from tandem.errors import TandemError
@@ -69,6 +70,14 @@ def test_piped_a_line_is_photo_label_and_probability(tandem: Run, model_folder: 
         for label, probability in best
     ]
     assert rows == expected
+
+
+def test_notes_are_as_wide_as_the_terminal_though_results_are_piped(model_folder: str, photos: list[str]) -> None:
+    gone = [f"photos/that/are/not/there/and/have/long/names-{n}.jpg" for n in range(2)]
+    command = [*COMMAND, "classify", *photos, *gone, "--labels", "cat,dog", "--model", model_folder]
+    shown = run_in_terminal(*("-c", f"{shlex.join(command)} | cat > /dev/null"), columns=60, program=["bash"]).out
+    assert "names-1.jpg:" in shown
+    assert widest(shown) <= 60
 
 
 def test_an_unreadable_folder_is_skipped_by_name(

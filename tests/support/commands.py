@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,13 @@ def run_process(*arguments: Any, stdin: bytes | None = None, **environment: str)
     return Outcome(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
 
-def run_in_terminal(*arguments: Any, columns: int, answer: str = "") -> Outcome:
+def run_in_terminal(*arguments: Any, columns: int, answer: str = "", program: Sequence[str] = COMMAND) -> Outcome:
     """The command in a terminal of so many columns; `out` is all that is seen, without colours."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [*program, *map(str, arguments)],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,

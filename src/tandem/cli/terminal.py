@@ -109,10 +109,9 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
     """
     if not stream.isatty():
         return first + text
-    import shutil
     import textwrap
 
-    columns = shutil.get_terminal_size().columns
+    columns = _columns(stream)
     lines = textwrap.wrap(
         text,
         columns,
@@ -122,6 +121,17 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines or [first])
+
+
+def _columns(stream: TextIO) -> int:
+    """The width of the terminal behind `stream`, which need not be standard output's."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal behind it
+        return 80
 
 
 def detail(text: str) -> None:
