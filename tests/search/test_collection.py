@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import re
 import shutil
 import sys
 import tarfile
@@ -18,41 +17,13 @@ from support import toy
 import tandem
 from tandem import weights
 from tandem.arrays import Vectors
-from tandem.cli import main
-from tandem.cli.commands.search import show
-from tandem.cli.label_rows import show_labels
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
 from tandem.search.migration import migrate
 from tandem.search.query import SearchQuery
 from tandem.search.relevance import Calibration, ScoreStats, score_stats
-from tandem.search.results import Results, SearchHit
 from tandem.search.stores import backends as store
-from tandem.search.stores.backends import open_store
 
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two models that are alike in all but their weights."""
-    folder = tmp_path_factory.mktemp("models")
-    for seed, name in enumerate(("one", "other")):
-        weights.write(toy.checkpoint(seed=seed, name=name), folder / name, "tandem")
-    return folder / "one", folder / "other"
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for i in range(8):
-        toy.picture(i, (40 + 10 * i, 60)).save(folder / f"{i}.png")
-    return folder
-
-
-@pytest.fixture
-def photos(tmp_path: Path, pictures: Path, models: tuple[Path, Path]) -> tandem.Collection:
-    collection = tandem.open(tmp_path / "photos.tandem", models[0])
-    assert collection.add(pictures).added == 8
-    return collection
+pytest_plugins = ["support.photos"]
 
 
 def test_a_picture_finds_itself_first(photos: tandem.Collection, pictures: Path) -> None:
@@ -206,7 +177,7 @@ def test_vectors_of_two_models_never_meet_after_a_move(
         assert now.search(image=path, k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
-# --- what stands for it ----------------------------------------------------------------------------------------------
+# --- what stands for it ---
 
 
 @pytest.fixture
@@ -486,249 +457,3 @@ def test_duplicates_and_a_tour(photos: tandem.Collection, pictures: Path) -> Non
     found = photos.explore(clusters=2)
     assert len(found.places) == 9
     assert len({cluster.name for cluster in found.clusters}) == 2
-
-
-# --- migration -----------------------------------------------------------------------------------------------------
-
-
-def test_migration_keeps_the_set_and_changes_the_vectors(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
-) -> None:
-    before = set(next(iter(open_store(photos.url).scan(vectors=False))).ids)
-    moved = migrate(photos.url, tandem.load(models[1]))
-    assert (moved.done, moved.images, moved.lost) == (True, 8, 0)
-    assert (moved.before, moved.after) == ("one", "other")
-    after = next(iter(open_store(photos.url).scan()))
-    assert set(after.ids) == before
-    again = tandem.open(photos.url)
-    assert again.model.name == "other"
-    assert again.search(image=pictures / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
-    assert again.add(pictures).unchanged == 8
-    with pytest.raises(StoreError, match="already"):
-        migrate(photos.url, tandem.load(models[1]))
-
-
-def test_migration_that_would_lose_pictures_waits(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
-) -> None:
-    content = (pictures / "0.png").read_bytes()
-    (pictures / "0.png").unlink()
-    other = tandem.load(models[1])
-    waiting = migrate(photos.url, other)
-    assert (waiting.done, waiting.lost) == (False, 1)
-    assert [Path(one.path).name for one in waiting.missing] == ["0.png"]
-    assert tandem.open(photos.url).model.name == "one"
-    assert len(tandem.open(photos.url).search("a cat")) == 8
-    (pictures / "0.png").write_bytes(content)
-    assert migrate(photos.url, other).done
-    assert len(tandem.open(photos.url)) == 8
-
-
-def test_migration_may_leave_out_what_is_gone(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
-) -> None:
-    (pictures / "0.png").unlink()
-    assert migrate(photos.url, tandem.load(models[1]), drop_missing=True).done
-    assert len(tandem.open(photos.url)) == 7
-
-
-def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
-) -> None:
-    with tarfile.open(tmp_path / "set.tar", "w") as tar:
-        for file in sorted(pictures.iterdir()):
-            tar.add(file, file.name)
-    collection = tandem.open(tmp_path / "c.tandem", models[0])
-    collection.add(tmp_path / "set.tar")
-    taken_out = collection.search("a cat", k=1)[0].id
-    collection.delete([taken_out])
-    assert migrate(collection.url, tandem.load(models[1])).images == 7
-    again = tandem.open(collection.url)
-    assert again.model.name == "other"
-    assert taken_out not in {hit.id for hit in again.search("a cat", k=8)}
-
-
-def test_migration_keeps_captions_whatever_their_key_was(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
-) -> None:
-    pq = pytest.importorskip("pyarrow.parquet")
-    pa = pytest.importorskip("pyarrow")
-    contents = [path.read_bytes() for path in sorted(pictures.iterdir())]
-    pq.write_table(pa.table({"image": contents[:4], "text": list("abcd")}), tmp_path / "one.parquet")
-    pq.write_table(pa.table({"image": contents[4:], "legend": list("efgh")}), tmp_path / "two.parquet")
-    collection = tandem.open(tmp_path / "c.tandem", models[0])
-    collection.add(tmp_path / "one.parquet")
-    collection.add(tmp_path / "two.parquet", caption="legend")
-    captions = {hit.id: hit.metadata["caption"] for hit in collection.search("a cat", k=8)}
-    assert sorted(captions.values()) == list("abcdefgh")  # type: ignore[type-var]
-    assert migrate(collection.url, tandem.load(models[1])).lost == 0
-    again = tandem.open(collection.url)
-    assert {hit.id: hit.metadata["caption"] for hit in again.search("a cat", k=8)} == captions
-
-
-# --- the commands --------------------------------------------------------------------------------------------------
-
-
-def test_index_and_search_as_commands(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (pictures / "bad.png").write_bytes(b"")
-    target = str(tmp_path / "p.tandem")
-    assert main(["index", str(pictures), "--to", target, "--model", str(models[0])]) == 1
-    out, err = capsys.readouterr()
-    assert "8 photos; 8 added" in out
-    assert "bad.png: empty" in err
-    assert main(["search", target, "a cat", "--top", "2", "--page", "2", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert len(document["hits"]) == 2
-    assert set(document["hits"][0]) == {"id", "path", "score", "relevance", "metadata"}
-    assert main(["search", target, "a cat", "--where", "width > 99999"]) == 0
-    assert "none of the 8 photos passes the filter" in capsys.readouterr().err
-    assert main(["search", target, "a cat", "--where", "width >"]) == 2
-    assert main(["search", target]) == 2
-    assert main(["search", str(tmp_path / "none"), "a cat"]) == 2
-    assert "tandem index" in capsys.readouterr().err
-
-
-def test_a_contact_sheet_is_drawn(tmp_path: Path, photos: tandem.Collection) -> None:
-    pytest.importorskip("matplotlib")
-    assert main(["search", photos.url, "a cat", "--plot", str(tmp_path / "sheet.png")]) == 0
-    assert Image.open(tmp_path / "sheet.png").width > 300
-
-
-def test_migrate_as_a_command(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (pictures / "0.png").unlink()
-    assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
-    assert "--drop-missing" in capsys.readouterr().err
-    assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["images"] == 7
-
-
-def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Path) -> None:
-    writer = open_store(photos.url, write=True)
-    try:
-        with pytest.raises(StoreBusyError, match="writing"):
-            photos.add(pictures)
-        assert len(photos.search("a cat")) == 8
-    finally:
-        writer.close()
-
-
-@pytest.mark.parametrize("url", ["", " ", "htp://localhost/photos", "s3://photos"])
-def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreError, match="expected a folder, milvus"):
-        tandem.open(url)
-
-
-def test_what_is_there_and_no_collection_is_said(pictures: Path) -> None:
-    with pytest.raises(StoreError, match="a folder of other things; to search in it: tandem index"):
-        tandem.open(pictures, must_exist=True)
-    with pytest.raises(StoreError, match="got a file"):
-        tandem.open(pictures / "0.png", must_exist=True)
-
-
-def test_a_new_collection_from_a_list_on_standard_input(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed = "\n".join(str(path) for path in sorted(pictures.iterdir())[:3]).encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
-    assert main(["index", "-", "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]) == 0
-    assert len(tandem.open(tmp_path / "c.tandem")) == 3
-
-
-@pytest.mark.parametrize("sources", [[], [""]])
-def test_nothing_to_index_makes_no_collection(sources: list[str], tmp_path: Path, models: tuple[Path, Path]) -> None:
-    with pytest.raises(TandemError, match=r"nothing to index|empty name"):
-        tandem.open(tmp_path / "c.tandem", models[0]).add(sources)
-    assert not (tmp_path / "c.tandem").exists()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not take")
-def test_names_are_shown_as_they_are_and_command_nothing(
-    photos: tandem.Collection, pictures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ["[old].png", "[/].png".replace("/", "-"), ":cat:.png", "line\nbreak.png", "red\x1b[31m.png"]
-    for path, name in zip(sorted(pictures.iterdir()), names, strict=False):
-        path.rename(pictures / name)
-    (pictures / "bad\x1b[31m.png").write_bytes(b"")
-    assert main(["index", str(pictures), "--to", photos.url]) == 1
-    assert "\x1b" not in capsys.readouterr().err
-    for asked in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
-        assert main([asked[0], photos.url, *asked[1:]]) == 0
-        shown = capsys.readouterr().out
-        assert all(name in shown for name in ("[old].png", "[-].png", ":cat:.png", r"line\nbreak.png", r"red\x1b[31m"))
-        assert "\x1b" not in shown
-
-
-class Terminal(io.StringIO):
-    encoding = "utf-8"
-
-    def isatty(self) -> bool:
-        return True
-
-
-def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """Standard output from now on: 60 letters wide."""
-    shown = Terminal()
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(sys, "stdout", shown)
-    return shown
-
-
-def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = narrow_terminal(monkeypatch)
-    picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
-    show_labels([{"label": "a cat", "images": [picture, picture]}])
-    heading, *lines = shown.getvalue().splitlines()
-    assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
-    assert "a cat" in lines[0]
-    for line in lines:
-        assert "50.0%" in line
-        assert "0.250" in line
-        assert "…" in line
-        assert line.rstrip().endswith("photo-1.jpg")
-        assert len(re.sub("\x1b\\[[0-9;]*m", "", line)) <= 60
-
-
-def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = narrow_terminal(monkeypatch)
-    hits = tuple(SearchHit("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
-    show(Results({"text": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
-    lines = shown.getvalue().splitlines()
-    assert "relevance" in lines[0]
-    assert "cosine" in lines[0]
-    for rank, line in enumerate(lines[1:]):
-        assert f"{99 + rank} " in line
-        assert "50%" in line
-        assert "0.250" in line
-        assert line.rstrip().endswith(f"photo-{rank}.jpg")
-
-
-def test_a_tour_goes_into_a_folder(
-    photos: tandem.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("matplotlib")
-    (tmp_path / "tour").write_text("x")
-    assert main(["explore", photos.url, "--out", str(tmp_path / "tour")]) == 2
-    assert "expected a folder, got a file" in capsys.readouterr().err
-
-
-def test_the_command_says_how_many_files_are_gone(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["index", str(pictures), "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]
-    assert main(command) == 0
-    assert "gone" not in capsys.readouterr().err
-    for name in ("1.png", "2.png", "3.png"):
-        (pictures / name).unlink()
-    assert main(command) == 0
-    assert "3 files are gone; --prune removes them" in capsys.readouterr().err
-    assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["gone"] == 3
-    assert main([*command, "--prune"]) == 0
-    captured = capsys.readouterr()
-    assert "gone" not in captured.err
-    assert "5 photos" in captured.out
