@@ -49,3 +49,20 @@ import tandem, PIL.Image
 tandem.load({str(toy.folder(tmp_path / "model"))!r}).classify([PIL.Image.new("RGB", (80, 60))], ["a", "b"])
 """
     assert not loaded_after(code) & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx"}
+
+
+def test_answering_sends_nothing(tmp_path: Path) -> None:
+    """OpenVINO's telemetry is not even imported, and no address is looked up or connected to."""
+    code = f"""
+import socket, PIL.Image
+def refuse(*_, **__): raise SystemExit("something is sent")
+socket.getaddrinfo = socket.socket.connect = refuse
+import tandem
+model = tandem.load({str(toy.folder(tmp_path / "model"))!r})
+model.classify([PIL.Image.new("RGB", (80, 60))] * 9, ["a", "b"])
+import openvino
+assert openvino.convert_model is not None
+"""
+    loaded = loaded_after(code)
+    assert "openvino" in loaded
+    assert "openvino_telemetry" not in loaded

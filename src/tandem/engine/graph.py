@@ -9,12 +9,10 @@ Shapes: b batch, t tokens or patches, w width, h heads, c channels, d shared dim
 from typing import Literal
 
 import numpy as np
-import openvino as ov
-import openvino.opset15 as op
 from numpy.typing import NDArray
-from openvino import Node, PartialShape, Type
 
 from tandem.config import QUICK_GELU_SLOPE, Activation, ModelConfig, ResNet, VisionTransformer
+from tandem.engine.openvino_import import Node, PartialShape, Type, op, ov
 from tandem.engine.tensors import NORM_EPSILON, Tensors, split_qkv
 
 

@@ -156,8 +156,9 @@ def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     Inputs are `pixels`, and `token_ids` with `ends`, the place of each sentence's first end token. A plain
     `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
     """
+    from tandem.engine.openvino_import import ov
+
     folder.mkdir(parents=True, exist_ok=True)
-    import openvino as ov
 
     ov.save_model(_graphs().image_graph(config, tensors), folder / "image.xml", compress_to_fp16=False)
     ov.save_model(_graphs().text_graph(config, tensors), folder / "text.xml", compress_to_fp16=False)
@@ -172,7 +173,7 @@ def available_precisions(device: str | None = None) -> tuple[str, ...]:
 @functools.cache
 def _core() -> "ov.Core":
     # Imported when something is compiled: what the numpy engine answers alone is spared a tenth of a second (measured)
-    import openvino as ov
+    from tandem.engine.openvino_import import ov
 
     return ov.Core()
 
