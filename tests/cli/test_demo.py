@@ -11,6 +11,8 @@ from support.commands import Run
 
 from tandem.cli import terminal
 
+pytestmark = pytest.mark.slow
+
 
 def test_demo_as_json(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     for package in ("skimage", "sklearn", "matplotlib"):

@@ -59,6 +59,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return url, source
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_agrees(
     collection: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_everything_is_written_and_agrees(
     assert Image.open(out / "map.png").width > 1500
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_map(collection: tuple[Path, Path], tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         assert main(["explore", str(collection[0]), "--out", str(tmp_path / name), "--seed", seed]) == 0

@@ -44,6 +44,7 @@ def test_convert_to_openvino(tandem: Run, model_folder: str, tmp_path: Path) -> 
     assert (target / "precious.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_convert_to_onnx(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     assert tandem("convert", model_folder, tmp_path / "onnx", "--to", "onnx").code == 0

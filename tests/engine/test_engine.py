@@ -83,6 +83,7 @@ def run_python(code):
     return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_each_engine_runs_without_the_other():
     """The torch engine also serves where openvino is not installed, and is then the automatic choice."""
     for engine, absent in (("openvino", "torch"), ("torch", "openvino")):

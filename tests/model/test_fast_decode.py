@@ -27,6 +27,7 @@ def photographs() -> list[Image.Image]:
     return [Image.fromarray(array) for array in (*arrays, *datasets.load_sample_images().images)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("longest", [None, 1000, 1600, 2500, 4000])
 def test_their_vectors_are_near_those_of_whole_pictures(mini: Model, longest: int | None) -> None:
     recipe = DecodeOptions.of(mini, fast_decode=True)

@@ -32,6 +32,7 @@ def home(tmp_path: Path) -> Path:
 # --- how it runs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a batch is written the next one is encoded, and while that happens others are decoded."""
     toy.pictures(home / "pictures", 24)

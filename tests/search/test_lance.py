@@ -58,6 +58,7 @@ def nested(depth: int, right: bool) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
     """NULLs, odd text, numbers at the edges, patterns, depth, and what LanceDB's SQL cannot say."""
     dice = random.Random(7)

@@ -244,6 +244,7 @@ class Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pairs", "sparse", "soft", "teacher"])
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 def test_neither_logits_nor_targets_are_ever_held_whole(kind: str, loss: str) -> None:
