@@ -11,6 +11,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "tandem"
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "arrays": set(),
+    "defaults": set(),
     "files": set(),
     "fields": {"errors"},
     "progress": {"errors"},
@@ -45,14 +46,14 @@ LAYERS: dict[str, set[str]] = {
         "errors",
     },
 }
-LAYERS["model"] |= {"arrays", "progress"}
+LAYERS["model"] |= {"arrays", "defaults", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}) - {"progress"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how a picture becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"arrays", "answer", "image", "search", "errors"}
+LAYERS["client"] = {"arrays", "defaults", "answer", "image", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
@@ -150,7 +151,7 @@ def test_arrows_point_one_way(path: Path) -> None:
     own = name.split("/")[0].removesuffix(".py")
     assert own in LAYERS, f"{name}: a room without a rule; add it to LAYERS, with what it may import"
     allowed = (
-        {"arrays", "config", "files", "errors"}
+        {"arrays", "defaults", "config", "files", "errors"}
         if name.startswith(STORES)
         else LAYERS[own] | {own} | EXTRA_ARROWS.get(name, set())
     )

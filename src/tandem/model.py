@@ -22,6 +22,7 @@ from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.arrays import Vectors
 from tandem.config import Activation, ModelConfig, VisionTransformer
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import EngineError, ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, is_several, many, source_name
 from tandem.prefetch import batched
@@ -148,7 +149,7 @@ class Model:
     # --- images ------------------------------------------------------------------------------------------------
 
     def iter_embed_images(
-        self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = 32
+        self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[int, Vectors | ImageError]]:
         """For each image, in order: its place, and its vector [d] or the reason why it has none.
 
@@ -176,7 +177,7 @@ class Model:
         self,
         sources: ImageSource | Iterable[ImageSource],
         *,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         on_error: Literal["raise", "nan"] = "raise",
         progress: bool | None = None,
     ) -> Vectors:
@@ -294,7 +295,7 @@ class Model:
         labels: Sequence[str],
         *,
         templates: str | Sequence[str] | None = None,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
         progress: bool | None = None,
     ) -> Answer:
         """How well each label fits each image, as probabilities over the labels.
@@ -318,7 +319,7 @@ class Model:
         labels: Sequence[str],
         *,
         templates: str | Sequence[str] | None = None,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
         """`classify` for as many images as there are: an answer for each batch, as soon as it is there."""
         labels = prompts.check_labels(labels)

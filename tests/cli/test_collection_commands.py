@@ -40,6 +40,13 @@ def test_paths_only_is_for_other_programs(tandem: Run, collection: Path) -> None
     assert "--by label" in one_line(tandem("label", collection, "--labels", "a,b", "--by", "image", "--paths-only"))
 
 
+def test_an_image_gets_three_labels_unless_told_otherwise(tandem: Run, collection: Path) -> None:
+    """As in Python and over HTTP: ten images of a label, three labels of an image."""
+    by_image = ("label", collection, "--labels", "a,b,c,d,e", "--by", "image")
+    assert {len(image["labels"]) for image in tandem(*by_image, "--json").json["images"]} == {3}
+    assert {len(image["labels"]) for image in tandem(*by_image, "--top", "4", "--json").json["images"]} == {4}
+
+
 @pytest.mark.parametrize(("page", "top", "pages"), [(1000, 10, "1 page of 10"), (4, 3, "3 pages of 3")])
 def test_a_page_behind_the_last_says_how_many_there_are(
     tandem: Run, collection: Path, page: int, top: int, pages: str

@@ -70,7 +70,7 @@ def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Pa
 @pytest.mark.parametrize("url", ["", " ", "htp://localhost/photos", "s3://photos"])
 def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreError, match="expected a folder, milvus"):
+    with pytest.raises(StoreError, match="expected a folder, lance"):
         tandem.open(url)
 
 

@@ -20,13 +20,12 @@ from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.calls import Calls
 from tandem.client.sending import batched, data_uri
+from tandem.defaults import BATCH_SIZE, HITS
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
 from tandem.search.labelling import LabelledImage
 from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit
-
-BATCH = 32  # images or texts per request
 
 
 @dataclass(frozen=True)
@@ -105,13 +104,13 @@ class Client:
 
     # --- the model -----------------------------------------------------------------------------------------------
 
-    def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH) -> Vectors:
+    def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH_SIZE) -> Vectors:
         """Texts -> float32 [n d] of unit length, in order; one text gives [1 d]."""
         items = [texts] if isinstance(texts, str) else list(texts)
         # a text may begin like a data URI
         return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in items), batch_size)
 
-    def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH) -> Vectors:
+    def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> Vectors:
         """Images -> float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
         that cannot be read here, `ServerError` for one that the server cannot read.
         """
@@ -135,7 +134,7 @@ class Client:
         labels: Sequence[str],
         *,
         templates: str | Sequence[str] | None = None,
-        batch_size: int = BATCH,
+        batch_size: int = BATCH_SIZE,
     ) -> Answer:
         """How well each label fits each image, as `Model.classify` answers. Unreadable images are in `.failures`."""
         asked: dict[str, Any] = {"labels": list(labels)}
@@ -243,7 +242,7 @@ class Client:
         self,
         labels: Sequence[str],
         *,
-        k: int = 10,
+        k: int = HITS,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
@@ -261,7 +260,7 @@ class Client:
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
         """Add images. Gives the server's report of each batch: what was added, and what failed and why."""
         reports = []
-        for batch in batched((data_uri(image) for image in many(images)), BATCH):
+        for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
             asked = {"images": batch, **self._named()}
             try:
                 reports.append(self._calls.document("POST", "/v1/images", asked, wants="added"))

@@ -1,24 +1,26 @@
 """How vectors are computed: one protocol of two verbs, and two engines behind it.
 
-Knows which engine serves which device. It imports an engine only when one is built.
+Knows which engine serves which device. It imports an engine, and numpy, only when one is built: the
+command line shows its names in the help.
 
 Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
 import importlib.util
 from collections.abc import Mapping
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from tandem.config import ModelConfig
 from tandem.errors import EngineError, MissingExtraError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 EngineName = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Engine(Protocol):
@@ -29,13 +31,13 @@ class Engine(Protocol):
     device: str
     precision: str
 
-    def encode_images(self, pixels: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode_images(self, pixels: "NDArray[np.uint8] | NDArray[np.float32]") -> "NDArray[np.float32]":
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
 
-    def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    def encode_texts(self, token_ids: "NDArray[np.int32]") -> "NDArray[np.float32]":
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
 
-    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
+    def text_states(self, token_ids: "NDArray[np.int32]", layer: int = -1) -> "NDArray[np.float32]":
         """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
 
     def release(self) -> None:
@@ -44,7 +46,7 @@ class Engine(Protocol):
 
 def build(
     config: ModelConfig,
-    tensors: Mapping[str, NDArray[np.generic]],
+    tensors: "Mapping[str, NDArray[np.generic]]",
     *,
     engine: EngineName = "auto",
     device: str | None = None,
@@ -57,8 +59,8 @@ def build(
     precision: auto is float32, the reference's numbers; bfloat16 is faster where the device has it.
     Raises `EngineError` for what this machine cannot offer and `MissingExtraError` where torch is not installed.
     """
-    if engine not in ("auto", "openvino", "torch"):
-        raise EngineError(f"engine: expected auto, openvino or torch, got {engine!r}")
+    if engine not in ENGINES:
+        raise EngineError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
     if precision not in PRECISIONS:
         raise EngineError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     torch_only = (device or "").split(":")[0] in ("cuda", "mps")

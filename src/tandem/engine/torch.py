@@ -114,7 +114,7 @@ def _device(name: str | None) -> torch.device:
 def _precision(device: torch.device, precision: str) -> str:
     if precision == "auto":
         return "float32"
-    available = ["float32", "bfloat16", "float16"]
+    available = list(_TYPES)
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         available.remove("bfloat16")
     if precision not in available:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tandem.arrays import Vectors
+from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT
 from tandem.errors import StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
 from tandem.progress import Progress, count_of
 from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
-from tandem.search.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, TEXT_WEIGHT
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
 from tandem.search.indexing import in_memory, local
@@ -39,7 +39,7 @@ from tandem.search.stores.protocol import Store, Value
 def open_collection(
     url: str | Path, model: Model | str | Path | None = None, *, must_exist: bool = False, **loading: Any
 ) -> "Collection":
-    """A collection: a local folder, `lance+s3://bucket/name`, `milvus://host:19530/name`, or `https://...`.
+    """The collection at an address, which has one of the forms of `tandem.defaults.ADDRESS_FORMS`.
 
     Tokens and credentials come from the environment.
 
@@ -343,7 +343,7 @@ class Collection:
         self,
         labels: Sequence[str],
         *,
-        k: int = 3,
+        k: int = LABELS,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:

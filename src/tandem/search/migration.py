@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import StoreError, StoreNotFoundError
 from tandem.model import Model
-from tandem.search.defaults import BATCH_SIZE
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.entries import SkippedFile, shard_of
 from tandem.search.indexing.image_record import paths_of

@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from tandem.arrays import Vectors
+from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
-from tandem.search.defaults import HITS, TEXT_WEIGHT
 
 QueryKind: TypeAlias = Literal["text", "image", "mixed"]
 MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for

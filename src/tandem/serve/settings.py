@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -31,7 +32,7 @@ class Settings:
     max_connections: int = 1000  # open ones, idle ones included
     max_header_bytes: int = 64 * 2**10  # of a request, before its body
 
-    batch_size: int = 32  # items the encoder computes at once
+    batch_size: int = BATCH_SIZE  # items the encoder computes at once
     batch_wait_s: float = 0.003  # how long the first item of a batch waits for others
     image_queue: int = 512
     text_queue: int = 2048

@@ -11,8 +11,8 @@ from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.images import FoundImages, add_images, find_images
 from tandem.cli.options.model import add_model, load_model
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import TandemError
-from tandem.search.defaults import BATCH_SIZE
 
 
 def add_arguments(parser: Parser) -> None:

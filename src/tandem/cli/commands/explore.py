@@ -12,8 +12,8 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, open_collection
 from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.tables import Cell, Column, print_table
+from tandem.defaults import DUPLICATE_COSINE
 from tandem.errors import TandemError
-from tandem.search.defaults import DUPLICATE_COSINE
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection

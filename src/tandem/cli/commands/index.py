@@ -11,11 +11,12 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
 from tandem.cli.inputs import check_list
-from tandem.cli.options.collection import PLACES, complete_collections
+from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.images import add_exclude
-from tandem.cli.options.model import ENGINES, add_model, loading
+from tandem.cli.options.model import add_model, loading
+from tandem.defaults import ADDRESS_FORMS, BATCH_SIZE
+from tandem.engine import ENGINES
 from tandem.errors import TandemError
-from tandem.search.defaults import BATCH_SIZE
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
@@ -39,7 +40,7 @@ def add_arguments(parser: Parser) -> None:
     )
     add_exclude(parser)
     target = parser.add_argument(
-        "--to", required=True, metavar="COLLECTION", dest="collection", help=f"{PLACES}; made if it is not there"
+        "--to", required=True, metavar="COLLECTION", dest="collection", help=f"{ADDRESS_FORMS}; made if it is not there"
     )
     complete_collections(target)
     parser.add_argument("--prune", action="store_true", help="take out what is no longer among the sources")

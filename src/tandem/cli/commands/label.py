@@ -11,8 +11,8 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, describe_model
+from tandem.defaults import HITS, LABELS
 from tandem.errors import TandemError
-from tandem.search.defaults import HITS
 
 
 def add_arguments(parser: Parser) -> None:
@@ -30,9 +30,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--top",
         type=positive,
-        default=HITS,
         metavar="K",
-        help="photos a label, or labels a photo (%(default)s)",
+        help=f"photos per label ({HITS}), or with --by image labels per photo ({LABELS})",
     )
     add_where(parser)
     parser.add_argument("--out", metavar="F", help="write all of it to labels.csv, labels.jsonl or labels.parquet")
@@ -56,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         with progress.waiting("loading the model"):
             vectors = photos.model.class_vectors(labels, templates)
         describe_model(photos.model)
-        asked = {"k": arguments.top, "where": arguments.where, "logit_scale": photos.model.logit_scale}
+        k = arguments.top or (HITS if arguments.by == "label" else LABELS)
+        options = {"k": k, "where": arguments.where, "logit_scale": photos.model.logit_scale}
         document: dict[str, Any] = {
             "collection": arguments.collection,
             "model": {"name": photos.model.name, "fingerprint": photos.model.fingerprint},
@@ -64,11 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         }
         if arguments.by == "label":
             with progress.waiting("labelling"):
-                best = top_images(photos.store, vectors, **asked)
+                best = top_images(photos.store, vectors, **options)
             document["labels"] = label_rows.by_label(photos.store, labels, best, target)
             none = not any(found["images"] for found in document["labels"])
         else:
-            parts = top_labels(photos.store, vectors, columns=("path",), **asked)
+            parts = top_labels(photos.store, vectors, columns=("path",), **options)
             total = photos.store.count(arguments.where)
             document |= label_rows.by_image(parts, labels, total, target, json=arguments.json)
             none = total == 0

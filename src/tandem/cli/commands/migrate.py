@@ -8,7 +8,7 @@ from tandem.cli.exit_codes import DONE, NOT_DONE, SOME_SKIPPED
 from tandem.cli.indexing_report import echo_failures
 from tandem.cli.options.collection import add_collection
 from tandem.cli.options.model import add_model, load_model
-from tandem.search.defaults import BATCH_SIZE
+from tandem.defaults import BATCH_SIZE
 
 
 def add_arguments(parser: Parser) -> None:

@@ -14,8 +14,8 @@ from tandem.cli.inputs import read_image
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
 from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.tables import Cell, Column, print_table
+from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError
-from tandem.search.defaults import HITS, TEXT_WEIGHT
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection

@@ -6,8 +6,8 @@ from pathlib import Path
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe, positive
 from tandem.cli.exit_codes import DONE
-from tandem.cli.options.collection import PLACES
 from tandem.cli.options.model import add_model, loading
+from tandem.defaults import ADDRESS_FORMS
 from tandem.serve.settings import Settings
 
 DEFAULTS = Settings()
@@ -26,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
         "collections",
         nargs="*",
         metavar="COLLECTION",
-        help=f"{PLACES}; the first one answers requests that name none; without any, only the model is served",
+        help=f"{ADDRESS_FORMS}; the first one answers requests that name none; without any, only the model is served",
     )
     parser.add_argument("--host", default=DEFAULTS.host, metavar="H", help="address to listen on (%(default)s)")
     parser.add_argument(

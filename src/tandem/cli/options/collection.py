@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.options.model import loading
+from tandem.defaults import ADDRESS_FORMS
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
 
-PLACES = "a folder, lance+s3://bucket/name, milvus://host:19530/name, or https://... (Zilliz)"
-
 
 def add_collection(parser: Parser) -> None:
     """COLLECTION."""
-    complete_collections(parser.add_argument("collection", metavar="COLLECTION", help=PLACES))
+    complete_collections(parser.add_argument("collection", metavar="COLLECTION", help=ADDRESS_FORMS))
 
 
 def complete_collections(argument: argparse.Action) -> None:

@@ -3,17 +3,17 @@
 import argparse
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Group, Parser, listed
+from tandem.config import Activation
+from tandem.engine import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
     from tandem.model import Model
 
-ENGINES = ("auto", "openvino", "torch")
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-ACTIVATIONS = ("quick_gelu", "gelu")
+ACTIVATIONS = get_args(Activation)
 
 
 def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:

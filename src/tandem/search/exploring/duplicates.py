@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
+from tandem.defaults import DUPLICATE_COSINE
 from tandem.errors import TandemError
-from tandem.search.defaults import DUPLICATE_COSINE
 from tandem.search.stores.protocol import Records, Store, Value
 
 EXACT_UP_TO = 65_536  # records compared each with each (128 MB at 512 dimensions); above, by the store's own search

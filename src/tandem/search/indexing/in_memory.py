@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image
 
 from tandem.arrays import Vectors
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource, decode, image_errors, preprocess, source_name
 from tandem.model import Model
 from tandem.prefetch import in_order
-from tandem.search.defaults import BATCH_SIZE
 from tandem.search.indexing.entries import Entry, SkippedFile
 from tandem.search.indexing.image_record import COLUMNS, describe, image_id
 from tandem.search.indexing.ledger import UNKNOWN

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
-from tandem.search.defaults import BATCH_SIZE
 from tandem.search.indexing import reconciling, shards, sources
 from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger

@@ -4,6 +4,7 @@ from collections.abc import Container, Mapping
 from importlib import import_module
 from pathlib import Path
 
+from tandem.defaults import ADDRESS_FORMS
 from tandem.errors import StoreError
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.protocol import Backend, Schema, Store
@@ -25,9 +26,7 @@ def backend(url: str | Path) -> Backend:
     text = str(url)
     known = next((name for prefix, name in BACKENDS.items() if text.startswith(prefix)), None)
     if known is None and (not text.strip() or "://" in text):
-        raise StoreError(
-            f"expected a folder, milvus://HOST:PORT/NAME, https://... or lance+s3://BUCKET/NAME, got {text!r}"
-        )
+        raise StoreError(f"expected {ADDRESS_FORMS}, got {text!r}")
     module, _, name = (known or FOLDER).rpartition(".")
     made: Backend = getattr(import_module(module), name)(text)
     return made

@@ -15,6 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tandem.defaults import BATCH_SIZE
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Batcher(Generic[_Item, _Result]):
         name: str,
         work: Callable[[list[_Item]], Sequence[_Result]],
         *,
-        max_size: int = 32,
+        max_size: int = BATCH_SIZE,
         max_wait_s: float = 0.003,
         max_queue: int = 1024,
         max_queue_s: float = float("inf"),

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from tandem import prompts
 from tandem.answer import softmax
 from tandem.arrays import Vectors
+from tandem.defaults import HITS, LABELS
 from tandem.search.labelling import top_images, top_labels
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
@@ -28,7 +29,10 @@ class LabelRequest(RequestBody):
     templates: Templates = None
     by: Literal["label", "image"] = "label"
     k: Annotated[
-        int | None, Field(ge=1, description="images per label (10), or labels per image (3)"), WHOLE, AtMost("max_hits")
+        int | None,
+        Field(ge=1, description=f"images per label ({HITS}), or labels per image ({LABELS})"),
+        WHOLE,
+        AtMost("max_hits"),
     ] = None
     ids: Annotated[
         list[Text] | None, Field(description="only these images, with all labels of each"), AtMost("max_batch")
@@ -95,7 +99,7 @@ def _of_images(leased: OpenCollection, ids: list[str], labels: list[str], vector
 
 def _by_label(leased: OpenCollection, asked: LabelRequest, labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
     scale = leased.encoder.model.logit_scale
-    best = top_images(leased.collection.store, vectors, asked.k or 10, logit_scale=scale, where=asked.where)
+    best = top_images(leased.collection.store, vectors, asked.k or HITS, logit_scale=scale, where=asked.where)
     ids = list(dict.fromkeys(each.id for row in best for each in row))
     paths: dict[str, str] = {}
     for start in range(0, len(ids), PATHS_AT_ONCE):
@@ -125,7 +129,7 @@ def _by_image(leased: OpenCollection, asked: LabelRequest, labels: list[str], ve
     seen = 0
     scale = leased.encoder.model.logit_scale
     parts = top_labels(
-        leased.collection.store, vectors, asked.k or 3, logit_scale=scale, where=asked.where, columns=("path",)
+        leased.collection.store, vectors, asked.k or LABELS, logit_scale=scale, where=asked.where, columns=("path",)
     )
     for part in parts:
         first = max(asked.offset - seen, 0)
