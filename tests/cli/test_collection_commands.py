@@ -107,7 +107,7 @@ def test_collections_that_were_used_are_listed(
     tandem("index", *photos, "--to", "new.tandem", "--model", model_folder)
     listed = tandem("list", "--json").json["collections"]
     assert [each["url"] for each in listed] == [str(collection.with_name("new.tandem")), str(collection)]
-    assert [(each["photos"], each["model"], each["state"]) for each in listed] == [(3, "toy", "ok"), (8, "toy", "ok")]
+    assert [(each["images"], each["model"], each["state"]) for each in listed] == [(3, "toy", "ok"), (8, "toy", "ok")]
     assert tandem("list").rows[1][:3] == [str(collection), "8", "toy"]
 
 

@@ -71,13 +71,13 @@ def test_everything_is_written_and_agrees(
     assert {Path(file) for file in answer["files"]} == set(out.iterdir())
 
     data = json.loads((out / "map.json").read_text(encoding="utf-8"))
-    assert len(data["pictures"]) == answer["pictures"] == PHOTOS + COPIES
-    assert len({picture["id"] for picture in data["pictures"]}) == PHOTOS + COPIES
+    assert len(data["images"]) == answer["images"] == PHOTOS + COPIES
+    assert len({picture["id"] for picture in data["images"]}) == PHOTOS + COPIES
     assert data["model"] == answer["model"]
     assert len({cluster["name"] for cluster in data["clusters"]}) == len(data["clusters"]) == 4
-    sizes = np.bincount([picture["cluster"] for picture in data["pictures"]], minlength=4)
+    sizes = np.bincount([picture["cluster"] for picture in data["images"]], minlength=4)
     assert [cluster["size"] for cluster in data["clusters"]] == sizes.tolist()
-    known = {picture["id"]: picture["cluster"] for picture in data["pictures"]}
+    known = {picture["id"]: picture["cluster"] for picture in data["images"]}
     for number, cluster in enumerate(data["clusters"]):
         assert {known[id] for id in cluster["representatives"]} == {number}
 
@@ -134,7 +134,7 @@ def test_a_filter_chooses_what_is_explored(
     ]
     assert main([*asked, "width > 30"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["pictures"] == PHOTOS
+    assert answer["images"] == PHOTOS
     assert answer["duplicates"]["groups"] == 0
     assert answer["where"] == "width > 30"
     before = (tmp_path / "out" / "map.json").read_bytes()

@@ -1,5 +1,6 @@
 """Answers as pictures: files that open, of the right shape, with the bars where the numbers say."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from support import toy
 
 from tandem import plots
 from tandem.errors import TandemError
+from tandem.plots.page import _drawable
 
 pytest.importorskip("matplotlib")
 
@@ -115,6 +117,14 @@ def test_contact_sheets_of_odd_pictures_and_of_none(tmp_path: Path) -> None:
     )
     assert max(Image.open(path).size) < 4000
     assert plots.draw_contact_sheet([], tmp_path / "none.png", title="nothing").is_file()
+
+
+def test_odd_names_of_files_are_drawn(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 and characters that command terminals: spelled out, as on the command line."""
+    names = [os.fsdecode(b"caf\xe9.jpg"), "two\nlines.jpg", "red\x1b[31m.jpg"]
+    sheet = [plots.Cell(Image.new("RGB", (60, 60)), "1", name) for name in names]
+    assert plots.draw_contact_sheet(sheet, tmp_path / "sheet.png", title=names[0]).is_file()
+    assert [_drawable(name) for name in names] == [r"caf\xe9.jpg", r"two\nlines.jpg", r"red\x1b[31m.jpg"]
 
 
 def islands(count: int) -> tuple[np.ndarray, np.ndarray, list[plots.Region]]:

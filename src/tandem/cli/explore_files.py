@@ -21,9 +21,9 @@ DIGITS = 5  # of places and cosines
 
 
 class MapFile:
-    """map.json, written while the collection is scanned: one picture a line, what describes the whole around them.
+    """map.json, written while the collection is scanned: one image per line, between what describes the whole.
 
-    `{..., "pictures": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", "coherence", "x",
+    `{..., "images": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", "coherence", "x",
     "y", "representatives"}]}`; `cluster` counts from 0 into `clusters`. The file is there whole, or as it was before.
     """
 
@@ -31,7 +31,7 @@ class MapFile:
         self._open, self._finished = ExitStack(), False
         self._temporary = self._open.enter_context(atomic_write(path))
         self.file = self._temporary.open("w", encoding="utf-8")
-        self.file.write(json.dumps(described, ensure_ascii=False)[:-1] + ', "pictures": [')
+        self.file.write(json.dumps(described, ensure_ascii=False)[:-1] + ', "images": [')
         self.between = "\n"
 
     def __enter__(self) -> "MapFile":
@@ -62,7 +62,7 @@ class MapFile:
 
 
 def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Path, Path]:
-    """duplicates.csv, a picture a line for spreadsheets, and duplicates.json, a group an object. Gives both paths."""
+    """duplicates.csv, one image per line, and duplicates.json, one object per group. Gives both paths."""
     table, document = folder / "duplicates.csv", folder / "duplicates.json"
     with _replaced(table, newline="") as file:
         writer = csv.writer(file)

@@ -12,10 +12,9 @@ from tandem.cli import progress, terminal
 from tandem.cli.classify_view import NAME_CELLS, line_printer
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
-from tandem.search.labelling import LabelBlock, LabelledImage
+from tandem.search.labelling import LabelBlock, LabelledImage, with_paths
 from tandem.search.stores.protocol import Store
 
-PATHS_AT_ONCE = 1000
 BAR_WIDTH = 10
 COUNTS_SHOWN = 30  # labels
 FILE_COLUMNS = {"label": str, "rank": int, "id": str, "path": str, "probability": float, "score": float}
@@ -39,21 +38,20 @@ def by_label(
     store: Store, labels: Sequence[str], best: list[list[LabelledImage]], target: Path | None
 ) -> list[dict[str, Any]]:
     """For each label its photos, as --json prints them; written to `target` too."""
-    paths = paths_of(store, list(dict.fromkeys(image.id for row in best for image in row)))
     found = [
         {
             "label": label,
             "images": [
                 {
                     "id": image.id,
-                    "path": paths.get(image.id, ""),
+                    "path": image.path,
                     "probability": round(image.probability, 6),
                     "score": round(image.score, 6),
                 }
                 for image in row
             ],
         }
-        for label, row in zip(labels, best, strict=True)
+        for label, row in zip(labels, with_paths(store, best), strict=True)
     ]
     if target:
         with RowFile(target, FILE_COLUMNS) as file:
@@ -66,15 +64,6 @@ def images_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Of one label, the best first."""
     images: list[dict[str, Any]] = found["images"]
     return images
-
-
-def paths_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
-    """Where the images are; those that are gone by now are missing."""
-    paths: dict[str, str] = {}
-    for start in range(0, len(ids), PATHS_AT_ONCE):
-        records = store.get(ids[start : start + PATHS_AT_ONCE], columns=["path"], vectors=False)
-        paths |= {id: str(path or "") for id, path in zip(records.ids, records.columns["path"], strict=True)}
-    return paths
 
 
 def show_labels(found: Sequence[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ of what they stand for. Lengths are inches unless they say otherwise.
 """
 
 import io
+import re
 import textwrap
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ TITLE, FOOT = 0.28, 0.3
 FOOT_CHARACTERS_PER_INCH = 14
 DPI = 160
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg", ".webp")
+_UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # fonts have no glyphs, or refuse
 PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
 
 
@@ -59,7 +61,7 @@ class Page:
     def text(self, left: float, top: float, text: str, *, size: float, color: str = INK, **style: Any) -> None:
         # A dollar sign is a dollar sign, not mathematics.
         self.figure.text(
-            left / self.width, 1 - top / self.height, text, fontsize=size, color=color, va="center",
+            left / self.width, 1 - top / self.height, _drawable(text), fontsize=size, color=color, va="center",
             parse_math=False, **style,
         )  # fmt: skip
 
@@ -152,6 +154,18 @@ def short(text: str, characters: int) -> str:
 
 def cut(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
+def _drawable(text: str) -> str:
+    """`text` on one line: control characters, and bytes of file names that are not UTF-8, are spelled out."""
+
+    def spelled(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # how Python keeps such a byte
+            return f"\\x{code - 0xDC00:02x}"
+        return found[0].encode("unicode_escape").decode("ascii")
+
+    return _UNDRAWABLE.sub(spelled, text)
 
 
 def file_name(name: str) -> str:

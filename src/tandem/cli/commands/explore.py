@@ -1,7 +1,6 @@
 """`tandem explore`: what is in a collection: near-duplicates, named clusters, and a map, as an image and as data."""
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         lists = write_duplicates(groups, folder)
         drawn = draw(photos, found, folder / "map.png")
     summary = described | {
-        "pictures": len(found.places),
+        "images": len(found.places),
         "clusters": [
             {"name": c.name, "words": list(c.words), "size": c.size, "coherence": round(c.coherence, 4)}
             for c in found.clusters
@@ -102,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         "duplicates": {
             "threshold": arguments.duplicates,
             "groups": len(groups),
-            "pictures": sum(len(group.others) for group in groups),
+            "images": sum(len(group.others) for group in groups),
             "freed_bytes": sum(group.freed_bytes for group in groups),
         },
         "files": [str(path) for path in (drawn, folder / "map.json", *lists)],
@@ -139,7 +138,7 @@ def show(summary: dict[str, Any]) -> None:
     found = summary["duplicates"]
     if found["groups"]:
         groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine {found['threshold']:g} and more"
-        without = f"without {found['pictures']:,} of {summary['pictures']:,} photos"
+        without = f"without {found['images']:,} of {summary['images']:,} photos"
         terminal.echo(f"{groups} of near-duplicates ({cosine}): {without}, {in_bytes(found['freed_bytes'])} are free")
     else:
         terminal.echo(f"no near-duplicates (cosine {found['threshold']:g} and more)")
@@ -157,17 +156,15 @@ def in_bytes(count: int) -> str:
 
 def draw(photos: "Collection", found: "Survey", path: Path) -> Path:
     """The map, with images from the thumbnails that the collection keeps."""
-    from PIL import Image
-
     from tandem import plots
+    from tandem.image import load_image
 
     pins = []
     for region, cluster in enumerate(found.clusters):
         for representative in cluster.representatives[:PINS]:
             small = photos.thumbnail(representative.id)
             if small:
-                image = Image.open(io.BytesIO(small))
-                pins.append(plots.Pin(image, representative.x, representative.y, region))
+                pins.append(plots.Pin(load_image(small), representative.x, representative.y, region))
     regions = [plots.Region(c.name, c.size, c.x, c.y) for c in found.clusters]
     name = photos.url.rstrip("/").rsplit("/", 1)[-1]
     note = f"{len(found.places):,} photos in {len(regions)} clusters · {photos.model.name}"

@@ -58,25 +58,25 @@ def described(each: known_collections.KnownCollection) -> dict[str, object]:
     from tandem.search.collection import open_collection
     from tandem.search.stores import backends
 
-    state, photos, model = "ok", None, None
+    state, count, model = "ok", None, None
     try:
         if not backends.exists(each.url):
             state = "gone"
         else:
             with open_collection(each.url, must_exist=True) as opened:
                 info = opened.info()
-                photos, model = info.count, info.model
+                count, model = info.count, info.model
     except (TandemError, OSError) as error:
         state = "unreachable"
         terminal.detail(str(error))
     used = datetime.fromtimestamp(each.used).astimezone().isoformat(timespec="seconds")
-    return {"url": each.url, "state": state, "photos": photos, "model": model, "used": used}
+    return {"url": each.url, "state": state, "images": count, "model": model, "used": used}
 
 
 def row(each: dict[str, object]) -> tuple[Cell, ...]:
     """A line of the table."""
-    state, photos = STATES[str(each["state"])], each["photos"]
-    counted = Cell(f"{photos:,}" if isinstance(photos, int) else state, plain=state or str(photos))
+    state, count = STATES[str(each["state"])], each["images"]
+    counted = Cell(f"{count:,}" if isinstance(count, int) else state, plain=state or str(count))
     used = str(each["used"])
     style = terminal.QUIET if state else ""
     return (

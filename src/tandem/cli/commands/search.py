@@ -1,7 +1,6 @@
 """`tandem search`: a text or an image -> the photos of a collection that are nearest, and what that means."""
 
 import argparse
-import io
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError
 
 if TYPE_CHECKING:
-    from tandem.search.collection import Collection
     from tandem.search.results import Results, SearchHit
 
 BAR_WIDTH = 12
@@ -105,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         if results.hits and results.threshold is None:
             terminal.echo(f"{results.model} is not calibrated, so there is no relevance: see tandem calibrate --help")
         if arguments.plot and results.hits:
-            terminal.echo(f"drew {draw(photos, results, Path(arguments.plot))}")
+            terminal.echo(f"drew {results.plot(arguments.plot)}")
     return DONE
 
 
@@ -143,27 +141,3 @@ def percent(probability: float | None) -> str:
 def shortest(path: str) -> str:
     """A path as it is, or from here if that is shorter."""
     return min(path, os.path.relpath(path), key=len) if os.path.isabs(path) else path
-
-
-def draw(photos: "Collection", results: "Results", path: Path) -> Path:
-    """A contact sheet of the hits, from the thumbnails that the collection keeps."""
-    from PIL import Image
-
-    from tandem import plots
-
-    cells = []
-    for rank, hit in enumerate(results.hits, results.offset + 1):
-        small = photos.thumbnail(hit.id)
-        image = Image.open(io.BytesIO(small)) if small else None
-        meaning = percent(hit.relevance) if hit.relevance is not None else f"{hit.score:.3f}"
-        cells.append(plots.Cell(image, f"{rank}. {meaning}", terminal.line(os.path.basename(hit.path))))
-    note = f"{results.model}" + (": nothing matches well" if results.nothing_matches else "")
-    return plots.draw_contact_sheet(cells, path, title=title(results), note=note)
-
-
-def title(results: "Results") -> str:
-    """The query as it was given."""
-    asked = dict(results.query)
-    wanted = [asked[name] for name in ("text", "image", "like") if name in asked]
-    avoided = [asked[name] for name in ("minus", "minus_image") if name in asked]
-    return " + ".join(wanted) + "".join(f" - {it}" for it in avoided)
