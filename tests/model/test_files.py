@@ -85,6 +85,16 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     only(pipe)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is open")
+def test_who_has_the_old_file_open_reads_on_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with path.open() as reader:
+        files.write_text(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_long_name(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     files.write_text(path, "x")

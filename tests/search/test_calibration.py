@@ -317,10 +317,11 @@ def test_ones_own_says_what_it_replaces_and_can_be_reset(tmp_path: Path, home: P
     assert load_calibration(model) == theirs
 
 
-def test_a_fit_of_other_weights_is_refused_aloud(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+@pytest.mark.parametrize("name", ["another", "toy"])
+def test_a_fit_of_other_weights_is_refused_aloud(tmp_path: Path, home: Path, strong: CaptionSet, name: str) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
-    save_calibration(fit("another", "0" * 64, strong.known()), tmp_path / "model" / FILE)
-    with pytest.warns(UserWarning, match="is for another .* not for toy .* tandem calibrate"):
+    save_calibration(fit(name, "0" * 64, strong.known()), tmp_path / "model" / FILE)
+    with pytest.warns(UserWarning, match=f"is for {name} .* not for toy .* tandem calibrate"):
         assert load_calibration(model) is None
 
 

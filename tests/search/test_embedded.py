@@ -103,6 +103,19 @@ def test_a_reader_cannot_write(url: str) -> None:
             reader.annotate({"a": "b"})
 
 
+def test_a_forked_process_opens_connections_of_its_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(url, 10).close()
+    with EmbeddedBackend(url).open() as reader:
+        used = []
+        for process in (1, 1, 2):
+            monkeypatch.setattr(os, "getpid", lambda process=process: process)
+            with reader.snapshots.connection() as connection:
+                used.append(connection)
+        assert used[0] is used[1]
+        assert used[1] is not used[2]  # SQLite's connections do not survive a fork
+        assert reader.count() == 10
+
+
 def test_a_closed_store_says_so(url: str) -> None:
     store = filled(url, 10)
     store.close()

@@ -73,6 +73,19 @@ def test_an_id_that_is_there_is_replaced(photos: tandem.Collection) -> None:
     assert photos.search(image=toy.picture(2), k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
+def test_an_image_that_is_replaced_keeps_its_paths_and_gets_new_values(
+    photos: tandem.Collection, tmp_path: Path
+) -> None:
+    small, large = toy.picture(1), toy.picture(2).resize((90, 70))
+    small.save(tmp_path / "one.png")
+    photos.add(tmp_path / "one.png")
+    id = photos.search(image=small, k=1)[0].id
+    assert photos.add({id: large}).changed == 1
+    (after,) = photos.get(id)
+    assert after.paths == (str(tmp_path / "one.png"),)
+    assert (after.metadata["width"], after.metadata["height"]) == (90, 70)
+
+
 def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Collection) -> None:
     report = photos.add({"good": toy.picture(1), "bad": b"no image"}, batch_size=1)
     assert report.added == 1

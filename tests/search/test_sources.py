@@ -226,6 +226,9 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     stamp = found[1].signature  # type: ignore[union-attr]
     (tmp_path / "1.json").write_text(json.dumps({"captions": "another"}))
     assert items(tmp_path)[1].signature != stamp  # type: ignore[union-attr]
+    stamp = found[0].signature  # type: ignore[union-attr]
+    os.utime(tmp_path / "0.txt", ns=(0, 0))  # written again, as long as before
+    assert items(tmp_path)[0].signature != stamp  # type: ignore[union-attr]
 
 
 def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path) -> None:
