@@ -106,6 +106,10 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pydantic": ("serve/",),
     "prometheus_client": ("serve/",),
     "python_multipart": ("serve/",),
+    "httpx": ("fetch.py", "client/", "serve/encoding/fetching.py"),
+    "requests": (),
+    "aiohttp": (),
+    "urllib3": (),
 }
 
 
@@ -193,6 +197,55 @@ def test_packages_stay_in_their_places(path: Path) -> None:
         places = ONLY_IN.get(dotted.split(".")[0])
         if places is not None:
             assert name.startswith(places), f"{name} imports {dotted}, which belongs in {places or 'tests'}"
+
+
+# Calls that only these files may make: elsewhere `tandem.image` opens images, within limits and upright, and
+# `tandem.fetch` asks the network.
+CALLS_ONLY_IN: dict[str, tuple[str, ...]] = {
+    "Image.open": (
+        "plots/page.py",
+        "cli/commands/search.py",
+        "cli/commands/explore.py",
+    ),  # of a drawing it has just made; `tandem.image` itself calls the formats' plugins
+    "urllib.request": (),
+    "urlopen": (),
+}
+
+
+def dotted_names(tree: ast.AST) -> set[str]:
+    """The attributes a module reaches for, as written: `PIL.Image.open` gives `Image.open` too; and what it imports."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            parts = ast.unparse(node).split(".")
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{(node.module or '').rpartition('.')[2]}.{alias.name}" for alias in node.names}
+            parts = (node.module or "").split(".")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+            continue
+        elif isinstance(node, ast.Name):
+            parts = [node.id]
+        else:
+            continue
+        names |= {".".join(parts[start:]) for start in range(len(parts))}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_images_are_opened_and_pages_fetched_by_one_door(path: Path) -> None:
+    name = relative(path)
+    names = dotted_names(ast.parse(path.read_text(encoding="utf-8")))
+    for call, places in CALLS_ONLY_IN.items():
+        assert call not in names or name in places, f"{name} uses {call}: ask tandem.image or tandem.fetch"
+
+
+def test_the_door_is_seen_however_it_is_written() -> None:
+    for written in ("Image.open(x)", "PIL.Image.open(x)", "from PIL.Image import open", "f = Image.open"):
+        assert "Image.open" in dotted_names(ast.parse(written))
+    for written in ("import urllib.request", "urllib.request.urlopen(x)", "from urllib import request"):
+        assert "urllib.request" in dotted_names(ast.parse(written))
+    assert "Image.open" not in dotted_names(ast.parse("Image.fromarray(x).open_it()"))
 
 
 def target(dotted: str, source: Path = SOURCE) -> Path | None:

@@ -96,6 +96,12 @@ def check(instance: object, *, path: str = "", error: type[TandemError] = Config
         raise error(str(mismatch)) from None
 
 
+def renamed(plain: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Plain values under the present names of their keys, from former names. A value under both counts by the new."""
+    known = {names[key]: value for key, value in plain.items() if key in names}
+    return known | {key: value for key, value in plain.items() if key not in names}
+
+
 def to_plain(value: Any) -> Any:
     """A dataclass as dicts, lists, numbers, texts and None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Images with their words, read from WebDataset tars and from Parquet. Images stay encoded; no model known here.
+"""Images with their captions, read from WebDataset tars and from Parquet. Images stay encoded; no model known here.
 
 Both are streamed: memory does not grow with the length of a file. The `read_` functions give a whole file as a list.
 """
@@ -8,10 +8,12 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tandem.errors import DataError, MissingExtraError
 
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # what tarfile reads
+PARQUET_SUFFIXES = (".parquet", ".pq")
 TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
 ROWS_AT_ONCE = 64  # of Parquet, images included: bounds memory
@@ -19,7 +21,7 @@ ROWS_AT_ONCE = 64  # of Parquet, images included: bounds memory
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, still encoded, and its words: captions, or a name."""
+    """One image, still encoded, and its texts: captions, or a name."""
 
     key: str
     image: bytes
@@ -47,37 +49,44 @@ class Member:
         return self.name[len(self.key) :].lower()
 
 
+def shard_kind(path: str | Path) -> Literal["tar", "parquet"] | None:
+    """What kind of file of many images a name stands for, by its suffix in any case; None for neither."""
+    name = str(path).lower()
+    return "parquet" if name.endswith(PARQUET_SUFFIXES) else "tar" if name.endswith(TAR_SUFFIXES) else None
+
+
 def read_samples(path: Path, text: str) -> list[Sample]:
-    """Every sample of one file, by its suffix. Raises `DataError` that names the file."""
-    return read_parquet(path, text) if path.suffix == ".parquet" else read_webdataset(path, text)
+    """Every sample of one Parquet file, or of a tar of any name. Raises `DataError` that names the file."""
+    return read_parquet(path, text) if shard_kind(path) == "parquet" else read_webdataset(path, text)
 
 
 def read_webdataset(path: Path, text: str) -> list[Sample]:
     """A tar of `KEY.jpg` (or another image) with `KEY.json` or `KEY.txt`; `text` is a JSON key, or `txt`."""
     images: dict[str, bytes] = {}
     texts: dict[str, tuple[str, ...]] = {}
-    words = ".txt" if text == "txt" else ".json"
-    for member in tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, words)):
+    suffix = ".txt" if text == "txt" else ".json"
+    for member in tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, suffix)):
         content = member.content or b""
         if member.suffix in TAR_IMAGE_SUFFIXES:
             images[member.key] = content
-        elif member.suffix == words:
+        elif member.suffix == suffix:
             try:
-                texts[member.key] = captions_in(content, words, text)
+                texts[member.key] = captions_in(content, suffix, text)
             except ValueError as error:
                 raise DataError(f"{path}: cannot read {member.name}: {error}") from None
     return [Sample(f"{path.name}/{key}", image, texts.get(key, ())) for key, image in images.items()]
 
 
 def read_parquet(path: Path, text: str) -> list[Sample]:
-    """A Parquet file with image bytes in `image` (or `image.bytes`) and words in the column `text`."""
+    """A Parquet file with image bytes in `image` (or `image.bytes`) and texts in the column `text`."""
     if missing := {"image", text} - set(parquet_columns(path)):
         raise DataError(f"{path}: expected the columns image and {text}, found no {sorted(missing)[0]}")
     samples = []
     for row, values in enumerate(parquet_rows(path, ["image", text])):
-        image = values["image"]
-        data = image["bytes"] if isinstance(image, dict) else image
-        samples.append(Sample(f"{path.name}#{row}", data, as_captions(values[text])))
+        content = image_bytes(values["image"])
+        if content is None:
+            raise DataError(f"{path}: row {row} has no image bytes")
+        samples.append(Sample(f"{path.name}#{row}", content, as_captions(values[text])))
     return samples
 
 
@@ -155,6 +164,12 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, An
                 yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
+
+
+def image_bytes(value: Any) -> bytes | None:
+    """The bytes in a cell of an image column: they alone, or as `bytes` of a mapping; None if there are none."""
+    content = value.get("bytes") if isinstance(value, Mapping) else value
+    return content if isinstance(content, bytes) else None
 
 
 def _parquet(path: Path) -> Any:

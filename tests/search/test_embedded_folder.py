@@ -1,5 +1,6 @@
 """The folder of a local store: odd names, damage, other users, interrupted creations and promotions."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -189,7 +190,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(url: str, monkeypatch: pytest
         with monkeypatch.context() as full:
             full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
             with pytest.raises(StoreError, match="the disk is full"), database_errors(Path(url)):
-                raise sqlite3.OperationalError("disk I/O error")
+                raise _of_sqlite("disk I/O error", sqlite3.SQLITE_IOERR_WRITE)
         assert store.count() == 10
         store.upsert(records(10, 20))
         assert store.count() == 20
@@ -319,3 +320,26 @@ def test_a_reader_of_what_was_replaced(url: str) -> None:
         except StoreError:
             answered = False
         assert answered or os.name == "nt"
+
+
+def _of_sqlite(text: str, code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+def test_errors_of_the_database_are_told_apart_by_their_codes(tmp_path: Path) -> None:
+    """A message may quote a name such as `full-moon.tandem`: it does not decide."""
+    with pytest.raises(StoreError, match="cannot be used"), database_errors(tmp_path):
+        raise _of_sqlite("unable to open full and interrupted", sqlite3.SQLITE_CANTOPEN)
+    with pytest.raises(StoreError, match="cannot be used"), database_errors(tmp_path):
+        raise sqlite3.OperationalError("full: an error of the module itself")
+    with pytest.raises(StoreError, match="the disk is full"), database_errors(tmp_path):
+        raise _of_sqlite("no matter what", sqlite3.SQLITE_FULL)
+    with pytest.raises(sqlite3.OperationalError), database_errors(tmp_path):
+        raise _of_sqlite("no matter what", sqlite3.SQLITE_INTERRUPT)
+    with database_errors(tmp_path), contextlib.closing(sqlite3.connect(":memory:")) as connection:  # as SQLite says it
+        connection.execute("create table t (a)")
+        connection.execute("pragma max_page_count = 2")
+        with pytest.raises(StoreError, match="the disk is full"), database_errors(tmp_path):
+            connection.execute("insert into t values (zeroblob(100000))")

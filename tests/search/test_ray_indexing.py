@@ -1,5 +1,6 @@
 """Indexing on Ray Data ends in the same collection as indexing here. A real Ray, two workers on this machine."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,20 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"tandem-clip\[ray\]"):
         on_ray.index(None, None, None, None, IndexingOptions())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("chosen", [None, "1"])
+def test_ray_sends_no_usage_unless_it_is_asked_to(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
+    from ray._common.usage import usage_lib
+
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", chosen)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    enabled = []
+    monkeypatch.setattr(ray, "init", lambda **_: enabled.append(usage_lib.usage_stats_enabled()))
+    with on_ray._cluster(ray):
+        pass
+    assert enabled == [chosen == "1"]
+    assert os.environ.get("RAY_USAGE_STATS_ENABLED") == chosen

@@ -124,8 +124,24 @@ def test_bad_questions_are_named(store: Store) -> None:
         list(store.scan(where="thumbnail = 'x'"))
     with pytest.raises(TandemError, match="nothing_such"):
         store.search(random_unit(1), 1, columns=["nothing_such"])
-    with pytest.raises(TandemError):
-        store.search(np.ones((1, D + 1), np.float32), 1)
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_queries_that_no_store_could_answer_are_refused(store: Store, count: int) -> None:
+    if count:
+        store.upsert(records(0, count))
+    for value in (np.nan, np.inf):
+        broken = random_unit(2)
+        broken[1, 3] = value
+        with pytest.raises(TandemError, match="queries: expected finite numbers, got NaN or infinity"):
+            store.search(broken, 1)
+    with pytest.raises(TandemError, match="k: expected 0 or more, got -1"):
+        store.search(random_unit(1), -1)
+    for shape in ((1, D + 1), (D,)):
+        with pytest.raises(TandemError, match=rf"queries: expected vectors \[q {D}\], got an array"):
+            store.search(np.ones(shape, np.float32), 1)
+    assert store.search(random_unit(2), 0) == [[], []]
+    assert store.search(random_unit(0), 3) == []
 
 
 def test_bad_records_leave_nothing_behind(store: Store) -> None:

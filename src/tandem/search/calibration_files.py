@@ -5,14 +5,14 @@ arithmetic is `relevance`, and `calibration` makes what is kept.
 """
 
 import json
-import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from tandem.errors import TandemError
+from tandem.errors import ConfigError, TandemError
+from tandem.fields import read, renamed
 from tandem.files import write_text
 from tandem.model import Model
 from tandem.search.home import data_folder
@@ -127,31 +127,23 @@ def from_json(text: str, source: str = FILE) -> Calibration:
         version = plain.pop("version")
         if version == 2:
             plain = _from_version_2(plain)
-        kinds: dict[str, Coefficients] = {kind: Coefficients(**plain.pop(kind)) for kind in get_args(QueryKind)}
+        kinds: dict[str, Coefficients] = {kind: read(Coefficients, plain.pop(kind)) for kind in get_args(QueryKind)}
         prior = QueryPrior.from_dict(plain.pop("query_prior"))
         calibration = Calibration(
             text=kinds["text"], image=kinds["image"], mixed=kinds["mixed"], query_prior=prior, **plain
         )
-        sound = version in (2, _VERSION) and all(map(_is_sound, kinds.values()))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        sound = False
-    if not sound:
-        raise TandemError(f"{source}: expected a calibration of version {_VERSION}; run tandem calibrate again")
+        if version not in (2, _VERSION):
+            raise ValueError(version)
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
+        raise TandemError(
+            f"{source}: expected a calibration of version {_VERSION}; run tandem calibrate again"
+        ) from None
     return calibration
 
 
 def _from_version_2(plain: Mapping[str, Any]) -> dict[str, Any]:
-    plain = _renamed(plain, _V2_KINDS)
+    plain = renamed(plain, _V2_KINDS)
     for kind in get_args(QueryKind):
-        plain[kind] = _renamed(plain[kind], _V2_COEFFICIENTS)
-    plain["query_prior"] = _renamed(plain["query_prior"], _V2_PRIOR)
+        plain[kind] = renamed(plain[kind], _V2_COEFFICIENTS)
+    plain["query_prior"] = renamed(plain["query_prior"], _V2_PRIOR)
     return plain
-
-
-def _renamed(plain: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(name, name): value for name, value in plain.items()}
-
-
-def _is_sound(one: Coefficients) -> bool:
-    finite = all(isinstance(x, int | float) and math.isfinite(x) for x in asdict(one).values())
-    return finite and one.score_coef >= 0 and one.z_score_coef >= 0 and one.baseline_std > 0 and one.max_size >= 1

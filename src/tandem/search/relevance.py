@@ -19,12 +19,13 @@ Shapes: q queries, k hits of each, m images sampled, d dimensions.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import TandemError
+from tandem.fields import Positive, Range
 from tandem.search.query import QueryKind
 from tandem.search.query_prior import NO_PRIOR, QueryPrior
 
@@ -89,14 +90,14 @@ class Coefficients:
     """The fitted numbers of one kind of query."""
 
     intercept: float
-    score_coef: float  # per unit of cosine. Not negative, so that a higher score is never worse; 0 if it says nothing
-    z_score_coef: float  # per standard deviation above the mean; not negative either
+    score_coef: Annotated[float, Range(least=0)]  # per unit of cosine: a higher score is never worse
+    z_score_coef: Annotated[float, Range(least=0)]  # per standard deviation above the mean
     size_coef: float  # per unit of the natural logarithm of the count
     mean_coef: float  # per unit of the mean: of a query that scores high with everything, a high score means less
     std_coef: float  # per unit of the standard deviation
-    max_size: int  # images; the largest collection that the calibration has seen
+    max_size: Positive  # images; the largest collection that the calibration has seen
     baseline_mean: float  # of scores, usual for such queries
-    baseline_std: float  # of scores, usual for such queries; positive
+    baseline_std: Annotated[float, Range(above=0)]  # of scores, usual for such queries
     length_coef: float = 0.0  # per unit of the natural logarithm of the number of words
     prior_coef: float = 0.0  # per unit of the log-odds of similar queries
     prior_size_coef: float = 0.0  # the same times the logarithm of the count: a prior lasts where there are many

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tandem.errors import MissingExtraError, TandemError
+from tandem.image import load_image
 from tandem.search.stores.protocol import Value
 
 if TYPE_CHECKING:
@@ -144,8 +144,6 @@ class Results:
 
     def plot(self, path: str | Path | None = None) -> Path | None:
         """Draw a contact sheet of the hits, from their thumbnails. Gives the path; without one, shows the sheet."""
-        from PIL import Image
-
         from tandem import plots
 
         if not self.hits:
@@ -153,7 +151,7 @@ class Results:
         cells = []
         for rank, hit in enumerate(self.hits, self.offset + 1):
             small = self._thumbnail(hit.id)
-            image = Image.open(io.BytesIO(small)) if small else None
+            image = load_image(small) if small else None
             cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
         target = None if path is None else Path(path)

@@ -275,22 +275,16 @@ def from_dict(plain: Mapping[str, Any]) -> Recipe:
 
 def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values under the present names of their keys; recipes of before the first release have others."""
-    values = _renamed(plain, "cache_pictures", "cache_images")
+    values = fields.renamed(plain, {"cache_pictures": "cache_images"})
     checkpoints = values.get("checkpoints", {})
     if "checkpoint_every_steps" in values and isinstance(checkpoints, Mapping):
         values["checkpoints"] = {"every_steps": values.pop("checkpoint_every_steps"), **checkpoints}
     if isinstance(resume := values.get("resume"), Mapping):
-        values["resume"] = _renamed(resume, "elsewhere", "allow_rounding")
+        values["resume"] = fields.renamed(resume, {"elsewhere": "allow_rounding"})
     if isinstance(data := values.get("data"), list | tuple):
-        new = "captions_per_image"
-        values["data"] = [_renamed(s, "captions_per_picture", new) if isinstance(s, Mapping) else s for s in data]
+        names = {"captions_per_picture": "captions_per_image"}
+        values["data"] = [fields.renamed(each, names) if isinstance(each, Mapping) else each for each in data]
     return values
-
-
-def _renamed(values: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
-    """What is given by both names counts by the new one."""
-    known = {new: values[old]} if old in values else {}
-    return known | {key: value for key, value in values.items() if key != old}
 
 
 def _batch_size(recipe: Recipe) -> int:

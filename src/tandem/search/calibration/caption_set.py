@@ -24,8 +24,10 @@ from tandem.samples import (
     Sample,
     as_captions,
     captions_in,
+    image_bytes,
     parquet_columns,
     parquet_rows,
+    shard_kind,
     tar_groups,
     tar_members,
 )
@@ -117,35 +119,34 @@ def read_captioned(paths: Sequence[Path], key: str | None = None) -> Iterator[Sa
     `DataError` that names the file.
     """
     for path in paths:
-        yield from (_from_parquet if path.suffix.lower() == ".parquet" else _from_tar)(path, key)
+        yield from (_from_parquet if shard_kind(path) == "parquet" else _from_tar)(path, key)
 
 
 def _from_parquet(path: Path, key: str | None) -> Iterator[Sample]:
     columns = parquet_columns(path)
-    words = next((name for name in ([key] if key else CAPTION_KEYS) if name in columns), None)
-    if "image" not in columns or words is None:
+    column = next((name for name in ([key] if key else CAPTION_KEYS) if name in columns), None)
+    if "image" not in columns or column is None:
         raise DataError(
             f"{path}: expected a column image and one of captions ({key or ', '.join(CAPTION_KEYS)}); "
             f"it has {', '.join(columns)}; name the captions' with --caption"
         )
-    for row, values in enumerate(parquet_rows(path, ["image", words])):
-        image = values["image"]
-        content = image.get("bytes") if isinstance(image, dict) else image
-        if isinstance(content, bytes):
-            yield Sample(f"{path.name}#{row}", content, as_captions(values[words]))
+    for row, values in enumerate(parquet_rows(path, ["image", column])):
+        content = image_bytes(values["image"])
+        if content is not None:
+            yield Sample(f"{path.name}#{row}", content, as_captions(values[column]))
 
 
 def _from_tar(path: Path, key: str | None) -> Iterator[Sample]:
     for group in tar_groups(tar_members(path, wanted=(*TAR_IMAGE_SUFFIXES, ".txt", ".json"))):
         parts = {member.suffix: member.content or b"" for member in group}
-        image = next((parts[ending] for ending in TAR_IMAGE_SUFFIXES if ending in parts), None)
-        ending = ".json" if ".json" in parts and key != "txt" else ".txt"
-        if image is None or ending not in parts:
+        image = next((parts[suffix] for suffix in TAR_IMAGE_SUFFIXES if suffix in parts), None)
+        suffix = ".json" if ".json" in parts and key != "txt" else ".txt"
+        if image is None or suffix not in parts:
             continue
         try:
-            captions = captions_in(parts[ending], ending, key)
+            captions = captions_in(parts[suffix], suffix, key)
         except ValueError as error:
-            raise DataError(f"{path}: cannot read {group[0].key}{ending}: {error}") from None
+            raise DataError(f"{path}: cannot read {group[0].key}{suffix}: {error}") from None
         yield Sample(f"{path.name}/{group[0].key}", image, captions)
 
 
@@ -197,13 +198,13 @@ def embed(
 
 
 def _out_of_domain(captions: Sequence[str], random: np.random.Generator) -> list[str]:
-    """Queries that no image matches: words that no caption has, and letters that are no words; equally many."""
+    """Queries that no image matches: words that no caption has, and random strings; equally many."""
     words = unsaid(captions, read_vocabulary())
     chosen = [str(word) for word in random.permutation(words)[: MAX_OUT_OF_DOMAIN // 2]]
-    letters = list("abcdefghijklmnopqrstuvwxyz")
+    characters = list("abcdefghijklmnopqrstuvwxyz")
     # One to three such "words", of three to eight letters.
     nonsense = [
-        " ".join("".join(random.choice(letters, random.integers(3, 9))) for _ in range(random.integers(1, 4)))
+        " ".join("".join(random.choice(characters, random.integers(3, 9))) for _ in range(random.integers(1, 4)))
         for _ in chosen
     ]
     return chosen + nonsense

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-PARQUETS = (".parquet", ".pq")
+from tandem.samples import PARQUET_SUFFIXES, TAR_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,10 @@ def reason_of(error: OSError) -> str:
 def shard_of(path: str) -> str | None:
     """The tar or Parquet file that a path lies in; None for a file of its own."""
     lower = path.lower()
-    for suffix in TARS:
+    for suffix in TAR_SUFFIXES:
         if (end := lower.find(suffix + "/")) >= 0:
             return path[: end + len(suffix)]
-    for suffix in PARQUETS:
+    for suffix in PARQUET_SUFFIXES:
         if (end := lower.rfind(suffix + "#")) >= 0 and path[end + len(suffix) + 1 :].isdigit():
             return path[: end + len(suffix)]
     return None

@@ -105,12 +105,7 @@ def add_images(
     return IndexingReport(
         added=added,
         unchanged=unchanged,
-        duplicates=0,
-        moved=0,
         changed=changed,
-        pruned=0,
-        gone=0,
-        excluded=0,
         failures=failures,
         total=store.count(),
         fast=store.count("decoding = 'fast'"),

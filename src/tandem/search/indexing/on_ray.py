@@ -1,7 +1,7 @@
-"""The same pipeline on Ray Data: entries go out to workers that read, decode and encode; rows come back and are
-recorded here. Files are read where the workers are, so what was named must be there under the same paths.
+"""The same pipeline on Ray Data: workers read, decode and encode entries; this process records their results.
 
-Knows Ray. What is read, prepared and recorded is the business of `indexing`, `preparing` and `recording`.
+Workers read the files themselves, so the sources must exist there under the same paths. Knows Ray; reading, preparing
+and recording are in `run`, `preparing` and `recording`.
 """
 
 import contextlib
@@ -28,10 +28,14 @@ from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingR
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
 
-# Entries that are out at once: bounds this process's memory; a round starts its workers anew.
+# Entries sent in one round: bounds this process's memory. Each round starts its workers again.
 ENTRIES_A_ROUND = 100_000
-BYTES_A_ROUND = 2**30  # of images that travel, those of Parquet and of compressed tars
-_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+BYTES_A_ROUND = 2**30  # of images sent along, from Parquet and compressed tars
+# Unless the user has set them. Indexing sends nothing to anyone, and Ray reports its use by default.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its processes write to our standard error
+}
 OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
 
 
@@ -73,7 +77,7 @@ def _round(
     fingerprint: str,
     workers: int,
 ) -> None:
-    """Send entries out, and record what comes back, in whatever order."""
+    """Send entries to the workers and record their results in the order in which they arrive."""
     entries = [item for item in items if isinstance(item, Entry)]
     batch_size = run.options.batch_size
     if entries:
@@ -92,10 +96,10 @@ def _round(
 
 
 class _Worker:
-    """What runs on a worker: a model, and batches of entries that become prepared images with vectors."""
+    """Runs on a worker: holds a model and turns batches of entries into prepared images with vectors."""
 
     def __init__(self, loader: Callable[[], Model], decode_options: DecodeOptions, fingerprint: str) -> None:
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF is no news
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF is common
         self.model, self.decode_options = loader(), decode_options
         if self.model.fingerprint != fingerprint:
             raise StoreError(
@@ -104,7 +108,7 @@ class _Worker:
             )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        in_flight = InFlight()  # of this batch: duplicates in others are found when they are recorded
+        in_flight = InFlight()  # of this batch: duplicates across batches are found when they are recorded
         images = [prepare(entry, self.decode_options, lambda id: False, in_flight) for entry in batch["entry"]]
         made = np.empty(len(images), dtype=object)
         for at, image in enumerate(encoded(images, self.model)):
@@ -120,7 +124,7 @@ def _without_content(image: PreparedImage | FinishedShard) -> PreparedImage | Fi
 
 
 def _loader(model: Model) -> Callable[[], Model]:
-    """What loads the same model somewhere else."""
+    """A function that loads the same model on another machine."""
     source = model.checkpoint.source
     if os.path.exists(source):
         source = os.path.abspath(source)
@@ -146,7 +150,7 @@ def _chain(first: Entry | FinishedShard, others: Iterator[Entry | FinishedShard]
 
 
 def _rounds(items: Iterator[Entry | FinishedShard]) -> Iterator[list[Entry | FinishedShard]]:
-    """As many as may be out at once, by number and by the bytes that travel with them."""
+    """Lists of items, limited by number and by the bytes that travel with them."""
     some: list[Entry | FinishedShard] = []
     size = 0
     for part in chunks(items, 64):
@@ -173,14 +177,14 @@ def _ray() -> Any:
 
 @contextlib.contextmanager
 def _cluster(ray: Any) -> Iterator[None]:
-    """A connection to Ray; what is started here is stopped here."""
+    """A connection to Ray. A cluster started here is stopped at the end."""
     context = ray.data.DataContext.get_current()
     before = context.enable_progress_bars, context.print_on_execution_start
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     started = not ray.is_initialized()
-    level = os.environ.get(_LOG_LEVEL)
-    os.environ.setdefault(_LOG_LEVEL, "fatal")  # its processes would write to our standard error
+    missing = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         if started and os.environ.get("RAY_ADDRESS"):
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -203,13 +207,13 @@ def _cluster(ray: Any) -> Iterator[None]:
         context.enable_progress_bars, context.print_on_execution_start = before
         if started:
             ray.shutdown()
-        if level is None:
-            del os.environ[_LOG_LEVEL]
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Ray's core says which log level it was given, past Python, to the descriptor itself."""
+    """Ray's core prints its log level to the file descriptor itself, past Python."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:

@@ -7,7 +7,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,17 +50,17 @@ class IndexingReport:
 
     added: int  # with an image that was not in the collection
     unchanged: int
-    duplicates: int  # further paths of images that are there
-    moved: int  # new paths of images whose old path is gone
-    changed: int  # they hold another image than before
-    pruned: int  # deleted, since they are gone
-    gone: int  # still there, although their files are gone: `prune` deletes them
-    excluded: int  # files and folders that a rule leaves out
-    failures: list[SkippedFile]
-    total: int  # images in the collection now
-    fast: int  # of these, with vectors from images that shrank while they were decoded
-    seconds: float
-    rate: float  # files that were read, a second
+    duplicates: int = 0  # further paths of images that are there
+    moved: int = 0  # new paths of images whose old path is gone
+    changed: int = 0  # they hold another image than before
+    pruned: int = 0  # deleted, since they are gone
+    gone: int = 0  # still in the collection, although their files are gone: `prune` deletes them
+    excluded: int = 0  # files and folders that a rule leaves out
+    failures: list[SkippedFile] = field(default_factory=list)
+    total: int = 0  # images in the collection now
+    fast: int = 0  # of these, with vectors from images that shrank while they were decoded
+    seconds: float = 0.0
+    rate: float = 0.0  # files that were read, a second
 
     @property
     def not_retried(self) -> int:

@@ -10,7 +10,7 @@ from tandem import samples
 from tandem.errors import DataError
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS, Member
-from tandem.search.indexing.entries import PARQUETS, Entry, FileSignature, Shard, SkippedFile, display_name
+from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile, display_name
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
 IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
@@ -22,7 +22,7 @@ def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFil
 
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
-    if shard.path.lower().endswith(PARQUETS):
+    if samples.shard_kind(shard.path) == "parquet":
         yield from _rows(shard, key)
     else:
         yield from _members(shard, key)
@@ -30,14 +30,14 @@ def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFil
 
 def length(shard: Shard) -> int:
     """How many images it says it has. Raises `DataError`."""
-    if shard.path.lower().endswith(PARQUETS):
+    if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
     return sum(_is_image(member) for member in samples.tar_members(Path(shard.path)))
 
 
 def holds_paths(shard: Shard) -> bool:
     """Whether it is Parquet that names files, which may change while it does not. Raises `DataError`."""
-    return shard.path.lower().endswith(PARQUETS) and _column(Path(shard.path))[1]
+    return samples.shard_kind(shard.path) == "parquet" and _column(Path(shard.path))[1]
 
 
 # --- tars ----------------------------------------------------------------------------------------------------------
@@ -81,28 +81,27 @@ def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
     path = Path(shard.path)
     column, is_paths = _column(path)
     columns = samples.parquet_columns(path)
-    words = next((name for name in (CAPTION_KEYS if key is None else (key,)) if name in columns), None)
-    if key is not None and words is None:
+    captions = next((name for name in (CAPTION_KEYS if key is None else (key,)) if name in columns), None)
+    if key is not None and captions is None:
         raise DataError(f"{path}: no column {key}; there are {', '.join(columns)}")
-    chosen = [column] if words is None else [column, words]
+    chosen = [column] if captions is None else [column, captions]
     for row, values in enumerate(samples.parquet_rows(path, chosen)):
-        caption = "\n".join(samples.as_captions(values[words])) if words is not None else ""
+        caption = "\n".join(samples.as_captions(values[captions])) if captions is not None else ""
         yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None)
 
 
 def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | None) -> Entry | SkippedFile:
-    content = value
-    if isinstance(value, Mapping):
-        content = value.get("bytes")
-        if content is None and value.get("path"):
-            content, is_path = value["path"], True
-    if is_path and isinstance(content, str):
-        found = named_entry(os.path.join(os.path.dirname(shard.path), os.path.expanduser(content)))
+    content = samples.image_bytes(value)
+    named = value if is_path else None
+    if isinstance(value, Mapping) and content is None:
+        named = value.get("path")
+    if isinstance(named, str) and named:
+        found = named_entry(os.path.join(os.path.dirname(shard.path), os.path.expanduser(named)))
         if isinstance(found, SkippedFile) or caption is None:
             return found
         size, mtime_ns, ctime_ns = found.signature.size, found.signature.mtime_ns, found.signature.ctime_ns
         return Entry(found.path, FileSignature(size, mtime_ns, ctime_ns, caption), found.file, caption=caption)
-    if not isinstance(content, bytes):
+    if content is None:
         return Entry(place, shard.signature, shard.path, broken="this row has no image")
     return Entry(place, shard.signature, shard.path, content=content, caption=caption)
 

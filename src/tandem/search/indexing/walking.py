@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tandem.image import IMAGE_SUFFIXES
+from tandem.samples import shard_kind
 from tandem.search.indexing.entries import (
-    PARQUETS,
-    TARS,
     Entry,
     Excluded,
     FileSignature,
@@ -98,7 +97,7 @@ def walk(
                     yield from push(entry.path, names, folder.rules)
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()
-            is_shard = shards and entry.name.lower().endswith((*TARS, *PARQUETS))
+            is_shard = shards and shard_kind(entry.name) is not None
             if not (suffix in IMAGE_SUFFIXES or suffix == besides or is_shard) or not take(names):
                 continue
             if folder.rules.excludes(names, is_folder=False):
@@ -157,7 +156,7 @@ def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result]
     except UnicodeEncodeError:
         return SkippedFile(display_name(path), "its name is not UTF-8: rename it")
     key = options.caption_key
-    if path.lower().endswith((*TARS, *PARQUETS)):
+    if shard_kind(path) is not None:
         return Shard(path, _signature(status, key))
     if caption is None:
         return Entry(path, _signature(status, ""), path)

@@ -1,15 +1,16 @@
-"""Which store an address belongs to. A new store is a folder beside this file, and a line in `BACKENDS`."""
+"""The store of a URL. A new store is a folder beside this file, and a line in `BACKENDS`."""
 
-from collections.abc import Container, Mapping
+import functools
+from collections.abc import Callable, Container, Mapping
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tandem.defaults import ADDRESS_FORMS
 from tandem.errors import StoreError
-from tandem.search.stores.embedded import generations
 from tandem.search.stores.protocol import Backend, Schema, Store
 
-# How an address begins -> what answers for it, imported on first use. What begins in no such way is a folder's path.
+# The prefix of a URL -> its backend, imported on first use. Anything else is the path of a folder.
 BACKENDS: Mapping[str, str] = {
     "milvus://": "tandem.search.stores.milvus.backend.MilvusBackend",
     "milvus-lite:": "tandem.search.stores.milvus.backend.MilvusBackend",
@@ -22,19 +23,25 @@ FOLDER = "tandem.search.stores.embedded.backend.EmbeddedBackend"
 
 
 def backend(url: str | Path) -> Backend:
-    """What answers for an address. `StoreError` for what is neither a path nor an address of a store we know."""
+    """The backend of a collection URL. `StoreError` for what is neither a path nor the URL of a known store."""
     text = str(url)
     known = next((name for prefix, name in BACKENDS.items() if text.startswith(prefix)), None)
     if known is None and (not text.strip() or "://" in text):
         raise StoreError(f"expected {ADDRESS_FORMS}, got {text!r}")
-    module, _, name = (known or FOLDER).rpartition(".")
-    made: Backend = getattr(import_module(module), name)(text)
+    made: Backend = _load(known or FOLDER)(text)
     return made
 
 
+@functools.cache
+def _load(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    return getattr(import_module(module), name)
+
+
 def is_store_folder(folder: str, names: Container[str]) -> bool:
-    """Whether a folder with these names in it is a local store's own. Asked of every folder that is walked: cheap."""
-    return generations.CURRENT in names and generations.exists(folder)
+    """Whether a folder, which has these names in it, is that of a local store. Cheap: walks ask it of every folder."""
+    owns: Callable[[str, Container[str]], bool] = _load(FOLDER).owns
+    return owns(folder, names)
 
 
 def create_store(url: str | Path, schema: Schema, notes: Mapping[str, str], *, staging: bool = False) -> Store:

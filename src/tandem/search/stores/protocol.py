@@ -189,6 +189,18 @@ class Backend(Protocol):
         """
 
 
+def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:
+    """The queries as float32 [q d], contiguous. Reject what no store could look for, before anything is read."""
+    queries = np.ascontiguousarray(vectors, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != schema.dimensions:
+        raise TandemError(f"queries: expected vectors [q {schema.dimensions}], got an array {list(queries.shape)}")
+    if not np.isfinite(queries).all():
+        raise TandemError("queries: expected finite numbers, got NaN or infinity")
+    if k < 0:
+        raise TandemError(f"k: expected 0 or more, got {k}")
+    return queries
+
+
 def check_records(records: Records, schema: Schema) -> None:
     """Reject records that no store could keep, before anything is written."""
     vectors = records.vectors

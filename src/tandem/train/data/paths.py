@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from tandem.errors import DataError
+from tandem.samples import shard_kind
 from tandem.train.recipe import Source
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -35,13 +36,10 @@ def file_kind(path: Path) -> str:
     """`folder`, `parquet`, `table` or `tar`. Raises `DataError` for any other suffix."""
     if path.is_dir():
         return "folder"
-    name = path.name.lower()
-    if name.endswith((".parquet", ".pq")):
-        return "parquet"
+    if (kind := shard_kind(path)) is not None:
+        return kind
     if path.suffix.lower() in _TABLES:
         return "table"
-    if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
-        return "tar"
     raise DataError(f"{path}: expected a tar, .parquet, .csv, .tsv or a folder of folders with images")
 
 

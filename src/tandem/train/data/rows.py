@@ -12,7 +12,15 @@ from pathlib import Path
 
 from tandem.errors import DataError
 from tandem.image import IMAGE_SUFFIXES
-from tandem.samples import TAR_IMAGE_SUFFIXES, as_captions, captions_in, parquet_columns, parquet_rows, tar_members
+from tandem.samples import (
+    TAR_IMAGE_SUFFIXES,
+    as_captions,
+    captions_in,
+    image_bytes,
+    parquet_columns,
+    parquet_rows,
+    tar_members,
+)
 from tandem.train.data.paths import separator_of
 from tandem.train.recipe import Source
 
@@ -98,9 +106,8 @@ def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
     number = -1
     try:
         for number, values in enumerate(parquet_rows(path, [source.image, source.text])):
-            image = values[source.image]
-            content = image.get("bytes") if isinstance(image, dict) else image
-            if isinstance(content, bytes):
+            content = image_bytes(values[source.image])
+            if content is not None:
                 yield Row(f"#{number}", as_captions(values[source.text]), content=content)
             else:
                 yield SkippedRow(f"#{number}", f"no image bytes in the column {source.image}")

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tandem import files
 from tandem.errors import DataError
+from tandem.fields import renamed
 from tandem.train.step.ema import ModelEma
 
 FORMAT = 2  # 1: steps had other batches
@@ -86,7 +87,7 @@ def read(path: Path) -> tuple[Record, dict[str, Tensor]]:
                 "start from its weights"
             )
         tensors = load_file(path / "trainer.safetensors")
-        return Record(**_renamed(plain)), {_new_name(name): tensor for name, tensor in tensors.items()}
+        return Record(**_with_new_names(plain)), {_new_name(name): tensor for name, tensor in tensors.items()}
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise DataError(f"{path}: a damaged checkpoint ({str(error).strip().splitlines()[0]})") from None
 
@@ -172,10 +173,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(gone)
 
 
-def _renamed(plain: dict[str, Any]) -> dict[str, Any]:
+def _with_new_names(plain: dict[str, Any]) -> dict[str, Any]:
     """The keys of a record as they are called now."""
-    known = {_OLD_KEYS.get(key, key): value for key, value in plain.items()}
-    return {**known, "loss_monitor": {_OLD_KEYS.get(k, k): v for k, v in known.get("loss_monitor", {}).items()}}
+    known = renamed(plain, _OLD_KEYS)
+    return {**known, "loss_monitor": renamed(known.get("loss_monitor", {}), _OLD_KEYS)}
 
 
 def _new_name(name: str) -> str:

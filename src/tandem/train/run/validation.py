@@ -1,17 +1,15 @@
 """Validation during a run: zero-shot accuracy and retrieval, on images that it does not train on."""
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tandem.config import Preprocessing
-from tandem.errors import ConfigError, DataError
+from tandem.errors import ConfigError, DataError, ImageError
 from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
-from tandem.pixels import preprocess
+from tandem.image import load_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
 from tandem.train.recipe import Recipe, ValidationSource
@@ -99,6 +97,6 @@ def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Prep
 
 def _pixels(sample: Sample, preprocessing: Preprocessing) -> np.ndarray:
     try:
-        return preprocess(Image.open(io.BytesIO(sample.image)), preprocessing)
-    except Exception as error:  # Pillow's plugins raise nearly anything on hostile bytes
+        return load_pixels(sample.image, preprocessing)
+    except ImageError as error:
         raise DataError(f"{sample.key}: an image of a validation set cannot be read: {error}") from None

@@ -1,6 +1,6 @@
 """A folder as the address of a store: opened, made, replaced. Knows generations and files' roles; no records."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,11 @@ class EmbeddedBackend(Backend):
 
     def __init__(self, url: str | Path) -> None:
         self._url = str(Path(url).expanduser())
+
+    @staticmethod
+    def owns(folder: str, names: Container[str]) -> bool:
+        """Whether a folder, which has these names in it, is that of a store."""
+        return generations.CURRENT in names and generations.exists(folder)
 
     @property
     def url(self) -> str:

@@ -1,4 +1,4 @@
-"""What SQLite and the disk complain of, as one line about the collection."""
+"""Errors of SQLite and of the disk, as one line about the collection."""
 
 import errno
 import shutil
@@ -19,9 +19,10 @@ def database_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "interrupted" in str(error):
+        code = _primary_code(error)
+        if code == sqlite3.SQLITE_INTERRUPT:
             raise
-        if "full" in str(error) or ("disk I/O" in str(error) and _has_no_space(folder)):
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _has_no_space(folder)):
             raise _disk_full(folder) from error
         raise StoreError(f"{folder}: the collection's database cannot be used ({error})") from error
     except sqlite3.DatabaseError as error:
@@ -34,8 +35,14 @@ def database_errors(folder: Path) -> Iterator[None]:
         raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
 
 
+def _primary_code(error: sqlite3.Error) -> int | None:
+    """SQLite's code without the details in its higher bits; None for errors of Python's module itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
 def _has_no_space(folder: Path) -> bool:
-    """SQLite says "disk I/O error" where there is no room for the file that readers and writers share."""
+    """SQLite reports an I/O error where there is no room for the file that readers and writers share."""
     try:
         return shutil.disk_usage(folder).free < SHARED_MEMORY_BYTES
     except OSError:

@@ -27,7 +27,7 @@ from tandem.search.stores.embedded.records_database import Selection, State
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_index import Positions
-from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_records
+from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_queries, check_records
 
 _log = logging.getLogger(__name__)
 
@@ -232,13 +232,7 @@ class EmbeddedStore:
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
     ) -> list[list[Hit]]:
         selection = self._selection(columns)
-        queries = np.ascontiguousarray(vectors, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.snapshots.schema.dimensions:
-            raise TandemError(f"expected queries [q {self.snapshots.schema.dimensions}], got {list(queries.shape)}")
-        if not np.isfinite(queries).all():
-            raise TandemError("queries: expected finite numbers, got NaN or infinity")
-        if k < 0:
-            raise TandemError(f"k: expected 0 or more, got {k}")
+        queries = check_queries(vectors, k, self.snapshots.schema)
         with self.snapshots.take() as snapshot:
             state = snapshot.state
             passing = None if where is None else self.snapshots.passing(snapshot, where)

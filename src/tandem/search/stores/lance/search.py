@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
-from tandem.errors import TandemError
 from tandem.search.stores.lance.snapshots import Contents, RowIds, Snapshot
-from tandem.search.stores.protocol import Hit, Value
+from tandem.search.stores.protocol import Hit, Value, check_queries
 
 QUERIES_AT_ONCE = 256
 MARGIN = 4e-6  # what a product in float32 may be off
@@ -36,15 +35,8 @@ class Search:
         self.columns = snapshot.layout.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
-        """For each query its k nearest. `TandemError` for queries of another shape."""
-        dimensions = self.snapshot.layout.schema.dimensions
-        queries = np.ascontiguousarray(vectors, np.float32)
-        if queries.ndim != 2 or queries.shape[1] != dimensions:
-            raise TandemError(f"expected queries [q {dimensions}], got an array {list(queries.shape)}")
-        if not np.isfinite(queries).all():
-            raise TandemError("queries: expected finite numbers, got NaN or infinity")
-        if k < 0:
-            raise TandemError(f"k: expected 0 or more, got {k}")
+        """For each query its k nearest. `TandemError` for what is no query."""
+        queries = check_queries(vectors, k, self.snapshot.layout.schema)
         rankings = self._in_memory(queries, k) if self.snapshot.is_small else self._by_index(queries, k)
         values = self._values({row_id for ranking in rankings for _, _, row_id in ranking})
         return [

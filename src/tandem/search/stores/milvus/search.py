@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.errors import StoreError, TandemError
+from tandem.errors import StoreError
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import Layout, is_id
 from tandem.search.stores.milvus.filters import ALL, Condition, conjunction, id_in, quoted, to_expression
-from tandem.search.stores.protocol import Hit, Value
+from tandem.search.stores.protocol import Hit, Value, check_queries
 
 Row = Mapping[str, Any]
 
@@ -132,16 +132,15 @@ class Search(Reader):
         self.columns = view.layout.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
-        """For each query its k nearest. TandemError for queries of another shape, or more hits than Milvus gives."""
-        dimensions = self.view.layout.schema.dimensions
-        if vectors.ndim != 2 or vectors.shape[1] != dimensions:
-            raise TandemError(f"expected queries [q {dimensions}], got an array {list(vectors.shape)}")
+        """For each query its k nearest. `StoreError` for more hits than Milvus gives."""
+        schema = self.view.layout.schema
+        queries = check_queries(vectors, k, schema)
         if k > MAX_K:
             raise StoreError(f"Milvus gives at most {MAX_K} hits, {k} were asked for: narrow the search by a filter")
-        if k < 1:
-            return [[] for _ in vectors]
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        step = max(1, min(1000, MAX_MESSAGE_BYTES // (min(k + EXTRA_CANDIDATES, MAX_K) * (4 * dimensions + 1024))))
+        if not k:
+            return [[] for _ in queries]
+        answer_bytes = min(k + EXTRA_CANDIDATES, MAX_K) * (4 * schema.dimensions + 1024)
+        step = max(1, min(1000, MAX_MESSAGE_BYTES // answer_bytes))
         return [hits for start in range(0, len(queries), step) for hits in self._hits(queries[start : start + step], k)]
 
     def _hits(self, queries: Vectors, k: int) -> list[list[Hit]]:
