@@ -180,6 +180,26 @@ def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
     assert same(contents(home), fresh(home, pictures))
 
 
+def test_a_file_whose_old_content_is_back_after_a_crash_keeps_its_image(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(home, home / "pictures")
+    path = home / "pictures/0.png"
+    content = path.read_bytes()
+    toy.picture(100).save(path)
+
+    def stop(self: Ledger) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "pending_removals", stop)
+        with pytest.raises(Stopped):
+            run(home, home / "pictures")
+    path.write_bytes(content)
+    run(home, home / "pictures")
+    assert same(contents(home), fresh(home, home / "pictures"))
+
+
 def test_without_its_ledger_a_collection_is_brought_up_to_date_all_the_same(home: Path) -> None:
     shutil.copy(home / "pictures/0.png", home / "pictures/copy.png")
     run(home, home / "pictures")

@@ -1,0 +1,116 @@
+"""Routes of a server in this process, asked for what its own process cannot be brought to: small blocks, odd files."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from support import toy
+from support.serving import LONG_S, asked, data_uri, toy_collection
+
+from tandem import files
+from tandem.errors import TandemError
+from tandem.search import labelling
+from tandem.serve.app import build_app
+from tandem.serve.collections import originals
+from tandem.serve.collections.map_documents import MapDocuments
+from tandem.serve.service import Service, open_service
+from tandem.serve.settings import Settings
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = open_service(Settings(batch_wait_s=0, store_queue=1), [str(toy_collection(tmp_path))])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def here(service: Service) -> TestClient:
+    return TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+
+
+def test_pages_of_labelled_images_join_over_blocks_and_count_what_passes(
+    here: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = ["a", "b", "c", "d", "e"]
+    whole = asked(here, "/v1/label", labels=labels, by="image")
+    assert (whole["total"], len(whole["images"])) == (9, 9)
+    assert {len(image["labels"]) for image in whole["images"]} == {3}
+    monkeypatch.setattr(labelling, "_block", lambda labels: 2)
+    pages = [asked(here, "/v1/label", labels=labels, by="image", offset=at, limit=4) for at in (0, 4, 8)]
+    assert [image for page in pages for image in page["images"]] == whole["images"]
+    some = asked(here, "/v1/label", labels=labels, by="image", where="path like '%/3.png'")
+    assert (some["total"], len(some["images"])) == (1, 1)
+    assert asked(here, "/v1/search", text="a", where="path like '%/3.png'")["total"] == 1
+
+
+def test_an_image_that_browsers_do_not_show_is_a_download(here: TestClient, tmp_path: Path) -> None:
+    toy.picture(50).save(tmp_path / "scan.tif")
+    toy.picture(51).save(tmp_path / "photo.png")
+    for name, kind, download in (
+        ("scan.tif", "application/octet-stream", "attachment"),
+        ("photo.png", "image/png", None),
+    ):
+        (added,) = asked(here, "/v1/images", images=[data_uri(tmp_path / name)])["added"]
+        original = here.get(f"/v1/images/{added['id']}/original")
+        assert original.content == (tmp_path / name).read_bytes()
+        assert original.headers["content-type"] == kind
+        assert original.headers.get("content-disposition") == download
+
+
+def test_a_question_that_is_answered_or_fails_makes_room_for_the_next(service: Service) -> None:
+    async def ask() -> None:
+        for _ in range(3):
+            assert await service.registry.run(None, lambda leased: leased.collection.count()) == 9
+            with pytest.raises(TandemError, match="no column"):
+                await service.registry.run(None, lambda leased: leased.collection.count("nothing = 1"))
+
+    asyncio.run(ask())
+    assert service.registry.pending == 0
+
+
+def test_a_map_is_made_anew_for_another_state_and_tried_again_after_a_failure() -> None:
+    maps = MapDocuments()
+    made: list[str] = []
+
+    def make(text: str) -> Callable[[], bytes]:
+        def document() -> bytes:
+            made.append(text)
+            if text == "bad":
+                raise TandemError("no map")
+            return text.encode()
+
+        return document
+
+    def wait(state: int, text: str) -> bytes:
+        end = time.monotonic() + LONG_S
+        while (document := maps.get("photos", state, make(text))) is None:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return document
+
+    assert wait(1, "first") == wait(1, "never") == b"first"
+    assert wait(2, "second") == b"second"
+    with pytest.raises(TandemError, match="no map"):
+        wait(3, "bad")
+    assert wait(3, "good") == b"good"
+    assert made == ["first", "second", "bad", "good"]
+
+
+def test_an_original_is_durable_and_only_what_was_stored_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync", synced.append)
+    folder = tmp_path / "uploads"
+    id, path, is_new = originals.keep(b"bytes", "JPEG", folder)
+    assert (path.name, is_new, path.parent in synced) == (f"{id}.jpg", True, True)
+    assert originals.keep(b"bytes", "JPEG", folder) == (id, path, False)
+    elsewhere = tmp_path / "photos" / "ab" / path.name
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes(b"bytes")
+    originals.remove_kept([str(path), str(elsewhere)], folder)
+    assert (path.exists(), elsewhere.exists()) == (False, True)
