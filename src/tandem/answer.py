@@ -164,7 +164,7 @@ class Answer:
                 }
                 for i, (source, best) in enumerate(zip(self.sources, self.best, strict=True))
             ],
-            "failures": [{"image": failure.source, "error": failure.error.reason} for failure in self.failures],
+            "failures": [failure.error.as_dict() for failure in self.failures],
         }
 
     def to_json(self, indent: int | None = 2) -> str:

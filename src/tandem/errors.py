@@ -66,6 +66,10 @@ class ImageError(TandemError):
         self.reason = reason
         self.kind: ImageErrorKind = kind
 
+    def as_dict(self) -> dict[str, str]:
+        """Plain values, as JSON documents list what failed."""
+        return {"image": self.source, "error": self.reason, "kind": self.kind}
+
     def renewed(self, source: str | None = None) -> "ImageError":
         """The same error without its traceback, which keeps the bytes of the file alive; of another name if given."""
         return ImageError(self.source if source is None else source, self.reason, self.kind)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import toy
@@ -109,6 +110,16 @@ def test_collections_that_were_used_are_listed(
     assert [each["url"] for each in listed] == [str(collection.with_name("new.tandem")), str(collection)]
     assert [(each["images"], each["model"], each["state"]) for each in listed] == [(3, "toy", "ok"), (8, "toy", "ok")]
     assert tandem("list").rows[1][:3] == [str(collection), "8", "toy"]
+
+
+def test_a_collection_that_is_served_is_listed(tandem: Run, collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uvicorn = pytest.importorskip("uvicorn")
+    known_collections.forget(str(collection))
+    monkeypatch.setattr("tandem.serve.app.build_app", lambda service: service.close())
+    monkeypatch.setattr(uvicorn, "Config", lambda *_, **__: None)
+    monkeypatch.setattr(uvicorn, "Server", lambda _: SimpleNamespace(run=lambda sockets: sockets[0].close()))
+    assert tandem("serve", collection, "--port", "0").code == 0
+    assert [each.url for each in known_collections.known()] == [str(collection)]
 
 
 def test_a_collection_that_is_gone_is_marked_and_can_be_forgotten(tandem: Run, collection: Path) -> None:

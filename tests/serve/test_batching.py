@@ -12,6 +12,7 @@ import pytest
 from tandem.serve.encoding.batching import Batcher, ClosedError, QueueFullError
 
 LONG_S = 30.0
+LIMITS = {"max_size": 32, "max_wait_s": 0.0, "max_queue": 1024, "max_queue_s": LONG_S}
 
 
 class Encoder:
@@ -35,7 +36,7 @@ class Encoder:
 
 @contextmanager
 def batching(encoder: Encoder, **options: float) -> Iterator["Batcher[int, int]"]:
-    batcher: Batcher[int, int] = Batcher("numbers", encoder, **{"max_wait_s": 0.0, **options})  # type: ignore[arg-type]
+    batcher: Batcher[int, int] = Batcher("numbers", encoder, **{**LIMITS, **options})  # type: ignore[arg-type]
     try:
         yield batcher
     finally:
@@ -185,7 +186,9 @@ def test_closing_finishes_what_is_computed_and_refuses_the_rest() -> None:
 
 def test_each_batch_is_told_to_who_observes() -> None:
     seen: list[int] = []
-    batcher: Batcher[int, int] = Batcher("numbers", Encoder(), observe=lambda size, seconds: seen.append(size))
+    batcher: Batcher[int, int] = Batcher(
+        "numbers", Encoder(), **LIMITS, observe=lambda size, seconds: seen.append(size)
+    )  # type: ignore[arg-type]
     try:
         batcher.map_from_thread([1, 2, 3], deadline_s=LONG_S)
     finally:
@@ -197,7 +200,7 @@ def test_an_observer_that_raises_stops_nothing(caplog: pytest.LogCaptureFixture)
     def broken(size: int, seconds: float) -> None:
         raise RuntimeError("no metrics today")
 
-    batcher: Batcher[int, int] = Batcher("numbers", list, max_wait_s=0, observe=broken)
+    batcher: Batcher[int, int] = Batcher("numbers", list, **LIMITS, observe=broken)  # type: ignore[arg-type]
     try:
         for number in range(3):
             assert batcher.map_from_thread([number], deadline_s=20) == [number]

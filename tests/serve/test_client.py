@@ -136,7 +136,7 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
             for i in range(len(asked["images"]))
             if i != 1
         ]
-        failures = [{"image": "images[1]", "error": "bad"}] if len(asked["images"]) > 1 else []
+        failures = [{"image": "images[1]", "error": "bad", "kind": "damaged"}] if len(asked["images"]) > 1 else []
         model = {"name": "toy", "fingerprint": "f"}
         return httpx.Response(
             200, json={"model": model, "labels": asked["labels"], "results": results, "failures": failures}
@@ -148,7 +148,10 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     assert answer.sources == (str(file), str(file))
     assert answer.best == ["dog", "dog"]
     np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, rtol=1e-6)
-    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "no such file"), (2, "bad")]
+    assert [(failure.index, failure.error.reason, failure.error.kind) for failure in answer.failures] == [
+        (1, "no such file", "not_found"),
+        (2, "bad", "damaged"),
+    ]
     assert answer.as_dict()["model"] == {"name": "toy", "fingerprint": "f"}
     assert answer.plot(tmp_path / "a.svg").exists()
 
@@ -157,7 +160,8 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         images = json.loads(request.content)["images"]
         if "YmFk" in images[0]:
-            return problem(422, "Image cannot be read", "images[0]: not a picture", kind="unsupported")
+            failure = {"image": "images[0]", "error": "not a picture", "kind": "unsupported"}
+            return problem(422, "Image cannot be read", "images[0]: not a picture", failures=[failure])
         if "dGV4dA" in images[0]:
             return problem(422, "Request does not fit", "labels")
         model = {"name": "toy", "fingerprint": "f"}
@@ -166,7 +170,9 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
 
     answer = client(handler).classify([b"good", b"bad"], ["a"], batch_size=1)
     assert len(answer) == 1
-    assert [(failure.index, failure.error.reason) for failure in answer.failures] == [(1, "not a picture")]
+    assert [(failure.index, failure.error.reason, failure.error.kind) for failure in answer.failures] == [
+        (1, "not a picture", "unsupported")
+    ]
     with pytest.raises(ImageError, match="<bytes>: not a picture"):
         client(handler).classify(b"bad", ["a"])
     with pytest.raises(ServerError, match="does not fit"):
@@ -360,15 +366,22 @@ def test_a_server_gives_what_the_local_objects_give(
     there: tuple[tandem.Client, tandem.Collection], tmp_path: Path
 ) -> None:
     client, local = there
-    files = [picture(7), *pictures(tmp_path, 3)]
+    on_disk = pictures(tmp_path, 3)
+    files = [picture(7), *on_disk]
     assert client.ready()
     np.testing.assert_allclose(client.embed_images(files), local.model.embed_images(files), atol=1e-6)
     texts = ["a cat", "data:text/plain,hello", "a dog"]
     np.testing.assert_allclose(client.embed_texts(texts), local.model.embed_texts(texts), atol=1e-6)
-    mine, theirs = (each.classify([*files, b"bad"], ["a", "b"], templates="{}") for each in (local.model, client))
+    bad = [b"bad", on_disk[0].read_bytes()[:-40]]
+    mine, theirs = (each.classify([*files, *bad], ["a", "b"], templates="{}") for each in (local.model, client))
     assert theirs.sources == mine.sources
     np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
-    assert [failure.index for failure in theirs.failures] == [4]
+    assert [(failure.index, failure.error.kind) for failure in theirs.failures] == [(4, "unsupported"), (5, "damaged")]
+    assert theirs.as_dict()["failures"] == mine.as_dict()["failures"]
+    for alone, failure in zip(bad, mine.failures, strict=True):
+        with pytest.raises(ImageError) as caught:
+            client.classify(alone, ["a", "b"])
+        assert caught.value.as_dict() == failure.error.as_dict()
     assert theirs.as_dict()["model"] == mine.as_dict()["model"]
     for asked in ({"text": "a cat"}, {"image": picture(2)}, {"text": "a", "image": picture(2), "weight": 0.2}):
         theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))

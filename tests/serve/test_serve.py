@@ -105,7 +105,7 @@ def test_classes_are_the_models_and_bad_pictures_are_set_aside(
     for row, local in zip(found["results"], expected["results"], strict=True):
         assert row["best"] == local["best"]
         assert row["probabilities"] == pytest.approx(local["probabilities"], abs=1e-4)
-    assert [each["image"] for each in found["failures"]] == ["images[1]"]
+    assert [(each["image"], each["kind"]) for each in found["failures"]] == [("images[1]", "unsupported")]
 
 
 def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
@@ -132,7 +132,7 @@ def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, p
     toy.picture(100).save(file)
     for _ in range(2):  # what was taken out can come back
         added = asked(http, "/v1/images", images=[data_uri(file), "data:,none"])
-        assert [each["image"] for each in added["failures"]] == ["images[1]"]
+        assert [(each["image"], each["kind"]) for each in added["failures"]] == [("images[1]", "unsupported")]
         (one,) = added["added"]
         assert one["new"]
         hit = asked(http, "/v1/search", image=data_uri(file), k=1)["hits"][0]

@@ -12,9 +12,9 @@ from PIL import Image
 
 from support.toy import SIZE
 from tandem.config import Preprocessing
+from tandem.errors import ImageError
 from tandem.image import Limits
 from tandem.serve.encoding.images import ImageReader
-from tandem.serve.http.problems import ProblemError
 
 LIMITS = Limits(max_pixels=1_000_000, max_bytes=100_000)
 
@@ -31,7 +31,7 @@ def data_uri(content: bytes, kind: str = "image/png") -> str:
 
 @contextlib.contextmanager
 def reader(**changes: object) -> Iterator[ImageReader]:
-    made = ImageReader(Preprocessing(SIZE), **{"limits": LIMITS, "threads": 2, **changes})  # type: ignore[arg-type]
+    made = ImageReader(Preprocessing(SIZE), **{"limits": LIMITS, "threads": 2, "queue": 256, **changes})  # type: ignore[arg-type]
     try:
         yield made
     finally:
@@ -43,7 +43,7 @@ def read(value: str | bytes, **changes: object) -> np.ndarray:
         return asyncio.run(pictures.read_image(value))
 
 
-def refused(value: str | bytes, **changes: object) -> ProblemError:
-    with pytest.raises(ProblemError) as caught:
+def refused(value: str | bytes, **changes: object) -> ImageError:
+    with pytest.raises(ImageError) as caught:
         read(value, **changes)
     return caught.value

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tandem.files import atomic_write
 from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.exploring.map2d import Places
-from tandem.search.exploring.survey import Cluster
+from tandem.search.exploring.survey import Cluster, survey_rows
 from tandem.search.stores.protocol import Records
 
 DIGITS = 5  # of places and cosines
@@ -47,10 +47,7 @@ class MapFile:
 
     def add(self, records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
         """These records, with their places [n 2] and clusters [n]."""
-        paths = records.columns.get("path", [None] * len(records))
-        rows = zip(records.ids, paths, places.tolist(), clusters.tolist(), strict=True)
-        for id, path, (x, y), cluster in rows:
-            row = {"id": id, "path": path, "x": round(x, DIGITS), "y": round(y, DIGITS), "cluster": cluster}
+        for row in survey_rows(records, places, clusters, digits=DIGITS):
             self.file.write(self.between + json.dumps(row, ensure_ascii=False))
             self.between = ",\n"
 

@@ -56,10 +56,10 @@ class Calls:
         self._http.close()
 
     def document(
-        self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
     ) -> dict[str, Any]:
         """The answered document, which must have the member `wants`. For `safe` see `answer`."""
-        answer = self.answer(method, path, asked, safe=safe)
+        answer = self.answer(method, path, body, safe=safe)
         try:
             document = answer.json()
         except ValueError:
@@ -71,7 +71,7 @@ class Calls:
         return document
 
     def answer(
-        self, method: str, path: str, asked: Mapping[str, Any] | None = None, *, safe: bool = True
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, safe: bool = True
     ) -> "httpx.Response":
         """An answer of status 2xx. `safe`: the request is idempotent."""
         for left in range(self.retries, -1, -1):
@@ -79,7 +79,7 @@ class Calls:
                 FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)
             )  # so that clients do not all retry at once
             try:
-                answer = self.once(method, path, asked)
+                answer = self.once(method, path, body)
             except Unanswered as error:
                 if not left or error.silent or (error.begun and not safe):
                     raise TandemError(str(error)) from None
@@ -92,12 +92,12 @@ class Calls:
             self._sleep(min(wait_s, MAX_WAIT_S))
         raise AssertionError("the last try returns or raises")
 
-    def once(self, method: str, path: str, asked: Mapping[str, Any] | None = None) -> "httpx.Response":
+    def once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
         """One try, whatever it answers."""
         import httpx
 
         try:
-            return self._http.request(method, f"{self.url}{path}", json=asked)
+            return self._http.request(method, f"{self.url}{path}", json=body)
         except httpx.TimeoutException as error:
             begun = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
             raise Unanswered(f"{self.url}: no answer within {self.timeout_s:g} s", begun=begun, silent=begun) from None

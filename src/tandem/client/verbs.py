@@ -137,9 +137,9 @@ class Client:
         batch_size: int = BATCH_SIZE,
     ) -> Answer:
         """How well each label fits each image, as `Model.classify` answers. Unreadable images are in `.failures`."""
-        asked: dict[str, Any] = {"labels": list(labels)}
+        body: dict[str, Any] = {"labels": list(labels)}
         if templates is not None:
-            asked["templates"] = [templates] if isinstance(templates, str) else list(templates)
+            body["templates"] = [templates] if isinstance(templates, str) else list(templates)
         failures: list[Failure] = []
 
         def readable() -> Iterator[_Sent]:
@@ -152,35 +152,30 @@ class Client:
         parts = []
         for batch in batched(readable(), batch_size):
             try:
-                parts.append(self._classified(batch, asked))
+                parts.append(self._classified(batch, body))
             except ServerError as error:
-                if len(batch) > 1 or "kind" not in error.members:
-                    raise  # only a single image is refused rather than listed in `failures`
-                reason = error.detail.removeprefix("images[0]: ")
-                failures.append(
-                    Failure(batch[0].index, ImageError(source_name(batch[0].source), reason, error.members["kind"]))
-                )
+                if len(batch) > 1 or not error.members.get("failures"):
+                    raise
+                failures += _failures(batch, error.members["failures"])  # of a single image it is the answer
         if not parts:
             raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
         failures += answer.failures
         return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
 
-    def _classified(self, batch: "Sequence[_Sent]", asked: Mapping[str, Any]) -> Answer:
+    def _classified(self, batch: "Sequence[_Sent]", body: Mapping[str, Any]) -> Answer:
         uris = [sent.uri for sent in batch]
-        answer = self._calls.document("POST", "/v1/classify", {"images": uris, **asked}, wants="results")
-        bad = {_place(failed["image"]): str(failed["error"]) for failed in answer["failures"]}
-        good = [sent for place, sent in enumerate(batch) if place not in bad]
+        answer = self._calls.document("POST", "/v1/classify", {"images": uris, **body}, wants="results")
+        failures = _failures(batch, answer["failures"])
+        failed = {failure.index for failure in failures}
+        good = [sent for sent in batch if sent.index not in failed]
         logits = [[row["logits"][label] for label in answer["labels"]] for row in answer["results"]]
         return Answer(
             Served(answer["model"]["name"], answer["model"]["fingerprint"]),
             tuple(answer["labels"]),
             tuple(source_name(sent.source) for sent in good),
             np.asarray(logits, dtype=np.float32).reshape(len(good), len(answer["labels"])),
-            tuple(
-                Failure(batch[place].index, ImageError(source_name(batch[place].source), reason, "invalid"))
-                for place, reason in bad.items()
-            ),
+            tuple(failures),
             tuple(None if hasattr(sent.source, "read") else sent.source for sent in good),
         )
 
@@ -216,7 +211,7 @@ class Client:
             threshold=threshold,
         )
         images = {name: data_uri(each) for name, each in query.images.items()}
-        found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._named(), wants="hits")
+        found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._collection(), wants="hits")
         hits = tuple(
             SearchHit(
                 hit["id"],
@@ -248,8 +243,8 @@ class Client:
     ) -> dict[str, list[LabelledImage]]:
         """For each label the k images that are likeliest to have it, as `Collection.label` answers."""
         chosen = [templates] if isinstance(templates, str) else templates
-        asked = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._named()}
-        answer = self._calls.document("POST", "/v1/label", _given(asked), wants="labels")
+        body = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._collection()}
+        answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
         return {
             each["label"]: [
                 LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]
@@ -261,9 +256,9 @@ class Client:
         """Add images. Gives the server's report of each batch: what was added, and what failed and why."""
         reports = []
         for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
-            asked = {"images": batch, **self._named()}
+            body = {"images": batch, **self._collection()}
             try:
-                reports.append(self._calls.document("POST", "/v1/images", asked, wants="added"))
+                reports.append(self._calls.document("POST", "/v1/images", body, wants="added"))
             except ServerError as error:
                 if "failures" not in error.members:
                     raise
@@ -272,8 +267,8 @@ class Client:
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Delete images by id. Gives how many there were. Not retried once the server may have begun."""
-        asked = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._named()}
-        return int(self._calls.document("DELETE", "/v1/images", asked, wants="deleted", safe=False)["deleted"])
+        body = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._collection()}
+        return int(self._calls.document("DELETE", "/v1/images", body, wants="deleted", safe=False)["deleted"])
 
     def thumbnail(self, identifier: str) -> bytes | None:
         """The thumbnail of an image, a JPEG; None if there is none."""
@@ -287,7 +282,7 @@ class Client:
                 return None
             raise
 
-    def _named(self) -> dict[str, str]:
+    def _collection(self) -> dict[str, str]:
         return {} if self.collection is None else {"collection": self.collection}
 
     # --- the server ----------------------------------------------------------------------------------------------
@@ -308,8 +303,17 @@ class Client:
             return False
 
 
-def _given(asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in asked.items() if value is not None}
+def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _failures(batch: "Sequence[_Sent]", listed: Iterable[Mapping[str, Any]]) -> list[Failure]:
+    """What a server says of the images of a batch that it cannot read, by their places among those given here."""
+    failures = []
+    for each in listed:
+        sent = batch[_place(each["image"])]
+        failures.append(Failure(sent.index, ImageError(source_name(sent.source), each["error"], each["kind"])))
+    return failures
 
 
 def _place(name: str) -> int:

@@ -24,8 +24,10 @@ def serve(
     loading: dict[str, Any] | None = None,
     say: Callable[[str], None] = _log.info,
     access_log: bool = False,
+    opened: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Blocks until SIGINT or SIGTERM. `say` gets lines for people: the address, and warnings.
+    """Blocks until SIGINT or SIGTERM. `say` gets lines for people (the address, and warnings), `opened` the URL of each
+    collection once all of them are open.
 
     Raises `TandemError`: for an error in the settings, the collections or the port.
     """
@@ -49,6 +51,8 @@ def serve(
     except BaseException:
         listening.close()
         raise
+    for handle in service.registry.collections.values():
+        opened(handle.url)
     if not settings.on_loopback and settings.keys_file is None:
         say(f"warning: {settings.host} is reachable from other machines, and no key is asked for; see --api-key-file")
     configured = uvicorn.Config(

@@ -24,7 +24,7 @@ from tandem.serve.http.schemas import RequestBody
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
-_Asked = TypeVar("_Asked", bound=RequestBody)
+_Params = TypeVar("_Params", bound=RequestBody)
 _Prepared = TypeVar("_Prepared")
 _Result = TypeVar("_Result")
 
@@ -38,7 +38,7 @@ class Service:
     registry: CollectionRegistry
     maps: MapDocuments = field(default_factory=MapDocuments)
 
-    async def read(self, request: Request, shape: type[_Asked]) -> bodies.Body[_Asked]:
+    async def read(self, request: Request, shape: type[_Params]) -> bodies.Body[_Params]:
         """The body of a request, within this server's limits. Raises `ProblemError`."""
         return await bodies.read(request, shape, self.settings)
 
@@ -46,7 +46,7 @@ class Service:
         self,
         name: str,
         prepare: Callable[[Encoder], Awaitable[_Prepared]],
-        question: Callable[[OpenCollection, _Prepared], _Result],
+        work: Callable[[OpenCollection, _Prepared], _Result],
         *,
         scan: bool = False,
     ) -> _Result:
@@ -61,7 +61,7 @@ class Service:
             def ask(
                 leased: OpenCollection, encoder: Encoder = encoder, prepared: _Prepared = prepared
             ) -> tuple[_Result] | None:
-                return (question(leased, prepared),) if leased.encoder is encoder else None
+                return (work(leased, prepared),) if leased.encoder is encoder else None
 
             answer = await self.registry.run(name, ask, scan=scan)
             if answer is not None:

@@ -141,7 +141,7 @@ def as_document(calibration: "Calibration", kept: Sequence[Path], failures: "Seq
         },
         "figures": calibration.figures,
         "files": [str(path) for path in kept],
-        "failures": [{"image": failure.source, "error": failure.error.reason} for failure in failures],
+        "failures": [failure.error.as_dict() for failure in failures],
     }
 
 

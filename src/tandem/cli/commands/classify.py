@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     skipped = found.skipped + [failure.error for failure in answer.failures]
     if arguments.json:
         document = answer.as_dict()
-        document["failures"] = [{"image": error.source, "error": error.reason} for error in skipped]
+        document["failures"] = [error.as_dict() for error in skipped]
         terminal.print_json(document)
     sys.stdout.flush()
     if arguments.plot and len(answer):

@@ -77,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             ]
             document |= {"count": len(results), "results": results}
     document["failures"] = [
-        {"image": display_name(error.source), "error": display_name(error.reason)} for error in skipped
+        {"image": display_name(error.source), "error": display_name(error.reason), "kind": error.kind}
+        for error in skipped
     ]
 
     if arguments.json:

@@ -87,6 +87,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import known_collections
     from tandem.serve.run import serve
 
     texts_per_image = DEFAULTS.text_queue // DEFAULTS.image_queue
@@ -115,5 +116,6 @@ def run(arguments: argparse.Namespace) -> int:
         loading=loading(arguments),
         say=terminal.echo,
         access_log=arguments.access_log,
+        opened=known_collections.remember,
     )
     return DONE

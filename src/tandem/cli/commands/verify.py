@@ -65,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
         against = {"source": arguments.source, "against": arguments.against}
         outcome = {"same": same, "verdict": "same" if same else "different", "comparisons": listed, "reasons": why}
-        failures = [{"image": display_name(error.source), "error": display_name(error.reason)} for error in skipped]
+        failures = [
+            {"image": display_name(error.source), "error": display_name(error.reason), "kind": error.kind}
+            for error in skipped
+        ]
         terminal.print_json({**against, **outcome, "failures": failures})
     else:
         if sys.stdout.isatty():

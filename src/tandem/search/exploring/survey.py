@@ -5,7 +5,7 @@ Joins a store with `clusters` and `map2d`; memory is bounded by the sample, and 
 Shapes: n records, c clusters, s sampled, d dimensions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +50,24 @@ class Cluster:
             "x": round(self.x, digits),
             "y": round(self.y, digits),
             "representatives": [representative.id for representative in self.representatives],
+        }
+
+
+def survey_rows(
+    records: Records, places: Places, clusters: NDArray[np.int32], *, digits: int, start: int = 0, step: int = 1
+) -> Iterator[dict[str, Any]]:
+    """`{"id", "path", "x", "y", "cluster"}` of every `step`th of these records, from `start` on, as documents with a
+    map have them.
+    """
+    paths = records.columns.get("path", [None] * len(records))
+    for row in range(start, len(records), step):
+        x, y = places[row].tolist()
+        yield {
+            "id": records.ids[row],
+            "path": paths[row],
+            "x": round(x, digits),
+            "y": round(y, digits),
+            "cluster": int(clusters[row]),
         }
 
 

@@ -20,23 +20,23 @@ CHECKED_EVERY_S = 1.0  # how often a store is asked whether it was replaced, whe
 class OpenCollection:
     """A collection with its encoder. Counted by its handle and by the requests that lease it."""
 
-    def __init__(self, name: str, collection: Collection, encoder: Encoder, *, is_remote: bool) -> None:
-        """`is_remote`: to ask whether it was replaced takes a trip over a network."""
+    def __init__(self, name: str, collection: Collection, encoder: Encoder, *, is_shared: bool) -> None:
+        """`is_shared`: as of its backend; to ask whether it was replaced takes a trip over a network."""
         self.name = name
         self.collection = collection
         self.encoder = encoder
         self.users = 1  # the handle
-        self._is_remote = is_remote
+        self._is_shared = is_shared
         self._checked = time.monotonic()
 
     @property
     def is_checked(self) -> bool:
         """Whether `is_stale` answers without a trip over a network."""
-        return not self._is_remote or time.monotonic() - self._checked < CHECKED_EVERY_S
+        return not self._is_shared or time.monotonic() - self._checked < CHECKED_EVERY_S
 
     def is_stale(self, *, surely: bool = False) -> bool:
         """Whether another store took its place. Over a network that is asked once in a while, or if `surely`."""
-        if self._is_remote and not surely and self.is_checked:
+        if self._is_shared and not surely and self.is_checked:
             return False
         self._checked = time.monotonic()  # others go on while one asks
         stale = self.collection.store.is_stale()
@@ -57,8 +57,9 @@ class CollectionHandle:
     ) -> None:
         """`acquire_encoder` gives the encoder of a collection's vectors, which `release_encoder` takes back."""
         self.name = name
-        self.url = url
-        self.is_remote = backend(url).is_shared
+        place = backend(url)
+        self.url = place.url
+        self.is_shared = place.is_shared
         self._acquire_encoder = acquire_encoder
         self._release_encoder = release_encoder
         self._lock = threading.Lock()  # for counting only; nobody waits for a store or a model under it
@@ -125,7 +126,7 @@ class CollectionHandle:
         except BaseException:
             self._release_encoder(encoder)
             raise
-        return OpenCollection(self.name, collection, encoder, is_remote=self.is_remote)
+        return OpenCollection(self.name, collection, encoder, is_shared=self.is_shared)
 
     def _release(self, leased: OpenCollection) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from tandem.errors import TandemError
 from tandem.model import Model
 from tandem.search.exploring.explore import explore
 from tandem.search.exploring.map2d import Places
+from tandem.search.exploring.survey import survey_rows
 from tandem.search.stores.protocol import Records, Store
 
 MAX_IMAGES = 50_000  # in a document: more points tell nothing more on a screen
@@ -28,11 +29,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Work:
-    """The result for one state of a collection: a document, the reason why there is none, or neither yet."""
+    """The result for one state of a collection: a document, the error in its place, or neither yet."""
 
     state: object
     document: bytes | None = None
-    failed: str | None = None
+    error: Exception | None = None
 
 
 class MapDocuments:
@@ -44,9 +45,10 @@ class MapDocuments:
         self._making = threading.Lock()
 
     def get(self, name: str, state: object, make: Callable[[], bytes]) -> bytes | None:
-        """The document of a collection in this state; None while it is computed. Raises `TandemError` if it cannot be.
+        """The document of a collection in this state; None while it is computed.
 
-        `make` is called in another thread, once for each state. After a failure the next call tries again.
+        `make` runs in another thread, once for each state. What it raises is raised here, once; the next call tries
+        again.
         """
         with self._lock:
             work = self._works.get(name)
@@ -54,20 +56,19 @@ class MapDocuments:
                 work = self._works[name] = _Work(state)
                 thread = threading.Thread(target=self._run, args=(work, make), name="tandem-map", daemon=True)
                 thread.start()
-            elif work.failed is not None:
+            elif work.error is not None:
                 del self._works[name]
-                raise TandemError(work.failed)
+                raise work.error
             return work.document
 
     def _run(self, work: _Work, make: Callable[[], bytes]) -> None:
         try:
             with self._making:
                 work.document = make()
-        except TandemError as error:
-            work.failed = str(error)
-        except Exception:
-            _log.exception("the map could not be computed")
-            work.failed = "the map could not be computed; see the server's log"
+        except Exception as error:  # whatever it is, the request that asks next gets it
+            if not isinstance(error, TandemError):
+                _log.exception("the map could not be computed")
+            work.error = error
 
 
 def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes:
@@ -82,18 +83,7 @@ def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes
 
     def add(records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
         nonlocal seen
-        paths = records.columns.get("path", [None] * len(records))
-        for place in range(-seen % step, len(records), step):
-            x, y = places[place].tolist()
-            images.append(
-                {
-                    "id": records.ids[place],
-                    "path": paths[place],
-                    "x": round(x, DIGITS),
-                    "y": round(y, DIGITS),
-                    "cluster": int(clusters[place]),
-                }
-            )
+        images.extend(survey_rows(records, places, clusters, digits=DIGITS, start=-seen % step, step=step))
         seen += len(records)
 
     found = explore(store, model, columns=["path"], each=add)

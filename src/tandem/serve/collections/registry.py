@@ -74,9 +74,7 @@ class CollectionRegistry:
             raise not_found(f"no collection {name!r} here; see /v1/collections")
         return found
 
-    async def run(
-        self, name: str | None, question: Callable[[OpenCollection], _Result], *, scan: bool = False
-    ) -> _Result:
+    async def run(self, name: str | None, work: Callable[[OpenCollection], _Result], *, scan: bool = False) -> _Result:
         """Ask a collection in a thread; `scan` for what may look at every image of it.
 
         It is asked once more where another store took its place in the meantime. Raises `ProblemError` 503 where too
@@ -87,16 +85,16 @@ class CollectionRegistry:
         def ask() -> _Result:
             with handle.lease() as leased:
                 try:
-                    return question(leased)
+                    return work(leased)
                 except (TandemError, OSError):
                     if not leased.is_stale(surely=True):
                         raise
             with handle.lease() as leased:
-                return question(leased)
+                return work(leased)
 
         if self.pending >= self._max_pending:
-            raise full(f"{self.pending:,} questions wait for the collections")
-        threads = self._remote if handle.is_remote else self._scans if scan else self._threads
+            raise full(f"{self.pending:,} requests wait for the collections")
+        threads = self._remote if handle.is_shared else self._scans if scan else self._threads
         self.pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(threads, ask)
@@ -124,7 +122,7 @@ class CollectionRegistry:
     async def describe(self, name: str) -> dict[str, Any]:
         """What /v1/collections says of a collection. Raises `ProblemError`."""
 
-        def question(leased: OpenCollection) -> dict[str, Any]:
+        def work(leased: OpenCollection) -> dict[str, Any]:
             model = leased.encoder.model
             return {
                 "name": name,
@@ -134,7 +132,7 @@ class CollectionRegistry:
                 "calibrated": leased.collection.calibration is not None,
             }
 
-        return await self.run(name, question)
+        return await self.run(name, work)
 
     # --- encoders ------------------------------------------------------------------------------------------------
 
@@ -179,5 +177,5 @@ class CollectionRegistry:
         found = self.pool.acquire(collection.notes.get("model_fingerprint", ""))
         if found is not None:
             return found
-        with open_collection(collection.url, self._model, **self._loading) as given:
-            return self.pool.add(given.model)
+        with open_collection(collection.url, self._model, **self._loading) as opened:
+            return self.pool.add(opened.model)

@@ -15,8 +15,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from tandem.defaults import BATCH_SIZE
-
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
@@ -42,7 +40,12 @@ class _Waiting(Generic[_Item, _Result]):
 class Batcher(Generic[_Item, _Result]):
     """`work` maps a list of items to as many results; it is only ever called from one thread.
 
-    `observe(size, seconds)` is called after each batch.
+    Args:
+        max_size: items in a batch.
+        max_wait_s: the longest time that the first item of a batch waits for others.
+        max_queue: items that may wait.
+        max_queue_s: the longest expected wait; beyond it items are refused.
+        observe: gets the size and the seconds of each batch.
     """
 
     def __init__(
@@ -50,10 +53,10 @@ class Batcher(Generic[_Item, _Result]):
         name: str,
         work: Callable[[list[_Item]], Sequence[_Result]],
         *,
-        max_size: int = BATCH_SIZE,
-        max_wait_s: float = 0.003,
-        max_queue: int = 1024,
-        max_queue_s: float = float("inf"),
+        max_size: int,
+        max_wait_s: float,
+        max_queue: int,
+        max_queue_s: float,
         observe: Callable[[int, float], None] = lambda size, seconds: None,
     ) -> None:
         self.name = name

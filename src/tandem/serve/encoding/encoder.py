@@ -12,17 +12,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
+from tandem.errors import ImageError
 from tandem.model import Model, averaged
 from tandem.serve.encoding.batching import Batcher
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.encoding.images import ImageReader
-from tandem.serve.http.problems import ProblemError
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
@@ -44,23 +45,17 @@ class Encoder:
         self.pad_id = model.tokenizer.pad_id
         self.context_length = model.config.text.context_length
         self.deadline_s = settings.deadline_s
-        self.texts: Batcher[Row, Vectors] = Batcher(
-            "texts",
-            self._encode_texts,
+        batches = partial(
+            Batcher,
             max_size=settings.batch_size,
             max_wait_s=settings.batch_wait_s,
-            max_queue=settings.text_queue,
             max_queue_s=settings.queue_wait_s,
-            observe=metrics.observe_batch("text"),
         )
-        self.images: Batcher[Pixels, Vectors] = Batcher(
-            "images",
-            self._encode_images,
-            max_size=settings.batch_size,
-            max_wait_s=settings.batch_wait_s,
-            max_queue=settings.image_queue,
-            max_queue_s=settings.queue_wait_s,
-            observe=metrics.observe_batch("image"),
+        self.texts: Batcher[Row, Vectors] = batches(
+            "texts", self._encode_texts, max_queue=settings.text_queue, observe=metrics.observe_batch("text")
+        )
+        self.images: Batcher[Pixels, Vectors] = batches(
+            "images", self._encode_images, max_queue=settings.image_queue, observe=metrics.observe_batch("image")
         )
         limits = replace(model.limits, max_pixels=settings.max_pixels, max_bytes=settings.max_body_bytes)
         self.reader = ImageReader(
@@ -84,17 +79,17 @@ class Encoder:
         return np.stack([cached[text] for text in texts])
 
     async def embed_image(self, value: str | bytes, name: str = "image") -> Vectors:
-        """[d] of an image of a request, called `name` in errors. Raises `ProblemError`."""
+        """[d] of an image of a request, called `name` in errors. Raises `ImageError`."""
         pixels = await self.reader.read_image(value, name)
         vectors = await self.embed_pixels([pixels])
         return np.asarray(vectors[0])
 
-    async def embed_images(self, values: Sequence[str | bytes], names: Sequence[str]) -> list[Vectors | ProblemError]:
-        """In order; an image that cannot be read has its problem in its place."""
+    async def embed_images(self, values: Sequence[str | bytes], names: Sequence[str]) -> list[Vectors | ImageError]:
+        """In order; an image that cannot be read has its error in its place."""
         read = await self.reader.read_images(values, names)
-        good = [pixels for pixels in read if not isinstance(pixels, ProblemError)]
+        good = [pixels for pixels in read if not isinstance(pixels, ImageError)]
         vectors = iter(await self.embed_pixels(good) if good else ())
-        return [each if isinstance(each, ProblemError) else next(vectors) for each in read]
+        return [each if isinstance(each, ImageError) else next(vectors) for each in read]
 
     async def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> Vectors:
         """A vector for each label [c d], as `Model.class_vectors`, whose own cache would block the caller."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_URL_LENGTH = 2048
+TIMEOUT_S = 10.0
 _PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -64,12 +65,12 @@ class Fetcher:
 
     allowed: frozenset[str]
     max_bytes: int
-    timeout_s: float = 10.0  # for all of it: name, connection, redirects, body
+    timeout_s: float = TIMEOUT_S  # for all of it: name, connection, redirects, body
     resolve: Callable[[str, int], Awaitable[list[Address]]] = resolve
     may_connect: Callable[[Address], bool] = is_public
 
     @classmethod
-    def of(cls, hosts: Iterable[str], *, max_bytes: int, timeout_s: float = 10.0) -> "Fetcher":
+    def of(cls, hosts: Iterable[str], *, max_bytes: int, timeout_s: float = TIMEOUT_S) -> "Fetcher":
         """Raises `TandemError` for anything but a host, such as an address with a path."""
         return cls(frozenset(_checked_host(host) for host in hosts), max_bytes, timeout_s)
 

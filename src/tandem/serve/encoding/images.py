@@ -1,6 +1,6 @@
 """What a request brings as an image (data URI, bytes, an address of an allowed host) -> the pixels the model reads.
 
-Images are decoded in a few threads beside the event loop, behind a bounded queue: what does not fit is answered 503 at
+Images are decoded in a few threads beside the event loop, behind a bounded queue: what does not fit is refused at
 once. A string is never taken for a path. Knows no routes and no encoder.
 """
 
@@ -21,8 +21,8 @@ from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.fetch import is_url
 from tandem.image import Limits, load_image, load_pixels
+from tandem.serve.encoding.batching import QueueFullError
 from tandem.serve.encoding.fetching import Fetcher
-from tandem.serve.http.problems import ProblemError, for_image, full
 
 Pixels = NDArray[np.uint8]
 MAX_FETCHES = 16  # at a time
@@ -42,8 +42,8 @@ class ImageReader:
         *,
         limits: Limits,
         orient: bool = True,
+        queue: int,
         threads: int | None = None,
-        queue: int = 256,
         fetcher: Fetcher | None = None,
     ) -> None:
         """`queue`: how many images may be pending. Without a `fetcher` no address is fetched."""
@@ -61,23 +61,23 @@ class ImageReader:
         self._threads.shutdown(cancel_futures=True)
 
     async def read_image(self, value: str | bytes, name: str = "image") -> Pixels:
-        """uint8 [h w 3] of the model's size. Raises `ProblemError`: 422 unreadable, 413 too large, 503 too busy."""
+        """uint8 [h w 3] of the model's size. Raises `ImageError`, whose source is `name`, and `QueueFullError`."""
         read = (await self.read_images([value], [name]))[0]
-        if isinstance(read, ProblemError):
+        if isinstance(read, ImageError):
             raise read
         return read
 
     async def read_images(
         self, values: Sequence[str | bytes], names: Sequence[str] | None = None
-    ) -> list[Pixels | ProblemError]:
-        """As `read_image` for several, in order; an image that cannot be read has its problem in its place.
+    ) -> list[Pixels | ImageError]:
+        """As `read_image` for several, in order; an image that cannot be read has its error in its place.
 
-        Raises `ProblemError` 503 where there is no room for all of them.
+        Raises `QueueFullError` where there is no room for all of them.
         """
-        called = names or [f"images[{place}]" for place in range(len(values))]
+        names = names or [f"images[{place}]" for place in range(len(values))]
         self._enter(len(values))
         try:
-            each = [self._one(value, name, self._decoded) for value, name in zip(values, called, strict=True)]
+            each = [self._one(value, name, self._decoded) for value, name in zip(values, names, strict=True)]
             return await asyncio.gather(*each)
         finally:
             self.pending -= len(values)
@@ -93,7 +93,7 @@ class ImageReader:
             read = await self._one(value, name, checked)
         finally:
             self.pending -= 1
-        if isinstance(read, ProblemError):
+        if isinstance(read, ImageError):
             raise read
         return read
 
@@ -102,10 +102,10 @@ class ImageReader:
 
     def _enter(self, count: int) -> None:
         if self.pending and self.pending + count > self.queue:  # a request that is alone is never too large
-            raise full(f"{self.pending:,} images wait to be decoded")
+            raise QueueFullError(f"{self.pending:,} images wait to be decoded")
         self.pending += count
 
-    async def _one(self, value: str | bytes, name: str, make: Callable[[bytes], _Result]) -> _Result | ProblemError:
+    async def _one(self, value: str | bytes, name: str, make: Callable[[bytes], _Result]) -> _Result | ImageError:
         try:
             if isinstance(value, str) and is_url(value):
                 value = await self._fetched(value, name)
@@ -118,7 +118,7 @@ class ImageReader:
 
             return await loop.run_in_executor(self._threads, work)
         except ImageError as error:
-            return for_image(error, f"{name}: {error.reason}")
+            return error.renewed(name)
 
     async def _fetched(self, url: str, name: str) -> bytes:
         if self._fetcher is None:

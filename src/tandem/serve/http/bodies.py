@@ -17,29 +17,29 @@ from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
 from tandem.serve.settings import Settings
 
-_Asked = TypeVar("_Asked", bound=RequestBody)
+_Params = TypeVar("_Params", bound=RequestBody)
 _UPLOAD = "multipart file "
 
 
 @dataclass(frozen=True)
-class Body(Generic[_Asked]):
+class Body(Generic[_Params]):
     """The parsed body; `image` gives the bytes of a field that came as a file."""
 
-    asked: _Asked
+    params: _Params
     files: dict[str, bytes]
 
     def image(self, value: str) -> str | bytes:
         return self.files.get(value, value)
 
 
-async def read(request: Request, shape: type[_Asked], settings: Settings) -> Body[_Asked]:
+async def read(request: Request, shape: type[_Params], settings: Settings) -> Body[_Params]:
     """Raises `ProblemError` 400, 413, 415 or 422."""
     body = await _read(request, shape)
-    _check_limits(body.asked, settings)
+    _check_limits(body.params, settings)
     return body
 
 
-async def _read(request: Request, shape: type[_Asked], *, most_parts: int = 1000) -> Body[_Asked]:
+async def _read(request: Request, shape: type[_Params], *, most_parts: int = 1000) -> Body[_Params]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     files: dict[str, bytes] = {}
     try:
@@ -55,9 +55,9 @@ async def _read(request: Request, shape: type[_Asked], *, most_parts: int = 1000
     )
 
 
-def _check_limits(asked: RequestBody, settings: Settings) -> None:
-    for name, setting in type(asked).limits().items():
-        value, most = getattr(asked, name), getattr(settings, setting)
+def _check_limits(params: RequestBody, settings: Settings) -> None:
+    for name, setting in type(params).limits().items():
+        value, most = getattr(params, name), getattr(settings, setting)
         if isinstance(value, list) and len(value) > most:
             raise ProblemError(413, "Too many at once", f"{name}: expected at most {most:,}, got {len(value):,}")
         if isinstance(value, str) and setting == "max_text_characters":

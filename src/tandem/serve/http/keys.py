@@ -43,10 +43,10 @@ class KeyFile:
     def allows(self, key: str) -> bool:
         """Whether the key is one of the file's, in constant time: the duration tells nothing about the keys."""
         self._reload()
-        given = _hash(key.strip()[: MAX_KEY_LENGTH + 1])
+        digest = _hash(key.strip()[: MAX_KEY_LENGTH + 1])
         found = False
         for known in self._hashes:  # to the end, also after a match
-            found |= hmac.compare_digest(known, given)
+            found |= hmac.compare_digest(known, digest)
         return found
 
     def _reload(self) -> None:

@@ -19,7 +19,7 @@ from tandem.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1  # how long clients are told to wait when the server is full
+RETRY_AFTER_S = 1  # after how long clients try again when the server is full
 MAX_DETAIL = 500  # characters of a detail: requests are quoted in it
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
@@ -77,11 +77,10 @@ def not_found(what: str) -> ProblemError:
     return ProblemError(404, "Not found", what)
 
 
-def for_image(error: ImageError, detail: str) -> ProblemError:
-    """An image that is not read. Clients are told its `kind`."""
-    if error.kind == "too_large":
-        return ProblemError(413, "Image too large", detail, extra={"kind": error.kind})
-    return ProblemError(422, "Image cannot be read", detail, extra={"kind": error.kind})
+def for_image(error: ImageError) -> ProblemError:
+    """An image of a request that cannot be read; its source is the name of a field."""
+    status, title = (413, "Image too large") if error.kind == "too_large" else (422, "Image cannot be read")
+    return ProblemError(status, title, str(error), extra={"kind": error.kind, "failures": [error.as_dict()]})
 
 
 def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> ProblemError:
@@ -99,7 +98,7 @@ def from_error(error: TandemError) -> ProblemError:
         extra = {} if error.position is None else {"position": error.position}
         return ProblemError(422, "Filter cannot be understood", str(error), extra=extra)
     if isinstance(error, ImageError):
-        return for_image(error, error.reason)
+        return for_image(error)
     if isinstance(error, StoreBusyError):
         return ProblemError(503, "Collection is being written to", "another process writes to it; try again later")
     if isinstance(error, StoreError):

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tandem.errors import ImageErrorKind
+
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
@@ -103,6 +105,14 @@ class Problem(BaseModel):
             ]
         },
     )
+
+
+class ImageFailure(BaseModel):
+    """An image that could not be read, and why."""
+
+    image: Annotated[str, Field(description="the field it came in, such as images[2]")]
+    error: str
+    kind: ImageErrorKind
 
 
 class ModelName(BaseModel):

@@ -11,8 +11,18 @@ from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.problems import ProblemError
-from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, Labels, ModelName, RequestBody, Templates, one_of
+from tandem.serve.http.problems import ProblemError, for_image
+from tandem.serve.http.schemas import (
+    PIXEL,
+    AtMost,
+    EncodedImage,
+    ImageFailure,
+    Labels,
+    ModelName,
+    RequestBody,
+    Templates,
+    one_of,
+)
 from tandem.serve.service import Service
 
 
@@ -42,16 +52,11 @@ class Classified(BaseModel):
     logits: dict[str, float]
 
 
-class Failed(BaseModel):
-    image: str
-    error: str
-
-
 class ClassifyAnswer(BaseModel):
     model: ModelName
     labels: list[str]
     results: list[Classified]
-    failures: list[Failed]
+    failures: list[ImageFailure]
 
 
 def router(service: Service) -> BodyRouter:
@@ -66,26 +71,22 @@ def router(service: Service) -> BodyRouter:
     )
     async def classify(request: Request) -> JSONResponse:
         body = await service.read(request, ClassifyRequest)
-        asked = body.asked
-        encoder = await service.registry.encoder_named(asked.model)
-        values = [asked.image] if asked.image is not None else asked.images or []
-        names = ["image"] if asked.image is not None else [f"images[{i}]" for i in range(len(values))]
+        params = body.params
+        encoder = await service.registry.encoder_named(params.model)
+        values = [params.image] if params.image is not None else params.images or []
+        names = ["image"] if params.image is not None else [f"images[{i}]" for i in range(len(values))]
         if not values:
             raise ProblemError(422, "Request cannot be answered", "images: expected an image or several, got none")
-        labels = prompts.check_labels(asked.labels)
-        vectors = await service.class_vectors(encoder, labels, asked.templates)
+        labels = prompts.check_labels(params.labels)
+        vectors = await service.class_vectors(encoder, labels, params.templates)
         found = await encoder.embed_images([body.image(value) for value in values], names)
-        if len(found) == 1 and isinstance(found[0], ProblemError):
-            raise found[0]
-        good = [(place, each) for place, each in enumerate(found) if not isinstance(each, ProblemError)]
+        if len(found) == 1 and isinstance(found[0], ImageError):
+            raise for_image(found[0])
+        good = [(place, each) for place, each in enumerate(found) if not isinstance(each, ImageError)]
         logits = np.empty((0, len(labels)), dtype=np.float32)
         if good:
             logits = encoder.model.logits(np.stack([each for _, each in good]), vectors)
-        failures = tuple(
-            Failure(place, ImageError(names[place], each.detail.removeprefix(f"{names[place]}: "), "invalid"))
-            for place, each in enumerate(found)
-            if isinstance(each, ProblemError)
-        )
+        failures = tuple(Failure(place, each) for place, each in enumerate(found) if isinstance(each, ImageError))
         answer = Answer(encoder.model, tuple(labels), tuple(names[place] for place, _ in good), logits, failures)
         return JSONResponse(answer.as_dict())
 

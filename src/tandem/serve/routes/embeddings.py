@@ -8,8 +8,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from tandem.errors import ImageError
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, RequestBody, Text, one_of
 from tandem.serve.service import Service
 
@@ -46,7 +47,7 @@ class Embedding(BaseModel):
     embedding: list[float] | str
 
 
-class Usage(BaseModel):
+class TokenUsage(BaseModel):
     prompt_tokens: int
     total_tokens: int
 
@@ -56,7 +57,7 @@ class EmbeddingsAnswer(BaseModel):
     data: list[Embedding]
     model: str
     fingerprint: str
-    usage: Usage
+    usage: TokenUsage
 
 
 def router(service: Service) -> BodyRouter:
@@ -71,27 +72,27 @@ def router(service: Service) -> BodyRouter:
     )
     async def embeddings(request: Request) -> JSONResponse:
         body = await service.read(request, EmbeddingsRequest)
-        asked = body.asked
-        encoder = await service.registry.encoder_named(asked.model)
-        texts, images = _split({"image": asked.image} if asked.input is None else asked.input, body.files)
+        params = body.params
+        encoder = await service.registry.encoder_named(params.model)
+        texts, images = _split({"image": params.image} if params.input is None else params.input, body.files)
         service.check_texts(list(texts.values()), "input")
         model = encoder.model
-        if asked.dimensions not in (None, model.config.embed_dim):
-            detail = f"dimensions: {model.name} has {model.config.embed_dim}, got {asked.dimensions}"
+        if params.dimensions not in (None, model.config.embed_dim):
+            detail = f"dimensions: {model.name} has {model.config.embed_dim}, got {params.dimensions}"
             raise ProblemError(422, "Request cannot be answered", detail)
         rows: dict[int, np.ndarray[Any, Any]] = {}
         if texts:
             rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values())), strict=True))
         if images:
-            named = ["image"] if asked.input is None else [f"input[{place}]" for place in images]
-            found = await encoder.embed_images(list(images.values()), named)
+            names = ["image"] if params.input is None else [f"input[{place}]" for place in images]
+            found = await encoder.embed_images(list(images.values()), names)
             for place, each in zip(images, found, strict=True):
-                if isinstance(each, ProblemError):
-                    raise each
+                if isinstance(each, ImageError):
+                    raise for_image(each)
                 rows[place] = each
         tokens = encoder.token_count(list(texts.values()))
         data = [
-            {"object": "embedding", "index": place, "embedding": _written(rows[place], asked.encoding_format)}
+            {"object": "embedding", "index": place, "embedding": _written(rows[place], params.encoding_format)}
             for place in range(len(rows))
         ]
         return JSONResponse(
@@ -107,9 +108,9 @@ def router(service: Service) -> BodyRouter:
     return routes
 
 
-def _split(given: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[int, str | bytes]]:
+def _split(content: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[int, str | bytes]]:
     """Texts and images of `input`, each by its place."""
-    items = given if isinstance(given, list) else [given]
+    items = content if isinstance(content, list) else [content]
     texts: dict[int, str] = {}
     images: dict[int, str] = {}
     if not items:

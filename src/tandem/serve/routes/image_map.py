@@ -18,12 +18,12 @@ def router(service: Service) -> BodyRouter:
     async def the_map(collection: Annotated[str | None, Query(max_length=256)] = None) -> Response:
         name = service.registry.get(collection).name
 
-        def question(leased: OpenCollection) -> bytes | None:
+        def work(leased: OpenCollection) -> bytes | None:
             state = (leased.encoder.model.fingerprint, leased.collection.count())
             store, model = leased.collection.store, leased.encoder.model
             return service.maps.get(name, state, lambda: map_document(store, model))
 
-        document = await service.registry.run(name, question)
+        document = await service.registry.run(name, work)
         if document is None:
             return JSONResponse({"status": "computing"}, 202, headers={"Retry-After": "1"})
         return Response(document, media_type="application/json")

@@ -1,6 +1,8 @@
 """/v1/images: an image's metadata, thumbnail and original; adding and deleting images."""
 
 import asyncio
+from collections.abc import Mapping
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -8,12 +10,14 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field
 
+from tandem.errors import ImageError
 from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.problems import ProblemError, not_found
+from tandem.serve.http.problems import ProblemError, for_image, not_found
 from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text, one_of
 from tandem.serve.service import Service
 
@@ -79,13 +83,13 @@ def router(service: Service) -> BodyRouter:
 
     @routes.get("/v1/images/{id}/original", summary="The image itself, as it was indexed", response_class=Response)
     async def original(request: Request, id: Identifier, collection: Named = None) -> Response:
-        def question(leased: OpenCollection) -> tuple[bytes, str] | None:
+        def work(leased: OpenCollection) -> tuple[bytes, str] | None:
             found = leased.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {id!r}")
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 
-        read = await service.registry.run(collection, question)
+        read = await service.registry.run(collection, work)
         if read is None:
             raise not_found(f"the file of {id!r} is gone or has changed since it was indexed")
         content, kind = read
@@ -98,62 +102,14 @@ def router(service: Service) -> BodyRouter:
     async def add(request: Request) -> JSONResponse:
         _may_write(service)
         body = await service.read(request, AddRequest)
-        values = [body.asked.image] if body.asked.image is not None else body.asked.images or []
-        handle = service.registry.get(body.asked.collection)
-        folder = originals.folder_for(handle.url, service.settings.uploads, handle.name)
-        if folder is None:
-            detail = f"{handle.name} is on a server: start tandem serve with --uploads FOLDER, where files are stored"
-            raise ProblemError(409, "No folder for originals", detail)
-        reader = (await service.registry.encoder_of(handle.name)).reader
-        names = ["image"] if body.asked.image is not None else [f"images[{place}]" for place in range(len(values))]
-        contents: list[tuple[bytes, str] | ProblemError] = []
-        for value, name in zip(values, names, strict=True):
-            try:
-                contents.append(await reader.read_encoded(body.image(value), name))
-            except ProblemError as problem:
-                if problem.status == 503:
-                    raise
-                contents.append(problem)
-        failures = [
-            {"image": name, "error": each.detail.removeprefix(f"{name}: ")}
-            for name, each in zip(names, contents, strict=True)
-            if isinstance(each, ProblemError)
-        ]
-        good = [(name, each) for name, each in zip(names, contents, strict=True) if not isinstance(each, ProblemError)]
-
-        def change(leased: OpenCollection) -> list[dict[str, Any]]:
-            kept = [(name, *originals.keep(*content, folder)) for name, content in good]
-            ids = list(dict.fromkeys(identifier for _, identifier, _, _ in kept))
-            there = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
-            fresh = [path for _, identifier, path, _ in kept if identifier not in there]
-            if fresh:
-                leased.collection.add(list(dict.fromkeys(fresh)))
-            now = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
-            added = []
-            for name, identifier, path, is_new in kept:
-                if identifier in now:
-                    added.append({"image": name, "id": identifier, "new": identifier not in there})
-                    there.add(identifier)
-                else:
-                    failures.append({"image": name, "error": "could not be indexed"})
-                    if is_new:
-                        path.unlink(missing_ok=True)
-            return added
-
-        # Shielded: once begun it is finished, even if the client has left.
-        added = await asyncio.shield(service.registry.write(handle.name, change)) if good else []
-        for each in added:
-            each["thumbnail"] = image_link(each["id"], "/thumbnail", body.asked.collection)
-        if not added:
-            raise _none_added(contents, failures)
-        return JSONResponse({"collection": handle.name, "added": added, "failures": failures}, 201)
+        return JSONResponse(await _add(service, body), 201)
 
     @routes.with_body(
         "DELETE", "/v1/images", DeleteRequest, summary="Delete images from the collection; files elsewhere stay"
     )
     async def delete_several(request: Request) -> JSONResponse:
-        asked = (await service.read(request, DeleteRequest)).asked
-        return JSONResponse({"deleted": await _delete(service, asked.collection, asked.ids)})
+        params = (await service.read(request, DeleteRequest)).params
+        return JSONResponse({"deleted": await _delete(service, params.collection, params.ids)})
 
     @routes.delete("/v1/images/{id}", summary="Delete an image from the collection; files elsewhere stay")
     async def delete(id: Identifier, collection: Named = None) -> JSONResponse:
@@ -166,7 +122,7 @@ def router(service: Service) -> BodyRouter:
 
 
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:
-    def question(leased: OpenCollection) -> dict[str, Any] | None:
+    def work(leased: OpenCollection) -> dict[str, Any] | None:
         found = leased.collection.store.get([identifier], vectors=False)
         if not len(found):
             return None
@@ -174,10 +130,69 @@ async def _values(service: Service, collection: str | None, identifier: str) -> 
         paths = paths_of(values)
         return {**values, "paths": paths} | ({"missing": True} if is_missing(paths) else {})
 
-    values = await service.registry.run(collection, question)
+    values = await service.registry.run(collection, work)
     if values is None:
         raise not_found(f"no image {identifier!r}")
     return values
+
+
+async def _add(service: Service, body: Body[AddRequest]) -> dict[str, Any]:
+    """What was added and what failed. Raises `ProblemError` where nothing was."""
+    params = body.params
+    handle = service.registry.get(params.collection)
+    folder = originals.folder_for(handle.url, service.settings.uploads, handle.name)
+    if folder is None:
+        detail = f"{handle.name} has no folder for originals: start tandem serve with --uploads FOLDER"
+        raise ProblemError(409, "No folder for originals", detail)
+    values = params.images or [] if params.image is None else [params.image]
+    names = [f"images[{index}]" for index in range(len(values))] if params.image is None else ["image"]
+    reader = (await service.registry.encoder_of(handle.name)).reader
+    encoded: dict[str, tuple[bytes, str]] = {}
+    failures: list[ImageError] = []
+    for name, value in zip(names, values, strict=True):
+        try:
+            encoded[name] = await reader.read_encoded(body.image(value), name)
+        except ImageError as error:
+            if len(values) == 1:
+                raise for_image(error) from None
+            failures.append(error)
+    added: list[dict[str, Any]] = []
+    if encoded:  # shielded: once begun it is finished, even if the client has left
+        store = service.registry.write(handle.name, lambda leased: _store(leased, encoded, folder))
+        added, not_indexed = await asyncio.shield(store)
+        failures += not_indexed
+    for each in added:
+        each["thumbnail"] = image_link(each["id"], "/thumbnail", params.collection)
+    described = [error.as_dict() for error in failures]
+    if not added:
+        detail = f"none of {len(values):,} images could be added; {failures[0]}"
+        raise ProblemError(422, "No image was added", detail, extra={"failures": described})
+    return {"collection": handle.name, "added": added, "failures": described}
+
+
+def _store(
+    leased: OpenCollection, encoded: Mapping[str, tuple[bytes, str]], folder: FilePath
+) -> tuple[list[dict[str, Any]], list[ImageError]]:
+    """Keep the files of images, given by the names of their fields, and index those that are new."""
+    store = leased.collection.store
+    kept = [(name, *originals.keep(*content, folder)) for name, content in encoded.items()]
+    ids = list(dict.fromkeys(identifier for _, identifier, _, _ in kept))
+    before = set(store.get(ids, columns=(), vectors=False).ids)
+    fresh = [path for _, identifier, path, _ in kept if identifier not in before]
+    if fresh:
+        leased.collection.add(list(dict.fromkeys(fresh)))
+    indexed = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
+    added: list[dict[str, Any]] = []
+    failures: list[ImageError] = []
+    for name, identifier, path, is_new in kept:
+        if identifier in indexed:
+            added.append({"image": name, "id": identifier, "new": identifier not in before})
+            before.add(identifier)
+        else:
+            failures.append(ImageError(name, "could not be indexed", "invalid"))
+            if is_new:
+                path.unlink(missing_ok=True)
+    return added, failures
 
 
 async def _delete(service: Service, collection: str | None, ids: list[str]) -> int:
@@ -195,16 +210,6 @@ async def _delete(service: Service, collection: str | None, ids: list[str]) -> i
         return deleted
 
     return await asyncio.shield(service.registry.write(handle.name, change))
-
-
-def _none_added(contents: list[tuple[bytes, str] | ProblemError], failures: list[dict[str, str]]) -> ProblemError:
-    """The failure of each as a member of the problem; a single image's is the problem itself."""
-    only = contents[0]
-    if len(contents) == 1 and isinstance(only, ProblemError):
-        return ProblemError(only.status, only.title, only.detail, extra={"failures": failures})
-    first = failures[0]
-    detail = f"none of {len(contents):,} images could be added; {first['image']}: {first['error']}"
-    return ProblemError(422, "No image was added", detail, extra={"failures": failures})
 
 
 def _may_write(service: Service) -> None:

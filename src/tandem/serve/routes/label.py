@@ -11,15 +11,13 @@ from tandem import prompts
 from tandem.answer import softmax
 from tandem.arrays import Vectors
 from tandem.defaults import HITS, LABELS
-from tandem.search.labelling import top_images, top_labels
+from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.schemas import WHOLE, AtMost, CollectionName, Labels, RequestBody, Templates, Text, Where
 from tandem.serve.routes.images import image_link
 from tandem.serve.service import Service
-
-PATHS_AT_ONCE = 1000
 
 
 class LabelRequest(RequestBody):
@@ -57,25 +55,25 @@ def router(service: Service) -> BodyRouter:
         summary="The best images of every label, or the best labels of every image",
     )
     async def label(request: Request) -> JSONResponse:
-        asked = (await service.read(request, LabelRequest)).asked
-        name = service.registry.get(asked.collection).name
-        labels = prompts.check_labels(asked.labels)
+        params = (await service.read(request, LabelRequest)).params
+        name = service.registry.get(params.collection).name
+        labels = prompts.check_labels(params.labels)
 
         async def vectors_of(encoder: Encoder) -> Vectors:
-            return await service.class_vectors(encoder, labels, asked.templates)
+            return await service.class_vectors(encoder, labels, params.templates)
 
-        def question(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
+        def work(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
             model = leased.encoder.model
             described = {"collection": name, "model": {"name": model.name, "fingerprint": model.fingerprint}}
-            if asked.ids is not None:
-                found: dict[str, Any] = {"results": _of_images(leased, asked.ids, labels, vectors)}
-            elif asked.by == "label":
-                found = {"labels": _by_label(leased, asked, labels, vectors)}
+            if params.ids is not None:
+                found: dict[str, Any] = {"results": _of_images(leased, params.ids, labels, vectors)}
+            elif params.by == "label":
+                found = {"labels": _by_label(leased, params, labels, vectors)}
             else:
-                found = _by_image(leased, asked, labels, vectors)
-            return described | {"by": asked.by} | found
+                found = _by_image(leased, params, labels, vectors)
+            return described | {"by": params.by} | found
 
-        return JSONResponse(await service.ask_with_encoder(name, vectors_of, question, scan=asked.ids is None))
+        return JSONResponse(await service.ask_with_encoder(name, vectors_of, work, scan=params.ids is None))
 
     return routes
 
@@ -97,24 +95,22 @@ def _of_images(leased: OpenCollection, ids: list[str], labels: list[str], vector
     ]
 
 
-def _by_label(leased: OpenCollection, asked: LabelRequest, labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
+def _by_label(
+    leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors
+) -> list[dict[str, Any]]:
     scale = leased.encoder.model.logit_scale
-    best = top_images(leased.collection.store, vectors, asked.k or HITS, logit_scale=scale, where=asked.where)
-    ids = list(dict.fromkeys(each.id for row in best for each in row))
-    paths: dict[str, str] = {}
-    for start in range(0, len(ids), PATHS_AT_ONCE):
-        some = leased.collection.store.get(ids[start : start + PATHS_AT_ONCE], columns=["path"], vectors=False)
-        paths |= {each: str(path or "") for each, path in zip(some.ids, some.columns["path"], strict=True)}
+    store = leased.collection.store
+    best = with_paths(store, top_images(store, vectors, params.k or HITS, logit_scale=scale, where=params.where))
     return [
         {
             "label": label,
             "images": [
                 {
                     "id": each.id,
-                    "path": paths.get(each.id, ""),
+                    "path": each.path,
                     "probability": round(each.probability, 6),
                     "score": round(each.score, 6),
-                    "thumbnail": image_link(each.id, "/thumbnail", asked.collection),
+                    "thumbnail": image_link(each.id, "/thumbnail", params.collection),
                 }
                 for each in row
             ],
@@ -123,19 +119,19 @@ def _by_label(leased: OpenCollection, asked: LabelRequest, labels: list[str], ve
     ]
 
 
-def _by_image(leased: OpenCollection, asked: LabelRequest, labels: list[str], vectors: Vectors) -> dict[str, Any]:
+def _by_image(leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors) -> dict[str, Any]:
     """A page of images with their labels, in the store's own order."""
     images: list[dict[str, Any]] = []
     seen = 0
     scale = leased.encoder.model.logit_scale
     parts = top_labels(
-        leased.collection.store, vectors, asked.k or LABELS, logit_scale=scale, where=asked.where, columns=("path",)
+        leased.collection.store, vectors, params.k or LABELS, logit_scale=scale, where=params.where, columns=("path",)
     )
     for part in parts:
-        first = max(asked.offset - seen, 0)
+        first = max(params.offset - seen, 0)
         seen += len(part)
         for place in range(first, len(part)):
-            if len(images) == asked.limit:
+            if len(images) == params.limit:
                 break
             rows = zip(part.labels[place], part.probabilities[place], part.scores[place], strict=True)
             images.append(
@@ -148,6 +144,6 @@ def _by_image(leased: OpenCollection, asked: LabelRequest, labels: list[str], ve
                     ],
                 }
             )
-        if len(images) == asked.limit:
+        if len(images) == params.limit:
             break
-    return {"offset": asked.offset, "total": leased.collection.count(asked.where), "images": images}
+    return {"offset": params.offset, "total": leased.collection.count(params.where), "images": images}

@@ -58,7 +58,7 @@ class SearchRequest(RequestBody):
     )
 
 
-class Hit(BaseModel):
+class SearchHit(BaseModel):
     id: str
     path: str
     score: float
@@ -74,7 +74,7 @@ class SearchAnswer(BaseModel):
     nothing_matches: bool
     threshold: float | None
     offset: int
-    hits: list[Hit]
+    hits: list[SearchHit]
     collection: str
     total: Annotated[int, Field(description="images in the collection, or of those that pass the filter")]
 
@@ -91,31 +91,31 @@ def router(service: Service) -> BodyRouter:
     )
     async def search(request: Request) -> JSONResponse:
         body = await service.read(request, SearchRequest)
-        asked = body.asked
-        query = _query(asked)
-        name = service.registry.get(asked.collection).name
+        params = body.params
+        query = _query(params)
+        name = service.registry.get(params.collection).name
 
         async def vectors_of(encoder: Encoder) -> dict[str, Vectors]:
             return await _vectors(encoder, query, body)
 
-        def question(leased: OpenCollection, vectors: dict[str, Vectors]) -> dict[str, Any]:
+        def work(leased: OpenCollection, vectors: dict[str, Vectors]) -> dict[str, Any]:
             with leased.collection.store.reading():
                 if query.like is not None:
                     vectors["like"] = _stored(leased, query.like)
                 total = leased.collection.count(query.where)
                 return leased.collection.search(query, vectors=vectors).as_dict() | {"total": total}
 
-        answer = await service.ask_with_encoder(name, vectors_of, question)
+        answer = await service.ask_with_encoder(name, vectors_of, work)
         for hit in answer["hits"]:
-            hit["thumbnail"] = image_link(hit["id"], "/thumbnail", asked.collection and name)
+            hit["thumbnail"] = image_link(hit["id"], "/thumbnail", params.collection and name)
         return JSONResponse(answer | {"collection": name})
 
     return routes
 
 
-def _query(asked: SearchRequest) -> SearchQuery:
+def _query(params: SearchRequest) -> SearchQuery:
     """What is searched for. Images are called by their fields: they have no other names."""
-    plain = asked.model_dump(exclude={"collection"}, exclude_none=True)
+    plain = params.model_dump(exclude={"collection"}, exclude_none=True)
     return SearchQuery.from_dict(plain | {name: name for name in ("image", "minus_image") if name in plain})
 
 
@@ -125,7 +125,7 @@ async def _vectors(encoder: Encoder, query: SearchQuery, body: Body[SearchReques
     if query.texts:
         vectors |= dict(zip(query.texts, await encoder.embed_texts(list(query.texts.values())), strict=True))
     for name in query.images:
-        vectors[name] = await encoder.embed_image(body.image(getattr(body.asked, name)), name)
+        vectors[name] = await encoder.embed_image(body.image(getattr(body.params, name)), name)
     return vectors
 
 

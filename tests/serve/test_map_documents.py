@@ -1,0 +1,52 @@
+"""The map of a collection, computed in a thread: what goes wrong there keeps its kind on the way to the client."""
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from support.serving import LONG_S, toy_collection
+
+from tandem.errors import StoreBusyError, StoreError, TandemError
+
+pytest.importorskip("fastapi")
+
+from starlette.testclient import TestClient
+
+from tandem.serve.app import build_app
+from tandem.serve.routes import image_map
+from tandem.serve.service import open_service
+from tandem.serve.settings import Settings
+
+
+def computed(client: TestClient) -> httpx.Response:
+    end = time.monotonic() + LONG_S
+    while (answer := client.get("/v1/map")).status_code == 202:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return answer
+
+
+def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = build_app(open_service(Settings(), [str(toy_collection(tmp_path))]))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
+        for error, status, title in (
+            (StoreError("/somewhere/photos.tandem is damaged"), 503, "Collection unavailable"),
+            (StoreBusyError("busy"), 503, "Collection is being written to"),
+            (TandemError("no clusters"), 422, "Request cannot be answered"),
+            (ValueError("a bug"), 500, "Internal error"),
+        ):
+
+            def fails(*_: object, error: Exception = error) -> bytes:
+                raise error
+
+            with monkeypatch.context() as patched:
+                patched.setattr(image_map, "map_document", fails)
+                answer = computed(client)
+            assert (answer.status_code, answer.json()["title"]) == (status, title)
+            assert "somewhere" not in answer.text
+        document = computed(client).json()
+        assert document["count"] == 9
+        assert {image["cluster"] for image in document["images"]} <= set(range(len(document["clusters"])))
