@@ -4,6 +4,7 @@ The command reference comes from the parser, the HTTP reference from the server'
 (what it prints, what it draws) from a run of `tandem demo`.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "answer.png"
         command = [sys.executable, "-m", "tandem", "demo", "--quiet", "--out", str(image)]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
+        # With a home of its own: the demo's collection must not come to be in the list of who runs this.
+        environment = {**os.environ, "TANDEM_HOME": folder}
+        printed = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
+        ).stdout
         # A quarter of the pixels and a palette: every clone carries it.
         drawn = Image.open(image).convert("RGB").reduce(2)
         drawn.quantize(256).save(ROOT / "docs" / "images" / "demo.png", optimize=True)

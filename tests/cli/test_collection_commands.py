@@ -271,3 +271,23 @@ def test_calibration_is_asked_for_and_can_be_undone(tandem: Run, model_folder: s
     shipped = tandem("calibrate", "--reset").out
     assert "searches use the one that came with the model" in shipped
     assert "nothing to calibrate with" in one_line(tandem("calibrate"))
+
+
+def test_local_addresses_are_known_by_their_full_paths(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in ("here.tandem", "lance:here.lance", "milvus-lite:here.db/photos", "milvus://host/photos"):
+        known_collections.remember(url)
+    urls = {each.url for each in known_collections.known()}
+    assert urls == {
+        f"{tmp_path}/here.tandem",
+        f"lance:{tmp_path}/here.lance",
+        f"milvus-lite:{tmp_path}/here.db/photos",
+        "milvus://host/photos",
+    }
+    (tmp_path / "here.db").touch()
+    there = {f"milvus-lite:{tmp_path}/here.db/photos", "milvus://host/photos"}
+    assert {url for url in urls if not known_collections.is_gone(url)} == there
+    known_collections.forget("lance:here.lance")
+    assert len(known_collections.known()) == 3

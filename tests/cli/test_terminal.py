@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import toy
+from support.commands import run_in_terminal, run_with_errors_in_terminal
 
 
 def _shell(script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -37,3 +39,27 @@ def test_a_table_whose_reader_left_says_so_as_shells_do() -> None:
     done = _shell("TANDEM models | true; exit ${PIPESTATUS[0]}")
     assert done.stderr == ""
     assert done.returncode in (0, 141)  # 0 when all was written before the reader left
+
+
+@pytest.mark.parametrize("command", ["classify {photos} --top 2", "label {collection} --by image --top 2"])
+def test_results_stay_on_standard_output_though_errors_are_in_a_terminal(
+    command: str, made_collection: Path, model_folder: str, tmp_path: Path
+) -> None:
+    photos, out = made_collection.parent / "photos", tmp_path / "out.txt"
+    asked = f"TANDEM {command.format(photos=photos, collection=made_collection)} --labels a,b --model {model_folder}"
+    whole = run_with_errors_in_terminal(asked)
+    assert whole.code == 0
+    assert [len(line.split("\t")) for line in whole.out.splitlines()] == [3] * 16
+    assert "\t" not in whole.err
+    assert "0/8" not in whole.err  # the rows may arrive in the same terminal: no bar between them
+    assert run_with_errors_in_terminal(f"{asked} | head -4").out.splitlines() == whole.out.splitlines()[:4]
+    to_file = run_with_errors_in_terminal(f"{asked} > {out}")
+    assert out.read_text() == whole.out
+    assert "8/8" in to_file.err
+
+
+def test_work_of_unknown_length_has_no_count() -> None:
+    script = "from tandem.cli.progress import counting\nwith counting('finding clusters', None): pass"
+    done = run_in_terminal("-c", script, columns=80, program=[sys.executable])
+    assert "finding clusters" in done.out
+    assert "?" not in done.out

@@ -1,10 +1,12 @@
 """The command line in tests: run in this process, in one of its own, or in a terminal of a given width."""
 
+import contextlib
 import fcntl
 import json
 import os
 import pty
 import re
+import shlex
 import struct
 import subprocess
 import sys
@@ -88,6 +90,26 @@ def run_in_terminal(*arguments: Any, columns: int, answer: str = "", program: Se
         seen += some
     os.close(controller)
     return Outcome(process.wait(), _STYLE.sub("", seen.decode()).replace("\r\n", "\n"), "")
+
+
+def run_with_errors_in_terminal(command: str) -> Outcome:
+    """A line for bash, `TANDEM` being the command, with standard error alone in a terminal: `err` is all seen there."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        ["bash", "-c", command.replace("TANDEM", shlex.join(COMMAND))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
+    )
+    os.close(terminal)
+    assert process.stdout is not None
+    out, seen = process.stdout.read(), b""
+    with contextlib.suppress(OSError):  # the other side is closed
+        while some := os.read(controller, 65536):
+            seen += some
+    os.close(controller)
+    return Outcome(process.wait(), out.decode(), seen.decode())
 
 
 def widest(text: str) -> int:

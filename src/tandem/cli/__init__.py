@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could stand at the cursor
         import argcomplete
 
-        argcomplete.autocomplete(build_parser())
+        argcomplete.autocomplete(build_parser(), always_complete_options=False)
     arguments = parse(sys.argv[1:] if argv is None else argv)
     if arguments.command is None:
         build_parser(complete=False).print_help(sys.stderr)

@@ -15,6 +15,8 @@ from pathlib import Path
 from tandem.files import write_json
 from tandem.search.home import data_folder
 
+LOCAL_PREFIXES = ("lance:", "milvus-lite:")  # of addresses that name a path on this machine
+
 
 @dataclass(frozen=True)
 class KnownCollection:
@@ -26,8 +28,7 @@ class KnownCollection:
 
 def remember(url: str) -> None:
     """Note that a collection was used just now; a local one by its full path."""
-    if "://" not in url:
-        url = os.path.abspath(url)
+    url = _in_full(url)
     path = _path(url)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +37,7 @@ def remember(url: str) -> None:
 
 def forget(url: str) -> None:
     """Remove it from the list; the collection is left alone."""
-    if "://" not in url:
-        url = os.path.abspath(url)
+    url = _in_full(url)
     with contextlib.suppress(OSError):
         _path(url).unlink(missing_ok=True)
 
@@ -51,6 +51,27 @@ def known() -> list[KnownCollection]:
                 written = json.loads(path.read_text(encoding="utf-8"))
                 found.append(KnownCollection(str(written["url"]), float(written["used"])))
     return sorted(found, key=lambda each: -each.used)
+
+
+def is_gone(url: str) -> bool:
+    """Whether a collection of the list is on this machine no longer; those elsewhere are not asked for."""
+    prefix, path = _split(url)
+    if path is not None and prefix == "milvus-lite:":
+        path = os.path.dirname(path)  # the name of a collection stands behind the file
+    return path is not None and not os.path.exists(path)
+
+
+def _in_full(url: str) -> str:
+    prefix, path = _split(url)
+    return url if path is None else prefix + os.path.abspath(path)
+
+
+def _split(url: str) -> tuple[str, str | None]:
+    """How an address begins, and the path on this machine behind that; None for what is elsewhere."""
+    if "://" in url:
+        return url, None
+    prefix = next((prefix for prefix in LOCAL_PREFIXES if url.startswith(prefix)), "")
+    return prefix, url.removeprefix(prefix)
 
 
 def _folder() -> Path:

@@ -99,7 +99,7 @@ def by_image(
         file = stack.enter_context(RowFile(target, FILE_COLUMNS)) if target else None
         # Lines that people watch arriving are progress enough.
         advance = stack.enter_context(
-            progress.counting("labelling", total, wanted=show is None or not sys.stdout.isatty())
+            progress.counting("labelling", total, wanted=show is None or not progress.beside_rows())
         )
         for part in parts:
             best.update(labels[row[0]] for row in part.labels.tolist())

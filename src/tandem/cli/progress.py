@@ -1,5 +1,7 @@
 """What people see while they wait: bars and words on standard error, gone when the work is done. Knows counts only."""
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,17 +31,23 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextmanager
 def counting(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on."""
+    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on.
+
+    Without a `total`, it shows that work goes on.
+    """
     if not wanted or terminal.is_quiet() or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
     out = Console(stderr=True)
     drawn = BarColumn(min(BAR_CELLS, max(4, out.width - BESIDE_BAR)))
-    columns = (TextColumn("{task.description}"), drawn, MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    with Progress(*columns, console=out, transient=True) as shown:
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), drawn]
+    if total is not None:
+        columns += [MofNCompleteColumn(), TimeRemainingColumn(compact=True)]
+    # By default rich sends what is printed meanwhile to its own console: results would leave standard output.
+    with Progress(*columns, console=out, transient=True, redirect_stdout=False) as shown:
         task = shown.add_task(what, total=total)
         yield lambda count: shown.advance(task, count)
 
@@ -59,13 +67,23 @@ def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
     columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
     if room >= 4:  # else what is said tells more than what is drawn
         columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
-    with Shown(*columns, console=out, transient=True) as shown:
+    with Shown(*columns, console=out, transient=True, redirect_stdout=False) as shown:
         task = shown.add_task("indexing", total=None, state="")
 
         def show(progress: "IndexingProgress") -> None:
             shown.update(task, completed=progress.done, total=progress.total, state=state_of(progress, out.width))
 
         yield show
+
+
+def beside_rows() -> bool:
+    """Whether rows that are printed now may arrive in the terminal of the bar: there, or through a pipe's reader."""
+    if sys.stdout.isatty():
+        return True
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)
+    except (OSError, ValueError):  # no file behind it
+        return False
 
 
 @contextmanager

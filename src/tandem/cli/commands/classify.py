@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     show = None if arguments.json else printer(names, labels, arguments.top)
     parts: list[Answer] = []
     # Rows that people watch arriving are progress enough.
-    with progress.counting("classifying", len(names), wanted=show is None or not sys.stdout.isatty()) as advance:
+    with progress.counting("classifying", len(names), wanted=show is None or not progress.beside_rows()) as advance:
         for part in model.iter_classify(found.images, labels, templates=templates):
             parts.append(part)
             advance(len(part) + len(part.failures))

@@ -25,7 +25,8 @@ def complete_collections(argument: argparse.Action) -> None:
 
         from tandem.cli import known_collections
 
-        known = [each.url for each in known_collections.known() if each.url.startswith(prefix)]
+        urls = [each.url for each in known_collections.known() if each.url.startswith(prefix)]
+        known = [url for url in urls if not known_collections.is_gone(url)]
         return [*known, *FilesCompleter()(prefix)]
 
     argument.completer = complete  # type: ignore[attr-defined]  # what argcomplete looks for
