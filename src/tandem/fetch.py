@@ -130,7 +130,7 @@ def _fill(url: str, part: Path, file: IO[bytes], progress: Progress | None, paus
             reason = str(failed)
     kept = file.seek(0, os.SEEK_END)
     what_next = f"{kept} bytes are kept in {part}; check the network and run again to continue"
-    raise HubError(f"{url}: cannot be downloaded: {reason}. {what_next if kept else 'check the network and run again'}")
+    raise HubError(f"{url}: cannot be downloaded: {reason}; {what_next if kept else 'check the network and run again'}")
 
 
 def _append(url: str, file: IO[bytes], progress: Progress | None, timeout_s: float) -> None:

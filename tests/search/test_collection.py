@@ -227,8 +227,9 @@ def test_another_model_is_refused_with_both_names(
 ) -> None:
     other = tandem.open(photos.url, models[1])
     for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):
-        with pytest.raises(StoreError, match=r"one .*other"):
+        with pytest.raises(StoreError, match=r"one .*other") as refused:
             attempt()
+        assert str(refused.value).endswith(f"move the collection: tandem migrate {photos.url} --model {models[1]}")
     assert photos.count() == 8
 
 
@@ -299,8 +300,25 @@ def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
     for name, known in (("vit-b-32", "ViT-B/32"), ("openai/clip-vit-base-patch32", "ViT-B/32")):
         other = tandem.open(tmp_path / "c.tandem", name)
         for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):  # noqa: B023
-            with pytest.raises(StoreError, match=f"holds vectors of tandem-mini .*, not of {known}: leave the model"):
+            with pytest.raises(
+                StoreError, match=f"holds vectors of tandem-mini .*, not of {known}: leave the model"
+            ) as refused:
                 attempt()
+            assert str(refused.value).endswith(f"tandem migrate {tmp_path / 'c.tandem'} --model {name}")
+
+
+def test_prune_of_an_empty_folder_says_how_to_remove_its_photos(photos: tandem.Collection, pictures: Path) -> None:
+    for path in pictures.iterdir():
+        path.unlink()
+    with pytest.raises(TandemError, match="no images in this folder") as refused:
+        photos.add(pictures, prune=True)
+    assert str(refused.value).endswith(
+        f"nothing was removed: to take out every photo, tandem remove {photos.url} --all"
+    )
+    with pytest.raises(TandemError, match="no images in this folder") as refused:
+        photos.add(pictures)
+    assert "remove" not in str(refused.value)
+    assert photos.count() == 8
 
 
 def test_a_collection_whose_current_file_is_lost_says_how_to_mend_it(photos: tandem.Collection) -> None:

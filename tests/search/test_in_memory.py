@@ -221,6 +221,9 @@ def test_what_a_collection_is(photos: tandem.Collection, tmp_path: Path) -> None
     assert (info.url, info.count, info.model) == (photos.url, 3, photos.model.name)
     assert info.fingerprint == photos.model.fingerprint
     assert info.roots == (str(tmp_path / "pictures"),)
+    assert {"path", "width"} <= set(info.columns)
+    for column in info.columns:
+        assert photos.count(f"{column} is null or {column} is not null") == 3, column
     assert info.size_bytes is not None
     assert info.size_bytes > 1000
     assert info.created is not None

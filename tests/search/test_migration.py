@@ -30,6 +30,17 @@ def test_migration_keeps_the_set_and_changes_the_vectors(
         migrate(photos.url, tandem.load(models[1]))
 
 
+def test_migration_keeps_the_folders_and_the_day_the_collection_was_made(
+    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+) -> None:
+    store = open_store(photos.url, write=True)
+    store.annotate({"created": "2020-01-02T03:04:05+00:00"})
+    store.close()
+    assert migrate(photos.url, tandem.load(models[1])).done
+    after = tandem.open(photos.url).info()
+    assert (after.model, after.created, after.roots) == ("other", "2020-01-02T03:04:05+00:00", (str(pictures),))
+
+
 def test_migration_that_would_lose_pictures_waits(
     photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
 ) -> None:

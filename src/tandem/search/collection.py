@@ -4,6 +4,7 @@ Joins what others do: indexing fills it, the store finds, relevance says what a 
 vectors of different models never meet. Knows no command line and no server.
 """
 
+import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from tandem.search.indexing import in_memory, local
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import IndexingProgress, bar
 from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_not_empty, open_sources
-from tandem.search.indexing.sources import Sources
+from tandem.search.indexing.sources import NoImagesError, Sources
 from tandem.search.labelling import LabelledImage, top_images, top_labels, with_paths
 from tandem.search.query import SearchQuery
 from tandem.search.relevance import Calibration
@@ -186,10 +187,20 @@ class Collection:
                 return self._add_images(chosen, batch_size, shown.advance)
         with bar(progress, on_progress) as tell:
             options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=tell)
-            with open_sources(chosen, options) as found:
+            with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made
                 return self._index(found, options, workers)
+
+    def _open_sources(self, named: Sequence[str | Path], options: IndexingOptions) -> Sources:
+        """The sources; a folder without images may be a disk that is not mounted, and is never pruned."""
+        try:
+            return open_sources(named, options)
+        except NoImagesError as error:
+            if not options.prune or self._opened() is None:
+                raise
+            command = f"tandem remove {shlex.quote(self.url)} --all"
+            raise NoImagesError(f"{error}; nothing was removed: to take out every photo, {command}") from None
 
     def add_vectors(
         self, ids: Sequence[str], vectors: Vectors, metadata: Mapping[str, Sequence[Value]] | None = None

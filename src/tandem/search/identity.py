@@ -5,6 +5,7 @@ Vectors of different models must never meet: they would compare without any sign
 
 import contextlib
 import json
+import shlex
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -65,7 +66,7 @@ class CollectionInfo:
     fingerprint: str
     model_source: str  # what loads the model; empty for the one that ships inside
     dimensions: int
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # that filters can name
     orientation: str
     created: str | None  # ISO 8601; None for collections made before this was written down
     roots: tuple[str, ...]  # the folders that were indexed
@@ -82,9 +83,9 @@ def info(store: Store) -> CollectionInfo:
         fingerprint=notes.get("model_fingerprint", ""),
         model_source=notes.get("model_source", ""),
         dimensions=store.schema.dimensions,
-        columns=tuple(store.schema.columns),
+        columns=tuple(name for name, kind in store.schema.columns.items() if kind != "bytes"),
         orientation=notes.get("orientation", "upright"),
-        created=notes.get("created"),
+        created=notes.get("created") or None,
         roots=tuple(roots_of(notes)),
         size_bytes=None if store.folder is None else _size_of(store.folder),
     )
@@ -147,19 +148,21 @@ def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> No
     theirs = known_name(notes.get("model_source") or SHIPPED.name)  # as `source_of` writes it
     other = None if Path(given).expanduser().exists() else known_name(str(given))
     if theirs is not None and other is not None and theirs != other:
-        raise StoreError(_another(url, notes, other))
+        raise StoreError(_another(url, notes, other, str(given)))
 
 
-def _another(url: str, notes: Mapping[str, str], name: str) -> str:
+def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
+    """`source` is what loads the other model; empty for the one that ships inside."""
     theirs = f"{notes.get('model_name', 'an unknown model')} ({notes.get('model_fingerprint', '')[:12]})"
-    advice = "leave the model out, or move the collection: tandem migrate"
-    return f"{url} holds vectors of {theirs}, not of {name}: {advice}"
+    command = f"tandem migrate {shlex.quote(url)}" + (f" --model {shlex.quote(source)}" if source else "")
+    return f"{url} holds vectors of {theirs}, not of {name}: leave the model out, or move the collection: {command}"
 
 
 def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
     """Refuse a model other than the collection's own: its vectors would mean nothing there."""
     if notes.get("model_fingerprint", "") != model.fingerprint:
-        raise StoreError(_another(url, notes, f"{model.name} ({model.fingerprint[:12]})"))
+        name = f"{model.name} ({model.fingerprint[:12]})"
+        raise StoreError(_another(url, notes, name, source_of(model)))
     choice = "upright" if model.orient else "as stored"
     if notes.get("orientation", choice) != choice:
         raise StoreError(f"{url} holds images {notes['orientation']}: load the model with orient={not model.orient}")

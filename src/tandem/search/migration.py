@@ -24,6 +24,7 @@ from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Backend, Store
 
 IDS_AT_ONCE = 1000
+KEPT_NOTES = ("created", "roots")  # of the collection, whatever its model
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def migrate(
         try:
             missing = _embed(old, new, model, batch_size, on_progress)
             lost = _align(old, new)
+            new.annotate({name: old.notes.get(name, "") for name in KEPT_NOTES})
             images = new.count()
         finally:
             new.close()

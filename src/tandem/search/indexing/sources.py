@@ -83,6 +83,10 @@ class Sources:
         return any(part.covers(path) and _is_there(part.root) for part in self._parts)
 
 
+class NoImagesError(TandemError):
+    """A source is there, and holds nothing that can be indexed."""
+
+
 def find(
     sources: Sequence[str | Path],
     *,
@@ -147,7 +151,7 @@ def _part(source: str, options: WalkOptions, standard_input: BinaryIO | None) ->
         if not isinstance(item, Excluded):
             return part
         excluded += 1
-    raise TandemError(f"{source}: {nothing}" + (f"; {excluded:,} excluded by rule" if excluded else ""))
+    raise NoImagesError(f"{source}: {nothing}" + (f"; {excluded:,} excluded by rule" if excluded else ""))
 
 
 # --- the kinds of sources ------------------------------------------------------------------------------------------
