@@ -281,6 +281,21 @@ def test_addresses_that_lead_nowhere(address: str, words: str) -> None:
         assert "secret" not in str(caught.value)
 
 
+def test_a_forgotten_prefix_is_found_out(tmp_path: Path) -> None:
+    folder = tmp_path / "photos.lance"
+    create_store(f"lance:{folder}", SCHEMA, {}).close()
+    for act in (lambda: open_store(folder), lambda: create_store(folder, SCHEMA, {}), lambda: tandem.open(folder)):
+        with pytest.raises(StoreError, match=f"did you mean lance:{folder}\\?$"):
+            act()
+    for scheme in ("s3", "gs", "az"):
+        with pytest.raises(StoreError, match=rf"did you mean lance\+{scheme}://bucket/x\?$"):
+            backend(f"{scheme}://bucket/x")
+    for text in ("ftp://bucket/x", "s3://key:secret@bucket/x"):
+        with pytest.raises(StoreError, match="expected a folder") as caught:
+            backend(text)
+        assert "did you mean" not in str(caught.value)
+
+
 def test_addresses() -> None:
     place = backend("lance+s3://bucket/some/where/photos/")
     assert (place.url, place.name, place.is_shared) == ("lance+s3://bucket/some/where/photos", "photos", True)
@@ -311,11 +326,27 @@ def test_errors_of_object_storage_are_ours() -> None:
         ("lance error: Commit conflict for version 7: this transaction was ...", StoreBusyError, "other processes"),
         ("kind: Builder, source: BadScheme", StoreError, "AWS_ALLOW_HTTP"),
         ("Too many\nconcurrent writers", StoreBusyError, "other processes"),
+        (
+            "lance error: LanceError(IO): Generic S3 error: Failed to resolve region for bucket 'bucket', "
+            "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/lance-io-13.0.0/src/object_store/aws.rs:319:13",
+            StoreError,
+            "set AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for other S3 servers)",
+        ),
         ("something\n  else", StoreError, "LanceDB: something else"),
     ):
         error = _translated(address, RuntimeError(message))
         assert type(error) is kind
         assert words in str(error)
+
+
+def test_messages_do_not_name_places_in_the_source_of_libraries() -> None:
+    address = parse_address("lance:photos.lance")
+    for message in (
+        "lance error: LanceError(IO): disk on fire, /root/.cargo/registry/src/index/lance-13.0.0/src/io.rs:319:13",
+        "lance error: LanceError(IO): disk on fire, rust/lance-io/src/local.rs:31",
+        "lance error: LanceError(IO): disk on fire (at C:\\cargo\\src\\io.rs:3:4)",
+    ):
+        assert str(_translated(address, OSError(message))).endswith("LanceError(IO): disk on fire")
 
 
 @pytest.mark.slow

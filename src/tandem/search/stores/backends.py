@@ -1,6 +1,7 @@
 """The store of a URL. A new store is a folder beside this file, and a line in `BACKENDS`."""
 
 import functools
+import os
 from collections.abc import Callable, Container, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,9 @@ BACKENDS: Mapping[str, str] = {
     "lance+": "tandem.search.stores.lance.backend.LanceBackend",
 }
 FOLDER = "tandem.search.stores.embedded.backend.EmbeddedBackend"
+# Prefixes of stores in folders, which are easily forgotten: their backends know such a folder by what is in it.
+PREFIXES_OF_FOLDERS = ("lance:",)
+OBJECT_STORAGE = "tandem.search.stores.lance.database.SCHEMES"
 
 
 def backend(url: str | Path) -> Backend:
@@ -27,9 +31,24 @@ def backend(url: str | Path) -> Backend:
     text = str(url)
     known = next((name for prefix, name in BACKENDS.items() if text.startswith(prefix)), None)
     if known is None and (not text.strip() or "://" in text):
-        raise StoreError(f"expected {ADDRESS_FORMS}, got {text!r}")
+        scheme = text.partition("://")[0]
+        meant = f"; did you mean lance+{text}?" if scheme in _load(OBJECT_STORAGE) and "@" not in text else ""
+        raise StoreError(f"expected {ADDRESS_FORMS}, got {text!r}{meant}")
+    if known is None and (prefix := _forgotten_prefix(text)):
+        raise StoreError(f"{text}: the folder of another kind of store; did you mean {prefix}{text}?")
     made: Backend = _load(known or FOLDER)(text)
     return made
+
+
+def _forgotten_prefix(path: str) -> str | None:
+    """The prefix of the store whose folder this is, if that is not the store of paths without one."""
+    try:
+        names = os.listdir(Path(path).expanduser())
+    except (OSError, RuntimeError, ValueError):  # there is none, no home of that user, no path at all
+        return None
+    if _load(FOLDER).owns(path, names):
+        return None
+    return next((prefix for prefix in PREFIXES_OF_FOLDERS if _load(BACKENDS[prefix]).owns(path, names)), None)
 
 
 @functools.cache

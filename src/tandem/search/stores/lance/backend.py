@@ -4,7 +4,7 @@ A collection, and a staging one, is there once the catalog names its table: one 
 two machines cannot both make one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
@@ -27,6 +27,11 @@ from tandem.search.stores.protocol import Backend, Schema
 
 class LanceBackend(Backend):
     """A `Backend` for a database of LanceDB."""
+
+    @staticmethod
+    def owns(folder: str, names: Container[str]) -> bool:
+        """Whether a folder, which has these names in it, is that of a collection in LanceDB."""
+        return f"{CATALOG}.lance" in names
 
     def __init__(self, url: str) -> None:
         self._address = parse_address(url)

@@ -247,6 +247,10 @@ _CONFLICTS = ("commit conflict", "incompatible transaction", "concurrent", "too 
 _UNREACHABLE = ("connection refused", "connecterror", "dns error", "timed out", "timedout", "error sending request")
 
 
+# Where in LanceDB's own source an error arose: of no use to a user.
+_SOURCE_PLACE = re.compile(r",?\s*(\(?at )?[\w./~:\\-]*\.rs:\d+(:\d+)?\)?")
+
+
 def _translated(address: Address, error: Exception) -> Exception:
     message = " ".join(str(error).split())
     lowered = message.lower()
@@ -269,8 +273,13 @@ def _translated(address: Address, error: Exception) -> Exception:
             f"{url}: refused, wrong or missing credentials; set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION "
             "(or those of your provider)"
         )
+    if "failed to resolve region" in lowered:
+        return StoreError(
+            f"{url}: the region of the bucket cannot be found out; set AWS_REGION, AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT_URL for other S3 servers)"
+        )
     if "badscheme" in lowered:
         return StoreError(f"{url}: the endpoint has no TLS; set AWS_ALLOW_HTTP=true if that is meant")
     if address.folder is None and any(words in lowered for words in _UNREACHABLE):
         return StoreError(f"{url}: the object storage cannot be reached; is AWS_ENDPOINT_URL right?")
-    return StoreError(f"{url}: LanceDB: {message[:400]}")
+    return StoreError(f"{url}: LanceDB: {_SOURCE_PLACE.sub('', message)[:400]}")
