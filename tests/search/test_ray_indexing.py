@@ -1,6 +1,7 @@
 """Indexing on Ray Data ends in the same collection as indexing here. A real Ray, two workers on this machine."""
 
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,9 @@ from test_sources import encoded, make_tar
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model, load
 from tandem.search.indexing import local, on_ray
+from tandem.search.indexing.preparing import DecodeOptions
 from tandem.search.indexing.progress import IndexingProgress
-from tandem.search.indexing.run import IndexingOptions, IndexingReport, open_sources
+from tandem.search.indexing.run import IndexingOptions, IndexingReport, IndexingRun, open_sources
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
@@ -126,3 +128,41 @@ def test_ray_sends_no_usage_unless_it_is_asked_to(monkeypatch: pytest.MonkeyPatc
         pass
     assert enabled == [chosen == "1"]
     assert os.environ.get("RAY_USAGE_STATS_ENABLED") == chosen
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_workers_get_the_model_as_it_is_computed_here(engine: Any, tmp_path: Path) -> None:
+    """Of what is sent to them: a name of an engine alone, which another machine can load the same model with."""
+    pytest.importorskip(engine)
+    here = load(toy.folder(tmp_path / "model"), engine=engine, device="cpu", precision="float32", orient=False)
+    sent: list[Any] = []
+
+    class Batches:
+        def map_batches(self, worker: Any, *, fn_constructor_args: tuple[Any, ...], **_: Any) -> "Batches":
+            sent.append((worker, fn_constructor_args))
+            return self
+
+        def iter_batches(self, **_: Any) -> list[Any]:
+            return []
+
+    class Ray:
+        class data:
+            ActorPoolStrategy = dict
+
+            @staticmethod
+            def from_items(*_: Any, **__: Any) -> Batches:
+                return Batches()
+
+    toy.pictures(tmp_path / "pictures", 1)
+    chosen = IndexingOptions(batch_size=4)
+    (tmp_path / "home").mkdir()
+    with writing(tmp_path / "home") as (store, ledger), open_sources([tmp_path / "pictures"], chosen) as sources:
+        run = IndexingRun(store, sources, ledger, chosen)
+        with run:
+            decode_options = DecodeOptions.of(here, fast_decode=False, caption=None)
+            on_ray._round(Ray, run, list(run.unread()), on_ray._loader(here), decode_options, here.fingerprint, 2)
+    [(worker, (loader, *rest))] = sent
+    assert (loader.keywords["engine"], loader.keywords["device"]) == (engine, "cpu")
+    there = worker(pickle.loads(pickle.dumps(loader)), *rest).model  # as it arrives on another machine
+    assert (there.engine.name, there.engine.precision, there.orient) == (engine, "float32", False)
+    assert there.fingerprint == here.fingerprint
