@@ -16,7 +16,7 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # what tarfil
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
-ROWS_AT_ONCE = 64  # of Parquet, images included: bounds memory
+ROWS_BATCH = 64  # of Parquet, images included: bounds memory
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """A file inside a tar: where its bytes lie, and the bytes themselves where they were asked for."""
 
     name: str
@@ -93,7 +93,7 @@ def read_parquet(path: Path, text: str) -> list[Sample]:
 # --- tars ----------------------------------------------------------------------------------------------------------
 
 
-def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
+def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[TarMember]:
     """The regular files of a tar, in order, with the bytes of those whose names end as `wanted`.
 
     `at` is where a file's bytes lie in the tar; -1 in a compressed one, where they lie nowhere. Raises `DataError`
@@ -107,11 +107,11 @@ def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[Member]:
                 tar.members = []  # type: ignore[attr-defined]  # else they are all kept until the end
                 if not found.isreg() or found.issparse():
                     continue
-                member = Member(found.name, -1 if compressed else found.offset_data, found.size, None)
+                member = TarMember(found.name, -1 if compressed else found.offset_data, found.size, None)
                 if compressed or found.name.lower().endswith(tuple(wanted)):
                     stream = tar.extractfile(found)
                     content = stream.read() if stream is not None else b""
-                    member = Member(found.name, member.at, found.size, content)
+                    member = TarMember(found.name, member.at, found.size, content)
                 yield member
     except (OSError, EOFError, tarfile.TarError, ValueError) as error:
         raise DataError(f"{path}: cannot read it as a WebDataset tar: {error}") from None
@@ -127,9 +127,9 @@ def _is_plain(path: Path) -> bool:
     return not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
 
 
-def tar_groups(members: Iterable[Member]) -> Iterator[list[Member]]:
+def tar_groups(members: Iterable[TarMember]) -> Iterator[list[TarMember]]:
     """Neighbours with the same key, as WebDataset writes them: an image and what belongs to it."""
-    group: list[Member] = []
+    group: list[TarMember] = []
     for member in members:
         if group and member.key != group[0].key:
             yield group
@@ -160,7 +160,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, An
 
     with _parquet(path) as file:
         try:
-            for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
+            for batch in file.iter_batches(ROWS_BATCH, columns=list(columns)):
                 yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None

@@ -360,8 +360,8 @@ create_store({str(tmp_path / "c.tandem")!r}, Schema(4, {{"width": "integer"}}), 
 backend("lance+s3://bucket/photos")
 assert "lancedb" not in sys.modules and "pyarrow" not in sys.modules
 store = create_store({f"lance:{tmp_path}/c.lance"!r}, Schema(4, {{"width": "integer"}}), {{}})
-from tandem.search.stores.lance import upkeep
-upkeep.LOOK_EVERY = upkeep.INDEX_FROM = 1
+from tandem.search.stores.lance import maintenance
+maintenance.LOOK_EVERY = maintenance.INDEX_FROM = 1
 rows = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
 for _ in range(3):
     store.upsert(Records([str(i) for i in range(300)], rows))

@@ -19,7 +19,7 @@ from tandem.errors import (
     StoreNotFoundError,
 )
 from tandem.search.stores.backends import create_store, exists, open_store, promote
-from tandem.search.stores.lance import upkeep
+from tandem.search.stores.lance import maintenance
 from tandem.search.stores.lance.database import Catalog, Database, create_catalog, parse_address
 from tandem.search.stores.lance.layout import Layout
 from tandem.search.stores.protocol import Records, Schema, Store
@@ -246,8 +246,8 @@ def test_threads_read_while_another_client_writes(store: Store) -> None:
 
 
 def test_of_a_new_version_only_what_has_changed_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "COMPACT_EVERY", 8)
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 8)
+    monkeypatch.setattr(maintenance, "COMPACT_EVERY", 8)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 8)
     local.upsert(records(2000))
     reader = open_store(local.url)
     reader.search(unit(1), 1)

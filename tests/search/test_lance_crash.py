@@ -25,9 +25,9 @@ KILLED = """
 import sys
 import numpy as np
 from tandem.search.stores.backends import open_store
-from tandem.search.stores.lance import upkeep
+from tandem.search.stores.lance import maintenance
 from tandem.search.stores.protocol import Records
-upkeep.LOOK_EVERY, upkeep.COMPACT_EVERY, upkeep.ID_INDEX_FROM = 4, 8, 100
+maintenance.LOOK_EVERY, maintenance.COMPACT_EVERY, maintenance.ID_INDEX_FROM = 4, 8, 100
 url, step = sys.argv[1], int(sys.argv[2])
 store = open_store(url, write=True)
 print("ready", flush=True)

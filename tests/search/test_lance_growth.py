@@ -11,7 +11,7 @@ from support.lance_toys import SCHEMA, ids_of, records, table_of, unit
 
 from tandem.arrays import Vectors
 from tandem.search.stores.backends import create_store, open_store
-from tandem.search.stores.lance import search, snapshots, upkeep
+from tandem.search.stores.lance import maintenance, search, snapshots
 from tandem.search.stores.lance.snapshots import IN_MEMORY
 from tandem.search.stores.protocol import Records, Schema, Store
 
@@ -96,9 +96,9 @@ def test_hits_that_the_index_misses_are_found(local: Store, monkeypatch: pytest.
 
 
 def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 8)
-    monkeypatch.setattr(upkeep, "COMPACT_EVERY", 16)
-    monkeypatch.setattr(upkeep, "KEEP", timedelta(milliseconds=1))
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 8)
+    monkeypatch.setattr(maintenance, "COMPACT_EVERY", 16)
+    monkeypatch.setattr(maintenance, "KEEP", timedelta(milliseconds=1))
     store = create_store(url, SCHEMA, {"identity": "one"})
     for i in range(48):
         store.upsert(records(20, f"{i % 40}-", seed=i))
@@ -117,8 +117,8 @@ def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch
 
 
 def test_an_index_is_made_anew_for_a_table_that_has_outgrown_it(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 1)
-    monkeypatch.setattr(upkeep, "INDEX_FROM", 1000)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 1)
+    monkeypatch.setattr(maintenance, "INDEX_FROM", 1000)
     local.upsert(records(1200))
     assert [index.name for index in table_of(local).list_indices()] == ["vector_for_1200"]
     local.upsert(records(4000))
@@ -129,23 +129,23 @@ def test_an_index_is_made_anew_for_a_table_that_has_outgrown_it(local: Store, mo
 
 
 def test_vectors_of_any_length_are_indexed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 1)
-    monkeypatch.setattr(upkeep, "INDEX_FROM", 300)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 1)
+    monkeypatch.setattr(maintenance, "INDEX_FROM", 300)
     store = create_store(f"lance:{tmp_path}/photos", Schema(5, {}), {})
     store.upsert(Records([str(i) for i in range(400)], unit(400, 5)))
     assert [index.index_type for index in table_of(store).list_indices()] == ["IvfFlat"]
     store.close()
 
 
-def test_upkeep_that_fails_loses_no_batch(
+def test_maintenance_that_fails_loses_no_batch(
     local: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 1)
+    monkeypatch.setattr(maintenance, "LOOK_EVERY", 1)
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(upkeep, "_index", full)
+    monkeypatch.setattr(maintenance, "_index", full)
     local.upsert(records(20))
     assert local.count() == 20
     assert "No space left" in caplog.text

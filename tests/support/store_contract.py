@@ -7,7 +7,7 @@ import numpy as np
 from tandem.arrays import Vectors
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches
-from tandem.search.stores.protocol import Hit, Kind, Records, Schema, Store, Value
+from tandem.search.stores.protocol import Kind, Records, Schema, Store, StoreHit, Value
 
 COLUMNS: dict[str, Kind] = {
     "path": "text",
@@ -73,7 +73,7 @@ def by_hand(all_records: Records, query: Vectors, k: int, where: str | None = No
     return sorted(found, key=lambda each: (-each[1], each[0]))[:k]
 
 
-def same(hits: list[Hit], expected: list[tuple[str, float]]) -> None:
+def same(hits: list[StoreHit], expected: list[tuple[str, float]]) -> None:
     assert [hit.id for hit in hits] == [name for name, _ in expected]
     np.testing.assert_allclose([hit.score for hit in hits], [score for _, score in expected], atol=2e-6)
 

@@ -29,7 +29,7 @@ from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.parallel import process
 from tandem.train.parallel.process import Processes, split_ranges
 from tandem.train.parallel.wrapping import wrap
-from tandem.train.recipe import Objective, Parallel, Recipe
+from tandem.train.recipe import ObjectiveSettings, Parallel, Recipe
 from tandem.train.step.gradient import gradient
 
 pytestmark = pytest.mark.slow
@@ -83,7 +83,7 @@ def build(case: Case) -> tuple[Towers, ContrastiveObjective]:
     clip = model_definition.from_arrays(config, toy.tensors(config)).train()
     with torch.no_grad():
         clip.logit_scale.fill_(2.0)
-    recipe = Recipe("toy", "", config, (), 1, objective=Objective(case.loss))  # type: ignore[arg-type]
+    recipe = Recipe("toy", "", config, (), 1, objective=ObjectiveSettings(case.loss))  # type: ignore[arg-type]
     objective = ContrastiveObjective(
         clip, dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, model="toy"))
     ).double()

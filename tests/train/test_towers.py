@@ -21,7 +21,7 @@ from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.distillation import similarity_loss
 from tandem.train.objective.objective import MAX_LOGIT_SCALE, ContrastiveObjective
 from tandem.train.parallel.process import Gather, single_process
-from tandem.train.recipe import Distillation, Init, Objective, Recipe, Source
+from tandem.train.recipe import Distillation, Init, ObjectiveSettings, Recipe, Source
 
 SENTENCES = ["a cat", "do cats dream of a very long text", "b", "cat " * 20, "a dog and a cat", "b"]
 
@@ -222,7 +222,7 @@ def test_without_more_the_loss_is_the_contrastive_one() -> None:
 
 
 def test_the_sigmoid_loss_begins_at_its_own_scale_and_bias() -> None:
-    recipe = _recipe(objective=Objective("sigmoid"))
+    recipe = _recipe(objective=ObjectiveSettings("sigmoid"))
     objective = ContrastiveObjective(_clip(), recipe)
     assert objective.logit_scale.exp().item() == pytest.approx(10)
     assert objective.logit_bias is not None
@@ -236,7 +236,7 @@ def test_the_sigmoid_loss_begins_at_its_own_scale_and_bias() -> None:
 
 
 def test_classes_are_a_cross_entropy_over_their_texts_alone() -> None:
-    objective = ContrastiveObjective(_clip(), _recipe(objective=Objective(classes=0.5)))
+    objective = ContrastiveObjective(_clip(), _recipe(objective=ObjectiveSettings(classes=0.5)))
     images, texts = _unit(4, 12, 0), _unit(7, 12, 1)  # 4 texts, 3 classes
     rows, labels = torch.tensor([0, 2]), torch.tensor([1, 2])
     batch = _batch(classes=3, labelled=rows, labels=labels, total_labelled=5)
@@ -247,7 +247,7 @@ def test_classes_are_a_cross_entropy_over_their_texts_alone() -> None:
 
 
 def test_a_share_without_images_of_a_class_is_zero_with_gradient() -> None:
-    objective = ContrastiveObjective(_clip(), _recipe(objective=Objective(classes=1.0)))
+    objective = ContrastiveObjective(_clip(), _recipe(objective=ObjectiveSettings(classes=1.0)))
     none = torch.empty(0, dtype=torch.int64)
     texts = _unit(7, 12, 1).requires_grad_()
     batch = _batch(classes=3, labelled=none, labels=none, total_labelled=5)
@@ -307,7 +307,8 @@ def test_a_clip_teacher_is_matched_where_it_sees_the_same() -> None:
 
 def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
     recipe = _recipe(
-        objective=Objective(classes=0.7), distillation=Distillation(teacher="t", soften=0.3, model="m", weight=2.0)
+        objective=ObjectiveSettings(classes=0.7),
+        distillation=Distillation(teacher="t", soften=0.3, model="m", weight=2.0),
     )
     objective = ContrastiveObjective(_clip(), recipe, 5, 25.0)
     images, texts, taught = _unit(5, 12, 0), _unit(5, 12, 1), _unit(5, 5, 2)

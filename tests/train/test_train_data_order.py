@@ -6,7 +6,7 @@ from PIL import Image
 
 from tandem.train.data.augment import UNIFORMS, augment, min_decode_size
 from tandem.train.data.order import Mixture, replacements, sample_indices, shuffled
-from tandem.train.data.texts import Layout, choose_captions
+from tandem.train.data.texts import TextPositions, choose_captions
 from tandem.train.parallel.process import split_ranges
 from tandem.train.recipe import Source
 
@@ -88,12 +88,12 @@ def test_shares_of_processes_meet() -> None:
 
 def test_shared_texts_lie_evenly_among_captions() -> None:
     counts = np.array([1, 0, 2, 0, 0, 1])
-    layout = Layout.of(counts, 4)
+    layout = TextPositions.of(counts, 4)
     captions = [int(layout.captions[slot]) + k for slot in range(6) for k in range(counts[slot])]
     assert sorted([*captions, *layout.shared.tolist()]) == list(range(8))
     halves = layout.shared < layout.captions[3]
     assert halves.sum() == 2
-    assert Layout.of(counts, 0).total == 4
+    assert TextPositions.of(counts, 0).total == 4
 
 
 TEXTS = ("a dog", "a black dog on grass", "dogs", "a dog there")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tandem.files import atomic_write
 from tandem.search.exploring.duplicates import DuplicateGroup, Member
-from tandem.search.exploring.map2d import Places
+from tandem.search.exploring.map2d import Coordinates
 from tandem.search.exploring.survey import Cluster, survey_rows
 from tandem.search.stores.protocol import Records
 
@@ -45,7 +45,7 @@ class MapFile:
             self._temporary.unlink(missing_ok=True)
         self._open.__exit__(kind, error, trace)
 
-    def add(self, records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
+    def add(self, records: Records, places: Coordinates, clusters: NDArray[np.int32]) -> None:
         """These records, with their places [n 2] and clusters [n]."""
         for row in survey_rows(records, places, clusters, digits=DIGITS):
             self.file.write(self.between + json.dumps(row, ensure_ascii=False))

@@ -185,8 +185,8 @@ class Collection:
         if not isinstance(chosen, list):
             with Progress(count_of(sources), show=progress, label="adding", unit="image") as shown:
                 return self._add_images(chosen, batch_size, shown.advance)
-        with bar(progress, on_progress) as tell:
-            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=tell)
+        with bar(progress, on_progress) as report:
+            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=report)
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made

@@ -18,7 +18,7 @@ from tandem.search.stores.protocol import Store, Value
 
 # Scores of a block: 16 MB. Larger blocks are no faster and no longer fit the processor's caches.
 CELLS = 4_000_000
-IDS_AT_ONCE = 1000  # of which paths are asked for together
+IDS_BATCH = 1000  # of which paths are asked for together
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def with_paths(store: Store, rows: Sequence[Sequence[LabelledImage]]) -> list[li
     """The same, each with the path of one of its files."""
     ids = list(dict.fromkeys(image.id for row in rows for image in row))
     paths: dict[str, str] = {}
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        some = store.get(ids[start : start + IDS_AT_ONCE], columns=["path"], vectors=False)
+    for start in range(0, len(ids), IDS_BATCH):
+        some = store.get(ids[start : start + IDS_BATCH], columns=["path"], vectors=False)
         paths |= {id: str(path or "") for id, path in zip(some.ids, some.columns["path"], strict=True)}
     return [[replace(image, path=paths.get(image.id, "")) for image in row] for row in rows]
 

@@ -23,7 +23,7 @@ from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Backend, Store
 
-IDS_AT_ONCE = 1000
+IDS_BATCH = 1000
 KEPT_NOTES = ("created", "roots")  # of the collection, whatever its model
 
 
@@ -128,7 +128,7 @@ def _align(old: Store, new: Store) -> int:
 
     A tar may hold more images than were kept. Captions are the old ones, whatever was their key when they were read.
     """
-    for found in new.scan(columns=("caption",), vectors=False, batch_size=IDS_AT_ONCE):
+    for found in new.scan(columns=("caption",), vectors=False, batch_size=IDS_BATCH):
         held = old.get(found.ids, columns=("caption",), vectors=False)
         captions = dict(zip(held.ids, held.columns["caption"], strict=True))
         if surplus := [name for name in found.ids if name not in captions]:

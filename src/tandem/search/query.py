@@ -22,7 +22,7 @@ from tandem.image import ImageSource, source_name
 
 QueryKind: TypeAlias = Literal["text", "image", "mixed"]
 MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
-LEAST_SPREAD = 1e-3  # of cosines over a collection of one image, or of one image many times
+MIN_STD = 1e-3  # of cosines over a collection of one image, or of one image many times
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def combine(parts: Sequence[QueryPart], sample: Vectors) -> Vectors:
         return parts[0].vector
     total = np.zeros_like(parts[0].vector)
     for part in parts:
-        spread = float((sample @ part.vector).std()) if len(sample) else 0.0
-        total += np.float32(part.weight / max(spread, LEAST_SPREAD)) * part.vector
+        std = float((sample @ part.vector).std()) if len(sample) else 0.0
+        total += np.float32(part.weight / max(std, MIN_STD)) * part.vector
     length = float(np.linalg.norm(total))
     if length < 1e-6:
         raise TandemError("what is looked for and what is to be avoided are the same: nothing is left to look for")

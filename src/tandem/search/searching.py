@@ -14,7 +14,7 @@ from tandem.search.query import SearchQuery, combine, kind_of
 from tandem.search.relevance import Calibration, number_of_words, score_stats
 from tandem.search.results import Metadata, Results, SearchHit
 from tandem.search.sample import CollectionSample
-from tandem.search.stores.protocol import Hit, Store, Value
+from tandem.search.stores.protocol import Store, StoreHit, Value
 
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 
@@ -74,6 +74,6 @@ def with_list_of_paths(values: Mapping[str, Value]) -> Metadata:
     return {**values, "paths": paths_of(values)}
 
 
-def _hit(hit: Hit, relevance: float | None) -> SearchHit:
+def _hit(hit: StoreHit, relevance: float | None) -> SearchHit:
     paths = paths_of(hit.metadata)
     return SearchHit(hit.id, hit.score, relevance, {**hit.metadata, "paths": paths}, is_missing(paths))

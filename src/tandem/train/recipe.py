@@ -63,7 +63,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Objective:
+class ObjectiveSettings:
     """What is minimised (with `distillation` beside it)."""
 
     loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
@@ -204,7 +204,7 @@ class Recipe:
     cache_images: bool = False  # keep decoded images in memory, in each worker
     cache_folder: str = ""  # of the indexes of training sets (and copies of Parquet images); "": in `folder`
     log_every_steps: Positive = 20
-    objective: Objective = Objective()
+    objective: ObjectiveSettings = ObjectiveSettings()
     optimiser: Optimiser = Optimiser()
     parallel: Parallel = Parallel()
     ema: Ema = Ema()

@@ -27,9 +27,9 @@ SENTENCE_SHARE = 2 / 3
 # Of what two images' captions say, on average: captions of one image are covered so by the others (the median).
 IMAGE_SHARE = 0.65
 # What a word's agreement is where few captions have it: as many pairs of captions, agreeing as captions usually do.
-FEW, USUAL_AGREEMENT = 8, 0.3
+FEW, BASELINE_AGREEMENT = 8, 0.3
 # Words that say what an image shows: others who see it use them so often, and so many times oftener than of others.
-LEAST_AGREEMENT, LEAST_LIFT = 0.25, 3.0
+MIN_AGREEMENT, MIN_LIFT = 0.25, 3.0
 LONGEST_PHRASE = 8  # words
 
 
@@ -50,7 +50,7 @@ class Usage:
     def tells(self, stem: str) -> bool:
         """Whether it is about what is shown, unlike "a" or "of"."""
         agreement = self.agreement[stem]
-        return agreement >= LEAST_AGREEMENT and agreement >= LEAST_LIFT * self.frequency[stem]
+        return agreement >= MIN_AGREEMENT and agreement >= MIN_LIFT * self.frequency[stem]
 
 
 def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], images: int) -> Usage:
@@ -69,7 +69,7 @@ def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], images: int) ->
         images,
         dict(Counter(stem for each in times for stem in each)),
         {stem: number / len(captions) for stem, number in said.items()},
-        {stem: (agreeing[stem] + FEW * USUAL_AGREEMENT) / (pairs[stem] + FEW) for stem in said},
+        {stem: (agreeing[stem] + FEW * BASELINE_AGREEMENT) / (pairs[stem] + FEW) for stem in said},
     )
 
 
@@ -89,7 +89,7 @@ def coverage(
         said[own] |= stems
     column = {stem: index for index, stem in enumerate(sorted(set().union(*said)))}
     weight = np.array([used.weight(stem) for stem in column], dtype=np.float32)  # [w]
-    shares = np.empty((len(texts), images), dtype=np.float32)
+    covered = np.empty((len(texts), images), dtype=np.float32)
     by_image = np.zeros((images, len(column)), dtype=np.float32)  # [n w]
     for row, stems in enumerate(said):
         by_image[row, [column[stem] for stem in stems]] = 1
@@ -100,22 +100,22 @@ def coverage(
             columns = [column[stem] for stem in stems]
             asked[row, columns] = weight[columns]
         total = asked.sum(1, keepdims=True)
-        shares[start : start + 1024] = np.divide(asked @ by_image.T, total, where=total > 0, out=asked @ by_image.T)
-    return shares
+        covered[start : start + 1024] = np.divide(asked @ by_image.T, total, where=total > 0, out=asked @ by_image.T)
+    return covered
 
 
-def true_of(shares: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
+def true_of(covered: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Which images each sentence is true of, bool [m n], from `coverage`: its own, and those that say as much."""
-    matches = shares >= SENTENCE_SHARE - 1e-6
+    matches = covered >= SENTENCE_SHARE - 1e-6
     matches[np.arange(len(owner)), owner] = True
     return matches
 
 
-def alike(shares: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
+def alike(covered: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
     """Which images people write the same about, bool [n n], from `coverage`: row's captions, said by column's."""
-    images = shares.shape[1]
+    images = covered.shape[1]
     total = np.zeros((images, images), dtype=np.float32)
-    np.add.at(total, owner, shares)
+    np.add.at(total, owner, covered)
     count = np.bincount(owner, minlength=images)
     matches = total >= IMAGE_SHARE * np.maximum(count, 1)[:, None]
     matches[np.arange(images), np.arange(images)] = True
@@ -161,9 +161,9 @@ def _stems(text: str) -> set[str]:
 
 def _stem(word: str) -> str:
     """ "running", "runs" and "run" are one, and so are "dogs" and "dog"; crude, and only ever compared."""
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) >= len(ending) + 3:
-            word = word.removesuffix(ending)
+    for suffix in ("ing", "ed", "es", "s"):
+        if word.endswith(suffix) and len(word) >= len(suffix) + 3:
+            word = word.removesuffix(suffix)
             break
     if len(word) > 3 and word[-1] == word[-2]:
         word = word[:-1]

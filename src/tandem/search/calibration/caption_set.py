@@ -62,14 +62,14 @@ class CaptionSet:
 
     def known(self) -> dict[str, LabelledQueries]:
         """Queries with their right answers: texts, views ("image"), and out-of-domain queries."""
-        shares = coverage(self.texts, self.owner, len(self), ~self.is_phrase)
-        like = alike(shares[~self.is_phrase], self.owner[~self.is_phrase])
+        covered = coverage(self.texts, self.owner, len(self), ~self.is_phrase)
+        like = alike(covered[~self.is_phrase], self.owner[~self.is_phrase])
         length = log_length([number_of_words(text) for text in self.texts])
         out_of_domain = log_length([number_of_words(text) for text in self.out_of_domain_texts])
         return {
             "text": LabelledQueries(
                 self.text_vectors @ self.image_vectors.T,
-                true_of(shares, self.owner),
+                true_of(covered, self.owner),
                 self.owner,
                 self.text_vectors,
                 length,

@@ -36,7 +36,7 @@ def explore(
     where: str | None = None,
     seed: int = 0,
     columns: Sequence[str] = (),
-    each: Callable[[Records, map2d.Places, NDArray[np.int32]], None] = lambda *_: None,
+    each: Callable[[Records, map2d.Coordinates, NDArray[np.int32]], None] = lambda *_: None,
     progress: Progress = unseen,
 ) -> Survey:
     """Where each image is on a map, and in which of `count` named clusters (by the number of images if None).

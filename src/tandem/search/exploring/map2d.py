@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 
-Places = NDArray[np.float32]  # [n 2]
+Coordinates = NDArray[np.float32]  # [n 2]
 
 LANDMARKS = 10_000  # as many points as a map has room for, and half a minute on two cores
 NEIGHBOURS = 15  # that a landmark attracts
 PLACED_BY = 10  # landmarks that say where another vector goes
-PLACED_AT_ONCE = 8192
+PLACING_BATCH = 8192
 EARLY, LATE = 250, 500  # steps: first with attraction times 12, so that clusters find together; then in earnest
 EARLY_EXAGGERATION, LATE_EXAGGERATION = 12.0, 1.0
 PAIRS_UP_TO = 100  # points that repel one another pair by pair
@@ -34,14 +34,14 @@ NODE_DISTANCE = 0.7  # the kernel is about 1 wide; maps are equally good from 0.
 
 
 @dataclass(frozen=True)
-class Layout:
+class MapLayout:
     """A map of landmarks, on which any other vector of their space has a place."""
 
     landmarks: Vectors  # [l d]
-    places: Places  # [l 2]
+    places: Coordinates  # [l 2]
     _index: Any  # FAISS's, over the landmarks
 
-    def place(self, vectors: Vectors) -> Places:
+    def place(self, vectors: Vectors) -> Coordinates:
         """[n d] -> [n 2]: for each, the middle of the place on the map where most of its nearest landmarks are.
 
         A vector between two clusters belongs to one of them; the mean of all its landmarks would put it on the empty
@@ -52,8 +52,8 @@ class Layout:
         # So wide that a spot takes in a handful of landmarks.
         width = 3 / len(self.landmarks) ** 0.5
         placed = np.empty((len(vectors), 2), dtype=np.float32)
-        for begin in range(0, len(vectors), PLACED_AT_ONCE):
-            part = slice(begin, begin + PLACED_AT_ONCE)
+        for begin in range(0, len(vectors), PLACING_BATCH):
+            part = slice(begin, begin + PLACING_BATCH)
             scores, found = self._index.search(np.ascontiguousarray(vectors[part]), k)  # [n k]
             near = self.places[np.maximum(found, 0)]  # [n k 2]
             apart = ((near[:, :, None] - near[:, None]) ** 2).sum(axis=-1)  # [n k k]
@@ -65,17 +65,17 @@ class Layout:
         return placed
 
 
-def lay_out(landmarks: Vectors, *, seed: int = 0, advance: Callable[[int], None] = lambda _: None) -> Layout:
+def lay_out(landmarks: Vectors, *, seed: int = 0, advance: Callable[[int], None] = lambda _: None) -> MapLayout:
     """A map of float32 [l d] vectors of unit length. The same vectors and seed give the same map.
 
-    `advance` is told of each of the `EARLY + LATE` steps. Places are centred, and the map's longer side is about 2.
+    `advance` is called at each of the `EARLY + LATE` steps. The map is centred, and its longer side is about 2.
     """
     vectors = np.ascontiguousarray(landmarks, dtype=np.float32)
     index = _nearest_index(vectors, seed)
     places = _start(vectors, seed)
     if len(vectors) > 3:
         places = _settle(places, _neighbours(vectors, index), advance)
-    return Layout(vectors, _framed(places), index)
+    return MapLayout(vectors, _framed(places), index)
 
 
 def _nearest_index(vectors: Vectors, seed: int) -> Any:
@@ -199,7 +199,7 @@ def _kernels(nodes: int, distance: float) -> tuple[NDArray[Any], NDArray[Any], N
     return np.fft.rfft2(kernel**2), np.fft.rfft2(kernel).real, halves
 
 
-def _framed(places: NDArray[np.float64]) -> Places:
+def _framed(places: NDArray[np.float64]) -> Coordinates:
     """Centred, the longer side of the middle 98% about 2, the largest spread from left to right."""
     low, high = np.percentile(places, [1, 99], axis=0)
     framed = (places - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.search.exploring.clusters import Census
-from tandem.search.exploring.map2d import LANDMARKS, Layout, Places
+from tandem.search.exploring.map2d import LANDMARKS, Coordinates, MapLayout
 from tandem.search.stores.protocol import Records, Store
 
 HEART_FROM = 1000  # members of a cluster that say where it is densest
@@ -54,7 +54,7 @@ class Cluster:
 
 
 def survey_rows(
-    records: Records, places: Places, clusters: NDArray[np.int32], *, digits: int, start: int = 0, step: int = 1
+    records: Records, places: Coordinates, clusters: NDArray[np.int32], *, digits: int, start: int = 0, step: int = 1
 ) -> Iterator[dict[str, Any]]:
     """`{"id", "path", "x", "y", "cluster"}` of every `step`th of these records, from `start` on, as documents with a
     map have them.
@@ -75,7 +75,7 @@ def survey_rows(
 class Survey:
     """Where everything is: places [n 2] and clusters int32 [n] in the order of the scan."""
 
-    places: Places
+    places: Coordinates
     cluster_of: NDArray[np.int32]
     clusters: tuple[Cluster, ...]
 
@@ -101,13 +101,13 @@ def take_sample(
 
 def survey(
     store: Store,
-    layout: Layout,
+    layout: MapLayout,
     centres: Vectors,
     words: Sequence[tuple[str, ...]],
     *,
     where: str | None = None,
     columns: Sequence[str] = (),
-    each: Callable[[Records, Places, NDArray[np.int32]], None] = lambda *_: None,
+    each: Callable[[Records, Coordinates, NDArray[np.int32]], None] = lambda *_: None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Survey:
     """Scan everything once. `centres` [c d] with their `words`; empty clusters stay, with no place of their own.
@@ -137,14 +137,14 @@ def survey(
     return Survey(all_places, all_clusters, tuple(found))
 
 
-def _placed(store: Store, layout: Layout, ids: Sequence[str]) -> tuple[Representative, ...]:
+def _placed(store: Store, layout: MapLayout, ids: Sequence[str]) -> tuple[Representative, ...]:
     records = store.get(ids, columns=[])
     assert records.vectors is not None
     places = layout.place(records.vectors)
     return tuple(Representative(id, float(x), float(y)) for id, (x, y) in zip(records.ids, places, strict=True))
 
 
-def heart(places: Places) -> tuple[float, float]:
+def heart(places: Coordinates) -> tuple[float, float]:
     """The place [2] among some [n 2] that has most of the others around it: a mean may lie where none of them is."""
     if not len(places):
         return 0.0, 0.0

@@ -46,7 +46,7 @@ def index(
     """
     with IndexingRun(store, sources, ledger, options) as run:
         batches = _batches(run, model)
-        with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.tell)) as made:
+        with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.report_progress)) as made:
             for batch in made:
                 run.record(batch)
         return run.finish()

@@ -29,11 +29,11 @@ class IndexingProgress:
 class ProgressMeter:
     """Tells how far a run is, a few times a second at most."""
 
-    def __init__(self, counts: Callable[[], Iterator[int]], tell: Callable[[IndexingProgress], None]) -> None:
+    def __init__(self, counts: Callable[[], Iterator[int]], report: Callable[[IndexingProgress], None]) -> None:
         """`counts` gives how much there is, in parts: it is walked in a thread of its own, ahead of the run."""
-        self._counts, self._tell = counts, tell
+        self._counts, self._report = counts, report
         self._found, self._is_total, self._stopped = 0, False, False
-        self._began = self._told = time.perf_counter()
+        self._began = self._reported = time.perf_counter()
         self._past: deque[tuple[float, int]] = deque([(self._began, 0)])  # (when, done): what the rate is taken from
         self._thread = threading.Thread(target=self._count, name="counter", daemon=True)
 
@@ -44,11 +44,11 @@ class ProgressMeter:
         self._stopped = True
         self._thread.join()
 
-    def tell(self, done: int, skipped: int, *, at_once: bool = False) -> None:
+    def report(self, done: int, skipped: int, *, at_once: bool = False) -> None:
         now = time.perf_counter()
-        if not at_once and now - self._told < EVERY_S:
+        if not at_once and now - self._reported < EVERY_S:
             return
-        self._told = now
+        self._reported = now
         self._past.append((now, done))
         while len(self._past) > 2 and now - self._past[0][0] > RATE_OVER_S:
             self._past.popleft()
@@ -57,7 +57,7 @@ class ProgressMeter:
         found = max(self._found, done)
         total = found if self._is_total else None
         left = (found - done) / rate if total is not None and rate > 0 else None
-        self._tell(IndexingProgress(done, found, total, skipped, now - self._began, rate, left))
+        self._report(IndexingProgress(done, found, total, skipped, now - self._began, rate, left))
 
     def _count(self) -> None:
         for count in self._counts():
@@ -78,10 +78,10 @@ def bar(
     with Progress(show=show, label="indexing", unit="image") as drawn:
         done = 0
 
-        def tell(progress: IndexingProgress) -> None:
+        def report(progress: IndexingProgress) -> None:
             nonlocal done
             drawn.set_total(progress.total)
             drawn.advance(progress.done - done)
             done = progress.done
 
-        yield tell
+        yield report

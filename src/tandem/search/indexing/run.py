@@ -250,7 +250,7 @@ class IndexingRun:
                 FileRecord(one.shard.path, one.shard.signature, SHARD, one.reason) for one in self._finished
             )
             self._finished = []
-        self.tell()
+        self.report_progress()
 
     def finish(self) -> IndexingReport:
         """What has to wait for the end: what was lost, what is gone. Gives the report."""
@@ -265,7 +265,7 @@ class IndexingRun:
         gone = 0
         if not self.options.prune and not (self._sources.are_apart and self._known >= self._known_before):
             gone = reconciling.count_gone(self.ledger, self._sources)
-        self.tell(at_once=True)
+        self.report_progress(at_once=True)
         seconds = time.perf_counter() - self._began
         return IndexingReport(
             added=recorded.added,
@@ -283,11 +283,11 @@ class IndexingRun:
             rate=self._read / seconds if seconds > 0 else 0.0,
         )
 
-    def tell(self, *, at_once: bool = False) -> None:
+    def report_progress(self, *, at_once: bool = False) -> None:
         """Say how far it is, if someone listens. To be called in the caller's thread."""
         if self._meter is not None:
             done, skipped = (
                 self._recorded.done + self._walked.done,
                 self._recorded.skipped + self._walked.skipped,
             )
-            self._meter.tell(done, skipped, at_once=at_once)
+            self._meter.report(done, skipped, at_once=at_once)

@@ -9,7 +9,7 @@ from typing import Any
 from tandem import samples
 from tandem.errors import DataError
 from tandem.image import IMAGE_SUFFIXES
-from tandem.samples import CAPTION_KEYS, Member
+from tandem.samples import CAPTION_KEYS, TarMember
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile, display_name
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
@@ -59,12 +59,12 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
                 yield replace(entry, caption_reason=f"its caption cannot be read: {error}")
 
 
-def _is_image(member: Member) -> bool:
+def _is_image(member: TarMember) -> bool:
     name = member.name.rpartition("/")[2]
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _captions_beside(image: Member, group: list[Member], key: str | None) -> tuple[str, ...]:
+def _captions_beside(image: TarMember, group: list[TarMember], key: str | None) -> tuple[str, ...]:
     stems = (os.path.splitext(image.name)[0], image.key)
     endings = (".txt", ".json") if key is None else (".txt",) if key == "txt" else (".json",)
     for wanted in (stem + ending for stem in stems for ending in endings):

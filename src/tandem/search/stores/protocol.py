@@ -59,7 +59,7 @@ class Records:
 
 
 @dataclass(frozen=True)
-class Hit:
+class StoreHit:
     """A record found: its cosine to the query, and its values."""
 
     id: str
@@ -106,7 +106,7 @@ class Store(Protocol):
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
-    ) -> list[list[Hit]]:
+    ) -> list[list[StoreHit]]:
         """For each query of [q d], its k nearest records, the nearest first (equal scores by id)."""
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:

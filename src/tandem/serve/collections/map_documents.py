@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tandem.errors import TandemError
 from tandem.model import Model
 from tandem.search.exploring.explore import explore
-from tandem.search.exploring.map2d import Places
+from tandem.search.exploring.map2d import Coordinates
 from tandem.search.exploring.survey import survey_rows
 from tandem.search.stores.protocol import Records, Store
 
@@ -81,7 +81,7 @@ def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes
     images: list[dict[str, Any]] = []
     seen = 0
 
-    def add(records: Records, places: Places, clusters: NDArray[np.int32]) -> None:
+    def add(records: Records, places: Coordinates, clusters: NDArray[np.int32]) -> None:
         nonlocal seen
         images.extend(survey_rows(records, places, clusters, digits=DIGITS, start=-seen % step, step=step))
         seen += len(records)

@@ -16,7 +16,7 @@ from tandem.train.data.batch import Batch, Classes, Matches
 from tandem.train.data.decoding import Images
 from tandem.train.data.order import BatchPlan, Mixture, replacements, sample_indices
 from tandem.train.data.samples import BrokenSample, Samples
-from tandem.train.data.texts import Layout, Names, caption_count, choose_captions, is_paired
+from tandem.train.data.texts import Names, TextPositions, caption_count, choose_captions, is_paired
 from tandem.train.parallel.process import split_ranges
 from tandem.train.recipe import Recipe
 
@@ -80,7 +80,7 @@ class Assembler:
 
         captions, counts = self._captions(plan, numbers, u)
         columns = self._shared(plan, labels, name_texts)
-        layout = Layout.of(counts, len(columns))
+        layout = TextPositions.of(counts, len(columns))
         texts = self._own_texts(captions, list(columns), layout)
         return Batch(
             step=step,
@@ -190,7 +190,7 @@ class Assembler:
                     columns.setdefault(name_texts[i][concept], len(columns))
         return columns
 
-    def _own_texts(self, captions: list[list[str]], shared: list[str], layout: Layout) -> list[str]:
+    def _own_texts(self, captions: list[list[str]], shared: list[str], layout: TextPositions) -> list[str]:
         start, stop = int(layout.captions[self.first]), int(layout.captions[self.last])
         out = [""] * (stop - start)
         for slot, texts in zip(range(self.first, self.last), captions, strict=True):
@@ -207,7 +207,7 @@ class Assembler:
         labels: dict[int, dict[int, int]],
         name_texts: dict[int, list[str]],
         columns: dict[str, int],
-        layout: Layout,
+        layout: TextPositions,
     ) -> Matches:
         pairs: set[tuple[int, int]] = set()  # two concepts of a label may have one text
         for slot, i in enumerate(plan.sources.tolist()):

@@ -21,9 +21,9 @@ from tandem.train.data import rows
 from tandem.train.data.paths import file_kind
 from tandem.train.recipe import Source
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_NAMED = 1000  # samples of a file that are skipped by name; all are counted
-_READERS: dict[str, Callable[[Path, Source], Iterator[rows.Row | rows.SkippedRow]]] = {
+_READERS: dict[str, Callable[[Path, Source], Iterator[rows.SampleRow | rows.SkippedRow]]] = {
     "tar": rows.tar_rows,
     "parquet": rows.parquet_rows_of,
     "table": rows.table_rows,
@@ -46,7 +46,7 @@ class IndexedFile:
     @property
     def copy(self) -> Path:
         """The images that are not stored as plain bytes in `path`, one after the other."""
-        return self.index.with_suffix(".pictures")
+        return self.index.with_suffix(".images")
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def open_index(file: IndexedFile) -> Index:
         if name != "__metadata__":
             first, last = (8 + length + offset for offset in about["data_offsets"])
             arrays[name] = plain[first:last].view(_TYPES[about["dtype"]])
-    images = {"copy": file.copy, "file": file.path, "files": None}[header["__metadata__"]["pictures"]]
+    images = {"copy": file.copy, "file": file.path, "files": None}[header["__metadata__"]["images"]]
     return Index(
         Strings(arrays["key_ends"], arrays["keys"]),
-        Strings(arrays["words_ends"], arrays["words"]),
-        arrays["word_of"],
+        Strings(arrays["text_ends"], arrays["texts"]),
+        arrays["text_of"],
         arrays["at"],
         arrays["size"],
         images,
@@ -150,10 +150,10 @@ def _read_header(path: Path, index: Path, state: str) -> IndexedFile | None:
     try:
         with index.open("rb") as file:
             about = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
-        if about["state"] != state or (about["pictures"] == "copy" and not index.with_suffix(".pictures").exists()):
+        if about["state"] != state or (about["images"] == "copy" and not index.with_suffix(".images").exists()):
             return None
         named = tuple((key, reason) for key, reason in json.loads(about["named"]))
-        return IndexedFile(path, index, state, int(about["count"]), int(about["left_out"]), named)
+        return IndexedFile(path, index, state, int(about["count"]), int(about["skipped"]), named)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -181,7 +181,7 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
     skipped, copied = 0, 0
     kind = file_kind(path)
     prefix = f"{path.name}/" if kind == "tar" else path.name if kind == "parquet" else ""
-    with files.atomic_write(index.with_suffix(".pictures")) as images:
+    with files.atomic_write(index.with_suffix(".images")) as images:
         with images.open("wb") as file:
             for row in _checked(_READERS[kind](path, source), source):
                 if isinstance(row, rows.SkippedRow):
@@ -205,25 +205,27 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
             images.unlink()  # nothing to keep
     tensors: dict[str, np.ndarray] = {
         "key_ends": np.frombuffer(keys.ends, np.int64),
-        "words_ends": np.frombuffer(texts.ends, np.int64),
-        "word_of": np.frombuffer(text_of, np.int64),
+        "text_ends": np.frombuffer(texts.ends, np.int64),
+        "text_of": np.frombuffer(text_of, np.int64),
         "at": np.frombuffer(at, np.int64),
         "size": np.frombuffer(size, np.int64),
         "keys": np.frombuffer(keys.content, np.uint8),
-        "words": np.frombuffer(texts.content, np.uint8),
+        "texts": np.frombuffer(texts.content, np.uint8),
     }
     about = {
         "state": state,
         "count": str(len(at)),
-        "left_out": str(skipped),
+        "skipped": str(skipped),
         "named": json.dumps(named),
-        "pictures": "copy" if copied else "file" if kind in ("tar", "parquet") else "files",
+        "images": "copy" if copied else "file" if kind in ("tar", "parquet") else "files",
     }
     with files.atomic_write(index) as temporary:
         save_file(tensors, temporary, about)
 
 
-def _checked(found: Iterable[rows.Row | rows.SkippedRow], source: Source) -> Iterator[rows.Row | rows.SkippedRow]:
+def _checked(
+    found: Iterable[rows.SampleRow | rows.SkippedRow], source: Source
+) -> Iterator[rows.SampleRow | rows.SkippedRow]:
     """Rows with names split at their commas; one without any text is skipped."""
     for row in found:
         if isinstance(row, rows.SkippedRow):
@@ -235,6 +237,6 @@ def _checked(found: Iterable[rows.Row | rows.SkippedRow], source: Source) -> Ite
         whole = (text.encode(errors="replace").decode() for text in texts)  # half a surrogate pair is no text
         kept = tuple(stripped for text in whole if (stripped := text.strip()))
         if kept:
-            yield rows.Row(row.key, kept, row.at, row.size, row.content)
+            yield rows.SampleRow(row.key, kept, row.at, row.size, row.content)
         else:
             yield rows.SkippedRow(row.key, f"no text in {source.text or 'its name'}")

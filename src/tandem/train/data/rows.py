@@ -28,7 +28,7 @@ _BLOCK = 512  # bytes of a tar's blocks
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """One sample: its texts, and its image as bytes, a range of the file, or (`at` -1) a file named `key`."""
 
     key: str
@@ -46,13 +46,13 @@ class SkippedRow:
     reason: str
 
 
-def tar_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     """A tar of `KEY.jpg` with `KEY.json` or `KEY.txt`. What follows damage cannot be read: it is reported."""
     if source.text:
         suffixes: tuple[str, ...] = (".txt",) if source.text == "txt" else (".json",)
     else:
         suffixes = (".json", ".txt")
-    images: dict[str, Row] = {}
+    images: dict[str, SampleRow] = {}
     texts: dict[str, tuple[str, ...]] = {}
     failed: dict[str, str] = {}
     damage, end = "", 0
@@ -61,7 +61,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
             end = -1 if member.at < 0 else member.at + -(-member.size // _BLOCK) * _BLOCK
             if member.suffix in TAR_IMAGE_SUFFIXES:
                 content = member.content if member.at < 0 else None
-                images.setdefault(member.key, Row(member.key, (), member.at, member.size, content))
+                images.setdefault(member.key, SampleRow(member.key, (), member.at, member.size, content))
             elif member.suffix in suffixes:
                 try:
                     key = source.text if member.suffix == ".json" and source.text else None
@@ -70,7 +70,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
                     failed[member.key] = f"cannot read {member.name}: {error}"
             row = images.get(member.key)
             if row is not None and row.content is not None and member.key in texts:  # bytes do not wait for the end
-                yield Row(row.key, texts.pop(row.key), content=row.content)
+                yield SampleRow(row.key, texts.pop(row.key), content=row.content)
                 del images[row.key]
     except DataError as error:
         damage = str(error)
@@ -80,7 +80,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
         )
     for key, row in images.items():
         if key in texts:
-            yield Row(key, texts[key], row.at, row.size, row.content)
+            yield SampleRow(key, texts[key], row.at, row.size, row.content)
         else:
             yield SkippedRow(key, failed.get(key, f"no {source.text or 'text'} beside the image"))
     if damage:
@@ -94,7 +94,7 @@ def _has_end(path: Path, at: int) -> bool:
         return file.read(_BLOCK) == bytes(_BLOCK)
 
 
-def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+def parquet_rows_of(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     """A Parquet file with encoded images in one column and texts in another."""
     try:
         columns = parquet_columns(path)
@@ -108,14 +108,14 @@ def parquet_rows_of(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
         for number, values in enumerate(parquet_rows(path, [source.image, source.text])):
             content = image_bytes(values[source.image])
             if content is not None:
-                yield Row(f"#{number}", as_captions(values[source.text]), content=content)
+                yield SampleRow(f"#{number}", as_captions(values[source.text]), content=content)
             else:
                 yield SkippedRow(f"#{number}", f"no image bytes in the column {source.image}")
     except DataError as error:
         yield SkippedRow(f"#{number + 1}", str(error))
 
 
-def table_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
+def table_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     """A CSV or TSV of paths, relative to it, and captions. Lines of one path are one image's captions."""
     found: dict[str, list[str]] = {}
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
@@ -138,13 +138,13 @@ def table_rows(path: Path, source: Source) -> Iterator[Row | SkippedRow]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot read it as a table: {error}") from None
     for name, texts in found.items():
-        yield Row(name, tuple(texts))
+        yield SampleRow(name, tuple(texts))
 
 
-def folder_rows(path: Path, _: Source) -> Iterator[Row | SkippedRow]:
+def folder_rows(path: Path, _: Source) -> Iterator[SampleRow | SkippedRow]:
     """A folder of folders with images, at any depth: an image's text is the name of its folder below `path`."""
     for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
         name = folder.name.replace("_", " ")
         for file in sorted(folder.rglob("*")):
             if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
-                yield Row(file.relative_to(path).as_posix(), (name,))
+                yield SampleRow(file.relative_to(path).as_posix(), (name,))

@@ -75,7 +75,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TextPositions:
     """Where texts stand in the whole batch: the captions of slot 0, shared texts placed there, slot 1, ...
 
     Shared texts (those of names) are spread evenly over the slots, so that each process has its part of them.
@@ -86,7 +86,7 @@ class Layout:
     total: int  # M
 
     @staticmethod
-    def of(caption_counts: np.ndarray, shared: int) -> "Layout":
+    def of(caption_counts: np.ndarray, shared: int) -> "TextPositions":
         """caption_counts int64 [N]: of each slot; shared: the number of shared texts."""
         slots = len(caption_counts)
         home = np.arange(shared) * slots // max(shared, 1)  # ascending
@@ -94,4 +94,4 @@ class Layout:
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rank_at_home = np.arange(shared) - np.searchsorted(home, home, side="left")
         positions = starts[home] + caption_counts[home] + rank_at_home
-        return Layout(starts, positions.astype(np.int64), int(starts[-1]))
+        return TextPositions(starts, positions.astype(np.int64), int(starts[-1]))

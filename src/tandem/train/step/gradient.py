@@ -36,7 +36,7 @@ class Encodable(Protocol):
 
 
 EncodableT_contra = TypeVar("EncodableT_contra", bound=Encodable, contravariant=True)
-Batch = TypeVar("Batch", bound=Encodable)
+BatchT = TypeVar("BatchT", bound=Encodable)
 
 
 class Objective(Protocol[EncodableT_contra]):
@@ -62,7 +62,7 @@ class _MicroBatch(NamedTuple):
 
 
 def gradient(
-    towers: nn.Module, objective: Objective[Batch], batch: Batch, parallel: Parallel, processes: Processes
+    towers: nn.Module, objective: Objective[BatchT], batch: BatchT, parallel: Parallel, processes: Processes
 ) -> dict[str, Tensor]:
     """Add the gradient of the whole batch's loss to the `.grad` of every parameter, None before the call.
 

@@ -27,7 +27,7 @@ from tandem.search.stores.embedded.records_database import Selection, State
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_index import Positions
-from tandem.search.stores.protocol import Hit, Records, Schema, Value, check_queries, check_records
+from tandem.search.stores.protocol import Records, Schema, StoreHit, Value, check_queries, check_records
 
 _log = logging.getLogger(__name__)
 
@@ -230,7 +230,7 @@ class EmbeddedStore:
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
-    ) -> list[list[Hit]]:
+    ) -> list[list[StoreHit]]:
         selection = self._selection(columns)
         queries = check_queries(vectors, k, self.snapshots.schema)
         with self.snapshots.take() as snapshot:
@@ -250,7 +250,7 @@ class EmbeddedStore:
             best = scored[:k]
             by_column = selection.values([row for _, row in best])
             answers.append([
-                Hit(str(row[1]), -score, {name: column[i] for name, column in by_column.items()})
+                StoreHit(str(row[1]), -score, {name: column[i] for name, column in by_column.items()})
                 for i, (score, row) in enumerate(best)
             ])  # fmt: skip
         return answers

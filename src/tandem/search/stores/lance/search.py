@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.search.stores.lance.snapshots import Contents, RowIds, Snapshot
-from tandem.search.stores.protocol import Hit, Value, check_queries
+from tandem.search.stores.protocol import StoreHit, Value, check_queries
 
-QUERIES_AT_ONCE = 256
+QUERIES_BATCH = 256
 MARGIN = 4e-6  # what a product in float32 may be off
 SPARE = 16  # candidates beyond k, to see whether scores go on equal
 PROBES = 40  # partitions looked into, at least
@@ -34,13 +34,13 @@ class Search:
         self.where = where
         self.columns = snapshot.layout.chosen(columns)
 
-    def hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `TandemError` for what is no query."""
         queries = check_queries(vectors, k, self.snapshot.layout.schema)
         rankings = self._in_memory(queries, k) if self.snapshot.is_small else self._by_index(queries, k)
         values = self._values({row_id for ranking in rankings for _, _, row_id in ranking})
         return [
-            [Hit(each, -score, {} if values is None else values[row_id]) for score, each, row_id in ranking]
+            [StoreHit(each, -score, {} if values is None else values[row_id]) for score, each, row_id in ranking]
             for ranking in rankings
         ]
 
@@ -68,8 +68,8 @@ class Search:
         if not k:
             return [[] for _ in queries]
         rankings = []
-        for first in range(0, len(queries), QUERIES_AT_ONCE):
-            block = queries[first : first + QUERIES_AT_ONCE]
+        for first in range(0, len(queries), QUERIES_BATCH):
+            block = queries[first : first + QUERIES_BATCH]
             products = block @ vectors.T  # [q n]
             least = np.partition(products, -k, axis=1)[:, -k] - MARGIN
             for query, scores, bound in zip(block, products, least, strict=True):

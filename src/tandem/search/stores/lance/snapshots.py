@@ -28,7 +28,7 @@ from tandem.search.stores.protocol import Value
 RowIds: TypeAlias = NDArray[np.uint64]
 
 IN_MEMORY = 20_000  # records of a small table; 40 MB of vectors of 512 dimensions
-REMEMBERED_FILTERS = 8
+CACHED_FILTERS = 8
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Snapshot:
         found = np.sort(self.read([], condition.sql).column("_rowid").to_numpy())
         with self._lock:
             self._filters[where] = found
-            while len(self._filters) > REMEMBERED_FILTERS:
+            while len(self._filters) > CACHED_FILTERS:
                 self._filters.popitem(last=False)
         return found
 

@@ -19,16 +19,16 @@ import numpy as np
 from tandem.arrays import Vectors
 from tandem.errors import StoreBusyError, StoreError
 from tandem.files import sync
-from tandem.search.stores.lance import upkeep
+from tandem.search.stores.lance import maintenance
 from tandem.search.stores.lance.database import ATTEMPTS, Database, NotFound
 from tandem.search.stores.lance.filters import one_of
 from tandem.search.stores.lance.layout import NOTE
 from tandem.search.stores.lance.search import Search
 from tandem.search.stores.lance.snapshots import Snapshot, Snapshots
-from tandem.search.stores.protocol import Hit, Records, Schema, Store, check_records
+from tandem.search.stores.protocol import Records, Schema, Store, StoreHit, check_records
 
-IDS_AT_ONCE = 4_096
-ROWS_AT_ONCE = 8_192
+IDS_BATCH = 4_096
+ROWS_BATCH = 8_192
 
 _T = TypeVar("_T")
 
@@ -106,14 +106,14 @@ class LanceStore(Store):
             after = int(table.version)
             _sync_new(root, snapshot.name, before)
         self._wrote = True
-        upkeep.after_commit(self._database, table, snapshot.version, after)
+        maintenance.after_commit(self._database, table, snapshot.version, after)
         return done
 
     # Reading
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
-    ) -> list[list[Hit]]:
+    ) -> list[list[StoreHit]]:
         return self._read(lambda snapshot: Search(snapshot, where, columns).hits(vectors, k))
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
@@ -124,7 +124,7 @@ class LanceStore(Store):
             chosen = layout.chosen(columns)
             fields = ["id", *(layout.fields[name] for name in chosen), *(["vector"] if vectors else [])]
             wanted = list(dict.fromkeys(ids))
-            parts = [wanted[first : first + IDS_AT_ONCE] for first in range(0, max(1, len(wanted)), IDS_AT_ONCE)]
+            parts = [wanted[first : first + IDS_BATCH] for first in range(0, max(1, len(wanted)), IDS_BATCH)]
             found = pa.concat_tables([snapshot.read(fields, one_of(part)) for part in parts])
             places = {each: place for place, each in enumerate(found.column("id").to_pylist())}
             asked = pa.array([places[each] for each in ids if each in places], pa.int64())
@@ -172,8 +172,8 @@ class LanceStore(Store):
             if len(row_ids) > count:
                 row_ids = np.sort(np.random.default_rng(0).choice(row_ids, count, replace=False))
             parts = [
-                snapshot.layout.vectors(snapshot.rows(row_ids[first : first + ROWS_AT_ONCE].tolist(), ["vector"]))
-                for first in range(0, len(row_ids), ROWS_AT_ONCE)
+                snapshot.layout.vectors(snapshot.rows(row_ids[first : first + ROWS_BATCH].tolist(), ["vector"]))
+                for first in range(0, len(row_ids), ROWS_BATCH)
             ]
             return np.concatenate([np.empty((0, snapshot.layout.schema.dimensions), np.float32), *parts])
 
@@ -183,7 +183,7 @@ class LanceStore(Store):
         try:
             if self._wrote:
                 self._wrote = False
-                upkeep.at_rest(self._database, self._snapshots.writable()[1])
+                maintenance.at_rest(self._database, self._snapshots.writable()[1])
         finally:
             self._snapshots.close()
             self._database.close()

@@ -16,9 +16,9 @@ from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
 from tandem.search.stores.milvus.fields import Layout, is_id
 from tandem.search.stores.milvus.filters import ALL, Condition, conjunction, id_in, quoted, to_expression
-from tandem.search.stores.protocol import Hit, Value, check_queries
+from tandem.search.stores.protocol import StoreHit, Value, check_queries
 
-Row = Mapping[str, Any]
+MilvusRow = Mapping[str, Any]
 
 MAX_K = 16_384  # also of rows that one query gives
 MAX_MESSAGE_BYTES = 16 * 2**20  # of one message; servers refuse 64 MB
@@ -47,7 +47,7 @@ class Reader:
         self.connection = connection
         self.view = view
         self.condition = ALL
-        self.accept: Callable[[Row], bool] = lambda row: True
+        self.accept: Callable[[MilvusRow], bool] = lambda row: True
         self.filter_fields: list[str] = []  # the fields that `accept` reads
         if where is not None:
             expression = without_lists(parse(where, view.layout.schema), self._with_several)
@@ -68,8 +68,8 @@ class Reader:
             self.connection.await_index(self.view.collection)
             self.view = replace(self.view, index=FINAL)
 
-    def query(self, text: str, fields: Sequence[str], **named: Any) -> list[Row]:
-        rows: list[Row] = self.read("query", filter=text, output_fields=list(fields), **named)
+    def query(self, text: str, fields: Sequence[str], **named: Any) -> list[MilvusRow]:
+        rows: list[MilvusRow] = self.read("query", filter=text, output_fields=list(fields), **named)
         return rows
 
     def _with_several(self, column: str, listed: str) -> Iterator[Mapping[str, Value]]:
@@ -87,7 +87,7 @@ class Reader:
             return int(row["count(*)"])
         return sum(len(rows) for rows in self.pages([], False, MAX_K))
 
-    def pages(self, columns: Sequence[str], vectors: bool, size: int) -> Iterator[list[Row]]:
+    def pages(self, columns: Sequence[str], vectors: bool, size: int) -> Iterator[list[MilvusRow]]:
         """All rows that pass, by id."""
         layout = self.view.layout
         fields = list(
@@ -106,11 +106,11 @@ class Reader:
             # A short page is not the last: servers end one where the first of their segments has no more.
             after = f"id > {quoted(last)}"
 
-    def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, Row]:
+    def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, MilvusRow]:
         fields = ["id", *self.view.layout.fields(columns), *(["vector"] if vectors else [])]
         wanted = [each for each in dict.fromkeys(ids) if is_id(each)]
         step = min(ID_BATCH, self.batch_size(columns, vectors))
-        rows: dict[str, Row] = {}
+        rows: dict[str, MilvusRow] = {}
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
             rows |= {row["id"]: row for row in self.query(id_in(part), fields, limit=len(part))}
@@ -131,7 +131,7 @@ class Search(Reader):
         super().__init__(connection, view, where)
         self.columns = view.layout.chosen(columns)
 
-    def hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+    def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `StoreError` for more hits than Milvus gives."""
         schema = self.view.layout.schema
         queries = check_queries(vectors, k, schema)
@@ -143,7 +143,7 @@ class Search(Reader):
         step = max(1, min(1000, MAX_MESSAGE_BYTES // answer_bytes))
         return [hits for start in range(0, len(queries), step) for hits in self._hits(queries[start : start + step], k)]
 
-    def _hits(self, queries: Vectors, k: int) -> list[list[Hit]]:
+    def _hits(self, queries: Vectors, k: int) -> list[list[StoreHit]]:
         found = self._nearest(queries, k, self.condition)
         values = (
             self.by_id([each for ranking in found for each, _ in ranking], self.columns, False) if self.columns else {}
@@ -151,7 +151,7 @@ class Search(Reader):
         layout = self.view.layout
         return [
             [
-                Hit(each, score, {name: layout.value(values[each], name) for name in self.columns})
+                StoreHit(each, score, {name: layout.value(values[each], name) for name in self.columns})
                 for each, score in ranking
                 if not self.columns or each in values
             ]
@@ -187,7 +187,7 @@ class Search(Reader):
             open_queries, limit = unsure, min(4 * limit, MAX_K)
         return rankings
 
-    def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[Row]]:
+    def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[MilvusRow]]:
         """The rows nearest according to Milvus, each with its vector and the fields that the filter reads."""
         asked = [] if condition.exact else self.filter_fields
         alone = limit <= self.batch_size([], True)
@@ -205,16 +205,16 @@ class Search(Reader):
         fetched = self._fetched([hit["id"] for hits in answers for hit in hits], asked)
         return [[fetched[hit["id"]] for hit in hits if hit["id"] in fetched] for hits in answers]
 
-    def _fetched(self, ids: Sequence[str], asked: Sequence[str]) -> dict[str, Row]:
+    def _fetched(self, ids: Sequence[str], asked: Sequence[str]) -> dict[str, MilvusRow]:
         wanted = list(dict.fromkeys(ids))
         step = min(ID_BATCH, self.batch_size([], True))
-        rows: dict[str, Row] = {}
+        rows: dict[str, MilvusRow] = {}
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
             rows |= {row["id"]: row for row in self.query(id_in(part), ["id", "vector", *asked], limit=len(part))}
         return rows
 
-    def _scored(self, query: Vectors, rows: Sequence[Row]) -> list[tuple[Row, float]]:
+    def _scored(self, query: Vectors, rows: Sequence[MilvusRow]) -> list[tuple[MilvusRow, float]]:
         if not rows:
             return []
         vectors = np.array([row["vector"] for row in rows], dtype=np.float64)

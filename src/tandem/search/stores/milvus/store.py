@@ -20,8 +20,8 @@ from tandem.arrays import Vectors
 from tandem.errors import StoreError
 from tandem.search.stores.milvus.client import FINAL, INDEX, CollectionNotFoundError, Connection
 from tandem.search.stores.milvus.fields import batches_by_size, read_layout
-from tandem.search.stores.milvus.search import ID_BATCH, MAX_MESSAGE_BYTES, Reader, Row, Search, View
-from tandem.search.stores.protocol import Hit, Records, Schema, Store, check_records
+from tandem.search.stores.milvus.search import ID_BATCH, MAX_MESSAGE_BYTES, MilvusRow, Reader, Search, View
+from tandem.search.stores.protocol import Records, Schema, Store, StoreHit, check_records
 
 EXACT_UP_TO = 50_000
 MAX_WRITERS = 64
@@ -102,7 +102,7 @@ class MilvusStore(Store):
 
     def search(
         self, vectors: Vectors, k: int, *, where: str | None = None, columns: Sequence[str] | None = None
-    ) -> list[list[Hit]]:
+    ) -> list[list[StoreHit]]:
         return self._with_view(lambda view: Search(self._connection, view, where, columns).hits(vectors, k))
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
@@ -138,7 +138,7 @@ class MilvusStore(Store):
         view = self._view()
         chosen = view.layout.chosen(columns)
         reader = Reader(self._connection, view, where)
-        waiting: list[Row] = []
+        waiting: list[MilvusRow] = []
         for rows in reader.pages(chosen, vectors, batch_size):
             waiting += rows
             while len(waiting) >= batch_size:
