@@ -17,7 +17,7 @@ LAYERS: dict[str, set[str]] = {
     "progress": {"errors"},
     "config": {"fields", "errors"},
     "bpe": {"config", "errors"},
-    "tokenizer": {"bpe", "config", "errors"},
+    "tokenizer": {"bpe", "config", "files", "errors"},
     "pixels": {"config", "errors"},
     "fetch": {"errors"},
     "prefetch": set(),

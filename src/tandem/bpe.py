@@ -112,7 +112,7 @@ def core(table: Table) -> "tokenizers.Tokenizer":
     try:
         model = models.BPE(dict(table.vocabulary), table.merges, end_of_word_suffix=END_OF_WORD)
     except Exception as error:  # the library raises plain Exception
-        raise ConfigError(f"the BPE table does not hold together: {error}") from None
+        raise ConfigError(f"the BPE table is inconsistent: {error}") from None
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

@@ -126,7 +126,7 @@ class Model:
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[Any, ...]]:
         """A pickle holds no weights: it names the source, which is loaded again and compared by its fingerprint."""
         if self.engine.name not in ("openvino", "torch"):
-            raise TandemError(f"{self.name}: a model with an engine of its own ({self.engine.name}) cannot be pickled")
+            raise TandemError(f"{self.name}: a model with a custom engine ({self.engine.name}) cannot be pickled")
         source: str | None = self.checkpoint.source
         if source is not None and os.path.exists(source):
             source = None if os.path.samefile(source, SHIPPED) else os.path.abspath(source)
@@ -216,7 +216,7 @@ class Model:
         return self._finite(self.engine.encode_texts(token_ids))
 
     def _finite(self, vectors: Vectors) -> Vectors:
-        """Every vector that leaves a model has passed here, whoever asked for it."""
+        """All vectors pass this check."""
         if not np.isfinite(vectors).all():
             raise EngineError(
                 f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
@@ -259,8 +259,8 @@ class Model:
         with self._lock:
             vectors = self._class_vectors.pop(key, None)
         if vectors is None:
-            sentences = [sentence for label in key[0] for sentence in prompts.fill(label, chosen)]
-            each = self.embed_texts(sentences).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
+            filled = [text for label in key[0] for text in prompts.fill(label, chosen)]
+            each = self.embed_texts(filled).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
             vectors = averaged(each)
             vectors.flags.writeable = False  # it is shared with whoever asks next
         with self._lock:
@@ -361,23 +361,23 @@ class Model:
 
 
 def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -> Model:
-    """A model out of a pickle. Raises `WeightsError` where its source is gone or holds another model by now."""
+    """A model out of a pickle. Raises `WeightsError` if its source is gone or has changed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what was assumed was said when it was first loaded
+        warnings.simplefilter("ignore")  # its notes were shown at the first loading
         try:
             model = load(source, **options)
         except TandemError as error:
-            raise WeightsError(f"a pickled model is loaded again from where it came from: {error}") from None
+            raise WeightsError(f"cannot reload the pickled model: {error}") from None
     if model.fingerprint != fingerprint:
         raise WeightsError(
-            f"a pickled model came from {source or 'tandem-mini'}, which holds another one now: expected the "
+            f"cannot reload the pickled model: {source or 'tandem-mini'} has changed: expected the "
             f"fingerprint {fingerprint[:12]}, got {model.fingerprint[:12]}"
         )
     return model
 
 
 def averaged(each: Vectors) -> Vectors:
-    """Vectors of several sentences for each label [c k d] -> one of unit length [c d]."""
+    """Vectors of several texts for each label [c k d] -> one of unit length [c d]."""
     mean = each.mean(axis=1)
     return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
 

@@ -107,7 +107,9 @@ def read_labels(path: Path) -> list[str]:
     try:
         lines: Sequence[str] = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise TextError(f"{path}: expected text in UTF-8, one label a line ({error.reason} at {error.start})") from None
+        raise TextError(
+            f"{path}: expected text in UTF-8, one label per line ({error.reason} at {error.start})"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TextError(f"{path}: the file of labels or words cannot be read: {reason}") from None

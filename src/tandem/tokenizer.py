@@ -1,4 +1,4 @@
-"""Sentences -> token ids, exactly as the original CLIP: cleaning, byte-level BPE, start and end, padding.
+"""Texts -> token ids, exactly as the original CLIP: cleaning, byte-level BPE, start and end, padding.
 
 `Tokenizer.clip()` is the published models' own; `from_folder` reads the one a checkpoint brings. Knows nothing of
 models: the numbers of its start, end and padding tokens are given to it.
@@ -21,6 +21,7 @@ import numpy as np
 from tandem import bpe
 from tandem.config import TextTransformer
 from tandem.errors import ConfigError, TextError
+from tandem.files import write_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -31,28 +32,28 @@ _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def clean(text: str) -> str:
-    """What the original does to a sentence first: mend mojibake, resolve HTML entities twice, fold spaces, lower case.
+    """What the original does to a text first: fix mojibake, resolve HTML entities twice, fold spaces, lower case.
 
     Plain ASCII without `&` needs neither of the first two, and does not pay for importing ftfy (70 ms).
     """
     if text.isascii() and "&" not in text and (text.isprintable() or not _ASCII_CONTROL.search(text)):
         return " ".join(text.split()).lower()
-    text = html.unescape(html.unescape(_mend(text)))
+    text = html.unescape(html.unescape(_fix_text(text)))
     return " ".join(text.split()).lower()
 
 
-def _mend(text: str) -> str:
-    """ftfy's mending. A machine that only trains may lack the package: then odd strings stay odd, and that is said."""
+def _fix_text(text: str) -> str:
+    """ftfy's repair of mojibake; without ftfy, texts are not repaired, with a warning (machines that only train)."""
     try:
         import ftfy
     except ImportError:
-        warnings.warn("ftfy is not installed: about 3% of odd strings get other token ids", stacklevel=2)
+        warnings.warn("ftfy is not installed: about 3% of unusual texts get different token ids", stacklevel=2)
         return text
     return ftfy.fix_text(text)
 
 
 class Tokenizer:
-    """One vocabulary, with the ids that frame a sentence. Immutable; safe to share between threads."""
+    """One vocabulary, with the ids that frame a text. Immutable; safe to share between threads."""
 
     def __init__(
         self, source: "bpe.Table | tokenizers.Tokenizer", *, start_id: int, end_id: int, pad_id: int = 0
@@ -112,7 +113,7 @@ class Tokenizer:
         except ConfigError:
             raise
         except Exception as error:  # the library raises plain Exception; a misshapen file any other
-            raise ConfigError(f"{source}: not a tokenizer that can be read: {error}") from None
+            raise ConfigError(f"{source}: cannot read this tokenizer: {error}") from None
 
     @staticmethod
     def from_folder(folder: Path, text: TextTransformer | None = None) -> "Tokenizer | None":
@@ -135,8 +136,8 @@ class Tokenizer:
             return None
         if text and tokenizer.vocabulary_size > text.vocabulary_size:
             raise ConfigError(
-                f"{folder}: its tokenizer has {tokenizer.vocabulary_size} entries, but the text encoder knows only "
-                f"{text.vocabulary_size}: they do not belong together"
+                f"{folder}: its tokenizer has {tokenizer.vocabulary_size} entries, but the text encoder has only "
+                f"{text.vocabulary_size}: they do not match"
             )
         return tokenizer
 
@@ -148,14 +149,14 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` into `folder`."""
-        (folder / "tokenizer.json").write_text(self.to_json(), encoding="utf-8")
+        write_text(folder / "tokenizer.json", self.to_json())
 
     def encode(self, texts: Sequence[str] | str) -> list[list[int]]:
-        """Ids of each sentence: no start, no end, no padding, no limit. Raises `TextError` for what is no text."""
+        """Ids of each text: no start, no end, no padding, no limit. Raises `TextError` for what is no text."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
-                raise TextError(f"sentence {i} is no text: expected str, got {type(text).__name__}")
+                raise TextError(f"text {i}: expected str, got {type(text).__name__}")
         if self._strings is None:
             return self._merge(texts)
         cleaned = [clean(text) for text in texts]
@@ -172,9 +173,9 @@ class Tokenizer:
         truncate: bool = False,
         pad_to: int | None = None,
     ) -> np.ndarray:
-        """Ids int32 [n t] with start and end, padded to the longest sentence, or to `pad_to`.
+        """Ids int32 [n t] with start and end, padded to the longest text, or to `pad_to`.
 
-        Past `context_length` tokens, start and end included: `TextError`, or with `truncate` the sentence is cut and
+        Past `context_length` tokens, start and end included: `TextError`, or with `truncate` the text is cut and
         keeps its end token.
         """
         if context_length < 2:
@@ -182,16 +183,16 @@ class Tokenizer:
         texts = [texts] if isinstance(texts, str) else list(texts)
         ids = self.encode(texts)
         room = context_length - 2
-        for i, sentence in enumerate(ids):
-            if len(sentence) > room:
+        for i, row in enumerate(ids):
+            if len(row) > room:
                 if not truncate:
-                    raise TextError(_too_long(i, len(ids), texts[i], len(sentence) + 2, context_length))
-                del sentence[room:]
+                    raise TextError(_too_long(i, len(ids), texts[i], len(row) + 2, context_length))
+                del row[room:]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         longest = int(lengths.max(initial=0)) + 2
         width = longest if pad_to is None else pad_to
         if width < longest:
-            raise TextError(f"pad_to: the longest sentence has {longest} tokens, more than {pad_to}")
+            raise TextError(f"pad_to: the longest text has {longest} tokens, more than {pad_to}")
         # one masked assignment for the whole batch: a loop over rows costs as much as tokenizing
         rows = np.full((len(ids), width), self.pad_id, np.int32)  # [n t]
         column = np.arange(width)
@@ -205,7 +206,7 @@ class Tokenizer:
         return [row.ids for row in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _encode_around(self, text: str) -> list[int]:
-        """A clean sentence in which special strings stand: they become their ids, what is between is merged."""
+        """A cleaned text with special strings in it: they become their ids, and what is between them is merged."""
         assert self._strings is not None
         ids: list[int] = []
         at = 0
@@ -217,7 +218,7 @@ class Tokenizer:
 
 
 class _SpecialStrings:
-    """Where strings such as `<|endoftext|>` stand for their token, in a clean sentence.
+    """Where strings such as `<|endoftext|>` stand for their token, in a cleaned text.
 
     The original scans for its two specials as alternatives of the split pattern, so one that follows other
     punctuation (`!<|endoftext|>`) is swallowed by the run of punctuation and is no special. Further added tokens
@@ -255,7 +256,7 @@ def _framed(
     start_id = vocabulary.get(bpe.START) if start_id is None else start_id
     end_id = vocabulary.get(bpe.END) if end_id is None else end_id
     if start_id is None or end_id is None:
-        raise ConfigError(f"{name}: which tokens start and end a sentence? It has no {bpe.START} and {bpe.END}")
+        raise ConfigError(f"{name}: expected tokens that start and end a text: it has no {bpe.START} and {bpe.END}")
     return Tokenizer(source, start_id=start_id, end_id=end_id, pad_id=pad_id)
 
 
@@ -270,7 +271,7 @@ def _foreign(text: str) -> "tokenizers.Tokenizer":
 
 def _too_long(index: int, count: int, text: str, tokens: int, limit: int) -> str:
     beginning = text if len(text) <= 40 else text[:39] + "…"
-    which = f"sentence {index} ({beginning!r})" if count > 1 else f"the sentence {beginning!r}"
+    which = f"text {index} ({beginning!r})" if count > 1 else f"the text {beginning!r}"
     return (
         f"{which} has {tokens} tokens, start and end included; the model reads at most {limit} tokens (not "
         f"characters): shorten it (embed_texts cuts it with truncate=True)"

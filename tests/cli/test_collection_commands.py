@@ -21,7 +21,7 @@ def test_quotes_are_not_needed(tandem: Run, collection: Path) -> None:
     assert tandem("search", collection, "a", "black", "cat", "--json").json == quoted.json
     assert tandem("search", collection, "a", "--top", "10", "black", "cat", "--json").json == quoted.json
     assert quoted.json["query"] == {"text": "a black cat"}
-    assert "nothing to look for" in one_line(tandem("search", collection))
+    assert "no query" in one_line(tandem("search", collection))
 
 
 def test_piped_a_hit_is_rank_relevance_cosine_and_path(tandem: Run, collection: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_collection_is_removed_as_a_whole(tandem: Run, collection: Path) -> No
 def test_nothing_is_removed_that_was_not_agreed_to(tandem: Run, collection: Path) -> None:
     first = ids(tandem, collection)[0]
     assert "--yes" in one_line(tandem("remove", collection, first, stdin=b""))
-    assert "one of them" in one_line(tandem("remove", collection, "--yes"))
-    assert "one of them" in one_line(tandem("remove", collection, first, "--all", "--yes"))
+    assert "exactly one of" in one_line(tandem("remove", collection, "--yes"))
+    assert "exactly one of" in one_line(tandem("remove", collection, first, "--all", "--yes"))
     no = run_in_terminal("remove", collection, "--all", columns=120, answer="n\n")
     assert no.code == 2
     assert "remove 8 photos (all) from" in no.out
@@ -270,7 +270,7 @@ def test_calibration_is_asked_for_and_can_be_undone(tandem: Run, model_folder: s
     }  # fmt: skip
     shipped = tandem("calibrate", "--reset").out
     assert "searches use the one that came with the model" in shipped
-    assert "nothing to calibrate with" in one_line(tandem("calibrate"))
+    assert "no data to calibrate with" in one_line(tandem("calibrate"))
 
 
 def test_local_addresses_are_known_by_their_full_paths(

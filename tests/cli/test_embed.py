@@ -32,8 +32,8 @@ def test_embed_texts_to_parquet(
     parquet = pytest.importorskip("pyarrow.parquet")
     from tandem.cli import embedding, vector_files
 
-    monkeypatch.setattr(embedding, "SENTENCES_AT_ONCE", 3)
-    monkeypatch.setattr(vector_files, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(embedding, "_TEXT_BATCH", 3)
+    monkeypatch.setattr(vector_files, "_ROW_BATCH", 5)
     sentences = [f"a cat number {i}" for i in range(11)]
     (tmp_path / "texts.txt").write_text("\n".join(sentences))
     target = tmp_path / "vectors.parquet"
@@ -64,7 +64,7 @@ def test_embed_refuses_early(tandem: Run, model_folder: str, photos: list[str], 
     assert "nothing to embed" in one_line(tandem(*start, "--out", tmp_path / "v.npz"))
     assert "--out" in one_line(tandem(*start, photos[0]))
     assert ".csv" in one_line(tandem(*start, photos[0], "--out", tmp_path / "v.csv"))
-    assert "not both" in one_line(tandem(*start, photos[0], "--text", "x", "--out", tmp_path / "v.npz"))
+    assert "run the command twice" in one_line(tandem(*start, photos[0], "--text", "x", "--out", tmp_path / "v.npz"))
     long = one_line(tandem(*start, "--text", "cat " * 100, "--out", tmp_path / "v.npz"))
     assert "--truncate" in long or "truncate" in long
     assert tandem(*start, "--text", "cat " * 100, "--truncate", "--out", tmp_path / "v.npz").code == 0

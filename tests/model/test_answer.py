@@ -138,10 +138,10 @@ def test_a_model_is_pickled_by_its_source(tmp_path: Path, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(again.embed_images(images), first.embed_images(images))
 
     (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="a pickled model is loaded again from where it came from"):
+    with pytest.raises(WeightsError, match="cannot reload the pickled model"):
         pickle.loads(content)
     weights.write(toy.checkpoint(seed=5), folder, overwrite=True)
-    with pytest.raises(WeightsError, match="which holds another one now"):
+    with pytest.raises(WeightsError, match="has changed"):
         pickle.loads(content)
 
 
@@ -155,7 +155,7 @@ def test_a_copied_model_shares_its_weights(model: Model) -> None:
 def test_an_engine_of_its_own_says_why_not(model: Model) -> None:
     own = copy.copy(model)
     own.engine = types.SimpleNamespace(name="mine")  # type: ignore[assignment]
-    with pytest.raises(TandemError, match=r"with an engine of its own \(mine\) cannot be pickled"):
+    with pytest.raises(TandemError, match=r"with a custom engine \(mine\) cannot be pickled"):
         pickle.dumps(own)
 
 

@@ -156,7 +156,7 @@ def test_rows_have_start_end_and_padding() -> None:
     assert Tokenizer.clip()("a cat").tolist() == [[START, 320, 2368, END]]
     assert Tokenizer.clip()("a cat", pad_to=77).shape == (1, 77)
     assert Tokenizer.clip()([]).shape == (0, 2)
-    with pytest.raises(TextError, match="pad_to: the longest sentence has 4 tokens"):
+    with pytest.raises(TextError, match="pad_to: the longest text has 4 tokens"):
         Tokenizer.clip()("a cat", pad_to=3)
 
 
@@ -167,7 +167,7 @@ def test_past_the_context_length() -> None:
     with pytest.raises(TextError) as caught:
         tokenizer(["short", fits + " cat"])
     message = str(caught.value)
-    assert "sentence 1 ('cat cat cat" in message
+    assert "text 1 ('cat cat cat" in message
     assert "78 tokens" in message
     assert "at most 77 tokens (not characters)" in message
     assert "truncate=True" in message
@@ -189,7 +189,7 @@ def test_the_same_vocabulary_in_another_frame() -> None:
 
 @pytest.mark.parametrize("text", [None, 7, b"bytes", ["nested"], np.array(["a"])])
 def test_what_is_no_text(text: object) -> None:
-    with pytest.raises(TextError, match=r"sentence 1 is no text: expected str, got"):
+    with pytest.raises(TextError, match=r"text 1: expected str, got"):
         Tokenizer.clip()(["fine", text])  # type: ignore[list-item]
 
 
@@ -251,7 +251,7 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
 def test_a_tokenizer_larger_than_the_text_encoder(tmp_path: Path, small: Tokenizer) -> None:
     small.save(tmp_path)
     text = TextTransformer(77, 559, 8, 1, 1, 32, "gelu", small.start_id, end_id=1)
-    with pytest.raises(ConfigError, match="has 560 entries, but the text encoder knows only 559"):
+    with pytest.raises(ConfigError, match="has 560 entries, but the text encoder has only 559"):
         Tokenizer.from_folder(tmp_path, text)
 
 
@@ -320,7 +320,7 @@ def test_a_tokenizer_of_another_kind_keeps_its_own_ways(tmp_path: Path) -> None:
     assert tokenizer is not None
     assert tokenizer([" a Cat", "a a a a dog"]).tolist() == [[1, 3, 4, 2, 0, 0, 0], [1, 3, 3, 3, 3, 5, 2]]
     assert Tokenizer.from_json(tokenizer.to_json(), 1, 2, 0).to_json() == tokenizer.to_json()
-    with pytest.raises(ConfigError, match="which tokens start and end"):
+    with pytest.raises(ConfigError, match="expected tokens that start and end"):
         Tokenizer.from_folder(tmp_path)
 
 
@@ -329,8 +329,8 @@ def test_a_tokenizer_of_another_kind_keeps_its_own_ways(tmp_path: Path) -> None:
     [
         ("", "expected JSON"),
         ("[]", "expected a JSON object, got list"),
-        ("{}", "not a tokenizer that can be read"),
-        ('{"model": {"type": "BPE", "vocab": 7}}', "not a tokenizer that can be read"),
+        ("{}", "cannot read this tokenizer"),
+        ('{"model": {"type": "BPE", "vocab": 7}}', "cannot read this tokenizer"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, content: str, reason: str) -> None:

@@ -34,7 +34,7 @@ def test_index_and_search_as_commands(
     assert len(document["hits"]) == 2
     assert set(document["hits"][0]) == {"id", "path", "score", "relevance", "metadata"}
     assert main(["search", target, "a cat", "--where", "width > 99999"]) == 0
-    assert "none of the 8 photos passes the filter" in capsys.readouterr().err
+    assert "none of the 8 photos matches the filter" in capsys.readouterr().err
     assert main(["search", target, "a cat", "--where", "width >"]) == 2
     assert main(["search", target]) == 2
     assert main(["search", str(tmp_path / "none"), "a cat"]) == 2

@@ -241,7 +241,7 @@ def test_the_command_says_what_is_wrong_before_it_works(
 ) -> None:
     url, _ = photos
     assert main(["label", url, "--labels", "cat,dog", "--out", "labels.doc"]) == 2
-    assert "labels.doc: expected a name that ends in .csv, .jsonl, .parquet" in capsys.readouterr().err
+    assert "labels.doc: expected a name ending in .csv, .jsonl, .parquet" in capsys.readouterr().err
     assert main(["label", str(tmp_path / "none.tandem"), "--labels", "cat,dog"]) == 2
     assert "none.tandem" in capsys.readouterr().err
     assert main(["label", url]) == 2

@@ -137,7 +137,7 @@ def test_nothing_is_overwritten_unless_told_and_never_a_strangers_folder(tmp_pat
     weights.write(second, target, "transformers", overwrite=True)
     toys.same(weights.read(target).tensors, second.tensors)
     (target / "thesis.tex").write_text("years of work")
-    with pytest.raises(WeightsError, match=r"thesis.tex is no part of a model"):
+    with pytest.raises(WeightsError, match=r"thesis.tex is not part of a model"):
         weights.write(first, target, overwrite=True)
     assert (target / "thesis.tex").read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -171,7 +171,7 @@ def test_the_check_counts_what_it_does_not_spell_out() -> None:
     [
         ({"visual.trunk.stem.weight": (3, 3), "visual.conv1.weight": None}, "timm"),
         ({"token_embedding.weight": None}, "no tensor 'token_embedding.weight'"),
-        ({"visual.positional_embedding": (18, 64)}, "expected a square of positions and one more, came 18"),
+        ({"visual.positional_embedding": (18, 64)}, "expected a square of positions and one more, got 18"),
         ({"visual.conv1.weight": (64, 3)}, "visual.conv1.weight: expected 4 dimensions"),
     ],
 )

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 logging.basicConfig(level=logging.INFO, format="tandem: %(message)s")
             code = load_command(arguments.command).run(arguments)
         sys.stdout.flush()  # a closed pipe or a full disk shows here, not in the interpreter's last breath
-        terminal.detail(f"{time.perf_counter() - began:.2f} s in all")
+        terminal.detail(f"{time.perf_counter() - began:.2f} s in total")
     except KeyboardInterrupt:
         terminal.complain("interrupted")
         return INTERRUPTED

@@ -13,6 +13,7 @@ from tandem.cli.exit_codes import NOT_DONE
 from tandem.errors import TandemError
 
 Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for what add_argument_group gives
+REPEATED = " (may be repeated)"  # what is said of an option that collects its values
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,12 +41,15 @@ class Help(argparse.HelpFormatter):
     def _format_usage(
         self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None
     ) -> str:
-        """What must be given; the options are listed below it, once."""
+        """Only what is required; the options are listed below it."""
         own, self._prog = self._prog, f"{self._prog} [options]"
         required = [action for action in actions if action.required or not action.option_strings]
         text = super()._format_usage(usage, required, [], prefix)
         self._prog = own
         return text
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return super()._expand_help(action) + (REPEATED if isinstance(action, argparse._AppendAction) else "")
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(
@@ -55,18 +59,18 @@ class Help(argparse.HelpFormatter):
 
 
 def describe(parser: Parser, description: str, *examples: str) -> None:
-    """What a command does, in full, and examples of it."""
+    """The full description of a command, with examples."""
     listing = "\n".join(f"  {example}" for example in examples)
     parser.description = description
     parser.epilog = f"Example{'s' if len(examples) > 1 else ''}:\n{listing}"
 
 
 def add_common(parser: Parser) -> None:
-    """The options that stand before or behind the name of every command."""
+    """The options that every command takes, before or after its name."""
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="no progress and no notes on standard error")
-    loudness.add_argument("-v", "--verbose", action="store_true", help="also say what is loaded and how long it takes")
-    parser.add_argument("--debug", action="store_true", help="show the full trace when something fails")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="also show what is loaded and how long it takes")
+    parser.add_argument("--debug", action="store_true", help="show the full traceback when something fails")
 
 
 def add_json(parser: Parser) -> None:
@@ -76,8 +80,10 @@ def add_json(parser: Parser) -> None:
 
 def add_paths_only(parser: Parser) -> None:
     """`--paths-only` and `-0`, for `xargs` and the like."""
-    parser.add_argument("--paths-only", action="store_true", help="print paths and nothing else, one a line")
-    parser.add_argument("-0", "--null", action="store_true", help="end each of these paths with a NUL, for xargs -0")
+    parser.add_argument("--paths-only", action="store_true", help="print only paths, one per line")
+    parser.add_argument(
+        "-0", "--null", action="store_true", help="with --paths-only: end each path with a NUL, for xargs -0"
+    )
 
 
 def check_paths_only(arguments: argparse.Namespace) -> None:
@@ -85,12 +91,12 @@ def check_paths_only(arguments: argparse.Namespace) -> None:
     if arguments.null and not arguments.paths_only:
         raise TandemError("-0 goes with --paths-only")
     if arguments.json and arguments.paths_only:
-        raise TandemError("--json or --paths-only, not both")
+        raise TandemError("--json and --paths-only cannot go together")
 
 
 def add_yes(parser: Parser) -> None:
     """`-y`."""
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
 
 
 def listed(choices: Sequence[str]) -> str:
@@ -107,7 +113,7 @@ def positive(text: str) -> int:
 
 
 def unknown_option(parser: Parser, arguments: Sequence[str]) -> str | None:
-    """The first of the arguments that is spelt like an option and is none of the parser's."""
+    """The first of the arguments that looks like an option but is none of the parser's."""
     for argument in arguments:
         if argument == "--":
             return None

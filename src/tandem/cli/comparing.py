@@ -1,6 +1,6 @@
 """Do two models give the same vectors? What `tandem verify` compares, and how far apart it may be.
 
-Shapes: n images or sentences, d dimensions, h and w of an image.
+Shapes: n images or texts, d dimensions, h and w of an image.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SAME_DIFFERENCE = 1e-4
 # computing in half precision stays above the second (measured: 0.9999).
 ROUNDED_COSINE, REDUCED_COSINE = 0.99999, 0.99
 
-SENTENCES = (
+TEXTS = (
     "a photo of a cat.",
     "a dog",
     "two people on a bench in front of the sea, seen from behind",
@@ -106,7 +106,7 @@ def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[st
 def compare(
     reference: Model, name: str, other: Model, images: list[ImageSource], skipped: list[ImageError]
 ) -> list[Comparison]:
-    """Vectors of the same images and sentences, each model with its own preprocessing and tokenizer.
+    """Vectors of the same images and texts, each model with its own preprocessing and tokenizer.
 
     What cannot be read leaves `images`, and its error goes to `skipped`, so that the next model is not asked for it.
     """
@@ -120,9 +120,9 @@ def compare(
     if good:
         pairs["images"] = (np.stack([mine[i] for i in good]), np.stack([theirs[i] for i in good]))
     pairs |= {
-        "sentences": (
-            reference.embed_texts(SENTENCES, truncate=True),
-            other.embed_texts(SENTENCES, truncate=True),
+        "texts": (
+            reference.embed_texts(TEXTS, truncate=True),
+            other.embed_texts(TEXTS, truncate=True),
         ),
     }
     return [

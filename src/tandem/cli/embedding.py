@@ -1,6 +1,6 @@
-"""Photos or sentences -> batches of names and vectors, for `tandem embed`. Knows no files of vectors.
+"""Photos or texts -> batches of names and vectors, for `tandem embed`. Knows no files of vectors.
 
-Shapes: n photos or sentences of a batch, d dimensions.
+Shapes: n photos or texts of a batch, d dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from tandem.errors import ImageError
 from tandem.image import ImageSource, source_name
 from tandem.model import Model
 
-SENTENCES_AT_ONCE = 4096
+_TEXT_BATCH = 4096
 
 Rows = Iterator[tuple[list[str], NDArray[np.float32]]]
 
@@ -41,9 +41,9 @@ def embed_images(
         yield ids, np.stack(some)
 
 
-def embed_sentences(model: Model, sentences: list[str], *, truncate: bool, advance: Callable[[int], None]) -> Rows:
-    """Batches of sentences and their vectors [n d]."""
-    for start in range(0, len(sentences), SENTENCES_AT_ONCE):
-        chunk = sentences[start : start + SENTENCES_AT_ONCE]
+def embed_texts(model: Model, texts: list[str], *, truncate: bool, advance: Callable[[int], None]) -> Rows:
+    """Batches of texts and their vectors [n d]."""
+    for start in range(0, len(texts), _TEXT_BATCH):
+        chunk = texts[start : start + _TEXT_BATCH]
         yield chunk, model.embed_texts(chunk, truncate=truncate)
         advance(len(chunk))

@@ -69,6 +69,6 @@ def echo_failures(failures: "Sequence[SkippedFile]") -> None:
         for one in new:
             terminal.list_item(f"{one.path}: {one.reason}")
     if old:
-        terminal.complain(f"skipped before, and unchanged since: {len(old):,}")
+        terminal.complain(f"{len(old):,} skipped earlier, and unchanged since:")
         for one in old if not new else ():
             terminal.list_item(f"{one.path}: {one.reason}")

@@ -42,7 +42,7 @@ def read_images() -> list[str | BinaryIO]:
         return [ImageOnStandardInput(content)]
     paths = split_list(content)
     if not paths:
-        raise TandemError("standard input is empty: expected paths of photos, one a line, or an image")
+        raise TandemError("standard input is empty: expected paths of photos, one per line, or an image")
     return list(paths)
 
 
@@ -64,9 +64,9 @@ def check_list() -> None:
         return
     head = peek(16)
     if not head:
-        raise TandemError("standard input is empty: expected paths of photos, one a line")
+        raise TandemError("standard input is empty: expected paths of photos, one per line")
     if looks_like_image(head):
-        raise TandemError("standard input is an image: expected paths of photos, one a line")
+        raise TandemError("standard input is an image: expected paths of photos, one per line")
 
 
 def split_list(content: bytes) -> list[str]:
@@ -81,5 +81,5 @@ def read_lines(source: str) -> list[str]:
         content = standard_input().read() if source == "-" else Path(source).expanduser().read_bytes()
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TandemError(f"{source}: expected text in UTF-8, got a byte that is none at {error.start}") from None
+        raise TandemError(f"{source}: expected text in UTF-8, got an invalid byte at offset {error.start}") from None
     return [line.strip() for line in text.replace("\0", "\n").splitlines() if line.strip()]

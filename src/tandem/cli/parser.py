@@ -12,7 +12,7 @@ from tandem.errors import did_you_mean
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """What is asked for; `command` is None where nothing is. Leaves with `SystemExit` after --help and wrong usage.
+    """The parsed arguments; `command` is None if none is named. Leaves with `SystemExit` after --help and wrong usage.
 
     Only the command's own parser is built. Options may stand before, between and behind the other arguments.
     """
@@ -35,7 +35,7 @@ def build_parser(*, complete: bool = True) -> Parser:
     codes = "\n".join(f"  {code:<5}{meaning}" for code, meaning in MEANINGS.items())
     parser = Parser(
         prog="tandem",
-        description="CLIP as a tool: pictures and sentences in one space.",
+        description="CLIP as a tool: images and texts in one vector space.",
         epilog=f"Example:\n  tandem classify cat.jpg --labels cat,dog,zebra\n\nExit codes:\n{codes}",
     )
     parser.add_argument("--version", action="version", version=f"tandem {__version__}")
@@ -54,7 +54,7 @@ def _complete(parser: Parser, name: str) -> None:
 
 
 def _parsed(parser: Parser, argv: Sequence[str], arguments: argparse.Namespace) -> argparse.Namespace:
-    """`argv` read into `arguments`; what is misspelt is said before what is missing."""
+    """`argv` read into `arguments`; misspelled options are reported before missing ones."""
     wrong = unknown_option(parser, argv)
     if wrong is not None:
         parser.error(f"no option {wrong}{did_you_mean(wrong, parser.options)}")

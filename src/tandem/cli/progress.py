@@ -92,7 +92,7 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        terminal.echo("what is done is kept: the same command goes on")
+        terminal.echo("finished work is kept: the same command resumes")
         raise
 
 

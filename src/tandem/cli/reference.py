@@ -5,7 +5,7 @@ Written from the arguments, not from argparse's help, whose layout changes betwe
 
 import argparse
 
-from tandem.cli.arguments import Parser, add_common
+from tandem.cli.arguments import REPEATED, Parser, add_common
 from tandem.cli.commands import COMMANDS, load_command
 from tandem.cli.exit_codes import MEANINGS
 
@@ -20,7 +20,7 @@ def markdown() -> str:
         "<!-- Generated: make docs. A test compares it with the parser. -->",
         f"Exit codes. {codes}.",
         "`--json` prints one JSON document on standard output; progress, notes and warnings go to standard error. "
-        "Piped, tables are lines with tabs between the values: no headings, no colour, nothing cut. Options may stand "
+        "Piped, tables are lines separated by tabs the values: no headings, no colour, nothing cut. Options may stand "
         "anywhere behind the command.",
         "## All commands",
         _table(common),
@@ -52,7 +52,7 @@ def _spelling(action: argparse.Action) -> str:
 
 
 def _meaning(action: argparse.Action) -> str:
-    repeated = " (may be repeated)" if isinstance(action, argparse._AppendAction) else ""
+    repeated = REPEATED if isinstance(action, argparse._AppendAction) else ""
     required = " (required)" if action.required and action.option_strings else ""
     text = (action.help or "") % {**vars(action), "default": action.default}
     return f"{text.replace('|', chr(92) + '|')}{repeated}{required}"

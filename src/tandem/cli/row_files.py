@@ -13,15 +13,13 @@ from tandem.files import atomic_write
 from tandem.search.indexing.entries import display_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-ROWS_AT_ONCE = 65_536  # of a Parquet row group
+_ROW_BATCH = 65_536  # of a Parquet row group
 
 
 def check_target(path: Path) -> None:
     """Refuse what cannot be written: better before the long work than after it."""
     if path.suffix.lower() not in SUFFIXES:
-        raise TandemError(
-            f"{path}: expected a name that ends in {', '.join(SUFFIXES)}, got {path.suffix or 'no ending'}"
-        )
+        raise TandemError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'}")
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -89,7 +87,7 @@ class RowFile:
 
         def add(rows: list[Sequence[Any]]) -> None:
             waiting.extend(rows)
-            if len(waiting) >= ROWS_AT_ONCE:
+            if len(waiting) >= _ROW_BATCH:
                 flush()
 
         self._open.callback(flush)  # before the writer closes

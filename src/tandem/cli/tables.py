@@ -1,4 +1,4 @@
-"""Tables: for people as wide as their terminal and no wider; piped, values with tabs between. Knows no model.
+"""Tables: for people as wide as their terminal and no wider; piped, values separated by tabs. Knows no model.
 
 Where the terminal is narrow, first the columns that matter least are left out, then those that can be are cut.
 """

@@ -1,4 +1,4 @@
-"""Vectors with their ids -> `.npz` or `.parquet`, written whole or not at all. Knows no model and no pictures.
+"""Vectors with their ids -> `.npz` or `.parquet`, written whole or not at all. Knows no model and no images.
 
 Either file carries the model's name and fingerprint: vectors of different fingerprints must not be compared.
 """
@@ -18,13 +18,13 @@ from tandem.errors import MissingExtraError, TandemError
 from tandem.files import atomic_write
 from tandem.search.indexing.entries import display_name
 
-ROWS_AT_ONCE = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
+_ROW_BATCH = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 
 
 def check_target(path: Path) -> None:
     """Refuse what cannot be written: better before the long work than after it."""
     if path.suffix.lower() not in (".npz", ".parquet"):
-        raise TandemError(f"{path}: expected a name that ends in .npz or .parquet, got {path.suffix or 'no ending'}")
+        raise TandemError(f"{path}: expected a name ending in .npz or .parquet, got {path.suffix or 'no suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".parquet":
         try:
@@ -107,7 +107,7 @@ class Parquet(VectorsFile):
 
     def add(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         super().add(ids, vectors)
-        if len(self._ids) >= ROWS_AT_ONCE:
+        if len(self._ids) >= _ROW_BATCH:
             self._flush()
 
     def finish(self) -> None:

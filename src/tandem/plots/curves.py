@@ -1,6 +1,6 @@
 """The curves of training runs, one panel a subject, several runs over one another.
 
-Knows names, steps and numbers; where they come from is told. Lengths are inches.
+Knows names, steps and numbers; the caller passes them in. Lengths are inches.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """A map of many images: a point for each, coloured by cluster, with images and names where clusters are densest.
 
-Knows places, names and images; where they come from is told. Lengths are inches.
+Knows places, names and images; the caller passes them in. Lengths are inches.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """A contact sheet: the images that were found, in rows of one width, each with its words below.
 
-Knows images and captions; what was asked, and what the captions count, is told. Lengths are inches.
+Knows images and captions; the caller passes them in. Lengths are inches.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ def model_card(config: ModelConfig, to: str) -> str:
         "",
         f"# {name}",
         "",
-        "Two encoders, one for images and one for sentences, into one shared space (CLIP). Written by Tandem.",
+        "Two encoders, one for images and one for texts, into one shared space (CLIP). Written by Tandem.",
         "",
         "| | |",
         "|---|---|",

@@ -30,7 +30,7 @@ def read(
         config = with_activation(config, activation)
     weights = weights or folder / WEIGHTS
     if not weights.is_file():
-        raise WeightsError(f"{folder}: expected {WEIGHTS} beside {CONFIG}; it is not there")
+        raise WeightsError(f"{folder}: expected {WEIGHTS} beside {CONFIG}; it is missing")
     tensors = read_tensor_file(weights).tensors
     check_tensors(tensors, config, str(weights))
     return config, tensors

@@ -14,7 +14,7 @@ from tandem.weights import folder, open_clip, transformers
 from tandem.weights.published import NAMES, hub_cache_folder
 from tandem.weights.tensor_files import read_json, shard_names
 
-_KNOCKS = 2
+_ATTEMPTS = 2
 _TIMEOUT_S = 10.0
 _TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
 
@@ -32,7 +32,7 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     """
     files = _Repository(repository, revision, offline=is_offline())
     if not files.offline:
-        files.knock()
+        files.check_reachable()
     described, config = files.get(open_clip.CONFIG), files.get("config.json")
     candidates: tuple[str, ...]
     if config and read_json(config).get("format") == "tandem":
@@ -83,17 +83,17 @@ class _Repository:
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
-    def knock(self) -> None:
+    def check_reachable(self) -> None:
         """Ask once whether the hub is there; if not, only the cache is looked at.
 
         huggingface_hub would retry for 20 s for every file that is not cached, those that do not exist included.
         """
         from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
 
-        # The library reads the environment when it is first imported; ours is read at each call, so it is told.
-        constants.HF_HUB_OFFLINE = False  # knocking is for those who are online
+        # The library reads the environment when it is first imported; ours is read at each call, so the value is set.
+        constants.HF_HUB_OFFLINE = False  # only called when online
         url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
-        for attempt in range(_KNOCKS):
+        for attempt in range(_ATTEMPTS):
             try:
                 get_hf_file_metadata(url, timeout=_TIMEOUT_S)
                 return
@@ -104,7 +104,7 @@ class _Repository:
                 reason = f"the server says {status}"
             except Exception as error:
                 reason = _reason(error)  # whichever HTTP library's transport error
-            if attempt + 1 < _KNOCKS:
+            if attempt + 1 < _ATTEMPTS:
                 time.sleep(0.5)
         self.unreachable, self.offline = reason, True
 
@@ -149,7 +149,7 @@ class _Repository:
         except errors.RevisionNotFoundError:
             raise HubError(f"{self}: {self.repository} has no revision {self.revision!r} on {host}") from None
         except errors.HFValidationError as error:
-            raise HubError(f"{self.repository}: no hub name: {_reason(error)}") from None
+            raise HubError(f"{self.repository}: not a valid hub name: {_reason(error)}") from None
         except errors.OfflineModeIsEnabled:
             self.offline = True
             return None

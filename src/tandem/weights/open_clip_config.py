@@ -245,7 +245,7 @@ def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int:
     if tokens.end_id is not None and tokens.end_id != text.vocab_size - 1:
         raise ConfigError(
             f"{source}: text_cfg.pool_type: open_clip would pool at the largest id, {text.vocab_size - 1}, but the "
-            f"tokenizer ends sentences with {tokens.end_id}; expected pool_type 'eos' with that eos_id"
+            f"tokenizer ends texts with {tokens.end_id}; expected pool_type 'eos' with that eos_id"
         )
     return text.vocab_size - 1
 
@@ -257,7 +257,7 @@ def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -
     """`preprocess_cfg` as `Preprocessing`; keys left out mean open_clip's defaults, which are CLIP's own."""
     given = _read(_Preprocess, plain, source, "preprocess_cfg")
     if given.size not in (None, image_size):
-        raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size} as the model, got {given.size!r}")
+        raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size}, the model's size, got {given.size!r}")
     return Preprocessing(
         image_size,
         channels(given.mean, f"{source}: preprocess_cfg.mean"),

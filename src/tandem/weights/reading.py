@@ -14,7 +14,7 @@ from tandem.config import Activation, ModelConfig
 from tandem.errors import ConfigError, WeightsError
 from tandem.weights import folder, open_clip, single_file, transformers
 from tandem.weights.checkpoint import Checkpoint
-from tandem.weights.sources import Place, locate
+from tandem.weights.sources import ModelFiles, locate
 from tandem.weights.tensor_files import first_present, read_json
 
 if TYPE_CHECKING:
@@ -38,30 +38,30 @@ def read(
     Nothing in the files is executed. `activation` overrules what the files say or leave out; what had to be assumed
     is in `config.notes`. Raises `WeightsError`, `ConfigError` or `HubError`, in one line that names the file.
     """
-    place = locate(source)
-    config, tensors, folder_of_tokenizer = _read_place(place, activation)
+    files = locate(source)
+    config, tensors, folder_of_tokenizer = _read_files(files, activation)
     config = dataclasses.replace(
         config,
-        name=name or place.name or config.name or _name_of(place.path),
-        licence=config.licence or place.licence,
-        data=config.data or place.data,
-        notes={**config.notes, **place.notes},
+        name=name or files.name or config.name or _name_of(files.path),
+        licence=config.licence or files.licence,
+        data=config.data or files.data,
+        notes={**config.notes, **files.notes},
     )
-    return Checkpoint(config, tensors, tokenizer or _tokenizer(config, folder_of_tokenizer, place.path), str(source))
+    return Checkpoint(config, tensors, tokenizer or _tokenizer(config, folder_of_tokenizer, files.path), str(source))
 
 
 def read_tensors(
     source: str | Path, *, activation: Activation | None = None
 ) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors alone, for a source that has no tokenizer or does not need one."""
-    config, tensors, _ = _read_place(locate(source), activation)
+    config, tensors, _ = _read_files(locate(source), activation)
     return config, tensors
 
 
-def _read_place(place: Place, activation: Activation | None) -> _Found:
-    if place.path.is_dir():
-        return _read_folder(place.path, activation)
-    return _read_file(place.path, activation)
+def _read_files(files: ModelFiles, activation: Activation | None) -> _Found:
+    if files.path.is_dir():
+        return _read_folder(files.path, activation)
+    return _read_file(files.path, activation)
 
 
 def _read_folder(path: Path, activation: Activation | None) -> _Found:
@@ -80,8 +80,8 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
         return _read_file(files[0], activation)
     found = ", ".join(file.name for file in files[:4]) or "no weights"
     raise WeightsError(
-        f"{path}: no model folder: expected config.json or {open_clip.CONFIG} beside the weights, or one weights file; "
-        f"found {found}"
+        f"{path}: not a model folder: expected config.json or {open_clip.CONFIG} beside the weights, or one weights "
+        f"file; found {found}"
     )
 
 
@@ -119,7 +119,7 @@ def _tokenizer(config: ModelConfig, tokenizer_folder: Path | None, path: Path) -
     if found.vocabulary_size > text.vocabulary_size:
         raise ConfigError(
             f"{tokenizer_folder}: the tokenizer has {found.vocabulary_size} entries, the model reads "
-            f"{text.vocabulary_size}: they do not belong together"
+            f"{text.vocabulary_size}: they do not match"
         )
     return found
 

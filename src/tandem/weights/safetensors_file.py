@@ -42,7 +42,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
     header, start = _header(path, mapped)
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict):
-        raise WeightsError(f"{path}: damaged safetensors header: __metadata__ is no mapping")
+        raise WeightsError(f"{path}: damaged safetensors header: __metadata__ is not a mapping")
     tensors = {name: _tensor(path, mapped, start, name, entry) for name, entry in header.items()}
     return tensors, {str(key): str(value) for key, value in metadata.items()}
 
@@ -51,7 +51,9 @@ def _header(path: Path, mapped: mmap.mmap) -> tuple[dict[str, Any], int]:
     size = len(mapped)
     length = int.from_bytes(mapped[:8], "little") if size >= 8 else -1
     if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
-        raise WeightsError(f"{path}: no safetensors file, or a truncated one ({size} bytes); copy or download it again")
+        raise WeightsError(
+            f"{path}: not a safetensors file, or a truncated one ({size} bytes); copy or download it again"
+        )
     try:
         header = json.loads(mapped[8 : 8 + length])
     except (ValueError, RecursionError) as error:

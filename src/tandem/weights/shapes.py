@@ -173,7 +173,7 @@ def config_from_shapes(
 ) -> ModelConfig:
     """The configuration of tensors under original names: depths are counted, widths and sizes measured.
 
-    Heads leave no trace in shapes: see `usual_heads`. Raises `ConfigError` that names the source and the tensor that
+    Heads leave no trace in shapes: see `default_heads`. Raises `ConfigError` that names the source and the tensor that
     is not as in a CLIP model.
     """
     reader = _Shapes(shapes, source)
@@ -194,7 +194,7 @@ def config_from_shapes(
             vocabulary_size,
             width,
             reader.count(r"transformer\.resblocks\.(\d+)\."),
-            usual_heads(width),
+            default_heads(width),
             mlp_width,
             activation,
             start_id=vocabulary_size - 2,
@@ -214,9 +214,11 @@ class _Shapes:
     def of(self, name: str, rank: int) -> tuple[int, ...]:
         shape = self.shapes.get(name)
         if shape is None:
-            raise ConfigError(f"{self.source}: no CLIP model that Tandem knows: no tensor {name!r}; {self._found()}")
+            raise ConfigError(
+                f"{self.source}: not a CLIP model that Tandem can read: it has no tensor {name!r}; {self._found()}"
+            )
         if len(shape) != rank or min(shape) < 1:
-            raise ConfigError(f"{self.source}: {name}: expected {rank} dimensions, came {list(shape)}")
+            raise ConfigError(f"{self.source}: {name}: expected {rank} dimensions, got {list(shape)}")
         return shape
 
     def count(self, pattern: str) -> int:
@@ -227,7 +229,7 @@ class _Shapes:
         side = math.isqrt(positions)
         if side < 1 or side * side != positions:
             raise ConfigError(
-                f"{self.source}: {name}: expected a square of positions and one more, came {positions + 1}"
+                f"{self.source}: {name}: expected a square of positions and one more, got {positions + 1}"
             )
         return side
 
@@ -251,7 +253,7 @@ _OTHERS = {
 _SIXTEEN_HEADS = (1280, 1408, 1664, 1792)
 
 
-def usual_heads(width: int) -> int:
+def default_heads(width: int) -> int:
     """Heads of 64, as in every published model."""
     return max(1, width // 64)
 
@@ -265,7 +267,7 @@ def _vit_from(reader: _Shapes, activation: Activation) -> VisionTransformer:
         patch_size,
         width,
         reader.count(r"visual\.transformer\.resblocks\.(\d+)\."),
-        16 if width in _SIXTEEN_HEADS else usual_heads(width),
+        16 if width in _SIXTEEN_HEADS else default_heads(width),
         mlp_width,
         activation,
     )
@@ -277,8 +279,8 @@ def _resnet_from(reader: _Shapes) -> ResNet:
     grid = reader.square("visual.attnpool.positional_embedding")
     if "visual.layer1.0.conv3.weight" not in reader.shapes:
         raise ConfigError(
-            f"{reader.source}: a ResNet of basic blocks does not show the stride of its stem; "
+            f"{reader.source}: the stem stride of a ResNet of basic blocks cannot be seen in its tensors; "
             "put its config.json beside it"
         )
     layers: Any = tuple(reader.count(rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4))
-    return ResNet(grid * 32, layers, width, usual_heads(pool_width))
+    return ResNet(grid * 32, layers, width, default_heads(pool_width))

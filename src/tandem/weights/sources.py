@@ -18,7 +18,7 @@ _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".json")
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelFiles:
     """A model's local folder or file, and what its name alone tells about it."""
 
     path: Path
@@ -28,33 +28,33 @@ class Place:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def locate(source: str | Path) -> Place:
+def locate(source: str | Path) -> ModelFiles:
     """Find, or download, what `source` names. Raises `WeightsError` or `HubError` that lists what is accepted."""
     text = str(source)
     path = Path(text).expanduser()
     if text and path.exists():
         path = model_in_run(path) or path
         _refuse_graphs(path)
-        return Place(path)
+        return ModelFiles(path)
     if isinstance(source, Path) or _looks_like_path(text):
         raise WeightsError(f"{text}: no such file or folder")
     if folder := shipped_folder(text):
-        return Place(folder)
+        return ModelFiles(folder)
     if name := published_name(text):
         from tandem.weights.openai import fetch_published
 
         config, (path, notes) = PUBLISHED[name], fetch_published(name)
-        return Place(path, name, config.licence, config.data, notes)
+        return ModelFiles(path, name, config.licence, config.data, notes)
     hub_name = text.removeprefix("hf-hub:").removeprefix("hf://")
     if _HUB_NAME.fullmatch(hub_name):
         from tandem.weights.hub import fetch
 
         repository, _, revision = hub_name.partition("@")
-        return Place(fetch(repository, revision or None), name=repository)
+        return ModelFiles(fetch(repository, revision or None), name=repository)
     near = difflib.get_close_matches(text, NAMES, n=3, cutoff=0.5)
     hint = f"; near: {', '.join(near)}" if near else f"; names include {', '.join(NAMES[:6])}"
     raise HubError(
-        f"{text!r} is no file or folder, no published model and no hub name: expected a path, a name that "
+        f"{text!r} is not a file, a folder, a published model or a hub name: expected a path, a name that "
         f"`tandem models` lists, or org/name[@revision]{hint}"
     )
 
@@ -70,7 +70,7 @@ def model_in_run(folder: Path) -> Path | None:
     for place in (folder / "model", folder / "best", *newest):
         if (place / "config.json").is_file():
             return place
-    raise WeightsError(f"{folder}: a training run that has saved no model yet; wait for its first checkpoint")
+    raise WeightsError(f"{folder}: this training run has not saved a model yet; wait for its first checkpoint")
 
 
 def _refuse_graphs(path: Path) -> None:

@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: expected JSON: {error}") from None
     if not isinstance(value, dict):
-        raise WeightsError(f"{path}: expected a JSON object, came {type(value).__name__}")
+        raise WeightsError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
 
 
@@ -94,7 +94,7 @@ def shard_names(index: dict[str, Any], source: Path) -> list[str]:
     names = sorted({str(name) for name in listed.values()})
     for name in names:
         if name != Path(name).name or "\\" in name:
-            raise WeightsError(f"{source}: weight_map leads to {name!r}; expected a file in the same folder")
+            raise WeightsError(f"{source}: weight_map names {name!r}; expected a file in the same folder")
     return names
 
 

@@ -29,7 +29,7 @@ def read_legacy(path: Path, mapped: mmap.mmap) -> Archive:
             position = end
             if len(programs) == 1 and _plain(path, programs[0]) != _MAGIC:
                 raise WeightsError(
-                    f"{path}: a plain pickle, not a file of torch.save; load it where it came from and save its "
+                    f"{path}: a plain pickle, not a file of torch.save; load it where it was made and save its "
                     "tensors with torch.save or as .safetensors"
                 )
         swapped = (_plain(path, programs[2])["little_endian"]) != (sys.byteorder == "little")
@@ -54,7 +54,7 @@ def read_legacy(path: Path, mapped: mmap.mmap) -> Archive:
 
     def load(key: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
         if key not in storages or storages[key].size < count:
-            raise WeightsError(f"{path}: truncated or damaged: storage {key!r} of {count} elements is not there")
+            raise WeightsError(f"{path}: truncated or damaged: storage {key!r} of {count} elements is missing")
         return storages[key]
 
     tensors, extra_keys = state_dict(path, run(path, programs[3], load, modules=False))
@@ -82,6 +82,6 @@ def _pickle_end(mapped: mmap.mmap, start: int) -> int:
 
 def _plain(path: Path, program: bytes) -> Any:
     def load(key: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
-        raise ValueError("a tensor where none belongs")
+        raise ValueError("an unexpected tensor")
 
     return run(path, program, load, modules=False)

@@ -39,7 +39,7 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
     torchscript = f"{folder}constants.pkl" in entries
     swapped = _byte_order(archive, entries, folder) != sys.byteorder
     if entries[found[0]].file_size > _MAX_PICKLE_BYTES:
-        raise WeightsError(f"{path}: data.pkl has {entries[found[0]].file_size} bytes: no checkpoint needs that many")
+        raise WeightsError(f"{path}: data.pkl has {entries[found[0]].file_size} bytes: too many for a checkpoint")
 
     def load(key: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
         # TorchScript keeps what a method mentions under constants/; a few writers share it with the attributes.
@@ -48,7 +48,7 @@ def _read_open_zip(path: Path, mapped: mmap.mmap, archive: zipfile.ZipFile) -> A
             raise WeightsError(f"{path}: truncated or damaged: no {folder}data/{key} in the archive")
         if info.file_size < count * dtype.itemsize:
             raise WeightsError(
-                f"{path}: {info.filename}: expected {count * dtype.itemsize} bytes, it has {info.file_size}"
+                f"{path}: {info.filename}: expected {count * dtype.itemsize} bytes, got {info.file_size}"
             )
         array = _entry_array(path, mapped, archive, info, dtype, count)
         return array.byteswap() if swapped and dtype.itemsize > 1 else array
@@ -72,7 +72,7 @@ def _entry_array(
         return np.frombuffer(bytearray(archive.read(info)), dtype, count)
     local = mapped[info.header_offset : info.header_offset + 30]
     if len(local) < 30 or local[:4] != b"PK\x03\x04":
-        raise WeightsError(f"{path}: damaged archive: no entry where {info.filename} should be")
+        raise WeightsError(f"{path}: damaged archive: {info.filename} is missing")
     name_bytes, extra_bytes = struct.unpack("<HH", local[26:30])
     start = info.header_offset + 30 + name_bytes + extra_bytes
     if start + count * dtype.itemsize > len(mapped):

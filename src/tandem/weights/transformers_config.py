@@ -244,7 +244,9 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     if not isinstance(vision, VisionTransformer):
         raise WeightsError("transformers has no CLIP with a ResNet: write it as 'tandem' or 'open_clip'")
     if text.end_id == _LEGACY_END_ID:
-        raise WeightsError("transformers takes the end id 2 for an old mark and pools elsewhere: write it as 'tandem'")
+        raise WeightsError(
+            "transformers treats the end id 2 as a legacy value and pools elsewhere: write it as 'tandem'"
+        )
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",

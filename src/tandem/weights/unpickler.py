@@ -66,7 +66,7 @@ class Module:
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict):
-            raise pickle.UnpicklingError("a module's state that is no mapping")
+            raise pickle.UnpicklingError("a module's state that is not a mapping")
         self.attributes = state
 
 
@@ -172,12 +172,12 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
-            raise pickle.UnpicklingError("a reference that is no storage")
+            raise pickle.UnpicklingError("a reference that is not a storage")
         kind, key, count = pid[1], pid[2], pid[4]
         if len(pid) == 6 and pid[5] is not None:
             raise pickle.UnpicklingError("a view of a storage, as torch before 0.4 wrote them")
         if not isinstance(kind, _Type) or not isinstance(key, str) or not isinstance(count, int) or count < 0:
-            raise pickle.UnpicklingError("a storage whose type, key or size is none")
+            raise pickle.UnpicklingError("a storage without a type, key or size")
         dtype = kind.dtype
         # Several tensors may share a storage: it is looked up once.
         if (key, dtype.name) not in self.storages:
@@ -187,8 +187,8 @@ class RestrictedUnpickler(pickle.Unpickler):
 
 def _refusal(path: Path, name: str) -> WeightsError:
     return WeightsError(
-        f"{path}: refused: the file asks for {name!r}, which is no part of a tensor, and nothing of it was run; "
-        "if you trust its author, load it with torch and save its state_dict() alone"
+        f"{path}: refused: the file asks for {name!r}, which is not part of a tensor; nothing was run. "
+        "If you trust its author, load it with torch and save only its state_dict()"
     )
 
 

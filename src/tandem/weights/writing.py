@@ -77,10 +77,10 @@ def refuse_in_use(target: Path, *, overwrite: bool, say: str = "overwrite=True")
     if not target.exists():
         return
     if not target.is_dir():
-        raise WeightsError(f"{target}: expected a folder to write to, it is a file")
+        raise WeightsError(f"{target}: expected a folder to write to, got a file")
     present = sorted(entry.name for entry in target.iterdir())
     if present and not overwrite:
         raise WeightsError(f"{target}: the folder is not empty; choose another, or say {say}")
     strangers = [name for name in present if name not in _MODEL_FILES]
     if strangers:
-        raise WeightsError(f"{target}: not overwritten: {strangers[0]} is no part of a model; choose another folder")
+        raise WeightsError(f"{target}: not overwritten: {strangers[0]} is not part of a model; choose another folder")

@@ -11,20 +11,20 @@ from typing import Protocol, cast
 from tandem.cli.arguments import Parser
 
 COMMANDS = {
-    "classify": "say which of your labels fits each photo",
-    "embed": "turn photos or sentences into vectors",
+    "classify": "tell which of your labels fits each photo",
+    "embed": "turn photos or texts into vectors",
     "index": "make a folder of photos searchable",
     "search": "find photos by text or by image",
     "label": "label a whole collection at once",
     "explore": "see what is in a collection",
     "list": "list the collections of this machine",
-    "info": "say what a collection holds",
-    "remove": "take photos out of a collection",
+    "info": "describe a collection",
+    "remove": "remove photos from a collection",
     "migrate": "move a collection to another model",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",
     "train": "train a model from a recipe",
-    "interpolate": "average a model and its fine-tuned self",
+    "interpolate": "average a model and its fine-tuned version",
     "convert": "rewrite a model in another format",
     "verify": "check that two models, formats or precisions give the same vectors",
     "models": "list what can be loaded by name",
@@ -37,7 +37,7 @@ class Command(Protocol):
     """What the module of a command offers."""
 
     def add_arguments(self, parser: Parser) -> None:
-        """Describe the command, and say what it takes."""
+        """Describe the command and its arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
         """Do it. Gives the exit code."""

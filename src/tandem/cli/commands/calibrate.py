@@ -24,16 +24,18 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Fit the probability that a hit matches its query, from images with captions that the model was not trained "
-        "on. All searches of this account with this model show it from then on, in place of the calibration that came "
-        "with the model; --reset goes back to that.",
+        "on. From then on, all your searches with this model use it instead of the calibration that came with the "
+        "model; --reset returns to that.",
         "tandem calibrate captions.parquet --model ViT-B/32",
         "tandem calibrate flickr8k-dev.tar --model ViT-B/32 --test flickr8k-test.tar --json",
         "tandem calibrate --reset --model ViT-B/32",
     )
     parser.add_argument("dataset", nargs="*", metavar="DATASET", help="WebDataset tars or Parquet files with captions")
-    parser.add_argument("--test", nargs="+", metavar="DATASET", help="report on these; on a held-out part if left out")
-    parser.add_argument("--caption", metavar="KEY", help="the column or JSON key of captions; found by itself if usual")
-    parser.add_argument("--out", metavar="F", help="also write the fit here, for others to use")
+    parser.add_argument("--test", nargs="+", metavar="DATASET", help="report on these (default: on a held-out part)")
+    parser.add_argument(
+        "--caption", metavar="KEY", help="the column or JSON key of captions; usual names are found without it"
+    )
+    parser.add_argument("--out", metavar="F", help="also write the calibration to this file, for others to use")
     parser.add_argument("--reset", action="store_true", help="forget this account's calibration of the model")
     add_yes(parser)
     add_json(parser)
@@ -44,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.reset:
         return reset(arguments)
     if not arguments.dataset:
-        raise TandemError("nothing to calibrate with: give WebDataset tars or Parquet files with captions, or --reset")
+        raise TandemError("no data to calibrate with: give WebDataset tars or Parquet files with captions, or --reset")
     from tandem.search.calibration.calibrate import calibrate
     from tandem.search.calibration_files import save_calibration
 
@@ -89,7 +91,7 @@ def reset(arguments: argparse.Namespace) -> int:
         described = {"name": model.name, "fingerprint": model.fingerprint}
         terminal.print_json({"model": described, "removed": str(path) if removed else None, "calibration": now})
         return DONE
-    terminal.print_result(f"removed {path}" if removed else f"{model.name} has no calibration of this account")
+    terminal.print_result(f"removed {path}" if removed else f"{model.name} has no calibration of yours")
     terminal.print_result(
         f"searches use the one that came with the model: {now}" if now else "searches show no relevance"
     )
@@ -116,7 +118,7 @@ def existing(names: Sequence[str]) -> list[Path]:
     paths = [Path(name).expanduser() for name in names]
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path}: expected a WebDataset tar or a Parquet file with captions; there is no such file")
+            raise DataError(f"{path}: no such file; expected a WebDataset tar or a Parquet file with captions")
     return paths
 
 

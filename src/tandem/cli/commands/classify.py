@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Give each photo a probability for every label. Any words can be labels. Piped, a line is photo, label and "
-        "probability with tabs between.",
+        "Give each photo a probability for every label. Any words can be labels. When piped, each line is photo, label "
+        "and probability, separated by tabs.",
         "tandem classify cat.jpg --labels cat,dog,zebra",
         "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="labels to show for each photo (%(default)s)"
     )
-    parser.add_argument("--plot", metavar="PNG", help="draw each photo beside its bars")
+    parser.add_argument("--plot", metavar="PNG", help="draw each photo with a bar chart of its labels")
     add_json(parser)
     add_model(parser)
 

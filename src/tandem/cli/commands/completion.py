@@ -11,8 +11,8 @@ SHELLS = ("bash", "zsh", "fish")
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Print what makes a shell complete tandem's commands, options and files. In the start-up file of bash "
-        '(~/.bashrc) or zsh (~/.zshrc): eval "$(tandem completion bash)", with the name of the shell.',
+        "Print a script that makes the shell complete tandem's commands, options and files. Add to ~/.bashrc or "
+        '~/.zshrc: eval "$(tandem completion bash)", with the name of your shell.',
         'eval "$(tandem completion bash)"',
         "tandem completion fish > ~/.config/fish/completions/tandem.fish",
     )

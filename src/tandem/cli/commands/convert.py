@@ -21,7 +21,7 @@ FORMATS = ("tandem", "transformers", "open_clip", "openvino", "onnx")
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Read a model from anywhere and write it in one of the formats that others read. Nothing in it is executed.",
+        "Read a model from anywhere and write it in a format that other programs read. No code in the files is run.",
         "tandem convert ViT-B-32.pt clip-b32 --to tandem",
         "tandem convert openai/clip-vit-base-patch32 b32-onnx --to onnx",
     )
@@ -32,10 +32,10 @@ def add_arguments(parser: Parser) -> None:
         required=True,
         choices=FORMATS,
         metavar="FORMAT",
-        help=f"of the target: {listed(FORMATS)}",
+        help=f"the format to write: {listed(FORMATS)}",
     )
     add_activation(parser, "as for tandem classify")
-    parser.add_argument("--overwrite", action="store_true", help="replace a target that is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     add_json(parser)
 
 

@@ -37,8 +37,8 @@ SENTENCES = ["a cat", "a flower in a garden", "something to drink", "a tall buil
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Classify and rank real photos (from scikit-image and scikit-learn) with the model that ships inside. The "
-        "photos, a collection of them and two drawings are left in a folder, to go on with.",
+        "Classify and rank real photos (from scikit-image and scikit-learn) with the model that ships with Tandem. The "
+        "photos, a collection of them and two drawings stay in a folder, so that you can try more.",
         "tandem demo",
         "tandem demo --out tour/answer.png",
     )
@@ -46,7 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "--out",
         default="demo/answer.png",
         metavar="PNG",
-        help="the drawing of the answers; all else goes into the same folder (%(default)s)",
+        help="the drawing of the answers; everything else goes into the same folder (%(default)s)",
     )
     add_json(parser)
     add_model(parser)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     terminal.echo(
         f"loaded in {loaded - began:.2f} s, answered in {done - loaded:.2f} s; drew {answer_path}, {search_path}"
     )
-    terminal.echo(f"the photos are in {folder / 'photos'}, their collection is {url}; go on with:")
+    terminal.echo(f"the photos are in {folder / 'photos'}, their collection is {url}; try:")
     for command in (f"search {url} a cup of coffee", f"classify {folder / 'photos'} --labels cat,rocket,food"):
         if not terminal.is_quiet():
             print(f"  {terminal.program()} {command}", file=sys.stderr)

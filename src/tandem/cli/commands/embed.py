@@ -1,4 +1,4 @@
-"""`tandem embed`: photos or sentences -> vectors, in a file or as JSON."""
+"""`tandem embed`: photos or texts -> vectors, in a file or as JSON."""
 
 import argparse
 import sys
@@ -18,15 +18,15 @@ from tandem.errors import TandemError
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Write one vector of unit length for each photo or sentence, with its id and the model's fingerprint.",
+        "Write one vector of unit length for each photo or text, with its id and the model's fingerprint.",
         "tandem embed ~/Pictures --out vectors.parquet",
         "tandem embed --texts captions.txt --out captions.npz",
         'tandem embed --text "a bird on a railing" --json',
     )
     add_images(parser, "*")
-    parser.add_argument("--texts", metavar="F", help="sentences, one a line (- for standard input)")
-    parser.add_argument("--text", action="append", metavar="S", help="a sentence; may be given several times")
-    parser.add_argument("--out", metavar="F", help="vectors.npz or vectors.parquet; may be left out with --json")
+    parser.add_argument("--texts", metavar="F", help="a file of texts, one per line (- for standard input)")
+    parser.add_argument("--text", action="append", metavar="S", help="a text")
+    parser.add_argument("--out", metavar="F", help="vectors.npz or vectors.parquet; optional with --json")
     parser.add_argument(
         "--batch-size",
         type=positive,
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="photos encoded at once (%(default)s)",
     )
-    parser.add_argument("--truncate", action="store_true", help="cut sentences that are too long instead of refusing")
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of failing")
     add_json(parser)
     add_model(parser)
 
@@ -43,13 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import embedding, vector_files
     from tandem.search.indexing.entries import display_name
 
-    found, sentences = read_inputs(arguments)
+    found, texts = read_inputs(arguments)
     kind = "images" if arguments.images else "texts"
-    count = len(found.images) or len(sentences)
+    count = len(found.images) or len(texts)
     if arguments.out:
         vector_files.check_target(Path(arguments.out))
     elif not arguments.json:
-        raise TandemError("where to? give --out vectors.npz or --out vectors.parquet, or --json")
+        raise TandemError("no output: give --out vectors.npz or --out vectors.parquet, or --json")
     model = load_model(arguments)
 
     skipped = list(found.skipped)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         if kind == "images":
             rows = embedding.embed_images(model, found.images, arguments.batch_size, skipped, advance)
         else:
-            rows = embedding.embed_sentences(model, sentences, truncate=arguments.truncate, advance=advance)
+            rows = embedding.embed_texts(model, texts, truncate=arguments.truncate, advance=advance)
         if arguments.out:
             about = {"model": model.name, "fingerprint": model.fingerprint, "kind": kind}
             with vector_files.create(Path(arguments.out), model.config.embed_dim, about) as file:
@@ -93,14 +93,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_inputs(arguments: argparse.Namespace) -> tuple[FoundImages, list[str]]:
-    """Photos or sentences, never both: a file of vectors holds one kind."""
-    sentences = list(arguments.text or [])
+    """Photos or texts, never both: a file of vectors holds one kind."""
+    texts = list(arguments.text or [])
     if arguments.texts:
-        sentences += read_lines(arguments.texts)
+        texts += read_lines(arguments.texts)
     if arguments.images and (arguments.text or arguments.texts):
-        raise TandemError("photos or sentences, not both: run the command twice")
+        raise TandemError("photos and texts cannot go into one file: run the command twice")
     if arguments.images:
         return find_images(arguments.images, arguments.exclude), []
-    if sentences:
-        return FoundImages(), sentences
+    if texts:
+        return FoundImages(), texts
     raise TandemError("nothing to embed: give photos or folders, or --texts F, or --text S")

@@ -31,12 +31,14 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Find near-duplicates and clusters, name the clusters, and draw a map of all photos: an image, and data.",
+        "Find near-duplicates and clusters, name the clusters, and draw a map of all photos, as an image and as data.",
         "tandem explore photos.tandem --out tour",
         "tandem explore photos.tandem --out tour --clusters 40 --duplicates 0.99 --vocabulary words.txt",
     )
     add_collection(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="where map.png, map.json and the lists go")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for map.png, map.json and the lists of duplicates"
+    )
     parser.add_argument(
         "--duplicates",
         type=float,
@@ -44,10 +46,16 @@ def add_arguments(parser: Parser) -> None:
         metavar="T",
         help="cosine from which two photos are duplicates (%(default)s)",
     )
-    parser.add_argument("--clusters", type=positive, metavar="N", help="how many; chosen by size when left out")
-    parser.add_argument("--vocabulary", metavar="F", help="words to name clusters with, one a line; ours if left out")
+    parser.add_argument(
+        "--clusters", type=positive, metavar="N", help="number of clusters (default: by the size of the collection)"
+    )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="F",
+        help="a file of words to name clusters with, one per line (default: a built-in list)",
+    )
     add_where(parser)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, another layout (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed of the layout (%(default)s)")
     add_json(parser)
     add_model(parser)
 
@@ -137,11 +145,13 @@ def show(summary: dict[str, Any]) -> None:
         terminal.echo(f"and {len(listed) - LISTED} more clusters")
     found = summary["duplicates"]
     if found["groups"]:
-        groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine {found['threshold']:g} and more"
+        groups, cosine = terminal.count_of(found["groups"], "group"), f"cosine of at least {found['threshold']:g}"
         without = f"without {found['images']:,} of {summary['images']:,} photos"
-        terminal.echo(f"{groups} of near-duplicates ({cosine}): {without}, {in_bytes(found['freed_bytes'])} are free")
+        terminal.echo(
+            f"{groups} of near-duplicates ({cosine}): {without}, {in_bytes(found['freed_bytes'])} would be free"
+        )
     else:
-        terminal.echo(f"no near-duplicates (cosine {found['threshold']:g} and more)")
+        terminal.echo(f"no near-duplicates (cosine of at least {found['threshold']:g})")
 
 
 def in_bytes(count: int) -> str:

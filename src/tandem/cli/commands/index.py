@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Put photos into a collection, with their vectors. What is there already and has not changed is skipped; "
-        "stopped half-way, the same command goes on.",
+        "Add photos to a collection, with their vectors. Photos that are already in it and have not changed are "
+        "skipped. If it is stopped half-way, the same command resumes.",
         "tandem index ~/Pictures --to photos.tandem",
         "tandem index 'shards/*.tar' table.parquet --to milvus://localhost:19530/photos",
         "find . -name '*.jpg' -print0 | tandem index - --to photos.tandem --fast-decode",
@@ -40,17 +40,23 @@ def add_arguments(parser: Parser) -> None:
     )
     add_exclude(parser)
     target = parser.add_argument(
-        "--to", required=True, metavar="COLLECTION", dest="collection", help=f"{ADDRESS_FORMS}; made if it is not there"
+        "--to",
+        required=True,
+        metavar="COLLECTION",
+        dest="collection",
+        help=f"{ADDRESS_FORMS}; created if it does not exist",
     )
     complete_collections(target)
-    parser.add_argument("--prune", action="store_true", help="take out what is no longer among the sources")
+    parser.add_argument("--prune", action="store_true", help="remove photos that are no longer among the sources")
     parser.add_argument(
         "--fast-decode",
         action="store_true",
-        help="let large JPEGs shrink while they are decoded: several times faster, vectors a trifle off",
+        help="shrink large JPEGs while decoding: several times faster, with slightly different vectors",
     )
-    parser.add_argument("--caption", metavar="KEY", help="the column or JSON key of captions; found by itself if usual")
-    parser.add_argument("--workers", type=positive, metavar="N", help="with --engine ray: encoders at work at once")
+    parser.add_argument(
+        "--caption", metavar="KEY", help="the column or JSON key of captions; usual names are found without it"
+    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="with --engine ray: number of encoders")
     parser.add_argument(
         "--batch-size",
         type=positive,

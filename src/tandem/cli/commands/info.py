@@ -15,8 +15,8 @@ NAMES = 13  # cells
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Where a collection is, what was indexed, how many photos it holds, which model it belongs to and what filters "
-        "can name. The model is not loaded. Piped, a line is name and value with a tab between.",
+        "Show where a collection is, what was indexed, how many photos it holds, which model it belongs to, and which "
+        "columns filters can use. The model is not loaded. When piped, each line is name and value with a tab between.",
         "tandem info photos.tandem",
         "tandem info photos.tandem --json",
     )

@@ -18,26 +18,24 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Write the model between two of one architecture: (1 - alpha) times the weights of A plus alpha times those of "
-        "B (WiSE-FT). Between a model and its fine-tuned self there are often models better than both.",
+        "Write the model between two models of one architecture: (1 - alpha) times the weights of A plus alpha times "
+        "those of B (WiSE-FT). Models between a model and its fine-tuned version are often better than both.",
         "tandem interpolate tandem-mini runs/finetune/model --alpha 0.5 --to between",
         "tandem interpolate tandem-mini runs/finetune/model --to between --statistics recipes/finetune.toml",
     )
     parser.add_argument("first", metavar="A", help="a folder, a file, a hub name or a published name")
-    parser.add_argument("second", metavar="B", help="the same, fine-tuned from A")
-    parser.add_argument(
-        "--alpha", type=float, default=0.5, metavar="X", help="from 0 (A) to 1 (B); %(default)s when left out"
-    )
+    parser.add_argument("second", metavar="B", help="the same for a model that was fine-tuned from A")
+    parser.add_argument("--alpha", type=float, default=0.5, metavar="X", help="from 0 (A) to 1 (B) (%(default)s)")
     parser.add_argument(
         "--statistics",
         metavar="RECIPE",
-        help="measure the statistics of batch norms anew, on this recipe's data: their averages do not fit (torch)",
+        help="recompute batch-norm statistics on this recipe's data: averaged ones do not fit (needs torch)",
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="put over that recipe; may be given again"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of that recipe"
     )
     parser.add_argument("--to", required=True, metavar="C", help="the folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a target that is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing target")
     add_json(parser)
 
 
@@ -72,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _measured(arguments: argparse.Namespace) -> "Callable[[Checkpoint], Checkpoint]":
-    """What measures the statistics of batch norms anew; a recipe that cannot be read is said before any work."""
+    """The function that recomputes batch-norm statistics. Fails early if the recipe cannot be read."""
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "--statistics")
     from tandem.train.recipe import read_recipe

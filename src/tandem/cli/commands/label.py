@@ -18,9 +18,9 @@ from tandem.errors import TandemError
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "The best photos of every label, or with --by image the best labels of every photo. Labels are any words. "
-        "Piped, a line is label, probability, cosine and path, or with --by image path, label and probability, with "
-        "tabs between.",
+        "Find the best photos for every label, or with --by image the best labels for every photo. Any words can be "
+        "labels. When piped, each line is label, probability, cosine and path, or with --by image path, label and "
+        "probability, separated by tabs.",
         "tandem label photos.tandem --labels cat,dog,beach,receipt",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
     )
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
         help=f"photos per label ({HITS}), or with --by image labels per photo ({LABELS})",
     )
     add_where(parser)
-    parser.add_argument("--out", metavar="F", help="write all of it to labels.csv, labels.jsonl or labels.parquet")
+    parser.add_argument("--out", metavar="F", help="write all results to labels.csv, labels.jsonl or labels.parquet")
     add_paths_only(parser)
     add_json(parser)
     add_model(parser)

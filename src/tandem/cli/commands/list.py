@@ -22,14 +22,16 @@ STATES = {"ok": "", "gone": "gone", "unreachable": "not reachable"}
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "The collections that commands of this account opened or made on this machine, the last used first. Those that "
-        "are no longer there are marked. Piped, a line is collection, photos (or what is wrong with it), model and "
-        "time with tabs between.",
+        "List the collections that you opened or created on this machine, most recently used first. Those that no "
+        "longer exist are marked. When piped, each line is collection, number of photos (or what is wrong with it), "
+        "model and time, separated by tabs.",
         "tandem list",
         "tandem list --forget-missing",
     )
     parser.add_argument(
-        "--forget-missing", action="store_true", help="take those that are gone off the list; no collection is touched"
+        "--forget-missing",
+        action="store_true",
+        help="remove collections that are gone from the list; no collection is touched",
     )
     add_json(parser)
 

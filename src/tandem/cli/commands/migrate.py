@@ -15,7 +15,7 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Embed every photo of a collection again with another model, beside the old vectors, and switch over at the "
-        "end. Stopped half-way, the old collection is as it was and the same command goes on.",
+        "end. If it is stopped half-way, the collection is unchanged and the same command resumes.",
         "tandem migrate photos.tandem --model ViT-B/32",
     )
     add_collection(parser)
@@ -27,7 +27,7 @@ def add_arguments(parser: Parser) -> None:
         help="photos encoded at once (%(default)s)",
     )
     parser.add_argument(
-        "--drop-missing", action="store_true", help="switch over although some photos can no longer be read"
+        "--drop-missing", action="store_true", help="switch over even if some photos can no longer be read"
     )
     add_json(parser)
     add_model(parser)

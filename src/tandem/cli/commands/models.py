@@ -21,8 +21,8 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Names that --model takes: how large each is, its licence, and whether it is here already. Piped, a line is "
-        "here or -, name, weights, pixels, bytes to download and licence with tabs between.",
+        "List the names that --model takes, with size and licence, and whether each is already on this machine. When "
+        "piped, each line is here or -, name, weights, pixels, bytes to download and licence, separated by tabs.",
         "tandem models",
     )
     add_json(parser)
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     sys.stdout.flush()
     if sys.stdout.isatty():
-        terminal.echo("● is here already. --model takes any other folder, file or hub name, too.")
+        terminal.echo("● marks models on this machine. --model also takes any other folder, file or hub name.")
     return DONE
 
 

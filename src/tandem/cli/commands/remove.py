@@ -1,4 +1,4 @@
-"""`tandem remove`: photos out of a collection."""
+"""`tandem remove`: remove photos from a collection."""
 
 import argparse
 import sys
@@ -10,32 +10,37 @@ from tandem.cli.inputs import read_lines
 from tandem.cli.options.collection import add_collection, add_where, open_collection
 from tandem.errors import TandemError
 
-AT_ONCE = 1000  # ids a commit
+_ID_BATCH = 1000  # removed in one commit
 EXAMPLES = 3  # paths that the question shows
 
 
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Take photos out of a collection, by id, by filter or all of them. Their files are left alone. Asks first, "
-        "and says how many there are.",
+        "Remove photos from a collection, by id, by filter, or all of them. Their files are not touched. Shows how "
+        "many photos would be removed, and asks first.",
         "tandem remove photos.tandem --where \"path like '%screenshots%'\"",
         "tandem remove photos.tandem 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --yes",
         "tandem remove photos.tandem --all",
         "tandem remove photos.tandem --collection",
     )
     add_collection(parser)
-    parser.add_argument("ids", nargs="*", metavar="ID", help="of photos, as search --json shows them; - for a list")
+    parser.add_argument(
+        "ids",
+        nargs="*",
+        metavar="ID",
+        help="ids of photos, as search --json shows them; - reads a list from standard input",
+    )
     add_where(parser)
-    parser.add_argument("--all", action="store_true", help="every photo; the collection stays, empty")
-    parser.add_argument("--collection", action="store_true", dest="whole", help="the collection itself")
+    parser.add_argument("--all", action="store_true", help="remove every photo; the empty collection stays")
+    parser.add_argument("--collection", action="store_true", dest="whole", help="remove the collection itself")
     add_yes(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if (bool(arguments.ids) + (arguments.where is not None) + arguments.all + arguments.whole) != 1:
-        raise TandemError("what to remove? give ids, or --where EXPR, or --all, or --collection: one of them")
+        raise TandemError("expected exactly one of ids, --where, --all, --collection")
     if arguments.whole:
         return remove_collection(arguments)
     named = [id for argument in arguments.ids for id in (read_lines("-") if argument == "-" else [argument])]
@@ -44,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         store = photos.store
         if arguments.ids:
             there: dict[str, str] = {}
-            for start in range(0, len(named), AT_ONCE):
-                records = store.get(named[start : start + AT_ONCE], columns=["path"], vectors=False)
+            for start in range(0, len(named), _ID_BATCH):
+                records = store.get(named[start : start + _ID_BATCH], columns=["path"], vectors=False)
                 there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
             missing = [id for id in dict.fromkeys(named) if id not in there]
         else:
@@ -61,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
                 yes=arguments.yes,
             )
             ids = list(there)
-            for start in range(0, len(ids), AT_ONCE):
-                removed += photos.delete(ids[start : start + AT_ONCE])
+            for start in range(0, len(ids), _ID_BATCH):
+                removed += photos.delete(ids[start : start + _ID_BATCH])
         total = photos.count()
     if arguments.json:
         terminal.print_json({
@@ -81,7 +86,7 @@ def remove_collection(arguments: argparse.Namespace) -> int:
     with open_collection(arguments) as photos:
         count = photos.count()
         terminal.confirm(
-            f"remove {arguments.collection} with {terminal.count_of(count)}? Their files are left alone.",
+            f"remove {arguments.collection} with {terminal.count_of(count)}? Their files are not touched.",
             yes=arguments.yes,
         )
         photos.remove()

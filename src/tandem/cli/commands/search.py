@@ -33,8 +33,8 @@ def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Show the photos of a collection that are nearest to a text, to a photo, or to both, and how likely each one "
-        "is what was meant. Says so when nothing matches well. Piped, a line is rank, relevance, cosine and path with "
-        "tabs between.",
+        "is to match. Says so if nothing matches well. When piped, each line is rank, relevance, cosine and path, "
+        "separated by tabs.",
         "tandem search photos.tandem a black cat sleeping on a red sofa",
         "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
         'tandem search photos.tandem a street --image beach.jpg --weight 0.3 --minus "people"',
@@ -45,15 +45,18 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--image", metavar="PHOTO", help="look for what resembles this photo (- for standard input)")
     parser.add_argument("--like", metavar="ID", help="look for what resembles this photo of the collection")
     parser.add_argument(
-        "--weight", type=float, default=TEXT_WEIGHT, metavar="W", help="of the text: 0..1 (%(default)s)"
+        "--weight", type=float, default=TEXT_WEIGHT, metavar="W", help="weight of the text, 0..1 (%(default)s)"
     )
-    parser.add_argument("--minus", metavar="TEXT", help="less of what this text says")
+    parser.add_argument("--minus", metavar="TEXT", help="less of what this text describes")
     parser.add_argument("--minus-image", metavar="PHOTO", help="less of what this photo shows")
-    parser.add_argument("-k", "--top", type=positive, default=HITS, metavar="K", help="how many to show (%(default)s)")
-    parser.add_argument("--page", type=positive, default=1, metavar="N", help="the N-th so many (%(default)s)")
+    parser.add_argument("-k", "--top", type=positive, default=HITS, metavar="K", help="number of hits (%(default)s)")
+    parser.add_argument("--page", type=positive, default=1, metavar="N", help="page number (%(default)s)")
     add_where(parser)
     parser.add_argument(
-        "--threshold", type=float, metavar="P", help="relevance below which nothing matches well; 0 shows all as is"
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="relevance below which nothing matches well; 0 never reports that nothing matches",
     )
     parser.add_argument("--plot", metavar="PNG", help="draw a contact sheet of the hits")
     add_paths_only(parser)
@@ -65,9 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_paths_only(arguments)
     text = " ".join(arguments.text) or None
     if text is None and arguments.image is None and arguments.like is None:
-        raise TandemError(
-            "nothing to look for: give a text, as in: tandem search photos.tandem a cat, or --image PHOTO"
-        )
+        raise TandemError("no query: give a text, as in: tandem search photos.tandem a cat, or --image PHOTO")
     if arguments.plot:
         from tandem import plots
 

@@ -17,8 +17,8 @@ MB, MEGAPIXEL = 2**20, 1_000_000
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Serve collections: a web page to search and explore them, and an interface for programs (described at /docs). "
-        "Reachable from this machine only, unless --host says otherwise.",
+        "Serve collections: a web page to search and explore them, and an HTTP interface for programs (described at "
+        "/docs). Only this machine can connect, unless --host says otherwise.",
         "tandem serve photos.tandem",
         "tandem serve photos.tandem milvus://localhost:19530/archive --host 0.0.0.0 --api-key-file keys.txt",
     )
@@ -26,39 +26,42 @@ def add_arguments(parser: Parser) -> None:
         "collections",
         nargs="*",
         metavar="COLLECTION",
-        help=f"{ADDRESS_FORMS}; the first one answers requests that name none; without any, only the model is served",
+        help=f"{ADDRESS_FORMS}; the first answers requests that name none; without any, only the model is served",
     )
     parser.add_argument("--host", default=DEFAULTS.host, metavar="H", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=int, default=DEFAULTS.port, metavar="N", help="port; 0 takes a free one (%(default)s)"
+        "--port", type=int, default=DEFAULTS.port, metavar="N", help="port; 0 picks a free one (%(default)s)"
     )
     parser.add_argument(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name by which browsers and others may ask, for example that of a proxy in front; may be given "
-        "several times; * for any. Without it: localhost and 127.*; with a wider --host also addresses of numbers, "
-        "this machine's name, and names without a dot",
+        help="another host name that requests may use, for example a proxy's; * for any. Always allowed: localhost and "
+        "127.*; with a wider --host also IP addresses, this machine's name, and names without a dot",
     )
-    parser.add_argument("--api-key-file", metavar="F", help="keys that are asked for, one a line; read again on change")
+    parser.add_argument(
+        "--api-key-file", metavar="F", help="accepted API keys, one per line; read again when the file changes"
+    )
     parser.add_argument(
         "--allow-fetch",
         action="append",
         default=[],
         metavar="HOST",
-        help="a host whose images may be fetched by address; may be given several times; none when left out",
+        help="a host from which images may be fetched by URL; none by default",
     )
     parser.add_argument("--read-only", action="store_true", help="refuse to add or remove images")
-    parser.add_argument("--uploads", metavar="DIR", help="where added images are kept; in the collection if left out")
-    parser.add_argument("--access-log", action="store_true", help="a line for every request on standard error")
+    parser.add_argument(
+        "--uploads", metavar="DIR", help="folder for the files of added images (default: in the collection)"
+    )
+    parser.add_argument("--access-log", action="store_true", help="log every request to standard error")
     limits = parser.add_argument_group("limits")
     for option, default, what in (
         ("--max-body-mb", DEFAULTS.max_body_bytes // MB, "of a request"),
         ("--max-megapixels", DEFAULTS.max_pixels // MEGAPIXEL, "of an image"),
-        ("--max-batch", DEFAULTS.max_batch, "items of a request"),
+        ("--max-batch", DEFAULTS.max_batch, "items per request"),
         ("--max-requests", DEFAULTS.concurrency, "requests in flight"),
-        ("--max-queue", DEFAULTS.image_queue, "images that may wait"),
+        ("--max-queue", DEFAULTS.image_queue, "images waiting"),
     ):
         limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{what} (%(default)s)")
     limits.add_argument(
@@ -81,7 +84,7 @@ def add_arguments(parser: Parser) -> None:
         type=float,
         default=DEFAULTS.batch_wait_s * 1000,
         metavar="T",
-        help="how long a first item waits for others (%(default)g)",
+        help="how long the first item of a batch waits for others (%(default)g)",
     )
     add_model(parser)
 

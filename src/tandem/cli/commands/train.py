@@ -30,9 +30,9 @@ SIGNALS = {
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Train both encoders together, as the recipe says, on this machine or under torchrun on many. Stops and "
-        "resumes at any time, by the same command. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but not "
-        "finished.",
+        "Train both encoders together, as the recipe says, on this machine, or on many with torchrun. A run can be "
+        "stopped at any time; the same command resumes it. Exit code 75 after SIGTERM, 130 after Ctrl-C: saved, but "
+        "not finished.",
         "tandem train recipes/mini.toml",
         "tandem train recipes/mini.toml steps=2000 folder=runs/short optimiser.learning_rate=1e-3",
         "tandem train recipes/mini.toml --dry-run",
@@ -40,16 +40,18 @@ def add_arguments(parser: Parser) -> None:
         "torchrun --nproc-per-node 8 -m tandem train recipes/vit-b-32-400m.toml",
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a .toml file")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values that replace the recipe's")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override values of the recipe")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--dry-run",
         action="store_true",
-        help="check recipe and data, do a few steps, print memory, speed and time; nothing is kept",
+        help="check recipe and data, do a few steps, print memory, speed and time; nothing is saved",
     )
     what.add_argument("--print", action="store_true", help="print the complete recipe as TOML; nothing is trained")
-    what.add_argument("--plot", action="append", metavar="RUN", help="draw a run's curves; several are compared")
-    parser.add_argument("--out", default="curve.png", metavar="PNG", help="the image of --plot (%(default)s)")
+    what.add_argument(
+        "--plot", action="append", metavar="RUN", help="draw the curves of a run; several runs are compared"
+    )
+    parser.add_argument("--out", default="curve.png", metavar="PNG", help="the image that --plot writes (%(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,7 +113,7 @@ def _plot(runs: list[Path], out: Path) -> int:
     for folder in runs:
         path = folder if folder.suffix == ".csv" else folder / "curve.csv"
         if not path.is_file():
-            raise DataError(f"{folder}: expected a run's folder with curve.csv in it")
+            raise DataError(f"{folder}: expected the folder of a run, with curve.csv in it")
         drawn.append(plots.Run(folder.name, read_series(path)))
     print(plots.draw_curves(drawn, out))
     return DONE

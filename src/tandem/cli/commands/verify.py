@@ -29,18 +29,20 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Compare the vectors of two models on sample images and sentences. Without --against, compare the precisions "
+        "Compare the vectors of two models on sample images and texts. Without --against, compare the precisions "
         "and engines of one model. Exit code 0: the same; 1: not the same, or images were skipped.",
         "tandem verify clip-b32 --against ViT-B-32.pt",
         "tandem verify openai/clip-vit-base-patch32 --images ~/Pictures",
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder, a file, a hub name or a published name")
     parser.add_argument("--against", metavar="OTHER", help="what to compare with")
-    parser.add_argument("--images", metavar="DIR", help="images to compare on; made up when left out")
+    parser.add_argument("--images", metavar="DIR", help="images to compare on (default: generated images)")
     add_activation(parser, "as for tandem classify")
     add_json(parser)
     add_engine(
-        parser.add_argument_group("what is compared", "How OTHER, or SOURCE once more, is computed; SOURCE is float32.")
+        parser.add_argument_group(
+            "engine", "How OTHER is computed, or SOURCE without --against. The reference is SOURCE in float32."
+        )
     )
 
 

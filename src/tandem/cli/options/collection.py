@@ -37,7 +37,7 @@ def add_where(parser: Parser) -> None:
     parser.add_argument(
         "--where",
         metavar="EXPR",
-        help="keep only what passes, for example: width > 1000 and path like '%%2023%%'",  # argparse formats it
+        help="keep only photos that match, for example: width > 1000 and path like '%%2023%%'",  # argparse formats it
     )
 
 
@@ -54,13 +54,13 @@ def open_collection(arguments: argparse.Namespace) -> "Collection":
 
 
 def explain_empty(photos: "Collection", where: str | None, *, page: int = 1, top: int = 1) -> None:
-    """An empty answer has a reason: of the page `page` of so many hits, as all others."""
+    """Explain why a search returned nothing. `page` counts pages of `top` hits, from 1."""
     total = photos.count()
     passing = total if where is None else photos.count(where)
     if total == 0:
         terminal.echo(f"{photos.url} is empty: add photos with {terminal.program()} index ~/Pictures --to {photos.url}")
     elif passing == 0:
-        terminal.echo(f"none of the {total:,} photos passes the filter: {where}")
+        terminal.echo(f"none of the {total:,} photos matches the filter: {where}")
     elif page > 1:
         pages = -(-passing // top)
         terminal.echo(

@@ -13,7 +13,7 @@ from tandem.errors import TandemError
 def add_labels(parser: Parser) -> None:
     """`--labels`, `--labels-file`, `--template` and `--ensemble`."""
     parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
-    parser.add_argument("--labels-file", metavar="F", help="the labels, one a line (- for standard input)")
+    parser.add_argument("--labels-file", metavar="F", help="a file of labels, one per line (- for standard input)")
     parser.add_argument(
         "--template",
         action="append",
@@ -21,7 +21,9 @@ def add_labels(parser: Parser) -> None:
         help="the sentence around a label, with {} for it; several are averaged "
         f'(default: "{prompts.DEFAULT_TEMPLATE}")',
     )
-    parser.add_argument("--ensemble", action="store_true", help="average a set of templates of ours: slower, better")
+    parser.add_argument(
+        "--ensemble", action="store_true", help="average a built-in set of templates: slower, more accurate"
+    )
 
 
 def read_labels(arguments: argparse.Namespace) -> list[str]:
@@ -32,11 +34,9 @@ def read_labels(arguments: argparse.Namespace) -> list[str]:
     elif arguments.labels_file:
         labels += prompts.read_labels(Path(arguments.labels_file))
     if not labels:
-        raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one a line")
+        raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one per line")
     if len(labels) == 1:
-        terminal.echo(
-            f"warning: with one label alone, every photo is 100% {labels[0]!r}; give it something to compare with"
-        )
+        terminal.echo(f"warning: with a single label, every photo is 100% {labels[0]!r}; add labels to compare with")
     return prompts.check_labels(labels)
 
 

@@ -23,11 +23,11 @@ def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
         "--model",
         metavar="M",
         help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
-        "the model that ships inside when left out",
+        "default: tandem-mini, which ships with Tandem",
     )
     model.completer = complete_models  # type: ignore[attr-defined]  # what argcomplete looks for
     add_engine(group, engines)
-    add_activation(group, "for weights that do not say which one they were trained with; overrules those that do")
+    add_activation(group, "for weights that do not say which one they were trained with; overrides what they say")
 
 
 def complete_models(prefix: str, **_: object) -> list[str]:
@@ -46,17 +46,17 @@ def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:
         choices=engines,
         default="auto",
         metavar="E",
-        help=f"what computes: {listed(engines)}; auto takes torch for cuda and mps"
+        help=f"{listed(engines)}; auto takes torch for cuda and mps"
         + ("; ray: many workers or machines" if "ray" in engines else ""),
     )
-    group.add_argument("--device", metavar="D", help="cpu, gpu (Intel's), cuda, cuda:1, mps; cpu when left out")
+    group.add_argument("--device", metavar="D", help="cpu, gpu (Intel's), cuda, cuda:1, mps (default: cpu)")
     group.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="auto",
         metavar="P",
         help=f"{listed(PRECISIONS)}; auto is float32, the reference's numbers; "
-        "bfloat16 is about twice as fast where the processor has it",
+        "bfloat16 is about twice as fast on processors that support it",
     )
 
 
