@@ -1,8 +1,18 @@
-"""`python -m tandem` is the command `tandem`."""
+"""The command `tandem`, as a script and as `python -m tandem`. Imports nothing before Ctrl-C is provided for."""
 
 import sys
 
-from tandem.cli import main
+
+def run() -> int:
+    """The command of this process. Gives the exit code, also for a Ctrl-C while the command line is imported."""
+    try:
+        from tandem.cli import main
+
+        return main()
+    except KeyboardInterrupt:
+        sys.stderr.write("tandem: interrupted\n")
+        return 130  # `exit_codes.INTERRUPTED`, which may not be imported yet
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -89,6 +89,23 @@ def test_interrupted_is_one_line(model_folder: str) -> None:
     assert (process.returncode, out, err) == (130, "", "tandem: interrupted\n")
 
 
+@pytest.mark.parametrize("module", ["tandem.cli", "tandem.cli.parser", "tandem.cli.commands.list"])
+def test_interrupted_while_it_is_imported_is_one_line(module: str) -> None:
+    """Ctrl-C in the first moments: before, between and after the command line's own modules."""
+    code = f"""
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["tandem", "list"]
+runpy.run_module("tandem", run_name="__main__")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stdout, process.stderr) == (130, "", "tandem: interrupted\n")
+
+
 def waiting_in_read(pid: int) -> None:
     """Until the process sleeps with its modules loaded: it has nothing to do but wait for its input."""
     status = Path(f"/proc/{pid}/stat")

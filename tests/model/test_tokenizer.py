@@ -242,6 +242,16 @@ def test_through_a_folder_and_back(tmp_path: Path, small: Tokenizer, which: str)
         assert (again(hostile) == tokenizer(hostile)).all()
 
 
+def test_saving_replaces_the_file_in_one_step(tmp_path: Path, small: Tokenizer) -> None:
+    """Whoever has the old one open reads it to its end: it is never written over in place."""
+    small.save(tmp_path)
+    with (tmp_path / "tokenizer.json").open(encoding="utf-8") as old:
+        Tokenizer.clip().save(tmp_path)
+        assert old.read() == small.to_json()
+    assert (tmp_path / "tokenizer.json").read_text(encoding="utf-8") == Tokenizer.clip().to_json()
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     assert Tokenizer.from_folder(tmp_path, clip_text(512)) is None
     (tmp_path / "vocab.json").write_text("{}")
@@ -350,7 +360,7 @@ def test_tables_that_do_not_hold_together(small: Tokenizer) -> None:
 
     for text, reason in (
         (altered(merges=["a b c"]), "two parts"),
-        (altered(merges=["zz qq"]), "does not hold together"),
+        (altered(merges=["zz qq"]), "the BPE table is inconsistent"),
         (altered(vocab={"a": 0, "b": 1}), "not a byte-level vocabulary"),
         (altered(vocab={**plain["model"]["vocab"], "a": "0"}), "whole numbers"),
         (altered(vocab=["a"]), "tokenizer.json: "),

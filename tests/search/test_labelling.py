@@ -247,4 +247,4 @@ def test_the_command_says_what_is_wrong_before_it_works(
     assert main(["label", url]) == 2
     assert "no labels" in capsys.readouterr().err
     assert main(["label", url, "--labels", "cat,dog", "--where", "width > 99999"]) == 0
-    assert "none of the 6 photos passes the filter" in capsys.readouterr().err
+    assert "none of the 6 photos matches the filter" in capsys.readouterr().err

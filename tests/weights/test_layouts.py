@@ -143,7 +143,7 @@ def test_nothing_is_overwritten_unless_told_and_never_a_strangers_folder(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     file = tmp_path / "file"
     file.write_text("x")
-    with pytest.raises(WeightsError, match="it is a file"):
+    with pytest.raises(WeightsError, match="expected a folder to write to, got a file"):
         weights.write(first, file, overwrite=True)
 
 
