@@ -102,7 +102,7 @@ sys.meta_path.insert(0, Interrupted())
 sys.argv = ["tandem", "list"]
 runpy.run_module("tandem", run_name="__main__")
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert (process.returncode, process.stdout, process.stderr) == (130, "", "tandem: interrupted\n")
 
 
