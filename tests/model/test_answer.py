@@ -42,6 +42,7 @@ def test_rows_by_index_slice_and_loop() -> None:
     assert isinstance(part, Answer)
     assert (part.sources, part.best, part.failures) == (whole.sources[1:3], whole.best[1:3], ())
     assert list(part) == list(whole)[1:3]
+    assert part.images == whole.images[1:3]
     assert whole[np.int64(2)].best == "<b>odd</b>"
     for wrong in (4, -5):
         with pytest.raises(IndexError):
@@ -57,6 +58,8 @@ def test_an_answer_is_pickled_without_its_model(model: Model) -> None:
     for other in (copy.copy(whole), copy.deepcopy(whole)):
         assert other.as_dict() == whole.as_dict()
         assert other.model is model
+    other.logits[:] = 0  # of the deep copy
+    assert again.as_dict() == whole.as_dict()
 
 
 def test_failures_are_pickled_too() -> None:
@@ -87,6 +90,9 @@ def test_what_a_notebook_shows(tmp_path: Path) -> None:
     assert "4 images, 3 labels; 1 skipped (see .failures)" in shown
     assert shown.count("<tr>") == 4
     assert answer()._repr_html_().count("data:image/jpeg;base64,") == 4
+    odd = Answer(ModelIdentity("toy", "f"), LABELS, ('"<i>.png',), LOGITS[:1], images=(toy.picture(1),))._repr_html_()
+    assert 'alt="&quot;&lt;i&gt;.png"' in odd
+    assert "<div>&quot;&lt;i&gt;.png</div>" in odd
     # An answer of a server's has no images at all.
     assert "<table>" in Answer(ModelIdentity("toy", "f"), LABELS, ("a",), LOGITS[:1])._repr_html_()
 

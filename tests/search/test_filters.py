@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from tandem.errors import FilterError
-from tandem.search.stores.filter_parser import MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, parse
+from tandem.search.stores.filter_parser import MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse
 from tandem.search.stores.filters import (
     And,
     AnyOf,
@@ -180,6 +180,7 @@ def test_hostile_texts_end_in_an_error_and_soon() -> None:
         "not " * (MAX_CHARACTERS // 4),
         "(" * (MAX_DEPTH + 1) + "width = 1" + ")" * (MAX_DEPTH + 1),
         " or ".join(["width = 1"] * (MAX_CONDITIONS + 1)),
+        f"width in ({', '.join(['1'] * (MAX_VALUES + 1))})",
         "width in (" + ",".join("1" * 20_000) + ")",
         "'" * (MAX_CHARACTERS - 1) + "x",
         " " * (MAX_CHARACTERS + 1),
@@ -188,6 +189,7 @@ def test_hostile_texts_end_in_an_error_and_soon() -> None:
             parse(text, SCHEMA)
     long = " and ".join(["width = 1"] * MAX_CONDITIONS)
     assert matches(parse(long, SCHEMA), {"width": 1}) is True
+    assert parse(f"width in ({', '.join(['1'] * MAX_VALUES)})", SCHEMA) == In("width", (1,) * MAX_VALUES)
     deep = "(" * (MAX_DEPTH - 1) + "width = 1" + ")" * (MAX_DEPTH - 1)
     assert parse(deep, SCHEMA) == Compare("width", "=", 1)
 

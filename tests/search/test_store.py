@@ -213,6 +213,9 @@ def test_delete(store: Store) -> None:
     assert put.vectors is not None
     (hits,) = store.search(put.vectors[:1], 100)
     assert sorted(hit.id for hit in hits) == [f"{i:06d}" for i in range(1, 100, 2)]
+    assert store.delete(["000051", "000099"]) == 2  # a store may keep in memory what it has read
+    (hits,) = store.search(put.vectors[99:], 100)
+    assert sorted(hit.id for hit in hits) == [f"{i:06d}" for i in range(1, 99, 2) if i != 51]
     store.upsert(Records(["000000"], put.vectors[:1]))
     (hits,) = store.search(put.vectors[:1], 1)
     assert hits[0].id == "000000"
