@@ -1,5 +1,6 @@
 """Standard output as people have it: closed, cut short, or in an encoding that cannot spell every letter."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 from support import toy
 from support.commands import run_in_terminal, run_with_errors_in_terminal
+
+from tandem.cli import terminal
+from tandem.errors import TandemError
 
 
 def _shell(script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -63,3 +67,42 @@ def test_work_of_unknown_length_has_no_count() -> None:
     done = run_in_terminal("-c", script, columns=80, program=[sys.executable])
     assert "finding clusters" in done.out
     assert "?" not in done.out
+
+
+def test_what_commands_a_terminal_or_turns_its_text_round_is_spelled_out() -> None:
+    assert terminal.line("a\x1b[31m\n\x85b") == "a\\x1b[31m\\n\\x85b"
+    assert terminal.line("\u2028\u202egnp\u202c\u2066x\u2069") == r"\u2028\u202egnp\u202c\u2066x\u2069"
+    assert terminal.line("déjà 猫 [old]") == "déjà 猫 [old]"
+
+
+class _Stream(io.StringIO):
+    def __init__(self, text: str, watched: bool) -> None:
+        super().__init__(text)
+        self.watched = watched
+
+    def isatty(self) -> bool:
+        return self.watched
+
+
+@pytest.mark.parametrize(
+    ("answer", "asks", "shows", "said"),
+    [
+        ("y\n", True, True, None),
+        ("YES\n", True, True, None),
+        ("n\n", True, True, "nothing was changed"),
+        ("", True, True, "nothing was changed"),
+        ("y\n", True, False, "sure\\? Add --yes"),  # nobody would see the question
+        ("y\n", False, True, "sure\\? Add --yes"),  # what is piped in is no answer
+    ],
+)
+def test_a_question_is_asked_where_a_person_can_answer(
+    monkeypatch: pytest.MonkeyPatch, answer: str, asks: bool, shows: bool, said: str | None
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Stream(answer, asks))
+    monkeypatch.setattr(sys, "stderr", _Stream("", shows))
+    if said is None:
+        terminal.confirm("sure?", yes=False)
+    else:
+        with pytest.raises(TandemError, match=said):
+            terminal.confirm("sure?", yes=False)
+    terminal.confirm("sure?", yes=True)

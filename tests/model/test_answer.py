@@ -16,6 +16,7 @@ from support import toy
 from tandem import engine, plots, weights
 from tandem.answer import Answer, Failure, ModelIdentity, Prediction
 from tandem.errors import ImageError, TandemError, WeightsError
+from tandem.image import Limits
 from tandem.model import Model, load
 from tandem.plots import page as pages
 
@@ -134,12 +135,13 @@ def model() -> Model:
 def test_a_model_is_pickled_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = weights.write(toy.checkpoint(), tmp_path / "toy")
     monkeypatch.chdir(tmp_path)
-    first = load("toy", orient=False)
+    first = load("toy", orient=False, precision="bfloat16", limits=Limits(max_pixels=12_345))
     content = pickle.dumps(first)
     assert len(content) < 2000
     monkeypatch.chdir("/")
     again = pickle.loads(content)
-    assert (again.fingerprint, again.orient, again.limits) == (first.fingerprint, False, first.limits)
+    assert (again.fingerprint, again.orient, again.limits) == (first.fingerprint, False, Limits(max_pixels=12_345))
+    assert (again.engine.name, again.engine.precision) == (first.engine.name, "bfloat16")
     images = [toy.picture(1)]
     np.testing.assert_array_equal(again.embed_images(images), first.embed_images(images))
 

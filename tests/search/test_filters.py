@@ -152,7 +152,8 @@ def test_syntax_errors_give_the_position(text: str, position: int, words: str) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("widht > 3", ["'widht'", "there are width, "]),
+        ("widht > 3", ["'widht': did you mean width? there are width, "]),
+        ("zzz > 3", ["'zzz'; there are "]),
         ("longitude > 3", ["'longitude'", "there are latitude, "]),
         ("Width > 3", ["'Width'", "there are width, "]),
         ("width > 'abc'", ["column width", "a number", "'abc'"]),

@@ -214,6 +214,20 @@ def captions(found: Sequence[Item], key: str | None = None) -> list[str | None]:
     return [one.caption for one in prepared]
 
 
+def test_what_lies_in_another_source_is_known_to_be_walked_twice(tmp_path: Path) -> None:
+    touch(*(tmp_path / name for name in ("a/1.png", "a/sub/2.png", "ab/3.png", "ab/4.png")))
+
+    def found(*names: str) -> tuple[bool, list[str]]:
+        with sources.find([tmp_path / name for name in names]) as there:
+            return there.are_apart, [os.path.relpath(prefix, tmp_path) for prefix in there.prefixes()]
+
+    assert found("a", "ab") == (True, ["a", "ab"])
+    assert found("a/sub", "ab", "a") == (False, ["a", "ab"])
+    assert found("a", "a/*") == (False, ["a"])
+    assert found("a", "a/1.png")[0] is False
+    assert found("ab/3.png", "ab/4.png")[0] is True
+
+
 def test_captions_beside_pictures(tmp_path: Path) -> None:
     toy.pictures(tmp_path, 5)
     (tmp_path / "0.txt").write_text("a cat\n\na black cat\n", encoding="utf-8")

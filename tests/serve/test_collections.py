@@ -18,7 +18,7 @@ import tandem
 from tandem.search.collection import Collection
 from tandem.search.migration import migrate
 from tandem.search.stores.embedded.store import EmbeddedStore
-from tandem.serve.collections.handle import CollectionHandle
+from tandem.serve.collections.handle import CollectionHandle, OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.pool import EncoderPool
 from tandem.serve.metrics import Metrics
@@ -93,6 +93,19 @@ def test_while_one_asks_a_remote_store_whether_it_moved_nobody_waits(
         assert not first.done()
         go.set()
         assert first.result(LONG_S) == 9
+
+
+def test_a_shared_store_that_was_seen_to_be_stale_is_stale_to_all() -> None:
+    answers = [False, True, True]
+    store = SimpleNamespace(is_stale=lambda: answers.pop(0))
+    opened = OpenCollection("photos", SimpleNamespace(store=store), SimpleNamespace(), is_shared=True)  # type: ignore[arg-type]
+    assert not opened.is_stale()  # asked a moment ago
+    assert len(answers) == 3
+    assert not opened.is_stale(surely=True)
+    assert not opened.is_stale()
+    assert opened.is_stale(surely=True)
+    assert opened.is_stale()
+    assert not answers
 
 
 def test_after_a_migration_it_is_opened_once_and_the_old_one_closed_after_its_last_user(
