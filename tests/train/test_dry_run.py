@@ -1,11 +1,12 @@
 """A dry run says what a run would cost and leaves nothing behind."""
 
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-from support import run_toys
+from support import run_toys, training_toys
 
 from tandem.errors import ConfigError, DataError
 from tandem.train.recipe import read_recipe
@@ -34,6 +35,7 @@ def test_it_says_what_matters_and_writes_nothing(recipe: Path, tmp_path: Path, m
     assert re.search(r"step at 32 px: \S+ s", said)
     assert re.search(r"memory: \S+ GB on each process, of \S+ GB", said)
     assert re.search(r"time: about .* for 12 steps", said)
+    assert "s a batch without workers: " in said
     assert "validation: 2 sets" in said
     assert f"nothing was written to {tmp_path / 'run'}" in said
 
@@ -65,6 +67,22 @@ def test_it_begins_where_the_run_stands_and_refuses_what_the_run_would(recipe: P
 def test_data_that_cannot_be_used_is_said_before_anything_else(recipe: Path) -> None:
     with pytest.raises(DataError, match="nothing"):
         list(dry_run(read_recipe(recipe, ['data=[{path="nothing-*.tar", text="captions", per_batch=4}]'])))
+
+
+def test_what_data_it_reads_on_how_many_workers_and_that_one_class_teaches_nothing(
+    recipe: Path, tmp_path: Path
+) -> None:
+    folder = training_toys.write_folder(tmp_path / "images")
+    for name in list(training_toys.COLOURS)[1:]:
+        shutil.rmtree(folder / f"{name}_thing")
+    (folder / "loose.png").write_bytes(training_toys.all_images()[0])
+    data = ['data=[{path=".", kind="names", per_batch=8}]', f"data_root={folder}", "vocabulary=0"]
+    rest = ["validation.zero_shot=", "validation.retrieval=", "stages=[{start=0.0, image_size=16}]"]
+    lines = list(dry_run(read_recipe(recipe, [*data, *rest, "workers=1"])))
+    assert f"batch 8: {folder} 8" in lines
+    assert f"warning: {folder}: one class only, 'red thing': nothing to tell apart" in lines
+    assert "skipped loose.png: not in a folder that names its class" in lines
+    assert any("s a batch on 1 worker: " in line for line in lines)
 
 
 def test_the_time_of_a_step_has_its_data_in_it() -> None:

@@ -181,6 +181,17 @@ def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert "expected a recipe" in capsys.readouterr().err
 
 
+def test_the_end_names_the_model_and_some_of_its_classes(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "run" / "model"
+    assert main(["train", str(recipe), "steps=1", *QUICK]) == 0
+    assert capsys.readouterr().out.endswith(f"classify PHOTO --model {model} --labels red,green,blue,white\n")
+    captions = ["vocabulary=0", 'data=[{path="captions.tar", text="captions", per_batch=8}]']
+    assert main(["train", str(recipe), "steps=1", *captions, f"folder={tmp_path / 'other'}", *QUICK]) == 0
+    assert capsys.readouterr().out.endswith("--labels cat,dog\n")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
 def test_a_signal_saves_and_leaves_with_a_code_that_schedulers_know(
     recipe: Path, tmp_path: Path, number: signal.Signals, code: int

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ from support.training_toys import (
 )
 
 from tandem.errors import DataError
+from tandem.tokenizer import Tokenizer
 from tandem.train.data import rows
 from tandem.train.data.decoding import Images, decodable
+from tandem.train.data.loader import Loader
 from tandem.train.data.paths import expand_braces, source_files
 from tandem.train.data.samples import BrokenSample, Samples
 from tandem.train.recipe import Source
@@ -107,6 +110,43 @@ def test_what_cannot_be_a_training_set_is_said_in_one_line(tmp_path: Path, path:
     with pytest.raises(DataError, match=message) as error:
         opened(tmp_path, path=path, text="text")
     assert "\n" not in str(error.value)
+
+
+def test_messages_name_the_folder_that_a_bare_point_stands_for(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    with pytest.raises(DataError) as error:
+        opened(photos, path=".", kind="names")
+    assert str(error.value) == f"no such file or folder {photos}; set data_root=FOLDER"
+    photos.mkdir()
+    layout = "expected the layout FOLDER/class/1.jpg"
+    with pytest.raises(DataError) as error:
+        opened(photos, path=".", kind="names")
+    assert str(error.value) == f"{photos}: no photos in folders that name their class; {layout}"
+    (photos / "loose.jpg").write_bytes(all_images()[0])
+    with pytest.raises(DataError) as error:
+        opened(photos, path=".", kind="names")
+    assert str(error.value) == (f"{photos}: no photos in folders that name their class; 1 lie loose; {layout}")
+
+
+def test_photos_beside_the_folders_of_classes_are_skipped_by_name(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images")
+    (folder / "loose.jpg").write_bytes(all_images()[0])
+    (folder / "notes.txt").write_text("x")
+    samples = opened(folder, path=".", kind="names")
+    assert (len(samples), samples.label_of_source) == (40, str(folder))
+    assert list(samples.skipped()) == [("loose.jpg", "not in a folder that names its class")]
+
+
+def test_one_class_alone_is_warned_of(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "images")
+    chosen = recipe(folder, {"path": ".", "kind": "names", "per_batch": 4})
+    loader = Loader(chosen, Tokenizer.clip())
+    assert (loader.warnings(), loader.classes()) == ([], [f"{name} thing" for name in sorted(COLOURS)])
+    for name in sorted(COLOURS)[1:]:
+        shutil.rmtree(folder / f"{name}_thing")
+    loader = Loader(chosen, Tokenizer.clip())
+    assert loader.warnings() == [f"warning: {folder}: one class only, 'blue thing': nothing to tell apart"]
+    assert loader.classes() == ["blue thing"]
 
 
 def test_an_index_is_made_once_and_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from tandem.errors import ConfigError, DataError, MissingExtraError
 if TYPE_CHECKING:
     from tandem.train.run.loop import TrainResult
 
+LABELS_SUGGESTED = 10  # of a model that has been trained
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
 # What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
 SIGNALS = {
@@ -88,9 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.complain(_stopped(result, recipe.folder))
         return SIGNALS[asked[0]] if asked else TRY_AGAIN  # the signal may have reached another process alone
     if processes.is_main:
-        use = f"{terminal.program()} classify PHOTO --model {result.model} --labels cat,dog"
+        use = f"{terminal.program()} classify PHOTO --model {shlex.quote(str(result.model))} --labels {_labels(result)}"
         print(f"tandem: done, the model is in {result.model}; try: {use}")
     return DONE
+
+
+def _labels(result: "TrainResult") -> str:
+    """Labels to try a model with: some of its own classes, or where it has none, or one, any."""
+    classes = result.classes[:LABELS_SUGGESTED]
+    return shlex.quote(",".join(classes)) if len(classes) > 1 else "cat,dog"
 
 
 def _stopped(result: "TrainResult", folder: str) -> str:

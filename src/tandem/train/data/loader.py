@@ -52,6 +52,23 @@ class Loader:
         """The number of samples of each training set: what a step draws depends on it."""
         return [len(samples) for samples in self.samples]
 
+    def classes(self) -> list[str]:
+        """The first name of each class of the training sets that have names."""
+        return list(dict.fromkeys(names[0] for samples in self.samples for names in samples.names))
+
+    def warnings(self) -> list[str]:
+        """What makes training on this data pointless, for people."""
+        known: set[tuple[str, ...]] = set()
+        for samples in self.samples:
+            for texts in samples.names or samples.all_texts():
+                known.add(tuple(texts))
+                if len(known) > 1:
+                    return []
+        [texts] = known
+        where = ", ".join(samples.label_of_source for samples in self.samples)
+        what = "class" if any(samples.names for samples in self.samples) else "text"
+        return [f"warning: {where}: one {what} only, {texts[0]!r}: nothing to tell apart"]
+
     def skipped(self) -> list[tuple[str, str]]:
         """(key, reason) of what the files hold that can never be drawn: no texts, or behind a tar's damage."""
         return [each for samples in self.samples for each in samples.skipped()]

@@ -14,6 +14,12 @@ _TABLES = {".csv": ",", ".tsv": "\t"}
 _MAX_FILES = 1_000_000  # a typo in a brace must not fill the memory
 
 
+def label_of(source: Source, root: Path) -> str:
+    """What to call a source in messages: its path as written, or instead of a bare `.` the folder it stands for."""
+    written = [source.path] if isinstance(source.path, str) else source.path
+    return ", ".join(str((root / path).absolute()) if Path(path) == Path() else path for path in written)
+
+
 def source_files(source: Source, root: Path) -> list[Path]:
     """The files of a source, in the order of the recipe, those of a glob by name. Raises `DataError` in one line."""
     patterns = [source.path] if isinstance(source.path, str) else list(source.path)
@@ -26,9 +32,10 @@ def source_files(source: Source, root: Path) -> list[Path]:
             elif glob.has_magic(pattern):
                 found += sorted(Path(match) for match in glob.glob(str(path), recursive=True))
             else:
-                raise DataError(f"{written}: no such file {path.absolute()}; set data_root=FOLDER")
+                named = "" if path == root else f"{written}: "
+                raise DataError(f"{named}no such file or folder {path.absolute()}; set data_root=FOLDER")
     if not found:
-        raise DataError(f"{source.path}: no such file below {root.absolute()}; set data_root=FOLDER")
+        raise DataError(f"{label_of(source, root)}: no such file below {root.absolute()}; set data_root=FOLDER")
     return list(dict.fromkeys(found))
 
 

@@ -143,7 +143,11 @@ def table_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
 
 def folder_rows(path: Path, _: Source) -> Iterator[SampleRow | SkippedRow]:
     """A folder of folders with images, at any depth: an image's text is the name of its folder below `path`."""
-    for folder in sorted(entry for entry in path.iterdir() if entry.is_dir()):
+    entries = sorted(path.iterdir())
+    for file in entries:
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():
+            yield SkippedRow(file.name, "not in a folder that names its class")
+    for folder in (entry for entry in entries if entry.is_dir()):
         name = folder.name.replace("_", " ")
         for file in sorted(folder.rglob("*")):
             if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file():

@@ -15,7 +15,7 @@ import numpy as np
 
 from tandem.errors import DataError
 from tandem.train.data.index import Index, IndexedFile, indexed_file, open_index
-from tandem.train.data.paths import source_files
+from tandem.train.data.paths import label_of, source_files
 from tandem.train.recipe import Source
 
 _MAX_OPEN = 200  # files, and as many indexes
@@ -31,13 +31,13 @@ class Samples:
 
     def __init__(self, source: Source, root: Path, cache: Path, *, rank: int = 0, processes: int = 1) -> None:
         self.source = source
+        self.label_of_source = label_of(source, root)  # for messages
         self.files = _index_all(source, source_files(source, root), cache, rank, processes)
         self.ends = np.cumsum([file.count for file in self.files])
         self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._open: OrderedDict[Path, int] = OrderedDict()
         if len(self) == 0:
-            key, reason = next(iter(self.skipped()), ("", "its files are empty"))
-            raise DataError(f"{source.path}: no sample with an image and texts; {key} {reason}".replace(";  ", "; "))
+            raise DataError(f"{self.label_of_source}: {self._nothing()}")
         self.names: list[tuple[str, ...]] = []  # of a source of names: the distinct ones, by label
         self._labels: list[np.ndarray] = []  # by file: number of the entry there -> label
         if source.kind == "names":
@@ -88,6 +88,15 @@ class Samples:
             yield from file.named
             if file.skipped > len(file.named):
                 yield str(file.path), f"{file.skipped - len(file.named):,} more without an image or a text"
+
+    def _nothing(self) -> str:
+        """Why there is no sample."""
+        if all(file.path.is_dir() for file in self.files):
+            loose = sum(file.skipped for file in self.files)
+            found = f"; {loose:,} lie loose" if loose else ""
+            return f"no photos in folders that name their class{found}; expected the layout FOLDER/class/1.jpg"
+        key, reason = next(iter(self.skipped()), ("", "its files are empty"))
+        return f"no sample with an image and texts; {key} {reason}".replace(";  ", "; ")
 
     def _number_names(self) -> None:
         numbers: dict[tuple[str, ...], int] = {}

@@ -55,7 +55,7 @@ class TrainingRun:
     ema: ModelEma | None
     teacher: TeacherTargets | None
     clip_teacher: ClipTeacher | None
-    notes: tuple[str, ...]  # for people: what was resized or newly initialised
+    notes: tuple[str, ...]  # for people: what was resized or newly initialised, and warnings
 
     def describe(self) -> list[str]:
         """What will be trained, in a few lines; recipe.toml has all of it."""
@@ -63,7 +63,10 @@ class TrainingRun:
         total = sum(p.numel() for p in self.clip.parameters()) / 1e6
         trained = sum(p.numel() for p in self.clip.parameters() if p.requires_grad) / 1e6
         image = sum(p.numel() for p in self.clip.visual.parameters()) / 1e6
-        sources = ", ".join(f"{source.path} {source.per_batch or f'({source.weight:g})'}" for source in recipe.data[:6])
+        sources = ", ".join(
+            f"{each.label_of_source} {each.source.per_batch or f'({each.source.weight:g})'}"
+            for each in self.loader.samples[:6]
+        )
         parallel = recipe.parallel
         return [
             f"{recipe.name}: {total:.2f} M weights, {image:.2f} M of them for images"
@@ -163,7 +166,7 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     ema = ModelEma(towers, recipe.ema.decay) if recipe.ema.decay else None
     return TrainingRun(
         recipe, processes, config, tokenizer, loader, clip, towers, wrapped, objective, optimiser, ema, targets,
-        clip_teacher, initial.notes,
+        clip_teacher, (*initial.notes, *loader.warnings()),
     )  # fmt: skip
 
 

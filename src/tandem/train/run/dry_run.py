@@ -124,9 +124,10 @@ def _described(timing: Timing, recipe: Recipe) -> str:
         if share > timing.step_s or (recipe.workers == 0 and share > 0.1 * timing.step_s)
         else "faster than the step"
     )
+    on = f"on {recipe.workers} worker{'s' * (recipe.workers > 1)}" if recipe.workers else "without workers"
     return (
         f"step at {timing.image_size} px: {timing.step_s:.3g} s, {recipe.batch_size / timing.step_s:.0f} pairs/s, loss "
-        f"{timing.loss:.4g}; data {share:.3g} s a batch on {recipe.workers} workers: {verdict}"
+        f"{timing.loss:.4g}; data {share:.3g} s a batch {on}: {verdict}"
     )
 
 

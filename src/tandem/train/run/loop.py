@@ -41,6 +41,7 @@ class TrainResult:
     model: Path | None  # the folder of the finished model; None: stopped before the last step
     step: int  # steps done
     saved_step: int | None  # the step of the newest checkpoint: where the same command resumes; None: there is none
+    classes: tuple[str, ...] = ()  # that the model was trained on, where its training sets have names
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _steps(
     if processes.is_main:
         run.write_model(arrays, folder / "model")
     processes.barrier()
-    return TrainResult(folder / "model", recipe.steps, saved_step)
+    return TrainResult(folder / "model", recipe.steps, saved_step, tuple(run.loader.classes()))
 
 
 def train_step(run: TrainingRun, step: int, batch: Batch, monitor: LossMonitor) -> StepResult:
