@@ -5,6 +5,10 @@ root. As in git, the last pattern that matches decides, `!` takes back, a deeper
 nothing inside an excluded folder is looked at. Knows names; opens `.tandemignore` files only.
 """
 
+import os
+import re
+import stat
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -32,11 +36,10 @@ class IgnoreRules:
 
     def inside(self, depth: int, ignore_file: str) -> "IgnoreRules":
         """With the rules of a file in a folder so deep. `TandemError` where it cannot be read or understood."""
-        try:
-            with open(ignore_file, "rb") as file:
-                lines = file.read(_MAX_IGNORE_BYTES).decode("utf-8-sig", "surrogateescape").splitlines()
-        except OSError as error:
-            raise TandemError(f"{ignore_file}: {reason_of(error)}") from None
+        content = _read(ignore_file)
+        if content is None:
+            return self
+        lines = content.decode("utf-8-sig", "surrogateescape").splitlines()
         return replace(self, rules=(*self.rules, (depth, _spec(lines, ignore_file))))
 
     def excludes(self, names: Sequence[str], *, is_folder: bool) -> bool:
@@ -48,10 +51,62 @@ class IgnoreRules:
         return False
 
 
+def _read(ignore_file: str) -> bytes | None:
+    """The file's content; None for what is no regular file, such as a folder or a pipe, which might never end."""
+    try:
+        if not os.path.exists(ignore_file) or not stat.S_ISREG(os.stat(ignore_file).st_mode):
+            warnings.warn(f"{ignore_file}: not a regular file: no rules are read from it", stacklevel=2)
+            return None
+        # Without waiting, should a pipe have taken its place meanwhile
+        with open(ignore_file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            content = file.read(_MAX_IGNORE_BYTES + 1)
+    except OSError as error:
+        raise TandemError(f"{ignore_file}: {reason_of(error)}") from None
+    if len(content) > _MAX_IGNORE_BYTES:
+        raise TandemError(f"{ignore_file}: more than {_MAX_IGNORE_BYTES:,} bytes of patterns")
+    return content
+
+
 def _spec(patterns: Sequence[str], source: str) -> "GitIgnoreSpec":
-    from pathspec import GitIgnoreSpec  # here: few collections have rules
+    from pathspec import GitIgnoreSpec, RegexPattern  # here: few collections have rules
 
     try:
-        return GitIgnoreSpec.from_lines(patterns)
+        read = GitIgnoreSpec.from_lines(patterns, backend="simple").patterns
+        made = [
+            RegexPattern(re.compile(_without_backtracking(pattern.regex.pattern)), pattern.include)
+            for pattern in read
+            if isinstance(pattern, RegexPattern) and pattern.regex is not None and pattern.include is not None
+        ]
     except ValueError as error:
         raise TandemError(f"{source}: {error}; expected patterns as in a .gitignore") from None
+    return GitIgnoreSpec(made, backend="simple")
+
+
+# What pathspec writes for wildcards: `*` in a name, `**` at the start, and `**` between folders.
+_STAR, _LEADING, _FOLDERS = "[^/]*", "^(?:.+/)?", "(?:/.+)?"
+
+
+def _without_backtracking(regex: str) -> str:
+    """The regular expression of a pattern, so that a dozen wildcards in it cannot take for ever.
+
+    What stands between two wildcards may be matched at the first place where it fits: a later one finds nothing more.
+    """
+    first, *others = regex.split(_FOLDERS)
+    if others:
+        *between, last = others
+        if first.startswith(_LEADING):
+            first = f"^(?>(?:.+?/)??{_names(first.removeprefix(_LEADING))}(?=/))"
+        else:
+            first = _names(first)
+        return first + "".join(f"(?>(?:/.+?)??{_names(some)}(?=/))" for some in between) + _FOLDERS + _names(last)
+    return _names(first)
+
+
+def _names(regex: str) -> str:
+    """The same for the `*` in each name."""
+    first, *others = regex.split(_STAR)
+    made = first
+    for place, some in enumerate(others):
+        ends_its_name = place == len(others) - 1 or "/" in some.replace("[^/]", "")
+        made += f"{_STAR}{some}" if ends_its_name else f"(?>[^/]*?{some})"
+    return made
