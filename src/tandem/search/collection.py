@@ -7,7 +7,7 @@ vectors of different models never meet. Knows no command line and no server.
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from tandem.arrays import Vectors
 from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT
-from tandem.errors import StoreNotFoundError, TandemError
+from tandem.errors import StoreError, StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
 from tandem.progress import Progress, count_of
@@ -26,6 +26,7 @@ from tandem.search.exploring.survey import Survey
 from tandem.search.indexing import in_memory, local
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import IndexingProgress, bar
+from tandem.search.indexing.reconciling import forget_images
 from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_not_empty, open_sources
 from tandem.search.indexing.sources import NoImagesError, Sources
 from tandem.search.labelling import LabelledImage, top_images, top_labels, with_paths
@@ -244,9 +245,15 @@ class Collection:
             return report
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Delete images by id. Gives how many there were. Their files are left alone."""
+        """Delete images by id. Gives how many there were.
+
+        Their files are left alone: whoever adds them again has the images again.
+        """
+        ids = [ids] if isinstance(ids, str) else list(ids)
         with self._writing() as store:
-            return store.delete([ids] if isinstance(ids, str) else ids)
+            with suppress(StoreError):  # it only saves looking: `add` notices what is not there any more
+                forget_images(store, identity.ledger_path(store), ids)
+            return store.delete(ids)
 
     def remove(self) -> None:
         """Remove the whole collection. The files of its images are left alone."""

@@ -68,18 +68,16 @@ def _read(ignore_file: str) -> bytes | None:
 
 
 def _spec(patterns: Sequence[str], source: str) -> "GitIgnoreSpec":
-    from pathspec import GitIgnoreSpec, RegexPattern  # here: few collections have rules
+    from pathspec import GitIgnoreSpec  # here: few collections have rules
 
     try:
-        read = GitIgnoreSpec.from_lines(patterns, backend="simple").patterns
-        made = [
-            RegexPattern(re.compile(_without_backtracking(pattern.regex.pattern)), pattern.include)
-            for pattern in read
-            if isinstance(pattern, RegexPattern) and pattern.regex is not None and pattern.include is not None
-        ]
+        spec = GitIgnoreSpec.from_lines(patterns, backend="simple")
+        for pattern in spec.patterns:
+            if pattern.regex is not None:
+                pattern.regex = re.compile(_without_backtracking(pattern.regex.pattern))
     except ValueError as error:
         raise TandemError(f"{source}: {error}; expected patterns as in a .gitignore") from None
-    return GitIgnoreSpec(made, backend="simple")
+    return spec
 
 
 # What pathspec writes for wildcards: `*` in a name, `**` at the start, and `**` between folders.

@@ -155,6 +155,11 @@ class Ledger:
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO about VALUES (?,?)", list(about.items()))
 
+    def forget(self, paths: Mapping[str, str]) -> None:
+        """Know nothing of these paths any more where they held these images (path -> id): they will be read again."""
+        known = self.lookup(list(paths))
+        self.update(gone=[path for path, record in known.items() if record.id == paths[path]])
+
     def forget_reasons(self) -> None:
         """Let everything that was skipped be tried again."""
         with self._writing() as connection:

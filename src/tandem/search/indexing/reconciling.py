@@ -5,9 +5,10 @@ Knows a store, a ledger, and which files there are.
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from tandem.search.indexing import entries
@@ -45,13 +46,40 @@ def mark_reconciled(ledger: Ledger) -> None:
     ledger.set_about({"reconciled": "yes"})
 
 
-def count_gone(ledger: Ledger, sources: Sources) -> int:
+def without_removed(store: Store, ledger: Ledger, records: Iterable[FileRecord]) -> Iterator[FileRecord]:
+    """The records but those of images that were removed from the collection meanwhile, here or by another machine.
+
+    Such a path is forgotten, and so it is read again: its file is there, and someone asks for it. So is one that its
+    image does not have any more: it was removed, and came back with another path.
+    """
+    for some in chunks(records, BATCH):
+        ids = list(dict.fromkeys(record.id for record in some if record.id))
+        held = _paths_of(store, ids) if ids else {}
+        lost = {record.path: record.id for record in some if record.id and record.path not in held.get(record.id, ())}
+        if lost:
+            ledger.forget(lost)
+        yield from (record for record in some if record.path not in lost)
+
+
+def forget_images(store: Store, ledger_path: Path, ids: Sequence[str]) -> None:
+    """Let the ledger, if there is one, forget the paths of images that are about to be deleted from the store."""
+    if not ledger_path.exists():
+        return
+    with Ledger.open(ledger_path) as ledger:
+        for start in range(0, len(ids), BATCH):
+            held = _paths_of(store, ids[start : start + BATCH])
+            ledger.forget({path: id for id, paths in held.items() for path in paths})
+
+
+def count_gone(store: Store, ledger: Ledger, sources: Sources) -> int:
     """How many paths under the sources hold an image of the collection, as the ledger knows it, and are gone."""
-    return sum(
-        bool(known.id) and sources.covers(known.path) and _is_gone(known.path, ledger) and sources.is_there(known.path)
+    gone = (
+        known
         for prefix in sources.prefixes()
         for known in ledger.under(prefix)
+        if known.id and sources.covers(known.path) and _is_gone(known.path, ledger) and sources.is_there(known.path)
     )
+    return sum(1 for _ in without_removed(store, ledger, gone))
 
 
 def mark_gone(store: Store, ledger: Ledger, sources: Sources, missing: Collection[str]) -> int:
@@ -111,6 +139,12 @@ def chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield some
     if broken is not None:
         raise broken
+
+
+def _paths_of(store: Store, ids: Sequence[str]) -> dict[str, list[str]]:
+    """The paths of these images, those that are there."""
+    held = store.get(ids, columns=["path", "paths"], vectors=False)
+    return {id: paths_of(held.row(row)) for row, id in enumerate(held.ids)}
 
 
 def _paths(store: Store) -> Iterator[tuple[str, str]]:

@@ -164,7 +164,8 @@ class IndexingRun:
             yield from self._unread(some)
 
     def _unread(self, items: Sequence[Item]) -> Iterator[Entry | FinishedShard]:
-        known = self.ledger.lookup([item.path for item in items])
+        found = self.ledger.lookup([item.path for item in items])
+        known = {record.path: record for record in self._still_there(found.values())}
         for item in items:
             earlier = known.get(item.path)
             self._known += earlier is not None and earlier.id is not None
@@ -185,7 +186,8 @@ class IndexingRun:
     def _unread_of(self, shard: Shard, earlier: FileRecord | None) -> Iterator[Entry | FinishedShard]:
         """The entries of a shard; none of one that has not changed as a file, whose images are inside it."""
         try:
-            if earlier is not None and earlier.is_unchanged(shard.signature) and not shards.holds_paths(shard):
+            unchanged = earlier is not None and earlier.is_unchanged(shard.signature)
+            if earlier is not None and unchanged and not shards.holds_paths(shard) and self._has_all(shard):
                 self._count_unchanged_shard(shard, earlier)
                 return
             for some in chunks(shards.entries(shard, self.options.caption), SHARD_BATCH):
@@ -194,6 +196,15 @@ class IndexingRun:
             yield FinishedShard(shard, str(error).removeprefix(f"{shard.path}: "))
         else:
             yield FinishedShard(shard)
+
+    def _still_there(self, records: Iterable[FileRecord]) -> Iterator[FileRecord]:
+        return reconciling.without_removed(self.store, self.ledger, records)
+
+    def _has_all(self, shard: Shard) -> bool:
+        """Whether every image of a shard that was read is in the collection still."""
+        images = sum(self.ledger.counts_under(prefix)[0] for prefix in inside(shard.path))
+        known = (record for prefix in inside(shard.path) for record in self.ledger.under(prefix) if record.id)
+        return sum(1 for _ in self._still_there(known)) == images
 
     def _count_unchanged(self, earlier: FileRecord) -> None:
         self._walked.unchanged += earlier.id is not None
@@ -264,7 +275,7 @@ class IndexingRun:
         reconciling.apply_removals(self.store, self.ledger)
         gone = 0
         if not self.options.prune and not (self._sources.are_apart and self._known >= self._known_before):
-            gone = reconciling.count_gone(self.ledger, self._sources)
+            gone = reconciling.count_gone(self.store, self.ledger, self._sources)
         self.report_progress(at_once=True)
         seconds = time.perf_counter() - self._began
         return IndexingReport(
