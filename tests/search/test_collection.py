@@ -99,9 +99,9 @@ def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, picture
     ("query", "said"),
     [
         ({}, "nothing to look for"),
-        ({"text": " "}, "text: expected words"),
-        ({"text": ["a cat"]}, "text: expected words"),
-        ({"text": "a cat", "minus": ""}, "minus: expected words"),
+        ({"text": " "}, "text: expected a text"),
+        ({"text": ["a cat"]}, "text: expected a text"),
+        ({"text": "a cat", "minus": ""}, "minus: expected a text"),
         ({"text": "a cat", "k": 0}, "k: expected at least 1"),
         ({"text": "a cat", "offset": -1}, "offset"),
         ({"text": "a cat", "weight": 1.5}, "weight"),

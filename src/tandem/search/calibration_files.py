@@ -1,7 +1,7 @@
 """Where calibrations are kept and how they are written: in a model's folder, and the user's own for each model.
 
 A user's own comes before the one in the model's folder. What earlier versions wrote stays readable. Knows files; the
-arithmetic is `relevance`, and `calibration` makes what is kept.
+arithmetic is in `relevance`, the fitting in `calibration`.
 """
 
 import json
@@ -42,9 +42,9 @@ _V2_PRIOR = {"right": "precision"}
 
 
 def load_calibration(model: Model) -> Calibration | None:
-    """What the scores of this model mean: the user's own calibration, else the one in the model's folder, else None.
+    """The calibration of this model: the user's own, else the one in the model's folder, else None.
 
-    One that was made for other weights is refused: a warning says so, and there is none. Raises `TandemError` for a
+    One that was made for other weights is ignored with a warning. Raises `TandemError` for a
     file that is no calibration.
     """
     for path in (own_path(model.fingerprint), shipped_path(model)):

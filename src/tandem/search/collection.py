@@ -1,6 +1,6 @@
 """A collection of images: a store and the model whose vectors are in it.
 
-Joins what others do: indexing fills it, the store finds, relevance says what a score means. It makes sure that
+Joins indexing, which fills it, the store, which finds, and relevance, which gives scores a meaning. It makes sure that
 vectors of different models never meet. Knows no command line and no server.
 """
 
@@ -61,7 +61,7 @@ def open_collection(
 
 
 class Collection:
-    """Images that can be added, found and taken out. Readers never wait for the one who writes."""
+    """Images that can be added, found and taken out. Readers never wait for the writer."""
 
     def __init__(
         self, url: str | Path, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
@@ -75,7 +75,7 @@ class Collection:
         self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as its address and its model; it is opened again where it arrives."""
+        """Pickled and copied as its address and its model; the copy opens the store itself."""
         return Collection, (self.url, self._given, self._loading)
 
     def __repr__(self) -> str:
@@ -93,7 +93,7 @@ class Collection:
         return self.count()
 
     def close(self) -> None:
-        """Close the store. Anything asked afterwards opens it again."""
+        """Close the store. The next call opens it again."""
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -116,7 +116,7 @@ class Collection:
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """What the collection says of itself: its model's name, fingerprint and source among others."""
+        """The notes of the collection: among others its model's name, fingerprint and source."""
         return self.store.notes
 
     @property
@@ -133,9 +133,9 @@ class Collection:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """What turns this model's scores into probabilities; None where it was never calibrated.
+        """The calibration of this model's scores; None where it was never calibrated.
 
-        One that cannot be read is no reason not to search: a warning says so.
+        One that cannot be read gives a warning, and searches go on without it.
         """
         try:
             return load_calibration(self.model)
@@ -265,7 +265,7 @@ class Collection:
 
     @contextmanager
     def _writing(self, *, create: bool = False) -> Iterator[Store]:
-        """The store open for writing, for as long as it takes: nobody is kept from writing in between."""
+        """Open the store for writing for this block only."""
         try:
             store = self._writable()
         except StoreNotFoundError:
@@ -384,7 +384,7 @@ class Collection:
         return explore(self.store, self.model, count=clusters, where=where, seed=seed)
 
     def thumbnail(self, identifier: str) -> bytes | None:
-        """The small JPEG kept of an image; None where there is none."""
+        """The thumbnail of an image, a small JPEG; None where there is none."""
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None

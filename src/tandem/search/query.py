@@ -194,7 +194,7 @@ def kind_of(parts: Sequence[QueryPart]) -> QueryKind:
     return used[0].kind if len(used) == 1 else "mixed"
 
 
-_STRINGS = {"text": "words", "minus": "words", "like": "the id of an image", "where": "a filter"}
+_STRINGS = {"text": "a text", "minus": "a text", "like": "the id of an image", "where": "a filter"}
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

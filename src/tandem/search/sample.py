@@ -1,4 +1,4 @@
-"""What stands for a collection where scores are judged: how many images it has, and some of their vectors.
+"""A sample of a collection for judging scores: the number of its images, and some of their vectors.
 
 Knows a store and a clock. Threads may share one.
 """
@@ -10,17 +10,17 @@ from tandem.arrays import Vectors
 from tandem.search.stores.protocol import Store
 
 SAMPLED = 4096  # vectors
-CHANGED = 0.1  # of the count: by less, what is usual in a collection does not change
+CHANGED = 0.1  # of the count; smaller changes leave the distribution of scores as it is
 # To count costs a shared store a round trip, and every search would wait for it. Scores are judged by the logarithm of
 # the count, which of a second ago is as good. A local store tells it from the state that each call reads anyway.
 SHARED_COUNT_FOR_S = 1.0
 
 
 class CollectionSample:
-    """Drawn when first asked for, and again when the collection has grown or shrunk, whoever did that."""
+    """Sampled lazily, and again after the collection's size changes."""
 
     def __init__(self, *, count_for_s: float = 0.0) -> None:
-        """A count is taken for true for so long."""
+        """`count_for_s`: seconds for which a count is cached."""
         self._count_for_s = count_for_s
         self._drawn: tuple[int, Vectors] | None = None  # of how many
         self._count = 0
@@ -28,11 +28,11 @@ class CollectionSample:
         self._drawing = threading.Lock()
 
     def now(self, store: Store) -> tuple[int, Vectors]:
-        """How many images there are, and vectors [m d] that stand for them."""
+        """The number of images, and a sample of their vectors [m d]."""
         count = self._count_of(store)
         drawn = self._drawn
         if drawn is None or abs(count - drawn[0]) > CHANGED * drawn[0]:
-            # A large collection on a server is long drawn from: meanwhile the earlier sample does for other threads.
+            # Sampling a large collection on a server takes long: meanwhile other threads use the earlier sample.
             if self._drawing.acquire(blocking=drawn is None):
                 try:
                     if self._drawn is drawn:  # and not drawn by another thread while this one waited
@@ -44,7 +44,7 @@ class CollectionSample:
         return count, drawn[1]
 
     def count_again(self) -> None:
-        """The collection was written to from here: what is known of its count is no longer true."""
+        """Forget the count: this process has written to the collection."""
         self._counted = None
 
     def _count_of(self, store: Store) -> int:

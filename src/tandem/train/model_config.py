@@ -51,6 +51,6 @@ def complete_model(model: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _table(model: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A table within `[model]`; an empty one for what is none, which is refused when the whole is read."""
+    """A table within `[model]`; an empty one if it is no table, which is refused when the whole is read."""
     value = model.get(key)
     return dict(value) if isinstance(value, Mapping) else {}

@@ -22,7 +22,7 @@ Weight = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, below=1)]
 PositiveFloat = Annotated[float, Range(above=0)]
 Area = Annotated[float, Range(above=0, most=1)]
-Seed = Annotated[int, Range(least=0, most=2**63 - 1)]  # what torch takes
+Seed = Annotated[int, Range(least=0, most=2**63 - 1)]  # torch's limit
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """What is minimised (with `distillation` beside it)."""
+    """The loss that is minimised, together with `distillation`."""
 
     loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
     classes: Weight = 0.0  # weight of the cross-entropy of `names` images against a text of each class
@@ -86,7 +86,7 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Parallel:
-    """How the work of a step is divided. What is computed stays the same up to rounding, given `norm_batch`."""
+    """How the work of a step is divided. The result stays the same up to rounding, given `norm_batch`."""
 
     strategy: Literal["ddp", "fsdp", "none"] = "ddp"  # on several processes; one process uses none
     micro_batches: Positive = 1  # parts that are encoded one after the other: less memory, the same gradient
@@ -97,7 +97,7 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Ema:
-    """The exponential moving average of the weights: what is validated and written if `decay` is not 0."""
+    """The exponential moving average of the weights, which is validated and written if `decay` is not 0."""
 
     decay: Fraction = 0.0
 
@@ -113,7 +113,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What is learned from other models: a sentence encoder (`teacher`), a CLIP (`model`); empty: none."""
+    """Learning from other models: a sentence encoder (`teacher`), a CLIP (`model`); empty: none."""
 
     teacher: str = ""  # a folder in sentence-transformers' layout, or an installed package that carries one
     weight: Weight = 1.0  # of the text vectors' distance to the teacher's, beside the contrastive loss
@@ -137,7 +137,7 @@ class ValidationSource:
 
 @dataclass(frozen=True)
 class Validation:
-    """What is measured during the run, and which measure chooses the best weights."""
+    """The measures taken during the run, and the one that chooses the best weights."""
 
     every_steps: Positive = 500
     zero_shot: str = ""  # Parquet with `image` and a column of names
@@ -150,7 +150,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """When the run is saved, and what stays."""
+    """When checkpoints are saved, and how many are kept."""
 
     every_steps: Positive = 500
     keep_last: Positive = 1
@@ -159,7 +159,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Guards:
-    """What a run does about a step that went wrong."""
+    """How a run handles a step that went wrong."""
 
     max_bad: Positive = 10  # steps in a row without a finite loss and gradient before the run stops; each is skipped
     spike_factor: Weight = 2.0  # a loss above this many times the running median is reported; 0: never
@@ -245,7 +245,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain values, complete: what a checkpoint records."""
+    """Plain values, complete, as a checkpoint records them."""
     plain: dict[str, Any] = fields.to_plain(recipe)
     return plain
 
@@ -259,7 +259,7 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def from_dict(plain: Mapping[str, Any]) -> Recipe:
-    """The inverse of `to_dict`; what is left out has its default. Raises `ConfigError` that names the key."""
+    """The inverse of `to_dict`; missing keys have their defaults. Raises `ConfigError` that names the key."""
     values = _with_new_names(plain)
     model, init, name = values.get("model", {}), values.get("init", {}), values.get("name", "")
     if isinstance(model, Mapping):
@@ -288,7 +288,7 @@ def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _batch_size(recipe: Recipe) -> int:
-    """Images of a step: the sum over the sources, or what they share by weight."""
+    """Images of a step: the sum over the sources, or the number they share by weight."""
     sources = recipe.data
     if not sources:
         raise ConfigError("data: expected at least one [[data]] table, got none")
@@ -304,7 +304,7 @@ def _batch_size(recipe: Recipe) -> int:
 
 
 def _check(recipe: Recipe) -> None:
-    """What fields cannot say of themselves. Raises `ConfigError` that names the key."""
+    """Check rules across fields. Raises `ConfigError` that names the key."""
     vision = recipe.model.vision
     if recipe.patch_dropout and not isinstance(vision, VisionTransformer):
         raise ConfigError(f"patch_dropout: expected 0 for a ResNet, which has no patches, got {recipe.patch_dropout}")

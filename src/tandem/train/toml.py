@@ -30,7 +30,7 @@ def override(values: dict[str, Any], text: str) -> None:
 
 
 def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Plain values as TOML: what `tomllib` reads back as the same values. None is left out: TOML has no null."""
+    """Plain values as TOML, which `tomllib` reads back as the same values. None is left out: TOML has no null."""
     plain = {key: value for key, value in values.items() if value is not None}
     tables = {key: value for key, value in plain.items() if isinstance(value, Mapping) and value}
     lists = {key: value for key, value in plain.items() if _is_tables(value)}

@@ -1,1 +1,1 @@
-"""What a model's scores mean, learnt from images with captions: a `relevance.Calibration`, and its figures."""
+"""Calibrates the scores of a model on images with captions: a `relevance.Calibration`, and its figures."""

@@ -26,9 +26,9 @@ STEM = 6
 SENTENCE_SHARE = 2 / 3
 # Of what two images' captions say, on average: captions of one image are covered so by the others (the median).
 IMAGE_SHARE = 0.65
-# What a word's agreement is where few captions have it: as many pairs of captions, agreeing as captions usually do.
+# The prior of a word's agreement: pairs of captions added to those that have the word, and their agreement.
 FEW, BASELINE_AGREEMENT = 8, 0.3
-# Words that say what an image shows: others who see it use them so often, and so many times oftener than of others.
+# Words that say what an image shows: minimum agreement, and minimum ratio to its overall frequency.
 MIN_AGREEMENT, MIN_LIFT = 0.25, 3.0
 LONGEST_PHRASE = 8  # words
 
@@ -44,17 +44,17 @@ class Usage:
     agreement: dict[str, float]
 
     def weight(self, stem: str) -> float:
-        """How much it matters that an image's captions do not say it."""
+        """The weight of a stem that an image's captions lack."""
         return math.log(self.images / self.shown[stem]) * self.agreement[stem] if stem in self.shown else 0.0
 
     def tells(self, stem: str) -> bool:
-        """Whether it is about what is shown, unlike "a" or "of"."""
+        """Whether it says what is shown, unlike "a" or "of"."""
         agreement = self.agreement[stem]
         return agreement >= MIN_AGREEMENT and agreement >= MIN_LIFT * self.frequency[stem]
 
 
 def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], images: int) -> Usage:
-    """Of the stems of captions, each of the image `owner` [m]."""
+    """The usage of stems in captions, each of the image `owner` [m]."""
     times = [Counter[str]() for _ in range(images)]
     for stems, own in zip(captions, owner, strict=True):
         times[own].update(stems)
@@ -125,7 +125,7 @@ def alike(covered: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.b
 def phrases(
     texts: Sequence[str], owner: NDArray[np.intp], images: int, random: np.random.Generator
 ) -> tuple[list[str], NDArray[np.intp]]:
-    """What people type rather than write: some words running out of each caption, more often few; their owners.
+    """Queries as people type them: some consecutive words of each caption, more often few; and their owners.
 
     They begin and end with a word that says what is shown; half of those that follow an article, or whatever nearly all
     images' captions have, keep it. As each caption gives one, what is often said comes often: "a dog", "man".
@@ -150,7 +150,7 @@ def phrases(
 
 
 def unsaid(texts: Sequence[str], words: Sequence[str]) -> list[str]:
-    """Those of the words that no caption has: what the images, as far as captions can tell, do not show."""
+    """The words that no caption has: as far as captions can tell, no image shows them."""
     said = set().union(*(_stems(text) for text in texts))
     return [word for word in words if not _stems(word) & said]
 

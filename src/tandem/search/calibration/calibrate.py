@@ -20,7 +20,7 @@ BINS = 15
 
 
 def auc(positive: Numbers, negative: Numbers) -> float | None:
-    """Area under the ROC curve: how often one of the first is higher than one of the second.
+    """Area under the ROC curve: the probability that one of the first is higher than one of the second.
 
     Ties count half; chance is 0.5.
     None where there are none of either.
@@ -124,8 +124,8 @@ def _figures(
     "present" are searches for something that is there; "removed" the same searches with the query's own image taken
     out, and nothing else; "emptied" with all that matches taken out. AUC is of the best hit's relevance. ECE is of
     the relevance of best hits (or of all hits shown), half of the searches present, half emptied. "strict" calls a
-    match only the query's own image; "prior" has a share `NO_MATCH_PRIOR` of searches emptied rather than half. What
-    can be said without looking stands beside: 0.5 always.
+    match only the query's own image; "prior" has a share `NO_MATCH_PRIOR` of searches emptied rather than half. The
+    baseline is 0.5.
     """
     present = _Shown(coefficients, features, list(run_trials(known, size, seed, present=True)))
     removed = _Shown(coefficients, features, list(run_trials(known, size, seed, present=False, take_out="own")))
@@ -165,7 +165,7 @@ def _figures(
 
 
 class _Shown:
-    """What searches show: the best hit of each that has one, and all hits."""
+    """Results of searches: the best hit of each that has one, and all hits."""
 
     def __init__(self, coefficients: Coefficients, features: QueryFeatures, trials: list[Trials]) -> None:
         relevance = np.concatenate(

@@ -1,6 +1,6 @@
 """Images with captions, embedded: queries whose right answers are known. Joins samples and a model.
 
-What counts as an answer is `agreement`; what is searched with them is `trials`.
+`agreement` decides which answers are right; `trials` searches with them.
 
 Shapes: n images, m texts, s out-of-domain queries, d dimensions.
 """

@@ -37,7 +37,7 @@ class _Searches:
 
 
 def fit(name: str, fingerprint: str, known: Mapping[str, LabelledQueries], *, seed: int = 0) -> Calibration:
-    """What the scores of a model mean, from the queries of a `CaptionSet.known`.
+    """A calibration fitted on the queries of a `CaptionSet.known`.
 
     Collections of many sizes are searched, with what is looked for and without, and with out-of-domain queries.
     """
@@ -102,7 +102,7 @@ def _trials(known: LabelledQueries, seed: int) -> list[Trial]:
 
 
 def _baseline(known: LabelledQueries) -> Coefficients:
-    """Coefficients that know what scores are usual, and nothing yet of what they mean."""
+    """Coefficients with the baseline of scores, before anything is fitted."""
     scores = known.scores.astype(np.float64)
     std = float(np.sqrt(scores.var(axis=1).mean()))
     return Coefficients(0, 0, 0, 0, 0, 0, scores.shape[1], float(scores.mean()), std)

@@ -1,7 +1,7 @@
 """Searches whose right answers are known: from a caption set to labelled hits. Pure arithmetic on arrays of scores.
 
-A trial is one query against a collection of some of the images. What is looked for is there, or it and whatever else
-matches has been taken out.
+A trial is one query against a collection of some of the images. The matching images
+are present, or all of them are removed.
 
 Shapes: q queries, n images, h hits, t trials, k hits of a trial.
 """

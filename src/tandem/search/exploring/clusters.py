@@ -1,4 +1,4 @@
-"""Clusters: a collection in a few parts, each with the word that says best what sets it apart from the others.
+"""Clusters: a collection in a few parts, each named by the word that best sets it apart from the others.
 
 Spherical k-means (Dhillon and Modha 2001) on a sample; every vector is then given to its nearest centre. Names are the
 words of a vocabulary that say more often of its members than of others what they show. Knows vectors and words, and
@@ -67,7 +67,7 @@ def assign(vectors: Vectors, centres: Vectors) -> tuple[NDArray[np.int32], NDArr
 
 @dataclass
 class Census:
-    """What a scan learns of each cluster: how many, how near, and which are nearest. One batch at a time."""
+    """Statistics of each cluster, batch by batch: how many members, how near, and which are nearest."""
 
     centres: Vectors  # [c d]
     sizes: NDArray[np.int64] = field(init=False)  # [c]

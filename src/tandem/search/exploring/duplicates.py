@@ -47,7 +47,7 @@ class DuplicateGroup:
 
     @property
     def freed_bytes(self) -> int:
-        """What the others take up."""
+        """Bytes of all members but the one to keep."""
         return sum(_number(member.metadata, "bytes") for member in self.others)
 
 
@@ -84,7 +84,7 @@ def find(
 
 
 def check_threshold(threshold: float) -> None:
-    """Refuse what is no cosine, and what would make everything one duplicate: better before the long work."""
+    """Refuse thresholds that are no cosines, or under which everything is a duplicate, before the long work."""
     if not 0 < threshold <= 1:
         raise TandemError(f"duplicates: expected a cosine above 0 and up to 1 as threshold, got {threshold:g}")
 
@@ -150,7 +150,7 @@ class _Joined:
 
 
 def _divided(records: Records, threshold: float) -> Iterable[DuplicateGroup]:
-    """A set that hangs together -> groups in which each member is near the one that is kept.
+    """Split a connected set into groups in which each member is near the one that is kept.
 
     A series of photos hangs together by its neighbours, while its ends may show different things: only what is as
     near as the threshold to the image that stays may be called its duplicate.

@@ -17,13 +17,13 @@ from tandem.search.exploring import clusters, map2d
 from tandem.search.exploring.survey import Survey, survey, take_sample
 from tandem.search.stores.protocol import Records, Store
 
-# What is done and how many of it there are (None: not known) -> the function that moves it on.
+# The name of a stage and its number of steps (None: unknown) -> the function that advances it.
 Progress: TypeAlias = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
 
 @contextmanager
 def unseen(_what: str, _total: int | None) -> Iterator[Callable[[int], None]]:
-    """No progress for nobody."""
+    """No progress."""
     yield lambda _: None
 
 

@@ -121,7 +121,7 @@ def _start(vectors: Vectors, seed: int) -> NDArray[np.float64]:
 def _settle(
     places: NDArray[np.float64], neighbours: NDArray[np.int64], advance: Callable[[int], None]
 ) -> NDArray[np.float64]:
-    """Gradient descent with momentum and a gain for each coordinate (Jacobs 1988), as everybody's t-SNE."""
+    """Gradient descent with momentum and a gain for each coordinate (Jacobs 1988), as in other implementations."""
     count = len(places)
     speed, gain = np.zeros_like(places), np.ones_like(places)
     for step in range(EARLY + LATE):

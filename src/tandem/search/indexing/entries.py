@@ -1,4 +1,4 @@
-"""What a walk finds: files that hold images, how they look from outside, how they are read, whether they are gone.
+"""Results of a walk: files that hold images, their signatures, how they are read, and whether they are gone.
 
 The path of an image is a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`. Knows no store.
 """
@@ -14,7 +14,7 @@ from tandem.samples import PARQUET_SUFFIXES, TAR_SUFFIXES
 
 @dataclass(frozen=True)
 class FileSignature:
-    """How a file looked from outside when it was read. `caption` is the same for the caption that came along."""
+    """Size and times of a file when it was read. `caption` is the signature of its caption."""
 
     size: int
     mtime_ns: int
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """What cannot be indexed, and why. `retried` is False where that is remembered from an earlier run."""
+    """A file that cannot be indexed, and why. `retried` is False for a failure recorded in an earlier run."""
 
     path: str
     reason: str
@@ -89,7 +89,7 @@ def shard_of(path: str) -> str | None:
 
 
 def inside(shard: str) -> tuple[str, str]:
-    """What the paths of images in a shard begin with."""
+    """The prefixes of the paths of images in a shard."""
     return f"{shard}/", f"{shard}#"
 
 

@@ -1,7 +1,8 @@
-"""Which files were read, as they were (size, times), and what became of them: an image's id, or a reason.
+"""Which files were read, with size and times, and the outcome: an image's id, or a reason.
 
-Only a memory: it spares reading. The store is the truth about what is in a collection; a ledger that is lost, damaged
-or behind is made good from it. Written after the store's own commits. One thread at a time may use it, any thread.
+Only a cache, which avoids reading files again. The store is the truth about what is in a collection; a ledger that
+is lost, damaged or out of date is repaired from it. It is written after the store's own commits. Any thread may use
+it, one at a time.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ class FileRecord:
 
 
 class Ledger:
-    """A file that remembers. `with Ledger.open(path) as ledger:`
+    """A file of what was read. `with Ledger.open(path) as ledger:`
 
     Whatever goes wrong with the file (a full disk, damage) is a `StoreError` of one line.
     """
@@ -93,7 +94,7 @@ class Ledger:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def lookup(self, paths: Sequence[str]) -> dict[str, FileRecord]:
-        """What is known of these paths."""
+        """The records of these paths."""
         found: dict[str, FileRecord] = {}
         for start in range(0, len(paths), BATCH):
             some = list(paths[start : start + BATCH])
@@ -166,7 +167,7 @@ class Ledger:
             connection.execute("UPDATE files SET size = -1 WHERE reason IS NOT NULL")
 
     def forget_images(self) -> None:
-        """Know of no image any more; what was skipped stays so."""
+        """Forget all images; what was skipped stays skipped."""
         with self._writing() as connection:
             connection.execute("DELETE FROM files WHERE id IS NOT NULL")
             connection.execute("DELETE FROM pending_removals")
@@ -185,7 +186,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """SQLite's errors -> what is wrong and what to do. Mistakes of the caller stay what they are."""
+        """SQLite's errors as `StoreError`, with what to do. Mistakes of the caller are not changed."""
         try:
             yield
         except sqlite3.OperationalError as error:  # a full disk, a file that cannot be read or is locked
@@ -202,7 +203,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # a note that the power takes back may be a lie
+        connection.execute("PRAGMA synchronous = FULL")  # else a power failure could undo what was reported as durable
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'leaving'").fetchone():
             connection.executescript(
                 f"BEGIN; {_FROM_FORMAT_1} UPDATE about SET value = '{FORMAT}' WHERE key = 'format'; COMMIT;"

@@ -53,7 +53,7 @@ def index(
 
 
 def _batches(run: IndexingRun, model: ModelOrLoader) -> Generator[list[PreparedImage | FinishedShard], None, None]:
-    """What has to be read, prepared in threads and encoded."""
+    """Unread entries, prepared in threads and encoded."""
     unread = run.unread()
     first = next(unread, None)
     if first is None:

@@ -1,7 +1,6 @@
-"""An entry -> what it holds: read, known by its content, decoded, described. Runs in threads, or on other machines.
+"""Prepares entries: reads, identifies, decodes and describes them. Runs in threads, or on other machines.
 
-Knows images and what a model wants of them. It knows no store: whether an image is there already is asked of
-`known`.
+Knows images and the input of a model. It knows no store: `known` says whether an image is stored already.
 """
 
 import errno
@@ -27,12 +26,12 @@ SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """What became of an entry."""
+    """The outcome of an entry."""
 
     entry: Entry
     id: str | None = None  # of its content; None if that is not known
     reason: str | None = None  # why it is skipped
-    transient: bool = False  # the reason lies in the moment rather than in the file
+    transient: bool = False  # the reason is temporary, not in the file
     caption: str | None = None
     caption_reason: str | None = None  # why the caption beside it could not be read
     values: Mapping[str, Value] | None = None  # of an image that the collection does not have, for all it knew
@@ -42,7 +41,7 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How images are read: what the model wants, and what the user asked for. Can be sent to other processes."""
+    """How images are read, for the model and by the user's options. Can be sent to other processes."""
 
     preprocessing: Preprocessing
     limits: Limits
@@ -69,7 +68,7 @@ class InFlight:
         self._failed: dict[str, str] = {}
 
     def claim(self, id: str) -> bool:
-        """Whether the caller is the first, and has to see to it."""
+        """Whether the caller is the first, and must prepare it."""
         with self._lock:
             first = id not in self._claimed
             self._claimed.add(id)
@@ -90,7 +89,8 @@ class InFlight:
 
 
 def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], in_flight: InFlight) -> PreparedImage:
-    """Read an entry, and decode it if its image is neither known nor in flight. Raises nothing that is its fault."""
+    """Read an entry, and decode it if its image is neither known nor in flight. Errors of the image are returned,
+    not raised."""
     if entry.broken is not None:
         return PreparedImage(entry, reason=entry.broken)
     try:

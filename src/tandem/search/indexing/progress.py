@@ -1,4 +1,4 @@
-"""How far a run is: files done, the rate, the time left. Knows counts; what is counted is its caller's business."""
+"""How far a run is: files done, the rate, the time left. Knows only counts."""
 
 import contextlib
 import threading
@@ -27,7 +27,7 @@ class IndexingProgress:
 
 
 class ProgressMeter:
-    """Tells how far a run is, a few times a second at most."""
+    """Reports progress, a few times a second at most."""
 
     def __init__(self, counts: Callable[[], Iterator[int]], report: Callable[[IndexingProgress], None]) -> None:
         """`counts` gives how much there is, in parts: it is walked in a thread of its own, ahead of the run."""
@@ -71,7 +71,7 @@ class ProgressMeter:
 def bar(
     show: bool | None, on_progress: Callable[[IndexingProgress], None] | None
 ) -> Iterator[Callable[[IndexingProgress], None] | None]:
-    """Who is told of a run: `on_progress` if there is one, else a bar where it is shown, else nobody (None)."""
+    """Where progress goes: to `on_progress` if given, else to a bar if one is shown, else nowhere (None)."""
     if on_progress is not None or show is False or not (show or is_watched()):
         yield on_progress
         return

@@ -27,7 +27,7 @@ def reconcile(store: Store, ledger: Ledger) -> None:
     Until `mark_reconciled`, a run counts as cut short.
     """
     if store.count() == 0:
-        ledger.forget_images()  # someone emptied the collection
+        ledger.forget_images()  # the collection was emptied
     elif ledger.about("reconciled") != "yes":
         for chunk in chunks(_paths(store), BATCH):
             known = ledger.lookup([path for path, _ in chunk])
@@ -42,7 +42,7 @@ def reconcile(store: Store, ledger: Ledger) -> None:
 
 
 def mark_reconciled(ledger: Ledger) -> None:
-    """The ledger stands where the store stands."""
+    """Record that the ledger is up to date with the store."""
     ledger.set_about({"reconciled": "yes"})
 
 
@@ -120,12 +120,12 @@ def apply_removals(store: Store, ledger: Ledger) -> None:
 
 
 def was_moved_away(sources: Sources) -> Callable[[str], bool]:
-    """Says of a path whether its file was moved away: it is gone, and its disk is there as far as can be seen."""
+    """Whether the file is gone while its disk is mounted."""
     return lambda path: entries.is_gone(path) and (sources.is_there(path) or os.path.isdir(os.path.dirname(path)))
 
 
 def chunks(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """The items, some at a time. What drawing them raises is raised after those that came before it."""
+    """The items in lists. An error while drawing one is raised after the items before it."""
     iterator = iter(items)
     broken: Exception | None = None
     while broken is None:

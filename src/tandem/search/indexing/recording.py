@@ -1,8 +1,8 @@
-"""What was prepared -> the store, then the ledger: one image for each content, with all its paths.
+"""Writes prepared images to the store, then to the ledger: one image for each content, with all its paths.
 
 A batch is one commit of the store, and after it one of the ledger. Killed in between, the files are read again and
-nothing is put in twice. An image that loses a path (the file there changed, or is gone) is written down in the
-ledger first and seen to at the end of a run, when its content may have come up elsewhere.
+nothing is put in twice. An image that loses a path (the file there changed, or is gone) is recorded first in
+the ledger, and processed at the end of the run, when its content may have been found elsewhere.
 """
 
 import json
@@ -20,7 +20,7 @@ from tandem.search.stores.protocol import Records, Store, Value
 
 @dataclass
 class Tally:
-    """What a run came to, counted in files, members of tars and rows."""
+    """Counts of a run, in files, members of tars and rows."""
 
     added: int = 0  # with an image that was not there
     unchanged: int = 0
@@ -39,7 +39,7 @@ class Tally:
 
 @dataclass
 class ImageRecord:
-    """A record of the store, on its way to being written again."""
+    """A record of the store that will be written again."""
 
     id: str
     vector: np.ndarray
@@ -55,7 +55,7 @@ class Recorder:
     def __init__(
         self, store: Store, ledger: Ledger, in_flight: InFlight, was_moved: Callable[[str], bool], tally: Tally
     ) -> None:
-        """`was_moved` says of a path whether its file was moved away: it is gone, and its disk is there."""
+        """`was_moved`: whether the file of a path is gone while its disk is mounted."""
         self.store, self.ledger, self.in_flight, self.tally = store, ledger, in_flight, tally
         self._was_moved = was_moved
         self.is_whole = True  # whether the ledger stands where the store stands
@@ -63,7 +63,7 @@ class Recorder:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing waits for an image that is still in flight."""
+        """Whether no duplicate waits for an image that is still in flight."""
         return not self._waiting
 
     def write(self, prepared: Iterable[PreparedImage]) -> None:
@@ -124,7 +124,7 @@ class Recorder:
         return images
 
     def _add_path(self, image: ImageRecord, prepared: PreparedImage, previous: str | None, gone: list[str]) -> None:
-        """Add a path to an image, and count what that means."""
+        """Add a path to an image, and count it."""
         path = prepared.entry.path
         if path in image.paths:
             self.tally.unchanged += 1
@@ -169,7 +169,7 @@ class Recorder:
 
 
 def read_records(store: Store, ids: Sequence[str]) -> dict[str, ImageRecord]:
-    """Records with all that is in them, as they have to be to be written again."""
+    """Complete records, as writing them again needs them."""
     images: dict[str, ImageRecord] = {}
     for start in range(0, len(ids), BATCH):
         held = store.get(ids[start : start + BATCH], columns=list(COLUMNS))

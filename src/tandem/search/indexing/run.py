@@ -1,6 +1,6 @@
 """One run of indexing: what has to be read, what is written down, and the report at its end.
 
-What happens between the two, here or on other machines, is its caller's business. Knows no model.
+The caller decides what happens between reading and recording, here or on other machines. Knows no model.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class IndexingOptions:
 
 @dataclass(frozen=True)
 class IndexingReport:
-    """What a run came to, counted in paths (files, members of tars, rows)."""
+    """Results of a run, counted in paths (files, members of tars, rows)."""
 
     added: int  # with an image that was not in the collection
     unchanged: int
@@ -64,20 +64,20 @@ class IndexingReport:
 
     @property
     def not_retried(self) -> int:
-        """Of the failures: what failed before and has not changed since."""
+        """The number of failures that were known before and have not changed since."""
         return sum(not failure.retried for failure in self.failures)
 
 
 @dataclass(frozen=True)
 class FinishedShard:
-    """Behind the last entry of a shard; with a reason where the shard is damaged."""
+    """Marks the end of a shard; with a reason where the shard is damaged."""
 
     shard: Shard
     reason: str | None = None
 
 
 def open_sources(named: Sequence[str | Path], options: IndexingOptions) -> Sources:
-    """What is named, checked. To be closed. `TandemError` for what cannot be indexed."""
+    """The named sources, checked. The caller closes them. `TandemError` for what cannot be indexed."""
     return sources.find(
         named,
         is_collection=stores.is_store_folder,
@@ -140,7 +140,7 @@ class IndexingRun:
 
     def __enter__(self) -> "IndexingRun":
         with contextlib.ExitStack() as resources:
-            # Damaged EXIF is no news to users: PIL would say so once for every such file.
+            # PIL would warn about damaged EXIF in every such file.
             resources.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             reconciling.reconcile(self.store, self.ledger)
@@ -248,7 +248,7 @@ class IndexingRun:
     # --- what is written down ------------------------------------------------------------------------------------
 
     def record(self, batch: Iterable[PreparedImage | FinishedShard]) -> None:
-        """Write a batch down, in the store first. Shards count as read when all before them is written."""
+        """Record a batch, in the store first. Shards count as read when all before them is written."""
         items = list(batch)
         self._recorder.write([item for item in items if isinstance(item, PreparedImage)])
         self._finished += [item for item in items if isinstance(item, FinishedShard)]
@@ -264,7 +264,7 @@ class IndexingRun:
         self.report_progress()
 
     def finish(self) -> IndexingReport:
-        """What has to wait for the end: what was lost, what is gone. Gives the report."""
+        """Finish the run: deal with lost and missing files, and give the report."""
         recorded, skipped = self._recorded, self._walked
         self._recorder.give_up()
         if self.options.prune:
@@ -295,7 +295,7 @@ class IndexingRun:
         )
 
     def report_progress(self, *, at_once: bool = False) -> None:
-        """Say how far it is, if someone listens. To be called in the caller's thread."""
+        """Report progress, if it is wanted. To be called in the caller's thread."""
         if self._meter is not None:
             done, skipped = (
                 self._recorded.done + self._walked.done,

@@ -1,4 +1,4 @@
-"""What a user names (folders, globs, files, tars, Parquet, lists of paths) -> entries: what holds an image.
+"""Sources that a user names (folders, globs, files, tars, Parquet, lists of paths) -> entries with images.
 
 Walks in sorted order, so that runs are repeatable, and keeps no list of what it found. Reads names, sizes and times
 only; the insides of tars and Parquet are `shards.py`. Knows no store and no model.
@@ -29,7 +29,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 class Sources:
-    """What was named, known to exist. Can be walked more than once, also at the same time."""
+    """The named sources, which exist. Can be walked more than once, also at the same time."""
 
     def __init__(self, parts: "Sequence[Folder | Pattern | File | Listed]") -> None:
         self._parts = parts
@@ -52,7 +52,7 @@ class Sources:
             yield from part.items()
 
     def covers(self, path: str) -> bool:
-        """Whether the path lies under what was named."""
+        """Whether the path lies under a source."""
         return any(part.covers(path) for part in self._parts)
 
     @property

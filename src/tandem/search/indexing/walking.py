@@ -1,4 +1,4 @@
-"""Folders and named files -> what is to be looked at: names, sizes and times, in sorted order. Opens no image."""
+"""Folders and named files -> entries: names, sizes and times, in sorted order. Opens no image."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""Filters as trees: what a condition over metadata means. Knows no text of filters, and no database.
+"""Filters as trees: conditions over metadata and their meaning. Knows no text of filters, and no database.
 
 The logic is SQL's, of three values: a comparison with a value that is missing is neither true nor false, and only what
 is true passes. Every store must give what `matches` gives. `filter_parser` makes trees of texts.

@@ -1,4 +1,4 @@
-"""Where vectors live: the protocol of a store, what goes in and what comes out. Knows vectors, ids and metadata.
+"""The protocol of a vector store, with its arguments and results. Knows vectors, ids and metadata.
 
 A store holds records: an id, a vector, and values in named columns. It does not know images, texts, or the
 models that made the vectors. One contract test suite runs against every implementation.
@@ -23,7 +23,7 @@ Value: TypeAlias = str | int | float | bool | bytes | None
 
 @dataclass(frozen=True)
 class Schema:
-    """What every record of a store has: a vector of `dimensions`, and a value (or None) in each column.
+    """The fields of every record of a store: a vector of `dimensions`, and a value (or None) in each column.
 
     Points in time are text, ISO 8601, so that they sort; columns of bytes are kept apart, are read only when they are
     named, and cannot be filtered by. `id` is no column, but filters may name it.
@@ -96,7 +96,7 @@ class Store(Protocol):
 
     @property
     def notes(self) -> Mapping[str, str]:
-        """What the store's owner noted about it, as of now."""
+        """The current notes of the store's owner."""
 
     def annotate(self, notes: Mapping[str, str]) -> None:
         """Add these notes to the existing ones; an empty text deletes one."""
@@ -153,7 +153,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the store for short: the stem of a folder, the last part of an address."""
+        """A short name of the store: the stem of a folder, the last part of an address."""
 
     @property
     def is_shared(self) -> bool:
@@ -190,7 +190,7 @@ class Backend(Protocol):
 
 
 def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:
-    """The queries as float32 [q d], contiguous. Reject what no store could look for, before anything is read."""
+    """The queries as float32 [q d], contiguous. Rejects queries that no store could answer, before anything is read."""
     queries = np.ascontiguousarray(vectors, np.float32)
     if queries.ndim != 2 or queries.shape[1] != schema.dimensions:
         raise TandemError(f"queries: expected vectors [q {schema.dimensions}], got an array {list(queries.shape)}")

@@ -1,7 +1,7 @@
 """The number of a step -> this process's share of its batch: a pure function, run in worker processes.
 
 Joins what the other modules know one by one: which samples (`order`), their images (`decoding`, `augment`), their texts
-(`texts`). No process and no queue is known here.
+(`texts`). Knows no process and no queue.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _SLOTS, _PATCHES, _TEXTS = 1, 2, 4
 
 @dataclass(frozen=True)
 class _Filled:
-    """What fills this process's slots."""
+    """The samples in this process's slots."""
 
     pixels: np.ndarray  # uint8 [n s s 3]
     samples: np.ndarray  # int64 [n]: sample numbers

@@ -1,4 +1,4 @@
-"""What one process learns from in one step, as plain arrays and strings. No file, tensor or model is known here.
+"""The data of one process in one step, as plain arrays and strings. Knows no file, tensor or model.
 
 The global batch of a step has slots 0..N-1 with one image each; a process has a contiguous range of them. What is in a
 slot depends on (recipe, step, slot) alone, not on the number of processes or workers.

@@ -34,7 +34,7 @@ _TYPES = {"I64": np.int64, "U8": np.uint8}
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """A file of a training set, the path of its index, and what is known without opening either."""
+    """A file of a training set, the path of its index, and the facts known without opening either."""
 
     path: Path
     index: Path

@@ -1,4 +1,4 @@
-"""The batches of a run, by step: opens what a recipe names and gives steps to whatever makes their batches."""
+"""The batches of a run, by step: opens what a recipe names and has their batches made, here or by workers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +49,7 @@ class Loader:
         return _texts(self.samples)
 
     def sample_counts(self) -> list[int]:
-        """The number of samples of each training set: what a step draws depends on it."""
+        """The number of samples of each training set, on which the draws of a step depend."""
         return [len(samples) for samples in self.samples]
 
     def classes(self) -> list[str]:
@@ -82,7 +82,7 @@ def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samp
 
 
 def texts_of(recipe: Recipe) -> list[str]:
-    """What `Loader.all_texts` gives, before there is a tokenizer."""
+    """As `Loader.all_texts`, for use before there is a tokenizer."""
     return _texts(open_sources(recipe))
 
 

@@ -76,7 +76,7 @@ class Samples:
         return content
 
     def all_texts(self) -> Iterator[tuple[str, ...]]:
-        """What `texts` gives for each sample, once for each distinct entry of a file."""
+        """As `texts` for each sample, once for each distinct entry of a file."""
         for file in range(len(self.files)):
             entries = self._index(file).texts
             for number in range(len(entries)):
@@ -155,7 +155,7 @@ class Samples:
 
 
 def _with_retries(read: Callable[[], bytes], path: Path, but: tuple[type[OSError], ...] = ()) -> bytes:
-    """Retry what a network file system refuses: a batch must be the same in every run.
+    """Retry reads that a network file system refuses: a batch must be the same in every run.
 
     Raises `DataError` after the last attempt; errors in `but` at once and unchanged.
     """

@@ -1,7 +1,7 @@
 """Worker processes: steps in, their batches out, in order. Their number changes no batch.
 
-Torch's loader moves the batches; signals and deaths are handled here. Knows nothing of what is in a batch but its
-pixels, which travel in shared memory.
+Torch's loader moves the batches; signals and deaths are handled here. Of a batch it knows only the
+pixels, which go through shared memory.
 """
 
 import atexit
@@ -35,7 +35,10 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """A batch on its way from a worker: its pixels travel in shared memory, not through a pipe."""
+    """The wire form of a batch between a worker and its parent: pixels go through shared memory, not through a pipe.
+
+    Nothing else uses it: the parent unpacks it into a `Batch`, and a step makes a `DeviceBatch` of that.
+    """
 
     batch: Batch  # without pixels
     pixels: torch.Tensor
@@ -141,7 +144,7 @@ def _unchanged(item: object) -> object:
 
 
 class _WorkerInit:
-    """What a worker does first: it stops when the parent says so, not when Ctrl-C or a signal reaches the group."""
+    """Set up a worker: it stops when the parent asks it to, not when Ctrl-C or a signal reaches the group."""
 
     def __init__(self, parent: int) -> None:
         self.parent = parent

@@ -1,4 +1,4 @@
-"""The first weights of a run: towers initialised, read from any checkpoint, or one of each; and what stays locked.
+"""The first weights of a run: towers initialised, read from any checkpoint, or one of each; and which stay locked.
 
 Knows checkpoints and recipes; no data, no optimiser.
 """
@@ -30,16 +30,19 @@ _TEXT_PROJECTION = ("text_projection",)
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What the `[init]` of a recipe names, before anything is built."""
+    """The checkpoints that the `[init]` of a recipe names, before anything is built."""
 
     config: ModelConfig
     tokenizer: Tokenizer | None  # that of the text tower, where one is read: the run must use it
-    tensors: Mapping[str, Tensor]  # float32, what was read, fitted to `config`; other tensors are initialised
+    tensors: Mapping[str, Tensor]  # float32, read and fitted to `config`; other tensors are initialised
     notes: tuple[str, ...]  # for people: what was resized or newly initialised
 
 
 def load_initial(recipe: Recipe) -> InitialWeights:
-    """Read what `recipe.init` names. Raises `ConfigError` or `WeightsError` where it does not fit the recipe."""
+    """Read the checkpoints that `recipe.init` names.
+
+    Raises `ConfigError` or `WeightsError` where one does not fit the recipe.
+    """
     init, config = recipe.init, recipe.model
     sources = {"image": init.image or init.model, "text": init.text or init.model}
     for tower in recipe.locked:

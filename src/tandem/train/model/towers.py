@@ -51,7 +51,7 @@ class Towers(nn.Module):
     def _images(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
         if kept is not None and not isinstance(self.clip.config.vision, VisionTransformer):
             raise ConfigError("patch_dropout: expected a vision_transformer, the image tower is a resnet; set it to 0")
-        # The permuted view keeps channels last in memory, which is what convolutions want.
+        # The permuted view keeps channels last in memory, which is fastest for convolutions.
         x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std  # [n 3 s s]
         features = self.clip.encode_image(x) if kept is None else self.clip.encode_image(x, kept)
         return self._unit(features)

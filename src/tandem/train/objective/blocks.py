@@ -1,4 +1,4 @@
-"""What a loss needs of a matrix of logits, without the matrix: one block at a time, forward and backward.
+"""Statistics of a matrix of logits for losses, without the matrix: one block at a time, forward and backward.
 
 Blocks are recomputed where they are needed again, so memory is linear in the batch. The arithmetic is at least float32,
 also under autocast: at a scale of 100, logits from bfloat16 vectors would be off by 0.4.

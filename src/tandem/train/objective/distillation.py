@@ -1,4 +1,4 @@
-"""What teachers add to the objective: a sentence encoder (Hinton et al. 2015), and a CLIP of both towers.
+"""Losses from teachers: a sentence encoder (Hinton et al. 2015), and a CLIP of both towers.
 
 Shapes: n images and m texts of this process, N and M those of all processes, d and e dimensions.
 """

@@ -69,7 +69,7 @@ class Processes:
                 parameter.grad = part.view_as(parameter).clone()
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so: a signal that reaches one of them stops all."""
+        """Whether any process has the flag set: a signal that reaches one of them stops all."""
         return bool(self.all_sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:

@@ -1,1 +1,1 @@
-"""All of it joined: a run from a recipe to a model folder, its checkpoints and what it says. Start at `loop.py`."""
+"""A run from a recipe to a model folder, with its checkpoints and reports. Start at `loop.py`."""

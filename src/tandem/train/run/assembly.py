@@ -58,7 +58,7 @@ class TrainingRun:
     notes: tuple[str, ...]  # for people: what was resized or newly initialised, and warnings
 
     def describe(self) -> list[str]:
-        """What will be trained, in a few lines; recipe.toml has all of it."""
+        """A summary of the training in a few lines; recipe.toml has all of it."""
         recipe = self.recipe
         total = sum(p.numel() for p in self.clip.parameters()) / 1e6
         trained = sum(p.numel() for p in self.clip.parameters() if p.requires_grad) / 1e6
@@ -80,11 +80,11 @@ class TrainingRun:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """What a checkpoint keeps of the weights, by name."""
+        """The weights that a checkpoint keeps, by name."""
         return {"towers": self.towers, "objective": self.objective}
 
     def parameters(self) -> list[nn.Parameter]:
-        """Of the towers and the objective; what they share comes once."""
+        """Parameters of the towers and the objective; shared ones come once."""
         return list({id(p): p for module in self.modules.values() for p in module.parameters()}.values())
 
     @contextmanager
@@ -196,7 +196,9 @@ def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
         stored = Tokenizer.from_folder(folder, recipe.model.text)
         if stored is None:
             stored = train_bpe(texts_of(recipe), recipe.vocabulary)
-            files.write_text(folder / "tokenizer.json", stored.to_json())  # never half of it, whatever kills the run
+            files.write_text(
+                folder / "tokenizer.json", stored.to_json()
+            )  # whole or not at all, even if the run is killed
     sent = processes.broadcast_object(stored and (stored.to_json(), stored.start_id, stored.end_id, stored.pad_id))
     if stored is not None:
         return stored

@@ -32,18 +32,18 @@ FORMAT = 2  # 1: steps had other batches
 # Names before the first release -> names since.
 _OLD_KEYS = {"guard": "loss_monitor", "samples": "sample_counts", "bad_in_a_row": "bad_steps"}
 _OLD_TENSORS = {"heads.": "objective.", "optimiser.heads.": "optimiser.objective."}
-# What wrappers insert into names.
+# Inserted into names by wrappers.
 _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a checkpoint holds beside tensors."""
+    """The part of a checkpoint that is not tensors."""
 
     step: int  # the next one to take
     best_score: float | None  # of `validation.best`; None before any
     recipe: dict[str, Any]
-    layout: dict[str, Any]  # what rounding depends on: processes, device, ...
+    layout: dict[str, Any]  # rounding depends on it: processes, device, ...
     versions: dict[str, str]
     loss_monitor: dict[str, Any] = field(default_factory=dict)  # its state
     sample_counts: list[int] = field(default_factory=list)  # of each training set
@@ -110,7 +110,7 @@ def newest_checkpoint(folder: Path, echo: Callable[[str], None]) -> tuple[Path, 
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left half written or half removed."""
+    """Remove partly written or removed checkpoints of a killed process."""
     for partial in (*folder.glob(".step-*"), *folder.glob("..step-*")):
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -209,7 +209,7 @@ def _tensors(
 
 
 def _module_tensors(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers; what modules share comes once."""
+    """Parameters and buffers; shared ones come once."""
     seen = set()
     for prefix, module in modules.items():
         for name, tensor in module.state_dict(keep_vars=True).items():

@@ -1,4 +1,4 @@
-"""A dry run: recipe, data and model put together, a few steps taken, and what the whole run would cost.
+"""A dry run: recipe, data and model put together, a few steps taken, and an estimate of the whole run.
 
 Writes nothing into the folder of the run; what must be written goes into a temporary one.
 """
@@ -24,7 +24,7 @@ from tandem.train.run.validation import read_validation, validate
 from tandem.train.step.loss_monitor import LossMonitor
 
 STEPS = 2  # of each image size: the first warms up, the other is timed
-# What a run reuses from its folder.
+# Files that a run reuses from its folder.
 REUSED = ("tokenizer.json", "teacher.npz")
 
 
@@ -44,7 +44,7 @@ class Timing:
 
 
 def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]:
-    """Try the recipe and yield what was found, in lines. Raises what `train` would raise before its first step."""
+    """Try the recipe and yield the findings, in lines. Raises what `train` would raise before its first step."""
     mine = processes or start(recipe.device)
     try:
         with _temporary_folder(recipe, mine) as folder:

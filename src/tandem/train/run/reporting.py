@@ -1,6 +1,6 @@
-"""What a run reports: lines on the terminal, curve.csv, TensorBoard, Weights & Biases.
+"""Reports of a run: lines on the terminal, curve.csv, TensorBoard, Weights & Biases.
 
-Only the main process reports. Knows names, numbers and clocks; nothing of what is trained.
+Only the main process reports. Knows names, numbers and clocks.
 """
 
 import importlib.util

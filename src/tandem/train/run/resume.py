@@ -36,7 +36,7 @@ Found = tuple[Path, checkpoint.Record, dict[str, Tensor]]  # a checkpoint as it 
 
 
 def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
-    """What the rounding of sums depends on."""
+    """Settings on which the rounding of sums depends."""
     return {
         "processes": processes.count,
         "device": processes.device.type,
@@ -47,7 +47,7 @@ def layout(recipe: Recipe, processes: Processes) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes."""
+    """Versions of the libraries that compute."""
     return {
         "tandem": __version__,
         "torch": torch.__version__,
@@ -69,7 +69,7 @@ def check_checkpoint(recipe: Recipe, processes: Processes, found: Found | None) 
 
 
 def restore(run: TrainingRun, found: Found | None) -> checkpoint.Record | None:
-    """Put a checkpoint into the parts of a run, and return what it holds beside tensors."""
+    """Put a checkpoint into the parts of a run, and return its record."""
     # Every process reads the file itself: all machines must see the folder of a run.
     step = run.processes.broadcast_object(found[1].step if found else None)
     if found is None and step is None:

@@ -23,7 +23,7 @@ from tandem.train.recipe import Parallel
 
 
 class Encodable(Protocol):
-    """What the towers need of a batch; the objective knows the rest of it."""
+    """The part of a batch that the towers need; the objective knows the rest."""
 
     @property
     def pixels(self) -> Tensor: ...  # uint8 [n s s 3]
@@ -40,7 +40,7 @@ BatchT = TypeVar("BatchT", bound=Encodable)
 
 
 class Objective(Protocol[EncodableT_contra]):
-    """What turns vectors into losses. Its parameters are not wrapped: their gradients are summed explicitly."""
+    """Turns vectors into losses. Its parameters are not wrapped: their gradients are summed explicitly."""
 
     def losses(self, images: Tensor, texts: Tensor, batch: EncodableT_contra, gather: Gather) -> dict[str, Tensor]:
         """images [n d], texts [m d] -> this process's shares by name; `loss` is minimised."""
@@ -88,7 +88,7 @@ def gradient(
     losses = objective.losses(images, texts, batch, processes.gather)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
     processes.sum_gradients(objective.parameters())
-    # The gradients of the shares must be summed, and what wraps the towers takes their mean.
+    # The gradients of the shares must be summed, and the wrapper of the towers takes their mean.
     image_gradients, text_gradients = (_gradient_of(vectors) * processes.count for vectors in (images, texts))
 
     last, at_image, at_text = len(parts) - 1, 0, 0

@@ -17,7 +17,7 @@ MIN_LOSSES = 10  # before a median means something
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong with a step; `reason` is empty if nothing is."""
+    """The verdict on a step; `reason` is empty if nothing is wrong."""
 
     reason: str = ""
     apply: bool = True  # whether the optimiser may take the step

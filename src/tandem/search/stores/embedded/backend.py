@@ -1,4 +1,4 @@
-"""A folder as the address of a store: opened, made, replaced. Knows generations and files' roles; no records."""
+"""A backend in a folder: stores are opened, made and replaced. Knows generations and files' roles; no records."""
 
 from collections.abc import Container, Mapping
 from pathlib import Path

@@ -110,7 +110,7 @@ def promote(url: str) -> None:
 
 
 def remove(url: str) -> None:
-    """Remove all generations; first the name of the current one, so that nobody opens what is half gone.
+    """Remove all generations; first the name of the current one, so that no one opens a partly removed collection.
 
     What else is in the folder stays.
     """
@@ -169,7 +169,7 @@ def remove_leftovers(url: str) -> None:
 
 
 def recovery_hint(root: Path) -> str | None:
-    """What is lost of a collection that has records and cannot be opened, and how to recover it; else None.
+    """How to recover a collection that has records and cannot be opened; None if there is none.
 
     Of several generations the oldest was in use: another is a staging one that may not be whole.
     """
@@ -185,7 +185,7 @@ def recovery_hint(root: Path) -> str | None:
 
 
 def _instead(root: Path) -> str:
-    """What is at a path that has no collection, and what to do."""
+    """A message about a path that has no collection, and what to do."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return f"no collection there; make one: tandem index ~/Pictures --to {root}"
     if root.is_dir() and (lost := recovery_hint(root)):

@@ -1,4 +1,4 @@
-"""What a writer does in the background: the index over the vectors grows with them, and columns get indexes.
+"""Background work of a writer: growing the index over the vectors, and indexing columns.
 
 The index is written aside, synced, renamed, and then recorded in the state: a crash leaves the old one in use, and a
 file that the next writer deletes. Indexes over columns are created when no records come in: a writer that adds a

@@ -23,14 +23,14 @@ EXACT_BELOW = 20_000  # rows that pass a filter are all compared; measured at 1 
 MAX_MAPPED_ROWS = 50_000  # a pass over more reads them, rather than making the file this process's memory
 # Scored exactly for a query, or more where k is large; measured: 200 give a recall of 0.96, 500 of 1.00.
 CANDIDATES = 500
-MARGIN = 4e-6  # what a product in float32 may be off: whoever is this near the k-th is scored again
+MARGIN = 4e-6  # error of a product in float32: rows this near the k-th are scored again exactly
 QUERY_BATCH = 256
 ROW_BATCH = 8192
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What is searched: the first `count` rows of a file, which of them are live, and an index of the first ones."""
+    """The rows to search: the first `count` rows of a file, which of them are live, and an index of the first ones."""
 
     file: VectorFile
     count: int

@@ -1,4 +1,4 @@
-"""What readers of a local store see: snapshots, each of one commit, and what is cached from one to the next.
+"""Snapshots for readers of a local store, each of one commit, and the cache they share.
 
 A snapshot is a read transaction of SQLite: whatever a writer does meanwhile, here or in another process, it sees the
 state, the records and the deleted rows of one commit; and the rows of the vector file that this state
@@ -42,7 +42,7 @@ class Snapshot:
 
     @cached_property
     def notes(self) -> Mapping[str, str]:
-        """What the store's owner noted about it."""
+        """The notes of the store's owner."""
         return records_database.read_notes(self.connection)
 
 
@@ -181,7 +181,7 @@ class Snapshots:
             self._filters.clear()
 
     def _read_only_stamp(self) -> object:
-        """For a read-only folder what changes when it is written to; None for others, which SQLite itself watches."""
+        """Changes with the files of a read-only folder; None for other folders, which SQLite itself watches."""
         if not records_database.is_read_only(self._folder):
             return None
         try:

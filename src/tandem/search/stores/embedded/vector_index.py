@@ -133,12 +133,12 @@ def train(file: VectorFile, rows: int, dimensions: int) -> VectorIndex:
         inverted.train(sample)
     index = faiss.IndexPreTransform(rotation, inverted)
     index.prepend_transform(centring)
-    # faiss frees what Python lets go of: a copy owns all its parts.
+    # faiss frees parts that Python no longer references: a copy owns all its parts.
     return VectorIndex(_copied(index), 0, rows)
 
 
 def load(path: Path, rows: int, trained_rows: int, checksum: int) -> VectorIndex | None:
-    """An index from its file. None if the file is missing or damaged: what it says could then be anything.
+    """An index from its file. None if the file is missing or damaged.
 
     A damaged file is removed, where that is allowed: its absence tells the next writer to make a new one.
     """

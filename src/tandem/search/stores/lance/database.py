@@ -1,6 +1,6 @@
-"""Reaching a LanceDB database: addresses, credentials, tables, and its errors as ours. Knows nothing of records.
+"""Connecting to a LanceDB database: URLs, credentials, tables, and its errors as ours. Knows nothing of records.
 
-    lance+s3://bucket/photos    S3 and what speaks its protocol (MinIO, R2, ...); also lance+gs:// and lance+az://
+    lance+s3://bucket/photos    S3 and compatible services (MinIO, R2, ...); also lance+gs:// and lance+az://
     lance:photos.lance          a folder
 
 Credentials and the endpoint come from the environment, never from an address: those end up in logs and histories. All
@@ -41,7 +41,7 @@ class NotFound(StoreError):
 
 @dataclass(frozen=True)
 class Address:
-    """A URL taken apart: what LanceDB opens, the folder (None in object storage), and a short name."""
+    """A parsed URL: the address for LanceDB, the folder (None in object storage), and a short name."""
 
     url: str
     uri: str
@@ -50,7 +50,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Take a URL apart. `StoreError` says what a URL looks like, or that a secret is in it."""
+    """Parse a URL. `StoreError` says what a URL looks like, or that it contains a secret."""
     if url.startswith("lance:"):
         path = url.removeprefix("lance:")
         if not path.strip() or path.startswith("//"):
@@ -87,7 +87,7 @@ class Database:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """What LanceDB raises in here becomes `NotFound`, `StoreBusyError` or `StoreError`, in one line."""
+        """Errors of LanceDB in the block become `NotFound`, `StoreBusyError` or `StoreError`, in one line."""
         try:
             yield
         except StoreError:
@@ -101,7 +101,7 @@ class Database:
             return self._connection.open_table(name)
 
     def create_table(self, name: str, schema: Any) -> Any:
-        """An empty table, which nobody had made before. `StoreExistsError` if somebody had."""
+        """Create an empty table. `StoreExistsError` if it exists already."""
         with self.errors():
             return self._connection.create_table(name, schema=schema)
 
@@ -120,7 +120,7 @@ class Database:
         return True
 
     def drop_leftovers(self, kept: Collection[str]) -> None:
-        """Remove the tables of records that are not among these: what crashes and lost races left."""
+        """Remove the tables of records that are not among these: leftovers of crashes and lost races."""
         with self.errors():
             names = self._connection.list_tables().tables
         for name in names:
@@ -128,21 +128,21 @@ class Database:
                 self.drop_table(name)
 
     def drop_all(self) -> None:
-        """Remove the collection: first the catalog, so that nobody opens what is half gone."""
+        """Remove the collection: first the catalog, so that no one opens a partly removed collection."""
         self.drop_table(CATALOG)
         self.drop_leftovers(())
 
     def close(self) -> None:
-        """Let go; what is open stays readable until nobody holds it."""
+        """Disconnect. Open tables stay readable until they are released."""
         self._connection = None
 
 
 class Catalog:
     """The table that names the tables of records: metadata of its only field, which a commit changes at once.
 
-    Creating a table is not atomic in LanceDB: who loses the race may commit an empty table over the winner's. So a new
-    catalog says nothing, and to say something is a commit of its own, of which the first one wins. A version that says
-    nothing was committed by who lost the race: then the one before it counts.
+    Creating a table is not atomic in LanceDB: the loser of a race may commit an empty table over the winner's. So a new
+    catalog is empty, and writing it is a separate commit; the first writer wins. An empty version was committed by the
+    loser of the race: then the version before it counts.
     """
 
     def __init__(self, database: Database) -> None:
@@ -151,7 +151,7 @@ class Catalog:
         self._table = database.table(CATALOG)
 
     def read(self) -> Mapping[str, str]:
-        """What it says, as of now. `NotFound` if there is no collection; `StoreError` if Tandem did not make it."""
+        """Its current content. `NotFound` if there is no collection; `StoreError` if Tandem did not make it."""
         with self._database.errors():
             self._table.checkout_latest()
         said = self._newest(self._table)
@@ -185,12 +185,12 @@ class Catalog:
         return new, old
 
     def _say(self, table: Any, said: Mapping[str, str]) -> None:
-        """`StoreBusyError` if another has said something since this table was opened."""
+        """`StoreBusyError` if another process has written it since this table was opened."""
         with self._database.errors():
             table.update_field_metadata({"path": "catalog", "metadata": {_FORMAT: FORMAT, **said}})
 
     def _newest(self, table: Any) -> Mapping[str, str]:
-        """What this version of the catalog says, or the newest before it that says anything."""
+        """The content of this version of the catalog, or of the newest version before it that is not empty."""
         url = self._database.address.url
         with self._database.errors():
             said = newest = _said(table)
@@ -209,7 +209,7 @@ class Catalog:
 
 
 def new_name() -> str:
-    """A name for a table of records, which nobody else takes."""
+    """A unique name for a table of records."""
     return f"{_PREFIX}{uuid.uuid4().hex[:12]}"
 
 
@@ -231,7 +231,7 @@ def _said(table: Any) -> dict[str, str]:
 
 
 def _options(address: Address) -> dict[str, str]:
-    """What the environment does not say. An endpoint without TLS was asked for by whoever set it."""
+    """Options that the environment does not set. An endpoint without TLS is allowed, since the user has set it."""
     if address.uri.startswith("s3://") and "AWS_ALLOW_HTTP" not in os.environ:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
         if endpoint.startswith("http://"):

@@ -45,7 +45,7 @@ def quoted(text: str) -> str:
 
 
 def one_of(ids: list[str]) -> str:
-    """The condition for these ids. What is not Unicode is nowhere stored."""
+    """The condition for these ids. Ids that are not Unicode are never stored."""
     spelt = [quoted(each) for each in ids if not _SURROGATES.search(each)]
     return f"id IN ({', '.join(spelt)})" if spelt else "false"
 
@@ -75,7 +75,7 @@ def _joined(word: str, conditions: list[Condition]) -> Condition:
 
 
 def _test(expression: Expression, truth: bool, field: str, kind: Kind) -> str | None:
-    """When the condition is (not) true, of a value that is there. None: it cannot be said."""
+    """The condition on an existing value, or its negation. None: SQL cannot express it."""
     match expression:
         case IsNull():
             return f"{field} IS {'' if truth else 'NOT '}NULL"
@@ -135,7 +135,7 @@ def _real(value: float) -> str:
 
 
 def _always(field: str, truth: bool) -> str:
-    """What holds of every value, or of none; a missing one never passes."""
+    """A condition that every existing value passes, or none; a missing one never passes."""
     return f"{field} IS NOT NULL" if truth else "false"
 
 

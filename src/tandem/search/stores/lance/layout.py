@@ -1,7 +1,7 @@
-"""How records lie in a LanceDB table, there and back. Knows no files and no database.
+"""Records to and from the rows of a LanceDB table. Knows no files and no database.
 
 `id` is the primary key, `vector` a list of d float32 values, and each column of the schema a column of its own, under
-its own name where that is a plain one, so that other tools can read the table. What the owner noted down is metadata of
+its own name where that is a plain one, so that other tools can read the table. The owner's notes are metadata of
 the field `id`: it is read and pinned with the table's schema, at no further cost.
 """
 
@@ -92,7 +92,7 @@ class Layout:
         return pa.table(arrays, schema=self.arrow({}))
 
     def records(self, found: Any, columns: Sequence[str], vectors: bool) -> Records:
-        """What came back, as records: an Arrow table or batch."""
+        """An Arrow table or batch as records."""
         values = {name: found.column(self.fields[name]).to_pylist() for name in columns}
         return Records(found.column("id").to_pylist(), self.vectors(found) if vectors else None, values)
 
@@ -119,7 +119,7 @@ def read_layout(schema: Any) -> Layout:
 
 
 def read_notes(schema: Any) -> dict[str, str]:
-    """What the owner noted down."""
+    """The owner's notes."""
     written = {key.decode(): value.decode() for key, value in (schema.field("id").metadata or {}).items()}
     return {key.removeprefix(NOTE): value for key, value in written.items() if key.startswith(NOTE) and value}
 

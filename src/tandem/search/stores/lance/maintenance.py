@@ -1,8 +1,7 @@
-"""What a writer does beside writing: small files become large ones, indexes follow, old versions go.
+"""Maintenance: compaction, indexes, removal of old versions.
 
-LanceDB writes a file and a version for each commit and keeps them until it is told otherwise. Each version is numbered,
-so whoever writes one that passes a multiple of `LOOK_EVERY` looks after the table, whichever process that is: nothing
-has to be remembered from one writer to the next.
+LanceDB writes a file and a version for each commit and keeps them until they are removed. Versions are numbered, and
+the writer whose version passes a multiple of `LOOK_EVERY` maintains the table: writers share no other state.
 """
 
 import logging
@@ -15,7 +14,7 @@ from tandem.search.stores.lance.snapshots import IN_MEMORY
 
 LOOK_EVERY = 32  # versions
 COMPACT_EVERY = 256  # versions
-KEEP = timedelta(hours=1)  # old versions, for who reads from one
+KEEP = timedelta(hours=1)  # for readers of an old version
 ID_INDEX_FROM = 5_000  # records; below, a scan of the ids is as quick
 INDEX_FROM = IN_MEMORY
 OUTGROWN = 4  # times the records that an index was made for
@@ -27,13 +26,13 @@ _log = logging.getLogger(__name__)
 
 
 def after_commit(database: Database, table: Any, before: int, after: int) -> None:
-    """Look after a table that was committed to, if it is time."""
+    """Maintain a table after a commit, if maintenance is due."""
     if before // LOOK_EVERY != after // LOOK_EVERY:
         _look_after(database, table, compact=before // COMPACT_EVERY != after // COMPACT_EVERY, at_rest=False)
 
 
 def at_rest(database: Database, table: Any) -> None:
-    """The same, by a writer that is done: the next search should be fast."""
+    """Maintain a table when a writer closes it, so that the next search is fast."""
     _look_after(database, table, compact=False, at_rest=True)
 
 
@@ -51,13 +50,13 @@ def _look_after(database: Database, table: Any, compact: bool, at_rest: bool) ->
                 table.optimize(cleanup_older_than=KEEP)
             _index(table, rows, indexes)
     except StoreError as error:
-        # What is derived can be made another time, and is made by another writer if that one was in the way.
+        # Maintenance can be repeated later; a conflict means that another writer is doing it.
         level = logging.DEBUG if isinstance(error, StoreBusyError) else logging.WARNING
         _log.log(level, "%s: not compacted and indexed now (%s)", database.address.url, error)
 
 
 def _index(table: Any, rows: int, indexes: dict[str, Any]) -> None:
-    """Make the indexes that are worth it, anew where the table has outgrown one."""
+    """Build the indexes that pay off, and rebuild one that the table has outgrown."""
     from lancedb.index import BTree, IvfFlat, IvfRq
 
     if rows >= ID_INDEX_FROM and "id" not in indexes:

@@ -17,7 +17,7 @@ from tandem.search.stores.lance.snapshots import Contents, RowIds, Snapshot
 from tandem.search.stores.protocol import StoreHit, Value, check_queries
 
 QUERIES_BATCH = 256
-MARGIN = 4e-6  # what a product in float32 may be off
+MARGIN = 4e-6  # error of a product in float32
 SPARE = 16  # candidates beyond k, to see whether scores go on equal
 PROBES = 40  # partitions looked into, at least
 PROBED_ROWS = 16_384  # and one for so many records, which is half of the partitions (of 8,192)
@@ -35,7 +35,7 @@ class Search:
         self.columns = snapshot.layout.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
-        """For each query its k nearest. `TandemError` for what is no query."""
+        """For each query its k nearest. `TandemError` for malformed queries."""
         queries = check_queries(vectors, k, self.snapshot.layout.schema)
         rankings = self._in_memory(queries, k) if self.snapshot.is_small else self._by_index(queries, k)
         values = self._values({row_id for ranking in rankings for _, _, row_id in ranking})

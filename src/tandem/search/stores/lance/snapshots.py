@@ -1,4 +1,4 @@
-"""What readers of a LanceDB table see: snapshots, each of one version, and what is remembered of the newest.
+"""Snapshots for readers of a LanceDB table, each of one version, and the cache of the newest.
 
 Each call asks once for the newest versions of the catalog and of the table, two requests without data where nothing has
 changed; threads that ask at the same time share the answer. A version never changes, so all else can be kept.
@@ -71,7 +71,7 @@ class Snapshot:
         return self.count <= IN_MEMORY
 
     def contents(self) -> Contents:
-        """All that a search in a small table needs, read once; of an earlier version only what has changed since."""
+        """All data that a search in a small table needs, read once; after an earlier version only the changes."""
         with self._lock:
             if self._contents is None:
                 self._contents = self._read_all() if self._before is None else self._read_changes(self._before)
@@ -102,7 +102,7 @@ class Snapshot:
         return Contents(row_ids[order], [ids[place] for place in order], self.layout.vectors(found)[order])
 
     def condition(self, where: str) -> Condition:
-        """A filter in SQL that says all of it: what SQL cannot say is decided here, row by row."""
+        """The complete filter in SQL: conditions that SQL cannot express are checked here, row by row."""
         expression = without_lists(parse(where, self.layout.schema), self._with_several)
         condition = translated(expression, self.layout.schema, self.layout.fields)
         if condition.exact:

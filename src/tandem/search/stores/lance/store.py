@@ -202,7 +202,7 @@ def _files(root: Path | None, name: str) -> set[Path]:
 
 
 def _sync_new(root: Path | None, name: str, before: set[Path]) -> None:
-    """Have the disk keep what a commit wrote: LanceDB leaves that to the system."""
+    """Sync the files of a commit: LanceDB does not."""
     new = _files(root, name) - before
     for path in [*new, *{path.parent for path in new}]:
         with suppress(FileNotFoundError):  # written for a moment

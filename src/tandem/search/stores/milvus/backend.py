@@ -1,4 +1,4 @@
-"""An address on a Milvus as the address of a store: opened, made, replaced.
+"""A backend on Milvus: stores are opened, made and replaced.
 
 A URL's name is an alias on the server; behind it stands a collection `<name>__<random>`. A staging collection is made
 beside it under the alias `<name>__next`, and `promote` moves the alias: every client sees it at its next call, since

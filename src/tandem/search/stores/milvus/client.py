@@ -205,7 +205,7 @@ class Connection:
             time.sleep(0.1)
 
     def _ensure_loaded(self, name: str) -> None:
-        """Load a collection that nobody loads: after a crash of the server, or of a client amid a new index."""
+        """Load a collection that was left unloaded: after a crash of the server, or of a client amid a new index."""
         if "vector" in self.call("list_indexes", name):
             self.call("load_collection", name, timeout=LOADING_TIMEOUT_S)
         else:

@@ -79,7 +79,7 @@ class Layout:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
     def to_json(self) -> str:
-        """What is stored among the collection's properties as `LAYOUT`, for `read_layout`."""
+        """The value of the property `LAYOUT`, for `read_layout`."""
         return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
@@ -191,7 +191,7 @@ def _encoded(column: str, text: str) -> bytes:
 
 
 def _stored(column: str, kind: Kind, values: Sequence[Value] | None) -> Callable[[int], Value]:
-    """What is to be stored of each record's value; None where there is none."""
+    """The stored form of each record's value; None where there is none."""
 
     def stored(number: int) -> Value:
         value = None if values is None else values[number]

@@ -83,7 +83,7 @@ def _kind(column: str, layout: Layout) -> str:
 
 
 def _test(expression: Expression, truth: bool, field: str, kind: str) -> str | None:
-    """What is true of an existing value if the condition is (not) true of it. None: Milvus cannot express it."""
+    """The condition on an existing value, or its negation. None: Milvus cannot express it."""
     match expression:
         case Compare(_, operator, value):
             return _comparison(field, operator if truth else _OPPOSITE[operator], value, kind)

@@ -25,7 +25,7 @@ MAX_MESSAGE_BYTES = 16 * 2**20  # of one message; servers refuse 64 MB
 ID_BATCH = 4_096
 ATTACHMENT_BATCH = 256  # records with values of bytes, which may be 64 kB each
 EXTRA_CANDIDATES = 16  # candidates beyond k, to see whether scores go on equal
-SCORE_TOLERANCE = 2e-6  # what two sums of the same products may differ by
+SCORE_TOLERANCE = 2e-6  # by which two sums of the same products may differ
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class View:
 
 
 class Reader:
-    """Rows of a collection that pass a filter. What Milvus cannot express is decided here, row by row."""
+    """Rows of a collection that pass a filter. Conditions that Milvus cannot express are checked here, row by row."""
 
     def __init__(self, connection: Connection, view: View, where: str | None = None) -> None:
         self.connection = connection

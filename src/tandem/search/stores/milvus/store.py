@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 
 
 def view_of(connection: Connection, url: str, staging: bool) -> View | None:
-    """What an address stands for now. `StoreError` for a collection that is not Tandem's."""
+    """The collection that a URL stands for now. `StoreError` for a collection that is not Tandem's."""
     alias = connection.address.alias(staging)
     try:
         description = connection.call("describe_collection", alias)
@@ -196,7 +196,7 @@ class MilvusStore(Store):
             self._index_if_large()
 
     def _note_write(self, view: View) -> None:
-        """Note the time of a write, before the caller is told that it is done."""
+        """Note the time of a write, before it is acknowledged."""
         if self._connection.is_lite:
             return
         if self._own_property not in view.writes and len(view.writes) >= MAX_WRITERS:
@@ -208,6 +208,6 @@ class MilvusStore(Store):
     def _index_if_large(self) -> None:
         if self._connection.is_lite or self._connection.address.is_zilliz:
             return
-        view = self._view()  # as of the last write, so that what was just written counts
+        view = self._view()  # as of the last write, so that it counts
         if Reader(self._connection, view).count() > EXACT_UP_TO:
             self._connection.build_large_index(view.collection)
