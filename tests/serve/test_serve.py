@@ -115,6 +115,9 @@ def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
     assert [[each["id"] for each in row["images"]] for row in found["labels"]] == [
         [each.id for each in local[label]] for label in labels
     ]
+    assert [[each["path"] for each in row["images"]] for row in found["labels"]] == [
+        [each.path for each in local[label]] for label in labels
+    ]
     pages = [asked(http, "/v1/label", labels=labels, by="image", limit=5, offset=at) for at in (0, 5)]
     pictures = [each for page in pages for each in page["images"]]
     assert len({each["id"] for each in pictures}) == PICTURES

@@ -1,4 +1,4 @@
-"""`serve`: an application on a port, until it is told to stop. Requests in flight are finished first."""
+"""`serve`: an application on a port, until SIGINT or SIGTERM. Requests in flight are finished first."""
 
 import logging
 import socket

@@ -4,8 +4,8 @@ Headers must arrive in time and within their size; an answer that the client doe
 are too many connections the one that has been idle longest is closed. Bytes that are not HTTP are answered by a problem
 document. Knows bytes and connections. It has never heard of routes; requests are the guard's.
 
-This leans on uvicorn's inside (`_USED_METHODS`, `USED_ATTRIBUTES`). What is missing there is said at the start, and by
-tests/serve/test_serve_connections.py.
+This relies on uvicorn's internals (`_USED_METHODS`, `USED_ATTRIBUTES`). If some are missing, the server does not start,
+and tests/serve/test_serve_connections.py fails.
 """
 
 import asyncio

@@ -57,10 +57,10 @@ class Hosts:
         if origin is None:  # not a browser
             return True
         try:
-            came_from = urlsplit(origin).netloc.lower()
+            source = urlsplit(origin).netloc.lower()
         except ValueError:  # not a URL
             return False
-        return bool(came_from) and (came_from == authority.strip().lower() or self._is_named(came_from))
+        return bool(source) and (source == authority.strip().lower() or self._is_named(source))
 
     def _is_named(self, authority: str) -> bool:
         """Behind a proxy the page has another name than the Host header of the proxy."""

@@ -19,7 +19,7 @@ from tandem.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 1  # after how long clients try again when the server is full
+RETRY_AFTER_S = 1  # how long clients should wait when the server is full
 MAX_DETAIL = 500  # characters of a detail: requests are quoted in it
 
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}

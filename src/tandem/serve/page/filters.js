@@ -5,13 +5,13 @@ const quoted = (text) => `'${text.replaceAll("'", "''")}'`;
 
 // Name in the route -> the condition for the server, and a description for people.
 const FILTERS = {
-  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, words: (value) => `path contains “${value}”` },
-  wide: { where: (value) => `width >= ${Number(value)}`, words: (value) => `at least ${value} wide` },
-  kind: { where: (value) => `format = ${quoted(value)}`, words: (value) => value },
-  from: { where: (value) => `taken >= ${quoted(value)}`, words: (value) => `taken from ${value}` },
+  name: { where: (value) => `path ilike ${quoted(`%${value}%`)}`, label: (value) => `path contains “${value}”` },
+  wide: { where: (value) => `width >= ${Number(value)}`, label: (value) => `at least ${value} wide` },
+  kind: { where: (value) => `format = ${quoted(value)}`, label: (value) => value },
+  from: { where: (value) => `taken >= ${quoted(value)}`, label: (value) => `taken from ${value}` },
   // Text compares letter by letter, and the day itself is to be in it.
-  until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, words: (value) => `taken until ${value}` },
-  where: { where: (value) => `(${value})`, words: (value) => value },
+  until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, label: (value) => `taken until ${value}` },
+  where: { where: (value) => `(${value})`, label: (value) => value },
 };
 const COLUMNS = ["width", "height", "bytes", "format", "taken", "caption", "path", "latitude", "longitude"];
 export const FILTER_NAMES = Object.keys(FILTERS);
@@ -29,9 +29,9 @@ export function filterChips(filters, change) {
     "ul",
     { class: "chips", "aria-label": "Filters that are set" },
     Object.entries(filters).map(([name, value]) => {
-      const words = FILTERS[name].words(value);
-      const away = make("button", { type: "button", "aria-label": `Remove filter: ${words}`, onclick: () => change({ [name]: "" }) }, icon("close"));
-      return make("li", { class: "chip" }, words, away);
+      const label = FILTERS[name].label(value);
+      const away = make("button", { type: "button", "aria-label": `Remove filter: ${label}`, onclick: () => change({ [name]: "" }) }, icon("close"));
+      return make("li", { class: "chip" }, label, away);
     }),
   );
 }
@@ -43,7 +43,7 @@ export function filterForm(change) {
     input.name = name;
     return make("div", { class: "field" }, make("label", { for: input.id }, label), input);
   };
-  const choice = (options) => make("select", {}, options.map(([value, words]) => make("option", { value }, words)));
+  const choice = (options) => make("select", {}, options.map(([value, label]) => make("option", { value }, label)));
   const form = make(
     "form",
     {

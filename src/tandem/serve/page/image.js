@@ -105,7 +105,7 @@ export class ImageDialog {
     } else if (document.activeElement?.hidden) {
       this.closing.focus(); // the last image has no next one
     }
-    this.tell(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
+    this.describe(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
     this.showImage(id, hits[at]?.metadata ?? {});
     this.bars.refresh();
     if (at < 0) await this.look(id);
@@ -116,7 +116,7 @@ export class ImageDialog {
     try {
       const { path = "", ...metadata } = await ask(metadataPath(id, this.session.collection));
       if (this.id !== id) return;
-      this.tell({ id, path, relevance: null, metadata });
+      this.describe({ id, path, relevance: null, metadata });
       this.fit(metadata.width, metadata.height);
     } catch (error) {
       if (this.id !== id) return;
@@ -126,15 +126,15 @@ export class ImageDialog {
     }
   }
 
-  tell(hit) {
+  describe(hit) {
     this.body.hidden = false;
     const { metadata } = hit;
     const name = hit.path ? fileName(hit.path) : "Photo";
     this.title.textContent = name;
     this.image.alt = metadata.caption?.split("\n")[0] || name;
     const { query, threshold } = this.session;
-    const words = band(hit.relevance, threshold ?? null);
-    this.relevance.textContent = words ? `${words}: ${percent(hit.relevance)} likely to match${query ? ` “${query}”` : ""}` : "";
+    const label = band(hit.relevance, threshold ?? null);
+    this.relevance.textContent = label ? `${label}: ${percent(hit.relevance)} likely to match${query ? ` “${query}”` : ""}` : "";
     const lines = {
       Caption: metadata.caption,
       Size: metadata.width && pixels(metadata.width, metadata.height),
