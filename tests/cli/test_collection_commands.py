@@ -11,6 +11,7 @@ from support.commands import Run, one_line, run_in_terminal, widest
 
 import tandem as library
 from tandem.cli import known_collections
+from tandem.search.home import data_folder
 from tandem.search.stores import backends
 
 # --- search --------------------------------------------------------------------------------------------------------
@@ -128,6 +129,46 @@ def test_a_collection_that_is_gone_is_marked_and_can_be_forgotten(tandem: Run, c
     assert tandem("list").rows[0][:2] == [str(collection), "gone"]
     assert tandem("list", "--forget-missing").out == ""
     assert known_collections.known() == []
+
+
+def test_damaged_entries_are_passed_over(tandem: Run, collection: Path) -> None:
+    tandem("info", collection)
+    (entry,) = (data_folder() / "collections").glob("*.json")
+    for number, content in enumerate(
+        (
+            '{"url": "/x", "used": 1e999}', '{"url": "/x", "used": NaN}', '{"url": "/x", "used": 1e15}',
+            '{"url": "/x", "used": -1e15}', '{"url": "~nobodyx/z", "used": 1}', '{"url": "", "used": 1}', "[]", "{",
+            "[" * 100_000,
+        )
+    ):  # fmt: skip
+        entry.with_name(f"{number}.json").write_text(content)
+    entry.with_name("odd.json").write_text('{"url": "/a\\u0000b", "used": 1}')
+    rows = tandem("list").rows
+    assert [row[:2] for row in rows] == [[str(collection), "8"], ["/a\\x00b", "not reachable"]]
+
+
+def test_a_collection_in_a_folder_of_lancedb_is_listed_by_its_full_address(
+    tandem: Run, photos: list[str], model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lancedb")
+    monkeypatch.chdir(tmp_path)
+    assert tandem("index", *photos, "--to", "lance:lc.lance", "--model", model_folder).code == 0
+    assert tandem("list").rows[0][:2] == [f"lance:{tmp_path / 'lc.lance'}", str(len(photos))]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert tandem("list", "--forget-missing", "--json").json["collections"][0]["state"] == "ok"
+    monkeypatch.chdir(tmp_path)
+    assert tandem("remove", "lance:lc.lance", "--collection", "-y").code == 0
+    assert known_collections.known() == []
+
+
+@pytest.mark.parametrize("address", ["~nobodyx/x", "lance:~nobodyx/x", "a\0b", "lance:a\0b"])
+def test_what_no_folder_can_be_called_is_one_line(tandem: Run, address: str) -> None:
+    if address.startswith("lance:"):
+        pytest.importorskip("lancedb")
+    outcome = tandem("info", address)
+    assert outcome.code == 2
+    assert "expected the path of a folder" in one_line(outcome)
 
 
 def test_a_home_that_cannot_be_written_is_no_error(

@@ -58,6 +58,16 @@ def nested(depth: int, right: bool) -> str:
     return text
 
 
+def test_numbers_of_more_than_64_bits_in_a_list_are_those_of_no_record() -> None:
+    for text, sql in (
+        ("width in (1e308, 1)", "`w` IN (1)"),
+        ("width not in (1e308, 1)", "`w` NOT IN (1)"),
+        ("width in (1e19)", "false"),
+        ("width not in (-1e19)", "`w` IS NOT NULL"),
+    ):
+        assert translated(parse(text, SCHEMA), SCHEMA, {"width": "w"}).sql == sql
+
+
 @pytest.mark.slow
 def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
     """NULLs, odd text, numbers at the edges, patterns, depth, and what LanceDB's SQL cannot say."""
@@ -70,6 +80,7 @@ def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
         for operator in ("=", "!=", "<", "<=", ">", ">=")
         for number in (-(2**63), 2**63 - 1, 2**53 + 1, 1.5, 1e300, -1e300, "-0.0")
     ]
+    filters += ["width in (1e308, 1)", "width not in (1e308, 1, -1e300)", "width in (1e308)", "width not in (1e19)"]
     filters += ["width in (-9223372036854775808, 1, 2.5)", "width not in (1.5)", "latitude in (0.5, 9007199254740993)"]
     filters += [
         "path = '\" or id != \"'",

@@ -67,6 +67,8 @@ def test_search_is_exact_while_small(store: Store) -> None:
         "not width > 500",
         "width in (37, 74, 111, 4000)",
         "width not in (37, 74)",
+        "width in (1e308, 37)",
+        "width not in (1e308, 37)",
         "width between 100 and 200 or latitude < -80",
         "width is null",
         "caption is not null and not (width < 900)",

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from support import toy
 from support.serving import LONG_S, asked, data_uri, toy_collection
 
+import tandem
 from tandem import files
 from tandem.errors import TandemError
 from tandem.search import labelling
@@ -114,3 +115,43 @@ def test_an_original_is_durable_and_only_what_was_stored_is_removed(
     elsewhere.write_bytes(b"bytes")
     originals.remove_kept([str(path), str(elsewhere)], folder)
     assert (path.exists(), elsewhere.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["photo-1.png", "2023/July/a b.jpg", "ü?#%", "x/thumbnail", "y/original", "n" * 100])
+def test_an_image_of_any_id_is_reached_by_its_links(here: TestClient, service: Service, name: str) -> None:
+    service.registry.collections["photos"].close()
+    with tandem.open(service.registry.collections["photos"].url) as photos:
+        photos.add({name: toy.picture(60)})
+    (hit,) = asked(here, "/v1/search", text="a cat", k=1, where=f"id = '{name}'")["hits"]
+    link = hit["thumbnail"]
+    thumbnail = here.get(link)
+    assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/jpeg")
+    assert here.get(link, headers={"if-none-match": thumbnail.headers["etag"]}).status_code == 304
+    described = here.get(link.removesuffix("/thumbnail"))
+    assert described.json()["id"] == name
+    assert described.json()["thumbnail"] == link
+    assert here.get(described.json()["original"]).status_code == 404  # it has no file
+    assert here.delete(link.removesuffix("/thumbnail")).json() == {"deleted": 1}
+    assert here.get(link).status_code == 404
+
+
+def test_a_collection_that_is_gone_is_listed_as_unavailable_beside_the_others(tmp_path: Path) -> None:
+    urls = [str(toy_collection(tmp_path, name)) for name in ("a", "b")]
+    service = open_service(Settings(batch_wait_s=0), urls)
+    try:
+        here = TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+        with tandem.open(urls[1]) as gone:
+            gone.remove()
+        first, second = here.get("/v1/collections").json()["data"]
+        assert (first["name"], first["state"], first["count"]) == ("a", "ok", 9)
+        assert (second["name"], second["state"]) == ("b", "unavailable")
+        assert "cannot be read" in second["reason"]
+        ready = here.get("/readyz")
+        assert ready.status_code == 200
+        assert (ready.json()["collections"], list(ready.json()["unavailable"])) == (1, ["b"])
+        with tandem.open(urls[0]) as gone:
+            gone.remove()
+        assert here.get("/readyz").status_code == 503  # the default one
+        assert {each["state"] for each in here.get("/v1/collections").json()["data"]} == {"unavailable"}
+    finally:
+        service.close()

@@ -16,6 +16,7 @@ from tandem.files import write_json
 from tandem.search.home import data_folder
 
 LOCAL_PREFIXES = ("lance:", "milvus-lite:")  # of addresses that name a path on this machine
+_END_OF_TIME = 1e11  # seconds since 1970; dates end soon after
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,15 @@ def forget(url: str) -> None:
 
 
 def known() -> list[KnownCollection]:
-    """The collections of this list, the last used first."""
+    """The collections of this list, the last used first, without entries that are damaged."""
     found = []
     with contextlib.suppress(OSError):
         for path in _folder().glob("*.json"):
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 written = json.loads(path.read_text(encoding="utf-8"))
-                found.append(KnownCollection(str(written["url"]), float(written["used"])))
+                each = KnownCollection(str(written["url"]), float(written["used"]))
+                if 0 <= each.used < _END_OF_TIME and each.url == _in_full(each.url):
+                    found.append(each)
     return sorted(found, key=lambda each: -each.used)
 
 

@@ -6,6 +6,7 @@ models that made the vectors. One contract test suite runs against every impleme
 Shapes: n records, q queries, d dimensions.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.errors import TandemError
+from tandem.errors import StoreError, TandemError
 
 Kind: TypeAlias = Literal["text", "integer", "real", "boolean", "bytes"]
 Value: TypeAlias = str | int | float | bool | bytes | None
@@ -187,6 +188,18 @@ class Backend(Protocol):
         """Remove the store, and a staging one beside it; `uploads` stay. `StoreNotFoundError` if there is none,
         `StoreBusyError` if another process writes.
         """
+
+
+def folder_of(path: str | Path) -> Path:
+    """The folder that an address means: a leading `~` is expanded. `StoreError` for what no folder can be called."""
+    try:
+        folder = Path(path).expanduser()
+        os.fsencode(folder)
+    except (RuntimeError, UnicodeError) as error:
+        raise StoreError(f"{path!r}: expected the path of a folder ({error})") from None
+    if "\0" in str(folder):
+        raise StoreError(f"{path!r}: expected the path of a folder, without NUL in it")
+    return folder
 
 
 def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:

@@ -16,7 +16,7 @@ from tandem.search.stores.backends import backend
 from tandem.serve.collections.handle import CollectionHandle, OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.pool import EncoderPool
-from tandem.serve.http.problems import ProblemError, full, not_found
+from tandem.serve.http.problems import ProblemError, from_error, full, not_found
 from tandem.serve.settings import Settings
 
 MAX_WRITES = 32  # that wait for each other
@@ -133,6 +133,14 @@ class CollectionRegistry:
             }
 
         return await self.run(name, work)
+
+    async def listed(self, name: str) -> dict[str, Any]:
+        """`describe`, and whether the collection answers: one that does not is no reason to be silent on the others."""
+        try:
+            return {**await self.describe(name), "state": "ok"}
+        except (ProblemError, TandemError) as error:
+            problem = error if isinstance(error, ProblemError) else from_error(error)
+            return {"name": name, "state": "unavailable", "reason": problem.detail}
 
     # --- encoders ------------------------------------------------------------------------------------------------
 

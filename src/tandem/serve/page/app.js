@@ -9,7 +9,6 @@ import { ImageDialog } from "./image.js";
 import { Search } from "./search.js";
 import { Session } from "./session.js";
 import { showCollectionPicker } from "./collection_picker.js";
-import { count } from "./format.js";
 
 const VIEWS = { search: Search, map: CollectionMap, classify: Classify };
 const main = document.getElementById("main");
@@ -27,7 +26,7 @@ function routeChanged(event) {
     leave();
     views = {};
     session.dispatchEvent(new Event("chosen"));
-    announce(`${session.chosen.name}, ${count(session.count, "photo")}`);
+    announce(`${session.chosen.name}, ${session.size}`);
   }
   views[view] ??= new VIEWS[view](session);
   if (current !== views[view]) {
@@ -85,7 +84,7 @@ function pressed(event) {
 
 /** The collection has grown or shrunk while the page is open: views are refreshed when they are next shown. */
 function changed() {
-  announce(`The collection changed: ${count(session.count, "photo")} now`);
+  announce(`The collection changed: ${session.size} now`);
   for (const [name, view] of Object.entries(views)) {
     if (view.stale) view.stale();
     else if (name === "map" && view !== current) delete views.map;

@@ -1,7 +1,6 @@
 // The collection in the bar at the top: its name and size, a choice if there are several, and whether the server answers.
 import { go, currentRoute, link } from "./router.js";
 import { make } from "./dom.js";
-import { count } from "./format.js";
 
 /** Keeps an element up to date with a session. */
 export function showCollectionPicker(element, session) {
@@ -9,8 +8,8 @@ export function showCollectionPicker(element, session) {
     const { collections, chosen, wrong } = session;
     if (wrong) return element.replaceChildren(make("span", { class: "wrong", role: "alert" }, wrong), make("button", { type: "button", class: "again", onclick: () => session.describe() }, "Try again"));
     if (!chosen) return element.replaceChildren(make("span", {}, "no collection"));
-    if (collections.length === 1) return element.replaceChildren(make("span", { title: chosen.model ? `Model: ${chosen.model}` : null }, `${chosen.name} · ${count(chosen.count, "photo")}`));
-    const option = (each) => make("option", { value: each.name, selected: each === chosen }, `${each.name} · ${each.count.toLocaleString("en")}`);
+    if (collections.length === 1) return element.replaceChildren(make("span", { title: chosen.reason ?? (chosen.model ? `Model: ${chosen.model}` : null) }, `${chosen.name} · ${session.size}`));
+    const option = (each) => make("option", { value: each.name, selected: each === chosen, title: each.reason ?? null }, `${each.name} · ${each.count?.toLocaleString("en") ?? "unavailable"}`);
     element.replaceChildren(make("select", { "aria-label": "Collection", onchange: (event) => switchTo(event.target.value, collections) }, collections.map(option)));
   };
   session.addEventListener("described", fill);

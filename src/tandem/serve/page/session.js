@@ -1,5 +1,6 @@
 // State that the views share: the collection, the hits of the last search, the map. Polls the server for changes.
 import { ask, askPatiently } from "./api.js";
+import { count } from "./format.js";
 
 const ASK_AGAIN_MS = 15_000;
 
@@ -22,6 +23,11 @@ export class Session extends EventTarget {
 
   get count() {
     return this.chosen?.count ?? null;
+  }
+
+  /** The count as people read it. */
+  get size() {
+    return this.count === null ? "unavailable" : count(this.count, "photo");
   }
 
   /** Choose a collection. Whether it is another one than before. */

@@ -11,7 +11,7 @@ def router(service: Service) -> BodyRouter:
 
     @routes.get("/v1/collections", summary="The collections that are served, the default one first")
     async def collections() -> dict[str, Any]:
-        data = [await service.registry.describe(name) for name in service.registry.collections]
+        data = [await service.registry.listed(name) for name in service.registry.collections]
         return {"object": "list", "data": data}
 
     return routes

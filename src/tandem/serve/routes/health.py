@@ -54,7 +54,7 @@ def router(service: Service) -> BodyRouter:
 
 
 async def _probe(service: Service) -> dict[str, Any]:
-    """Both towers of each encoder, past its cache of texts, and each collection."""
+    """Both towers of each encoder, past its cache of texts, and each collection; all but the first may fail."""
     encoders = await service.registry.encoders()
     for encoder in encoders:
         size = encoder.model.config.vision.image_size
@@ -62,6 +62,14 @@ async def _probe(service: Service) -> dict[str, Any]:
             encoder.embed_pixels([np.zeros((size, size, 3), np.uint8)]),
             encoder.texts.map(encoder.rows([_PROBE]), deadline_s=service.settings.ready_deadline_s),
         )
-    for name in service.registry.collections:
-        await service.registry.run(name, lambda leased: len(leased.collection.search(_PROBE, k=1)))
-    return {"models": len(encoders), "collections": len(service.registry.collections)}
+    unavailable: dict[str, str] = {}
+    for place, name in enumerate(service.registry.collections):
+        try:
+            await service.registry.run(name, lambda leased: len(leased.collection.search(_PROBE, k=1)))
+        except (ProblemError, TandemError) as error:
+            if not place:
+                raise  # without the default one, requests that name none fail
+            problem = error if isinstance(error, ProblemError) else problems.from_error(error)
+            unavailable[name] = problem.detail
+    answering = len(service.registry.collections) - len(unavailable)
+    return {"models": len(encoders), "collections": answering, "unavailable": unavailable}

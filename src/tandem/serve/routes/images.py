@@ -25,7 +25,7 @@ MAX_ORIGINAL_BYTES = 128 * 2**20
 _IMMUTABLE = "private, max-age=31536000, immutable"  # an id is a hash of the image
 _ONE_HOUR = "private, max-age=3600"  # a later version may make other thumbnails
 
-Identifier = Annotated[str, Path(max_length=64, pattern="^[0-9A-Za-z_-]+$", description="the id of a hit")]
+Identifier = Annotated[str, Path(description="the id of a hit, percent-encoded")]  # of images in memory, any text
 Named = Annotated[str | None, Query(description="which collection; the first one if left out", max_length=256)]
 
 
@@ -64,24 +64,23 @@ def image_link(identifier: str, part: str = "", collection: str | None = None) -
 def router(service: Service) -> BodyRouter:
     routes = BodyRouter(tags=["images"])
 
-    @routes.get("/v1/images/{id}", summary="An image's metadata")
-    async def image(id: Identifier, collection: Named = None) -> JSONResponse:
-        values = await _values(service, collection, id)
+    async def described(identifier: str, collection: str | None) -> JSONResponse:
+        values = await _values(service, collection, identifier)
         plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, bytes)}
-        links = {
-            "thumbnail": image_link(id, "/thumbnail", collection),
-            "original": image_link(id, "/original", collection),
-        }
-        return JSONResponse({"id": id, **plain, **links})
+        links = {part: image_link(identifier, f"/{part}", collection) for part in ("thumbnail", "original")}
+        return JSONResponse({"id": identifier, **plain, **links})
 
-    @routes.get("/v1/images/{id}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
+    # The routes of parts come first: an id may have slashes in it.
+    @routes.get("/v1/images/{id:path}/thumbnail", summary="Its thumbnail, a JPEG", response_class=Response)
     async def thumbnail(request: Request, id: Identifier, collection: Named = None) -> Response:
+        if not _asks_for(request, "/thumbnail"):
+            return await described(f"{id}/thumbnail", collection)
         content = await service.registry.run(collection, lambda leased: leased.collection.thumbnail(id))
         if content is None:
             raise not_found(f"no thumbnail of {id!r}")
-        return _cached(request, Response(content, media_type="image/jpeg"), f'"{id}-thumbnail"', _ONE_HOUR)
+        return _cached(request, Response(content, media_type="image/jpeg"), f'"{quote(id)}-thumbnail"', _ONE_HOUR)
 
-    @routes.get("/v1/images/{id}/original", summary="The image itself, as it was indexed", response_class=Response)
+    @routes.get("/v1/images/{id:path}/original", summary="The image itself, as it was indexed", response_class=Response)
     async def original(request: Request, id: Identifier, collection: Named = None) -> Response:
         def work(leased: OpenCollection) -> tuple[bytes, str] | None:
             found = leased.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
@@ -89,6 +88,8 @@ def router(service: Service) -> BodyRouter:
                 raise not_found(f"no image {id!r}")
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 
+        if not _asks_for(request, "/original"):
+            return await described(f"{id}/original", collection)
         read = await service.registry.run(collection, work)
         if read is None:
             raise not_found(f"the file of {id!r} is gone or has changed since it was indexed")
@@ -96,7 +97,11 @@ def router(service: Service) -> BodyRouter:
         answer = Response(content, media_type=kind)
         if kind not in originals.TYPES.values():
             answer.headers["content-disposition"] = "attachment"
-        return _cached(request, answer, f'"{id}"', _IMMUTABLE)
+        return _cached(request, answer, f'"{quote(id)}"', _IMMUTABLE)
+
+    @routes.get("/v1/images/{id:path}", summary="An image's metadata")
+    async def image(id: Identifier, collection: Named = None) -> JSONResponse:
+        return await described(id, collection)
 
     @routes.with_body("POST", "/v1/images", AddRequest, summary="Add images; their files are stored", status_code=201)
     async def add(request: Request) -> JSONResponse:
@@ -111,7 +116,7 @@ def router(service: Service) -> BodyRouter:
         params = (await service.read(request, DeleteRequest)).params
         return JSONResponse({"deleted": await _delete(service, params.collection, params.ids)})
 
-    @routes.delete("/v1/images/{id}", summary="Delete an image from the collection; files elsewhere stay")
+    @routes.delete("/v1/images/{id:path}", summary="Delete an image from the collection; files elsewhere stay")
     async def delete(id: Identifier, collection: Named = None) -> JSONResponse:
         deleted = await _delete(service, collection, [id])
         if not deleted:
@@ -119,6 +124,12 @@ def router(service: Service) -> BodyRouter:
         return JSONResponse({"deleted": deleted})
 
     return routes
+
+
+def _asks_for(request: Request, part: str) -> bool:
+    """Whether the path ends in this part as it was sent: in an id, the slash is percent-encoded."""
+    raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
+    return raw.partition(b"?")[0].endswith(part.encode())
 
 
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:

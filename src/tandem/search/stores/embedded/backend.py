@@ -10,7 +10,7 @@ from tandem.search.stores.embedded import generations, records_database, vector_
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.store import EmbeddedStore
-from tandem.search.stores.protocol import Backend, Schema
+from tandem.search.stores.protocol import Backend, Schema, folder_of
 
 UPLOADS = "uploads"
 
@@ -19,7 +19,7 @@ class EmbeddedBackend(Backend):
     """A `Backend` for a folder."""
 
     def __init__(self, url: str | Path) -> None:
-        self._url = str(Path(url).expanduser())
+        self._url = str(folder_of(url))
 
     @staticmethod
     def owns(folder: str, names: Container[str]) -> bool:

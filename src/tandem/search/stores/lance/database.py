@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError, StoreExistsError
+from tandem.search.stores.protocol import folder_of
 
 CATALOG = "tandem"
 FORMAT = "1"
@@ -55,7 +56,7 @@ def parse_address(url: str) -> Address:
         path = url.removeprefix("lance:")
         if not path.strip() or path.startswith("//"):
             raise StoreError(f"expected lance:FOLDER, for example lance:photos.lance, got {url!r}")
-        folder = Path(path).expanduser()
+        folder = folder_of(path)
         return Address(f"lance:{folder}", str(folder.absolute()), folder, folder.absolute().stem)
     uri = url.removeprefix("lance+").rstrip("/")
     try:

@@ -147,7 +147,8 @@ def _membership(field: str, values: tuple[Constant, ...], truth: bool, kind: Kin
     elif kind == "real":
         spelt = [_real(float(value)) for value in values if float(value) == value]
     else:
-        spelt = [_integer(int(value)) for value in values if math.floor(value) == value]  # type: ignore[arg-type]
+        whole = [int(value) for value in values if math.floor(value) == value]  # type: ignore[arg-type]
+        spelt = [_integer(value) for value in whole if _INTEGERS[0] <= value <= _INTEGERS[1]]
     if not spelt:
         return _always(field, not truth)
     return f"{field} {'' if truth else 'NOT '}IN ({', '.join(spelt)})"

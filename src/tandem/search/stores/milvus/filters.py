@@ -154,6 +154,7 @@ def _membership(field: str, values: tuple[Constant, ...], truth: bool, kind: str
         literals = [repr(float(value)) for value in values if float(value) == value]
     else:
         whole = {int(value) for value in values if math.floor(value) == value}  # type: ignore[arg-type]
+        whole = {value for value in whole if _INTEGERS[0] <= value <= _INTEGERS[1]}
         if _INTEGERS[0] in whole:  # it cannot be read, so the others stand for it: all are above
             bounded = _membership(field, tuple(whole - {_INTEGERS[0]}), truth, kind)
             least = _integer_comparison(field, "=" if truth else "!=", _INTEGERS[0])
