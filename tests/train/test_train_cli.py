@@ -173,7 +173,7 @@ def test_curves_are_drawn_alone_and_together(tmp_path: Path, capsys: pytest.Capt
     assert Image.open(out).size == alone.size
     assert Image.open(out).tobytes() != alone.tobytes()
     assert main(["train", "--plot", str(tmp_path / "none"), "--out", str(out)]) == 2
-    assert "expected a run's folder with curve.csv" in capsys.readouterr().err
+    assert "expected the folder of a run, with curve.csv" in capsys.readouterr().err
 
 
 def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

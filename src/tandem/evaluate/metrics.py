@@ -5,6 +5,9 @@ Shapes: n images, m texts, c classes.
 
 import numpy as np
 
+# What validation measures on a set of each kind; the names of the figures end with these.
+MEASURES = {"zero_shot": ("zero_shot_top1",), "retrieval": ("text_to_image_r10", "image_to_text_r10")}
+
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     """Share of rows whose label is among the k highest scores. scores [n c], labels [n]; chance is k / c."""

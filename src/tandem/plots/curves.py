@@ -32,19 +32,21 @@ class Run(NamedTuple):
     series: Mapping[str, Sequence[tuple[int, float]]]
 
 
-def draw_curves(runs: Sequence[Run], path: Target) -> Target:
+def draw_curves(runs: Sequence[Run], path: Target, *, measures: Sequence[str] = ()) -> Target:
     """One panel for the loss, one for each measure, one for each figure of the work. Writes `path`.
+
+    Columns whose names end with one of `measures` are measures.
 
     Raises `DataError` where no run has a point.
     """
     names = list(dict.fromkeys(name for run in runs for name, points in run.series.items() if points))
     names = [name for name in names if name not in _SILENT]
-    measures = [name for name in names if name.endswith(("_top1", "_r10"))]
-    parts = [name for name in names if name not in (*SUBJECTS, *measures)]
+    measured = [name for name in names if name.endswith(tuple(measures))]
+    parts = [name for name in names if name not in (*SUBJECTS, *measured)]
     if not names:
         raise DataError(f"{', '.join(run.name for run in runs)}: nothing to draw: the curve has no line yet")
     panels: list[tuple[str, list[str]]] = [("loss", parts)] if parts else []
-    panels += [(measure.replace("_", " "), [measure]) for measure in measures]
+    panels += [(measure.replace("_", " "), [measure]) for measure in measured]
     panels += [(title, [name]) for name, title in SUBJECTS.items() if name in names]
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)

@@ -3,11 +3,9 @@
 from tandem.config import ModelConfig, VisionTransformer
 from tandem.weights.shapes import parameter_count
 
-_LIBRARIES = {"tandem": "tandem", "transformers": "transformers", "open_clip": "open_clip"}
-
 
 def model_card(config: ModelConfig, to: str) -> str:
-    """Markdown with the front matter hubs read. `to` is the layout."""
+    """Markdown with the front matter hubs read. `to` is the layout, which has the name of its library."""
     vision, text = config.vision, config.text
     if isinstance(vision, VisionTransformer):
         tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
@@ -16,7 +14,7 @@ def model_card(config: ModelConfig, to: str) -> str:
     front = ["---"]
     if config.licence:
         front.append(f"license: {config.licence.lower()}")
-    front += [f"library_name: {_LIBRARIES[to]}", "pipeline_tag: zero-shot-image-classification", "tags: [clip]", "---"]
+    front += [f"library_name: {to}", "pipeline_tag: zero-shot-image-classification", "tags: [clip]", "---"]
     name = config.name or "A CLIP model"
     rows = [
         ("image encoder", f"{tower}, {vision.image_size} pixels"),

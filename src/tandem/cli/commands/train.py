@@ -115,6 +115,7 @@ def _plot(runs: list[Path], out: Path) -> int:
 
     plots.check_target(out)
     plots.check_installed()
+    from tandem.evaluate.metrics import MEASURES
     from tandem.train.run.curve import read_series
 
     drawn = []
@@ -123,7 +124,7 @@ def _plot(runs: list[Path], out: Path) -> int:
         if not path.is_file():
             raise DataError(f"{folder}: expected the folder of a run, with curve.csv in it")
         drawn.append(plots.Run(folder.name, read_series(path)))
-    print(plots.draw_curves(drawn, out))
+    print(plots.draw_curves(drawn, out, measures=[name for names in MEASURES.values() for name in names]))
     return DONE
 
 

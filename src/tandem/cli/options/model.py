@@ -31,12 +31,12 @@ def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
 
 
 def complete_models(prefix: str, **_: object) -> list[str]:
-    """What shells offer: published names beside files."""
+    """What shells offer: the names that `tandem models` lists, and files."""
     from argcomplete.completers import FilesCompleter
 
-    from tandem.config import PUBLISHED
+    from tandem.weights.published import NAMES
 
-    return [*(name for name in PUBLISHED if name.startswith(prefix)), *FilesCompleter()(prefix)]
+    return [*(name for name in NAMES if name.startswith(prefix)), *FilesCompleter()(prefix)]
 
 
 def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:

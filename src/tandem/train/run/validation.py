@@ -8,7 +8,7 @@ import numpy as np
 
 from tandem.config import Preprocessing
 from tandem.errors import ConfigError, DataError, ImageError
-from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
+from tandem.evaluate.metrics import MEASURES, recall_at_k, top_k_accuracy
 from tandem.image import load_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
@@ -16,8 +16,6 @@ from tandem.train.recipe import Recipe, ValidationSource
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
 EncodeTexts = Callable[[list[str]], np.ndarray]  # texts -> unit vectors [m d]
-
-MEASURES = {"zero_shot": ("zero_shot_top1",), "retrieval": ("text_to_image_r10", "image_to_text_r10")}
 
 
 @dataclass(frozen=True)
