@@ -51,6 +51,12 @@ def test_rows_by_index_slice_and_loop() -> None:
     assert isinstance(whole[0], Prediction)
 
 
+def test_labels_that_are_equally_likely_come_in_their_order() -> None:
+    even = Answer(ModelIdentity("toy", "f"), LABELS, ("a",), np.array([[0, 1, 1]], np.float32))
+    assert [label for label, _ in even.top(3)[0]] == ["dog", "<b>odd</b>", "cat"]
+    assert even.best == ["dog"]
+
+
 def test_an_answer_is_pickled_without_its_model(model: Model) -> None:
     whole = model.classify([toy.picture(i) for i in range(3)], ["cat", "dog"])
     again = pickle.loads(pickle.dumps(whole))

@@ -110,6 +110,17 @@ def test_the_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     files.sync(tmp_path)
 
 
+def test_the_disk_is_waited_for_each_file_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(files, "sync", lambda path: synced.append(path.name))
+    with files.atomic_folder(tmp_path / "model", fsync=True) as new:
+        (new / "sub").mkdir()
+        (new / "sub" / "a.txt").write_text("x")
+        (new / "b.txt").write_text("x")
+    assert sorted(synced[:3]) == ["a.txt", "b.txt", "sub"]
+    assert synced[3:] == [new.name, tmp_path.name]
+
+
 def test_writers_at_the_same_time(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     texts = [str(number) * 10_000 for number in range(8)]

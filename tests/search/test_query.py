@@ -113,3 +113,22 @@ def test_a_whole_query_takes_nothing_beside_it() -> None:
     assert SearchQuery.of(query, k=10, where=None) is query
     with pytest.raises(TandemError, match="k, where: expected in the SearchQuery, not beside it"):
         SearchQuery.of(query, k=3, where="width > 1")
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ({"text": "a"}, [1.0]),
+        ({"image": "a.png"}, [1.0]),  # a weight of the text that is not there counts nothing
+        ({"text": "a", "image": "a.png"}, [0.4, 0.6]),
+        ({"text": "a", "image": "a.png", "like": "b"}, [0.4, 0.3, 0.3]),
+        ({"image": "a.png", "like": "b"}, [0.5, 0.5]),
+        ({"like": "b", "minus": "c", "minus_image": "d.png"}, [1.0, -0.5, -0.5]),
+    ],
+)
+def test_parts_share_the_weight(given: dict[str, str], weights: list[float]) -> None:
+    vectors = {name: np.eye(5, dtype=np.float32)[place] for place, name in enumerate(given)}
+    parts = SearchQuery(**given, weight=0.4).parts(vectors)  # type: ignore[arg-type]
+    assert [part.weight for part in parts] == pytest.approx(weights)
+    assert all(part.vector is vector for part, vector in zip(parts, vectors.values(), strict=True))
+    assert [part.kind for part in parts] == ["image" if "image" in name or name == "like" else "text" for name in given]

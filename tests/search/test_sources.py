@@ -245,6 +245,14 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     assert items(tmp_path)[0].signature != stamp  # type: ignore[union-attr]
 
 
+def test_a_named_image_is_not_its_own_caption(tmp_path: Path) -> None:
+    (tmp_path / "photo.txt").write_bytes(encoded(1))
+    (entry,) = items(tmp_path / "photo.txt")
+    assert isinstance(entry, Entry)
+    assert entry.caption_file is None
+    assert captions([entry]) == [None]
+
+
 def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path) -> None:
     (picture,) = toy.pictures(tmp_path, 1)
     (tmp_path / "0.json").write_text("{broken")

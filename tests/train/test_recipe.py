@@ -231,6 +231,12 @@ def test_recipes_of_before_the_first_release_can_be_read(recipe: Path) -> None:
     assert not read_recipe(recipe, ["cache_images=false"]).cache_images  # what is given by its new name counts
 
 
+def test_a_stage_begins_at_its_share_of_the_steps(recipe: Path) -> None:
+    made = read_recipe(recipe, ["steps=12", "stages=[{start=0.25, image_size=16}, {start=0.5, image_size=32}]"])
+    before = made.model.vision.image_size
+    assert [made.image_size_at(step) for step in (0, 2, 3, 5, 6, 11)] == [before, before, 16, 16, 32, 32]
+
+
 # --- recipes that ship -----------------------------------------------------------------------------------------------
 
 
