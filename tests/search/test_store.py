@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from support.stores import PARAMS, STORES
 
 from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
-from tandem.search.stores.protocol import Records, Schema, Store
+from tandem.search.stores.protocol import Records, Schema, Store, check_records
 
 
 @pytest.fixture(params=PARAMS)
@@ -392,3 +393,38 @@ def test_a_removed_store_is_gone_with_its_staging_store_and_can_be_made_again(st
         assert not there.exists(staging=True)
     finally:
         made.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((column, value) for column in ("latitude",) for value in (np.inf, -np.inf, np.float32(np.inf), 10**400)),
+        *(("width", value) for value in (True, np.True_, 1.5, "1", 2**63, np.float64(1))),
+        *(("latitude", value) for value in (False, "1", 1j)),
+        *(("sharp", value) for value in (1, "yes")),
+        *(("caption", value) for value in (b"x", 5, ["a"])),
+        *(("thumbnail", value) for value in ("x", 5)),
+    ],
+)
+def test_values_that_do_not_fit_their_column_are_refused_before_a_store_sees_them(column: str, value: Any) -> None:
+    with pytest.raises(TandemError, match=f"column {column}"):
+        check_records(Records(["a"], random_unit(1), {column: [value]}), SCHEMA)
+
+
+def test_values_of_numpy_are_stored_as_pythons_own(store: Store) -> None:
+    columns: dict[str, Any] = {
+        "width": [np.int64(7), np.uint8(8), None],
+        "latitude": [np.float32(0.5), np.nan, np.int32(3)],
+        "sharp": [np.True_, False, None],
+    }
+    store.upsert(Records(["a", "b", "c"], random_unit(3), columns))
+    got = store.get(["a", "b", "c"], columns=list(columns)).columns
+    assert got == {"width": [7, 8, None], "latitude": [0.5, None, 3], "sharp": [True, False, None]}
+    assert [type(value) for values in got.values() for value in values if value is not None] == [
+        *(int, int, float, float, bool, bool),
+    ]
+    assert store.count("width > 7") == 1
+    for bad in ({"width": [True]}, {"latitude": [np.inf]}):
+        with pytest.raises(TandemError, match="column"):
+            store.upsert(Records(["d"], random_unit(1), bad))  # type: ignore[arg-type]
+    assert store.count() == 3

@@ -6,10 +6,11 @@ models that made the vectors. One contract test suite runs against every impleme
 Shapes: n records, q queries, d dimensions.
 """
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -214,8 +215,8 @@ def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:
     return queries
 
 
-def check_records(records: Records, schema: Schema) -> None:
-    """Reject records that no store could keep, before anything is written."""
+def check_records(records: Records, schema: Schema) -> Records:
+    """Reject records that no store could keep, before anything is written. Gives them with plain Python values."""
     vectors = records.vectors
     if vectors is None or vectors.shape != (len(records), schema.dimensions):
         came = "none" if vectors is None else f"an array {list(vectors.shape)}"
@@ -224,6 +225,42 @@ def check_records(records: Records, schema: Schema) -> None:
         raise TandemError("vectors: expected finite numbers, got NaN or infinity")
     if surplus := set(records.columns) - set(schema.columns):
         raise TandemError(f"no column {sorted(surplus)[0]!r}; there are {', '.join(schema.columns)}")
+    columns: dict[str, Sequence[Value]] = {}
     for name, values in records.columns.items():
         if len(values) != len(records):
             raise TandemError(f"column {name}: expected {len(records)} values, got {len(values)}")
+        columns[name] = [_plain(name, schema.columns[name], value) for value in values]
+    return replace(records, columns=columns)
+
+
+_TYPES: Mapping[Kind, tuple[type, ...]] = {
+    "text": (str,),
+    "integer": (int, np.integer),
+    "real": (int, float, np.integer, np.floating),
+    "boolean": (bool, np.bool_),
+    "bytes": (bytes,),
+}
+
+
+def _plain(column: str, kind: Kind, value: object) -> Value:
+    """A value as its column keeps it: numbers of numpy as Python's, NaN as None."""
+    if value is None:
+        return None
+    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+        raise TandemError(f"column {column} is {kind}, got {value!r:.60}")
+    if isinstance(value, str | bytes):
+        return value
+    if kind == "boolean":
+        return bool(value)
+    assert isinstance(value, int | float | np.integer | np.floating)
+    if kind == "integer":
+        if not -(2**63) <= int(value) < 2**63:
+            raise TandemError(f"column {column}: {int(value)} is larger than any integer that is stored")
+        return int(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise TandemError(f"column {column}: expected a finite number, got {value!r:.60}")
+    return None if math.isnan(number) else number

@@ -95,7 +95,7 @@ class EmbeddedStore:
     # Writing
 
     def upsert(self, records: Records) -> None:
-        check_records(records, self.snapshots.schema)
+        records = check_records(records, self.snapshots.schema)
         assert records.vectors is not None
         last = {each: i for i, each in enumerate(records.ids)}  # of duplicate ids the last one counts
         if not all(isinstance(each, str) for each in last):

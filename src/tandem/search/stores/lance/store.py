@@ -72,9 +72,9 @@ class LanceStore(Store):
 
     def upsert(self, records: Records) -> None:
         def merge(table: Any, snapshot: Snapshot) -> None:
-            check_records(records, snapshot.layout.schema)
-            if len(records):
-                data = snapshot.layout.table(records)
+            checked = check_records(records, snapshot.layout.schema)
+            if len(checked):
+                data = snapshot.layout.table(checked)
                 table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
         self._commit(merge)

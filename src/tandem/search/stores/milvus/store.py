@@ -183,7 +183,7 @@ class MilvusStore(Store):
             return act(self._view())
 
     def _upsert(self, view: View, records: Records) -> None:
-        check_records(records, view.layout.schema)
+        records = check_records(records, view.layout.schema)
         rows = view.layout.rows(records)
         if not rows:
             return
