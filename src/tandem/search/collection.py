@@ -178,8 +178,7 @@ class Collection:
         What is there already and has not changed is not read again; what was stopped goes on. Images that cannot be
         read are in `IndexingReport.failures`.
         """
-        if batch_size < 1:
-            raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
+        options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size)
         if workers is not None and workers < 1:
             raise TandemError(f"workers: expected at least 1, got {workers}")
         chosen = in_memory.named_images(sources, ids)
@@ -187,7 +186,7 @@ class Collection:
             with Progress(count_of(sources), show=progress, label="adding", unit="image") as shown:
                 return self._add_images(chosen, batch_size, shown.advance)
         with bar(progress, on_progress) as report:
-            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=report)
+            options = replace(options, on_progress=report)
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made
