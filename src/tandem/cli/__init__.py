@@ -85,8 +85,8 @@ def _one_line(error: Exception) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    said = f"{type(error).__name__}: {error}".removesuffix(": ")
-    return f"unexpected error: {said} (--debug shows where; please report it)"
+    described = f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"unexpected error: {described} (--debug shows where; please report it)"
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
