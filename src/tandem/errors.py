@@ -12,6 +12,9 @@ ImageErrorKind: TypeAlias = Literal[
 ]
 
 
+WITH_TORCH = ("train", "mini", "onnx")  # extras for which constraints.txt names the versions that were tested
+
+
 class TandemError(Exception):
     """The root: catch this to catch all that Tandem raises on purpose. All of them can be pickled and copied."""
 
@@ -31,9 +34,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: `; did you mean 'width'?`, or nothing where no name is near."""
     from difflib import get_close_matches
 
-    by_lower = {each.lower(): each for each in known}
-    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
-    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
+    plain = {each.lower().lstrip("-"): each for each in known}  # the dashes of options make all of them alike
+    near = get_close_matches(name.lower().lstrip("-"), plain, n=1, cutoff=0.65)
+    return f"; did you mean {plain[near[0]]!r}?" if near else ""
 
 
 class ConfigError(TandemError):
@@ -76,7 +79,14 @@ class ImageError(TandemError):
 
 
 class TextError(TandemError):
-    """A text that does not fit the model's context, or is no text at all."""
+    """A text that does not fit the model's context, or is no text at all.
+
+    `reason` is the message without what helps in Python only.
+    """
+
+    def __init__(self, reason: str, *, in_python: str = "") -> None:
+        super().__init__(f"{reason} ({in_python})" if in_python else reason)
+        self.reason = reason
 
 
 class EngineError(TandemError):
@@ -91,7 +101,10 @@ class MissingExtraError(TandemError):
     """A part of Tandem whose optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}; install it with: pip install 'tandem-clip[{extra}]'")
+        how = f"pip install 'tandem-clip[{extra}]'"
+        if extra in WITH_TORCH:
+            how = f"pip install -c constraints.txt '.[{extra}]' in a clone of Tandem, or {how} (docs/train.md)"
+        super().__init__(f"{purpose} needs {package}; install it with: {how}")
 
 
 class StoreError(TandemError):

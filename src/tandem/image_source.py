@@ -130,8 +130,8 @@ def _check_bytes(count: int, name: str, limits: Limits) -> None:
 
 
 _OS_REASONS: dict[int, tuple[str, ImageErrorKind]] = {
-    errno.ENOENT: ("no such file", "not_found"),
-    errno.ENOTDIR: ("no such file", "not_found"),
+    errno.ENOENT: ("no such file or folder", "not_found"),
+    errno.ENOTDIR: ("no such file or folder", "not_found"),
     errno.ENAMETOOLONG: ("no such file: the name is too long", "not_found"),
     errno.EACCES: ("permission denied", "forbidden"),
     errno.EPERM: ("permission denied", "forbidden"),

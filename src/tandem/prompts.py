@@ -76,13 +76,18 @@ def fill(label: str, templates: str | Iterable[str] = DEFAULT_TEMPLATE) -> list[
     return [template.replace(SLOT, label) for template in check_templates(templates)]
 
 
+def _as_list(text: str) -> str:
+    """How one string becomes a list of labels."""
+    return "split it with parse_labels" if "," in text else f"give it in a list: [{text!r}]"
+
+
 def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
     """The labels, trimmed. Raises `TextError` for none at all, for what is no text or empty, and for one given twice.
 
     Models read lower case, so labels that differ only in case are one label, and would share its probability.
     """
     if isinstance(labels, str):
-        raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; split it with parse_labels")
+        raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; {_as_list(labels)}")
     checked: list[str] = []
     places: dict[str, int] = {}
     for place, label in enumerate(labels, start=1):

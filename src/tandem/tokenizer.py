@@ -186,7 +186,10 @@ class Tokenizer:
         for i, row in enumerate(ids):
             if len(row) > room:
                 if not truncate:
-                    raise TextError(_too_long(i, len(ids), texts[i], len(row) + 2, context_length))
+                    raise TextError(
+                        _too_long(i, len(ids), texts[i], len(row) + 2, context_length),
+                        in_python="embed_texts cuts it with truncate=True",
+                    )
                 del row[room:]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         longest = int(lengths.max(initial=0)) + 2
@@ -274,5 +277,5 @@ def _too_long(index: int, count: int, text: str, tokens: int, limit: int) -> str
     which = f"text {index} ({beginning!r})" if count > 1 else f"the text {beginning!r}"
     return (
         f"{which} has {tokens} tokens, start and end included; the model reads at most {limit} tokens (not "
-        f"characters): shorten it (embed_texts cuts it with truncate=True)"
+        "characters): shorten it"
     )

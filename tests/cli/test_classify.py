@@ -212,3 +212,19 @@ def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder:
     assert "2 photos; 2 added, 1 duplicate" in indexed.out
     assert "excluded by rule" in indexed.out
     assert "excluded by rule" in one_line(tandem("classify", folder, "--exclude", "*", *asked))
+
+
+@pytest.mark.parametrize("labels", [["cat,", "dog"], ["cat", "dog"], ["cat,", "polar bear"]])
+def test_labels_with_spaces_between_are_told_how_to_write_them(
+    tandem: Run, model_folder: str, photos: list[str], labels: list[str]
+) -> None:
+    said = one_line(tandem("classify", photos[0], "--labels", *labels, "--model", model_folder))
+    assert "commas without spaces, or quotes" in said
+    assert shlex.quote(f"cat,{labels[1]}") in said
+
+
+def test_top_one_shows_one_label_in_lines_too(model_folder: str, tmp_path: Path) -> None:
+    toy.pictures(tmp_path / "many", 12)
+    asked = ("--labels", "cat,dog", "--top", "1", "--model", model_folder)
+    lines = run_in_terminal("classify", tmp_path / "many", *asked, columns=80).out.splitlines()
+    assert [line.count("%") for line in lines if "%" in line] == [1] * 12

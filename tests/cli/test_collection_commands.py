@@ -91,7 +91,12 @@ def test_a_photo_that_is_gone_is_marked_for_people(tandem: Run, made_collection:
         shown = run_in_terminal("search", collection, "a", "cat", columns=40).out.splitlines()
         assert [line.endswith("3.png (missing)") for line in shown if ".png" in line].count(True) == 1
         assert sum("(missing)" in line for line in shown) == 1
-        assert "(missing)" not in tandem("search", collection, "a", "cat").out
+        rows = tandem("search", collection, "a", "cat").rows
+        assert [row[4:] for row in rows if row[3] == str(moved)] == [["missing"]]
+        assert {len(row) for row in rows if row[3] != str(moved)} == {4}
+        paths = tandem("search", collection, "a", "cat", "--paths-only")
+        assert paths.out.splitlines() == [row[3] for row in rows if row[3] != str(moved)]
+        assert "left out 1 hit whose files are gone" in paths.err
     finally:
         moved.with_suffix(".away").rename(moved)
 
@@ -335,3 +340,38 @@ def test_local_addresses_are_known_by_their_full_paths(
     assert {url for url in urls if not known_collections.is_gone(url)} == there
     known_collections.forget("lance:here.lance")
     assert len(known_collections.known()) == 3
+
+
+def test_a_collection_that_is_not_there_is_told_the_others(
+    tandem: Run, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "there is photos.tandem" in one_line(tandem("search", "a", "black", "cat"))
+    assert "did you mean 'photos.tandem'?" in one_line(tandem("info", "photo.tandem"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "there " not in one_line(tandem("search", "a", "cat")).replace("collection there", "")
+    known_collections.remember(str(collection))
+    assert f"there is {collection}" in one_line(tandem("search", "a", "cat"))
+
+
+def test_what_is_left_out_of_a_command_is_said_how_to_give_it(tandem: Run, collection: Path, photos: list[str]) -> None:
+    assert "give --to photos.tandem" in one_line(tandem("index", photos[0]))
+    assert "--weight" in one_line(tandem("search", collection, "cat", "--weight", "0.3"))
+    assert "--weight" in one_line(tandem("search", collection, "--image", photos[0], "--weight", "0.3"))
+    assert tandem("search", collection, "cat", "--image", photos[0], "--weight", "0.3").code == 0
+    assert "captions, got a folder" in one_line(tandem("calibrate", Path(photos[0]).parent))
+
+
+def test_the_question_of_remove_breaks_no_path(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(collection.parent)
+    shown = run_in_terminal("remove", collection.name, "--all", columns=40, answer="n\n").out
+    question = shown.partition("[y/N]")[0]
+    assert widest(question) <= 40
+    assert question.count(".png,") == 3
+
+
+def test_csv_has_the_line_ends_of_the_shell(tandem: Run, collection: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    assert tandem("label", collection, "--labels", "a,b", "--by", "image", "--out", table).code == 0
+    assert b"\r" not in table.read_bytes()

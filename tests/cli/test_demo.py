@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.commands import Run
+from support.commands import Run, one_line
 
 from tandem.cli import terminal
+from tandem.cli.commands import demo
+from tandem.plots import page
 
 pytestmark = pytest.mark.slow
 
@@ -67,3 +69,19 @@ def test_the_program_is_named_as_it_is_found(tmp_path: Path, monkeypatch: pytest
     own.unlink()
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert terminal.program() == f"{bin_folder / 'python'} -m tandem"
+
+
+def test_a_base_install_is_told_the_extra_of_the_demo(
+    tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (page, demo):
+        monkeypatch.setattr(module, "find_spec", lambda _: None)
+    assert "tandem-clip[demo]" in one_line(tandem("demo", "--out", tmp_path / "answer.png"))
+
+
+def test_what_is_piped_has_no_trailing_spaces(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    for package in ("skimage", "sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    shown = tandem("demo", "--model", model_folder, "--out", tmp_path / "answer.png").out
+    assert shown.count("%") >= 18
+    assert [line for line in shown.splitlines() if line != line.rstrip()] == []

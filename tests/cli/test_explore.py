@@ -13,6 +13,7 @@ from support import toy
 
 import tandem
 from tandem.cli import main
+from tandem.plots import page
 from tandem.search.exploring import map2d
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores.backends import create_store
@@ -179,3 +180,14 @@ def test_a_sample_of_a_large_collection_is_fair_and_the_rest_is_placed(
     assert found.places.shape == (PHOTOS + COPIES, 2)
     assert sum(cluster.size for cluster in found.clusters) == PHOTOS + COPIES
     store.close()
+
+
+@pytest.mark.slow
+def test_without_matplotlib_only_the_drawing_is_left_out(
+    collection: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "find_spec", lambda _: None)
+    assert main(["explore", str(collection[0]), "--out", str(tmp_path), "--clusters", "3"]) == 0
+    assert "no map.png: drawing needs matplotlib" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["duplicates.csv", "duplicates.json", "map.json"]
+    assert b"\r" not in (tmp_path / "duplicates.csv").read_bytes()

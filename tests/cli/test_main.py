@@ -1,5 +1,6 @@
 """What every command has in common: help, wrong usage, exit codes, interruption, pipes."""
 
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -199,3 +200,30 @@ def test_quiet_leaves_out_notes_and_verbose_adds_some(tandem: Run, model_folder:
 def test_exit_codes_are_documented(tandem: Run) -> None:
     shown = tandem("--help").out
     assert all(f"\n  {code} " in shown for code in (0, 1, 2, 70, 130, 141))
+
+
+def test_help_is_a_command_too(tandem: Run) -> None:
+    assert tandem("help") == tandem("--help")
+    assert tandem("help", "search") == tandem("search", "--help")
+
+
+def test_options_of_other_programs_are_told_ours(tandem: Run) -> None:
+    for other in ("-n", "--limit"):
+        assert "did you mean '--top'?" in one_line(tandem("search", "photos.tandem", "cat", other, "3"))
+
+
+def test_files_may_begin_with_a_dash(
+    tandem: Run, model_folder: str, photos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(photos[0]).parent)
+    shutil.copy(photos[0], "-rocket.png")
+    asked = ("--labels", "a,b", "--model", model_folder, "--json")
+    for written in (("-rocket.png",), ("--", "-rocket.png")):
+        outcome = tandem("classify", *asked, *written)
+        assert [result["image"] for result in outcome.json["results"]] == ["-rocket.png"]
+    assert "no option -gone.png" in one_line(tandem("classify", "-gone.png", *asked))
+
+
+def test_a_text_that_is_too_long_is_to_be_shortened(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    said = one_line(tandem("classify", photos[0], "--labels", f"a,{'cat ' * 200}", "--model", model_folder))
+    assert said.endswith("shorten it\n")

@@ -41,6 +41,7 @@ def test_did_you_mean() -> None:
     assert did_you_mean("vit-b/32", ["ViT-B/32"]) == "; did you mean 'ViT-B/32'?"
     assert did_you_mean("zebra", ["layers", "labels"]) == ""
     assert did_you_mean("", []) == ""
+    assert did_you_mean("--limit", ["--plot"]) == ""  # alike by their dashes alone
 
 
 def png(size: tuple[int, int] = (8, 8)) -> bytes:

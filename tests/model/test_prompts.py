@@ -55,6 +55,8 @@ def test_labels_that_are_none() -> None:
         prompts.check_labels(["cat", ""])
     with pytest.raises(TextError, match="label 1: expected a word or a phrase, got 7"):
         prompts.check_labels([7])  # type: ignore[list-item]
+    with pytest.raises(TextError, match=r"give it in a list: \['cat'\]"):
+        prompts.check_labels("cat")
     with pytest.raises(TextError, match="parse_labels"):
         prompts.check_labels("cat,dog")
 

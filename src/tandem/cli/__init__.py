@@ -3,6 +3,7 @@
 Knows no model. A command's module is imported when that command is asked for: `tandem --help` pays for none of them.
 """
 
+import argparse
 import io
 import os
 import sys
@@ -15,7 +16,7 @@ from tandem.cli import terminal
 from tandem.cli.commands import load_command
 from tandem.cli.exit_codes import INTERNAL_ERROR, INTERRUPTED, NOT_DONE, PIPE_CLOSED
 from tandem.cli.parser import build_parser, parse
-from tandem.errors import TandemError
+from tandem.errors import TandemError, TextError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             traceback.print_exc()
         foreseen = isinstance(error, TandemError | OSError)
-        terminal.complain(_one_line(error) if foreseen else _unexpected(error))
+        terminal.complain(_one_line(error, arguments) if foreseen else _unexpected(error))
         return NOT_DONE if foreseen else INTERNAL_ERROR
     return code
 
@@ -78,9 +79,12 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, TextError):
+        can_cut = str(error) != error.reason and "truncate" in arguments
+        return f"{error.reason}, or add --truncate" if can_cut else error.reason
     return str(error)
 
 

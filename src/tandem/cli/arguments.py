@@ -4,16 +4,22 @@ Knows no command, and imports nothing that takes time: `tandem COMMAND --help` p
 """
 
 import argparse
+import os
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from tandem.cli import terminal
 from tandem.cli.exit_codes import NOT_DONE
-from tandem.errors import TandemError
+from tandem.errors import TandemError, did_you_mean
 
 Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for what add_argument_group gives
 REPEATED = " (may be repeated)"  # what is said of an option that collects its values
+
+
+DASH = "\0"  # before an argument that begins with a dash and is no option; no argument holds one
+USUAL = {"--top": ("-n", "--limit", "--number", "--count", "--max")}  # options, and what others call them
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,8 +27,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **options})
+        self.missing: dict[str, str] = {}  # required options, and what is said where they are not given
 
     def error(self, message: str) -> NoReturn:
+        message = self.missing.get(message.removeprefix("the following arguments are required: "), message)
         terminal.complain(f"{message} (see: {self.prog} --help)")
         self.exit(NOT_DONE)
 
@@ -118,6 +126,33 @@ def unknown_option(parser: Parser, arguments: Sequence[str]) -> str | None:
         if argument == "--":
             return None
         name = argument.split("=")[0]
-        if name.startswith("--") and " " not in name and name not in parser.options:
+        known = name in parser.options or (name[:2] in parser.options and not name.startswith("--"))  # -k5
+        if re.match(r"--?[^\W\d]", name) and " " not in name and not known:
             return name
     return None
+
+
+def near_option(parser: Parser, name: str) -> str:
+    """The end of a sentence about an unknown option."""
+    usual = next((option for option, others in USUAL.items() if name in others and option in parser.options), None)
+    return f"; did you mean {usual!r}?" if usual else did_you_mean(name, parser.options)
+
+
+def mask_dashes(parser: Parser, arguments: Sequence[str]) -> list[str]:
+    """Hide from argparse the dashes of what is no option: files of such a name, and whatever stands behind `--`."""
+    masked: list[str] = []
+    for at, argument in enumerate(arguments):
+        if argument == "--":
+            return masked + [DASH + each if each.startswith("-") else each for each in arguments[at + 1 :]]
+        a_file = len(argument) > 1 and argument not in parser.options and os.path.lexists(argument)
+        masked.append(DASH + argument if argument.startswith("-") and a_file else argument)
+    return masked
+
+
+def unmask_dashes(arguments: argparse.Namespace) -> None:
+    """Undo `mask_dashes` in what argparse made of it."""
+    for name, value in vars(arguments).items():
+        if isinstance(value, str):
+            setattr(arguments, name, value.removeprefix(DASH))
+        elif isinstance(value, list):
+            setattr(arguments, name, [each.removeprefix(DASH) if isinstance(each, str) else each for each in value])

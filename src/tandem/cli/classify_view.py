@@ -51,7 +51,7 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable
     line = line_printer(photos, labels)
 
     def by_line(answer: "Answer") -> None:
-        for source, best in zip(answer.sources, answer.top(2), strict=True):
+        for source, best in zip(answer.sources, answer.top(min(2, top)), strict=True):
             line(source, best)
 
     return by_line

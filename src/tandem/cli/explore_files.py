@@ -62,7 +62,7 @@ def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Pa
     """duplicates.csv, one image per line, and duplicates.json, one object per group. Gives both paths."""
     table, document = folder / "duplicates.csv", folder / "duplicates.json"
     with _replaced(table, newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("group", "keep", "cosine", "path", "width", "height", "bytes", "id"))
         for number, group in enumerate(groups, start=1):
             for member in group.members:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tandem import __version__
-from tandem.cli.arguments import Parser, add_common, unknown_option
+from tandem.cli.arguments import Parser, add_common, mask_dashes, near_option, unknown_option, unmask_dashes
 from tandem.cli.commands import COMMANDS, load_command
 from tandem.cli.exit_codes import MEANINGS
 from tandem.errors import did_you_mean
@@ -22,6 +22,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments = _parsed(top, before, argparse.Namespace(command=None))
     if not name:
         return arguments
+    if name[0] == "help":
+        return parse([*rest[:1], "--help"])
     if name[0] not in COMMANDS:
         top.error(f"no command {name[0]!r}{did_you_mean(name[0], COMMANDS)}")
     parser = Parser(prog=f"tandem {name[0]}")
@@ -55,12 +57,14 @@ def _complete(parser: Parser, name: str) -> None:
 
 def _parsed(parser: Parser, argv: Sequence[str], arguments: argparse.Namespace) -> argparse.Namespace:
     """`argv` read into `arguments`; misspelled options are reported before missing ones."""
+    argv = mask_dashes(parser, argv)
     wrong = unknown_option(parser, argv)
     if wrong is not None:
-        parser.error(f"no option {wrong}{did_you_mean(wrong, parser.options)}")
+        parser.error(f"no option {wrong}{near_option(parser, wrong)}")
     if any(argument in ("-h", "--help") for argument in argv):
         parser.print_help(sys.stdout)
         parser.exit()
-    return (
-        parser.parse_intermixed_args(argv, arguments) if parser.prog != "tandem" else parser.parse_args(argv, arguments)
-    )
+    read = parser.parse_args if parser.prog == "tandem" else parser.parse_intermixed_args
+    read(argv, arguments)
+    unmask_dashes(arguments)
+    return arguments

@@ -47,7 +47,7 @@ class RowFile:
             else:
                 file = self._open.enter_context(temporary.open("w", encoding="utf-8", newline=""))
                 if self.path.suffix.lower() == ".csv":
-                    rows = csv.writer(file)
+                    rows = csv.writer(file, lineterminator="\n")
                     rows.writerow(self.kinds)
                     self._add = rows.writerows
                 else:

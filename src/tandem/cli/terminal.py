@@ -123,6 +123,12 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
     return "\n".join(lines or [first])
 
 
+def shortened(path: str, stream: TextIO) -> str:
+    """A path without its beginning where it does not fit into a line of a note on a terminal, with a sign behind it."""
+    room = _columns(stream) - 4
+    return cells(path, room, keep_end=True).strip() if stream.isatty() and len(path) > room else path
+
+
 def _columns(stream: TextIO) -> int:
     """The width of the terminal behind `stream`, which need not be standard output's."""
     given = os.environ.get("COLUMNS", "")

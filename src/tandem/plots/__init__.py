@@ -6,7 +6,7 @@ matplotlib is imported when something is drawn, and comes with the extra `plot`.
 from tandem.plots.answers import Ranking, Row, draw_answer, draw_rankings
 from tandem.plots.curves import Run, draw_curves
 from tandem.plots.map import Pin, Region, draw_map
-from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target
+from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target, is_installed
 from tandem.plots.sheet import Cell, draw_contact_sheet
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "draw_curves",
     "draw_map",
     "draw_rankings",
+    "is_installed",
 ]

@@ -30,9 +30,14 @@ _UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # fon
 PHOTO_PIXELS = int(2.4 * DPI * 1.5)  # of the longest side: half as many again as the widest box shows
 
 
+def is_installed() -> bool:
+    """Whether drawing is possible; without importing matplotlib, which takes a while."""
+    return find_spec("matplotlib") is not None
+
+
 def check_installed() -> None:
-    """`MissingExtraError` where drawing is not possible; without importing matplotlib, which takes a while."""
-    if find_spec("matplotlib") is None:
+    """`MissingExtraError` where drawing is not possible."""
+    if not is_installed():
         raise MissingExtraError("matplotlib", "plot", "drawing")
 
 

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def serve(
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(service.registry.collections) or 'a model'} at http://{shown}:{port} (stop: Ctrl-C)")
-    uvicorn.Server(configured).run(sockets=[listening])
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is stopped: uvicorn has finished its requests by then
+        uvicorn.Server(configured).run(sockets=[listening])
+    say("stopped")
 
 
 def bound(settings: Settings) -> socket.socket:

@@ -118,7 +118,8 @@ def existing(names: Sequence[str]) -> list[Path]:
     paths = [Path(name).expanduser() for name in names]
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path}: no such file; expected a WebDataset tar or a Parquet file with captions")
+            came = "this is a folder" if path.is_dir() else "no such file"
+            raise DataError(f"{path}: {came}; expected a WebDataset tar or a Parquet file with images and captions")
     return paths
 
 

@@ -1,6 +1,9 @@
 """`tandem classify`: which of the labels fits each photo."""
 
 import argparse
+import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +17,7 @@ from tandem.cli.inputs import ImageOnStandardInput
 from tandem.cli.options.images import add_images, find_images
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, load_model
+from tandem.errors import TandemError
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -45,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.cli.classify_view import printer
     from tandem.image import source_name
 
+    check_separated(arguments.labels, arguments.images)
     labels = read_labels(arguments)
     templates = read_templates(arguments)
     if arguments.plot:
@@ -74,6 +79,17 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.echo(f"drew {keep_piped(answer, found.images).plot(arguments.plot, top=arguments.top)}")
     terminal.echo_skipped(skipped, len(names) + len(found.skipped))
     return exit_code(done=len(answer), skipped=len(skipped))
+
+
+def check_separated(labels: str | None, images: Sequence[str]) -> None:
+    """Refuse `--labels cat, dog` and `--labels cat dog`, where the shell makes images of all labels but the first."""
+    alone = (labels or "").strip(", ")
+    others = [
+        name.strip(", ") for name in images if re.fullmatch(r"[^\W\d_][\w' -]*,?", name) and not os.path.exists(name)
+    ]
+    if alone and "," not in alone and others:
+        meant = shlex.quote(",".join([alone, *others]))
+        raise TandemError(f"labels take commas without spaces, or quotes: --labels {meant}")
 
 
 def keep_piped(answer: "Answer", images: "Sequence[ImageSource]") -> "Answer":

@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     else:
         listed = ", ".join(file.name for file in files)
-        terminal.print_result(f"{target}: {name} in the format {arguments.to}, {size_bytes / 1e6:,.1f} MB ({listed})")
+        terminal.print_result(
+            f"{arguments.target}: {name} in the format {arguments.to}, {size_bytes / 1e6:,.1f} MB ({listed})"
+        )
     return DONE
 
 

@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = answer_path.parent
     search_path = answer_path.with_name(f"search{answer_path.suffix}")
     plots.check_target(answer_path)
+    samples = sample_photos()  # before what draws is looked for: the demo's extra brings that, too
     plots.check_installed()
-    photos = copied(sample_photos(), folder / "photos")
+    photos = copied(samples, folder / "photos")
 
     began = time.perf_counter()
     model = load_model(arguments)
@@ -142,7 +143,10 @@ def show(answer: "Answer", rankings: "Rankings") -> None:
     grid = Table.grid(padding=(0, 3, 0, 0))
     for row in itertools.zip_longest(*(photos[start::across] for start in range(across)), fillvalue=Text("")):
         grid.add_row(*row)
-    out.print(grid)
+    with out.capture() as drawn:
+        out.print(grid)
+    # Rich fills cells up with spaces, which files and pipes keep.
+    out.print(Text.from_ansi("\n".join(line.rstrip() for line in drawn.get().splitlines())))
     out.print(Text("Which photo fits the words?\n", style="bold underline"))
     sentence_cells = max(map(len, rankings))
     shown = max(1, min(3, (out.width - sentence_cells - 5) // 16))

@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     elif document["count"]:
         terminal.print_result(
-            f"{arguments.out}: {document['count']:,} vectors of {model.config.embed_dim} dimensions, by {model.name}"
+            f"{arguments.out}: {terminal.count_of(document['count'], 'vector')} "
+            f"of {model.config.embed_dim} dimensions, by {model.name}"
         )
     sys.stdout.flush()
     terminal.echo_skipped(skipped, count + len(found.skipped))

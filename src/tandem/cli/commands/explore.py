@@ -12,7 +12,7 @@ from tandem.cli.options.collection import add_collection, add_where, open_collec
 from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.tables import Cell, Column, print_table
 from tandem.defaults import DUPLICATE_COSINE
-from tandem.errors import TandemError
+from tandem.errors import MissingExtraError, TandemError
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
@@ -66,7 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search.exploring import clusters, duplicates
     from tandem.search.exploring.explore import explore
 
-    plots.check_installed()
     duplicates.check_threshold(arguments.duplicates)
     words = clusters.read_vocabulary(Path(arguments.vocabulary).expanduser() if arguments.vocabulary else None)
     folder, where = Path(arguments.out).expanduser(), arguments.where
@@ -99,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
                 photos.store, arguments.duplicates, where=where, columns=["path"], advance=advance
             )  # fmt: skip
         lists = write_duplicates(groups, folder)
-        drawn = draw(photos, found, folder / "map.png")
+        drawn = [draw(photos, found, folder / "map.png")] if plots.is_installed() else []
     summary = described | {
         "images": len(found.places),
         "clusters": [
@@ -112,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             "images": sum(len(group.others) for group in groups),
             "freed_bytes": sum(group.freed_bytes for group in groups),
         },
-        "files": [str(path) for path in (drawn, folder / "map.json", *lists)],
+        "files": [str(path) for path in (*drawn, folder / "map.json", *lists)],
     }
     if arguments.json:
         terminal.print_json(summary)
@@ -120,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
         show(summary)
     sys.stdout.flush()
     terminal.echo(f"wrote {', '.join(summary['files'])}")
+    if not drawn:
+        terminal.echo(f"no map.png: {MissingExtraError('matplotlib', 'plot', 'drawing')}")
     return DONE
 
 

@@ -47,6 +47,7 @@ def add_arguments(parser: Parser) -> None:
         help=f"{ADDRESS_FORMS}; created if it does not exist",
     )
     complete_collections(target)
+    parser.missing["--to"] = "no collection to put them in: give --to photos.tandem"
     parser.add_argument("--prune", action="store_true", help="remove photos that are no longer among the sources")
     parser.add_argument(
         "--fast-decode",

@@ -63,9 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_json(document)
     else:
         shares = f"{1 - arguments.alpha:.0%} {arguments.first} and {arguments.alpha:.0%} {arguments.second}"
-        terminal.print_result(
-            f"{target}: {shares}; try: {terminal.program()} classify PHOTO --model {target} --labels cat,dog"
-        )
+        use = f"{terminal.program()} classify PHOTO --model {arguments.to} --labels cat,dog"
+        terminal.print_result(f"{arguments.to}: {shares}; try: {use}")
     return DONE
 
 

@@ -59,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
                 there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
         removed = 0
         if there:
-            shown = ", ".join(list(there.values())[:EXAMPLES]) + (", ..." if len(there) > EXAMPLES else "")
+            shown = ", ".join(terminal.shortened(path, sys.stderr) for path in list(there.values())[:EXAMPLES]) + (
+                ", ..." if len(there) > EXAMPLES else ""
+            )
             of = "all" if len(there) == photos.count() else f"of {photos.count():,}"
             terminal.confirm(
                 f"remove {terminal.count_of(len(there))} ({of}) from {arguments.collection}: {shown}?",

@@ -12,7 +12,7 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.inputs import read_image
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
 from tandem.cli.options.model import add_model, describe_model
-from tandem.cli.tables import Cell, Column, print_table
+from tandem.cli.tables import Cell, Column, print_table, tab_separated
 from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError
 
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
         parser,
         "Show the photos of a collection that are nearest to a text, to a photo, or to both, and how likely each one "
         "is to match. Says so if nothing matches well. When piped, each line is rank, relevance, cosine and path, "
-        "separated by tabs.",
+        "separated by tabs, and a last value 'missing' where the file is gone.",
         "tandem search photos.tandem a black cat sleeping on a red sofa",
         "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
         'tandem search photos.tandem a street --image beach.jpg --weight 0.3 --minus "people"',
@@ -45,7 +45,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--image", metavar="PHOTO", help="look for what resembles this photo (- for standard input)")
     parser.add_argument("--like", metavar="ID", help="look for what resembles this photo of the collection")
     parser.add_argument(
-        "--weight", type=float, default=TEXT_WEIGHT, metavar="W", help="weight of the text, 0..1 (%(default)s)"
+        "--weight",
+        type=float,
+        metavar="W",
+        help=f"weight of the text beside --image or --like, 0..1 ({TEXT_WEIGHT})",
     )
     parser.add_argument("--minus", metavar="TEXT", help="less of what this text describes")
     parser.add_argument("--minus-image", metavar="PHOTO", help="less of what this photo shows")
@@ -56,7 +59,8 @@ def add_arguments(parser: Parser) -> None:
         "--threshold",
         type=float,
         metavar="P",
-        help="relevance below which nothing matches well; 0 never reports that nothing matches",
+        help="relevance below which nothing matches well (default: the calibration's own); "
+        "0 never reports that nothing matches",
     )
     parser.add_argument("--plot", metavar="PNG", help="draw a contact sheet of the hits")
     add_paths_only(parser)
@@ -69,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     text = " ".join(arguments.text) or None
     if text is None and arguments.image is None and arguments.like is None:
         raise TandemError("no query: give a text, as in: tandem search photos.tandem a cat, or --image PHOTO")
+    if arguments.weight is not None and (text is None or (arguments.image is None and arguments.like is None)):
+        raise TandemError("--weight is the share of the text beside an image: give a text, and --image or --like")
     if arguments.plot:
         from tandem import plots
 
@@ -82,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
                 like=arguments.like,
                 minus=arguments.minus,
                 minus_image=read_image(arguments.minus_image),
-                weight=arguments.weight,
+                weight=TEXT_WEIGHT if arguments.weight is None else arguments.weight,
                 k=arguments.top,
                 offset=(arguments.page - 1) * arguments.top,
                 where=arguments.where,
@@ -92,10 +98,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             terminal.print_json(results.as_dict())
         elif arguments.paths_only:
-            terminal.print_paths([hit.path for hit in results.hits], null=arguments.null)
+            terminal.print_paths([hit.path for hit in results.hits if not hit.missing], null=arguments.null)
         else:
             show(results)
         sys.stdout.flush()
+        if arguments.paths_only and (gone := sum(hit.missing for hit in results.hits)):
+            terminal.echo(f"left out {terminal.count_of(gone, 'hit')} whose files are gone")
         if not results.hits:
             explain_empty(photos, arguments.where, page=arguments.page, top=arguments.top)
         elif results.nothing_matches:
@@ -117,7 +125,11 @@ def show(results: "Results") -> None:
     for rank, hit in enumerate(results.hits, results.offset + 1):
         cells = cells_of(hit, rank, results.threshold)
         rows.append([cell for cell, column in zip(cells, COLUMNS, strict=True) if column in columns])
-    print_table(columns, rows)
+    if not piped:
+        print_table(columns, rows)
+        return
+    for row, hit in zip(rows, results.hits, strict=True):  # of a missing file, "missing" is a last value
+        print(tab_separated(columns, row) + ("\tmissing" if hit.missing else ""))
 
 
 def cells_of(hit: "SearchHit", rank: int, threshold: float | None) -> tuple[Cell, ...]:

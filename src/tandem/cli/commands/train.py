@@ -124,7 +124,8 @@ def _plot(runs: list[Path], out: Path) -> int:
         if not path.is_file():
             raise DataError(f"{folder}: expected the folder of a run, with curve.csv in it")
         drawn.append(plots.Run(folder.name, read_series(path)))
-    print(plots.draw_curves(drawn, out, measures=[name for names in MEASURES.values() for name in names]))
+    measures = [name for names in MEASURES.values() for name in names]
+    terminal.print_result(f"drew {plots.draw_curves(drawn, out, measures=measures)}")
     return DONE
 
 

@@ -1,15 +1,20 @@
 """The collection that a command works with."""
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.options.model import loading
 from tandem.defaults import ADDRESS_FORMS
+from tandem.errors import StoreNotFoundError, did_you_mean
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
+
+
+MENTIONED = 3  # collections that are named where another one is not found
 
 
 def add_collection(parser: Parser) -> None:
@@ -48,9 +53,29 @@ def open_collection(arguments: argparse.Namespace) -> "Collection":
 
     options = loading(arguments) if hasattr(arguments, "model") else {}
     model = getattr(arguments, "model", None)
-    opened = collection.open_collection(arguments.collection, model, must_exist=True, **options)
+    try:
+        opened = collection.open_collection(arguments.collection, model, must_exist=True, **options)
+    except StoreNotFoundError as error:
+        raise StoreNotFoundError(f"{error}{_others(arguments.collection)}") from None
     known_collections.remember(opened.url)
     return opened
+
+
+def _others(asked: str) -> str:
+    """The end of a sentence about a collection that is not there: what was meant, or which ones there are."""
+    from tandem.cli import known_collections
+    from tandem.search.stores.backends import is_store_folder
+
+    with os.scandir() as entries:
+        here = sorted(each.name for each in entries if each.is_dir() and is_store_folder(each.path, os.listdir(each)))
+    listed = [each.url for each in known_collections.known() if not known_collections.is_gone(each.url)]
+    relative = [os.path.relpath(url) if os.path.isabs(url) and os.path.relpath(url) in here else url for url in listed]
+    there = list(dict.fromkeys([*here, *relative]))
+    near = did_you_mean(asked, there)
+    if near or not there:
+        return near
+    more = f" and {len(there) - MENTIONED:,} more (tandem list)" if len(there) > MENTIONED else ""
+    return f"; there {'is' if len(there) == 1 else 'are'} {', '.join(there[:MENTIONED])}{more}"
 
 
 def explain_empty(photos: "Collection", where: str | None, *, page: int = 1, top: int = 1) -> None:

@@ -22,7 +22,9 @@ def add_labels(parser: Parser) -> None:
         f'(default: "{prompts.DEFAULT_TEMPLATE}")',
     )
     parser.add_argument(
-        "--ensemble", action="store_true", help="average a built-in set of templates: slower, more accurate"
+        "--ensemble",
+        action="store_true",
+        help="average a built-in set of templates: slower; usually better with published models",
     )
 
 

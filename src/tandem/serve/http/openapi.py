@@ -41,11 +41,12 @@ def document_bodies(app: FastAPI, shapes: Iterable[type[RequestBody]], settings:
     def openapi() -> dict[str, Any]:
         document = made()
         known = document.setdefault("components", {}).setdefault("schemas", {})
-        known["Problem"] = Problem.model_json_schema(ref_template=REFERENCE)
-        for shape in shapes:
+        for shape in (Problem, *shapes):
             written = shape.model_json_schema(ref_template=REFERENCE)
             known.update(written.pop("$defs", {}))
             known[shape.__name__] = written
+        for shape in shapes:
+            written = known[shape.__name__]
             for name, setting in shape.limits().items():
                 written["properties"][name] = _bounded(written["properties"][name], getattr(settings, setting))
             if shape.image_fields:

@@ -89,30 +89,62 @@ def one_of(word: str, *fields: str, others_null: bool = False) -> dict[str, Any]
     return {word: ways}
 
 
-class Problem(BaseModel):
-    """RFC 9457."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-
-    model_config = ConfigDict(
-        extra="allow",
-        json_schema_extra={
-            "examples": [
-                {"type": "about:blank", "title": "Not found", "status": 404, "detail": "no image 'x' in photos"}
-            ]
-        },
-    )
-
-
 class ImageFailure(BaseModel):
     """An image that could not be read, and why."""
 
     image: Annotated[str, Field(description="the field it came in, such as images[2]")]
     error: str
     kind: ImageErrorKind
+
+
+class FieldError(BaseModel):
+    """A field of a request that does not fit."""
+
+    field: str
+    expected: str
+
+
+class OpenAIError(BaseModel):
+    """The same problem as clients of OpenAI's interface read it."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Problem(BaseModel):
+    """RFC 9457, with further members where they are known."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    error: OpenAIError
+    errors: list[FieldError] = Field(default_factory=list, description="fields that do not fit")
+    failures: list[ImageFailure] = Field(default_factory=list, description="images that could not be read")
+    kind: ImageErrorKind | None = Field(None, description="of the image that could not be read")
+    position: int | None = Field(None, description="of the mistake in a filter, in characters from 0")
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Not found",
+                    "status": 404,
+                    "detail": "no image 'x' in photos",
+                    "error": {
+                        "message": "Not found: no image 'x' in photos",
+                        "type": "not_found_error",
+                        "param": None,
+                        "code": None,
+                    },
+                }
+            ]
+        },
+    )
 
 
 class ModelName(BaseModel):
