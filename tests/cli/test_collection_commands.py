@@ -360,7 +360,7 @@ def test_what_is_left_out_of_a_command_is_said_how_to_give_it(tandem: Run, colle
     assert "--weight" in one_line(tandem("search", collection, "cat", "--weight", "0.3"))
     assert "--weight" in one_line(tandem("search", collection, "--image", photos[0], "--weight", "0.3"))
     assert tandem("search", collection, "cat", "--image", photos[0], "--weight", "0.3").code == 0
-    assert "captions, got a folder" in one_line(tandem("calibrate", Path(photos[0]).parent))
+    assert "this is a folder; expected a WebDataset" in one_line(tandem("calibrate", Path(photos[0]).parent))
 
 
 def test_the_question_of_remove_breaks_no_path(collection: Path, monkeypatch: pytest.MonkeyPatch) -> None:
