@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
 
 from tandem.serve.http.schemas import Problem, RequestBody
 from tandem.serve.settings import Settings
@@ -41,10 +42,11 @@ def document_bodies(app: FastAPI, shapes: Iterable[type[RequestBody]], settings:
     def openapi() -> dict[str, Any]:
         document = made()
         known = document.setdefault("components", {}).setdefault("schemas", {})
-        for shape in (Problem, *shapes):
-            written = shape.model_json_schema(ref_template=REFERENCE)
+        described: list[type[BaseModel]] = [Problem, *shapes]
+        for model in described:
+            written = model.model_json_schema(ref_template=REFERENCE)
             known.update(written.pop("$defs", {}))
-            known[shape.__name__] = written
+            known[model.__name__] = written
         for shape in shapes:
             written = known[shape.__name__]
             for name, setting in shape.limits().items():
