@@ -51,6 +51,13 @@ def test_rows_by_index_slice_and_loop() -> None:
     assert isinstance(whole[0], Prediction)
 
 
+def test_answers_of_batches_are_joined_in_order() -> None:
+    whole = answer()
+    joined = Answer.join([whole[:1], whole[1:3], whole[3:]])
+    assert joined.as_dict() == whole.as_dict()
+    assert joined.images == whole.images
+
+
 def test_labels_that_are_equally_likely_come_in_their_order() -> None:
     even = Answer(ModelIdentity("toy", "f"), LABELS, ("a",), np.array([[0, 1, 1]], np.float32))
     assert [label for label, _ in even.top(3)[0]] == ["dog", "<b>odd</b>", "cat"]

@@ -271,3 +271,15 @@ def test_distillation_is_zero_at_the_teacher_whatever_the_length() -> None:
     assert distillation_loss(-teachers, teachers).item() == pytest.approx(2)
     halves = distillation_loss(-teachers[:1], teachers[:1], 4) + distillation_loss(-teachers[1:], teachers[1:], 4)
     assert halves.item() == pytest.approx(2)
+
+
+def test_similarity_to_a_teacher_is_a_mean_over_images_and_one_over_texts() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images, texts, teacher_images, teacher_texts = (torch.randn(n, 4, generator=draw) for n in (3, 5, 3, 5))
+    mine, wanted = 2.0 * images @ texts.T, 3.0 * teacher_images @ teacher_texts.T
+    by_image, by_text = (
+        (b.softmax(axis) * (b.log_softmax(axis) - a.log_softmax(axis))).sum() / count
+        for a, b, axis, count in ((mine, wanted, 1, 3), (mine, wanted, 0, 5))
+    )
+    found = similarity_loss((images, texts, 2.0), (teacher_images, teacher_texts, 3.0))
+    torch.testing.assert_close(found, (by_image + by_text) / 2)
