@@ -17,10 +17,11 @@ from support import run_toys, toy, training_toys
 
 from tandem.cli import main
 from tandem.config import ResNet, VisionTransformer
-from tandem.errors import ConfigError
+from tandem.errors import ConfigError, DataError
 from tandem.fields import Range
 from tandem.train.data.loader import Loader
 from tandem.train.recipe import Recipe, Source, from_dict, read_recipe, to_dict, to_toml
+from tandem.train.run.resume import resume_checks
 
 MINI = Path(__file__).resolve().parents[2] / "recipes" / "mini.toml"
 RECIPES = sorted(MINI.parent.glob("*.toml"))
@@ -229,6 +230,18 @@ def test_recipes_of_before_the_first_release_can_be_read(recipe: Path) -> None:
     assert "cache_images = true" in to_toml(made)
     assert "pictur" not in to_toml(made)
     assert not read_recipe(recipe, ["cache_images=false"]).cache_images  # what is given by its new name counts
+
+
+def test_another_device_rounds_otherwise_and_is_allowed_by_name_alone(recipe: Path) -> None:
+    plain = to_dict(read_recipe(recipe))
+    layouts = {"processes": 1, "device": "cpu", "threads": 2}, {"processes": 1, "device": "cuda", "threads": 4}
+    assert resume_checks(plain, plain, layouts[0], layouts[0]) == []
+    with pytest.raises(DataError, match=r"^started on cpu, now on cuda: .* resume\.allow_rounding=true"):
+        resume_checks(plain, plain, *layouts)
+    allowed = to_dict(read_recipe(recipe, ["resume.allow_rounding=true"]))
+    device, threads = resume_checks(plain, allowed, *layouts)
+    assert device.startswith("started on cpu, now on cuda: ")
+    assert threads.startswith("threads were 2, are 4: ")
 
 
 def test_a_stage_begins_at_its_share_of_the_steps(recipe: Path) -> None:
