@@ -169,3 +169,11 @@ def test_nothing_kept_of_a_download_is_not_boasted_of(tmp_path: Path) -> None:
     with pytest.raises(TandemError, match="check the network") as refused:
         download("http://127.0.0.1:9/x.pt", tmp_path / "x.pt", "0" * 64, pause_s=0)
     assert "bytes are kept" not in str(refused.value)
+
+
+def test_targets_are_named_as_they_were_typed(
+    tandem: Run, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert tandem("convert", model_folder, "./copy", "--to", "tandem").out.startswith("./copy: toy in")
+    assert tandem("interpolate", model_folder, "copy", "--to", "between").out.startswith("between: 50% ")

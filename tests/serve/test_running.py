@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import httpx
 import numpy as np
 import pytest
 from support import toy
+from support.commands import COMMAND
 from support.serving import LONG_S, asked, data_uri, metric, serving, toy_collection
 
 import tandem
@@ -194,3 +196,17 @@ def test_keys_are_asked_for_and_a_wider_address_without_them_is_warned_of(place:
         assert [line for line in wide.log if "warning" in line and "--api-key-file" in line]
         with pytest.raises(TandemError, match="another --port"):
             bound(Settings(host="0.0.0.0", port=busy))
+
+
+def test_ctrl_c_stops_a_server_and_is_no_failure(tmp_path: Path) -> None:
+    model = toy.folder(tmp_path / "model")
+    command = [*COMMAND, "serve", "--port", "0", "--model", str(model)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        url = line.split(" at ")[1].split()[0]
+        while httpx.get(f"{url}/healthz", timeout=LONG_S).status_code != 200:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LONG_S)
+    assert (process.returncode, said) == (0, "tandem: stopped\n")

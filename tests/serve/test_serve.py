@@ -13,6 +13,7 @@ from support.serving import TOY_PICTURES as PICTURES
 from support.serving import asked, data_uri
 
 from tandem.search.collection import Collection
+from tandem.serve.http.schemas import Problem
 
 pytestmark = pytest.mark.server
 
@@ -207,6 +208,25 @@ def test_examples_of_the_document_work_as_they_stand(http: httpx.Client) -> None
                 for one in answer.json().get("added", ()):
                     assert http.delete(f"/v1/images/{one['id']}").status_code == 200
     assert tried >= 6
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "further"),
+    [
+        ("/v1/search", {"text": "a cat", "bogus": 1}, {"errors"}),
+        ("/v1/search", {"text": "a cat", "where": "width >"}, {"position"}),
+        ("/v1/search", {"image": "data:image/png;base64,AAAA"}, {"kind", "failures"}),
+        ("/v1/search", {"text": "a cat", "collection": "none"}, set()),
+    ],
+)
+def test_every_member_of_a_problem_is_described(
+    http: httpx.Client, path: str, body: dict[str, Any], further: set[str]
+) -> None:
+    document = http.post(path, json=body).json()
+    assert set(document) == {"type", "title", "status", "detail", "error"} | further
+    described = Problem.model_validate(document)
+    assert not described.model_extra
+    assert set(document["error"]) == set(type(described.error).model_fields)
 
 
 def test_the_document_says_what_is_checked(http: httpx.Client) -> None:

@@ -168,6 +168,7 @@ def test_curves_are_drawn_alone_and_together(tmp_path: Path, capsys: pytest.Capt
         curve.write({"step": 119, "zero_shot_top1": 0.5})
     out = tmp_path / "c.png"
     assert main(["train", "--plot", str(tmp_path / "one"), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"drew {out}\n"
     alone = Image.open(out).copy()
     assert main(["train", "--plot", str(tmp_path / "one"), "--plot", str(tmp_path / "other"), "--out", str(out)]) == 0
     assert Image.open(out).size == alone.size

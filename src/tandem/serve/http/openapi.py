@@ -4,7 +4,7 @@ A schema cannot say what is an image, what the grammar of filters is, or that tw
 Knows shapes and a server's limits; no routes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -35,7 +35,7 @@ class BodyRouter(APIRouter):
         return self.api_route(path, methods=[method], openapi_extra=extra, **options)
 
 
-def document_bodies(app: FastAPI, shapes: Iterable[type[RequestBody]], settings: Settings) -> None:
+def document_bodies(app: FastAPI, shapes: Sequence[type[RequestBody]], settings: Settings) -> None:
     """Add the bodies to the document: `bodies` reads them, JSON or forms, so FastAPI does not know their schemas."""
     made = app.openapi
 
