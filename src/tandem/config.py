@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from tandem import fields
 from tandem.errors import ConfigError
-from tandem.fields import NonNegative, Positive, Range, Tagged
+from tandem.fields import NonNegative, Range, Tagged
 
 Activation = Literal["quick_gelu", "gelu"]
 QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, by the error function
@@ -22,16 +22,23 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+# Far beyond any model; larger ones could only be refused after hours of counting their tensors.
+_Pixels = Annotated[int, Range(1, 2**16)]
+_Width = Annotated[int, Range(1, 2**20)]
+_Layers = Annotated[int, Range(1, 1000)]
+_Tokens = Annotated[int, Range(1, 2**24)]
+
+
 @dataclass(frozen=True)
 class VisionTransformer:
     """Image encoder: patches and a class token through pre-norm transformer blocks (Radford et al. 2021, 2.4)."""
 
-    image_size: Positive  # pixels, square
-    patch_size: Positive  # pixels, square
-    width: Positive
-    layers: Positive
-    heads: Positive
-    mlp_width: Positive
+    image_size: _Pixels  # pixels, square
+    patch_size: _Pixels  # pixels, square
+    width: _Width
+    layers: _Layers
+    heads: _Width
+    mlp_width: _Width
     activation: Activation
 
     @property
@@ -48,10 +55,10 @@ class ResNet:
     blocks (two 3 x 3 convolutions; a strided block averages its input first) after a stem of stride 2.
     """
 
-    image_size: Positive  # pixels, square
-    layers: tuple[Positive, Positive, Positive, Positive]  # blocks of each of the four stages
-    width: Positive  # channels after the stem
-    heads: Positive  # of the attention pooling
+    image_size: _Pixels  # pixels, square
+    layers: tuple[_Layers, _Layers, _Layers, _Layers]  # blocks of each of the four stages
+    width: _Width  # channels after the stem
+    heads: _Width  # of the attention pooling
     block: Block = "bottleneck"
     stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
 
@@ -75,12 +82,12 @@ class ResNet:
 class TextTransformer:
     """Text encoder: a causal pre-norm transformer; the sentence's vector is read at the first end token."""
 
-    context_length: Positive  # tokens, start and end included
-    vocabulary_size: Positive
-    width: Positive
-    layers: Positive
-    heads: Positive
-    mlp_width: Positive
+    context_length: _Tokens  # tokens, start and end included
+    vocabulary_size: _Tokens
+    width: _Width
+    layers: _Layers
+    heads: _Width
+    mlp_width: _Width
     activation: Activation
     start_id: NonNegative = 49406
     end_id: NonNegative = 49407
@@ -94,7 +101,7 @@ _Deviation = Annotated[float, Range(above=0)]
 class Preprocessing:
     """How an image becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
 
-    image_size: Positive
+    image_size: _Pixels
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[_Deviation, _Deviation, _Deviation] = CLIP_STD
     resize_mode: ResizeMode = "shortest"
@@ -106,7 +113,7 @@ class Preprocessing:
 class ModelConfig:
     """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
 
-    embed_dim: Positive
+    embed_dim: _Width
     vision: Annotated[
         VisionTransformer | ResNet, Tagged("type", {"vision_transformer": VisionTransformer, "resnet": ResNet})
     ]

@@ -23,6 +23,7 @@ from tandem.errors import ConfigError, TandemError, did_you_mean
 
 T = TypeVar("T")
 
+_LARGEST = 2**64  # whole numbers are below; far larger ones cannot even be written
 _LONGEST_SHOWN = 80  # characters of a value in a message
 
 
@@ -153,7 +154,7 @@ def _dataclass(kind: type[T], values: Any, path: str, ignore_unknown: bool) -> T
     try:
         return kind(**made)
     except TandemError as error:  # of its __post_init__
-        raise _Mismatch(_join(path, str(error))) from None
+        raise _Mismatch(f"{path}.{error}" if path else str(error)) from None
 
 
 def _check(instance: Any, path: str) -> None:
@@ -217,6 +218,7 @@ def _plain(bare: Any, hint: Any, value: Any, path: str) -> Any:
     if bare is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**1023:
         made = float(value)
     fits = isinstance(made, bare) and (bare is bool or not isinstance(made, bool))
+    fits = fits and (bare is not int or abs(made) < _LARGEST)
     allowed = _metadata(hint, Range)
     if not fits or (bare is float and not math.isfinite(made)) or (allowed is not None and made not in allowed):
         raise _Mismatch(_expected(path, _described(hint), value))
@@ -290,9 +292,15 @@ def _expected(path: str, what: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[: _LONGEST_SHOWN - 3]}..."
+    try:
+        return _short(repr(value))
+    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+        return f"{'an' if isinstance(value, int) else 'a'} {type(value).__name__} too large to show"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
 
 
 def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
+    return f"{path}.{_short(str(key))}" if path else _short(str(key))

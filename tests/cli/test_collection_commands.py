@@ -10,6 +10,7 @@ from support.commands import Run, one_line, run_in_terminal, widest
 
 import tandem as library
 from tandem.cli import known_collections
+from tandem.errors import TandemError
 from tandem.search.home import data_folder
 from tandem.search.stores import backends
 
@@ -177,6 +178,36 @@ def test_what_no_folder_can_be_called_is_one_line(tandem: Run, address: str) -> 
     outcome = tandem("info", address)
     assert outcome.code == 2
     assert "expected the path of a folder" in one_line(outcome)
+
+
+def test_ids_and_addresses_that_are_not_utf8(
+    tandem: Run, collection: Path, photos: list[str], model_folder: str, tmp_path: Path
+) -> None:
+    odd = "a\udcff"  # as the shell's bytes arrive
+    for arguments in (("remove", collection, odd, "-y"), ("search", collection, "--like", odd)):
+        outcome = tandem(*arguments)
+        assert 0 < outcome.code < 70
+        assert "a\\udcff" in outcome.err
+        assert outcome.err.count("\n") == 1
+    with library.open(collection) as found:
+        assert (found.get(odd), found.thumbnail(odd), found.delete(odd)) == ([], None, 0)
+        with pytest.raises(TandemError, match="ids: expected Unicode"):
+            found.add({odd: toy.picture(71)})
+    target = tmp_path / "bad\udcff.tandem"
+    assert tandem("index", *photos, "--to", target, "--model", model_folder).code == 0
+    assert tandem("info", target, "--json").json["count"] == 3
+
+
+def test_an_empty_list_of_ids_is_an_error(tandem: Run, collection: Path) -> None:
+    outcome = tandem("remove", collection, "-", "-y", stdin=b"")
+    assert outcome.code > 0
+    assert "standard input is empty" in one_line(outcome)
+
+
+def test_a_photo_without_a_path_is_asked_about_by_its_id(tandem: Run, collection: Path) -> None:
+    with library.open(collection) as found:
+        found.add({"mine": toy.picture(70)})
+    assert "mine?" in one_line(tandem("remove", collection, "mine"))
 
 
 def test_a_home_that_cannot_be_written_is_no_error(

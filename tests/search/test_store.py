@@ -428,3 +428,16 @@ def test_values_of_numpy_are_stored_as_pythons_own(store: Store) -> None:
         with pytest.raises(TandemError, match="column"):
             store.upsert(Records(["d"], random_unit(1), bad))  # type: ignore[arg-type]
     assert store.count() == 3
+
+
+@pytest.mark.parametrize("text", ["nul\0x", "\udcff"])
+def test_text_that_no_store_could_keep_is_refused_and_never_found(store: Store, text: str) -> None:
+    before = store.count()
+    some = records(0, 1)
+    for bad in (
+        Records([text], some.vectors, some.columns),
+        Records(some.ids, some.vectors, {**some.columns, "caption": [text]}),
+    ):
+        with pytest.raises(TandemError, match="Unicode text without NUL"):
+            store.upsert(bad)
+    assert store.count() == before

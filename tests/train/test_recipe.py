@@ -216,6 +216,34 @@ def test_the_command_says_it_in_one_line(recipe: Path, capsys: pytest.CaptureFix
 # --- names of before the first release -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"steps={'9' * 5000}",
+        f"steps=0x{'f' * 5000}",
+        f"name={'[' * 5000}",
+        f"name={'[' * 5000}{']' * 5000}",
+        f"{'k' * 5000}=1",
+        f"name={[['x' * 9000]]}",
+        "steps=2024-13-01",
+    ],
+    ids=lambda override: override[:8],
+)
+def test_what_is_too_large_to_read_or_show_is_one_short_line(recipe: Path, override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(recipe, [override])
+    message = str(caught.value).removeprefix(str(recipe))
+    assert "\n" not in message
+    assert len(message) < 500
+
+
+def test_a_file_of_endless_brackets_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text(f"name = {'[' * 100_000}")
+    with pytest.raises(ConfigError, match="nested too deep"):
+        read_recipe(path)
+
+
 def test_recipes_of_before_the_first_release_can_be_read(recipe: Path) -> None:
     text = recipe.read_text()
     old = text.replace("steps = 12", "steps = 12\ncheckpoint_every_steps = 7\ncache_pictures = true", 1)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support import toy
 from support import weights_toys as toys
 
 from tandem import weights
 from tandem.config import ResNet
-from tandem.errors import WeightsError
+from tandem.errors import TandemError, WeightsError
 from tandem.tokenizer import Tokenizer
 from tandem.weights import Checkpoint
 
@@ -189,3 +190,18 @@ def test_an_activation_that_contradicts_the_file_is_said_aloud(tmp_path: Path) -
     note = weights.read(folder, activation="quick_gelu").config.notes["activation"]
     assert "quick_gelu, as asked, although the model states gelu" in note
     assert "activation" not in weights.read(folder, activation="gelu").config.notes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('"embed_dim":', '"embed_dim": 1, "embed_dim":', "the key 'embed_dim' comes twice"),
+        ('"version": 1', '"version": true', "version: expected 1, got True"),
+        ('"version": 1', '"version": 2', "a newer Tandem wrote it"),
+    ],
+)
+def test_a_configuration_of_two_meanings_is_refused(tmp_path: Path, before: str, after: str, says: str) -> None:
+    config = toy.folder(tmp_path / "model") / "config.json"
+    config.write_text(config.read_text().replace(before, after, 1))
+    with pytest.raises(TandemError, match=says):
+        weights.read(config.parent)

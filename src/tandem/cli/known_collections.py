@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.files import write_json
+from tandem.files import write_text
 from tandem.search.home import data_folder
 
 LOCAL_PREFIXES = ("lance:", "milvus-lite:")  # of addresses that name a path on this machine
@@ -33,7 +33,7 @@ def remember(url: str) -> None:
     path = _path(url)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"url": url, "used": time.time()})
+        write_text(path, json.dumps({"url": url, "used": time.time()}))  # in ASCII: paths need not be UTF-8
 
 
 def forget(url: str) -> None:

@@ -231,11 +231,13 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises `ConfigError` that names the file and the key.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = toml.parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not a TOML file: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     try:
         for text in overrides:
             toml.override(values, text)

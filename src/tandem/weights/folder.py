@@ -23,8 +23,11 @@ def read(
     """Configuration and tensors of a folder that Tandem wrote."""
     source = folder / CONFIG
     plain = read_json(source)
-    if plain.get("version", _VERSION) != _VERSION:
-        raise ConfigError(f"{source}: version: expected {_VERSION}, got {plain['version']!r}; a newer Tandem wrote it")
+    version = plain.get("version", _VERSION)
+    if type(version) is not int:
+        raise ConfigError(f"{source}: version: expected {_VERSION}, got {version!r:.80}")
+    if version != _VERSION:
+        raise ConfigError(f"{source}: version: expected {_VERSION}, got {version!r:.80}; a newer Tandem wrote it")
     config = from_dict(plain, str(source))
     if activation:
         config = with_activation(config, activation)

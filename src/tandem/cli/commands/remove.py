@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from tandem.cli import known_collections, terminal
 from tandem.cli.arguments import Parser, add_json, add_yes, describe
@@ -9,6 +10,9 @@ from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.collection import add_collection, add_where, open_collection
 from tandem.errors import TandemError
+
+if TYPE_CHECKING:
+    from tandem.search.stores.protocol import Records
 
 _ID_BATCH = 1000  # removed in one commit
 EXAMPLES = 3  # paths that the question shows
@@ -44,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.whole:
         return remove_collection(arguments)
     named = [id for argument in arguments.ids for id in (read_lines("-") if argument == "-" else [argument])]
+    if arguments.ids and not named:
+        raise TandemError("standard input is empty: expected ids of photos, one per line")
     missing: list[str] = []
     with open_collection(arguments) as photos:
         store = photos.store
@@ -51,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
             there: dict[str, str] = {}
             for start in range(0, len(named), _ID_BATCH):
                 records = store.get(named[start : start + _ID_BATCH], columns=["path"], vectors=False)
-                there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
+                there |= _names(records)
             missing = [id for id in dict.fromkeys(named) if id not in there]
         else:
             there = {}
             for records in store.scan(where=arguments.where, columns=["path"], vectors=False):
-                there |= dict(zip(records.ids, map(str, records.columns["path"]), strict=True))
+                there |= _names(records)
         removed = 0
         if there:
             shown = ", ".join(terminal.shortened(path, sys.stderr) for path in list(there.values())[:EXAMPLES]) + (
@@ -81,6 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     for id in missing:
         terminal.complain(f"no photo {id!r} in {arguments.collection}")
     return exit_code(done=removed, skipped=len(missing)) if arguments.ids else DONE
+
+
+def _names(records: "Records") -> dict[str, str]:
+    """What the question calls photos, by id: their paths; images that were in memory have none."""
+    return {id: str(path or id) for id, path in zip(records.ids, records.columns["path"], strict=True)}
 
 
 def remove_collection(arguments: argparse.Namespace) -> int:

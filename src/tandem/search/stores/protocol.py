@@ -8,6 +8,7 @@ Shapes: n records, q queries, d dimensions.
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -215,6 +216,17 @@ def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:
     return queries
 
 
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL ends texts in some databases; lone surrogates are no text
+
+
+def _check_texts(records: Records, schema: Schema) -> None:
+    texts = {name: values for name, values in records.columns.items() if schema.columns.get(name) == "text"}
+    for name, values in {"ids": records.ids, **{f"column {name}": values for name, values in texts.items()}}.items():
+        for value in values:
+            if isinstance(value, str) and UNSTORABLE.search(value):
+                raise TandemError(f"{name}: expected Unicode text without NUL, got {value!a:.60}")
+
+
 def check_records(records: Records, schema: Schema) -> Records:
     """Reject records that no store could keep, before anything is written. Gives them with plain Python values."""
     vectors = records.vectors
@@ -223,6 +235,7 @@ def check_records(records: Records, schema: Schema) -> Records:
         raise TandemError(f"expected vectors [{len(records)} {schema.dimensions}], got {came}")
     if not np.isfinite(vectors).all():
         raise TandemError("vectors: expected finite numbers, got NaN or infinity")
+    _check_texts(records, schema)
     if surplus := set(records.columns) - set(schema.columns):
         raise TandemError(f"no column {sorted(surplus)[0]!r}; there are {', '.join(schema.columns)}")
     columns: dict[str, Sequence[Value]] = {}

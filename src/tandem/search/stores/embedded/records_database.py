@@ -17,7 +17,7 @@ from tandem.errors import StoreError, TandemError
 from tandem.search.stores.embedded import sql_filters
 from tandem.search.stores.embedded.sql_filters import quoted
 from tandem.search.stores.embedded.sqlite_errors import database_errors
-from tandem.search.stores.protocol import Kind, Schema, Value
+from tandem.search.stores.protocol import UNSTORABLE, Kind, Schema, Value
 
 FILE = "records.sqlite"
 FORMAT = 2  # 1 had other names for what is deleted: see `_upgrade`
@@ -132,7 +132,7 @@ def connect(folder: Path, *, write: bool = False) -> sqlite3.Connection:
 def address(path: Path, *, write: bool) -> str:
     """The database as a URI. In a read-only folder without a log, SQLite must not look for one (`immutable`)."""
     text = path.resolve().as_posix()
-    uri = "file:" + quote(text if text.startswith("/") else f"/{text}")
+    uri = "file:" + quote(os.fsencode(text if text.startswith("/") else f"/{text}"))
     if write:
         return f"{uri}?mode=rw"
     return uri + ("?mode=ro&immutable=1" if is_read_only(path.parent) else "?mode=ro")
@@ -201,8 +201,9 @@ def value_columns(schema: Schema) -> dict[str, Kind]:
 
 
 def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
-    """The positions of those of these ids that exist."""
+    """The positions of those of these ids that exist. What is not Unicode is nowhere stored."""
     found: dict[str, int] = {}
+    ids = [each for each in ids if not UNSTORABLE.search(each)]
     for first in range(0, len(ids), BATCH):
         some = ids[first : first + BATCH]
         marks = ", ".join("?" * len(some))
