@@ -114,7 +114,7 @@ def test_a_file_that_vanishes_midway_is_set_aside_and_nothing_is_remembered(
     content = (home / "pictures/2.png").read_bytes()
     monkeypatch.setattr(preparing, "read_bytes", vanishing)
     report = run(home, home / "pictures")
-    assert reasons(report) == {"2.png": "no such file"}
+    assert reasons(report) == {"2.png": "no such file or folder"}
     monkeypatch.undo()
     (home / "pictures/2.png").write_bytes(content)
     assert counts(run(home, home / "pictures")) == {"unchanged": 4, "added": 1}
