@@ -73,17 +73,32 @@ def test_an_id_that_is_there_is_replaced(photos: tandem.Collection) -> None:
     assert photos.search(image=toy.picture(2), k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
-def test_an_image_that_is_replaced_keeps_its_paths_and_gets_new_values(
-    photos: tandem.Collection, tmp_path: Path
-) -> None:
+def test_the_id_of_an_indexed_file_stays_that_of_its_image(photos: tandem.Collection, tmp_path: Path) -> None:
     small, large = toy.picture(1), toy.picture(2).resize((90, 70))
     small.save(tmp_path / "one.png")
     photos.add(tmp_path / "one.png")
-    id = photos.search(image=small, k=1)[0].id
-    assert photos.add({id: large}).changed == 1
-    (after,) = photos.get(id)
-    assert after.paths == (str(tmp_path / "one.png"),)
-    assert (after.metadata["width"], after.metadata["height"]) == (90, 70)
+    before = photos.search(image=small, k=1)[0]
+    report = photos.add({before.id: large, "other": large})
+    assert (report.added, report.changed, report.total) == (1, 0, 2)
+    assert [(failure.path, failure.reason) for failure in report.failures] == [
+        (before.id, f"{before.id!r} belongs to an indexed file: choose another id")
+    ]
+    vector = photos.model.embed_images(large)
+    with pytest.raises(TandemError, match=f"ids: '{before.id}' belongs to an indexed file"):
+        photos.add_vectors(["new", before.id], np.concatenate([vector, vector]))
+    assert photos.search(image=small, k=1)[0] == before
+    assert photos.thumbnail(before.id) is not None
+    report = photos.add({before.id: (tmp_path / "one.png").read_bytes()})
+    assert (report.unchanged, report.failures, report.total) == (1, [], 2)  # it is the same image
+
+
+def test_ids_of_vectors_and_of_images_in_memory_are_replaced(photos: tandem.Collection) -> None:
+    vector = photos.model.embed_images(toy.picture(1))
+    for _ in range(2):
+        assert photos.add_vectors(["a"], vector, {"path": ["/x/1.jpg"], "caption": ["first"]}) == 1
+        assert photos.add({"a": toy.picture(2)}).total == 1
+        (stored,) = photos.get("a")
+        assert (stored.paths, stored.metadata["caption"]) == (("/x/1.jpg",), "first")
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Collection) -> None:
@@ -101,6 +116,11 @@ def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Co
         ([toy.picture(1)], [" "], "ids: expected texts"),
         ([toy.picture(1), toy.picture(2)], ["a"], "ids: expected one for each image"),
         ([], None, "nothing to index: name a folder"),
+        ({}, None, "nothing to index: no images in the mapping"),
+        (None, None, "sources: expected paths or images, got NoneType"),
+        (5, None, "sources: expected paths or images, got int"),
+        ([toy.picture(1)], 5, "ids: expected a text for each image, got 5"),
+        ([toy.picture(1)], ["a", "b"], "expected one for each image; there are more ids than 1"),
         ([toy.picture(1), "a.jpg"], None, "a.jpg: expected an image in memory"),
         (["a.jpg", toy.picture(1)], None, "expected a path, as the others, got <image>"),
         (["a.jpg"], ["a"], "ids: expected with images in memory"),
@@ -142,7 +162,8 @@ def test_ready_vectors(photos: tandem.Collection) -> None:
     assert (hit.id, hit.paths, hit.metadata["width"]) == ("a", ("/x/1.jpg",), 10)
     assert photos.count("width > 15") == 1
     for ids, made, metadata, said in (
-        (["a"], vectors, None, r"expected an array \[1 12\]"),
+        (["a"], vectors, None, r"expected an array \[1 d\], got \[2, 12\]"),
+        (["a", "b"], np.eye(2, 7), None, r"expected an array \[2 12\], got \[2, 7\]"),
         (["a", "b"], 2 * vectors, None, "vectors: expected unit length, got 2 for 'a'"),
         (["a", "b"], vectors * np.nan, None, "expected unit length, got nan"),
         (["a", "a"], vectors, None, "ids: 'a' comes twice"),
@@ -255,3 +276,102 @@ def test_a_bar_is_drawn_on_request(
     assert "indexing" in capsys.readouterr().err
     photos.add({"b": toy.picture(20)}, progress=True)
     assert "adding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        *(({"batch_size": value}, "batch_size: expected at least 1") for value in ("3", 1.5, 0, True, None)),
+        *(({"workers": value}, "workers: expected at least 1") for value in ("3", 1.5, 0)),
+        *(({"exclude": value}, "exclude: expected a list of patterns") for value in ([3], "*.png", 3)),
+        ({"prune": True}, "prune: expected with folders and files"),
+        ({"fast_decode": True}, "fast_decode: expected with folders"),
+        ({"caption": "txt"}, "caption: expected with folders"),
+        ({"exclude": ["*.png"]}, "exclude: expected with folders"),
+        ({"workers": 2}, "workers: expected with folders"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(photos: tandem.Collection, options: Any, said: str) -> None:
+    with pytest.raises(TandemError, match=said):
+        photos.add({"a": toy.picture(1)}, **options)
+    assert not Path(photos.url).exists()
+
+
+@pytest.mark.parametrize(
+    ("ids", "vectors", "metadata", "said"),
+    [
+        ("z", np.eye(1, 12), None, "ids: expected a list of texts, got 'z'"),
+        (b"z", np.eye(1, 12), None, "ids: expected a list of texts"),
+        (5, np.eye(1, 12), None, "ids: expected a list of texts, got 5"),
+        (None, np.eye(1, 12), None, "ids: expected a list of texts, got NoneType"),
+        ([5], np.eye(1, 12), None, "ids: expected texts, got 5"),
+        (np.array(5), np.eye(1, 12), None, r"ids: expected a list of texts, got an array \[\]"),
+        (["a", "b"], [[1.0, 0.0], [1.0]], None, "vectors: expected an array .*different lengths"),
+        (["a"], None, None, "vectors: expected an array of real numbers, got NoneType"),
+        (["a"], np.eye(1, 12, dtype=complex), None, "vectors: expected an array of real numbers, got .*complex128"),
+        (["a"], np.eye(1, 12), 5, "metadata: expected a mapping"),
+        (["a"], np.eye(1, 12), "width", "metadata: expected a mapping"),
+        (["a"], np.eye(1, 12), {"width": None}, "metadata: width: expected a list of 1 values, got NoneType"),
+        (["a"], np.eye(1, 12), {"width": 5}, "metadata: width: expected a list of 1 values, got 5"),
+        (["a"], np.eye(1, 12), {"caption": "a"}, "metadata: caption: expected a list of 1 values, got 'a'"),
+        (["a"], np.eye(1, 12), {"path": [b"x"]}, "metadata: path: expected texts, got b'x'"),
+        ([], np.eye(1, 12), None, r"vectors: expected an array \[0 d\]"),
+    ],
+)
+def test_vectors_that_make_no_sense_are_refused(
+    photos: tandem.Collection, ids: Any, vectors: Any, metadata: Any, said: str
+) -> None:
+    with pytest.raises(TandemError, match=said):
+        photos.add_vectors(ids, vectors, metadata)
+    assert not Path(photos.url).exists()
+
+
+def test_values_that_do_not_fit_their_column_are_refused(photos: tandem.Collection) -> None:
+    for metadata in ({"latitude": [np.inf]}, {"width": [True]}, {"width": ["x"]}, {"caption": [5]}):
+        with pytest.raises(TandemError, match=f"column {next(iter(metadata))}"):
+            photos.add_vectors(["a"], np.eye(1, 12), metadata)  # type: ignore[arg-type]
+    assert photos.count() == 0
+
+
+def test_ids_and_values_may_be_arrays_and_generators(photos: tandem.Collection) -> None:
+    assert photos.add_vectors(np.array([]), np.empty((0, 12))) == 0
+    assert not Path(photos.url).exists()
+    assert photos.add_vectors((f"n{i}" for i in range(2)), np.eye(2, 12), {"width": np.array([7, 8])}) == 2  # type: ignore[arg-type]
+    assert photos.count("width = 8") == 1
+
+
+def test_an_image_that_cannot_be_converted_is_one_failure(
+    photos: tandem.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    premultiplied = toy.picture(1).convert("LA").convert("La")
+    broken = toy.picture(2)
+    monkeypatch.setattr(broken, "convert", lambda *_: 1 / 0)
+    report = photos.add({"a": premultiplied, "b": broken, "c": toy.picture(3)})
+    assert report.total == 2
+    assert [failure.path for failure in report.failures] == ["b"]
+
+
+def test_an_error_of_the_callers_own_generator_comes_through(photos: tandem.Collection) -> None:
+    def broken() -> Iterator[Image.Image]:
+        yield toy.picture(1)
+        raise ValueError("mine")
+
+    for ids in (None, ["a", "b"]):
+        with pytest.raises(ValueError, match=r"^mine$"):
+            photos.add(broken(), ids=ids)
+
+
+def test_images_that_cannot_be_read_make_no_collection(photos: tandem.Collection) -> None:
+    report = photos.add([b"no image", np.array(5)])
+    assert (report.total, len(report.failures)) == (0, 2)
+    assert not Path(photos.url).exists()
+    assert photos.add([b"no image", toy.picture(1)], batch_size=1).total == 1
+    assert photos.add([b"no image"]).total == 1
+
+
+def test_progress_of_images_in_memory_is_told(photos: tandem.Collection) -> None:
+    seen: list[tuple[int, int]] = []
+    photos.add([toy.picture(1), b"bad", toy.picture(2)], on_progress=lambda now: seen.append((now.done, now.skipped)))
+    assert seen[-1] == (3, 1)
+    photos.add(iter([toy.picture(3)]), on_progress=lambda now: seen.append((now.done, now.skipped)))
+    assert seen[-1] == (1, 0)

@@ -7,7 +7,7 @@ vectors of different models never meet. Knows no command line and no server.
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,15 @@ from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEI
 from tandem.errors import StoreError, StoreNotFoundError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model
-from tandem.progress import Progress, count_of
 from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
-from tandem.search.indexing import in_memory, local
+from tandem.search.indexing import in_memory, local, ready_vectors
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import IndexingProgress, bar
 from tandem.search.indexing.reconciling import forget_images
-from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_not_empty, open_sources
+from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_arguments, check_not_empty, open_sources
 from tandem.search.indexing.sources import NoImagesError, Sources
 from tandem.search.labelling import LabelledImage, top_images, top_labels, with_paths
 from tandem.search.query import SearchQuery
@@ -164,7 +163,8 @@ class Collection:
         Args:
             sources: folders, globs, files, WebDataset tars and Parquet files; or images in memory (PIL images, arrays,
                 bytes): one, several, or a mapping from ids to images.
-            ids: of images in memory; those of their content if None. An id that is there is replaced.
+            ids: of images in memory; those of their content if None. An id that is there is replaced, unless it
+                is that of an indexed file.
             prune: delete what is gone from the sources.
             fast_decode: let large JPEGs shrink while they are decoded.
             caption: the key or column of captions; the usual names are tried if None.
@@ -178,15 +178,14 @@ class Collection:
         What is there already and has not changed is not read again; what was stopped goes on. Images that cannot be
         read are in `IndexingReport.failures`.
         """
-        options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size)
-        if workers is not None and workers < 1:
-            raise TandemError(f"workers: expected at least 1, got {workers}")
+        check_arguments(batch_size, workers, exclude)
         chosen = in_memory.named_images(sources, ids)
         if not isinstance(chosen, list):
-            with Progress(count_of(sources), show=progress, label="adding", unit="image") as shown:
-                return self._add_images(chosen, batch_size, shown.advance)
-        with bar(progress, on_progress) as report:
-            options = replace(options, on_progress=report)
+            in_memory.refuse(prune=prune, fast_decode=fast_decode, caption=caption, exclude=exclude, workers=workers)
+            with in_memory.reporting(sources, progress, on_progress) as report:
+                return self._add_images(chosen, batch_size, report)
+        with bar(progress, on_progress) as told:
+            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=told)
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made
@@ -208,19 +207,30 @@ class Collection:
         """Put in vectors that the collection's model made elsewhere: float32 [n d] of unit length. Gives how many.
 
         `metadata` are values for the columns of a collection, such as `{"path": [...], "caption": [...]}`. An id that
-        is there is replaced. Raises `TandemError` for what does not fit.
+        is there is replaced, unless it is that of an indexed file. Raises `TandemError` for what does not fit.
         """
+        named = ready_vectors.checked_ids(ids)
+        made = ready_vectors.checked_vectors(vectors, named)
+        values = ready_vectors.checked_metadata(metadata, len(named))
+        if not named:
+            return 0
         with self._writing(create=True) as store:
             identity.check_model(self.url, store.notes, self.model)
-            store.upsert(in_memory.vector_records(ids, vectors, metadata, store.schema.dimensions))
-        return len(ids)
+            store.upsert(ready_vectors.vector_records(store, named, made, values))
+        return len(named)
 
     def _add_images(
-        self, images: Iterable[in_memory.Named], batch_size: int, advance: Callable[[int], None]
+        self, images: Iterable[in_memory.Named], batch_size: int, report: Callable[[int, int], None]
     ) -> IndexingReport:
-        with self._writing(create=True) as store:
-            identity.check_model(self.url, store.notes, self.model)
-            return in_memory.add_images(store, self.model, images, batch_size=batch_size, advance=advance)
+        with ExitStack() as opened:
+
+            def writing() -> Store:
+                store = opened.enter_context(self._writing(create=True))
+                identity.check_model(self.url, store.notes, self.model)
+                return store
+
+            store = None if self._opened() is None else writing()
+            return in_memory.add_images(store, writing, self.model, images, batch_size=batch_size, report=report)
 
     def _index(self, found: Sources, options: IndexingOptions, workers: int | None) -> IndexingReport:
         with self._writing(create=True) as store:

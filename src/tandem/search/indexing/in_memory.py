@@ -1,4 +1,4 @@
-"""Images and vectors that are in memory rather than in files -> records of a collection.
+"""Images that are in memory rather than in files -> records of a collection.
 
 They have ids and no paths, so no ledger remembers them. Knows a store and a model; knows no files.
 """
@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,27 +15,28 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from tandem.arrays import Vectors
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import ImageError, TandemError
-from tandem.image import ImageSource, decode, image_errors, preprocess, source_name
+from tandem.image import ImageSource, decode, image_errors, is_several, preprocess, source_name
 from tandem.model import Model
+from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
+from tandem.progress import Progress, count_of
 from tandem.search.indexing.entries import Entry, SkippedFile
-from tandem.search.indexing.image_record import COLUMNS, describe, image_id
+from tandem.search.indexing.image_record import describe, image_id
 from tandem.search.indexing.ledger import UNKNOWN
 from tandem.search.indexing.local import encoded
 from tandem.search.indexing.preparing import DecodeOptions, PreparedImage
+from tandem.search.indexing.progress import IndexingProgress, ProgressMeter
+from tandem.search.indexing.ready_vectors import belongs_to_a_file, check_ids, is_of_a_file
 from tandem.search.indexing.recording import ImageRecord, read_records, to_records
 from tandem.search.indexing.run import IndexingReport
-from tandem.search.stores.protocol import Records, Store, Value
+from tandem.search.stores.protocol import Store
 
 Named: TypeAlias = tuple[str | None, ImageSource]  # an id, None for that of the content, and an image
 
-UNIT_TOLERANCE = 1e-3
 
-
-def named_images(sources: Any, ids: str | Iterable[str] | None) -> Iterable[Named] | list[str | Path]:
+def named_images(sources: Any, ids: Any) -> Iterable[Named] | list[str | Path]:
     """Images in memory with their ids, drawn as they are asked for; or a list of paths, if those are meant.
 
     `TandemError` for what is neither, or both.
@@ -43,8 +44,12 @@ def named_images(sources: Any, ids: str | Iterable[str] | None) -> Iterable[Name
     if isinstance(sources, Mapping):
         if ids is not None:
             raise TandemError("ids: expected none beside a mapping, whose keys they are")
+        if not sources:
+            raise TandemError("nothing to index: no images in the mapping")
         return _checked((str(id), image) for id, image in sources.items())
     alone = isinstance(sources, str | os.PathLike) or _is_image(sources)
+    if not alone and not isinstance(sources, Iterable):
+        raise TandemError(f"sources: expected paths or images, got {type(sources).__name__}")
     iterator = iter([sources] if alone else sources)
     first = next(iterator, None)
     several = iterator if first is None else itertools.chain([first], iterator)
@@ -54,37 +59,43 @@ def named_images(sources: Any, ids: str | Iterable[str] | None) -> Iterable[Name
         return _paths(several)
     if ids is None:
         return _checked((None, image) for image in several)
-    return _checked(zip([ids] if isinstance(ids, str) else ids, several, strict=True))
+    if isinstance(ids, bytes | Mapping) or not isinstance(ids, Iterable):
+        raise TandemError(f"ids: expected a text for each image, got {ids!r:.60}")
+    return _checked(_paired([ids] if isinstance(ids, str) else ids, several))
 
 
 def add_images(
-    store: Store,
+    store: Store | None,
+    create: Callable[[], Store],
     model: Model,
     images: Iterable[Named],
     *,
     batch_size: int = BATCH_SIZE,
-    advance: Callable[[int], None] = lambda count: None,
+    report: Callable[[int, int], None] = lambda done, skipped: None,
 ) -> IndexingReport:
-    """Put images into a store. An id that is there gets the new vector and keeps its paths.
+    """Put images into a store. An id that is there gets the new vector, unless it is that of an indexed file.
 
-    An image without an id gets that of its content, and is left alone if it is there. Images that cannot be read are
-    in the report's failures, by their id or their place.
+    An image without an id gets that of its content, and is left alone if it is there. Images that cannot be added are
+    in the report's failures, by their id or their place. Where there is no store yet, `create` makes it for the first
+    image that can be read. `report` is told after each batch how many images are done, and how many of them failed.
     """
     began = time.perf_counter()
     options = DecodeOptions.of(model)
-    added = changed = unchanged = 0
+    added = changed = unchanged = done = 0
     failures: list[SkippedFile] = []
 
     def prepared(item: tuple[int, Named]) -> tuple[bool, PreparedImage]:
         index, (id, image) = item
-        return id is not None, _prepare(id, image, id or f"{source_name(image)} {index}", options)
+        return _prepare(id, image, id or f"{source_name(image)} {index}", options)
 
     with contextlib.closing(in_order(prepared, enumerate(images), ahead=2 * batch_size)) as ready:
         while batch := list(itertools.islice(ready, batch_size)):
-            named = {one.id for has_id, one in batch if has_id}
+            named = {one.id for has_own_id, one in batch if has_own_id}
             failures += [SkippedFile(one.entry.path, one.reason) for _, one in batch if one.reason is not None]
             made = {one.id: one for one in encoded([one for _, one in batch], model) if isinstance(one, PreparedImage)}
-            there = read_records(store, [id for id in made if id])
+            if store is None and any(one.vector is not None for one in made.values()):
+                store = create()
+            there = {} if store is None else read_records(store, [id for id in made if id])
             records = []
             for id, one in made.items():
                 if id is None or one.values is None or one.vector is None:
@@ -95,57 +106,73 @@ def add_images(
                     records.append(ImageRecord(id, one.vector, dict(one.values), True, set()))
                 elif id not in named:  # its id is its content's: it is the same
                     unchanged += 1
+                elif is_of_a_file(held.values):
+                    failures.append(SkippedFile(id, belongs_to_a_file(id)))
                 else:
                     changed += 1
-                    records.append(ImageRecord(id, one.vector, held.values | dict(one.values), False, held.paths))
-            if records:
+                    values = held.values | dict(one.values)
+                    if held.paths:  # of ready vectors: no file was decoded
+                        values["decoding"] = None
+                    records.append(ImageRecord(id, one.vector, values, False, held.paths))
+            if records and store is not None:
                 store.upsert(to_records(records))
-            advance(len(batch))
+            done += len(batch)
+            report(done, len(failures))
     seconds = time.perf_counter() - began
     return IndexingReport(
         added=added,
         unchanged=unchanged,
         changed=changed,
         failures=failures,
-        total=store.count(),
-        fast=store.count("decoding = 'fast'"),
+        total=0 if store is None else store.count(),
+        fast=0 if store is None else store.count("decoding = 'fast'"),
         seconds=seconds,
         rate=(added + changed + unchanged) / seconds if seconds > 0 else 0.0,
     )
 
 
-def vector_records(
-    ids: Sequence[str],
-    vectors: Vectors,
-    metadata: Mapping[str, Sequence[Value]] | None,
-    dimensions: int,
-) -> Records:
-    """Records of ready vectors [n d]. `TandemError` for shapes, lengths, ids or columns that do not fit."""
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or vectors.shape != (len(ids), dimensions):
-        raise TandemError(f"vectors: expected an array [{len(ids)} {dimensions}], got {list(vectors.shape)}")
-    lengths = np.linalg.norm(vectors, axis=1)
-    wrong = np.flatnonzero(~(np.abs(lengths - 1) < UNIT_TOLERANCE))  # also NaN
-    if len(wrong):
-        raise TandemError(f"vectors: expected unit length, got {lengths[wrong[0]]:g} for {ids[wrong[0]]!r}")
-    _check_ids(ids)
-    metadata = dict(metadata or {})
-    if unknown := sorted(set(metadata) - (set(COLUMNS) - {"paths"})):
-        raise TandemError(f"metadata: no column {unknown[0]!r}; there are {', '.join(COLUMNS)}")
-    for name, values in metadata.items():
-        if len(values) != len(ids):
-            raise TandemError(f"metadata: {name}: expected {len(ids)} values, got {len(values)}")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    records = []
-    for row, id in enumerate(ids):
-        own: dict[str, Value] = {"indexed": now}
-        own |= {name: column[row] for name, column in metadata.items()}
-        path = own.get("path")
-        records.append(ImageRecord(id, vectors[row], own, True, {str(path)} if path else set()))
-    return to_records(records)
+def refuse(**of_files: object) -> None:
+    """Refuse options that have a meaning for files only."""
+    if wrong := next((name for name, value in of_files.items() if value not in (None, False, (), [])), None):
+        raise TandemError(f"{wrong}: expected with folders and files; these images are in memory")
 
 
-def _prepare(id: str | None, image: ImageSource, name: str, options: DecodeOptions) -> PreparedImage:
+@contextlib.contextmanager
+def reporting(
+    sources: object, show: bool | None, on_progress: Callable[[IndexingProgress], None] | None
+) -> Iterator[Callable[[int, int], None]]:
+    """What to tell how many images are done and how many failed: it calls `on_progress`, or draws a bar."""
+    count = count_of(sources) if is_several(sources) else 1
+    done = skipped = 0
+    if on_progress is None:
+        with Progress(count, show=show, label="adding", unit="image") as shown:
+
+            def advance(now: int, failed: int) -> None:
+                nonlocal done
+                shown.advance(now - done)
+                done = now
+
+            yield advance
+        return
+    meter = ProgressMeter(lambda: iter([] if count is None else [count]), on_progress)
+
+    def report(now: int, failed: int) -> None:
+        nonlocal done, skipped
+        done, skipped = now, failed
+        meter.report(done, skipped)
+
+    if count is not None:
+        meter.start()
+    try:
+        yield report
+        meter.report(done, skipped, at_once=True)
+    finally:
+        if count is not None:
+            meter.stop()
+
+
+def _prepare(id: str | None, image: ImageSource, name: str, options: DecodeOptions) -> tuple[bool, PreparedImage]:
+    """The image, and whether its id is another than that of its content."""
     content = bytes(image) if isinstance(image, bytes | bytearray | memoryview) else b""
     entry = Entry(name, UNKNOWN, "")
     try:
@@ -153,18 +180,21 @@ def _prepare(id: str | None, image: ImageSource, name: str, options: DecodeOptio
         with image_errors(name, "converted"):
             pixels = preprocess(decoded.image, options.preprocessing)
             values = describe(decoded.image, content, (decoded.width, decoded.height))
+            if not content:
+                values |= {"bytes": None, "format": values["format"] or None}
+                # PIL cannot convert this mode itself; the others keep the ids that they always had.
+                whole = as_rgb(decoded.image) if decoded.image.mode == "La" else decoded.image.convert("RGB")
+                content = b"%d %d " % whole.size + whole.tobytes()
     except ImageError as error:
-        return PreparedImage(entry, reason=error.reason)
+        return False, PreparedImage(entry, reason=error.reason)
     values |= {"decoding": "full", "indexed": datetime.now(UTC).isoformat(timespec="seconds")}
-    if not content:
-        values |= {"bytes": None, "format": values["format"] or None}
-        content = b"%d %d " % decoded.image.size + decoded.image.convert("RGB").tobytes()
-    return PreparedImage(entry, id or image_id(content), values=values, pixels=pixels)
+    own = image_id(content)
+    return id not in (None, own), PreparedImage(entry, id or own, values=values, pixels=pixels)
 
 
 def _is_image(source: object) -> bool:
     if isinstance(source, np.ndarray):
-        return source.ndim < 4
+        return source.ndim < 4 and source.dtype.kind not in "USO"  # arrays of texts or objects hold several
     return isinstance(source, bytes | bytearray | memoryview | Image.Image) or hasattr(source, "read")
 
 
@@ -177,29 +207,22 @@ def _paths(several: Iterable[Any]) -> list[str | Path]:
     return paths
 
 
-def _checked(images: Iterable[Named]) -> Iterator[Named]:
-    """The same, as they come. `TandemError` for an id that is none or comes twice, and for paths among images."""
-    known: set[str] = set()
-    iterator = iter(images)
-    while True:
-        try:
-            id, image = next(iterator)
-        except StopIteration:
-            return
-        except ValueError as error:  # of zip
-            raise TandemError(f"ids: expected one for each image ({error})") from None
-        if id is not None:
-            _check_ids([id], known)
-        if isinstance(image, str | os.PathLike):
-            raise TandemError(f"{image}: expected an image in memory, as the others; add paths by themselves")
+def _paired(ids: Iterable[Any], images: Iterable[ImageSource]) -> Iterator[Named]:
+    """Pairs. `TandemError` where there are more of the one than of the other."""
+    none: Any = object()
+    for place, (id, image) in enumerate(itertools.zip_longest(ids, images, fillvalue=none)):
+        if id is none or image is none:
+            more = "images" if id is none else "ids"
+            raise TandemError(f"ids: expected one for each image; there are more {more} than {place}")
         yield id, image
 
 
-def _check_ids(ids: Sequence[str], known: set[str] | None = None) -> None:
-    known = set() if known is None else known
-    for id in ids:
-        if not isinstance(id, str) or not id.strip():
-            raise TandemError(f"ids: expected texts, got {id!r}")
-        if id in known:
-            raise TandemError(f"ids: {id!r} comes twice")
-        known.add(id)
+def _checked(images: Iterable[Named]) -> Iterator[Named]:
+    """The same, as they come. `TandemError` for an id that is none or comes twice, and for paths among images."""
+    known: set[str] = set()
+    for id, image in images:
+        if id is not None:
+            check_ids([id], known)
+        if isinstance(image, str | os.PathLike):
+            raise TandemError(f"{image}: expected an image in memory, as the others; add paths by themselves")
+        yield id, image

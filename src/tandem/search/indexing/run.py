@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+import numpy as np
 
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
@@ -40,8 +42,23 @@ class IndexingOptions:
     on_progress: Callable[[IndexingProgress], None] | None = None  # called in the caller's thread, a few times a second
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise TandemError(f"batch_size: expected at least 1, got {self.batch_size}")
+        check_arguments(self.batch_size, None, self.exclude)
+
+
+def check_arguments(batch_size: object, workers: object, exclude: object) -> None:
+    """Refuse what is no count, and what is no list of patterns, in one line."""
+    _check_count("batch_size", batch_size)
+    if workers is not None:
+        _check_count("workers", workers)
+    several = isinstance(exclude, Sequence) and not isinstance(exclude, str)
+    if not (several and all(isinstance(pattern, str) for pattern in cast(Sequence[object], exclude))):
+        raise TandemError(f"exclude: expected a list of patterns, got {exclude!r:.60}")
+
+
+def _check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise TandemError(f"{name}: expected at least 1, got {value!r:.60}")
 
 
 @dataclass(frozen=True)
