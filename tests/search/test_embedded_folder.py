@@ -5,14 +5,16 @@ import errno
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from support.embedded_toys import SCHEMA, filled, index_for_toys, records, unit
 
-from tandem.errors import StoreBusyError, StoreError, StoreNotFoundError
+from tandem.errors import StoreBusyError, StoreError, StoreExistsError, StoreNotFoundError
 from tandem.search.stores import backends
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded.backend import EmbeddedBackend
@@ -52,6 +54,43 @@ def test_folders_that_are_no_collection(tmp_path: Path) -> None:
         EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).open()
     assert not backends.exists(str(tmp_path / "pictures"))
     assert not backends.exists(str(tmp_path / "pictures" / "a.jpg"))
+
+
+def test_of_threads_that_make_a_collection_at_once_one_wins_and_the_others_are_told(url: str) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def fill(draft: Path) -> None:
+        inside.set()
+        assert go_on.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        winner = pool.submit(generations.prepare, url, fill)
+        assert inside.wait(60)
+        with pytest.raises(StoreBusyError, match="another process is making"):
+            EmbeddedBackend(url).create(SCHEMA, {})
+        with pytest.raises(StoreNotFoundError, match="another process may be making it"):
+            EmbeddedBackend(url).open()
+        go_on.set()
+        assert winner.result().is_dir()
+    with pytest.raises(StoreExistsError):
+        EmbeddedBackend(url).create(SCHEMA, {})
+    assert sorted(os.listdir(url)) == ["current", "g1"]
+
+
+def test_a_creation_that_fails_leaves_no_folder(url: str) -> None:
+    def fill(draft: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with pytest.raises(StoreError, match="cannot be made here"):
+        generations.prepare(url, fill)
+    assert not os.path.exists(url)
+
+
+def test_a_writer_that_has_not_said_its_number_is_another_process(url: str) -> None:
+    with filled(url, 10):
+        (generations.folder(url) / generations.WRITER).write_text("")
+        with pytest.raises(StoreBusyError, match="another process is writing"):
+            EmbeddedBackend(url).open(write=True)
 
 
 def test_the_folder_of_a_store_is_known_by_what_is_in_it(url: str, tmp_path: Path) -> None:

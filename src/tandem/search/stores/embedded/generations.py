@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ CURRENT = "current"
 _OURS = rf"g\d+(\.|$)|\.?{CURRENT}\..*(part|draft)"  # generations, and what a crash left of them
 LOCK = "writer.lock"
 WRITER = "writer.pid"
+MAKING = f".{CURRENT}.lock.draft"  # held by whoever makes the first generation
 
 
 def folder(url: str, *, staging: bool = False) -> Path:
@@ -75,7 +76,17 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
         if lost := recovery_hint(root):
             raise StoreError(f"{url}: {lost}, or choose another name")
         place = root / "g1"
-        if place.is_dir() and not _is_current(root):  # left by a crash between the last two steps of a creation
+    with contextlib.nullcontext() if staging else _making(url):
+        return _prepared(url, place, fill, staging)
+
+
+def _prepared(url: str, place: Path, fill: Callable[[Path], None], staging: bool) -> Path:
+    """The last steps of `prepare`; those of a new collection are for one at a time."""
+    root = Path(url)
+    if not staging:
+        if exists(url):  # by now
+            raise StoreExistsError(f"{url}: there is a collection already; open it, or choose another name")
+        if place.is_dir():  # left by a crash between the last two steps of a creation
             shutil.rmtree(place)
     if place.exists():
         raise StoreExistsError(f"{url}: there is a staging collection already; open it, or remove the folder {place}")
@@ -93,6 +104,33 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
             raise
         raise StoreError(f"{url}: the collection cannot be made here ({error.strerror or error})") from error
     return place
+
+
+@contextlib.contextmanager
+def _making(url: str) -> Iterator[None]:
+    """Only one makes a collection at a time: what one has not finished would look like what a crash left."""
+    from filelock import FileLock, Timeout
+
+    root = Path(url)
+    is_new = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root / MAKING, thread_local=False)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreBusyError(f"{url}: another process is making this collection; wait until it is done") from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"{url}: the collection cannot be made here ({reason})") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps open files: then the next one uses it
+            (root / MAKING).unlink()
+        lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):  # there is a collection in it
+                root.rmdir()
 
 
 def promote(url: str) -> None:
@@ -138,9 +176,10 @@ def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            writer = f"process {(place / WRITER).read_text()}"
-        except OSError:
-            writer = "another process"
+            number = (place / WRITER).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            number = ""
+        writer = f"process {number}" if number else "another process"  # it writes its number after it has the lock
         raise StoreBusyError(
             f"{url}: {writer} is writing to this collection; wait until it is done (it can be searched meanwhile)"
         ) from None
@@ -190,6 +229,11 @@ def _instead(root: Path) -> str:
         return f"no collection there; make one: tandem index ~/Pictures --to {root}"
     if root.is_dir() and (lost := recovery_hint(root)):
         return lost
+    if root.is_dir() and all(re.match(_OURS, path.name) for path in root.iterdir()):
+        return (
+            "no collection there yet, another process may be making it; or make one: "
+            f"tandem index ~/Pictures --to {root}"
+        )
     what = "a folder of other things" if root.is_dir() else "a file"
     return f"expected a collection, got {what}; to search in it: tandem index {root} --to photos.tandem"
 
