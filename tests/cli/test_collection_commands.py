@@ -98,6 +98,9 @@ def test_a_photo_that_is_gone_is_marked_for_people(tandem: Run, made_collection:
         paths = tandem("search", collection, "a", "cat", "--paths-only")
         assert paths.out.splitlines() == [row[3] for row in rows if row[3] != str(moved)]
         assert "left out 1 hit whose files are gone" in paths.err
+        labelled = tandem("label", collection, "--labels", "cat,dog", "--paths-only")
+        assert sorted(labelled.out.splitlines()) == sorted(paths.out.splitlines())
+        assert "left out 1 photo whose files are gone" in labelled.err
     finally:
         moved.with_suffix(".away").rename(moved)
 

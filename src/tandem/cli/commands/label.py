@@ -42,6 +42,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import label_rows, row_files
+    from tandem.search.indexing.entries import is_missing
     from tandem.search.labelling import top_images, top_labels
 
     check_paths_only(arguments)
@@ -76,7 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.print_json(document | ({"file": str(target)} if target else {}))
         elif arguments.paths_only:
             paths = [image["path"] for found in document["labels"] for image in found["images"]]
-            terminal.print_paths(list(dict.fromkeys(filter(None, paths))), null=arguments.null)
+            named = list(dict.fromkeys(filter(None, paths)))
+            there = [path for path in named if not is_missing([path])]
+            terminal.print_paths(there, null=arguments.null)
+            if len(there) < len(named):
+                terminal.echo(f"left out {terminal.count_of(len(named) - len(there))} whose files are gone")
         elif arguments.by == "label":
             label_rows.show_labels(document["labels"])
         elif target:
