@@ -186,6 +186,24 @@ def test_collections_and_results_can_be_pickled_and_copied(photos: tandem.Collec
         assert again.thumbnail("a") == photos.thumbnail("a")
 
 
+@pytest.mark.parametrize("prefix", ["", "lance:"])
+def test_pickled_results_show_their_images_in_another_working_directory(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    if prefix:
+        pytest.importorskip("lancedb")
+    monkeypatch.chdir(tmp_path)
+    collection = tandem.open(f"{prefix}photos", model)
+    collection.add({"a": toy.picture(1)})
+    content = pickle.dumps(collection.search("a cat"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = pickle.loads(content)
+    assert "data:image/jpeg;base64," in again._repr_html_()
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert "no thumbnail" in pickle.loads(content)._repr_html_()
+
+
 def test_results_in_notebooks_and_tables(photos: tandem.Collection, tmp_path: Path) -> None:
     toy.picture(1).save(tmp_path / "<one>.png")
     photos.add(tmp_path / "<one>.png")

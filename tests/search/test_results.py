@@ -1,9 +1,11 @@
 """What a search found, by itself: whether anything matches, and what notebooks show of it."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from tandem.errors import StoreError
 from tandem.search.results import Results, SearchHit
 
 HIT = SearchHit("a", 0.31, 0.4, {"path": '/photos/<one> & "two".png', "width": 7})
@@ -37,3 +39,16 @@ def test_names_are_text_in_html() -> None:
 
 def test_ranks_go_on_after_the_hits_that_were_passed_over() -> None:
     assert "21. 40%" in dataclasses.replace(FOUND, offset=20)._repr_html_()
+
+
+def test_a_thumbnail_that_is_no_image_spoils_no_sheet(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    junk = dataclasses.replace(FOUND, thumbnail=lambda id: b"junk")
+    assert junk.plot(tmp_path / "sheet.png") == tmp_path / "sheet.png"
+
+
+def test_a_collection_that_cannot_be_read_spoils_no_results() -> None:
+    def gone(id: str) -> bytes:
+        raise StoreError("no collection there")
+
+    assert "no thumbnail" in dataclasses.replace(FOUND, thumbnail=gone)._repr_html_()

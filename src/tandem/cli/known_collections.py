@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.files import write_text
-from tandem.search.home import data_folder
+from tandem.search.home import data_folder, in_full, split_address
 
-LOCAL_PREFIXES = ("lance:", "milvus-lite:")  # of addresses that name a path on this machine
 _END_OF_TIME = 1e11  # seconds since 1970; dates end soon after
 
 
@@ -29,7 +28,7 @@ class KnownCollection:
 
 def remember(url: str) -> None:
     """Note that a collection was used just now; a local one by its full path."""
-    url = _in_full(url)
+    url = in_full(url)
     path = _path(url)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +37,7 @@ def remember(url: str) -> None:
 
 def forget(url: str) -> None:
     """Remove it from the list; the collection is left alone."""
-    url = _in_full(url)
+    url = in_full(url)
     with contextlib.suppress(OSError):
         _path(url).unlink(missing_ok=True)
 
@@ -51,30 +50,17 @@ def known() -> list[KnownCollection]:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 written = json.loads(path.read_text(encoding="utf-8"))
                 each = KnownCollection(str(written["url"]), float(written["used"]))
-                if 0 <= each.used < _END_OF_TIME and each.url == _in_full(each.url):
+                if 0 <= each.used < _END_OF_TIME and each.url == in_full(each.url):
                     found.append(each)
     return sorted(found, key=lambda each: -each.used)
 
 
 def is_gone(url: str) -> bool:
     """Whether a collection of the list is on this machine no longer; those elsewhere are not asked for."""
-    prefix, path = _split(url)
+    prefix, path = split_address(url)
     if path is not None and prefix == "milvus-lite:":
         path = os.path.dirname(path)  # the name of a collection stands behind the file
     return path is not None and not os.path.exists(path)
-
-
-def _in_full(url: str) -> str:
-    prefix, path = _split(url)
-    return url if path is None else prefix + os.path.abspath(path)
-
-
-def _split(url: str) -> tuple[str, str | None]:
-    """How an address begins, and the path on this machine behind that; None for what is elsewhere."""
-    if "://" in url:
-        return url, None
-    prefix = next((prefix for prefix in LOCAL_PREFIXES if url.startswith(prefix)), "")
-    return prefix, url.removeprefix(prefix)
 
 
 def _folder() -> Path:

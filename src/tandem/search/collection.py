@@ -22,6 +22,7 @@ from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
+from tandem.search.home import in_full
 from tandem.search.indexing import in_memory, local, ready_vectors
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import IndexingProgress, bar
@@ -74,8 +75,8 @@ class Collection:
         self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as its address and its model; the copy opens the store itself."""
-        return Collection, (self.url, self._given, self._loading)
+        """Pickled and copied as its full address and its model; the copy opens the store itself."""
+        return Collection, (in_full(self.url), self._given, self._loading)
 
     def __repr__(self) -> str:
         if self._opened() is None:

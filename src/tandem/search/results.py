@@ -4,11 +4,12 @@ import base64
 import html
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from tandem.errors import MissingExtraError, TandemError
+from tandem.errors import ImageError, MissingExtraError, StoreError, TandemError
 from tandem.image import load_image
 from tandem.search.stores.protocol import Value
 
@@ -151,7 +152,9 @@ class Results:
         cells = []
         for rank, hit in enumerate(self.hits, self.offset + 1):
             small = self._thumbnail(hit.id)
-            image = load_image(small) if small else None
+            image = None
+            with suppress(ImageError):  # a sheet without it is better than none
+                image = load_image(small) if small else None
             cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
         target = None if path is None else Path(path)
@@ -179,7 +182,10 @@ class Results:
         )
 
     def _thumbnail(self, identifier: str) -> bytes | None:
-        return None if self.thumbnail is None else self.thumbnail(identifier)
+        """The small JPEG of an image; None without one, also where the collection cannot be read any more."""
+        with suppress(StoreError):
+            return None if self.thumbnail is None else self.thumbnail(identifier)
+        return None
 
 
 def _meaning(hit: SearchHit) -> str:
