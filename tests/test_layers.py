@@ -30,8 +30,8 @@ LAYERS: dict[str, set[str]] = {
     "nn": {"config", "errors"},
     "weights": {"tokenizer", "fetch", "config", "fields", "files", "errors"},
     "engine": {"config", "errors"},
-    "html": {"image", "fetch", "pixels", "errors"},
-    "answer": {"plots", "html", "image", "config", "errors"},
+    "html": {"files", "image", "fetch", "pixels", "errors"},
+    "answer": {"files", "plots", "html", "image", "config", "errors"},
     "model": {
         "answer",
         "engine",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tandem import html
 from tandem.errors import ImageError, MissingExtraError, TandemError
+from tandem.files import display_name
 from tandem.image import ImageSource, load_image
 
 REPR_ROWS = 10
@@ -124,7 +125,8 @@ class Answer:
             raise TandemError("nothing to draw: no image was answered")
         images = [self._load(i) for i in range(min(limit, len(self.sources)))]
         rows = [
-            plots.Row(image, name, best) for image, name, best in zip(images, self.sources, self.top(top), strict=False)
+            plots.Row(image, display_name(name), best)
+            for image, name, best in zip(images, self.sources, self.top(top), strict=False)
         ]
         target = None if path is None else Path(path)
         return plots.draw_answer(rows, target, model=self.model.name, left_out=len(self.sources) - len(rows))
@@ -157,14 +159,17 @@ class Answer:
             "labels": list(self.labels),
             "results": [
                 {
-                    "image": source,
+                    "image": display_name(source),
                     "best": best,
                     "probabilities": _by_label(self.labels, probabilities[i]),
                     "logits": _by_label(self.labels, self.logits[i]),
                 }
                 for i, (source, best) in enumerate(zip(self.sources, self.best, strict=True))
             ],
-            "failures": [failure.error.as_dict() for failure in self.failures],
+            "failures": [
+                {name: display_name(value) for name, value in failure.error.as_dict().items()}
+                for failure in self.failures
+            ],
         }
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -227,7 +232,9 @@ class Answer:
     def __repr__(self) -> str:
         lines = [f"Answer: {_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
         for source, best in zip(self.sources[:REPR_ROWS], self.top(3), strict=False):
-            lines.append(f"  {source}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best))
+            lines.append(
+                f"  {display_name(source)}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best)
+            )
         if len(self.sources) > REPR_ROWS:
             lines.append(f"  and {len(self.sources) - REPR_ROWS} more")
         if self.failures:

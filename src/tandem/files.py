@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their target, then moved over it.
+"""Files and folders that appear whole or not at all: written beside their target, then moved over it; and their names.
 
 Knows paths, permissions and the disk. It does not know what is written.
 """
@@ -15,6 +15,14 @@ from pathlib import Path
 from typing import Any
 
 _LONGEST_NAME = 150  # characters of the target's name kept in the temporary one; file systems allow 255 bytes
+
+
+def display_name(path: str) -> str:
+    """A path as text that can be stored and printed: bytes that are no UTF-8 as `\\xff`."""
+    try:
+        return os.fsencode(path).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte: it never was a path
+        return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager

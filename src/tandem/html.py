@@ -4,13 +4,13 @@ Colours follow the notebook's theme. Knows images and numbers; it has never hear
 """
 
 import base64
-import functools
 import html
 import io
 from collections.abc import Sequence
 
 from tandem import fetch
 from tandem.errors import ImageError
+from tandem.files import display_name
 from tandem.image import ImageSource, Limits, image_errors, load_image
 from tandem.pixels import thumbnail
 
@@ -19,7 +19,10 @@ _BAR = "#0f7b6c"
 _TRACK = "rgba(128,128,128,.2)"
 _LIMITS = Limits(allow_urls=False)  # showing an answer must not wait for a network
 
-text = functools.partial(html.escape, quote=True)
+
+def text(value: str) -> str:
+    """Text inside an element or an attribute. File names that are not UTF-8 are spelled out."""
+    return html.escape(display_name(value), quote=True)
 
 
 def thumbnail_uri(source: ImageSource | None, side: int = SIDE) -> str | None:

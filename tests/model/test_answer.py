@@ -202,3 +202,16 @@ def test_many_images_show_progress_in_a_terminal(model: Model, monkeypatch: pyte
     assert stream.getvalue() == before
     with pytest.raises(ImageError):
         model.embed_images([*images, b"bad"])
+
+
+def test_names_that_are_not_utf8_are_spelled_out_everywhere(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    failures = (Failure(1, ImageError("bad\udcfe.jpg", "no such file", "not_found")),)
+    shown = Answer(ModelIdentity("toy", "f" * 64), LABELS, ("odd\udcff.jpg",), LOGITS[:1], failures, (toy.picture(0),))
+    for text in (shown.to_json(), shown._repr_html_(), repr(shown)):
+        text.encode()  # can be written
+        assert "xff.jpg" in text
+    assert shown.as_dict()["results"][0]["image"] == "odd\\xff.jpg"
+    assert shown.as_dict()["failures"][0]["image"] == "bad\\xfe.jpg"
+    assert shown.sources == ("odd\udcff.jpg",)  # the file's name
+    assert shown.plot(tmp_path / "drawing.png") == tmp_path / "drawing.png"

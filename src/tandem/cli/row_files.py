@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tandem.errors import MissingExtraError, TandemError
-from tandem.files import atomic_write
-from tandem.search.indexing.entries import display_name
+from tandem.files import atomic_write, display_name
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 _ROW_BATCH = 65_536  # of a Parquet row group

@@ -61,7 +61,7 @@ def print_json(document: Any) -> None:
 
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     if _SURROGATE.search(text):
-        from tandem.search.indexing.entries import display_name
+        from tandem.files import display_name
 
         text = _SURROGATE.sub(lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
     print(text)
@@ -212,7 +212,7 @@ def line(text: str) -> str:
     So are the bytes of names that are not UTF-8, as `\\xff`.
     """
     if _SURROGATE.search(text):
-        from tandem.search.indexing.entries import display_name
+        from tandem.files import display_name
 
         text = display_name(text)
     return _COMMAND.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.errors import MissingExtraError, TandemError
-from tandem.files import atomic_write
-from tandem.search.indexing.entries import display_name
+from tandem.files import atomic_write, display_name
 
 _ROW_BATCH = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 

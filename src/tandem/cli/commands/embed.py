@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import embedding, vector_files
-    from tandem.search.indexing.entries import display_name
+    from tandem.files import display_name
 
     found, texts = read_inputs(arguments)
     kind = "images" if arguments.images else "texts"

@@ -48,8 +48,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import comparing
+    from tandem.files import display_name
     from tandem.model import load
-    from tandem.search.indexing.entries import display_name
 
     reference = load(arguments.source, precision="float32", activation=arguments.activation)
     others = dict(comparing.rivals(reference, arguments))

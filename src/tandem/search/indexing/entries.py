@@ -66,11 +66,6 @@ class Excluded:
 Item: TypeAlias = Entry | Shard | SkippedFile | Excluded
 
 
-def display_name(path: str) -> str:
-    """A path as text that can be stored and printed: bytes that are no UTF-8 as `\\xff`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def reason_of(error: OSError) -> str:
     known = {errno.ENOENT: "no such file", errno.ENOTDIR: "no such file", errno.EACCES: "permission denied"}
     return known.get(error.errno or 0, error.strerror or str(error))

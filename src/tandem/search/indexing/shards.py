@@ -8,9 +8,10 @@ from typing import Any
 
 from tandem import samples
 from tandem.errors import DataError
+from tandem.files import display_name
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS, TarMember
-from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile, display_name
+from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
 IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")

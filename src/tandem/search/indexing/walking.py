@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from tandem.files import display_name
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import shard_kind
 from tandem.search.indexing.entries import (
@@ -17,7 +18,6 @@ from tandem.search.indexing.entries import (
     Item,
     Shard,
     SkippedFile,
-    display_name,
     reason_of,
 )
 from tandem.search.indexing.ignoring import IGNORE_FILE, IgnoreRules
