@@ -5,6 +5,7 @@ root. As in git, the last pattern that matches decides, `!` takes back, a deeper
 nothing inside an excluded folder is looked at. Knows names; opens `.tandemignore` files only.
 """
 
+import functools
 import os
 import re
 import stat
@@ -55,7 +56,7 @@ def _read(ignore_file: str) -> bytes | None:
     """The file's content; None for what is no regular file, such as a folder or a pipe, which might never end."""
     try:
         if not os.path.exists(ignore_file) or not stat.S_ISREG(os.stat(ignore_file).st_mode):
-            warnings.warn(f"{ignore_file}: not a regular file: no rules are read from it", stacklevel=2)
+            _warn_once(f"{ignore_file}: not a regular file: no rules are read from it")
             return None
         # Without waiting, should a pipe have taken its place meanwhile
         with open(ignore_file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
@@ -65,6 +66,12 @@ def _read(ignore_file: str) -> bytes | None:
     if len(content) > _MAX_IGNORE_BYTES:
         raise TandemError(f"{ignore_file}: more than {_MAX_IGNORE_BYTES:,} bytes of patterns")
     return content
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """Warn once in a process: a folder is walked several times, each with other filters of warnings."""
+    warnings.warn(message, stacklevel=3)
 
 
 def _spec(patterns: Sequence[str], source: str) -> "GitIgnoreSpec":
