@@ -269,7 +269,7 @@ def test_answer_as_json(model: Model, photos: list[Path]) -> None:
     assert result["probabilities"].keys() == {"cat", "dog"}
     assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     (failure,) = document["failures"]
-    assert failure == {"image": "gone.jpg", "error": "no such file", "kind": "not_found"}
+    assert failure == {"image": "gone.jpg", "error": "no such file or folder", "kind": "not_found"}
 
 
 def test_streamed_answers_join_to_the_whole(model: Model, photos: list[Path]) -> None:

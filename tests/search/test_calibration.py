@@ -374,7 +374,7 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     assert str(home) in printed.err
 
     assert main(["calibrate", str(tmp_path / "c.tar"), "--model", str(model)]) == 2
-    assert "c.tar: expected a WebDataset tar or a Parquet file" in capsys.readouterr().err
+    assert "c.tar: no such file; expected a WebDataset tar or a Parquet file" in capsys.readouterr().err
 
 
 # --- the model that ships --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from support.milvus_server import milvus_server
 from support.milvus_toys import SCHEMA, ids_of, new_url, records, unit
 
-from tandem.errors import StoreBusyError, StoreError
+from tandem.errors import StoreBusyError, StoreError, TandemError
 from tandem.search.collection import open_collection
 from tandem.search.stores.backends import create_store, exists, open_store, promote
 from tandem.search.stores.milvus import backend as milvus_backend
@@ -254,7 +254,7 @@ def test_limits_are_named_before_anything_is_written(store: Store) -> None:
         ({"width": [1, "two"]}, "column width is integer"),
     )
     for columns, words in bad:
-        with pytest.raises(StoreError, match=words):
+        with pytest.raises(TandemError, match=words):
             store.upsert(Records(["a", "b"], unit(2), columns))
     for record_id in ("", "a\nb", "x" * 2000):
         with pytest.raises(StoreError, match="an id"):

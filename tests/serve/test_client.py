@@ -149,7 +149,7 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     assert answer.best == ["dog", "dog"]
     np.testing.assert_allclose(answer.probabilities.sum(axis=1), 1, rtol=1e-6)
     assert [(failure.index, failure.error.reason, failure.error.kind) for failure in answer.failures] == [
-        (1, "no such file", "not_found"),
+        (1, "no such file or folder", "not_found"),
         (2, "bad", "damaged"),
     ]
     assert answer.as_dict()["model"] == {"name": "toy", "fingerprint": "f"}

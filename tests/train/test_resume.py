@@ -228,7 +228,7 @@ def test_a_runs_folder_loads_at_any_time(root: Path, whole: dict[str, Any]) -> N
     assert finished.embed_texts(["red"]).shape == (1, 8)
     (root / "empty").mkdir()
     (root / "empty" / "recipe.json").write_text("{}")
-    with pytest.raises(tandem.WeightsError, match="saved no model yet"):
+    with pytest.raises(tandem.WeightsError, match="has not saved a model yet"):
         tandem.load(root / "empty")
 
 
