@@ -19,6 +19,8 @@ from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Records, Schema
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 
 PHOTOS, COPIES = 40, 3

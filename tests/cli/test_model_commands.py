@@ -12,6 +12,8 @@ from tandem import weights
 from tandem.errors import TandemError
 from tandem.model import load
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("layout", ["tandem", "transformers", "open_clip"])
 def test_convert_gives_the_same_vectors(tandem: Run, model_folder: str, tmp_path: Path, layout: str) -> None:

@@ -20,6 +20,8 @@ from tandem.weights import expected_shapes, hub, openai, published
 from tandem.weights.names import to_transformers
 from tandem.weights.safetensors_file import write_safetensors
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["endpoint", "server"]  # fixtures
 
 
