@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("support")  # before any of it is imported
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One process a core: each keeps to one thread, or they would wait for one another. Before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

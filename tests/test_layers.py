@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tandem.search.stores.backends import BACKENDS
+
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tandem"
 
 # A room and the rooms it may import. A room not named here may not exist.
@@ -188,6 +190,17 @@ def test_nobody_outside_knows_which_store_it_is(path: Path) -> None:
     else:
         wrong = {each for each in stores if each.split(".")[0] in kinds - {own}}
     assert not wrong, f"{name} imports {sorted(wrong)} of tandem.search.stores: ask `backends.backend(url)`"
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_nobody_outside_reads_how_urls_begin(path: Path) -> None:
+    if relative(path).startswith(STORES):
+        return
+    texts = {
+        node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+    }
+    wrong = texts & {scheme.prefix for scheme in BACKENDS if not scheme.prefix.startswith("http")}
+    assert not wrong, f"{relative(path)} asks for {sorted(wrong)}: ask tandem.search.stores.backends"
 
 
 @pytest.mark.parametrize("path", modules(), ids=relative)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.files import write_text
-from tandem.search.home import data_folder, in_full, split_address
+from tandem.search.home import data_folder
+from tandem.search.stores.backends import full_url, local_path
 
 _END_OF_TIME = 1e11  # seconds since 1970; dates end soon after
 
@@ -28,7 +29,7 @@ class KnownCollection:
 
 def remember(url: str) -> None:
     """Note that a collection was used just now; a local one by its full path."""
-    url = in_full(url)
+    url = full_url(url)
     path = _path(url)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +38,7 @@ def remember(url: str) -> None:
 
 def forget(url: str) -> None:
     """Remove it from the list; the collection is left alone."""
-    url = in_full(url)
+    url = full_url(url)
     with contextlib.suppress(OSError):
         _path(url).unlink(missing_ok=True)
 
@@ -50,16 +51,14 @@ def known() -> list[KnownCollection]:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
                 written = json.loads(path.read_text(encoding="utf-8"))
                 each = KnownCollection(str(written["url"]), float(written["used"]))
-                if 0 <= each.used < _END_OF_TIME and each.url == in_full(each.url):
+                if 0 <= each.used < _END_OF_TIME and each.url == full_url(each.url):
                     found.append(each)
     return sorted(found, key=lambda each: -each.used)
 
 
 def is_gone(url: str) -> bool:
     """Whether a collection of the list is on this machine no longer; those elsewhere are not asked for."""
-    prefix, path = split_address(url)
-    if path is not None and prefix == "milvus-lite:":
-        path = os.path.dirname(path)  # the name of a collection stands behind the file
+    path = local_path(url)
     return path is not None and not os.path.exists(path)
 
 

@@ -22,7 +22,6 @@ from tandem.search import identity, searching
 from tandem.search.calibration_files import load_calibration
 from tandem.search.exploring import duplicates
 from tandem.search.exploring.survey import Survey
-from tandem.search.home import in_full
 from tandem.search.indexing import in_memory, local, ready_vectors
 from tandem.search.indexing.ledger import Ledger
 from tandem.search.indexing.progress import IndexingProgress, bar
@@ -76,7 +75,7 @@ class Collection:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled and copied as its full address and its model; the copy opens the store itself."""
-        return Collection, (in_full(self.url), self._given, self._loading)
+        return Collection, (stores.full_url(self.url), self._given, self._loading)
 
     def __repr__(self) -> str:
         if self._opened() is None:

@@ -1,12 +1,8 @@
-"""Where things are on this machine: the folder for what belongs to a user (ledgers of servers, calibrations), and the
-full paths of local collections.
-"""
+"""The folder for what belongs to a user rather than to one collection: ledgers of remote stores, calibrations."""
 
 import os
 import sys
 from pathlib import Path
-
-LOCAL_PREFIXES = ("lance:", "milvus-lite:")  # of addresses that name a path on this machine
 
 
 def data_folder() -> Path:
@@ -18,17 +14,3 @@ def data_folder() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "tandem"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tandem"
-
-
-def in_full(url: str) -> str:
-    """An address that means the same in any working directory: with a full path, where it names one here."""
-    prefix, path = split_address(url)
-    return url if path is None else prefix + os.path.abspath(path)
-
-
-def split_address(url: str) -> tuple[str, str | None]:
-    """How an address begins, and the path on this machine behind that; None for what is elsewhere."""
-    if "://" in url:
-        return url, None
-    prefix = next((prefix for prefix in LOCAL_PREFIXES if url.startswith(prefix)), "")
-    return prefix, url.removeprefix(prefix)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 IGNORE_FILE = ".tandemignore"
 _MAX_IGNORE_BYTES = 2**20
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # Windows has no such flag
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def _read(ignore_file: str) -> bytes | None:
             _warn_once(f"{ignore_file}: not a regular file: no rules are read from it")
             return None
         # Without waiting, should a pipe have taken its place meanwhile
-        with open(ignore_file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        with open(ignore_file, "rb", opener=lambda path, flags: os.open(path, flags | _NO_WAITING)) as file:
             content = file.read(_MAX_IGNORE_BYTES + 1)
     except OSError as error:
         raise TandemError(f"{ignore_file}: {reason_of(error)}") from None
