@@ -426,7 +426,7 @@ def test_two_that_make_the_same_collection_fill_the_same_one(
 ) -> None:
     url, real = tmp_path / "c.tandem", store.create_store
 
-    def create_store(*given: Any, **options: Any) -> store.Store:
+    def create_store(*given: Any, **options: Any) -> Any:
         monkeypatch.setattr(store, "create_store", real)
         tandem.open(url, models[0]).add(pictures / "0.png")  # between the look and the making
         return real(*given, **options)
