@@ -14,7 +14,7 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "arrays": set(),
     "defaults": set(),
-    "files": set(),
+    "files": {"errors"},
     "fields": {"errors"},
     "progress": {"errors"},
     "config": {"fields", "errors"},
@@ -24,9 +24,9 @@ LAYERS: dict[str, set[str]] = {
     "fetch": {"errors"},
     "prefetch": set(),
     "decompression_bombs": set(),
-    "image_source": {"fetch", "errors"},
+    "image_source": {"fetch", "files", "errors"},
     "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
-    "prompts": {"config", "errors"},
+    "prompts": {"config", "files", "errors"},
     "samples": {"errors"},
     "plots": {"files", "progress", "errors"},
     "nn": {"config", "errors"},
@@ -213,11 +213,14 @@ def test_packages_stay_in_their_places(path: Path) -> None:
 
 
 # Calls that only these files may make: elsewhere `tandem.image` opens images, within limits and upright, and
-# `tandem.fetch` asks the network.
+# `tandem.fetch` asks the network; `tandem.files` knows where homes are.
 CALLS_ONLY_IN: dict[str, tuple[str, ...]] = {
     "Image.open": ("plots/page.py",),  # a drawing it has just made; `tandem.image` itself calls the formats' plugins
     "urllib.request": (),
     "urlopen": (),
+    "os.path.expanduser": ("files.py",),  # `user_path` says in one line that a user has no home
+    "expanduser": ("files.py",),
+    "Path.home": (),
 }
 
 

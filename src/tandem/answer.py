@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tandem import html
 from tandem.errors import ImageError, MissingExtraError, TandemError
-from tandem.files import display_name
+from tandem.files import display_name, user_path
 from tandem.image import ImageSource, load_image
 
 REPR_ROWS = 10
@@ -128,7 +128,7 @@ class Answer:
             plots.Row(image, display_name(name), best)
             for image, name, best in zip(images, self.sources, self.top(top), strict=False)
         ]
-        target = None if path is None else Path(path)
+        target = None if path is None else user_path(path)
         return plots.draw_answer(rows, target, model=self.model.name, left_out=len(self.sources) - len(rows))
 
     def _load(self, index: int) -> Any:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tandem.errors import TandemError
+
 _LONGEST_NAME = 150  # characters of the target's name kept in the temporary one; file systems allow 255 bytes
 
 
@@ -23,6 +25,26 @@ def display_name(path: str) -> str:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # surrogates that stand for no byte: it never was a path
         return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def user_path(path: str | os.PathLike[str], *, strict: bool = True) -> Path:
+    """A path as a user wrote it, with `~` and `~name` at its beginning as that user's home folder.
+
+    Where there is no such home, a file or folder here may be called that: `~draft/a.jpg`. If there is none either,
+    `TandemError`; with `strict=False` the path as it was written, for whoever says that a file is missing.
+    """
+    written = os.fspath(path)
+    try:
+        expanded = os.path.expanduser(written)
+        first = Path(expanded).parts[0] if expanded.startswith("~") else ""
+        known = not first or os.path.lexists(first)
+    except ValueError:  # a NUL, or no text at all, in the name of the user
+        expanded, known = written, False
+    if strict and not known:
+        user = display_name(Path(written).parts[0])
+        how = "set the environment variable HOME" if user == "~" else "write the path in full"
+        raise TandemError(f"{display_name(written)}: no home folder is known for {user}: {how}")
+    return Path(expanded)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from PIL import Image
 
 from tandem import fetch
 from tandem.errors import ImageError, ImageErrorKind, TandemError
+from tandem.files import user_path
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
@@ -94,7 +95,7 @@ def opened(source: object, name: str, limits: Limits) -> BinaryIO:
             raise ImageError(name, "addresses are not fetched here: send the image itself", "forbidden")
         return _in_memory(fetch.fetch(source, max_bytes=limits.max_bytes, timeout_s=limits.timeout_s), name, limits)
     if isinstance(source, (str, os.PathLike)):
-        return _opened_path(Path(source).expanduser(), name, limits)
+        return _opened_path(user_path(source, strict=False), name, limits)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _in_memory(source, name, limits)
     if not hasattr(source, "read"):

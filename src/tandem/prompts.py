@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tandem.errors import TextError
+from tandem.files import user_path
 
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."
@@ -110,7 +111,7 @@ def parse_labels(text: str, source: str = "labels") -> list[str]:
 def read_labels(path: Path) -> list[str]:
     """Labels from a file in UTF-8, one a line; empty lines and lines that begin with `#` are left out."""
     try:
-        lines: Sequence[str] = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines: Sequence[str] = user_path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise TextError(
             f"{path}: expected text in UTF-8, one label per line ({error.reason} at {error.start})"

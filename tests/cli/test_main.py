@@ -227,3 +227,43 @@ def test_files_may_begin_with_a_dash(
 def test_a_text_that_is_too_long_is_to_be_shortened(tandem: Run, model_folder: str, photos: list[str]) -> None:
     said = one_line(tandem("classify", photos[0], "--labels", f"a,{'cat ' * 200}", "--model", model_folder))
     assert said.endswith("shorten it\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "PHOTO", "--labels", "a,b", "--model", "~no-such-user/model"),
+        ("classify", "PHOTO", "--labels-file", "~no-such-user/labels"),
+        ("classify", "PHOTO", "--labels", "a,b", "--plot", "~no-such-user/a.png"),
+        ("embed", "PHOTO", "--out", "~no-such-user/a.npz"),
+        ("index", "PHOTO", "--to", "~no-such-user/photos.tandem"),
+        ("index", "~no-such-user/photos", "--to", "photos.tandem"),
+        ("search", "~no-such-user/photos.tandem", "a cat"),
+        ("search", "lance:~no-such-user/photos", "a cat"),
+        ("explore", "photos.tandem", "--out", "~no-such-user/map"),
+        ("label", "photos.tandem", "--labels", "a,b", "--out", "~no-such-user/labels.csv"),
+        ("convert", "tandem-mini", "~no-such-user/model", "--to", "transformers"),
+        ("calibrate", "~no-such-user/captioned.tar"),
+        ("serve", "--uploads", "~no-such-user/uploads"),
+        ("serve", "--api-key-file", "~no-such-user/keys"),
+        ("train", "~no-such-user/recipe.toml"),
+        ("demo", "--out", "~no-such-user/demo.png"),
+    ],
+    ids=" ".join,
+)
+def test_a_home_that_is_not_known_is_one_line(
+    arguments: tuple[str, ...], tandem: Run, photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    said = one_line(tandem(*[photos[0] if each == "PHOTO" else each for each in arguments]))
+    assert "no home folder is known for ~no-such-user" in said or "no such file" in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_image_below_a_home_that_is_not_known_is_skipped(tandem: Run, model_folder: str, photos: list[str]) -> None:
+    asked = ("classify", "~no-such-user/a.jpg", photos[0], "--labels", "a,b", "--model", model_folder)
+    outcome = tandem(*asked)
+    assert outcome.code == 1
+    assert len(outcome.rows) == 2
+    assert "~no-such-user/a.jpg" in outcome.err

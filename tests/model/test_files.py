@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tandem import files
+from tandem.errors import TandemError
+from tandem.files import user_path
 
 
 def mode(path: Path) -> int:
@@ -178,3 +180,28 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_be_moved(
         pass
     assert [entry.name for entry in path.iterdir()] == ["old.txt"]
     only(path)
+
+
+NO_USER = "~no-such-user-of-tandem"
+
+
+def test_a_path_of_the_user_begins_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/a/b") == tmp_path / "a" / "b"
+    assert user_path(Path("~")) == tmp_path
+    assert user_path("a/~/b") == Path("a/~/b")
+
+
+def test_a_home_that_is_not_known_is_one_clear_error() -> None:
+    with pytest.raises(TandemError, match=f"^{NO_USER}/a: no home folder is known for {NO_USER}: write the path in"):
+        user_path(f"{NO_USER}/a")
+    with pytest.raises(TandemError, match="no home folder is known"):
+        user_path("~\0/a")
+    assert user_path(f"{NO_USER}/a", strict=False) == Path(f"{NO_USER}/a")
+
+
+def test_a_file_may_be_called_like_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("~draft").mkdir()
+    assert user_path("~draft/new.json") == Path("~draft/new.json")
+    assert user_path("./~other") == Path("./~other")

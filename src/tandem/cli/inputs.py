@@ -3,10 +3,10 @@
 import io
 import os
 import sys
-from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 # What files of images begin with. A list of paths begins with none of these.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")
@@ -78,7 +78,7 @@ def split_list(content: bytes) -> list[str]:
 def read_lines(source: str) -> list[str]:
     """The lines of a text file, or of standard input for `-`, without empty ones; a NUL ends a line, too."""
     try:
-        content = standard_input().read() if source == "-" else Path(source).expanduser().read_bytes()
+        content = standard_input().read() if source == "-" else user_path(source).read_bytes()
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TandemError(f"{source}: expected text in UTF-8, got an invalid byte at offset {error.start}") from None

@@ -4,13 +4,15 @@ import os
 import sys
 from pathlib import Path
 
+from tandem.files import user_path
+
 
 def data_folder() -> Path:
     """`TANDEM_HOME` if it is set, else the platform's folder for a user's data. Made by whoever writes into it."""
     if chosen := os.environ.get("TANDEM_HOME"):
-        return Path(chosen).expanduser()
+        return user_path(chosen)
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tandem"
+        return Path(os.environ.get("LOCALAPPDATA") or user_path("~/AppData/Local")) / "tandem"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "tandem"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "tandem"
+        return user_path("~/Library/Application Support/tandem")
+    return Path(os.environ.get("XDG_DATA_HOME") or user_path("~/.local/share")) / "tandem"

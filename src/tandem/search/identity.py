@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.errors import StoreError, StoreExistsError, TandemError
+from tandem.files import user_path
 from tandem.model import SHIPPED, Model, load
 from tandem.search.home import data_folder
 from tandem.search.indexing.image_record import COLUMNS
@@ -104,7 +105,7 @@ def source_of(model: Model) -> str:
     source = model.checkpoint.source
     if source == str(SHIPPED):
         return ""
-    path = Path(source).expanduser()
+    path = user_path(source)
     return str(path.resolve()) if path.exists() else source
 
 
@@ -146,7 +147,7 @@ def load_model(
 def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> None:
     """Refuse a model that is known by its name to be another than the collection's, before it is downloaded."""
     theirs = known_name(notes.get("model_source") or SHIPPED.name)  # as `source_of` writes it
-    other = None if Path(given).expanduser().exists() else known_name(str(given))
+    other = None if user_path(given).exists() else known_name(str(given))
     if theirs is not None and other is not None and theirs != other:
         raise StoreError(_another(url, notes, other, str(given)))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tandem.errors import ImageError, MissingExtraError, StoreError, TandemError
+from tandem.files import user_path
 from tandem.image import load_image
 from tandem.search.stores.protocol import Value
 
@@ -157,7 +158,7 @@ class Results:
                 image = load_image(small) if small else None
             cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
-        target = None if path is None else Path(path)
+        target = None if path is None else user_path(path)
         return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
 
     def _repr_html_(self) -> str:

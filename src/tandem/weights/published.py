@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.config import PUBLISHED, ModelConfig, from_dict
+from tandem.files import user_path
 from tandem.weights.shapes import expected_shapes, parameter_count
 
 OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
@@ -105,17 +106,17 @@ def _folded(name: str) -> str:
 
 def cache_folder() -> Path:
     """Where OpenAI's files are kept: TANDEM_CACHE, or ~/.cache/tandem."""
-    return Path(os.environ.get("TANDEM_CACHE") or Path.home() / ".cache" / "tandem").expanduser()
+    return user_path(os.environ.get("TANDEM_CACHE") or "~/.cache/tandem")
 
 
 def hub_cache_folder() -> Path:
     """Where huggingface_hub keeps repositories, by the variables it reads itself."""
     if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(os.path.expandvars(folder)).expanduser()
+        return user_path(os.path.expandvars(folder))
     home = os.environ.get("HF_HOME")
     if not home:
-        home = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface")
-    return Path(os.path.expandvars(home)).expanduser() / "hub"
+        home = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return user_path(os.path.expandvars(home)) / "hub"
 
 
 def known_models() -> list[KnownModel]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tandem.config import PUBLISHED
 from tandem.errors import HubError, WeightsError
+from tandem.files import user_path
 from tandem.weights.published import NAMES, published_name, shipped_folder
 from tandem.weights.tensor_files import read_json
 
@@ -31,7 +32,7 @@ class ModelFiles:
 def locate(source: str | Path) -> ModelFiles:
     """Find, or download, what `source` names. Raises `WeightsError` or `HubError` that lists what is accepted."""
     text = str(source)
-    path = Path(text).expanduser()
+    path = user_path(text)
     if text and path.exists():
         path = model_in_run(path) or path
         _refuse_graphs(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tandem.errors import WeightsError
-from tandem.files import atomic_folder
+from tandem.files import atomic_folder, user_path
 from tandem.weights import folder, open_clip, transformers
 from tandem.weights.card import model_card
 from tandem.weights.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def write(
     if to not in _WRITERS:
         raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(_WRITERS)}")
     check_tensors(checkpoint.tensors, checkpoint.config, checkpoint.source)
-    target = Path(target).expanduser().resolve()
+    target = user_path(target).resolve()
     with new_folder(target, overwrite=overwrite) as new:
         _WRITERS[to](checkpoint, new)
         (new / "README.md").write_text(card or model_card(checkpoint.config, to), encoding="utf-8")

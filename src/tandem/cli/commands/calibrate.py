@@ -12,6 +12,7 @@ from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Column, print_table
 from tandem.errors import DataError, TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.answer import Failure
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     calibration = calibrate(model.name, model.fingerprint, captions, held_out, names=[path.name for path in tests])
     kept = [save_calibration(calibration)]
     if arguments.out:
-        kept.append(save_calibration(calibration, Path(arguments.out).expanduser()))
+        kept.append(save_calibration(calibration, user_path(arguments.out)))
     if arguments.json:
         terminal.print_json(as_document(calibration, kept, failures))
     else:
@@ -115,7 +116,7 @@ def confirm_replacing(model: "Model", *, yes: bool) -> None:
 
 def existing(names: Sequence[str]) -> list[Path]:
     """The files; `DataError` for the first that is not there."""
-    paths = [Path(name).expanduser() for name in names]
+    paths = [user_path(name) for name in names]
     for path in paths:
         if not path.is_file():
             came = "this is a folder" if path.is_dir() else "no such file"

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.cli import progress, terminal
@@ -18,6 +17,7 @@ from tandem.cli.options.images import add_images, find_images
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments)
     templates = read_templates(arguments)
     if arguments.plot:
-        plots.check_target(Path(arguments.plot))
+        plots.check_target(user_path(arguments.plot))
         plots.check_installed()
     found = find_images(arguments.images, arguments.exclude)
     model = load_model(arguments)

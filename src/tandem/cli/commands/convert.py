@@ -11,6 +11,7 @@ from tandem.cli.arguments import Parser, add_json, describe, listed
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_activation
 from tandem.errors import MissingExtraError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.weights import Checkpoint
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem import weights
     from tandem.weights.writing import refuse_in_use
 
-    target = Path(arguments.target).expanduser().resolve()
+    target = user_path(arguments.target).resolve()
     refuse_in_use(target, overwrite=arguments.overwrite, say="--overwrite")
     checkpoint = weights.read(arguments.source, activation=arguments.activation)
     for note in checkpoint.config.notes.values():

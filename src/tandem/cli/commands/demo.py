@@ -17,6 +17,7 @@ from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import MissingExtraError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.image import load_image
     from tandem.search.collection import open_collection
 
-    answer_path = Path(arguments.out)
+    answer_path = user_path(arguments.out)
     folder = answer_path.parent
     search_path = answer_path.with_name(f"search{answer_path.suffix}")
     plots.check_target(answer_path)

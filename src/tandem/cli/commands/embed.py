@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from tandem.cli import progress, terminal
@@ -13,6 +12,7 @@ from tandem.cli.options.images import FoundImages, add_images, find_images
 from tandem.cli.options.model import add_model, load_model
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 
 def add_arguments(parser: Parser) -> None:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     kind = "images" if arguments.images else "texts"
     count = len(found.images) or len(texts)
     if arguments.out:
-        vector_files.check_target(Path(arguments.out))
+        vector_files.check_target(user_path(arguments.out))
     elif not arguments.json:
         raise TandemError("no output: give --out vectors.npz or --out vectors.parquet, or --json")
     model = load_model(arguments)
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             rows = embedding.embed_texts(model, texts, truncate=arguments.truncate, advance=advance)
         if arguments.out:
             about = {"model": model.name, "fingerprint": model.fingerprint, "kind": kind}
-            with vector_files.create(Path(arguments.out), model.config.embed_dim, about) as file:
+            with vector_files.create(user_path(arguments.out), model.config.embed_dim, about) as file:
                 for ids, some in rows:
                     file.add(ids, some)
             document |= {"count": file.count, "out": display_name(arguments.out)}

@@ -13,6 +13,7 @@ from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.tables import Cell, Column, print_table
 from tandem.defaults import DUPLICATE_COSINE
 from tandem.errors import MissingExtraError, TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
@@ -67,8 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search.exploring.explore import explore
 
     duplicates.check_threshold(arguments.duplicates)
-    words = clusters.read_vocabulary(Path(arguments.vocabulary).expanduser() if arguments.vocabulary else None)
-    folder, where = Path(arguments.out).expanduser(), arguments.where
+    words = clusters.read_vocabulary(user_path(arguments.vocabulary) if arguments.vocabulary else None)
+    folder, where = user_path(arguments.out), arguments.where
     if folder.exists() and not folder.is_dir():
         raise TandemError(f"--out {arguments.out}: expected a folder, got a file")
     with open_collection(arguments) as photos:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.cli import progress, terminal
@@ -17,6 +16,7 @@ from tandem.cli.options.model import add_model, loading
 from tandem.defaults import ADDRESS_FORMS, BATCH_SIZE
 from tandem.engine import ENGINES
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
@@ -108,6 +108,6 @@ def target(arguments: argparse.Namespace) -> "tuple[Collection, int | None]":
         workers = arguments.workers or max(1, (os.cpu_count() or 2) // 2)
     elif arguments.workers is not None:
         raise TandemError("--workers goes with --engine ray; without it, one process uses all cores")
-    if os.path.isfile(Path(arguments.collection).expanduser()):
+    if os.path.isfile(user_path(arguments.collection, strict=False)):
         raise TandemError(f"--to {arguments.collection}: expected a folder or an address, got a file")
     return open_collection(arguments.collection, arguments.model, **options), workers

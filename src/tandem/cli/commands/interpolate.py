@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE
 from tandem.errors import MissingExtraError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.weights import Checkpoint
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem import weights
     from tandem.train.interpolate import interpolate_folders
 
-    target = Path(arguments.to).expanduser().resolve()
+    target = user_path(arguments.to).resolve()
     found = interpolate_folders(
         arguments.first,
         arguments.second,
@@ -75,5 +75,5 @@ def _measured(arguments: argparse.Namespace) -> "Callable[[Checkpoint], Checkpoi
     from tandem.train.recipe import read_recipe
     from tandem.train.run.statistics import measure_statistics
 
-    recipe = read_recipe(Path(arguments.statistics), arguments.set)
+    recipe = read_recipe(user_path(arguments.statistics), arguments.set)
     return lambda checkpoint: measure_statistics(checkpoint, recipe)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from tandem.cli import progress, terminal
@@ -13,6 +12,7 @@ from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, describe_model
 from tandem.defaults import HITS, LABELS
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 
 def add_arguments(parser: Parser) -> None:
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_paths_only(arguments)
     labels, templates = read_labels(arguments), read_templates(arguments)
-    target = Path(arguments.out).expanduser() if arguments.out else None
+    target = user_path(arguments.out) if arguments.out else None
     if target:
         row_files.check_target(target)
     if arguments.paths_only and arguments.by == "image":

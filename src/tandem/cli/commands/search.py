@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tandem.cli import progress, terminal
@@ -15,6 +14,7 @@ from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
 from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.search.results import Results, SearchHit
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         from tandem import plots
 
-        plots.check_target(Path(arguments.plot))
+        plots.check_target(user_path(arguments.plot))
         plots.check_installed()
     with open_collection(arguments) as photos:
         with progress.waiting("searching"):

@@ -1,13 +1,13 @@
 """`tandem serve`: collections over HTTP, with a web page, until Ctrl-C."""
 
 import argparse
-from pathlib import Path
 
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, loading
 from tandem.defaults import ADDRESS_FORMS
+from tandem.files import user_path
 from tandem.serve.settings import Settings
 
 DEFAULTS = Settings()
@@ -98,9 +98,9 @@ def run(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         allow_hosts=tuple(arguments.allow_host),
-        keys_file=Path(arguments.api_key_file).expanduser() if arguments.api_key_file else None,
+        keys_file=user_path(arguments.api_key_file) if arguments.api_key_file else None,
         allow_fetch=tuple(arguments.allow_fetch),
-        uploads=Path(arguments.uploads).expanduser().resolve() if arguments.uploads else None,
+        uploads=user_path(arguments.uploads).resolve() if arguments.uploads else None,
         read_only=arguments.read_only,
         max_body_bytes=arguments.max_body_mb * MB,
         max_pixels=arguments.max_megapixels * MEGAPIXEL,

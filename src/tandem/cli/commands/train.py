@@ -15,6 +15,7 @@ from tandem.cli import terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE, INTERRUPTED
 from tandem.errors import ConfigError, DataError, MissingExtraError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.train.run.loop import TrainResult
@@ -59,12 +60,12 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or resume, until the last step of the recipe; or plot, print or try out what is asked for."""
     if arguments.plot:
-        return _plot([Path(name) for name in arguments.plot], Path(arguments.out))
+        return _plot([user_path(name) for name in arguments.plot], user_path(arguments.out))
     if arguments.recipe is None:
         raise ConfigError("expected a recipe: tandem train RECIPE.toml [KEY=VALUE ...]")
     from tandem.train.recipe import read_recipe, to_toml
 
-    recipe = read_recipe(Path(arguments.recipe), arguments.overrides)
+    recipe = read_recipe(user_path(arguments.recipe), arguments.overrides)
     if arguments.print:
         print(to_toml(recipe), end="")
         return DONE

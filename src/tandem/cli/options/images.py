@@ -10,6 +10,7 @@ from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.inputs import read_images
 from tandem.errors import ImageError, TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.image import ImageSource
@@ -72,7 +73,7 @@ def _images(argument: str, exclude: Sequence[str], found: FoundImages) -> "Itera
     if argument.startswith(("http://", "https://")):
         yield argument
         return
-    path = os.path.expanduser(argument)
+    path = os.fspath(user_path(argument, strict=False))
     if os.path.isdir(path):
         before, excluded = len(found.skipped), found.excluded
         inside = sorted(_walk(path, exclude, found))

@@ -1,13 +1,13 @@
 """Labels, and the sentences around them."""
 
 import argparse
-from pathlib import Path
 
 from tandem import prompts
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.inputs import read_lines
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 
 def add_labels(parser: Parser) -> None:
@@ -34,7 +34,7 @@ def read_labels(arguments: argparse.Namespace) -> list[str]:
     if arguments.labels_file == "-":
         labels += read_lines("-")
     elif arguments.labels_file:
-        labels += prompts.read_labels(Path(arguments.labels_file))
+        labels += prompts.read_labels(user_path(arguments.labels_file))
     if not labels:
         raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one per line")
     if len(labels) == 1:

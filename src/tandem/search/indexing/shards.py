@@ -8,7 +8,7 @@ from typing import Any
 
 from tandem import samples
 from tandem.errors import DataError
-from tandem.files import display_name
+from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS, TarMember
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
@@ -97,7 +97,7 @@ def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | Non
     if isinstance(value, Mapping) and content is None:
         named = value.get("path")
     if isinstance(named, str) and named:
-        found = named_entry(os.path.join(os.path.dirname(shard.path), os.path.expanduser(named)))
+        found = named_entry(os.path.join(os.path.dirname(shard.path), user_path(named, strict=False)))
         if isinstance(found, SkippedFile) or caption is None:
             return found
         size, mtime_ns, ctime_ns = found.signature.size, found.signature.mtime_ns, found.signature.ctime_ns

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tandem.errors import TandemError
+from tandem.files import user_path
 from tandem.image import IMAGE_SUFFIXES
 from tandem.search.indexing.entries import Excluded, Item, inside, reason_of, shard_of
 from tandem.search.indexing.ignoring import IgnoreRules
@@ -129,7 +130,7 @@ def _part(source: str, options: WalkOptions, standard_input: BinaryIO | None) ->
         raise TandemError(f"{source}: addresses are not indexed; fetch the file first")
     if not source:
         raise TandemError("expected a folder, a glob or a file, got an empty name (for this folder: .)")
-    path = os.path.abspath(os.path.expanduser(source))
+    path = os.path.abspath(user_path(source, strict=False))
     part: Folder | Pattern | File
     if os.path.isdir(path):
         part = Folder(path, options)
@@ -272,7 +273,7 @@ class Listed:
 
     def items(self) -> Iterator[Item]:
         for line in self._lines():
-            path = os.path.abspath(os.path.expanduser(os.fsdecode(line)))
+            path = os.path.abspath(user_path(os.fsdecode(line), strict=False))
             if os.path.isdir(path):
                 yield from walk(path, self.options)
             else:

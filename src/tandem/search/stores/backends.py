@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tandem.defaults import ADDRESS_FORMS
-from tandem.errors import StoreError
+from tandem.errors import StoreError, TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:  # asking where a collection is imports no store and no numpy
     from tandem.search.stores.protocol import Backend, Schema, Store
@@ -65,7 +66,7 @@ def full_url(url: str) -> str:
     scheme = _scheme(url)
     if scheme.holder is None or "://" in url:
         return url
-    return scheme.prefix + os.path.abspath(url.removeprefix(scheme.prefix))
+    return scheme.prefix + os.path.abspath(user_path(url.removeprefix(scheme.prefix), strict=False))
 
 
 def local_path(url: str) -> str | None:
@@ -73,7 +74,7 @@ def local_path(url: str) -> str | None:
     scheme = _scheme(url)
     if scheme.holder is None or "://" in url:
         return None
-    return scheme.holder(url.removeprefix(scheme.prefix))
+    return scheme.holder(os.fspath(user_path(url.removeprefix(scheme.prefix), strict=False)))
 
 
 def _scheme(url: str) -> Scheme:
@@ -83,8 +84,8 @@ def _scheme(url: str) -> Scheme:
 def _forgotten_prefix(path: str) -> str | None:
     """The prefix of the store whose folder this is, if that is not the store of paths without one."""
     try:
-        names = os.listdir(Path(path).expanduser())
-    except (OSError, RuntimeError, ValueError):  # there is none, no home of that user, no path at all
+        names = os.listdir(user_path(path))
+    except (OSError, ValueError, TandemError):  # there is none, no home of that user, no path at all
         return None
     if is_store_folder(path, names):
         return None

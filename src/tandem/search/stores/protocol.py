@@ -19,6 +19,7 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
+from tandem.files import user_path
 
 Kind: TypeAlias = Literal["text", "integer", "real", "boolean", "bytes"]
 Value: TypeAlias = str | int | float | bool | bytes | None
@@ -195,9 +196,11 @@ class Backend(Protocol):
 def folder_of(path: str | Path) -> Path:
     """The folder that an address means: a leading `~` is expanded. `StoreError` for what no folder can be called."""
     try:
-        folder = Path(path).expanduser()
+        folder = user_path(path)
         os.fsencode(folder)
-    except (RuntimeError, UnicodeError) as error:
+    except TandemError as error:
+        raise StoreError(str(error)) from None
+    except UnicodeError as error:
         raise StoreError(f"{path!r}: expected the path of a folder ({error})") from None
     if "\0" in str(folder):
         raise StoreError(f"{path!r}: expected the path of a folder, without NUL in it")

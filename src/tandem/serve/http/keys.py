@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 CHECKED_EVERY_S = 1.0
 MAX_FILE_BYTES = 2**20  # some ten thousand keys; a large file given by mistake is not read whole
@@ -26,7 +27,7 @@ class KeyFile:
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises `TandemError` if the file cannot be read or has no key: a server must not start unprotected."""
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         self._clock = clock
         self._checked = clock()
         self._complained = False

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tandem.errors import ConfigError
+from tandem.files import user_path
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.assemble import Assembler
 from tandem.train.data.batch import Batch
@@ -76,8 +77,8 @@ class Loader:
 
 def open_sources(recipe: Recipe, rank: int = 0, processes: int = 1) -> list[Samples]:
     """The samples of each source, indexed where they were not. Raises `DataError`."""
-    root = Path(recipe.data_root).expanduser()
-    cache = Path(recipe.cache_folder or Path(recipe.folder) / "indexes").expanduser()
+    root = user_path(recipe.data_root)
+    cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
     return [Samples(source, root, cache, rank=rank, processes=processes) for source in recipe.data]
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from tandem.errors import DataError
+from tandem.files import user_path
 from tandem.samples import shard_kind
 from tandem.train.recipe import Source
 
@@ -26,7 +27,7 @@ def source_files(source: Source, root: Path) -> list[Path]:
     found: list[Path] = []
     for written in patterns:
         for pattern in expand_braces(str(written)):
-            path = root / Path(pattern).expanduser()
+            path = root / user_path(pattern)
             if path.exists():
                 found.append(path)
             elif glob.has_magic(pattern):

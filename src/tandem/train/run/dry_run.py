@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from tandem.files import user_path
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe
 from tandem.train.run.assembly import TrainingRun, assemble
@@ -57,7 +58,7 @@ def dry_run(recipe: Recipe, processes: Processes | None = None) -> Iterator[str]
 
 
 def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
-    real = Path(recipe.folder)
+    real = user_path(recipe.folder)
     found = newest_checkpoint(real / "checkpoints", lambda line: None)
     notes = check_checkpoint(recipe, processes, found)
     first_step = found[1].step if found else 0
@@ -165,7 +166,7 @@ def _temporary_folder(recipe: Recipe, processes: Processes) -> Iterator[Path]:
         if processes.local_rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             for name in REUSED:
-                if (existing := Path(recipe.folder) / name).is_file():
+                if (existing := user_path(recipe.folder) / name).is_file():
                     shutil.copy(existing, folder / name)
         processes.barrier()
         yield folder

@@ -17,6 +17,7 @@ import torch
 
 from tandem import files
 from tandem.errors import DataError, TandemError
+from tandem.files import user_path
 from tandem.train.data.batch import Batch
 from tandem.train.model import batch_norm, initial_weights
 from tandem.train.objective.device_batch import to_device_batch
@@ -65,7 +66,7 @@ def train(
     many steps in a row have no finite loss.
     """
     processes = processes or start(recipe.device)
-    folder = Path(recipe.folder)
+    folder = user_path(recipe.folder)
     folder.mkdir(parents=True, exist_ok=True)
     found = checkpoint.newest_checkpoint(folder / "checkpoints", echo if processes.is_main else lambda line: None)
     notes = check_checkpoint(recipe, processes, found)

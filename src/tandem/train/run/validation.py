@@ -9,6 +9,7 @@ import numpy as np
 from tandem.config import Preprocessing
 from tandem.errors import ConfigError, DataError, ImageError
 from tandem.evaluate.metrics import MEASURES, recall_at_k, top_k_accuracy
+from tandem.files import user_path
 from tandem.image import load_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
@@ -32,7 +33,7 @@ class ValidationSet:
 def read_validation(recipe: Recipe) -> list[ValidationSet]:
     """Decode the validation sets of the recipe once. Raises `DataError` if one cannot be read, `ConfigError` if
     `validation.best` is no measure of them."""
-    root = Path(recipe.data_root).expanduser()
+    root = user_path(recipe.data_root)
     chosen = validation_sources(recipe)
     names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
     if len(set(names)) != len(names):

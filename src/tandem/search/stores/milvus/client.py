@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
+from tandem.files import user_path
 from tandem.search.stores.milvus.fields import LAYOUT, MAX_ID_BYTES, MAX_TEXT_BYTES, Layout
 
 CONNECT_TIMEOUT_S = 5.0
@@ -72,7 +73,7 @@ def parse_address(url: str) -> Address:
         file, slash, name = rest.rpartition("/")
         if not slash or not file or not name:
             raise StoreError(f"expected milvus-lite:FILE/NAME, for example milvus-lite:photos.db/photos, got {url}")
-        return Address(url, None, Path(file), _checked(name))
+        return Address(url, None, user_path(file), _checked(name))
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
