@@ -54,10 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the blocks run: the files that the pages speak of."""
     place = tmp_path_factory.mktemp("docs")
     for name in ("cat.jpg", "dog.jpg"):
-        toy.picture(len(name), (120, 90)).save(place / name)
+        toy.random_image(len(name), (120, 90)).save(place / name)
     (place / "Pictures").mkdir()
     for i in range(3):
-        toy.picture(i).save(place / "Pictures" / f"{i}.jpg")
+        toy.random_image(i).save(place / "Pictures" / f"{i}.jpg")
     (place / "labels.txt").write_text("cat\ndog\ncar\n")
     (place / "recipes").symlink_to(ROOT / "recipes")
     revision = "0" * 40
@@ -100,7 +100,7 @@ def _run_python(place: str, code: str, folder: Path, environment: dict[str, str]
 
 @contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """`tandem serve` over the pictures that the pages speak of: its address."""
+    """`tandem serve` over the images that the pages speak of: its address."""
     pytest.importorskip("fastapi")
     subprocess.run(["tandem", "index", "Pictures", "--to", "photos.tandem"], check=True, cwd=folder, env=environment)
     command = ["tandem", "serve", "photos.tandem", "--port", "0"]

@@ -19,7 +19,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[str]:
-    return [str(photo) for photo in toy.pictures(tmp_path / "photos", 3)]
+    return [str(photo) for photo in toy.write_images(tmp_path / "photos", 3)]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def tandem(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 def made_collection(model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight photos, indexed once: copied for each test that asks for `collection`."""
     folder = tmp_path_factory.mktemp("collection")
-    toy.pictures(folder / "photos", 8)
+    toy.write_images(folder / "photos", 8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANDEM_HOME", str(folder / "home"))
         made = ["-q", "index", str(folder / "photos"), "--to", str(folder / "c.tandem"), "--model", model_folder]

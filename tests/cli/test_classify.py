@@ -45,7 +45,7 @@ def test_one_bad_photo_is_one_line(tandem: Run, model_folder: str) -> None:
 def test_classify_shows_bars_for_a_few_and_lines_for_many(model_folder: str, tmp_path: Path, columns: int) -> None:
     labels = ["cat", "寿司の写真がたくさんある図書館の本棚", "a very long label about a car in the street at night"]
     asked = ("--labels", ",".join(labels), "--model", model_folder)
-    few = toy.pictures(tmp_path / "少ない写真", 2)
+    few = toy.write_images(tmp_path / "少ない写真", 2)
     shown = run_in_terminal("classify", *few, *asked, "--top", "2", columns=columns).out
     assert widest(shown) <= columns
     assert shown.count("%") == 4
@@ -53,7 +53,7 @@ def test_classify_shows_bars_for_a_few_and_lines_for_many(model_folder: str, tmp
     for source, best in zip(answer.sources, answer.top(2), strict=True):
         after = shown[shown.index(Path(source).name) :]
         assert after.index(f"{best[0][1]:.1%}") < after.index(f"{best[1][1]:.1%}")
-    many = toy.pictures(tmp_path / "many" / ("長い名前" * 10), 12)
+    many = toy.write_images(tmp_path / "many" / ("長い名前" * 10), 12)
     shown = run_in_terminal("classify", tmp_path / "many", *asked, columns=columns).out
     assert widest(shown) <= columns
     lines = [line for line in shown.splitlines() if "%" in line]
@@ -129,10 +129,10 @@ def test_labels_that_cannot_be(tandem: Run, model_folder: str, photos: list[str]
 
 def test_classify_plot(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    picture = tmp_path / "answer.png"
-    outcome = tandem("classify", *photos, "gone.jpg", "--labels", "a,b", "--model", model_folder, "--plot", picture)
+    image = tmp_path / "answer.png"
+    outcome = tandem("classify", *photos, "gone.jpg", "--labels", "a,b", "--model", model_folder, "--plot", image)
     assert outcome.code == 1
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert image.read_bytes().startswith(b"\x89PNG")
     one_line(tandem("classify", *photos, "--labels", "a,b", "--model", model_folder, "--plot", "answer.txt"))
 
 
@@ -172,8 +172,8 @@ def images_of(arguments: list[str]) -> list[object]:
 
 
 def test_what_a_folder_and_a_glob_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy.pictures(tmp_path / "deep" / "er", 1)
-    toy.pictures(tmp_path / ".hidden", 1)
+    toy.write_images(tmp_path / "deep" / "er", 1)
+    toy.write_images(tmp_path / ".hidden", 1)
     (tmp_path / "UPPER.JPG").write_bytes(b"")
     (tmp_path / "notes.txt").write_bytes(b"")
     (tmp_path / "empty").mkdir()
@@ -195,7 +195,7 @@ def test_what_a_folder_and_a_glob_mean(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for name in (".", "thumbs", "deep/thumbs", "deep"):
-        toy.pictures(folder / name, 2)
+        toy.write_images(folder / name, 2)
     asked = ("--labels", "a,b", "--model", model_folder, "--json")
     outcome = tandem("classify", folder, "--exclude", "thumbs/", "--exclude", "/0.png", *asked)
     found = [str(Path(result["image"]).relative_to(folder)) for result in outcome.json["results"]]
@@ -224,7 +224,7 @@ def test_labels_with_spaces_between_are_told_how_to_write_them(
 
 
 def test_top_one_shows_one_label_in_lines_too(model_folder: str, tmp_path: Path) -> None:
-    toy.pictures(tmp_path / "many", 12)
+    toy.write_images(tmp_path / "many", 12)
     asked = ("--labels", "cat,dog", "--top", "1", "--model", model_folder)
     lines = run_in_terminal("classify", tmp_path / "many", *asked, columns=80).out.splitlines()
     assert [line.count("%") for line in lines if "%" in line] == [1] * 12

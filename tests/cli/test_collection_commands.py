@@ -59,7 +59,7 @@ def test_a_page_behind_the_last_says_how_many_there_are(
 
 
 def test_an_image_on_standard_input_is_looked_for(tandem: Run, collection: Path) -> None:
-    image = toy.pictures(collection.parent / "one", 1)[0]
+    image = toy.write_images(collection.parent / "one", 1)[0]
     expected = tandem("search", collection, "--image", image, "--json").json["hits"]
     piped = tandem("search", collection, "--image", "-", "--json", stdin=Path(image).read_bytes()).json
     assert piped["hits"] == expected
@@ -195,7 +195,7 @@ def test_ids_and_addresses_that_are_not_utf8(
     with library.open(collection) as found:
         assert (found.get(odd), found.thumbnail(odd), found.delete(odd)) == ([], None, 0)
         with pytest.raises(TandemError, match="ids: expected Unicode"):
-            found.add({odd: toy.picture(71)})
+            found.add({odd: toy.random_image(71)})
     target = tmp_path / "bad\udcff.tandem"
     assert tandem("index", *photos, "--to", target, "--model", model_folder).code == 0
     assert tandem("info", target, "--json").json["count"] == 3
@@ -209,7 +209,7 @@ def test_an_empty_list_of_ids_is_an_error(tandem: Run, collection: Path) -> None
 
 def test_a_photo_without_a_path_is_asked_about_by_its_id(tandem: Run, collection: Path) -> None:
     with library.open(collection) as found:
-        found.add({"mine": toy.picture(70)})
+        found.add({"mine": toy.random_image(70)})
     assert "mine?" in one_line(tandem("remove", collection, "mine"))
 
 

@@ -34,19 +34,21 @@ def fewer_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A collection of made-up pictures with a toy model, the first few a second time, smaller; and the model."""
+    """A collection of made-up images with a toy model, the first few a second time, smaller; and the model."""
     folder = tmp_path_factory.mktemp("explore")
     source = toy.folder(folder / "toy")
     model = tandem.load(source)
-    pictures = [toy.picture(seed) for seed in range(PHOTOS)] + [toy.picture(seed, (24, 20)) for seed in range(COPIES)]
-    vectors = model.embed_images(pictures)
+    images = [toy.random_image(seed) for seed in range(PHOTOS)] + [
+        toy.random_image(seed, (24, 20)) for seed in range(COPIES)
+    ]
+    vectors = model.embed_images(images)
     vectors[PHOTOS:] = vectors[:COPIES]
     rows = []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         content = io.BytesIO()
-        picture.save(content, "JPEG")
+        image.save(content, "JPEG")
         rows.append({
-            "path": f"photos/{number}, of 'mine'.jpg", "width": picture.width, "height": picture.height,
+            "path": f"photos/{number}, of 'mine'.jpg", "width": image.width, "height": image.height,
             "bytes": 1000 + number, "thumbnail": content.getvalue() if number % 5 else None,
         })  # fmt: skip
     notes = {
@@ -75,12 +77,12 @@ def test_everything_is_written_and_agrees(
 
     data = json.loads((out / "map.json").read_text(encoding="utf-8"))
     assert len(data["images"]) == answer["images"] == PHOTOS + COPIES
-    assert len({picture["id"] for picture in data["images"]}) == PHOTOS + COPIES
+    assert len({image["id"] for image in data["images"]}) == PHOTOS + COPIES
     assert data["model"] == answer["model"]
     assert len({cluster["name"] for cluster in data["clusters"]}) == len(data["clusters"]) == 4
-    sizes = np.bincount([picture["cluster"] for picture in data["images"]], minlength=4)
+    sizes = np.bincount([image["cluster"] for image in data["images"]], minlength=4)
     assert [cluster["size"] for cluster in data["clusters"]] == sizes.tolist()
-    known = {picture["id"]: picture["cluster"] for picture in data["images"]}
+    known = {image["id"]: image["cluster"] for image in data["images"]}
     for number, cluster in enumerate(data["clusters"]):
         assert {known[id] for id in cluster["representatives"]} == {number}
 

@@ -104,9 +104,9 @@ def test_verify_another_dimension_is_different(tandem: Run, model_folder: str, t
     assert "embed_dim: 12 dimensions against 8" in outcome.json["reasons"]
 
 
-def test_verify_sets_a_broken_picture_aside(tandem: Run, model_folder: str, photos: list[str]) -> None:
+def test_verify_sets_a_broken_image_aside(tandem: Run, model_folder: str, photos: list[str]) -> None:
     folder = Path(photos[0]).parent
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     outcome = tandem("verify", model_folder, "--against", model_folder, "--images", folder, "--json")
     assert outcome.code == 1
     assert outcome.json["same"] is True

@@ -26,14 +26,14 @@ def _shell(script: str, **environment: str) -> "subprocess.CompletedProcess[str]
 
 
 def test_letters_that_the_terminal_cannot_spell_are_escaped(tmp_path: Path) -> None:
-    photo, model = toy.pictures(tmp_path, 1)[0], toy.folder(tmp_path / "model")
+    photo, model = toy.write_images(tmp_path, 1)[0], toy.folder(tmp_path / "model")
     done = _shell(f"TANDEM classify {photo} --labels 猫,b --model {model}", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "\\u732b" in done.stdout
 
 
 def test_a_closed_standard_output_is_no_crash(tmp_path: Path) -> None:
-    photo, model = toy.pictures(tmp_path, 1)[0], toy.folder(tmp_path / "model")
+    photo, model = toy.write_images(tmp_path, 1)[0], toy.folder(tmp_path / "model")
     done = _shell(f"TANDEM classify {photo} --labels a,b --model {model} >&-")
     assert "Traceback" not in done.stderr
     assert done.returncode == 0

@@ -190,7 +190,7 @@ def test_float_pixels_equal_byte_pixels(engine, toy):
     np.testing.assert_allclose(engine.encode_images(pixels.astype(np.float32)), engine.encode_images(pixels), atol=1e-6)
 
 
-def test_a_picture_does_not_change_with_its_batch(engine, toy):
+def test_an_image_does_not_change_with_its_batch(engine, toy):
     pixels = random_pixels(toy, n=40)  # more than one step of the engine
     together = engine.encode_images(pixels)
     for batch in (1, 3, 7):

@@ -26,7 +26,7 @@ LOGITS = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.5, 0.25, 9.0], [1.0, 0.0
 
 def answer(images: tuple[Any, ...] = (), failures: tuple[Failure, ...] = ()) -> Answer:
     sources = tuple(f"photos/{name}.jpg" for name in "abcd")
-    kept = images or tuple(toy.picture(i) for i in range(4))
+    kept = images or tuple(toy.random_image(i) for i in range(4))
     return Answer(ModelIdentity("toy", "f" * 64), LABELS, sources, LOGITS, failures, kept)
 
 
@@ -65,7 +65,7 @@ def test_labels_that_are_equally_likely_come_in_their_order() -> None:
 
 
 def test_an_answer_is_pickled_without_its_model(model: Model) -> None:
-    whole = model.classify([toy.picture(i) for i in range(3)], ["cat", "dog"])
+    whole = model.classify([toy.random_image(i) for i in range(3)], ["cat", "dog"])
     again = pickle.loads(pickle.dumps(whole))
     assert again.as_dict() == whole.as_dict()
     assert again.model == ModelIdentity(model.name, model.fingerprint)
@@ -94,7 +94,7 @@ def test_a_table() -> None:
 
 def test_what_a_notebook_shows(tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
-    toy.picture(1).save(photo)
+    toy.random_image(1).save(photo)
     kept = (str(photo), "https://example.org/never-fetched.jpg", str(tmp_path / "gone.jpg"), None)
     failed = (Failure(9, ImageError("x", "no such file", "not_found")),)
     shown = answer(kept, failed)._repr_html_()
@@ -104,7 +104,9 @@ def test_what_a_notebook_shows(tmp_path: Path) -> None:
     assert "4 images, 3 labels; 1 skipped (see .failures)" in shown
     assert shown.count("<tr>") == 4
     assert answer()._repr_html_().count("data:image/jpeg;base64,") == 4
-    odd = Answer(ModelIdentity("toy", "f"), LABELS, ('"<i>.png',), LOGITS[:1], images=(toy.picture(1),))._repr_html_()
+    odd = Answer(
+        ModelIdentity("toy", "f"), LABELS, ('"<i>.png',), LOGITS[:1], images=(toy.random_image(1),)
+    )._repr_html_()
     assert 'alt="&quot;&lt;i&gt;.png"' in odd
     assert "<div>&quot;&lt;i&gt;.png</div>" in odd
     # An answer of a server's has no images at all.
@@ -131,7 +133,7 @@ def test_a_plot_without_a_path_opens_a_window(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(matplotlib, "get_backend", lambda: "TkAgg")
     waited: list[int] = []
     monkeypatch.setattr(pyplot, "show", lambda: waited.append(len(pyplot.get_fignums())))
-    assert plots.draw_contact_sheet([plots.Cell(toy.picture(1), "a", "b")], None, title="x") is None
+    assert plots.draw_contact_sheet([plots.Cell(toy.random_image(1), "a", "b")], None, title="x") is None
     assert waited == [1]
     pyplot.close("all")
 
@@ -155,7 +157,7 @@ def test_a_model_is_pickled_by_its_source(tmp_path: Path, monkeypatch: pytest.Mo
     again = pickle.loads(content)
     assert (again.fingerprint, again.orient, again.limits) == (first.fingerprint, False, Limits(max_pixels=12_345))
     assert (again.engine.name, again.engine.precision) == (first.engine.name, "bfloat16")
-    images = [toy.picture(1)]
+    images = [toy.random_image(1)]
     np.testing.assert_array_equal(again.embed_images(images), first.embed_images(images))
 
     (folder / "model.safetensors").unlink()
@@ -186,7 +188,7 @@ class Terminal(io.StringIO):
 
 
 def test_many_images_show_progress_in_a_terminal(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [toy.picture(i % 3) for i in range(70)]
+    images = [toy.random_image(i % 3) for i in range(70)]
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr("tandem.progress._DELAY_S", 0)
@@ -207,7 +209,9 @@ def test_many_images_show_progress_in_a_terminal(model: Model, monkeypatch: pyte
 def test_names_that_are_not_utf8_are_spelled_out_everywhere(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     failures = (Failure(1, ImageError("bad\udcfe.jpg", "no such file", "not_found")),)
-    shown = Answer(ModelIdentity("toy", "f" * 64), LABELS, ("odd\udcff.jpg",), LOGITS[:1], failures, (toy.picture(0),))
+    shown = Answer(
+        ModelIdentity("toy", "f" * 64), LABELS, ("odd\udcff.jpg",), LOGITS[:1], failures, (toy.random_image(0),)
+    )
     for text in (shown.to_json(), shown._repr_html_(), repr(shown)):
         text.encode()  # can be written
         assert "xff.jpg" in text

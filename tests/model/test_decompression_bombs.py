@@ -1,4 +1,4 @@
-"""Pictures of a few megabytes that would keep a decoder busy for minutes are refused from their bytes; others not."""
+"""Images of a few megabytes that would keep a decoder busy for minutes are refused from their bytes; others not."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Pictures that shrink while they are decoded: near enough to whole ones, on photographs, with the model that ships."""
+"""Images that shrink while they are decoded: near enough to whole ones, on photographs, with the model that ships."""
 
 import io
 
@@ -29,7 +29,7 @@ def photographs() -> list[Image.Image]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("longest", [None, 1000, 1600, 2500, 4000])
-def test_their_vectors_are_near_those_of_whole_pictures(mini: Model, longest: int | None) -> None:
+def test_their_vectors_are_near_those_of_whole_images(mini: Model, longest: int | None) -> None:
     recipe = DecodeOptions.of(mini, fast_decode=True)
     whole, shrunken = [], []
     for photo in photographs()[: 4 if longest and longest > 2000 else None]:

@@ -18,7 +18,7 @@ from tandem.errors import ImageError
 from tandem.image import Limits, load_image, preprocess, source_name
 
 
-def test_every_kind_of_source_gives_the_same_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_kind_of_source_gives_the_same_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(scene(), "PNG")
     path = tmp_path / "scene.png"
     path.write_bytes(content)
@@ -51,7 +51,7 @@ def test_arrays_of_one_three_and_four_channels(shape: tuple[int, ...]) -> None:
         (np.zeros((4, 4), object), "object"),
     ],
 )
-def test_arrays_that_are_no_pictures(array: np.ndarray, reason: str) -> None:
+def test_arrays_that_are_no_images(array: np.ndarray, reason: str) -> None:
     with pytest.raises(ImageError, match="<array>: expected") as caught:
         load_image(array)
     assert reason in str(caught.value)
@@ -132,7 +132,7 @@ _INVERSE = {
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_does_not_spoil_the_picture() -> None:
+def test_damaged_exif_does_not_spoil_the_image() -> None:
     content = encoded(scene(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\x01\x02")
     assert load_image(content).size == (60, 40)
 
@@ -179,7 +179,7 @@ def test_a_truncated_file(tmp_path: Path, kind: str) -> None:
     assert caught.value.source == str(path)
 
 
-def test_files_that_are_no_pictures(tmp_path: Path) -> None:
+def test_files_that_are_no_images(tmp_path: Path) -> None:
     text = tmp_path / "page.jpg"
     text.write_text("<!DOCTYPE html>\n<html><body>Not found</body></html>")
     empty = tmp_path / "empty.jpg"
@@ -269,7 +269,7 @@ def test_any_failure_of_a_decoder_becomes_an_image_error(monkeypatch: pytest.Mon
 
 
 def survives(content: bytes, limits: Limits) -> bool:
-    """Whether it is still a picture. Anything but an ImageError escapes."""
+    """Whether it is still an image. Anything but an ImageError escapes."""
     try:
         pixels = preprocess(load_image(content, limits=limits), SQUARE)
     except ImageError:
@@ -279,7 +279,7 @@ def survives(content: bytes, limits: Limits) -> bool:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "JPEG2000", "ICO"])
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of damaged metadata
-def test_random_damage_gives_a_picture_or_an_image_error(kind: str) -> None:
+def test_random_damage_gives_an_image_or_an_image_error(kind: str) -> None:
     chance = random.Random(kind)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("content-type", "image/png")
             self.end_headers()
-            self.wfile.write(b"<html>not a picture at all, though the header says so</html>")
+            self.wfile.write(b"<html>not an image at all, though the header says so</html>")
         else:
             self.send_response(200)
             self.send_header("content-length", str(len(content)))
@@ -80,7 +80,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def test_a_picture_from_an_address(site: str) -> None:
+def test_an_image_from_an_address(site: str) -> None:
     for path in ("/scene.png", "/redirect/2"):
         assert (np.asarray(load_image(site + path)) == np.asarray(scene())).all()
 

@@ -1,4 +1,4 @@
-"""Pictures and sentences in, vectors and answers out: on toy models, through the real engine."""
+"""Images and sentences in, vectors and answers out: on toy models, through the real engine."""
 
 import dataclasses
 import gc
@@ -30,10 +30,10 @@ def model() -> Model:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> list[Path]:
-    return toy.pictures(tmp_path / "photos", 5)
+    return toy.write_images(tmp_path / "photos", 5)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------------------------
 
 
 def test_vectors_are_those_of_the_engine(model: Model, photos: list[Path]) -> None:
@@ -45,7 +45,7 @@ def test_vectors_are_those_of_the_engine(model: Model, photos: list[Path]) -> No
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_a_picture_has_one_vector_whatever_it_comes_in(model: Model, photos: list[Path]) -> None:
+def test_an_image_has_one_vector_whatever_it_comes_in(model: Model, photos: list[Path]) -> None:
     image = Image.open(photos[0])
     content = photos[0].read_bytes()
     ways = [photos[0], str(photos[0]), content, io.BytesIO(content), image, np.asarray(image)]
@@ -63,14 +63,14 @@ def test_a_vector_does_not_depend_on_its_batch(model: Model, photos: list[Path])
     np.testing.assert_allclose(together, apart, atol=1e-6)
 
 
-def test_no_pictures_give_no_rows(model: Model) -> None:
+def test_no_images_give_no_rows(model: Model) -> None:
     assert model.embed_images([]).shape == (0, toy.DIMENSIONS)
     assert model.embed_texts([]).shape == (0, toy.DIMENSIONS)
 
 
-def test_a_bad_picture_is_named(model: Model, photos: list[Path], tmp_path: Path) -> None:
+def test_a_bad_image_is_named(model: Model, photos: list[Path], tmp_path: Path) -> None:
     bad = tmp_path / "note.jpg"
-    bad.write_text("no picture at all")
+    bad.write_text("no image at all")
     with pytest.raises(ImageError, match=r"note\.jpg"):
         model.embed_images([photos[0], bad])
     with pytest.warns(UserWarning, match=r"note\.jpg"):
@@ -91,11 +91,11 @@ def test_errors_come_in_order_and_hold_no_trace(model: Model, photos: list[Path]
 
 
 class _Token:
-    """Lives as long as the picture it is fixed to."""
+    """Lives as long as the image it is fixed to."""
 
 
 def test_memory_stays_flat(model: Model) -> None:
-    """Of 3,000 pictures from a generator, only those in flight are alive at any moment."""
+    """Of 3,000 images from a generator, only those in flight are alive at any moment."""
     alive: weakref.WeakSet[_Token] = weakref.WeakSet()
     most = 0
 
@@ -118,10 +118,10 @@ def test_memory_stays_flat(model: Model) -> None:
     assert most <= 150  # 32 ahead, a batch in the engine, and threads that have not let go yet
 
 
-def test_classify_keeps_no_pictures_of_an_iterator(model: Model) -> None:
+def test_classify_keeps_no_images_of_an_iterator(model: Model) -> None:
     def many() -> Iterator[Image.Image]:
         for i in range(200):
-            yield toy.picture(i)
+            yield toy.random_image(i)
 
     answer = model.classify(many(), ["cat", "dog"], batch_size=16)
     assert len(answer) == 200
@@ -130,10 +130,10 @@ def test_classify_keeps_no_pictures_of_an_iterator(model: Model) -> None:
         answer.plot("never.png")
 
 
-def test_pictures_of_a_list_can_be_drawn(model: Model, photos: list[Path], tmp_path: Path) -> None:
+def test_images_of_a_list_can_be_drawn(model: Model, photos: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    held = [photos[0].read_bytes(), toy.picture(1), np.asarray(toy.picture(2)), str(photos[3])]
-    for images in (held, held[1], iter(photos), np.stack([np.asarray(toy.picture(i)) for i in range(2)])):
+    held = [photos[0].read_bytes(), toy.random_image(1), np.asarray(toy.random_image(2)), str(photos[3])]
+    for images in (held, held[1], iter(photos), np.stack([np.asarray(toy.random_image(i)) for i in range(2)])):
         assert model.classify(images, ["cat", "dog"]).plot(tmp_path / "answer.png").stat().st_size > 1000
     with photos[0].open("rb") as file, pytest.raises(TandemError, match="open file"):
         model.classify([file], ["cat", "dog"]).plot(tmp_path / "never.png")
@@ -146,7 +146,7 @@ def test_the_first_vector_does_not_wait_for_the_last_source(model: Model) -> Non
         nonlocal drawn
         for i in itertools.count():
             drawn += 1
-            yield toy.picture(i % 7)
+            yield toy.random_image(i % 7)
 
     stream = model.iter_embed_images(endless(), batch_size=4)
     next(stream)
@@ -220,15 +220,15 @@ def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypa
 
 
 def test_logits_are_cosines_times_the_scale(model: Model, photos: list[Path]) -> None:
-    pictures, sentences = model.embed_images(photos), model.embed_texts(["a cat", "a dog", "a car"])
-    cosine = model.similarity(pictures, sentences)
+    images, sentences = model.embed_images(photos), model.embed_texts(["a cat", "a dog", "a car"])
+    cosine = model.similarity(images, sentences)
     assert cosine.shape == (5, 3)
-    np.testing.assert_allclose(cosine, pictures @ sentences.T, atol=1e-6)
-    np.testing.assert_allclose(model.logits(pictures, sentences), np.exp(3.0) * cosine, rtol=1e-5)
-    np.testing.assert_allclose(model.probabilities(pictures, sentences).sum(axis=1), 1, atol=1e-6)
-    assert model.similarity(pictures[0], sentences[0]).shape == (1, 1)
+    np.testing.assert_allclose(cosine, images @ sentences.T, atol=1e-6)
+    np.testing.assert_allclose(model.logits(images, sentences), np.exp(3.0) * cosine, rtol=1e-5)
+    np.testing.assert_allclose(model.probabilities(images, sentences).sum(axis=1), 1, atol=1e-6)
+    assert model.similarity(images[0], sentences[0]).shape == (1, 1)
     with pytest.raises(TandemError, match=r"\(5, 7\)"):
-        model.similarity(pictures[:, :7], sentences)
+        model.similarity(images[:, :7], sentences)
 
 
 def test_classify(model: Model, photos: list[Path]) -> None:
@@ -287,7 +287,7 @@ def test_streamed_answers_join_to_the_whole(model: Model, photos: list[Path]) ->
 )
 def test_bad_labels(model: Model, labels: list[str], said: str) -> None:
     with pytest.raises(TextError, match=said):
-        model.classify([toy.picture()], labels)
+        model.classify([toy.random_image()], labels)
 
 
 # --- load ----------------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def test_notes_are_said_aloud(tmp_path: Path) -> None:
 
 
 def test_orientation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
-    image = toy.picture(3)
+    image = toy.random_image(3)
     turned = tmp_path / "turned.png"
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: to be shown, turn by 90 degrees clockwise
@@ -327,10 +327,10 @@ def test_orientation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
 def test_a_batch_of_none_is_refused_not_lost(model: Model) -> None:
     for size in (0, -1):
         with pytest.raises(TandemError, match="batch_size: expected at least 1"):
-            model.embed_images([toy.picture(1)], batch_size=size)
+            model.embed_images([toy.random_image(1)], batch_size=size)
 
 
-def test_what_is_no_picture_or_sentence_is_refused_by_type(model: Model) -> None:
+def test_what_is_no_image_or_sentence_is_refused_by_type(model: Model) -> None:
     with pytest.raises(TandemError, match="images: expected an image or several, got int"):
         model.embed_images(5)  # type: ignore[arg-type]
     with pytest.raises(TextError, match="texts: expected a text or several, got int"):
@@ -344,4 +344,4 @@ def test_vectors_that_are_not_finite_are_no_answer() -> None:
     broken = dataclasses.replace(checkpoint, tensors=tensors)
     model = Model(broken, engine.build(broken.config, tensors))
     with pytest.raises(EngineError, match="not finite"):
-        model.classify([toy.picture(1)], ["cat", "dog"])
+        model.classify([toy.random_image(1)], ["cat", "dog"])

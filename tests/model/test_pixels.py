@@ -74,7 +74,7 @@ def test_shortest_keeps_the_centre_and_longest_keeps_all() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_ribbon_gets_the_same_pixels_without_the_picture_that_is_mostly_cropped(
+def test_a_ribbon_gets_the_same_pixels_without_the_image_that_is_mostly_cropped(
     monkeypatch: pytest.MonkeyPatch, turned: bool
 ) -> None:
     ribbon = scene(1501, 23)
@@ -135,13 +135,13 @@ def test_floats_fill_the_range(low: float, high: float) -> None:
     assert (np.diff(pixels[:, :, 0].ravel().astype(int)) >= 0).all()
 
 
-def test_floats_with_holes_and_flat_ones_are_pictures_too() -> None:
+def test_floats_with_holes_and_flat_ones_are_images_too() -> None:
     values = np.full((8, 8), np.nan, np.float32)
     assert preprocess(Image.fromarray(values), SQUARE).max() == 0
     assert preprocess(Image.fromarray(np.full((8, 8), 7000, np.float32)), SQUARE).shape == (32, 32, 3)
 
 
-def test_the_picture_handed_in_is_left_as_it_is() -> None:
+def test_the_image_handed_in_is_left_as_it_is() -> None:
     image = scene(mode="P")
     image.info["transparency"] = b"\0" * 256
     preprocess(image, Preprocessing(40, resize_mode="longest"))

@@ -1,4 +1,4 @@
-"""Answers as pictures: files that open, of the right shape, with the bars where the numbers say."""
+"""Answers as images: files that open, of the right shape, with the bars where the numbers say."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ TOP = [("cat", 0.75), ("dog", 0.2), ("zebra", 0.05)]
 
 
 def rows(count: int) -> list[plots.Row]:
-    return [plots.Row(toy.picture(i), f"photos/{i}.png", TOP) for i in range(count)]
+    return [plots.Row(toy.random_image(i), f"photos/{i}.png", TOP) for i in range(count)]
 
 
 def colored(path: Path, color: str) -> np.ndarray:
@@ -58,12 +58,12 @@ def test_more_photos_take_more_room(tmp_path: Path) -> None:
 
 def test_labels_of_any_kind(tmp_path: Path) -> None:
     odd = [("$a$ ^ \\frac{1}", 0.5), ("a very long label " * 10, 0.3), ("x" * 200, 0.2), ("", 0.0)]
-    plots.draw_answer([plots.Row(toy.picture(), "odd $name$.png", odd)], tmp_path / "odd.png")
-    plots.draw_rankings([plots.Ranking("a $ sign", [(toy.picture(), 0.1)])], tmp_path / "rank.png", model="a_b$c$")
+    plots.draw_answer([plots.Row(toy.random_image(), "odd $name$.png", odd)], tmp_path / "odd.png")
+    plots.draw_rankings([plots.Ranking("a $ sign", [(toy.random_image(), 0.1)])], tmp_path / "rank.png", model="a_b$c$")
 
 
 def test_rankings_have_a_line_for_each_sentence(tmp_path: Path) -> None:
-    ranking = plots.Ranking("a cat", [(toy.picture(i), 0.3 - i / 10) for i in range(3)])
+    ranking = plots.Ranking("a cat", [(toy.random_image(i), 0.3 - i / 10) for i in range(3)])
     one, two = (Image.open(plots.draw_rankings([ranking] * n, tmp_path / f"{n}.png")) for n in (1, 2))
     assert two.width == one.width
     assert two.height > one.height
@@ -96,10 +96,10 @@ def test_rows_of_a_contact_sheet_are_as_wide_as_the_page(tmp_path: Path, count: 
     whole = {int(row[-1]) for row in columns[:-1]}
     assert len(whole) <= 2  # all but the last end at the right margin, to the pixel that rounding takes
     runs = sum(int((np.diff(red[row].astype(int)) == 1).sum()) for row in rows)
-    assert runs == count  # every picture is there once
+    assert runs == count  # every image is there once
 
 
-def test_a_cell_keeps_its_place_when_the_picture_cannot_be_read(tmp_path: Path) -> None:
+def test_a_cell_keeps_its_place_when_the_image_cannot_be_read(tmp_path: Path) -> None:
     with_gap = [*cells(1), plots.Cell(None, "2", "gone.jpg"), *cells(1)]
     path = plots.draw_contact_sheet(with_gap, tmp_path / "sheet.png", title="x")
     framed, red = colored(path, plots.TRACK), colored(path, "#c80000")
@@ -110,10 +110,10 @@ def test_a_cell_keeps_its_place_when_the_picture_cannot_be_read(tmp_path: Path) 
     assert (full > empty[-1]).any()
 
 
-def test_contact_sheets_of_odd_pictures_and_of_none(tmp_path: Path) -> None:
+def test_contact_sheets_of_odd_images_and_of_none(tmp_path: Path) -> None:
     odd = [Image.new("RGB", size) for size in ((4000, 20), (20, 4000), (1, 1))]
     path = plots.draw_contact_sheet(
-        [plots.Cell(picture, "x" * 300, "y" * 300) for picture in odd], tmp_path / "odd.png", title="t" * 500
+        [plots.Cell(image, "x" * 300, "y" * 300) for image in odd], tmp_path / "odd.png", title="t" * 500
     )
     assert max(Image.open(path).size) < 4000
     assert plots.draw_contact_sheet([], tmp_path / "none.png", title="nothing").is_file()
@@ -136,7 +136,7 @@ def islands(count: int) -> tuple[np.ndarray, np.ndarray, list[plots.Region]]:
     return places.astype(np.float32), region_of, regions
 
 
-def test_a_map_shows_the_picture_of_each_region_where_it_is(tmp_path: Path) -> None:
+def test_a_map_shows_the_image_of_each_region_where_it_is(tmp_path: Path) -> None:
     places, region_of, regions = islands(3)
     shades = ("#c80000", "#00c800", "#0000c8")
     pins = [plots.Pin(Image.new("RGB", (64, 40), shade), *regions[i][2:], i) for i, shade in enumerate(shades)]
@@ -148,7 +148,7 @@ def test_a_map_shows_the_picture_of_each_region_where_it_is(tmp_path: Path) -> N
     assert middles[0] < width / 6
 
 
-def test_pictures_of_a_map_never_cover_one_another(tmp_path: Path) -> None:
+def test_images_of_a_map_never_cover_one_another(tmp_path: Path) -> None:
     """Thirty regions at one spot: those that have room around it are shown, whole."""
     places, region_of, regions = islands(30)
     crowded = [region._replace(x=0.0, y=0.0) for region in regions]

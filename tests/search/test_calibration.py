@@ -1,4 +1,4 @@
-"""From pictures with captions to what a score means: labels, trials, figures, and where fits are kept."""
+"""From images with captions to what a score means: labels, trials, figures, and where fits are kept."""
 
 import io
 import json
@@ -46,27 +46,27 @@ TEXTS = tuple(text for texts in CAPTIONS for text in texts)
 OWNER = np.repeat(np.arange(5), 2)
 
 
-def test_a_sentence_is_true_of_its_own_picture_and_of_those_that_say_as_much() -> None:
+def test_a_sentence_is_true_of_its_own_image_and_of_those_that_say_as_much() -> None:
     matches = true_of(coverage(TEXTS, OWNER, 5), OWNER)
     assert matches[0].tolist() == [True, True, False, False, False]  # a dog runs in the grass, twice
     assert matches[1].tolist() == [True, False, False, False, False]  # nobody wrote of the second that it is green
     assert matches[np.arange(10), OWNER].all()
 
 
-def test_a_word_that_all_pictures_have_says_nothing() -> None:
+def test_a_word_that_all_images_have_says_nothing() -> None:
     texts = ["a cat", "a tree", "a"]
     shares = coverage(texts, np.array([0, 1, 2]), 3)
     assert shares[0].tolist() == [1, 0, 0]
     assert shares[2].tolist() == [0, 0, 0]
 
 
-def test_pictures_are_alike_when_the_same_was_written_of_both() -> None:
+def test_images_are_alike_when_the_same_was_written_of_both() -> None:
     found = alike(coverage(TEXTS, OWNER, 5), OWNER)
     assert found[1].tolist() == [True, True, False, False, False]
     assert np.diag(found).all()
 
 
-def test_what_nobody_else_wrote_of_the_same_picture_weighs_little() -> None:
+def test_what_nobody_else_wrote_of_the_same_image_weighs_little() -> None:
     """All who see a dog write of it, few who see one write that it is near: its own rarity is not all that counts."""
     captions = [("a dog near it", "a dog", "a dog", "a dog"), ("a tree near it", "a tree", "a tree", "a tree")]
     captions += [("a cat", "a cat", "a cat", "a cat")] * 4
@@ -103,8 +103,8 @@ def test_what_no_caption_says() -> None:
 # --- searches with known answers -------------------------------------------------------------------------------------
 
 
-def a_set(strength: float, pictures: int = 250, seed: int = 0, dimensions: int = 32) -> CaptionSet:
-    """Made-up vectors: a sentence or a view is its picture, as strongly as said, and noise."""
+def a_set(strength: float, images: int = 250, seed: int = 0, dimensions: int = 32) -> CaptionSet:
+    """Made-up vectors: a sentence or a view is its image, as strongly as said, and noise."""
     random = np.random.default_rng(seed)
 
     def near(vectors: np.ndarray, strength: float) -> np.ndarray:
@@ -112,8 +112,8 @@ def a_set(strength: float, pictures: int = 250, seed: int = 0, dimensions: int =
         found = strength * vectors + noise
         return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
 
-    shown = near(np.zeros((pictures, dimensions)), 0)
-    owner = np.repeat(np.arange(pictures), 3)
+    shown = near(np.zeros((images, dimensions)), 0)
+    owner = np.repeat(np.arange(images), 3)
     return CaptionSet(
         shown,
         near(shown, 3 * strength),
@@ -147,7 +147,7 @@ def test_a_trial_is_the_same_collection_with_and_without_what_is_looked_for(stro
 def test_every_query_finds_its_own_among_few(strong: CaptionSet) -> None:
     known = strong.known()["text"]
     for trials in run_trials(known, 10, 0, present=True):
-        assert trials.own.sum(1).tolist() == [1] * len(trials)  # ten hits of ten pictures: its own is among them
+        assert trials.own.sum(1).tolist() == [1] * len(trials)  # ten hits of ten images: its own is among them
         own = known.scores[trials.query, known.own[trials.query]]
         np.testing.assert_array_equal(trials.scores[trials.own], own)
 
@@ -179,7 +179,7 @@ def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
 
 
 def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
-    """On pictures that the fit has not seen."""
+    """On images that the fit has not seen."""
     found = fit("strong", "f" * 64, strong.known())
     figures = evaluate(found, a_set(3.0, seed=1))["queries"]
     for name in ("captions", "phrases", "images"):
@@ -231,7 +231,7 @@ def test_a_model_that_knows_nothing_is_reported_so() -> None:
     assert at["ece_best"] < 0.02
 
 
-def test_without_a_test_set_the_report_is_of_pictures_not_fitted_on(strong: CaptionSet) -> None:
+def test_without_a_test_set_the_report_is_of_images_not_fitted_on(strong: CaptionSet) -> None:
     found = calibrate("strong", "f" * 64, strong)
     assert found.figures["images"] == len(strong) // 2
     assert found.text == fit("strong", "f" * 64, strong.known()).text
@@ -243,7 +243,7 @@ def test_without_a_test_set_the_report_is_of_pictures_not_fitted_on(strong: Capt
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def a_tar(path: Path, pictures: int, *, bad: bool = False) -> Path:
+def a_tar(path: Path, images: int, *, bad: bool = False) -> Path:
     with tarfile.open(path, "w") as tar:
 
         def add(name: str, content: bytes) -> None:
@@ -251,10 +251,10 @@ def a_tar(path: Path, pictures: int, *, bad: bool = False) -> Path:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
 
-        for seed in range(pictures):
+        for seed in range(images):
             file = io.BytesIO()
-            toy.picture(seed).save(file, "png")
-            add(f"{seed:03}.png", b"no picture" if bad and seed == 3 else file.getvalue())
+            toy.random_image(seed).save(file, "png")
+            add(f"{seed:03}.png", b"no image" if bad and seed == 3 else file.getvalue())
             add(f"{seed:03}.json", json.dumps({"captions": [f"cat {seed % 7} do{seed}", f"a cat do {seed}"]}).encode())
     return path
 
@@ -343,7 +343,7 @@ def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weight
     assert load_calibration(tandem.load(folder)) is None
 
 
-def test_too_few_pictures_are_refused(tmp_path: Path) -> None:
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
     with pytest.raises(DataError, match="expected at least 50 images with captions, got 20"):
         embed(model, choose(read_captioned([a_tar(tmp_path / "a.tar", 20)])))
@@ -354,7 +354,7 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     tar, test = a_tar(tmp_path / "a.tar", 60, bad=True), a_tar(tmp_path / "b.tar", 50)
     out = tmp_path / "out" / FILE
     command = ["calibrate", str(tar), "--test", str(test), "--model", str(model), "--out", str(out), "--json"]
-    assert main(command) == 1  # one picture was set aside
+    assert main(command) == 1  # one image was set aside
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["figures"]["images"] == 50

@@ -64,17 +64,17 @@ def test_a_census_in_batches_says_what_one_of_all_says() -> None:
 
 
 def test_names_say_what_sets_a_cluster_apart() -> None:
-    """Pictures and words in two cones, as contrastive models have them, and one word that is near to all pictures."""
+    """Images and words in two cones, as contrastive models have them, and one word that is near to all images."""
     vectors, which = heaps([30, 20, 10])
     gap = np.zeros(16)
     gap[15] = 2
-    pictures = unit(vectors + gap)
+    images = unit(vectors + gap)
     meanings = np.eye(16)[:6] - gap / 3
     meanings[3] = gap  # the hub: by cosine it is every cluster's nearest word
     word_vectors = unit(meanings)
-    words = ["cat", "dog", "boat", "picture", "unseen", "also unseen"]
-    assert set((pictures @ word_vectors.T).argmax(axis=1)) == {3}
-    names = clusters.name(pictures, which.astype(np.int32), 3, words, word_vectors, 20.0)
+    words = ["cat", "dog", "boat", "image", "unseen", "also unseen"]
+    assert set((images @ word_vectors.T).argmax(axis=1)) == {3}
+    names = clusters.name(images, which.astype(np.int32), 3, words, word_vectors, 20.0)
     assert [described[0] for described in names] == ["cat", "dog", "boat"]
     assert all(len(described) == clusters.WORDS == len(set(described)) for described in names)
 

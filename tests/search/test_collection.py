@@ -26,40 +26,40 @@ from tandem.search.stores import backends as store
 pytest_plugins = ["support.photos"]
 
 
-def test_a_picture_finds_itself_first(photos: tandem.Collection, pictures: Path) -> None:
-    results = photos.search(image=pictures / "3.png", k=3)
-    assert results[0].path == str(pictures / "3.png")
+def test_an_image_finds_itself_first(photos: tandem.Collection, image_folder: Path) -> None:
+    results = photos.search(image=image_folder / "3.png", k=3)
+    assert results[0].path == str(image_folder / "3.png")
     assert results[0].score == pytest.approx(1, abs=1e-5)
     assert [hit.score for hit in results] == sorted((hit.score for hit in results), reverse=True)
 
 
-def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collection, pictures: Path) -> None:
-    files = sorted(pictures.iterdir())
+def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collection, image_folder: Path) -> None:
+    files = sorted(image_folder.iterdir())
     cosines = (photos.model.embed_images(files) @ photos.model.embed_texts("a cat")[0]).tolist()
     found = photos.search("a cat", k=8)
     assert [hit.path for hit in found] == [str(files[i]) for i in np.argsort(cosines)[::-1]]
     assert [hit.score for hit in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
 
 
-def test_a_search_is_one_value(photos: tandem.Collection, pictures: Path) -> None:
-    query = SearchQuery("a cat", image=pictures / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
+def test_a_search_is_one_value(photos: tandem.Collection, image_folder: Path) -> None:
+    query = SearchQuery("a cat", image=image_folder / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
     found = photos.search(query)
-    assert found == photos.search("a cat", image=pictures / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
-    assert found.query == {"text": "a cat", "image": str(pictures / "2.png")}
+    assert found == photos.search("a cat", image=image_folder / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
+    assert found.query == {"text": "a cat", "image": str(image_folder / "2.png")}
 
 
-def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, pictures: Path) -> None:
-    shutil.copy(pictures / "3.png", pictures / 'copy, "of" 3.png')
-    photos.add(pictures)
-    (hit,) = photos.search(image=pictures / "3.png", k=1)
-    assert hit.paths == (str(pictures / "3.png"), str(pictures / 'copy, "of" 3.png'))
+def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, image_folder: Path) -> None:
+    shutil.copy(image_folder / "3.png", image_folder / 'copy, "of" 3.png')
+    photos.add(image_folder)
+    (hit,) = photos.search(image=image_folder / "3.png", k=1)
+    assert hit.paths == (str(image_folder / "3.png"), str(image_folder / 'copy, "of" 3.png'))
     assert hit.metadata["paths"] == list(hit.paths)
-    (document,) = json.loads(json.dumps(photos.search(image=pictures / "3.png", k=1).as_dict()))["hits"]
+    (document,) = json.loads(json.dumps(photos.search(image=image_folder / "3.png", k=1).as_dict()))["hits"]
     assert document["metadata"]["paths"] == list(hit.paths)
 
 
-def test_like_is_the_picture_of_that_id(photos: tandem.Collection, pictures: Path) -> None:
-    one = photos.search(image=pictures / "5.png", k=1)[0]
+def test_like_is_the_image_of_that_id(photos: tandem.Collection, image_folder: Path) -> None:
+    one = photos.search(image=image_folder / "5.png", k=1)[0]
     assert photos.search(like=one.id, k=1)[0].id == one.id
     with pytest.raises(StoreError, match="no image"):
         photos.search(like="0" * 32)
@@ -82,17 +82,17 @@ def test_a_filter_leaves_k_where_k_pass(photos: tandem.Collection) -> None:
         photos.search("a cat", where="colour = 'red'")
 
 
-def test_less_of_a_picture_sinks_it(photos: tandem.Collection, pictures: Path) -> None:
+def test_less_of_an_image_sinks_it(photos: tandem.Collection, image_folder: Path) -> None:
     def rank(**query: object) -> int:
-        return [hit.path for hit in photos.search(k=8, **query)].index(str(pictures / "3.png"))  # type: ignore[arg-type]
+        return [hit.path for hit in photos.search(k=8, **query)].index(str(image_folder / "3.png"))  # type: ignore[arg-type]
 
-    assert rank(image=pictures / "2.png", minus_image=pictures / "3.png") > rank(image=pictures / "2.png")
+    assert rank(image=image_folder / "2.png", minus_image=image_folder / "3.png") > rank(image=image_folder / "2.png")
 
 
-def test_words_beside_a_picture_weigh_as_said(photos: tandem.Collection, pictures: Path) -> None:
-    picture = pictures / "1.png"
-    assert photos.search("a cat", image=picture, weight=0.0).hits == photos.search(image=picture).hits
-    assert photos.search("a cat", image=picture, weight=1.0).hits == photos.search("a cat").hits
+def test_words_beside_an_image_weigh_as_said(photos: tandem.Collection, image_folder: Path) -> None:
+    image = image_folder / "1.png"
+    assert photos.search("a cat", image=image, weight=0.0).hits == photos.search(image=image).hits
+    assert photos.search("a cat", image=image, weight=1.0).hits == photos.search("a cat").hits
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,14 @@ def test_whole_numbers_of_numpy_are_numbers(photos: tandem.Collection) -> None:
 
 
 def test_vectors_made_elsewhere_find_the_same(
-    photos: tandem.Collection, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    photos: tandem.Collection, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {"image": pictures / "2.png", "minus": "a dog", "minus_image": pictures / "3.png", "k": 8}
+    asked: dict[str, Any] = {
+        "image": image_folder / "2.png",
+        "minus": "a dog",
+        "minus_image": image_folder / "3.png",
+        "k": 8,
+    }
     expected = photos.search("a cat", **asked)
     vectors = {
         "text": photos.model.embed_texts("a cat")[0],
@@ -162,18 +167,18 @@ def test_vectors_made_elsewhere_find_the_same(
 
 
 def test_vectors_of_two_models_never_meet_after_a_move(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     read_before = tandem.open(photos.url)
     read_before.count()
     migrate(photos.url, tandem.load(models[1]))
-    toy.picture(50).save(pictures / "new.png")
+    toy.random_image(50).save(image_folder / "new.png")
     for earlier in (photos, read_before):
         with pytest.raises(StoreError, match=r"holds vectors of other .*not of one"):
-            earlier.add(pictures)
+            earlier.add(image_folder)
     now = tandem.open(photos.url)
-    assert now.add(pictures).added == 1
-    for path in pictures.iterdir():
+    assert now.add(image_folder).added == 1
+    for path in image_folder.iterdir():
         assert now.search(image=path, k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
@@ -181,7 +186,7 @@ def test_vectors_of_two_models_never_meet_after_a_move(
 
 
 @pytest.fixture
-def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
+def judged(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
     """A calibrated collection of 8 that was asked once, and how many vectors each score was judged by."""
     sampled: list[int] = []
 
@@ -191,29 +196,29 @@ def judged(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> t
 
     monkeypatch.setattr("tandem.search.searching.score_stats", counting)
     collection = tandem.open(tmp_path / "judged.tandem")
-    collection.add(pictures)
+    collection.add(image_folder)
     collection.search("a cat")
     return collection, sampled
 
 
 def test_what_another_process_adds_is_judged_by_too(
-    judged: tuple[tandem.Collection, list[int]], pictures: Path
+    judged: tuple[tandem.Collection, list[int]], image_folder: Path
 ) -> None:
     collection, sampled = judged
     for i in range(100, 112):
-        toy.picture(i).save(pictures / f"{i}.png")
-    tandem.open(collection.url).add(pictures)
+        toy.random_image(i).save(image_folder / f"{i}.png")
+    tandem.open(collection.url).add(image_folder)
     collection.search("a cat")
     assert sampled == [8, 20]
 
 
 def test_a_tenth_does_not_change_what_is_usual_and_more_does(
-    judged: tuple[tandem.Collection, list[int]], pictures: Path
+    judged: tuple[tandem.Collection, list[int]], image_folder: Path
 ) -> None:
     collection, sampled = judged
     for i in range(100, 112):
-        toy.picture(i).save(pictures / f"{i}.png")
-    collection.add(pictures)
+        toy.random_image(i).save(image_folder / f"{i}.png")
+    collection.add(image_folder)
     first, second, third = collection.search("a cat", k=3)
     collection.delete([first.id, second.id])
     collection.search("a cat")
@@ -223,10 +228,10 @@ def test_a_tenth_does_not_change_what_is_usual_and_more_does(
 
 
 def test_another_model_is_refused_with_both_names(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     other = tandem.open(photos.url, models[1])
-    for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):
+    for attempt in (lambda: other.search("a cat"), lambda: other.add(image_folder)):
         with pytest.raises(StoreError, match=r"one .*other") as refused:
             attempt()
         assert str(refused.value).endswith(f"move the collection: tandem migrate {photos.url} --model {models[1]}")
@@ -239,9 +244,9 @@ def test_its_own_model_is_found_again(photos: tandem.Collection) -> None:
     assert again.search("a cat").fingerprint == photos.model.fingerprint
 
 
-def test_a_model_that_has_gone_is_said_by_name(tmp_path: Path, pictures: Path) -> None:
+def test_a_model_that_has_gone_is_said_by_name(tmp_path: Path, image_folder: Path) -> None:
     weights.write(toy.checkpoint(name="gone"), tmp_path / "gone", "tandem")
-    tandem.open(tmp_path / "c.tandem", tmp_path / "gone").add(pictures)
+    tandem.open(tmp_path / "c.tandem", tmp_path / "gone").add(image_folder)
     (tmp_path / "gone").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="made with gone"):
         tandem.open(tmp_path / "c.tandem").search("a cat")
@@ -256,7 +261,7 @@ def test_a_collection_that_is_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "none.tandem").exists()
 
 
-def test_nothing_is_made_for_a_tar_without_pictures(tmp_path: Path, models: tuple[Path, Path]) -> None:
+def test_nothing_is_made_for_a_tar_without_images(tmp_path: Path, models: tuple[Path, Path]) -> None:
     tarfile.open(tmp_path / "empty.tar", "w").close()
     (tmp_path / "damaged.tar").write_bytes(b"x" * 5000)
     collection = tandem.open(tmp_path / "c.tandem", models[0])
@@ -265,13 +270,13 @@ def test_nothing_is_made_for_a_tar_without_pictures(tmp_path: Path, models: tupl
     with pytest.raises(TandemError, match=r"damaged\.tar"):
         collection.add([tmp_path / "empty.tar", tmp_path / "damaged.tar"])
     assert not (tmp_path / "c.tandem").exists()
-    toy.picture(0).save(tmp_path / "one.png")
+    toy.random_image(0).save(tmp_path / "one.png")
     report = collection.add([tmp_path / "damaged.tar", tmp_path / "one.png"])
     assert (report.total, len(report.failures)) == (1, 1)
 
 
 def test_an_empty_list_makes_no_collection(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def listed(text: str) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
@@ -282,16 +287,16 @@ def test_an_empty_list_makes_no_collection(
         with pytest.raises(TandemError, match=f"nothing to index: .*{says}"):
             collection.add("-")
         assert not (tmp_path / "c.tandem").exists()
-    listed(f"{pictures}/1.png\n")
+    listed(f"{image_folder}/1.png\n")
     assert collection.add("-").added == 1
     listed("")
     assert collection.add("-").total == 1
 
 
 def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tandem.open(tmp_path / "c.tandem").add(pictures)
+    tandem.open(tmp_path / "c.tandem").add(image_folder)
 
     def load(*_: object, **__: object) -> None:
         raise AssertionError("would be downloaded")
@@ -299,7 +304,7 @@ def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
     monkeypatch.setattr("tandem.search.identity.load", load)
     for name, known in (("vit-b-32", "ViT-B/32"), ("openai/clip-vit-base-patch32", "ViT-B/32")):
         other = tandem.open(tmp_path / "c.tandem", name)
-        for attempt in (lambda: other.search("a cat"), lambda: other.add(pictures)):  # noqa: B023
+        for attempt in (lambda: other.search("a cat"), lambda: other.add(image_folder)):  # noqa: B023
             with pytest.raises(
                 StoreError, match=f"holds vectors of tandem-mini .*, not of {known}: leave the model"
             ) as refused:
@@ -307,16 +312,16 @@ def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
             assert str(refused.value).endswith(f"tandem migrate {tmp_path / 'c.tandem'} --model {name}")
 
 
-def test_prune_of_an_empty_folder_says_how_to_remove_its_photos(photos: tandem.Collection, pictures: Path) -> None:
-    for path in pictures.iterdir():
+def test_prune_of_an_empty_folder_says_how_to_remove_its_photos(photos: tandem.Collection, image_folder: Path) -> None:
+    for path in image_folder.iterdir():
         path.unlink()
     with pytest.raises(TandemError, match="no images in this folder") as refused:
-        photos.add(pictures, prune=True)
+        photos.add(image_folder, prune=True)
     assert str(refused.value).endswith(
         f"nothing was removed: to take out every photo, tandem remove {photos.url} --all"
     )
     with pytest.raises(TandemError, match="no images in this folder") as refused:
-        photos.add(pictures)
+        photos.add(image_folder)
     assert "remove" not in str(refused.value)
     assert photos.count() == 8
 
@@ -341,30 +346,30 @@ def test_taken_out_is_gone(photos: tandem.Collection) -> None:
     assert photos.delete(second.id) == 1  # and not one id a letter
 
 
-def test_a_collection_can_be_removed_and_made_again(photos: tandem.Collection, pictures: Path) -> None:
+def test_a_collection_can_be_removed_and_made_again(photos: tandem.Collection, image_folder: Path) -> None:
     (Path(photos.url) / "uploads").mkdir()
     (Path(photos.url) / "uploads" / "kept.png").write_bytes(b"x")
     photos.remove()
     with pytest.raises(StoreError, match="expected a collection"):
         photos.count()
     assert [file.name for file in Path(photos.url).rglob("*")] == ["uploads", "kept.png"]
-    assert len(list(pictures.iterdir())) == 8
+    assert len(list(image_folder.iterdir())) == 8
     (Path(photos.url) / "uploads" / "kept.png").unlink()
     (Path(photos.url) / "uploads").rmdir()
-    assert photos.add(pictures).added == 8
+    assert photos.add(image_folder).added == 8
     with tandem.open(photos.url)._writing(), pytest.raises(StoreBusyError):
         photos.remove()
     photos.remove()
     assert not Path(photos.url).exists()
 
 
-def test_thumbnails_show_the_picture(photos: tandem.Collection, pictures: Path) -> None:
+def test_thumbnails_show_the_image(photos: tandem.Collection, image_folder: Path) -> None:
     import io
 
-    hit = photos.search(image=pictures / "7.png", k=1)[0]
+    hit = photos.search(image=image_folder / "7.png", k=1)[0]
     content = photos.thumbnail(hit.id)
     assert content is not None
-    small, full = Image.open(io.BytesIO(content)), Image.open(pictures / "7.png")
+    small, full = Image.open(io.BytesIO(content)), Image.open(image_folder / "7.png")
     assert small.format == "JPEG"
     assert small.width / small.height == pytest.approx(full.width / full.height, rel=0.05)
     assert photos.thumbnail("0" * 32) is None
@@ -377,9 +382,9 @@ def test_without_calibration_nothing_is_claimed(photos: tandem.Collection) -> No
     assert all(hit.relevance is None for hit in results)
 
 
-def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: Path) -> None:
+def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, image_folder: Path) -> None:
     collection = tandem.open(tmp_path / "c.tandem")
-    collection.add(pictures)
+    collection.add(image_folder)
     results = collection.search("a cat", k=8)
     chances = [hit.relevance for hit in results]
     assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
@@ -390,16 +395,16 @@ def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, pictures: P
     assert collection.search("a cat", k=2, offset=2).best == chances[0]
 
 
-def test_a_filter_changes_no_hits_relevance(tmp_path: Path, pictures: Path) -> None:
+def test_a_filter_changes_no_hits_relevance(tmp_path: Path, image_folder: Path) -> None:
     """It depends on the query, the image and the collection: the same with every filter and without one."""
     collection = tandem.open(tmp_path / "c.tandem")
     for i in range(100, 140):
-        toy.picture(i, (200, 60)).save(pictures / f"{i}.png")
-    collection.add(pictures)
-    for query in (SearchQuery("a cat", k=100), SearchQuery(image=pictures / "2.png", k=100)):
+        toy.random_image(i, (200, 60)).save(image_folder / f"{i}.png")
+    collection.add(image_folder)
+    for query in (SearchQuery("a cat", k=100), SearchQuery(image=image_folder / "2.png", k=100)):
         relevance = {hit.id: hit.relevance for hit in collection.search(query)}
         assert len(relevance) == 48
-        for where in ("width > 90", "width < 100", f"path = '{pictures / '2.png'}'", "width > 0"):
+        for where in ("width > 90", "width < 100", f"path = '{image_folder / '2.png'}'", "width > 0"):
             found = collection.search(dataclasses.replace(query, where=where))
             assert 0 < len(found) <= 48
             expected = {hit.id: relevance[hit.id] for hit in found}
@@ -407,11 +412,11 @@ def test_a_filter_changes_no_hits_relevance(tmp_path: Path, pictures: Path) -> N
 
 
 def test_a_damaged_calibration_does_not_stop_a_search(
-    tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
     collection = tandem.open(tmp_path / "c.tandem")
-    collection.add(pictures)
+    collection.add(image_folder)
     fit = tmp_path / "home" / "relevance" / f"{collection.model.fingerprint}.json"
     fit.parent.mkdir(parents=True)
     fit.write_text("{")
@@ -422,28 +427,28 @@ def test_a_damaged_calibration_does_not_stop_a_search(
 
 
 def test_two_that_make_the_same_collection_fill_the_same_one(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, real = tmp_path / "c.tandem", store.create_store
 
     def create_store(*given: Any, **options: Any) -> Any:
         monkeypatch.setattr(store, "create_store", real)
-        tandem.open(url, models[0]).add(pictures / "0.png")  # between the look and the making
+        tandem.open(url, models[0]).add(image_folder / "0.png")  # between the look and the making
         return real(*given, **options)
 
     monkeypatch.setattr(store, "create_store", create_store)
-    report = tandem.open(url, models[0]).add(pictures)
+    report = tandem.open(url, models[0]).add(image_folder)
     assert (report.total, report.unchanged) == (8, 1)
     monkeypatch.setattr(store, "create_store", create_store)
     url = tmp_path / "d.tandem"
     with pytest.raises(StoreError, match=r"one .*other"):
-        tandem.open(url, models[1]).add(pictures)
+        tandem.open(url, models[1]).add(image_folder)
 
 
-def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> None:
+def test_labels_for_everything(photos: tandem.Collection, image_folder: Path) -> None:
     by_label = photos.label(["cat", "dog", "a red car"], k=3)
     assert set(by_label) == {"cat", "dog", "a red car"}
-    answer = photos.model.classify(sorted(pictures.iterdir()), ["cat", "dog", "a red car"])
+    answer = photos.model.classify(sorted(image_folder.iterdir()), ["cat", "dog", "a red car"])
     highest = answer.probabilities.max(axis=0)
     for place, best in enumerate(by_label.values()):
         assert len(best) == 3
@@ -453,10 +458,10 @@ def test_labels_for_everything(photos: tandem.Collection, pictures: Path) -> Non
     assert all(sum(share for _, share in labels) == pytest.approx(1, abs=1e-4) for labels in shares.values())
 
 
-def test_a_filter_on_path_means_every_place_of_an_image(photos: tandem.Collection, pictures: Path) -> None:
-    (pictures / "zoo, old").mkdir()
-    shutil.copy(pictures / "3.png", pictures / "zoo, old" / "lion.png")
-    assert photos.add(pictures).duplicates == 1
+def test_a_filter_on_path_means_every_place_of_an_image(photos: tandem.Collection, image_folder: Path) -> None:
+    (image_folder / "zoo, old").mkdir()
+    shutil.copy(image_folder / "3.png", image_folder / "zoo, old" / "lion.png")
+    assert photos.add(image_folder).duplicates == 1
     assert photos.count() == 8
     for where, count in (("path like '%lion.png'", 1), ("path like '%3.png'", 1), ("path not like '%lion.png'", 7)):
         assert photos.count(where) == count
@@ -464,13 +469,13 @@ def test_a_filter_on_path_means_every_place_of_an_image(photos: tandem.Collectio
     assert {Path(path).name for path in hit.paths} == {"3.png", "lion.png"}
 
 
-def test_duplicates_and_a_tour(photos: tandem.Collection, pictures: Path) -> None:
-    Image.open(pictures / "3.png").save(pictures / "copy.png", compress_level=1)
-    photos.add(pictures)
+def test_duplicates_and_a_tour(photos: tandem.Collection, image_folder: Path) -> None:
+    Image.open(image_folder / "3.png").save(image_folder / "copy.png", compress_level=1)
+    photos.add(image_folder)
     (group,) = photos.duplicates(0.9999)
     assert {member.metadata["path"] for member in group.members} == {
-        str(pictures / "3.png"),
-        str(pictures / "copy.png"),
+        str(image_folder / "3.png"),
+        str(image_folder / "copy.png"),
     }
     found = photos.explore(clusters=2)
     assert len(found.places) == 9

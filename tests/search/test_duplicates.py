@@ -81,7 +81,7 @@ def test_a_group_of_any_size_is_found_by_search(tmp_path: Path, monkeypatch: pyt
     store.close()
 
 
-def test_the_largest_picture_is_kept_then_the_least_compressed(tmp_path: Path) -> None:
+def test_the_largest_image_is_kept_then_the_least_compressed(tmp_path: Path) -> None:
     base = scattered(1)
     vectors = np.concatenate([base, near(base, 0.995, 1), near(base, 0.99, 2), near(base, 0.99, 3)])
     store = store_of(tmp_path, vectors, width=[640, 1280, 1280, None], height=[480, 960, 960, None],
@@ -129,16 +129,16 @@ def test_a_photo_saved_again_resized_and_cropped_comes_together(tmp_path: Path) 
     """With the model that ships, at the threshold that the command line proposes."""
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"
     photos = [Image.open(data / name).convert("RGB") for name in ("chelsea.png", "coffee.png", "rocket.jpg")]
-    pictures = []
+    images = []
     for photo in photos:
         width, height = photo.size
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=80)
         small = photo.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
         slight = photo.crop((width // 50, height // 50, width - width // 50, height - height // 50))
-        pictures += [photo, Image.open(file), small, slight]
-    vectors = tandem.load().embed_images(pictures)
-    sizes = [picture.size for picture in pictures]
+        images += [photo, Image.open(file), small, slight]
+    vectors = tandem.load().embed_images(images)
+    sizes = [image.size for image in images]
     store = store_of(tmp_path, vectors, width=[size[0] for size in sizes], height=[size[1] for size in sizes])
     groups = duplicates.find(store)
     assert as_sets(groups) == {frozenset(f"{i:05d}" for i in range(begin, begin + 4)) for begin in (0, 4, 8)}

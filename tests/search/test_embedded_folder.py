@@ -41,19 +41,19 @@ def test_odd_names_of_folders(tmp_path: Path, name: str) -> None:
 def test_folders_that_are_no_collection(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no collection there"):
         EmbeddedBackend(str(tmp_path / "nothing")).open()
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.jpg").write_bytes(b"")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
     with pytest.raises(StoreError, match="got a folder of other things"):
-        EmbeddedBackend(str(tmp_path / "pictures")).open()
+        EmbeddedBackend(str(tmp_path / "images")).open()
     with pytest.raises(StoreError, match=r"'a.jpg' in it"):
-        EmbeddedBackend(str(tmp_path / "pictures")).create(SCHEMA, {})
-    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["a.jpg"]
+        EmbeddedBackend(str(tmp_path / "images")).create(SCHEMA, {})
+    assert [path.name for path in (tmp_path / "images").iterdir()] == ["a.jpg"]
     with pytest.raises(StoreError, match="this is a file"):
-        EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).create(SCHEMA, {})
+        EmbeddedBackend(str(tmp_path / "images" / "a.jpg")).create(SCHEMA, {})
     with pytest.raises(StoreError, match="got a file"):
-        EmbeddedBackend(str(tmp_path / "pictures" / "a.jpg")).open()
-    assert not backends.exists(str(tmp_path / "pictures"))
-    assert not backends.exists(str(tmp_path / "pictures" / "a.jpg"))
+        EmbeddedBackend(str(tmp_path / "images" / "a.jpg")).open()
+    assert not backends.exists(str(tmp_path / "images"))
+    assert not backends.exists(str(tmp_path / "images" / "a.jpg"))
 
 
 def test_of_threads_that_make_a_collection_at_once_one_wins_and_the_others_are_told(url: str) -> None:

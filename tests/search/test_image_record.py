@@ -1,4 +1,4 @@
-"""What a collection stores for each picture, read from the picture."""
+"""What a collection stores for each image, read from the image."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ def with_exif(base: dict[int, Any], inner: dict[int, Any], place: dict[int, Any]
     exif.update(base)
     exif.get_ifd(0x8769).update(inner)
     exif.get_ifd(0x8825).update(place)
-    return encoded(toy.picture(size=(60, 40)), exif=exif.tobytes())
+    return encoded(toy.random_image(size=(60, 40)), exif=exif.tobytes())
 
 
 def described(content: bytes, at_least: int | None = None) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def test_damaged_exif_never_fails() -> None:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
 def test_thumbnails_of_every_mode(mode: str) -> None:
-    image = toy.picture(size=(700, 350)).convert(
+    image = toy.random_image(size=(700, 350)).convert(
         "L" if mode in ("I;16", "I", "F") else "RGBA" if mode == "PA" else "RGB"
     )
     image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
@@ -102,10 +102,10 @@ def test_thumbnails_of_every_mode(mode: str) -> None:
     assert (thumbnail.mode, thumbnail.size) == ("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2))
 
 
-def test_a_shrunken_picture_is_described_whole() -> None:
+def test_a_shrunken_image_is_described_whole() -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
-    content = encoded(toy.picture(size=(2000, 1200)), exif=exif.tobytes(), quality=95)
+    content = encoded(toy.random_image(size=(2000, 1200)), exif=exif.tobytes(), quality=95)
     decoded = decode(content, at_least=128)
     assert decoded.shrunk
     assert decoded.image.size == (150, 250)
@@ -116,11 +116,11 @@ def test_a_shrunken_picture_is_described_whole() -> None:
     assert small.size == (150, 250)
     assert same.size == (round(THUMBNAIL_SIDE * 0.6), THUMBNAIL_SIDE)
     assert not decode(content, at_least=1200).shrunk
-    assert not decode(encoded(toy.picture(size=(2000, 1200)), "PNG"), at_least=128).shrunk
+    assert not decode(encoded(toy.random_image(size=(2000, 1200)), "PNG"), at_least=128).shrunk
 
 
-def test_more_pictures_behind_the_first_are_a_jpeg_to_users() -> None:
-    content = encoded(toy.picture(0), "MPO", save_all=True, append_images=[toy.picture(1)])
+def test_more_images_behind_the_first_are_a_jpeg_to_users() -> None:
+    content = encoded(toy.random_image(0), "MPO", save_all=True, append_images=[toy.random_image(1)])
     assert described(content)["format"] == "JPEG"
 
 

@@ -37,44 +37,44 @@ def encoded(image: Image.Image) -> bytes:
 def test_images_of_all_kinds_are_found_by_their_ids(photos: tandem.Collection) -> None:
     report = photos.add(
         {
-            "a": toy.picture(1),
-            "b": np.asarray(toy.picture(2)),
-            "c": encoded(toy.picture(3)),
-            "d": io.BytesIO(encoded(toy.picture(4))),
+            "a": toy.random_image(1),
+            "b": np.asarray(toy.random_image(2)),
+            "c": encoded(toy.random_image(3)),
+            "d": io.BytesIO(encoded(toy.random_image(4))),
         }
     )
     assert (report.added, report.total, report.failures) == (4, 4, [])
     for seed, id in enumerate("abcd", 1):
-        hit = photos.search(image=toy.picture(seed), k=1)[0]
+        hit = photos.search(image=toy.random_image(seed), k=1)[0]
         assert (hit.id, hit.path, hit.paths, hit.missing) == (id, "", (), False)
         assert hit.score == pytest.approx(1, abs=1e-5)
     (stored,) = photos.get("c")
-    assert (stored.metadata["format"], stored.metadata["width"]) == ("PNG", toy.picture(3).width)
-    assert stored.metadata["bytes"] == len(encoded(toy.picture(3)))
+    assert (stored.metadata["format"], stored.metadata["width"]) == ("PNG", toy.random_image(3).width)
+    assert stored.metadata["bytes"] == len(encoded(toy.random_image(3)))
     assert photos.thumbnail("a") is not None
 
 
 def test_ids_beside_a_list_and_ids_of_the_content(photos: tandem.Collection) -> None:
-    images = [toy.picture(seed) for seed in range(3)]
+    images = [toy.random_image(seed) for seed in range(3)]
     assert photos.add(iter(images), ids=(f"n{i}" for i in range(3))).added == 3
     assert [image.id for image in photos.get(["n2", "none", "n0"])] == ["n2", "n0"]
-    content = encoded(toy.picture(9))
-    assert photos.add([content, toy.picture(8)]).added == 2
+    content = encoded(toy.random_image(9))
+    assert photos.add([content, toy.random_image(8)]).added == 2
     assert photos.get(image_id(content))
-    again = photos.add([content, toy.picture(8), toy.picture(8)])
+    again = photos.add([content, toy.random_image(8), toy.random_image(8)])
     assert (again.added, again.changed, again.total) == (0, 0, 5)
-    assert photos.add(toy.picture(7), ids="single").added == 1
+    assert photos.add(toy.random_image(7), ids="single").added == 1
 
 
 def test_an_id_that_is_there_is_replaced(photos: tandem.Collection) -> None:
-    photos.add({"a": toy.picture(1)})
-    report = photos.add({"a": toy.picture(2)})
+    photos.add({"a": toy.random_image(1)})
+    report = photos.add({"a": toy.random_image(2)})
     assert (report.changed, report.total) == (1, 1)
-    assert photos.search(image=toy.picture(2), k=1)[0].score == pytest.approx(1, abs=1e-5)
+    assert photos.search(image=toy.random_image(2), k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
 def test_the_id_of_an_indexed_file_stays_that_of_its_image(photos: tandem.Collection, tmp_path: Path) -> None:
-    small, large = toy.picture(1), toy.picture(2).resize((90, 70))
+    small, large = toy.random_image(1), toy.random_image(2).resize((90, 70))
     small.save(tmp_path / "one.png")
     photos.add(tmp_path / "one.png")
     before = photos.search(image=small, k=1)[0]
@@ -93,16 +93,16 @@ def test_the_id_of_an_indexed_file_stays_that_of_its_image(photos: tandem.Collec
 
 
 def test_ids_of_vectors_and_of_images_in_memory_are_replaced(photos: tandem.Collection) -> None:
-    vector = photos.model.embed_images(toy.picture(1))
+    vector = photos.model.embed_images(toy.random_image(1))
     for _ in range(2):
         assert photos.add_vectors(["a"], vector, {"path": ["/x/1.jpg"], "caption": ["first"]}) == 1
-        assert photos.add({"a": toy.picture(2)}).total == 1
+        assert photos.add({"a": toy.random_image(2)}).total == 1
         (stored,) = photos.get("a")
         assert (stored.paths, stored.metadata["caption"]) == (("/x/1.jpg",), "first")
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Collection) -> None:
-    report = photos.add({"good": toy.picture(1), "bad": b"no image"}, batch_size=1)
+    report = photos.add({"good": toy.random_image(1), "bad": b"no image"}, batch_size=1)
     assert report.added == 1
     assert [failure.path for failure in report.failures] == ["bad"]
     assert [failure.path for failure in photos.add([b"no image"]).failures] == ["<bytes> 0"]
@@ -111,18 +111,18 @@ def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Co
 @pytest.mark.parametrize(
     ("sources", "ids", "said"),
     [
-        ({"a": toy.picture(1)}, ["b"], "ids: expected none beside a mapping"),
-        ([toy.picture(1), toy.picture(2)], ["a", "a"], "ids: 'a' comes twice"),
-        ([toy.picture(1)], [" "], "ids: expected texts"),
-        ([toy.picture(1), toy.picture(2)], ["a"], "ids: expected one for each image"),
+        ({"a": toy.random_image(1)}, ["b"], "ids: expected none beside a mapping"),
+        ([toy.random_image(1), toy.random_image(2)], ["a", "a"], "ids: 'a' comes twice"),
+        ([toy.random_image(1)], [" "], "ids: expected texts"),
+        ([toy.random_image(1), toy.random_image(2)], ["a"], "ids: expected one for each image"),
         ([], None, "nothing to index: name a folder"),
         ({}, None, "nothing to index: no images in the mapping"),
         (None, None, "sources: expected paths or images, got NoneType"),
         (5, None, "sources: expected paths or images, got int"),
-        ([toy.picture(1)], 5, "ids: expected a text for each image, got 5"),
-        ([toy.picture(1)], ["a", "b"], "expected one for each image; there are more ids than 1"),
-        ([toy.picture(1), "a.jpg"], None, "a.jpg: expected an image in memory"),
-        (["a.jpg", toy.picture(1)], None, "expected a path, as the others, got <image>"),
+        ([toy.random_image(1)], 5, "ids: expected a text for each image, got 5"),
+        ([toy.random_image(1)], ["a", "b"], "expected one for each image; there are more ids than 1"),
+        ([toy.random_image(1), "a.jpg"], None, "a.jpg: expected an image in memory"),
+        (["a.jpg", toy.random_image(1)], None, "expected a path, as the others, got <image>"),
         (["a.jpg"], ["a"], "ids: expected with images in memory"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_long_stream_is_not_held(photos: tandem.Collection) -> None:
     def many() -> Iterator[Image.Image]:
         nonlocal drawn
         for drawn in range(1, 201):
-            yield toy.picture(drawn)
+            yield toy.random_image(drawn)
 
     counts: list[int] = []
     real = photos.model.engine.encode_images
@@ -156,9 +156,9 @@ def test_a_long_stream_is_not_held(photos: tandem.Collection) -> None:
 
 
 def test_ready_vectors(photos: tandem.Collection) -> None:
-    vectors = photos.model.embed_images([toy.picture(1), toy.picture(2)])
+    vectors = photos.model.embed_images([toy.random_image(1), toy.random_image(2)])
     assert photos.add_vectors(["a", "b"], vectors, {"path": ["/x/1.jpg", None], "width": [10, 20]}) == 2
-    hit = photos.search(image=toy.picture(1), k=1)[0]
+    hit = photos.search(image=toy.random_image(1), k=1)[0]
     assert (hit.id, hit.paths, hit.metadata["width"]) == ("a", ("/x/1.jpg",), 10)
     assert photos.count("width > 15") == 1
     for ids, made, metadata, said in (
@@ -176,7 +176,7 @@ def test_ready_vectors(photos: tandem.Collection) -> None:
 
 
 def test_collections_and_results_can_be_pickled_and_copied(photos: tandem.Collection) -> None:
-    photos.add({"a": toy.picture(1), "b": toy.picture(2)})
+    photos.add({"a": toy.random_image(1), "b": toy.random_image(2)})
     results = photos.search("a cat")
     for other in (pickle.loads(pickle.dumps(photos)), copy.deepcopy(photos)):
         assert other.url == photos.url
@@ -194,7 +194,7 @@ def test_pickled_results_show_their_images_in_another_working_directory(
         pytest.importorskip("lancedb")
     monkeypatch.chdir(tmp_path)
     collection = tandem.open(f"{prefix}photos", model)
-    collection.add({"a": toy.picture(1)})
+    collection.add({"a": toy.random_image(1)})
     content = pickle.dumps(collection.search("a cat"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -205,9 +205,9 @@ def test_pickled_results_show_their_images_in_another_working_directory(
 
 
 def test_results_in_notebooks_and_tables(photos: tandem.Collection, tmp_path: Path) -> None:
-    toy.picture(1).save(tmp_path / "<one>.png")
+    toy.random_image(1).save(tmp_path / "<one>.png")
     photos.add(tmp_path / "<one>.png")
-    photos.add({"b": toy.picture(2)})
+    photos.add({"b": toy.random_image(2)})
     results = photos.search("a <b>cat</b>")
     shown = results._repr_html_()
     assert shown.count("data:image/jpeg;base64,") == 2
@@ -224,7 +224,7 @@ def test_results_in_notebooks_and_tables(photos: tandem.Collection, tmp_path: Pa
 
 
 def test_a_plot_without_a_path_is_shown(photos: tandem.Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos.add({"b": toy.picture(2)})
+    photos.add({"b": toy.random_image(2)})
     shown: list[float] = []
     monkeypatch.setattr("tandem.plots.page.Page.show", lambda page: shown.append(page.width))
     assert photos.search("a cat").plot() is None
@@ -234,7 +234,7 @@ def test_a_plot_without_a_path_is_shown(photos: tandem.Collection, monkeypatch: 
 
 
 def test_paths_may_come_from_a_generator(photos: tandem.Collection, tmp_path: Path) -> None:
-    assert photos.add(path for path in toy.pictures(tmp_path / "pictures", 3)).added == 3
+    assert photos.add(path for path in toy.write_images(tmp_path / "images", 3)).added == 3
 
 
 def test_a_collection_made_before_these_notes_were_is_read(
@@ -244,22 +244,22 @@ def test_a_collection_made_before_these_notes_were_is_read(
     monkeypatch.setattr(
         identity, "notes_for", lambda model: {key: value for key, value in real(model).items() if key != "created"}
     )
-    photos.add({"a": toy.picture(1)})
+    photos.add({"a": toy.random_image(1)})
     info = tandem.open(photos.url).info()
     assert (info.created, info.roots, info.count) == (None, (), 1)
-    toy.pictures(tmp_path / "pictures", 2)
-    photos.add(tmp_path / "pictures")
-    assert tandem.open(photos.url).info().roots == (str(tmp_path / "pictures"),)
+    toy.write_images(tmp_path / "images", 2)
+    photos.add(tmp_path / "images")
+    assert tandem.open(photos.url).info().roots == (str(tmp_path / "images"),)
 
 
 def test_what_a_collection_is(photos: tandem.Collection, tmp_path: Path) -> None:
-    toy.pictures(tmp_path / "pictures", 3)
-    photos.add(tmp_path / "pictures")
-    photos.add([tmp_path / "pictures" / "0.png", tmp_path / "pictures"])
+    toy.write_images(tmp_path / "images", 3)
+    photos.add(tmp_path / "images")
+    photos.add([tmp_path / "images" / "0.png", tmp_path / "images"])
     info = tandem.open(photos.url).info()
     assert (info.url, info.count, info.model) == (photos.url, 3, photos.model.name)
     assert info.fingerprint == photos.model.fingerprint
-    assert info.roots == (str(tmp_path / "pictures"),)
+    assert info.roots == (str(tmp_path / "images"),)
     assert {"path", "width"} <= set(info.columns)
     for column in info.columns:
         assert photos.count(f"{column} is null or {column} is not null") == 3, column
@@ -270,29 +270,29 @@ def test_what_a_collection_is(photos: tandem.Collection, tmp_path: Path) -> None
 
 
 def test_a_hit_whose_files_are_all_gone_is_marked(photos: tandem.Collection, tmp_path: Path) -> None:
-    toy.pictures(tmp_path / "pictures", 3)
-    (tmp_path / "pictures" / "copy.png").write_bytes((tmp_path / "pictures" / "1.png").read_bytes())
-    photos.add(tmp_path / "pictures")
+    toy.write_images(tmp_path / "images", 3)
+    (tmp_path / "images" / "copy.png").write_bytes((tmp_path / "images" / "1.png").read_bytes())
+    photos.add(tmp_path / "images")
     for name in ("0.png", "1.png"):
-        (tmp_path / "pictures" / name).unlink()
+        (tmp_path / "images" / name).unlink()
     found = {Path(hit.path).name: hit.missing for hit in photos.search("a cat", k=3)}
     assert found == {"0.png": True, "1.png": False, "2.png": False}
     hits = photos.search("a cat", k=3).as_dict()["hits"]
     assert [hit.get("missing", False) for hit in hits] == [Path(hit["path"]).name == "0.png" for hit in hits]
-    (tmp_path / "pictures").rename(tmp_path / "elsewhere")  # or a disk that is not mounted: nobody knows
+    (tmp_path / "images").rename(tmp_path / "elsewhere")  # or a disk that is not mounted: nobody knows
     assert not any(hit.missing for hit in photos.search("a cat", k=3))
 
 
 def test_a_bar_is_drawn_on_request(
     photos: tandem.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    toy.pictures(tmp_path / "pictures", 3)
-    photos.add(tmp_path / "pictures", progress=False)
-    photos.add(tmp_path / "pictures")  # nobody is watching
+    toy.write_images(tmp_path / "images", 3)
+    photos.add(tmp_path / "images", progress=False)
+    photos.add(tmp_path / "images")  # nobody is watching
     assert capsys.readouterr().err == ""
-    photos.add(tmp_path / "pictures", progress=True)
+    photos.add(tmp_path / "images", progress=True)
     assert "indexing" in capsys.readouterr().err
-    photos.add({"b": toy.picture(20)}, progress=True)
+    photos.add({"b": toy.random_image(20)}, progress=True)
     assert "adding" in capsys.readouterr().err
 
 
@@ -311,7 +311,7 @@ def test_a_bar_is_drawn_on_request(
 )
 def test_options_that_make_no_sense_are_refused(photos: tandem.Collection, options: Any, said: str) -> None:
     with pytest.raises(TandemError, match=said):
-        photos.add({"a": toy.picture(1)}, **options)
+        photos.add({"a": toy.random_image(1)}, **options)
     assert not Path(photos.url).exists()
 
 
@@ -361,17 +361,17 @@ def test_ids_and_values_may_be_arrays_and_generators(photos: tandem.Collection) 
 def test_an_image_that_cannot_be_converted_is_one_failure(
     photos: tandem.Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    premultiplied = toy.picture(1).convert("LA").convert("La")
-    broken = toy.picture(2)
+    premultiplied = toy.random_image(1).convert("LA").convert("La")
+    broken = toy.random_image(2)
     monkeypatch.setattr(broken, "convert", lambda *_: 1 / 0)
-    report = photos.add({"a": premultiplied, "b": broken, "c": toy.picture(3)})
+    report = photos.add({"a": premultiplied, "b": broken, "c": toy.random_image(3)})
     assert report.total == 2
     assert [failure.path for failure in report.failures] == ["b"]
 
 
 def test_an_error_of_the_callers_own_generator_comes_through(photos: tandem.Collection) -> None:
     def broken() -> Iterator[Image.Image]:
-        yield toy.picture(1)
+        yield toy.random_image(1)
         raise ValueError("mine")
 
     for ids in (None, ["a", "b"]):
@@ -383,13 +383,15 @@ def test_images_that_cannot_be_read_make_no_collection(photos: tandem.Collection
     report = photos.add([b"no image", np.array(5)])
     assert (report.total, len(report.failures)) == (0, 2)
     assert not Path(photos.url).exists()
-    assert photos.add([b"no image", toy.picture(1)], batch_size=1).total == 1
+    assert photos.add([b"no image", toy.random_image(1)], batch_size=1).total == 1
     assert photos.add([b"no image"]).total == 1
 
 
 def test_progress_of_images_in_memory_is_told(photos: tandem.Collection) -> None:
     seen: list[tuple[int, int]] = []
-    photos.add([toy.picture(1), b"bad", toy.picture(2)], on_progress=lambda now: seen.append((now.done, now.skipped)))
+    photos.add(
+        [toy.random_image(1), b"bad", toy.random_image(2)], on_progress=lambda now: seen.append((now.done, now.skipped))
+    )
     assert seen[-1] == (3, 1)
-    photos.add(iter([toy.picture(3)]), on_progress=lambda now: seen.append((now.done, now.skipped)))
+    photos.add(iter([toy.random_image(3)]), on_progress=lambda now: seen.append((now.done, now.skipped)))
     assert seen[-1] == (1, 0)

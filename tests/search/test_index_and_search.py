@@ -21,11 +21,11 @@ pytest_plugins = ["support.photos"]
 
 
 def test_index_and_search_as_commands(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "bad.png").write_bytes(b"")
+    (image_folder / "bad.png").write_bytes(b"")
     target = str(tmp_path / "p.tandem")
-    assert main(["index", str(pictures), "--to", target, "--model", str(models[0])]) == 1
+    assert main(["index", str(image_folder), "--to", target, "--model", str(models[0])]) == 1
     out, err = capsys.readouterr()
     assert "8 photos; 8 added" in out
     assert "bad.png: empty" in err
@@ -48,20 +48,20 @@ def test_a_contact_sheet_is_drawn(tmp_path: Path, photos: tandem.Collection) -> 
 
 
 def test_migrate_as_a_command(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "0.png").unlink()
+    (image_folder / "0.png").unlink()
     assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
     assert "--drop-missing" in capsys.readouterr().err
     assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["images"] == 7
 
 
-def test_one_writes_and_a_second_is_told(photos: tandem.Collection, pictures: Path) -> None:
+def test_one_writes_and_a_second_is_told(photos: tandem.Collection, image_folder: Path) -> None:
     writer = open_store(photos.url, write=True)
     try:
         with pytest.raises(StoreBusyError, match="writing"):
-            photos.add(pictures)
+            photos.add(image_folder)
         assert len(photos.search("a cat")) == 8
     finally:
         writer.close()
@@ -74,17 +74,17 @@ def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monk
         tandem.open(url)
 
 
-def test_what_is_there_and_no_collection_is_said(pictures: Path) -> None:
+def test_what_is_there_and_no_collection_is_said(image_folder: Path) -> None:
     with pytest.raises(StoreError, match="a folder of other things; to search in it: tandem index"):
-        tandem.open(pictures, must_exist=True)
+        tandem.open(image_folder, must_exist=True)
     with pytest.raises(StoreError, match="got a file"):
-        tandem.open(pictures / "0.png", must_exist=True)
+        tandem.open(image_folder / "0.png", must_exist=True)
 
 
 def test_a_new_collection_from_a_list_on_standard_input(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = "\n".join(str(path) for path in sorted(pictures.iterdir())[:3]).encode()
+    listed = "\n".join(str(path) for path in sorted(image_folder.iterdir())[:3]).encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed)))
     assert main(["index", "-", "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]) == 0
     assert len(tandem.open(tmp_path / "c.tandem")) == 3
@@ -99,13 +99,13 @@ def test_nothing_to_index_makes_no_collection(sources: list[str], tmp_path: Path
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names that Windows does not take")
 def test_names_are_shown_as_they_are_and_command_nothing(
-    photos: tandem.Collection, pictures: Path, capsys: pytest.CaptureFixture[str]
+    photos: tandem.Collection, image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["[old].png", "[/].png".replace("/", "-"), ":cat:.png", "line\nbreak.png", "red\x1b[31m.png"]
-    for path, name in zip(sorted(pictures.iterdir()), names, strict=False):
-        path.rename(pictures / name)
-    (pictures / "bad\x1b[31m.png").write_bytes(b"")
-    assert main(["index", str(pictures), "--to", photos.url]) == 1
+    for path, name in zip(sorted(image_folder.iterdir()), names, strict=False):
+        path.rename(image_folder / name)
+    (image_folder / "bad\x1b[31m.png").write_bytes(b"")
+    assert main(["index", str(image_folder), "--to", photos.url]) == 1
     assert "\x1b" not in capsys.readouterr().err
     for asked in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
         assert main([asked[0], photos.url, *asked[1:]]) == 0
@@ -131,8 +131,8 @@ def narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = narrow_terminal(monkeypatch)
-    picture = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
-    show_labels([{"label": "a cat", "images": [picture, picture]}])
+    image = {"path": f"/{'folder/' * 12}photo-1.jpg", "probability": 0.5, "score": 0.25}
+    show_labels([{"label": "a cat", "images": [image, image]}])
     heading, *lines = shown.getvalue().splitlines()
     assert all(name in heading for name in ("label", "probability", "cosine", "photo"))
     assert "a cat" in lines[0]
@@ -168,13 +168,13 @@ def test_a_tour_goes_into_a_folder(
 
 
 def test_the_command_says_how_many_files_are_gone(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["index", str(pictures), "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]
+    command = ["index", str(image_folder), "--to", str(tmp_path / "c.tandem"), "--model", str(models[0])]
     assert main(command) == 0
     assert "gone" not in capsys.readouterr().err
     for name in ("1.png", "2.png", "3.png"):
-        (pictures / name).unlink()
+        (image_folder / name).unlink()
     assert main(command) == 0
     assert "3 files are gone; --prune removes them" in capsys.readouterr().err
     assert main([*command, "--json"]) == 0

@@ -22,8 +22,8 @@ from tandem.search.indexing.progress import IndexingProgress
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder with `pictures/`, five of them, for a collection beside it."""
-    toy.pictures(tmp_path / "pictures", 5)
+    """A folder with `images/`, five of them, for a collection beside it."""
+    toy.write_images(tmp_path / "images", 5)
     return tmp_path
 
 
@@ -55,31 +55,31 @@ def spoil(folder: Path) -> dict[str, str]:
 def test_bad_files_are_set_aside_and_tried_again_only_when_they_change(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = spoil(home / "pictures")
-    report = run(home, home / "pictures")
+    expected = spoil(home / "images")
+    report = run(home, home / "images")
     assert counts(report) == {"added": 5}
     assert reasons(report).keys() == expected.keys()
     for name, reason in expected.items():
         assert reason in reasons(report)[name], name
     assert report.not_retried == 0
 
-    again = run(home, home / "pictures", model=never)
+    again = run(home, home / "images", model=never)
     assert reasons(again) == reasons(report)
     assert {Path(one.path).name for one in again.failures if one.retried} == {"bad\\xff.png"}  # a name costs nothing
     assert again.not_retried == 5
 
-    toy.picture(78).save(home / "pictures/truncated.png")
-    (home / "pictures/text.jpg").write_bytes(b"other words, still no picture")
-    third = run(home, home / "pictures")
+    toy.random_image(78).save(home / "images/truncated.png")
+    (home / "images/text.jpg").write_bytes(b"other words, still no image")
+    third = run(home, home / "images")
     assert counts(third) == {"added": 1, "unchanged": 5}
     assert "truncated.png" not in reasons(third)
     assert [Path(one.path).name for one in third.failures if one.retried] == ["bad\\xff.png", "text.jpg"]
 
 
 def test_what_cannot_be_read_is_set_aside_and_keeps_what_was_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(home, home / "pictures")
+    run(home, home / "images")
     before = contents(home)
-    path = home / "pictures/3.png"
+    path = home / "images/3.png"
     os.utime(path)
     real = Path.open
 
@@ -89,14 +89,14 @@ def test_what_cannot_be_read_is_set_aside_and_keeps_what_was_there(home: Path, m
         return real(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", locked)
-    report = run(home, home / "pictures")
+    report = run(home, home / "images")
     assert reasons(report) == {"3.png": "permission denied"}
     assert same(contents(home), before)
-    assert run(home, home / "pictures").not_retried == 1
+    assert run(home, home / "images").not_retried == 1
     monkeypatch.setattr(Path, "open", real)
     path.chmod(0o600)  # which changes neither size nor time of the content
     os.chmod(path, 0o640)
-    report = run(home, home / "pictures")
+    report = run(home, home / "images")
     assert report.failures == []
     assert counts(report) == {"unchanged": 5}
 
@@ -111,33 +111,33 @@ def test_a_file_that_vanishes_midway_is_set_aside_and_nothing_is_remembered(
             Path(source).unlink(missing_ok=True)
         return real(source, **options)
 
-    content = (home / "pictures/2.png").read_bytes()
+    content = (home / "images/2.png").read_bytes()
     monkeypatch.setattr(preparing, "read_bytes", vanishing)
-    report = run(home, home / "pictures")
+    report = run(home, home / "images")
     assert reasons(report) == {"2.png": "no such file or folder"}
     monkeypatch.undo()
-    (home / "pictures/2.png").write_bytes(content)
-    assert counts(run(home, home / "pictures")) == {"unchanged": 4, "added": 1}
+    (home / "images/2.png").write_bytes(content)
+    assert counts(run(home, home / "images")) == {"unchanged": 4, "added": 1}
 
 
-def test_a_picture_that_becomes_bad_leaves(home: Path) -> None:
-    run(home, home / "pictures")
-    content = (home / "pictures/2.png").read_bytes()
-    (home / "pictures/2.png").write_bytes(content[:100])
-    (home / "pictures/3.png").write_bytes(b"")
-    report = run(home, home / "pictures")
+def test_an_image_that_becomes_bad_leaves(home: Path) -> None:
+    run(home, home / "images")
+    content = (home / "images/2.png").read_bytes()
+    (home / "images/2.png").write_bytes(content[:100])
+    (home / "images/3.png").write_bytes(b"")
+    report = run(home, home / "images")
     assert set(reasons(report)) == {"2.png", "3.png"}
-    assert same(contents(home), fresh(home, home / "pictures"))
-    (home / "pictures/2.png").write_bytes(content)
-    assert counts(run(home, home / "pictures")) == {"unchanged": 3, "added": 1}
+    assert same(contents(home), fresh(home, home / "images"))
+    (home / "images/2.png").write_bytes(content)
+    assert counts(run(home, home / "images")) == {"unchanged": 3, "added": 1}
 
 
 def test_other_decoders_give_bad_files_another_chance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (home / "pictures/bad.jpg").write_bytes(b"bad")
-    run(home, home / "pictures")
+    (home / "images/bad.jpg").write_bytes(b"bad")
+    run(home, home / "images")
     monkeypatch.setattr("tandem.search.indexing.reconciling._decoders", lambda: "newer")
-    assert run(home, home / "pictures").not_retried == 0
-    assert run(home, home / "pictures").not_retried == 1
+    assert run(home, home / "images").not_retried == 0
+    assert run(home, home / "images").not_retried == 1
 
 
 # --- stopped midway ------------------------------------------------------------------------------------------------
@@ -153,11 +153,11 @@ def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, verb: str
 ) -> None:
     """The store has the batch and the ledger does not, also where files then change, move or go before the next run."""
-    pictures = home / "pictures"
-    run(home, pictures)
-    toy.picture(100).save(pictures / "0.png")
-    (pictures / "1.png").rename(pictures / "9.png")
-    toy.picture(101).save(pictures / "new.png")
+    images = home / "images"
+    run(home, images)
+    toy.random_image(100).save(images / "0.png")
+    (images / "1.png").rename(images / "9.png")
+    toy.random_image(101).save(images / "new.png")
     real, calls = Ledger.update, 0
 
     def note(self: Ledger, *arguments: Any, **options: Any) -> None:
@@ -172,21 +172,21 @@ def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Ledger, "update", note)
         with pytest.raises(Stopped):
-            run(home, pictures, batch_size=1)
-    toy.picture(102).save(pictures / "0.png")
-    toy.picture(103).save(pictures / "new.png")
-    (pictures / "2.png").unlink()
-    run(home, pictures, prune=True)
-    assert same(contents(home), fresh(home, pictures))
+            run(home, images, batch_size=1)
+    toy.random_image(102).save(images / "0.png")
+    toy.random_image(103).save(images / "new.png")
+    (images / "2.png").unlink()
+    run(home, images, prune=True)
+    assert same(contents(home), fresh(home, images))
 
 
 def test_a_file_whose_old_content_is_back_after_a_crash_keeps_its_image(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(home, home / "pictures")
-    path = home / "pictures/0.png"
+    run(home, home / "images")
+    path = home / "images/0.png"
     content = path.read_bytes()
-    toy.picture(100).save(path)
+    toy.random_image(100).save(path)
 
     def stop(self: Ledger) -> None:
         raise Stopped
@@ -194,38 +194,38 @@ def test_a_file_whose_old_content_is_back_after_a_crash_keeps_its_image(
     with monkeypatch.context() as patched:
         patched.setattr(Ledger, "pending_removals", stop)
         with pytest.raises(Stopped):
-            run(home, home / "pictures")
+            run(home, home / "images")
     path.write_bytes(content)
-    run(home, home / "pictures")
-    assert same(contents(home), fresh(home, home / "pictures"))
+    run(home, home / "images")
+    assert same(contents(home), fresh(home, home / "images"))
 
 
 def test_without_its_ledger_a_collection_is_brought_up_to_date_all_the_same(home: Path) -> None:
-    shutil.copy(home / "pictures/0.png", home / "pictures/copy.png")
-    run(home, home / "pictures")
+    shutil.copy(home / "images/0.png", home / "images/copy.png")
+    run(home, home / "images")
     for path in home.glob("files.sqlite*"):
         path.unlink()
-    toy.picture(100).save(home / "pictures/0.png")
-    toy.picture(101).save(home / "pictures/1.png")
+    toy.random_image(100).save(home / "images/0.png")
+    toy.random_image(101).save(home / "images/1.png")
     engine = ToyEngine()
-    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
+    report = run(home, home / "images", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
     assert counts(report) == {"unchanged": 4, "changed": 2}
     assert engine.encoded == 2
-    assert same(contents(home), fresh(home, home / "pictures"))
+    assert same(contents(home), fresh(home, home / "images"))
 
 
 def test_an_emptied_collection_is_filled_again(home: Path) -> None:
-    run(home, home / "pictures")
+    run(home, home / "images")
     with writing(home) as (store, _):
         store.delete(list(contents(home)))
-    assert counts(run(home, home / "pictures")) == {"added": 5}
+    assert counts(run(home, home / "images")) == {"added": 5}
 
 
 def test_interrupted_what_was_committed_stays_and_the_next_run_goes_on(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "EVERY_S", 0)
-    toy.pictures(home / "pictures", 40)
+    toy.write_images(home / "images", 40)
 
     def interrupt(now: IndexingProgress) -> None:
         if now.done >= 8:
@@ -233,12 +233,12 @@ def test_interrupted_what_was_committed_stays_and_the_next_run_goes_on(
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        run(home, home / "pictures", batch_size=4, on_progress=interrupt)
+        run(home, home / "images", batch_size=4, on_progress=interrupt)
     assert threading.active_count() == before
     done = len(contents(home))
     assert 8 <= done < 40
     engine = ToyEngine()
-    report = run(home, home / "pictures", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
+    report = run(home, home / "images", model=Model(toy.checkpoint(), engine))  # type: ignore[arg-type]
     assert counts(report) == {"unchanged": done, "added": 40 - done}
     assert engine.encoded == 40 - done
 
@@ -250,6 +250,6 @@ def test_an_engine_that_fails_stops_the_run_and_its_threads(home: Path) -> None:
 
     before = threading.active_count()
     with pytest.raises(EngineError, match="not finite"):
-        run(home, home / "pictures", model=Model(toy.checkpoint(), Broken()), batch_size=2)  # type: ignore[arg-type]
+        run(home, home / "images", model=Model(toy.checkpoint(), Broken()), batch_size=2)  # type: ignore[arg-type]
     assert threading.active_count() == before
-    assert counts(run(home, home / "pictures")) == {"added": 5}
+    assert counts(run(home, home / "images")) == {"added": 5}

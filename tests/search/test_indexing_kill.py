@@ -19,7 +19,7 @@ import pytest
 
 KILLS = 50
 ROUNDS = 10  # a new folder and a new collection for each
-PICTURES = 24
+IMAGES = 24
 
 
 @pytest.mark.kill
@@ -45,7 +45,7 @@ def check(folder: Path) -> None:
     kills, whole, stages = (int(word) for word in done.stdout.split())
     assert kills == KILLS
     assert whole == ROUNDS
-    assert stages >= 10  # the moments were spread: so many different numbers of pictures had been committed
+    assert stages >= 10  # the moments were spread: so many different numbers of images had been committed
 
 
 def change(folder: Path, draw: random.Random) -> None:
@@ -56,7 +56,7 @@ def change(folder: Path, draw: random.Random) -> None:
     for path in draw.sample(files, min(len(files), 10)):
         match draw.randrange(5):
             case 0:
-                toy.picture(draw.randrange(10**6), (24, 20)).save(path)
+                toy.random_image(draw.randrange(10**6), (24, 20)).save(path)
             case 1:
                 target = folder / f"moved{draw.randrange(3)}" / f"{draw.randrange(10**6)}.png"
                 target.parent.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def change(folder: Path, draw: random.Random) -> None:
             case 4:
                 path.unlink()
     for _ in range(4):
-        toy.picture(draw.randrange(10**6), (24, 20)).save(folder / f"new{draw.randrange(10**6)}.png")
+        toy.random_image(draw.randrange(10**6), (24, 20)).save(folder / f"new{draw.randrange(10**6)}.png")
 
 
 def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> bool:
@@ -97,11 +97,11 @@ def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> b
 
 
 def check_whole(home: Path, report: Path) -> None:
-    """What is there can be opened and read by another process: every picture with its values, none twice."""
+    """What is there can be opened and read by another process: every image with its values, none twice."""
     import numpy as np
     from support.collection_toys import contents
 
-    held = contents(home)  # which looks at every picture's places
+    held = contents(home)  # which looks at every image's places
     assert all(paths and np.isclose(np.linalg.norm(vector), 1, atol=1e-4) for paths, vector in held.values())
     places = [path for paths, _ in held.values() for path in paths]
     report.write_text(f"{len(held)} {len(places)}")
@@ -116,32 +116,32 @@ def main(home: Path) -> None:
     stages: set[str] = set()
     for number in range(ROUNDS):
         folder = home / f"round{number}"
-        pictures = folder / "pictures"
-        pictures.mkdir(parents=True)
+        images = folder / "images"
+        images.mkdir(parents=True)
         from support import toy
 
-        for i in range(PICTURES):
-            toy.picture(draw.randrange(10**6), (24, 20)).save(pictures / f"{i:02}.png")
-        (pictures / "bad.jpg").write_bytes(b"bad")
+        for i in range(IMAGES):
+            toy.random_image(draw.randrange(10**6), (24, 20)).save(images / f"{i:02}.png")
+        (images / "bad.jpg").write_bytes(b"bad")
         began = time.perf_counter()
         (folder / "trial").mkdir()
-        in_child(lambda trial=folder / "trial", source=pictures: run(trial, source, batch_size=2))
+        in_child(lambda trial=folder / "trial", source=images: run(trial, source, batch_size=2))
         lasts = time.perf_counter() - began
         for _ in range(KILLS // ROUNDS):
             while not in_child(
-                lambda own=folder, source=pictures: run(own, source, batch_size=2, prune=True),
+                lambda own=folder, source=images: run(own, source, batch_size=2, prune=True),
                 draw.uniform(0.05, 1) * lasts,
             ):
-                change(pictures, draw)  # it was done before: there is more to do for the next
+                change(images, draw)  # it was done before: there is more to do for the next
             kills += 1
             if (folder / "c.tandem" / "current").exists():
                 in_child(lambda own=folder: check_whole(own, own / "checked"))
                 stages.add((folder / "checked").read_text())
             if draw.random() < 0.7:
-                change(pictures, draw)
-        in_child(lambda own=folder, source=pictures: run(own, source, batch_size=2, prune=True))
+                change(images, draw)
+        in_child(lambda own=folder, source=images: run(own, source, batch_size=2, prune=True))
         (folder / "fresh").mkdir()
-        in_child(lambda own=folder / "fresh", source=pictures: run(own, source, batch_size=3))
+        in_child(lambda own=folder / "fresh", source=images: run(own, source, batch_size=3))
         killed, fresh = contents(folder), contents(folder / "fresh")
         if same(killed, fresh):
             whole += 1

@@ -24,8 +24,8 @@ from tandem.search.indexing.run import IndexingOptions, open_sources
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder with `pictures/`, five of them, for a collection beside it."""
-    toy.pictures(tmp_path / "pictures", 5)
+    """A folder with `images/`, five of them, for a collection beside it."""
+    toy.write_images(tmp_path / "images", 5)
     return tmp_path
 
 
@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a batch is written the next one is encoded, and while that happens others are decoded."""
-    toy.pictures(home / "pictures", 24)
+    toy.write_images(home / "images", 24)
     decoding, encoding = threading.Event(), threading.Event()
     seen: set[str] = set()
     engine = ToyEngine()
@@ -67,7 +67,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
 
         monkeypatch.setattr(store, "upsert", upsert)
         options = IndexingOptions(batch_size=3)
-        with open_sources([home / "pictures"], options) as sources:
+        with open_sources([home / "images"], options) as sources:
             index(store, Model(toy.checkpoint(), engine), sources, ledger, options)  # type: ignore[arg-type]
     assert seen == {"decoded while encoding", "encoded while writing"}
     assert writers == {threading.get_ident()}
@@ -76,8 +76,8 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("count", [60, 180])
 def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    """The pictures alive at any time are those that are under way, however many there are."""
-    toy.pictures(home / "pictures", count)
+    """The images alive at any time are those that are under way, however many there are."""
+    toy.write_images(home / "images", count)
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
     most = 0
     real = preparing.preprocess
@@ -97,7 +97,7 @@ def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.M
             array.owner = self  # type: ignore[attr-defined]  # lives as long as the array
 
     monkeypatch.setattr(preparing, "preprocess", preprocess)
-    run(home, home / "pictures", batch_size=4)
+    run(home, home / "images", batch_size=4)
     gc.collect()
     assert 4 <= most <= 4 * 6  # two batches ahead of the encoder, one in it, and those waiting for the writer
     assert len(alive) == 0
@@ -105,23 +105,23 @@ def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.M
 
 def test_progress_counts_up_to_all_there_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "EVERY_S", 0)
-    toy.pictures(home / "pictures", 30)
-    (home / "pictures/bad.jpg").write_bytes(b"bad")
+    toy.write_images(home / "images", 30)
+    (home / "images/bad.jpg").write_bytes(b"bad")
     make_tar(home / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
     told: list[IndexingProgress] = []
-    run(home, home / "pictures", home / "s.tar", batch_size=4, on_progress=told.append)
+    run(home, home / "images", home / "s.tar", batch_size=4, on_progress=told.append)
     assert [one.done for one in told] == sorted(one.done for one in told)
     assert len(told) > 2
     last = told[-1]
     assert (last.done, last.total, last.skipped, last.seconds_left) == (36, 36, 1, 0)
     assert last.rate > 0
     told.clear()
-    run(home, home / "pictures", home / "s.tar", on_progress=told.append, model=never)
+    run(home, home / "images", home / "s.tar", on_progress=told.append, model=never)
     assert (told[-1].done, told[-1].skipped) == (36, 1)
 
 
 def test_a_collection_inside_its_own_source_is_left_alone(home: Path) -> None:
-    toy.picture(99).save(home / "top.png")
+    toy.random_image(99).save(home / "top.png")
     assert counts(run(home, home)) == {"added": 6}
     (home / "c.tandem/trap.png").write_bytes(encoded(98))
     assert counts(run(home, home)) == {"unchanged": 6}
@@ -129,7 +129,7 @@ def test_a_collection_inside_its_own_source_is_left_alone(home: Path) -> None:
 
 def test_the_sources_are_checked_before_anything_is_done(home: Path) -> None:
     with pytest.raises(TandemError, match="nowhere"):
-        run(home, home / "pictures", home / "nowhere", model=never)
+        run(home, home / "images", home / "nowhere", model=never)
     assert contents(home) == {}
 
 
@@ -139,9 +139,9 @@ def test_the_sources_are_checked_before_anything_is_done(home: Path) -> None:
 def test_fast_decoding_is_recorded_and_counted(home: Path) -> None:
     photos = home / "photos"
     photos.mkdir()
-    toy.picture(1, size=(2400, 1600)).save(photos / "large.jpg", quality=90)
-    toy.picture(2, size=(300, 260)).save(photos / "small.jpg")
-    toy.picture(3, size=(2400, 1600)).save(photos / "large.png", compress_level=1)
+    toy.random_image(1, size=(2400, 1600)).save(photos / "large.jpg", quality=90)
+    toy.random_image(2, size=(300, 260)).save(photos / "small.jpg")
+    toy.random_image(3, size=(2400, 1600)).save(photos / "large.png", compress_level=1)
     report = run(home, photos, fast_decode=True)
     assert report.fast == 1
     large = values(home, photos / "large.jpg")
@@ -155,7 +155,7 @@ def test_fast_decoding_is_recorded_and_counted(home: Path) -> None:
     assert run(home, photos).fast == 1  # what is there stays as it was made, and the report says so
 
 
-def test_the_embedding_of_a_picture_does_not_depend_on_its_batch() -> None:
+def test_the_embedding_of_an_image_does_not_depend_on_its_batch() -> None:
     """What makes a run after a crash end like one without: other batches, the same vectors."""
     from tandem import engine as engines
 

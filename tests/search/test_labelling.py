@@ -49,7 +49,7 @@ def expected(vectors: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.n
 
 @pytest.mark.parametrize("cells", [64 * 7, labelling.CELLS])
 @pytest.mark.parametrize("k", [1, 10, 500])
-def test_the_best_pictures_of_labels_are_those_of_all_at_once(
+def test_the_best_images_of_labels_are_those_of_all_at_once(
     filled: tuple[Store, list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch, k: int, cells: int
 ) -> None:
     monkeypatch.setattr(labelling, "CELLS", cells)  # blocks of 64, or one
@@ -67,7 +67,7 @@ def test_the_best_pictures_of_labels_are_those_of_all_at_once(
         assert len({best.id for best in row}) == len(row)
 
 
-def test_equal_pictures_come_by_id_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_come_by_id_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = np.eye(D, dtype=np.float32)  # products of these are exact, in blocks of any shape
     ids = [f"{number:05}" for number in np.random.default_rng(1).permutation(200)]
     store = create_store(str(tmp_path / "a.tandem"), Schema(D, {}), {})
@@ -91,7 +91,7 @@ def test_where_all_are_as_likely_the_cosine_decides(filled: tuple[Store, list[st
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
-def test_the_best_labels_of_pictures(
+def test_the_best_labels_of_images(
     filled: tuple[Store, list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch, k: int
 ) -> None:
     monkeypatch.setattr(labelling, "CELLS", 64 * 7)
@@ -179,12 +179,12 @@ def test_a_file_of_rows_is_there_whole_or_as_it_was(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A collection of six toy pictures, and its model."""
+    """A collection of six toy images, and its model."""
     folder = tmp_path_factory.mktemp("photos")
     model = str(toy.folder(folder / "model"))
-    toy.pictures(folder / "pictures", 6)
+    toy.write_images(folder / "images", 6)
     with tandem.open(folder / "photos.tandem", model) as collection:
-        collection.add(folder / "pictures")
+        collection.add(folder / "images")
     return str(folder / "photos.tandem"), model
 
 
@@ -195,15 +195,15 @@ def test_the_command_by_label(photos: tuple[str, str], tmp_path: Path, capsys: p
     document = json.loads(capsys.readouterr().out)
     assert [each["label"] for each in document["labels"]] == ["cat", "dog"]
     loaded = tandem.load(model)
-    files = sorted((Path(url).parent / "pictures").iterdir())
+    files = sorted((Path(url).parent / "images").iterdir())
     answer = loaded.classify(files, ["cat", "dog"])
     by_path = dict(zip(map(str, files), answer.probabilities.tolist(), strict=True))
     for label, each in enumerate(document["labels"]):
         assert len(each["images"]) == 4
         best = sorted((row[label] for row in by_path.values()), reverse=True)[:4]
-        assert [picture["probability"] for picture in each["images"]] == pytest.approx(best, abs=1e-4)
-        for picture in each["images"]:
-            assert picture["probability"] == pytest.approx(by_path[picture["path"]][label], abs=1e-4)
+        assert [image["probability"] for image in each["images"]] == pytest.approx(best, abs=1e-4)
+        for image in each["images"]:
+            assert image["probability"] == pytest.approx(by_path[image["path"]][label], abs=1e-4)
     with out.open(newline="") as text:
         rows = list(csv.DictReader(text))
     assert [(row["label"], row["rank"]) for row in rows] == [(x, str(n)) for x in ("cat", "dog") for n in (1, 2, 3, 4)]
@@ -213,14 +213,14 @@ def test_the_command_by_label(photos: tuple[str, str], tmp_path: Path, capsys: p
     assert document["labels"][1]["images"][0]["path"] in capsys.readouterr().out
 
 
-def test_the_command_by_picture(photos: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_by_image(photos: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url, model = photos
     command = ["label", url, "--labels", "cat,dog,car", "--by", "image", "--top", "2"]
     assert main([*command, "--json"]) == 0
-    pictures = json.loads(capsys.readouterr().out)["images"]
-    answer = tandem.load(model).classify([picture["path"] for picture in pictures], ["cat", "dog", "car"])
+    images = json.loads(capsys.readouterr().out)["images"]
+    answer = tandem.load(model).classify([image["path"] for image in images], ["cat", "dog", "car"])
     assert [[label for label, _ in row] for row in answer.top(2)] == [
-        [found["label"] for found in picture["labels"]] for picture in pictures
+        [found["label"] for found in image["labels"]] for image in images
     ]
     out = tmp_path / "labels.jsonl"
     assert main([*command, "--json", "--out", str(out)]) == 0
@@ -233,7 +233,7 @@ def test_the_command_by_picture(photos: tuple[str, str], tmp_path: Path, capsys:
     assert {label: best.count(label) for label in ("cat", "dog", "car")} == document["best"]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert all(picture["path"] in printed for picture in pictures)
+    assert all(image["path"] in printed for image in images)
 
 
 def test_the_command_says_what_is_wrong_before_it_works(

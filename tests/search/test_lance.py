@@ -168,30 +168,30 @@ def test_a_collection_is_filled_asked_and_moved(
     url: str, tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for i in range(8):
-        toy.picture(i, (40 + 10 * i, 60)).save(pictures / f"{i}.png")
+        toy.random_image(i, (40 + 10 * i, 60)).save(images / f"{i}.png")
     photos = tandem.open(url, models[0])
-    assert photos.add(pictures).added == 8
+    assert photos.add(images).added == 8
     (ledger,) = (tmp_path / "home" / "ledgers").glob("*.sqlite")
     assert ledger.stem == photos.store.notes["identity"]
 
     other = tandem.open(url)
-    assert other.search(image=pictures / "3.png", k=1)[0].path == str(pictures / "3.png")
+    assert other.search(image=images / "3.png", k=1)[0].path == str(images / "3.png")
     assert len(other.search("a dog", k=5, where="width >= 60")) == 5
-    first = other.search(image=pictures / "5.png", k=1)[0]
+    first = other.search(image=images / "5.png", k=1)[0]
     assert other.delete([first.id]) == 1
     assert photos.count() == 7
-    assert photos.add(pictures).added == 1  # a removed image is added again with its file
+    assert photos.add(images).added == 1  # a removed image is added again with its file
 
     moved = migrate(url, tandem.load(models[1]))
     assert (moved.done, moved.images, moved.lost) == (True, 8, 0)
     assert other.store.is_stale()
     now = tandem.open(url)
     assert now.model.name == "other"
-    assert now.search(image=pictures / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
-    assert now.add(pictures).unchanged >= 7
+    assert now.search(image=images / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
+    assert now.add(images).unchanged >= 7
 
 
 def test_index_and_search_as_commands(
@@ -202,7 +202,7 @@ def test_index_and_search_as_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
-    toy.picture(1, (40, 60)).save(tmp_path / "a.png")
+    toy.random_image(1, (40, 60)).save(tmp_path / "a.png")
     assert main(["index", str(tmp_path / "a.png"), "--to", url, "--model", str(models[0])]) == 0
     assert main(["search", url, "--image", str(tmp_path / "a.png")]) == 0
     assert "a.png" in capsys.readouterr().out

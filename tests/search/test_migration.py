@@ -14,7 +14,7 @@ pytest_plugins = ["support.photos"]
 
 
 def test_migration_keeps_the_set_and_changes_the_vectors(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     before = set(next(iter(open_store(photos.url).scan(vectors=False))).ids)
     moved = migrate(photos.url, tandem.load(models[1]))
@@ -24,52 +24,52 @@ def test_migration_keeps_the_set_and_changes_the_vectors(
     assert set(after.ids) == before
     again = tandem.open(photos.url)
     assert again.model.name == "other"
-    assert again.search(image=pictures / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
-    assert again.add(pictures).unchanged == 8
+    assert again.search(image=image_folder / "3.png", k=1)[0].score == pytest.approx(1, abs=1e-5)
+    assert again.add(image_folder).unchanged == 8
     with pytest.raises(StoreError, match="already"):
         migrate(photos.url, tandem.load(models[1]))
 
 
 def test_migration_keeps_the_folders_and_the_day_the_collection_was_made(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     store = open_store(photos.url, write=True)
     store.annotate({"created": "2020-01-02T03:04:05+00:00"})
     store.close()
     assert migrate(photos.url, tandem.load(models[1])).done
     after = tandem.open(photos.url).info()
-    assert (after.model, after.created, after.roots) == ("other", "2020-01-02T03:04:05+00:00", (str(pictures),))
+    assert (after.model, after.created, after.roots) == ("other", "2020-01-02T03:04:05+00:00", (str(image_folder),))
 
 
-def test_migration_that_would_lose_pictures_waits(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+def test_migration_that_would_lose_images_waits(
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
-    content = (pictures / "0.png").read_bytes()
-    (pictures / "0.png").unlink()
+    content = (image_folder / "0.png").read_bytes()
+    (image_folder / "0.png").unlink()
     other = tandem.load(models[1])
     waiting = migrate(photos.url, other)
     assert (waiting.done, waiting.lost) == (False, 1)
     assert [Path(one.path).name for one in waiting.missing] == ["0.png"]
     assert tandem.open(photos.url).model.name == "one"
     assert len(tandem.open(photos.url).search("a cat")) == 8
-    (pictures / "0.png").write_bytes(content)
+    (image_folder / "0.png").write_bytes(content)
     assert migrate(photos.url, other).done
     assert len(tandem.open(photos.url)) == 8
 
 
 def test_migration_may_leave_out_what_is_gone(
-    photos: tandem.Collection, pictures: Path, models: tuple[Path, Path]
+    photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
-    (pictures / "0.png").unlink()
+    (image_folder / "0.png").unlink()
     assert migrate(photos.url, tandem.load(models[1]), drop_missing=True).done
     assert len(tandem.open(photos.url)) == 7
 
 
 def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
-        for file in sorted(pictures.iterdir()):
+        for file in sorted(image_folder.iterdir()):
             tar.add(file, file.name)
     collection = tandem.open(tmp_path / "c.tandem", models[0])
     collection.add(tmp_path / "set.tar")
@@ -82,11 +82,11 @@ def test_migration_reads_tars_again_and_keeps_only_what_was_kept(
 
 
 def test_migration_keeps_captions_whatever_their_key_was(
-    tmp_path: Path, pictures: Path, models: tuple[Path, Path]
+    tmp_path: Path, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     pa = pytest.importorskip("pyarrow")
-    contents = [path.read_bytes() for path in sorted(pictures.iterdir())]
+    contents = [path.read_bytes() for path in sorted(image_folder.iterdir())]
     pq.write_table(pa.table({"image": contents[:4], "text": list("abcd")}), tmp_path / "one.parquet")
     pq.write_table(pa.table({"image": contents[4:], "legend": list("efgh")}), tmp_path / "two.parquet")
     collection = tandem.open(tmp_path / "c.tandem", models[0])

@@ -15,70 +15,70 @@ def unit(values: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def space() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures around one common direction; words far from them, whose cosines spread ten times less."""
+    """Images around one common direction; words far from them, whose cosines spread ten times less."""
     random = np.random.default_rng(0)
     common = np.eye(16)[0]
-    pictures = unit(common + random.normal(0, 0.4, (500, 16)))
+    images = unit(common + random.normal(0, 0.4, (500, 16)))
     words = unit(-3 * np.eye(16)[1] + 0.3 * np.eye(16)[2])
-    return pictures, words, unit(common + 2 * np.eye(16)[3])
+    return images, words, unit(common + 2 * np.eye(16)[3])
 
 
 def test_one_part_is_taken_as_it_is(space: tuple[np.ndarray, ...]) -> None:
-    pictures, words, _ = space
-    assert combine([QueryPart("words", words, 1.0)], pictures) is words
-    assert combine([QueryPart("words", words, 1.0), QueryPart("picture", pictures[0], 0.0)], pictures) is words
+    images, words, _ = space
+    assert combine([QueryPart("words", words, 1.0)], images) is words
+    assert combine([QueryPart("words", words, 1.0), QueryPart("image", images[0], 0.0)], images) is words
 
 
 def test_equal_weights_follow_both_parts_equally(space: tuple[np.ndarray, ...]) -> None:
-    pictures, words, picture = space
-    both = combine([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)], pictures)
-    scores = pictures @ both
-    with_words = np.corrcoef(scores, pictures @ words)[0, 1]
-    with_picture = np.corrcoef(scores, pictures @ picture)[0, 1]
-    assert with_words == pytest.approx(with_picture, abs=0.02)
+    images, words, image = space
+    both = combine([QueryPart("words", words, 0.5), QueryPart("image", image, 0.5)], images)
+    scores = images @ both
+    with_words = np.corrcoef(scores, images @ words)[0, 1]
+    with_image = np.corrcoef(scores, images @ image)[0, 1]
+    assert with_words == pytest.approx(with_image, abs=0.02)
     assert np.linalg.norm(both) == pytest.approx(1, abs=1e-6)
     assert both.dtype == np.float32
 
 
 def test_more_weight_follows_more(space: tuple[np.ndarray, ...]) -> None:
-    pictures, words, picture = space
+    images, words, image = space
     agreement = []
     for weight in (0.1, 0.5, 0.9):
-        both = combine([QueryPart("words", words, weight), QueryPart("picture", picture, 1 - weight)], pictures)
-        agreement.append(np.corrcoef(pictures @ both, pictures @ words)[0, 1])
+        both = combine([QueryPart("words", words, weight), QueryPart("image", image, 1 - weight)], images)
+        agreement.append(np.corrcoef(images @ both, images @ words)[0, 1])
     assert agreement == sorted(agreement)
     assert agreement[0] < 0.5 < agreement[2]
 
 
 def test_what_is_to_be_avoided_loses(space: tuple[np.ndarray, ...]) -> None:
-    pictures, _, picture = space
+    images, _, image = space
     away = unit(np.eye(16)[4] + np.eye(16)[0])
-    with_it = combine([QueryPart("picture", picture, 1.0)], pictures)
-    without = combine([QueryPart("picture", picture, 1.0), QueryPart("picture", away, -0.5)], pictures)
-    best_with, best_without = np.argsort(-(pictures @ with_it))[:50], np.argsort(-(pictures @ without))[:50]
-    assert (pictures[best_without] @ away).mean() < (pictures[best_with] @ away).mean()
+    with_it = combine([QueryPart("image", image, 1.0)], images)
+    without = combine([QueryPart("image", image, 1.0), QueryPart("image", away, -0.5)], images)
+    best_with, best_without = np.argsort(-(images @ with_it))[:50], np.argsort(-(images @ without))[:50]
+    assert (images[best_without] @ away).mean() < (images[best_with] @ away).mean()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_collections_of_hardly_anything(space: tuple[np.ndarray, ...], count: int) -> None:
-    pictures, words, picture = space
-    both = combine([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)], pictures[:count])
+    images, words, image = space
+    both = combine([QueryPart("words", words, 0.5), QueryPart("image", image, 0.5)], images[:count])
     assert np.isfinite(both).all()
 
 
 def test_no_direction_is_refused(space: tuple[np.ndarray, ...]) -> None:
-    pictures, words, _ = space
+    images, words, _ = space
     with pytest.raises(TandemError, match="minus alone"):
-        combine([QueryPart("words", words, -0.5)], pictures)
+        combine([QueryPart("words", words, -0.5)], images)
     with pytest.raises(TandemError, match="nothing is left"):
-        combine([QueryPart("words", words, 0.5), QueryPart("words", words, -0.5)], pictures)
+        combine([QueryPart("words", words, 0.5), QueryPart("words", words, -0.5)], images)
 
 
 def test_kinds(space: tuple[np.ndarray, ...]) -> None:
-    _, words, picture = space
+    _, words, image = space
     assert kind_of([QueryPart("words", words, 1.0)]) == "words"
-    assert kind_of([QueryPart("picture", picture, 0.5)]) == "picture"
-    assert kind_of([QueryPart("words", words, 0.5), QueryPart("picture", picture, 0.5)]) == "mixed"
+    assert kind_of([QueryPart("image", image, 0.5)]) == "image"
+    assert kind_of([QueryPart("words", words, 0.5), QueryPart("image", image, 0.5)]) == "mixed"
     assert kind_of([QueryPart("words", words, 1.0), QueryPart("words", words, -0.5)]) == "mixed"
 
 

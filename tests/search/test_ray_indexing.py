@@ -52,16 +52,16 @@ def run(home: Path, model: Model, *named: Path, workers: int | None = None, **op
 @pytest.mark.usefixtures("cluster")
 def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
     model = load(toy.folder(tmp_path / "model"))
-    pictures = tmp_path / "pictures"
-    files = toy.pictures(pictures, 22)
+    images = tmp_path / "images"
+    files = toy.write_images(images, 22)
     for i in range(4):
-        shutil.copy(files[i], pictures / f"copy{i}.png")
-    (pictures / "0.txt").write_text("zero")
-    (pictures / "bad.jpg").write_bytes(b"these are words")
-    (pictures / "empty.jpg").write_bytes(b"")
+        shutil.copy(files[i], images / f"copy{i}.png")
+    (images / "0.txt").write_text("zero")
+    (images / "bad.jpg").write_bytes(b"these are words")
+    (images / "empty.jpg").write_bytes(b"")
     tar = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)} | {"bad.png": b"bad"})
     pq.write_table(pa.table({"image": [encoded(0), encoded(200)], "caption": ["a", "b"]}), tmp_path / "t.parquet")
-    named = (pictures, tar, tmp_path / "t.parquet")
+    named = (images, tar, tmp_path / "t.parquet")
 
     here = run(tmp_path / "here", model, *named)
     told: list[IndexingProgress] = []
@@ -86,7 +86,7 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
     again = run(tmp_path / "there", model, *named, workers=2)
     assert (again.unchanged, again.added, again.not_retried) == (33, 0, 3)
     before = contents(tmp_path / "there")
-    files[5].rename(pictures / "moved.png")
+    files[5].rename(images / "moved.png")
     moved = run(tmp_path / "there", model, *named, workers=2, prune=True)
     assert (moved.unchanged, moved.moved) == (32, 1)
     after = contents(tmp_path / "there")
@@ -96,13 +96,13 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
-    toy.pictures(tmp_path / "pictures", 2)
+    toy.write_images(tmp_path / "images", 2)
     model = load(toy.folder(tmp_path / "model"))
     toy.folder(tmp_path / "other", seed=1)
     shutil.rmtree(tmp_path / "model")
     (tmp_path / "other").rename(tmp_path / "model")
     with pytest.raises(TandemError, match="make the same model available") as raised:
-        run(tmp_path / "home", model, tmp_path / "pictures", workers=1)
+        run(tmp_path / "home", model, tmp_path / "images", workers=1)
     assert "\n" not in str(raised.value)
     assert contents(tmp_path / "home") == {}
 
@@ -153,10 +153,10 @@ def test_workers_get_the_model_as_it_is_computed_here(engine: Any, tmp_path: Pat
             def from_items(*_: Any, **__: Any) -> Batches:
                 return Batches()
 
-    toy.pictures(tmp_path / "pictures", 1)
+    toy.write_images(tmp_path / "images", 1)
     chosen = IndexingOptions(batch_size=4)
     (tmp_path / "home").mkdir()
-    with writing(tmp_path / "home") as (store, ledger), open_sources([tmp_path / "pictures"], chosen) as sources:
+    with writing(tmp_path / "home") as (store, ledger), open_sources([tmp_path / "images"], chosen) as sources:
         run = IndexingRun(store, sources, ledger, chosen)
         with run:
             decode_options = DecodeOptions.of(here, fast_decode=False, caption=None)

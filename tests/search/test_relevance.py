@@ -69,7 +69,7 @@ def test_it_is_a_probability_that_rises_with_the_score_however_small_the_collect
     assert (np.diff(found) > 0).all()
 
 
-def test_a_collection_of_one_picture_many_times_has_no_spread_and_still_an_answer() -> None:
+def test_a_collection_of_one_image_many_times_has_no_spread_and_still_an_answer() -> None:
     sample = np.tile(unit(1, 8), (500, 1))
     found = FIT.probability(
         "text", sample[:1] @ sample[:10].T, score_stats(unit(1, 8, seed=2), sample, 500), sample[:1], [2]
@@ -77,7 +77,7 @@ def test_a_collection_of_one_picture_many_times_has_no_spread_and_still_an_answe
     assert np.isfinite(found).all()
 
 
-def test_a_few_pictures_hardly_move_what_is_usual_and_many_replace_it() -> None:
+def test_a_few_images_hardly_move_what_is_usual_and_many_replace_it() -> None:
     """The fit's own background at first, the collection's in the end, and no jump in between."""
     scores = np.array([[0.6]])
 
@@ -122,7 +122,7 @@ def test_labels_that_can_be_told_apart_perfectly_give_finite_numbers() -> None:
 
 
 def test_it_is_written_and_read_whole() -> None:
-    fit = dataclasses.replace(FIT, figures={"pictures": 3})
+    fit = dataclasses.replace(FIT, figures={"images": 3})
     assert from_json(to_json(fit)) == fit
     assert fit.threshold == 0.3
 
@@ -175,8 +175,8 @@ def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: 
     assert fit == from_json((tandem.model.SHIPPED / FILE).read_text(encoding="utf-8"))
     assert fit.fingerprint == mini.fingerprint
     assert 0 < fit.threshold < 0.5
-    query, pictures = mini.embed_texts("a dog"), unit(30, 256)
-    found = fit.probability("text", query @ pictures.T, score_stats(query, pictures, 30), query, [2])
+    query, images = mini.embed_texts("a dog"), unit(30, 256)
+    found = fit.probability("text", query @ images.T, score_stats(query, images, 30), query, [2])
     assert np.isfinite(found).all()
 
 

@@ -21,8 +21,8 @@ def photos(request: pytest.FixtureRequest, tmp_path: Path, model: Path) -> tande
     if request.param == "lance":
         pytest.importorskip("lancedb")
     url = f"{tmp_path}/photos.tandem" if request.param == "embedded" else f"lance:{tmp_path}/photos.lance"
-    toy.pictures(tmp_path / "pictures", 4)
-    (tmp_path / "pictures/copy.png").write_bytes((tmp_path / "pictures/1.png").read_bytes())
+    toy.write_images(tmp_path / "images", 4)
+    (tmp_path / "images/copy.png").write_bytes((tmp_path / "images/1.png").read_bytes())
     make_tar(tmp_path / "more.tar", {"a.png": encoded(11), "b.png": encoded(12)})
     collection = tandem.open(url, model)
     assert collection.add(sources(tmp_path)).total == 6
@@ -30,7 +30,7 @@ def photos(request: pytest.FixtureRequest, tmp_path: Path, model: Path) -> tande
 
 
 def sources(folder: Path) -> list[Path]:
-    return [folder / "pictures", folder / "more.tar"]
+    return [folder / "images", folder / "more.tar"]
 
 
 def removed(collection: tandem.Collection, ids: list[str], here: bool) -> None:
@@ -44,14 +44,14 @@ def removed(collection: tandem.Collection, ids: list[str], here: bool) -> None:
 
 @pytest.mark.parametrize("here", [True, False])
 def test_what_was_removed_is_added_again_with_its_file(photos: tandem.Collection, tmp_path: Path, here: bool) -> None:
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     some = [hit.id for hit in photos.search("a cat", k=99) if hit.path.endswith(("1.png", "copy.png", "a.png"))]
     assert len(some) == 2
     removed(photos, some, here)
     assert photos.count() == 4
-    assert photos.add(pictures / "2.png").unchanged == 1
+    assert photos.add(images / "2.png").unchanged == 1
     assert photos.count() == 4  # nobody named the files of those that were removed
-    report = photos.add(pictures / "1.png")
+    report = photos.add(images / "1.png")
     assert (report.added, report.unchanged, report.total) == (1, 0, 5)
     report = photos.add(sources(tmp_path))
     assert (report.added, report.duplicates, report.changed, report.total) == (1, 1, 0, 6)
@@ -64,10 +64,10 @@ def test_what_was_removed_is_added_again_with_its_file(photos: tandem.Collection
 def test_what_was_removed_counts_neither_as_gone_nor_as_changed(
     photos: tandem.Collection, tmp_path: Path, here: bool
 ) -> None:
-    first, second = tmp_path / "pictures/0.png", tmp_path / "pictures/2.png"
+    first, second = tmp_path / "images/0.png", tmp_path / "images/2.png"
     removed(photos, [hit.id for hit in photos.search("a cat", k=99) if hit.path in (str(first), str(second))], here)
     first.unlink()
-    toy.picture(77).save(second)
+    toy.random_image(77).save(second)
     report = photos.add(sources(tmp_path))
     assert (report.added, report.changed, report.gone, report.unchanged, report.total) == (1, 0, 0, 5, 5)
 

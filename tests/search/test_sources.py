@@ -228,8 +228,8 @@ def test_what_lies_in_another_source_is_known_to_be_walked_twice(tmp_path: Path)
     assert found("ab/3.png", "ab/4.png")[0] is True
 
 
-def test_captions_beside_pictures(tmp_path: Path) -> None:
-    toy.pictures(tmp_path, 5)
+def test_captions_beside_images(tmp_path: Path) -> None:
+    toy.write_images(tmp_path, 5)
     (tmp_path / "0.txt").write_text("a cat\n\na black cat\n", encoding="utf-8")
     (tmp_path / "1.json").write_text(json.dumps({"id": 7, "captions": ["a dog", "a dog "], "de": "ein Hund"}))
     (tmp_path / "2.json").write_text(json.dumps({"id": 7}))
@@ -253,10 +253,10 @@ def test_a_named_image_is_not_its_own_caption(tmp_path: Path) -> None:
     assert captions([entry]) == [None]
 
 
-def test_a_caption_that_cannot_be_read_does_not_lose_the_picture(tmp_path: Path) -> None:
-    (picture,) = toy.pictures(tmp_path, 1)
+def test_a_caption_that_cannot_be_read_does_not_lose_the_image(tmp_path: Path) -> None:
+    (image,) = toy.write_images(tmp_path, 1)
     (tmp_path / "0.json").write_text("{broken")
-    (entry,) = items(picture)
+    (entry,) = items(image)
     assert isinstance(entry, Entry)
     options = DecodeOptions(toy.config().preprocessing, Limits(), True, False, None)
     one = prepare(entry, options, lambda id: False, InFlight())
@@ -287,7 +287,7 @@ def inside(path: Path, key: str | None = None) -> list[Entry]:
 
 def encoded(seed: int) -> bytes:
     file = io.BytesIO()
-    toy.picture(seed).save(file, "PNG")
+    toy.random_image(seed).save(file, "PNG")
     return file.getvalue()
 
 
@@ -300,7 +300,7 @@ def test_tars(tmp_path: Path, mode: str) -> None:
         "001.txt": b"one",
         "v1.2/IMG.2023.png": encoded(2),
         "v1.2/IMG.2023.txt": b"two",
-        "readme.md": b"# not a picture",
+        "readme.md": b"# not an image",
         ".hidden.png": b"x",
         "003.png": b"",
     }
@@ -331,8 +331,8 @@ def test_a_truncated_tar_gives_what_lies_before_the_damage(tmp_path: Path) -> No
 
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
-    pictures = [encoded(0), encoded(1), None]
-    pq.write_table(pa.table({"n": [1, 2, 3], "image": pictures, "text": ["zero", "one", "two"]}), path)
+    images = [encoded(0), encoded(1), None]
+    pq.write_table(pa.table({"n": [1, 2, 3], "image": images, "text": ["zero", "one", "two"]}), path)
     found = inside(path)
     assert [entry.path for entry in found] == [f"{path}#{row}" for row in range(3)]
     assert [entry.caption for entry in found] == ["zero", "one", None]

@@ -16,7 +16,7 @@ __all__ = ["browser", "collection", "page", "place", "toy_http", "toy_photos", "
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `photos.tandem` and `others.tandem`, of the pictures in `photos` and `others`."""
+    """A folder with `photos.tandem` and `others.tandem`, of the images in `photos` and `others`."""
     here = tmp_path_factory.mktemp("served")
     toy_collection(here)
     toy_collection(here, "others")

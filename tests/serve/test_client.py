@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.serving import Server
-from support.toy import picture, pictures
+from support.toy import random_image, write_images
 
 import tandem
 from tandem.client.sending import data_uri
@@ -73,7 +73,7 @@ def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
     assert client(embeddings).embed_texts([]).shape == (0, 2)
 
 
-def test_a_sentence_that_begins_like_a_picture_is_sent_as_a_sentence() -> None:
+def test_a_sentence_that_begins_like_an_image_is_sent_as_a_sentence() -> None:
     sent: list[Any] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -84,7 +84,7 @@ def test_a_sentence_that_begins_like_a_picture_is_sent_as_a_sentence() -> None:
     assert sent == [{"text": "data: what it is"}, "a"]
 
 
-def test_large_pictures_travel_in_bodies_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_travel_in_bodies_that_a_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.client.sending.BODY_CHARACTERS", 1000)
     sizes: list[int] = []
 
@@ -92,23 +92,23 @@ def test_large_pictures_travel_in_bodies_that_a_server_takes(monkeypatch: pytest
         sizes.append(len(json.loads(request.content)["input"]))
         return embeddings(request)
 
-    pictures = [b"x" * 300] * 5 + [b"x" * 2000] + [b"x" * 300]  # 4/3 of it, and the head
-    assert client(handler).embed_images(pictures).shape == (7, 2)
+    images = [b"x" * 300] * 5 + [b"x" * 2000] + [b"x" * 300]  # 4/3 of it, and the head
+    assert client(handler).embed_images(images).shape == (7, 2)
     assert sizes == [2, 2, 1, 1, 1]
 
 
-def test_pictures_are_sent_as_the_bytes_they_are(tmp_path: Path) -> None:
+def test_images_are_sent_as_the_bytes_they_are(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
-    picture(1).save(file)
+    random_image(1).save(file)
     for source in (file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes())):
         assert base64.b64decode(data_uri(source).partition(",")[2]) == file.read_bytes()
-    assert client(embeddings).embed_images([file, picture(2)]).shape == (2, 2)
+    assert client(embeddings).embed_images([file, random_image(2)]).shape == (2, 2)
     assert client(embeddings).embed_images(file).shape == (1, 2)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
-def test_pictures_in_memory_lose_nothing_on_the_way(mode: str) -> None:
-    image = Image.new("I;16", (9, 7), 4000) if mode == "I;16" else picture(3, (9, 7)).convert(mode)
+def test_images_in_memory_lose_nothing_on_the_way(mode: str) -> None:
+    image = Image.new("I;16", (9, 7), 4000) if mode == "I;16" else random_image(3, (9, 7)).convert(mode)
     sent = Image.open(io.BytesIO(base64.b64decode(data_uri(image).partition(",")[2])))
     np.testing.assert_array_equal(
         np.asarray(sent.convert("RGB") if mode == "P" else sent),
@@ -118,14 +118,14 @@ def test_pictures_in_memory_lose_nothing_on_the_way(mode: str) -> None:
         assert data_uri(np.asarray(image)) == data_uri(image)
 
 
-def test_a_picture_that_cannot_be_read_here_is_an_image_error() -> None:
+def test_an_image_that_cannot_be_read_here_is_an_image_error() -> None:
     with pytest.raises(ImageError, match=r"none\.png: no such file"):
         client(embeddings).embed_images("none.png")
 
 
 def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
-    picture(1).save(file)
+    random_image(1).save(file)
 
     def handler(request: httpx.Request) -> httpx.Response:
         asked = json.loads(request.content)
@@ -156,12 +156,12 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     assert answer.plot(tmp_path / "a.svg").exists()
 
 
-def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
+def test_a_bad_image_that_is_alone_is_set_aside_too() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         images = json.loads(request.content)["images"]
         if "YmFk" in images[0]:
-            failure = {"image": "images[0]", "error": "not a picture", "kind": "unsupported"}
-            return problem(422, "Image cannot be read", "images[0]: not a picture", failures=[failure])
+            failure = {"image": "images[0]", "error": "not an image", "kind": "unsupported"}
+            return problem(422, "Image cannot be read", "images[0]: not an image", failures=[failure])
         if "dGV4dA" in images[0]:
             return problem(422, "Request does not fit", "labels")
         model = {"name": "toy", "fingerprint": "f"}
@@ -171,9 +171,9 @@ def test_a_bad_picture_that_is_alone_is_set_aside_too() -> None:
     answer = client(handler).classify([b"good", b"bad"], ["a"], batch_size=1)
     assert len(answer) == 1
     assert [(failure.index, failure.error.reason, failure.error.kind) for failure in answer.failures] == [
-        (1, "not a picture", "unsupported")
+        (1, "not an image", "unsupported")
     ]
-    with pytest.raises(ImageError, match="<bytes>: not a picture"):
+    with pytest.raises(ImageError, match="<bytes>: not an image"):
         client(handler).classify(b"bad", ["a"])
     with pytest.raises(ServerError, match="does not fit"):
         client(handler).classify(b"text", ["a"])
@@ -203,7 +203,7 @@ def test_search_answers_as_the_collection_does() -> None:
         seen.append(json.loads(request.content))
         return httpx.Response(200, json=document)
 
-    results = client(handler).search("a cat", image=picture(1), k=1, offset=10, where="width > 1", minus="dogs")
+    results = client(handler).search("a cat", image=random_image(1), k=1, offset=10, where="width > 1", minus="dogs")
     assert seen[0].pop("image").startswith("data:image/")
     assert seen == [{"text": "a cat", "k": 1, "offset": 10, "where": "width > 1", "minus": "dogs"}]
     assert (results[0].path, results[0].metadata["width"], len(results)) == ("/a.jpg", 5, 1)
@@ -366,8 +366,8 @@ def test_a_server_gives_what_the_local_objects_give(
     there: tuple[tandem.Client, tandem.Collection], tmp_path: Path
 ) -> None:
     client, local = there
-    on_disk = pictures(tmp_path, 3)
-    files = [picture(7), *on_disk]
+    on_disk = write_images(tmp_path, 3)
+    files = [random_image(7), *on_disk]
     assert client.ready()
     np.testing.assert_allclose(client.embed_images(files), local.model.embed_images(files), atol=1e-6)
     texts = ["a cat", "data:text/plain,hello", "a dog"]
@@ -383,7 +383,11 @@ def test_a_server_gives_what_the_local_objects_give(
             client.classify(alone, ["a", "b"])
         assert caught.value.as_dict() == failure.error.as_dict()
     assert theirs.as_dict()["model"] == mine.as_dict()["model"]
-    for asked in ({"text": "a cat"}, {"image": picture(2)}, {"text": "a", "image": picture(2), "weight": 0.2}):
+    for asked in (
+        {"text": "a cat"},
+        {"image": random_image(2)},
+        {"text": "a", "image": random_image(2), "weight": 0.2},
+    ):
         theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))
         assert [hit.id for hit in theirs_] == [hit.id for hit in mine_]
         assert [hit.path for hit in theirs_] == [hit.path for hit in mine_]
@@ -403,13 +407,13 @@ def test_a_server_gives_what_the_local_objects_give(
 
 
 @pytest.mark.server
-def test_pictures_come_and_go(there: tuple[tandem.Client, tandem.Collection]) -> None:
+def test_images_come_and_go(there: tuple[tandem.Client, tandem.Collection]) -> None:
     client, _ = there
-    (account,) = client.add([picture(20), b"bad", picture(21)])
+    (account,) = client.add([random_image(20), b"bad", random_image(21)])
     ids = [each["id"] for each in account["added"]]
     assert len(ids) == 2
     assert [each["image"] for each in account["failures"]] == ["images[1]"]
-    assert client.search(image=picture(20), k=1)[0].id == ids[0]
+    assert client.search(image=random_image(20), k=1)[0].id == ids[0]
     assert client.delete(ids) == 2
     assert client.delete(ids[0]) == 0
     for bad in ([b"bad"], [b"bad", b"worse"]):  # none of them: still an account of each

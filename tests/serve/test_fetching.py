@@ -1,4 +1,4 @@
-"""Pictures by address: only from hosts that are allowed, and never from a private network."""
+"""Images by address: only from hosts that are allowed, and never from a private network."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from support.reading import LIMITS, encoded, read, refused
-from support.toy import picture
+from support.toy import random_image
 
 from tandem.errors import ImageError, TandemError
 from tandem.serve.encoding import fetching
@@ -132,7 +132,7 @@ def fetcher(web_: Web, *hosts: str, may_connect: bool = True, timeout_s: float =
 
 
 def test_an_allowed_host_is_fetched_by_the_address_that_was_checked() -> None:
-    content = encoded(picture(1))
+    content = encoded(random_image(1))
     with web(answering(content)) as there:
         # the name exists nowhere: only the address that `resolve` gave can have been connected to
         pixels = read(f"http://photos.invalid:{there.port}/a.png?b=c", fetcher=fetcher(there, "photos.invalid"))
@@ -141,7 +141,7 @@ def test_an_allowed_host_is_fetched_by_the_address_that_was_checked() -> None:
 
 
 def test_a_host_that_is_not_named_is_not_fetched() -> None:
-    with web(answering(encoded(picture(1)))) as there:
+    with web(answering(encoded(random_image(1)))) as there:
         allowed = fetcher(there, "photos.invalid")
         for address in (
             f"http://other.invalid:{there.port}/",
@@ -165,7 +165,7 @@ def test_a_host_that_is_not_named_is_not_fetched() -> None:
 
 
 def test_an_allowed_host_that_leads_to_loopback_is_refused() -> None:
-    with web(answering(encoded(picture(1)))) as there:
+    with web(answering(encoded(random_image(1)))) as there:
         real = Fetcher.of([f"localhost:{there.port}", f"127.0.0.1:{there.port}"], max_bytes=1000)
         for host in ("localhost", "127.0.0.1", "LOCALHOST"):
             error = refused(f"http://{host}:{there.port}/a.png", fetcher=real)
@@ -179,7 +179,7 @@ def test_an_allowed_host_that_leads_to_loopback_is_refused() -> None:
 
 
 def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
-    with web(answering(encoded(picture(1)))) as there:
+    with web(answering(encoded(random_image(1)))) as there:
 
         async def two(host: str, port: int) -> list[fetching.Address]:
             return [ipaddress.ip_address("127.0.0.3"), LOOPBACK]  # nothing listens at the first
@@ -189,7 +189,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
 
 
 def test_one_private_address_among_public_ones_is_refused() -> None:
-    with web(answering(encoded(picture(1)))) as there:
+    with web(answering(encoded(random_image(1)))) as there:
 
         async def mixed(host: str, port: int) -> list[fetching.Address]:
             return [PUBLIC, LOOPBACK]
@@ -199,7 +199,7 @@ def test_one_private_address_among_public_ones_is_refused() -> None:
 
 
 def test_a_name_is_resolved_once_for_each_hop() -> None:
-    with web(answering(encoded(picture(1)))) as there:
+    with web(answering(encoded(random_image(1)))) as there:
         names: list[str] = []
 
         async def changing(host: str, port: int) -> list[fetching.Address]:
@@ -212,7 +212,7 @@ def test_a_name_is_resolved_once_for_each_hop() -> None:
 
 
 def test_a_redirect_passes_the_same_gate() -> None:
-    with web(answering(encoded(picture(1)))) as private:
+    with web(answering(encoded(random_image(1)))) as private:
         for target, says in (
             (f"http://127.0.0.1:{private.port}/", "not fetched here"),
             (f"http://other.invalid:{private.port}/", "not fetched here"),
@@ -229,7 +229,7 @@ def test_a_redirect_passes_the_same_gate() -> None:
 
 def test_a_redirect_to_an_allowed_name_with_a_private_address_is_refused() -> None:
     with (
-        web(answering(encoded(picture(1)))) as private,
+        web(answering(encoded(random_image(1)))) as private,
         web(redirecting(f"http://inner.invalid:{private.port}/")) as there,
     ):
 
@@ -246,7 +246,7 @@ def test_a_redirect_to_an_allowed_name_with_a_private_address_is_refused() -> No
 
 
 def test_redirects_within_the_allowed_are_followed_and_counted() -> None:
-    content = encoded(picture(1))
+    content = encoded(random_image(1))
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         (redirecting("/b.png") if handler.path == "/a.png" else answering(content))(handler)
@@ -315,7 +315,7 @@ def test_what_an_allowed_host_does_wrong_is_cut_off(reply: Reply, kind: str, say
 
 
 def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    with web(answering(encoded(picture(1)))) as there, web(answering(b"", 500)) as proxy:
+    with web(answering(encoded(random_image(1)))) as there, web(answering(b"", 500)) as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         read(f"http://photos.invalid:{there.port}/", fetcher=fetcher(there, "photos.invalid"))

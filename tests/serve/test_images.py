@@ -1,4 +1,4 @@
-"""What a request brings as a picture: what is read, and what is refused."""
+"""What a request brings as an image: what is read, and what is refused."""
 
 import asyncio
 import base64
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.reading import data_uri, encoded, read, reader, refused
-from support.toy import SIZE, picture
+from support.toy import SIZE, random_image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
@@ -21,7 +21,7 @@ from tandem.serve.encoding.batching import QueueFullError
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_bytes_and_data_uris_give_the_pixels_that_the_library_gives(kind: str) -> None:
-    content = encoded(picture(1), kind)
+    content = encoded(random_image(1), kind)
     wanted = preprocess(load_image(content), Preprocessing(SIZE))
     for value in (content, data_uri(content), data_uri(content, "image/jpeg;charset=x"), data_uri(content, "")):
         pixels = read(value)
@@ -30,7 +30,7 @@ def test_bytes_and_data_uris_give_the_pixels_that_the_library_gives(kind: str) -
 
 
 def test_data_uris_as_browsers_and_others_write_them() -> None:
-    content = encoded(picture(2))
+    content = encoded(random_image(2))
     wanted = read(content)
     quoted = "data:image/png," + "".join(f"%{byte:02x}" for byte in content)
     letters = base64.b64encode(content).decode()
@@ -44,7 +44,7 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     file = io.BytesIO()
-    picture(3).save(file, "PNG", exif=exif)
+    random_image(3).save(file, "PNG", exif=exif)
     upright = read(file.getvalue())
     assert not np.array_equal(upright, read(file.getvalue(), orient=False))
     np.testing.assert_array_equal(upright, preprocess(load_image(file.getvalue()), Preprocessing(SIZE)))
@@ -70,8 +70,8 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
         ("\x00", "invalid", "paths are not read"),
         (b"%!PS-Adobe", "unsupported", "EPS"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported", "not an image"),
-        (encoded(picture(4, (200, 150)))[:-200], "damaged", "image: "),
-        (encoded(picture(5), "JPEG")[:200], "damaged", "image: "),
+        (encoded(random_image(4, (200, 150)))[:-200], "damaged", "image: "),
+        (encoded(random_image(5), "JPEG")[:200], "damaged", "image: "),
         (b"x" * 100_001, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png;base64," + "a" * 140_000, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png," + "%41" * 100_010, "too_large", "more bytes than the limit of 100,000"),
@@ -89,7 +89,7 @@ def test_what_is_refused_and_how_it_is_said(value: str | bytes, kind: str, says:
 
 def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours() -> None:
     file = io.BytesIO()
-    picture(1).save(file, "JPEG", progressive=True)
+    random_image(1).save(file, "JPEG", progressive=True)
     content = file.getvalue()
     read(content)  # as programs write them
     last = content[content.rindex(b"\xff\xda") : -2]
@@ -98,16 +98,16 @@ def test_a_jpeg_of_many_passes_is_refused_before_it_takes_hours() -> None:
 
 def test_a_file_that_exists_is_not_read_by_its_name(tmp_path: object) -> None:
     file = f"{tmp_path}/there.png"
-    picture(1).save(file)
+    random_image(1).save(file)
     assert "paths are not read" in refused(file).reason
 
 
 def test_several_are_read_in_order_and_a_bad_one_stands_in_its_place() -> None:
-    contents = [encoded(picture(i)) for i in range(5)]
+    contents = [encoded(random_image(i)) for i in range(5)]
 
     async def both() -> list[object]:
-        with reader() as pictures:
-            return list(await pictures.read_images([contents[0], b"bad", *contents[1:]]))
+        with reader() as images:
+            return list(await images.read_images([contents[0], b"bad", *contents[1:]]))
 
     read_, bad, *others = asyncio.run(both())
     assert isinstance(bad, ImageError)
@@ -116,12 +116,12 @@ def test_several_are_read_in_order_and_a_bad_one_stands_in_its_place() -> None:
         np.testing.assert_array_equal(pixels, read(content))  # type: ignore[arg-type]
 
 
-def test_bytes_to_keep_are_the_very_bytes_and_known_to_be_a_picture() -> None:
-    content = encoded(picture(1))
+def test_bytes_to_keep_are_the_very_bytes_and_known_to_be_an_image() -> None:
+    content = encoded(random_image(1))
 
     async def kept(value: str | bytes) -> tuple[bytes, str]:
-        with reader() as pictures:
-            return await pictures.read_encoded(value)
+        with reader() as images:
+            return await images.read_encoded(value)
 
     assert asyncio.run(kept(data_uri(content))) == (content, "PNG")
     with pytest.raises(ImageError):
@@ -130,26 +130,26 @@ def test_bytes_to_keep_are_the_very_bytes_and_known_to_be_a_picture() -> None:
 
 def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.MonkeyPatch) -> None:
     gate = threading.Event()
-    content = encoded(picture(1))
+    content = encoded(random_image(1))
 
     def slow(*arguments: object, **options: object) -> Image.Image:
         assert gate.wait(20)
-        return picture(1)
+        return random_image(1)
 
     monkeypatch.setattr("tandem.image.load_image", slow)
 
     async def crowd() -> None:
-        with reader(queue=3, threads=1) as pictures:
-            inside = [asyncio.create_task(pictures.read_image(content)) for _ in range(3)]
+        with reader(queue=3, threads=1) as images:
+            inside = [asyncio.create_task(images.read_image(content)) for _ in range(3)]
             await asyncio.sleep(0)
             with pytest.raises(QueueFullError):
-                await pictures.read_image(content)
+                await images.read_image(content)
             inside[2].cancel()  # a client that left makes room
             await asyncio.sleep(0.01)
-            assert pictures.pending == 2
+            assert images.pending == 2
             gate.set()
             await asyncio.gather(inside[0], inside[1])
-            assert pictures.pending == 0
-            assert len(await pictures.read_images([content] * 9)) == 9  # larger than the queue, but alone
+            assert images.pending == 0
+            assert len(await images.read_images([content] * 9)) == 9  # larger than the queue, but alone
 
     asyncio.run(crowd())

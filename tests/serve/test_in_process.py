@@ -49,8 +49,8 @@ def test_pages_of_labelled_images_join_over_blocks_and_count_what_passes(
 
 
 def test_an_image_that_browsers_do_not_show_is_a_download(here: TestClient, tmp_path: Path) -> None:
-    toy.picture(50).save(tmp_path / "scan.tif")
-    toy.picture(51).save(tmp_path / "photo.png")
+    toy.random_image(50).save(tmp_path / "scan.tif")
+    toy.random_image(51).save(tmp_path / "photo.png")
     for name, kind, download in (
         ("scan.tif", "application/octet-stream", "attachment"),
         ("photo.png", "image/png", None),
@@ -121,7 +121,7 @@ def test_an_original_is_durable_and_only_what_was_stored_is_removed(
 def test_an_image_of_any_id_is_reached_by_its_links(here: TestClient, service: Service, name: str) -> None:
     service.registry.collections["photos"].close()
     with tandem.open(service.registry.collections["photos"].url) as photos:
-        photos.add({name: toy.picture(60)})
+        photos.add({name: toy.random_image(60)})
     (hit,) = asked(here, "/v1/search", text="a cat", k=1, where=f"id = '{name}'")["hits"]
     link = hit["thumbnail"]
     thumbnail = here.get(link)

@@ -1,4 +1,4 @@
-"""The page's views: search, a picture, the playground, the map."""
+"""The page's views: search, an image, the playground, the map."""
 
 import math
 import re
@@ -48,7 +48,7 @@ def test_scrolling_brings_the_rest(page: Any) -> None:
 
 
 @pytest.mark.parametrize("event", ["drop", "paste"])
-def test_a_picture_of_ones_own(page: Any, collection: Path, event: str) -> None:
+def test_an_image_of_ones_own(page: Any, collection: Path, event: str) -> None:
     page.goto("/")
     page.locator("#text").wait_for()
     hand_over(page, event, (collection.parent / "photos" / "rocket-5.png").read_bytes())
@@ -119,7 +119,7 @@ def test_nothing_matches_is_said(page: Any) -> None:
     assert names(page)
 
 
-def test_a_picture_and_what_the_model_sees_in_it(page: Any) -> None:
+def test_an_image_and_what_the_model_sees_in_it(page: Any) -> None:
     search(page, "a cat")
     opened = names(page)[0]
     tiles(page).first.click()
@@ -164,7 +164,7 @@ def test_playground(page: Any, collection: Path) -> None:
     page.get_by_text("needs {}").wait_for()
     page.get_by_label("Template for each label").fill("a drawing of a {}")
     wait_for_bars(page, 7)
-    hand_over(page, "drop", b"no picture")
+    hand_over(page, "drop", b"no image")
     page.get_by_text("cannot be read as an image").wait_for()
 
 
@@ -217,7 +217,7 @@ def test_the_map_is_waited_for(page: Any) -> None:
 
 
 def test_fingers_on_the_map(browser: Any, url: str) -> None:
-    """One moves it, two zoom it, a tap opens a picture."""
+    """One moves it, two zoom it, a tap opens an image."""
     with fresh_page(browser, url, has_touch=True, viewport={"width": 400, "height": 800}) as page:
         page.goto("/#/map")
         page.locator(".cluster").first.wait_for()

@@ -40,14 +40,14 @@ def two(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
-def test_what_is_no_picture_is_said(page: Any) -> None:
+def test_what_is_no_image_is_said(page: Any) -> None:
     page.goto("/")
     page.locator("#text").wait_for()
     search(page, "a cat")
     before = names(page)
     alert = page.get_by_role("alert")
     rows: list[tuple[list[tuple[str, str, bytes]], str, str]] = [
-        ([("holiday.jpg", "image/jpeg", b"not a picture at all")], "", "holiday.jpg cannot be read"),
+        ([("holiday.jpg", "image/jpeg", b"not an image at all")], "", "holiday.jpg cannot be read"),
         ([("notes.txt", "text/plain", b"text")], "", "expected an image, got text/plain"),
         ([], "https://example.org/cat.jpg", "nothing is fetched from other sites"),
     ]
@@ -106,7 +106,7 @@ def test_a_key_is_asked_for_once(browser: Any, collection: Path, tmp_path: Path)
         context.close()
 
 
-def test_an_address_leads_to_a_picture(page: Any) -> None:
+def test_an_address_leads_to_an_image(page: Any) -> None:
     search(page, "a rocket")
     tiles(page).first.click()
     page.goto(page.url.replace("q=a+rocket&", ""))
@@ -177,7 +177,7 @@ def test_back_leads_to_what_was_found_and_where(page: Any) -> None:
     assert not asked
 
 
-def test_a_picture_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
+def test_an_image_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
     search(page, "a cat")
     photo = (collection.parent / "photos" / "rocket-5.png").read_bytes()
     hand_over_all(page, "drop", [(f"{number}.png", "image/png", photo) for number in range(3)])
@@ -202,7 +202,7 @@ def test_a_hit_dropped_on_the_page_is_searched_by(page: Any) -> None:
 
 
 def test_pages_that_shift_bring_nothing_twice(page: Any) -> None:
-    """Pictures that come in while one scrolls push others onto the next page."""
+    """Images that come in while one scrolls push others onto the next page."""
     first: list[Any] = []
 
     def shifted(route: Any) -> None:

@@ -117,7 +117,7 @@ def test_past_its_deadline_a_request_is_answered_503() -> None:
 
 def test_a_killed_server_has_kept_what_it_acknowledged_and_another_one_sees_it(tmp_path: Path) -> None:
     collection = toy_collection(tmp_path)
-    toy.picture(101).save(tmp_path / "one.png")
+    toy.random_image(101).save(tmp_path / "one.png")
     with serving(collection) as first, serving(collection) as second:
         added = httpx.post(
             f"{first.url}/v1/images", json={"images": [data_uri(tmp_path / "one.png")]}, timeout=LONG_S

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from support import toy
-from support.serving import TOY_PICTURES as PICTURES
+from support.serving import TOY_IMAGES as IMAGES
 from support.serving import asked, data_uri
 
 from tandem.search.collection import Collection
@@ -39,7 +39,7 @@ def test_a_search_answers_what_the_collection_answers(
 ) -> None:
     found = asked(http, "/v1/search", text="a cat", **query)
     expected = photos.search("a cat", **query).as_dict()
-    assert found["total"] == (2 if "where" in query else PICTURES)
+    assert found["total"] == (2 if "where" in query else IMAGES)
     assert found["collection"] == "photos"
     for hit in found["hits"]:
         assert hit.pop("thumbnail") == f"/v1/images/{hit['id']}/thumbnail"
@@ -53,7 +53,7 @@ def test_a_search_answers_what_the_collection_answers(
     }
 
 
-def test_a_search_by_picture_comes_as_address_of_data_as_form_and_as_id(http: httpx.Client, place: Path) -> None:
+def test_a_search_by_image_comes_as_address_of_data_as_form_and_as_id(http: httpx.Client, place: Path) -> None:
     file = place / "photos" / "4.png"
     by_uri = asked(http, "/v1/search", image=data_uri(file), k=2)
     form = http.post("/v1/search", files={"image": ("x.png", file.read_bytes())}, data={"k": "2"}).json()
@@ -65,7 +65,7 @@ def test_a_search_by_picture_comes_as_address_of_data_as_form_and_as_id(http: ht
     assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_uri["hits"]]
 
 
-def test_words_and_a_picture_are_combined(http: httpx.Client, photos: Collection, place: Path) -> None:
+def test_words_and_an_image_are_combined(http: httpx.Client, photos: Collection, place: Path) -> None:
     file = place / "photos" / "4.png"
     found = asked(http, "/v1/search", text="a cat", image=data_uri(file), weight=0.4)
     expected = photos.search("a cat", image=file, weight=0.4)
@@ -94,12 +94,12 @@ def test_embeddings_are_the_models_in_the_order_given(http: httpx.Client, photos
     assert packed["usage"]["prompt_tokens"] == len(ids) + 2
 
 
-def test_classes_are_the_models_and_bad_pictures_are_set_aside(
+def test_classes_are_the_models_and_bad_images_are_set_aside(
     http: httpx.Client, photos: Collection, place: Path
 ) -> None:
     files = [place / "photos" / "0.png", place / "photos" / "1.png"]
     labels = ["cat", "dog", "zebra"]
-    uris = [data_uri(files[0]), "data:,no picture", data_uri(files[1])]
+    uris = [data_uri(files[0]), "data:,no image", data_uri(files[1])]
     found = asked(http, "/v1/classify", images=uris, labels=labels, templates=["a {}.", "{}"])
     expected = photos.model.classify(files, labels, templates=["a {}.", "{}"]).as_dict()
     assert [each["image"] for each in found["results"]] == ["images[0]", "images[2]"]
@@ -120,20 +120,20 @@ def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
         [each.path for each in local[label]] for label in labels
     ]
     pages = [asked(http, "/v1/label", labels=labels, by="image", limit=5, offset=at) for at in (0, 5)]
-    pictures = [each for page in pages for each in page["images"]]
-    assert len({each["id"] for each in pictures}) == PICTURES
-    some = asked(http, "/v1/label", labels=labels, ids=[pictures[0]["id"]])["results"]
-    best = pictures[0]["labels"][0]
+    images = [each for page in pages for each in page["images"]]
+    assert len({each["id"] for each in images}) == IMAGES
+    some = asked(http, "/v1/label", labels=labels, ids=[images[0]["id"]])["results"]
+    best = images[0]["labels"][0]
     assert some[0]["best"] == best["label"]
     assert some[0]["probabilities"][best["label"]] == pytest.approx(best["probability"], abs=1e-5)
 
 
-# --- pictures ------------------------------------------------------------------------------------------------------
+# --- images ------------------------------------------------------------------------------------------------------
 
 
-def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, place: Path, tmp_path: Path) -> None:
+def test_an_image_is_put_in_found_given_out_and_taken_out(http: httpx.Client, place: Path, tmp_path: Path) -> None:
     file = tmp_path / "new.png"
-    toy.picture(100).save(file)
+    toy.random_image(100).save(file)
     for _ in range(2):  # what was taken out can come back
         added = asked(http, "/v1/images", images=[data_uri(file), "data:,none"])
         assert [(each["image"], each["kind"]) for each in added["failures"]] == [("images[1]", "unsupported")]
@@ -145,7 +145,7 @@ def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, p
         assert original.content == file.read_bytes()
         assert original.headers["content-type"] == "image/png"
         described = http.get(f"/v1/images/{one['id']}").json()
-        assert described["width"] == toy.picture(100).width
+        assert described["width"] == toy.random_image(100).width
         assert described["paths"] == [described["path"]]
         again = http.post("/v1/images", files={"images": file.read_bytes()}).json()
         assert not again["added"][0]["new"]
@@ -157,7 +157,7 @@ def test_a_picture_is_put_in_found_given_out_and_taken_out(http: httpx.Client, p
 
 
 @pytest.mark.parametrize("images", [["data:,none"], ["data:,none", "data:image/png;base64,AAAA"]])
-def test_when_no_picture_can_be_put_in_the_problem_lists_them(http: httpx.Client, images: list[str]) -> None:
+def test_when_no_image_can_be_put_in_the_problem_lists_them(http: httpx.Client, images: list[str]) -> None:
     answer = http.post("/v1/images", json={"images": images})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -167,9 +167,7 @@ def test_when_no_picture_can_be_put_in_the_problem_lists_them(http: httpx.Client
     assert document["failures"][0]["error"] in document["detail"]
 
 
-def test_an_original_is_given_out_only_while_it_is_the_picture_that_was_indexed(
-    http: httpx.Client, place: Path
-) -> None:
+def test_an_original_is_given_out_only_while_it_is_the_image_that_was_indexed(http: httpx.Client, place: Path) -> None:
     file = place / "others" / "3.png"
     content = file.read_bytes()
     hit = asked(http, "/v1/search", image=data_uri(file), k=1, collection="others")["hits"][0]

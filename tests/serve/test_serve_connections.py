@@ -14,7 +14,7 @@ import httpx
 import pytest
 from support.hostile import checked, connected, head, received, refused
 from support.serving import Server, serving
-from support.toy import folder, pictures
+from support.toy import folder, write_images
 
 import tandem
 from tandem.errors import ConfigError
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.server
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = tmp_path_factory.mktemp("served")
     with tandem.open(here / "photos.tandem", folder(here / "model")) as opened:
-        opened.add(pictures(here / "photos", 3))
+        opened.add(write_images(here / "photos", 3))
     return here / "photos.tandem"
 
 

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from support.hostile import FILTERS, SECRET, checked, data_uri, encoded, malformed, refused
 from support.serving import Server, serving
-from support.toy import folder, picture, pictures
+from support.toy import folder, random_image, write_images
 
 import tandem
 
-PICTURES = 6
+IMAGES = 6
 BODY_LIMIT = 300_000
 
 pytestmark = pytest.mark.server
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (here / "secret.txt").write_text(SECRET)
     model = folder(here / "model")
     with tandem.open(here / "photos.tandem", model) as photos:
-        photos.add(pictures(here / "photos", PICTURES))
+        photos.add(write_images(here / "photos", IMAGES))
     limits = {"max_body_bytes": BODY_LIMIT, "max_pixels": 1_000_000, "max_batch": 8, "body_timeout_s": 1.0}
     with serving(here / "photos.tandem", **limits) as there:
         yield there
@@ -69,11 +69,11 @@ WRONG: tuple[tuple[str, Any], ...] = (
     *(("/v1/classify", {"image": value, "labels": ["a", "b"]}) for value in (5, [], {}, "", "x.png", "/etc/passwd")),
     *(("/v1/classify", {"images": value, "labels": ["a", "b"]}) for value in (5, "x", {}, [5], [None], [["x"]])),
     *(
-        ("/v1/classify", {"image": data_uri(encoded(picture(1))), "labels": value})
+        ("/v1/classify", {"image": data_uri(encoded(random_image(1))), "labels": value})
         for value in (None, 5, "a", {}, [], [5], [None], [""], ["a", ["b"]], [{}], ["a"] * 2, ["x"] * 3000)
     ),
     *(
-        ("/v1/classify", {"image": data_uri(encoded(picture(1))), "labels": ["a", "b"], "templates": value})
+        ("/v1/classify", {"image": data_uri(encoded(random_image(1))), "labels": ["a", "b"], "templates": value})
         for value in (5, {}, [5], [None], "no place", ["no place"], [""], ["{} {"], ["{0.__class__}"], ["{x}"])
     ),
     *(("/v1/search", {"text": value}) for value in (5, [], {}, ["a"], True)),
@@ -160,13 +160,13 @@ def test_methods_and_paths_that_are_not_there(http: httpx.Client) -> None:
         checked(http.get(path))
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
-def bad_pictures() -> dict[str, bytes]:
-    good = encoded(picture(1))
+def bad_images() -> dict[str, bytes]:
+    good = encoded(random_image(1))
     jpeg = io.BytesIO()
-    picture(2, (200, 150)).save(jpeg, "JPEG")
+    random_image(2, (200, 150)).save(jpeg, "JPEG")
     return {
         "empty": b"",
         "cut off": good[: len(good) // 2],
@@ -185,9 +185,9 @@ def bad_pictures() -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("name", bad_pictures())
-def test_bad_pictures_are_refused_everywhere(http: httpx.Client, name: str) -> None:
-    content = bad_pictures()[name]
+@pytest.mark.parametrize("name", bad_images())
+def test_bad_images_are_refused_everywhere(http: httpx.Client, name: str) -> None:
+    content = bad_images()[name]
     uri = data_uri(content)
     refused(http.post("/v1/embeddings", json={"input": [uri]}), 413, 422)
     refused(http.post("/v1/search", json={"image": uri}), 413, 422)
@@ -195,14 +195,14 @@ def test_bad_pictures_are_refused_everywhere(http: httpx.Client, name: str) -> N
     several = checked(http.post("/v1/classify", json={"images": [uri], "labels": ["a", "b"]}))
     for answer in (one, several):
         assert answer.status_code in (413, 422) or answer.json()["failures"]
-    for field in ("file", "image", "images", "pictures"):
+    for field in ("file", "image", "images", "photo"):
         answer = checked(http.post("/v1/images", files={field: ("../../evil.png", content, "image/png")}))
         assert answer.status_code >= 400 or not answer.json().get("added")
     assert http.get("/v1/collections").json()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 2)])
-def test_odd_pictures_are_answered(http: httpx.Client, size: tuple[int, int]) -> None:
+def test_odd_images_are_answered(http: httpx.Client, size: tuple[int, int]) -> None:
     answer = http.post("/v1/embeddings", json={"input": [data_uri(encoded(Image.new("RGB", size)))]})
     assert answer.status_code == 200, answer.text
 
@@ -216,7 +216,7 @@ def test_filters_reach_no_database(http: httpx.Client) -> None:
             checked(http.post(path, json={**asked, "where": where}))
     refused(http.post("/v1/search", json={"text": "a", "where": FILTERS[0]}), 400, 422)
     found = http.post("/v1/search", json={"text": "a", "k": 100}).json()["hits"]
-    assert len(found) == PICTURES
+    assert len(found) == IMAGES
 
 
 def test_ids_are_no_paths(http: httpx.Client) -> None:
@@ -243,7 +243,7 @@ def test_ids_are_no_paths(http: httpx.Client) -> None:
             answer = raw(http, path)
             assert answer.status_code in (400, 404, 414, 422, 307, 308), (path, answer.status_code)
         checked(http.request("DELETE", "/v1/images", json={"ids": [identifier]}))
-    assert len(http.post("/v1/search", json={"text": "a", "k": 100}).json()["hits"]) == PICTURES
+    assert len(http.post("/v1/search", json={"text": "a", "k": 100}).json()["hits"]) == IMAGES
 
 
 def raw(http: httpx.Client, path: str) -> httpx.Response:
@@ -291,4 +291,4 @@ def test_five_hundred_malformed_requests(http: httpx.Client) -> None:
 
 def test_the_collection_is_what_it_was(http: httpx.Client, server: Server) -> None:
     original = http.post("/v1/search", json={"text": "a", "k": 100}).json()
-    assert {Path(hit["path"]).name for hit in original["hits"]} >= {f"{i}.png" for i in range(PICTURES)}
+    assert {Path(hit["path"]).name for hit in original["hits"]} >= {f"{i}.png" for i in range(IMAGES)}

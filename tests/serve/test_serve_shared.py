@@ -22,7 +22,7 @@ pytest.importorskip("fastapi")
 
 pytestmark = pytest.mark.server
 
-PICTURES = 12
+IMAGES = 12
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Pair:
 
     url: str
     model: Model
-    pictures: list[Path]
+    images: list[Path]
     one: httpx.Client
     other: httpx.Client
     home: Path
@@ -47,7 +47,7 @@ class Pair:
         return document
 
     def add(self, server: httpx.Client, seed: int) -> str:
-        """The id of a picture that was put in."""
+        """The id of an image that was put in."""
         answer = server.post("/v1/images", files={"images": (f"{seed}.png", content(seed), "image/png")})
         assert answer.status_code == 201, answer.text
         identifier: str = answer.json()["added"][0]["id"]
@@ -66,7 +66,7 @@ class Pair:
 
 def content(seed: int) -> bytes:
     file = io.BytesIO()
-    toy.picture(seed).save(file, "PNG")
+    toy.random_image(seed).save(file, "PNG")
     return file.getvalue()
 
 
@@ -90,11 +90,11 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     home = tmp_path_factory.mktemp("pair")
     url = address(request.param)
     model = tandem.load(toy.folder(home / "model"))
-    files = toy.pictures(home / "images", PICTURES)
+    files = toy.write_images(home / "images", IMAGES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TANDEM_HOME", str(home / "home"))
         with tandem.open(url, model) as collection:
-            assert collection.add(home / "images").added == PICTURES
+            assert collection.add(home / "images").added == IMAGES
         patch.setenv("TANDEM_HOME", str(home / "home-1"))
         with serving(url, uploads=home / "uploads-1") as one:
             patch.setenv("TANDEM_HOME", str(home / "home-2"))
@@ -112,7 +112,7 @@ def test_both_answer_what_the_collection_answers(pair: Pair) -> None:
         assert server.get("/readyz").status_code == 200
         answer = pair.ask(server, "/v1/search", text="a cat", k=5)
         assert [hit["id"] for hit in answer["hits"]] == [hit.id for hit in expected]
-        assert answer["total"] == PICTURES == pair.size(server)
+        assert answer["total"] == IMAGES == pair.size(server)
         wide = pair.ask(server, "/v1/search", text="a cat", like=answer["hits"][0]["id"], where="width > 1000")
         assert (wide["total"], wide["hits"]) == (0, [])
 
@@ -123,7 +123,7 @@ def test_both_label_alike(pair: Pair) -> None:
         for found in pair.ask(server, "/v1/label", labels=["a cat", "a dog"], k=3)["labels"]:
             assert [each["id"] for each in found["images"]] == [each.id for each in expected[found["label"]]]
         page = pair.ask(server, "/v1/label", labels=["a cat", "a dog"], by="image", limit=100)
-        assert len(page["images"]) == page["total"] == PICTURES
+        assert len(page["images"]) == page["total"] == IMAGES
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -136,7 +136,7 @@ def test_what_one_puts_in_and_takes_out_the_other_sees_at_once(pair: Pair, turne
         assert found.status_code == 200, found.text
         assert found.json()["hits"][0]["id"] == identifier
         assert found.json()["hits"][0]["score"] == pytest.approx(1, abs=1e-4)
-        assert found.json()["total"] == PICTURES + 1 == pair.size(reader)
+        assert found.json()["total"] == IMAGES + 1 == pair.size(reader)
         small = reader.get(f"/v1/images/{identifier}/thumbnail")
         assert Image.open(io.BytesIO(small.content)).format == "JPEG"
         assert identifier in {hit["id"] for hit in pair.ask(reader, "/v1/search", like=identifier)["hits"]}
@@ -146,7 +146,7 @@ def test_what_one_puts_in_and_takes_out_the_other_sees_at_once(pair: Pair, turne
         assert writer.get(f"/v1/images/{identifier}/thumbnail").status_code == 404
         assert writer.post("/v1/search", json={"like": identifier}).status_code == 404
         left = pair.ask(writer, "/v1/search", text="a cat", k=100)
-        assert len(left["hits"]) == PICTURES == pair.size(writer)
+        assert len(left["hits"]) == IMAGES == pair.size(writer)
         assert identifier not in {hit["id"] for hit in left["hits"]}
         assert writer.delete(f"/v1/images/{identifier}").status_code == 404
 
@@ -169,7 +169,7 @@ def test_both_write_at_the_same_time(pair: Pair) -> None:
     for server in pair.both:
         hits = {hit["id"] for hit in pair.ask(server, "/v1/search", text="a cat", k=100)["hits"]}
         assert hits >= {*ids, *same}
-        assert len(hits) == PICTURES + len(seeds) + 1
+        assert len(hits) == IMAGES + len(seeds) + 1
     taken = [each.request("DELETE", "/v1/images", json={"ids": [*ids, *same]}) for each in pair.both]
     assert [each.json() for each in taken] == [{"deleted": len(seeds) + 1}, {"deleted": 0}]
 

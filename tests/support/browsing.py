@@ -127,7 +127,7 @@ def announced(page: Any, words: str) -> None:
 
 
 def hand_over(page: Any, event: str, content: bytes, name: str = "mine.png", kind: str = "image/png") -> None:
-    """Drop or paste a picture's file, as a browser does."""
+    """Drop or paste an image's file, as a browser does."""
     hand_over_all(page, event, [(name, kind, content)])
 
 

@@ -76,7 +76,7 @@ def run(folder: Path, *named: str | Path, model: Any = None, **options: Any) -> 
 
 
 def contents(folder: Path) -> Contents:
-    """Every picture: id -> (its places, its vector)."""
+    """Every image: id -> (its places, its vector)."""
     store = open_store(str(folder / "c.tandem"))
     try:
         found: Contents = {}
@@ -93,12 +93,12 @@ def contents(folder: Path) -> Contents:
 
 
 def same(a: Contents, b: Contents) -> bool:
-    """Whether two collections hold the same pictures at the same places with the same vectors."""
+    """Whether two collections hold the same images at the same places with the same vectors."""
     return a.keys() == b.keys() and all(a[id][0] == b[id][0] and np.allclose(a[id][1], b[id][1], atol=1e-6) for id in a)
 
 
 def values(folder: Path, path: Path | str) -> dict[str, Any]:
-    """What is stored for the picture at a place."""
+    """What is stored for the image at a place."""
     store = open_store(str(folder / "c.tandem"))
     try:
         for some in store.scan(columns=list(COLUMNS), vectors=False):

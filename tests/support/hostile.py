@@ -12,7 +12,7 @@ import httpx
 from PIL import Image
 
 from support.serving import Server
-from support.toy import picture
+from support.toy import random_image
 
 SECRET = "what-nobody-may-read"
 KINDS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -86,7 +86,7 @@ def received(there: socket.socket) -> bytes:
     return b""
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
 def data_uri(content: bytes) -> str:
@@ -133,8 +133,8 @@ def junk(chance: random.Random, depth: int = 0) -> Any:
 
 
 def malformed(chance: random.Random, http: httpx.Client) -> httpx.Request:
-    """A good request with something wrong in it; often a damaged picture."""
-    good = encoded(picture(1), chance.choice(KINDS))
+    """A good request with something wrong in it; often a damaged image."""
+    good = encoded(random_image(1), chance.choice(KINDS))
     image = data_uri(damaged(good, chance) if chance.random() < 0.5 else good)
     path, body = chance.choice(
         [

@@ -11,7 +11,7 @@ SQUARE = Preprocessing(32)
 
 
 def scene(width: int = 60, height: int = 40, mode: str = "RGB") -> Image.Image:
-    """A picture that is neither flat nor symmetric."""
+    """An image that is neither flat nor symmetric."""
     y, x = np.mgrid[0:height, 0:width]
     array = (
         np.stack([x * 255 // width, y * 255 // height, np.hypot(x - width / 3, y - height / 3) * 3], axis=2)

@@ -22,16 +22,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def image_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(8):
-        toy.picture(i, (40 + 10 * i, 60)).save(folder / f"{i}.png")
+        toy.random_image(i, (40 + 10 * i, 60)).save(folder / f"{i}.png")
     return folder
 
 
 @pytest.fixture
-def photos(tmp_path: Path, pictures: Path, models: tuple[Path, Path]) -> tandem.Collection:
+def photos(tmp_path: Path, image_folder: Path, models: tuple[Path, Path]) -> tandem.Collection:
     collection = tandem.open(tmp_path / "photos.tandem", models[0])
-    assert collection.add(pictures).added == 8
+    assert collection.add(image_folder).added == 8
     return collection

@@ -1,4 +1,4 @@
-"""Pictures as requests bring them, and the reader that is tested with them."""
+"""Images as requests bring them, and the reader that is tested with them."""
 
 import asyncio
 import base64
@@ -39,8 +39,8 @@ def reader(**changes: object) -> Iterator[ImageReader]:
 
 
 def read(value: str | bytes, **changes: object) -> np.ndarray:
-    with reader(**changes) as pictures:
-        return asyncio.run(pictures.read_image(value))
+    with reader(**changes) as images:
+        return asyncio.run(images.read_image(value))
 
 
 def refused(value: str | bytes, **changes: object) -> ImageError:

@@ -29,16 +29,16 @@ serve(json.loads(sys.argv[2]), Settings(**{**asked, **paths}), say=lambda line: 
 """
 READY_WITHIN_S = 60
 LONG_S = 20.0  # for an answer of a busy machine
-TOY_PICTURES = 9
+TOY_IMAGES = 9
 
 
 def toy_collection(here: Path, name: str = "photos") -> Path:
-    """A collection of toy pictures, with a model folder beside it."""
+    """A collection of toy images, with a model folder beside it."""
     model = here / "model"
     if not model.exists():
         toy.folder(model)
     with tandem.open(here / f"{name}.tandem", model) as photos:
-        photos.add(toy.pictures(here / name, TOY_PICTURES))
+        photos.add(toy.write_images(here / name, TOY_IMAGES))
     return here / f"{name}.tandem"
 
 

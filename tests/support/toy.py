@@ -1,5 +1,5 @@
 """Whole models of a few thousand weights, with random numbers inside: config, tensors, tokenizer, in memory or in our
-folder format. Vectors of different pictures and sentences differ; beyond that they mean nothing.
+folder format. Vectors of different images and sentences differ; beyond that they mean nothing.
 """
 
 import dataclasses
@@ -64,17 +64,17 @@ def folder(path: Path, vision: str = "vit", seed: int = 0, **changes: Any) -> Pa
     return path
 
 
-def picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """A picture that no other seed gives."""
+def random_image(seed: int = 0, size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """An image that no other seed gives."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.Resampling.BICUBIC)
 
 
-def pictures(path: Path, count: int = 3) -> list[Path]:
+def write_images(path: Path, count: int = 3) -> list[Path]:
     """Files `0.png`, `1.png`, ... in a folder."""
     path.mkdir(parents=True, exist_ok=True)
     files = [path / f"{i}.png" for i in range(count)]
     for i, file in enumerate(files):
-        picture(i).save(file)
+        random_image(i).save(file)
     return files

@@ -214,7 +214,7 @@ def test_a_broken_sample_is_named_with_its_reason_and_replaced(root: Path) -> No
     broken = {broken for step in range(10) for broken in loader.batch(step).replaced}
     assert {key for key, _ in broken} == {"names.parquet#3", "captions.tar/017"}
     reasons = dict(broken)
-    assert re.match("not an? (image|picture)", reasons["names.parquet#3"])
+    assert re.match("not an? image", reasons["names.parquet#3"])
     assert "truncated" in reasons["captions.tar/017"]
     assert all(len(loader.batch(step).pixels) == 21 for step in range(10))
 
@@ -223,9 +223,7 @@ def test_where_all_are_broken_it_says_so_and_ends(tmp_path: Path) -> None:
     write_parquet(tmp_path / "names.parquet", [b"no image"] * len(NAMES))
     for workers in (0, 1):
         stream = Loader(recipe(tmp_path, NAMED, workers=workers), toy.tokenizer()).stream(0, 3)
-        with pytest.raises(
-            DataError, match=r"^names\.parquet: tried 141 samples and all are broken.*not an? (image|picture)"
-        ):
+        with pytest.raises(DataError, match=r"^names\.parquet: tried 141 samples and all are broken.*not an? image"):
             list(stream)
 
 

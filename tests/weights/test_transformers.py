@@ -45,8 +45,8 @@ def test_what_we_write_opens_in_transformers(tmp_path: Path, transformers: Any) 
         [checkpoint.config.text.start_id, *ids, checkpoint.config.text.end_id]
         for ids in checkpoint.tokenizer.encode(sentences)
     ]
-    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    inputs = processor(images=picture, text=sentences, padding=True, return_tensors="pt")
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    inputs = processor(images=image, text=sentences, padding=True, return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 32, 32)
     assert model(**inputs).logits_per_image.shape == (1, 3)
 
