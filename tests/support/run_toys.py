@@ -91,14 +91,22 @@ def write_recipe(root: Path, folder: Path) -> Path:
 
 
 def start(
-    recipe: Path, overrides: Sequence[str] = (), *, die: str = "", rank: int = 0, processes: int = 1, port: int = 0
+    recipe: Path,
+    overrides: Sequence[str] = (),
+    *,
+    die: str = "",
+    rank: int = 0,
+    processes: int = 1,
+    port: int = 0,
+    float64: bool = False,
 ) -> BaseProcess:
-    """A process that trains; `die`: where it kills itself (`step 4`, `writing 2`, `renaming 2`, `removing 1`).
+    """A process that trains.
 
-    The numbers: steps done, and the how-manieth time.
+    die: where it kills itself: a place and a count, `step 4`, `writing 2`, `flushing 9`, `removing 1` or `file 1`.
+    float64: it trains in double precision.
     """
     environment = {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank, "MASTER_PORT": port}
-    process = _server.Process(target=_train, args=(recipe, list(overrides), die, environment))
+    process = _server.Process(target=_train, args=(recipe, list(overrides), die, environment, float64))
     process.start()
     return process
 
@@ -123,7 +131,7 @@ def last_state(folder: Path) -> dict[str, Any]:
     return {"step": int(newest.name[5:]), **load_file(newest / "trainer.safetensors")}
 
 
-def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, int]) -> None:
+def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, int], float64: bool) -> None:
     os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in environment.items()}})
     import torch
 
@@ -133,6 +141,7 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
     from tandem.train.run.loop import train
 
     torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64 if float64 else torch.float32)
     done = 0
     place, _, number = die.partition(" ")
     if place not in ("", "step"):
