@@ -1,5 +1,6 @@
 """What HTTP clients expect: methods, HEAD, forms, error documents, one model by its id, a document that is true."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,34 @@ def test_a_misspelt_field_gets_a_suggestion(
     answer = toy_http.post(path, json=body)
     assert answer.status_code == 422
     assert f"did you mean '{meant}'" in answer.json()["detail"] + str(answer.json()["errors"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/search", {"text": "LONG"}, "text"),
+        ("/v1/search", {"text": "a cat", "minus": "LONG"}, "minus"),
+        ("/v1/embeddings", {"input": "LONG"}, "input"),
+        ("/v1/embeddings", {"input": ["a cat", "LONG", "LONG"]}, "input[1]"),
+        ("/v1/label", {"labels": ["a cat", "LONG"]}, "labels[1]"),
+        ("/v1/classify", {"labels": ["a cat", "LONG"], "image": "IMAGE"}, "labels[1]"),
+        ("/v1/label", {"labels": ["a", "b"], "templates": ["a {}", "LONG {}"]}, "labels[0] in templates[1]"),
+    ],
+)
+def test_a_text_beyond_the_context_is_a_problem_of_its_field(
+    toy_http: httpx.Client, place: Path, path: str, body: dict[str, Any], field: str
+) -> None:
+    picture = data_uri(next((place / "photos").glob("*.png")))
+    written = json.dumps(body).replace("LONG", "cat " * 100).replace("IMAGE", picture)
+    answer = toy_http.post(path, content=written, headers={"content-type": "application/json"})
+    document = answer.json()
+    assert (answer.status_code, document["title"]) == (422, "Text too long")
+    assert document["field"] == field
+    assert document["tokens"] > document["limit"] > 2
+    said = f"expected at most {document['limit']} tokens (not characters), start and end included"
+    assert document["detail"] == f"{field}: {said}, got {document['tokens']}"
+    assert "truncate" not in answer.text
+    assert "embed_texts" not in answer.text
 
 
 def test_images_that_cannot_be_read_say_of_which_kind_they_are(toy_http: httpx.Client, place: Path) -> None:

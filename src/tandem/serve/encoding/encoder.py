@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
-from tandem.errors import ImageError
+from tandem.errors import ImageError, TextError
 from tandem.model import Model, averaged
 from tandem.serve.encoding.batching import Batcher
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.encoding.images import ImageReader
+from tandem.serve.http.problems import too_many_tokens
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
@@ -69,13 +70,16 @@ class Encoder:
         self._lock = threading.Lock()
         self.model = _for_threads(model, self)
 
-    async def embed_texts(self, texts: Sequence[str]) -> Vectors:
-        """[n d]; raises `TextError` for a text that is too long."""
+    async def embed_texts(self, texts: Sequence[str], names: Sequence[str]) -> Vectors:
+        """[n d] of texts of a request, called `names` in errors. Raises `ProblemError` 422 for one that is too long."""
         cached = self._cached(texts)
-        missing = [text for text in dict.fromkeys(texts) if text not in cached]
+        missing: dict[str, str] = {}
+        for text, name in zip(texts, names, strict=True):
+            if text not in cached:
+                missing.setdefault(text, name)
         if missing:
-            vectors = await self.texts.map(self.rows(missing), deadline_s=self.deadline_s)
-            cached |= self._add_to_cache(missing, vectors)
+            vectors = await self.texts.map(self.rows(list(missing), list(missing.values())), deadline_s=self.deadline_s)
+            cached |= self._add_to_cache(list(missing), vectors)
         return np.stack([cached[text] for text in texts])
 
     async def embed_image(self, value: str | bytes, name: str = "image") -> Vectors:
@@ -94,16 +98,27 @@ class Encoder:
     async def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> Vectors:
         """A vector for each label [c d], as `Model.class_vectors`, whose own cache would block the caller."""
         texts = [text for label in labels for text in prompts.fill(label, templates)]
-        return averaged((await self.embed_texts(texts)).reshape(len(labels), len(templates), -1))
+        many = len(templates) > 1
+        names = [
+            f"labels[{i}]" + (f" in templates[{j}]" if many else "")
+            for i in range(len(labels))
+            for j in range(len(templates))
+        ]
+        return averaged((await self.embed_texts(texts, names)).reshape(len(labels), len(templates), -1))
 
     async def embed_pixels(self, pixels: Sequence[Pixels]) -> Vectors:
         """Images of the model's size, each [h w 3] -> [n d]."""
         return np.stack(await self.images.map(pixels, deadline_s=self.deadline_s))
 
-    def rows(self, texts: Sequence[str]) -> list[Row]:
-        """Token ids of each text [t], start and end included."""
-        ids = self.tokenizer(texts, self.context_length)
-        return list(ids)
+    def rows(self, texts: Sequence[str], names: Sequence[str]) -> list[Row]:
+        """Token ids of each text [t], start and end included. Raises `ProblemError` as `embed_texts` does."""
+        try:
+            return list(self.tokenizer(texts, self.context_length))
+        except TextError:  # which tells users of Python what to do
+            for text, name in zip(texts, names, strict=True):
+                if (count := self.token_count([text])) > self.context_length:
+                    raise too_many_tokens(name, count, self.context_length) from None
+            raise
 
     def token_count(self, texts: Sequence[str]) -> int:
         """Of all texts together, start and end included."""

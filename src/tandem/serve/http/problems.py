@@ -15,6 +15,7 @@ from tandem.errors import (
     StoreBusyError,
     StoreError,
     TandemError,
+    TextError,
     WeightsError,
 )
 
@@ -83,6 +84,12 @@ def for_image(error: ImageError) -> ProblemError:
     return ProblemError(status, title, str(error), extra={"kind": error.kind, "failures": [error.as_dict()]})
 
 
+def too_many_tokens(field: str, count: int, limit: int) -> ProblemError:
+    """A text that does not fit the model's context; its members are for clients that shorten it themselves."""
+    detail = f"{field}: expected at most {limit} tokens (not characters), start and end included, got {count:,}"
+    return ProblemError(422, "Text too long", detail, extra={"field": field, "tokens": count, "limit": limit})
+
+
 def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = None) -> ProblemError:
     """A problem whose title is the status's own phrase."""
     try:
@@ -105,7 +112,7 @@ def from_error(error: TandemError) -> ProblemError:
         return ProblemError(503, "Collection unavailable", "the collection cannot be read now; try again later")
     if isinstance(error, EngineError | WeightsError | ConfigError):
         return internal()
-    return ProblemError(422, "Request cannot be answered", str(error))
+    return ProblemError(422, "Request cannot be answered", error.reason if isinstance(error, TextError) else str(error))
 
 
 def internal() -> ProblemError:

@@ -82,7 +82,8 @@ def router(service: Service) -> BodyRouter:
             raise ProblemError(422, "Request cannot be answered", detail)
         rows: dict[int, np.ndarray[Any, Any]] = {}
         if texts:
-            rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values())), strict=True))
+            names = [f"input[{place}]" if isinstance(params.input, list) else "input" for place in texts]
+            rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values()), names), strict=True))
         if images:
             names = ["image"] if params.input is None else [f"input[{place}]" for place in images]
             found = await encoder.embed_images(list(images.values()), names)

@@ -60,7 +60,7 @@ async def _probe(service: Service) -> dict[str, Any]:
         size = encoder.model.config.vision.image_size
         await asyncio.gather(
             encoder.embed_pixels([np.zeros((size, size, 3), np.uint8)]),
-            encoder.texts.map(encoder.rows([_PROBE]), deadline_s=service.settings.ready_deadline_s),
+            encoder.texts.map(encoder.rows([_PROBE], ["probe"]), deadline_s=service.settings.ready_deadline_s),
         )
     unavailable: dict[str, str] = {}
     for place, name in enumerate(service.registry.collections):

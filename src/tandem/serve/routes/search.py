@@ -123,7 +123,8 @@ async def _vectors(encoder: Encoder, query: SearchQuery, body: Body[SearchReques
     """The vector of each text and image, by the name of its field."""
     vectors: dict[str, Vectors] = {}
     if query.texts:
-        vectors |= dict(zip(query.texts, await encoder.embed_texts(list(query.texts.values())), strict=True))
+        found = await encoder.embed_texts(list(query.texts.values()), list(query.texts))
+        vectors |= dict(zip(query.texts, found, strict=True))
     for name in query.images:
         vectors[name] = await encoder.embed_image(body.image(getattr(body.params, name)), name)
     return vectors
