@@ -75,7 +75,8 @@ retrieval = "captions.tar"
 """
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tandem.train.run.loop", "support.run_toys"])
+# torch._dynamo: a second of imports, at the first optimiser of each process.
+_server.set_forkserver_preload(["tandem.train.run.loop", "torch._dynamo", "support.run_toys"])
 
 
 def write_data(root: Path) -> Path:

@@ -208,7 +208,9 @@ def run_all(rank: int, count: int, folder: Path, work: Callable[[Processes, Path
 
 
 def spawn(count: int, folder: Path, work: Callable[[Processes, Path], None]) -> None:
-    torch.multiprocessing.spawn(run_all, (count, folder, work), count)  # type: ignore[no-untyped-call, attr-defined]
+    torch.multiprocessing.start_processes(  # type: ignore[no-untyped-call, attr-defined]
+        run_all, (count, folder, work), count, start_method="forkserver"
+    )
 
 
 def all_cases(processes: Processes, folder: Path) -> None:
