@@ -13,8 +13,11 @@ from support import toy
 
 import tandem
 from tandem.cli import main
+from tandem.cli.commands.explore import in_bytes
+from tandem.cli.explore_files import write_duplicates
 from tandem.plots import page
 from tandem.search.exploring import map2d
+from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Records, Schema
@@ -147,6 +150,32 @@ def test_a_filter_chooses_what_is_explored(
     assert "no images" in capsys.readouterr().err
     assert (tmp_path / "out" / "map.json").read_bytes() == before  # the old map is still there, whole
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_lists_of_duplicates_have_cosines_of_five_digits(tmp_path: Path) -> None:
+    values = {"path": "a.jpg", "width": 10, "height": 20, "bytes": 30}
+    group = DuplicateGroup((Member("a", 1.0, values), Member("b", 0.9876543, {"path": "b.jpg", "bytes": 7})))
+    table, document = write_duplicates([group], tmp_path)
+    assert table.read_text(encoding="utf-8").splitlines() == [
+        "group,keep,cosine,path,width,height,bytes,id",
+        "1,yes,1.00000,a.jpg,10,20,30,a",
+        "1,no,0.98765,b.jpg,,,7,b",
+    ]
+    (read,) = json.loads(document.read_text(encoding="utf-8"))
+    assert read["keep"] == {"id": "a", "cosine": 1.0, **values}
+    assert read["duplicates"] == [
+        {"id": "b", "cosine": 0.98765, "path": "b.jpg", "width": None, "height": None, "bytes": 7}
+    ]
+    assert read["freed_bytes"] == 7
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (9940, "9.9 KB"), (12_345, "12 KB"),
+     (3_400_000_000, "3.4 GB"), (5 * 10**15, "5000 TB")],
+)  # fmt: skip
+def test_bytes_are_shown_with_two_figures_at_least(count: int, shown: str) -> None:
+    assert in_bytes(count) == shown
 
 
 @pytest.mark.parametrize("threshold", ["1.5", "0", "nan"])

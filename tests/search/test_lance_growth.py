@@ -95,6 +95,46 @@ def test_hits_that_the_index_misses_are_found(local: Store, monkeypatch: pytest.
     assert [hit.id for hit in hits] == [f"{i:05d}" for i in np.argsort(-(unit(300)[:25] @ query[0]))[:20]]
 
 
+def nearly_equal(n: int, d: int) -> Vectors:
+    """Vectors whose products with the first one differ by less than float32 rounds such products."""
+    one = unit(1, d, seed=3)
+    vectors = one + 1e-7 * np.random.default_rng(4).standard_normal((n, d)).astype(np.float32)
+    vectors[0] = one
+    return np.asarray(vectors, np.float32)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_the_order_is_that_of_exact_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
+    """A first selection by float32 products must leave room for their error."""
+    if not in_memory:
+        monkeypatch.setattr(snapshots, "IN_MEMORY", 0)
+    n, d = 2_000, 256
+    vectors = nearly_equal(n, d)
+    store = create_store(f"lance:{tmp_path}/photos", Schema(d, {}), {})
+    ids = [f"{i:05d}" for i in range(n)]
+    store.upsert(Records(ids, vectors))
+    exact = (vectors.astype(np.float64) * vectors[0]).sum(axis=1)
+    ranked = sorted(zip(-exact, ids, strict=True))
+    for k in (1, 5, 40):
+        (hits,) = store.search(vectors[:1], k)
+        assert [hit.id for hit in hits] == [each for _, each in ranked[:k]]
+    store.close()
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_few_candidates_are_scored_exactly(local: Store, monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
+    """The room for errors is that of rounding: on scattered vectors a search looks at little more than k records."""
+    if not in_memory:
+        monkeypatch.setattr(snapshots, "IN_MEMORY", 0)
+    local.upsert(records(1_000))
+    scored: list[int] = []
+    whole = search._scores
+    monkeypatch.setattr(search, "_scores", lambda vectors, query: scored.append(len(vectors)) or whole(vectors, query))
+    local.search(unit(4, seed=2), 5)
+    assert len(scored) == 4
+    assert max(scored) <= (6 if in_memory else 5 + search.SPARE)
+
+
 def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "LOOK_EVERY", 8)
     monkeypatch.setattr(maintenance, "COMPACT_EVERY", 16)

@@ -201,6 +201,25 @@ def test_what_has_changed_is_named_or_refused(root: Path, whole: dict[str, Any],
         assert notes[0].startswith(override.partition("=")[0] + " was ")
 
 
+@pytest.mark.parametrize(
+    ("name", "under"),
+    [
+        ("steps", True),
+        ("optimiser.learning_rate", True),
+        ("validation[0].path", True),
+        ("steps_per_stage", False),
+        ("optimiser2.learning_rate", False),
+        ("model.name", True),
+        ("model.names", False),
+        ("model", False),
+    ],
+)
+def test_a_name_that_merely_begins_alike_may_not_change(name: str, under: bool) -> None:
+    from tandem.train.run.resume import FREE, _is_under
+
+    assert _is_under(name, FREE) == under
+
+
 def test_training_sets_that_have_grown_are_refused(root: Path) -> None:
     assert _run(root, "grown", die="step 4") == [-9]
     other = root / "other"

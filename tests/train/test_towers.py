@@ -305,6 +305,58 @@ def test_a_clip_teacher_is_matched_where_it_sees_the_same() -> None:
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 3 * losses["teacher"])
 
 
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))  # type: ignore[no-any-return]
+
+
+def test_the_whole_objective_is_the_formula_written_out() -> None:
+    """Every term at once, in numpy: soft targets, both teachers, classes, their weights and their denominators."""
+    n, m, words, classes, scale, teacher_scale = 4, 5, 2, 3, 7.0, 11.0
+    total_texts, total_words, total_labelled = 9, 4, 6  # other processes have the rest
+    share, temperature, weight, model_weight, class_weight = 0.3, 0.2, 1.7, 2.3, 0.6
+    chosen = Distillation(teacher="t", weight=weight, soften=share, temperature=temperature, model="m",
+                          model_weight=model_weight)  # fmt: skip
+    objective = ContrastiveObjective(
+        _clip(), _recipe(objective=ObjectiveSettings(classes=class_weight), distillation=chosen), 6, teacher_scale
+    )
+    assert objective.to_teacher is not None
+    with torch.no_grad():
+        objective.logit_scale.fill_(math.log(scale))
+    images, texts = _unit(n, 12, 0), _unit(m + words + classes, 12, 1)
+    taught, seen, read = _unit(m + words, 6, 2), _unit(n, 8, 3), _unit(m, 8, 4)
+    targets = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 1.0]]).double()
+    rows, labels = [0, 1, 3], [2, 0, 2]
+    found = objective.losses(images, texts, _batch(
+        texts=m, total_texts=total_texts, words=words, total_words=total_words, targets=sparse(targets), taught=taught,
+        teacher_images=seen, teacher_texts=read, classes=classes, labelled=torch.tensor(rows),
+        labels=torch.tensor(labels), total_labelled=total_labelled,
+    ))  # fmt: skip
+
+    x, t, vectors, hard = images.numpy(), texts.numpy(), taught.numpy(), targets.numpy()
+    logits = scale * x @ t[:m].T
+    hard = hard / hard.sum(1, keepdims=True)
+    near = hard @ vectors[:m] @ vectors[:m].T / temperature
+    soft = (1 - share) * hard + share * np.exp(_log_softmax(near))
+    by_image = -(soft * _log_softmax(logits)).sum() / n
+    by_text = -(soft / soft.sum(0) * _log_softmax(logits.T).T).sum() / m
+    contrast = (by_image + by_text) / 2
+    linear = objective.to_teacher
+    mapped = t[: m + words] @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+    mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
+    distance = (1 - (mapped * vectors).sum(1)).sum() / (total_texts + total_words)
+    wanted = teacher_scale * seen.numpy() @ read.numpy().T
+    divergences = [
+        (np.exp(_log_softmax(a)) * (_log_softmax(a) - _log_softmax(b))).sum() / len(a)
+        for a, b in ((wanted, logits), (wanted.T, logits.T))
+    ]
+    teacher = sum(divergences) / 2
+    cross_entropies = -_log_softmax(scale * x[rows] @ t[m + words :].T)[np.arange(len(rows)), labels]
+    by_class = cross_entropies.sum() / total_labelled
+    loss = contrast + weight * distance + model_weight * teacher + class_weight * by_class
+    by_hand = {"loss": loss, "contrast": contrast, "distance": distance, "teacher": teacher, "classes": by_class}
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(by_hand, rel=1e-10)
+
+
 def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
     recipe = _recipe(
         objective=ObjectiveSettings(classes=0.7),
