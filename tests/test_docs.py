@@ -107,9 +107,9 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
-            said = process.stderr.readline()
-            address = re.search(r"http://127\.0\.0\.1:\d+", said)
-            assert address is not None, said
+            line = process.stderr.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert address is not None, line
             yield address[0]
         finally:
             process.terminate()
@@ -129,7 +129,7 @@ def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str
 
 
 def test_examples_of_help_parse() -> None:
-    """They name files that are not there; what they ask must be something that can be asked."""
+    """They name files that are not there; their options must exist."""
     lines = [line for line in markdown().splitlines() if line.startswith("tandem ")]
     assert len(lines) >= 12
     for line in lines:

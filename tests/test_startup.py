@@ -34,13 +34,13 @@ def test_nothing_heavy_is_imported(code: str) -> None:
     assert not loaded_after(code) & HEAVY
 
 
-@pytest.mark.parametrize("asked", ["--help", "serach", "search --help", "search x --bogus"])
-def test_no_command_is_imported_that_is_not_asked_for(asked: str) -> None:
-    code = f"import tandem.cli\ntry: tandem.cli.main({asked.split()!r})\nexcept SystemExit: pass"
+@pytest.mark.parametrize("arguments", ["--help", "serach", "search --help", "search x --bogus"])
+def test_no_other_command_is_imported(arguments: str) -> None:
+    code = f"import tandem.cli\ntry: tandem.cli.main({arguments.split()!r})\nexcept SystemExit: pass"
     report = "import sys; print(*sys.modules, file=sys.stderr)"
     process = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
     loaded = {name for name in process.stderr.split() if name.startswith("tandem.cli.commands.")}
-    assert loaded == ({"tandem.cli.commands.search"} if asked.startswith("search") else set())
+    assert loaded == ({"tandem.cli.commands.search"} if arguments.startswith("search") else set())
 
 
 def test_answering_imports_no_torch(tmp_path: Path) -> None:

@@ -20,18 +20,18 @@ def test_classify_json_is_the_answer(tandem: Run, model_folder: str, photos: lis
     assert outcome.json == load(model_folder).classify(photos, ["cat", "dog", "car"]).as_dict()
 
 
-def test_classify_sets_aside_and_goes_on(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+def test_classify_skips_failures_and_goes_on(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     note = tmp_path / "note.jpg"
     note.write_text("hello")
-    asked = ("classify", photos[0], note, "gone.jpg", photos[1], "--labels", "cat,dog", "--model", model_folder)
-    outcome = tandem(*asked)
+    command = ("classify", photos[0], note, "gone.jpg", photos[1], "--labels", "cat,dog", "--model", model_folder)
+    outcome = tandem(*command)
     assert outcome.code == 1
     assert photos[0] in outcome.out
     assert photos[1] in outcome.out
     assert "skipped 2 of 4" in outcome.err
     assert str(note) in outcome.err
     assert "gone.jpg" in outcome.err
-    document = tandem(*asked, "--json")
+    document = tandem(*command, "--json")
     assert document.code == 1
     assert [result["image"] for result in document.json["results"]] == photos[:2]
     assert [failure["image"] for failure in document.json["failures"]] == [str(note), "gone.jpg"]
@@ -44,9 +44,9 @@ def test_one_bad_photo_is_one_line(tandem: Run, model_folder: str) -> None:
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_classify_shows_bars_for_a_few_and_lines_for_many(model_folder: str, tmp_path: Path, columns: int) -> None:
     labels = ["cat", "寿司の写真がたくさんある図書館の本棚", "a very long label about a car in the street at night"]
-    asked = ("--labels", ",".join(labels), "--model", model_folder)
+    options = ("--labels", ",".join(labels), "--model", model_folder)
     few = toy.write_images(tmp_path / "少ない写真", 2)
-    shown = run_in_terminal("classify", *few, *asked, "--top", "2", columns=columns).out
+    shown = run_in_terminal("classify", *few, *options, "--top", "2", columns=columns).out
     assert widest(shown) <= columns
     assert shown.count("%") == 4
     answer = load(model_folder).classify(few, labels)
@@ -54,7 +54,7 @@ def test_classify_shows_bars_for_a_few_and_lines_for_many(model_folder: str, tmp
         after = shown[shown.index(Path(source).name) :]
         assert after.index(f"{best[0][1]:.1%}") < after.index(f"{best[1][1]:.1%}")
     many = toy.write_images(tmp_path / "many" / ("長い名前" * 10), 12)
-    shown = run_in_terminal("classify", tmp_path / "many", *asked, columns=columns).out
+    shown = run_in_terminal("classify", tmp_path / "many", *options, columns=columns).out
     assert widest(shown) <= columns
     lines = [line for line in shown.splitlines() if "%" in line]
     assert len(lines) == len(many)
@@ -97,23 +97,23 @@ def test_an_unreadable_folder_is_skipped_by_name(
     assert outcome.code == 1
     assert "skipped 1 of 4" in outcome.err
     assert f"{locked}: permission denied" in outcome.err
-    asked = ("classify", locked.parent, "--labels", "cat,dog", "--model", model_folder, "--json")
-    assert [failure["image"] for failure in tandem(*asked).json["failures"]] == [str(locked)]
-    assert f"{locked}: permission denied" in one_line(tandem("classify", locked, *asked[2:]))
+    command = ("classify", locked.parent, "--labels", "cat,dog", "--model", model_folder, "--json")
+    assert [failure["image"] for failure in tandem(*command).json["failures"]] == [str(locked)]
+    assert f"{locked}: permission denied" in one_line(tandem("classify", locked, *command[2:]))
 
 
 def test_labels_from_a_file_and_templates(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     labels = tmp_path / "labels.txt"
     labels.write_text("cat\n\n dog, or wolf \n")
-    asked = ("classify", photos[0], "--labels-file", labels, "--model", model_folder, "--json")
+    command = ("classify", photos[0], "--labels-file", labels, "--model", model_folder, "--json")
     model = load(model_folder)
-    plain = tandem(*asked).json
+    plain = tandem(*command).json
     assert plain["labels"] == ["cat", "dog, or wolf"]
-    two = tandem(*asked, "--template", "a {}", "--template", "{} there").json
+    two = tandem(*command, "--template", "a {}", "--template", "{} there").json
     expected = model.classify(photos[0], ["cat", "dog, or wolf"], templates=["a {}", "{} there"]).as_dict()
     assert two == expected
     assert two["results"] != plain["results"]
-    ensemble = tandem(*asked, "--ensemble").json
+    ensemble = tandem(*command, "--ensemble").json
     assert ensemble["results"] not in (plain["results"], two["results"])
 
 
@@ -146,25 +146,25 @@ def test_photos_from_standard_input(tandem: Run, model_folder: str, photos: list
 @pytest.mark.parametrize("listed", [b"", b"\n \n", b"\0"])
 @pytest.mark.parametrize("command", ["classify", "embed"])
 def test_an_empty_list_is_one_line(tandem: Run, model_folder: str, listed: bytes, command: str) -> None:
-    asked = {"classify": ("--labels", "a,b"), "embed": ("--json",)}[command]
-    assert "empty" in one_line(tandem(command, "-", *asked, "--model", model_folder, stdin=listed))
+    options = {"classify": ("--labels", "a,b"), "embed": ("--json",)}[command]
+    assert "empty" in one_line(tandem(command, "-", *options, "--model", model_folder, stdin=listed))
 
 
 def test_a_photo_on_standard_input_is_read(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     content = Path(photos[0]).read_bytes()
-    asked = ("classify", "-", "--labels", "a,b", "--model", model_folder)
-    document = tandem(*asked, "--json", stdin=content).json
+    command = ("classify", "-", "--labels", "a,b", "--model", model_folder)
+    document = tandem(*command, "--json", stdin=content).json
     expected = load(model_folder).classify(photos[:1], ["a", "b"]).as_dict()["results"][0]
     assert document["results"] == [expected | {"image": "<stdin>"}]
-    assert "<stdin>" in one_line(tandem(*asked, stdin=b"\x89PNG\r\n\x1a\n and no more"))
+    assert "<stdin>" in one_line(tandem(*command, stdin=b"\x89PNG\r\n\x1a\n and no more"))
     drawn = tmp_path / "answer.png"
-    assert tandem(*asked, "--plot", drawn, stdin=content).code == 0
+    assert tandem(*command, "--plot", drawn, stdin=content).code == 0
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
 def test_labels_from_standard_input(tandem: Run, model_folder: str, photos: list[str]) -> None:
-    asked = ("classify", photos[0], "--labels-file", "-", "--model", model_folder, "--json")
-    assert tandem(*asked, stdin="cat\0図書館\0".encode()).json["labels"] == ["cat", "図書館"]
+    command = ("classify", photos[0], "--labels-file", "-", "--model", model_folder, "--json")
+    assert tandem(*command, stdin="cat\0図書館\0".encode()).json["labels"] == ["cat", "図書館"]
 
 
 def images_of(arguments: list[str]) -> list[object]:
@@ -196,8 +196,8 @@ def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder:
     folder = tmp_path / "photos"
     for name in (".", "thumbs", "deep/thumbs", "deep"):
         toy.write_images(folder / name, 2)
-    asked = ("--labels", "a,b", "--model", model_folder, "--json")
-    outcome = tandem("classify", folder, "--exclude", "thumbs/", "--exclude", "/0.png", *asked)
+    options = ("--labels", "a,b", "--model", model_folder, "--json")
+    outcome = tandem("classify", folder, "--exclude", "thumbs/", "--exclude", "/0.png", *options)
     found = [str(Path(result["image"]).relative_to(folder)) for result in outcome.json["results"]]
     assert found == ["1.png", "deep/0.png", "deep/1.png"]
     assert "3 files and folders excluded by rule" in outcome.err
@@ -211,20 +211,20 @@ def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder:
     indexed = tandem("index", folder, "--to", tmp_path / "c.tandem", "--model", model_folder, "--exclude", "/thumbs")
     assert "2 photos; 2 added, 1 duplicate" in indexed.out
     assert "excluded by rule" in indexed.out
-    assert "excluded by rule" in one_line(tandem("classify", folder, "--exclude", "*", *asked))
+    assert "excluded by rule" in one_line(tandem("classify", folder, "--exclude", "*", *options))
 
 
 @pytest.mark.parametrize("labels", [["cat,", "dog"], ["cat", "dog"], ["cat,", "polar bear"]])
-def test_labels_with_spaces_between_are_told_how_to_write_them(
+def test_labels_separated_by_spaces_get_a_suggestion(
     tandem: Run, model_folder: str, photos: list[str], labels: list[str]
 ) -> None:
-    said = one_line(tandem("classify", photos[0], "--labels", *labels, "--model", model_folder))
-    assert "commas without spaces, or quotes" in said
-    assert shlex.quote(f"cat,{labels[1]}") in said
+    message = one_line(tandem("classify", photos[0], "--labels", *labels, "--model", model_folder))
+    assert "commas without spaces, or quotes" in message
+    assert shlex.quote(f"cat,{labels[1]}") in message
 
 
 def test_top_one_shows_one_label_in_lines_too(model_folder: str, tmp_path: Path) -> None:
     toy.write_images(tmp_path / "many", 12)
-    asked = ("--labels", "cat,dog", "--top", "1", "--model", model_folder)
-    lines = run_in_terminal("classify", tmp_path / "many", *asked, columns=80).out.splitlines()
+    options = ("--labels", "cat,dog", "--top", "1", "--model", model_folder)
+    lines = run_in_terminal("classify", tmp_path / "many", *options, columns=80).out.splitlines()
     assert [line.count("%") for line in lines if "%" in line] == [1] * 12

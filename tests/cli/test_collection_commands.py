@@ -42,7 +42,7 @@ def test_paths_only_is_for_other_programs(tandem: Run, collection: Path) -> None
     assert "--by label" in one_line(tandem("label", collection, "--labels", "a,b", "--by", "image", "--paths-only"))
 
 
-def test_an_image_gets_three_labels_unless_told_otherwise(tandem: Run, collection: Path) -> None:
+def test_an_image_gets_three_labels_by_default(tandem: Run, collection: Path) -> None:
     """As in Python and over HTTP: ten images of a label, three labels of an image."""
     by_image = ("label", collection, "--labels", "a,b,c,d,e", "--by", "image")
     assert {len(image["labels"]) for image in tandem(*by_image, "--json").json["images"]} == {3}
@@ -77,8 +77,8 @@ def test_a_photo_of_the_collection_is_looked_for_by_id(tandem: Run, collection: 
 @pytest.mark.parametrize("columns", [40, 80])
 def test_search_and_label_fit_the_terminal(collection: Path, columns: int) -> None:
     labels = "図書館の猫の写真を撮る人々,dog"
-    for asked in (("search", collection, "a", "cat"), ("label", collection, "--labels", labels)):
-        shown = run_in_terminal(*asked, columns=columns).out
+    for command in (("search", collection, "a", "cat"), ("label", collection, "--labels", labels)):
+        shown = run_in_terminal(*command, columns=columns).out
         table = [line for line in shown.splitlines() if not line.startswith("tandem: ") and ".png" in line]
         assert len(table) >= 8
         assert widest("\n".join(table)) <= columns
@@ -208,7 +208,7 @@ def test_an_empty_list_of_ids_is_an_error(tandem: Run, collection: Path) -> None
     assert "standard input is empty" in one_line(outcome)
 
 
-def test_a_photo_without_a_path_is_asked_about_by_its_id(tandem: Run, collection: Path) -> None:
+def test_a_photo_without_a_path_is_named_by_its_id(tandem: Run, collection: Path) -> None:
     with library.open(collection) as found:
         found.add({"mine": toy.random_image(70)})
     assert "mine?" in one_line(tandem("remove", collection, "mine"))
@@ -333,7 +333,7 @@ def test_a_list_is_indexed(tandem: Run, tmp_path: Path, photos: list[str], model
 # --- calibrate -----------------------------------------------------------------------------------------------------
 
 
-def test_calibration_is_asked_for_and_can_be_undone(tandem: Run, model_folder: str, home: Path, tmp_path: Path) -> None:
+def test_calibration_is_confirmed_and_can_be_undone(tandem: Run, model_folder: str, home: Path, tmp_path: Path) -> None:
     model = library.load(model_folder)
     own = home / "relevance" / f"{model.fingerprint}.json"
     own.parent.mkdir()
@@ -377,7 +377,7 @@ def test_local_addresses_are_known_by_their_full_paths(
     assert len(known_collections.known()) == 3
 
 
-def test_a_collection_that_is_not_there_is_told_the_others(
+def test_a_missing_collection_lists_the_others(
     tandem: Run, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -390,7 +390,7 @@ def test_a_collection_that_is_not_there_is_told_the_others(
     assert f"there is {collection}" in one_line(tandem("search", "a", "cat"))
 
 
-def test_what_is_left_out_of_a_command_is_said_how_to_give_it(tandem: Run, collection: Path, photos: list[str]) -> None:
+def test_missing_arguments_say_how_to_give_them(tandem: Run, collection: Path, photos: list[str]) -> None:
     assert "give --to photos.tandem" in one_line(tandem("index", photos[0]))
     assert "--weight" in one_line(tandem("search", collection, "cat", "--weight", "0.3"))
     assert "--weight" in one_line(tandem("search", collection, "--image", photos[0], "--weight", "0.3"))

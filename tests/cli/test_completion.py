@@ -1,4 +1,4 @@
-"""Completion: what shells read, and what they are told at the cursor."""
+"""Completion: the scripts of the shells, and the suggestions at the cursor."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tandem.cli.commands.completion import SHELLS
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_a_shell_is_told_how_to_complete(shell: str, tandem: Run) -> None:
+def test_a_shell_gets_its_completion_script(shell: str, tandem: Run) -> None:
     outcome = tandem("completion", shell)
     assert outcome.code == 0
     assert "tandem" in outcome.out
@@ -54,7 +54,7 @@ def test_what_is_offered_at_the_cursor(typed: str, offered: set[str], tmp_path: 
     assert not words - offered - {""}
 
 
-def test_bash_runs_what_it_is_told(tmp_path: Path) -> None:
+def test_bash_completes_with_the_script(tmp_path: Path) -> None:
     script = f"""
 PATH="{Path(sys.executable).parent}:$PATH"
 eval "$({sys.executable} -m tandem completion bash)"

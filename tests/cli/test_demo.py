@@ -71,7 +71,7 @@ def test_the_program_is_named_as_it_is_found(tmp_path: Path, monkeypatch: pytest
     assert terminal.program() == f"{bin_folder / 'python'} -m tandem"
 
 
-def test_a_base_install_is_told_the_extra_of_the_demo(
+def test_a_base_install_names_the_extra_of_the_demo(
     tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (page, demo):

@@ -34,8 +34,8 @@ def test_embed_texts_to_parquet(
 
     monkeypatch.setattr(embedding, "_TEXT_BATCH", 3)
     monkeypatch.setattr(vector_files, "_ROW_BATCH", 5)
-    sentences = [f"a cat number {i}" for i in range(11)]
-    (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    texts = [f"a cat number {i}" for i in range(11)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts))
     target = tmp_path / "vectors.parquet"
     outcome = tandem("embed", "--texts", tmp_path / "texts.txt", "--out", target, "--model", model_folder, "--json")
     assert outcome.code == 0
@@ -44,8 +44,8 @@ def test_embed_texts_to_parquet(
     file = parquet.ParquetFile(target)
     assert file.metadata.num_row_groups == 2
     table = file.read()
-    assert table["id"].to_pylist() == sentences
-    np.testing.assert_allclose(table["vector"].to_pylist(), model.embed_texts(sentences), atol=1e-6)
+    assert table["id"].to_pylist() == texts
+    np.testing.assert_allclose(table["vector"].to_pylist(), model.embed_texts(texts), atol=1e-6)
     about = json.loads(table.schema.metadata[b"tandem"])
     assert about == {"model": "toy", "fingerprint": model.fingerprint, "kind": "texts"}
 
@@ -113,7 +113,9 @@ def test_ids_are_utf8_whatever_the_files_are_called(
     assert ids == [str(tmp_path / "b") + r"\xff.png"]
 
 
-def test_embed_takes_capital_endings_and_makes_the_folder(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+def test_embed_accepts_uppercase_suffixes_and_creates_the_folder(
+    tandem: Run, model_folder: str, tmp_path: Path
+) -> None:
     target = tmp_path / "new" / "deep" / "v.NPZ"
     assert tandem("embed", "--text", "a cat", "--out", target, "--model", model_folder).code == 0
     assert np.load(target)["ids"].tolist() == ["a cat"]

@@ -118,19 +118,19 @@ def test_people_read_names_sizes_and_what_is_freed(
 ) -> None:
     words = tmp_path / "words.txt"
     words.write_text("cat\ndog\ntree\n")
-    asked = ["explore", str(collection[0]), "--out", str(tmp_path / "out"), "--vocabulary", str(words)]
-    assert main([*asked, "--clusters", "3", "--duplicates", "0.9999"]) == 0
+    command = ["explore", str(collection[0]), "--out", str(tmp_path / "out"), "--vocabulary", str(words)]
+    assert main([*command, "--clusters", "3", "--duplicates", "0.9999"]) == 0
     shown = capsys.readouterr()
     assert {line.split("\t")[0] for line in shown.out.splitlines()} == {"cat", "dog", "tree"}
     assert all(word in shown.err for word in ("3 groups", "3 of 43 photos", "3.1 KB", "map.png"))
-    assert main([*asked, "--clusters", "5"]) == 2
+    assert main([*command, "--clusters", "5"]) == 2
     assert "at least 5 words" in capsys.readouterr().err
 
 
 def test_a_filter_chooses_what_is_explored(
     collection: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [
+    command = [
         "explore",
         str(collection[0]),
         "--out",
@@ -140,13 +140,13 @@ def test_a_filter_chooses_what_is_explored(
         "--json",
         "--where",
     ]
-    assert main([*asked, "width > 30"]) == 0
+    assert main([*command, "width > 30"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["images"] == PHOTOS
     assert answer["duplicates"]["groups"] == 0
     assert answer["where"] == "width > 30"
     before = (tmp_path / "out" / "map.json").read_bytes()
-    assert main([*asked, "width > 3000"]) == 2
+    assert main([*command, "width > 3000"]) == 2
     assert "no images" in capsys.readouterr().err
     assert (tmp_path / "out" / "map.json").read_bytes() == before  # the old map is still there, whole
     assert not list((tmp_path / "out").glob(".*"))

@@ -54,7 +54,7 @@ def test_model_options(command: str, tandem: Run) -> None:
     assert all(option in shown for option in ("--model", "--device", "--precision", "--engine"))
 
 
-def test_nothing_asked_shows_what_there_is(tandem: Run) -> None:
+def test_no_arguments_show_the_help(tandem: Run) -> None:
     shown = tandem()
     assert shown.code == 2
     assert all(command in shown.err for command in COMMANDS)
@@ -67,9 +67,9 @@ def test_wrong_usage_is_one_line(tandem: Run) -> None:
 
 
 def test_debug_shows_the_trace(tandem: Run, tmp_path: Path) -> None:
-    asked = ("classify", "x.jpg", "--labels", "a,b", "--model", str(tmp_path / "gone"))
-    one_line(tandem(*asked))
-    assert "Traceback" in tandem(*asked, "--debug").err
+    command = ("classify", "x.jpg", "--labels", "a,b", "--model", str(tmp_path / "gone"))
+    one_line(tandem(*command))
+    assert "Traceback" in tandem(*command, "--debug").err
 
 
 def test_interrupted_is_one_line(model_folder: str) -> None:
@@ -144,7 +144,7 @@ def test_the_module_runs_as_the_command(model_folder: str, photos: list[str]) ->
     assert outcome.json["labels"] == ["a", "b"]
 
 
-def test_what_is_misspelt_is_told_the_near_one(tandem: Run) -> None:
+def test_misspellings_get_a_suggestion(tandem: Run) -> None:
     assert "did you mean 'search'?" in one_line(tandem("serach", "photos.tandem"))
     assert "did you mean '--labels'?" in one_line(tandem("classify", "--lables", "a,b"))  # before what is missing
     assert "did you mean '--labels'?" in one_line(tandem("classify", "x.jpg", "--label=a,b"))
@@ -174,9 +174,9 @@ def test_an_unexpected_error_is_one_line_and_a_code_of_its_own(
         raise error
 
     monkeypatch.setattr(tandem_cli_models, "run", fail)
-    said = one_line(tandem("models"), code=70)
-    assert says in said
-    assert "--debug" in said
+    message = one_line(tandem("models"), code=70)
+    assert says in message
+    assert "--debug" in message
     assert "Traceback" in tandem("models", "--debug").err
 
 
@@ -188,12 +188,12 @@ def test_a_full_disk_is_one_line() -> None:
 
 
 def test_quiet_leaves_out_notes_and_verbose_adds_some(tandem: Run, model_folder: str, photos: list[str]) -> None:
-    asked = ("classify", *photos, "gone.jpg", "--labels", "cat", "--model", model_folder)
-    assert "with a single label" in tandem(*asked).err
-    quiet = tandem(*asked, "-q").err
+    command = ("classify", *photos, "gone.jpg", "--labels", "cat", "--model", model_folder)
+    assert "with a single label" in tandem(*command).err
+    quiet = tandem(*command, "-q").err
     assert "with a single label" not in quiet
     assert "gone.jpg" in quiet  # nothing is lost silently
-    assert "toy: CPU, float32, loaded in" in tandem(*asked, "-v").err
+    assert "toy: CPU, float32, loaded in" in tandem(*command, "-v").err
     assert "not allowed with" in one_line(tandem("models", "-q", "-v"))
 
 
@@ -207,7 +207,7 @@ def test_help_is_a_command_too(tandem: Run) -> None:
     assert tandem("help", "search") == tandem("search", "--help")
 
 
-def test_options_of_other_programs_are_told_ours(tandem: Run) -> None:
+def test_options_of_other_programs_get_a_suggestion(tandem: Run) -> None:
     for other in ("-n", "--limit"):
         assert "did you mean '--top'?" in one_line(tandem("search", "photos.tandem", "cat", other, "3"))
 
@@ -217,16 +217,16 @@ def test_files_may_begin_with_a_dash(
 ) -> None:
     monkeypatch.chdir(Path(photos[0]).parent)
     shutil.copy(photos[0], "-rocket.png")
-    asked = ("--labels", "a,b", "--model", model_folder, "--json")
+    options = ("--labels", "a,b", "--model", model_folder, "--json")
     for written in (("-rocket.png",), ("--", "-rocket.png")):
-        outcome = tandem("classify", *asked, *written)
+        outcome = tandem("classify", *options, *written)
         assert [result["image"] for result in outcome.json["results"]] == ["-rocket.png"]
-    assert "no option -gone.png" in one_line(tandem("classify", "-gone.png", *asked))
+    assert "no option -gone.png" in one_line(tandem("classify", "-gone.png", *options))
 
 
 def test_a_text_that_is_too_long_is_to_be_shortened(tandem: Run, model_folder: str, photos: list[str]) -> None:
-    said = one_line(tandem("classify", photos[0], "--labels", f"a,{'cat ' * 200}", "--model", model_folder))
-    assert said.endswith("shorten it\n")
+    message = one_line(tandem("classify", photos[0], "--labels", f"a,{'cat ' * 200}", "--model", model_folder))
+    assert message.endswith("shorten it\n")
 
 
 @pytest.mark.parametrize(
@@ -256,14 +256,14 @@ def test_a_home_that_is_not_known_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    said = one_line(tandem(*[photos[0] if each == "PHOTO" else each for each in arguments]))
-    assert "no home folder is known for ~no-such-user" in said or "no such file" in said
+    message = one_line(tandem(*[photos[0] if each == "PHOTO" else each for each in arguments]))
+    assert "no home folder is known for ~no-such-user" in message or "no such file" in message
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_image_below_a_home_that_is_not_known_is_skipped(tandem: Run, model_folder: str, photos: list[str]) -> None:
-    asked = ("classify", "~no-such-user/a.jpg", photos[0], "--labels", "a,b", "--model", model_folder)
-    outcome = tandem(*asked)
+    command = ("classify", "~no-such-user/a.jpg", photos[0], "--labels", "a,b", "--model", model_folder)
+    outcome = tandem(*command)
     assert outcome.code == 1
     assert len(outcome.rows) == 2
     assert "~no-such-user/a.jpg" in outcome.err

@@ -104,7 +104,7 @@ def test_verify_another_dimension_is_different(tandem: Run, model_folder: str, t
     assert "embed_dim: 12 dimensions against 8" in outcome.json["reasons"]
 
 
-def test_verify_sets_a_broken_image_aside(tandem: Run, model_folder: str, photos: list[str]) -> None:
+def test_verify_skips_a_broken_image(tandem: Run, model_folder: str, photos: list[str]) -> None:
     folder = Path(photos[0]).parent
     (folder / "broken.png").write_bytes(b"no image")
     outcome = tandem("verify", model_folder, "--against", model_folder, "--images", folder, "--json")
@@ -115,7 +115,7 @@ def test_verify_sets_a_broken_image_aside(tandem: Run, model_folder: str, photos
     assert "broken.png" in outcome.err
 
 
-def test_verify_in_the_way_that_is_asked_for(tandem: Run, model_folder: str) -> None:
+def test_verify_with_a_given_engine_and_precision(tandem: Run, model_folder: str) -> None:
     pytest.importorskip("torch")
     document = tandem("verify", model_folder, "--engine", "torch", "--json").json
     assert {comparison["other"] for comparison in document["comparisons"]} == {"torch float32"}
@@ -150,19 +150,19 @@ def test_any_format_replaces_any_other(tandem: Run, model_folder: str, tmp_path:
 @pytest.mark.parametrize("to", ["tandem", "openvino"])
 def test_convert_speaks_the_command_line(tandem: Run, model_folder: str, tmp_path: Path, to: str) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    said = one_line(tandem("convert", model_folder, tmp_path, "--to", to))
-    assert "--overwrite" in said
-    assert "overwrite=True" not in said
+    message = one_line(tandem("convert", model_folder, tmp_path, "--to", to))
+    assert "--overwrite" in message
+    assert "overwrite=True" not in message
     file = tmp_path / "mine.txt" / "x"
     assert f"{file}: cannot be written" in one_line(tandem("convert", model_folder, file, "--to", to))
 
 
-def test_a_mistyped_published_name_is_told_the_near_one_without_network(
+def test_a_mistyped_published_name_gets_a_suggestion_without_network(
     tandem: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    said = one_line(tandem("embed", "--text", "a cat", "--json", "--model", "ViT-B/99"))
-    assert "near: ViT-B/32" in said or "ViT-B/32" in said.partition("near: ")[2]
+    message = one_line(tandem("embed", "--text", "a cat", "--json", "--model", "ViT-B/99"))
+    assert "near: ViT-B/32" in message or "ViT-B/32" in message.partition("near: ")[2]
 
 
 def test_nothing_kept_of_a_download_is_not_boasted_of(tmp_path: Path) -> None:

@@ -90,6 +90,6 @@ def test_a_table_without_rows_is_nothing(capsys: pytest.CaptureFixture[str]) -> 
         (20, "12,345 of 100,000"),
     ],
 )
-def test_what_is_said_of_progress_fits(width: int, expected: str) -> None:
+def test_progress_text_fits(width: int, expected: str) -> None:
     progress = IndexingProgress(12_345, 100_000, 100_000, 7, 60.0, 9.99, 3723.0)
     assert state_of(progress, width) == expected.replace("99.9/s", "10.0/s")

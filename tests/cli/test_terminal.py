@@ -25,7 +25,7 @@ def _shell(script: str, **environment: str) -> "subprocess.CompletedProcess[str]
     )
 
 
-def test_letters_that_the_terminal_cannot_spell_are_escaped(tmp_path: Path) -> None:
+def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path: Path) -> None:
     photo, model = toy.write_images(tmp_path, 1)[0], toy.folder(tmp_path / "model")
     done = _shell(f"TANDEM classify {photo} --labels 猫,b --model {model}", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
@@ -50,14 +50,14 @@ def test_results_stay_on_standard_output_though_errors_are_in_a_terminal(
     command: str, made_collection: Path, model_folder: str, tmp_path: Path
 ) -> None:
     photos, out = made_collection.parent / "photos", tmp_path / "out.txt"
-    asked = f"TANDEM {command.format(photos=photos, collection=made_collection)} --labels a,b --model {model_folder}"
-    whole = run_with_errors_in_terminal(asked)
+    line = f"TANDEM {command.format(photos=photos, collection=made_collection)} --labels a,b --model {model_folder}"
+    whole = run_with_errors_in_terminal(line)
     assert whole.code == 0
-    assert [len(line.split("\t")) for line in whole.out.splitlines()] == [3] * 16
+    assert [len(row.split("\t")) for row in whole.out.splitlines()] == [3] * 16
     assert "\t" not in whole.err
     assert "0/8" not in whole.err  # the rows may arrive in the same terminal: no bar between them
-    assert run_with_errors_in_terminal(f"{asked} | head -4").out.splitlines() == whole.out.splitlines()[:4]
-    to_file = run_with_errors_in_terminal(f"{asked} > {out}")
+    assert run_with_errors_in_terminal(f"{line} | head -4").out.splitlines() == whole.out.splitlines()[:4]
+    to_file = run_with_errors_in_terminal(f"{line} > {out}")
     assert out.read_text() == whole.out
     assert "8/8" in to_file.err
 
@@ -85,7 +85,7 @@ class _Stream(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("answer", "asks", "shows", "said"),
+    ("answer", "asks", "shows", "message"),
     [
         ("y\n", True, True, None),
         ("YES\n", True, True, None),
@@ -95,14 +95,14 @@ class _Stream(io.StringIO):
         ("y\n", False, True, "sure\\? Add --yes"),  # what is piped in is no answer
     ],
 )
-def test_a_question_is_asked_where_a_person_can_answer(
-    monkeypatch: pytest.MonkeyPatch, answer: str, asks: bool, shows: bool, said: str | None
+def test_confirmation_is_requested_in_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, answer: str, asks: bool, shows: bool, message: str | None
 ) -> None:
     monkeypatch.setattr(sys, "stdin", _Stream(answer, asks))
     monkeypatch.setattr(sys, "stderr", _Stream("", shows))
-    if said is None:
+    if message is None:
         terminal.confirm("sure?", yes=False)
     else:
-        with pytest.raises(TandemError, match=said):
+        with pytest.raises(TandemError, match=message):
             terminal.confirm("sure?", yes=False)
     terminal.confirm("sure?", yes=True)

@@ -104,7 +104,7 @@ def test_each_engine_runs_without_the_other():
         """)
 
 
-def test_only_the_tower_that_is_asked_is_compiled():
+def test_only_the_tower_that_is_used_is_compiled():
     tensors = {name: array for name, array in random_tensors(TOY).items() if name.startswith("visual.")}
     engine = engines.build(TOY, tensors, engine="openvino")
     assert engine.encode_images(random_pixels(TOY)).shape == (5, TOY.embed_dim)
@@ -132,7 +132,7 @@ def test_groups_are_a_partition_by_length():
     assert sum(len(rows) * tokens for rows, tokens in cut) < 1.1 * (ends + 1).sum()
 
 
-def test_a_sentence_longer_than_a_group_is_a_group():
+def test_a_text_longer_than_a_group_is_a_group():
     assert [(list(rows), tokens) for rows, tokens in length_buckets(np.array([9, 9], np.int32), 4)] == [
         ([0], 10),
         ([1], 10),

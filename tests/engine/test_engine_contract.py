@@ -198,7 +198,7 @@ def test_an_image_does_not_change_with_its_batch(engine, toy):
     np.testing.assert_allclose(engine.encode_images(pixels[::-1]), together[::-1], atol=1e-5)
 
 
-def test_a_sentence_does_not_change_with_its_batch(engine, toy):
+def test_a_text_does_not_depend_on_its_batch(engine, toy):
     ids = random_ids(toy)
     together = engine.encode_texts(ids)
     for row, vector in zip(ids, together, strict=True):
@@ -209,7 +209,7 @@ def test_a_sentence_does_not_change_with_its_batch(engine, toy):
         np.testing.assert_allclose(engine.encode_texts(padded)[0], vector, atol=1e-5)
 
 
-def test_many_sentences_come_back_in_order(engine, toy):
+def test_many_texts_come_back_in_order(engine, toy):
     rng = np.random.default_rng(3)
     ids = random_ids(toy, tuple(rng.integers(2, toy.text.context_length + 1, 300)))
     together = engine.encode_texts(ids)
@@ -240,7 +240,7 @@ def test_the_first_end_token_counts(name):
 
 
 def test_states_hold_the_vector(engine, toy):
-    """The projected state at the end token, after the last norm, is the sentence's vector."""
+    """The projected state at the end token, after the last norm, is the text's vector."""
     ids = random_ids(toy)
     states = engine.text_states(ids)
     assert states.shape == (*ids.shape, toy.text.width)
@@ -341,7 +341,7 @@ def test_wrong_ids_are_named(name, verb, ids, message):
         getattr(engine, verb)(ids)
 
 
-def test_a_sentence_without_an_end_is_named(name):
+def test_a_text_without_an_end_token_is_named(name):
     engine = build(name, TOYS["vit"], random_tensors(TOYS["vit"]))
     with pytest.raises(EngineError, match=r"expected the end token 99 in every row, but row 1 has none"):
         engine.encode_texts(np.array([[98, 5, 99], [98, 5, 5]], np.int32))

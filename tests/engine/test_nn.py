@@ -88,7 +88,7 @@ def test_positions_keep_the_summary_token_and_a_constant_grid() -> None:
     torch.testing.assert_close(resized[1:], torch.full((20, 4), 2.0))
 
 
-def test_text_states_are_read_at_the_asked_depth() -> None:
+def test_text_states_are_read_at_the_requested_depth() -> None:
     model = initialise(CLIP(VIT)).eval()
     ids = torch.tensor([[598, 5, 6, 599, 0, 0]])
     with torch.no_grad():

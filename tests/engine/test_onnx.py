@@ -29,7 +29,7 @@ def test_exported_graphs_give_the_same_vectors(vision: str, tmp_path: Path) -> N
         np.testing.assert_allclose(vectors, built.encode_images(batch), atol=1e-5)
 
     texts = onnxruntime.InferenceSession(str(tmp_path / "text.onnx"))
-    for sentences in (["a cat", "a dog and a cat", "x"], ["do"]):
-        ids = checkpoint.tokenizer(sentences, toy.CONTEXT)
+    for texts in (["a cat", "a dog and a cat", "x"], ["do"]):
+        ids = checkpoint.tokenizer(texts, toy.CONTEXT)
         (vectors,) = texts.run(None, {"token_ids": ids.astype(np.int64)})
         np.testing.assert_allclose(vectors, built.encode_texts(ids), atol=1e-5)

@@ -105,7 +105,7 @@ def test_the_first_frame_of_an_animation() -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_upright_by_exif_unless_told_otherwise(orientation: int, kind: str) -> None:
+def test_exif_orientation_is_applied_by_default(orientation: int, kind: str) -> None:
     upright = scene(64, 48)
     stored = upright.transpose(_INVERSE[orientation]) if orientation > 1 else upright
     exif = Image.Exif()

@@ -117,7 +117,7 @@ def test_addresses_can_be_forbidden_and_unreachable(site: str) -> None:
 # --- streams -------------------------------------------------------------------------------------------------------
 
 
-def test_a_stream_keeps_the_order_and_sets_failures_aside() -> None:
+def test_a_stream_keeps_the_order_and_skips_failures() -> None:
     good = encoded(scene(), "PNG")
     sources = [good, b"", good, "missing.jpg", good] * 7
     results = list(decode_stream(sources, SQUARE, threads=3, ahead=4))

@@ -1,4 +1,4 @@
-"""Images and sentences in, vectors and answers out: on toy models, through the real engine."""
+"""Images and texts to vectors and answers: on toy models, through the real engine."""
 
 import dataclasses
 import gc
@@ -154,24 +154,24 @@ def test_the_first_vector_does_not_wait_for_the_last_source(model: Model) -> Non
     stream.close()  # type: ignore[attr-defined]
 
 
-# --- sentences -----------------------------------------------------------------------------------------------------
+# --- texts -----------------------------------------------------------------------------------------------------------
 
 
-def test_sentences_of_any_length_come_back_in_order(model: Model) -> None:
-    sentences = ["a cat", "a", "a cat and a dog", "dog", "", "a cat"]
-    vectors = model.embed_texts(sentences)
+def test_texts_of_any_length_come_back_in_order(model: Model) -> None:
+    texts = ["a cat", "a", "a cat and a dog", "dog", "", "a cat"]
+    vectors = model.embed_texts(texts)
     assert vectors.dtype == np.float32
-    for sentence, vector in zip(sentences, vectors, strict=True):
-        np.testing.assert_allclose(model.embed_texts(sentence)[0], vector, atol=1e-6)
-    np.testing.assert_allclose(model.embed_texts(iter(sentences)), vectors, atol=1e-6)
+    for text, vector in zip(texts, vectors, strict=True):
+        np.testing.assert_allclose(model.embed_texts(text)[0], vector, atol=1e-6)
+    np.testing.assert_allclose(model.embed_texts(iter(texts)), vectors, atol=1e-6)
     assert not np.allclose(vectors[0], vectors[3], atol=1e-3)
 
 
-def test_too_long_a_sentence_is_refused_or_cut(model: Model) -> None:
-    sentence = "cat " * 100
+def test_too_long_a_text_is_refused_or_truncated(model: Model) -> None:
+    text = "cat " * 100
     with pytest.raises(TextError, match="truncate"):
-        model.embed_texts(sentence)
-    cut = model.embed_texts(sentence, truncate=True)
+        model.embed_texts(text)
+    cut = model.embed_texts(text, truncate=True)
     np.testing.assert_allclose(cut, model.embed_texts("cat " * (toy.CONTEXT - 2)), atol=1e-6)
 
 
@@ -220,15 +220,15 @@ def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypa
 
 
 def test_logits_are_cosines_times_the_scale(model: Model, photos: list[Path]) -> None:
-    images, sentences = model.embed_images(photos), model.embed_texts(["a cat", "a dog", "a car"])
-    cosine = model.similarity(images, sentences)
+    images, texts = model.embed_images(photos), model.embed_texts(["a cat", "a dog", "a car"])
+    cosine = model.similarity(images, texts)
     assert cosine.shape == (5, 3)
-    np.testing.assert_allclose(cosine, images @ sentences.T, atol=1e-6)
-    np.testing.assert_allclose(model.logits(images, sentences), np.exp(3.0) * cosine, rtol=1e-5)
-    np.testing.assert_allclose(model.probabilities(images, sentences).sum(axis=1), 1, atol=1e-6)
-    assert model.similarity(images[0], sentences[0]).shape == (1, 1)
+    np.testing.assert_allclose(cosine, images @ texts.T, atol=1e-6)
+    np.testing.assert_allclose(model.logits(images, texts), np.exp(3.0) * cosine, rtol=1e-5)
+    np.testing.assert_allclose(model.probabilities(images, texts).sum(axis=1), 1, atol=1e-6)
+    assert model.similarity(images[0], texts[0]).shape == (1, 1)
     with pytest.raises(TandemError, match=r"\(5, 7\)"):
-        model.similarity(images[:, :7], sentences)
+        model.similarity(images[:, :7], texts)
 
 
 def test_classify(model: Model, photos: list[Path]) -> None:
@@ -300,7 +300,7 @@ def test_load_from_a_folder(tmp_path: Path, model: Model, photos: list[Path]) ->
     assert "toy" in repr(loaded)
 
 
-def test_notes_are_said_aloud(tmp_path: Path) -> None:
+def test_notes_are_warned_about(tmp_path: Path) -> None:
     noted = toy.folder(tmp_path / "noted", notes={"activation": "gelu was assumed"})
     with pytest.warns(UserWarning, match="gelu was assumed"):
         load(noted)
@@ -309,7 +309,7 @@ def test_notes_are_said_aloud(tmp_path: Path) -> None:
         load(toy.folder(tmp_path / "plain"))
 
 
-def test_orientation_is_applied_unless_told_not_to(tmp_path: Path) -> None:
+def test_exif_orientation_is_applied_by_default(tmp_path: Path) -> None:
     image = toy.random_image(3)
     turned = tmp_path / "turned.png"
     exif = Image.Exif()
@@ -330,7 +330,7 @@ def test_a_batch_of_none_is_refused_not_lost(model: Model) -> None:
             model.embed_images([toy.random_image(1)], batch_size=size)
 
 
-def test_what_is_no_image_or_sentence_is_refused_by_type(model: Model) -> None:
+def test_what_is_no_image_or_text_is_refused_by_type(model: Model) -> None:
     with pytest.raises(TandemError, match="images: expected an image or several, got int"):
         model.embed_images(5)  # type: ignore[arg-type]
     with pytest.raises(TextError, match="texts: expected a text or several, got int"):

@@ -62,7 +62,7 @@ def test_labels_of_any_kind(tmp_path: Path) -> None:
     plots.draw_rankings([plots.Ranking("a $ sign", [(toy.random_image(), 0.1)])], tmp_path / "rank.png", model="a_b$c$")
 
 
-def test_rankings_have_a_line_for_each_sentence(tmp_path: Path) -> None:
+def test_rankings_have_a_line_for_each_query(tmp_path: Path) -> None:
     ranking = plots.Ranking("a cat", [(toy.random_image(i), 0.3 - i / 10) for i in range(3)])
     one, two = (Image.open(plots.draw_rankings([ranking] * n, tmp_path / f"{n}.png")) for n in (1, 2))
     assert two.width == one.width
@@ -70,13 +70,13 @@ def test_rankings_have_a_line_for_each_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["jpg", "pdf", "svg"])
-def test_the_ending_names_the_format(tmp_path: Path, ending: str) -> None:
+def test_the_suffix_names_the_format(tmp_path: Path, ending: str) -> None:
     path = plots.draw_answer(rows(1), tmp_path / "new" / f"answer.{ending}")
     assert path.stat().st_size > 1000
     assert list(path.parent.iterdir()) == [path]  # nothing half-written stays beside it
 
 
-def test_an_unknown_ending_is_refused_before_drawing(tmp_path: Path) -> None:
+def test_an_unknown_suffix_is_refused_before_drawing(tmp_path: Path) -> None:
     with pytest.raises(TandemError, match=r"\.gif"):
         plots.draw_answer(rows(1), tmp_path / "answer.gif")
     assert not list(tmp_path.iterdir())

@@ -73,7 +73,7 @@ def test_what_the_thread_raises_is_raised_where_it_is_used() -> None:
         next(results)
 
 
-def test_whoever_waits_can_do_something_meanwhile() -> None:
+def test_the_waiting_caller_can_work_meanwhile() -> None:
     go = threading.Event()
 
     def items() -> Generator[int, None, None]:

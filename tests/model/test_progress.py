@@ -63,7 +63,7 @@ def test_without_standard_error(monkeypatch: pytest.MonkeyPatch, stream: str | N
     assert not progress.is_watched()
 
 
-def test_a_notebook_is_told_from_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_is_distinguished_from_a_console(monkeypatch: pytest.MonkeyPatch) -> None:
     shell = types.SimpleNamespace(kernel=None)
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
     monkeypatch.setattr(sys, "stderr", io.StringIO())

@@ -1,4 +1,4 @@
-"""Labels and templates become sentences; what cannot is refused with a reason."""
+"""Labels and templates become prompts; invalid ones are refused with a reason."""
 
 from pathlib import Path
 
@@ -33,9 +33,9 @@ def test_the_ensemble() -> None:
     assert 20 <= len(prompts.ENSEMBLE) == len(set(prompts.ENSEMBLE)) <= 30
     assert prompts.check_templates(prompts.ENSEMBLE) == prompts.ENSEMBLE
     assert prompts.DEFAULT_TEMPLATE in prompts.ENSEMBLE
-    sentences = prompts.fill("great white shark", prompts.ENSEMBLE)
-    assert all("great white shark" in sentence for sentence in sentences)
-    assert Tokenizer.clip()(sentences).shape[1] <= 20  # short: a sentence costs what its tokens cost
+    texts = prompts.fill("great white shark", prompts.ENSEMBLE)
+    assert all("great white shark" in text for text in texts)
+    assert Tokenizer.clip()(texts).shape[1] <= 20  # short: a text costs what its tokens cost
 
 
 def test_labels_of_a_line() -> None:

@@ -1,4 +1,4 @@
-"""Sentences in: the original's ids exactly, from every place a vocabulary can come from."""
+"""Texts to token ids: exactly those of the original, from every source of a vocabulary."""
 
 import html
 import itertools
@@ -16,7 +16,7 @@ from tandem.tokenizer import Tokenizer, clean
 from tandem.train.data.vocabulary import train_bpe
 
 START, END = 49406, 49407
-SENTENCES = [
+TEXTS = [
     f"{article} {colour} {animal} {does} near the {place}, isn't it?"
     for article in ("a", "one", "The")
     for colour in ("red", "black", "spotted")
@@ -28,7 +28,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def small() -> Tokenizer:
-    return train_bpe(SENTENCES, 560)
+    return train_bpe(TEXTS, 560)
 
 
 def text_tower(tokenizer: Tokenizer) -> TextTransformer:
@@ -125,7 +125,7 @@ def test_a_second_reading_of_the_definition_agrees() -> None:
         ("!<|endoftext|>", [0, 27, 347, 40786, 4160, 91, 285]),
     ],
 )
-def test_special_strings_in_a_sentence(text: str, ids: list[int]) -> None:
+def test_special_strings_in_a_text(text: str, ids: list[int]) -> None:
     encoded = Tokenizer.clip().encode([text])[0]
     if text.startswith("!"):
         assert END not in encoded
@@ -215,14 +215,14 @@ def test_a_learnt_vocabulary(small: Tokenizer) -> None:
     assert small.vocabulary_size == 560
     assert (small.start_id, small.end_id, small.pad_id) == (558, 559, 0)
     assert len(small.encode(["the cat"])[0]) < len("the cat")
-    assert small.to_json() == train_bpe(iter(SENTENCES), 560).to_json()
+    assert small.to_json() == train_bpe(iter(TEXTS), 560).to_json()
     with pytest.raises(DataError, match="ask for fewer"):
         train_bpe(["a cat", "a cat"], 6000)
     with pytest.raises(DataError, match="expected more than 514"):
-        train_bpe(SENTENCES, 514)
+        train_bpe(TEXTS, 514)
 
 
-def test_every_byte_can_be_said(small: Tokenizer) -> None:
+def test_every_byte_can_be_encoded(small: Tokenizer) -> None:
     for tokenizer in (small, Tokenizer.clip()):
         for text in ("日本語", "😀", "ŋ ẁ Ω"):
             ids = tokenizer.encode([text])[0]

@@ -46,7 +46,7 @@ TEXTS = tuple(text for texts in CAPTIONS for text in texts)
 OWNER = np.repeat(np.arange(5), 2)
 
 
-def test_a_sentence_is_true_of_its_own_image_and_of_those_that_say_as_much() -> None:
+def test_a_text_matches_its_own_image_and_those_with_similar_captions() -> None:
     matches = true_of(coverage(TEXTS, OWNER, 5), OWNER)
     assert matches[0].tolist() == [True, True, False, False, False]  # a dog runs in the grass, twice
     assert matches[1].tolist() == [True, False, False, False, False]  # nobody wrote of the second that it is green
@@ -78,7 +78,7 @@ def test_what_nobody_else_wrote_of_the_same_image_weighs_little() -> None:
     assert nowhere_near[0, 2] > 0.6  # a dog, not said to be near
 
 
-def test_phrases_are_words_running_that_begin_and_end_with_what_is_shown_and_come_as_often_as_they_are_said() -> None:
+def test_phrases_are_runs_of_words_that_begin_and_end_with_content_words_and_are_drawn_by_frequency() -> None:
     shown = [f"{name}{place}" for place in range(40) for name in ("ball", "tree")]
     things = ["dog"] * 20 + shown
     captions = [(f"a {thing} is on the grass", f"the {thing} is in a field", f"a {thing}") for thing in things]
@@ -104,7 +104,7 @@ def test_what_no_caption_says() -> None:
 
 
 def a_set(strength: float, images: int = 250, seed: int = 0, dimensions: int = 32) -> CaptionSet:
-    """Made-up vectors: a sentence or a view is its image, as strongly as said, and noise."""
+    """Synthetic vectors: a text or a view is the vector of its image times `strength`, and noise."""
     random = np.random.default_rng(seed)
 
     def near(vectors: np.ndarray, strength: float) -> np.ndarray:
@@ -170,15 +170,15 @@ def test_area_counts_pairs_and_half_of_ties() -> None:
 
 def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
     random = np.random.default_rng(0)
-    said = random.random(100_000)
-    drawn = random.random(100_000) < said
-    assert calibration_error(said, drawn) < 0.01
-    assert calibration_error(said, random.random(100_000) < 0.5) == pytest.approx(0.25, abs=0.01)
+    stated = random.random(100_000)
+    drawn = random.random(100_000) < stated
+    assert calibration_error(stated, drawn) < 0.01
+    assert calibration_error(stated, random.random(100_000) < 0.5) == pytest.approx(0.25, abs=0.01)
     assert calibration_error(np.ones(10), np.zeros(10, dtype=bool)) == 1
-    assert sum(row["hits"] for row in reliability(said, drawn)) == 100_000
+    assert sum(row["hits"] for row in reliability(stated, drawn)) == 100_000
 
 
-def test_a_strong_model_is_told_apart(strong: CaptionSet) -> None:
+def test_a_strong_model_is_well_calibrated(strong: CaptionSet) -> None:
     """On images that the fit has not seen."""
     found = fit("strong", "f" * 64, strong.known())
     figures = evaluate(found, a_set(3.0, seed=1))["queries"]
@@ -196,11 +196,11 @@ def test_a_middling_model_says_what_is_true() -> None:
     for size in ("20", "400"):
         assert 0.1 < at[size]["best_is_own"] < 0.9
         assert at[size]["ece_best"] < 0.08 < at[size]["ece_of_half"]
-        said = [row["mean_probability"] for row in at[size]["reliability_best"] if row["hits"] > 50]
-        assert max(said) - min(said) > 0.2
+        stated = [row["mean_probability"] for row in at[size]["reliability_best"] if row["hits"] > 50]
+        assert max(stated) - min(stated) > 0.2
 
 
-def test_the_prior_is_of_what_is_asked_often() -> None:
+def test_the_prior_is_of_frequent_queries() -> None:
     """A query that finds its own every time, and one that never does; both are kept once."""
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1]]
     scores = np.tile(np.linspace(1, 0, 40, dtype=np.float32), (3, 1))
@@ -214,12 +214,12 @@ def test_the_prior_is_of_what_is_asked_often() -> None:
     assert dict(zip(two.vectors.argmax(1).tolist(), two.precision.tolist(), strict=True)) == {0: 0.5, 1: 0.0}
 
 
-def test_what_is_never_there_is_said_to_match_nothing(strong: CaptionSet) -> None:
+def test_queries_without_a_match_have_low_relevance(strong: CaptionSet) -> None:
     found = fit("strong", "f" * 64, strong.known())
     queries = a_set(3.0, seed=5).out_of_domain
     scores = np.sort(queries @ strong.image_vectors.T, axis=1)[:, ::-1]
-    told = score_stats(queries, strong.image_vectors, 250)
-    best = found.probability("text", scores, told, queries, [1] * len(queries))[:, 0]
+    stats = score_stats(queries, strong.image_vectors, 250)
+    best = found.probability("text", scores, stats, queries, [1] * len(queries))[:, 0]
     assert np.mean(best < found.threshold) > 0.8
 
 
@@ -354,7 +354,7 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     tar, test = a_tar(tmp_path / "a.tar", 60, bad=True), a_tar(tmp_path / "b.tar", 50)
     out = tmp_path / "out" / FILE
     command = ["calibrate", str(tar), "--test", str(test), "--model", str(model), "--out", str(out), "--json"]
-    assert main(command) == 1  # one image was set aside
+    assert main(command) == 1  # one image was skipped
     printed = capsys.readouterr()
     document = json.loads(printed.out)
     assert document["figures"]["images"] == 50

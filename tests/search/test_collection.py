@@ -1,4 +1,4 @@
-"""A collection: what people hold. Filled and asked through the public interface, on toy models."""
+"""A collection: filled and searched through the public interface, on toy models."""
 
 import dataclasses
 import io
@@ -89,7 +89,7 @@ def test_less_of_an_image_sinks_it(photos: tandem.Collection, image_folder: Path
     assert rank(image=image_folder / "2.png", minus_image=image_folder / "3.png") > rank(image=image_folder / "2.png")
 
 
-def test_words_beside_an_image_weigh_as_said(photos: tandem.Collection, image_folder: Path) -> None:
+def test_text_and_image_have_the_given_weights(photos: tandem.Collection, image_folder: Path) -> None:
     image = image_folder / "1.png"
     assert photos.search("a cat", image=image, weight=0.0).hits == photos.search(image=image).hits
     assert photos.search("a cat", image=image, weight=1.0).hits == photos.search("a cat").hits
@@ -141,18 +141,18 @@ def test_whole_numbers_of_numpy_are_numbers(photos: tandem.Collection) -> None:
 def test_vectors_made_elsewhere_find_the_same(
     photos: tandem.Collection, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: dict[str, Any] = {
+    query: dict[str, Any] = {
         "image": image_folder / "2.png",
         "minus": "a dog",
         "minus_image": image_folder / "3.png",
         "k": 8,
     }
-    expected = photos.search("a cat", **asked)
+    expected = photos.search("a cat", **query)
     vectors = {
         "text": photos.model.embed_texts("a cat")[0],
-        "image": photos.model.embed_images(asked["image"])[0],
+        "image": photos.model.embed_images(query["image"])[0],
         "minus": photos.model.embed_texts("a dog")[0],
-        "minus_image": photos.model.embed_images(asked["minus_image"])[0],
+        "minus_image": photos.model.embed_images(query["minus_image"])[0],
     }
 
     def never(*_: object) -> None:
@@ -160,7 +160,7 @@ def test_vectors_made_elsewhere_find_the_same(
 
     monkeypatch.setattr(photos.model, "embed_texts", never)
     monkeypatch.setattr(photos.model, "embed_images", never)
-    again = photos.search("a cat", vectors=vectors, **(asked | {"image": "a name", "minus_image": "another"}))
+    again = photos.search("a cat", vectors=vectors, **(query | {"image": "a name", "minus_image": "another"}))
     assert [hit.id for hit in again] == [hit.id for hit in expected]
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in expected], abs=1e-5)
     assert again.query == {"text": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
@@ -187,7 +187,7 @@ def test_vectors_of_two_models_never_meet_after_a_move(
 
 @pytest.fixture
 def judged(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
-    """A calibrated collection of 8 that was asked once, and how many vectors each score was judged by."""
+    """A calibrated collection of 8 that was searched once, and the sample size behind each score."""
     sampled: list[int] = []
 
     def counting(queries: Vectors, sample: Vectors, count: int) -> ScoreStats:
@@ -244,7 +244,7 @@ def test_its_own_model_is_found_again(photos: tandem.Collection) -> None:
     assert again.search("a cat").fingerprint == photos.model.fingerprint
 
 
-def test_a_model_that_has_gone_is_said_by_name(tmp_path: Path, image_folder: Path) -> None:
+def test_a_missing_model_is_named(tmp_path: Path, image_folder: Path) -> None:
     weights.write(toy.checkpoint(name="gone"), tmp_path / "gone", "tandem")
     tandem.open(tmp_path / "c.tandem", tmp_path / "gone").add(image_folder)
     (tmp_path / "gone").rename(tmp_path / "elsewhere")
@@ -326,7 +326,7 @@ def test_prune_of_an_empty_folder_says_how_to_remove_its_photos(photos: tandem.C
     assert photos.count() == 8
 
 
-def test_a_collection_whose_current_file_is_lost_says_how_to_mend_it(photos: tandem.Collection) -> None:
+def test_a_collection_without_its_current_file_says_how_to_repair_it(photos: tandem.Collection) -> None:
     current = Path(photos.url) / "current"
     content = current.read_text()
     current.unlink()

@@ -73,7 +73,7 @@ def test_what_is_near_comes_together_and_nothing_else(
 
 def test_a_group_of_any_size_is_found_by_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "EXACT_UP_TO", 0)
-    monkeypatch.setattr(duplicates, "MOST_K", 16)  # more copies than are asked for at once
+    monkeypatch.setattr(duplicates, "MOST_K", 16)  # more copies than are fetched at once
     same = np.repeat(scattered(1), 60, axis=0)
     store = store_of(tmp_path, np.concatenate([scattered(20, seed=5), near(same, 0.999)]))
     (group,) = duplicates.find(store, 0.97)

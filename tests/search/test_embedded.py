@@ -32,7 +32,7 @@ def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
 # One writes, many read
 
 
-def test_a_second_writer_is_told_who_writes(url: str) -> None:
+def test_a_second_writer_learns_who_writes(url: str) -> None:
     with filled(url, 10):
         with pytest.raises(StoreBusyError, match=f"process {os.getpid()} is writing.*can be searched"):
             EmbeddedBackend(url).open(write=True)
@@ -134,11 +134,11 @@ def test_many_threads_search_while_one_writes(url: str, small_index: None) -> No
         try:
             while not done.is_set():
                 with EmbeddedBackend(url).open() as own:
-                    for asked in (store, own):
-                        (hits,) = asked.search(query, 5, where="number >= 0")
+                    for reader in (store, own):
+                        (hits,) = reader.search(query, 5, where="number >= 0")
                         assert len(hits) == 5
                         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-                        assert asked.count("number < 1000") in (0, 1000)  # those come and go together
+                        assert reader.count("number < 1000") in (0, 1000)  # those come and go together
         except BaseException as error:
             failures.append(error)
 

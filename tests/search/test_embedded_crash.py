@@ -145,15 +145,17 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
             assert writer.stdout.readline() == "ready\n"
             time.sleep(luck.uniform(0, 0.6) if kill % 4 else luck.uniform(0, 0.03))
             writer.send_signal(signal.SIGKILL)
-            told = [line.split() for line in writer.stdout.read().splitlines() if line.endswith(tuple("0123456789"))]
-        acknowledged = [int(number) for word, number in told if word == "after"]
+            reported = [
+                line.split() for line in writer.stdout.read().splitlines() if line.endswith(tuple("0123456789"))
+            ]
+        acknowledged = [int(number) for word, number in reported if word == "after"]
         for each in acknowledged:
             model = applied(model, each)
             step = each + 1
         left = [path.name for path in (tmp_path / "photos.tandem" / "g1").iterdir()]
         in_index += any(name.startswith("index-draft") for name in left)
         in_compaction += sum(name.startswith("vectors") for name in left) > 1
-        begun = any(word == "before" and int(number) == step for word, number in told)
+        begun = any(word == "before" and int(number) == step for word, number in reported)
 
         reader = subprocess.run(child(READER, url), capture_output=True, text=True, env=environment, check=False)
         assert reader.returncode == 0, reader.stderr
@@ -254,8 +256,8 @@ def test_a_kill_at_each_step(tmp_path: Path) -> None:
         for module, name, nth in STEPS if moment != "never" else [("os", "replace", 1)]:
             code = child(EXACT_WRITER, url, module, name, moment, str(nth))
             writer = subprocess.run(code, capture_output=True, text=True, check=False)
-            told = writer.stdout.split()
-            assert writer.returncode == -signal.SIGKILL or "closed" in told, writer.stderr
+            reported = writer.stdout.split()
+            assert writer.returncode == -signal.SIGKILL or "closed" in reported, writer.stderr
             killed += writer.returncode == -signal.SIGKILL
             with EmbeddedBackend(url).open() as store:
                 found = {each for batch in store.scan(vectors=False) for each in batch.ids}
@@ -263,10 +265,10 @@ def test_a_kill_at_each_step(tmp_path: Path) -> None:
                 if found:
                     (hits,) = store.search(np.eye(16, dtype=np.float32)[:1], len(found))
                     assert {hit.id for hit in hits} == found
-            possible = {0: (there, everything), 1: (everything, rest)}.get(len(told), (rest,))
-            assert found in possible, (module, name, moment, told)
+            possible = {0: (there, everything), 1: (everything, rest)}.get(len(reported), (rest,))
+            assert found in possible, (module, name, moment, reported)
             there = found
-    assert "closed" in told
+    assert "closed" in reported
     assert there == rest
     assert killed >= 16, "too few of the steps were met"
     kinds = sorted(path.name.split("-")[0] for path in (tmp_path / "photos.tandem" / "g1").iterdir())

@@ -56,7 +56,7 @@ def test_folders_that_are_no_collection(tmp_path: Path) -> None:
     assert not backends.exists(str(tmp_path / "images" / "a.jpg"))
 
 
-def test_of_threads_that_make_a_collection_at_once_one_wins_and_the_others_are_told(url: str) -> None:
+def test_of_threads_that_create_a_collection_at_once_one_wins_and_the_others_fail(url: str) -> None:
     inside, go_on = threading.Event(), threading.Event()
 
     def fill(draft: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_creation_that_fails_leaves_no_folder(url: str) -> None:
     assert not os.path.exists(url)
 
 
-def test_a_writer_that_has_not_said_its_number_is_another_process(url: str) -> None:
+def test_a_writer_without_a_process_id_is_another_process(url: str) -> None:
     with filled(url, 10):
         (generations.folder(url) / generations.WRITER).write_text("")
         with pytest.raises(StoreBusyError, match="another process is writing"):
@@ -126,7 +126,7 @@ def foreign(path: Path) -> None:
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize(
-    ("name", "damage", "said"),
+    ("name", "damage", "message"),
     [
         ("g1/records.sqlite", Path.unlink, "records.sqlite, and it is missing"),
         ("g1/records.sqlite", lambda path: path.write_bytes(b"no database at all" * 100), "damaged"),
@@ -142,10 +142,10 @@ def foreign(path: Path) -> None:
         ("current", lambda path: path.write_text("g7"), "expected the data of a collection"),
     ],
 )
-def test_damage_is_named(url: str, name: str, damage: Callable[[Path], object], said: str, write: bool) -> None:
+def test_damage_is_named(url: str, name: str, damage: Callable[[Path], object], message: str, write: bool) -> None:
     filled(url, 10).close()
     damage(Path(url) / name)
-    with pytest.raises(StoreError, match=said) as caught:
+    with pytest.raises(StoreError, match=message) as caught:
         EmbeddedBackend(url).open(write=write)
     assert "\n" not in str(caught.value)
     if name != "current":  # and nobody is locked out by the attempt
@@ -367,7 +367,7 @@ def _of_sqlite(text: str, code: int) -> sqlite3.OperationalError:
     return error
 
 
-def test_errors_of_the_database_are_told_apart_by_their_codes(tmp_path: Path) -> None:
+def test_errors_of_the_database_are_distinguished_by_their_codes(tmp_path: Path) -> None:
     """A message may quote a name such as `full-moon.tandem`: it does not decide."""
     with pytest.raises(StoreError, match="cannot be used"), database_errors(tmp_path):
         raise _of_sqlite("unable to open full and interrupted", sqlite3.SQLITE_CANTOPEN)

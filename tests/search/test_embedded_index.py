@@ -49,7 +49,7 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
 
 
 def test_the_index_serves_queries_from_elsewhere(tmp_path: Path) -> None:
-    """Rows that share a large part, in few strong dimensions; queries that share another part, as sentences do."""
+    """Rows that share a large part, in few strong dimensions; queries that share another part, as texts do."""
     generator = np.random.default_rng(0)
     dimensions, strength = 64, np.arange(1, 65) ** -0.5
 

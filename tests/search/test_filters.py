@@ -1,4 +1,4 @@
-"""Filters: what is read, what is refused and how, and that `matches` has the logic of SQL (SQLite is asked)."""
+"""Filters: what is parsed, what is rejected and how, and that `matches` agrees with SQLite."""
 
 import json
 import random
@@ -273,7 +273,7 @@ def written(value: Value) -> str:
 
 
 def random_filter(dice: random.Random, depth: int) -> str:
-    """A random filter, as text that both our parser and SQLite read (its LIKE told to mind case)."""
+    """A random filter, as text that both our parser and SQLite read (with a case-sensitive LIKE)."""
     if depth and dice.random() < 0.7:
         kind = dice.choice(["and", "or", "not", "(", "and", "or"])
         if kind in "(not":

@@ -109,7 +109,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Co
 
 
 @pytest.mark.parametrize(
-    ("sources", "ids", "said"),
+    ("sources", "ids", "message"),
     [
         ({"a": toy.random_image(1)}, ["b"], "ids: expected none beside a mapping"),
         ([toy.random_image(1), toy.random_image(2)], ["a", "a"], "ids: 'a' comes twice"),
@@ -126,8 +126,8 @@ def test_what_cannot_be_read_is_named_and_the_others_are_there(photos: tandem.Co
         (["a.jpg"], ["a"], "ids: expected with images in memory"),
     ],
 )
-def test_what_makes_no_sense_is_refused(photos: tandem.Collection, sources: Any, ids: Any, said: str) -> None:
-    with pytest.raises(TandemError, match=said):
+def test_what_makes_no_sense_is_refused(photos: tandem.Collection, sources: Any, ids: Any, message: str) -> None:
+    with pytest.raises(TandemError, match=message):
         photos.add(sources, ids=ids)
 
 
@@ -161,7 +161,7 @@ def test_ready_vectors(photos: tandem.Collection) -> None:
     hit = photos.search(image=toy.random_image(1), k=1)[0]
     assert (hit.id, hit.paths, hit.metadata["width"]) == ("a", ("/x/1.jpg",), 10)
     assert photos.count("width > 15") == 1
-    for ids, made, metadata, said in (
+    for ids, made, metadata, message in (
         (["a"], vectors, None, r"expected an array \[1 d\], got \[2, 12\]"),
         (["a", "b"], np.eye(2, 7), None, r"expected an array \[2 12\], got \[2, 7\]"),
         (["a", "b"], 2 * vectors, None, "vectors: expected unit length, got 2 for 'a'"),
@@ -170,7 +170,7 @@ def test_ready_vectors(photos: tandem.Collection) -> None:
         (["a", "b"], vectors, {"colour": [1, 2]}, "metadata: no column 'colour'"),
         (["a", "b"], vectors, {"width": [1]}, "metadata: width: expected 2 values, got 1"),
     ):
-        with pytest.raises(TandemError, match=said):
+        with pytest.raises(TandemError, match=message):
             photos.add_vectors(ids, made, metadata)  # type: ignore[arg-type]
     assert photos.count() == 2
 
@@ -297,7 +297,7 @@ def test_a_bar_is_drawn_on_request(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         *(({"batch_size": value}, "batch_size: expected at least 1") for value in ("3", 1.5, 0, True, None)),
         *(({"workers": value}, "workers: expected at least 1") for value in ("3", 1.5, 0)),
@@ -309,14 +309,14 @@ def test_a_bar_is_drawn_on_request(
         ({"workers": 2}, "workers: expected with folders"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(photos: tandem.Collection, options: Any, said: str) -> None:
-    with pytest.raises(TandemError, match=said):
+def test_options_that_make_no_sense_are_refused(photos: tandem.Collection, options: Any, message: str) -> None:
+    with pytest.raises(TandemError, match=message):
         photos.add({"a": toy.random_image(1)}, **options)
     assert not Path(photos.url).exists()
 
 
 @pytest.mark.parametrize(
-    ("ids", "vectors", "metadata", "said"),
+    ("ids", "vectors", "metadata", "message"),
     [
         ("z", np.eye(1, 12), None, "ids: expected a list of texts, got 'z'"),
         (b"z", np.eye(1, 12), None, "ids: expected a list of texts"),
@@ -337,9 +337,9 @@ def test_options_that_make_no_sense_are_refused(photos: tandem.Collection, optio
     ],
 )
 def test_vectors_that_make_no_sense_are_refused(
-    photos: tandem.Collection, ids: Any, vectors: Any, metadata: Any, said: str
+    photos: tandem.Collection, ids: Any, vectors: Any, metadata: Any, message: str
 ) -> None:
-    with pytest.raises(TandemError, match=said):
+    with pytest.raises(TandemError, match=message):
         photos.add_vectors(ids, vectors, metadata)
     assert not Path(photos.url).exists()
 
@@ -387,7 +387,7 @@ def test_images_that_cannot_be_read_make_no_collection(photos: tandem.Collection
     assert photos.add([b"no image"]).total == 1
 
 
-def test_progress_of_images_in_memory_is_told(photos: tandem.Collection) -> None:
+def test_progress_of_images_in_memory_is_reported(photos: tandem.Collection) -> None:
     seen: list[tuple[int, int]] = []
     photos.add(
         [toy.random_image(1), b"bad", toy.random_image(2)], on_progress=lambda now: seen.append((now.done, now.skipped))

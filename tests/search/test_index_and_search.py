@@ -57,7 +57,7 @@ def test_migrate_as_a_command(
     assert json.loads(capsys.readouterr().out)["images"] == 7
 
 
-def test_one_writes_and_a_second_is_told(photos: tandem.Collection, image_folder: Path) -> None:
+def test_a_second_writer_is_refused(photos: tandem.Collection, image_folder: Path) -> None:
     writer = open_store(photos.url, write=True)
     try:
         with pytest.raises(StoreBusyError, match="writing"):
@@ -74,7 +74,7 @@ def test_an_address_of_no_known_kind_is_no_folder(url: str, tmp_path: Path, monk
         tandem.open(url)
 
 
-def test_what_is_there_and_no_collection_is_said(image_folder: Path) -> None:
+def test_what_is_no_collection_is_reported(image_folder: Path) -> None:
     with pytest.raises(StoreError, match="a folder of other things; to search in it: tandem index"):
         tandem.open(image_folder, must_exist=True)
     with pytest.raises(StoreError, match="got a file"):
@@ -107,8 +107,8 @@ def test_names_are_shown_as_they_are_and_command_nothing(
     (image_folder / "bad\x1b[31m.png").write_bytes(b"")
     assert main(["index", str(image_folder), "--to", photos.url]) == 1
     assert "\x1b" not in capsys.readouterr().err
-    for asked in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
-        assert main([asked[0], photos.url, *asked[1:]]) == 0
+    for command in (["search", "a cat"], ["label", "--labels", "a cat,[/] dog,[old] car"]):
+        assert main([command[0], photos.url, *command[1:]]) == 0
         shown = capsys.readouterr().out
         assert all(name in shown for name in ("[old].png", "[-].png", ":cat:.png", r"line\nbreak.png", r"red\x1b[31m"))
         assert "\x1b" not in shown

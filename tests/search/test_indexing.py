@@ -152,7 +152,7 @@ def test_prune_takes_out_what_is_gone_and_only_under_the_sources(home: Path) -> 
     run(home, home / "images", home / "elsewhere.png", home / "other")
     for name in ("elsewhere.png", "images/0.png", "images/1.png"):
         (home / name).unlink()
-    assert counts(run(home, home / "images")) == {"unchanged": 3}  # not asked to
+    assert counts(run(home, home / "images")) == {"unchanged": 3}  # no pruning
     assert len(contents(home)) == 7
     report = run(home, home / "images", prune=True, model=never)
     assert counts(report) == {"unchanged": 3, "pruned": 2}

@@ -1,4 +1,4 @@
-"""Indexing: bad files are set aside, and a run that was stopped anywhere goes on."""
+"""Indexing: bad files are skipped, and an interrupted run can be resumed."""
 
 import os
 import shutil
@@ -52,9 +52,7 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
-def test_bad_files_are_set_aside_and_tried_again_only_when_they_change(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_files_are_skipped_and_retried_only_when_they_change(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = spoil(home / "images")
     report = run(home, home / "images")
     assert counts(report) == {"added": 5}
@@ -76,7 +74,7 @@ def test_bad_files_are_set_aside_and_tried_again_only_when_they_change(
     assert [Path(one.path).name for one in third.failures if one.retried] == ["bad\\xff.png", "text.jpg"]
 
 
-def test_what_cannot_be_read_is_set_aside_and_keeps_what_was_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_skipped_and_its_record_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(home, home / "images")
     before = contents(home)
     path = home / "images/3.png"
@@ -101,9 +99,7 @@ def test_what_cannot_be_read_is_set_aside_and_keeps_what_was_there(home: Path, m
     assert counts(report) == {"unchanged": 5}
 
 
-def test_a_file_that_vanishes_midway_is_set_aside_and_nothing_is_remembered(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_vanishes_midway_is_skipped_and_not_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = preparing.read_bytes
 
     def vanishing(source: Any, **options: Any) -> bytes:

@@ -108,16 +108,16 @@ def test_progress_counts_up_to_all_there_is(home: Path, monkeypatch: pytest.Monk
     toy.write_images(home / "images", 30)
     (home / "images/bad.jpg").write_bytes(b"bad")
     make_tar(home / "s.tar", {f"{i}.png": encoded(100 + i) for i in range(5)})
-    told: list[IndexingProgress] = []
-    run(home, home / "images", home / "s.tar", batch_size=4, on_progress=told.append)
-    assert [one.done for one in told] == sorted(one.done for one in told)
-    assert len(told) > 2
-    last = told[-1]
+    reports: list[IndexingProgress] = []
+    run(home, home / "images", home / "s.tar", batch_size=4, on_progress=reports.append)
+    assert [one.done for one in reports] == sorted(one.done for one in reports)
+    assert len(reports) > 2
+    last = reports[-1]
     assert (last.done, last.total, last.skipped, last.seconds_left) == (36, 36, 1, 0)
     assert last.rate > 0
-    told.clear()
-    run(home, home / "images", home / "s.tar", on_progress=told.append, model=never)
-    assert (told[-1].done, told[-1].skipped) == (36, 1)
+    reports.clear()
+    run(home, home / "images", home / "s.tar", on_progress=reports.append, model=never)
+    assert (reports[-1].done, reports[-1].skipped) == (36, 1)
 
 
 def test_a_collection_inside_its_own_source_is_left_alone(home: Path) -> None:

@@ -164,7 +164,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "one", folder / "other"
 
 
-def test_a_collection_is_filled_asked_and_moved(
+def test_a_collection_is_filled_searched_and_moved(
     url: str, tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
@@ -318,7 +318,7 @@ def test_addresses() -> None:
 
 @pytest.mark.s3
 @pytest.mark.slow
-def test_buckets_that_cannot_be_reached_are_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_buckets_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("moto")
     s3_server.shared_server()
     with pytest.raises(StoreError, match="no bucket of that name"):

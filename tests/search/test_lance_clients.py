@@ -32,7 +32,7 @@ pytest_plugins = ["support.lance_toys"]
 # --- several clients ---
 
 
-def test_what_one_client_was_told_is_done_the_other_sees(store: Store) -> None:
+def test_what_one_client_has_written_the_other_sees(store: Store) -> None:
     other = open_store(store.url)
     try:
         for i in range(12):

@@ -55,11 +55,11 @@ def test_a_writer_that_is_killed_leaves_whole_batches(store: Store) -> None:
         assert child.stdout.readline() == "ready\n"
         time.sleep(dice.uniform(0.05, 0.6))
         child.send_signal(signal.SIGKILL)
-        told = [line.split() for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        reported = [line.split() for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         child.wait()
         child.stdout.close()
-        acknowledged = [int(number) for word, number in told if word == "after"]
-        begun = [int(number) for word, number in told if word == "before"]
+        acknowledged = [int(number) for word, number in reported if word == "after"]
+        begun = [int(number) for word, number in reported if word == "before"]
         for done in acknowledged:
             expected |= {f"{(done * 37 + i) % 1500:04d}": done for i in range(300)}
         found = {

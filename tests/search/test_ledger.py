@@ -21,8 +21,8 @@ def test_what_is_noted_is_found_also_by_the_next_who_opens_it(tmp_path: Path) ->
         ledger.update(seen)
         ledger.update([FileRecord("/p/bad.jpg", SIGNATURE, None, "broken")], gone=["/p/0000.jpg"])
     with Ledger.open(path) as ledger:
-        asked = ["/p/nowhere.jpg", "/p/bad.jpg", *(one.path for one in seen)]
-        found = ledger.lookup(asked)
+        paths = ["/p/nowhere.jpg", "/p/bad.jpg", *(one.path for one in seen)]
+        found = ledger.lookup(paths)
         assert found == {one.path: one for one in [FileRecord("/p/bad.jpg", SIGNATURE, None, "broken"), *seen[1:]]}
         assert [one.path for one in ledger.under("/p/")] == sorted(found)
         assert ledger.counts_under("/p/") == (len(seen) - 1, 1)
@@ -56,16 +56,16 @@ def test_a_batch_is_noted_as_a_whole(tmp_path: Path) -> None:
         assert next(ledger.pending_removals(), None) is None
 
 
-def test_pending_removals_are_given_until_they_are_done(tmp_path: Path) -> None:
+def test_pending_removals_are_listed_until_they_are_done(tmp_path: Path) -> None:
     pairs = {(f"/{i}", "id") for i in range(BATCH + 3)}
     with Ledger.open(tmp_path / "l.sqlite") as ledger:
         ledger.update(pending_removals=pairs)
         ledger.update(pending_removals=pairs)
-        told = set()
+        listed = set()
         for some in ledger.pending_removals():
-            told |= set(some)
+            listed |= set(some)
             ledger.removals_done(some)
-        assert told == pairs
+        assert listed == pairs
 
 
 def test_one_that_is_damaged_or_of_another_version_is_begun_anew(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_the_clock_of_pymilvus_is_where_we_look_for_it() -> None:
     assert callable(MilvusClient._get_connection), "Connection.timestamp takes the handler from here"
 
 
-def test_the_order_of_pages_is_asked_for_as_pymilvus_does_itself() -> None:
+def test_the_order_of_pages_is_requested_as_by_pymilvus() -> None:
     """`Reader.pages` gives these to `query` by name; were they dropped, pages would lack rows on newer servers."""
     from pymilvus.client import prepare
 

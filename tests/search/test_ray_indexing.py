@@ -64,8 +64,8 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
     named = (images, tar, tmp_path / "t.parquet")
 
     here = run(tmp_path / "here", model, *named)
-    told: list[IndexingProgress] = []
-    there = run(tmp_path / "there", model, *named, workers=2, on_progress=told.append)
+    reports: list[IndexingProgress] = []
+    there = run(tmp_path / "there", model, *named, workers=2, on_progress=reports.append)
     assert same(contents(tmp_path / "there"), contents(tmp_path / "here"))
     for field in ("added", "duplicates", "total"):
         assert getattr(there, field) == getattr(here, field), field
@@ -73,7 +73,7 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
         (one.path, one.reason) for one in here.failures
     )
     assert len(there.failures) == 3
-    assert told[-1].done == told[-1].total == 36
+    assert reports[-1].done == reports[-1].total == 36
     columns = ("caption", "width", "format", "bytes", "thumbnail")
     for path in (files[0], f"{tar}/3.png", f"{tmp_path}/t.parquet#1"):
         mine, theirs = values(tmp_path / "there", path), values(tmp_path / "here", path)
@@ -95,7 +95,7 @@ def test_two_workers_end_in_the_same_collection(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_model_that_workers_cannot_load_is_said(tmp_path: Path) -> None:
+def test_a_model_that_workers_cannot_load_is_reported(tmp_path: Path) -> None:
     toy.write_images(tmp_path / "images", 2)
     model = load(toy.folder(tmp_path / "model"))
     toy.folder(tmp_path / "other", seed=1)
@@ -114,7 +114,7 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("chosen", [None, "1"])
-def test_ray_sends_no_usage_unless_it_is_asked_to(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
+def test_ray_sends_no_usage_statistics_by_default(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
     from ray._common.usage import usage_lib
 
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)

@@ -81,9 +81,9 @@ def test_a_few_images_hardly_move_what_is_usual_and_many_replace_it() -> None:
     """The fit's own background at first, the collection's in the end, and no jump in between."""
     scores = np.array([[0.6]])
 
-    def told(sampled: int) -> float:
-        told = ScoreStats(np.array([0.2]), np.array([0.1]), sampled, 1000)
-        return float(FIT.probability("image", scores, told, unit(1, 8))[0, 0])
+    def probability(sampled: int) -> float:
+        stats = ScoreStats(np.array([0.2]), np.array([0.1]), sampled, 1000)
+        return float(FIT.probability("image", scores, stats, unit(1, 8))[0, 0])
 
     own = float(
         sigmoid(FIT.image.log_odds(scores, ScoreStats(np.array([0.1]), np.array([0.2]), 10**9, 1000), UNKNOWN))[0, 0]
@@ -91,18 +91,18 @@ def test_a_few_images_hardly_move_what_is_usual_and_many_replace_it() -> None:
     theirs = float(
         sigmoid(FIT.image.log_odds(scores, ScoreStats(np.array([0.2]), np.array([0.1]), 10**9, 1000), UNKNOWN))[0, 0]
     )
-    steps = [told(sampled) for sampled in range(3000)]
+    steps = [probability(sampled) for sampled in range(3000)]
     assert steps[0] == pytest.approx(own, rel=1e-6)
     assert steps[-1] == pytest.approx(theirs, abs=0.02)
     assert np.abs(np.diff(steps)).max() < 0.25 * abs(own - theirs)
 
 
 def test_beyond_the_collections_it_was_fitted_on_size_counts_no_further() -> None:
-    def told(count: int) -> float:
-        told = ScoreStats(np.array([0.1]), np.array([0.2]), 4096, count)
-        return float(FIT.probability("text", np.array([[0.5]]), told, unit(1, 8, seed=3), [2])[0, 0])
+    def probability(count: int) -> float:
+        stats = ScoreStats(np.array([0.1]), np.array([0.2]), 4096, count)
+        return float(FIT.probability("text", np.array([[0.5]]), stats, unit(1, 8, seed=3), [2])[0, 0])
 
-    assert told(10) > told(100) > told(1000) == told(1_000_000)
+    assert probability(10) > probability(100) > probability(1000) == probability(1_000_000)
 
 
 def test_the_fit_finds_what_the_labels_were_drawn_from() -> None:
@@ -113,7 +113,7 @@ def test_the_fit_finds_what_the_labels_were_drawn_from() -> None:
     assert np.abs(fit_logistic(features, labels) - truth).max() < 0.06
 
 
-def test_labels_that_can_be_told_apart_perfectly_give_finite_numbers() -> None:
+def test_perfectly_separable_labels_give_finite_coefficients() -> None:
     features = np.linspace(-1, 1, 200)[:, None]
     found = fit_logistic(features, features[:, 0] > 0)
     assert np.isfinite(found).all()
@@ -196,11 +196,11 @@ def test_queries_like_those_that_went_well_are_expected_to_go_well_and_others_as
 
 def test_the_prior_counts_for_texts_alone() -> None:
     queries = FIT.query_prior.vectors[[0, 19]].astype(np.float32) / 127  # went badly, went well
-    told = ScoreStats(np.full(2, 0.1), np.full(2, 0.2), 4096, 1000)
+    stats = ScoreStats(np.full(2, 0.1), np.full(2, 0.2), 4096, 1000)
     scores = np.full((2, 1), 0.4)
-    badly, well = FIT.probability("text", scores, told, queries, [2, 2])[:, 0]
+    badly, well = FIT.probability("text", scores, stats, queries, [2, 2])[:, 0]
     assert well > 1.5 * badly
-    assert len(set(FIT.probability("image", scores, told, queries)[:, 0])) == 1
+    assert len(set(FIT.probability("image", scores, stats, queries)[:, 0])) == 1
 
 
 def test_number_of_words() -> None:

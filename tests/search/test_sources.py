@@ -129,7 +129,7 @@ def test_rules_leave_files_and_folders_out_as_git_does(tmp_path: Path) -> None:
     assert [type(item) for item in items(tmp_path / "b.png", exclude=["*.png"])] == [Entry]  # it was named
 
 
-def test_rules_that_leave_nothing_or_cannot_be_understood_are_said(tmp_path: Path) -> None:
+def test_rules_that_leave_nothing_or_cannot_be_parsed_are_reported(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "b.jpg")
     with pytest.raises(TandemError, match=r"no images in this folder .*; 2 excluded by rule"):
         items(tmp_path, exclude=["*.jpg"])
@@ -140,7 +140,7 @@ def test_rules_that_leave_nothing_or_cannot_be_understood_are_said(tmp_path: Pat
         items(tmp_path)
 
 
-def test_what_cannot_be_a_source_is_said_in_one_line_before_anything(tmp_path: Path) -> None:
+def test_what_cannot_be_a_source_is_refused_in_one_line_before_anything(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     touch(tmp_path / "texts/a.txt", tmp_path / "a.jpg")
     for named, says in (
@@ -159,7 +159,7 @@ def test_what_cannot_be_a_source_is_said_in_one_line_before_anything(tmp_path: P
         items()
 
 
-def test_a_named_file_may_have_any_ending_and_a_missing_one_in_a_list_is_set_aside(tmp_path: Path) -> None:
+def test_a_named_file_may_have_any_suffix_and_a_missing_one_in_a_list_is_skipped(tmp_path: Path) -> None:
     touch(tmp_path / "photo.dat", tmp_path / "dir/b.jpg", tmp_path / "with space .jpg")
     assert isinstance(items(tmp_path / "photo.dat")[0], Entry)
     lines = [
@@ -178,7 +178,7 @@ def test_a_named_file_may_have_any_ending_and_a_missing_one_in_a_list_is_set_asi
         assert gone.reason == "no such file"
 
 
-def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg")
     with open(os.fsencode(tmp_path) + b"/b\xff.jpg", "wb"):
         pass
@@ -188,7 +188,7 @@ def test_a_name_that_is_not_utf8_is_set_aside(tmp_path: Path) -> None:
     assert found[1].reason.startswith("its name is not UTF-8")  # type: ignore[union-attr]
 
 
-def test_a_folder_that_cannot_be_read_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_read_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "locked/b.jpg", tmp_path / "z.jpg")
     scan = os.scandir
 
@@ -214,7 +214,7 @@ def captions(found: Sequence[Item], key: str | None = None) -> list[str | None]:
     return [one.caption for one in prepared]
 
 
-def test_what_lies_in_another_source_is_known_to_be_walked_twice(tmp_path: Path) -> None:
+def test_a_source_inside_another_is_recognised(tmp_path: Path) -> None:
     touch(*(tmp_path / name for name in ("a/1.png", "a/sub/2.png", "ab/3.png", "ab/4.png")))
 
     def found(*names: str) -> tuple[bool, list[str]]:
@@ -318,7 +318,7 @@ def test_tars(tmp_path: Path, mode: str) -> None:
     assert all(entries.shard_of(entry.path) == str(path) for entry in found)
 
 
-def test_a_truncated_tar_gives_what_lies_before_the_damage(tmp_path: Path) -> None:
+def test_a_truncated_tar_gives_what_precedes_the_damage(tmp_path: Path) -> None:
     path = make_tar(tmp_path / "s.tar", {f"{i}.png": encoded(i) for i in range(4)})
     path.write_bytes(path.read_bytes()[: 512 * 9])
     (shard,) = items(path)

@@ -27,8 +27,8 @@ def test_what_goes_in_comes_out(store: Store) -> None:
     assert store.schema.dimensions == D
     assert dict(store.schema.columns) == COLUMNS
     assert store.count() == 300
-    asked = ["000299", "nobody", "000007", "000000"]
-    got = store.get(asked, columns=list(COLUMNS))
+    ids = ["000299", "nobody", "000007", "000000"]
+    got = store.get(ids, columns=list(COLUMNS))
     assert list(got.ids) == ["000299", "000007", "000000"]
     assert got.vectors is not None
     assert put.vectors is not None

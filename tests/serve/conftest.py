@@ -37,6 +37,6 @@ def toy_http(toy_server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def toy_photos(place: Path, toy_server: Server) -> Iterator[Collection]:
-    """The first collection, asked here."""
+    """The first collection, opened in this process."""
     with tandem.open(place / "photos.tandem") as opened:
         yield opened

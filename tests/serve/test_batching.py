@@ -155,7 +155,7 @@ def test_past_its_deadline_an_item_is_not_computed() -> None:
     assert encoder.batches == [[0], [2]]
 
 
-def test_a_batch_that_fails_is_said_to_its_own_and_the_next_is_computed() -> None:
+def test_a_failed_batch_fails_its_own_requests_and_the_next_is_computed() -> None:
     encoder = Encoder()
     with batching(encoder) as batcher:
         with pytest.raises(ArithmeticError):
@@ -184,7 +184,7 @@ def test_closing_finishes_what_is_computed_and_refuses_the_rest() -> None:
     assert encoder.batches == [[1]]
 
 
-def test_each_batch_is_told_to_who_observes() -> None:
+def test_each_batch_is_reported_to_the_observer() -> None:
     seen: list[int] = []
     batcher: Batcher[int, int] = Batcher(
         "numbers", Encoder(), **LIMITS, observe=lambda size, seconds: seen.append(size)

@@ -29,9 +29,9 @@ def client(handler: Handler, waits: list[float] | None = None, **options: Any) -
 
 def embeddings(request: httpx.Request) -> httpx.Response:
     """Vectors that say which input they are of, in an order that is not the inputs'."""
-    asked = json.loads(request.content)["input"]
-    asked = [asked] if isinstance(asked, str) else asked
-    vectors = [np.array([len(text), 0.5], dtype="<f4").tobytes() for text in asked]
+    texts = json.loads(request.content)["input"]
+    texts = [texts] if isinstance(texts, str) else texts
+    vectors = [np.array([len(text), 0.5], dtype="<f4").tobytes() for text in texts]
     rows = [{"index": i, "embedding": base64.b64encode(vector).decode()} for i, vector in enumerate(vectors)]
     return httpx.Response(200, json={"object": "list", "data": rows[::-1], "model": "toy"})
 
@@ -65,7 +65,7 @@ def ok() -> httpx.Response:
 # --- what is sent and what comes of it ------------------------------------------------------------------------------
 
 
-def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
+def test_texts_are_sent_in_batches_and_come_back_in_order() -> None:
     vectors = client(embeddings).embed_texts([f"{'x' * i}" for i in range(1, 8)], batch_size=3)
     assert vectors.dtype == np.float32
     np.testing.assert_array_equal(vectors[:, 0], range(1, 8))
@@ -73,7 +73,7 @@ def test_sentences_are_sent_in_batches_and_come_back_in_order() -> None:
     assert client(embeddings).embed_texts([]).shape == (0, 2)
 
 
-def test_a_sentence_that_begins_like_an_image_is_sent_as_a_sentence() -> None:
+def test_a_text_that_begins_like_an_image_is_sent_as_a_text() -> None:
     sent: list[Any] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -128,18 +128,18 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     random_image(1).save(file)
 
     def handler(request: httpx.Request) -> httpx.Response:
-        asked = json.loads(request.content)
-        assert asked["labels"] == ["cat", "dog"]
-        assert asked["templates"] == ["{}!"]
+        body = json.loads(request.content)
+        assert body["labels"] == ["cat", "dog"]
+        assert body["templates"] == ["{}!"]
         results = [
             {"image": f"images[{i}]", "best": "dog", "probabilities": {}, "logits": {"dog": 2.0, "cat": 1.0}}
-            for i in range(len(asked["images"]))
+            for i in range(len(body["images"]))
             if i != 1
         ]
-        failures = [{"image": "images[1]", "error": "bad", "kind": "damaged"}] if len(asked["images"]) > 1 else []
+        failures = [{"image": "images[1]", "error": "bad", "kind": "damaged"}] if len(body["images"]) > 1 else []
         model = {"name": "toy", "fingerprint": "f"}
         return httpx.Response(
-            200, json={"model": model, "labels": asked["labels"], "results": results, "failures": failures}
+            200, json={"model": model, "labels": body["labels"], "results": results, "failures": failures}
         )
 
     # of three in a batch the second is unreadable here and the third there; the fourth is in the next batch
@@ -156,7 +156,7 @@ def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     assert answer.plot(tmp_path / "a.svg").exists()
 
 
-def test_a_bad_image_that_is_alone_is_set_aside_too() -> None:
+def test_a_single_bad_image_is_skipped_too() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         images = json.loads(request.content)["images"]
         if "YmFk" in images[0]:
@@ -244,7 +244,7 @@ def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
      httpx.RemoteProtocolError("hung up"), httpx.ConnectTimeout("slow")],
     ids=["503", "502", "504", "refused", "reset", "hung up", "no connection"],
 )  # fmt: skip
-def test_trouble_that_passes_is_asked_again(trouble: httpx.Response | Exception) -> None:
+def test_transient_errors_are_retried(trouble: httpx.Response | Exception) -> None:
     handler, requests = in_turn(trouble, trouble, ok())
     waits: list[float] = []
     assert client(handler, waits).models() == []
@@ -254,7 +254,7 @@ def test_trouble_that_passes_is_asked_again(trouble: httpx.Response | Exception)
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 501])
-def test_other_refusals_are_not_asked_again(status: int) -> None:
+def test_other_errors_are_not_retried(status: int) -> None:
     handler, requests = in_turn(problem(status, "Filter cannot be understood", "at letter 3"))
     with pytest.raises(ServerError, match="Filter cannot be understood: at letter 3") as caught:
         client(handler).search("a")
@@ -356,9 +356,9 @@ def test_many_threads_share_a_client() -> None:
 
 @pytest.fixture
 def there(toy_server: Server, toy_photos: tandem.Collection) -> Iterator[tuple[tandem.Client, tandem.Collection]]:
-    """A client of a server, and the collection that it serves, asked here."""
-    with tandem.Client(toy_server.url) as asked:
-        yield asked, toy_photos
+    """A client of a server, and the collection that it serves, opened in this process."""
+    with tandem.Client(toy_server.url) as client:
+        yield client, toy_photos
 
 
 @pytest.mark.server
@@ -383,12 +383,12 @@ def test_a_server_gives_what_the_local_objects_give(
             client.classify(alone, ["a", "b"])
         assert caught.value.as_dict() == failure.error.as_dict()
     assert theirs.as_dict()["model"] == mine.as_dict()["model"]
-    for asked in (
+    for query in (
         {"text": "a cat"},
         {"image": random_image(2)},
         {"text": "a", "image": random_image(2), "weight": 0.2},
     ):
-        theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **asked) for each in (client, local))
+        theirs_, mine_ = (each.search(k=3, offset=1, where="width > 1", **query) for each in (client, local))
         assert [hit.id for hit in theirs_] == [hit.id for hit in mine_]
         assert [hit.path for hit in theirs_] == [hit.path for hit in mine_]
         np.testing.assert_allclose([hit.score for hit in theirs_], [hit.score for hit in mine_], atol=1e-5)

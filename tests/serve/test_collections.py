@@ -73,10 +73,10 @@ def test_while_one_asks_a_remote_store_whether_it_moved_nobody_waits(
     handle.is_shared = True
     with handle.lease() as leased:
         leased._checked = -1e9  # long ago
-    asked, go = threading.Event(), threading.Event()
+    started, go = threading.Event(), threading.Event()
 
     def slow(_: EmbeddedStore) -> bool:
-        asked.set()
+        started.set()
         assert go.wait(LONG_S)
         return False
 
@@ -88,7 +88,7 @@ def test_while_one_asks_a_remote_store_whether_it_moved_nobody_waits(
                 return leased.collection.count()
 
         first = threads.submit(lease)
-        assert asked.wait(LONG_S)
+        assert started.wait(LONG_S)
         assert threads.submit(lease).result(LONG_S) == 9  # the first one still asks
         assert not first.done()
         go.set()
@@ -99,7 +99,7 @@ def test_a_shared_store_that_was_seen_to_be_stale_is_stale_to_all() -> None:
     answers = [False, True, True]
     store = SimpleNamespace(is_stale=lambda: answers.pop(0))
     opened = OpenCollection("photos", SimpleNamespace(store=store), SimpleNamespace(), is_shared=True)  # type: ignore[arg-type]
-    assert not opened.is_stale()  # asked a moment ago
+    assert not opened.is_stale()  # used a moment ago
     assert len(answers) == 3
     assert not opened.is_stale(surely=True)
     assert not opened.is_stale()

@@ -71,10 +71,10 @@ def test_addresses_that_are_public(address: str) -> None:
 
 @dataclass
 class Web:
-    """A server on loopback that answers as told and counts who came."""
+    """A server on loopback with one answer; `requests` lists the host and path of each request."""
 
     port: int
-    asked: list[tuple[str, str]]
+    requests: list[tuple[str, str]]
 
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -82,11 +82,11 @@ Reply = Callable[[BaseHTTPRequestHandler], None]
 
 @contextlib.contextmanager
 def web(reply: Reply) -> Iterator[Web]:
-    asked: list[tuple[str, str]] = []
+    requests: list[tuple[str, str]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append((self.headers["host"], self.path))
+            requests.append((self.headers["host"], self.path))
             with contextlib.suppress(OSError):
                 reply(self)
 
@@ -98,7 +98,7 @@ def web(reply: Reply) -> Iterator[Web]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield Web(server.server_port, asked)
+        yield Web(server.server_port, requests)
     finally:
         server.shutdown()
         server.server_close()
@@ -137,7 +137,7 @@ def test_an_allowed_host_is_fetched_by_the_address_that_was_checked() -> None:
         # the name exists nowhere: only the address that `resolve` gave can have been connected to
         pixels = read(f"http://photos.invalid:{there.port}/a.png?b=c", fetcher=fetcher(there, "photos.invalid"))
         np.testing.assert_array_equal(pixels, read(content))
-        assert there.asked == [(f"photos.invalid:{there.port}", "/a.png?b=c")]
+        assert there.requests == [(f"photos.invalid:{there.port}", "/a.png?b=c")]
 
 
 def test_a_host_that_is_not_named_is_not_fetched() -> None:
@@ -161,7 +161,7 @@ def test_a_host_that_is_not_named_is_not_fetched() -> None:
             f"http://photos.invalid:{there.port}/" + "a" * 3000,
         ):
             assert refused(address, fetcher=allowed).kind in ("forbidden", "not_found", "invalid"), address
-        assert there.asked == []
+        assert there.requests == []
 
 
 def test_an_allowed_host_that_leads_to_loopback_is_refused() -> None:
@@ -175,7 +175,7 @@ def test_an_allowed_host_that_leads_to_loopback_is_refused() -> None:
         )
         assert "not public" in error.reason
         assert "127" not in error.reason  # what is behind the name stays here
-        assert there.asked == []
+        assert there.requests == []
 
 
 def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
@@ -185,7 +185,7 @@ def test_the_next_address_is_tried_where_one_does_not_answer() -> None:
             return [ipaddress.ip_address("127.0.0.3"), LOOPBACK]  # nothing listens at the first
 
         read(f"http://photos.invalid:{there.port}/", fetcher=replace(fetcher(there, "photos.invalid"), resolve=two))
-        assert len(there.asked) == 1
+        assert len(there.requests) == 1
 
 
 def test_one_private_address_among_public_ones_is_refused() -> None:
@@ -223,8 +223,8 @@ def test_a_redirect_passes_the_same_gate() -> None:
             with web(redirecting(target)) as there:
                 error = refused(f"http://photos.invalid:{there.port}/", fetcher=fetcher(there, "photos.invalid"))
                 assert says in error.reason
-                assert len(there.asked) == 1
-        assert private.asked == []
+                assert len(there.requests) == 1
+        assert private.requests == []
 
 
 def test_a_redirect_to_an_allowed_name_with_a_private_address_is_refused() -> None:
@@ -242,7 +242,7 @@ def test_a_redirect_to_an_allowed_name_with_a_private_address_is_refused() -> No
         )
         error = refused(f"http://photos.invalid:{there.port}/", fetcher=allowed)
         assert "inner.invalid leads to an address that is not public" in error.reason
-        assert private.asked == []
+        assert private.requests == []
 
 
 def test_redirects_within_the_allowed_are_followed_and_counted() -> None:
@@ -253,11 +253,11 @@ def test_redirects_within_the_allowed_are_followed_and_counted() -> None:
 
     with web(reply) as there:
         read(f"http://photos.invalid:{there.port}/a.png", fetcher=fetcher(there, "photos.invalid"))
-        assert [path for _, path in there.asked] == ["/a.png", "/b.png"]
+        assert [path for _, path in there.requests] == ["/a.png", "/b.png"]
     with web(redirecting("/")) as there:
         error = refused(f"http://photos.invalid:{there.port}/", fetcher=fetcher(there, "photos.invalid"))
         assert "more than 5 redirects" in error.reason
-        assert len(there.asked) == 6
+        assert len(there.requests) == 6
 
 
 def endless(handler: BaseHTTPRequestHandler) -> None:
@@ -319,7 +319,7 @@ def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         read(f"http://photos.invalid:{there.port}/", fetcher=fetcher(there, "photos.invalid"))
-        assert proxy.asked == []
+        assert proxy.requests == []
 
 
 def test_nothing_listens() -> None:

@@ -80,7 +80,7 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
         ("HTTPS://127.0.0.1/a.png", "forbidden", "not fetched here"),
     ],
 )
-def test_what_is_refused_and_how_it_is_said(value: str | bytes, kind: str, says: str) -> None:
+def test_what_is_refused_and_with_which_message(value: str | bytes, kind: str, says: str) -> None:
     error = refused(value)
     assert (error.source, error.kind) == ("image", kind)
     assert says in str(error)

@@ -1,4 +1,4 @@
-"""Routes of a server in this process, asked for what its own process cannot be brought to: small blocks, odd files."""
+"""Routes of a server in this process, for what a server of its own cannot be brought to: small blocks, odd files."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from support import toy
-from support.serving import LONG_S, asked, data_uri, toy_collection
+from support.serving import LONG_S, data_uri, post_json, toy_collection
 
 import tandem
 from tandem import files
@@ -37,15 +37,15 @@ def test_pages_of_labelled_images_join_over_blocks_and_count_what_passes(
     here: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = ["a", "b", "c", "d", "e"]
-    whole = asked(here, "/v1/label", labels=labels, by="image")
+    whole = post_json(here, "/v1/label", labels=labels, by="image")
     assert (whole["total"], len(whole["images"])) == (9, 9)
     assert {len(image["labels"]) for image in whole["images"]} == {3}
     monkeypatch.setattr(labelling, "_block", lambda labels: 2)
-    pages = [asked(here, "/v1/label", labels=labels, by="image", offset=at, limit=4) for at in (0, 4, 8)]
+    pages = [post_json(here, "/v1/label", labels=labels, by="image", offset=at, limit=4) for at in (0, 4, 8)]
     assert [image for page in pages for image in page["images"]] == whole["images"]
-    some = asked(here, "/v1/label", labels=labels, by="image", where="path like '%/3.png'")
+    some = post_json(here, "/v1/label", labels=labels, by="image", where="path like '%/3.png'")
     assert (some["total"], len(some["images"])) == (1, 1)
-    assert asked(here, "/v1/search", text="a", where="path like '%/3.png'")["total"] == 1
+    assert post_json(here, "/v1/search", text="a", where="path like '%/3.png'")["total"] == 1
 
 
 def test_an_image_that_browsers_do_not_show_is_a_download(here: TestClient, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_an_image_that_browsers_do_not_show_is_a_download(here: TestClient, tmp_
         ("scan.tif", "application/octet-stream", "attachment"),
         ("photo.png", "image/png", None),
     ):
-        (added,) = asked(here, "/v1/images", images=[data_uri(tmp_path / name)])["added"]
+        (added,) = post_json(here, "/v1/images", images=[data_uri(tmp_path / name)])["added"]
         original = here.get(f"/v1/images/{added['id']}/original")
         assert original.content == (tmp_path / name).read_bytes()
         assert original.headers["content-type"] == kind
@@ -122,7 +122,7 @@ def test_an_image_of_any_id_is_reached_by_its_links(here: TestClient, service: S
     service.registry.collections["photos"].close()
     with tandem.open(service.registry.collections["photos"].url) as photos:
         photos.add({name: toy.random_image(60)})
-    (hit,) = asked(here, "/v1/search", text="a cat", k=1, where=f"id = '{name}'")["hits"]
+    (hit,) = post_json(here, "/v1/search", text="a cat", k=1, where=f"id = '{name}'")["hits"]
     link = hit["thumbnail"]
     thumbnail = here.get(link)
     assert (thumbnail.status_code, thumbnail.headers["content-type"]) == (200, "image/jpeg")

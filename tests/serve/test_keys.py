@@ -12,7 +12,7 @@ from tandem.serve.http.keys import KeyFile, bearer
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -72,10 +72,10 @@ def test_every_key_is_compared_whichever_fits(tmp_path: Path, monkeypatch: pytes
 
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", counted)
-    for asked in ("key-0", "key-6", "none", "k" * 10_000):
+    for key in ("key-0", "key-6", "none", "k" * 10_000):
         compared.clear()
-        keys.allows(asked)
-        assert len(compared) == 7, asked
+        keys.allows(key)
+        assert len(compared) == 7, key
 
 
 def test_keys_are_not_kept_as_text(tmp_path: Path) -> None:

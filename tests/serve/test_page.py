@@ -107,7 +107,7 @@ def test_a_filter_finds_a_photo_by_each_of_its_places(page: Any) -> None:
     assert "flower-3.png" in dialog.locator("dl").inner_text()
 
 
-def test_nothing_matches_is_said(page: Any) -> None:
+def test_no_match_is_shown(page: Any) -> None:
     def unsure(route: Any) -> None:
         answer = route.fetch()
         route.fulfill(response=answer, json=answer.json() | {"nothing_matches": True})

@@ -124,7 +124,7 @@ def test_focus_goes_where_one_has_walked(page: Any) -> None:
     assert page.evaluate("document.activeElement.title") == names(page)[2]
 
 
-def test_what_was_found_is_said(page: Any) -> None:
+def test_results_are_announced(page: Any) -> None:
     search(page, "a cat")
     announced(page, "match")
     page.get_by_role("button", name="Filters", exact=True).click()
@@ -148,7 +148,7 @@ def test_keys_on_the_map_show_what_they_would_open(page: Any) -> None:
 
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_motion(browser: Any, url: str, motion: str) -> None:
-    """Who asked for none sees the map's new place in one step, and nothing that moves while it waits."""
+    """With reduced motion the map moves in one step, and nothing moves while it waits."""
     with fresh_page(browser, url, reduced_motion=motion) as page:
         page.route("**/v1/search", lambda route: None)
         page.goto("/#/?q=a+cat")

@@ -40,7 +40,7 @@ def two(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
-def test_what_is_no_image_is_said(page: Any) -> None:
+def test_what_is_no_image_is_reported(page: Any) -> None:
     page.goto("/")
     page.locator("#text").wait_for()
     search(page, "a cat")
@@ -84,7 +84,7 @@ def test_a_server_that_does_not_answer(page: Any) -> None:
     assert not alert.count()
 
 
-def test_a_key_is_asked_for_once(browser: Any, collection: Path, tmp_path: Path) -> None:
+def test_a_key_is_requested_once(browser: Any, collection: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("open-sesame-open-sesame\n")
     with serving(collection, keys_file=keys) as server:
@@ -169,12 +169,12 @@ def test_back_leads_to_what_was_found_and_where(page: Any) -> None:
     assert at == 700
     page.locator(".alike").nth(40).evaluate("button => button.click()")
     until(page, "document.querySelector('.query-image:not([hidden])') && scrollY === 0")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/v1/search" in request.url else None)
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url) if "/v1/search" in request.url else None)
     page.go_back()
     until(page, "at => scrollY === at", at)
     assert names(page) == before
-    assert not asked
+    assert not requests
 
 
 def test_an_image_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
@@ -268,7 +268,7 @@ def test_a_server_that_comes_back(page: Any) -> None:
     page.locator(".group").first.wait_for()
 
 
-def test_a_map_that_fails_can_be_asked_for_again(page: Any) -> None:
+def test_a_map_that_fails_can_be_retried(page: Any) -> None:
     page.route("**/v1/map", lambda route: route.abort())
     page.goto("/#/map")
     page.get_by_text("does not answer").wait_for()
@@ -278,8 +278,8 @@ def test_a_map_that_fails_can_be_asked_for_again(page: Any) -> None:
 
 
 def test_a_photo_whose_file_is_gone_is_marked(browser: Any, two: Server) -> None:
-    asked = {"text": "green", "collection": "squares"}
-    hit = httpx.post(f"{two.url}/v1/search", json=asked, timeout=60).json()["hits"][0]
+    body = {"text": "green", "collection": "squares"}
+    hit = httpx.post(f"{two.url}/v1/search", json=body, timeout=60).json()["hits"][0]
     file = Path(hit["path"])
     content = file.read_bytes()
     file.unlink()

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from support.serving import Server, asked, data_uri
+from support.serving import Server, data_uri, post_json
 
 from tandem.search.collection import Collection
 
@@ -52,7 +52,7 @@ def test_head_is_get_without_a_body(toy_http: httpx.Client, path: str) -> None:
 
 
 def test_head_of_an_image(toy_http: httpx.Client) -> None:
-    link = asked(toy_http, "/v1/search", text="a cat", k=1)["hits"][0]["thumbnail"]
+    link = post_json(toy_http, "/v1/search", text="a cat", k=1)["hits"][0]["thumbnail"]
     head = toy_http.head(link)
     assert head.status_code == 200
     assert head.headers["content-type"] == "image/jpeg"
@@ -170,7 +170,7 @@ def test_an_image_is_a_file_of_a_form_wherever_one_is_accepted(
     assert len(rows) == 3
     assert sent("/v1/search", {"image": file}, k="1")["hits"][0]["path"] == str(path)
     away = sent("/v1/search", {"minus_image": file}, text="a cat", k="9")["hits"]
-    plain = asked(toy_http, "/v1/search", text="a cat", k=9)["hits"]
+    plain = post_json(toy_http, "/v1/search", text="a cat", k=9)["hits"]
     assert [hit["score"] for hit in away] != [hit["score"] for hit in plain]
     for files in ({"image": file}, [("images", file)]):
         (result,) = sent("/v1/classify", files, labels=["cat", "dog"])["results"]
@@ -205,7 +205,7 @@ def test_one_image_or_several_but_not_both(toy_http: httpx.Client, place: Path) 
 # --- the documents -------------------------------------------------------------------------------------------------
 
 
-def test_examples_name_the_server_that_is_asked(toy_http: httpx.Client, toy_server: Server) -> None:
+def test_examples_name_the_server_itself(toy_http: httpx.Client, toy_server: Server) -> None:
     urls = set(re.findall(r"curl -X \w+ (https?://[^/]+)", toy_http.get("/docs").text))
     assert urls == {toy_server.url}
     by_name = toy_http.get("/docs", headers={"host": "localhost:1234"}).text
@@ -213,6 +213,6 @@ def test_examples_name_the_server_that_is_asked(toy_http: httpx.Client, toy_serv
 
 
 def test_places_of_an_image_are_a_list(toy_http: httpx.Client) -> None:
-    hit = asked(toy_http, "/v1/search", text="a cat", k=1)["hits"][0]
+    hit = post_json(toy_http, "/v1/search", text="a cat", k=1)["hits"][0]
     assert toy_http.get(f"/v1/images/{hit['id']}").json()["paths"] == [hit["path"]]
     assert hit["metadata"]["paths"] == [hit["path"]]

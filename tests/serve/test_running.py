@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from support import toy
 from support.commands import COMMAND
-from support.serving import LONG_S, asked, data_uri, metric, serving, toy_collection
+from support.serving import LONG_S, data_uri, metric, post_json, serving, toy_collection
 
 import tandem
 from tandem.errors import TandemError
@@ -75,7 +75,7 @@ def test_a_server_that_is_full_says_when_to_come_back_and_who_left_costs_nothing
         assert metric(http, "tandem_client_closed_requests_total") == 1
         assert metric(http, 'tandem_encoded_total{tower="text"}') == encoded
         assert http.delete("/v1/images/00").status_code == 403
-        # Requests under way are finished by a server that is told to stop.
+        # A server that is told to stop finishes the requests in flight.
         with ThreadPoolExecutor(1) as threads:
             last = threads.submit(httpx.post, f"{there.url}/v1/embeddings", json={"input": "d"}, timeout=LONG_S)
             while metric(http, "tandem_requests_in_flight") < 1:
@@ -134,22 +134,22 @@ def test_after_a_migration_every_answer_is_of_the_new_model_and_the_old_encoder_
     other = tandem.load(toy.folder(tmp_path / "other", seed=5, name="other"))
     image = data_uri(tmp_path / "photos" / "0.png")
     with serving(collection, deadline_s=2.0) as there, httpx.Client(base_url=there.url, timeout=LONG_S) as http:
-        old = asked(http, "/v1/search", text="a cat")
+        old = post_json(http, "/v1/search", text="a cat")
         assert metric(http, "tandem_encoders") == 1
         migrate(str(collection), other)
         # what names no model comes first: nothing but it may tell the server that the collection has moved
-        embedded = asked(http, "/v1/embeddings", input="a cat")
+        embedded = post_json(http, "/v1/embeddings", input="a cat")
         assert embedded["model"] == "other"
         np.testing.assert_allclose(embedded["data"][0]["embedding"], other.embed_texts("a cat")[0], atol=2e-6)
-        classified = asked(http, "/v1/classify", image=image, labels=["cat", "dog"])
+        classified = post_json(http, "/v1/classify", image=image, labels=["cat", "dog"])
         assert classified["model"]["name"] == "other"
-        labelled = asked(http, "/v1/label", labels=["cat", "dog"])
+        labelled = post_json(http, "/v1/label", labels=["cat", "dog"])
         assert labelled["model"]["name"] == "other"
         assert [each["id"] for each in http.get("/v1/models").json()["data"]] == ["other"]
         assert http.post("/v1/embeddings", json={"input": "a cat", "model": "toy"}).status_code == 404
         with tandem.open(collection) as photos:
             local = photos.search("a cat")
-        new = asked(http, "/v1/search", text="a cat")
+        new = post_json(http, "/v1/search", text="a cat")
         assert new["model"] == {"name": "other", "fingerprint": local.fingerprint} != old["model"]
         assert [hit["id"] for hit in new["hits"]] == [hit.id for hit in local]
         np.testing.assert_allclose([hit["score"] for hit in new["hits"]], [hit.score for hit in local], atol=2e-6)
@@ -160,7 +160,7 @@ def test_after_a_migration_every_answer_is_of_the_new_model_and_the_old_encoder_
         while metric(http, "tandem_encoders") > 1:  # the old one lingers for as long as a request may take
             assert time.monotonic() < until
             time.sleep(0.1)
-        assert asked(http, "/v1/embeddings", input="a dog")["model"] == "other"
+        assert post_json(http, "/v1/embeddings", input="a dog")["model"] == "other"
 
 
 def test_a_collection_that_is_gone_makes_the_server_not_ready(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_collection_that_is_gone_makes_the_server_not_ready(tmp_path: Path) ->
 # --- who is let in ---------------------------------------------------------------------------------------------------
 
 
-def test_keys_are_asked_for_and_a_wider_address_without_them_is_warned_of(place: Path, tmp_path: Path) -> None:
+def test_keys_are_required_and_a_wider_address_without_them_is_warned_of(place: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.txt"
     keys.write_text("right-key\n")
     with serving(place / "photos.tandem", keys_file=keys) as there, httpx.Client(base_url=there.url) as http:

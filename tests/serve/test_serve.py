@@ -1,4 +1,4 @@
-"""The interface over HTTP: real servers on loopback with toy models, asked as clients ask them."""
+"""The interface over HTTP: real servers on loopback with toy models, called as clients call them."""
 
 import base64
 import re
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import toy
 from support.serving import TOY_IMAGES as IMAGES
-from support.serving import asked, data_uri
+from support.serving import data_uri, post_json
 
 from tandem.search.collection import Collection
 from tandem.serve.http.schemas import Problem
@@ -37,7 +37,7 @@ def photos(toy_photos: Collection) -> Collection:
 def test_a_search_answers_what_the_collection_answers(
     http: httpx.Client, photos: Collection, query: dict[str, Any]
 ) -> None:
-    found = asked(http, "/v1/search", text="a cat", **query)
+    found = post_json(http, "/v1/search", text="a cat", **query)
     expected = photos.search("a cat", **query).as_dict()
     assert found["total"] == (2 if "where" in query else IMAGES)
     assert found["collection"] == "photos"
@@ -55,25 +55,25 @@ def test_a_search_answers_what_the_collection_answers(
 
 def test_a_search_by_image_comes_as_address_of_data_as_form_and_as_id(http: httpx.Client, place: Path) -> None:
     file = place / "photos" / "4.png"
-    by_uri = asked(http, "/v1/search", image=data_uri(file), k=2)
+    by_uri = post_json(http, "/v1/search", image=data_uri(file), k=2)
     form = http.post("/v1/search", files={"image": ("x.png", file.read_bytes())}, data={"k": "2"}).json()
     first = by_uri["hits"][0]
-    by_id = asked(http, "/v1/search", like=first["id"], k=2)
+    by_id = post_json(http, "/v1/search", like=first["id"], k=2)
     assert first["path"] == str(file)
     assert first["score"] == pytest.approx(1, abs=1e-5)
     assert form["hits"] == by_uri["hits"]
     assert [hit["id"] for hit in by_id["hits"]] == [hit["id"] for hit in by_uri["hits"]]
 
 
-def test_words_and_an_image_are_combined(http: httpx.Client, photos: Collection, place: Path) -> None:
+def test_text_and_image_are_combined(http: httpx.Client, photos: Collection, place: Path) -> None:
     file = place / "photos" / "4.png"
-    found = asked(http, "/v1/search", text="a cat", image=data_uri(file), weight=0.4)
+    found = post_json(http, "/v1/search", text="a cat", image=data_uri(file), weight=0.4)
     expected = photos.search("a cat", image=file, weight=0.4)
     assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in expected]
 
 
-def test_another_collection_is_asked_by_its_name(http: httpx.Client, place: Path) -> None:
-    found = asked(http, "/v1/search", text="a cat", collection="others", k=1)
+def test_another_collection_is_searched_by_its_name(http: httpx.Client, place: Path) -> None:
+    found = post_json(http, "/v1/search", text="a cat", collection="others", k=1)
     hit = found["hits"][0]
     assert Path(hit["path"]).parent == place / "others"
     assert http.get(hit["thumbnail"]).headers["content-type"] == "image/jpeg"
@@ -83,24 +83,22 @@ def test_another_collection_is_asked_by_its_name(http: httpx.Client, place: Path
 
 def test_embeddings_are_the_models_in_the_order_given(http: httpx.Client, photos: Collection, place: Path) -> None:
     file = place / "photos" / "0.png"
-    found = asked(http, "/v1/embeddings", input=["a cat", data_uri(file), {"text": "a dog"}, "a cat"])
+    found = post_json(http, "/v1/embeddings", input=["a cat", data_uri(file), {"text": "a dog"}, "a cat"])
     rows = np.array([each["embedding"] for each in found["data"]], np.float32)
     cat, dog = photos.model.embed_texts(["a cat", "a dog"])
     np.testing.assert_allclose(rows, [cat, photos.model.embed_images(file)[0], dog, cat], atol=2e-6)
     assert [each["index"] for each in found["data"]] == [0, 1, 2, 3]
-    packed = asked(http, "/v1/embeddings", input="a cat", encoding_format="base64", model=photos.model.name)
+    packed = post_json(http, "/v1/embeddings", input="a cat", encoding_format="base64", model=photos.model.name)
     np.testing.assert_allclose(np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4"), cat, atol=2e-6)
     ids = photos.model.tokenizer.encode(["a cat"])[0]
     assert packed["usage"]["prompt_tokens"] == len(ids) + 2
 
 
-def test_classes_are_the_models_and_bad_images_are_set_aside(
-    http: httpx.Client, photos: Collection, place: Path
-) -> None:
+def test_classes_are_the_models_and_bad_images_are_skipped(http: httpx.Client, photos: Collection, place: Path) -> None:
     files = [place / "photos" / "0.png", place / "photos" / "1.png"]
     labels = ["cat", "dog", "zebra"]
     uris = [data_uri(files[0]), "data:,no image", data_uri(files[1])]
-    found = asked(http, "/v1/classify", images=uris, labels=labels, templates=["a {}.", "{}"])
+    found = post_json(http, "/v1/classify", images=uris, labels=labels, templates=["a {}.", "{}"])
     expected = photos.model.classify(files, labels, templates=["a {}.", "{}"]).as_dict()
     assert [each["image"] for each in found["results"]] == ["images[0]", "images[2]"]
     for row, local in zip(found["results"], expected["results"], strict=True):
@@ -111,7 +109,7 @@ def test_classes_are_the_models_and_bad_images_are_set_aside(
 
 def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
     labels = ["cat", "dog"]
-    found = asked(http, "/v1/label", labels=labels, k=2)
+    found = post_json(http, "/v1/label", labels=labels, k=2)
     local = photos.label(labels, k=2)
     assert [[each["id"] for each in row["images"]] for row in found["labels"]] == [
         [each.id for each in local[label]] for label in labels
@@ -119,10 +117,10 @@ def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
     assert [[each["path"] for each in row["images"]] for row in found["labels"]] == [
         [each.path for each in local[label]] for label in labels
     ]
-    pages = [asked(http, "/v1/label", labels=labels, by="image", limit=5, offset=at) for at in (0, 5)]
+    pages = [post_json(http, "/v1/label", labels=labels, by="image", limit=5, offset=at) for at in (0, 5)]
     images = [each for page in pages for each in page["images"]]
     assert len({each["id"] for each in images}) == IMAGES
-    some = asked(http, "/v1/label", labels=labels, ids=[images[0]["id"]])["results"]
+    some = post_json(http, "/v1/label", labels=labels, ids=[images[0]["id"]])["results"]
     best = images[0]["labels"][0]
     assert some[0]["best"] == best["label"]
     assert some[0]["probabilities"][best["label"]] == pytest.approx(best["probability"], abs=1e-5)
@@ -131,15 +129,15 @@ def test_labels_of_a_collection(http: httpx.Client, photos: Collection) -> None:
 # --- images ------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_put_in_found_given_out_and_taken_out(http: httpx.Client, place: Path, tmp_path: Path) -> None:
+def test_an_image_is_added_found_downloaded_and_removed(http: httpx.Client, place: Path, tmp_path: Path) -> None:
     file = tmp_path / "new.png"
     toy.random_image(100).save(file)
     for _ in range(2):  # what was taken out can come back
-        added = asked(http, "/v1/images", images=[data_uri(file), "data:,none"])
+        added = post_json(http, "/v1/images", images=[data_uri(file), "data:,none"])
         assert [(each["image"], each["kind"]) for each in added["failures"]] == [("images[1]", "unsupported")]
         (one,) = added["added"]
         assert one["new"]
-        hit = asked(http, "/v1/search", image=data_uri(file), k=1)["hits"][0]
+        hit = post_json(http, "/v1/search", image=data_uri(file), k=1)["hits"][0]
         assert hit["id"] == one["id"]
         original = http.get(f"/v1/images/{one['id']}/original")
         assert original.content == file.read_bytes()
@@ -157,7 +155,7 @@ def test_an_image_is_put_in_found_given_out_and_taken_out(http: httpx.Client, pl
 
 
 @pytest.mark.parametrize("images", [["data:,none"], ["data:,none", "data:image/png;base64,AAAA"]])
-def test_when_no_image_can_be_put_in_the_problem_lists_them(http: httpx.Client, images: list[str]) -> None:
+def test_when_no_image_can_be_added_the_problem_lists_them(http: httpx.Client, images: list[str]) -> None:
     answer = http.post("/v1/images", json={"images": images})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -167,10 +165,10 @@ def test_when_no_image_can_be_put_in_the_problem_lists_them(http: httpx.Client, 
     assert document["failures"][0]["error"] in document["detail"]
 
 
-def test_an_original_is_given_out_only_while_it_is_the_image_that_was_indexed(http: httpx.Client, place: Path) -> None:
+def test_an_original_is_served_only_while_it_is_the_indexed_image(http: httpx.Client, place: Path) -> None:
     file = place / "others" / "3.png"
     content = file.read_bytes()
-    hit = asked(http, "/v1/search", image=data_uri(file), k=1, collection="others")["hits"][0]
+    hit = post_json(http, "/v1/search", image=data_uri(file), k=1, collection="others")["hits"][0]
     link = f"/v1/images/{hit['id']}/original?collection=others"
     good = http.get(link)
     assert good.content == content

@@ -1,5 +1,5 @@
 """A real server and connections that are slow, many, or speak no HTTP, over each of uvicorn's protocols; by which names
-it may be asked, and how much of bodies it holds.
+it may be reached, and how much of bodies it holds.
 """
 
 import socket
@@ -273,7 +273,7 @@ def test_requests_in_a_row_before_any_answer(server: Server, http: httpx.Client)
             there.sendall(one * 5000)
 
 
-# --- by which names it may be asked ---------------------------------------------------------------------------------
+# --- by which names it may be reached ---------------------------------------------------------------------------------
 
 
 def test_another_sites_name_that_leads_here_is_refused(server: Server, http: httpx.Client) -> None:
@@ -361,7 +361,7 @@ def test_what_is_used_of_uvicorn_is_there(http_name: str) -> None:
     asyncio.run(check())
 
 
-def test_a_uvicorn_that_has_moved_is_said_before_anything_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incompatible_uvicorn_is_reported_before_serving(monkeypatch: pytest.MonkeyPatch) -> None:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     from tandem.serve.http import connections

@@ -87,7 +87,7 @@ WRONG: tuple[tuple[str, Any], ...] = (
 )
 
 
-def test_wrong_types_and_values_are_told_so(http: httpx.Client) -> None:
+def test_wrong_types_and_values_are_reported(http: httpx.Client) -> None:
     accepted = []
     for path, body in WRONG:
         answer = checked(http.post(path, json=body))
@@ -122,7 +122,7 @@ def test_bodies_that_are_no_document(http: httpx.Client, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "\\udfff\\ud800", "\\u202e", "\\ufffe", "🐈" * 500, " ", "\\n"])
-def test_strange_letters_are_embedded_or_refused(http: httpx.Client, text: str) -> None:
+def test_unusual_characters_are_embedded_or_refused(http: httpx.Client, text: str) -> None:
     for path, body in (
         ("/v1/embeddings", '{"input": "%s"}'),
         ("/v1/search", '{"text": "%s"}'),
@@ -212,8 +212,8 @@ def test_odd_images_are_answered(http: httpx.Client, size: tuple[int, int]) -> N
 
 def test_filters_reach_no_database(http: httpx.Client) -> None:
     for where in FILTERS:
-        for path, asked in (("/v1/search", {"text": "a"}), ("/v1/label", {"labels": ["a", "b"]})):
-            checked(http.post(path, json={**asked, "where": where}))
+        for path, body in (("/v1/search", {"text": "a"}), ("/v1/label", {"labels": ["a", "b"]})):
+            checked(http.post(path, json={**body, "where": where}))
     refused(http.post("/v1/search", json={"text": "a", "where": FILTERS[0]}), 400, 422)
     found = http.post("/v1/search", json={"text": "a", "k": 100}).json()["hits"]
     assert len(found) == IMAGES
@@ -260,7 +260,7 @@ def test_the_files_of_the_page_are_all_that_is_shown(http: httpx.Client) -> None
                 assert answer.status_code != 200 or "html" in answer.headers["content-type"]
 
 
-def test_headers_do_not_change_who_is_asked(http: httpx.Client) -> None:
+def test_headers_do_not_change_the_address_of_the_server(http: httpx.Client) -> None:
     for headers in (
         {"host": "evil.example"},
         {"x-forwarded-host": "evil.example", "x-forwarded-proto": "https"},
@@ -276,7 +276,7 @@ def test_headers_do_not_change_who_is_asked(http: httpx.Client) -> None:
     ):
         answer = checked(http.post("/v1/search", json={"text": "a"}, headers=headers))  # type: ignore[arg-type]
         assert "evil" not in answer.text
-        assert "access-control-allow-origin" not in answer.headers  # off unless asked for
+        assert "access-control-allow-origin" not in answer.headers  # off by default
 
 
 # --- chance ---------------------------------------------------------------------------------------------------------

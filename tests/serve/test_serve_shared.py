@@ -151,7 +151,7 @@ def test_what_one_puts_in_and_takes_out_the_other_sees_at_once(pair: Pair, turne
         assert writer.delete(f"/v1/images/{identifier}").status_code == 404
 
 
-def test_taken_out_by_the_other_it_can_be_put_in_again(pair: Pair) -> None:
+def test_an_image_removed_by_the_other_can_be_added_again(pair: Pair) -> None:
     identifier = pair.add(pair.one, 200)
     pair.other.delete(f"/v1/images/{identifier}").raise_for_status()
     assert pair.add(pair.one, 200) == identifier

@@ -86,14 +86,16 @@ def fresh_page(browser: Any, url: str, **options: Any) -> Iterator[Any]:
     context = browser.new_context(base_url=url, **options)
     page = context.new_page()
     page.set_default_timeout(15_000)
-    asked: list[str] = []
+    requests: list[str] = []
     broken: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: broken.append(str(error)))
-    page.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    page.on(
+        "console", lambda message: broken.append(message.text) if "Content Security Policy" in message.text else None
+    )
     yield page
     context.close()
-    assert not [each for each in asked if not each.startswith((url, "data:", f"blob:{url}"))]
+    assert not [each for each in requests if not each.startswith((url, "data:", f"blob:{url}"))]
     assert not broken
 
 
@@ -121,9 +123,9 @@ def names(page: Any) -> list[str]:
     return list(tiles(page).evaluate_all("links => links.map((link) => link.title)"))
 
 
-def announced(page: Any, words: str) -> None:
-    """Wait until it is told to those who listen."""
-    until(page, "words => document.getElementById('announcer').textContent.includes(words)", words)
+def announced(page: Any, text: str) -> None:
+    """Wait until it is announced to screen readers."""
+    until(page, "text => document.getElementById('announcer').textContent.includes(text)", text)
 
 
 def hand_over(page: Any, event: str, content: bytes, name: str = "mine.png", kind: str = "image/png") -> None:

@@ -53,7 +53,7 @@ def random_pixels(config: ModelConfig, n: int = 5, seed: int = 1) -> np.ndarray:
 
 
 def random_ids(config: ModelConfig, lengths: tuple[int, ...] = (9, 3, 12, 2, 7, 3), seed: int = 2) -> np.ndarray:
-    """Start token, words, end token, then padding, to the longest sentence."""
+    """Start token, words, end token, then padding, to the longest text."""
     text, rng = config.text, np.random.default_rng(seed)
     ids = np.full((len(lengths), max(lengths)), text.pad_id, np.int32)
     for row, length in zip(ids, lengths, strict=True):

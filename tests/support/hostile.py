@@ -150,14 +150,14 @@ def malformed(chance: random.Random, http: httpx.Client) -> httpx.Request:
     if chance.random() < 0.1:  # as a form, with a file that is damaged
         name = next((name for name in ("image", "images") if name in body), "image")
         return http.build_request("POST", path, files={name: ("x", damaged(good, chance))}, data={"labels": ["a", "b"]})
-    asked: dict[str, Any] = dict(body)
+    fields: dict[str, Any] = dict(body)
     for _ in range(chance.randrange(3) if image in str(body) else chance.randrange(1, 3)):
-        field = chance.choice([*asked, "collection", "weight", "like", "by", "dimensions", "x"])
+        field = chance.choice([*fields, "collection", "weight", "like", "by", "dimensions", "x"])
         if chance.random() < 0.15:
-            asked.pop(field, None)
+            fields.pop(field, None)
         else:
-            asked[field] = junk(chance)
-    content = json.dumps(asked).encode()
+            fields[field] = junk(chance)
+    content = json.dumps(fields).encode()
     if chance.random() < 0.2:
         content = damaged(content, chance)
     method = chance.choices(["POST", "GET", "PUT", "DELETE"], [20, 1, 1, 1])[0]

@@ -20,7 +20,7 @@ OTHER = "f" * 40
 
 
 class Server:
-    """A stand-in hub: repositories are folders; what was asked of it is recorded."""
+    """A stand-in hub: repositories are folders; it records the requests."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,10 +75,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self._send(404, {}, b"")
         content = file.read_bytes()
         headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()}"'
-        asked = self.headers.get("Range")
-        if asked and state.with_ranges:
-            state.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").split("-")[0])
+        range_header = self.headers.get("Range")
+        if range_header and state.with_ranges:
+            state.ranges.append(range_header)
+            start = int(range_header.removeprefix("bytes=").split("-")[0])
             if start >= len(content):
                 return self._send(416, {}, b"")
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
@@ -124,5 +124,5 @@ def endpoint(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def publish(server: Server, name: str, to: Any, **config: Any) -> weights.Checkpoint:
     checkpoint = toys.checkpoint(toys.vit(**config))
     weights.write(checkpoint, server.root / name, to)
-    (server.root / name / "tf_model.h5").write_bytes(b"not asked for")
+    (server.root / name / "tf_model.h5").write_bytes(b"not requested")
     return checkpoint

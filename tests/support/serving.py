@@ -23,9 +23,9 @@ import json, sys
 from pathlib import Path
 from tandem.serve.run import serve
 from tandem.serve.settings import Settings
-asked = json.loads(sys.argv[1])
-paths = {name: Path(asked[name]) for name in ("keys_file", "uploads") if name in asked}
-serve(json.loads(sys.argv[2]), Settings(**{**asked, **paths}), say=lambda line: print(line, flush=True))
+values = json.loads(sys.argv[1])
+paths = {name: Path(values[name]) for name in ("keys_file", "uploads") if name in values}
+serve(json.loads(sys.argv[2]), Settings(**{**values, **paths}), say=lambda line: print(line, flush=True))
 """
 READY_WITHIN_S = 60
 LONG_S = 20.0  # for an answer of a busy machine
@@ -55,7 +55,7 @@ def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def asked(http: httpx.Client, path: str, **body: Any) -> Any:
+def post_json(http: httpx.Client, path: str, **body: Any) -> Any:
     """What is answered to a body that must be accepted."""
     answer = http.post(path, json=body)
     assert answer.status_code in (200, 201), answer.text

@@ -23,7 +23,7 @@ def embedded(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
 AHEAD = 12
 _makers = ThreadPoolExecutor(AHEAD)
 _ahead: dict[str, deque[Future[Store]]] = {}
-_asked: set[str] = set()
+_used: set[str] = set()
 
 
 def milvus(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
@@ -33,10 +33,10 @@ def milvus(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
     address = milvus_server.shared_server().address
     waiting = _ahead.setdefault(f"{schema} {notes}", deque())
     # One for the first that asks: most tests of their own schema are alone with it.
-    while len(waiting) < (AHEAD if f"{schema} {notes}" in _asked else 1):
+    while len(waiting) < (AHEAD if f"{schema} {notes}" in _used else 1):
         url = f"milvus://{address}/photos_{uuid.uuid4().hex[:12]}"
         waiting.append(_makers.submit(create_store, url, schema, notes))
-    _asked.add(f"{schema} {notes}")
+    _used.add(f"{schema} {notes}")
     return waiting.popleft().result()
 
 

@@ -1,5 +1,5 @@
 """Whole models of a few thousand weights, with random numbers inside: config, tensors, tokenizer, in memory or in our
-folder format. Vectors of different images and sentences differ; beyond that they mean nothing.
+folder format. Vectors of different images and texts differ; beyond that they mean nothing.
 """
 
 import dataclasses

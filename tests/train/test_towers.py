@@ -23,7 +23,7 @@ from tandem.train.objective.objective import MAX_LOGIT_SCALE, ContrastiveObjecti
 from tandem.train.parallel.process import Gather, single_process
 from tandem.train.recipe import Distillation, Init, ObjectiveSettings, Recipe, Source
 
-SENTENCES = ["a cat", "do cats dream of a very long text", "b", "cat " * 20, "a dog and a cat", "b"]
+TEXTS = ["a cat", "do cats dream of a very long text", "b", "cat " * 20, "a dog and a cat", "b"]
 
 
 def _clip(vision: str = "vit") -> CLIP:
@@ -36,7 +36,7 @@ def _towers(vision: str = "vit") -> Towers:
 
 
 def _ids() -> torch.Tensor:
-    return torch.from_numpy(toy.tokenizer()(SENTENCES, toy.CONTEXT))
+    return torch.from_numpy(toy.tokenizer()(TEXTS, toy.CONTEXT))
 
 
 def _pixels(n: int = 3) -> torch.Tensor:

@@ -40,7 +40,7 @@ def test_a_broken_download_continues_where_it_stopped(
     download(url, tmp_path / "toy.pt", digest, pause_s=0)
     assert (tmp_path / "toy.pt").read_bytes() == content
     assert len(server.ranges) == 2
-    starts = [int(asked.removeprefix("bytes=").removesuffix("-")) for asked in server.ranges]
+    starts = [int(value.removeprefix("bytes=").removesuffix("-")) for value in server.ranges]
     assert 0 < starts[0] <= 1_000_000
     assert starts[0] < starts[1] <= 1_500_000
 

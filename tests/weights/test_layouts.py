@@ -127,7 +127,7 @@ def test_the_fingerprint_covers_what_changes_vectors_and_nothing_else() -> None:
     assert all(len(value) == 64 and int(value, 16) for value in prints)
 
 
-def test_nothing_is_overwritten_unless_told_and_never_a_strangers_folder(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_by_default_and_never_a_foreign_folder(tmp_path: Path) -> None:
     target = tmp_path / "out"
     first = toys.checkpoint()
     weights.write(first, target)
@@ -180,12 +180,12 @@ def test_tensors_that_do_not_fit_are_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_can_be_read_by_whoever_can_read_the_folder(tmp_path: Path) -> None:
+def test_weights_have_the_permissions_of_their_folder(tmp_path: Path) -> None:
     folder = weights.write(toys.checkpoint(MODELS["vit"], np.float16), tmp_path / "out")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
-def test_an_activation_that_contradicts_the_file_is_said_aloud(tmp_path: Path) -> None:
+def test_an_activation_that_contradicts_the_file_is_warned_of(tmp_path: Path) -> None:
     folder = weights.write(toys.checkpoint(MODELS["gelu"], np.float32), tmp_path / "out")
     note = weights.read(folder, activation="quick_gelu").config.notes["activation"]
     assert "quick_gelu, as asked, although the model states gelu" in note

@@ -172,7 +172,7 @@ def test_errors_spell_names_as_the_file_does(tmp_path: Path) -> None:
         weights.read(theirs)
 
 
-def test_open_clips_missing_activation_is_said_aloud_unless_transformers_names_it(tmp_path: Path) -> None:
+def test_open_clips_missing_activation_is_warned_of_unless_transformers_names_it(tmp_path: Path) -> None:
     checkpoint = toys.checkpoint(toys.vit(activation="gelu"))
     folder = weights.write(checkpoint, tmp_path / "out", "open_clip")
     edit(folder / "open_clip_config.json", model_cfg__quick_gelu=None)

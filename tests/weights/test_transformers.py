@@ -40,13 +40,13 @@ def test_what_we_write_opens_in_transformers(tmp_path: Path, transformers: Any) 
     }
     toys.same(theirs, to_transformers(checkpoint.tensors))
     processor = transformers.CLIPProcessor.from_pretrained(folder)
-    sentences = ["a cat and a dog", "Dog!  cats", ""]
-    assert processor.tokenizer(sentences)["input_ids"] == [
+    texts = ["a cat and a dog", "Dog!  cats", ""]
+    assert processor.tokenizer(texts)["input_ids"] == [
         [checkpoint.config.text.start_id, *ids, checkpoint.config.text.end_id]
-        for ids in checkpoint.tokenizer.encode(sentences)
+        for ids in checkpoint.tokenizer.encode(texts)
     ]
     image = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    inputs = processor(images=image, text=sentences, padding=True, return_tensors="pt")
+    inputs = processor(images=image, text=texts, padding=True, return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 32, 32)
     assert model(**inputs).logits_per_image.shape == (1, 3)
 
@@ -202,7 +202,7 @@ def test_preprocessing_of_transformers() -> None:
             preprocessing_from(wrong, 32, "p")
 
 
-def test_missing_preprocessing_and_activation_are_said_aloud(tmp_path: Path) -> None:
+def test_missing_preprocessing_and_activation_are_warned_of(tmp_path: Path) -> None:
     folder = weights.write(toys.checkpoint(), tmp_path / "out", "transformers")
     (folder / "preprocessor_config.json").unlink()
     edit(folder / "config.json", vision_config__hidden_act=None)
