@@ -1,4 +1,4 @@
-"""Tandem: CLIP as real software. The public names are resolved on first use, so that importing costs nothing."""
+"""Tandem: CLIP for everyday use. Public names are imported on first use, so that `import tandem` is cheap."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""The command `tandem`, as a script and as `python -m tandem`. Imports nothing before Ctrl-C is provided for."""
+"""The command `tandem`, as a script and as `python -m tandem`. Handles Ctrl-C before it imports anything else."""
 
 import sys
 

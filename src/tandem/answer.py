@@ -1,8 +1,8 @@
-"""What a classification says: probabilities for images and labels, as arrays, text, JSON, a table or a drawing.
+"""The result of a classification: probabilities as arrays, text, JSON, a table or a drawing.
 
-Knows results. It knows no model and no engine: whoever answered passes a name and a fingerprint.
+Knows results. It knows no model and no engine: the model is a name and a fingerprint here.
 
-Shapes: n images that were answered, c labels.
+Shapes: n images that could be read, c labels.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ REPR_ROWS = 10
 
 
 class Identity(Protocol):
-    """Who answered. The fingerprint is asked for only when it is needed: hashing large weights takes a while."""
+    """The model of an answer. The fingerprint is computed only when needed: hashing large weights takes a while."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class Identity(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that was skipped: its place among those that were given, and why."""
+    """An image that was skipped: its index among the inputs, and the error."""
 
     index: int
     error: ImageError
@@ -48,7 +48,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model answered, without the model: what an answer keeps when it is pickled."""
+    """The name and fingerprint of a model: what a pickled answer keeps of it."""
 
     name: str
     fingerprint: str
@@ -56,7 +56,7 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an answer says of one image. `probabilities` and `logits` are by label, in the order of the labels."""
+    """The result for one image. `probabilities` and `logits` are by label, in the order of the labels."""
 
     source: str
     best: str
@@ -65,16 +65,16 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """Of the best label."""
+        """The probability of the best label."""
         return self.probabilities[self.best]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Answer:
-    """One row for each image that could be read, in the order given; those that could not are in `failures`.
+    """One row for each image that could be read, in input order; the others are in `failures`.
 
     `sources[i]`, `best[i]`, `probabilities[i]` and `logits[i]` belong together; `answer[i]` is row i as a
-    `Prediction`, and `answer[i:j]` an answer of fewer rows. It can be pickled: it then keeps the model's name and
+    `Prediction`, and `answer[i:j]` an answer with fewer rows. A pickled answer keeps the model's name and
     fingerprint instead of the model.
     """
 
@@ -83,12 +83,12 @@ class Answer:
     sources: tuple[str, ...]
     logits: NDArray[np.float32]  # [n c], cosine times exp(logit_scale)
     failures: tuple[Failure, ...] = ()
-    # What to draw: None where it was not kept (it came from an iterator or an open file).
+    # What `plot` draws; None for images that were not kept (from an iterator or an open file).
     images: tuple[ImageSource | None, ...] = field(default=())
 
     @classmethod
     def join(cls, parts: "Sequence[Answer]") -> "Answer":
-        """One answer from the answers to several batches (at least one)."""
+        """Concatenate the answers to several batches (at least one)."""
         return cls(
             parts[0].model,
             parts[0].labels,
@@ -100,7 +100,7 @@ class Answer:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Softmax over the labels, float32 [n c]: how the labels compare with each other, not whether any fits."""
+        """Softmax over the labels, float32 [n c]. They compare labels; they do not say whether any fits."""
         return softmax(self.logits)
 
     @property
@@ -117,7 +117,7 @@ class Answer:
     def plot(self, path: str | Path | None = None, *, top: int = 5, limit: int = 24) -> Path | None:
         """Draw each image beside the bars of its `top` labels, at most `limit` images.
 
-        Writes `path` and gives it back; without one, shows the drawing: in the notebook, or in a window.
+        Writes the drawing to `path` and returns it. Without a path, shows the drawing in the notebook or in a window.
         """
         from tandem import plots
 
@@ -152,7 +152,7 @@ class Answer:
         return frame
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, in the shape of `tandem classify --json`."""
+        """A dict of plain values, as `tandem classify --json` prints it."""
         probabilities = self.probabilities
         return {
             "model": {"name": self.model.name, "fingerprint": self.model.fingerprint},
@@ -185,12 +185,12 @@ class Answer:
     def __getitem__(self, index: slice) -> "Answer": ...
 
     def __getitem__(self, index: int | slice) -> "Prediction | Answer":
-        """Row `index`, or an answer of the rows of a slice; failures stay with the whole answer."""
+        """Row `index`, or an answer with the rows of a slice, without `failures`."""
         if isinstance(index, slice):
             return dataclasses.replace(
                 self, sources=self.sources[index], logits=self.logits[index], failures=(), images=self.images[index]
             )
-        place = range(len(self))[operator.index(index)]  # an IndexError where there is no such row
+        place = range(len(self))[operator.index(index)]  # raises IndexError where there is no such row
         return self._prediction(place, self.probabilities[place])
 
     def __iter__(self) -> Iterator[Prediction]:
@@ -213,7 +213,7 @@ class Answer:
         return dataclasses.replace(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Answer":
-        return dataclasses.replace(self, logits=self.logits.copy())  # the rest cannot be changed
+        return dataclasses.replace(self, logits=self.logits.copy())  # the other fields are immutable
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first images with the bars of their likeliest labels."""
@@ -249,7 +249,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _by_label(labels: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:
-    # float32 carries seven digits; more would be noise in the document.
+    # float32 has seven significant digits; more would be noise.
     return {label: float(f"{value:.7g}") for label, value in zip(labels, values, strict=True)}
 
 

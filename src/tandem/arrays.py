@@ -1,4 +1,4 @@
-"""The types of arrays that pass between rooms."""
+"""Types of the arrays that modules exchange."""
 
 from typing import TypeAlias
 

@@ -1,7 +1,7 @@
 """What a model is: frozen dataclasses, and the nine published models as instances.
 
-Knows sizes, names and constants. It knows no arrays, no files and no engine: both engines, the training code and the
-readers of foreign checkpoints all start from a `ModelConfig`.
+Knows sizes, names and constants; no arrays, files or engines. The engines, the training code and the readers of
+foreign checkpoints all start from a `ModelConfig`.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tandem.errors import ConfigError
 from tandem.fields import NonNegative, Range, Tagged
 
 Activation = Literal["quick_gelu", "gelu"]
-QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, by the error function
+QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, with the error function
 Block = Literal["bottleneck", "basic"]
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
@@ -22,7 +22,7 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-# Far beyond any model; larger ones could only be refused after hours of counting their tensors.
+# Far beyond any model. Without limits, listing the tensors of an absurd configuration could take hours.
 _Pixels = Annotated[int, Range(1, 2**16)]
 _Width = Annotated[int, Range(1, 2**20)]
 _Layers = Annotated[int, Range(1, 1000)]
@@ -60,11 +60,11 @@ class ResNet:
     width: _Width  # channels after the stem
     heads: _Width  # of the attention pooling
     block: Block = "bottleneck"
-    stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
+    stem_stride: Literal[2, 4] = 4  # 4: with an average pooling of 2 at the end of the stem; 2: without
 
     @property
     def expansion(self) -> int:
-        """Channels that leave a block, over its inner channels."""
+        """Output channels of a block divided by its inner channels."""
         return 4 if self.block == "bottleneck" else 1
 
     @property
@@ -80,7 +80,7 @@ class ResNet:
 
 @dataclass(frozen=True)
 class TextTransformer:
-    """Text encoder: a causal pre-norm transformer; the sentence's vector is read at the first end token."""
+    """Text encoder: a causal pre-norm transformer; the text's vector is read at the first end token."""
 
     context_length: _Tokens  # tokens, start and end included
     vocabulary_size: _Tokens
@@ -91,7 +91,7 @@ class TextTransformer:
     activation: Activation
     start_id: NonNegative = 49406
     end_id: NonNegative = 49407
-    pad_id: NonNegative = 0  # never reaches the sentence's vector; per-token states after the end depend on it
+    pad_id: NonNegative = 0  # does not change the text's vector, only the states of tokens after the end
 
 
 _Deviation = Annotated[float, Range(above=0)]
@@ -111,7 +111,7 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
+    """A whole model: two towers into one space of `embed_dim` dimensions, with its name, licence and data."""
 
     embed_dim: _Width
     vision: Annotated[
@@ -121,15 +121,15 @@ class ModelConfig:
     preprocessing: Preprocessing
     name: str = ""
     licence: str = ""
-    data: str = ""  # what it was trained on, in a sentence
-    notes: Mapping[str, str] = field(default_factory=dict)  # warned of once, at loading, e.g. an assumed activation
+    data: str = ""  # training data, in a phrase
+    notes: Mapping[str, str] = field(default_factory=dict)  # warned about once, at loading, e.g. an assumed activation
 
     def __post_init__(self) -> None:
         check(self)
 
 
 def check(config: ModelConfig) -> None:
-    """Refuse sizes that no engine could build. Raises `ConfigError` that names the field."""
+    """Refuse sizes that no engine could build, with a `ConfigError` that names the field."""
     fields.check(config)
     vision, text = config.vision, config.text
     if config.preprocessing.image_size != vision.image_size:

@@ -1,7 +1,7 @@
-"""Images of so many small parts that reading them would take hours, or memory without end: told from their bytes.
+"""Detects images with so many small parts that decoding would take hours or unbounded memory.
 
-Decoders look at each part of a header one by one, and at each scan of a JPEG again at all pixels; such files may be a
-few megabytes. Knows the layout of JPEG, PNG, GIF and PPM; nothing of what is in the parts.
+Decoders process the parts of a header one by one, and every scan of a JPEG visits all pixels again, so a file of a few
+megabytes can do this. Knows the structure of JPEG, PNG, GIF and PPM, not the contents of the parts.
 """
 
 import re
@@ -15,7 +15,7 @@ _STANDALONE = range(0xD0, 0xD8)  # restart markers have no length
 
 
 def detect(file: BinaryIO) -> str | None:
-    """What there is too much of, or None. The file is left at its start."""
+    """What the image has too much of, or None. Rewinds the file."""
     head = file.read(8)
     try:
         if head[:2] == b"\xff\xd8":
@@ -44,7 +44,7 @@ def _jpeg(file: BinaryIO) -> str | None:
         mark = file.read(2)
         if len(mark) < 2 or mark[1] in (0xDA, 0xD9):
             return None
-        if mark[0] != 0xFF or mark[1] in (0xFF, 0x00):  # filling, or what is skipped a byte at a time
+        if mark[0] != 0xFF or mark[1] in (0xFF, 0x00):  # fill bytes, or bytes that decoders skip one at a time
             file.seek(-1, 1)
         elif mark[1] not in _STANDALONE:
             length = int.from_bytes(file.read(2), "big")
@@ -68,7 +68,7 @@ def _png(file: BinaryIO) -> str | None:
 
 
 def _gif(file: BinaryIO) -> str | None:
-    """Up to the first frame, which is all that is read."""
+    """Checks up to the first frame, since only that is decoded."""
     file.seek(10)
     flags = (file.read(3) or b"\0")[0]
     if flags & 0x80:
@@ -88,10 +88,10 @@ def _gif(file: BinaryIO) -> str | None:
 
 
 def _ppm(file: BinaryIO) -> str | None:
-    """Its header is read a letter at a time, comments and blanks as well."""
+    """The header is read one character at a time, comments and blanks included."""
     file.seek(0)
     begins = file.read(MAX_HEADER_BYTES)
     words = re.sub(rb"#[^\r\n]*", b" ", begins).split(maxsplit=4)
-    if len(begins) == MAX_HEADER_BYTES and len(words) < 4:  # its kind, width, height, and the largest value
+    if len(begins) == MAX_HEADER_BYTES and len(words) < 4:  # magic number, width, height, largest value
         return f"a PPM whose header has more than {MAX_HEADER_BYTES:,} bytes"
     return None

@@ -1,7 +1,7 @@
-"""The tree of errors.
+"""The exceptions of Tandem.
 
-Every message says what was expected, what came, and what to do next. The command line shows a `TandemError` as one
-line with exit code 2 (`--debug` shows the trace); anything else that escapes is a bug of ours.
+Every message says what was expected, what was found, and what to do next. The command line shows a `TandemError` as one
+line with exit code 2 (`--debug` shows the trace); any other exception is a bug.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +16,10 @@ WITH_TORCH = ("train", "mini", "onnx")  # extras for which constraints.txt names
 
 
 class TandemError(Exception):
-    """The root: catch this to catch all that Tandem raises on purpose. All of them can be pickled and copied."""
+    """Base class of all errors that Tandem raises on purpose. They can be pickled and copied."""
 
     def __reduce__(self) -> tuple[Callable[..., "TandemError"], tuple[Any, ...]]:
-        # The default calls the class with the message alone, which subclasses of other arguments refuse.
+        # The default calls the class with the message alone; some subclasses take other arguments.
         return _restored, (type(self), self.args, self.__dict__)
 
 
@@ -31,16 +31,16 @@ def _restored(kind: type[TandemError], args: tuple[Any, ...], attributes: Mappin
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: `; did you mean 'width'?`, or nothing where no name is near."""
+    """A suggestion to append to an error about an unknown name: `; did you mean 'width'?`, or "" if no name is near."""
     from difflib import get_close_matches
 
-    plain = {each.lower().lstrip("-"): each for each in known}  # the dashes of options make all of them alike
+    plain = {each.lower().lstrip("-"): each for each in known}  # leading dashes would make all options look alike
     near = get_close_matches(name.lower().lstrip("-"), plain, n=1, cutoff=0.65)
     return f"; did you mean {plain[near[0]]!r}?" if near else ""
 
 
 class ConfigError(TandemError):
-    """A model description or a recipe that does not make sense: an unknown architecture, field or value."""
+    """An invalid model configuration or recipe: an unknown architecture, field or value."""
 
 
 class WeightsError(TandemError):
@@ -48,18 +48,18 @@ class WeightsError(TandemError):
 
 
 class HubError(TandemError):
-    """A name that leads to no local files: unknown, not reachable, not cached, or with a wrong checksum."""
+    """A model name without local files: unknown, unreachable, not cached, or with a wrong checksum."""
 
 
 class ImageError(TandemError):
-    """An image that cannot be decoded within the limits. `source` says which one, `kind` what to do about it:
+    """An image that cannot be decoded within the limits. `source` names it, `kind` classifies the problem:
 
-    - `not_found`: there is no such file, or its address gives none
+    - `not_found`: no such file, or nothing at that address
     - `too_large`: more bytes, pixels or header parts than the limits allow, or more than fits into memory
-    - `unsupported`: no image, or a format that is not read
+    - `unsupported`: not an image, or not a supported format
     - `damaged`: an image whose bytes are truncated or wrong
     - `timeout`: an address that did not answer in time
-    - `forbidden`: no permission to read it, or addresses are not fetched
+    - `forbidden`: no permission to read it, or URLs are not allowed
     - `invalid`: not something an image can be read from, such as a folder, or an array of the wrong shape
     """
 
@@ -70,18 +70,18 @@ class ImageError(TandemError):
         self.kind: ImageErrorKind = kind
 
     def as_dict(self) -> dict[str, str]:
-        """Plain values, as JSON documents list what failed."""
+        """A dict of plain values, as in the `failures` of JSON documents."""
         return {"image": self.source, "error": self.reason, "kind": self.kind}
 
     def renewed(self, source: str | None = None) -> "ImageError":
-        """The same error without its traceback, which keeps the bytes of the file alive; of another name if given."""
+        """A copy without the traceback, which keeps the bytes of the file alive; with another source if given."""
         return ImageError(self.source if source is None else source, self.reason, self.kind)
 
 
 class TextError(TandemError):
-    """A text that does not fit the model's context, or is no text at all.
+    """A text that does not fit the model's context, or is not a text.
 
-    `reason` is the message without what helps in Python only.
+    `reason` is the message without the advice that applies to Python only.
     """
 
     def __init__(self, reason: str, *, in_python: str = "") -> None:
@@ -94,7 +94,7 @@ class EngineError(TandemError):
 
 
 class DataError(TandemError):
-    """A training or evaluation set that cannot be read as what it claims to be."""
+    """A training or evaluation set that cannot be read."""
 
 
 class MissingExtraError(TandemError):
@@ -108,23 +108,23 @@ class MissingExtraError(TandemError):
 
 
 class StoreError(TandemError):
-    """A collection that is not there, is damaged, does not fit, or cannot be reached."""
+    """A collection that does not exist, is damaged, does not fit, or cannot be reached."""
 
 
 class StoreNotFoundError(StoreError):
-    """No collection is where one was expected: what is there instead, and how to make one."""
+    """No collection at this address; the message says what is there instead and how to create one."""
 
 
 class StoreExistsError(StoreError):
-    """A collection is where a new one was to be made."""
+    """A collection exists already where a new one was to be created."""
 
 
 class StoreBusyError(StoreError):
-    """A collection that another process is writing to: one writes, many read."""
+    """Another process is writing to the collection: only one may write, many may read."""
 
 
 class FilterError(TandemError):
-    """A filter expression that cannot be understood. `position` counts characters from 0; None: no place."""
+    """An invalid filter expression. `position` is the offset of the mistake in characters, None if unknown."""
 
     def __init__(self, reason: str, position: int | None = None) -> None:
         super().__init__(reason)
@@ -132,9 +132,9 @@ class FilterError(TandemError):
 
 
 class ServerError(TandemError):
-    """What a Tandem server answered instead of what was asked: its status, and the title and detail of its problem.
+    """An error response of a Tandem server: its status, and the title and detail of the problem document.
 
-    `members` are further ones of the problem document (RFC 9457, section 3.2), such as what failed one by one.
+    `members` are the extension members of the document (RFC 9457, section 3.2), such as `failures`.
     """
 
     def __init__(self, status: int, title: str, detail: str, members: Mapping[str, Any] | None = None) -> None:

@@ -1,7 +1,7 @@
-"""An http(s) address -> its bytes in memory, or a large file on disk. Trusts nothing of what the other side says.
+"""Fetches an http(s) URL into memory, or a large file to disk. Does not trust what the server says.
 
-`fetch` is for images: within limits of size and time, and nothing is kept. `download` is for weights: it continues
-where an earlier attempt stopped, and the file is there once its checksum is right. Knows no models and no formats.
+`fetch` is for images: within limits of size and time, and caches nothing. `download` is for weights: it resumes an
+earlier attempt, and the file appears once its checksum is right. Knows no models and no formats.
 """
 
 import contextlib
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 _ATTEMPTS = 5
 
-Progress = Callable[[int, int | None], None]  # bytes so far, bytes in all
+Progress = Callable[[int, int | None], None]  # bytes so far, total bytes
 
 
 def is_url(source: str) -> bool:
-    """Whether a string is an address, not a path."""
+    """Whether a string is an http(s) URL rather than a path."""
     return source[:8].lower().startswith(("http://", "https://"))
 
 
 def fetch(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
-    """The body of `url`. Raises `ImageError` that says why there is none.
+    """The body of `url`. Raises `ImageError`.
 
-    `timeout_s` is the time for all of it, redirects included; a silent connection may add a third of it.
+    `timeout_s` bounds the whole request, redirects included; a silent connection may add a third of it.
     """
     import httpx
 
@@ -90,7 +90,7 @@ def download(
 ) -> Path:
     """Fetch `url` to `path`, continuing where an earlier attempt stopped. Raises `HubError` in one line.
 
-    What has come so far is kept in a `.part` file beside `path`, which is moved there once its SHA-256 is right.
+    Partial content is kept in a `.part` file beside `path`, which is renamed once its SHA-256 is right.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -101,7 +101,7 @@ def download(
             continued = part.stat().st_size > 0
             _fill(url, part, file, progress, pause_s, timeout_s)
             found = _sha256(part)
-            if found != sha256 and continued:  # what an earlier attempt left may be at fault: once more, from the start
+            if found != sha256 and continued:  # the earlier attempt's part may be wrong: start over once
                 file.truncate(0)
                 _fill(url, part, file, progress, pause_s, timeout_s)
                 found = _sha256(part)
@@ -134,7 +134,7 @@ def _fill(url: str, part: Path, file: IO[bytes], progress: Progress | None, paus
 
 
 def _append(url: str, file: IO[bytes], progress: Progress | None, timeout_s: float) -> None:
-    """Append what is missing. Raises `_Failed`, which says whether trying again may help."""
+    """Append what is missing. Raises `_Failed`, which says whether a retry may help."""
     import httpx
 
     have = file.seek(0, os.SEEK_END)
@@ -142,13 +142,13 @@ def _append(url: str, file: IO[bytes], progress: Progress | None, timeout_s: flo
         wanted = {"range": f"bytes={have}-"} if have else {}
         with _client().stream("GET", url, headers=wanted, timeout=timeout_s, follow_redirects=True) as response:
             status = response.status_code
-            if status == 416 and have:  # the range is past the end: what is there is whole, or no use
+            if status == 416 and have:  # the range is past the end: the part is complete, or useless
                 return
             if status not in (200, 206):
                 raise _Failed(
                     f"the server says {status} {response.reason_phrase}".rstrip(), status >= 500 or status == 429
                 )
-            if have and status != 206:  # a server without ranges sends all of it again
+            if have and status != 206:  # a server without range requests sends everything again
                 file.truncate(0)
                 have = 0
             length = response.headers.get("content-length", "")
@@ -171,7 +171,7 @@ def _append(url: str, file: IO[bytes], progress: Progress | None, timeout_s: flo
 
 
 class _Failed(Exception):
-    """An attempt that did not bring the whole file."""
+    """An attempt that did not complete the file."""
 
     def __init__(self, reason: str, may_pass: bool) -> None:
         super().__init__(reason)
@@ -180,7 +180,7 @@ class _Failed(Exception):
 
 @contextlib.contextmanager
 def _alone(file: IO[bytes]) -> Iterator[None]:
-    """One process downloads, others wait; where the system has no such locks, all download."""
+    """One process downloads while others wait; without file locks, all download."""
     try:
         import fcntl
     except ImportError:
@@ -200,8 +200,8 @@ def _sha256(path: Path) -> str:
 
 @functools.cache
 def _client() -> "httpx.Client":
-    """One for the process: connections are kept. Thread-safe."""
+    """The HTTP client of this process, which keeps connections. Thread-safe."""
     import httpx
 
-    # `fetch` follows redirects by hand, so that each is counted against the time and its address looked at
+    # `fetch` follows redirects itself, to check each URL and to count it against the timeout
     return httpx.Client(follow_redirects=False, headers={"user-agent": "tandem-clip", "accept-encoding": "identity"})

@@ -5,10 +5,10 @@
         warmup_steps: NonNegative = 500
 
 `read` refuses unknown keys, missing keys, wrong types and impossible ranges, and names the key by its whole path:
-"optimiser.warmup_steps: expected a whole number of at least 0, got -1". Understood are int, float, bool, str, None,
-`Literal`, unions, tuples, lists, mappings from str, dataclasses, and unions of dataclasses that a key tells apart
-(`Tagged`). Rules across several fields belong in `__post_init__`, whose message should begin with a field's name.
-Knows types and ranges; it has never heard of models or files.
+"optimiser.warmup_steps: expected a whole number of at least 0, got -1". It supports int, float, bool, str, None,
+`Literal`, unions, tuples, lists, mappings from str, dataclasses, and tagged unions of dataclasses (`Tagged`). Rules
+across several fields belong in `__post_init__`, whose message should begin with a field's name. Knows types and ranges;
+nothing of models or files.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from tandem.errors import ConfigError, TandemError, did_you_mean
 
 T = TypeVar("T")
 
-_LARGEST = 2**64  # whole numbers are below; far larger ones cannot even be written
-_LONGEST_SHOWN = 80  # characters of a value in a message
+_LARGEST = 2**64  # whole numbers stay below; Python refuses to print far larger ones
+_LONGEST_SHOWN = 80  # characters of a value that a message shows
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Which numbers a field takes: `least` and `most` are included, `above` and `below` are not."""
+    """The range of a number: `least` and `most` are inclusive, `above` and `below` exclusive."""
 
     least: float | None = None
     most: float | None = None
@@ -60,7 +60,7 @@ Share = Annotated[float, Range(least=0, most=1)]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tagged:
-    """Annotates a union of dataclasses: the plain value says under `key` which of `kinds` it is."""
+    """Annotates a union of dataclasses: the value under `key` says which of `kinds` it is."""
 
     key: str
     kinds: Mapping[str, type]
@@ -78,10 +78,10 @@ def read(
     error: type[TandemError] = ConfigError,
     ignore_unknown: bool = False,
 ) -> T:
-    """A `kind` from plain values; what is left out has its default. `to_plain` is the inverse.
+    """A `kind` from plain values; missing keys have their defaults. `to_plain` is the inverse.
 
-    `path` is put before every key in messages. `ignore_unknown` is for the files of others, which hold more than is
-    read. Raises `error` with one line that names the key, what was expected and what came.
+    `path` is put before every key in messages. `ignore_unknown` is for foreign files, which have keys that are not
+    read. Raises `error` with one line that names the key, what was expected and what was found.
     """
     try:
         return _dataclass(kind, values, path, ignore_unknown)
@@ -90,7 +90,7 @@ def read(
 
 
 def check(instance: object, *, path: str = "", error: type[TandemError] = ConfigError) -> None:
-    """Refuse a dataclass, however it was made, of which a field has the wrong type or range. Raises `error`."""
+    """Raise `error` if a field of a dataclass instance has the wrong type or is out of range."""
     try:
         _check(instance, path)
     except _Mismatch as mismatch:
@@ -98,7 +98,7 @@ def check(instance: object, *, path: str = "", error: type[TandemError] = Config
 
 
 def renamed(plain: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Plain values under the present names of their keys, from former names. A value under both counts by the new."""
+    """Rename former keys to their present names. If both are there, the present one wins."""
     known = {names[key]: value for key, value in plain.items() if key in names}
     return known | {key: value for key, value in plain.items() if key not in names}
 
@@ -185,7 +185,7 @@ def _tagged(tagged: Tagged, value: Any, path: str, ignore_unknown: bool) -> Any:
 
 
 def _value(hint: Any, value: Any, path: str, ignore_unknown: bool) -> Any:
-    """The value as `hint` has it: lists as tuples, whole numbers as floats, mappings as dataclasses."""
+    """Convert a value to the type `hint`: lists to tuples, whole numbers to floats, mappings to dataclasses."""
     if (tagged := _metadata(hint, Tagged)) is not None:
         return _tagged(tagged, value, path, ignore_unknown)
     bare = _bare(hint)
@@ -294,7 +294,7 @@ def _expected(path: str, what: str, value: Any) -> str:
 def _shown(value: Any) -> str:
     try:
         return _short(repr(value))
-    except (RecursionError, ValueError):  # nested without end, or a number of thousands of digits
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
         return f"{'an' if isinstance(value, int) else 'a'} {type(value).__name__} too large to show"
 
 

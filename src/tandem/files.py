@@ -1,6 +1,6 @@
-"""Files and folders that appear whole or not at all: written beside their target, then moved over it; and their names.
+"""Atomic writes of files and folders (to a temporary name, then renamed), and file names that users type or read.
 
-Knows paths, permissions and the disk. It does not know what is written.
+Knows paths, permissions and the disk; nothing of the contents.
 """
 
 import contextlib
@@ -16,29 +16,29 @@ from typing import Any
 
 from tandem.errors import TandemError
 
-_LONGEST_NAME = 150  # characters of the target's name kept in the temporary one; file systems allow 255 bytes
+_LONGEST_NAME = 150  # characters of the target's name in the temporary one; file systems allow 255 bytes
 
 
 def display_name(path: str) -> str:
-    """A path as text that can be stored and printed: bytes that are no UTF-8 as `\\xff`."""
+    """A path as text that can be stored and printed: bytes that are not UTF-8 become `\\xff`."""
     try:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # surrogates that stand for no byte: it never was a path
+    except UnicodeEncodeError:  # surrogates that encode no byte: it never was a path
         return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def user_path(path: str | os.PathLike[str], *, strict: bool = True) -> Path:
-    """A path as a user wrote it, with `~` and `~name` at its beginning as that user's home folder.
+    """A path that a user typed, with a leading `~` or `~name` expanded to the home folder.
 
-    Where there is no such home, a file or folder here may be called that: `~draft/a.jpg`. If there is none either,
-    `TandemError`; with `strict=False` the path as it was written, for whoever says that a file is missing.
+    Where there is no such user, the path may name an existing file or folder: `~draft/a.jpg`. Otherwise raises
+    `TandemError`, or with `strict=False` returns the path unchanged, for a caller that reports missing files.
     """
     written = os.fspath(path)
     try:
         expanded = os.path.expanduser(written)
         first = Path(expanded).parts[0] if expanded.startswith("~") else ""
         known = not first or os.path.lexists(first)
-    except ValueError:  # a NUL, or no text at all, in the name of the user
+    except ValueError:  # a NUL or an empty user name
         expanded, known = written, False
     if strict and not known:
         user = display_name(Path(written).parts[0])
@@ -49,12 +49,11 @@ def user_path(path: str | os.PathLike[str], *, strict: bool = True) -> Path:
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
-    """The path of an empty temporary file; when the block ends well, it replaces `path` in one step.
+    """Give the path of an empty temporary file that atomically replaces `path` when the block succeeds.
 
-    If the block raises, the temporary file is removed and `path` is as before. The same holds if the block itself
-    removes the temporary file. A file that is replaced passes on its permissions; a new one gets those of the umask.
-    `fsync=True` also waits until content and name are on the disk, so that both survive a power failure. Raises
-    `OSError`; the folder must exist.
+    If the block raises, or removes the temporary file, `path` is unchanged. A replaced file keeps its permissions; a
+    new one gets those of the umask. With `fsync=True`, content and name are on disk afterwards, so that both survive
+    a power failure. Raises `OSError`; the folder must exist.
     """
     path = Path(path)
     mode = _mode_to_keep(path)
@@ -67,7 +66,7 @@ def atomic_write(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
         if not temporary.exists():
             return
         if stat.S_IMODE(temporary.stat().st_mode) != mode:  # some libraries create files that only the owner can read
-            with contextlib.suppress(PermissionError):  # file systems without permissions
+            with contextlib.suppress(PermissionError):  # a file system without permissions
                 temporary.chmod(mode)
         if fsync:
             sync(temporary)
@@ -80,10 +79,10 @@ def atomic_write(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
-    """The path of an empty temporary folder; when the block ends well, it takes the place of `path`.
+    """Give the path of an empty temporary folder that replaces `path` when the block succeeds.
 
-    A folder that is there already is moved away first and removed last: a crash in between leaves one of the two
-    whole, under its own name or a hidden one. `fsync` as in `atomic_write`, for each file in the folder. Raises
+    An existing folder is moved away first and removed last: a crash in between leaves one of the two
+    complete, under its own name or a hidden one. `fsync` as in `atomic_write`, for each file in the folder. Raises
     `OSError`; the parent folder is created.
     """
     path = Path(path)
@@ -119,17 +118,17 @@ def write_bytes(path: str | Path, content: bytes, *, fsync: bool = False) -> Non
 
 
 def write_text(path: str | Path, text: str, *, fsync: bool = False) -> None:
-    """Write a whole file in UTF-8, as `atomic_write` does. Line ends are written as they are."""
+    """Write a whole file in UTF-8, as `atomic_write` does. Line endings are not translated."""
     write_bytes(path, text.encode("utf-8"), fsync=fsync)
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2, fsync: bool = False) -> None:
-    """Write a value as JSON that people can read too, as `atomic_write` does."""
+    """Write a value as indented JSON, as `atomic_write` does."""
     write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n", fsync=fsync)
 
 
 def temporary_path(path: Path) -> Path:
-    """A hidden name beside `path` that no other process chooses; it ends in `.part`, which no pattern finds."""
+    """A unique hidden name beside `path`; it ends in `.part`, which no search for files matches."""
     return path.with_name(f".{path.name[:_LONGEST_NAME]}.{secrets.token_hex(4)}.part")
 
 
@@ -145,7 +144,7 @@ def sync(path: Path) -> None:
 
 
 def _mode_to_keep(path: Path) -> int | None:
-    """Permissions of a file that is there, None without one. A device or a pipe must not be replaced by a file."""
+    """The permissions of an existing file, None if there is none. Refuses to replace a device or a pipe."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """Small pieces of HTML for notebooks: thumbnails inside the page, bars, a table. No files, no scripts, no network.
 
-Colours follow the notebook's theme. Knows images and numbers; it has never heard of models or collections.
+Colours follow the notebook's theme. Knows images and numbers; nothing of models or collections.
 """
 
 import base64
@@ -17,16 +17,16 @@ from tandem.pixels import thumbnail
 SIDE = 128  # pixels of a thumbnail's longer side
 _BAR = "#0f7b6c"
 _TRACK = "rgba(128,128,128,.2)"
-_LIMITS = Limits(allow_urls=False)  # showing an answer must not wait for a network
+_LIMITS = Limits(allow_urls=False)  # showing an answer must not wait for the network
 
 
 def text(value: str) -> str:
-    """Text inside an element or an attribute. File names that are not UTF-8 are spelled out."""
+    """Escape text for an element or an attribute. Bytes of file names that are not UTF-8 are shown as `\\xff`."""
     return html.escape(display_name(value), quote=True)
 
 
 def thumbnail_uri(source: ImageSource | None, side: int = SIDE) -> str | None:
-    """A small JPEG as a data URI; None for an image that was not kept, lies on the web or cannot be read any more."""
+    """A small JPEG as a data URI; None for an image that was not kept, is a URL, or can no longer be read."""
     if source is None or hasattr(source, "read") or (isinstance(source, str) and fetch.is_url(source)):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Images from anywhere, decoded under limits; many of them in threads, ahead of whoever consumes them.
+"""Decodes images from any source under limits; many of them in threads, ahead of the consumer.
 
-Whatever is wrong with an image is an `ImageError` that names it, and nothing else escapes. Formats whose decoders
-start other programs (EPS, WMF) are not read. Where bytes come from is `image_source.py`; the square that a model reads
-is made by `pixels.py`. Knows nothing of models.
+Whatever is wrong with an image raises an `ImageError` that names it, and no other exception. Formats whose decoders
+start other programs (EPS, WMF) are not read. `image_source.py` reads the bytes; `pixels.py` makes the square that a
+model reads. Knows nothing of models.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "QOI", "DIB")
-# What a folder is searched for. A file that is named may have any suffix.
+# Suffixes that a folder is searched for. A file given by name may have any suffix.
 _CAMERAS = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "heic", "heif", "avif")
 _OTHERS = ("gif", "bmp", "tif", "tiff", "jp2", "ppm", "pgm", "pbm", "ico", "qoi")
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in (*_CAMERAS, *_OTHERS))
@@ -65,7 +65,7 @@ _SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image, and what it measures upright; `image` is smaller where it shrank while it was decoded."""
+    """A decoded image with its full upright size; `image` is smaller if it was shrunk while decoding."""
 
     image: Image.Image
     width: int
@@ -76,10 +76,10 @@ class Decoded:
 def load_image(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
 ) -> Image.Image:
-    """The image, fully decoded, its first frame if it has several; upright by its EXIF orientation if `orient`.
+    """The fully decoded image: its first frame if it has several, upright by its EXIF orientation if `orient`.
 
     Arrays are grey [h w] or [h w 1], RGB [h w 3] or RGBA [h w 4], of uint8, or of floats in 0..1.
-    `at_least`: see `decode`. Raises `ImageError`, and nothing else, whatever is wrong with it.
+    `at_least`: see `decode`. Raises `ImageError`, and no other exception.
     """
     return decode(source, limits=limits, orient=orient, at_least=at_least).image
 
@@ -87,10 +87,10 @@ def load_image(
 def decode(
     source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
 ) -> Decoded:
-    """The image as `load_image` gives it, with its whole size.
+    """The image as `load_image` returns it, with its full size.
 
     `at_least` pixels on the shorter side are enough: a larger JPEG may shrink to 1/2, 1/4 or 1/8 while it is decoded,
-    which takes a fraction of the time. Raises `ImageError`, and nothing else.
+    which takes a fraction of the time. Raises `ImageError`, and no other exception.
     """
     name = source_name(source)
     with image_errors(name):
@@ -120,8 +120,8 @@ def load_pixels(
 def _identified(file: BinaryIO, name: str) -> Image.Image:
     """The image with its header read.
 
-    PIL's own `open` would measure it against a limit that is global to the process, and warn; the limit here is the
-    caller's, checked in `_decoded`.
+    PIL's own `open` would check a limit that is global to the process, and warn; here the caller's limit applies,
+    checked in `_decoded`.
     """
     head = file.read(64)
     failure = ""
@@ -143,7 +143,7 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
                 TypeError,
                 KeyError,
                 struct.error,
-            ) as error:  # how plugins say: not mine after all
+            ) as error:  # raised by plugins for files that are not theirs
                 failure = f"a damaged {identifier} file: {error}"
     if failure:
         raise ImageError(name, failure, "damaged")
@@ -153,12 +153,12 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
 def _accepts(accept: Callable[[bytes], bool | str] | None, head: bytes) -> bool:
     try:
         return accept is None or accept(head[:16]) is True
-    except (IndexError, struct.error):  # a file of fewer bytes than the plugin looks at
+    except (IndexError, struct.error):  # a file shorter than what the plugin reads
         return False
 
 
 def _bring_plugins(brand: bytes) -> None:
-    """HEIC, and AVIF for a PIL built without it, come from packages that may be installed."""
+    """Register optional packages for HEIC, and for AVIF where PIL was built without it."""
     with contextlib.suppress(ImportError):
         if brand in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
             import pillow_heif
@@ -197,7 +197,7 @@ def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_lea
     image.load()
     shrunk = image.size != (width, height)
     if getattr(image, "is_animated", False):
-        first = image.copy()  # lets go of the decoder and of the other frames
+        first = image.copy()  # releases the decoder and the other frames
         first.format = image.format
         image = first
     if _orientation(image) in _SIDEWAYS:
@@ -208,13 +208,13 @@ def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_lea
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata does not spoil an image that could be decoded
+    except Exception:  # damaged metadata is no reason to refuse a decodable image
         return 1
     return value if isinstance(value, int) else 1
 
 
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says; itself where there is nothing to turn."""
+    """The image turned upright by its EXIF orientation; the same object if there is nothing to turn."""
     if _orientation(image) == 1:
         return image
     try:
@@ -254,10 +254,10 @@ def decode_stream(
     threads: int | None = None,
     ahead: int = 128,
 ) -> Iterator[tuple[int, np.ndarray | ImageError]]:
-    """(index, pixels uint8 [h w 3]) of each source, in order; an `ImageError` in the place of one that failed.
+    """Yield (index, pixels uint8 [h w 3]) for each source, in order, with an `ImageError` in place of failed ones.
 
-    Decoded in `threads` (one for each core if None), at most `ahead` before the one that is consumed next; closing
-    the generator ends them (see `tandem.prefetch`).
+    Decodes in `threads` (one per core if None), at most `ahead` images before the one consumed next; closing the
+    generator ends the threads (see `tandem.prefetch`).
     """
 
     def pixels_or_error(source: ImageSource) -> np.ndarray | ImageError:

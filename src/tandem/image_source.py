@@ -1,6 +1,6 @@
-"""Where images come from (paths, addresses, bytes, file objects, PIL images, arrays) -> their bytes, under limits.
+"""Reads the bytes of image sources (paths, URLs, bytes, file objects, PIL images, arrays), under limits.
 
-Whatever is wrong with a source is an `ImageError` that names it. Knows no formats: `image.py` decodes.
+Whatever is wrong with a source raises an `ImageError` that names it. Knows no formats: `image.py` decodes.
 """
 
 import contextlib
@@ -25,19 +25,19 @@ ImageSource = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may cost. Checked from the header, before it is decoded."""
+    """Limits on the size of an image, checked from its header before decoding, and on fetching it."""
 
     max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
     max_bytes: int = 128 * 2**20  # of the file
     timeout_s: float = 30.0  # of an http(s) address, all in all
-    allow_urls: bool = True  # a server says no: others would choose what it fetches
+    allow_urls: bool = True  # servers turn this off: their clients would choose what they fetch
 
 
 DEFAULT_LIMITS = Limits()
 
 
 def source_name(source: object) -> str:
-    """What errors and answers call an image: its path or address, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
+    """The name of an image in errors and answers: its path or URL, or `<bytes>`, `<file>`, `<image>`, `<array>`."""
     if isinstance(source, (str, os.PathLike)):
         return os.fspath(source) if isinstance(source, str) else str(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -53,7 +53,7 @@ def source_name(source: object) -> str:
 
 
 def many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
-    """One image or several, as several. Raises `TandemError` for what is neither."""
+    """Normalise one image or several to an iterable. Raises `TandemError` for anything else."""
     if not is_several(sources):
         return [sources]  # type: ignore[list-item]
     if not isinstance(sources, Iterable):
@@ -62,15 +62,15 @@ def many(sources: ImageSource | Iterable[ImageSource]) -> Iterable[ImageSource]:
 
 
 def is_several(sources: object) -> bool:
-    """Whether these are several sources; a path, bytes, an open file or an array [h w 3] is one."""
+    """Whether this is an iterable of sources; a path, bytes, an open file or an array [h w 3] is a single one."""
     single = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
     return not (single or hasattr(sources, "read") or (isinstance(sources, np.ndarray) and sources.ndim <= 3))
 
 
 def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int = 0, count: int | None = None) -> bytes:
-    """The bytes of an image, still encoded, within `max_bytes`; or the part of a file that holds it.
+    """The encoded bytes of an image, at most `max_bytes`; or of the part of a file that holds it.
 
-    Raises `ImageError`, and nothing else.
+    Raises `ImageError`, and no other exception.
     """
     name = source_name(source)
     with image_errors(name):
@@ -89,7 +89,7 @@ def read_bytes(source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, at: int 
 
 
 def opened(source: object, name: str, limits: Limits) -> BinaryIO:
-    """A file to decode from, at its start, known not to be longer than allowed."""
+    """Open a source as a file to decode from, at its start and within the size limit."""
     if isinstance(source, str) and fetch.is_url(source):
         if not limits.allow_urls:
             raise ImageError(name, "addresses are not fetched here: send the image itself", "forbidden")
@@ -147,7 +147,7 @@ def _os_reason(error: OSError) -> tuple[str, ImageErrorKind]:
 
 @contextlib.contextmanager
 def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
-    """Whatever goes wrong inside becomes an `ImageError` that names the image."""
+    """Convert any exception in the block to an `ImageError` that names the image."""
     try:
         yield
     except ImageError:
@@ -158,5 +158,5 @@ def image_errors(name: str, done: str = "decoded") -> Iterator[None]:
         raise ImageError(name, *_os_reason(error)) from None
     except (
         Exception
-    ) as error:  # decoders meet damaged files, and conversions strange modes, with any exception there is
+    ) as error:  # decoders of damaged files, and conversions of unusual modes, raise all kinds of exceptions
         raise ImageError(name, f"cannot be {done}: {str(error) or type(error).__name__}", "damaged") from None

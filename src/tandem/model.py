@@ -31,7 +31,7 @@ from tandem.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
 CACHED_LABEL_SETS = 16
-BATCH_TEXTS = 8192  # given to the engine together, which sorts them by length; bounds memory for long streams
+BATCH_TEXTS = 8192  # passed to the engine at once, which sorts them by length; bounds memory for long streams
 
 
 def load(
@@ -44,16 +44,16 @@ def load(
     orient: bool = True,
     limits: Limits | None = None,
 ) -> "Model":
-    """A model with all that belongs to it.
+    """Load a model with its tokenizer, preprocessing and engine.
 
     Args:
         source: a folder, a file, a hub name ("openai/clip-vit-base-patch32"), a published name ("ViT-B/32"); None
-            for the model that ships inside.
-        engine: what computes. "auto" takes torch when a CUDA or MPS device is asked for, else OpenVINO.
+            for the model that ships with Tandem.
+        engine: "auto" takes torch for CUDA and MPS devices, else OpenVINO.
         device: "cpu", "gpu" (Intel's, OpenVINO), "cuda", "cuda:1", "mps" (torch).
         precision: "auto" is float32, the reference's numbers; "bfloat16" is about twice as fast where the device
             computes it natively.
-        activation: for weights that do not say which they were trained with.
+        activation: for weights that do not state which one they were trained with.
         orient: turn photos upright, as their EXIF data says. The original CLIP does not.
         limits: how large and how slow an image may be.
 
@@ -69,8 +69,8 @@ def load(
 class Model:
     """Two encoders into one space. Vectors are float32, of unit length.
 
-    `engine` is public, for those who bring their own pixels or token ids; `config`, `tensors` and `tokenizer` are
-    what it was built from.
+    `engine` is public, for callers with their own pixels or token ids; it was built from `config`, `tensors` and
+    `tokenizer`.
     """
 
     def __init__(
@@ -106,16 +106,16 @@ class Model:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over weights, configuration, preprocessing and tokenizer: vectors compare only where it is equal."""
+        """SHA-256 over weights, configuration, preprocessing and tokenizer. Vectors compare only where it is equal."""
         return weights.fingerprint(self.checkpoint)
 
     @cached_property
     def logit_scale(self) -> float:
-        """What a cosine is multiplied by before softmax: exp of the learned scale (about 100 in published models)."""
+        """The factor of cosines before softmax: exp of the learned scale (about 100 in published models)."""
         return float(np.exp(np.float32(self.tensors["logit_scale"])))
 
     def __copy__(self) -> "Model":
-        """Another handle on the same weights and the same engine."""
+        """A new object that shares the weights and the engine."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         return new
@@ -124,7 +124,7 @@ class Model:
         return self.__copy__()  # weights are never written to
 
     def __reduce__(self) -> tuple[Callable[..., "Model"], tuple[Any, ...]]:
-        """A pickle holds no weights: it names the source, which is loaded again and compared by its fingerprint."""
+        """Pickle the source instead of the weights; unpickling loads it again and compares the fingerprint."""
         if self.engine.name not in ("openvino", "torch"):
             raise TandemError(f"{self.name}: a model with a custom engine ({self.engine.name}) cannot be pickled")
         source: str | None = self.checkpoint.source
@@ -151,7 +151,7 @@ class Model:
     def iter_embed_images(
         self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[int, Vectors | ImageError]]:
-        """For each image, in order: its place, and its vector [d] or the reason why it has none.
+        """Yield, for each image in order, its index and its vector [d], or the `ImageError` of an unreadable one.
 
         Streams: images are decoded in threads ahead of the encoder, and none is kept. Memory does not grow with
         their number.
@@ -170,7 +170,7 @@ class Model:
         for batch in batched(stream, batch_size):
             pixels = [item for _, item in batch if not isinstance(item, ImageError)]
             vectors = iter(self.encode_pixels(np.stack(pixels)) if pixels else self._no_vectors())  # each [d]
-            # Errors are made afresh: the trace of the old one would keep the bytes of its file alive.
+            # Errors are copied without their traceback, which would keep the bytes of the file alive.
             yield [(index, item.renewed() if isinstance(item, ImageError) else next(vectors)) for index, item in batch]
 
     def embed_images(
@@ -181,12 +181,12 @@ class Model:
         on_error: Literal["raise", "nan"] = "raise",
         progress: bool | None = None,
     ) -> Vectors:
-        """Images -> float32 [n d] of unit length, one row each, in order; one image gives [1 d].
+        """Embed images: float32 [n d] of unit length, one row per image, in order; one image gives [1 d].
 
         Takes paths, http(s) URLs, bytes, file objects, PIL images, arrays [h w 3], or any iterable of these.
-        `on_error="raise"` stops at the first image that cannot be read (`ImageError`). `"nan"` goes on: its row is
-        NaN, so that rows stay beside their sources, and a warning names it. See `iter_embed_images` for both.
-        `progress` shows a bar; None shows it for many images in a terminal or a notebook.
+        `on_error="raise"` raises the `ImageError` of the first image that cannot be read. `"nan"` warns instead and
+        fills its row with NaN, so that rows still match their sources. `iter_embed_images` yields errors instead.
+        `progress` shows a bar; None shows one for many images in a terminal or a notebook.
         """
         if on_error not in ("raise", "nan"):
             raise TandemError(f'on_error: expected "raise" or "nan", got {on_error!r}')
@@ -216,7 +216,7 @@ class Model:
         return self._finite(self.engine.encode_texts(token_ids))
 
     def _finite(self, vectors: Vectors) -> Vectors:
-        """All vectors pass this check."""
+        """Raise `EngineError` for vectors that are not finite; every vector passes through here."""
         if not np.isfinite(vectors).all():
             raise EngineError(
                 f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
@@ -227,9 +227,9 @@ class Model:
     # --- texts ---------------------------------------------------------------------------------------------------
 
     def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
-        """Texts -> float32 [n d] of unit length, in order; one text gives [1 d].
+        """Embed texts: float32 [n d] of unit length, in order; one text gives [1 d].
 
-        A text of more tokens than the model takes is a `TextError`; `truncate=True` cuts it instead.
+        Raises `TextError` for a text of more tokens than the model takes; `truncate=True` cuts it instead.
         """
         rows = [self._no_vectors()]
         for chunk in batched(prompts.several(texts), BATCH_TEXTS):
@@ -238,7 +238,7 @@ class Model:
         return np.concatenate(rows)
 
     def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
-        """States of every token, float32 [n t w], padded to the context length: what diffusion models are fed.
+        """The hidden state of every token, float32 [n t w], padded to the context length, as diffusion models use them.
 
         `layer=-1`: after the last block and the final layer norm; `layer=-2`: after the last block but one, without
         the norm (as `hidden_states[-2]` of transformers); `layer=k`: after k blocks.
@@ -252,7 +252,7 @@ class Model:
     def class_vectors(self, labels: Sequence[str], templates: str | Sequence[str] | None = None) -> Vectors:
         """One vector for each label, float32 [c d]: the vectors of its prompts averaged (Radford et al. 2021, 3.1.4).
 
-        The last label sets are kept, so that asking again costs nothing.
+        The vectors of recent label sets are cached.
         """
         chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
         key = (tuple(prompts.check_labels(labels)), chosen)
@@ -262,7 +262,7 @@ class Model:
             filled = [text for label in key[0] for text in prompts.fill(label, chosen)]
             each = self.embed_texts(filled).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
             vectors = averaged(each)
-            vectors.flags.writeable = False  # it is shared with whoever asks next
+            vectors.flags.writeable = False  # shared with later callers
         with self._lock:
             self._class_vectors[key] = vectors
             if len(self._class_vectors) > CACHED_LABEL_SETS:
@@ -272,7 +272,7 @@ class Model:
     # --- answers -------------------------------------------------------------------------------------------------
 
     def similarity(self, images: Vectors, texts: Vectors) -> Vectors:
-        """Cosine of every pair of two sets of vectors, [n d] and [m d] -> float32 [n m]."""
+        """The cosine of every pair of vectors, [n d] and [m d] -> float32 [n m]."""
         a, b = np.atleast_2d(images), np.atleast_2d(texts)
         for vectors in (a, b):
             if vectors.ndim != 2 or vectors.shape[1] != self.config.embed_dim:
@@ -298,11 +298,11 @@ class Model:
         batch_size: int = BATCH_SIZE,
         progress: bool | None = None,
     ) -> Answer:
-        """How well each label fits each image, as probabilities over the labels.
+        """Classify images: probabilities over the labels for each image.
 
-        `templates` are sentences with `{}` for the label (default "a photo of a {}."); several are averaged
-        (`tandem.prompts.ENSEMBLE` is a set of ours). Images that cannot be read are skipped and listed in
-        `Answer.failures`, with a warning; the others are answered. `progress` as for `embed_images`.
+        `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
+        (`tandem.prompts.ENSEMBLE` is a built-in set). Images that cannot be read are skipped with a warning and
+        listed in `Answer.failures`. `progress` as for `embed_images`.
         """
         parts: list[Answer] = []
         with Progress(count_of(many(images)), show=progress, label="classifying", unit="image") as bar:
@@ -321,10 +321,10 @@ class Model:
         templates: str | Sequence[str] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
-        """`classify` for as many images as there are: an answer for each batch, as soon as it is there."""
+        """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
         labels = prompts.check_labels(labels)
         classes = self.class_vectors(labels, templates)
-        held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # by the caller, anyway
+        held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
         def noted() -> Iterator[ImageSource]:
@@ -361,7 +361,7 @@ class Model:
 
 
 def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -> Model:
-    """A model out of a pickle. Raises `WeightsError` if its source is gone or has changed."""
+    """Load a pickled model. Raises `WeightsError` if its source is gone or has changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its notes were shown at the first loading
         try:
@@ -377,7 +377,7 @@ def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -
 
 
 def averaged(each: Vectors) -> Vectors:
-    """Vectors of several texts for each label [c k d] -> one of unit length [c d]."""
+    """Average the vectors of several texts for each label: [c k d] -> unit length [c d]."""
     mean = each.mean(axis=1)
     return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
 

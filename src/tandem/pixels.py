@@ -1,4 +1,4 @@
-"""A decoded image -> the square of pixels a model reads, bit for bit as the original does it.
+"""Converts a decoded image to the square of pixels that a model reads, bit for bit as the original CLIP does.
 
 The original resizes the image in the mode it is in, crops, and only then converts to RGB; palettes are therefore
 resized with nearest neighbour, and transparency is dropped, not blended. Knows no files and no limits.
@@ -15,12 +15,12 @@ _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LONGEST_ASPECT = 32  # past this, a resized image is mostly what the crop throws away
+_LONGEST_ASPECT = 32  # beyond this aspect ratio, most of a resized image is cropped away
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """Pixels uint8 [h w 3] RGB, h = w = `preprocessing.image_size`. The image itself is left as it is."""
-    image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average indices of colours
+    """RGB pixels uint8 [h w 3] with h = w = `preprocessing.image_size`. Does not change the image."""
+    image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average palette indices
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
     if preprocessing.resize_mode == "shortest":
         square = _to_rgb(_shortest(image, size, resample))
@@ -50,8 +50,8 @@ def _shortest(image: Image.Image, size: int, resample: Image.Resampling) -> Imag
     start = round((length - size) / 2)
     wide = image.width >= image.height
     if longer > _LONGEST_ASPECT * shorter:
-        # The same filter on the part that stays: an image of 1 x 50,000 pixels would become one of 224 x 11,200,000.
-        # Not for ordinary images: PIL keeps the box in float32, which may turn a pixel by one level.
+        # Apply the filter only to the part that stays: an image of 1 x 50,000 pixels would become 224 x 11,200,000.
+        # Not for ordinary images: PIL keeps the box in float32, which may change a pixel by one level.
         first, last = start * longer / length, (start + size) * longer / length
         box = (first, 0, last, shorter) if wide else (0, first, shorter, last)
         return image.resize((size, size), resample, box=box)
@@ -70,24 +70,24 @@ def _longest(image: Image.Image, size: int, resample: Image.Resampling, fill: in
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The whole image as RGB of 8 bits; itself where it is that already."""
+    """The whole image as 8-bit RGB; the same object if it is that already."""
     return _to_rgb(image.convert("RGBA") if image.mode == "PA" else _eight_bit(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    image.info.pop("transparency", None)  # PIL would warn of what it drops
+    image.info.pop("transparency", None)  # PIL would warn about what it drops
     if image.mode == "La":
         image = image.convert("LA")
     return image.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or of floats as 8 bits, scaled; PIL's own conversion would clip at 255 and turn white.
+    """Scale grey images of 16 or 32 bits or floats to 8 bits; PIL's own conversion would clip them to white.
 
-    16 bits are taken as 0..65535. Floats are taken as 0..1 if they lie there, else as 0..255. Whatever lies outside
-    its range is stretched from its least to its greatest value.
+    16-bit values have the range 0..65535; floats 0..1 if all are in it, else 0..255. An image outside its range is
+    stretched from its minimum to its maximum.
     """
     if image.mode != "F" and not image.mode.startswith("I"):
         return image

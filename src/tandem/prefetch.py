@@ -1,4 +1,4 @@
-"""Work done in threads ahead of whoever consumes it, in order and within bounds. Knows nothing of what the work is."""
+"""Runs work in threads ahead of its consumer, in order and within bounds. Knows nothing of the work itself."""
 
 import contextlib
 import itertools
@@ -20,12 +20,12 @@ _INTERVAL_S = 0.1
 def in_order(
     function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int | None = None, ahead: int = 128
 ) -> Generator[_Result, None, None]:
-    """`function` of each item, in order, computed in `threads` (one for each core if None).
+    """Yield `function(item)` for each item, in order, computed in `threads` (one per core if None).
 
-    At most `ahead` results wait for the one that is consumed next. Items are drawn in the consumer's thread, two for
-    each result given until `ahead` is reached, so that the first result does not wait for many items. What drawing
-    them raises is raised after the results before it. Closing the generator ends its threads; work not begun is not
-    done.
+    At most `ahead` results are kept before the one consumed next. Items are drawn in the consumer's thread, two for
+    each result until `ahead` is reached, so that the first result does not wait for many items. An error while
+    drawing items is raised after the results before it. Closing the generator ends its threads and drops work that
+    has not begun.
     """
     threads = threads or min(16, cores())
     waiting: deque[Future[_Result]] = deque()
@@ -55,10 +55,10 @@ def in_order(
 def in_thread(
     items: Generator[_Item, None, None], *, ahead: int = 2, meanwhile: Callable[[], None] = lambda: None
 ) -> Generator[_Item, None, None]:
-    """The same items, made in a thread of their own, at most `ahead` of them before the one that is consumed next.
+    """Run a generator in its own thread, at most `ahead` items before the one consumed next.
 
-    `meanwhile` is called in the consumer's thread a few times a second while it waits for the next item. What making
-    them raises is raised here, after the items before it. Closing this generator closes the other one, in its
+    `meanwhile` is called in the consumer's thread a few times a second while it waits for the next item. An error of
+    the generator is raised here after the items before it. Closing this generator also closes the other one, in its
     thread, at its next item, and waits for that.
     """
     ready: queue.Queue[_Item | _End] = queue.Queue(ahead)
@@ -102,7 +102,7 @@ def in_thread(
 
 
 def batched(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Lists of `size` items, drawn as they are asked for; the last one may be shorter."""
+    """Yield lists of `size` items, drawn lazily; the last list may be shorter."""
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
@@ -114,5 +114,5 @@ class _End:
 
 
 def cores() -> int:
-    """Those this process may use, which containers and schedulers restrict."""
+    """The number of cores this process may use, which containers and schedulers can restrict."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

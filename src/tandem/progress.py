@@ -1,7 +1,4 @@
-"""A progress bar for long work, drawn where a person sees it: a terminal or a notebook. A thin layer over tqdm.
-
-Knows counts and standard error. It does not know what is counted.
-"""
+"""Progress bars in terminals and notebooks: a thin layer over tqdm. Does not know what is counted."""
 
 import sys
 import warnings
@@ -9,17 +6,17 @@ from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-MANY = 64  # items; fewer are done before a bar would be read
+MANY = 64  # items; a bar for fewer would be gone before anyone reads it
 _DELAY_S = 0.5
 
 _Item = TypeVar("_Item")
 
 
 class Progress:
-    """Counts up while work is done. Nothing is imported or written unless it is shown.
+    """A progress bar. Imports and writes nothing unless it is shown.
 
-    `show=None` shows it where standard error is a terminal or the code runs in a notebook, and there are many items
-    (or their number is not known). True shows it anywhere, False never.
+    `show=None` shows it for many items (or an unknown number) if standard error is a terminal or the code runs in a
+    notebook. True always shows it, False never.
     """
 
     def __init__(
@@ -36,17 +33,17 @@ class Progress:
             )
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Count `count` more items as done."""
         if self._bar is not None:
             self._bar.update(count)
 
     def set_total(self, total: int | None) -> None:
-        """How many there are, where that is known only later."""
+        """Set the number of items once it is known."""
         if self._bar is not None:
             self._bar.total = total
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar and leave it visible."""
         if self._bar is not None:
             self._bar.close()
 
@@ -60,7 +57,7 @@ class Progress:
 
 
 def track(items: Iterable[_Item], *, show: bool | None = None, label: str = "", unit: str = "item") -> Iterator[_Item]:
-    """The same items, counted by a `Progress` as they are taken."""
+    """Yield the same items and count them with a `Progress`."""
     with Progress(count_of(items), show=show, label=label, unit=unit) as progress:
         for item in items:
             yield item
@@ -68,19 +65,19 @@ def track(items: Iterable[_Item], *, show: bool | None = None, label: str = "", 
 
 
 def count_of(items: object) -> int | None:
-    """How many there are, None where only going through them would tell."""
+    """The number of items, None if it is not known without iterating."""
     return len(items) if isinstance(items, Sized) else None
 
 
 def _tqdm() -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook without ipywidgets it advises to install them, then draws text
+        warnings.simplefilter("ignore")  # without ipywidgets it would print advice to install them
         from tqdm.auto import tqdm
     return tqdm
 
 
 def is_watched() -> bool:
-    """Whether a person sees a bar: standard error is a terminal, or the code runs in a notebook."""
+    """Whether someone can see a bar: standard error is a terminal, or the code runs in a notebook."""
     try:
         terminal = sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # closed
@@ -90,6 +87,6 @@ def is_watched() -> bool:
 
 def in_notebook() -> bool:
     """Whether IPython runs the code and shows rich output (Jupyter, Colab, VS Code)."""
-    ipython = sys.modules.get("IPython")  # whoever runs in a notebook has imported it
+    ipython = sys.modules.get("IPython")  # a notebook has imported it already
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     return shell is not None and getattr(shell, "kernel", None) is not None

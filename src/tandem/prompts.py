@@ -1,6 +1,6 @@
-"""Labels and templates -> the sentences that stand for a class.
+"""Prompts: labels filled into templates.
 
-Knows words only: the model turns the sentences of one label into one vector (normalise each, average, normalise again).
+Knows texts only. The model makes one vector from the prompts of a label (normalise each, average, normalise again).
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from tandem.files import user_path
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."
 
-# Ways in which a thing comes to be in an image: how it was taken, how much of it shows, in what state it was found,
-# and what else than a photo shows it. Averaging over them leaves what they have in common.
+# Variations of how a thing is shown: camera and light, distance and framing, state and surroundings, and media other
+# than photos. The average over them keeps what they have in common.
 ENSEMBLE: tuple[str, ...] = (
     "a photo of a {}.",
     "a photo of the {}.",
@@ -49,14 +49,14 @@ ENSEMBLE: tuple[str, ...] = (
 
 
 def several(texts: str | Iterable[str]) -> Iterable[str]:
-    """One text or several, as several. Raises `TextError` for what is neither."""
+    """Normalise one text or several to an iterable. Raises `TextError` for anything else."""
     if not isinstance(texts, Iterable):
         raise TextError(f"texts: expected a text or several, got {type(texts).__name__}")
     return [texts] if isinstance(texts, str) else texts
 
 
 def check_template(template: str) -> str:
-    """The template itself. Raises `TextError` unless it holds `{}`, the place of the label, exactly once."""
+    """Return the template. Raises `TextError` unless it has `{}`, the placeholder of the label, exactly once."""
     if not isinstance(template, str) or template.count(SLOT) != 1:
         raise TextError(
             f"template {template!r}: expected {SLOT} exactly once, where the label goes, as in {DEFAULT_TEMPLATE!r}"
@@ -65,7 +65,7 @@ def check_template(template: str) -> str:
 
 
 def check_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
-    """One template or several as a tuple. Raises `TextError` if there is none, or for the first that is none."""
+    """Normalise one template or several to a tuple. Raises `TextError` if there is none, or an invalid one."""
     checked = tuple(check_template(t) for t in ([templates] if isinstance(templates, str) else templates))
     if not checked:
         raise TextError(f"no template: give at least one, as {DEFAULT_TEMPLATE!r}")
@@ -73,19 +73,19 @@ def check_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def fill(label: str, templates: str | Iterable[str] = DEFAULT_TEMPLATE) -> list[str]:
-    """The label in each template. Braces and other signs in the label are taken as they are."""
+    """Fill the label into each template. Braces in the label have no special meaning."""
     return [template.replace(SLOT, label) for template in check_templates(templates)]
 
 
 def _as_list(text: str) -> str:
-    """How one string becomes a list of labels."""
+    """Advice for a string that was given instead of a list of labels."""
     return "split it with parse_labels" if "," in text else f"give it in a list: [{text!r}]"
 
 
 def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
-    """The labels, trimmed. Raises `TextError` for none at all, for what is no text or empty, and for one given twice.
+    """The labels, stripped of surrounding blanks. Raises `TextError` for empty, duplicate or no labels.
 
-    Models read lower case, so labels that differ only in case are one label, and would share its probability.
+    The tokenizer lowercases, so labels that differ only in case are duplicates: they would share a probability.
     """
     if isinstance(labels, str):
         raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; {_as_list(labels)}")
@@ -104,12 +104,12 @@ def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
 
 
 def parse_labels(text: str, source: str = "labels") -> list[str]:
-    """Labels from `cat,dog,zebra`. A label that itself has a comma can be read from a file."""
+    """Labels from `cat,dog,zebra`. Labels that contain commas can be read from a file."""
     return check_labels([part for part in text.split(",") if part.strip()], source)
 
 
 def read_labels(path: Path) -> list[str]:
-    """Labels from a file in UTF-8, one a line; empty lines and lines that begin with `#` are left out."""
+    """Labels from a UTF-8 file, one per line; ignores empty lines and lines that begin with `#`."""
     try:
         lines: Sequence[str] = user_path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
-"""Images with their captions, read from WebDataset tars and from Parquet. Images stay encoded; no model known here.
+"""Reads images with captions from WebDataset tars and Parquet files. Images stay encoded. Knows no model.
 
-Both are streamed: memory does not grow with the length of a file. The `read_` functions give a whole file as a list.
+Both formats are streamed: memory does not grow with the length of a file. The `read_` functions return a list.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tandem.errors import DataError, MissingExtraError
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # what tarfile reads
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # the compressions that tarfile reads
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
@@ -21,7 +21,7 @@ ROWS_BATCH = 64  # of Parquet, images included: bounds memory
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, still encoded, and its texts: captions, or a name."""
+    """An encoded image and its texts: captions, or a class name."""
 
     key: str
     image: bytes
@@ -30,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class TarMember:
-    """A file inside a tar: where its bytes lie, and the bytes themselves where they were asked for."""
+    """A file inside a tar: its offset and size, and its bytes if they were requested."""
 
     name: str
     at: int
@@ -39,18 +39,18 @@ class TarMember:
 
     @property
     def key(self) -> str:
-        """What WebDataset groups by: folder and name up to the first dot."""
+        """The WebDataset key: folder, and name up to the first dot."""
         folder, slash, name = self.name.rpartition("/")
         return folder + slash + name.partition(".")[0]
 
     @property
     def suffix(self) -> str:
-        """What follows the key: `.jpg`, `.json`, `.seg.png`."""
+        """The rest of the name after the key: `.jpg`, `.json`, `.seg.png`."""
         return self.name[len(self.key) :].lower()
 
 
 def shard_kind(path: str | Path) -> Literal["tar", "parquet"] | None:
-    """What kind of file of many images a name stands for, by its suffix in any case; None for neither."""
+    """The kind of data file by its suffix, in any case: a tar or Parquet; None for other files."""
     name = str(path).lower()
     return "parquet" if name.endswith(PARQUET_SUFFIXES) else "tar" if name.endswith(TAR_SUFFIXES) else None
 
@@ -94,10 +94,10 @@ def read_parquet(path: Path, text: str) -> list[Sample]:
 
 
 def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[TarMember]:
-    """The regular files of a tar, in order, with the bytes of those whose names end as `wanted`.
+    """The regular files of a tar, in order, with the bytes of those whose names have a `wanted` suffix.
 
-    `at` is where a file's bytes lie in the tar; -1 in a compressed one, where they lie nowhere. Raises `DataError`
-    where the tar is damaged, after the files before the damage.
+    `at` is the offset of a file's bytes in the tar; -1 in a compressed tar. Yields the files before any damage, then
+    raises `DataError`.
     """
     try:
         tar = _open_tar(path)
@@ -128,7 +128,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def tar_groups(members: Iterable[TarMember]) -> Iterator[list[TarMember]]:
-    """Neighbours with the same key, as WebDataset writes them: an image and what belongs to it."""
+    """Consecutive files with the same key, as WebDataset stores a sample."""
     group: list[TarMember] = []
     for member in members:
         if group and member.key != group[0].key:
@@ -149,13 +149,13 @@ def parquet_columns(path: Path) -> dict[str, str]:
 
 
 def parquet_length(path: Path) -> int:
-    """How many rows there are, from the footer alone."""
+    """The number of rows, from the footer."""
     with _parquet(path) as file:
         return int(file.metadata.num_rows)
 
 
 def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """The rows, in order, a few read at once. Raises `DataError` where the file is damaged."""
+    """The rows in order, read in small batches. Raises `DataError` where the file is damaged."""
     import pyarrow
 
     with _parquet(path) as file:
@@ -167,7 +167,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, An
 
 
 def image_bytes(value: Any) -> bytes | None:
-    """The bytes in a cell of an image column: they alone, or as `bytes` of a mapping; None if there are none."""
+    """The bytes in a cell of an image column: the cell itself, or its `bytes` if it is a mapping; None without any."""
     content = value.get("bytes") if isinstance(value, Mapping) else value
     return content if isinstance(content, bytes) else None
 
@@ -192,7 +192,7 @@ def _first_line(error: Exception) -> str:
 
 
 def captions_in(content: bytes, suffix: str, key: str | None = None) -> tuple[str, ...]:
-    """The captions in a `.txt` file, or under `key` in a `.json` file (None: the first usual one that is there).
+    """The captions in a `.txt` file, or under `key` in a `.json` file (None: the first of the usual keys).
 
     Raises `ValueError` where the file is not what its suffix says.
     """
@@ -206,7 +206,7 @@ def captions_in(content: bytes, suffix: str, key: str | None = None) -> tuple[st
 
 
 def as_captions(value: Any) -> tuple[str, ...]:
-    """A sentence, or several, or none: what caption columns and keys hold."""
+    """Normalise the value of a caption column or key (one text, several, or none) to a tuple."""
     if isinstance(value, str):
         return (value,)
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, (list, tuple)) else ()

@@ -1,7 +1,7 @@
-"""Texts -> token ids, exactly as the original CLIP: cleaning, byte-level BPE, start and end, padding.
+"""Converts texts to token ids exactly as the original CLIP: cleaning, byte-level BPE, start and end tokens, padding.
 
-`Tokenizer.clip()` is the published models' own; `from_folder` reads the one a checkpoint brings. Knows nothing of
-models: the numbers of its start, end and padding tokens are given to it.
+`Tokenizer.clip()` is that of the published models; `from_folder` reads that of a checkpoint. Knows nothing of models:
+the ids of the start, end and padding tokens are passed in.
 """
 
 import copy
@@ -32,9 +32,9 @@ _ASCII_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def clean(text: str) -> str:
-    """What the original does to a text first: fix mojibake, resolve HTML entities twice, fold spaces, lower case.
+    """Clean a text as the original: fix mojibake, unescape HTML twice, collapse whitespace, lowercase.
 
-    Plain ASCII without `&` needs neither of the first two, and does not pay for importing ftfy (70 ms).
+    Plain ASCII without `&` skips the first two steps, which saves importing ftfy (70 ms).
     """
     if text.isascii() and "&" not in text and (text.isprintable() or not _ASCII_CONTROL.search(text)):
         return " ".join(text.split()).lower()
@@ -43,7 +43,7 @@ def clean(text: str) -> str:
 
 
 def _fix_text(text: str) -> str:
-    """ftfy's repair of mojibake; without ftfy, texts are not repaired, with a warning (machines that only train)."""
+    """Fix mojibake with ftfy. Without ftfy (on machines that only train), warns and returns the text unchanged."""
     try:
         import ftfy
     except ImportError:
@@ -53,7 +53,7 @@ def _fix_text(text: str) -> str:
 
 
 class Tokenizer:
-    """One vocabulary, with the ids that frame a text. Immutable; safe to share between threads."""
+    """A vocabulary with the ids of its start, end and padding tokens. Immutable and thread-safe."""
 
     def __init__(
         self, source: "bpe.Table | tokenizers.Tokenizer", *, start_id: int, end_id: int, pad_id: int = 0
@@ -78,7 +78,7 @@ class Tokenizer:
         self._strings = _SpecialStrings({**self._table.added, **frame}, frame) if self._table is not None else None
 
     def with_ids(self, start_id: int, end_id: int, pad_id: int) -> "Tokenizer":
-        """The same vocabulary with another frame, without building it again (transformers pads with the end token)."""
+        """The same vocabulary with other special ids, built only once (transformers pads with the end token)."""
         other = copy.copy(self)
         other._frame(start_id, end_id, pad_id)
         return other
@@ -97,9 +97,9 @@ class Tokenizer:
         pad_id: int = 0,
         source: str = "tokenizer.json",
     ) -> "Tokenizer":
-        """From the text of a `tokenizer.json`: a byte-level BPE is cleaned and split as CLIP does, another as it says.
+        """Read the text of a `tokenizer.json`. A byte-level BPE cleans and splits as CLIP, others as the file says.
 
-        Without ids, start and end are the entries that CLIP calls so. Raises `ConfigError` that names `source`.
+        Without ids, start and end are the entries with CLIP's names for them. Raises `ConfigError` that names `source`.
         """
         try:
             plain = json.loads(text)
@@ -112,14 +112,14 @@ class Tokenizer:
             return _framed(table if table is not None else _foreign(text), start_id, end_id, pad_id, source)
         except ConfigError:
             raise
-        except Exception as error:  # the library raises plain Exception; a misshapen file any other
+        except Exception as error:  # the library raises plain Exception; a malformed file, any other
             raise ConfigError(f"{source}: cannot read this tokenizer: {error}") from None
 
     @staticmethod
     def from_folder(folder: Path, text: TextTransformer | None = None) -> "Tokenizer | None":
-        """The tokenizer a model folder brings (`tokenizer.json`, or `vocab.json` with `merges.txt`); None if none.
+        """The tokenizer in a model folder (`tokenizer.json`, or `vocab.json` with `merges.txt`); None without one.
 
-        `text` gives the ids of start, end and padding, and how many entries the encoder knows at most. Raises
+        `text` gives the ids of the start, end and padding tokens and the size of the encoder's vocabulary. Raises
         `ConfigError` where they do not match.
         """
         whole, vocabulary, merges = (folder / name for name in ("tokenizer.json", "vocab.json", "merges.txt"))
@@ -142,7 +142,7 @@ class Tokenizer:
         return tokenizer
 
     def to_json(self) -> str:
-        """A `tokenizer.json`, the same bytes for the same vocabulary wherever it was read from."""
+        """A `tokenizer.json`, with the same bytes for the same vocabulary, whatever file it was read from."""
         if self._table is not None:
             return bpe.to_json(self._table, self.start_id, self.end_id)
         return json.dumps(json.loads(self._core.to_str()), ensure_ascii=False, separators=(",", ":"))
@@ -152,7 +152,7 @@ class Tokenizer:
         write_text(folder / "tokenizer.json", self.to_json())
 
     def encode(self, texts: Sequence[str] | str) -> list[list[int]]:
-        """Ids of each text: no start, no end, no padding, no limit. Raises `TextError` for what is no text."""
+        """The ids of each text without start, end, padding or limit. Raises `TextError` for anything but a text."""
         texts = [texts] if isinstance(texts, str) else list(texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
@@ -173,10 +173,10 @@ class Tokenizer:
         truncate: bool = False,
         pad_to: int | None = None,
     ) -> np.ndarray:
-        """Ids int32 [n t] with start and end, padded to the longest text, or to `pad_to`.
+        """Ids int32 [n t] with start and end tokens, padded to the longest text, or to `pad_to`.
 
-        Past `context_length` tokens, start and end included: `TextError`, or with `truncate` the text is cut and
-        keeps its end token.
+        Raises `TextError` for a text of more than `context_length` tokens, start and end included; `truncate=True`
+        cuts it instead and keeps the end token.
         """
         if context_length < 2:
             raise TextError(f"context_length: expected at least 2, for the start and end tokens, got {context_length}")
@@ -209,7 +209,7 @@ class Tokenizer:
         return [row.ids for row in self._core.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _encode_around(self, text: str) -> list[int]:
-        """A cleaned text with special strings in it: they become their ids, and what is between them is merged."""
+        """Encode a cleaned text that contains special strings: these become their ids, the rest is merged."""
         assert self._strings is not None
         ids: list[int] = []
         at = 0
@@ -221,7 +221,7 @@ class Tokenizer:
 
 
 class _SpecialStrings:
-    """Where strings such as `<|endoftext|>` stand for their token, in a cleaned text.
+    """Finds strings such as `<|endoftext|>` in a cleaned text, where they are special tokens.
 
     The original scans for its two specials as alternatives of the split pattern, so one that follows other
     punctuation (`!<|endoftext|>`) is swallowed by the run of punctuation and is no special. Further added tokens
@@ -236,7 +236,7 @@ class _SpecialStrings:
         self.search = self._pattern.search
 
     def find(self, text: str) -> list[tuple[int, int, int]]:
-        """(start, end, id) of each, in order."""
+        """Yield (start, end, id) of each, in order."""
         found: list[tuple[int, int, int]] = []
         for match in self._pattern.finditer(text):
             start, end = match.span()
@@ -248,7 +248,7 @@ class _SpecialStrings:
 
 
 def _is_punctuation(character: str) -> bool:
-    """Neither space, letter nor number: what the split pattern takes as a run."""
+    """Whether it is neither space, letter nor number, as in the split pattern."""
     return not character.isspace() and unicodedata.category(character)[0] not in "LN"
 
 

@@ -26,9 +26,9 @@ from tandem.search.migration import migrate
 from tandem.search.stores.backends import backend, create_store, exists, open_store
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
+from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import Database, _translated, parse_address
 from tandem.search.stores.lance.filters import translated
-from tandem.search.stores.lance.layout import Layout
 from tandem.search.stores.protocol import Records, Schema, Store
 
 pytest.importorskip("lancedb")
@@ -117,7 +117,9 @@ def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
     finally:
         store.close()
     assert seen > 100, "the filters must tell records apart"
-    assert not translated(parse(nested(48, True), FILTER_SCHEMA), FILTER_SCHEMA, Layout(FILTER_SCHEMA).fields).exact
+    assert not translated(
+        parse(nested(48, True), FILTER_SCHEMA), FILTER_SCHEMA, ArrowMapping(FILTER_SCHEMA).fields
+    ).exact
 
 
 def test_case_is_ignored_as_everywhere(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from tandem.errors import (
 )
 from tandem.search.stores.backends import create_store, exists, open_store, promote
 from tandem.search.stores.lance import maintenance
+from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import Catalog, Database, create_catalog, parse_address
-from tandem.search.stores.lance.layout import Layout
 from tandem.search.stores.protocol import Records, Schema, Store
 
 pytest.importorskip("lancedb")
@@ -141,7 +141,7 @@ def test_a_creation_that_was_cut_off_leaves_nothing_in_the_way(url: str) -> None
     """The catalog and a table of records were made, and the process died before it joined them."""
     database = Database(parse_address(url))
     create_catalog(database)
-    database.create_table("records_0123456789ab", Layout(SCHEMA).arrow({}))
+    database.create_table("records_0123456789ab", ArrowMapping(SCHEMA).arrow({}))
     assert not exists(url)
     with pytest.raises(StoreNotFoundError):
         open_store(url)
@@ -252,14 +252,14 @@ def test_of_a_new_version_only_what_has_changed_is_read(local: Store, monkeypatc
     reader = open_store(local.url)
     reader.search(unit(1), 1)
     read: list[int] = []
-    whole = Layout.vectors
+    whole = ArrowMapping.vectors
 
-    def counted(self: Layout, found: Any) -> Vectors:
+    def counted(self: ArrowMapping, found: Any) -> Vectors:
         vectors = whole(self, found)
         read.append(len(vectors))
         return vectors
 
-    monkeypatch.setattr(Layout, "vectors", counted)
+    monkeypatch.setattr(ArrowMapping, "vectors", counted)
     dice = random.Random(2)
     again = 0
     for step in range(30):

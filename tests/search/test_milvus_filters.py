@@ -14,7 +14,7 @@ from tandem.search.stores.backends import create_store, open_store
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
 from tandem.search.stores.milvus import backend as milvus_backend
-from tandem.search.stores.milvus.fields import Layout
+from tandem.search.stores.milvus.fields import FieldMapping
 from tandem.search.stores.milvus.filters import to_expression
 from tandem.search.stores.protocol import Records, Schema, Store
 
@@ -88,7 +88,7 @@ def test_a_collection_of_layout_1_is_read_and_written(tmp_path: Path, monkeypatc
     schema = Schema(D, {"path": "text", "paths": "text"})
     address = f"milvus-lite:{tmp_path}/photos.db/photos"
     with monkeypatch.context() as before:
-        before.setattr(milvus_backend, "Layout", lambda schema: Layout(schema, 1))
+        before.setattr(milvus_backend, "FieldMapping", lambda schema: FieldMapping(schema, 1))
         create_store(address, schema, {"identity": "old"}).close()
     store = open_store(address)
     try:
@@ -109,7 +109,7 @@ def test_search_where_milvus_cannot_decide(store: Store) -> None:
     far = np.argsort(vectors @ vectors[0])[:40]
     ids = [put.ids[i] for i in far]
     store.upsert(Records(ids, vectors[far], {"path": [f"holiday/{i}/CAT" for i in range(40)], "width": [7] * 40}))
-    assert not to_expression(parse("path like '%day%'", SCHEMA), Layout(SCHEMA)).exact
+    assert not to_expression(parse("path like '%day%'", SCHEMA), FieldMapping(SCHEMA)).exact
     queries = unit(3, seed=3)
     queries[0] = vectors[0]
     for where in ("path like '%day%' and width > 3", "path ilike '%cat'", "not (path not like '%/CAT')"):

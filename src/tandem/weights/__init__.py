@@ -8,12 +8,12 @@ from tandem.weights.checkpoint import Checkpoint, fingerprint
 from tandem.weights.published import KnownModel, known_models
 from tandem.weights.reading import read, read_tensors
 from tandem.weights.shapes import check_tensors, config_from_shapes, expected_shapes, parameter_count
-from tandem.weights.writing import Layout, write
+from tandem.weights.writing import FolderFormat, write
 
 __all__ = [
     "Checkpoint",
+    "FolderFormat",
     "KnownModel",
-    "Layout",
     "check_tensors",
     "config_from_shapes",
     "expected_shapes",

@@ -1,6 +1,6 @@
-"""A checkpoint into a folder of any layout: whole or not at all, and never over something that is no model.
+"""Writes a checkpoint to a folder of any format: completely or not at all, and never over anything but a model.
 
-The layouts themselves are `folder`, `transformers` and `open_clip`; folders of graphs are replaced by the same rules.
+The formats themselves are `folder`, `transformers` and `open_clip`; folders of graphs are replaced by the same rules.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from tandem.weights.card import model_card
 from tandem.weights.checkpoint import Checkpoint
 from tandem.weights.shapes import check_tensors
 
-Layout = Literal["tandem", "transformers", "open_clip"]
+FolderFormat = Literal["tandem", "transformers", "open_clip"]
 
 _WRITERS = {"tandem": folder.write, "transformers": transformers.write, "open_clip": open_clip.write}
-# What any layout consists of, folders of graphs included: only a folder of these is replaced.
+# The files of all formats, folders of graphs included: only a folder with no other files is replaced.
 _MODEL_FILES = {
     *("image.xml", "image.bin", "text.xml", "text.bin"),
     *("image.onnx", "image.onnx.data", "text.onnx", "text.onnx.data"),
@@ -41,15 +41,15 @@ _MODEL_FILES = {
 def write(
     checkpoint: Checkpoint,
     target: Path | str,
-    to: Layout = "tandem",
+    to: FolderFormat = "tandem",
     *,
     overwrite: bool = False,
     card: str | None = None,
 ) -> Path:
-    """Write a model folder and return it. Tensors keep every bit. `card` is the README.md, if you have a better one.
+    """Write a model folder and return it. Tensors keep every bit. `card` replaces the generated README.md.
 
     The folder appears complete or not at all. Raises `WeightsError` where `target` is in use (unless `overwrite`, for
-    a folder that holds nothing but a model) and for a model that the layout cannot describe.
+    a folder that holds nothing but a model) and for a model that the format cannot describe.
     """
     if to not in _WRITERS:
         raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(_WRITERS)}")
@@ -63,7 +63,7 @@ def write(
 
 @contextlib.contextmanager
 def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder to write a model's files to; it becomes `target` if the block ends well, else it is gone."""
+    """An empty folder to write a model's files to. It becomes `target` if the block succeeds, else it is removed."""
     refuse_in_use(target, overwrite=overwrite)
     try:
         with atomic_folder(target) as new:
@@ -73,7 +73,7 @@ def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def refuse_in_use(target: Path, *, overwrite: bool, say: str = "overwrite=True") -> None:
-    """Raise `WeightsError` where `target` holds what must stay; `say` is how the caller's user asks to overwrite."""
+    """Raise `WeightsError` where `target` must not be overwritten; `say` is how the user can ask for that."""
     if not target.exists():
         return
     if not target.is_dir():

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.files import sync
+from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import (
     CATALOG,
     CURRENT,
@@ -20,7 +21,6 @@ from tandem.search.stores.lance.database import (
     new_name,
     parse_address,
 )
-from tandem.search.stores.lance.layout import Layout
 from tandem.search.stores.lance.store import LanceStore
 from tandem.search.stores.protocol import Backend, Schema
 
@@ -69,7 +69,7 @@ class LanceBackend(Backend):
             if folder.is_dir() and any(path.suffix != ".lance" for path in folder.iterdir()):
                 raise StoreError(f"{self.url}: expected an empty or a new folder; choose another name")
         database = Database(self._address)
-        arrow = Layout(schema).arrow(notes)
+        arrow = ArrowMapping(schema).arrow(notes)
         if staging and not self.exists():
             raise StoreNotFoundError(f"{self.url}: no collection there that could be replaced")
         if not staging and self.exists():

@@ -32,11 +32,11 @@ class Search:
     def __init__(self, snapshot: Snapshot, where: str | None, columns: Sequence[str] | None) -> None:
         self.snapshot = snapshot
         self.where = where
-        self.columns = snapshot.layout.chosen(columns)
+        self.columns = snapshot.mapping.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `TandemError` for malformed queries."""
-        queries = check_queries(vectors, k, self.snapshot.layout.schema)
+        queries = check_queries(vectors, k, self.snapshot.mapping.schema)
         rankings = self._in_memory(queries, k) if self.snapshot.is_small else self._by_index(queries, k)
         values = self._values({row_id for ranking in rankings for _, _, row_id in ranking})
         return [
@@ -47,9 +47,9 @@ class Search:
     def _values(self, row_ids: set[int]) -> dict[int, dict[str, Value]] | None:
         if not self.columns or not row_ids:
             return None
-        layout = self.snapshot.layout
-        found = self.snapshot.rows(sorted(row_ids), [layout.fields[name] for name in self.columns])
-        columns = [found.column(layout.fields[name]).to_pylist() for name in self.columns]
+        mapping = self.snapshot.mapping
+        found = self.snapshot.rows(sorted(row_ids), [mapping.fields[name] for name in self.columns])
+        columns = [found.column(mapping.fields[name]).to_pylist() for name in self.columns]
         return {
             row_id: dict(zip(self.columns, values, strict=True))
             for row_id, values in zip(found.column("_rowid").to_pylist(), zip(*columns, strict=True), strict=True)
@@ -114,7 +114,7 @@ class Search:
             return asked.select(["id", "vector", "_distance"]).with_row_id(True).to_arrow()
 
     def _ranked(self, query: Vectors, found: Any) -> _Ranking:
-        scores = _scores(self.snapshot.layout.vectors(found), query)
+        scores = _scores(self.snapshot.mapping.vectors(found), query)
         row_ids = found.column("_rowid").to_pylist()
         return sorted(zip((-scores).tolist(), found.column("id").to_pylist(), row_ids, strict=True))
 

@@ -20,9 +20,9 @@ from tandem.arrays import Vectors
 from tandem.errors import StoreError
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches, without_lists
+from tandem.search.stores.lance.arrow import ArrowMapping, read_mapping, read_notes
 from tandem.search.stores.lance.database import CURRENT, STAGING, Catalog, Database, NotFound
 from tandem.search.stores.lance.filters import Condition, translated
-from tandem.search.stores.lance.layout import Layout, read_layout, read_notes
 from tandem.search.stores.protocol import Value
 
 RowIds: TypeAlias = NDArray[np.uint64]
@@ -51,7 +51,7 @@ class Snapshot:
         with database.errors():
             self.version = int(table.version)
             schema = table.schema
-        self.layout: Layout = read_layout(schema)
+        self.mapping: ArrowMapping = read_mapping(schema)
         self.notes: Mapping[str, str] = read_notes(schema)
         self._lock = threading.Lock()
         self._filters: OrderedDict[str, RowIds] = OrderedDict()
@@ -99,16 +99,16 @@ class Snapshot:
         row_ids = found.column("_rowid").to_numpy()
         order = np.argsort(row_ids)
         ids = found.column("id").to_pylist()
-        return Contents(row_ids[order], [ids[place] for place in order], self.layout.vectors(found)[order])
+        return Contents(row_ids[order], [ids[place] for place in order], self.mapping.vectors(found)[order])
 
     def condition(self, where: str) -> Condition:
         """The complete filter in SQL: conditions that SQL cannot express are checked here, row by row."""
-        expression = without_lists(parse(where, self.layout.schema), self._with_several)
-        condition = translated(expression, self.layout.schema, self.layout.fields)
+        expression = without_lists(parse(where, self.mapping.schema), self._with_several)
+        condition = translated(expression, self.mapping.schema, self.mapping.fields)
         if condition.exact:
             return condition
         names = sorted(columns_of(expression))
-        fields = [self.layout.fields[name] for name in names]
+        fields = [self.mapping.fields[name] for name in names]
         passing: list[int] = []
         for batch in self.batches(fields, condition.sql, 8192):
             columns = [batch.column(field).to_pylist() for field in fields]
@@ -119,8 +119,8 @@ class Snapshot:
 
     def _with_several(self, column: str, listed: str) -> Iterator[Mapping[str, Value]]:
         """The records that may have several values of a column: their ids and these values."""
-        fields = ["id", self.layout.fields[column], self.layout.fields[listed]]
-        for batch in self.batches(fields, f"`{self.layout.fields[listed]}` LIKE '%,%'", 8192):
+        fields = ["id", self.mapping.fields[column], self.mapping.fields[listed]]
+        for batch in self.batches(fields, f"`{self.mapping.fields[listed]}` LIKE '%,%'", 8192):
             values = (batch.column(field).to_pylist() for field in fields)
             yield from (dict(zip(("id", column, listed), row, strict=True)) for row in zip(*values, strict=True))
 

@@ -20,9 +20,9 @@ from tandem.arrays import Vectors
 from tandem.errors import StoreBusyError, StoreError
 from tandem.files import sync
 from tandem.search.stores.lance import maintenance
+from tandem.search.stores.lance.arrow import NOTE
 from tandem.search.stores.lance.database import ATTEMPTS, Database, NotFound
 from tandem.search.stores.lance.filters import one_of
-from tandem.search.stores.lance.layout import NOTE
 from tandem.search.stores.lance.search import Search
 from tandem.search.stores.lance.snapshots import Snapshot, Snapshots
 from tandem.search.stores.protocol import Records, Schema, Store, StoreHit, check_records
@@ -55,7 +55,7 @@ class LanceStore(Store):
 
     @property
     def schema(self) -> Schema:
-        return self._snapshots.take().layout.schema
+        return self._snapshots.take().mapping.schema
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -72,9 +72,9 @@ class LanceStore(Store):
 
     def upsert(self, records: Records) -> None:
         def merge(table: Any, snapshot: Snapshot) -> None:
-            checked = check_records(records, snapshot.layout.schema)
+            checked = check_records(records, snapshot.mapping.schema)
             if len(checked):
-                data = snapshot.layout.table(checked)
+                data = snapshot.mapping.table(checked)
                 table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(data)
 
         self._commit(merge)
@@ -120,15 +120,15 @@ class LanceStore(Store):
         def got(snapshot: Snapshot) -> Records:
             import pyarrow as pa
 
-            layout = snapshot.layout
-            chosen = layout.chosen(columns)
-            fields = ["id", *(layout.fields[name] for name in chosen), *(["vector"] if vectors else [])]
+            mapping = snapshot.mapping
+            chosen = mapping.chosen(columns)
+            fields = ["id", *(mapping.fields[name] for name in chosen), *(["vector"] if vectors else [])]
             wanted = list(dict.fromkeys(ids))
             parts = [wanted[first : first + IDS_BATCH] for first in range(0, max(1, len(wanted)), IDS_BATCH)]
             found = pa.concat_tables([snapshot.read(fields, one_of(part)) for part in parts])
             places = {each: place for place, each in enumerate(found.column("id").to_pylist())}
             asked = pa.array([places[each] for each in ids if each in places], pa.int64())
-            return layout.records(found.take(asked), chosen, vectors)
+            return mapping.records(found.take(asked), chosen, vectors)
 
         return self._read(got)
 
@@ -144,10 +144,10 @@ class LanceStore(Store):
         batch_size: int = 8192,
     ) -> Iterator[Records]:
         snapshot = self._snapshots.newest()
-        layout = snapshot.layout
-        chosen = layout.chosen(columns)
+        mapping = snapshot.mapping
+        chosen = mapping.chosen(columns)
         condition = None if where is None else snapshot.condition(where).sql
-        fields = ["id", *(layout.fields[name] for name in chosen), *(["vector"] if vectors else [])]
+        fields = ["id", *(mapping.fields[name] for name in chosen), *(["vector"] if vectors else [])]
         return self._scan(snapshot, fields, condition, batch_size, chosen, vectors)
 
     def _scan(
@@ -162,7 +162,7 @@ class LanceStore(Store):
         try:
             for batch in snapshot.batches(fields, condition, batch_size):
                 if len(batch):
-                    yield snapshot.layout.records(batch, columns, vectors)
+                    yield snapshot.mapping.records(batch, columns, vectors)
         except NotFound as error:
             raise StoreError(f"{self.url}: what was being read has been replaced meanwhile; read it again") from error
 
@@ -172,10 +172,10 @@ class LanceStore(Store):
             if len(row_ids) > count:
                 row_ids = np.sort(np.random.default_rng(0).choice(row_ids, count, replace=False))
             parts = [
-                snapshot.layout.vectors(snapshot.rows(row_ids[first : first + ROWS_BATCH].tolist(), ["vector"]))
+                snapshot.mapping.vectors(snapshot.rows(row_ids[first : first + ROWS_BATCH].tolist(), ["vector"]))
                 for first in range(0, len(row_ids), ROWS_BATCH)
             ]
-            return np.concatenate([np.empty((0, snapshot.layout.schema.dimensions), np.float32), *parts])
+            return np.concatenate([np.empty((0, snapshot.mapping.schema.dimensions), np.float32), *parts])
 
         return self._read(sampled)
 

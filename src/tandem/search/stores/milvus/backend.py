@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.search.stores.milvus.client import Connection, parse_address
-from tandem.search.stores.milvus.fields import Layout, check_schema
+from tandem.search.stores.milvus.fields import FieldMapping, check_schema
 from tandem.search.stores.milvus.store import NOTE, MilvusStore, view_of
 from tandem.search.stores.protocol import Backend, Schema
 
@@ -61,7 +61,7 @@ class MilvusBackend(Backend):
                 raise StoreExistsError(f"{self._url}: there is a {'staging ' * staging}collection already")
             name = f"{address.name}__{uuid.uuid4().hex[:12]}"
             connection.create_collection(
-                name, Layout(schema), {NOTE + key: value for key, value in notes.items() if value}
+                name, FieldMapping(schema), {NOTE + key: value for key, value in notes.items() if value}
             )
             try:
                 if connection.call("has_collection", alias):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from tandem.errors import MissingExtraError, StoreBusyError, StoreError
 from tandem.files import user_path
-from tandem.search.stores.milvus.fields import LAYOUT, MAX_ID_BYTES, MAX_TEXT_BYTES, Layout
+from tandem.search.stores.milvus.fields import MAX_ID_BYTES, MAX_TEXT_BYTES, PROPERTY, FieldMapping
 
 CONNECT_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 60.0
@@ -146,22 +146,22 @@ class Connection:
                 self._ensure_loaded(arguments[0])
                 waited = time.monotonic()
 
-    def create_collection(self, name: str, layout: Layout, properties: Mapping[str, str]) -> None:
-        """Make a collection with the fields of `layout`, empty and ready to be searched, exactly."""
+    def create_collection(self, name: str, mapping: FieldMapping, properties: Mapping[str, str]) -> None:
+        """Make a collection with the fields of `mapping`, empty and ready to be searched, exactly."""
         kinds = self.package.DataType
         schema = self.package.MilvusClient.create_schema(
             auto_id=False, enable_dynamic_field=False, description="made by Tandem"
         )
         schema.add_field("id", kinds.VARCHAR, is_primary=True, max_length=MAX_ID_BYTES)
-        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=layout.schema.dimensions)
-        for column, kind in layout.schema.columns.items():
-            field = layout.value_field(column)
+        schema.add_field("vector", kinds.FLOAT_VECTOR, dim=mapping.schema.dimensions)
+        for column, kind in mapping.schema.columns.items():
+            field = mapping.value_field(column)
             if kind in ("text", "bytes"):
                 schema.add_field(field, kinds.VARCHAR, max_length=MAX_TEXT_BYTES)
             else:
                 schema.add_field(field, {"integer": kinds.INT64, "real": kinds.DOUBLE, "boolean": kinds.BOOL}[kind])
-            schema.add_field(layout.presence_field(column), kinds.BOOL)
-        for field in layout.several_fields.values():
+            schema.add_field(mapping.presence_field(column), kinds.BOOL)
+        for field in mapping.several_fields.values():
             schema.add_field(field, kinds.BOOL)
         self.call(
             "create_collection",
@@ -169,7 +169,7 @@ class Connection:
             schema=schema,
             # Each read says as of which moment: see `store`.
             consistency_level="Session",
-            properties={LAYOUT: layout.to_json(), **properties},
+            properties={PROPERTY: mapping.to_json(), **properties},
         )
         self._load(name, self._index("AUTOINDEX" if self.address.is_zilliz else "FLAT"), wait=False)
 

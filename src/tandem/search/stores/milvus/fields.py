@@ -1,7 +1,7 @@
 """How records are stored in the fields of a Milvus collection. Knows no server and no pymilvus.
 
-Milvus of 2.3 has no missing values, and later ones follow a logic of their own with them. So each column has two fields
-in every version: `value_<column>`, and `has_<column>`, which says whether there is a value. Bytes are kept as base64.
+Milvus 2.3 has no null values, and later versions compare them in their own way. So each column has two fields in every
+version: `value_<column>`, and `has_<column>`, which says whether there is a value. Bytes are kept as base64.
 A column that lists the values of another (`Schema.listed`) has a third, `several_<column>`: whether they are several.
 """
 
@@ -24,14 +24,14 @@ from tandem.search.stores.protocol import Kind, Records, Schema, Value
 MAX_TEXT_BYTES = 65_535  # of a VARCHAR
 MAX_ID_BYTES = 1_024
 MAX_COLUMNS = 30  # Milvus has 64 fields in a collection
-LAYOUT, FORMAT = "tandem.layout", 2  # 1 has no fields `several_<column>`
+PROPERTY, FORMAT = "tandem.layout", 2  # 1 has no fields `several_<column>`
 
 _EMPTY: dict[Kind, Value] = {"text": "", "bytes": "", "integer": 0, "real": 0.0, "boolean": False}
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Which fields hold which columns."""
+class FieldMapping:
+    """How the columns of a schema map to fields of a Milvus collection."""
 
     schema: Schema
     format: int = FORMAT
@@ -56,7 +56,7 @@ class Layout:
 
     @cached_property
     def several_fields(self) -> dict[str, str]:
-        """These fields, by the column with the JSON array."""
+        """The fields `several_<column>`, by the column with the JSON array."""
         if self.format == 1:
             return {}
         names = {name: self.schema.listed(name) for name in self.schema.columns}
@@ -67,7 +67,7 @@ class Layout:
         return [field(name) for name in columns for field in (self.value_field, self.presence_field)]
 
     def chosen(self, columns: Sequence[str] | None) -> list[str]:
-        """The columns asked for: by default all but those of bytes."""
+        """The requested columns: by default all but those of bytes."""
         if columns is None:
             return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
         for name in columns:
@@ -79,11 +79,11 @@ class Layout:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
     def to_json(self) -> str:
-        """The value of the property `LAYOUT`, for `read_layout`."""
+        """The value of the property `tandem.layout`, for `read_mapping`."""
         return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
-        """Records as Milvus takes them, the last of each id. `StoreError` names a value that Milvus could not keep."""
+        """Rows to insert, the last one of each id. Raises `StoreError` for a value that Milvus cannot store."""
         assert records.vectors is not None
         vectors = np.ascontiguousarray(records.vectors, dtype=np.float32)
         columns = [
@@ -129,29 +129,29 @@ class Layout:
         )
 
     def filter_row(self, row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Value]:
-        """The values that `filters.matches` asks for."""
+        """The row that `filters.matches` reads."""
         return {name: row["id"] if name == "id" else self.value(row, name) for name in columns}
 
     def filter_fields(self, columns: Sequence[str]) -> list[str]:
         return self.fields([name for name in columns if name != "id"])
 
 
-def read_layout(description: Mapping[str, Any]) -> Layout | None:
-    """The layout of a collection from the server's description of it; None if Tandem did not make it."""
+def read_mapping(description: Mapping[str, Any]) -> FieldMapping | None:
+    """The mapping of a collection, from the server's description of it; None if Tandem did not create it."""
     try:
-        written = json.loads(description["properties"][LAYOUT])
-        made = written["format"]
+        written = json.loads(description["properties"][PROPERTY])
+        version = written["format"]
         columns: dict[str, Kind] = dict(written["columns"])
         dimensions = next(int(field["params"]["dim"]) for field in description["fields"] if field["name"] == "vector")
     except (ValueError, KeyError, TypeError, StopIteration):
         return None
-    if made not in (1, FORMAT):
-        raise StoreError(f"the collection has format {made}, this Tandem reads {FORMAT}: install a newer one")
-    return Layout(Schema(dimensions, columns), made)
+    if version not in (1, FORMAT):
+        raise StoreError(f"the collection has format {version}, this Tandem reads {FORMAT}: install a newer one")
+    return FieldMapping(Schema(dimensions, columns), version)
 
 
 def is_id(text: str) -> bool:
-    """Whether a text can be an id: it can be written in an expression, and ids can be paged."""
+    """Whether a text can be an id: not empty and without control characters, so that expressions and paging work."""
     return text != "" and all(character >= " " and character != "\x7f" for character in text)
 
 

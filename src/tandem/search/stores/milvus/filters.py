@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from tandem.search.stores.filters import And, Compare, Constant, Expression, In, IsNull, Like, Not, Operator, Or
-from tandem.search.stores.milvus.fields import Layout
+from tandem.search.stores.milvus.fields import FieldMapping
 
 _OPPOSITE: dict[Operator, Operator] = {"=": "!=", "!=": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _NEVER, _ALWAYS = 'id == ""', 'id != ""'  # no id is empty
@@ -32,9 +32,9 @@ class Condition:
 ALL = Condition("", exact=True)
 
 
-def to_expression(expression: Expression, layout: Layout) -> Condition:
+def to_expression(expression: Expression, mapping: FieldMapping) -> Condition:
     """When the filter is true."""
-    return _when(expression, True, layout)
+    return _when(expression, True, mapping)
 
 
 def quoted(text: str) -> str | None:
@@ -56,30 +56,30 @@ def conjunction(first: str, second: str) -> str:
     return f"({first}) and ({second})" if first and second else first or second
 
 
-def _when(expression: Expression, truth: bool, layout: Layout) -> Condition:
+def _when(expression: Expression, truth: bool, mapping: FieldMapping) -> Condition:
     match expression:
         case Not(part):
-            return _when(part, not truth, layout)
+            return _when(part, not truth, mapping)
         case And(parts) | Or(parts):
             word = "and" if isinstance(expression, And) == truth else "or"
-            conditions = [_when(part, truth, layout) for part in parts]
+            conditions = [_when(part, truth, mapping) for part in parts]
             text = f" {word} ".join(f"({each.text})" for each in conditions)
             return Condition(text, all(each.exact for each in conditions))
         case IsNull("id"):
             return Condition(_always(not truth), exact=True)
         case IsNull(column):
-            return Condition(f"{layout.presence_field(column)} == {_literal(not truth)}", exact=True)
+            return Condition(f"{mapping.presence_field(column)} == {_literal(not truth)}", exact=True)
     column = expression.column
     is_id = column == "id"
-    there = _ALWAYS if is_id else f"{layout.presence_field(column)} == true"
-    held = _test(expression, truth, "id" if is_id else layout.value_field(column), _kind(column, layout))
+    there = _ALWAYS if is_id else f"{mapping.presence_field(column)} == true"
+    held = _test(expression, truth, "id" if is_id else mapping.value_field(column), _kind(column, mapping))
     if held is None:
         return Condition(there, exact=False)
     return Condition(held if is_id else conjunction(there, held), exact=True)
 
 
-def _kind(column: str, layout: Layout) -> str:
-    return "text" if column == "id" else layout.schema.columns[column]
+def _kind(column: str, mapping: FieldMapping) -> str:
+    return "text" if column == "id" else mapping.schema.columns[column]
 
 
 def _test(expression: Expression, truth: bool, field: str, kind: str) -> str | None:

@@ -14,7 +14,7 @@ from tandem.errors import StoreError
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches, without_lists
 from tandem.search.stores.milvus.client import FINAL, Connection
-from tandem.search.stores.milvus.fields import Layout, is_id
+from tandem.search.stores.milvus.fields import FieldMapping, is_id
 from tandem.search.stores.milvus.filters import ALL, Condition, conjunction, id_in, quoted, to_expression
 from tandem.search.stores.protocol import StoreHit, Value, check_queries
 
@@ -33,7 +33,7 @@ class View:
     """The collection that a name stands for now. `consistency` goes with every call that reads."""
 
     collection: str
-    layout: Layout
+    mapping: FieldMapping
     notes: Mapping[str, str]
     writes: Mapping[str, int]
     consistency: Mapping[str, Any]
@@ -50,12 +50,12 @@ class Reader:
         self.accept: Callable[[MilvusRow], bool] = lambda row: True
         self.filter_fields: list[str] = []  # the fields that `accept` reads
         if where is not None:
-            expression = without_lists(parse(where, view.layout.schema), self._with_several)
-            self.condition = to_expression(expression, view.layout)
+            expression = without_lists(parse(where, view.mapping.schema), self._with_several)
+            self.condition = to_expression(expression, view.mapping)
             if not self.condition.exact:
                 names = sorted(columns_of(expression))
-                self.filter_fields = view.layout.filter_fields(names)
-                self.accept = lambda row: matches(expression, view.layout.filter_row(row, names)) is True
+                self.filter_fields = view.mapping.filter_fields(names)
+                self.accept = lambda row: matches(expression, view.mapping.filter_row(row, names)) is True
 
     def read(self, verb: str, **named: Any) -> Any:
         """The collection's answer; repeated if its index was replaced meanwhile."""
@@ -74,12 +74,12 @@ class Reader:
 
     def _with_several(self, column: str, listed: str) -> Iterator[Mapping[str, Value]]:
         """The records that have several values of a column: their ids and these values."""
-        layout = self.view.layout
+        mapping = self.view.mapping
         with_several = Reader(self.connection, self.view)
-        with_several.condition = Condition(f"{layout.several_field(listed)} == true", exact=True)
+        with_several.condition = Condition(f"{mapping.several_field(listed)} == true", exact=True)
         for rows in with_several.pages([column, listed], False, MAX_K):
             for row in rows:
-                yield {**layout.filter_row(row, [column, listed]), "id": row["id"]}
+                yield {**mapping.filter_row(row, [column, listed]), "id": row["id"]}
 
     def count(self) -> int:
         if self.condition.exact:
@@ -89,9 +89,9 @@ class Reader:
 
     def pages(self, columns: Sequence[str], vectors: bool, size: int) -> Iterator[list[MilvusRow]]:
         """All rows that pass, by id."""
-        layout = self.view.layout
+        mapping = self.view.mapping
         fields = list(
-            dict.fromkeys(["id", *layout.fields(columns), *self.filter_fields, *(["vector"] if vectors else [])])
+            dict.fromkeys(["id", *mapping.fields(columns), *self.filter_fields, *(["vector"] if vectors else [])])
         )
         limit = max(1, min(size, MAX_K, self.batch_size(columns, vectors)))
         after = ""
@@ -107,7 +107,7 @@ class Reader:
             after = f"id > {quoted(last)}"
 
     def by_id(self, ids: Sequence[str], columns: Sequence[str], vectors: bool) -> dict[str, MilvusRow]:
-        fields = ["id", *self.view.layout.fields(columns), *(["vector"] if vectors else [])]
+        fields = ["id", *self.view.mapping.fields(columns), *(["vector"] if vectors else [])]
         wanted = [each for each in dict.fromkeys(ids) if is_id(each)]
         step = min(ID_BATCH, self.batch_size(columns, vectors))
         rows: dict[str, MilvusRow] = {}
@@ -118,9 +118,9 @@ class Reader:
 
     def batch_size(self, columns: Sequence[str], vectors: bool) -> int:
         """How many rows may come in one answer."""
-        if self.view.layout.has_bytes(columns):
+        if self.view.mapping.has_bytes(columns):
             return ATTACHMENT_BATCH
-        each = 4 * self.view.layout.schema.dimensions if vectors else 0
+        each = 4 * self.view.mapping.schema.dimensions if vectors else 0
         return max(1, MAX_MESSAGE_BYTES // (each + 256 * (1 + len(columns) + len(self.filter_fields))))
 
 
@@ -129,11 +129,11 @@ class Search(Reader):
 
     def __init__(self, connection: Connection, view: View, where: str | None, columns: Sequence[str] | None) -> None:
         super().__init__(connection, view, where)
-        self.columns = view.layout.chosen(columns)
+        self.columns = view.mapping.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `StoreError` for more hits than Milvus gives."""
-        schema = self.view.layout.schema
+        schema = self.view.mapping.schema
         queries = check_queries(vectors, k, schema)
         if k > MAX_K:
             raise StoreError(f"Milvus gives at most {MAX_K} hits, {k} were asked for: narrow the search by a filter")
@@ -148,10 +148,10 @@ class Search(Reader):
         values = (
             self.by_id([each for ranking in found for each, _ in ranking], self.columns, False) if self.columns else {}
         )
-        layout = self.view.layout
+        mapping = self.view.mapping
         return [
             [
-                StoreHit(each, score, {name: layout.value(values[each], name) for name in self.columns})
+                StoreHit(each, score, {name: mapping.value(values[each], name) for name in self.columns})
                 for each, score in ranking
                 if not self.columns or each in values
             ]

@@ -19,7 +19,7 @@ import numpy as np
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
 from tandem.search.stores.milvus.client import FINAL, INDEX, CollectionNotFoundError, Connection
-from tandem.search.stores.milvus.fields import batches_by_size, read_layout
+from tandem.search.stores.milvus.fields import batches_by_size, read_mapping
 from tandem.search.stores.milvus.search import ID_BATCH, MAX_MESSAGE_BYTES, MilvusRow, Reader, Search, View
 from tandem.search.stores.protocol import Records, Schema, Store, StoreHit, check_records
 
@@ -37,8 +37,8 @@ def view_of(connection: Connection, url: str, staging: bool) -> View | None:
         description = connection.call("describe_collection", alias)
     except CollectionNotFoundError:
         return None
-    layout = read_layout(description)
-    if layout is None:
+    mapping = read_mapping(description)
+    if mapping is None:
         raise StoreError(f"{url}: a Milvus collection that Tandem did not make; choose another name")
     if staging:
         # A promotion that was cut off leaves both names on one collection: then nothing is staged.
@@ -55,7 +55,7 @@ def view_of(connection: Connection, url: str, staging: bool) -> View | None:
             consistency = {"consistency_level": "Customized", "guarantee_timestamp": max(writes.values())}
     only = connection.is_lite or connection.address.is_zilliz
     index = FINAL if only else properties.get(INDEX, "")
-    return View(description["collection_name"], layout, notes, writes, consistency, index)
+    return View(description["collection_name"], mapping, notes, writes, consistency, index)
 
 
 class MilvusStore(Store):
@@ -83,7 +83,7 @@ class MilvusStore(Store):
 
     @property
     def schema(self) -> Schema:
-        return self._view().layout.schema
+        return self._view().mapping.schema
 
     @property
     def notes(self) -> Mapping[str, str]:
@@ -107,9 +107,9 @@ class MilvusStore(Store):
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
         def got(view: View) -> Records:
-            chosen = view.layout.chosen(columns)
+            chosen = view.mapping.chosen(columns)
             rows = Reader(self._connection, view).by_id(ids, chosen, vectors)
-            return view.layout.records([rows[each] for each in ids if each in rows], chosen, vectors)
+            return view.mapping.records([rows[each] for each in ids if each in rows], chosen, vectors)
 
         return self._with_view(got)
 
@@ -136,16 +136,16 @@ class MilvusStore(Store):
         batch_size: int = 8192,
     ) -> Iterator[Records]:
         view = self._view()
-        chosen = view.layout.chosen(columns)
+        chosen = view.mapping.chosen(columns)
         reader = Reader(self._connection, view, where)
         waiting: list[MilvusRow] = []
         for rows in reader.pages(chosen, vectors, batch_size):
             waiting += rows
             while len(waiting) >= batch_size:
-                yield view.layout.records(waiting[:batch_size], chosen, vectors)
+                yield view.mapping.records(waiting[:batch_size], chosen, vectors)
                 del waiting[:batch_size]
         if waiting:
-            yield view.layout.records(waiting, chosen, vectors)
+            yield view.mapping.records(waiting, chosen, vectors)
 
     def sample(self, count: int) -> Vectors:
         dice = np.random.default_rng(0)
@@ -183,8 +183,8 @@ class MilvusStore(Store):
             return act(self._view())
 
     def _upsert(self, view: View, records: Records) -> None:
-        records = check_records(records, view.layout.schema)
-        rows = view.layout.rows(records)
+        records = check_records(records, view.mapping.schema)
+        rows = view.mapping.rows(records)
         if not rows:
             return
         for part in batches_by_size(rows, MAX_MESSAGE_BYTES):

@@ -1,4 +1,4 @@
-"""Records to and from the rows of a LanceDB table. Knows no files and no database.
+"""Converts records to and from Arrow tables, as LanceDB stores them. Knows no files and no database.
 
 `id` is the primary key, `vector` a list of d float32 values, and each column of the schema a column of its own, under
 its own name where that is a plain one, so that other tools can read the table. The owner's notes are metadata of
@@ -19,7 +19,7 @@ from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
 from tandem.search.stores.protocol import Kind, Records, Schema, Value
 
-LAYOUT = "tandem.layout"
+METADATA_KEY = "tandem.layout"
 NOTE = "tandem.note."
 FORMAT = 1
 _PRIMARY_KEY = "lance-schema:unenforced-primary-key"
@@ -34,8 +34,8 @@ _TYPES: dict[Kind, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The columns of a table for records of a schema."""
+class ArrowMapping:
+    """How the columns of a schema map to the fields of an Arrow table."""
 
     schema: Schema
 
@@ -51,7 +51,7 @@ class Layout:
         return names
 
     def chosen(self, columns: Sequence[str] | None) -> list[str]:
-        """The columns that were asked for: by default all but those of bytes. `TandemError` for an unknown one."""
+        """The requested columns: by default all but those of bytes. Raises `TandemError` for an unknown one."""
         if columns is None:
             return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
         for name in columns:
@@ -60,7 +60,7 @@ class Layout:
         return list(dict.fromkeys(columns))
 
     def arrow(self, notes: Mapping[str, str]) -> Any:
-        """The schema of a new table, as Arrow has it."""
+        """The Arrow schema of a new table."""
         import pyarrow as pa
 
         written = {_PRIMARY_KEY: "true", **{NOTE + key: value for key, value in notes.items() if value}}
@@ -70,10 +70,10 @@ class Layout:
             *(pa.field(self.fields[name], _arrow_type(kind)) for name, kind in self.schema.columns.items()),
         ]
         columns = list(self.schema.columns.items())
-        return pa.schema(fields, metadata={LAYOUT: json.dumps({"format": FORMAT, "columns": columns})})
+        return pa.schema(fields, metadata={METADATA_KEY: json.dumps({"format": FORMAT, "columns": columns})})
 
     def table(self, records: Records) -> Any:
-        """Records as an Arrow table, the last of each id. `StoreError` names a value of another type."""
+        """Records as an Arrow table; the last one of each id. Raises `StoreError` for a value of the wrong type."""
         import pyarrow as pa
 
         assert records.vectors is not None
@@ -100,22 +100,22 @@ class Layout:
         """The vectors [n d] of an Arrow table or batch."""
         column = found.column("vector")
         flat = column.combine_chunks() if hasattr(column, "combine_chunks") else column
-        made = flat.flatten().to_numpy(zero_copy_only=False)
-        return np.array(made, np.float32).reshape(-1, self.schema.dimensions)
+        values = flat.flatten().to_numpy(zero_copy_only=False)
+        return np.array(values, np.float32).reshape(-1, self.schema.dimensions)
 
 
-def read_layout(schema: Any) -> Layout:
-    """The layout of a table. `StoreError` if Tandem did not make it."""
+def read_mapping(schema: Any) -> ArrowMapping:
+    """The mapping of a table. Raises `StoreError` if Tandem did not create it."""
     try:
-        written = json.loads((schema.metadata or {})[LAYOUT.encode()])
-        made = written["format"]
+        written = json.loads((schema.metadata or {})[METADATA_KEY.encode()])
+        version = written["format"]
         columns: dict[str, Kind] = dict(written["columns"])
         dimensions = int(schema.field("vector").type.list_size)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError("a table that Tandem did not make") from error
-    if made != FORMAT:
-        raise StoreError(f"the collection has format {made}, this Tandem reads {FORMAT}: install a newer one")
-    return Layout(Schema(dimensions, columns))
+    if version != FORMAT:
+        raise StoreError(f"the collection has format {version}, this Tandem reads {FORMAT}: install a newer one")
+    return ArrowMapping(Schema(dimensions, columns))
 
 
 def read_notes(schema: Any) -> dict[str, str]:
