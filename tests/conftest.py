@@ -48,8 +48,8 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; long groups first."""
     for item in items:
         for need in needs(item):
@@ -58,6 +58,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     long = {group(item) for item in items if any(item.get_closest_marker(name) for name in LONG)}
     # Training first: it takes longest, and whoever ends first takes the next group.
     items.sort(key=lambda item: (group(item) in long, group(item)), reverse=True)
+    yield
+    if config.getoption("loadgroup", False):
+        keep_groups(items)
+
+
+def keep_groups(items: list[pytest.Item]) -> None:
+    """Write its group at the end of each test's id, where pytest-xdist's scheduler reads it.
+
+    pytest-xdist does so itself, but up to 3.8 into an attribute that pytest 9.2 no longer has: then tests went to
+    whichever process was free, and each process started every server, browser and model again (its issue 1386).
+    """
+    for item in items:
+        wanted = f"{item.nodeid.removesuffix('@' + group(item))}@{group(item)}"
+        if item.nodeid != wanted:
+            path, *names = wanted.split("::")
+            item._id = type(item._id)(path=path, names=tuple(names))  # type: ignore[attr-defined]
+        if item.nodeid != wanted:
+            raise pytest.UsageError(f"pytest {pytest.__version__} has moved the id of tests: see tests/conftest.py")
 
 
 def needs(item: pytest.Item) -> Iterator[str]:
