@@ -1,4 +1,4 @@
-"""Whole training runs in seconds: data, a recipe, and real processes that can be killed at a chosen place.
+"""Whole training runs in seconds: data, a recipe, and real processes that can be killed at a chosen point.
 
 Processes come from a server that has torch loaded already: starting one takes a moment instead of seconds.
 """
@@ -103,7 +103,7 @@ def start(
 ) -> BaseProcess:
     """A process that trains.
 
-    die: where it kills itself: a place and a count, `step 4`, `writing 2`, `flushing 9`, `removing 1` or `file 1`.
+    die: where it kills itself: a point and a count, `step 4`, `writing 2`, `flushing 9`, `removing 1` or `file 1`.
     float64: it trains in double precision.
     """
     environment = {"RANK": rank, "WORLD_SIZE": processes, "LOCAL_RANK": rank, "MASTER_PORT": port}
@@ -144,14 +144,14 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64 if float64 else torch.float32)
     done = 0
-    place, _, number = die.partition(" ")
-    if place not in ("", "step"):
-        _die_at(place, int(number))
+    point, _, number = die.partition(" ")
+    if point not in ("", "step"):
+        _die_at(point, int(number))
 
     def stop_requested() -> bool:
         nonlocal done
         done += 1
-        if place == "step" and done == int(number):
+        if point == "step" and done == int(number):
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
@@ -166,7 +166,7 @@ def _train(recipe: Path, overrides: list[str], die: str, environment: dict[str, 
         processes.close()
 
 
-def _die_at(place: str, number: int) -> None:
+def _die_at(point: str, number: int) -> None:
     """Kill this process amid the `number`th checkpoint, or the `number`th small file (`file 1`), half written."""
     from tandem import files
     from tandem.train.run import checkpoint
@@ -191,7 +191,7 @@ def _die_at(place: str, number: int) -> None:
 
         setattr(module, name, instead)
 
-    if place == "file":
+    if point == "file":
         patched(Path, "write_text", False)
         patched(Path, "write_bytes", False)
         return
@@ -200,5 +200,5 @@ def _die_at(place: str, number: int) -> None:
             "writing": (checkpoint, "save_file", False),
             "flushing": (files, "sync", True),
             "removing": (checkpoint, "_remove", True),
-        }[place]
+        }[point]
     )

@@ -278,9 +278,9 @@ def exchange(processes: Processes, folder: Path) -> None:
     assert learnt[2].grad is None
     assert processes.any(processes.rank == 2)
     assert not processes.any(False)
-    told = torch.full((2,), float(processes.rank))
-    processes.broadcast([told])
-    assert told.tolist() == [0.0, 0.0]
+    received = torch.full((2,), float(processes.rank))
+    processes.broadcast([received])
+    assert received.tolist() == [0.0, 0.0]
     assert processes.broadcast_object({"rank": processes.rank}) == {"rank": 0}
     processes.barrier()
 

@@ -21,8 +21,8 @@ TABLE = {"name": "x", "folder": "x", "steps": 1, "data": [{"path": "x", "per_bat
 
 
 def _recipe(config: ModelConfig | None = None, **changes: object) -> Recipe:
-    made = Recipe("toy", "", config or toy.config(), (Source("x", per_batch=1),), 1)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    base = Recipe("toy", "", config or toy.config(), (Source("x", per_batch=1),), 1)
+    return replace(base, **changes)  # type: ignore[arg-type]
 
 
 def _built(recipe: Recipe, seed: int = 0) -> CLIP:
@@ -110,9 +110,9 @@ def test_a_shorter_context_keeps_the_vectors_of_what_fits_and_a_longer_one_stret
     ids = _ids()[:, :9]
     assert torch.equal(shorter.encode_text(ids), _original().encode_text(ids))
     longer = _built(_recipe(replace(config, text=replace(config.text, context_length=153)), init=Init(model=folder)))
-    places, before = longer.positional_embedding, _original().positional_embedding
-    torch.testing.assert_close(places[::2], before, rtol=0, atol=1e-5)
-    torch.testing.assert_close(places[1], (before[0] + before[1]) / 2, rtol=0, atol=1e-5)
+    resized, before = longer.positional_embedding, _original().positional_embedding
+    torch.testing.assert_close(resized[::2], before, rtol=0, atol=1e-5)
+    torch.testing.assert_close(resized[1], (before[0] + before[1]) / 2, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

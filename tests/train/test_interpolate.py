@@ -118,13 +118,13 @@ def test_statistics_are_those_of_the_recipe_s_images(tmp_path: Path) -> None:
     # The first norm's: of what the first convolution makes of the middle squares, whole, not of the recipe's crops.
     whole = dataclasses.replace(recipe.data[0], augment="none")
     loader = Loader(dataclasses.replace(recipe, data=(whole,), model=mixed.config), mixed.tokenizer)
-    made = []
+    means = []
     for step in range(3):
         pixels = torch.from_numpy(loader.batch(step).pixels).permute(0, 3, 1, 2).double() / 255
         mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (mean_of(mixed), std_of(mixed)))
         weight = torch.from_numpy(mixed.tensors["visual.conv1.weight"]).double()
-        made.append(torch.nn.functional.conv2d((pixels - mean) / std, weight, stride=2, padding=1).mean((0, 2, 3)))
-    np.testing.assert_allclose(found.tensors["visual.bn1.running_mean"], torch.stack(made).mean(0), atol=1e-4)
+        means.append(torch.nn.functional.conv2d((pixels - mean) / std, weight, stride=2, padding=1).mean((0, 2, 3)))
+    np.testing.assert_allclose(found.tensors["visual.bn1.running_mean"], torch.stack(means).mean(0), atol=1e-4)
 
 
 def mean_of(checkpoint: weights.Checkpoint) -> tuple[float, ...]:

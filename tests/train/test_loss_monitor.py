@@ -24,8 +24,8 @@ def _poison(monkeypatch: pytest.MonkeyPatch, *steps: int, value: float = math.na
     """At these steps the gradient (or the loss alone) is `value`, and batch norm has collected it."""
     original = loop.gradient
 
-    def poisoned(towers, heads, batch, parallel, processes):  # type: ignore[no-untyped-def]
-        losses = original(towers, heads, batch, parallel, processes)
+    def poisoned(towers, objective, batch, parallel, processes):  # type: ignore[no-untyped-def]
+        losses = original(towers, objective, batch, parallel, processes)
         if poisoned.step in steps:
             if of == "gradient":
                 next(towers.parameters()).grad.fill_(value)
@@ -107,21 +107,21 @@ def test_too_many_stop_the_run_and_keep_the_checkpoint_before_them(
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004"]
 
 
-@pytest.mark.parametrize("asked_after", [3, 5])
+@pytest.mark.parametrize("stopped_after", [3, 5])
 def test_a_run_stopped_amid_bad_steps_says_what_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_after: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_after: int
 ) -> None:
     """Steps 4 and 5 are bad: a run that is stopped after them has not been saved, and must not say so."""
     from tandem.cli.commands import train as command
 
     recipe = _recipe(tmp_path, "checkpoints.every_steps=2")
     _poison(monkeypatch, 3, 4)
-    asked = iter([*[False] * (asked_after - 1), True])
-    result = loop.train(recipe, stop_requested=lambda: next(asked))
+    answers = iter([*[False] * (stopped_after - 1), True])
+    result = loop.train(recipe, stop_requested=lambda: next(answers))
     saved = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
-    assert (result.model, result.step) == (None, asked_after)
+    assert (result.model, result.step) == (None, stopped_after)
     said = command._stopped(result, recipe.folder)
-    if asked_after == 3:
+    if stopped_after == 3:
         assert result.saved_step == 3
         assert "stopped and saved at step 3" in said
     else:

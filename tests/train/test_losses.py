@@ -24,8 +24,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def vectors(n: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    made = torch.randn(n, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return F.normalize(made, dim=-1).to(dtype).requires_grad_()
+    rows = torch.randn(n, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return F.normalize(rows, dim=-1).to(dtype).requires_grad_()
 
 
 def scalar(value: float, dtype: torch.dtype = torch.float64) -> Tensor:

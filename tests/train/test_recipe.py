@@ -51,9 +51,9 @@ def test_strings_of_any_kind_survive(recipe: Path) -> None:
     values = tomllib.loads(recipe.read_text())
     values["data"][0]["templates"] = [odd]
     values["data"][0]["broader"] = {"a word": ["x", "y z"], 'a "b" = c': ["d"]}
-    made = from_dict(values)
-    assert from_dict(tomllib.loads(to_toml(made))) == made
-    assert made.data[0].templates == (odd,)
+    parsed = from_dict(values)
+    assert from_dict(tomllib.loads(to_toml(parsed))) == parsed
+    assert parsed.data[0].templates == (odd,)
 
 
 def test_the_recipe_of_the_shipped_model_means_what_it_meant() -> None:
@@ -250,13 +250,13 @@ def test_recipes_of_before_the_first_release_can_be_read(recipe: Path) -> None:
     old = old.replace('path = "captions.tar"', 'path = "captions.tar"\ncaptions_per_picture = 2')
     old = old.replace("[checkpoints]\nevery_steps = 3", "[resume]\nelsewhere = true\n[checkpoints]")
     recipe.write_text(old)
-    made = read_recipe(recipe)
-    assert (made.checkpoints.every_steps, made.checkpoints.keep_last) == (7, 2)
-    assert made.cache_images
-    assert made.data[1].captions_per_image == 2
-    assert made.resume.allow_rounding
-    assert "cache_images = true" in to_toml(made)
-    assert "pictur" not in to_toml(made)
+    parsed = read_recipe(recipe)
+    assert (parsed.checkpoints.every_steps, parsed.checkpoints.keep_last) == (7, 2)
+    assert parsed.cache_images
+    assert parsed.data[1].captions_per_image == 2
+    assert parsed.resume.allow_rounding
+    assert "cache_images = true" in to_toml(parsed)
+    assert "pictur" not in to_toml(parsed)
     assert not read_recipe(recipe, ["cache_images=false"]).cache_images  # what is given by its new name counts
 
 
@@ -273,9 +273,9 @@ def test_another_device_rounds_otherwise_and_is_allowed_by_name_alone(recipe: Pa
 
 
 def test_a_stage_begins_at_its_share_of_the_steps(recipe: Path) -> None:
-    made = read_recipe(recipe, ["steps=12", "stages=[{start=0.25, image_size=16}, {start=0.5, image_size=32}]"])
-    before = made.model.vision.image_size
-    assert [made.image_size_at(step) for step in (0, 2, 3, 5, 6, 11)] == [before, before, 16, 16, 32, 32]
+    parsed = read_recipe(recipe, ["steps=12", "stages=[{start=0.25, image_size=16}, {start=0.5, image_size=32}]"])
+    before = parsed.model.vision.image_size
+    assert [parsed.image_size_at(step) for step in (0, 2, 3, 5, 6, 11)] == [before, before, 16, 16, 32, 32]
 
 
 # --- recipes that ship -----------------------------------------------------------------------------------------------

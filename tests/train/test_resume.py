@@ -91,17 +91,17 @@ def test_a_checkpoint_has_weights_moments_and_averages(whole: dict[str, Any]) ->
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_any_step_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], workers: int) -> None:
     name = f"killed-{workers}"
-    places = random.Random(workers).sample(range(1, 6), 2)
-    for steps in places:
+    kill_steps = random.Random(workers).sample(range(1, 6), 2)
+    for steps in kill_steps:
         assert _run(root, name, f"workers={workers}", die=f"step {steps}") == [-9]
     assert _run(root, name, f"workers={workers}") == [0]
     _same(run_toys.last_state(root / name), whole)
 
 
-@pytest.mark.parametrize("place", ["writing 2", "flushing 9", "flushing 1", "removing 1", "removing 3"])
-def test_killed_amid_a_checkpoint_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], place: str) -> None:
-    name = place.replace(" ", "-")
-    assert _run(root, name, die=place) == [-9]
+@pytest.mark.parametrize("kill_point", ["writing 2", "flushing 9", "flushing 1", "removing 1", "removing 3"])
+def test_killed_amid_a_checkpoint_it_ends_in_the_same_bits(root: Path, whole: dict[str, Any], kill_point: str) -> None:
+    name = kill_point.replace(" ", "-")
+    assert _run(root, name, die=kill_point) == [-9]
     assert _run(root, name) == [0]
     _same(run_toys.last_state(root / name), whole)
     left = [path.name for path in (root / name / "checkpoints").iterdir()]

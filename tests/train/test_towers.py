@@ -203,8 +203,8 @@ def _unit(rows: int, width: int, seed: int) -> torch.Tensor:
 
 def _batch(**changes: object) -> DeviceBatch:
     nothing = torch.empty(0)
-    made = DeviceBatch(nothing, nothing, texts=4, total_texts=4)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    batch = DeviceBatch(nothing, nothing, texts=4, total_texts=4)
+    return replace(batch, **changes)  # type: ignore[arg-type]
 
 
 def _cross_entropies(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -264,7 +264,7 @@ def test_a_text_encoder_teaches_texts_and_words() -> None:
     again = ContrastiveObjective(_clip(), recipe, teacher_width=5)
     assert torch.equal(objective.to_teacher.weight, again.to_teacher.weight)  # type: ignore[union-attr]
     images, texts, wanted = _unit(4, 12, 0), _unit(6, 12, 1), _unit(6, 5, 2)
-    losses = objective.losses(images, texts, _batch(words=2, total_words=2, taught=wanted))
+    losses = objective.losses(images, texts, _batch(words=2, total_words=2, teacher_vectors=wanted))
     by_hand = (1 - F.cosine_similarity(objective.to_teacher(texts), wanted)).mean()
     torch.testing.assert_close(losses["distance"], by_hand)
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 2 * by_hand)
@@ -272,7 +272,7 @@ def test_a_text_encoder_teaches_texts_and_words() -> None:
 
 def test_softened_targets_reach_the_contrastive_loss() -> None:
     near = torch.tensor([[1.0, 0], [1.0, 0.1], [0, 1], [0.1, 1]], dtype=torch.float64)
-    batch = _batch(taught=F.normalize(near, dim=-1))
+    batch = _batch(teacher_vectors=F.normalize(near, dim=-1))
     texts = _unit(4, 12, 1)
     images = texts[[1, 0, 3, 2]]  # each image stands at its twin's text
     hard, soft = (
@@ -327,8 +327,8 @@ def test_the_whole_objective_is_the_formula_written_out() -> None:
     targets = torch.tensor([[1, 0, 0, 0, 0], [0, 1, 1, 0, 0], [0, 1, 0, 1, 0], [0, 0, 0, 0, 1.0]]).double()
     rows, labels = [0, 1, 3], [2, 0, 2]
     found = objective.losses(images, texts, _batch(
-        texts=m, total_texts=total_texts, words=words, total_words=total_words, targets=sparse(targets), taught=taught,
-        teacher_images=seen, teacher_texts=read, classes=classes, labelled=torch.tensor(rows),
+        texts=m, total_texts=total_texts, words=words, total_words=total_words, targets=sparse(targets),
+        teacher_vectors=taught, teacher_images=seen, teacher_texts=read, classes=classes, labelled=torch.tensor(rows),
         labels=torch.tensor(labels), total_labelled=total_labelled,
     ))  # fmt: skip
 
@@ -371,7 +371,7 @@ def test_shares_of_two_processes_sum_to_the_loss_on_the_whole_batch() -> None:
         own = labels[rows]
         batch = _batch(
             texts=len(own), total_texts=5,
-            taught=taught[rows], total_words=0, teacher_images=seen[rows], teacher_texts=read[rows], classes=3,
+            teacher_vectors=taught[rows], total_words=0, teacher_images=seen[rows], teacher_texts=read[rows], classes=3,
             labelled=torch.arange(len(own)), labels=own, total_labelled=5,
         )  # fmt: skip
         return objective.losses(images[rows], torch.cat([texts[rows], classes]), batch, gather)["loss"]

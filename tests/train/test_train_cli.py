@@ -80,8 +80,8 @@ def test_tensorboard_has_the_curve(recipe: Path, tmp_path: Path) -> None:
     assert train(chosen).model is not None
     events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
-    told = {event.step: event.value for event in events.Scalars("loss")}
-    assert told == pytest.approx(dict(read_series(tmp_path / "run" / "curve.csv")["loss"]))
+    logged = {event.step: event.value for event in events.Scalars("loss")}
+    assert logged == pytest.approx(dict(read_series(tmp_path / "run" / "curve.csv")["loss"]))
     assert {"scale", "wait", "gradient_norm", "pairs_per_s", "memory_gb"} <= set(events.Tags()["scalars"])
 
 

@@ -34,12 +34,12 @@ BROADER = {"warm": ["red", "white"]}
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Names and captions; in each, one image that cannot be decoded."""
-    made = all_images()
-    made[3] = b"no image"
-    write_parquet(tmp_path / "names.parquet", made)
-    made = all_images()
-    made[17] = made[17][:60]
-    write_tar(tmp_path / "captions.tar", made)
+    images = all_images()
+    images[3] = b"no image"
+    write_parquet(tmp_path / "names.parquet", images)
+    images = all_images()
+    images[17] = images[17][:60]
+    write_tar(tmp_path / "captions.tar", images)
     write_tar(tmp_path / "more.tar", captions=1)
     return tmp_path
 
@@ -279,5 +279,5 @@ def test_the_sources_that_the_documents_show_can_be_read() -> None:
     assert len(shown) == 2
     for block in shown:
         sources = tomllib.loads(block)["data"]
-        made = recipe(Path("."), *sources, **({"batch_size": 8} if "weight" in sources[0] else {}))
-        assert len(made.data) == len(sources)
+        built = recipe(Path("."), *sources, **({"batch_size": 8} if "weight" in sources[0] else {}))
+        assert len(built.data) == len(sources)

@@ -35,10 +35,10 @@ def test_small_orders_are_all_possible() -> None:
 
 def test_an_order_of_hundreds_of_millions_takes_no_memory() -> None:
     positions = np.arange(399_999_000, 400_000_000)
-    places = shuffled(positions, 400_000_000, 1, 0, 0)
-    assert len(np.unique(places)) == 1000
-    assert 0 <= places.min() < 4_000_000
-    assert 396_000_000 < places.max() < 400_000_000
+    indices = shuffled(positions, 400_000_000, 1, 0, 0)
+    assert len(np.unique(indices)) == 1000
+    assert 0 <= indices.min() < 4_000_000
+    assert 396_000_000 < indices.max() < 400_000_000
 
 
 def test_an_epoch_ends_where_the_next_begins() -> None:

@@ -150,29 +150,29 @@ def test_one_class_alone_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_an_index_is_made_once_and_again_when_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+    indexed = []
     for name in ("tar_rows", "parquet_rows_of"):
         reader = getattr(rows, name)
         monkeypatch.setitem(
             __import__("tandem.train.data.index", fromlist=["_READERS"])._READERS,
             "tar" if name == "tar_rows" else "parquet",
-            lambda path, source, reader=reader: made.append(path.name) or reader(path, source),
+            lambda path, source, reader=reader: indexed.append(path.name) or reader(path, source),
         )
     tar, parquet = write_tar(tmp_path / "captions.tar"), write_parquet(tmp_path / "names.parquet")
     both = [(CAPTIONED, 0), (NAMED, 2)]
     for _ in range(2):
         for source, _ in both:
             opened(tmp_path, **source)
-    assert made == ["captions.tar", "names.parquet"]
+    assert indexed == ["captions.tar", "names.parquet"]
     os.utime(parquet, ns=(1, 1))
     assert len(content(opened(tmp_path, **NAMED))) == 40
     reversed_images = all_images()[::-1]
     write_tar(tar, reversed_images)
     assert list(content(opened(tmp_path, **CAPTIONED))) == reversed_images
-    assert made == ["captions.tar", "names.parquet", "names.parquet", "captions.tar"]
+    assert indexed == ["captions.tar", "names.parquet", "names.parquet", "captions.tar"]
     opened(tmp_path, **{**CAPTIONED, "text": "captions", "kind": "names"})  # read otherwise: an index of its own
-    assert made[-1] == "captions.tar"
-    assert len(made) == 5
+    assert indexed[-1] == "captions.tar"
+    assert len(indexed) == 5
 
 
 def test_a_new_image_in_a_folder_is_found(tmp_path: Path) -> None:
@@ -265,9 +265,9 @@ def test_odd_strings_of_names_and_captions_survive(tmp_path: Path) -> None:
 
 
 def test_which_images_are_sound_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = all_images()
-    made[3], made[30] = b"no image", made[30][:80]
-    write_parquet(tmp_path / "names.parquet", made)
+    images = all_images()
+    images[3], images[30] = b"no image", images[30][:80]
+    write_parquet(tmp_path / "names.parquet", images)
     samples = opened(tmp_path, **NAMED)
     found = decodable(samples)
     assert [i for i in range(40) if not found[i]] == [3, 30]
@@ -276,12 +276,12 @@ def test_which_images_are_sound_is_found_out_once(tmp_path: Path, monkeypatch: p
 
 
 def test_images_are_rgb_and_upright(tmp_path: Path) -> None:
-    made = Image.new("RGB", (6, 4), "red")
+    image = Image.new("RGB", (6, 4), "red")
     exif = Image.Exif()
     exif[0x0112] = 6
     folder = tmp_path / "all" / "x"
     folder.mkdir(parents=True)
-    made.save(folder / "a.jpg", exif=exif)
+    image.save(folder / "a.jpg", exif=exif)
     Image.new("I;16", (4, 4), 65535).save(folder / "b.png")
     Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(folder / "c.png")
     decoded = Images(opened(tmp_path, path="all", kind="names"), keep=False)

@@ -148,12 +148,12 @@ def test_steps_made_by_spawned_workers_are_the_same(root: Path, monkeypatch: pyt
 
 
 def test_the_private_parts_of_torch_that_training_uses_are_where_they_were() -> None:
-    """Each has a fallback or a test of its own; where this fails, torch has moved one: look at the place it names."""
+    """Each has a fallback or a test of its own; where this fails, torch has moved one: look at the module it names."""
     from torch.utils.data import dataloader
 
     missing = [
-        place
-        for owner, name, place in (
+        module
+        for owner, name, module in (
             (dataloader._MultiProcessingDataLoaderIter, "_shutdown_workers", "data/workers.py, _stop"),
             (torch, "_foreach_lerp_", "step/ema.py, ModelEma.update"),
             (torch._dynamo.config, "recompile_limit", "parallel/wrapping.py, wrap (cache_size_limit before torch 2.6)"),

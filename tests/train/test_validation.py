@@ -35,11 +35,11 @@ def test_pixels_are_those_of_every_other_door(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = encoded(scene(), "JPEG", exif=exif)
-    (found,) = read_validation(made := _held_out(tmp_path, turned, encoded(scene(), "PNG")))
-    upright = load_pixels(turned, made.model.preprocessing)
+    (found,) = read_validation(recipe := _held_out(tmp_path, turned, encoded(scene(), "PNG")))
+    upright = load_pixels(turned, recipe.model.preprocessing)
     assert MODEL["vision"]["image_size"] == len(upright)
     assert np.array_equal(found.pixels[0], upright)
-    assert not np.array_equal(found.pixels[0], load_pixels(turned, made.model.preprocessing, orient=False))
+    assert not np.array_equal(found.pixels[0], load_pixels(turned, recipe.model.preprocessing, orient=False))
 
 
 def _bomb() -> bytes:

@@ -27,7 +27,7 @@ def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
     """
     if not 0 <= alpha <= 1:
         raise ConfigError(f"alpha: expected a number from 0 (the first model) to 1 (the second), got {alpha}")
-    _refuse_unlike(a, b)
+    _check_same_architecture(a, b)
     tensors = {name: _mixed(array, b.tensors[name], alpha) for name, array in a.tensors.items()}
     config = dataclasses.replace(
         a.config,
@@ -62,7 +62,7 @@ def _mixed(a: np.ndarray, b: np.ndarray, alpha: float) -> np.ndarray:
     return mixed.astype(kind)
 
 
-def _refuse_unlike(a: Checkpoint, b: Checkpoint) -> None:
+def _check_same_architecture(a: Checkpoint, b: Checkpoint) -> None:
     if difference := _first_difference(_sizes(a), _sizes(b)):
         raise ConfigError(
             f"{a.source} and {b.source} cannot be interpolated: {difference}; expected two models of one architecture "

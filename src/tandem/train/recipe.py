@@ -50,7 +50,7 @@ class Source:
         if self.kind == "names" and not self.templates:
             raise ConfigError("templates: expected at least one, such as 'a photo of a {}.', got none")
         for template in self.templates:
-            if not _takes_a_name(template):
+            if not _has_placeholder(template):
                 raise ConfigError(f"templates: expected one {{}} for the name, got {template!r}")
 
 
@@ -321,7 +321,7 @@ def _check(recipe: Recipe) -> None:
             raise ConfigError(f"stages[{i}].image_size: expected at least {least}, got {stage.image_size}")
 
 
-def _takes_a_name(template: str) -> bool:
+def _has_placeholder(template: str) -> bool:
     try:
         return template.format("x") != template
     except (

@@ -25,7 +25,7 @@ _SLOTS, _PATCHES, _TEXTS = 1, 2, 4
 
 
 @dataclass(frozen=True)
-class _Filled:
+class _DecodedSlots:
     """The samples in this process's slots."""
 
     pixels: np.ndarray  # uint8 [n s s 3]
@@ -106,7 +106,7 @@ class Assembler:
         bits.advance(self.first * width)
         return np.random.Generator(bits).random((self.last - self.first, width))
 
-    def _fill(self, plan: BatchPlan, planned: np.ndarray, size: int, u: np.ndarray) -> _Filled:
+    def _fill(self, plan: BatchPlan, planned: np.ndarray, size: int, u: np.ndarray) -> _DecodedSlots:
         pixels = np.empty((self.last - self.first, size, size, 3), np.uint8)
         numbers, keys, replaced = planned[self.first : self.last].copy(), [], []
         for row, slot in enumerate(range(self.first, self.last)):
@@ -129,7 +129,7 @@ class Assembler:
             else:
                 key, why = replaced[-1]
                 raise DataError(f"{source.path}: tried {tried:,} samples and all are broken, the last is {key}: {why}")
-        return _Filled(pixels, numbers, keys, replaced)
+        return _DecodedSlots(pixels, numbers, keys, replaced)
 
     def _sample_numbers(self, plan: BatchPlan, planned: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The sample of each slot, int64 [N]: the own as filled, those of others by what is known to be decodable."""

@@ -113,10 +113,10 @@ def open_index(file: IndexedFile) -> Index:
         raise DataError(f"{file.index}: the index is missing or damaged ({error}); delete it and start again") from None
     plain = np.asarray(mapped)
     arrays = {}
-    for name, about in header.items():
+    for name, entry in header.items():
         if name != "__metadata__":
-            first, last = (8 + length + offset for offset in about["data_offsets"])
-            arrays[name] = plain[first:last].view(_TYPES[about["dtype"]])
+            first, last = (8 + length + offset for offset in entry["data_offsets"])
+            arrays[name] = plain[first:last].view(_TYPES[entry["dtype"]])
     images = {"copy": file.copy, "file": file.path, "files": None}[header["__metadata__"]["images"]]
     return Index(
         Strings(arrays["key_ends"], arrays["keys"]),
@@ -130,8 +130,8 @@ def open_index(file: IndexedFile) -> Index:
 
 
 def _digest(path: Path, source: Source) -> str:
-    meant = [_FORMAT, str(path.absolute()), source.text, source.image, source.kind]
-    return hashlib.sha256(json.dumps(meant).encode(errors="surrogateescape")).hexdigest()[:16]
+    identity = [_FORMAT, str(path.absolute()), source.text, source.image, source.kind]
+    return hashlib.sha256(json.dumps(identity).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def _state(path: Path) -> str:
@@ -149,11 +149,11 @@ def _state(path: Path) -> str:
 def _read_header(path: Path, index: Path, state: str) -> IndexedFile | None:
     try:
         with index.open("rb") as file:
-            about = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
-        if about["state"] != state or (about["images"] == "copy" and not index.with_suffix(".images").exists()):
+            metadata = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
+        if metadata["state"] != state or (metadata["images"] == "copy" and not index.with_suffix(".images").exists()):
             return None
-        named = tuple((key, reason) for key, reason in json.loads(about["named"]))
-        return IndexedFile(path, index, state, int(about["count"]), int(about["skipped"]), named)
+        named = tuple((key, reason) for key, reason in json.loads(metadata["named"]))
+        return IndexedFile(path, index, state, int(metadata["count"]), int(metadata["skipped"]), named)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -212,7 +212,7 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
         "keys": np.frombuffer(keys.content, np.uint8),
         "texts": np.frombuffer(texts.content, np.uint8),
     }
-    about = {
+    metadata = {
         "state": state,
         "count": str(len(at)),
         "skipped": str(skipped),
@@ -220,7 +220,7 @@ def _build(path: Path, source: Source, index: Path, state: str) -> None:
         "images": "copy" if copied else "file" if kind in ("tar", "parquet") else "files",
     }
     with files.atomic_write(index) as temporary:
-        save_file(tensors, temporary, about)
+        save_file(tensors, temporary, metadata)
 
 
 def _checked(

@@ -31,10 +31,10 @@ def sample_indices(positions: np.ndarray, count: int, seed: int, source: int) ->
 def replacements(first: int, position: int, count: int, seed: int, source: int) -> Iterator[int]:
     """The sample of a position, then those that replace it if it is broken, in an order that the position decides."""
     yield first
-    drawn = np.random.default_rng((seed, source, position, 3)).integers(count, size=_RANDOM_REPLACEMENTS).tolist()
-    yield from drawn
+    indices = np.random.default_rng((seed, source, position, 3)).integers(count, size=_RANDOM_REPLACEMENTS).tolist()
+    yield from indices
     for step in range(1, min(count, _SEQUENTIAL_REPLACEMENTS) + 1):
-        yield (drawn[-1] + step) % count
+        yield (indices[-1] + step) % count
 
 
 def shuffled(positions: np.ndarray, count: int, *key: int) -> np.ndarray:

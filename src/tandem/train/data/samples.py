@@ -37,7 +37,7 @@ class Samples:
         self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._open: OrderedDict[Path, int] = OrderedDict()
         if len(self) == 0:
-            raise DataError(f"{self.label_of_source}: {self._nothing()}")
+            raise DataError(f"{self.label_of_source}: {self._why_empty()}")
         self.names: list[tuple[str, ...]] = []  # of a source of names: the distinct ones, by label
         self._labels: list[np.ndarray] = []  # by file: number of the entry there -> label
         if source.kind == "names":
@@ -89,7 +89,7 @@ class Samples:
             if file.skipped > len(file.named):
                 yield str(file.path), f"{file.skipped - len(file.named):,} more without an image or a text"
 
-    def _nothing(self) -> str:
+    def _why_empty(self) -> str:
         """Why there is no sample."""
         if all(file.path.is_dir() for file in self.files):
             loose = sum(file.skipped for file in self.files)
@@ -147,22 +147,24 @@ class Samples:
 
     def _read_whole(self, path: Path) -> bytes:
         try:
-            return _with_retries(path.read_bytes, path, but=(FileNotFoundError, PermissionError, IsADirectoryError))
+            return _with_retries(
+                path.read_bytes, path, permanent=(FileNotFoundError, PermissionError, IsADirectoryError)
+            )
         except OSError as error:
             raise BrokenSample(
                 "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
             ) from None
 
 
-def _with_retries(read: Callable[[], bytes], path: Path, but: tuple[type[OSError], ...] = ()) -> bytes:
+def _with_retries(read: Callable[[], bytes], path: Path, permanent: tuple[type[OSError], ...] = ()) -> bytes:
     """Retry reads that a network file system refuses: a batch must be the same in every run.
 
-    Raises `DataError` after the last attempt; errors in `but` at once and unchanged.
+    Raises `DataError` after the last attempt; errors in `permanent` at once and unchanged.
     """
     for attempt in range(_ATTEMPTS):
         try:
             return read()
-        except but:
+        except permanent:
             raise
         except OSError as error:
             reason = error.strerror

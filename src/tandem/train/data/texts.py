@@ -89,9 +89,9 @@ class TextPositions:
     def of(caption_counts: np.ndarray, shared: int) -> "TextPositions":
         """caption_counts int64 [N]: of each slot; shared: the number of shared texts."""
         slots = len(caption_counts)
-        home = np.arange(shared) * slots // max(shared, 1)  # ascending
-        counts = caption_counts + np.bincount(home, minlength=slots)
+        slot_of = np.arange(shared) * slots // max(shared, 1)  # ascending
+        counts = caption_counts + np.bincount(slot_of, minlength=slots)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rank_at_home = np.arange(shared) - np.searchsorted(home, home, side="left")
-        positions = starts[home] + caption_counts[home] + rank_at_home
+        rank_in_slot = np.arange(shared) - np.searchsorted(slot_of, slot_of, side="left")
+        positions = starts[slot_of] + caption_counts[slot_of] + rank_in_slot
         return TextPositions(starts, positions.astype(np.int64), int(starts[-1]))

@@ -66,7 +66,7 @@ def batches_from_workers(assembler: Assembler, steps: range, count: int) -> Iter
             try:
                 packed = next(batches, None)
             except (RuntimeError, OSError, EOFError) as error:
-                raise _death(workers) or error from None
+                raise _dead_worker_error(workers) or error from None
             if packed is None:
                 return
             if isinstance(packed, TandemError):
@@ -113,7 +113,7 @@ def _stop(batches: Any, workers: list[BaseProcess]) -> None:
         worker.join()
 
 
-def _death(workers: list[BaseProcess]) -> DataError | None:
+def _dead_worker_error(workers: list[BaseProcess]) -> DataError | None:
     """The error for a dead worker, which torch reports by one of several exceptions; None if all live."""
     for worker in workers:
         worker.join(1)  # its end may be seen a little after its connection broke

@@ -30,16 +30,16 @@ def pack(ids: NDArray[np.integer], end_id: int, row_tokens: int) -> Packing:
     lengths = (ids == end_id).argmax(1) + 1  # [m]
     total = int(lengths.sum())
     room = max(int(lengths.max(initial=1)), min(row_tokens, total))
-    left: list[int] = []
+    room_left: list[int] = []
     at = np.empty((len(ids), 2), np.int64)  # row, column
     for i in np.argsort(-lengths, kind="stable"):
         length = int(lengths[i])
-        row = next((row for row, free in enumerate(left) if free >= length), len(left))
-        if row == len(left):
-            left.append(room)
-        at[i] = row, room - left[row]
-        left[row] -= length
-    shape = (len(left), room)
+        row = next((row for row, free in enumerate(room_left) if free >= length), len(room_left))
+        if row == len(room_left):
+            room_left.append(room)
+        at[i] = row, room - room_left[row]
+        room_left[row] -= length
+    shape = (len(room_left), room)
     packed, positions, text = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
     column = np.arange(ids.shape[1])
     own = column < lengths[:, None]  # [m t]

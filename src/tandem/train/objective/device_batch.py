@@ -33,7 +33,7 @@ class DeviceBatch:
 
     words: int = 0  # w
     total_words: int = 0  # of all processes
-    taught: Tensor | None = None  # float32 [m+w e]: a sentence encoder's unit vectors of texts and words
+    teacher_vectors: Tensor | None = None  # float32 [m+w e]: a sentence encoder's unit vectors of texts and words
 
     teacher_images: Tensor | None = None  # float32 [n e]: a CLIP teacher's unit vectors
     teacher_texts: Tensor | None = None  # float32 [m e]
@@ -61,7 +61,7 @@ def to_device_batch(
     if classes is not None:
         ids.append(classes.ids)
 
-    def moved(array: np.ndarray | None) -> Tensor | None:
+    def to_device(array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
 
     pixels = torch.from_numpy(batch.pixels).to(device, non_blocking=True)
@@ -71,15 +71,15 @@ def to_device_batch(
         texts=len(batch.texts),
         total_texts=batch.total_texts,
         targets=_targets(batch, device),
-        kept=moved(batch.kept),
+        kept=to_device(batch.kept),
         words=len(words),
         total_words=teacher.per_batch if teacher else 0,
-        taught=teacher.vectors([*batch.texts, *words]).to(device) if teacher else None,
+        teacher_vectors=teacher.vectors([*batch.texts, *words]).to(device) if teacher else None,
         teacher_images=clip_teacher.images(pixels) if clip_teacher else None,
         teacher_texts=clip_teacher.texts(batch.texts) if clip_teacher else None,
         classes=len(classes.texts) if classes else 0,
-        labelled=moved(classes.rows) if classes else None,
-        labels=moved(classes.labels) if classes else None,
+        labelled=to_device(classes.rows) if classes else None,
+        labels=to_device(classes.labels) if classes else None,
         total_labelled=classes.total if classes else 0,
     )
 

@@ -55,12 +55,12 @@ class ContrastiveObjective(nn.Module):
         gather: joins the rows of all processes, with gradient; None with one process.
         """
         gather = gather or single_process().gather
-        m, taught = batch.texts, batch.texts + batch.words
+        m, with_words = batch.texts, batch.texts + batch.words
         shares: dict[str, Tensor] = {"contrast": self._contrast(images, texts[:m], batch, gather)}
         weights = {"contrast": 1.0}
-        if self.to_teacher is not None and batch.taught is not None:
+        if self.to_teacher is not None and batch.teacher_vectors is not None:
             total = batch.total_texts + batch.total_words
-            shares["distance"] = distillation_loss(self.to_teacher(texts[:taught]), batch.taught, total)
+            shares["distance"] = distillation_loss(self.to_teacher(texts[:with_words]), batch.teacher_vectors, total)
             weights["distance"] = self.distillation.weight
         if batch.teacher_images is not None and batch.teacher_texts is not None:
             shares["teacher"] = similarity_loss(
@@ -70,7 +70,7 @@ class ContrastiveObjective(nn.Module):
             )
             weights["teacher"] = self.distillation.model_weight
         if batch.labelled is not None and batch.labels is not None and batch.total_labelled:
-            logits = self.logit_scale.exp() * images[batch.labelled] @ texts[taught:].T  # [k c]
+            logits = self.logit_scale.exp() * images[batch.labelled] @ texts[with_words:].T  # [k c]
             shares["classes"] = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.total_labelled
             weights["classes"] = self.chosen.classes
         loss = torch.stack([weights[name] * share for name, share in shares.items()]).sum()
@@ -78,8 +78,8 @@ class ContrastiveObjective(nn.Module):
 
     def _contrast(self, images: Tensor, texts: Tensor, batch: DeviceBatch, gather: Gather) -> Tensor:
         targets: Targets | None = batch.targets
-        if batch.taught is not None and self.distillation.soften:
-            teacher, first = gather(batch.taught[: batch.texts])  # [M e]
+        if batch.teacher_vectors is not None and self.distillation.soften:
+            teacher, first = gather(batch.teacher_vectors[: batch.texts])  # [M e]
             hard = batch.targets or SparseTargets.paired(len(images), first, len(teacher), teacher)
             targets = SoftTargets(hard, teacher, self.distillation.soften, self.distillation.temperature)
         if self.logit_bias is not None:

@@ -79,13 +79,14 @@ def vectors(teacher: str, texts: Sequence[str], cache: Path) -> dict[str, np.nda
     known: dict[str, np.ndarray] = {}
     if cache.exists():
         with np.load(cache) as stored:
-            known = dict(zip(stored["sentences"].tolist(), stored["vectors"], strict=True))
+            texts_key = "texts" if "texts" in stored else "sentences"  # its name before the first release
+            known = dict(zip(stored[texts_key].tolist(), stored["vectors"], strict=True))
     new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:
         known.update(zip(new, _encode(locate(teacher), new), strict=True))
         cache.parent.mkdir(parents=True, exist_ok=True)
         with files.atomic_write(cache) as temporary, temporary.open("wb") as file:  # savez adds a suffix to a path
-            np.savez(file, sentences=np.array(list(known)), vectors=np.stack(list(known.values())))
+            np.savez(file, texts=np.array(list(known)), vectors=np.stack(list(known.values())))
     return known
 
 

@@ -76,10 +76,10 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
         yield f"skipped {len(skipped)} samples in all"
     validation_s = 0.0
     if validation := read_validation(recipe):
-        asked = time.monotonic()
+        started = time.monotonic()
         with run.evaluation():
             validate(validation, run.image_vectors, run.text_vectors)
-        validation_s = time.monotonic() - asked
+        validation_s = time.monotonic() - started
         yield f"validation: {len(validation)} sets, {duration(validation_s)} each time"
     if processes.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(processes.device)
@@ -104,16 +104,16 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
 
 def _time(run: TrainingRun, first: int, steps: int) -> Timing:
     """Two steps at `first`, the second timed. The weights change, and are thrown away."""
-    asked = time.monotonic()
+    started = time.monotonic()
     batch = run.loader.batch(first)
-    data_s = time.monotonic() - asked
+    data_s = time.monotonic() - started
     monitor = LossMonitor(run.recipe.guards)
     step_s = 0.0
     for _ in range(STEPS):
         run.processes.barrier()
-        asked = time.monotonic()
+        started = time.monotonic()
         result = train_step(run, first, batch, monitor)  # ends with a transfer from the device
-        step_s = time.monotonic() - asked
+        step_s = time.monotonic() - started
     return Timing(batch.pixels.shape[1], steps, step_s, data_s, result.losses["loss"])
 
 

@@ -188,9 +188,9 @@ def _timed(stream: Iterator[Batch], meter: Meter, first_step: int) -> Iterator[t
     """Batches with their steps; `meter` counts the time spent waiting for each."""
     step = first_step
     while True:
-        asked = time.monotonic()
+        wait_started = time.monotonic()
         batch = next(stream, None)
-        meter.waited(time.monotonic() - asked)
+        meter.waited(time.monotonic() - wait_started)
         if batch is None:
             return
         yield step, batch

@@ -87,8 +87,8 @@ def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Prep
     pixels = np.stack([_pixels(sample, preprocessing) for sample in taken])
     if chosen.kind == "zero_shot":
         names = sorted({sample.texts[0] for sample in samples})
-        place = {name: i for i, name in enumerate(names)}
-        labels = np.array([place[sample.texts[0]] for sample in taken])
+        class_index = {name: i for i, name in enumerate(names)}
+        labels = np.array([class_index[sample.texts[0]] for sample in taken])
         return ValidationSet(prefix, pixels, labels, [name.split(",")[0].strip() for name in names], chosen.kind)
     owner = np.array([i for i, sample in enumerate(taken) for _ in sample.texts])
     return ValidationSet(prefix, pixels, owner, [text for sample in taken for text in sample.texts], chosen.kind)

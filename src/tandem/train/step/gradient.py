@@ -74,10 +74,10 @@ def gradient(
     parts = _micro_batches(batch, parallel, processes)
     states: list[list[Tensor]] = []
     encoded: list[tuple[Tensor | None, Tensor | None]] = []
-    twice, learns = len(parts) > 1, [True, True]
+    two_passes, needs_gradient = len(parts) > 1, [True, True]
     for part in parts:
         states.append(_random_state(processes.device))
-        no_grad = torch.no_grad() if twice else nullcontext()
+        no_grad = torch.no_grad() if two_passes else nullcontext()
         with no_grad, batch_norm.collect_statistics(towers), synchronised(towers, True):
             encoded.append(part.encode(towers))
     images, texts = (
@@ -95,10 +95,12 @@ def gradient(
     for index, part in enumerate(parts):
         vectors = encoded[index]
         with synchronised(towers, index == last):
-            if twice:
+            if two_passes:
                 _restore(states[index], processes.device)
-                vectors = part.encode(towers, *learns)
-                learns = [x is not None and x.requires_grad for x in vectors]  # a locked tower is not encoded again
+                vectors = part.encode(towers, *needs_gradient)
+                needs_gradient = [
+                    x is not None and x.requires_grad for x in vectors
+                ]  # a locked tower is not encoded again
             next_image, next_text = at_image + len(part.pixels), at_text + part.texts
             upstream = [image_gradients[at_image:next_image], text_gradients[at_text:next_text]]
             pairs = [(x, g) for x, g in zip(vectors, upstream, strict=True) if x is not None and x.requires_grad]
