@@ -8,7 +8,6 @@ import io
 import os
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Sequence
 
@@ -51,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         _discard_unwritten()
         if arguments.debug:
+            import traceback
+
             traceback.print_exc()
         foreseen = isinstance(error, TandemError | OSError)
         terminal.complain(_one_line(error, arguments) if foreseen else _unexpected(error))

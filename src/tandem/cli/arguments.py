@@ -6,6 +6,7 @@ Knows no command, and imports nothing that takes time: `tandem COMMAND --help` p
 import argparse
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn, TypeAlias
@@ -44,7 +45,7 @@ class Help(argparse.HelpFormatter):
     """Wraps text to the terminal's width and leaves indented lines, which are examples, as they are written."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28)
+        super().__init__(prog, max_help_position=28, width=terminal.columns(sys.stdout) - 2)
 
     def _format_usage(
         self, usage: str | None, actions: Iterable[argparse.Action], groups: Iterable[Any], prefix: str | None

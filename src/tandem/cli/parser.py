@@ -44,7 +44,7 @@ def build_parser(*, complete: bool = True) -> Parser:
     add_common(parser)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary)
+        command = commands.add_parser(name, help=summary, add_help=complete)
         if complete:
             _complete(command, name)
     return parser

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from tandem.errors import ImageError
 
 ACCENT, QUIET = "green", "bright_black"
-_SURROGATE = re.compile("[\udc80-\udcff]")
-_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Compiled on first use: not for --help, and not for text that is printable throughout.
+_SURROGATE = "[\udc80-\udcff]"
+_COMMAND = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -60,10 +61,10 @@ def print_json(document: Any) -> None:
     import json
 
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    if _SURROGATE.search(text):
+    if re.search(_SURROGATE, text):
         from tandem.files import display_name
 
-        text = _SURROGATE.sub(lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
+        text = re.sub(_SURROGATE, lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
     print(text)
 
 
@@ -111,10 +112,9 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
         return first + text
     import textwrap
 
-    columns = _columns(stream)
     lines = textwrap.wrap(
         text,
-        columns,
+        columns(stream),
         initial_indent=first,
         subsequent_indent=others,
         break_long_words=False,
@@ -125,11 +125,11 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
 
 def shortened(path: str, stream: TextIO) -> str:
     """A path without its beginning where it does not fit into a line of a note on a terminal, with a sign behind it."""
-    room = _columns(stream) - 4
+    room = columns(stream) - 4
     return cells(path, room, keep_end=True).strip() if stream.isatty() and len(path) > room else path
 
 
-def _columns(stream: TextIO) -> int:
+def columns(stream: TextIO) -> int:
     """The width of the terminal behind `stream`, which need not be standard output's."""
     given = os.environ.get("COLUMNS", "")
     if given.isdigit() and int(given):
@@ -211,11 +211,13 @@ def line(text: str) -> str:
 
     So are the bytes of names that are not UTF-8, as `\\xff`.
     """
-    if _SURROGATE.search(text):
+    if text.isprintable():
+        return text
+    if re.search(_SURROGATE, text):
         from tandem.files import display_name
 
         text = display_name(text)
-    return _COMMAND.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return re.sub(_COMMAND, lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def count_of(number: int, one: str = "photo", many: str | None = None) -> str:
