@@ -301,7 +301,7 @@ def test_a_model_known_by_name_is_refused_before_it_is_downloaded(
     def load(*_: object, **__: object) -> None:
         raise AssertionError("would be downloaded")
 
-    monkeypatch.setattr("tandem.search.identity.load", load)
+    monkeypatch.setattr("tandem.model.load", load)
     for name, known in (("vit-b-32", "ViT-B/32"), ("openai/clip-vit-base-patch32", "ViT-B/32")):
         other = tandem.open(tmp_path / "c.tandem", name)
         for attempt in (lambda: other.search("a cat"), lambda: other.add(image_folder)):  # noqa: B023

@@ -9,16 +9,18 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from tandem.errors import ConfigError, TandemError
 from tandem.fields import read, renamed
 from tandem.files import write_text
-from tandem.model import Model
 from tandem.search.home import data_folder
 from tandem.search.query import QueryKind
 from tandem.search.query_prior import QueryPrior
 from tandem.search.relevance import Calibration, Coefficients
+
+if TYPE_CHECKING:
+    from tandem.model import Model
 
 FILE = "relevance.json"  # in a model's folder
 _VERSION = 3
@@ -41,7 +43,7 @@ _V2_COEFFICIENTS = {
 _V2_PRIOR = {"right": "precision"}
 
 
-def load_calibration(model: Model) -> Calibration | None:
+def load_calibration(model: "Model") -> Calibration | None:
     """The calibration of this model: the user's own, else the one in the model's folder, else None.
 
     One that was made for other weights is ignored with a warning. Raises `TandemError` for a
@@ -79,12 +81,12 @@ def own_path(fingerprint: str) -> Path:
     return data_folder() / "relevance" / f"{fingerprint}.json"
 
 
-def shipped_path(model: Model) -> Path:
+def shipped_path(model: "Model") -> Path:
     """Where a calibration that came with the model would be: in its folder."""
     return Path(model.checkpoint.source) / FILE
 
 
-def replaced_by_own(model: Model) -> Path | None:
+def replaced_by_own(model: "Model") -> Path | None:
     """The file that a new calibration of the user's own takes the place of: an earlier own one, else the model's."""
     return next((path for path in (own_path(model.fingerprint), shipped_path(model)) if path.is_file()), None)
 

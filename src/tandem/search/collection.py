@@ -1,44 +1,43 @@
-"""A collection of images: a store and the model whose vectors are in it.
+"""A collection of images: a store and the model whose vectors are in it, filled and asked.
 
-Joins indexing, which fills it, the store, which finds, and relevance, which gives scores a meaning. It makes sure that
-vectors of different models never meet. Knows no command line and no server.
+Joins indexing, which fills it, the store, which finds, and relevance, which gives scores a meaning. Methods import what
+they work with: filling pays for nothing that asks, and asking for nothing that fills. Knows no command line and no
+server.
 """
 
 import shlex
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.arrays import Vectors
 from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT
-from tandem.errors import StoreError, StoreNotFoundError, TandemError
-from tandem.image import ImageSource
-from tandem.model import Model
-from tandem.search import identity, searching
-from tandem.search.calibration_files import load_calibration
-from tandem.search.exploring import duplicates
-from tandem.search.exploring.survey import Survey
-from tandem.search.indexing import in_memory, local, ready_vectors
-from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.progress import IndexingProgress, bar
-from tandem.search.indexing.reconciling import forget_images
-from tandem.search.indexing.run import IndexingOptions, IndexingReport, check_arguments, check_not_empty, open_sources
-from tandem.search.indexing.sources import NoImagesError, Sources
-from tandem.search.labelling import LabelledImage, top_images, top_labels, with_paths
-from tandem.search.query import SearchQuery
-from tandem.search.relevance import Calibration
-from tandem.search.results import Results, StoredImage
-from tandem.search.sample import SHARED_COUNT_FOR_S, CollectionSample
-from tandem.search.stores import backends as stores
+from tandem.errors import StoreError, TandemError
+from tandem.search import identity
+from tandem.search.store_and_model import StoreAndModel
 from tandem.search.stores.protocol import Store, Value
+
+if TYPE_CHECKING:
+    from tandem.image import ImageSource
+    from tandem.model import Model
+    from tandem.search.exploring.duplicates import DuplicateGroup
+    from tandem.search.exploring.survey import Survey
+    from tandem.search.indexing.in_memory import Named
+    from tandem.search.indexing.progress import IndexingProgress
+    from tandem.search.indexing.run import IndexingOptions, IndexingReport
+    from tandem.search.indexing.sources import Sources
+    from tandem.search.labelling import LabelledImage
+    from tandem.search.query import SearchQuery
+    from tandem.search.relevance import Calibration
+    from tandem.search.results import Results, StoredImage
 
 
 def open_collection(
-    url: str | Path, model: Model | str | Path | None = None, *, must_exist: bool = False, **loading: Any
+    url: str | Path, model: "Model | str | Path | None" = None, *, must_exist: bool = False, **loading: Any
 ) -> "Collection":
     """The collection at an address, which has one of the forms of `tandem.defaults.ADDRESS_FORMS`.
 
@@ -59,83 +58,25 @@ def open_collection(
     return collection
 
 
-class Collection:
+class Collection(StoreAndModel):
     """Images that can be added, found and taken out. Readers never wait for the writer."""
-
-    def __init__(
-        self, url: str | Path, model: Model | str | Path | None = None, loading: Mapping[str, Any] | None = None
-    ) -> None:
-        self._backend = stores.backend(url)
-        self.url = self._backend.url
-        self._given = model
-        self._loading = dict(loading or {})
-        self._store: Store | None = None
-        self._model: Model | None = None
-        self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as its full address and its model; the copy opens the store itself."""
-        return Collection, (stores.full_url(self.url), self._given, self._loading)
 
     def __repr__(self) -> str:
         if self._opened() is None:
             return f"<tandem.Collection {self.url}: not made yet>"
         return f"<tandem.Collection {self.url}: {self.count():,} images, {self.notes.get('model_name')}>"
 
-    def __enter__(self) -> "Collection":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __len__(self) -> int:
         return self.count()
 
-    def close(self) -> None:
-        """Close the store. The next call opens it again."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-
-    # --- what it joins -------------------------------------------------------------------------------------------
-
-    @property
-    def store(self) -> Store:
-        """The store, opened for reading if it is not yet. `StoreNotFoundError` if there is none."""
-        if self._store is None:
-            self._store = self._backend.open()
-        return self._store
-
-    def _opened(self) -> Store | None:
-        """The store; None if there is none yet."""
-        try:
-            return self.store
-        except StoreNotFoundError:
-            return None
-
-    @property
-    def notes(self) -> Mapping[str, str]:
-        """The notes of the collection: among others its model's name, fingerprint and source."""
-        return self.store.notes
-
-    @property
-    def model(self) -> Model:
-        """The model, loaded if it is not yet, and known to be the collection's own. `StoreError` for another one."""
-        if self._model is None:
-            store = self._opened()
-            notes = {} if store is None else store.notes
-            model = identity.load_model(self.url, notes, self._given, self._loading)
-            if store is not None:
-                identity.check_model(self.url, notes, model)
-            self._model = model
-        return self._model
-
     @cached_property
-    def calibration(self) -> Calibration | None:
+    def calibration(self) -> "Calibration | None":
         """The calibration of this model's scores; None where it was never calibrated.
 
         One that cannot be read gives a warning, and searches go on without it.
         """
+        from tandem.search.calibration_files import load_calibration
+
         try:
             return load_calibration(self.model)
         except TandemError as error:
@@ -146,7 +87,7 @@ class Collection:
 
     def add(
         self,
-        sources: str | Path | Iterable[str | Path] | ImageSource | Iterable[ImageSource] | Mapping[str, ImageSource],
+        sources: "str | Path | Iterable[str | Path] | ImageSource | Iterable[ImageSource] | Mapping[str, ImageSource]",
         *,
         ids: str | Iterable[str] | None = None,
         prune: bool = False,
@@ -156,8 +97,8 @@ class Collection:
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
         progress: bool | None = None,
-        on_progress: Callable[[IndexingProgress], None] | None = None,
-    ) -> IndexingReport:
+        on_progress: "Callable[[IndexingProgress], None] | None" = None,
+    ) -> "IndexingReport":
         """Put in images. Makes the collection if need be.
 
         Args:
@@ -178,6 +119,10 @@ class Collection:
         What is there already and has not changed is not read again; what was stopped goes on. Images that cannot be
         read are in `IndexingReport.failures`.
         """
+        from tandem.search.indexing import in_memory
+        from tandem.search.indexing.progress import bar
+        from tandem.search.indexing.run import IndexingOptions, check_arguments, check_not_empty
+
         check_arguments(batch_size, workers, exclude)
         chosen = in_memory.named_images(sources, ids)
         if not isinstance(chosen, list):
@@ -191,8 +136,11 @@ class Collection:
                     check_not_empty(found, caption)  # else an empty collection would be made
                 return self._index(found, options, workers)
 
-    def _open_sources(self, named: Sequence[str | Path], options: IndexingOptions) -> Sources:
+    def _open_sources(self, named: Sequence[str | Path], options: "IndexingOptions") -> "Sources":
         """The sources; a folder without images may be a disk that is not mounted, and is never pruned."""
+        from tandem.search.indexing.run import open_sources
+        from tandem.search.indexing.sources import NoImagesError
+
         try:
             return open_sources(named, options)
         except NoImagesError as error:
@@ -209,6 +157,8 @@ class Collection:
         `metadata` are values for the columns of a collection, such as `{"path": [...], "caption": [...]}`. An id that
         is there is replaced, unless it is that of an indexed file. Raises `TandemError` for what does not fit.
         """
+        from tandem.search.indexing import ready_vectors
+
         named = ready_vectors.checked_ids(ids)
         made = ready_vectors.checked_vectors(vectors, named)
         values = ready_vectors.checked_metadata(metadata, len(named))
@@ -220,8 +170,10 @@ class Collection:
         return len(named)
 
     def _add_images(
-        self, images: Iterable[in_memory.Named], batch_size: int, report: Callable[[int, int], None]
-    ) -> IndexingReport:
+        self, images: "Iterable[Named]", batch_size: int, report: Callable[[int, int], None]
+    ) -> "IndexingReport":
+        from tandem.search.indexing import in_memory
+
         with ExitStack() as opened:
 
             def writing() -> Store:
@@ -232,10 +184,13 @@ class Collection:
             store = None if self._opened() is None else writing()
             return in_memory.add_images(store, writing, self.model, images, batch_size=batch_size, report=report)
 
-    def _index(self, found: Sources, options: IndexingOptions, workers: int | None) -> IndexingReport:
+    def _index(self, found: "Sources", options: "IndexingOptions", workers: int | None) -> "IndexingReport":
+        from tandem.search.indexing import local
+        from tandem.search.indexing.ledger import Ledger
+
         with self._writing(create=True) as store:
 
-            def own() -> Model:
+            def own() -> "Model":
                 # The one that is loaded may be of a store that another has taken the place of since it was read.
                 identity.check_model(self.url, store.notes, self.model)
                 return self.model
@@ -258,6 +213,8 @@ class Collection:
 
         Their files are left alone: whoever adds them again has the images again.
         """
+        from tandem.search.indexing.reconciling import forget_images
+
         ids = [ids] if isinstance(ids, str) else list(ids)
         with self._writing() as store:
             with suppress(StoreError):  # it only saves looking: `add` notices what is not there any more
@@ -272,36 +229,19 @@ class Collection:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{ledger}{suffix}").unlink(missing_ok=True)
 
-    @contextmanager
-    def _writing(self, *, create: bool = False) -> Iterator[Store]:
-        """Open the store for writing for this block only."""
-        try:
-            store = self._writable()
-        except StoreNotFoundError:
-            if not create:
-                raise
-            store = identity.create(self.url, self.model) or self._writable()
-        try:
-            yield store
-        finally:
-            if store is not self._store:
-                store.close()
-            self._sample.count_again()
-
-    def _writable(self) -> Store:
-        """The store open for writing: a shared one that is open for reading is."""
-        return self.store if self._backend.is_shared else self._backend.open(write=True)
-
     # --- asking it -----------------------------------------------------------------------------------------------
 
     def count(self, where: str | None = None) -> int:
         """How many images there are, or pass the filter."""
         return self.store.count(where)
 
-    def get(self, ids: str | Sequence[str]) -> list[StoredImage]:
+    def get(self, ids: str | Sequence[str]) -> "list[StoredImage]":
         """What is known of images, by id: those that are there, in the order of the ids."""
+        from tandem.search.results import StoredImage
+        from tandem.search.searching import with_list_of_paths
+
         found = self.store.get([ids] if isinstance(ids, str) else ids, vectors=False)
-        return [StoredImage(id, searching.with_list_of_paths(found.row(row))) for row, id in enumerate(found.ids)]
+        return [StoredImage(id, with_list_of_paths(found.row(row))) for row, id in enumerate(found.ids)]
 
     def info(self) -> identity.CollectionInfo:
         """What the collection is: its model, its size, where its images came from. The model is not loaded."""
@@ -309,19 +249,19 @@ class Collection:
 
     def search(
         self,
-        text: str | SearchQuery | None = None,
+        text: "str | SearchQuery | None" = None,
         *,
-        image: ImageSource | None = None,
+        image: "ImageSource | None" = None,
         like: str | None = None,
         minus: str | None = None,
-        minus_image: ImageSource | None = None,
+        minus_image: "ImageSource | None" = None,
         weight: float = TEXT_WEIGHT,
         k: int = HITS,
         offset: int = 0,
         where: str | None = None,
         threshold: float | None = None,
         vectors: Mapping[str, Vectors] | None = None,
-    ) -> Results:
+    ) -> "Results":
         """The images nearest to a text, to an image, or to both, the nearest first.
 
         Args:
@@ -338,6 +278,9 @@ class Collection:
         Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
         was made with another model, `TandemError` for a query that makes no sense.
         """
+        from tandem.search import searching
+        from tandem.search.query import SearchQuery
+
         query = SearchQuery.of(
             text,
             image=image,
@@ -360,8 +303,10 @@ class Collection:
         k: int = HITS,
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
-    ) -> dict[str, list[LabelledImage]]:
+    ) -> "dict[str, list[LabelledImage]]":
         """For each label the k images, of all, that are likeliest to have it rather than another, with their paths."""
+        from tandem.search.labelling import top_images, with_paths
+
         vectors = self.model.class_vectors(labels, templates)
         best = top_images(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
         return dict(zip(labels, with_paths(self.store, best), strict=True))
@@ -375,18 +320,20 @@ class Collection:
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """For each image, as they come: its id, and its k likeliest labels with their probabilities."""
+        from tandem.search.labelling import top_labels
+
         vectors = self.model.class_vectors(labels, templates)
         for some in top_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
             for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
 
-    def duplicates(
-        self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None
-    ) -> list[duplicates.DuplicateGroup]:
+    def duplicates(self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None) -> "list[DuplicateGroup]":
         """Groups of images that are nearly the same: the one to keep, and the others with their cosines to it."""
+        from tandem.search.exploring import duplicates
+
         return duplicates.find(self.store, threshold, where=where, columns=["path"])
 
-    def explore(self, *, clusters: int | None = None, where: str | None = None, seed: int = 0) -> Survey:
+    def explore(self, *, clusters: int | None = None, where: str | None = None, seed: int = 0) -> "Survey":
         """Clusters with names, and the place of every image on a map of two dimensions."""
         from tandem.search.exploring.explore import explore
 

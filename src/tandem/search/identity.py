@@ -12,27 +12,28 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.files import user_path
-from tandem.model import SHIPPED, Model, load
 from tandem.search.home import data_folder
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Schema, Store
-from tandem.weights.published import known_name
+
+if TYPE_CHECKING:
+    from tandem.model import Model
 
 FORMAT = "1"
 MAX_ROOTS = 100  # remembered; the latest
 
 
-def schema_for(model: Model) -> Schema:
+def schema_for(model: "Model") -> Schema:
     """What a collection of this model's vectors keeps of each image."""
     return Schema(model.config.embed_dim, COLUMNS)
 
 
-def notes_for(model: Model) -> dict[str, str]:
+def notes_for(model: "Model") -> dict[str, str]:
     """What a new collection says of itself."""
     return {
         "format": FORMAT,
@@ -100,8 +101,10 @@ def _size_of(folder: Path) -> int:
     return size
 
 
-def source_of(model: Model) -> str:
+def source_of(model: "Model") -> str:
     """What loads this model again, from wherever it is asked; empty for the model that ships inside."""
+    from tandem.model import SHIPPED
+
     source = model.checkpoint.source
     if source == str(SHIPPED):
         return ""
@@ -109,7 +112,7 @@ def source_of(model: Model) -> str:
     return str(path.resolve()) if path.exists() else source
 
 
-def create(url: str, model: Model) -> Store | None:
+def create(url: str, model: "Model") -> Store | None:
     """A new collection of this model's vectors, open for writing; None where another process made one just now.
 
     `StoreError` where that one is of another model.
@@ -124,12 +127,14 @@ def create(url: str, model: Model) -> Store | None:
 
 
 def load_model(
-    url: str, notes: Mapping[str, str], given: Model | str | Path | None, loading: Mapping[str, Any]
-) -> Model:
+    url: str, notes: Mapping[str, str], given: "Model | str | Path | None", loading: Mapping[str, Any]
+) -> "Model":
     """The model that was given for a collection, else the one that it says it is of; `loading` is for `tandem.load`.
 
     Whether it is the collection's own, `check_model` says. `StoreError` where its own can no longer be loaded.
     """
+    from tandem.model import Model, load
+
     if isinstance(given, Model):
         return given
     if given is not None and notes:
@@ -146,6 +151,9 @@ def load_model(
 
 def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> None:
     """Refuse a model that is known by its name to be another than the collection's, before it is downloaded."""
+    from tandem.model import SHIPPED
+    from tandem.weights.published import known_name
+
     theirs = known_name(notes.get("model_source") or SHIPPED.name)  # as `source_of` writes it
     other = None if user_path(given).exists() else known_name(str(given))
     if theirs is not None and other is not None and theirs != other:
@@ -159,7 +167,7 @@ def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
     return f"{url} holds vectors of {theirs}, not of {name}: leave the model out, or move the collection: {command}"
 
 
-def check_model(url: str, notes: Mapping[str, str], model: Model) -> None:
+def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
     """Refuse a model other than the collection's own: its vectors would mean nothing there."""
     if notes.get("model_fingerprint", "") != model.fingerprint:
         name = f"{model.name} ({model.fingerprint[:12]})"

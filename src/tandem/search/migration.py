@@ -106,7 +106,7 @@ def _embed(
             on_progress=on_progress,
         )
         with open_sources(["-"], options) as sources:
-            return index(new, model, sources, ledger, options).failures
+            return index(new, lambda: model, sources, ledger, options).failures
 
 
 def _places(store: Store) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """One search: a query's vectors -> hits with what their scores mean. Joins a store, a model and its calibration."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
-from tandem.model import Model
 from tandem.search.identity import check_model
 from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
@@ -16,12 +16,15 @@ from tandem.search.results import Metadata, Results, SearchHit
 from tandem.search.sample import CollectionSample
 from tandem.search.stores.protocol import Store, StoreHit, Value
 
+if TYPE_CHECKING:
+    from tandem.model import Model
+
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 
 
 def search(
     store: Store,
-    model: Model,
+    model: "Model",
     calibration: Calibration | None,
     sampled: CollectionSample,
     query: SearchQuery,

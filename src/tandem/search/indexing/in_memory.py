@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,6 @@ from PIL import Image
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource, decode, image_errors, is_several, preprocess, source_name
-from tandem.model import Model
 from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
 from tandem.progress import Progress, count_of
@@ -32,6 +31,9 @@ from tandem.search.indexing.ready_vectors import belongs_to_a_file, check_ids, i
 from tandem.search.indexing.recording import ImageRecord, read_records, to_records
 from tandem.search.indexing.run import IndexingReport
 from tandem.search.stores.protocol import Store
+
+if TYPE_CHECKING:
+    from tandem.model import Model
 
 Named: TypeAlias = tuple[str | None, ImageSource]  # an id, None for that of the content, and an image
 
@@ -67,7 +69,7 @@ def named_images(sources: Any, ids: Any) -> Iterable[Named] | list[str | Path]:
 def add_images(
     store: Store | None,
     create: Callable[[], Store],
-    model: Model,
+    model: "Model",
     images: Iterable[Named],
     *,
     batch_size: int = BATCH_SIZE,

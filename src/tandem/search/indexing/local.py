@@ -8,11 +8,10 @@ line and no screen.
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tandem.model import Model
 from tandem.prefetch import in_order, in_thread
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
@@ -21,14 +20,15 @@ from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingR
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
 
-BATCHES_AHEAD = 2  # of the writer
+if TYPE_CHECKING:
+    from tandem.model import Model
 
-ModelOrLoader: TypeAlias = Model | Callable[[], Model]
+BATCHES_AHEAD = 2  # of the writer
 
 
 def index(
     store: Store,
-    model: ModelOrLoader,
+    load_model: "Callable[[], Model]",
     sources: Sources,
     ledger: Ledger,
     options: IndexingOptions,
@@ -37,7 +37,7 @@ def index(
 
     Args:
         store: open for writing, with the columns of `image_record.COLUMNS`. Written to in the caller's thread only.
-        model: a model, or what loads one: it is called when there is something to read.
+        load_model: called when there is something to read.
         sources: from `run.open_sources`, with the same options.
         ledger: the collection's own.
 
@@ -45,21 +45,23 @@ def index(
     was committed stays, and running again ends in the same collection.
     """
     with IndexingRun(store, sources, ledger, options) as run:
-        batches = _batches(run, model)
+        batches = _batches(run, load_model)
         with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.report_progress)) as made:
             for batch in made:
                 run.record(batch)
         return run.finish()
 
 
-def _batches(run: IndexingRun, model: ModelOrLoader) -> Generator[list[PreparedImage | FinishedShard], None, None]:
+def _batches(
+    run: IndexingRun, load_model: "Callable[[], Model]"
+) -> Generator[list[PreparedImage | FinishedShard], None, None]:
     """Unread entries, prepared in threads and encoded."""
     unread = run.unread()
     first = next(unread, None)
     if first is None:
         return
-    loaded = model if isinstance(model, Model) else model()
-    decode_options = DecodeOptions.of(loaded, fast_decode=run.options.fast_decode, caption=run.options.caption)
+    model = load_model()
+    decode_options = DecodeOptions.of(model, fast_decode=run.options.fast_decode, caption=run.options.caption)
     batch_size = run.options.batch_size
 
     def known(id: str) -> bool:
@@ -79,13 +81,13 @@ def _batches(run: IndexingRun, model: ModelOrLoader) -> Generator[list[PreparedI
             batch.append(outcome)
             fresh += isinstance(outcome, PreparedImage) and outcome.pixels is not None
             if fresh == batch_size or len(batch) >= 8 * batch_size:
-                yield encoded(batch, loaded)
+                yield encoded(batch, model)
                 batch, fresh = [], 0
         if batch:
-            yield encoded(batch, loaded)
+            yield encoded(batch, model)
 
 
-def encoded(batch: Sequence[PreparedImage | FinishedShard], model: Model) -> list[PreparedImage | FinishedShard]:
+def encoded(batch: Sequence[PreparedImage | FinishedShard], model: "Model") -> list[PreparedImage | FinishedShard]:
     """The same, with vectors in the place of pixels. Raises `EngineError` for vectors that are not finite."""
     pixels = [item.pixels for item in batch if isinstance(item, PreparedImage) and item.pixels is not None]
     if not pixels:

@@ -21,7 +21,7 @@ from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.local import ModelOrLoader, encoded
+from tandem.search.indexing.local import encoded
 from tandem.search.indexing.preparing import DecodeOptions, InFlight, PreparedImage, prepare
 from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
@@ -41,7 +41,7 @@ OBJECT_STORE_BYTES = 200 * 2**20  # of a Ray that is started here
 
 def index(
     store: Store,
-    model: ModelOrLoader,
+    load_model: Callable[[], Model],
     sources: Sources,
     ledger: Ledger,
     options: IndexingOptions,
@@ -59,12 +59,12 @@ def index(
         unread = run.unread()
         first = next(unread, None)
         if first is not None:
-            loaded = model if isinstance(model, Model) else model()
-            decode_options = DecodeOptions.of(loaded, fast_decode=options.fast_decode, caption=options.caption)
-            loader = _loader(loaded)
+            model = load_model()
+            decode_options = DecodeOptions.of(model, fast_decode=options.fast_decode, caption=options.caption)
+            loader = _loader(model)
             with _cluster(ray):
                 for some in _rounds(_chain(first, unread)):
-                    _round(ray, run, some, loader, decode_options, loaded.fingerprint, workers)
+                    _round(ray, run, some, loader, decode_options, model.fingerprint, workers)
         return run.finish()
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.image import Decoded, Limits, decode, image_errors, preprocess, read_bytes
-from tandem.model import Model
 from tandem.samples import captions_in
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
 from tandem.search.stores.protocol import Value
+
+if TYPE_CHECKING:
+    from tandem.model import Model
 
 SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it shrinks while it is decoded
 
@@ -50,7 +53,7 @@ class DecodeOptions:
     caption: str | None  # the key
 
     @classmethod
-    def of(cls, model: Model, *, fast_decode: bool = False, caption: str | None = None) -> "DecodeOptions":
+    def of(cls, model: "Model", *, fast_decode: bool = False, caption: str | None = None) -> "DecodeOptions":
         return cls(model.config.preprocessing, model.limits, model.orient, fast_decode, caption)
 
     @property
