@@ -5,20 +5,42 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support import toy
+
+import tandem
 
 HEAVY = {"torch", "openvino", "tokenizers", "huggingface_hub", "transformers", "matplotlib", "httpx", "ftfy"} | {
     "rich",
     "PIL",
     "numpy",
 }
+OTHER_FORMATS = ("open_clip", "open_clip_config", "transformers", "transformers_config", "single_file", "torch_zip")
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that `code` imports in a fresh interpreter, by their full names."""
+    code = (
+        f"import sys\nbefore = set(sys.modules)\n{code}\nprint('loaded:', *set(sys.modules) - before, file=sys.stderr)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(process.stderr.partition("loaded:")[2].split())
 
 
 def loaded_after(code: str) -> set[str]:
-    """Top-level packages in sys.modules after running `code` in a fresh interpreter."""
-    report = "import sys; print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)"
-    process = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
-    return set(process.stderr.split())
+    """Their top-level packages."""
+    return {name.split(".")[0] for name in modules_after(code)}
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """The modules that a command imports."""
+    return modules_after(f"import tandem.cli\ntry: tandem.cli.main({list(arguments)!r})\nexcept SystemExit: pass")
+
+
+def ours(modules: set[str], *rooms: str) -> set[str]:
+    """Those of Tandem's own rooms, such as `weights` or `search.indexing`."""
+    prefixes = tuple(f"tandem.{room}." for room in rooms)
+    return {name for name in modules if f"{name}.".startswith(prefixes)}
 
 
 @pytest.mark.parametrize(
@@ -36,11 +58,60 @@ def test_nothing_heavy_is_imported(code: str) -> None:
 
 @pytest.mark.parametrize("arguments", ["--help", "serach", "search --help", "search x --bogus"])
 def test_no_other_command_is_imported(arguments: str) -> None:
-    code = f"import tandem.cli\ntry: tandem.cli.main({arguments.split()!r})\nexcept SystemExit: pass"
-    report = "import sys; print(*sys.modules, file=sys.stderr)"
-    process = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
-    loaded = {name for name in process.stderr.split() if name.startswith("tandem.cli.commands.")}
+    loaded = {name for name in modules_of(*arguments.split()) if name.startswith("tandem.cli.commands.")}
     assert loaded == ({"tandem.cli.commands.search"} if arguments.startswith("search") else set())
+
+
+def test_help_imports_only_what_it_shows() -> None:
+    """Each module takes about a millisecond of some thirty: add one here only if the help needs it."""
+    loaded = modules_of("--help")
+    cli = {f"tandem.cli.{name}" for name in ("arguments", "commands", "exit_codes", "parser", "terminal")}
+    assert {name for name in loaded if name.startswith("tandem")} == {"tandem", "tandem.cli", "tandem.errors"} | cli
+    slow = {"shutil", "traceback", "difflib", "json", "pathlib", "dataclasses", "inspect", "logging", "argcomplete"}
+    assert not loaded & slow
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder of photos, and a collection in which they are."""
+    photos, url = tmp_path / "photos", tmp_path / "photos.tandem"
+    photos.mkdir()
+    for grey in (50, 200):
+        Image.new("L", (60, 40), grey).save(photos / f"{grey}.png")
+    with tandem.open(url, toy.folder(tmp_path / "model")) as made:
+        made.add(photos)
+    return photos, url
+
+
+def test_indexing_unchanged_files_imports_no_model_and_no_search(collection: tuple[Path, Path]) -> None:
+    photos, url = collection
+    loaded = modules_of("index", str(photos), "--to", str(url))
+    assert "tandem.search.indexing.local" in loaded
+    assert not ours(loaded, "model", "weights", "tokenizer", "bpe", "prompts", "answer", "html", "plots")
+    assert not ours(loaded, "search.searching", "search.query", "search.relevance", "search.results")
+    assert not ours(loaded, "search.labelling", "search.exploring", "search.calibration", "search.calibration_files")
+    assert not ours(loaded, "search.indexing.on_ray", "search.stores.milvus", "search.stores.lance")
+    assert not loaded & {"openvino", "tokenizers", "faiss", "rich", "pathspec", "argcomplete", "difflib"}
+
+
+def test_searching_imports_no_indexing_and_no_exploring(collection: tuple[Path, Path]) -> None:
+    _, url = collection
+    loaded = modules_of("search", str(url), "a grey square")
+    rooms = {"tandem.search.indexing.entries", "tandem.search.indexing.image_record"}  # what records are
+    assert ours(loaded, "search.indexing") == {"tandem.search.indexing"} | rooms
+    assert not ours(loaded, "search.labelling", "search.exploring", "search.calibration", "plots")
+    assert not ours(loaded, "search.stores.milvus", "search.stores.lance")
+    assert not ours(loaded, *(f"weights.{name}" for name in OTHER_FORMATS))
+    assert not loaded & {"rich", "pathspec", "argcomplete", "difflib"}
+
+
+def test_classifying_imports_no_collection_and_no_drawing(tmp_path: Path) -> None:
+    photo = tmp_path / "grey.png"
+    Image.new("L", (60, 40), 90).save(photo)
+    loaded = modules_of("classify", str(photo), "--labels", "a,b", "--model", str(toy.folder(tmp_path / "model")))
+    assert "tandem.model" in loaded
+    assert not ours(loaded, "search", "plots", *(f"weights.{name}" for name in OTHER_FORMATS))
+    assert not loaded & {"rich", "pathspec", "argcomplete", "difflib"}
 
 
 def test_answering_imports_no_torch(tmp_path: Path) -> None:

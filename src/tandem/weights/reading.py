@@ -1,6 +1,7 @@
 """From what a user typed to a checkpoint: a folder, a file, a published name or a hub name.
 
 Joins the layouts; each knows its own files. Here is decided which one a folder is in, and which tokenizer goes with it.
+Tandem's own format comes first, and reading it imports no other.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig
 from tandem.errors import ConfigError, WeightsError
-from tandem.weights import folder, open_clip, single_file, transformers
+from tandem.weights import folder
 from tandem.weights.checkpoint import Checkpoint
 from tandem.weights.sources import ModelFiles, locate
 from tandem.weights.tensor_files import first_present, read_json
@@ -69,6 +70,8 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
     plain = read_json(config_json) if config_json.is_file() else None
     if plain is not None and plain.get("format") == "tandem":
         return *folder.read(path, activation), path
+    from tandem.weights import open_clip, transformers
+
     if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
         return *open_clip.read(path, activation), path
     if plain is not None:
@@ -87,6 +90,8 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
 
 def _read_file(path: Path, activation: Activation | None) -> _Found:
     """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
+    from tandem.weights import open_clip, single_file, transformers
+
     parent = path.parent
     config_json = parent / "config.json"
     if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (parent / open_clip.CONFIG).is_file():

@@ -1,6 +1,5 @@
 """What a user typed -> a local folder or file. Local paths come first, then published names, then hub names."""
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +51,9 @@ def locate(source: str | Path) -> ModelFiles:
 
         repository, _, revision = hub_name.partition("@")
         return ModelFiles(fetch(repository, revision or None), name=repository)
-    near = difflib.get_close_matches(text, NAMES, n=3, cutoff=0.5)
+    from difflib import get_close_matches
+
+    near = get_close_matches(text, NAMES, n=3, cutoff=0.5)
     hint = f"; near: {', '.join(near)}" if near else f"; names include {', '.join(NAMES[:6])}"
     raise HubError(
         f"{text!r} is not a file, a folder, a published model or a hub name: expected a path, a name that "

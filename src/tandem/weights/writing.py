@@ -4,20 +4,18 @@ The formats themselves are `folder`, `transformers` and `open_clip`; folders of 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tandem.errors import WeightsError
 from tandem.files import atomic_folder, user_path
-from tandem.weights import folder, open_clip, transformers
 from tandem.weights.card import model_card
 from tandem.weights.checkpoint import Checkpoint
 from tandem.weights.shapes import check_tensors
 
 FolderFormat = Literal["tandem", "transformers", "open_clip"]
 
-_WRITERS = {"tandem": folder.write, "transformers": transformers.write, "open_clip": open_clip.write}
 # The files of all formats, folders of graphs included: only a folder with no other files is replaced.
 _MODEL_FILES = {
     *("image.xml", "image.bin", "text.xml", "text.bin"),
@@ -51,14 +49,21 @@ def write(
     The folder appears complete or not at all. Raises `WeightsError` where `target` is in use (unless `overwrite`, for
     a folder that holds nothing but a model) and for a model that the format cannot describe.
     """
-    if to not in _WRITERS:
-        raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(_WRITERS)}")
+    if to not in get_args(FolderFormat):
+        raise WeightsError(f"cannot write {to!r}: expected one of {', '.join(get_args(FolderFormat))}")
     check_tensors(checkpoint.tensors, checkpoint.config, checkpoint.source)
     target = user_path(target).resolve()
     with new_folder(target, overwrite=overwrite) as new:
-        _WRITERS[to](checkpoint, new)
+        _writer(to)(checkpoint, new)
         (new / "README.md").write_text(card or model_card(checkpoint.config, to), encoding="utf-8")
     return target
+
+
+def _writer(to: FolderFormat) -> Callable[[Checkpoint, Path], None]:
+    # Here: loading a model imports this module, too.
+    from tandem.weights import folder, open_clip, transformers
+
+    return {"tandem": folder.write, "transformers": transformers.write, "open_clip": open_clip.write}[to]
 
 
 @contextlib.contextmanager

@@ -44,7 +44,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem import plots
     from tandem.answer import Answer
     from tandem.cli.classify_view import printer
     from tandem.image import source_name
@@ -53,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments)
     templates = read_templates(arguments)
     if arguments.plot:
+        from tandem import plots
+
         plots.check_target(user_path(arguments.plot))
         plots.check_installed()
     found = find_images(arguments.images, arguments.exclude)

@@ -18,7 +18,6 @@ errors. It takes texts from strangers: length, depth and number of conditions ar
 import math
 import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import NoReturn
 
 from tandem.errors import FilterError
@@ -308,6 +307,8 @@ class _Parser:
         kind = self.schema.columns.get(column)
         usable = [name for name, other in self.schema.columns.items() if other != "bytes"] + ["id"]
         if kind is None:
+            from difflib import SequenceMatcher
+
             usable.sort(key=lambda name: -SequenceMatcher(None, name.lower(), column.lower()).ratio())
             meant = usable[0] if SequenceMatcher(None, usable[0].lower(), column.lower()).ratio() > SIMILAR else None
             guess = f": did you mean {meant}?" if meant else ";"
