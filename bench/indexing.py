@@ -71,7 +71,7 @@ def seconds_to_index(model: Model, pictures: Path, home: Path, *, fast_decode: b
         options = IndexingOptions(fast_decode=fast_decode, batch_size=BATCH)
         with Ledger.open(Path(folder) / "files.sqlite") as ledger, open_sources([pictures], options) as sources:
             start = time.perf_counter()
-            report = index(store, model, sources, ledger, options)
+            report = index(store, lambda: model, sources, ledger, options)
             taken = time.perf_counter() - start
         store.close()
         assert not report.failures

@@ -68,7 +68,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
         monkeypatch.setattr(store, "upsert", upsert)
         options = IndexingOptions(batch_size=3)
         with open_sources([home / "images"], options) as sources:
-            index(store, Model(toy.checkpoint(), engine), sources, ledger, options)  # type: ignore[arg-type]
+            index(store, lambda: Model(toy.checkpoint(), engine), sources, ledger, options)  # type: ignore[arg-type]
     assert seen == {"decoded while encoding", "encoded while writing"}
     assert writers == {threading.get_ident()}
     assert threading.get_ident() not in engine.threads

@@ -68,11 +68,12 @@ def writing(folder: Path) -> Iterator[tuple[Store, Ledger]]:
 
 
 def run(folder: Path, *named: str | Path, model: Any = None, **options: Any) -> IndexingReport:
-    """Index into the collection of a folder."""
+    """Index into the collection of a folder; `model` is one, or what loads one."""
     with writing(folder) as (store, ledger):
         chosen = IndexingOptions(**options)
         with open_sources(named, chosen) as sources:
-            return index(store, model or toy_model(), sources, ledger, chosen)
+            load_model = model if callable(model) else lambda: model or toy_model()
+            return index(store, load_model, sources, ledger, chosen)
 
 
 def contents(folder: Path) -> Contents:
