@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from support import skip_without
 
 from tandem.image import decode
 from tandem.model import Model, load
 from tandem.search.indexing.preparing import DecodeOptions
 
-data = pytest.importorskip("skimage.data")
-datasets = pytest.importorskip("sklearn.datasets")
+skip_without("skimage", "sklearn")
 
 LEAST_COSINE = 0.99
 
@@ -22,6 +22,9 @@ def mini() -> Model:
 
 
 def photographs() -> list[Image.Image]:
+    from skimage import data
+    from sklearn import datasets
+
     arrays = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.hubble_deep_field()]
     arrays += [data.immunohistochemistry(), data.camera(), data.grass(), data.coins(), data.page()]
     return [Image.fromarray(array) for array in (*arrays, *datasets.load_sample_images().images)]

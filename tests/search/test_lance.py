@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import s3_server, toy
+from support import s3_server, skip_without, toy
 from support.lance_toys import SCHEMA, D, ids_of, records, table_of, unit
 from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
@@ -31,7 +31,7 @@ from tandem.search.stores.lance.database import Database, _translated, parse_add
 from tandem.search.stores.lance.filters import translated
 from tandem.search.stores.protocol import Records, Schema, Store
 
-pytest.importorskip("lancedb")
+skip_without("lancedb")
 
 pytest_plugins = ["support.lance_toys"]
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from support import skip_without
 from support.lance_toys import SCHEMA, ids_of, records, unit
 
 from tandem.arrays import Vectors
@@ -24,7 +25,7 @@ from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import Catalog, Database, create_catalog, parse_address
 from tandem.search.stores.protocol import Records, Schema, Store
 
-pytest.importorskip("lancedb")
+skip_without("lancedb")
 
 pytest_plugins = ["support.lance_toys"]
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import skip_without
 from support.lance_toys import SCHEMA, records
 
 from tandem.search.stores.backends import create_store
@@ -16,7 +17,7 @@ from tandem.search.stores.lance import store as store_module
 from tandem.search.stores.lance.database import parse_address
 from tandem.search.stores.protocol import Store
 
-pytest.importorskip("lancedb")
+skip_without("lancedb")
 
 pytest_plugins = ["support.lance_toys"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import skip_without
 from support.lance_toys import SCHEMA, ids_of, records, table_of, unit
 
 from tandem.arrays import Vectors
@@ -15,7 +16,7 @@ from tandem.search.stores.lance import maintenance, search, snapshots
 from tandem.search.stores.lance.snapshots import IN_MEMORY
 from tandem.search.stores.protocol import Records, Schema, Store
 
-pytest.importorskip("lancedb")
+skip_without("lancedb")
 
 pytest_plugins = ["support.lance_toys"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import skip_without
 from support.milvus_server import milvus_server
 from support.milvus_toys import SCHEMA, ids_of, new_url, records, unit
 
@@ -21,7 +22,7 @@ from tandem.search.stores.milvus import store as milvus
 from tandem.search.stores.milvus.client import Address, Connection, parse_address
 from tandem.search.stores.protocol import Records, Schema, Store
 
-pytest.importorskip("pymilvus")
+skip_without("pymilvus")
 pytestmark = pytest.mark.milvus
 
 

@@ -6,13 +6,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from support import skip_without
 
 from tandem.errors import MissingExtraError, StoreError
 from tandem.search.stores.backends import create_store, open_store
 from tandem.search.stores.milvus.client import Connection, parse_address
 from tandem.search.stores.protocol import Schema
 
-pytest.importorskip("pymilvus")
+skip_without("pymilvus")
 
 SCHEMA = Schema(8, {"path": "text"})
 

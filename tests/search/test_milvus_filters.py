@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import skip_without
 from support.milvus_toys import SCHEMA, D, ids_of, new_url, records, unit
 from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
@@ -18,7 +19,7 @@ from tandem.search.stores.milvus.fields import FieldMapping
 from tandem.search.stores.milvus.filters import to_expression
 from tandem.search.stores.protocol import Records, Schema, Store
 
-pytest.importorskip("pymilvus")
+skip_without("pymilvus")
 pytestmark = pytest.mark.milvus
 
 

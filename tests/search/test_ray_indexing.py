@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import toy
+from support import skip_without, toy
 from support.collection_toys import contents, same, values, writing
 from test_sources import encoded, make_tar
 
@@ -21,12 +21,14 @@ from tandem.search.indexing.preparing import DecodeOptions
 from tandem.search.indexing.progress import IndexingProgress
 from tandem.search.indexing.run import IndexingOptions, IndexingReport, IndexingRun, open_sources
 
-ray = pytest.importorskip("ray")
+skip_without("ray")
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
+    import ray
+
     ray.init(
         address="local",
         num_cpus=2,
@@ -115,6 +117,7 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("chosen", [None, "1"])
 def test_ray_sends_no_usage_statistics_by_default(monkeypatch: pytest.MonkeyPatch, chosen: str | None) -> None:
+    import ray
     from ray._common.usage import usage_lib
 
     monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
