@@ -79,6 +79,39 @@ def test_names_say_what_sets_a_cluster_apart() -> None:
     assert all(len(described) == clusters.WORDS == len(set(described)) for described in names)
 
 
+def test_each_cluster_keeps_eight_images_and_is_described_by_three_words() -> None:
+    """What documents and the map show of a cluster. Images that are equally near come in the order of their ids."""
+    vectors = np.repeat(np.eye(4, dtype=np.float32)[:2], 12, axis=0)
+    census = clusters.Census(vectors[[0, 12]])
+    order = np.random.default_rng(0).permutation(24)
+    for part in np.split(order, 6):
+        census.add([f"{i:02d}" for i in part], vectors[part])
+    assert [[id for _, id in nearest] for nearest in census.nearest] == [
+        sorted(f"{i:02d}" for i in order[order < 12])[:8],
+        sorted(f"{i:02d}" for i in order[order >= 12])[:8],
+    ]
+    words = [f"word {i}" for i in range(6)]
+    names = clusters.name(vectors, np.repeat([0, 1], 12).astype(np.int32), 2, words, scattered(6, 4), 10.0)
+    assert [len(set(described)) for described in names] == [3, 3]
+
+
+def test_names_weigh_words_at_the_scale_of_the_model() -> None:
+    """A word that is a little nearer to all images counts little at a small scale, and all at a large one."""
+    vectors = unit(np.array([[1, 0.2, 0], [1, -0.2, 0]])).repeat(10, axis=0)
+    which = np.repeat([0, 1], 10).astype(np.int32)
+    words = ["left", "right", "far left"]
+    meanings = unit(np.array([[1, 0.3, 0], [1, -0.3, 0], [0, 1, 0]]))
+    logits = {scale: scale * vectors @ meanings.T for scale in (1.0, 100.0)}
+    for scale, each in logits.items():
+        shares = np.exp(each - each.max(1, keepdims=True))
+        shares /= shares.sum(1, keepdims=True)
+        of_left, everywhere = shares[:10].mean(0), shares.mean(0)
+        weights = of_left * np.log((of_left + 1e-6) / (everywhere + 1e-6))
+        wanted = words[int(weights.argmax())]
+        assert clusters.name(vectors, which, 2, words, meanings, scale)[0][0] == wanted
+    assert {clusters.name(vectors, which, 2, words, meanings, scale)[0][0] for scale in logits} == {"left", "far left"}
+
+
 def test_no_two_clusters_have_one_name() -> None:
     vectors = scattered(200)
     members, _ = clusters.assign(vectors, clusters.find_centres(vectors, 12))

@@ -125,6 +125,48 @@ def test_a_filter_leaves_the_others_out(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_limits_of_each_way_of_finding_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to `EXACT_UP_TO` records are compared each with each; above, by search, for ever more neighbours."""
+    same = near(np.repeat(scattered(1), 30, axis=0), 0.9999)
+    store = store_of(tmp_path, same)
+    asked: list[int] = []
+    whole = type(store).search
+    monkeypatch.setattr(
+        type(store), "search", lambda self, vectors, k, **rest: asked.append(k) or whole(self, vectors, k, **rest)
+    )
+    assert len(as_sets(duplicates.find(store, 0.97))) == 1
+    assert asked == []
+    monkeypatch.setattr(duplicates, "EXACT_UP_TO", 29)
+    assert len(as_sets(duplicates.find(store, 0.97))) == 1
+    assert asked == [4, 16, 64]
+    store.close()
+
+
+def test_equal_vectors_are_duplicates_at_a_cosine_of_one(tmp_path: Path) -> None:
+    axis = np.eye(3, 8, dtype=np.float32)  # products of which are exact
+    store = store_of(tmp_path, np.concatenate([axis, axis[:1], near(axis[1:2], 0.999)]))
+    assert as_sets(duplicates.find(store, 1.0)) == {frozenset({"00000", "00003"})}
+    store.close()
+
+
+def test_groups_that_free_most_come_first_and_scores_are_cosines(tmp_path: Path) -> None:
+    base = np.float32(1 + 1e-6) * scattered(6, 16)  # as rounding may leave them: longer than 1
+    store = store_of(tmp_path, np.concatenate([base[:3]] * 3), bytes=[10, 500, 70] * 3)
+    groups = duplicates.find(store, 0.97)
+    assert [group.freed_bytes for group in groups] == [1000, 140, 20]
+    assert max(member.score for group in groups for member in group.members) == 1
+    store.close()
+
+
+def test_the_image_to_keep_has_most_pixels_whatever_its_width(tmp_path: Path) -> None:
+    base = scattered(1)
+    vectors = np.concatenate([base, near(base, 0.995, 1)])
+    store = store_of(tmp_path, vectors, width=[1000, 900], height=[100, 900], bytes=[90_000, 10])
+    (group,) = duplicates.find(store, 0.97)
+    assert group.kept.id == "00001"
+    store.close()
+
+
 def test_a_photo_saved_again_resized_and_cropped_comes_together(tmp_path: Path) -> None:
     """With the model that ships, at the threshold that the command line proposes."""
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"

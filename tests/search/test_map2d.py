@@ -69,6 +69,30 @@ def test_repulsion_by_fft_is_that_of_all_pairs() -> None:
     assert np.corrcoef(approximate.ravel(), exact.ravel())[0, 1] > 0.999
 
 
+def test_attraction_is_that_of_every_pair_written_out() -> None:
+    """Each point is pulled to its neighbours, and they to it: the gradient's first part for symmetric affinities."""
+    dice = np.random.default_rng(0)
+    places, k = dice.normal(0, 2, (20, 2)), 3
+    neighbours = np.array([dice.choice(np.delete(np.arange(20), i), k, replace=False) for i in range(20)])
+    wanted = np.zeros((20, 2))
+    for i in range(20):
+        for j in neighbours[i]:
+            apart = places[i] - places[j]
+            pull = apart / (1 + apart @ apart) / (2 * 20 * k)
+            wanted[i] += pull
+            wanted[j] -= pull
+    np.testing.assert_allclose(map2d._attraction(places, neighbours), wanted, atol=1e-15)
+
+
+@pytest.mark.parametrize("factors", [(5, 1), (1, 5)])
+def test_a_map_is_wider_than_high(factors: tuple[int, int]) -> None:
+    places = np.random.default_rng(0).normal(size=(500, 2)) * factors + 7
+    framed = map2d._framed(places)
+    low, high = np.percentile(framed, [1, 99], axis=0)
+    assert high - low == pytest.approx([2, 0.4], rel=0.2)
+    np.testing.assert_allclose((low + high) / 2, 0, atol=1e-6)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 17])
 def test_any_number_of_vectors_has_a_map(count: int) -> None:
     steps: list[int] = []

@@ -96,6 +96,13 @@ def test_a_sample_is_of_those_that_pass_in_the_order_of_the_scan(store: Store, v
     assert some != numbers(take_sample(store, most=20, seed=2))
 
 
+def test_a_sample_is_the_same_in_batches_of_any_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = take_sample(store, most=20, seed=3)
+    whole = type(store).scan
+    monkeypatch.setattr(type(store), "scan", lambda self, **rest: whole(self, **rest, batch_size=7))
+    np.testing.assert_array_equal(take_sample(store, most=20, seed=3), wanted)
+
+
 def test_numbers_of_documents_have_so_many_digits() -> None:
     cluster = Cluster("a", ("a", "b"), 3, 0.123456, -0.654321, 1.987654, (Representative("i", 0.1, 0.2),))
     assert cluster.as_dict(3) == {
