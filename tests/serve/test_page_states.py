@@ -20,7 +20,7 @@ from support.browsing import (
     tiles,
     until,
 )
-from support.serving import Server, serving
+from support.serving import Server, serving, toy_collection
 
 import tandem
 
@@ -82,6 +82,49 @@ def test_a_server_that_does_not_answer(page: Any) -> None:
     page.get_by_role("button", name="Try again").click()
     tiles(page).first.wait_for()
     assert not alert.count()
+
+
+def test_a_server_that_is_gone_is_said_in_the_bar_and_asked_again(page: Any) -> None:
+    page.goto("/")
+    bar = page.locator("#collection")
+    bar.get_by_text("photos").wait_for()
+    page.route("**/v1/collections", lambda route: route.abort())
+    look_again(page)
+    alert = bar.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text() == "The server does not answer. Is it still running?"
+    page.unroute("**/v1/collections")
+    bar.get_by_role("button", name="Try again").click()
+    bar.get_by_text("photos").wait_for()
+    assert not alert.count()
+
+
+def test_a_collection_that_is_gone_is_unavailable_and_the_others_stay(browser: Any, tmp_path: Path) -> None:
+    here, gone = toy_collection(tmp_path, "here"), toy_collection(tmp_path, "gone")
+    with serving(here, gone) as server, fresh_page(browser, server.url) as page:
+        page.goto("/#/?in=gone")
+        options = page.get_by_label("Collection").locator("option")
+        options.first.wait_for(state="attached")
+        assert options.all_inner_texts() == ["here · 9", "gone · 9"]
+        with tandem.open(gone) as removed:
+            removed.remove()
+        look_again(page)
+        until(page, "document.querySelectorAll('#collection option')[1].textContent === 'gone · unavailable'")
+        assert "cannot be read" in options.last.get_attribute("title")
+        announced(page, "unavailable now")
+        page.locator("#text").fill("a cat")  # answered by 503, which the page asks twice more
+        alert = page.get_by_role("alert")
+        alert.wait_for()
+        assert "the collection cannot be read now; try again later" in alert.inner_text()
+        assert not tiles(page).count()
+        page.get_by_label("Collection").select_option("here")
+        tiles(page).first.wait_for()
+        assert not alert.count()
+
+
+def look_again(page: Any) -> None:
+    """The user comes back to the tab: the page asks for the collections."""
+    page.evaluate("dispatchEvent(new Event('visibilitychange'))")
 
 
 def test_a_key_is_requested_once(browser: Any, collection: Path, tmp_path: Path) -> None:
@@ -155,7 +198,7 @@ def test_a_collection_that_grows_is_noticed(browser: Any, two: Server) -> None:
         answer = httpx.post(f"{two.url}/v1/images", json={"collection": "squares", "images": [uri]}, timeout=60)
         assert answer.status_code == 201, answer.text
         with page.expect_response(re.compile("/v1/map")):
-            page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+            look_again(page)
         page.get_by_text("6 photos here").wait_for()
         announced(page, "6 photos now")
 
