@@ -411,6 +411,14 @@ def test_values_that_do_not_fit_their_column_are_refused_before_a_store_sees_the
         check_records(Records(["a"], random_unit(1), {column: [value]}), SCHEMA)
 
 
+def test_ids_are_text_and_zero_has_no_sign() -> None:
+    ids: list[Any] = ["a", 5]
+    with pytest.raises(TandemError, match=r"^ids: expected text, got 5$"):
+        check_records(Records(ids, random_unit(2), {}), SCHEMA)
+    checked = check_records(Records(["a"], random_unit(1), {"latitude": [-0.0]}), SCHEMA)
+    assert str(checked.columns["latitude"][0]) == "0.0"
+
+
 def test_values_of_numpy_are_stored_as_pythons_own(store: Store) -> None:
     columns: dict[str, Any] = {
         "width": [np.int64(7), np.uint8(8), None],

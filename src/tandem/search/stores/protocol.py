@@ -45,6 +45,15 @@ class Schema:
         name = f"{column}s"
         return name if self.columns.get(column) == "text" and self.columns.get(name) == "text" else None
 
+    def chosen(self, columns: Sequence[str] | None) -> list[str]:
+        """The columns that are asked for: by default all but those of bytes. `TandemError` for an unknown one."""
+        if columns is None:
+            return [name for name, kind in self.columns.items() if kind != "bytes"]
+        for name in columns:
+            if name not in self.columns:
+                raise TandemError(f"no column {name!r}; there are {', '.join(self.columns)}")
+        return list(dict.fromkeys(columns))
+
 
 @dataclass(frozen=True)
 class Records:
@@ -224,6 +233,9 @@ UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL ends texts in some databases
 
 def _check_texts(records: Records, schema: Schema) -> None:
     texts = {name: values for name, values in records.columns.items() if schema.columns.get(name) == "text"}
+    for each in records.ids:
+        if not isinstance(each, str):
+            raise TandemError(f"ids: expected text, got {each!r:.60}")
     for name, values in {"ids": records.ids, **{f"column {name}": values for name, values in texts.items()}}.items():
         for value in values:
             if isinstance(value, str) and UNSTORABLE.search(value):
@@ -259,7 +271,7 @@ _TYPES: Mapping[Kind, tuple[type, ...]] = {
 
 
 def _plain(column: str, kind: Kind, value: object) -> Value:
-    """A value as its column keeps it: numbers of numpy as Python's, NaN as None."""
+    """A value as its column keeps it: numbers of numpy as Python's, NaN as None, -0.0 as 0.0."""
     if value is None:
         return None
     if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
@@ -279,4 +291,4 @@ def _plain(column: str, kind: Kind, value: object) -> Value:
         number = math.inf
     if math.isinf(number):
         raise TandemError(f"column {column}: expected a finite number, got {value!r:.60}")
-    return None if math.isnan(number) else number
+    return None if math.isnan(number) else number + 0.0  # -0.0 as 0.0: some databases tell them apart, SQL does not

@@ -327,12 +327,7 @@ class EmbeddedStore:
         self.close()
 
     def _selection(self, columns: Sequence[str] | None) -> Selection:
-        if columns is None:
-            return Selection(self.snapshots.schema, tuple(records_database.value_columns(self.snapshots.schema)))
-        for name in columns:
-            if name not in self.snapshots.schema.columns:
-                raise TandemError(f"no column {name!r}; there are {', '.join(self.snapshots.schema.columns)}")
-        return Selection(self.snapshots.schema, tuple(dict.fromkeys(columns)))
+        return Selection(self.snapshots.schema, tuple(self.snapshots.schema.chosen(columns)))
 
     def _records(
         self, snapshot: Snapshot, selection: Selection, rows: Sequence[tuple[Value, ...]], vectors: bool

@@ -6,7 +6,6 @@ the field `id`: it is read and pinned with the table's schema, at no further cos
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,21 +15,14 @@ from typing import Any
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.errors import StoreError, TandemError
-from tandem.search.stores.protocol import Kind, Records, Schema, Value
+from tandem.errors import StoreError
+from tandem.search.stores.protocol import Kind, Records, Schema
 
 METADATA_KEY = "tandem.layout"
 NOTE = "tandem.note."
 FORMAT = 1
 _PRIMARY_KEY = "lance-schema:unenforced-primary-key"
 _OWN = {"id", "vector"}
-_TYPES: dict[Kind, tuple[type, ...]] = {
-    "text": (str,),
-    "bytes": (bytes,),
-    "boolean": (bool, np.bool_),
-    "integer": (int, np.integer),
-    "real": (int, float, np.integer, np.floating),
-}
 
 
 @dataclass(frozen=True)
@@ -50,15 +42,6 @@ class ArrowMapping:
             taken.add(column.lower())
         return names
 
-    def chosen(self, columns: Sequence[str] | None) -> list[str]:
-        """The requested columns: by default all but those of bytes. Raises `TandemError` for an unknown one."""
-        if columns is None:
-            return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
-        for name in columns:
-            if name not in self.schema.columns:
-                raise TandemError(f"no column {name!r}; there are {', '.join(self.schema.columns)}")
-        return list(dict.fromkeys(columns))
-
     def arrow(self, notes: Mapping[str, str]) -> Any:
         """The Arrow schema of a new table."""
         import pyarrow as pa
@@ -73,22 +56,22 @@ class ArrowMapping:
         return pa.schema(fields, metadata={METADATA_KEY: json.dumps({"format": FORMAT, "columns": columns})})
 
     def table(self, records: Records) -> Any:
-        """Records as an Arrow table; the last one of each id. Raises `StoreError` for a value of the wrong type."""
+        """Records that passed `check_records` as an Arrow table; the last one of each id."""
         import pyarrow as pa
 
         assert records.vectors is not None
         last = {each: number for number, each in enumerate(records.ids)}
-        if not all(isinstance(each, str) for each in last):
-            raise TandemError("ids: expected text")
         rows = list(last.values())
         vectors = np.ascontiguousarray(records.vectors, np.float32)[rows]
         arrays: dict[str, Any] = {
-            "id": _array("id", "text", list(last)),
+            "id": pa.array(list(last), pa.string()),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.schema.dimensions),
         }
         for name, kind in self.schema.columns.items():
             values = records.columns.get(name)
-            arrays[self.fields[name]] = _array(name, kind, [None if values is None else values[row] for row in rows])
+            arrays[self.fields[name]] = pa.array(
+                [None if values is None else values[row] for row in rows], _arrow_type(kind)
+            )
         return pa.table(arrays, schema=self.arrow({}))
 
     def records(self, found: Any, columns: Sequence[str], vectors: bool) -> Records:
@@ -135,29 +118,3 @@ def _arrow_type(kind: Kind) -> Any:
         "bytes": pa.binary(),
     }
     return types[kind]
-
-
-def _array(column: str, kind: Kind, values: Sequence[Value]) -> Any:
-    import pyarrow as pa
-
-    try:
-        return pa.array([_stored(column, kind, value) for value in values], _arrow_type(kind))
-    except UnicodeEncodeError as error:
-        raise StoreError(f"column {column}: {str(error.object)[:60]!a} is not Unicode text") from error
-
-
-def _stored(column: str, kind: Kind, value: Value) -> Value:
-    if value is None:
-        return None
-    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
-        raise StoreError(f"column {column} is {kind}, got {value!r:.60}")
-    if kind == "boolean":
-        return bool(value)
-    if kind == "real":
-        number = float(value)
-        return None if math.isnan(number) else number + 0.0  # Arrow tells -0.0 from 0.0 in comparisons, SQL does not
-    if kind == "integer":
-        if not -(2**63) <= int(value) < 2**63:
-            raise StoreError(f"column {column}: {int(value)} is larger than any integer that is stored")
-        return int(value)
-    return value

@@ -32,7 +32,7 @@ class Search:
     def __init__(self, snapshot: Snapshot, where: str | None, columns: Sequence[str] | None) -> None:
         self.snapshot = snapshot
         self.where = where
-        self.columns = snapshot.mapping.chosen(columns)
+        self.columns = snapshot.mapping.schema.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `TandemError` for malformed queries."""

@@ -121,7 +121,7 @@ class LanceStore(Store):
             import pyarrow as pa
 
             mapping = snapshot.mapping
-            chosen = mapping.chosen(columns)
+            chosen = mapping.schema.chosen(columns)
             fields = ["id", *(mapping.fields[name] for name in chosen), *(["vector"] if vectors else [])]
             wanted = list(dict.fromkeys(ids))
             parts = [wanted[first : first + IDS_BATCH] for first in range(0, max(1, len(wanted)), IDS_BATCH)]
@@ -145,7 +145,7 @@ class LanceStore(Store):
     ) -> Iterator[Records]:
         snapshot = self._snapshots.newest()
         mapping = snapshot.mapping
-        chosen = mapping.chosen(columns)
+        chosen = mapping.schema.chosen(columns)
         condition = None if where is None else snapshot.condition(where).sql
         fields = ["id", *(mapping.fields[name] for name in chosen), *(["vector"] if vectors else [])]
         return self._scan(snapshot, fields, condition, batch_size, chosen, vectors)

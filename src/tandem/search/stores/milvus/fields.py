@@ -7,9 +7,8 @@ A column that lists the values of another (`Schema.listed`) has a third, `severa
 
 import base64
 import json
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,15 +65,6 @@ class FieldMapping:
         """The fields that hold these columns."""
         return [field(name) for name in columns for field in (self.value_field, self.presence_field)]
 
-    def chosen(self, columns: Sequence[str] | None) -> list[str]:
-        """The requested columns: by default all but those of bytes."""
-        if columns is None:
-            return [name for name, kind in self.schema.columns.items() if kind != "bytes"]
-        for name in columns:
-            if name not in self.schema.columns:
-                raise StoreError(f"no column {name!r}; there are {', '.join(self.schema.columns)}")
-        return list(columns)
-
     def has_bytes(self, columns: Sequence[str]) -> bool:
         return any(self.schema.columns[name] == "bytes" for name in columns)
 
@@ -83,14 +73,18 @@ class FieldMapping:
         return json.dumps({"format": self.format, "columns": list(self.schema.columns.items())})
 
     def rows(self, records: Records) -> list[dict[str, Any]]:
-        """Rows to insert, the last one of each id. Raises `StoreError` for a value that Milvus cannot store."""
+        """Rows to insert of records that passed `check_records`, the last one of each id.
+
+        Raises `StoreError` for a value that Milvus cannot store.
+        """
         assert records.vectors is not None
         vectors = np.ascontiguousarray(records.vectors, dtype=np.float32)
         columns = [
             (
                 self.value_field(name),
                 self.presence_field(name),
-                _stored(name, kind, records.columns.get(name)),
+                name,
+                records.columns.get(name),
                 _EMPTY[kind],
             )
             for name, kind in self.schema.columns.items()
@@ -98,13 +92,13 @@ class FieldMapping:
         last = {record_id: number for number, record_id in enumerate(records.ids)}
         rows = []
         for record_id, number in last.items():
-            if not is_id(record_id) or len(_encoded("id", record_id)) > MAX_ID_BYTES:
+            if not is_id(record_id) or len(record_id.encode()) > MAX_ID_BYTES:
                 raise StoreError(
                     f"an id in Milvus has 1 to {MAX_ID_BYTES} bytes, none of control, got {record_id!a:.60}"
                 )
             row: dict[str, Any] = {"id": record_id, "vector": vectors[number]}
-            for value_field, presence_field, stored, empty in columns:
-                value = stored(number)
+            for value_field, presence_field, name, values, empty in columns:
+                value = None if values is None else _stored(name, values[number])
                 row[presence_field] = value is not None
                 row[value_field] = empty if value is None else value
             for listed, field in self.several_fields.items():
@@ -183,44 +177,10 @@ def batches_by_size(rows: Sequence[Mapping[str, Any]], max_bytes: int) -> Iterat
         yield part
 
 
-def _encoded(column: str, text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise StoreError(f"column {column}: {text[:60]!a} is not Unicode text") from error
-
-
-def _stored(column: str, kind: Kind, values: Sequence[Value] | None) -> Callable[[int], Value]:
-    """The stored form of each record's value; None where there is none."""
-
-    def stored(number: int) -> Value:
-        value = None if values is None else values[number]
-        if value is None:
-            return None
-        expected: tuple[type, ...] = {
-            "text": (str,),
-            "bytes": (bytes,),
-            "boolean": (bool, np.bool_),
-            "integer": (int, np.integer),
-            "real": (int, float, np.integer, np.floating),
-        }[kind]
-        if not isinstance(value, expected) or (isinstance(value, bool) and kind != "boolean"):
-            raise StoreError(f"column {column} is {kind}, got {value!r:.60}")
-        if isinstance(value, bytes):
-            value = base64.b64encode(value).decode()
-        if isinstance(value, str):
-            size = len(_encoded(column, value))
-            if size > MAX_TEXT_BYTES:
-                raise StoreError(
-                    f"column {column}: a value takes {size} bytes in Milvus, which keeps at most {MAX_TEXT_BYTES}"
-                )
-            return value
-        if kind == "boolean":
-            return bool(value)
-        if kind == "real":
-            return None if math.isnan(value) else float(value)
-        if not -(2**63) <= int(value) < 2**63:
-            raise StoreError(f"column {column}: {value} is larger than any integer that is stored")
-        return int(value)
-
-    return stored
+def _stored(column: str, value: Value) -> Value:
+    """The stored form of a value that `check_records` has passed."""
+    if isinstance(value, bytes):
+        value = base64.b64encode(value).decode()
+    if isinstance(value, str) and (size := len(value.encode())) > MAX_TEXT_BYTES:
+        raise StoreError(f"column {column}: a value takes {size} bytes in Milvus, which keeps at most {MAX_TEXT_BYTES}")
+    return value

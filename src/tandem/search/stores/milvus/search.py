@@ -129,7 +129,7 @@ class Search(Reader):
 
     def __init__(self, connection: Connection, view: View, where: str | None, columns: Sequence[str] | None) -> None:
         super().__init__(connection, view, where)
-        self.columns = view.mapping.chosen(columns)
+        self.columns = view.mapping.schema.chosen(columns)
 
     def hits(self, vectors: Vectors, k: int) -> list[list[StoreHit]]:
         """For each query its k nearest. `StoreError` for more hits than Milvus gives."""

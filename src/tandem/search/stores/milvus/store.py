@@ -107,7 +107,7 @@ class MilvusStore(Store):
 
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
         def got(view: View) -> Records:
-            chosen = view.mapping.chosen(columns)
+            chosen = view.mapping.schema.chosen(columns)
             rows = Reader(self._connection, view).by_id(ids, chosen, vectors)
             return view.mapping.records([rows[each] for each in ids if each in rows], chosen, vectors)
 
@@ -136,7 +136,7 @@ class MilvusStore(Store):
         batch_size: int = 8192,
     ) -> Iterator[Records]:
         view = self._view()
-        chosen = view.mapping.chosen(columns)
+        chosen = view.mapping.schema.chosen(columns)
         reader = Reader(self._connection, view, where)
         waiting: list[MilvusRow] = []
         for rows in reader.pages(chosen, vectors, batch_size):
