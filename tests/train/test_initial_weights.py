@@ -14,6 +14,7 @@ from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
 from tandem.nn.layers import resize_grid
 from tandem.train.model.initial_weights import build_model, load_initial, lock, set_training
+from tandem.train.objective import clip_teacher
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import Init, Recipe, Source, from_dict, read_recipe, to_dict
 
@@ -243,3 +244,20 @@ def test_a_clip_teachers_vectors_are_those_of_the_loaded_model(tmp_path: Path) -
     flat = torch.full((1, 50, 50, 3), 90, dtype=torch.uint8)  # of any size: a plain colour stays one
     wanted = model.engine.encode_images(np.full((1, toy.SIZE, toy.SIZE, 3), 90, np.uint8))
     np.testing.assert_allclose(teacher.images(flat), wanted, atol=1e-4)
+
+
+def test_a_clip_teacher_sees_every_image_and_text_within_the_range_of_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = toy.folder(tmp_path / "teacher")
+    teacher = ClipTeacher(str(folder), "float32", torch.device("cpu"))
+    pixels = torch.randint(0, 256, (5, 40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    texts = ["a cat", "do", "a dog", "b", "cat"]
+    images, vectors = teacher.images(pixels), teacher.texts(texts)
+    monkeypatch.setattr(clip_teacher, "IMAGES_PER_PASS", 2)
+    monkeypatch.setattr(clip_teacher, "TEXTS_PER_PASS", 2)
+    torch.testing.assert_close(teacher.images(pixels), images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(teacher.texts(texts), vectors, rtol=1e-4, atol=1e-5)
+    board = 255 * (torch.arange(40)[:, None, None] // 4 % 2).expand(40, 40, 3).to(torch.uint8)[None]
+    resized = teacher._resized(board)
+    assert (float(resized.min()), float(resized.max())) == (0, 255)  # bicubic overshoots at an edge

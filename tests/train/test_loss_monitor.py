@@ -64,6 +64,16 @@ def test_a_spike_is_named_but_applied() -> None:
     assert not monitor.check(9.0, 1.0).reason
 
 
+def test_the_median_is_of_the_last_steps_alone_and_zero_is_no_level() -> None:
+    monitor = LossMonitor(Guards(spike_factor=2.0, median_steps=20))
+    for loss in [1.0] * 60 + [4.0] * 11:
+        monitor.check(loss, 1.0)
+    assert not monitor.check(7.9, 1.0).reason
+    assert len(monitor.state_dict()["losses"]) == 20
+    monitor = LossMonitor(Guards(spike_factor=2.0))
+    assert not any(monitor.check(loss, 1.0).reason for loss in [0.0] * MIN_LOSSES + [1.0])
+
+
 def test_it_goes_on_from_what_it_remembers() -> None:
     monitor = LossMonitor(Guards(max_bad=2))
     for loss in [2.0] * MIN_LOSSES + [math.nan]:

@@ -1,17 +1,21 @@
 """Which weights decay and how fast each layer learns, against the rules written out; the arithmetic is torch's."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from support import toy
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from tandem.nn import CLIP, from_arrays
 from tandem.train.model.initial_weights import lock
 from tandem.train.model.towers import Towers
 from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.recipe import Distillation, Optimiser, Recipe, Source
-from tandem.train.step.optimiser import build_optimiser, learning_rate, set_learning_rate
+from tandem.train.step.optimiser import build_optimiser, clip_gradients, learning_rate, set_learning_rate
 
 
 def _made(
@@ -101,6 +105,38 @@ def test_a_step_is_that_of_adamw_written_out() -> None:
         before = before - 0.1 * (m / (1 - 0.9**t)) / ((v / (1 - 0.98**t)).sqrt() + 1e-6)
         optimiser.step()
     torch.testing.assert_close(weight.detach().double(), before, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_clipped_to_a_norm_over_all_of_them() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2,), (), (3,))]
+
+    def set_gradients() -> None:
+        parameters[0].grad, parameters[1].grad = torch.tensor([2.0, 4.0]), torch.tensor(4.0)  # the last one has none
+
+    for max_norm, factor in ((0.0, 1.0), (7.0, 1.0), (3.0, 0.5)):
+        set_gradients()
+        assert clip_gradients(parameters, max_norm).item() == pytest.approx(6)
+        assert parameters[0].grad is not None
+        assert parameters[1].grad is not None
+        torch.testing.assert_close(parameters[0].grad, factor * torch.tensor([2.0, 4.0]))
+        torch.testing.assert_close(parameters[1].grad, torch.tensor(4.0 * factor))
+    assert parameters[2].grad is None
+
+
+def test_the_norm_is_over_sharded_and_whole_gradients_together(tmp_path: Path) -> None:
+    """Under FSDP the towers are sharded, the objective is not."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        sharded = torch.nn.Parameter(distribute_tensor(torch.zeros(2), mesh, [Shard(0)]))
+        sharded.grad = distribute_tensor(torch.tensor([2.0, 4.0]), mesh, [Shard(0)])
+        whole = torch.nn.Parameter(torch.zeros(()))
+        whole.grad = torch.tensor(4.0)
+        assert clip_gradients([sharded, whole], 3.0).item() == pytest.approx(6)
+        assert sharded.grad.full_tensor().tolist() == pytest.approx([1, 2])  # type: ignore[attr-defined]
+        assert whole.grad.item() == pytest.approx(2)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:

@@ -257,6 +257,24 @@ def test_a_share_without_images_of_a_class_is_zero_with_gradient() -> None:
     assert torch.isfinite(texts.grad).all()  # type: ignore[arg-type]
 
 
+def test_a_step_in_which_no_image_has_a_class_has_no_loss_of_classes() -> None:
+    objective = ContrastiveObjective(_clip(), _recipe(objective=ObjectiveSettings(classes=1.0)))
+    none = torch.empty(0, dtype=torch.int64)
+    batch = _batch(classes=3, labelled=none, labels=none, total_labelled=0)
+    losses = objective.losses(_unit(4, 12, 0), _unit(7, 12, 1), batch)
+    assert set(losses) == {"loss"}
+    assert math.isfinite(losses["loss"].item())
+
+
+def test_the_map_to_a_teachers_space_begins_uniform_at_the_usual_scale() -> None:
+    """Within 1 / sqrt(d), as `nn.Linear` has it."""
+    linear = ContrastiveObjective(_clip(), _recipe(distillation=Distillation(teacher="t")), 500).to_teacher
+    assert linear is not None
+    for parameter in (linear.weight, linear.bias):
+        assert 0.95 < float(parameter.abs().max()) * 12**0.5 <= 1
+        assert float(parameter.std()) == pytest.approx((12 * 3) ** -0.5, rel=0.1)
+
+
 def test_a_text_encoder_teaches_texts_and_words() -> None:
     recipe = _recipe(distillation=Distillation(teacher="t", weight=2.0, soften=0.0))
     objective = ContrastiveObjective(_clip(), recipe, teacher_width=5)
