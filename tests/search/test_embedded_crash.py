@@ -7,18 +7,22 @@ child goes on from there: so recovery, and the index made after recovery, are ki
 More rounds: TANDEM_KILLS=200 pytest tests/test_embedded_crash.py
 """
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tandem.search.stores.embedded import nearest
+from tandem.search.stores.embedded.backend import EmbeddedBackend
+from tandem.search.stores.protocol import Schema
 
 pytestmark = [
     pytest.mark.kill,
@@ -67,44 +71,51 @@ while True:
         store = EmbeddedBackend(url).open(write=True)
 """
 
-# What another process finds afterwards.
-READER = """
-import json, sys
-import numpy as np
-from tandem.search.stores.embedded.backend import EmbeddedBackend
-from tandem.search.stores.embedded import nearest
 
-nearest.EXACT_BELOW = 100
-url = sys.argv[1]
-store = EmbeddedBackend(url).open()
-found, rows, names = {}, [], []
-for batch in store.scan(columns=["step", "blob"]):
-    for i, each in enumerate(batch.ids):
-        row = batch.row(i)
-        assert row["blob"] == bytes([row["step"] % 256]) * 40, (each, row)
-        assert each not in found
-        found[each] = row["step"]
-    rows.append(batch.vectors)
-    names += batch.ids
-assert store.count() == len(found) == store.count("step >= 0"), (store.count(), len(found))
-recall = None
-if rows:
-    rows = np.concatenate(rows)
-    queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    hits = store.search(queries, 5)
-    exact = [{names[j] for j in np.argsort(-(rows @ query))[:5]} for query in queries]
-    recall = sum(len({hit.id for hit in each} & best) for each, best in zip(hits, exact)) / sum(map(len, exact))
-    every = store.search(queries[:1], len(names))[0]
-    assert {hit.id for hit in every} == set(names)
-    some = store.search(queries[:1], 5, where="step >= 0")[0]
-    assert len(some) == min(5, len(names))
-with store.snapshots.take() as snapshot:
-    state = snapshot.state
-print(json.dumps({"found": found, "recall": recall, "rows": state.rows, "live": state.live, "index": state.index_rows,
-                  "vectors": {each: row.tolist() for each, row in zip(names, rows)}}))
-store.close()
-"""
+@dataclass(frozen=True)
+class Left:
+    """What another process than the killed one finds: id -> step, id -> vector, recall of its searches, rows."""
+
+    found: dict[str, int]
+    vectors: dict[str, np.ndarray]
+    recall: float | None
+    rows: int
+    live: int
+    index_rows: int
+
+
+def read_back(url: str) -> Left:
+    """Read and search all of a store, as a process does that has just opened it."""
+    store = EmbeddedBackend(url).open()
+    try:
+        found: dict[str, int] = {}
+        vectors: dict[str, np.ndarray] = {}
+        for batch in store.scan(columns=["step", "blob"]):
+            assert batch.vectors is not None
+            for i, each in enumerate(batch.ids):
+                row = batch.row(i)
+                assert row["blob"] == bytes([row["step"] % 256]) * 40, (each, row)
+                assert each not in found
+                found[each], vectors[each] = row["step"], batch.vectors[i]
+        assert store.count() == len(found) == store.count("step >= 0"), (store.count(), len(found))
+        recall = None
+        if found:
+            names, rows = list(vectors), np.stack(list(vectors.values()))
+            queries = np.random.default_rng(1).standard_normal((20, 16)).astype(np.float32)
+            queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+            hits = store.search(queries, 5)
+            exact = [{names[j] for j in np.argsort(-(rows @ query))[:5]} for query in queries]
+            right = sum(len({hit.id for hit in each} & best) for each, best in zip(hits, exact, strict=True))
+            recall = right / sum(map(len, exact))
+            every = store.search(queries[:1], len(names))[0]
+            assert {hit.id for hit in every} == set(names)
+            some = store.search(queries[:1], 5, where="step >= 0")[0]
+            assert len(some) == min(5, len(names))
+        with store.snapshots.take() as snapshot:
+            state = snapshot.state
+        return Left(found, vectors, recall, state.rows, state.live, state.index_rows)
+    finally:
+        store.close()
 
 
 def expected_batch(step: int) -> tuple[list[str], Any]:
@@ -126,10 +137,8 @@ def child(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
 
-def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
-    from tandem.search.stores.embedded.backend import EmbeddedBackend
-    from tandem.search.stores.protocol import Schema
-
+def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "EXACT_BELOW", 100)  # so that toys are searched by their index
     url = str(tmp_path / "photos.tandem")
     EmbeddedBackend(url).create(Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -157,25 +166,23 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         in_compaction += sum(name.startswith("vectors") for name in left) > 1
         begun = any(word == "before" and int(number) == step for word, number in reported)
 
-        reader = subprocess.run(child(READER, url), capture_output=True, text=True, env=environment, check=False)
-        assert reader.returncode == 0, reader.stderr
-        seen = json.loads(reader.stdout)
-        if seen["found"] != model:
+        seen = read_back(url)
+        if seen.found != model:
             # The step that was under way may have happened, but then all of it did.
             assert begun, f"kill {kill}: acknowledged work is not what is there"
             model = applied(model, step)
             step += 1
-            assert seen["found"] == model, f"kill {kill}: half a batch"
+            assert seen.found == model, f"kill {kill}: half a batch"
         for each in set(model.values()):
             names, rows = expected_batch(each)
             for name, row in zip(names, rows, strict=True):
                 if model.get(name) == each:
-                    np.testing.assert_array_equal(np.float32(seen["vectors"][name]), row)
-        if seen["recall"] is not None:
-            recalls.append(seen["recall"])
-        indexed += seen["index"] > 0
+                    np.testing.assert_array_equal(seen.vectors[name], row)
+        if seen.recall is not None:
+            recalls.append(seen.recall)
+        indexed += seen.index_rows > 0
         most_files = max(most_files, len(list((tmp_path / "photos.tandem" / "g1").iterdir())))
-        assert seen["rows"] <= 2 * seen["live"] + 2000, "deleted rows pile up"
+        assert seen.rows <= 2 * seen.live + 2000, "deleted rows pile up"
     print(f"{KILLS} kills: {step} steps, {in_index} kills left a draft of an index, {in_compaction} of vectors")
     assert np.mean(recalls) > 0.97
     assert indexed, "no round had an index: the test tests too little"
@@ -244,9 +251,6 @@ STEPS = [
 
 def test_a_kill_at_each_step(tmp_path: Path) -> None:
     """One after another on the same store, so that each also recovers from the one before."""
-    from tandem.search.stores.embedded.backend import EmbeddedBackend
-    from tandem.search.stores.protocol import Schema
-
     url = str(tmp_path / "photos.tandem")
     EmbeddedBackend(url).create(Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
     everything, rest = {f"{i:04d}" for i in range(3000)}, {f"{i:04d}" for i in range(2000, 3000)}

@@ -32,7 +32,8 @@ class Server:
         handler = type("Handler", (_Handler,), {"server_state": self})
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        # A shorter poll: closing waits for it.
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def downloaded(self) -> list[str]:
         return [Path(path).name for method, path in self.requests if method == "GET"]
