@@ -95,7 +95,7 @@ def by_photos(paths: list[str]) -> None:
     by_half = map2d.lay_out(vectors[half]).place(vectors)
     centred = vectors - vectors.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    for name, places in (("map", layout.places), ("map, half as landmarks", by_half), ("PCA", centred @ axes.T)):
+    for name, places in (("map", layout.coordinates), ("map, half as landmarks", by_half), ("PCA", centred @ axes.T)):
         scores = [
             trustworthiness(vectors[shown], places[shown], n_neighbors=k, metric="cosine") for k in (5, 15, 50)
         ]  # fmt: skip

@@ -190,17 +190,17 @@ class Answer:
             return dataclasses.replace(
                 self, sources=self.sources[index], logits=self.logits[index], failures=(), images=self.images[index]
             )
-        place = range(len(self))[operator.index(index)]  # raises IndexError where there is no such row
-        return self._prediction(place, self.probabilities[place])
+        row = range(len(self))[operator.index(index)]  # raises IndexError where there is no such row
+        return self._prediction(row, self.probabilities[row])
 
     def __iter__(self) -> Iterator[Prediction]:
-        for place, probabilities in enumerate(self.probabilities):
-            yield self._prediction(place, probabilities)
+        for row, probabilities in enumerate(self.probabilities):
+            yield self._prediction(row, probabilities)
 
-    def _prediction(self, place: int, probabilities: NDArray[np.float32]) -> Prediction:
-        logits = self.logits[place]
+    def _prediction(self, row: int, probabilities: NDArray[np.float32]) -> Prediction:
+        logits = self.logits[row]
         return Prediction(
-            self.sources[place],
+            self.sources[row],
             self.labels[int(logits.argmax())],
             dict(zip(self.labels, map(float, probabilities), strict=True)),
             dict(zip(self.labels, map(float, logits), strict=True)),
@@ -218,16 +218,16 @@ class Answer:
     def _repr_html_(self) -> str:
         """What a notebook shows: the first images with the bars of their likeliest labels."""
         rows = []
-        for place, best in enumerate(self[:REPR_ROWS].top(3)):
-            uri = html.thumbnail_uri(self.images[place] if place < len(self.images) else None)
+        for row, best in enumerate(self[:REPR_ROWS].top(3)):
+            uri = html.thumbnail_uri(self.images[row] if row < len(self.images) else None)
             bars = "".join(html.bar(probability, label, f"{probability:.1%}") for label, probability in best)
-            rows.append((html.photo(uri, self.sources[place]), f"<div>{html.text(self.sources[place])}</div>{bars}"))
-        said = [f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
+            rows.append((html.photo(uri, self.sources[row]), f"<div>{html.text(self.sources[row])}</div>{bars}"))
+        notes = [f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
         if len(self) > REPR_ROWS:
-            said.append(f"the first {REPR_ROWS} are shown")
+            notes.append(f"the first {REPR_ROWS} are shown")
         if self.failures:
-            said.append(f"{len(self.failures):,} skipped (see .failures)")
-        return html.table(rows, "; ".join(said))
+            notes.append(f"{len(self.failures):,} skipped (see .failures)")
+        return html.table(rows, "; ".join(notes))
 
     def __repr__(self) -> str:
         lines = [f"Answer: {_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]

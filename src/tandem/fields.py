@@ -140,19 +140,19 @@ def _dataclass(kind: type[T], values: Any, path: str, ignore_unknown: bool) -> T
         raise _Mismatch(_expected(path, "a mapping of keys to values", values))
     hints = _hints(kind)
     known = {each.name: each for each in dataclasses.fields(kind) if each.init}  # type: ignore[arg-type]
-    made = {}
+    arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key in known:
-            made[key] = _value(hints[key], value, _join(path, key), ignore_unknown)
+            arguments[key] = _value(hints[key], value, _join(path, key), ignore_unknown)
         elif not ignore_unknown:
             advice = did_you_mean(str(key), known) or f"; expected one of {', '.join(known)}"
             raise _Mismatch(f"{_join(path, key)}: unknown key{advice}")
     for key, each in known.items():
         required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-        if required and key not in made:
+        if required and key not in arguments:
             raise _Mismatch(f"{_join(path, key)}: missing; expected {_described(hints[key])}")
     try:
-        return kind(**made)
+        return kind(**arguments)
     except TandemError as error:  # of its __post_init__
         raise _Mismatch(f"{path}.{error}" if path else str(error)) from None
 
@@ -214,15 +214,19 @@ def _value(hint: Any, value: Any, path: str, ignore_unknown: bool) -> Any:
 
 
 def _plain(bare: Any, hint: Any, value: Any, path: str) -> Any:
-    made = value
+    converted = value
     if bare is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**1023:
-        made = float(value)
-    fits = isinstance(made, bare) and (bare is bool or not isinstance(made, bool))
-    fits = fits and (bare is not int or abs(made) < _LARGEST)
+        converted = float(value)
+    fits = isinstance(converted, bare) and (bare is bool or not isinstance(converted, bool))
+    fits = fits and (bare is not int or abs(converted) < _LARGEST)
     allowed = _metadata(hint, Range)
-    if not fits or (bare is float and not math.isfinite(made)) or (allowed is not None and made not in allowed):
+    if (
+        not fits
+        or (bare is float and not math.isfinite(converted))
+        or (allowed is not None and converted not in allowed)
+    ):
         raise _Mismatch(_expected(path, _described(hint), value))
-    return made
+    return converted
 
 
 def _union(hint: Any, members: tuple[Any, ...], value: Any, path: str, ignore_unknown: bool) -> Any:

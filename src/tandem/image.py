@@ -95,8 +95,8 @@ def decode(
     name = source_name(source)
     with image_errors(name):
         if isinstance(source, np.ndarray):
-            made = _from_array(source, name)
-            return Decoded(made, made.width, made.height)
+            image = _from_array(source, name)
+            return Decoded(image, image.width, image.height)
         if isinstance(source, Image.Image):
             return _decoded(source, name, limits, orient, None)
         with opened(source, name, limits) as file:

@@ -23,13 +23,17 @@ class Progress:
         self, total: int | None = None, *, show: bool | None = None, label: str = "", unit: str = "item"
     ) -> None:
         self._bar: Any = None
-        asked = show is True
+        requested = show is True
         if show is None:
             show = (total is None or total >= MANY) and is_watched()
         if show:
             # Work that ends within the delay draws nothing, so quick calls leave no line behind.
             self._bar = _tqdm()(
-                total=total, desc=label or None, unit=f" {unit}s", delay=0 if asked else _DELAY_S, dynamic_ncols=True
+                total=total,
+                desc=label or None,
+                unit=f" {unit}s",
+                delay=0 if requested else _DELAY_S,
+                dynamic_ncols=True,
             )
 
     def advance(self, count: int = 1) -> None:

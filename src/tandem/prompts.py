@@ -90,14 +90,14 @@ def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
     if isinstance(labels, str):
         raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; {_as_list(labels)}")
     checked: list[str] = []
-    places: dict[str, int] = {}
-    for place, label in enumerate(labels, start=1):
+    first_seen: dict[str, int] = {}
+    for number, label in enumerate(labels, start=1):
         if not isinstance(label, str) or not label.strip():
-            raise TextError(f"{source}: label {place}: expected a word or a phrase, got {label!r}")
+            raise TextError(f"{source}: label {number}: expected a word or a phrase, got {label!r}")
         checked.append(label.strip())
-        first = places.setdefault(" ".join(label.lower().split()), place)
-        if first != place:
-            raise TextError(f"{source}: {checked[-1]!r} is given twice, as label {first} and {place}; leave one out")
+        first = first_seen.setdefault(" ".join(label.lower().split()), number)
+        if first != number:
+            raise TextError(f"{source}: {checked[-1]!r} is given twice, as label {first} and {number}; leave one out")
     if not checked:
         raise TextError(f"{source}: no labels: give at least one")
     return checked

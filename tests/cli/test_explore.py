@@ -210,7 +210,7 @@ def test_a_sample_of_a_large_collection_is_fair_and_the_rest_is_placed(
     layout = map2d.lay_out(drawn[0])
     centres = drawn[0][:3]
     found = survey.survey(store, layout, centres, [("a",), ("b",), ("c",)])
-    assert found.places.shape == (PHOTOS + COPIES, 2)
+    assert found.coordinates.shape == (PHOTOS + COPIES, 2)
     assert sum(cluster.size for cluster in found.clusters) == PHOTOS + COPIES
     store.close()
 

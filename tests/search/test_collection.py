@@ -478,5 +478,5 @@ def test_duplicates_and_a_tour(photos: tandem.Collection, image_folder: Path) ->
         str(image_folder / "copy.png"),
     }
     found = photos.explore(clusters=2)
-    assert len(found.places) == 9
+    assert len(found.coordinates) == 9
     assert len({cluster.name for cluster in found.clusters}) == 2

@@ -25,9 +25,9 @@ def test_heaps_stay_together_and_new_vectors_join_them() -> None:
     vectors, which = heaps([30] * 12)
     landmarks, own = vectors[:260], which[:260]
     layout = map2d.lay_out(landmarks)
-    assert kept_neighbours(own, layout.places, layout.places, own) > 0.97
+    assert kept_neighbours(own, layout.coordinates, layout.coordinates, own) > 0.97
     placed = layout.place(vectors[260:])
-    assert kept_neighbours(which[260:], placed, layout.places, own) > 0.97
+    assert kept_neighbours(which[260:], placed, layout.coordinates, own) > 0.97
     # Two principal components cannot tell twelve heaps apart.
     start = map2d._start(landmarks, 0)
     assert kept_neighbours(own, start, start, own) < 0.9
@@ -35,7 +35,7 @@ def test_heaps_stay_together_and_new_vectors_join_them() -> None:
 
 def test_the_same_seed_gives_the_same_map() -> None:
     vectors = scattered(120)
-    first, second, other = (map2d.lay_out(vectors, seed=seed).places for seed in (1, 1, 2))
+    first, second, other = (map2d.lay_out(vectors, seed=seed).coordinates for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - other).max() > 1e-3
 
@@ -43,8 +43,8 @@ def test_the_same_seed_gives_the_same_map() -> None:
 def test_a_landmark_keeps_its_place_and_the_map_has_its_frame() -> None:
     vectors = scattered(300)
     layout = map2d.lay_out(vectors)
-    np.testing.assert_array_equal(layout.place(vectors), layout.places)
-    low, high = np.percentile(layout.places, [1, 99], axis=0)
+    np.testing.assert_array_equal(layout.place(vectors), layout.coordinates)
+    low, high = np.percentile(layout.coordinates, [1, 99], axis=0)
     np.testing.assert_allclose((low + high) / 2, 0, atol=1e-5)
     assert (high - low).max() == pytest.approx(2, abs=1e-4)
 
@@ -53,8 +53,8 @@ def test_a_vector_between_two_heaps_is_not_put_on_empty_ground() -> None:
     vectors, which = heaps([40, 40])
     layout = map2d.lay_out(vectors)
     between = layout.place((vectors[which == 0][:5] + vectors[which == 1][:5]) / np.float32(np.sqrt(2)))
-    nearest = np.sqrt(((between[:, None] - layout.places[None]) ** 2).sum(axis=-1)).min(axis=1)
-    middles = [layout.places[which == heap].mean(axis=0) for heap in (0, 1)]
+    nearest = np.sqrt(((between[:, None] - layout.coordinates[None]) ** 2).sum(axis=-1)).min(axis=1)
+    middles = [layout.coordinates[which == heap].mean(axis=0) for heap in (0, 1)]
     assert nearest.max() < np.linalg.norm(middles[0] - middles[1]) / 4
 
 
@@ -97,15 +97,15 @@ def test_a_map_is_wider_than_high(factors: tuple[int, int]) -> None:
 def test_any_number_of_vectors_has_a_map(count: int) -> None:
     steps: list[int] = []
     layout = map2d.lay_out(scattered(count), advance=steps.append)
-    assert layout.places.shape == (count, 2)
-    assert np.isfinite(layout.places).all()
+    assert layout.coordinates.shape == (count, 2)
+    assert np.isfinite(layout.coordinates).all()
     assert layout.place(scattered(5, seed=3)).shape == (5, 2)
     assert layout.place(scattered(5)[:0]).shape == (0, 2)
 
 
 def test_equal_vectors_part_or_stay_but_never_break() -> None:
     layout = map2d.lay_out(np.repeat(scattered(2), 30, axis=0))
-    assert np.isfinite(layout.places).all()
+    assert np.isfinite(layout.coordinates).all()
 
 
 def test_many_landmarks_are_indexed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_each_cluster_has_its_own_size_coherence_and_representatives(store: Stor
     scores = vectors @ centres.T
     nearest = scores.argmax(axis=1)
     np.testing.assert_array_equal(found.cluster_of, nearest)
-    np.testing.assert_array_equal(found.places, vectors[:, :2])
+    np.testing.assert_array_equal(found.coordinates, vectors[:, :2])
     assert seen == [(f"{i:03d}", f"{i:03d}.jpg", int(nearest[i])) for i in range(N)]
     assert [cluster.words for cluster in found.clusters] == [("a", "x"), ("b",), ("c",)]
     for number, cluster in enumerate(found.clusters):

@@ -1,6 +1,6 @@
 """The command `tandem`: reads the arguments, runs one command, turns errors into one line and an exit code.
 
-Knows no model. A command's module is imported when that command is asked for: `tandem --help` pays for none of them.
+Knows no model. A command's module is imported only when that command runs, so `tandem --help` imports none.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tandem.errors import TandemError, TextError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` defaults to the process's arguments. Gives the exit code."""
     _make_writable()
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could stand at the cursor
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions at the cursor
         import argcomplete
 
         argcomplete.autocomplete(build_parser(), always_complete_options=False)
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 logging.basicConfig(level=logging.INFO, format="tandem: %(message)s")
             code = load_command(arguments.command).run(arguments)
-        sys.stdout.flush()  # a closed pipe or a full disk shows here, not in the interpreter's last breath
+        sys.stdout.flush()  # a closed pipe or a full disk shows here, not at interpreter exit
         terminal.detail(f"{time.perf_counter() - began:.2f} s in total")
     except KeyboardInterrupt:
         terminal.complain("interrupted")
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make_writable() -> None:
-    """Standard output that is closed, or cannot spell every character, is no reason to fail half-way."""
+    """Standard output that is closed, or cannot encode every character, must not make a command fail half-way."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):
@@ -69,7 +69,7 @@ def _make_writable() -> None:
 
 
 def _discard_unwritten() -> None:
-    """Python flushes standard output once more on its way out: what could not be written must not fail again."""
+    """Python flushes standard output again at exit: discard what could not be written, so that this does not fail."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,6 +1,6 @@
 """argparse as every command uses it: one-line errors, help as wide as the terminal, options that all commands share.
 
-Knows no command, and imports nothing that takes time: `tandem COMMAND --help` pays for it.
+Knows no command, and imports nothing slow: `tandem COMMAND --help` would pay for it.
 """
 
 import argparse
@@ -19,8 +19,8 @@ Group: TypeAlias = argparse._ArgumentGroup  # argparse names no public type for 
 REPEATED = " (may be repeated)"  # what is said of an option that collects its values
 
 
-DASH = "\0"  # before an argument that begins with a dash and is no option; no argument holds one
-USUAL = {"--top": ("-n", "--limit", "--number", "--count", "--max")}  # options, and what others call them
+DASH = "\0"  # marks an argument that begins with a dash but is not an option; no argument contains it
+USUAL = {"--top": ("-n", "--limit", "--number", "--count", "--max")}  # options, and their names in other programs
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": Help, "allow_abbrev": False, **options})
-        self.missing: dict[str, str] = {}  # required options, and what is said where they are not given
+        self.missing: dict[str, str] = {}  # required options, and the error if one is missing
 
     def error(self, message: str) -> NoReturn:
         message = self.missing.get(message.removeprefix("the following arguments are required: "), message)
@@ -134,13 +134,13 @@ def unknown_option(parser: Parser, arguments: Sequence[str]) -> str | None:
 
 
 def near_option(parser: Parser, name: str) -> str:
-    """The end of a sentence about an unknown option."""
+    """A suggestion to append to the error about an unknown option."""
     usual = next((option for option, others in USUAL.items() if name in others and option in parser.options), None)
     return f"; did you mean {usual!r}?" if usual else did_you_mean(name, parser.options)
 
 
 def mask_dashes(parser: Parser, arguments: Sequence[str]) -> list[str]:
-    """Hide from argparse the dashes of what is no option: files of such a name, and whatever stands behind `--`."""
+    """Hide from argparse leading dashes of arguments that are not options: file names, and everything after `--`."""
     masked: list[str] = []
     for at, argument in enumerate(arguments):
         if argument == "--":
@@ -151,7 +151,7 @@ def mask_dashes(parser: Parser, arguments: Sequence[str]) -> list[str]:
 
 
 def unmask_dashes(arguments: argparse.Namespace) -> None:
-    """Undo `mask_dashes` in what argparse made of it."""
+    """Undo `mask_dashes` in parsed arguments."""
     for name, value in vars(arguments).items():
         if isinstance(value, str):
             setattr(arguments, name, value.removeprefix(DASH))

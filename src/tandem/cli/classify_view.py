@@ -1,4 +1,4 @@
-"""Answers in the terminal: a few photos with bars for each label, many with a line each; piped, a line a label."""
+"""Answers in the terminal: few photos with bars for each label, many with one line each; piped, a line per label."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Best = Sequence[tuple[str, float]]  # labels with probabilities, likeliest first
 
-IN_FULL = 8  # up to so many photos are shown with bars for each label
+IN_FULL = 8  # up to this many photos are shown with bars for each label
 BAR_WIDTH = 32
 NARROW_BAR = 12
 LABEL_CELLS = 36
@@ -31,7 +31,7 @@ BY_LINE = (
 
 
 def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable[[Answer], None]":
-    """The function that shows answers as they come; `photos` and `labels` say how wide its columns must be."""
+    """A function that shows answers as they come; `photos` and `labels` determine the widths of columns."""
     if not sys.stdout.isatty():
 
         def in_rows(answer: "Answer") -> None:
@@ -58,7 +58,7 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable
 
 
 def line_printer(photos: Sequence[str], labels: Sequence[str]) -> Callable[[str, Best], None]:
-    """The function that shows a photo's likeliest label with its bar, and the one after it."""
+    """A function that shows a photo's likeliest label with its bar, and the second one."""
     label_cells = widest(labels, LABEL_CELLS)
     natural = (widest(photos, NAME_CELLS), label_cells, NARROW_BAR, 6, label_cells + 7)
     row = row_printer(BY_LINE, natural)
@@ -81,8 +81,8 @@ def photo_in_full(name: str, best: Best, labels: Sequence[str], *, width: int, b
     label_cells = widest(labels, max(LEAST_CELLS, min(LABEL_CELLS, (width - beside) * 2 // 3)))
     bar_width = max(1, min(bar_width, width - beside - label_cells))
     shown = Text(f"{terminal.cells(name, max(width, LEAST_CELLS), keep_end=True).rstrip()}\n", style="bold")
-    for place, (label, probability) in enumerate(best):
-        first = place == 0
+    for index, (label, probability) in enumerate(best):
+        first = index == 0
         line = Text("  ", style="not bold")
         line.append(terminal.cells(label, label_cells), style=terminal.ACCENT if first else "")
         line.append("  ")

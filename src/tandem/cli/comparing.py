@@ -1,4 +1,4 @@
-"""Do two models give the same vectors? What `tandem verify` compares, and how far apart it may be.
+"""Compares the vectors of two models for `tandem verify`: what is compared, and the tolerances.
 
 Shapes: n images or texts, d dimensions, h and w of an image.
 """
@@ -64,7 +64,7 @@ class Comparison:
 
 
 def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[str, Model]]:
-    """What the reference is compared with: another source, or itself computed in every other way there is."""
+    """What the reference is compared with: another source, or itself with every other engine and precision."""
     if arguments.against:
         yield (
             arguments.against,
@@ -92,7 +92,7 @@ def rivals(reference: Model, arguments: argparse.Namespace) -> Iterator[tuple[st
             if arguments.device is None
             and arguments.engine in ("auto", way[0])
             and arguments.precision in ("auto", way[1])
-        ] or [(arguments.engine, arguments.precision)]  # exactly as asked: a refusal says what cannot be had
+        ] or [(arguments.engine, arguments.precision)]  # exactly as given: an error says what is unavailable
     for engine, precision in ways:
         built = engines.build(
             checkpoint.config, checkpoint.tensors, engine=engine, device=arguments.device, precision=precision
@@ -108,7 +108,7 @@ def compare(
 ) -> list[Comparison]:
     """Vectors of the same images and texts, each model with its own preprocessing and tokenizer.
 
-    What cannot be read leaves `images`, and its error goes to `skipped`, so that the next model is not asked for it.
+    Unreadable images are removed from `images` and their errors added to `skipped`, so that they are read only once.
     """
     mine, theirs = embed(reference, images), embed(other, images)
     bad = {i: item for side in (theirs, mine) for i, item in enumerate(side) if isinstance(item, ImageError)}
@@ -132,7 +132,7 @@ def compare(
 
 
 def embed(model: Model, images: Sequence[ImageSource]) -> list[Any]:
-    """For each image its vector [d], or the `ImageError` that says why it has none."""
+    """The vector [d] of each image, or its `ImageError`."""
     return [item for _, item in model.iter_embed_images(images)]
 
 
@@ -166,7 +166,7 @@ def differing_fields(a: ModelConfig, b: ModelConfig) -> Iterator[tuple[str, Any,
 
 
 def made_up_images() -> list[Image.Image]:
-    """Eight, the same each time, of shapes that try the cropping."""
+    """Eight deterministic images, of shapes that exercise the cropping."""
     random = np.random.default_rng(0)
     sizes = ((300, 200), (200, 301), (224, 224), (97, 61), (640, 480), (333, 500), (50, 400), (256, 256))
     return [Image.fromarray(_made_up(random, width, height)) for width, height in sizes]

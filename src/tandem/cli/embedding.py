@@ -1,4 +1,4 @@
-"""Photos or texts -> batches of names and vectors, for `tandem embed`. Knows no files of vectors.
+"""Embeds photos or texts in batches for `tandem embed`. Knows no files of vectors.
 
 Shapes: n photos or texts of a batch, d dimensions.
 """

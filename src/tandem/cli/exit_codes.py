@@ -1,4 +1,4 @@
-"""What the command `tandem` exits with. `tandem --help` and docs/commands.md say the same."""
+"""The exit codes of `tandem`, as `tandem --help` and docs/commands.md list them."""
 
 DONE, SOME_SKIPPED, NOT_DONE = 0, 1, 2
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: an error nobody foresaw
@@ -16,7 +16,7 @@ MEANINGS = {
 
 
 def exit_code(*, done: int, skipped: int) -> int:
-    """By how many inputs were answered and how many were not."""
+    """The exit code for the numbers of processed and skipped inputs."""
     if not skipped:
         return DONE
     return SOME_SKIPPED if done else NOT_DONE

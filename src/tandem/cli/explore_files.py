@@ -1,4 +1,4 @@
-"""What `tandem explore` writes for other programs: map.json, duplicates.csv and duplicates.json."""
+"""The files that `tandem explore` writes for other programs: map.json, duplicates.csv and duplicates.json."""
 
 import csv
 import json
@@ -45,21 +45,21 @@ class MapFile:
             self._temporary.unlink(missing_ok=True)
         self._open.__exit__(kind, error, trace)
 
-    def add(self, records: Records, places: Coordinates, clusters: NDArray[np.int32]) -> None:
-        """These records, with their places [n 2] and clusters [n]."""
-        for row in survey_rows(records, places, clusters, digits=DIGITS):
+    def add(self, records: Records, coordinates: Coordinates, clusters: NDArray[np.int32]) -> None:
+        """Add records, with their coordinates [n 2] and clusters [n]."""
+        for row in survey_rows(records, coordinates, clusters, digits=DIGITS):
             self.file.write(self.between + json.dumps(row, ensure_ascii=False))
             self.between = ",\n"
 
     def finish(self, clusters: Sequence[Cluster]) -> None:
-        """Close the list: when the block ends, the file takes its place."""
+        """Write the end of the document."""
         described = ",\n".join(json.dumps(cluster.as_dict(DIGITS), ensure_ascii=False) for cluster in clusters)
         self.file.write(f'\n], "clusters": [\n{described}\n]}}\n')
         self._finished = True
 
 
 def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Path, Path]:
-    """duplicates.csv, one image per line, and duplicates.json, one object per group. Gives both paths."""
+    """Write duplicates.csv, one image per line, and duplicates.json, one object per group. Returns both paths."""
     table, document = folder / "duplicates.csv", folder / "duplicates.json"
     with _replaced(table, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What `tandem index` and `tandem migrate` say of a run."""
+"""The reports of `tandem index` and `tandem migrate`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def summary(name: str, report: "IndexingReport") -> str:
-    """What there is now, and what this run did about it."""
+    """The size of the collection, and what this run changed."""
     counts = {
         "added": report.added,
         "unchanged": report.unchanged,

@@ -1,4 +1,4 @@
-"""Standard input and text files -> lines, paths or an image. Knows no model."""
+"""Reads lines, paths or an image from standard input and text files. Knows no model."""
 
 import io
 import os
@@ -8,18 +8,18 @@ from typing import BinaryIO
 from tandem.errors import TandemError
 from tandem.files import user_path
 
-# What files of images begin with. A list of paths begins with none of these.
+# Magic numbers of image files. A list of paths begins with none of them.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")
 
 
 class ImageOnStandardInput(io.BytesIO):
-    """An image that was piped in; its name is what answers and errors call it."""
+    """An image that was piped in; its name appears in answers and errors."""
 
     name = "<stdin>"
 
 
 def looks_like_image(head: bytes) -> bool:
-    """Whether bytes begin as files of images do."""
+    """Whether bytes begin with the magic number of an image format."""
     return (
         head.startswith(_SIGNATURES)
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
@@ -36,7 +36,7 @@ def standard_input() -> BinaryIO:
 
 
 def read_images() -> list[str | BinaryIO]:
-    """What `-` stands for: the image on standard input, or a list of paths with line ends or NULs between."""
+    """The meaning of `-`: the image on standard input, or a list of paths separated by line ends or NULs."""
     content = standard_input().read()
     if looks_like_image(content):
         return [ImageOnStandardInput(content)]
@@ -57,7 +57,7 @@ def read_image(argument: str | None) -> str | BinaryIO | None:
 
 
 def check_list() -> None:
-    """Refuse standard input that is no list of paths, before any of it is read."""
+    """Refuse standard input that is not a list of paths, before reading it."""
     stream = standard_input()
     peek = getattr(stream, "peek", None)
     if peek is None:
@@ -70,7 +70,7 @@ def check_list() -> None:
 
 
 def split_list(content: bytes) -> list[str]:
-    """Paths that were listed, as `find` and `find -print0` do. Names that are not UTF-8 stay what they are."""
+    """Split a list of paths as `find` or `find -print0` prints it. Names that are not UTF-8 are preserved."""
     separated = content.split(b"\0") if b"\0" in content else content.splitlines()
     return [os.fsdecode(each) for each in separated if each.strip()]
 

@@ -1,7 +1,7 @@
-"""The collections that were opened or made on this machine by this account: what `tandem list` lists.
+"""The collections that this account has opened or created on this machine, as `tandem list` shows them.
 
-A small file for each in the folder for a user's data, so that processes never write to the same one. Nothing depends
-on them: where the folder cannot be written, nothing is remembered.
+One small file per collection in the user's data folder, so that processes never write to the same file. Nothing
+depends on them: if the folder cannot be written to, nothing is remembered.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ def known() -> list[KnownCollection]:
 
 
 def is_gone(url: str) -> bool:
-    """Whether a collection of the list is on this machine no longer; those elsewhere are not asked for."""
+    """Whether a local collection no longer exists; remote ones are not checked."""
     path = local_path(url)
     return path is not None and not os.path.exists(path)
 

@@ -1,4 +1,4 @@
-"""The rows of `tandem label`: what --json prints, what files hold and what the terminal shows."""
+"""The rows of `tandem label`, for --json, files and the terminal."""
 
 import itertools
 import sys
@@ -61,7 +61,7 @@ def by_label(
 
 
 def images_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Of one label, the best first."""
+    """The photos of one label, best first."""
     images: list[dict[str, Any]] = found["images"]
     return images
 
@@ -88,16 +88,16 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
 def by_image(
     parts: Iterator[LabelBlock], labels: Sequence[str], total: int, target: Path | None, *, json: bool
 ) -> dict[str, Any]:
-    """Every photo with its labels: written to `target`, else kept for --json, else printed as it comes.
+    """Every photo with its labels: written to `target`, else collected for --json, else printed as it comes.
 
-    Gives what --json prints; with a target, how many photos each label is the best of.
+    Returns what --json prints; with a target, the number of photos that each label is the best of.
     """
     best: Counter[str] = Counter()
     kept: list[dict[str, Any]] = []
     show = None if target or json else printer(labels)
     with ExitStack() as stack:
         file = stack.enter_context(RowFile(target, FILE_COLUMNS)) if target else None
-        # Lines that people watch arriving are progress enough.
+        # Printed lines show the progress themselves.
         advance = stack.enter_context(
             progress.counting("labelling", total, wanted=show is None or not progress.beside_rows())
         )

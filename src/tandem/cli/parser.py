@@ -1,4 +1,4 @@
-"""The command line as a whole: the commands of the table, each with its own arguments."""
+"""The parser of the whole command line, from the table of commands."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What people see while they wait: bars and words on standard error, gone when the work is done. Knows counts only."""
+"""Progress on standard error, removed when the work is done. Knows counts only."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ BESIDE_BAR, BESIDE_STATE = 36, 42  # cells of what stands beside it
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Shows, while it lasts, what people are waiting for."""
+    """Show what is being waited for, until the block ends."""
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield
         return
@@ -31,9 +31,9 @@ def waiting(what: str) -> Iterator[None]:
 
 @contextmanager
 def counting(what: str, total: int | None, *, wanted: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if it is wanted and people look at it. Gives the function that moves it on.
+    """A bar on standard error, in a terminal and unless -q was given. Gives the function that advances it.
 
-    Without a `total`, it shows that work goes on.
+    Without a `total`, it only shows activity.
     """
     if not wanted or terminal.is_quiet() or not sys.stderr.isatty():
         yield lambda _: None
@@ -54,7 +54,7 @@ def counting(what: str, total: int | None, *, wanted: bool = True) -> Iterator[C
 
 @contextmanager
 def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
-    """A bar with rate and time left, if people look at it. Gives what indexing reports to."""
+    """A bar with rate and remaining time, in a terminal. Gives the callback for indexing."""
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield None
         return
@@ -65,7 +65,7 @@ def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
     out = Console(stderr=True)
     room = out.width - len("indexing") - 2 - BESIDE_STATE
     columns: list[ProgressColumn] = [TextColumn("{task.fields[state]}")]
-    if room >= 4:  # else what is said tells more than what is drawn
+    if room >= 4:  # else numbers are worth more than a bar
         columns = [TextColumn("indexing"), BarColumn(min(BAR_CELLS, room)), *columns]
     with Shown(*columns, console=out, transient=True, redirect_stdout=False) as shown:
         task = shown.add_task("indexing", total=None, state="")
@@ -77,7 +77,7 @@ def indexing() -> "Iterator[Callable[[IndexingProgress], None] | None]":
 
 
 def beside_rows() -> bool:
-    """Whether rows that are printed now may arrive in the terminal of the bar: there, or through a pipe's reader."""
+    """Whether printed rows may appear in the terminal of the bar, directly or through the reader of a pipe."""
     if sys.stdout.isatty():
         return True
     try:
@@ -88,7 +88,7 @@ def beside_rows() -> bool:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Says, to those who interrupt it, that nothing done is lost."""
+    """On Ctrl-C, say that finished work is kept."""
     try:
         yield
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def resumable() -> Iterator[None]:
 
 
 def state_of(progress: "IndexingProgress", width: int) -> str:
-    """How far a run is, in as many words as `width` cells hold."""
+    """The state of a run, as text of at most `width` cells."""
     done = f"{progress.done:,} of {progress.total or progress.found:,}{'' if progress.total else '+'}"
     rate = left = skipped = ""
     if progress.rate:

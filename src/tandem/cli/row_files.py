@@ -1,4 +1,4 @@
-"""Rows of plain values -> `.csv`, `.jsonl` or `.parquet`, as they come; in place when whole, or not at all."""
+"""Writes rows of plain values to `.csv`, `.jsonl` or `.parquet` as they come, completely or not at all."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ _ROW_BATCH = 65_536  # of a Parquet row group
 
 
 def check_target(path: Path) -> None:
-    """Refuse what cannot be written: better before the long work than after it."""
+    """Refuse what cannot be written, before the long work."""
     if path.suffix.lower() not in SUFFIXES:
         raise TandemError(f"{path}: expected a name ending in {', '.join(SUFFIXES)}, got {path.suffix or 'no suffix'}")
     if path.suffix.lower() == ".parquet":
@@ -27,7 +27,7 @@ def check_target(path: Path) -> None:
 
 
 class RowFile:
-    """Add rows of the columns; the file is at `path` when the `with` block ends well, and as it was before if not.
+    """Add rows as they come; the file at `path` is replaced when the `with` block succeeds, and unchanged if not.
 
     `kinds` names the columns and what they hold: str, int or float.
     """

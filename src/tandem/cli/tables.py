@@ -1,6 +1,6 @@
-"""Tables: for people as wide as their terminal and no wider; piped, values separated by tabs. Knows no model.
+"""Tables that fit into the terminal; when piped, values separated by tabs. Knows no model.
 
-Where the terminal is narrow, first the columns that matter least are left out, then those that can be are cut.
+In a narrow terminal, first the least important columns are left out, then columns that may be cut are cut.
 """
 
 import sys
@@ -13,7 +13,7 @@ GAP = 2  # cells between columns
 
 
 class Column(NamedTuple):
-    """A column, and what becomes of it where there is little room."""
+    """A column, and how it is shortened where there is little room."""
 
     heading: str = ""
     right: bool = False  # numbers
@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """What people see, and what programs get instead if it differs."""
+    """The value for people, and the value for programs if it differs."""
 
     shown: str
     plain: str | None = None
@@ -35,20 +35,20 @@ Value: TypeAlias = str | Cell
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Value]]) -> None:
-    """A whole table, for people under headings; nothing without rows."""
-    made = [list(row) for row in rows]
-    if not made:
+    """Print a whole table, with headings in a terminal; nothing without rows."""
+    table = [list(row) for row in rows]
+    if not table:
         return
-    natural = [max(map(_width, values)) for values in zip(*made, strict=True)]
+    natural = [max(map(_width, values)) for values in zip(*table, strict=True)]
     show = row_printer(columns, natural)
     if sys.stdout.isatty() and any(column.heading for column in columns):
         show([Cell(column.heading, style=terminal.QUIET) for column in columns])
-    for row in made:
+    for row in table:
         show(row)
 
 
 def row_printer(columns: Sequence[Column], natural: Sequence[int]) -> Callable[[Sequence[Value]], None]:
-    """The function that prints a row: for tables whose rows come one by one. `natural` are the widest values' cells."""
+    """A function that prints rows one by one. `natural` are the widths of the widest values."""
     if not sys.stdout.isatty():
         return lambda row: print(tab_separated(columns, row))
     from rich.text import Text
@@ -89,7 +89,7 @@ def tab_separated(columns: Sequence[Column], row: Sequence[Value]) -> str:
 
 
 def fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int | None]:
-    """How wide each column is among `width` cells; None for those that are left out."""
+    """The width of each column in a table of `width` cells; None for columns that are left out."""
     kept = list(range(len(columns)))
 
     def least(at: int) -> int:
@@ -103,7 +103,7 @@ def fit(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[i
         kept.remove(max(kept, key=lambda at: columns[at].drop))
     elastic = [at for at in kept if columns[at].least is not None]
     widths = {at: least(at) for at in kept}
-    if room(widths.values()) < 0:  # not even that: as much as there is
+    if room(widths.values()) < 0:  # too narrow even for that: what is left
         widths |= dict.fromkeys(elastic, 0)
     free = max(0, room(widths.values()))
     elastic.sort(key=lambda at: natural[at] - widths[at])

@@ -1,6 +1,6 @@
-"""What people see: results on standard output, notes, progress and questions on standard error. Knows no model.
+"""Output for people: results on standard output; notes, progress and questions on standard error. Knows no model.
 
-Every command imports it, for --help too: what takes time to import is imported where it is used.
+Every command imports it, even for --help, so slow imports are inside functions.
 """
 
 import os
@@ -32,14 +32,14 @@ def console() -> "Console":
 
     class Piped(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich itself would exit with 1, which says that inputs were skipped
+            raise BrokenPipeError  # rich itself would exit with 1, which means that inputs were skipped
 
     watched = sys.stdout.isatty()
     return Piped(markup=False, emoji=False, highlight=False, soft_wrap=not watched, width=None if watched else 200)
 
 
 def print_paths(paths: Sequence[str], *, null: bool) -> None:
-    """Paths as they are, byte by byte, for other programs; people's terminals are spared control characters."""
+    """Print paths byte for byte, for other programs; in a terminal, control characters are escaped."""
     if sys.stdout.isatty() and not null:
         print("\n".join(map(line, paths)))
         return
@@ -54,9 +54,9 @@ def print_paths(paths: Sequence[str], *, null: bool) -> None:
 
 
 def print_json(document: Any) -> None:
-    """One document. NaN is no JSON: it would be a bug of ours, and raises.
+    """Print one document. NaN is not JSON, so it raises.
 
-    Bytes of names that are not UTF-8 come as lone surrogates, which no JSON reader takes: they become `b\\xff.png`.
+    Bytes of names that are not UTF-8 are lone surrogates, which JSON readers reject: they become `b\\xff.png`.
     """
     import json
 
@@ -72,14 +72,14 @@ def print_json(document: Any) -> None:
 
 
 class _Loudness:
-    """How much is said on standard error, as -q and -v ask."""
+    """How much is written to standard error, as set by -q and -v."""
 
     quiet = False
     verbose = False
 
 
 def set_loudness(*, quiet: bool, verbose: bool) -> None:
-    """For this process."""
+    """Set it for this process."""
     _Loudness.quiet, _Loudness.verbose = quiet, verbose
 
 
@@ -89,12 +89,12 @@ def is_quiet() -> bool:
 
 
 def complain(text: str) -> None:
-    """What went wrong, in one line: shown whatever was asked."""
+    """Print an error in one line, even with -q."""
     _note(line(" ".join(text.split())))
 
 
 def echo(text: str) -> None:
-    """A note beside the result; not with -q."""
+    """Print a note to standard error, unless -q was given."""
     if not _Loudness.quiet:
         _note(line(text))
 
@@ -104,9 +104,9 @@ def _note(text: str) -> None:
 
 
 def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
-    """`first` and `text`, broken between words into lines as wide as the terminal; the `others` begin with that.
+    """Wrap `first` and `text` to the width of the terminal; further lines begin with `others`.
 
-    One line as it is where `stream` is no terminal.
+    Not wrapped if `stream` is not a terminal.
     """
     if not stream.isatty():
         return first + text
@@ -124,13 +124,13 @@ def wrapped(text: str, stream: TextIO, first: str, others: str) -> str:
 
 
 def shortened(path: str, stream: TextIO) -> str:
-    """A path without its beginning where it does not fit into a line of a note on a terminal, with a sign behind it."""
+    """A path cut at its beginning to fit into one line of a note in a terminal, `after` included."""
     room = columns(stream) - 4
     return cells(path, room, keep_end=True).strip() if stream.isatty() and len(path) > room else path
 
 
 def columns(stream: TextIO) -> int:
-    """The width of the terminal behind `stream`, which need not be standard output's."""
+    """The width of the terminal of `stream`, which may not be that of standard output."""
     given = os.environ.get("COLUMNS", "")
     if given.isdigit() and int(given):
         return int(given)
@@ -141,13 +141,13 @@ def columns(stream: TextIO) -> int:
 
 
 def detail(text: str) -> None:
-    """What only -v shows."""
+    """Print a note that only -v shows."""
     if _Loudness.verbose:
         echo(text)
 
 
 def echo_skipped(errors: "Sequence[ImageError]", total: int) -> None:
-    """Name every input that was skipped: nothing is lost silently, with -q neither."""
+    """Name every input that was skipped, even with -q: nothing is lost silently."""
     if total == 1 and errors:
         complain(str(errors[0]))
     elif errors:
@@ -157,17 +157,17 @@ def echo_skipped(errors: "Sequence[ImageError]", total: int) -> None:
 
 
 def list_item(text: str) -> None:
-    """A line of a list below a note."""
+    """Print a line of a list below a note."""
     print(wrapped(line(" ".join(text.split())), sys.stderr, "  ", "    "), file=sys.stderr)
 
 
 def print_result(text: str) -> None:
-    """What a command came to, in a sentence."""
+    """Print the result of a command, in a sentence."""
     print(wrapped(line(text), sys.stdout, "", "  "))
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on if the person agrees; `TandemError` if not, or if nobody can be asked and `--yes` was not given."""
+    """Ask for confirmation. Raises `TandemError` if it is denied, or if nobody can answer and `--yes` was not given."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -178,7 +178,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 def program() -> str:
-    """How this program is called here, for commands that are shown to be copied: `tandem` if that finds it."""
+    """The command to show in examples: `tandem` if that runs this program, else its path."""
     import shutil
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Vectors with their ids -> `.npz` or `.parquet`, written whole or not at all. Knows no model and no images.
+"""Writes vectors with their ids to `.npz` or `.parquet`, completely or not at all. Knows no model and no images.
 
 Either file carries the model's name and fingerprint: vectors of different fingerprints must not be compared.
 """
@@ -21,7 +21,7 @@ _ROW_BATCH = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 
 
 def check_target(path: Path) -> None:
-    """Refuse what cannot be written: better before the long work than after it."""
+    """Refuse what cannot be written, before the long work."""
     if path.suffix.lower() not in (".npz", ".parquet"):
         raise TandemError(f"{path}: expected a name ending in .npz or .parquet, got {path.suffix or 'no suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def check_target(path: Path) -> None:
 
 
 class VectorsFile(ABC):
-    """Rows are added as they come; the file is in its place when the `with` block ends well and there are rows."""
+    """Add rows as they come; the file appears when the `with` block succeeds and there are rows."""
 
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
         self.path, self.dimensions = path, dimensions

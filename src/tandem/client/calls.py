@@ -1,6 +1,6 @@
-"""Requests to a Tandem server: tried again where that is safe, answered by a document or by an error.
+"""Requests to a Tandem server, retried where that is safe.
 
-Knows HTTP and problem documents (RFC 9457). It has never heard of images.
+Knows HTTP and problem documents (RFC 9457); nothing of images.
 """
 
 import random
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     import httpx
 
 FIRST_WAIT_S = 0.25
-MAX_WAIT_S = 30.0  # between two tries, whatever the server asks for
+MAX_WAIT_S = 30.0  # between two attempts, whatever the server asks for
 _BUSY = (502, 503, 504)
 _STANDARD = {"type", "title", "status", "detail", "instance", "error"}
 
 
 class Calls:
-    """A server by its address. Connections are kept; one object serves many threads."""
+    """The HTTP interface of a server. Keeps connections; thread-safe."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Calls:
         transport: "httpx.BaseTransport | None" = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """transport: of httpx; sleep: how to wait. Both for tests."""
+        """transport (of httpx) and sleep can be replaced in tests."""
         import httpx
 
         if not url.lower().startswith(("http://", "https://")):
@@ -73,7 +73,7 @@ class Calls:
     def answer(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, safe: bool = True
     ) -> "httpx.Response":
-        """An answer of status 2xx. `safe`: the request is idempotent."""
+        """The response, of status 2xx. `safe`: the request is idempotent."""
         for left in range(self.retries, -1, -1):
             wait_s = (
                 FIRST_WAIT_S * 2 ** (self.retries - left) * random.uniform(0.5, 1.5)
@@ -93,7 +93,7 @@ class Calls:
         raise AssertionError("the last try returns or raises")
 
     def once(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> "httpx.Response":
-        """One try, whatever it answers."""
+        """One attempt, with any response."""
         import httpx
 
         try:
@@ -108,7 +108,7 @@ class Calls:
 
 
 class Unanswered(TandemError):
-    """A try without an answer. `begun`: the server may have read the request; `silent`: it had its time."""
+    """An attempt without a response. `begun`: the server may have read the request; `silent`: it timed out."""
 
     def __init__(self, message: str, *, begun: bool, silent: bool = False) -> None:
         super().__init__(message)

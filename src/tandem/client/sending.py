@@ -1,4 +1,4 @@
-"""Images -> data URIs, in batches that fit one request. Knows nothing of servers."""
+"""Encodes images as data URIs, in batches that fit one request. Knows nothing of servers."""
 
 import base64
 import io

@@ -1,6 +1,6 @@
-"""`tandem.Client(url)`: the methods of a model and of a collection, answered by a `tandem serve` elsewhere.
+"""`tandem.Client(url)`: the methods of a model and a collection, over HTTP to a `tandem serve`.
 
-Arguments and answers are those of the local objects. Images are read here and sent as they are encoded, so that the
+Arguments and results are those of the local objects. Images are read here and sent in their encoded form, so that the
 vectors are the same. Knows the JSON of the interface; it has no model, no store and no code of the server.
 
 Shapes: n images or texts, d the shared dimension, c labels.
@@ -38,7 +38,7 @@ class Served:
 
 @dataclass(frozen=True)
 class ServedResults(Results):
-    """Results of a server, which has decided whether anything matches."""
+    """Results from a server, which has decided whether anything matches."""
 
     matches_nothing: bool = False
 
@@ -60,10 +60,10 @@ class _Sent:
 
 
 class Client:
-    """A server's model and collection. Connections are kept; one client serves many threads.
+    """A server's model and collection. Keeps connections; thread-safe.
 
-    Idempotent requests are retried after lost connections and answers 502, 503 and 504, with growing waits or those
-    that the server asks for. What the server refuses is a `ServerError` with its title and detail.
+    Idempotent requests are retried after lost connections and responses 502, 503 and 504, with exponential backoff or
+    the delay that the server asks for. Error responses raise `ServerError` with their title and detail.
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Client:
         Args:
             url: the server's address, such as http://localhost:8000.
             api_key: None for TANDEM_API_KEY, if it is set.
-            collection: one of the server's; None for the first.
-            timeout_s: the time for one try without an answer.
-            retries: tries after the first.
+            collection: the name of one of the server's collections; None for the first.
+            timeout_s: seconds to wait for the response of one attempt.
+            retries: attempts after the first.
             testing: see `Calls`.
         """
         self.collection = collection
@@ -105,13 +105,13 @@ class Client:
     # --- the model -----------------------------------------------------------------------------------------------
 
     def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH_SIZE) -> Vectors:
-        """Texts -> float32 [n d] of unit length, in order; one text gives [1 d]."""
+        """Embed texts: float32 [n d] of unit length, in order; one text gives [1 d]."""
         items = [texts] if isinstance(texts, str) else list(texts)
         # a text may begin like a data URI
         return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in items), batch_size)
 
     def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> Vectors:
-        """Images -> float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
+        """Embed images: float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
         that cannot be read here, `ServerError` for one that the server cannot read.
         """
         return self._embed((data_uri(source) for source in many(sources)), batch_size)
@@ -136,7 +136,7 @@ class Client:
         templates: str | Sequence[str] | None = None,
         batch_size: int = BATCH_SIZE,
     ) -> Answer:
-        """How well each label fits each image, as `Model.classify` answers. Unreadable images are in `.failures`."""
+        """Classify images, as `Model.classify`. Unreadable images are in `.failures`."""
         body: dict[str, Any] = {"labels": list(labels)}
         if templates is not None:
             body["templates"] = [templates] if isinstance(templates, str) else list(templates)
@@ -195,8 +195,8 @@ class Client:
         where: str | None = None,
         threshold: float | None = None,
     ) -> Results:
-        """The images nearest to a text, to an image, or to both, as `Collection.search` answers; `text` may be the
-        whole search as a `SearchQuery`.
+        """Find the images nearest to a text, an image, or both, as `Collection.search`; `text` may be the whole search
+        as a `SearchQuery`.
         """
         query = SearchQuery.of(
             text,
@@ -241,7 +241,7 @@ class Client:
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
-        """For each label the k images that are likeliest to have it, as `Collection.label` answers."""
+        """For each label, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
         body = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._collection()}
         answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
@@ -253,7 +253,7 @@ class Client:
         }
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
-        """Add images. Gives the server's report of each batch: what was added, and what failed and why."""
+        """Add images. Returns the server's report of each batch: what was added, and what failed and why."""
         reports = []
         for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
             body = {"images": batch, **self._collection()}
@@ -266,7 +266,7 @@ class Client:
         return reports
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Delete images by id. Gives how many there were. Not retried once the server may have begun."""
+        """Delete images by id. Returns how many existed. Not retried once the server may have begun."""
         body = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._collection()}
         return int(self._calls.document("DELETE", "/v1/images", body, wants="deleted", safe=False)["deleted"])
 
@@ -296,7 +296,7 @@ class Client:
         return list(self._calls.document("GET", "/v1/collections", wants="data")["data"])
 
     def ready(self) -> bool:
-        """Whether the server answers from its models and collections in time. Asks once."""
+        """Whether the server's models and collections answer in time. Does not retry."""
         try:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:

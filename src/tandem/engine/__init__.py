@@ -1,4 +1,4 @@
-"""How vectors are computed: one protocol of two verbs, and two engines behind it.
+"""How vectors are computed: one protocol of two methods, and the engines that implement it.
 
 Knows which engine serves which device. It imports an engine, and numpy, only when one is built: the
 command line shows its names in the help.
@@ -24,7 +24,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class Engine(Protocol):
-    """What computes vectors. `name` and `precision` are those in use, never "auto"."""
+    """Computes vectors. `name` and `precision` are those in use, never "auto"."""
 
     name: str
     config: ModelConfig
@@ -41,7 +41,7 @@ class Engine(Protocol):
         """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
 
     def release(self) -> None:
-        """Give back what can be made again from the tensors; the next call that needs it makes it again."""
+        """Release what can be rebuilt from the tensors; the next call that needs it rebuilds it."""
 
 
 def build(

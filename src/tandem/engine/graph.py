@@ -36,14 +36,14 @@ def text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
     text = config.text
     token_ids = op.parameter(PartialShape([-1, -1]), Type.i32, name="token_ids")
     ends = op.parameter(PartialShape([-1]), Type.i32, name="ends")
-    places = op.unsqueeze(ends, _whole(1))  # [b 1]
+    end_index = op.unsqueeze(ends, _whole(1))  # [b 1]
     x = _embedding(token_ids, tensors)
     mask = _causal_mask(x, text.context_length)
     for i in range(text.layers - 1):
         x = _block(x, tensors, f"transformer.resblocks.{i}.", text.heads, text.activation, mask)
     # Only the state at the end token leaves the tower, so the last block computes nothing else. What follows the end
     # token must stay unseen
-    query, seen = op.gather(x, places, _whole(1), 1), op.gather(mask, ends, _whole(0))  # [b 1 w], [b t]
+    query, seen = op.gather(x, end_index, _whole(1), 1), op.gather(mask, ends, _whole(0))  # [b 1 w], [b t]
     last = f"transformer.resblocks.{text.layers - 1}."
     x = _last_block(x, query, tensors, last, text.heads, text.activation, op.unsqueeze(seen, _whole([1, 2])))
     x = op.squeeze(_layer_norm(x, tensors, "ln_final."), _whole(1))
@@ -88,8 +88,8 @@ def _vision_transformer(x: Node, vision: VisionTransformer, tensors: Tensors) ->
 def _embedding(token_ids: Node, tensors: Tensors) -> Node:
     """[b t] -> [b t w]"""
     x = op.gather(_weight(tensors, "token_embedding.weight"), token_ids, _whole(0))
-    places = op.range(_whole(0), _length(token_ids), _whole(1), "i32")
-    return op.add(x, op.gather(_weight(tensors, "positional_embedding"), places, _whole(0)))
+    token_index = op.range(_whole(0), _length(token_ids), _whole(1), "i32")
+    return op.add(x, op.gather(_weight(tensors, "positional_embedding"), token_index, _whole(0)))
 
 
 def _block(x: Node, tensors: Tensors, name: str, heads: int, activation: Activation, mask: Node | None = None) -> Node:

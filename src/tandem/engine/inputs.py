@@ -1,4 +1,4 @@
-"""What may enter an engine: pixels and token ids, checked once for every engine, and texts bucketed by length.
+"""Checks of pixels and token ids, shared by all engines, and buckets of texts by length.
 
 Knows shapes, dtypes and ranges. It knows no graph and no device.
 
@@ -44,7 +44,7 @@ def check_token_ids(token_ids: NDArray[np.int32], text: TextTransformer) -> NDAr
 
 
 def check_layer(layer: int, layers: int) -> tuple[int, bool]:
-    """What `text_states` was asked for: (how many blocks to apply, whether the final norm follows).
+    """The meaning of `text_states`' `layer`: (number of blocks to apply, whether the final norm follows).
 
     -1 is the end of the tower, after the final norm. Any other index counts the hidden states, as transformers does:
     0 is the embedding, k the state after k blocks, -2 the state before the last block.

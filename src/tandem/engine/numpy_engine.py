@@ -1,7 +1,7 @@
 """The first few inputs of a process, in plain numpy, on the weights where they lie.
 
-Compiling a tower takes longer than encoding one photo or a few labels with it, and a second copy of its weights. So an
-engine that has just started computes its first inputs here, and compiles once more is asked of it (measured on
+Compiling a tower takes longer than encoding one photo or a few labels with it, and a second copy of its weights. So a
+new engine computes its first inputs here and compiles only for more work (measured on
 ViT-B/32, one photo and three labels: see docs/benchmarks.md).
 
 Knows transformers only, in float32: the same mathematics as `graph.py`, tied to it by the contract tests.

@@ -66,7 +66,7 @@ def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], f
 
 def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], path: Path) -> None:
     weight_bytes = sum(parameter.numel() * 4 for parameter in graph.parameters())
-    # The exporter talks to whoever listens; our output is the caller's.
+    # The exporter prints and warns; the output belongs to the caller.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")

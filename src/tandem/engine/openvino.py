@@ -1,9 +1,9 @@
 """Vectors on ordinary processors: the graphs of `graph.py`, compiled and run by OpenVINO. No torch.
 
-Knows precisions, threads and batches. It knows no files but the ones `save_ir` is told to write, and no images or
-sentences: only pixels and token ids.
+Knows precisions, threads and batches; pixels and token ids, not images or texts. The only files it touches are those
+that `save_ir` writes.
 
-Each tower is built and compiled when it is first used, so whoever asks for one tower alone never pays for the other.
+Each tower is built and compiled on first use, so using one tower alone does not pay for the other.
 
 Shapes: n images or texts, t tokens, w width, d shared dimension.
 """
@@ -153,7 +153,7 @@ class _Tower:
 def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     """Write both towers as OpenVINO IR: image.xml, image.bin, text.xml, text.bin.
 
-    Inputs are `pixels`, and `token_ids` with `ends`, the place of each sentence's first end token. A plain
+    Inputs are `pixels`, and `token_ids` with `ends`, the position of each text's first end token. A plain
     `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
     """
     from tandem.engine.openvino_import import ov

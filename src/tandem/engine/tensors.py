@@ -1,7 +1,7 @@
 """The arrays a model is made of, as engines read them, and the memory of the files they are mapped from.
 
-Knows names, arrays and mappings; no graph and no device. Only arrays that nobody can write to have their pages
-released: releasing a page of a private mapping would undo what was written there.
+Knows names, arrays and mappings; no graph and no device. Only pages of read-only arrays are released: releasing a
+page of a private mapping would undo what was written there.
 """
 
 import mmap

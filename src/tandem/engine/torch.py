@@ -81,7 +81,7 @@ class TorchEngine:
             return states.float().cpu().numpy()
 
     def release(self) -> None:
-        """Nothing: the weights on the device are all there is, and every verb needs them."""
+        """Do nothing: the weights on the device are all there is, and every method needs them."""
 
     def _autocast(self) -> torch.autocast:
         dtype = _TYPES[self.precision]

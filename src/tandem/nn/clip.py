@@ -45,13 +45,13 @@ class CLIP(TextTower):
         ends = (ids == self.end_id).int().argmax(dim=1) + torch.arange(len(ids), device=ids.device) * ids.shape[1]
         return self._project(self.transformer(self._embed(ids), causal=True, chosen=ends))
 
-    def encode_packed(self, ids: Tensor, places: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
-        """Sentences that share rows -> [m d], not of unit length.
+    def encode_packed(self, ids: Tensor, positions: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
+        """Texts that share rows -> [m d], not of unit length.
 
-        ids [r t]; places [r t]: each token's place in its sentence; mask [r 1 t t]: True where it may look; ends [m]:
-        where each sentence ends, an index into r*t.
+        ids [r t]; positions [r t]: the position of each token in its text; mask [r 1 t t]: True where it may look;
+        ends [m]: the end token of each text, an index into r*t.
         """
-        x = self.token_embedding(ids) + self.positional_embedding[places]
+        x = self.token_embedding(ids) + self.positional_embedding[positions]
         return self._project(self.transformer(x, causal=True, mask=mask, chosen=ends))
 
     def _project(self, x: Tensor) -> Tensor:

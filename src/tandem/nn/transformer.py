@@ -118,12 +118,12 @@ class VisionTower(nn.Module):
         # Patches do not overlap: their convolution is one product, which has a faster gradient.
         x = pixels.reshape(n, 3, grid[0], p, grid[1], p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 3 * p * p)
         positions = resize_grid(self.positional_embedding, grid)
-        places = positions[1:]  # [g*g w]
+        positional = positions[1:]  # [g*g w]
         if kept is not None:
             x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))  # [n k 3*p*p]
-            places = places[kept]  # [n k w]
+            positional = positional[kept]  # [n k w]
         x = F.linear(x, self.conv1.weight.flatten(1))  # [n g*g w]
-        x = x + places.to(x.dtype)
+        x = x + positional.to(x.dtype)
         start = (self.class_embedding + positions[0]).to(x.dtype).expand(n, 1, -1)
         x = self.ln_pre(torch.cat([start, x], dim=1))  # [n 1+g*g w]
         starts = torch.arange(n, device=x.device) * x.shape[1]

@@ -1,4 +1,4 @@
-"""Answers as drawings: photos beside the bars of their probabilities, photos ranked by a sentence.
+"""Drawings of answers: photos beside bars of their probabilities, and photos ranked by a text.
 
 Knows images, labels and numbers; it has never heard of models. Lengths are inches.
 """
@@ -39,9 +39,9 @@ class Row(NamedTuple):
 
 
 class Ranking(NamedTuple):
-    """A sentence and the images that fit it, best first, each with its score."""
+    """A text and the images that fit it, best first, each with its score."""
 
-    sentence: str
+    text: str
     hits: Sequence[tuple[Image.Image, float]]
 
 
@@ -55,27 +55,27 @@ def draw_answer(rows: Sequence[Row], path: Target, *, model: str = "", left_out:
     line = PHOTO_HEIGHT + TITLE + GAP
     lines = -(-len(rows) // columns)
     page = Page(columns * cell + 2 * MARGIN - GAP, lines * line + MARGIN + FOOT)
-    for place, row in enumerate(rows):
-        left = MARGIN + (place % columns) * cell
-        top = MARGIN + (place // columns) * line
+    for index, row in enumerate(rows):
+        left = MARGIN + (index % columns) * cell
+        top = MARGIN + (index // columns) * line
         _draw_row(page, row, left, top)
     page.foot(model, f"and {left_out:,} more" if left_out else "")
     return page.finish(path)
 
 
 def draw_rankings(rankings: Sequence[Ranking], path: Target, *, model: str = "") -> Target:
-    """One line a sentence: the images from the best hit on, with their scores. Writes `path`."""
+    """One row per text: its images with their scores, best first. Writes `path`."""
     photo, gap = 1.25, 0.12
     most = max((len(ranking.hits) for ranking in rankings), default=0)
     page = Page(2 * MARGIN + most * (photo + gap), len(rankings) * (photo + TITLE + GAP) + MARGIN + FOOT)
-    for place, ranking in enumerate(rankings):
-        top = MARGIN + place * (photo + TITLE + GAP)
-        page.text(MARGIN, top + 0.13, f"“{ranking.sentence}”", size=10.5, weight="bold")
+    for index, ranking in enumerate(rankings):
+        top = MARGIN + index * (photo + TITLE + GAP)
+        page.text(MARGIN, top + 0.13, f"“{ranking.text}”", size=10.5, weight="bold")
         for column, (image, score) in enumerate(ranking.hits):
             left = MARGIN + column * (photo + gap)
             page.photo(centre(image), left, top + TITLE, photo, photo, frame=BEST if column == 0 else None)
             page.badge(left + 0.06, top + TITLE + photo - 0.06, f"{score:.2f}", BEST if column == 0 else QUIET)
-    page.foot(model, "cosine of sentence and image")
+    page.foot(model, "cosine of text and image")
     return page.finish(path)
 
 
@@ -88,9 +88,9 @@ def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
     slots = max(len(row.top), 4)
     axes.set_ylim(slots, 0)
     axes.axis("off")
-    for place, (label, probability) in enumerate(row.top):
-        middle = place + 0.5 + (slots - len(row.top)) / 2
-        best = place == 0
+    for index, (label, probability) in enumerate(row.top):
+        middle = index + 0.5 + (slots - len(row.top)) / 2
+        best = index == 0
         axes.text(
             0, middle - 0.19, short(label, LABEL_CHARACTERS), fontsize=9.5, color=INK, va="center",
             fontweight="bold" if best else "normal",

@@ -46,7 +46,7 @@ class Pin(NamedTuple):
 
 
 def draw_map(
-    places: NDArray[np.float32],
+    points: NDArray[np.float32],
     region_of: NDArray[np.int32],
     regions: Sequence[Region],
     pins: Sequence[Pin],
@@ -62,9 +62,9 @@ def draw_map(
     page = Page(WIDTH + 2 * MARGIN, HEIGHT + HEADING + FOOT + 2 * MARGIN)
     page.text(MARGIN, MARGIN + 0.08, short(title, 90), size=15, weight="bold")
     axes = page.axes(MARGIN, MARGIN + HEADING, WIDTH, HEIGHT)
-    to_inches = _frame(axes, places)
+    to_inches = _frame(axes, points)
     colors = _colors(regions)
-    at = to_inches(places)
+    at = to_inches(points)
     _draw_lands(axes, at, region_of, colors)
     _draw_points(axes, at, region_of, colors)
     room = _Room()
@@ -89,7 +89,7 @@ def draw_map(
     return page.finish(path)
 
 
-def _frame(axes: Any, places: NDArray[np.float32]) -> Any:
+def _frame(axes: Any, points: NDArray[np.float32]) -> Any:
     """Axes in inches from their lower left corner; the function that turns places of the map into them.
 
     The middle 99.6% of the points fill it; the few strays beyond are moved to its edge.
@@ -97,8 +97,8 @@ def _frame(axes: Any, places: NDArray[np.float32]) -> Any:
     axes.set_xlim(0, WIDTH)
     axes.set_ylim(0, HEIGHT)
     axes.axis("off")
-    if len(places):
-        low, high = np.percentile(places, [0.2, 99.8], axis=0)
+    if len(points):
+        low, high = np.percentile(points, [0.2, 99.8], axis=0)
     else:
         low, high = np.array([-1.0, -1.0]), np.array([1.0, 1.0])
     size = np.array([WIDTH, HEIGHT])
@@ -231,6 +231,6 @@ def _colors(regions: Sequence[Region]) -> list[str]:
     """A colour for each region, by turns in the order of their direction from the middle: neighbours differ."""
     order = sorted(range(len(regions)), key=lambda i: float(np.arctan2(regions[i].y, regions[i].x)))
     colors = [BARE] * len(regions)
-    for place, i in enumerate(order):
-        colors[i] = COLORS[place % len(COLORS)]
+    for rank, i in enumerate(order):
+        colors[i] = COLORS[rank % len(COLORS)]
     return colors

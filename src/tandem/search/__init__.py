@@ -1,1 +1,1 @@
-"""Collections: images kept with their vectors, found by words, by image and by filter."""
+"""Collections: images stored with their vectors, searched by text, by image and by filter."""

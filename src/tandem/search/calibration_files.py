@@ -1,7 +1,7 @@
-"""Where calibrations are kept and how they are written: in a model's folder, and the user's own for each model.
+"""Stores calibrations: in a model's folder, and the user's own for each model.
 
-A user's own comes before the one in the model's folder. What earlier versions wrote stays readable. Knows files; the
-arithmetic is in `relevance`, the fitting in `calibration`.
+A user's own takes precedence over the one in the model's folder. Files of earlier versions stay readable.
+Knows files; the arithmetic is in `relevance`, the fitting in `calibration`.
 """
 
 import json
@@ -46,8 +46,7 @@ _V2_PRIOR = {"right": "precision"}
 def load_calibration(model: "Model") -> Calibration | None:
     """The calibration of this model: the user's own, else the one in the model's folder, else None.
 
-    One that was made for other weights is ignored with a warning. Raises `TandemError` for a
-    file that is no calibration.
+    A calibration of other weights is ignored with a warning. Raises `TandemError` for an invalid file.
     """
     for path in (own_path(model.fingerprint), shipped_path(model)):
         if path.is_file():
@@ -87,14 +86,14 @@ def shipped_path(model: "Model") -> Path:
 
 
 def replaced_by_own(model: "Model") -> Path | None:
-    """The file that a new calibration of the user's own takes the place of: an earlier own one, else the model's."""
+    """The calibration file that a new one of the user would replace: the user's earlier one, else the model's."""
     return next((path for path in (own_path(model.fingerprint), shipped_path(model)) if path.is_file()), None)
 
 
 def reset_calibration(fingerprint: str) -> bool:
-    """Remove the user's own calibration of a model, so that the one in its folder counts again.
+    """Remove the user's own calibration of a model, so that the one in its folder is used again.
 
-    Gives whether there was one.
+    Returns whether there was one.
     """
     path = own_path(fingerprint)
     try:

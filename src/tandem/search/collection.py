@@ -1,8 +1,7 @@
-"""A collection of images: a store and the model whose vectors are in it, filled and asked.
+"""A collection of images: a store and the model whose vectors are in it.
 
-Joins indexing, which fills it, the store, which finds, and relevance, which gives scores a meaning. Methods import what
-they work with: filling pays for nothing that asks, and asking for nothing that fills. Knows no command line and no
-server.
+Joins indexing, the store and relevance. Methods import what they need, so that searching does not load indexing, nor
+indexing what only searches need. Knows no command line and no server.
 """
 
 import shlex
@@ -39,18 +38,18 @@ if TYPE_CHECKING:
 def open_collection(
     url: str | Path, model: "Model | str | Path | None" = None, *, must_exist: bool = False, **loading: Any
 ) -> "Collection":
-    """The collection at an address, which has one of the forms of `tandem.defaults.ADDRESS_FORMS`.
+    """Open the collection at an address (see `tandem.defaults.ADDRESS_FORMS` for its forms).
 
     Tokens and credentials come from the environment.
 
     Args:
-        url: where it is. A collection that is not there yet is made by the first `add`.
-        model: a loaded model, or what `tandem.load` takes. None for the model that the collection was made with, and
-            for a new one the model that ships inside.
-        must_exist: raise `StoreError` at once if it is not there.
+        url: the address. A collection that does not exist is created by the first `add`.
+        model: a loaded model, or what `tandem.load` takes. None for the collection's own model, or the one that ships
+            with Tandem for a new collection.
+        must_exist: raise `StoreError` at once if it does not exist.
         loading: passed on to `tandem.load` where the model is loaded here: device, precision and the like.
 
-    Raises: `StoreError`. That a given model is the one that the collection was made with is checked when it is used.
+    Raises: `StoreError`. A model other than the collection's own is refused when it is first used.
     """
     collection = Collection(url, model, loading)
     if must_exist:
@@ -59,7 +58,7 @@ def open_collection(
 
 
 class Collection(StoreAndModel):
-    """Images that can be added, found and taken out. Readers never wait for the writer."""
+    """A searchable collection of images. Readers never wait for the writer."""
 
     def __repr__(self) -> str:
         if self._opened() is None:
@@ -71,7 +70,7 @@ class Collection(StoreAndModel):
 
     @cached_property
     def calibration(self) -> "Calibration | None":
-        """The calibration of this model's scores; None where it was never calibrated.
+        """The calibration of this model's scores; None if it is not calibrated.
 
         One that cannot be read gives a warning, and searches go on without it.
         """
@@ -99,25 +98,25 @@ class Collection(StoreAndModel):
         progress: bool | None = None,
         on_progress: "Callable[[IndexingProgress], None] | None" = None,
     ) -> "IndexingReport":
-        """Put in images. Makes the collection if need be.
+        """Add images. Creates the collection if it does not exist.
 
         Args:
             sources: folders, globs, files, WebDataset tars and Parquet files; or images in memory (PIL images, arrays,
                 bytes): one, several, or a mapping from ids to images.
-            ids: of images in memory; those of their content if None. An id that is there is replaced, unless it
-                is that of an indexed file.
-            prune: delete what is gone from the sources.
+            ids: ids of images in memory; hashes of their content if None. Images with existing ids are replaced, unless
+                they are indexed files.
+            prune: delete images whose files are gone from the sources.
             fast_decode: let large JPEGs shrink while they are decoded.
             caption: the key or column of captions; the usual names are tried if None.
-            exclude: patterns as in a .gitignore of what to leave out of folders and globs, beside those of
+            exclude: patterns, as in a .gitignore, of files to exclude from folders and globs, in addition to
                 `.tandemignore` files.
-            batch_size: how many images are encoded, and committed, at once.
-            workers: so many encoders on Ray Data.
-            progress: whether a bar is drawn; None where a person sees it, in a terminal or a notebook.
+            batch_size: the number of images that are encoded, and committed, at once.
+            workers: index with this many encoders on Ray Data.
+            progress: show a bar; None shows it in terminals and notebooks.
             on_progress: called a few times a second instead.
 
-        What is there already and has not changed is not read again; what was stopped goes on. Images that cannot be
-        read are in `IndexingReport.failures`.
+        Unchanged images are not read again, and an interrupted call can be repeated to resume. Images that cannot be
+        read are listed in `IndexingReport.failures`.
         """
         from tandem.search.indexing import in_memory
         from tandem.search.indexing.progress import bar
@@ -129,15 +128,15 @@ class Collection(StoreAndModel):
             in_memory.refuse(prune=prune, fast_decode=fast_decode, caption=caption, exclude=exclude, workers=workers)
             with in_memory.reporting(sources, progress, on_progress) as report:
                 return self._add_images(chosen, batch_size, report)
-        with bar(progress, on_progress) as told:
-            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=told)
+        with bar(progress, on_progress) as reported:
+            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=reported)
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made
                 return self._index(found, options, workers)
 
     def _open_sources(self, named: Sequence[str | Path], options: "IndexingOptions") -> "Sources":
-        """The sources; a folder without images may be a disk that is not mounted, and is never pruned."""
+        """Open the sources. A folder without images is never pruned: it may be a disk that is not mounted."""
         from tandem.search.indexing.run import open_sources
         from tandem.search.indexing.sources import NoImagesError
 
@@ -152,21 +151,21 @@ class Collection(StoreAndModel):
     def add_vectors(
         self, ids: Sequence[str], vectors: Vectors, metadata: Mapping[str, Sequence[Value]] | None = None
     ) -> int:
-        """Put in vectors that the collection's model made elsewhere: float32 [n d] of unit length. Gives how many.
+        """Add vectors that the collection's model computed elsewhere, float32 [n d] of unit length. Returns how many.
 
-        `metadata` are values for the columns of a collection, such as `{"path": [...], "caption": [...]}`. An id that
-        is there is replaced, unless it is that of an indexed file. Raises `TandemError` for what does not fit.
+        `metadata` are values for the columns of a collection, such as `{"path": [...], "caption": [...]}`. Records
+        with existing ids are replaced, unless they are indexed files. Raises `TandemError` for invalid arguments.
         """
         from tandem.search.indexing import ready_vectors
 
         named = ready_vectors.checked_ids(ids)
-        made = ready_vectors.checked_vectors(vectors, named)
+        checked = ready_vectors.checked_vectors(vectors, named)
         values = ready_vectors.checked_metadata(metadata, len(named))
         if not named:
             return 0
         with self._writing(create=True) as store:
             identity.check_model(self.url, store.notes, self.model)
-            store.upsert(ready_vectors.vector_records(store, named, made, values))
+            store.upsert(ready_vectors.vector_records(store, named, checked, values))
         return len(named)
 
     def _add_images(
@@ -209,9 +208,9 @@ class Collection(StoreAndModel):
             return report
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Delete images by id. Gives how many there were.
+        """Delete images by id. Returns how many existed.
 
-        Their files are left alone: whoever adds them again has the images again.
+        Their files are not touched, and can be added again.
         """
         from tandem.search.indexing.reconciling import forget_images
 
@@ -222,7 +221,7 @@ class Collection(StoreAndModel):
             return store.delete(ids)
 
     def remove(self) -> None:
-        """Remove the whole collection. The files of its images are left alone."""
+        """Remove the whole collection. The files of its images are not touched."""
         ledger = identity.ledger_path(self.store)
         self.close()
         self._backend.remove()
@@ -232,11 +231,11 @@ class Collection(StoreAndModel):
     # --- asking it -----------------------------------------------------------------------------------------------
 
     def count(self, where: str | None = None) -> int:
-        """How many images there are, or pass the filter."""
+        """The number of images, or of those that pass the filter."""
         return self.store.count(where)
 
     def get(self, ids: str | Sequence[str]) -> "list[StoredImage]":
-        """What is known of images, by id: those that are there, in the order of the ids."""
+        """The stored data of images by id: of those that exist, in the order of the ids."""
         from tandem.search.results import StoredImage
         from tandem.search.searching import with_list_of_paths
 
@@ -244,7 +243,7 @@ class Collection(StoreAndModel):
         return [StoredImage(id, with_list_of_paths(found.row(row))) for row, id in enumerate(found.ids)]
 
     def info(self) -> identity.CollectionInfo:
-        """What the collection is: its model, its size, where its images came from. The model is not loaded."""
+        """Information on the collection: its model, size and sources. Does not load the model."""
         return identity.info(self.store)
 
     def search(
@@ -262,21 +261,21 @@ class Collection(StoreAndModel):
         threshold: float | None = None,
         vectors: Mapping[str, Vectors] | None = None,
     ) -> "Results":
-        """The images nearest to a text, to an image, or to both, the nearest first.
+        """Find the images nearest to a text, an image, or both, nearest first.
 
         Args:
-            text: what they show, in a sentence or a few words; or the whole search as a `SearchQuery`.
-            image: an image they resemble; `like` is the id of one in the collection.
-            minus, minus_image: less of this.
-            weight: of the text where there is an image too, 0..1.
-            k, offset: how many, after how many.
+            text: a description of the images; or the whole search as a `SearchQuery`.
+            image: an image to find similar ones to; `like` is the id of one in the collection.
+            minus, minus_image: a text and an image to avoid.
+            weight: the weight of the text beside an image, 0..1.
+            k, offset: the number of hits to return, and to skip.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
-            threshold: the relevance below which nothing is said to match well; the calibration's own if None.
-            vectors: unit vectors [d] that the collection's model made elsewhere, by the fields they belong to:
-                `{"text": ...}`. They are not made again; of such an image only its name is used, in the answer.
+            threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
+            vectors: unit vectors [d] that the collection's model computed elsewhere, by field: `{"text": ...}`. The
+                image of such a field is not read.
 
-        Raises: `FilterError` for a filter that cannot be understood, `StoreError` where there is no collection or it
-        was made with another model, `TandemError` for a query that makes no sense.
+        Raises: `FilterError` for an invalid filter, `StoreError` where there is no collection or it belongs to another
+        model, `TandemError` for an invalid query.
         """
         from tandem.search import searching
         from tandem.search.query import SearchQuery
@@ -304,7 +303,7 @@ class Collection(StoreAndModel):
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> "dict[str, list[LabelledImage]]":
-        """For each label the k images, of all, that are likeliest to have it rather than another, with their paths."""
+        """For each label, the k images most likely to have it rather than another label, with their paths."""
         from tandem.search.labelling import top_images, with_paths
 
         vectors = self.model.class_vectors(labels, templates)
@@ -319,28 +318,28 @@ class Collection(StoreAndModel):
         templates: str | Sequence[str] | None = None,
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """For each image, as they come: its id, and its k likeliest labels with their probabilities."""
+        """Yield each image's id and its k likeliest labels with their probabilities."""
         from tandem.search.labelling import top_labels
 
         vectors = self.model.class_vectors(labels, templates)
         for some in top_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
-            for name, places, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
-                yield name, [(labels[place], float(share)) for place, share in zip(places, shares, strict=True)]
+            for name, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
+                yield name, [(labels[index], float(share)) for index, share in zip(indices, shares, strict=True)]
 
     def duplicates(self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None) -> "list[DuplicateGroup]":
-        """Groups of images that are nearly the same: the one to keep, and the others with their cosines to it."""
+        """Groups of near-duplicates: the image to keep, and the others with their cosines to it."""
         from tandem.search.exploring import duplicates
 
         return duplicates.find(self.store, threshold, where=where, columns=["path"])
 
     def explore(self, *, clusters: int | None = None, where: str | None = None, seed: int = 0) -> "Survey":
-        """Clusters with names, and the place of every image on a map of two dimensions."""
+        """Named clusters, and the coordinates of every image on a two-dimensional map."""
         from tandem.search.exploring.explore import explore
 
         return explore(self.store, self.model, count=clusters, where=where, seed=seed)
 
     def thumbnail(self, identifier: str) -> bytes | None:
-        """The thumbnail of an image, a small JPEG; None where there is none."""
+        """The thumbnail of an image, a small JPEG; None without one."""
         found = self.store.get([identifier], columns=("thumbnail",), vectors=False)
         content = found.columns["thumbnail"][0] if len(found) else None
         return content if isinstance(content, bytes) else None

@@ -1,6 +1,6 @@
-"""What a collection says of itself, and whether a model is the one whose vectors are in it.
+"""The notes of a collection about itself, and the check that a model is the one whose vectors are in it.
 
-Vectors of different models must never meet: they would compare without any sign that it means nothing.
+Vectors of different models must never mix: their cosines mean nothing, and nothing would show it.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ MAX_ROOTS = 100  # remembered; the latest
 
 
 def schema_for(model: "Model") -> Schema:
-    """What a collection of this model's vectors keeps of each image."""
+    """The columns that a collection of this model's vectors stores for each image."""
     return Schema(model.config.embed_dim, COLUMNS)
 
 
 def notes_for(model: "Model") -> dict[str, str]:
-    """What a new collection says of itself."""
+    """The notes of a new collection."""
     return {
         "format": FORMAT,
         "identity": uuid.uuid4().hex,
@@ -47,7 +47,7 @@ def notes_for(model: "Model") -> dict[str, str]:
 
 
 def with_roots(notes: Mapping[str, str], roots: Sequence[str]) -> dict[str, str] | None:
-    """The note of the folders that were indexed, with these; None if it says so already."""
+    """The note of the indexed folders with these added; None if it lists them already."""
     known = roots_of(notes)
     fresh = [root for root in roots if root not in known]
     return {"roots": json.dumps([*known, *fresh][-MAX_ROOTS:], ensure_ascii=False)} if fresh else None
@@ -60,7 +60,7 @@ def roots_of(notes: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """What a collection is."""
+    """Information on a collection."""
 
     url: str
     count: int  # images
@@ -76,7 +76,7 @@ class CollectionInfo:
 
 
 def info(store: Store) -> CollectionInfo:
-    """What a store says of the collection in it."""
+    """The information in a store's notes."""
     notes = store.notes
     return CollectionInfo(
         url=store.url,
@@ -102,7 +102,7 @@ def _size_of(folder: Path) -> int:
 
 
 def source_of(model: "Model") -> str:
-    """What loads this model again, from wherever it is asked; empty for the model that ships inside."""
+    """The source that loads this model again from any working directory; empty for the model that ships with Tandem."""
     from tandem.model import SHIPPED
 
     source = model.checkpoint.source
@@ -121,17 +121,17 @@ def create(url: str, model: "Model") -> Store | None:
         return stores.create_store(url, schema_for(model), notes_for(model))
     except StoreExistsError:
         pass
-    with closing(stores.open_store(url)) as made:
-        check_model(url, made.notes, model)
+    with closing(stores.open_store(url)) as existing:
+        check_model(url, existing.notes, model)
     return None
 
 
 def load_model(
     url: str, notes: Mapping[str, str], given: "Model | str | Path | None", loading: Mapping[str, Any]
 ) -> "Model":
-    """The model that was given for a collection, else the one that it says it is of; `loading` is for `tandem.load`.
+    """The given model, else the one that the collection names; `loading` is for `tandem.load`.
 
-    Whether it is the collection's own, `check_model` says. `StoreError` where its own can no longer be loaded.
+    `check_model` checks that it is the collection's own. Raises `StoreError` if the named one can no longer be loaded.
     """
     from tandem.model import Model, load
 
@@ -150,7 +150,7 @@ def load_model(
 
 
 def _refuse_by_name(url: str, notes: Mapping[str, str], given: str | Path) -> None:
-    """Refuse a model that is known by its name to be another than the collection's, before it is downloaded."""
+    """Refuse a model whose name shows that it is not the collection's, before it is downloaded."""
     from tandem.model import SHIPPED
     from tandem.weights.published import known_name
 
@@ -168,7 +168,7 @@ def _another(url: str, notes: Mapping[str, str], name: str, source: str) -> str:
 
 
 def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
-    """Refuse a model other than the collection's own: its vectors would mean nothing there."""
+    """Refuse a model other than the collection's own."""
     if notes.get("model_fingerprint", "") != model.fingerprint:
         name = f"{model.name} ({model.fingerprint[:12]})"
         raise StoreError(_another(url, notes, name, source_of(model)))
@@ -178,7 +178,7 @@ def check_model(url: str, notes: Mapping[str, str], model: "Model") -> None:
 
 
 def ledger_path(store: Store) -> Path:
-    """Where this machine remembers which files it has read for a collection."""
+    """The path of this machine's ledger of a collection."""
     if store.folder is None:
         return data_folder() / "ledgers" / f"{store.notes['identity']}.sqlite"
     return store.folder / "files.sqlite"

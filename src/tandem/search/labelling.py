@@ -1,7 +1,7 @@
 """Labels for a whole collection at once: the best images of every label, and the best labels of every image.
 
 Blocked matrix products over a scan of the store: memory depends on the number of labels and on k, not on the number of
-images. A label is a vector here; whoever calls made it from words.
+images. A label is a vector here; the caller makes it from a text.
 
 Shapes: c labels, b images of a block, k best, d dimensions.
 """
@@ -33,7 +33,7 @@ class LabelledImage:
 
 @dataclass(frozen=True, eq=False)
 class LabelBlock:
-    """Some images with the places of their k best labels [b k], best first, their cosines and probabilities."""
+    """Some images with the indices of their k best labels [b k], best first, their cosines and probabilities."""
 
     ids: Sequence[str]
     labels: NDArray[np.intp]
@@ -48,12 +48,12 @@ class LabelBlock:
 def top_images(
     store: Store, class_vectors: Vectors, k: int, *, logit_scale: float, where: str | None = None
 ) -> list[list[LabelledImage]]:
-    """For each label of [c d], the k images that are likeliest to have it rather than another one, likeliest first.
+    """For each label of [c d], the k images most likely to have it rather than another label, likeliest first.
 
-    A probability is over the labels (softmax of `logit_scale` times the cosines): it says how an image's labels
-    compare with each other, not whether any fits. Equal ones come by cosine, then by id. By cosine alone, images
-    that are near everything come first everywhere: of the ten best for 20 words on Flickr8k dev 20% had the word in
-    two captions or more, by probability 35%.
+    A probability is over the labels (softmax of `logit_scale` times the cosines): it compares an image's labels with
+    each other and does not say whether any fits. Equal ones come by cosine, then by id. By cosine alone, images
+    that are near everything come first everywhere: of the ten best for 20 words on Flickr8k dev 20% had the
+    word in two captions or more, by probability 35%.
     """
     count = _check(store, class_vectors, k)
     best = _TopK(count, k)
@@ -64,9 +64,9 @@ def top_images(
         likely = scores * np.float32(logit_scale)
         highest = likely.max(axis=0)
         likely -= highest + np.log(np.exp(likely - highest).sum(axis=0))  # logarithms of probabilities
-        label, place = best.candidates(likely)
+        label, column = best.candidates(likely)
         ids = np.array(records.ids, dtype=np.str_)
-        best.merge(label, likely[label, place], scores[label, place], ids[place])
+        best.merge(label, likely[label, column], scores[label, column], ids[column])
     return best.rows()
 
 
@@ -116,17 +116,17 @@ class _TopK:
         self.least = np.full(labels, -np.inf, dtype=np.float32)  # [c]; what an image must reach to be among them
 
     def candidates(self, likely: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Labels and places in the block [c b] that may be among the best."""
+        """The labels and columns in the block [c b] of images that may be among the best."""
         able = likely >= self.least[:, None]
         if np.count_nonzero(able) > 4 * self.labels * self.k and likely.shape[1] > self.k:
             able = likely >= np.maximum(self.least, np.partition(likely, -self.k, axis=1)[:, -self.k])[:, None]
-        label, place = np.nonzero(able)
-        return label, place
+        label, column = np.nonzero(able)
+        return label, column
 
     def merge(
         self, label: NDArray[np.intp], likely: NDArray[np.float32], score: NDArray[np.float32], id: NDArray[np.str_]
     ) -> None:
-        """Take in candidates, keep the best k of each label."""
+        """Merge candidates, keeping the best k of each label."""
         label, likely = np.concatenate([self.label, label]), np.concatenate([self.likely, likely])
         score, id = np.concatenate([self.score, score]), np.concatenate([self.id, id])
         order = np.lexsort((id, -score, -likely, label))

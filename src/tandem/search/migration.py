@@ -1,7 +1,7 @@
-"""A collection -> the same images with another model's vectors, in the same place. Knows no command line.
+"""Moves a collection to another model: the same images with new vectors, at the same address. Knows no command line.
 
-The new vectors are made beside the old ones, in a staging collection, by the ordinary indexing: stopped
-half-way, it goes on. Only when every image is there does the staging one take the collection's place.
+The new vectors are computed by ordinary indexing into a staging collection beside the old one, so an interrupted
+migration resumes. Once every image is in it, the staging collection replaces the old one.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ KEPT_NOTES = ("created", "roots")  # of the collection, whatever its model
 
 @dataclass(frozen=True)
 class Migration:
-    """What a migration came to. Not `done`: some images could not be read, and the old collection is as it was."""
+    """The result of a migration. Not `done`: some images could not be read, and the old collection is unchanged."""
 
     done: bool
     images: int  # with new vectors
@@ -47,19 +47,19 @@ def migrate(
     batch_size: int = BATCH_SIZE,
     on_progress: Callable[[IndexingProgress], None] | None = None,
 ) -> Migration:
-    """Embed every image of a collection again with `model`, and switch over once all of them are there.
+    """Embed every image of a collection again with `model`, and switch over once all of them are done.
 
-    `drop_missing` switches over although some images can no longer be read: they are then left out.
+    `drop_missing` switches over even if some images can no longer be read, and drops them.
 
     Raises: `StoreError` where there is no collection, or it holds this model's vectors already.
     """
-    place = stores.backend(url)
-    old = place.open(write=True)  # nobody adds what the staging collection would miss
+    address = stores.backend(url)
+    old = address.open(write=True)  # nobody adds what the staging collection would miss
     try:
         before = old.notes.get("model_name", "an unknown model")
         if old.notes.get("model_fingerprint") == model.fingerprint:
             raise StoreError(f"{url} holds vectors of {model.name} already: there is nothing to move")
-        new = _staging(place, model)
+        new = _staging(address, model)
         try:
             missing = _embed(old, new, model, batch_size, on_progress)
             lost = _align(old, new)
@@ -71,20 +71,20 @@ def migrate(
         old.close()
     done = not lost or drop_missing
     if done:
-        place.promote()
+        address.promote()
     return Migration(done, images, missing, lost, before, model.name)
 
 
-def _staging(place: Backend, model: Model) -> Store:
-    """The staging collection that an earlier attempt left, if it was meant for this model; else a new one."""
+def _staging(address: Backend, model: Model) -> Store:
+    """The staging collection of an interrupted migration to this model; else a new one."""
     with suppress(StoreNotFoundError):
-        found = place.open(write=True, staging=True)
+        found = address.open(write=True, staging=True)
         try:
-            check_model(place.url, found.notes, model)
+            check_model(address.url, found.notes, model)
             return found
         except StoreError:
             found.close()
-    return place.create(schema_for(model), notes_for(model), staging=True)
+    return address.create(schema_for(model), notes_for(model), staging=True)
 
 
 def _embed(
@@ -94,10 +94,10 @@ def _embed(
     batch_size: int,
     on_progress: Callable[[IndexingProgress], None] | None,
 ) -> list[SkippedFile]:
-    """Index every place of the old collection into the new one; its way of decoding is kept."""
+    """Index every path of the old collection into the new one, decoding as before."""
     with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(new)) as ledger:
-        for place in _places(old):
-            listed.write(place.encode("utf-8", "surrogateescape") + b"\0")
+        for path in _paths(old):
+            listed.write(path.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)
         options = IndexingOptions(
             fast_decode=old.count("decoding = 'fast'") > 0,
@@ -109,24 +109,24 @@ def _embed(
             return index(new, lambda: model, sources, ledger, options).failures
 
 
-def _places(store: Store) -> Iterator[str]:
-    """Every place of every image; of tars and Parquet files, the file, once."""
+def _paths(store: Store) -> Iterator[str]:
+    """Every path of every image; for images in tars and Parquet files, the path of the file, once."""
     shards: set[str] = set()
     for some in store.scan(columns=("path", "paths"), vectors=False):
         for row in range(len(some)):
-            for place in paths_of(some.row(row)):
-                shard = shard_of(place)
+            for path in paths_of(some.row(row)):
+                shard = shard_of(path)
                 if shard is None:
-                    yield place
+                    yield path
                 elif shard not in shards:
                     shards.add(shard)
                     yield shard
 
 
 def _align(old: Store, new: Store) -> int:
-    """Let the new collection say of its images what the old one says. Gives how many it lacks.
+    """Align the new collection with the old one: its images and their captions. Returns how many images it lacks.
 
-    A tar may hold more images than were kept. Captions are the old ones, whatever was their key when they were read.
+    A tar may hold more images than were in the old collection. Captions are copied, since their key is not known.
     """
     for found in new.scan(columns=("caption",), vectors=False, batch_size=IDS_BATCH):
         held = old.get(found.ids, columns=("caption",), vectors=False)

@@ -1,7 +1,7 @@
-"""What is searched for: the arguments of a search as one value, and the vector that ranks a collection by them.
+"""The arguments of a search as one value, and the vector that ranks a collection by them.
 
-`SearchQuery` is what Python, the client, the server and the command line share. Vectors come from functions that are
-passed in: this module knows no model and no store.
+`SearchQuery` is what Python, the client, the server and the command line share. The functions
+that compute vectors are passed in: this module knows no model and no store.
 
 Shapes: d dimensions, m sampled records.
 """
@@ -21,13 +21,13 @@ from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
 
 QueryKind: TypeAlias = Literal["text", "image", "mixed"]
-MINUS_WEIGHT = 0.5  # how strongly `minus` pushes away, beside 1 for all that is looked for
+MINUS_WEIGHT = 0.5  # weight of `minus`; all that is looked for weighs 1 together
 MIN_STD = 1e-3  # of cosines over a collection of one image, or of one image many times
 
 
 @dataclass(frozen=True)
 class QueryPart:
-    """One thing that is looked for (weight above 0) or to be avoided (below 0), and its unit vector [d]."""
+    """A part of a query with its unit vector [d]: to be found (weight above 0) or avoided (below 0)."""
 
     kind: Literal["text", "image"]
     vector: Vectors
@@ -36,16 +36,16 @@ class QueryPart:
 
 @dataclass(frozen=True, eq=False)
 class SearchQuery:
-    """The arguments of a search, checked: `TandemError` for what makes no sense, whatever its type.
+    """The validated arguments of a search. Raises `TandemError` for invalid ones, of whatever type.
 
     Args:
-        text: what the images show, in a sentence or a few words.
-        image: an image they resemble; `like` is the id of one in the collection.
-        minus, minus_image: less of this.
-        weight: of the text where there is an image too, 0..1.
-        k, offset: how many hits, after how many.
+        text: a description of the images.
+        image: an image to find similar ones to; `like` is the id of one in the collection.
+        minus, minus_image: a text and an image to avoid.
+        weight: the weight of the text beside an image, 0..1.
+        k, offset: the number of hits to return, and to skip.
         where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
-        threshold: the relevance below which nothing matches well; the calibration's own if None.
+        threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
     """
 
     text: str | None = None
@@ -68,7 +68,7 @@ class SearchQuery:
         if self.threshold is not None:
             _check_share("threshold", self.threshold, "a probability in 0..1")
         for name, least in (("k", 1), ("offset", 0)):
-            # Kept as Python's own int: numpy's would not become JSON.
+            # Converted to a Python int: numpy's is not JSON.
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         if self.text is None and self.image is None and self.like is None:
             raise TandemError("nothing to look for: give text, or an image")
@@ -85,7 +85,7 @@ class SearchQuery:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "SearchQuery":
-        """What `to_dict` gives, or the JSON of a request. `TandemError` for a name that is no field of a query."""
+        """From the dict of `to_dict`, or the JSON of a request. Raises `TandemError` for an unknown field."""
         known = [field.name for field in fields(cls)]
         for name in plain:
             if name not in known:
@@ -100,7 +100,7 @@ class SearchQuery:
 
     @property
     def texts(self) -> dict[str, str]:
-        """The sentences to embed, by the name of their field."""
+        """The texts to embed, by the name of their field."""
         return _given({"text": self.text, "minus": self.minus})
 
     @property
@@ -109,7 +109,7 @@ class SearchQuery:
         return _given({"image": self.image, "minus_image": self.minus_image})
 
     def described(self) -> dict[str, str]:
-        """What answers repeat of it: texts, ids and the names of images."""
+        """The part of the query that results repeat: texts, ids and the names of images."""
         images = {name: source_name(image) for name, image in self.images.items()}
         return _given({"text": self.text, "like": self.like, "minus": self.minus}) | images
 
@@ -121,24 +121,24 @@ class SearchQuery:
         embed_image: Callable[[ImageSource], Vectors],
         stored: Callable[[str], Vectors],
     ) -> dict[str, Vectors]:
-        """The unit vector [d] of each field that is given: one that is `ready`, else from what makes them.
+        """The unit vector [d] of each given field, from `ready` if it is there.
 
-        Texts and an image become [n d], what is `stored` under an id [d].
+        The embedding functions return [n d]; `stored` returns the vector [d] of an id.
         """
         self._check_ready(ready, dimensions)
-        made = dict(ready)
+        vectors = dict(ready)
         texts = {name: text for name, text in self.texts.items() if name not in ready}
         if texts:
-            made |= dict(zip(texts, embed_texts(list(texts.values())), strict=True))
+            vectors |= dict(zip(texts, embed_texts(list(texts.values())), strict=True))
         for name, image in self.images.items():
             if name not in ready:
                 rows = embed_image(image)
                 if len(rows) != 1:
                     raise TandemError(f"{name}: expected one image, got {len(rows)}")
-                made[name] = rows[0]
+                vectors[name] = rows[0]
         if self.like is not None and "like" not in ready:
-            made["like"] = stored(self.like)
-        return made
+            vectors["like"] = stored(self.like)
+        return vectors
 
     def parts(self, vectors: Mapping[str, Vectors]) -> list[QueryPart]:
         """The parts of the query, from the unit vector [d] of each field that is given."""
@@ -154,10 +154,10 @@ class SearchQuery:
         return parts
 
     def _check_ready(self, ready: Mapping[str, Vectors], dimensions: int) -> None:
-        asked = [*self.texts, *self.images, *(["like"] if self.like is not None else [])]
+        known = [*self.texts, *self.images, *(["like"] if self.like is not None else [])]
         for name, vector in ready.items():
-            if name not in asked:
-                raise TandemError(f"vectors: expected those of what is searched for ({', '.join(asked)}), got {name!r}")
+            if name not in known:
+                raise TandemError(f"vectors: expected those of what is searched for ({', '.join(known)}), got {name!r}")
             if not isinstance(vector, np.ndarray) or vector.shape != (dimensions,):
                 came = list(vector.shape) if isinstance(vector, np.ndarray) else type(vector).__name__
                 raise TandemError(f"vectors: {name}: expected an array [{dimensions}], got {came}")
@@ -189,7 +189,7 @@ def combine(parts: Sequence[QueryPart], sample: Vectors) -> Vectors:
 
 
 def kind_of(parts: Sequence[QueryPart]) -> QueryKind:
-    """What the query is made of: text alone, one image alone, or several things."""
+    """The kind of a query: text only, one image only, or mixed."""
     used = [part for part in parts if part.weight]
     return used[0].kind if len(used) == 1 else "mixed"
 
@@ -207,7 +207,7 @@ def _differ(value: Any, default: Any) -> bool:
 
 
 def _check_share(name: str, value: object, expected: str) -> None:
-    # To Python, True is the number 1; to whoever wrote it, it is a mistake.
+    # bool is a subclass of int in Python, but a boolean here is a mistake
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TandemError(f"{name}: expected {expected}, got {value!r}")
     if not 0 <= float(value) <= 1:

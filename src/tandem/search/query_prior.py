@@ -1,8 +1,8 @@
-"""How well a model does with queries like a new one: the precision of similar queries whose answers are known.
+"""Estimates how well a model answers a query from the precision of similar queries with known answers.
 
-A model knows some words and not others, and some things are in many images and others in few; no score of a search
-says which. So a calibration keeps the vectors of queries that people often make, and the precision of their best hits.
-A new query gets the precision of the nearest of them; where none is near, that of all. Pure arithmetic.
+A model knows some words better than others, and some things are in more images than others; the scores of a search do
+not show that. So a calibration keeps the vectors of frequent queries and the precision of their best hits. A new query
+gets the precision of the nearest of them, or the mean if none is near. Pure arithmetic.
 
 Shapes: q queries, b queries kept, d dimensions.
 """
@@ -24,7 +24,7 @@ MEAN_WEIGHT = 0.5  # the mean precision counts as so many kept queries at no dis
 
 @dataclass(frozen=True, eq=False)
 class QueryPrior:
-    """Queries kept, unit vectors times 127 as int8 [b d], and the precision of the best hits of each [b]."""
+    """The kept queries, unit vectors times 127 as int8 [b d], and the precision of the best hits of each [b]."""
 
     vectors: NDArray[np.int8]
     precision: NDArray[np.float64]

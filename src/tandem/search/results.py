@@ -1,4 +1,4 @@
-"""What a search found: hits with what their scores mean, and whether anything matches at all. Knows no store."""
+"""Results of a search: hits with their relevance, and whether anything matches at all. Knows no store."""
 
 import base64
 import html
@@ -48,9 +48,9 @@ class StoredImage(_WithPaths):
 
 @dataclass(frozen=True)
 class SearchHit(_WithPaths):
-    """An image that was found: cosine, calibrated probability that it is what was meant (None: no calibration).
+    """An image found by a search: its cosine, and the calibrated probability that it matches (None: no calibration).
 
-    `missing`: none of its files is there any more, as far as this machine can tell.
+    `missing`: none of its files exists any more, as far as this machine can tell.
     """
 
     id: str
@@ -62,7 +62,7 @@ class SearchHit(_WithPaths):
 
 @dataclass(frozen=True)
 class Results:
-    """Hits, the nearest first. `offset` hits before these were passed over; `best` is the very first's relevance."""
+    """Hits, nearest first. `offset` hits before these were skipped; `best` is the relevance of the very first one."""
 
     query: Mapping[str, str]
     model: str
@@ -84,9 +84,9 @@ class Results:
 
     @property
     def nothing_matches(self) -> bool:
-        """Whether the very best hit is less relevant than the threshold, or there is none at all.
+        """Whether the best hit is less relevant than the threshold, or there is none.
 
-        Without a calibration nobody knows: then it is true only where nothing was found.
+        Without a calibration this is true only if nothing was found.
         """
         if self.best is not None and self.threshold is not None:
             return self.best < self.threshold
@@ -145,7 +145,7 @@ class Results:
         return pandas.DataFrame(rows, columns=columns)
 
     def plot(self, path: str | Path | None = None) -> Path | None:
-        """Draw a contact sheet of the hits, from their thumbnails. Gives the path; without one, shows the sheet."""
+        """Draw a contact sheet of the hits from their thumbnails. Returns the path; without one, shows the sheet."""
         from tandem import plots
 
         if not self.hits:

@@ -11,13 +11,13 @@ from tandem.search.stores.protocol import Store
 
 SAMPLED = 4096  # vectors
 CHANGED = 0.1  # of the count; smaller changes leave the distribution of scores as it is
-# To count costs a shared store a round trip, and every search would wait for it. Scores are judged by the logarithm of
-# the count, which of a second ago is as good. A local store tells it from the state that each call reads anyway.
+# Counting costs a shared store a round trip, for which every search would wait. Relevance depends on the logarithm of
+# the count, so a count from a second ago is as good. A local store has it in the state that each call reads anyway.
 SHARED_COUNT_FOR_S = 1.0
 
 
 class CollectionSample:
-    """Sampled lazily, and again after the collection's size changes."""
+    """A sample that is drawn lazily, and again after the collection's size changes."""
 
     def __init__(self, *, count_for_s: float = 0.0) -> None:
         """`count_for_s`: seconds for which a count is cached."""
@@ -44,7 +44,7 @@ class CollectionSample:
         return count, drawn[1]
 
     def count_again(self) -> None:
-        """Forget the count: this process has written to the collection."""
+        """Invalidate the count, after this process has written to the collection."""
         self._counted = None
 
     def _count_of(self, store: Store) -> int:

@@ -1,4 +1,4 @@
-"""One search: a query's vectors -> hits with what their scores mean. Joins a store, a model and its calibration."""
+"""Runs one search: from a query to hits with their relevance. Joins a store, a model and its calibration."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def search(
     query: SearchQuery,
     ready: Mapping[str, Vectors],
 ) -> Results:
-    """What the query finds. `ready` are vectors of its fields that were made elsewhere; `sampled` is the store's."""
+    """The results of a query. `ready` are precomputed vectors of its fields; `sampled` is the store's sample."""
 
     def stored(id: str) -> Vectors:
         found = store.get([id], columns=())
@@ -38,8 +38,8 @@ def search(
             raise StoreError(f"{store.url}: no image {id!r}")
         return np.asarray(found.vectors[0], dtype=np.float32)
 
-    made = query.vectors(ready, model.config.embed_dim, model.embed_texts, model.embed_images, stored)
-    parts = query.parts(made)
+    vectors = query.vectors(ready, model.config.embed_dim, model.embed_texts, model.embed_images, stored)
+    parts = query.parts(vectors)
     kind = kind_of(parts)
     with store.reading():
         count, sample = 0, NO_SAMPLE
@@ -50,8 +50,7 @@ def search(
         relevance: list[float | None] = [None] * len(hits)
         if calibration is not None and hits:
             scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
-            # Judged by the whole collection also where a filter narrows the hits: what an image's score means
-            # depends on the query, the image and the collection, so that a filter changes no hit's relevance.
+            # Relevance depends on query, image and the whole collection: a filter changes no hit's relevance.
             length = [number_of_words(query.text)] if kind == "text" and query.text is not None else []
             stats = score_stats(vector, sample, count)
             relevance = calibration.probability(kind, scores, stats, vector, length)[0].tolist()

@@ -33,7 +33,7 @@ class StoreAndModel:
         self._sample = CollectionSample(count_for_s=SHARED_COUNT_FOR_S if self._backend.is_shared else 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled and copied as its full address and its model; the copy opens the store itself."""
+        """Pickle the full address and the model; a copy opens the store itself."""
         return type(self), (stores.full_url(self.url), self._given, self._loading)
 
     def __enter__(self) -> Self:
@@ -69,7 +69,7 @@ class StoreAndModel:
 
     @property
     def model(self) -> "Model":
-        """The model, loaded if it is not yet, and known to be the collection's own. `StoreError` for another one."""
+        """The collection's model, loaded on first use. Raises `StoreError` for a model that is not the collection's."""
         if self._model is None:
             store = self._opened()
             notes = {} if store is None else store.notes

@@ -1,7 +1,4 @@
-"""Joins routes, errors, the web page and the guard into one application. `build_app` is what a server runs.
-
-Knows what belongs together; what each part does is in its own module.
-"""
+"""Joins routes, errors, the web page and the guard into one application, made by `build_app`."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager

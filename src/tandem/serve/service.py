@@ -1,7 +1,4 @@
-"""What the routes of one server share: settings, collections, encoders, and the checks of requests.
-
-Knows what is joined; no routes.
-"""
+"""What the routes of a server share: settings, collections, encoders, and checks of requests. Knows no routes."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,9 +47,9 @@ class Service:
         *,
         scan: bool = False,
     ) -> _Result:
-        """Ask a collection with what its encoder prepares, such as vectors. `scan`: see `CollectionRegistry.run`.
+        """Query a collection with what its encoder prepares, such as vectors. `scan`: see `CollectionRegistry.run`.
 
-        Both are done once more if the collection was migrated to another model in between.
+        Repeats both steps once if the collection was migrated to another model in between.
         """
         for _ in range(2):
             encoder = await self.registry.encoder_of(name)
@@ -106,7 +103,7 @@ def open_service(
     model: str | Path | Model | None = None,
     loading: dict[str, Any] | None = None,
 ) -> Service:
-    """Load and open what is to be served. Raises `TandemError` for what cannot be."""
+    """Load the models and open the collections to serve. Raises `TandemError` if one cannot be."""
     metrics = Metrics()
     fetcher = Fetcher.of(settings.allow_fetch, max_bytes=settings.max_body_bytes) if settings.allow_fetch else None
     registry = CollectionRegistry(

@@ -69,9 +69,9 @@ def model_in_run(folder: Path) -> Path | None:
     if (folder / "config.json").exists() or not (folder / "recipe.json").is_file():
         return None
     newest = sorted((folder / "checkpoints").glob("step-*"), reverse=True)
-    for place in (folder / "model", folder / "best", *newest):
-        if (place / "config.json").is_file():
-            return place
+    for model in (folder / "model", folder / "best", *newest):
+        if (model / "config.json").is_file():
+            return model
     raise WeightsError(f"{folder}: this training run has not saved a model yet; wait for its first checkpoint")
 
 

@@ -1,7 +1,7 @@
 """A tokenizer's files as transformers names them: which ids are special in a foreign folder, and the files of ours.
 
 Foreign configurations are unreliable about ids: transformers' old ones give start 0 and end 2, open_clip's give none.
-What a sentence becomes is the tokenizer's own business.
+Tokenizing itself is done by `tandem.tokenizer`.
 """
 
 import json
@@ -73,7 +73,7 @@ def write_tokenizer(tokenizer: "Tokenizer", text: TextTransformer, folder: Path)
     """Every file that a version of transformers may look for: tokenizer.json, vocab.json with merges.txt, settings.
 
     The padding token is the end token unless the model pads with a special one. CLIP's own padding, id 0, is an
-    ordinary "!": named as a special token it would turn every "!" of a sentence into padding.
+    ordinary "!": named as a special token it would turn every "!" of a text into padding.
     """
     content = tokenizer.to_json()
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")

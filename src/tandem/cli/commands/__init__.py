@@ -1,7 +1,7 @@
-"""The commands, by name: a line of this table and a file of the same name with `add_arguments` and `run`.
+"""The table of commands. Each has a line here and a file of the same name with `add_arguments` and `run`.
 
-A command's module is imported when it is asked for, and imports what it works with inside `run`: `tandem --help`
-imports no command, and `tandem search --help` that of `search` alone.
+A command's module is imported on demand, and imports its dependencies inside `run`: `tandem --help` imports no command,
+and `tandem search --help` only that of `search`.
 """
 
 import argparse
@@ -34,13 +34,13 @@ COMMANDS = {
 
 
 class Command(Protocol):
-    """What the module of a command offers."""
+    """The interface of a command's module."""
 
     def add_arguments(self, parser: Parser) -> None:
         """Describe the command and its arguments."""
 
     def run(self, arguments: argparse.Namespace) -> int:
-        """Do it. Gives the exit code."""
+        """Run the command and return the exit code."""
 
 
 def load_command(name: str) -> Command:

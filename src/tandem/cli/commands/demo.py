@@ -32,7 +32,7 @@ PHOTOS = {
 }
 LABELS = ["cat", "dog", "person", "flower", "cup of coffee", "temple", "rocket", "car", "beach", "bird"]
 HALF = 38  # cells of a photo, where two stand beside each other
-SENTENCES = ["a cat", "a flower in a garden", "something to drink", "a tall building"]
+QUERIES = ["a cat", "a flower in a garden", "something to drink", "a tall building"]
 
 
 def add_arguments(parser: Parser) -> None:
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     url = folder / f"photos-{plain(model.name)}.tandem"
     collection = open_collection(url, model)
     collection.add(photos)
-    rankings = {sentence: collection.search(sentence, k=len(photos)).hits for sentence in SENTENCES}
+    rankings = {query: collection.search(query, k=len(photos)).hits for query in QUERIES}
     done = time.perf_counter()
     known_collections.remember(collection.url)
 
@@ -128,7 +128,7 @@ def sample_photos() -> list[str]:
 
 
 def show(answer: "Answer", rankings: "Rankings") -> None:
-    """Bars for every photo, two beside each other where there is room, then the best photos of each sentence."""
+    """Bars for every photo, two beside each other where there is room, then the best photos for each query."""
     from rich.table import Table
     from rich.text import Text
 
@@ -149,13 +149,13 @@ def show(answer: "Answer", rankings: "Rankings") -> None:
     # Rich fills cells up with spaces, which files and pipes keep.
     out.print(Text.from_ansi("\n".join(line.rstrip() for line in drawn.get().splitlines())))
     out.print(Text("Which photo fits the words?\n", style="bold underline"))
-    sentence_cells = max(map(len, rankings))
-    shown = max(1, min(3, (out.width - sentence_cells - 5) // 16))
-    for sentence, hits in rankings.items():
-        line = Text(f"  {sentence:<{sentence_cells}}   ")
-        for place, hit in enumerate(hits[:shown]):
+    query_cells = max(map(len, rankings))
+    shown = max(1, min(3, (out.width - query_cells - 5) // 16))
+    for query, hits in rankings.items():
+        line = Text(f"  {query:<{query_cells}}   ")
+        for index, hit in enumerate(hits[:shown]):
             means = f"{hit.score:5.2f}" if hit.relevance is None else f"{hit.relevance:4.0%}"
-            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=terminal.ACCENT if place == 0 else terminal.QUIET)
+            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=terminal.ACCENT if index == 0 else terminal.QUIET)
         line.rstrip()
         out.print(line)
 
@@ -164,10 +164,10 @@ def as_document(answer: "Answer", rankings: "Rankings") -> dict[str, Any]:
     """The shape of `classify --json`, and the rankings beside it."""
     searches = [
         {
-            "query": sentence,
+            "query": query,
             "hits": [{"path": hit.path, "score": hit.score, "relevance": hit.relevance} for hit in hits],
         }
-        for sentence, hits in rankings.items()
+        for query, hits in rankings.items()
     ]
     return {**answer.as_dict(), "searches": searches}
 

@@ -94,14 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
                 progress=progress.counting,
             )
             file.finish(found.clusters)
-        with progress.counting("comparing", len(found.places)) as advance:
+        with progress.counting("comparing", len(found.coordinates)) as advance:
             groups = duplicates.find(
                 photos.store, arguments.duplicates, where=where, columns=["path"], advance=advance
             )  # fmt: skip
         lists = write_duplicates(groups, folder)
         drawn = [draw(photos, found, folder / "map.png")] if plots.is_installed() else []
     summary = described | {
-        "images": len(found.places),
+        "images": len(found.coordinates),
         "clusters": [
             {"name": c.name, "words": list(c.words), "size": c.size, "coherence": round(c.coherence, 4)}
             for c in found.clusters
@@ -179,5 +179,5 @@ def draw(photos: "Collection", found: "Survey", path: Path) -> Path:
                 pins.append(plots.Pin(load_image(small), representative.x, representative.y, region))
     regions = [plots.Region(c.name, c.size, c.x, c.y) for c in found.clusters]
     name = photos.url.rstrip("/").rsplit("/", 1)[-1]
-    note = f"{len(found.places):,} photos in {len(regions)} clusters · {photos.model.name}"
-    return plots.draw_map(found.places, found.cluster_of, regions, pins, path, title=name, note=note)
+    note = f"{len(found.coordinates):,} photos in {len(regions)} clusters · {photos.model.name}"
+    return plots.draw_map(found.coordinates, found.cluster_of, regions, pins, path, title=name, note=note)

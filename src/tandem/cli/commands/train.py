@@ -80,16 +80,16 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.train.parallel.process import start
     from tandem.train.run.loop import train
 
-    with _stop_requests() as asked:
+    with _stop_requests() as received:
         processes = start(recipe.device)
         try:
-            result = train(recipe, stop_requested=lambda: bool(asked), processes=processes)
+            result = train(recipe, stop_requested=lambda: bool(received), processes=processes)
         finally:
             processes.close()
     if result.model is None:
         if processes.is_main:
             terminal.complain(_stopped(result, recipe.folder))
-        return SIGNALS[asked[0]] if asked else TRY_AGAIN  # the signal may have reached another process alone
+        return SIGNALS[received[0]] if received else TRY_AGAIN  # the signal may have reached another process alone
     if processes.is_main:
         use = f"{terminal.program()} classify PHOTO --model {shlex.quote(str(result.model))} --labels {_labels(result)}"
         print(f"tandem: done, the model is in {result.model}; try: {use}")
@@ -133,20 +133,20 @@ def _plot(runs: list[Path], out: Path) -> int:
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
     """A list that collects the signals by which the process is asked to stop."""
-    asked: list[int] = []
+    received: list[int] = []
     owner = os.getpid()
 
     def ask(number: int, _: FrameType | None) -> None:
         if os.getpid() != owner:  # a process that prepares batches: it ends with the one it works for
             return
-        if asked:
+        if received:
             raise KeyboardInterrupt
-        asked.append(number)
+        received.append(number)
         terminal.complain("saving after this step (again: exit at once)")
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
-        yield asked
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -61,8 +61,8 @@ def open_collection(arguments: argparse.Namespace) -> "Collection":
     return opened
 
 
-def _others(asked: str) -> str:
-    """The end of a sentence about a collection that is not there: what was meant, or which ones there are."""
+def _others(name: str) -> str:
+    """Appended to the error about a missing collection: a suggestion, or the collections that exist."""
     from tandem.cli import known_collections
     from tandem.search.stores.backends import is_store_folder
 
@@ -71,7 +71,7 @@ def _others(asked: str) -> str:
     listed = [each.url for each in known_collections.known() if not known_collections.is_gone(each.url)]
     relative = [os.path.relpath(url) if os.path.isabs(url) and os.path.relpath(url) in here else url for url in listed]
     there = list(dict.fromkeys([*here, *relative]))
-    near = did_you_mean(asked, there)
+    near = did_you_mean(name, there)
     if near or not there:
         return near
     more = f" and {len(there) - MENTIONED:,} more (tandem list)" if len(there) > MENTIONED else ""

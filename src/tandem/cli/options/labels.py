@@ -1,4 +1,4 @@
-"""Labels, and the sentences around them."""
+"""The options of labels and prompt templates."""
 
 import argparse
 
@@ -18,8 +18,7 @@ def add_labels(parser: Parser) -> None:
         "--template",
         action="append",
         metavar="T",
-        help="the sentence around a label, with {} for it; several are averaged "
-        f'(default: "{prompts.DEFAULT_TEMPLATE}")',
+        help=f'a prompt with {{}} for the label; several are averaged (default: "{prompts.DEFAULT_TEMPLATE}")',
     )
     parser.add_argument(
         "--ensemble",

@@ -1,13 +1,12 @@
-"""Which images of a caption set a sentence is true of, as far as captions can tell. Knows words; no model, no scores.
+"""Which images of a caption set a text describes, as far as captions can tell. Knows words; no model, no scores.
 
-Caption sets say of each sentence which image it was written for. It may be as true of others ("A dog runs through
-the grass."), and calling those mismatches would teach that good hits are bad. So a sentence is also taken to be true
-of an image whose own captions, together, say most of what it says. Words weigh by their rarity, so that "a" and "is"
-count for nothing, and by how many people who see the same image use them: that nobody wrote "near" says little, that
-nobody wrote "dog" says that there is none. No list of words is needed, so any language will do that puts spaces
-between words.
+A caption set assigns each text to one image. It may describe others as well ("A dog runs through the grass."), and
+treating those as mismatches would teach that good hits are bad. So a text also matches an image whose own captions,
+together, contain most of its words. Words are weighted by rarity, so that "a" and "is" count for nothing, and by how
+consistently people use them for the same image: an image without "near" in its captions may well show something near,
+one without "dog" shows no dog. No word list is needed, so this works for any language with spaces between words.
 
-Shapes: n images, m sentences, w different words.
+Shapes: n images, m texts, w different words.
 """
 
 import math
@@ -21,9 +20,9 @@ from numpy.typing import NDArray
 
 # Words are compared by what is left without the endings of plurals and of verbs, and by so many first letters.
 STEM = 6
-# Of what a sentence says. On Flickr8k dev 64% of the captions are covered this well by the four others of their own
-# image, and so are 79% of two words, 70% of longer phrases: a stricter rule says no where people would say yes.
-SENTENCE_SHARE = 2 / 3
+# Minimum coverage of a text. On Flickr8k dev, the four other captions of the same image reach it for 64% of captions,
+# 79% of two-word phrases and 70% of longer ones: a stricter rule would reject what people accept.
+TEXT_COVERAGE = 2 / 3
 # Of what two images' captions say, on average: captions of one image are covered so by the others (the median).
 IMAGE_SHARE = 0.65
 # The prior of a word's agreement: pairs of captions added to those that have the word, and their agreement.
@@ -48,7 +47,7 @@ class Usage:
         return math.log(self.images / self.shown[stem]) * self.agreement[stem] if stem in self.shown else 0.0
 
     def tells(self, stem: str) -> bool:
-        """Whether it says what is shown, unlike "a" or "of"."""
+        """Whether the word describes what is shown, unlike "a" or "of"."""
         agreement = self.agreement[stem]
         return agreement >= MIN_AGREEMENT and agreement >= MIN_LIFT * self.frequency[stem]
 
@@ -76,16 +75,16 @@ def usage(captions: Sequence[set[str]], owner: NDArray[np.intp], images: int) ->
 def coverage(
     texts: Sequence[str], owner: NDArray[np.intp], images: int, written: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float32]:
-    """How much of what each sentence says the captions of each image say, 0..1, float32 [m n].
+    """The share of each text that the captions of each image cover, 0..1, float32 [m n].
 
-    `owner` [m] is the image that each sentence was written for; `written` [m] says which sentences are captions (all
-    if None) and not parts of them.
+    `owner` [m] is the image that each text was written for; `written` [m] says which texts are captions (all if None)
+    rather than parts of them.
     """
-    sentences = [_stems(text) for text in texts]
+    text_stems = [_stems(text) for text in texts]
     captions = range(len(texts)) if written is None else np.flatnonzero(written).tolist()
-    used = usage([sentences[row] for row in captions], owner[list(captions)], images)
+    used = usage([text_stems[row] for row in captions], owner[list(captions)], images)
     said: list[set[str]] = [set() for _ in range(images)]
-    for stems, own in zip(sentences, owner, strict=True):
+    for stems, own in zip(text_stems, owner, strict=True):
         said[own] |= stems
     column = {stem: index for index, stem in enumerate(sorted(set().union(*said)))}
     weight = np.array([used.weight(stem) for stem in column], dtype=np.float32)  # [w]
@@ -94,25 +93,27 @@ def coverage(
     for row, stems in enumerate(said):
         by_image[row, [column[stem] for stem in stems]] = 1
     for start in range(0, len(texts), 1024):  # bounds memory
-        block = sentences[start : start + 1024]
-        asked = np.zeros((len(block), len(column)), dtype=np.float32)
+        block = text_stems[start : start + 1024]
+        weights = np.zeros((len(block), len(column)), dtype=np.float32)
         for row, stems in enumerate(block):
             columns = [column[stem] for stem in stems]
-            asked[row, columns] = weight[columns]
-        total = asked.sum(1, keepdims=True)
-        covered[start : start + 1024] = np.divide(asked @ by_image.T, total, where=total > 0, out=asked @ by_image.T)
+            weights[row, columns] = weight[columns]
+        total = weights.sum(1, keepdims=True)
+        covered[start : start + 1024] = np.divide(
+            weights @ by_image.T, total, where=total > 0, out=weights @ by_image.T
+        )
     return covered
 
 
 def true_of(covered: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which images each sentence is true of, bool [m n], from `coverage`: its own, and those that say as much."""
-    matches = covered >= SENTENCE_SHARE - 1e-6
+    """Which images each text matches, bool [m n], from `coverage`: its own, and those with similar captions."""
+    matches = covered >= TEXT_COVERAGE - 1e-6
     matches[np.arange(len(owner)), owner] = True
     return matches
 
 
 def alike(covered: NDArray[np.float32], owner: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Which images people write the same about, bool [n n], from `coverage`: row's captions, said by column's."""
+    """Which images have similar captions, bool [n n], from `coverage`: a row's captions by a column's."""
     images = covered.shape[1]
     total = np.zeros((images, images), dtype=np.float32)
     np.add.at(total, owner, covered)
@@ -135,7 +136,7 @@ def phrases(
     found, owners = [], []
     for words, own in zip(tokens, owner, strict=True):
         stems = list(map(_stem, words))
-        telling = [place for place, stem in enumerate(stems) if used.tells(stem)]
+        telling = [index for index, stem in enumerate(stems) if used.tells(stem)]
         ends = [(first, last) for first in telling for last in telling if first <= last < first + LONGEST_PHRASE]
         if ends:
             lengths = np.unique([last - first + 1 for first, last in ends])

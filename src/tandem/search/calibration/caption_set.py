@@ -91,15 +91,15 @@ class CaptionSet:
         }
 
     def part(self, keep: NDArray[np.intp]) -> "CaptionSet":
-        """Some of the images, with their sentences."""
-        place = np.full(len(self), -1)
-        place[keep] = np.arange(len(keep))
-        rows = np.flatnonzero(place[self.owner] >= 0)
+        """Some of the images, with their texts."""
+        new_index = np.full(len(self), -1)
+        new_index[keep] = np.arange(len(keep))
+        rows = np.flatnonzero(new_index[self.owner] >= 0)
         return CaptionSet(
             self.image_vectors[keep],
             self.view_vectors[keep],
             self.text_vectors[rows],
-            place[self.owner[rows]],
+            new_index[self.owner[rows]],
             self.is_phrase[rows],
             tuple(self.texts[row] for row in rows),
             self.out_of_domain,

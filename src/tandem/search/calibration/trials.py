@@ -76,9 +76,9 @@ def run_trials(
         query = order[start : start + _TOGETHER]
         own = known.own[query]
         drawn = np.tile(random.permutation(images)[:size], (len(query), 1))  # [t size]
-        place = random.integers(size, size=len(query))
+        column = random.integers(size, size=len(query))
         lacking = np.flatnonzero(~(drawn == own[:, None]).any(1))
-        drawn[lacking, place[lacking]] = own[lacking]
+        drawn[lacking, column[lacking]] = own[lacking]
         scores = np.take_along_axis(known.scores[query], drawn, 1)
         matches = np.take_along_axis(known.matches[query], drawn, 1)
         is_own = drawn == own[:, None]

@@ -1,8 +1,7 @@
-"""Clusters: a collection in a few parts, each named by the word that best sets it apart from the others.
+"""Divides a collection into clusters, each named by the word that best distinguishes it from the others.
 
 Spherical k-means (Dhillon and Modha 2001) on a sample; every vector is then given to its nearest centre. Names are the
-words of a vocabulary that say more often of its members than of others what they show. Knows vectors and words, and
-neither models nor stores.
+words of a vocabulary that fit its members more often than other images. Knows vectors and words; no models or stores.
 
 Shapes: n vectors, c clusters, w words, d dimensions.
 """
@@ -19,7 +18,7 @@ from tandem.arrays import Vectors
 from tandem.errors import TandemError
 
 VOCABULARY = Path(__file__).parents[2] / "assets" / "vocabulary.txt"
-# The bare word names our clusters a little better, the usual sentence is what other models were trained on.
+# The bare word names clusters slightly better with tandem-mini; other models were trained on the usual prompt.
 TEMPLATES = ("{}", prompts.DEFAULT_TEMPLATE)
 ROUNDS, RESTARTS = 25, 3
 BLOCK = 2048
@@ -29,7 +28,7 @@ WORDS = 3  # that describe a cluster; the first is its name, and no other cluste
 
 
 def choose_count(vectors: int) -> int:
-    """How many clusters so many vectors get: one and a half times the cube root, at most 100.
+    """The default number of clusters: one and a half times the cube root of the number of vectors, at most 100.
 
     5 for 40 images, 15 for 1,000, 32 for 10,000, 70 for 100,000: enough to tell things apart, few enough to read.
     """
@@ -80,7 +79,7 @@ class Census:
         self.nearest = [[] for _ in range(count)]
 
     def add(self, ids: Sequence[str], vectors: Vectors) -> NDArray[np.int32]:
-        """Count these in; gives the cluster of each, int32 [n]."""
+        """Add a batch; returns the cluster of each vector, int32 [n]."""
         clusters, scores = assign(vectors, self.centres)
         self.sizes += np.bincount(clusters, minlength=len(self.centres))
         self.totals += np.bincount(clusters, scores, minlength=len(self.centres))
@@ -99,11 +98,11 @@ class Census:
 def name(
     sample: Vectors, clusters: NDArray[np.int32], count: int, words: Sequence[str], word_vectors: Vectors, scale: float
 ) -> list[tuple[str, ...]]:
-    """For each of `count` clusters the words that set it apart, its name first; no two clusters have one name.
+    """The words that distinguish each of `count` clusters, its name first; names are unique.
 
     Each image of the sample [n d] is classified with all words [w d] (softmax of cosines times `scale`); a word's
     weight in a cluster is its share p there times log(p / its share everywhere), its part of the divergence of
-    the two. Words that fit every image of a collection, and words that the gap between images and sentences
+    the two. Words that fit every image of a collection, and words that the gap between images and texts
     favours, have no weight. On about 1,000 photos with captions, names were in the captions of 25% of a
     cluster's images, and of 19% when chosen by cosine to the centre, both sides centred.
     """
@@ -138,5 +137,5 @@ def name(
 
 
 def read_vocabulary(path: Path | None = None) -> list[str]:
-    """Words to name clusters with: a file of the user's, one a line, or ours."""
+    """The words for names: a user's file with one per line, or the built-in list."""
     return prompts.read_labels(path or VOCABULARY)

@@ -38,7 +38,7 @@ class MapLayout:
     """A map of landmarks, on which any other vector of their space has a place."""
 
     landmarks: Vectors  # [l d]
-    places: Coordinates  # [l 2]
+    coordinates: Coordinates  # [l 2]
     _index: Any  # FAISS's, over the landmarks
 
     def place(self, vectors: Vectors) -> Coordinates:
@@ -55,7 +55,7 @@ class MapLayout:
         for begin in range(0, len(vectors), PLACING_BATCH):
             part = slice(begin, begin + PLACING_BATCH)
             scores, found = self._index.search(np.ascontiguousarray(vectors[part]), k)  # [n k]
-            near = self.places[np.maximum(found, 0)]  # [n k 2]
+            near = self.coordinates[np.maximum(found, 0)]  # [n k 2]
             apart = ((near[:, :, None] - near[:, None]) ** 2).sum(axis=-1)  # [n k k]
             together = np.exp(-apart / width**2) * (found >= 0)[:, None, :]
             densest = together.sum(axis=2).argmax(axis=1)
@@ -72,10 +72,10 @@ def lay_out(landmarks: Vectors, *, seed: int = 0, advance: Callable[[int], None]
     """
     vectors = np.ascontiguousarray(landmarks, dtype=np.float32)
     index = _nearest_index(vectors, seed)
-    places = _start(vectors, seed)
+    coordinates = _start(vectors, seed)
     if len(vectors) > 3:
-        places = _settle(places, _neighbours(vectors, index), advance)
-    return MapLayout(vectors, _framed(places), index)
+        coordinates = _settle(coordinates, _neighbours(vectors, index), advance)
+    return MapLayout(vectors, _framed(coordinates), index)
 
 
 def _nearest_index(vectors: Vectors, seed: int) -> Any:
@@ -111,35 +111,35 @@ def _start(vectors: Vectors, seed: int) -> NDArray[np.float64]:
     _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
     axes = axes[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])  # eigenvectors have no sign
-    places = np.zeros((len(vectors), 2))
-    places[:, : axes.shape[1]] = centred @ axes
-    places /= max(float(places[:, 0].std()), 1e-12)
+    coordinates = np.zeros((len(vectors), 2))
+    coordinates[:, : axes.shape[1]] = centred @ axes
+    coordinates /= max(float(coordinates[:, 0].std()), 1e-12)
     # Equal vectors would never part.
-    return (places + np.random.default_rng(seed).normal(0, 0.01, places.shape)) * 1e-4
+    return (coordinates + np.random.default_rng(seed).normal(0, 0.01, coordinates.shape)) * 1e-4
 
 
 def _settle(
-    places: NDArray[np.float64], neighbours: NDArray[np.int64], advance: Callable[[int], None]
+    coordinates: NDArray[np.float64], neighbours: NDArray[np.int64], advance: Callable[[int], None]
 ) -> NDArray[np.float64]:
     """Gradient descent with momentum and a gain for each coordinate (Jacobs 1988), as in other implementations."""
-    count = len(places)
-    speed, gain = np.zeros_like(places), np.ones_like(places)
+    count = len(coordinates)
+    speed, gain = np.zeros_like(coordinates), np.ones_like(coordinates)
     for step in range(EARLY + LATE):
         early = step < EARLY
         exaggeration = EARLY_EXAGGERATION if early else LATE_EXAGGERATION
-        gradient = exaggeration * _attraction(places, neighbours) - _repulsion(places)
+        gradient = exaggeration * _attraction(coordinates, neighbours) - _repulsion(coordinates)
         gain = np.where(np.sign(gradient) == np.sign(speed), gain * 0.8, gain + 0.2).clip(0.01)
         # The rate of Belkina et al. 2019: n over the exaggeration.
         speed = (0.5 if early else 0.8) * speed - count / exaggeration * gain * gradient
-        places = places + speed
-        places -= places.mean(axis=0)
+        coordinates = coordinates + speed
+        coordinates -= coordinates.mean(axis=0)
         advance(1)
-    return places
+    return coordinates
 
 
-def _attraction(places: NDArray[np.float64], neighbours: NDArray[np.int64]) -> NDArray[np.float64]:
+def _attraction(coordinates: NDArray[np.float64], neighbours: NDArray[np.int64]) -> NDArray[np.float64]:
     count, k = neighbours.shape
-    apart = places[:, None, :] - places[neighbours]  # [l k 2]
+    apart = coordinates[:, None, :] - coordinates[neighbours]  # [l k 2]
     pull = apart / (1 + (apart**2).sum(axis=2, keepdims=True)) / (2 * count * k)
     total = pull.sum(axis=1)
     for axis in (0, 1):  # both ends of a pair are pulled
@@ -147,28 +147,28 @@ def _attraction(places: NDArray[np.float64], neighbours: NDArray[np.int64]) -> N
     return np.asarray(total)
 
 
-def _repulsion(places: NDArray[np.float64]) -> NDArray[np.float64]:
+def _repulsion(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over j of (y_i - y_j) / (1 + d^2)^2, over Z = sum over pairs of 1 / (1 + d^2), for all i at once."""
-    if len(places) > PAIRS_UP_TO:
-        return _repulsion_by_grid(places)
+    if len(coordinates) > PAIRS_UP_TO:
+        return _repulsion_by_grid(coordinates)
     # Few points end up so far apart that a grid would be too coarse; their pairs are few, too.
-    apart = places[:, None] - places[None]  # [l l 2]
+    apart = coordinates[:, None] - coordinates[None]  # [l l 2]
     kernel = 1 / (1 + (apart**2).sum(axis=-1))
-    return np.asarray((apart * (kernel**2)[..., None]).sum(axis=1) / max(float(kernel.sum()) - len(places), 1e-12))
+    return np.asarray((apart * (kernel**2)[..., None]).sum(axis=1) / max(float(kernel.sum()) - len(coordinates), 1e-12))
 
 
-def _repulsion_by_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
+def _repulsion_by_grid(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same, nearly, in time that grows linearly.
 
     Charges go to the 3 x 3 grid nodes around each point, the grid is convolved with the kernels, and the potentials
     come back to the points: quadratic interpolation both ways.
     """
-    low = places.min(axis=0)
-    span = float((places.max(axis=0) - low).max())
+    low = coordinates.min(axis=0)
+    span = float((coordinates.max(axis=0) - low).max())
     nodes = int(np.clip(16 * np.ceil((span / NODE_DISTANCE + 4) / 16), NODES_LEAST, NODES_MOST))  # 16: for the FFT
     distance = NODE_DISTANCE if nodes > NODES_LEAST else span / (nodes - 4) + 1e-12
     distance = max(distance, span / (nodes - 4))
-    at = (places - low) / distance + 1  # in nodes, from 1 to nodes - 3
+    at = (coordinates - low) / distance + 1  # in nodes, from 1 to nodes - 3
     nearest = np.rint(at).astype(np.int64)
     off = at - nearest  # -0.5..0.5
     weights = np.stack([off * (off - 1) / 2, 1 - off**2, off * (off + 1) / 2])  # [3 l 2]
@@ -177,7 +177,7 @@ def _repulsion_by_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
     cells = (nearest[:, 0] + steps)[:, None] * nodes + (nearest[:, 1] + steps)[None]  # [3 3 l]
     cells = cells.reshape(9, -1)
 
-    charges = (np.ones(len(places)), places[:, 0], places[:, 1])
+    charges = (np.ones(len(coordinates)), coordinates[:, 0], coordinates[:, 1])
     grid = [np.bincount(cells.ravel(), (spread * charge).ravel(), minlength=nodes * nodes) for charge in charges]
     size = (2 * nodes, 2 * nodes)
     waves = np.fft.rfft2(np.reshape(grid, (3, nodes, nodes)), size)
@@ -185,7 +185,7 @@ def _repulsion_by_grid(places: NDArray[np.float64]) -> NDArray[np.float64]:
     potentials = np.fft.irfft2(waves * force, size)[:, :nodes, :nodes]
     mass, first, second = ((potential.ravel()[cells] * spread).sum(axis=0) for potential in potentials)  # 3 x [l]
     # Z needs no way back from the waves (Parseval); each point is at distance 0 from itself.
-    total = float((halves * nearness * np.abs(waves[0]) ** 2).sum()) / (4 * nodes * nodes) - len(places)
+    total = float((halves * nearness * np.abs(waves[0]) ** 2).sum()) / (4 * nodes * nodes) - len(coordinates)
     return np.stack([charges[1] * mass - first, charges[2] * mass - second], axis=1) / max(total, 1e-12)
 
 
@@ -199,10 +199,10 @@ def _kernels(nodes: int, distance: float) -> tuple[NDArray[Any], NDArray[Any], N
     return np.fft.rfft2(kernel**2), np.fft.rfft2(kernel).real, halves
 
 
-def _framed(places: NDArray[np.float64]) -> Coordinates:
+def _framed(coordinates: NDArray[np.float64]) -> Coordinates:
     """Centred, the longer side of the middle 98% about 2, the largest spread from left to right."""
-    low, high = np.percentile(places, [1, 99], axis=0)
-    framed = (places - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12)
+    low, high = np.percentile(coordinates, [1, 99], axis=0)
+    framed = (coordinates - (low + high) / 2) / max(float((high - low).max()) / 2, 1e-12)
     if (high - low)[1] > (high - low)[0]:
         framed = framed[:, ::-1]
     return np.ascontiguousarray(framed, dtype=np.float32)

@@ -54,14 +54,20 @@ class Cluster:
 
 
 def survey_rows(
-    records: Records, places: Coordinates, clusters: NDArray[np.int32], *, digits: int, start: int = 0, step: int = 1
+    records: Records,
+    coordinates: Coordinates,
+    clusters: NDArray[np.int32],
+    *,
+    digits: int,
+    start: int = 0,
+    step: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """`{"id", "path", "x", "y", "cluster"}` of every `step`th of these records, from `start` on, as documents with a
     map have them.
     """
     paths = records.columns.get("path", [None] * len(records))
     for row in range(start, len(records), step):
-        x, y = places[row].tolist()
+        x, y = coordinates[row].tolist()
         yield {
             "id": records.ids[row],
             "path": paths[row],
@@ -75,7 +81,7 @@ def survey_rows(
 class Survey:
     """Where everything is: places [n 2] and clusters int32 [n] in the order of the scan."""
 
-    places: Coordinates
+    coordinates: Coordinates
     cluster_of: NDArray[np.int32]
     clusters: tuple[Cluster, ...]
 
@@ -116,14 +122,14 @@ def survey(
     down need not be kept.
     """
     census = Census(centres)
-    places, clusters = [np.empty((0, 2), dtype=np.float32)], [np.empty(0, dtype=np.int32)]
+    coordinates, clusters = [np.empty((0, 2), dtype=np.float32)], [np.empty(0, dtype=np.int32)]
     for batch in store.scan(where=where, columns=list(columns)):
         assert batch.vectors is not None
         clusters.append(census.add(batch.ids, batch.vectors))
-        places.append(layout.place(batch.vectors))
-        each(batch, places[-1], clusters[-1])
+        coordinates.append(layout.place(batch.vectors))
+        each(batch, coordinates[-1], clusters[-1])
         advance(len(batch))
-    all_places, all_clusters = np.concatenate(places), np.concatenate(clusters)
+    all_places, all_clusters = np.concatenate(coordinates), np.concatenate(clusters)
     coherence = census.coherence()
     found = []
     for cluster, described in enumerate(words):
@@ -140,15 +146,15 @@ def survey(
 def _placed(store: Store, layout: MapLayout, ids: Sequence[str]) -> tuple[Representative, ...]:
     records = store.get(ids, columns=[])
     assert records.vectors is not None
-    places = layout.place(records.vectors)
-    return tuple(Representative(id, float(x), float(y)) for id, (x, y) in zip(records.ids, places, strict=True))
+    coordinates = layout.place(records.vectors)
+    return tuple(Representative(id, float(x), float(y)) for id, (x, y) in zip(records.ids, coordinates, strict=True))
 
 
-def heart(places: Coordinates) -> tuple[float, float]:
+def heart(coordinates: Coordinates) -> tuple[float, float]:
     """The place [2] among some [n 2] that has most of the others around it: a mean may lie where none of them is."""
-    if not len(places):
+    if not len(coordinates):
         return 0.0, 0.0
-    some = places[:: -(-len(places) // HEART_FROM)].astype(np.float64)
+    some = coordinates[:: -(-len(coordinates) // HEART_FROM)].astype(np.float64)
     apart = ((some[:, None] - some[None]) ** 2).sum(axis=-1)
     width = max(float(np.median(apart)), 1e-12) / 4
     x, y = some[int(np.exp(-apart / width).sum(axis=1).argmax())]

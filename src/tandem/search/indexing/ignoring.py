@@ -111,8 +111,8 @@ def _without_backtracking(regex: str) -> str:
 def _names(regex: str) -> str:
     """The same for the `*` in each name."""
     first, *others = regex.split(_STAR)
-    made = first
-    for place, some in enumerate(others):
-        ends_its_name = place == len(others) - 1 or "/" in some.replace("[^/]", "")
-        made += f"{_STAR}{some}" if ends_its_name else f"(?>[^/]*?{some})"
-    return made
+    joined = first
+    for index, some in enumerate(others):
+        ends_its_name = index == len(others) - 1 or "/" in some.replace("[^/]", "")
+        joined += f"{_STAR}{some}" if ends_its_name else f"(?>[^/]*?{some})"
+    return joined

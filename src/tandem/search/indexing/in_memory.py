@@ -94,12 +94,14 @@ def add_images(
         while batch := list(itertools.islice(ready, batch_size)):
             named = {one.id for has_own_id, one in batch if has_own_id}
             failures += [SkippedFile(one.entry.path, one.reason) for _, one in batch if one.reason is not None]
-            made = {one.id: one for one in encoded([one for _, one in batch], model) if isinstance(one, PreparedImage)}
-            if store is None and any(one.vector is not None for one in made.values()):
+            batch_images = {
+                one.id: one for one in encoded([one for _, one in batch], model) if isinstance(one, PreparedImage)
+            }
+            if store is None and any(one.vector is not None for one in batch_images.values()):
                 store = create()
-            there = {} if store is None else read_records(store, [id for id in made if id])
+            there = {} if store is None else read_records(store, [id for id in batch_images if id])
             records = []
-            for id, one in made.items():
+            for id, one in batch_images.items():
                 if id is None or one.values is None or one.vector is None:
                     continue
                 held = there.get(id)
@@ -212,10 +214,10 @@ def _paths(several: Iterable[Any]) -> list[str | Path]:
 def _paired(ids: Iterable[Any], images: Iterable[ImageSource]) -> Iterator[Named]:
     """Pairs. `TandemError` where there are more of the one than of the other."""
     none: Any = object()
-    for place, (id, image) in enumerate(itertools.zip_longest(ids, images, fillvalue=none)):
+    for count, (id, image) in enumerate(itertools.zip_longest(ids, images, fillvalue=none)):
         if id is none or image is none:
             more = "images" if id is none else "ids"
-            raise TandemError(f"ids: expected one for each image; there are more {more} than {place}")
+            raise TandemError(f"ids: expected one for each image; there are more {more} than {count}")
         yield id, image
 
 

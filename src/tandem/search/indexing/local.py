@@ -46,8 +46,8 @@ def index(
     """
     with IndexingRun(store, sources, ledger, options) as run:
         batches = _batches(run, load_model)
-        with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.report_progress)) as made:
-            for batch in made:
+        with contextlib.closing(in_thread(batches, ahead=BATCHES_AHEAD, meanwhile=run.report_progress)) as images:
+            for batch in images:
                 run.record(batch)
         return run.finish()
 

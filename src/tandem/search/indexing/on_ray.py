@@ -110,10 +110,10 @@ class _Worker:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         in_flight = InFlight()  # of this batch: duplicates across batches are found when they are recorded
         images = [prepare(entry, self.decode_options, lambda id: False, in_flight) for entry in batch["entry"]]
-        made = np.empty(len(images), dtype=object)
+        column = np.empty(len(images), dtype=object)
         for at, image in enumerate(encoded(images, self.model)):
-            made[at] = _without_content(image)
-        return {"image": made}
+            column[at] = _without_content(image)
+        return {"image": column}
 
 
 def _without_content(image: PreparedImage | FinishedShard) -> PreparedImage | FinishedShard:

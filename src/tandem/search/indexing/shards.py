@@ -47,12 +47,12 @@ def holds_paths(shard: Shard) -> bool:
 def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
     for group in samples.tar_groups(samples.tar_members(Path(shard.path), wanted=CAPTION_FILES)):
         for member in filter(_is_image, group):
-            place = f"{shard.path}/{member.name.removeprefix('./')}"
-            entry = Entry(place, shard.signature, shard.path, member.at, member.size, member.content)
+            path = f"{shard.path}/{member.name.removeprefix('./')}"
+            entry = Entry(path, shard.signature, shard.path, member.at, member.size, member.content)
             try:
-                place.encode()
+                path.encode()
             except UnicodeEncodeError:
-                yield replace(entry, path=display_name(place), broken="its name is not UTF-8: rename it")
+                yield replace(entry, path=display_name(path), broken="its name is not UTF-8: rename it")
                 continue
             try:
                 yield replace(entry, caption="\n".join(_captions_beside(member, group, key)) or None)
@@ -91,7 +91,7 @@ def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
         yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None)
 
 
-def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | None) -> Entry | SkippedFile:
+def _row(shard: Shard, path: str, value: Any, is_path: bool, caption: str | None) -> Entry | SkippedFile:
     content = samples.image_bytes(value)
     named = value if is_path else None
     if isinstance(value, Mapping) and content is None:
@@ -103,8 +103,8 @@ def _row(shard: Shard, place: str, value: Any, is_path: bool, caption: str | Non
         size, mtime_ns, ctime_ns = found.signature.size, found.signature.mtime_ns, found.signature.ctime_ns
         return Entry(found.path, FileSignature(size, mtime_ns, ctime_ns, caption), found.file, caption=caption)
     if content is None:
-        return Entry(place, shard.signature, shard.path, broken="this row has no image")
-    return Entry(place, shard.signature, shard.path, content=content, caption=caption)
+        return Entry(path, shard.signature, shard.path, broken="this row has no image")
+    return Entry(path, shard.signature, shard.path, content=content, caption=caption)
 
 
 def _column(path: Path) -> tuple[str, bool]:

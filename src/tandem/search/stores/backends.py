@@ -57,8 +57,8 @@ def backend(url: str | Path) -> "Backend":
             raise StoreError(f"expected {ADDRESS_FORMS}, got {text!r}{meant}")
         if prefix := _forgotten_prefix(text):
             raise StoreError(f"{text}: the folder of another kind of store; did you mean {prefix}{text}?")
-    made: Backend = _load(scheme.backend)(text)
-    return made
+    found: Backend = _load(scheme.backend)(text)
+    return found
 
 
 def full_url(url: str) -> str:

@@ -1,7 +1,7 @@
-"""One served collection: open while it is in use, opened anew when another store has taken its place.
+"""A served collection: open while it is in use, reopened when another store has replaced it.
 
-`tandem migrate` puts a new store in a collection's place while it is served. The next request finds it open, with the
-model its vectors are of. Knows collections and encoders; no threads, no HTTP.
+`tandem migrate` replaces the store of a collection while it is served. The next request opens the new one, with the
+model of its vectors. Knows collections and encoders; no threads, no HTTP.
 """
 
 import math
@@ -14,14 +14,14 @@ from tandem.search.collection import Collection, open_collection
 from tandem.search.stores.backends import backend
 from tandem.serve.encoding.encoder import Encoder
 
-CHECKED_EVERY_S = 1.0  # how often a store is asked whether it was replaced, where that is a trip over a network
+CHECKED_EVERY_S = 1.0  # how often a remote store is checked for replacement, which costs a round trip
 
 
 class OpenCollection:
-    """A collection with its encoder. Counted by its handle and by the requests that lease it."""
+    """An open collection with its encoder, reference-counted by its handle and the requests that lease it."""
 
     def __init__(self, name: str, collection: Collection, encoder: Encoder, *, is_shared: bool) -> None:
-        """`is_shared`: as of its backend; to ask whether it was replaced takes a trip over a network."""
+        """`is_shared`: whether the backend is remote, so that a check for replacement costs a round trip."""
         self.name = name
         self.collection = collection
         self.encoder = encoder
@@ -31,11 +31,11 @@ class OpenCollection:
 
     @property
     def is_checked(self) -> bool:
-        """Whether `is_stale` answers without a trip over a network."""
+        """Whether `is_stale` answers without a round trip."""
         return not self._is_shared or time.monotonic() - self._checked < CHECKED_EVERY_S
 
     def is_stale(self, *, surely: bool = False) -> bool:
-        """Whether another store took its place. Over a network that is asked once in a while, or if `surely`."""
+        """Whether another store has replaced it. Remote stores are checked only now and then, unless `surely`."""
         if self._is_shared and not surely and self.is_checked:
             return False
         self._checked = time.monotonic()  # others go on while one asks
@@ -55,11 +55,11 @@ class CollectionHandle:
         acquire_encoder: Callable[[Collection], Encoder],
         release_encoder: Callable[[Encoder], None],
     ) -> None:
-        """`acquire_encoder` gives the encoder of a collection's vectors, which `release_encoder` takes back."""
+        """`acquire_encoder` returns the encoder of a collection's vectors; `release_encoder` releases it."""
         self.name = name
-        place = backend(url)
-        self.url = place.url
-        self.is_shared = place.is_shared
+        address = backend(url)
+        self.url = address.url
+        self.is_shared = address.is_shared
         self._acquire_encoder = acquire_encoder
         self._release_encoder = release_encoder
         self._lock = threading.Lock()  # for counting only; nobody waits for a store or a model under it

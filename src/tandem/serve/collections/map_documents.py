@@ -1,6 +1,6 @@
-"""The map of a collection as one JSON document, computed in a thread, once for each state of the collection.
+"""The map of a collection as a JSON document, computed in a thread once per state of the collection.
 
-Computing takes seconds to minutes: the first requests get None, later ones the document. Knows stores and models; no
+This takes seconds to minutes: early requests get None, later ones the document. Knows stores and models; no
 HTTP.
 """
 
@@ -74,16 +74,16 @@ class MapDocuments:
 def map_document(store: Store, model: Model, *, most: int = MAX_IMAGES) -> bytes:
     """`{"count", "images": [{"id", "path", "x", "y", "cluster"}], "clusters": [{"name", "words", "size", ...}]}`.
 
-    Of more than `most` images it has every second, third and so on; `count` is how many there are.
+    For more than `most` images it lists every second, third and so on; `count` is the total.
     """
     total = store.count()
     step = max(1, -(-total // most))
     images: list[dict[str, Any]] = []
     seen = 0
 
-    def add(records: Records, places: Coordinates, clusters: NDArray[np.int32]) -> None:
+    def add(records: Records, coordinates: Coordinates, clusters: NDArray[np.int32]) -> None:
         nonlocal seen
-        images.extend(survey_rows(records, places, clusters, digits=DIGITS, start=-seen % step, step=step))
+        images.extend(survey_rows(records, coordinates, clusters, digits=DIGITS, start=-seen % step, step=step))
         seen += len(records)
 
     found = explore(store, model, columns=["path"], each=add)

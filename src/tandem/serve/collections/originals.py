@@ -68,6 +68,6 @@ def _content(path: str, max_bytes: int) -> bytes | None:
 def remove_kept(paths: list[str], folder: Path) -> None:
     """Remove those of the files that `keep` wrote."""
     for path in paths:
-        place = Path(path)
-        if place.parent.parent == folder and not place.is_symlink():
-            place.unlink(missing_ok=True)
+        file = Path(path)
+        if file.parent.parent == folder and not file.is_symlink():
+            file.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The collections that a server answers from, and the threads in which their stores are asked.
+"""The collections of a server, and the threads in which their stores run.
 
-Knows collections, threads and queues; of HTTP only which problem a full queue is.
+Knows collections, threads and queues; of HTTP only the problem of a full queue.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 
 
 class CollectionRegistry:
-    """All collections by name. Each has the encoder of its vectors; without collections there is one of a model."""
+    """All collections by name, each with the encoder of its vectors; or a single encoder without collections."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class CollectionRegistry:
         self._remote = ThreadPoolExecutor(settings.server_threads, thread_name_prefix="tandem-remote")
 
     def open_all(self) -> None:
-        """Load the models and open every collection, so that what is wrong is said before a port is bound."""
+        """Load the models and open every collection, so that errors appear before a port is bound."""
         if not self.collections:
             self._lone_encoder = self.pool.add(
                 self._model if isinstance(self._model, Model) else load(self._model, **self._loading)
@@ -75,10 +75,9 @@ class CollectionRegistry:
         return found
 
     async def run(self, name: str | None, work: Callable[[OpenCollection], _Result], *, scan: bool = False) -> _Result:
-        """Ask a collection in a thread; `scan` for what may look at every image of it.
+        """Run a read of a collection in a thread; `scan` for reads that may visit every image.
 
-        It is asked once more where another store took its place in the meantime. Raises `ProblemError` 503 where too
-        many wait.
+        Repeated once if another store has replaced it in the meantime. Raises `ProblemError` 503 if too many wait.
         """
         handle = self.get(name)
 
@@ -120,7 +119,7 @@ class CollectionRegistry:
             self.writes_pending -= 1
 
     async def describe(self, name: str) -> dict[str, Any]:
-        """What /v1/collections says of a collection. Raises `ProblemError`."""
+        """The entry of /v1/collections for a collection. Raises `ProblemError`."""
 
         def work(leased: OpenCollection) -> dict[str, Any]:
             model = leased.encoder.model

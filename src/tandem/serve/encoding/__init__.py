@@ -1,1 +1,1 @@
-"""What a request brings as text or image -> vectors: reading, fetching, batches, the encoder."""
+"""Turns texts and images of requests into vectors: reading, fetching, batching, the encoder."""

@@ -1,8 +1,8 @@
 """Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
 A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`. While the encoder computes, the
-next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are dropped before they
-cost anything. Knows items and a function over a list of them: no HTTP, no images.
+next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
+dropped first. Knows items and a function over a list of them: no HTTP, no images.
 """
 
 import asyncio
@@ -132,7 +132,7 @@ class Batcher(Generic[_Item, _Result]):
             self._thread.join()
 
     def _is_full(self, more: int) -> bool:
-        """Too many items, or so many that at the recent rate the new one would wait too long: refused at once.
+        """Whether to refuse new items: the queue is too long, or too slow at the recent rate.
 
         Two batches are never too many: a single slow one, as the first often is, says little.
         """
@@ -154,7 +154,9 @@ class Batcher(Generic[_Item, _Result]):
                 results = self._work([each.item for each in batch])
                 if len(results) != len(batch):
                     raise ValueError(f"expected {len(batch)} results, got {len(results)}")
-            except BaseException as error:  # whatever it is, the waiting requests get it and the thread goes on
+            except (
+                BaseException
+            ) as error:  # whatever it is, the waiting requests get the error and the thread continues
                 _log.error("%s: a batch of %d failed", self.name, len(batch), exc_info=error)
                 for each in batch:
                     each.future.set_exception(error)
@@ -166,7 +168,7 @@ class Batcher(Generic[_Item, _Result]):
                 each.future.set_result(result)
             try:
                 self._observe(len(batch), took_s)
-            except Exception:  # whatever it is, the thread must go on
+            except Exception:  # whatever it is, the thread must continue
                 _log.exception("%s: a batch could not be observed", self.name)
 
     def _next(self) -> "list[_Waiting[_Item, _Result]] | None":

@@ -1,6 +1,6 @@
-"""A model behind its image reader and its two batchers: the only way in which a server reaches an engine.
+"""A model behind its image reader and its two batchers: the only access of a server to an engine.
 
-`Encoder` has async methods for routes; collections are asked with the vectors that these return. `model` is for
+`Encoder` has async methods for routes, whose vectors are then used to query collections. `model` is for
 threads that may wait, such as those that index or compute a map: the same model, with the batchers as its engine.
 Knows models, batches and the images of requests; no routes, no stores.
 
@@ -132,12 +132,12 @@ class Encoder:
         return found
 
     def _add_to_cache(self, texts: Sequence[str], vectors: Sequence[Vectors]) -> dict[str, Vectors]:
-        made = dict(zip(texts, vectors, strict=True))
+        computed = dict(zip(texts, vectors, strict=True))
         with self._lock:
-            self._cache.update(made)
+            self._cache.update(computed)
             while len(self._cache) > CACHED_TEXTS:
                 self._cache.popitem(last=False)
-        return made
+        return computed
 
     def close(self) -> None:
         """Finish the batches that have begun; waiting items get `ClosedError`."""
@@ -147,8 +147,8 @@ class Encoder:
 
     def _encode_texts(self, rows: list[Row]) -> Sequence[Vectors]:
         padded = np.full((len(rows), max(len(row) for row in rows)), self.pad_id, np.int32)  # [n t]
-        for place, row in enumerate(rows):
-            padded[place, : len(row)] = row
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = row
         return _rows(self._direct.encode_token_ids(padded))
 
     def _encode_images(self, pixels: list[Pixels]) -> Sequence[Vectors]:

@@ -1,8 +1,8 @@
-"""An http(s) address from a request -> its bytes, if its host was allowed beforehand and is public.
+"""Fetches images by URL for requests, from allowed public hosts only.
 
-A server that fetches any address can be made to reach what only it can reach (SSRF): its own machine, the network
-behind it, a cloud's metadata. So a host must be allowed by name; its name is resolved once, all its addresses must be
-public, and the connection goes to that very address. Every redirect passes the same checks. Proxies of the environment
+A server that fetches any URL can be made to reach what only it can reach (SSRF): its own machine, its internal network,
+a cloud's metadata service. So hosts must be allowed by name; a name is resolved once, all its addresses must be public,
+and the connection goes to one of these addresses. Every redirect passes the same checks. Proxies of the environment
 are not used: they would resolve the name again. That is why `tandem.fetch`, which trusts the caller's address, is not
 enough here. Knows nothing of what the bytes are.
 """

@@ -1,4 +1,4 @@
-"""What a request brings as an image (data URI, bytes, an address of an allowed host) -> the pixels the model reads.
+"""Decodes the images of requests (data URIs, bytes, URLs of allowed hosts) to the pixels that the model reads.
 
 Images are decoded in a few threads beside the event loop, behind a bounded queue: what does not fit is refused at
 once. A string is never taken for a path. Knows no routes and no encoder.
@@ -74,7 +74,7 @@ class ImageReader:
 
         Raises `QueueFullError` where there is no room for all of them.
         """
-        names = names or [f"images[{place}]" for place in range(len(values))]
+        names = names or [f"images[{index}]" for index in range(len(values))]
         self._enter(len(values))
         try:
             each = [self._one(value, name, self._decoded) for value, name in zip(values, names, strict=True)]

@@ -1,4 +1,4 @@
-"""The encoders in use, one for each model: shared by the collections whose vectors are theirs, closed after the last.
+"""The encoders in use, one per model: shared by the collections of that model, and closed after the last one.
 
 Knows encoders and who counts them; no collections, no HTTP.
 """
@@ -50,7 +50,7 @@ class EncoderPool:
             return self._used(entry)
 
     def release(self, encoder: Encoder) -> None:
-        """One user less. After the last one the encoder is closed, in a thread, once no request can hold it."""
+        """Release a reference. After the last one, a thread closes the encoder once no request can still use it."""
         with self._lock:
             entry = self._entries.get(encoder.model.fingerprint)
             if entry is None or entry.encoder is not encoder:  # the pool was closed before

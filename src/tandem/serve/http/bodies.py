@@ -1,4 +1,4 @@
-"""The body of a request, JSON or multipart -> a `RequestBody`. Files of a form stand beside it as bytes.
+"""Parses the body of a request, JSON or multipart, into a `RequestBody`. Files of a form are kept beside it as bytes.
 
 JSON must have the right types ("10" is no number); a form has text only, which is converted to the type of its field.
 Knows forms and JSON; no routes.
@@ -23,7 +23,7 @@ _UPLOAD = "multipart file "
 
 @dataclass(frozen=True)
 class Body(Generic[_Params]):
-    """The parsed body; `image` gives the bytes of a field that came as a file."""
+    """The parsed body; `image` returns the bytes of a field that was sent as a file."""
 
     params: _Params
     files: dict[str, bytes]
@@ -67,13 +67,13 @@ def _check_limits(params: RequestBody, settings: Settings) -> None:
 
 
 def check_length(text: str, name: str, most: int) -> None:
-    """Raises `ProblemError` 413 for a text of more letters."""
+    """Raises `ProblemError` 413 for a text of more characters."""
     if len(text) > most:
-        raise ProblemError(413, "Text too long", f"{name}: expected at most {most:,} letters, got {len(text):,}")
+        raise ProblemError(413, "Text too long", f"{name}: expected at most {most:,} characters, got {len(text):,}")
 
 
 def invalid(errors: Any, shape: type[BaseModel] | None = None) -> ProblemError:
-    """What pydantic found wrong, in our words; never what was sent."""
+    """The errors that pydantic found, reworded; never quotes the input."""
     found = [
         {"field": ".".join(str(part)[:60] for part in each["loc"][:6]), "expected": _expected(each, shape)}
         for each in errors[:10]
@@ -92,7 +92,7 @@ def _expected(error: Any, shape: type[BaseModel] | None) -> str:
 
 
 async def _form(request: Request, shape: type[RequestBody], files: dict[str, bytes], most_parts: int) -> dict[str, Any]:
-    """The fields by name. Those that are lists may be repeated, and only those of images may be files."""
+    """The fields by name. Only list fields may be repeated, and only image fields may be files."""
     try:
         form = await request.form(max_files=most_parts, max_fields=most_parts, max_part_size=2**20)
     except HTTPException as error:

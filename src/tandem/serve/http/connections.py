@@ -1,8 +1,8 @@
-"""Connections with limits, on top of uvicorn's protocols: what happens before a request, or beside it.
+"""Connections with limits, on top of uvicorn's protocols.
 
-Headers must arrive in time and within their size; an answer that the client does not read is given up; and where there
-are too many connections the one that has been idle longest is closed. Bytes that are not HTTP are answered by a problem
-document. Knows bytes and connections. It has never heard of routes; requests are the guard's.
+Headers must arrive in time and within their size; responses that the client does not read are aborted; and if there are
+too many connections, the one that has been idle longest is closed. Bytes that are not HTTP are answered by a problem
+document. Knows bytes and connections; requests are checked by the guard.
 
 This relies on uvicorn's internals (`_USED_METHODS`, `USED_ATTRIBUTES`). If some are missing, the server does not start,
 and tests/serve/test_serve_connections.py fails.
@@ -52,8 +52,8 @@ def protocol(settings: Settings) -> type[asyncio.Protocol]:
     missing = [name for name in _USED_METHODS if not hasattr(base, name)]
     if missing:
         raise ConfigError(f"uvicorn {uvicorn.__version__} has no {missing[0]}: install another version of it")
-    made: type[asyncio.Protocol] = type("Limited", (Limited, base), {"settings": settings})
-    return made
+    protocol_class: type[asyncio.Protocol] = type("Limited", (Limited, base), {"settings": settings})
+    return protocol_class
 
 
 class Limited(_Protocol):

@@ -1,7 +1,7 @@
-"""What every request passes before a route: host, key, limits, a deadline; and security headers for every answer.
+"""Checks every request before it reaches a route: host, key, limits and deadline; adds security headers to responses.
 
-Plain ASGI around the application. The body is received whole, within limits, before the application begins. While it
-works, the guard watches whether the client is still connected, and cancels the work if not. HEAD is answered as GET,
+Plain ASGI middleware. The whole body is received, within limits, before the application is called. Meanwhile the guard
+watches the connection, and cancels the work if the client disconnects. HEAD is answered as GET,
 without the body.
 """
 
@@ -46,7 +46,7 @@ HEADERS = (
         b"frame-ancestors 'none'",
     ),
 )
-CLIENT_CLOSED = 499  # as nginx counts them; no client receives it
+CLIENT_CLOSED = 499  # as in nginx's logs; no client receives it
 
 
 class _ClientClosedError(Exception):
@@ -87,7 +87,7 @@ class RequestGuard:
                     headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
             elif not message.get("more_body", False):
-                leave()  # before the client has its answer: its next request must find a free place
+                leave()  # before the response is complete: the client's next request must find a free slot
             if is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
@@ -115,7 +115,7 @@ class RequestGuard:
             else:
                 _log.error("%s %s failed", method, scope["path"], exc_info=error)
                 problem = problems.internal()
-            if status:  # the answer has begun: it can only be broken off
+            if status:  # the response has begun: it can only be aborted
                 raise
             await send_problem(send_with_headers, problem)
         finally:
@@ -153,7 +153,7 @@ class RequestGuard:
     def _check(self, scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> None:
         path = scope["path"]
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
-        if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # a request without one is not from a browser
+        if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # requests without it do not come from a browser
             raise _misdirected()
         if path in OPEN:
             return
@@ -207,7 +207,7 @@ class RequestGuard:
             ) from None
 
     def _check_room(self, more: int, counted: "_Counted") -> None:
-        """Announced bytes take no room before they arrive: they may never arrive."""
+        """Announced bytes are not reserved before they arrive: they may never arrive."""
         others = self._held - counted.bytes
         if others and self._held + more > self._settings.max_bodies_bytes:
             raise problems.full(f"the requests in flight hold {self._held:,} bytes")
@@ -262,7 +262,7 @@ def _replay(body: bytes, gone: "asyncio.Task[None]") -> Receive:
 
 
 def _route(scope: MutableMapping[str, Any]) -> str:
-    """The route's pattern, not the path: arbitrary paths must not create time series without end."""
+    """The route's pattern, not the path: arbitrary paths must not create unlimited time series."""
     return str(getattr(scope.get("route"), "path", None) or "other")
 
 

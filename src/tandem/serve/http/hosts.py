@@ -1,7 +1,7 @@
 """Which host names and which origins a server accepts, against DNS rebinding and cross-site requests.
 
-Another site can let its own name resolve to this machine: the browser then takes the server for that site, and only the
-Host header shows it. An IP address cannot be pointed elsewhere, so it is safe. Knows headers; no requests.
+Another site can make its own name resolve to this machine. The browser then takes this server for that site, and only
+the Host header reveals it. IP addresses cannot be rebound, so they are safe. Knows headers; no requests.
 """
 
 import ipaddress
@@ -51,7 +51,7 @@ class Hosts:
         return self.wide or address.is_loopback
 
     def from_own_page(self, authority: str, origin: str | None, fetch_site: str | None) -> bool:
-        """Whether a request that is not GET may be answered: not one that the browser sends for another origin."""
+        """Whether a request other than GET may be answered: not one that a browser sends for another origin."""
         if fetch_site is not None:  # set by the browser; no page can forge it
             return fetch_site in _OWN_PAGE
         if origin is None:  # not a browser

@@ -1,6 +1,6 @@
 """API keys from a file: one per line, `#` begins a comment. Changes take effect within a second, without a restart.
 
-Knows text and time. It has never heard of routes: the guard calls `accepts` with a request's headers.
+Knows nothing of routes: the guard calls `accepts` with a request's headers.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
-"""The OpenAPI document, as strict as the checks: requests that fit it are answered, as far as a schema can say.
+"""The OpenAPI document, as strict as the server: requests that conform to it are valid, as far as a schema can say.
 
-A schema cannot say what is an image, what the grammar of filters is, or that two labels differ only in case.
+A schema cannot express what an image is, the grammar of filters, or that two labels differ only in case.
 Knows shapes and a server's limits; no routes.
 """
 
@@ -17,7 +17,7 @@ REFERENCE = "#/components/schemas/{model}"
 
 
 class BodyRouter(APIRouter):
-    """Routes, and the shapes of the bodies that `bodies.read` reads for them."""
+    """A router that knows the bodies which `bodies.read` parses for its routes."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -37,10 +37,10 @@ class BodyRouter(APIRouter):
 
 def document_bodies(app: FastAPI, shapes: Sequence[type[RequestBody]], settings: Settings) -> None:
     """Add the bodies to the document: `bodies` reads them, JSON or forms, so FastAPI does not know their schemas."""
-    made = app.openapi
+    generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        document = made()
+        document = generate()
         known = document.setdefault("components", {}).setdefault("schemas", {})
         described: list[type[BaseModel]] = [Problem, *shapes]
         for model in described:
@@ -94,8 +94,8 @@ def _form(schema: dict[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
     rest: dict[str, Any] = {
         name: schema[name] for name in ("title", "description", "additionalProperties") if name in schema
     }
-    made: dict[str, Any] = {**rest, "type": "object", "properties": properties, "required": schema.get("required", [])}
+    form: dict[str, Any] = {**rest, "type": "object", "properties": properties, "required": schema.get("required", [])}
     for name in ("anyOf", "oneOf"):
         if name in schema:  # which fields must be there
-            made[name] = [{"required": each["required"]} for each in schema[name]]
-    return made
+            form[name] = [{"required": each["required"]} for each in schema[name]]
+    return form

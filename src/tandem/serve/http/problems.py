@@ -1,6 +1,6 @@
-"""Errors as they leave the server: problem documents (RFC 9457), with one line for people and no traceback.
+"""Errors as problem documents (RFC 9457), with a one-line detail and no traceback.
 
-Knows status codes and texts, and which of Tandem's errors the client has caused. It has never heard of routes.
+Knows status codes, and which of Tandem's errors the client has caused. Knows nothing of routes.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not
 
 
 class ProblemError(Exception):
-    """A request that is refused: `status`, `title` (the same for every such case), `detail` (of this one).
+    """A refused request: `status`, `title` (the same for all cases of a kind), `detail` (of this case).
 
     `extra` are further members of the document, such as the position of a mistake.
     """
@@ -53,7 +53,7 @@ class ProblemError(Exception):
     def document(self) -> dict[str, Any]:
         """The members of RFC 9457, section 3.1, and `error` for clients of OpenAI's interface, which look for it.
 
-        `type` stays about:blank: the title says what happened.
+        `type` remains about:blank: the title says what happened.
         """
         detail = self.detail if len(self.detail) <= MAX_DETAIL else f"{self.detail[: MAX_DETAIL - 3]}..."
         kind = "server_error" if self.status >= 500 else _OPENAI_TYPES.get(self.status, "invalid_request_error")
@@ -100,7 +100,7 @@ def for_status(status: int, detail: str, *, headers: Mapping[str, str] | None = 
 
 
 def from_error(error: TandemError) -> ProblemError:
-    """What one of Tandem's errors means to the client. Errors of the server itself tell nothing of its inside."""
+    """The problem that corresponds to an exception. Internal errors reveal nothing of the server."""
     if isinstance(error, FilterError):
         extra = {} if error.position is None else {"position": error.position}
         return ProblemError(422, "Filter cannot be understood", str(error), extra=extra)

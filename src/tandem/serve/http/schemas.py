@@ -1,4 +1,4 @@
-"""What the bodies of requests and answers are made of. Each route declares its own; the OpenAPI document has them all.
+"""Building blocks of request and response bodies. Each route declares its own; the OpenAPI document lists all.
 
 Knows types and fixed limits; `AtMost` names the limits of a server, which `bodies` checks.
 """
@@ -55,9 +55,9 @@ Where = Annotated[
 
 
 class RequestBody(BaseModel):
-    """The body of a request. A field that is not known is an error: a misspelt filter must not be ignored.
+    """The body of a request. Unknown fields are errors: a misspelt filter must not be ignored.
 
-    `image_fields` are those that may be files of a form. Of `either`, exactly one must be there.
+    `image_fields` may be sent as files of a form. Exactly one of the fields in `either` is required.
     """
 
     image_fields: ClassVar[tuple[str, ...]] = ()
@@ -105,7 +105,7 @@ class FieldError(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """The same problem as clients of OpenAI's interface read it."""
+    """The same problem in the shape that OpenAI's clients read."""
 
     message: str
     type: str
@@ -114,7 +114,7 @@ class OpenAIError(BaseModel):
 
 
 class Problem(BaseModel):
-    """RFC 9457, with further members where they are known."""
+    """A problem document (RFC 9457), with extension members where they apply."""
 
     type: str = "about:blank"
     title: str

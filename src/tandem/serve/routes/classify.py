@@ -82,12 +82,12 @@ def router(service: Service) -> BodyRouter:
         found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])
-        good = [(place, each) for place, each in enumerate(found) if not isinstance(each, ImageError)]
+        good = [(index, each) for index, each in enumerate(found) if not isinstance(each, ImageError)]
         logits = np.empty((0, len(labels)), dtype=np.float32)
         if good:
             logits = encoder.model.logits(np.stack([each for _, each in good]), vectors)
-        failures = tuple(Failure(place, each) for place, each in enumerate(found) if isinstance(each, ImageError))
-        answer = Answer(encoder.model, tuple(labels), tuple(names[place] for place, _ in good), logits, failures)
+        failures = tuple(Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError))
+        answer = Answer(encoder.model, tuple(labels), tuple(names[index] for index, _ in good), logits, failures)
         return JSONResponse(answer.as_dict())
 
     return routes

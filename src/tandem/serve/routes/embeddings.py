@@ -82,19 +82,19 @@ def router(service: Service) -> BodyRouter:
             raise ProblemError(422, "Request cannot be answered", detail)
         rows: dict[int, np.ndarray[Any, Any]] = {}
         if texts:
-            names = [f"input[{place}]" if isinstance(params.input, list) else "input" for place in texts]
+            names = [f"input[{index}]" if isinstance(params.input, list) else "input" for index in texts]
             rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values()), names), strict=True))
         if images:
-            names = ["image"] if params.input is None else [f"input[{place}]" for place in images]
+            names = ["image"] if params.input is None else [f"input[{index}]" for index in images]
             found = await encoder.embed_images(list(images.values()), names)
-            for place, each in zip(images, found, strict=True):
+            for index, each in zip(images, found, strict=True):
                 if isinstance(each, ImageError):
                     raise for_image(each)
-                rows[place] = each
+                rows[index] = each
         tokens = encoder.token_count(list(texts.values()))
         data = [
-            {"object": "embedding", "index": place, "embedding": _written(rows[place], params.encoding_format)}
-            for place in range(len(rows))
+            {"object": "embedding", "index": index, "embedding": _written(rows[index], params.encoding_format)}
+            for index in range(len(rows))
         ]
         return JSONResponse(
             {
@@ -116,17 +116,17 @@ def _split(content: Any, files: dict[str, bytes]) -> tuple[dict[int, str], dict[
     images: dict[int, str] = {}
     if not items:
         raise ProblemError(422, "Request cannot be answered", "input: expected a text or several, got none")
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         if isinstance(item, dict):
             if len(item) != 1:
-                raise ProblemError(422, "Request does not fit", f"input[{place}]: expected either text or image")
+                raise ProblemError(422, "Request does not fit", f"input[{index}]: expected either text or image")
             ((kind, value),) = item.items()
-            (texts if kind == "text" else images)[place] = value
+            (texts if kind == "text" else images)[index] = value
         elif item in files or (item[:5].lower() == "data:" and "," in item):
-            images[place] = item
+            images[index] = item
         else:
-            texts[place] = item
-    return texts, {place: files.get(item, item) for place, item in images.items()}
+            texts[index] = item
+    return texts, {index: files.get(item, item) for index, item in images.items()}
 
 
 def _written(vector: Any, encoding: str) -> list[float] | str:

@@ -63,11 +63,11 @@ async def _probe(service: Service) -> dict[str, Any]:
             encoder.texts.map(encoder.rows([_PROBE], ["probe"]), deadline_s=service.settings.ready_deadline_s),
         )
     unavailable: dict[str, str] = {}
-    for place, name in enumerate(service.registry.collections):
+    for index, name in enumerate(service.registry.collections):
         try:
             await service.registry.run(name, lambda leased: len(leased.collection.search(_PROBE, k=1)))
         except (ProblemError, TandemError) as error:
-            if not place:
+            if not index:
                 raise  # without the default one, requests that name none fail
             problem = error if isinstance(error, ProblemError) else problems.from_error(error)
             unavailable[name] = problem.detail

@@ -216,8 +216,8 @@ async def _delete(service: Service, collection: str | None, ids: list[str]) -> i
         found = leased.collection.store.get(ids, columns=("path", "paths"), vectors=False)
         deleted = leased.collection.delete(ids)
         if folder is not None:
-            for place in range(len(found)):
-                originals.remove_kept(paths_of(found.row(place)), folder)
+            for index in range(len(found)):
+                originals.remove_kept(paths_of(found.row(index)), folder)
         return deleted
 
     return await asyncio.shield(service.registry.write(handle.name, change))

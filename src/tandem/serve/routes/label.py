@@ -130,14 +130,14 @@ def _by_image(leased: OpenCollection, params: LabelRequest, labels: list[str], v
     for part in parts:
         first = max(params.offset - seen, 0)
         seen += len(part)
-        for place in range(first, len(part)):
+        for row in range(first, len(part)):
             if len(images) == params.limit:
                 break
-            rows = zip(part.labels[place], part.probabilities[place], part.scores[place], strict=True)
+            rows = zip(part.labels[row], part.probabilities[row], part.scores[row], strict=True)
             images.append(
                 {
-                    "id": part.ids[place],
-                    "path": str(part.columns["path"][place] or ""),
+                    "id": part.ids[row],
+                    "path": str(part.columns["path"][row] or ""),
                     "labels": [
                         {"label": labels[at], "probability": round(float(share), 6), "score": round(float(score), 6)}
                         for at, share, score in rows

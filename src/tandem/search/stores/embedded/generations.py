@@ -63,7 +63,7 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
     """Create a generation: `fill` gets an empty folder, which is then renamed. `StoreExistsError` if there is one."""
     root = Path(url)
     if staging:
-        place = folder(url, staging=True)
+        generation = folder(url, staging=True)
     else:
         if exists(url):
             raise StoreExistsError(f"{url}: there is a collection already; open it, or choose another name")
@@ -75,35 +75,37 @@ def prepare(url: str, fill: Callable[[Path], None], *, staging: bool = False) ->
             )
         if lost := recovery_hint(root):
             raise StoreError(f"{url}: {lost}, or choose another name")
-        place = root / "g1"
+        generation = root / "g1"
     with contextlib.nullcontext() if staging else _making(url):
-        return _prepared(url, place, fill, staging)
+        return _prepared(url, generation, fill, staging)
 
 
-def _prepared(url: str, place: Path, fill: Callable[[Path], None], staging: bool) -> Path:
+def _prepared(url: str, generation: Path, fill: Callable[[Path], None], staging: bool) -> Path:
     """The last steps of `prepare`; those of a new collection are for one at a time."""
     root = Path(url)
     if not staging:
         if exists(url):  # by now
             raise StoreExistsError(f"{url}: there is a collection already; open it, or choose another name")
-        if place.is_dir():  # left by a crash between the last two steps of a creation
-            shutil.rmtree(place)
-    if place.exists():
-        raise StoreExistsError(f"{url}: there is a staging collection already; open it, or remove the folder {place}")
-    draft = place.with_name(f"{place.name}.draft-{uuid.uuid4().hex[:8]}")
+        if generation.is_dir():  # left by a crash between the last two steps of a creation
+            shutil.rmtree(generation)
+    if generation.exists():
+        raise StoreExistsError(
+            f"{url}: there is a staging collection already; open it, or remove the folder {generation}"
+        )
+    draft = generation.with_name(f"{generation.name}.draft-{uuid.uuid4().hex[:8]}")
     try:
         draft.mkdir(parents=True)
         fill(draft)
         sync(draft)
-        draft.rename(place)
+        draft.rename(generation)
         if not staging:
-            write_text(root / CURRENT, place.name, fsync=True)
+            write_text(root / CURRENT, generation.name, fsync=True)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         if not isinstance(error, OSError):
             raise
         raise StoreError(f"{url}: the collection cannot be made here ({error.strerror or error})") from error
-    return place
+    return generation
 
 
 @contextlib.contextmanager
@@ -167,16 +169,16 @@ def remove(url: str) -> None:
         root.rmdir()
 
 
-def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
+def lock_for_writing(url: str, generation: Path) -> "BaseFileLock":
     """The lock of the only writer, released when the process ends. `StoreBusyError` if another process holds it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(place / LOCK, thread_local=False)
+    lock = FileLock(generation / LOCK, thread_local=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         try:
-            number = (place / WRITER).read_text().strip()
+            number = (generation / WRITER).read_text().strip()
         except (OSError, UnicodeDecodeError):
             number = ""
         writer = f"process {number}" if number else "another process"  # it writes its number after it has the lock
@@ -188,7 +190,7 @@ def lock_for_writing(url: str, place: Path) -> "BaseFileLock":
             f"{url}: cannot be opened for writing ({getattr(error, 'strerror', None) or error})"
         ) from error
     try:
-        (place / WRITER).write_text(str(os.getpid()))
+        (generation / WRITER).write_text(str(os.getpid()))
     except OSError as error:
         lock.release()
         raise StoreError(f"{url}: cannot be written to ({error.strerror or error})") from error

@@ -260,8 +260,8 @@ class EmbeddedStore:
         with self.snapshots.take() as snapshot:
             there = records_database.positions_of(snapshot.connection, list(dict.fromkeys(ids)))
             rows = records_database.rows_at(snapshot.connection, selection, sorted(there.values()))
-            asked = [there[each] for each in ids if each in there]
-            return self._records(snapshot, selection, [rows[position] for position in asked], vectors)
+            positions = [there[each] for each in ids if each in there]
+            return self._records(snapshot, selection, [rows[position] for position in positions], vectors)
 
     def count(self, where: str | None = None) -> int:
         with self.snapshots.take() as snapshot:

@@ -116,8 +116,8 @@ class LanceBackend(Backend):
         """Have the disk keep the catalog, and these tables, where they are in a folder."""
         folder = self._address.folder
         if folder is not None:
-            places = [folder / f"{name}.lance" for name in (CATALOG, *names)]
-            for path in [*(path for place in places for path in place.rglob("*")), *places, folder, folder.parent]:
+            tables = [folder / f"{name}.lance" for name in (CATALOG, *names)]
+            for path in [*(path for table in tables for path in table.rglob("*")), *tables, folder, folder.parent]:
                 with suppress(FileNotFoundError):  # written for a moment
                     sync(path)
 

@@ -59,12 +59,12 @@ class Search:
 
     def _in_memory(self, queries: Vectors, k: int) -> list[_Ranking]:
         contents = self.snapshot.contents()
-        places: NDArray[np.int64] = np.arange(len(contents.ids))
+        positions: NDArray[np.int64] = np.arange(len(contents.ids))
         vectors = contents.vectors
         if self.where is not None:
-            places = _places(contents.row_ids, self.snapshot.passing(self.where))
-            vectors = vectors[places]
-        k = min(k, len(places))
+            positions = _positions(contents.row_ids, self.snapshot.passing(self.where))
+            vectors = vectors[positions]
+        k = min(k, len(positions))
         if not k:
             return [[] for _ in queries]
         rankings = []
@@ -74,7 +74,7 @@ class Search:
             least = np.partition(products, -k, axis=1)[:, -k] - MARGIN
             for query, scores, bound in zip(block, products, least, strict=True):
                 near = np.flatnonzero(scores >= bound)
-                rankings.append(_ranked(query, k, contents, places[near]))
+                rankings.append(_ranked(query, k, contents, positions[near]))
         return rankings
 
     # By the index
@@ -101,17 +101,17 @@ class Search:
 
     def _candidates(self, query: Vectors, limit: int, condition: str | None, exact: bool) -> Any:
         with self.snapshot.database.errors():
-            asked = self.snapshot.table.search(query, vector_column_name="vector").distance_type("dot").limit(limit)
+            builder = self.snapshot.table.search(query, vector_column_name="vector").distance_type("dot").limit(limit)
             if condition is not None:
-                asked = asked.where(condition, prefilter=True)
+                builder = builder.where(condition, prefilter=True)
             if exact:
-                asked = asked.bypass_vector_index()
+                builder = builder.bypass_vector_index()
             else:
                 wanted = max(CANDIDATES, min(20 * limit, limit + 5000))
                 probes = max(PROBES, self.snapshot.count // PROBED_ROWS)
                 # No maximum: where few records pass, further partitions are looked into until there are enough.
-                asked = asked.minimum_nprobes(probes).maximum_nprobes(0).refine_factor(-(-wanted // limit))
-            return asked.select(["id", "vector", "_distance"]).with_row_id(True).to_arrow()
+                builder = builder.minimum_nprobes(probes).maximum_nprobes(0).refine_factor(-(-wanted // limit))
+            return builder.select(["id", "vector", "_distance"]).with_row_id(True).to_arrow()
 
     def _ranked(self, query: Vectors, found: Any) -> _Ranking:
         scores = _scores(self.snapshot.mapping.vectors(found), query)
@@ -124,15 +124,15 @@ class Search:
         return len(self.snapshot.passing(self.where))
 
 
-def _places(row_ids: RowIds, passing: RowIds) -> NDArray[np.int64]:
+def _positions(row_ids: RowIds, passing: RowIds) -> NDArray[np.int64]:
     return np.searchsorted(row_ids, passing).astype(np.int64)
 
 
-def _ranked(query: Vectors, k: int, contents: Contents, places: NDArray[np.int64]) -> _Ranking:
-    scores = _scores(contents.vectors[places], query)
+def _ranked(query: Vectors, k: int, contents: Contents, positions: NDArray[np.int64]) -> _Ranking:
+    scores = _scores(contents.vectors[positions], query)
     ranking = [
-        (-float(score), contents.ids[place], int(contents.row_ids[place]))
-        for score, place in zip(scores, places, strict=True)
+        (-float(score), contents.ids[position], int(contents.row_ids[position]))
+        for score, position in zip(scores, positions, strict=True)
     ]
     return sorted(ranking)[:k]
 

@@ -91,15 +91,15 @@ class Snapshot:
         new = self._sorted(self.rows(missing.tolist(), ["id", "vector"]))
         joined = np.concatenate([before.row_ids[stays], new.row_ids])
         order = np.argsort(joined)
-        ids = [*(before.ids[place] for place in stays.tolist()), *new.ids]
+        ids = [*(before.ids[row] for row in stays.tolist()), *new.ids]
         vectors = np.concatenate([before.vectors[stays], new.vectors])
-        return Contents(joined[order], [ids[place] for place in order], vectors[order])
+        return Contents(joined[order], [ids[row] for row in order], vectors[order])
 
     def _sorted(self, found: Any) -> Contents:
         row_ids = found.column("_rowid").to_numpy()
         order = np.argsort(row_ids)
         ids = found.column("id").to_pylist()
-        return Contents(row_ids[order], [ids[place] for place in order], self.mapping.vectors(found)[order])
+        return Contents(row_ids[order], [ids[row] for row in order], self.mapping.vectors(found)[order])
 
     def condition(self, where: str) -> Condition:
         """The complete filter in SQL: conditions that SQL cannot express are checked here, row by row."""
@@ -180,7 +180,7 @@ class Snapshots:
         self._staging = staging
         self._catalog = Catalog(database)
         self._lock = threading.Lock()  # of all below
-        self._asked = 0.0
+        self._checked_at = 0.0
         self._table: Any = None  # as of its newest version when it was last asked for
         self._snapshot: Snapshot | None = None
         self._closed = False
@@ -209,8 +209,8 @@ class Snapshots:
         with self._lock:
             if self._closed:
                 raise StoreError(f"{self._database.address.url}: the collection was closed; open it again")
-            if self._snapshot is None or self._asked < came:  # else another thread has asked since we came
-                self._asked = time.monotonic()
+            if self._snapshot is None or self._checked_at < came:  # else another thread has asked since we came
+                self._checked_at = time.monotonic()
                 self._snapshot = self._look()
             return self._snapshot
 

@@ -126,9 +126,9 @@ class LanceStore(Store):
             wanted = list(dict.fromkeys(ids))
             parts = [wanted[first : first + IDS_BATCH] for first in range(0, max(1, len(wanted)), IDS_BATCH)]
             found = pa.concat_tables([snapshot.read(fields, one_of(part)) for part in parts])
-            places = {each: place for place, each in enumerate(found.column("id").to_pylist())}
-            asked = pa.array([places[each] for each in ids if each in places], pa.int64())
-            return mapping.records(found.take(asked), chosen, vectors)
+            rows = {each: row for row, each in enumerate(found.column("id").to_pylist())}
+            order = pa.array([rows[each] for each in ids if each in rows], pa.int64())
+            return mapping.records(found.take(order), chosen, vectors)
 
         return self._read(got)
 

@@ -189,7 +189,7 @@ class Search(Reader):
 
     def _candidates(self, queries: Vectors, limit: int, condition: Condition) -> list[list[MilvusRow]]:
         """The rows nearest according to Milvus, each with its vector and the fields that the filter reads."""
-        asked = [] if condition.exact else self.filter_fields
+        columns = [] if condition.exact else self.filter_fields
         alone = limit <= self.batch_size([], True)
         answers = self.read(
             "search",
@@ -197,21 +197,21 @@ class Search(Reader):
             anns_field="vector",
             limit=limit,
             filter=condition.text,
-            output_fields=["vector", *asked] if alone else ["id"],
+            output_fields=["vector", *columns] if alone else ["id"],
             search_params={"metric_type": "IP", "params": {"ef": min(max(512, 4 * limit), 32_768)}},
         )
         if alone:
             return [[{**hit["entity"], "id": hit["id"]} for hit in hits] for hits in answers]
-        fetched = self._fetched([hit["id"] for hits in answers for hit in hits], asked)
+        fetched = self._fetched([hit["id"] for hits in answers for hit in hits], columns)
         return [[fetched[hit["id"]] for hit in hits if hit["id"] in fetched] for hits in answers]
 
-    def _fetched(self, ids: Sequence[str], asked: Sequence[str]) -> dict[str, MilvusRow]:
+    def _fetched(self, ids: Sequence[str], columns: Sequence[str]) -> dict[str, MilvusRow]:
         wanted = list(dict.fromkeys(ids))
         step = min(ID_BATCH, self.batch_size([], True))
         rows: dict[str, MilvusRow] = {}
         for start in range(0, len(wanted), step):
             part = wanted[start : start + step]
-            rows |= {row["id"]: row for row in self.query(id_in(part), ["id", "vector", *asked], limit=len(part))}
+            rows |= {row["id"]: row for row in self.query(id_in(part), ["id", "vector", *columns], limit=len(part))}
         return rows
 
     def _scored(self, query: Vectors, rows: Sequence[MilvusRow]) -> list[tuple[MilvusRow, float]]:
