@@ -1,6 +1,6 @@
 """A store and the model whose vectors are in it: opened and loaded on first use.
 
-It makes sure that vectors of different models never meet. Knows neither how a collection is filled nor how it is asked.
+Makes sure that vectors of different models never mix. Knows nothing of indexing and searching.
 """
 
 from collections.abc import Iterator, Mapping
