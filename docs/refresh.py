@@ -20,20 +20,22 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        # A home of its own: calibrations of whoever runs this must not show, nor the demo be in their list.
+        os.environ["TANDEM_HOME"] = folder
+        _refresh(folder)
+
+
+def _refresh(folder: str) -> None:
     (ROOT / "docs" / "commands.md").write_text(markdown(), encoding="utf-8")
     http = http_reference.markdown(http_reference.document())
     (ROOT / "docs" / "http.md").write_text(http, encoding="utf-8")
-    with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "answer.png"
-        command = [sys.executable, "-m", "tandem", "demo", "--quiet", "--out", str(image)]
-        # With a home of its own: the demo's collection must not come to be in the list of who runs this.
-        environment = {**os.environ, "TANDEM_HOME": folder}
-        printed = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=environment
-        ).stdout
-        # A quarter of the pixels and a palette: every clone carries it.
-        drawn = Image.open(image).convert("RGB").reduce(2)
-        drawn.quantize(256).save(ROOT / "docs" / "images" / "demo.png", optimize=True)
+    image = Path(folder) / "answer.png"
+    command = [sys.executable, "-m", "tandem", "demo", "--quiet", "--out", str(image)]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout
+    # A quarter of the pixels and a palette: every clone carries it.
+    drawn = Image.open(image).convert("RGB").reduce(2)
+    drawn.quantize(256).save(ROOT / "docs" / "images" / "demo.png", optimize=True)
     shown = "\n".join(line.rstrip() for line in printed.strip().splitlines())
     page = ROOT / "README.md"
     text = page.read_text(encoding="utf-8")

@@ -5,10 +5,13 @@ only). They find the files they speak of in a folder of their own, and `openai/c
 of the hub that is offline: a toy model in the layout of transformers.
 """
 
+import importlib
+import json
 import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ from support import toy
 from tandem import weights
 from tandem.cli.parser import parse
 from tandem.cli.reference import markdown
+from tandem.search.calibration_files import own_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -118,6 +122,7 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 @pytest.mark.slow
 def test_shell_lines_run_in_their_order(folder: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("pyarrow")
+    assert len(commands()) > 30
     for place, remark, line in commands():
         if remark == "long":
             parse(shlex.split(line)[1:])
@@ -174,6 +179,33 @@ def _words_and_numbers(text: str) -> tuple[list[str], list[float]]:
 
 
 def test_pages_that_are_linked_are_there() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+    links = [
+        (page, target)
+        for page in PAGES
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(links) > 20
+    for page, target in links:
+        assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+@pytest.mark.slow
+def test_what_is_generated_does_not_depend_on_who_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ("fastapi", "skimage", "sklearn", "matplotlib"):
+        pytest.importorskip(needed)
+    home, copy = tmp_path / "home", tmp_path / "clone"
+    monkeypatch.setenv("TANDEM_HOME", str(home))
+    fingerprint = json.loads((SHIPPED / "relevance.json").read_text(encoding="utf-8"))["fingerprint"]
+    own = own_path(fingerprint)
+    own.parent.mkdir(parents=True)
+    own.write_text("no calibration: whoever reads it fails", encoding="utf-8")
+    (copy / "docs" / "images").mkdir(parents=True)
+    shutil.copy(ROOT / "README.md", copy)
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    refresh = importlib.import_module("refresh")
+    monkeypatch.setattr(refresh, "ROOT", copy)
+    refresh.main()
+    for name in ("commands.md", "http.md"):
+        assert (copy / "docs" / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+    assert (copy / "docs" / "images" / "demo.png").stat().st_size > 10_000
+    assert [path for path in home.rglob("*") if path.is_file()] == [own]

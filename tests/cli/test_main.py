@@ -267,3 +267,17 @@ def test_an_image_below_a_home_that_is_not_known_is_skipped(tandem: Run, model_f
     assert outcome.code == 1
     assert len(outcome.rows) == 2
     assert "~no-such-user/a.jpg" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "photos.tandem", "a cat", "-k", "-5"), "-k/--top: expected a whole number of at least 1, got '-5'"),
+        (("search", "photos.tandem", "a cat", "--weight", "x"), "--weight: expected a number, got 'x'"),
+        (("serve", "photos.tandem", "--port", "abc"), "--port: expected a whole number, got 'abc'"),
+        (("serve", "photos.tandem", "--uploads", __file__), "expected a folder, got a file"),
+        (("classify", __file__, "--labels", "a,b", "--model", "vit-b-33"), "near: ViT-B/32"),
+    ],
+)
+def test_a_wrong_value_is_told_what_was_expected(arguments: tuple[str, ...], said: str, tandem: Run) -> None:
+    assert said in one_line(tandem(*arguments))

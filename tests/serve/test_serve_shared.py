@@ -120,7 +120,10 @@ def test_both_answer_what_the_collection_answers(pair: Pair) -> None:
 def test_both_label_alike(pair: Pair) -> None:
     expected = tandem.open(pair.url, pair.model).label(["a cat", "a dog"], k=3)
     for server in pair.both:
-        for found in pair.ask(server, "/v1/label", labels=["a cat", "a dog"], k=3)["labels"]:
+        labels = pair.ask(server, "/v1/label", labels=["a cat", "a dog"], k=3)["labels"]
+        assert [found["label"] for found in labels] == ["a cat", "a dog"]
+        for found in labels:
+            assert len(found["images"]) == 3
             assert [each["id"] for each in found["images"]] == [each.id for each in expected[found["label"]]]
         page = pair.ask(server, "/v1/label", labels=["a cat", "a dog"], by="image", limit=100)
         assert len(page["images"]) == page["total"] == IMAGES

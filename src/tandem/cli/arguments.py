@@ -22,6 +22,8 @@ REPEATED = " (may be repeated)"  # what is said of an option that collects its v
 DASH = "\0"  # marks an argument that begins with a dash but is not an option; no argument contains it
 USUAL = {"--top": ("-n", "--limit", "--number", "--count", "--max")}  # options, and their names in other programs
 
+NUMBERS = {"int": "a whole number", "float": "a number"}  # types that argparse calls by their names in Python
+
 
 class Parser(argparse.ArgumentParser):
     """Wrong usage is one line and exit code 2, like every other failure. Options are written in full."""
@@ -32,6 +34,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = self.missing.get(message.removeprefix("the following arguments are required: "), message)
+        for written, said in NUMBERS.items():
+            message = re.sub(rf"invalid {written} value: (.*)", rf"expected {said}, got \1", message)
         terminal.complain(f"{message} (see: {self.prog} --help)")
         self.exit(NOT_DONE)
 

@@ -64,6 +64,8 @@ def _parsed(parser: Parser, argv: Sequence[str], arguments: argparse.Namespace) 
     if any(argument in ("-h", "--help") for argument in argv):
         parser.print_help(sys.stdout)
         parser.exit()
+    # argparse takes no negative number as a value where an option looks like one, as -0 does.
+    parser._has_negative_number_optionals.clear()
     read = parser.parse_args if parser.prog == "tandem" else parser.parse_intermixed_args
     read(argv, arguments)
     unmask_dashes(arguments)

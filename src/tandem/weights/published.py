@@ -82,7 +82,7 @@ NAMES = (*SHIPPED, *OPENAI_FILES, *OPENAI_ON_HUB.values(), *(model.name for mode
 
 def published_name(text: str) -> str | None:
     """The published model that `text` means: "ViT-B/32", "ViT-B-32", "vit-l-14-336", "ViT-L/14@336px"; else None."""
-    return {_folded(name): name for name in OPENAI_FILES}.get(_folded(text).removesuffix("px"))
+    return {folded(name): name for name in OPENAI_FILES}.get(folded(text).removesuffix("px"))
 
 
 def known_name(text: str) -> str | None:
@@ -100,7 +100,8 @@ def shipped_folder(name: str) -> Path | None:
     return folder if name in SHIPPED and (folder / "config.json").is_file() else None
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A model's name in lower case, `/` and `@` as `-`: people write them in many ways."""
     return name.lower().replace("/", "-").replace("@", "-")
 
 

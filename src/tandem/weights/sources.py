@@ -7,7 +7,7 @@ from pathlib import Path
 from tandem.config import PUBLISHED
 from tandem.errors import HubError, WeightsError
 from tandem.files import user_path
-from tandem.weights.published import NAMES, published_name, shipped_folder
+from tandem.weights.published import NAMES, folded, published_name, shipped_folder
 from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -53,7 +53,8 @@ def locate(source: str | Path) -> ModelFiles:
         return ModelFiles(fetch(repository, revision or None), name=repository)
     from difflib import get_close_matches
 
-    near = get_close_matches(text, NAMES, n=3, cutoff=0.5)
+    plain = {folded(name): name for name in NAMES}
+    near = [plain[each] for each in get_close_matches(folded(text), plain, n=3, cutoff=0.5)]
     hint = f"; near: {', '.join(near)}" if near else f"; names include {', '.join(NAMES[:6])}"
     raise HubError(
         f"{text!r} is not a file, a folder, a published model or a hub name: expected a path, a name that "

@@ -7,6 +7,7 @@ from tandem.cli.arguments import Parser, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.model import add_model, loading
 from tandem.defaults import ADDRESS_FORMS
+from tandem.errors import TandemError
 from tandem.files import user_path
 from tandem.serve.settings import Settings
 
@@ -93,6 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import known_collections
     from tandem.serve.run import serve
 
+    uploads = user_path(arguments.uploads).resolve() if arguments.uploads else None
+    if uploads is not None and uploads.exists() and not uploads.is_dir():
+        raise TandemError(f"--uploads {arguments.uploads}: expected a folder, got a file")
     texts_per_image = DEFAULTS.text_queue // DEFAULTS.image_queue
     settings = Settings(
         host=arguments.host,
@@ -100,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         allow_hosts=tuple(arguments.allow_host),
         keys_file=user_path(arguments.api_key_file) if arguments.api_key_file else None,
         allow_fetch=tuple(arguments.allow_fetch),
-        uploads=user_path(arguments.uploads).resolve() if arguments.uploads else None,
+        uploads=uploads,
         read_only=arguments.read_only,
         max_body_bytes=arguments.max_body_mb * MB,
         max_pixels=arguments.max_megapixels * MEGAPIXEL,
