@@ -58,6 +58,16 @@ def nested(depth: int, right: bool) -> str:
     return text
 
 
+def test_minus_zero_is_zero_and_not_a_number_is_no_value(tmp_path: Path) -> None:
+    store = create_store(f"lance:{tmp_path}/photos", Schema(4, {"latitude": "real"}), {})
+    store.upsert(Records(["a", "b", "c"], unit(3, 4), {"latitude": [-0.0, 0, float("nan")]}))
+    for where in ("latitude = 0", "latitude >= 0", "latitude in (-0.0)", "latitude is not null"):
+        assert ids_of(store, where) == ["a", "b"]
+    assert ids_of(store, "latitude < 0") == []
+    assert ids_of(store, "latitude is null") == ["c"]
+    store.close()
+
+
 def test_numbers_of_more_than_64_bits_in_a_list_are_those_of_no_record() -> None:
     for text, sql in (
         ("width in (1e308, 1)", "`w` IN (1)"),

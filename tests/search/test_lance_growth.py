@@ -2,8 +2,10 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +13,9 @@ from support import skip_without
 from support.lance_toys import SCHEMA, ids_of, records, table_of, unit
 
 from tandem.arrays import Vectors
+from tandem.errors import StoreError
 from tandem.search.stores.backends import create_store, open_store
-from tandem.search.stores.lance import maintenance, search, snapshots
+from tandem.search.stores.lance import arrow, maintenance, search, snapshots
 from tandem.search.stores.lance.snapshots import IN_MEMORY
 from tandem.search.stores.protocol import Records, Schema, Store
 
@@ -134,6 +137,39 @@ def test_few_candidates_are_scored_exactly(local: Store, monkeypatch: pytest.Mon
     local.search(unit(4, seed=2), 5)
     assert len(scored) == 4
     assert max(scored) <= (6 if in_memory else 5 + search.SPARE)
+
+
+def test_the_rows_of_the_last_filters_are_kept(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    local.upsert(records(50))
+    filters: list[str | None] = []
+    whole = snapshots.Snapshot.read
+
+    def read(self: snapshots.Snapshot, fields: Sequence[str], condition: str | None = None) -> Any:
+        filters.append(condition)
+        return whole(self, fields, condition)
+
+    monkeypatch.setattr(snapshots.Snapshot, "read", read)
+    limits = range(1, snapshots.CACHED_FILTERS + 1)
+    for _ in range(2):
+        assert [local.count(f"width < {limit}") for limit in limits] == list(limits)
+    assert len(filters) == 8
+    assert local.count("width < 30") == 30  # in place of the one that was used longest ago
+    assert local.count("width < 2") == 2
+    assert len(filters) == 9
+    assert local.count("width < 1") == 1
+    assert len(filters) == 10
+    local.delete(["00000"])  # another version
+    assert local.count("width < 1") == 0
+
+
+def test_a_collection_of_a_newer_format_is_refused(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = local.url
+    monkeypatch.setattr(arrow, "FORMAT", arrow.FORMAT + 1)
+    newer = create_store(f"{url}_newer", SCHEMA, {})
+    newer.close()
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="format 2, this Tandem reads 1: install a newer one"):
+        open_store(f"{url}_newer")
 
 
 def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
