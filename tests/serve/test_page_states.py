@@ -84,7 +84,7 @@ def test_a_server_that_does_not_answer(page: Any) -> None:
     assert not alert.count()
 
 
-def test_a_server_that_is_gone_is_said_in_the_bar_and_asked_again(page: Any) -> None:
+def test_a_server_that_is_gone_is_reported_and_retried(page: Any) -> None:
     page.goto("/")
     bar = page.locator("#collection")
     bar.get_by_text("photos").wait_for()

@@ -119,8 +119,8 @@ def test_a_misspelt_field_gets_a_suggestion(
 def test_a_text_beyond_the_context_is_a_problem_of_its_field(
     toy_http: httpx.Client, place: Path, path: str, body: dict[str, Any], field: str
 ) -> None:
-    picture = data_uri(next((place / "photos").glob("*.png")))
-    written = json.dumps(body).replace("LONG", "cat " * 100).replace("IMAGE", picture)
+    image = data_uri(next((place / "photos").glob("*.png")))
+    written = json.dumps(body).replace("LONG", "cat " * 100).replace("IMAGE", image)
     answer = toy_http.post(path, content=written, headers={"content-type": "application/json"})
     document = answer.json()
     assert (answer.status_code, document["title"]) == (422, "Text too long")

@@ -64,7 +64,7 @@ def test_it_begins_where_the_run_stands_and_refuses_what_the_run_would(recipe: P
     assert state == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
 
 
-def test_data_that_cannot_be_used_is_said_before_anything_else(recipe: Path) -> None:
+def test_unusable_data_is_refused_before_anything_else(recipe: Path) -> None:
     with pytest.raises(DataError, match="nothing"):
         list(dry_run(read_recipe(recipe, ['data=[{path="nothing-*.tar", text="captions", per_batch=4}]'])))
 

@@ -156,9 +156,7 @@ def test_sharded_training_is_that_of_whole_weights_but_for_rounding(root: Path, 
     _same_but_for_rounding(run_toys.last_state(root / "float64-sharded"), float64_of_two)
 
 
-def test_another_number_of_processes_is_refused_unless_it_is_asked_for(
-    root: Path, float64_of_two: dict[str, Any]
-) -> None:
+def test_another_number_of_processes_is_refused_unless_allowed(root: Path, float64_of_two: dict[str, Any]) -> None:
     name = "fewer"
     assert -9 in _run(root, name, die="step 4", processes=2, float64=True)
     assert _run(root, name, "parallel.micro_batches=1", float64=True) == [2]

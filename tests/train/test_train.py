@@ -206,7 +206,7 @@ def test_a_checkpoint_of_another_model_is_refused(data: Path) -> None:
         train(_recipe(data, "steps=20", "model.text.width=32"))
 
 
-def test_the_command_saves_when_asked_to_stop_and_goes_on(data: Path) -> None:
+def test_the_command_saves_on_a_signal_and_resumes(data: Path) -> None:
     path = data / "toy.toml"
     path.write_text(RECIPE.format(folder=data / "run", root=data))
     command = [sys.executable, "-m", "tandem", "train", str(path), "log_every_steps=1"]

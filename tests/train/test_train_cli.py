@@ -177,7 +177,7 @@ def test_curves_are_drawn_alone_and_together(tmp_path: Path, capsys: pytest.Capt
     assert "expected the folder of a run, with curve.csv" in capsys.readouterr().err
 
 
-def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     assert "expected a recipe" in capsys.readouterr().err
 

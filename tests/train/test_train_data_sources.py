@@ -101,7 +101,7 @@ def test_paths_are_globs_braces_and_lists(tmp_path: Path) -> None:
         ("noise.tar", r"no sample with an image and texts.*cannot read it as a WebDataset tar"),
     ],
 )
-def test_what_cannot_be_a_training_set_is_said_in_one_line(tmp_path: Path, path: str, message: str) -> None:
+def test_what_cannot_be_a_training_set_is_refused_in_one_line(tmp_path: Path, path: str, message: str) -> None:
     write_tar(tmp_path / "part-00.tar")
     write_parquet(tmp_path / "names.parquet")
     write_table(tmp_path / "table.csv")
@@ -233,9 +233,7 @@ def test_a_file_that_has_gone_or_shrunk_since_is_a_broken_sample(tmp_path: Path)
         tar.image(30)
 
 
-def test_what_the_file_system_refuses_is_asked_for_again_and_then_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_system_errors_are_retried_and_then_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another sample in its place would make a batch that no other run of the recipe has."""
     write_tar(tmp_path / "captions.tar")
     samples = opened(tmp_path, **CAPTIONED)
