@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from tandem.config import PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
 from tandem.nn import CLIP, initialise
-from tandem.nn.transformer import Block, VisionTower
 from tandem.samples import read_samples
 from tandem.tokenizer import Tokenizer
+from tandem.towers.parts.torch import Block
+from tandem.towers.vision_transformer.module import Module as VisionTower
 from tandem.train.model.towers import Precision, Towers
 from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.objective import ContrastiveObjective
@@ -71,11 +72,11 @@ def plain_image(model: CLIP, pixels: Tensor) -> Tensor:
 
 
 def plain_text(model: CLIP, ids: Tensor, mask: Tensor) -> Tensor:
-    x = (model.token_embedding(ids) + model.positional_embedding).transpose(0, 1)  # [t n w]
-    for block in model.transformer.resblocks:
+    x = (model.text.token_embedding(ids) + model.text.positional_embedding).transpose(0, 1)  # [t n w]
+    for block in model.text.transformer.resblocks:
         x = plain_block(block, x, mask)
-    x = plain_norm(model.ln_final, x)
-    return x[ids.argmax(dim=-1), torch.arange(x.shape[1])] @ model.text_projection
+    x = plain_norm(model.text.ln_final, x)
+    return x[ids.argmax(dim=-1), torch.arange(x.shape[1])] @ model.text.text_projection
 
 
 def plain_step(model: CLIP, chosen: Optimiser, precision: Precision) -> Step:

@@ -17,7 +17,10 @@ LAYERS: dict[str, set[str]] = {
     "files": {"errors"},
     "fields": {"errors"},
     "progress": {"errors"},
-    "config": {"fields", "errors"},
+    "config": {"towers", "fields", "errors"},
+    "openvino_import": set(),
+    # One room for each architecture; torch and OpenVINO are imported by its modules of that kind alone.
+    "towers": {"openvino_import", "fields", "errors"},
     "bpe": {"config", "errors"},
     "tokenizer": {"bpe", "config", "files", "errors"},
     "pixels": {"config", "errors"},
@@ -29,9 +32,9 @@ LAYERS: dict[str, set[str]] = {
     "prompts": {"config", "files", "errors"},
     "samples": {"errors"},
     "plots": {"files", "progress", "errors"},
-    "nn": {"config", "errors"},
-    "weights": {"tokenizer", "fetch", "config", "fields", "files", "errors"},
-    "engine": {"config", "errors"},
+    "nn": {"towers", "config", "errors"},
+    "weights": {"towers", "tokenizer", "fetch", "config", "fields", "files", "errors"},
+    "engine": {"towers", "openvino_import", "config", "errors"},
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "config", "errors"},
     "model": {
@@ -52,7 +55,7 @@ LAYERS["model"] |= {"arrays", "defaults", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
-LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "bpe", "tandem"}) - {"progress"}
+LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "search", "errors"}
@@ -83,10 +86,14 @@ EXTRA_ARROWS = {"engine/torch.py": {"nn"}, "engine/onnx.py": {"nn"}}
 # What implements the store knows vectors, ids and metadata; it has never heard of models.
 STORES = ("search/stores/",)
 
+TORCH_OF_TOWERS = (
+    "towers/parts/torch.py",
+    *(f"towers/{room.parent.name}/module.py" for room in (SOURCE / "towers").glob("*/module.py")),
+)
 # Packages that only these places may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "torch": ("nn/", "train/", "engine/torch.py", "engine/onnx.py"),
-    "openvino": ("engine/",),
+    "torch": (*TORCH_OF_TOWERS, "nn/", "train/", "engine/torch.py", "engine/onnx.py"),
+    "openvino": ("openvino_import.py", "engine/"),
     "matplotlib": ("plots/",),
     "rich": ("cli/", "train/"),
     "argcomplete": ("cli/",),

@@ -1,7 +1,7 @@
 """What a model is: frozen dataclasses, and the nine published models as instances.
 
-Knows sizes, names and constants; no arrays, files or engines. The engines, the training code and the readers of
-foreign checkpoints all start from a `ModelConfig`.
+Knows sizes, names and constants; what a tower is, its room in `towers` knows. It knows no arrays, no files and no
+engine: both engines, the training code and the readers of foreign checkpoints all start from a `ModelConfig`.
 """
 
 from collections.abc import Mapping
@@ -10,88 +10,41 @@ from typing import Annotated, Any, Literal
 
 from tandem import fields
 from tandem.errors import ConfigError
-from tandem.fields import NonNegative, Range, Tagged
+from tandem.fields import LeftOutAtDefault, Range, Tagged
+from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
+from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, Pixels, VariedFlag, Width
+from tandem.towers.resnet.description import Block, ResNet
+from tandem.towers.text_transformer.description import Cleaning, TextTransformer
+from tandem.towers.vision_transformer.description import VisionTransformer
 
-Activation = Literal["quick_gelu", "gelu"]
-QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, with the error function
-Block = Literal["bottleneck", "basic"]
+__all__ = [
+    "CLIP_MEAN",
+    "CLIP_STD",
+    "PUBLISHED",
+    "QUICK_GELU_SLOPE",
+    "Activation",
+    "Block",
+    "Cleaning",
+    "ImageTower",
+    "Interpolation",
+    "ModelConfig",
+    "Preprocessing",
+    "ResNet",
+    "ResizeMode",
+    "TextTower",
+    "TextTransformer",
+    "VisionTransformer",
+    "check",
+    "clip_text",
+    "from_dict",
+    "to_dict",
+]
+
 ResizeMode = Literal["shortest", "squash", "longest"]
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-# Far beyond any model. Without limits, listing the tensors of an absurd configuration could take hours.
-_Pixels = Annotated[int, Range(1, 2**16)]
-_Width = Annotated[int, Range(1, 2**20)]
-_Layers = Annotated[int, Range(1, 1000)]
-_Tokens = Annotated[int, Range(1, 2**24)]
-
-
-@dataclass(frozen=True)
-class VisionTransformer:
-    """Image encoder: patches and a class token through pre-norm transformer blocks (Radford et al. 2021, 2.4)."""
-
-    image_size: _Pixels  # pixels, square
-    patch_size: _Pixels  # pixels, square
-    width: _Width
-    layers: _Layers
-    heads: _Width
-    mlp_width: _Width
-    activation: Activation
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side."""
-        return self.image_size // self.patch_size
-
-
-@dataclass(frozen=True)
-class ResNet:
-    """Image encoder: CLIP's ResNet, with a three-convolution stem, antialiased strides and attention pooling.
-
-    The published models have bottleneck blocks after a stem of stride 4. A small model is better served by basic
-    blocks (two 3 x 3 convolutions; a strided block averages its input first) after a stem of stride 2.
-    """
-
-    image_size: _Pixels  # pixels, square
-    layers: tuple[_Layers, _Layers, _Layers, _Layers]  # blocks of each of the four stages
-    width: _Width  # channels after the stem
-    heads: _Width  # of the attention pooling
-    block: Block = "bottleneck"
-    stem_stride: Literal[2, 4] = 4  # 4: with an average pooling of 2 at the end of the stem; 2: without
-
-    @property
-    def expansion(self) -> int:
-        """Output channels of a block divided by its inner channels."""
-        return 4 if self.block == "bottleneck" else 1
-
-    @property
-    def pool_width(self) -> int:
-        """Channels that reach the attention pooling."""
-        return self.width * 8 * self.expansion
-
-    @property
-    def grid(self) -> int:
-        """Positions along one side that reach the attention pooling."""
-        return self.image_size // (self.stem_stride * 8)
-
-
-@dataclass(frozen=True)
-class TextTransformer:
-    """Text encoder: a causal pre-norm transformer; the text's vector is read at the first end token."""
-
-    context_length: _Tokens  # tokens, start and end included
-    vocabulary_size: _Tokens
-    width: _Width
-    layers: _Layers
-    heads: _Width
-    mlp_width: _Width
-    activation: Activation
-    start_id: NonNegative = 49406
-    end_id: NonNegative = 49407
-    pad_id: NonNegative = 0  # does not change the text's vector, only the states of tokens after the end
 
 
 _Deviation = Annotated[float, Range(above=0)]
@@ -101,7 +54,7 @@ _Deviation = Annotated[float, Range(above=0)]
 class Preprocessing:
     """How an image becomes pixels. Engines apply `mean` and `std` to pixels scaled to 0..1."""
 
-    image_size: _Pixels
+    image_size: Pixels
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[_Deviation, _Deviation, _Deviation] = CLIP_STD
     resize_mode: ResizeMode = "shortest"
@@ -111,51 +64,44 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: two towers into one space of `embed_dim` dimensions, with its name, licence and data."""
+    """A whole model: two towers into one space of `embed_dim`, with what its users should know about it."""
 
-    embed_dim: _Width
-    vision: Annotated[
-        VisionTransformer | ResNet, Tagged("type", {"vision_transformer": VisionTransformer, "resnet": ResNet})
-    ]
-    text: TextTransformer
+    embed_dim: Width
+    vision: Annotated[ImageTower, Tagged("type", IMAGE_TOWERS)]
+    text: Annotated[TextTower, Tagged("type", TEXT_TOWERS, default="text_transformer")]
     preprocessing: Preprocessing
     name: str = ""
     licence: str = ""
-    data: str = ""  # training data, in a phrase
-    notes: Mapping[str, str] = field(default_factory=dict)  # warned about once, at loading, e.g. an assumed activation
+    data: str = ""  # what it was trained on, in a sentence
+    notes: Mapping[str, str] = field(default_factory=dict)  # warned of once, at loading, e.g. an assumed activation
+
+    timm_model: Annotated[str, LeftOutAtDefault()] = ""  # timm's name of the image tower, where open_clip gave one
+    logit_bias: VariedFlag = False  # added to the logits: a model of single pairs, trained with the sigmoid loss
 
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def activation(self) -> Activation | None:
+        """The activation of both towers; None where they differ."""
+        mine = getattr(self.vision, "activation", self.text.activation)  # a ResNet has none to choose
+        return mine if mine == self.text.activation else None
+
 
 def check(config: ModelConfig) -> None:
-    """Refuse sizes that no engine could build, with a `ConfigError` that names the field."""
+    """Refuse sizes that no engine could build. Raises `ConfigError` that names the field."""
     fields.check(config)
-    vision, text = config.vision, config.text
+    vision = config.vision
     if config.preprocessing.image_size != vision.image_size:
         raise ConfigError(
             f"preprocessing.image_size is {config.preprocessing.image_size}, but the image encoder takes "
             f"{vision.image_size} pixels: they must be equal"
         )
-    if isinstance(vision, VisionTransformer):
-        _divides("vision.width", vision.width, "vision.heads", vision.heads)
-        if vision.patch_size > vision.image_size:
-            raise ConfigError(f"vision.patch_size: expected 1..{vision.image_size}, got {vision.patch_size}")
-    else:
-        _divides("vision: the pooled width", vision.pool_width, "vision.heads", vision.heads)
-        if vision.width % 2:
-            raise ConfigError(f"vision.width: expected an even number, got {vision.width}")
-        if vision.grid < 1:
-            raise ConfigError(f"vision.image_size: expected at least {vision.stem_stride * 8}, got {vision.image_size}")
-    _divides("text.width", text.width, "text.heads", text.heads)
-    for name, token in (("start_id", text.start_id), ("end_id", text.end_id), ("pad_id", text.pad_id)):
-        if token >= text.vocabulary_size:
-            raise ConfigError(f"text.{name}: expected 0..{text.vocabulary_size - 1}, got {token}")
-
-
-def _divides(name: str, value: int, by_name: str, by: int) -> None:
-    if value % by:
-        raise ConfigError(f"{name} = {value} is not divisible by {by_name} = {by}")
+    for name, tower in (("vision", config.vision), ("text", config.text)):
+        try:
+            tower.check(config.embed_dim)
+        except ConfigError as error:
+            raise ConfigError(f"{name}.{error}") from None
 
 
 # --- to and from plain values (config.json) ----------------------------------------------------------------------

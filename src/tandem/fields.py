@@ -60,10 +60,19 @@ Share = Annotated[float, Range(least=0, most=1)]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tagged:
-    """Annotates a union of dataclasses: the value under `key` says which of `kinds` it is."""
+    """Annotates a union of dataclasses: the value under `key` says which of `kinds` it is.
+
+    The kind called `default` is meant where the key is left out, and is written without it.
+    """
 
     key: str
     kinds: Mapping[str, type]
+    default: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOutAtDefault:
+    """Annotates a field that `to_plain` leaves out while it has its default: what is written stays as it was before."""
 
 
 class _Mismatch(Exception):
@@ -103,11 +112,20 @@ def renamed(plain: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any
     return known | {key: value for key, value in plain.items() if key not in names}
 
 
+def left_out_at_default(kind: type, name: str) -> bool:
+    """Whether a field of a dataclass is annotated with `LeftOutAtDefault`."""
+    return _metadata(_hints(kind)[name], LeftOutAtDefault) is not None
+
+
 def to_plain(value: Any) -> Any:
     """A dataclass as dicts, lists, numbers, texts and None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
-        return {each.name: _to_plain(getattr(value, each.name), hints[each.name]) for each in dataclasses.fields(value)}
+        return {
+            each.name: _to_plain(getattr(value, each.name), hints[each.name])
+            for each in dataclasses.fields(value)
+            if not left_out_at_default(type(value), each.name) or getattr(value, each.name) != each.default
+        }
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -120,7 +138,7 @@ def _to_plain(value: Any, hint: Any) -> Any:
     if tagged is None:
         return to_plain(value)
     tag = next(tag for tag, kind in tagged.kinds.items() if type(value) is kind)
-    return {tagged.key: tag, **to_plain(value)}
+    return to_plain(value) if tag == tagged.default else {tagged.key: tag, **to_plain(value)}
 
 
 # --- dataclasses -----------------------------------------------------------------------------------------------------
@@ -171,9 +189,9 @@ def _tagged(tagged: Tagged, value: Any, path: str, ignore_unknown: bool) -> Any:
         raise _Mismatch(_expected(path, "a mapping of keys to values", value))
     at = _join(path, tagged.key)
     one_of = f"expected one of {', '.join(tagged.kinds)}"
-    if tagged.key not in value:
+    if tagged.key not in value and tagged.default is None:
         raise _Mismatch(f"{at}: missing; {one_of}")
-    tag = value[tagged.key]
+    tag = value.get(tagged.key, tagged.default)
     if not isinstance(tag, str) or tag not in tagged.kinds:
         near = did_you_mean(tag, tagged.kinds) if isinstance(tag, str) else ""
         raise _Mismatch(f"{at}: {one_of}, got {_shown(tag)}{near}")

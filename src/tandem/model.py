@@ -21,7 +21,7 @@ from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.arrays import Vectors
-from tandem.config import Activation, ModelConfig, VisionTransformer
+from tandem.config import Activation, ModelConfig
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import EngineError, ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, is_several, many, source_name
@@ -130,13 +130,11 @@ class Model:
         source: str | None = self.checkpoint.source
         if source is not None and os.path.exists(source):
             source = None if os.path.samefile(source, SHIPPED) else os.path.abspath(source)
-        vision, text = self.config.vision, self.config.text
-        one_activation = not isinstance(vision, VisionTransformer) or vision.activation == text.activation
         options = {
             "engine": self.engine.name,
             "device": self.engine.device.lower(),
             "precision": self.engine.precision,
-            "activation": text.activation if one_activation else None,
+            "activation": self.config.activation,
             "orient": self.orient,
             "limits": self.limits,
         }

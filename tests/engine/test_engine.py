@@ -13,7 +13,7 @@ from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
 
 from tandem import engine as engines
 from tandem.engine.inputs import end_positions, length_buckets
-from tandem.engine.tensors import ReleasePages, mappings
+from tandem.engine.memory import ReleasePages, mappings
 from tandem.errors import EngineError, MissingExtraError
 
 TOY = TOYS["vit"]
@@ -194,7 +194,7 @@ def test_pages_are_given_back(tmp_path):
     script = f"""
         import mmap, numpy as np
         from pathlib import Path
-        from tandem.engine.tensors import ReleasePages, mappings
+        from tandem.engine.memory import ReleasePages, mappings
         file = open({str(path)!r}, "rb")
         array = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
         def resident():

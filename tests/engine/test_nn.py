@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import WeightsError
 from tandem.nn import CLIP, from_arrays, initialise, to_arrays
-from tandem.nn.layers import resize_grid
+from tandem.towers.parts.torch import resize_grid
 
 VIT = ModelConfig(
     48,
@@ -62,10 +62,10 @@ def test_first_weights_have_the_published_scales_and_no_weight_is_left_undrawn()
         model.logit_scale.fill_(np.log(1 / 0.07))
     initialise(model)
     assert not [name for name, p in model.named_parameters() if p.isnan().any()]
-    block = model.transformer.resblocks[0]
+    block = model.text.transformer.resblocks[0]
     for tensor, std in (
-        (model.token_embedding.weight, 0.02),
-        (model.positional_embedding, 0.01),
+        (model.text.token_embedding.weight, 0.02),
+        (model.text.positional_embedding, 0.01),
         (block.attn.in_proj_weight, 64**-0.5),
         (block.attn.out_proj.weight, 64**-0.5 * 4**-0.5),
         (block.mlp.c_fc.weight, 128**-0.5),
@@ -93,7 +93,7 @@ def test_text_states_are_read_at_the_requested_depth() -> None:
     ids = torch.tensor([[598, 5, 6, 599, 0, 0]])
     with torch.no_grad():
         last = model.text_states(ids)
-        torch.testing.assert_close(model.ln_final(model.text_states(ids, 2)), last)
+        torch.testing.assert_close(model.text.ln_final(model.text_states(ids, 2)), last)
         torch.testing.assert_close(model.text_states(ids, -2), model.text_states(ids, 1))
         assert not torch.allclose(model.text_states(ids, 0), model.text_states(ids, 1))
-        torch.testing.assert_close(last[:, 3] @ model.text_projection, model.encode_text(ids))
+        torch.testing.assert_close(last[:, 3] @ model.text.text_projection, model.encode_text(ids))

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from tandem import nn as model_definition
 from tandem.errors import ConfigError
-from tandem.nn.resnet import BasicBlock, Bottleneck
-from tandem.nn.transformer import Block
+from tandem.towers.parts.torch import Block
+from tandem.towers.resnet.module import BasicBlock, Bottleneck
 from tandem.train.model import batch_norm
 from tandem.train.model.towers import Towers
 from tandem.train.objective.device_batch import DeviceBatch

@@ -12,7 +12,7 @@ import tandem
 from tandem.config import ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
-from tandem.nn.layers import resize_grid
+from tandem.towers.parts.torch import resize_grid
 from tandem.train.model.initial_weights import build_model, load_initial, lock, set_training
 from tandem.train.objective import clip_teacher
 from tandem.train.objective.clip_teacher import ClipTeacher

@@ -51,13 +51,13 @@ def test_what_is_locked_is_not_stepped() -> None:
     clip, _, optimiser = _made(Optimiser(), locked=("image",))
     stepped = _by_parameter(optimiser, "lr")
     assert not any(id(p) in stepped for p in clip.visual.parameters())
-    assert id(clip.text_projection) in stepped
+    assert id(clip.text.text_projection) in stepped
 
 
 def test_each_block_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
     clip, objective, optimiser = _made(Optimiser(learning_rate=1.0, layer_decay=0.5))
     rate = _by_parameter(optimiser, "lr")
-    image, text = clip.visual, clip.transformer
+    image, text = clip.visual, clip.text.transformer
     wanted = {
         clip.visual.proj: 1.0,
         image.ln_post.weight: 1.0,
@@ -65,10 +65,10 @@ def test_each_block_learns_at_a_share_of_the_rate_of_the_one_above() -> None:
         image.transformer.resblocks[0].mlp.c_fc.bias: 0.25,
         image.conv1.weight: 0.125,
         image.positional_embedding: 0.125,
-        clip.text_projection: 1.0,
-        clip.ln_final.bias: 1.0,
+        clip.text.text_projection: 1.0,
+        clip.text.ln_final.bias: 1.0,
         text.resblocks[1].ln_1.weight: 0.5,
-        clip.token_embedding.weight: 0.125,
+        clip.text.token_embedding.weight: 0.125,
         clip.logit_scale: 1.0,
         objective.to_teacher.weight: 1.0,  # type: ignore[union-attr]
     }
@@ -94,7 +94,7 @@ def test_a_resnet_counts_by_stages() -> None:
 def test_a_step_is_that_of_adamw_written_out() -> None:
     chosen = Optimiser(learning_rate=0.1, weight_decay=0.2, beta1=0.9, beta2=0.98, epsilon=1e-6)
     clip, _, optimiser = _made(chosen)
-    weight = clip.text_projection
+    weight = clip.text.text_projection
     before = weight.detach().double().clone()
     m = v = torch.zeros_like(before)
     for t in (1, 2, 3):

@@ -14,7 +14,7 @@ from support.training_toys import sparse
 
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, from_arrays
-from tandem.nn.layers import attend, quick_gelu
+from tandem.towers.parts.torch import attend, quick_gelu
 from tandem.train.model.packing import pack
 from tandem.train.model.towers import Towers
 from tandem.train.objective.device_batch import DeviceBatch

@@ -17,8 +17,9 @@ from tandem import weights
 from tandem.config import PUBLISHED
 from tandem.errors import HubError
 from tandem.weights import expected_shapes, hub, openai, published
-from tandem.weights.names import to_transformers
+from tandem.weights.names import renamed_to
 from tandem.weights.safetensors_file import write_safetensors
+from tandem.weights.transformers_types import MODEL_TYPES
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +93,7 @@ def test_open_clip_is_preferred_where_both_layouts_are(endpoint: Server) -> None
 def test_shards_are_downloaded_by_their_index(endpoint: Server) -> None:
     checkpoint = publish(endpoint, "org/shards", "transformers")
     folder = endpoint.root / "org/shards"
-    theirs = to_transformers(checkpoint.tensors)
+    theirs = renamed_to(checkpoint.tensors, MODEL_TYPES["clip"].names)
     names = sorted(theirs)
     halves = {"model-00001-of-00002.safetensors": names[:40], "model-00002-of-00002.safetensors": names[40:]}
     for file, part in halves.items():

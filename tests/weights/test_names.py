@@ -9,13 +9,16 @@ from support import weights_toys as toys
 from tandem.config import PUBLISHED, ModelConfig, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
 from tandem.weights import check_tensors, config_from_shapes, expected_shapes, parameter_count
-from tandem.weights.names import naming_of, strip_prefixes, to_original, to_transformers, transformers_names
+from tandem.weights.names import naming_of, renamed_to, strip_prefixes, to_original
+from tandem.weights.transformers_types import MODEL_TYPES
+
+CLIP_NAMES = MODEL_TYPES["clip"].names
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_transformers_there_and_back_keeps_every_bit(dtype: str) -> None:
     arrays = toys.tensors(toys.vit(), dtype)
-    theirs = to_transformers(arrays)
+    theirs = renamed_to(arrays, CLIP_NAMES)
     assert not set(theirs) & set(arrays) - {"logit_scale"}
     back, naming = to_original(theirs)
     assert naming == "transformers"
@@ -49,7 +52,7 @@ def test_transformers_names_are_those_of_its_own_model() -> None:
         )
     )
     theirs = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if "position_ids" not in name}
-    ours = {name: array.shape for name, array in to_transformers(toys.tensors(config)).items()}
+    ours = {name: array.shape for name, array in renamed_to(toys.tensors(config), CLIP_NAMES).items()}
     assert ours == theirs
 
 
@@ -62,7 +65,7 @@ def test_the_fused_projection_is_stacked_in_the_order_q_k_v() -> None:
 
 
 def test_a_missing_part_of_the_fused_projection_is_left_for_the_check_to_name() -> None:
-    theirs = to_transformers(toys.tensors(toys.vit()))
+    theirs = renamed_to(toys.tensors(toys.vit()), CLIP_NAMES)
     del theirs["vision_model.encoder.layers.1.self_attn.k_proj.bias"]
     renamed, _ = to_original(theirs)
     with pytest.raises(WeightsError, match=r"1 missing: visual.transformer.resblocks.1.attn.in_proj_bias") as error:
@@ -84,9 +87,8 @@ def test_projections_are_transposed_and_position_ids_dropped() -> None:
 
 def test_a_resnet_has_no_place_in_transformers() -> None:
     with pytest.raises(KeyError, match=r"visual\."):
-        to_transformers(toys.tensors(toys.resnet()))
-    with pytest.raises(KeyError):
-        transformers_names("visual.layer1.0.conv1.weight")
+        renamed_to(toys.tensors(toys.resnet()), CLIP_NAMES)
+    assert CLIP_NAMES.theirs("visual.layer1.0.conv1.weight") is None
 
 
 @pytest.mark.parametrize("config", [toys.vit(), toys.resnet()], ids=["vit", "resnet"])

@@ -15,10 +15,11 @@ from support.weights_toys import edit
 from tandem import weights
 from tandem.config import PUBLISHED, ModelConfig
 from tandem.errors import ConfigError, WeightsError
-from tandem.weights.names import to_transformers
+from tandem.weights.names import renamed_to
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_config import config_from as from_transformers
 from tandem.weights.transformers_config import preprocessing_from
+from tandem.weights.transformers_types import MODEL_TYPES
 
 VIT_LAYOUTS: list[Any] = ["tandem", "transformers", "open_clip"]
 MODELS = {"vit": toys.vit(), "gelu": toys.vit(activation="gelu"), "resnet": toys.resnet(), "basic": toys.basic()}
@@ -38,7 +39,7 @@ def test_what_we_write_opens_in_transformers(tmp_path: Path, transformers: Any) 
     theirs = {
         name: tensor.detach().numpy() for name, tensor in model.state_dict().items() if "position_ids" not in name
     }
-    toys.same(theirs, to_transformers(checkpoint.tensors))
+    toys.same(theirs, renamed_to(checkpoint.tensors, MODEL_TYPES["clip"].names))
     processor = transformers.CLIPProcessor.from_pretrained(folder)
     texts = ["a cat and a dog", "Dog!  cats", ""]
     assert processor.tokenizer(texts)["input_ids"] == [
@@ -162,13 +163,13 @@ def test_the_old_repetition_of_a_tower_wins() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model_type": "siglip"}, "model_type: expected 'clip'"),
+        ({"model_type": "owlvit"}, "model_type: expected one of clip, "),
         ({"vision_config__hidden_act": "relu"}, "vision_config.hidden_act: expected one of quick_gelu, gelu"),
-        ({"text_config__layer_norm_eps": 1e-6}, "text_config.layer_norm_eps"),
+        ({"text_config__layer_norm_eps": -1e-6}, "text_config.layer_norm_eps"),
         ({"vision_config__num_channels": 4}, "vision_config.num_channels"),
         ({"vision_config__image_size": [224, 336]}, "vision_config.image_size"),
         ({"vision_config__hidden_size": "768"}, "hidden_size: expected a whole number"),
-        ({"vision_config__num_attention_heads": 7}, "vision.heads"),
+        ({"vision_config__num_attention_heads": 7}, "vision.width = .* heads = 7"),
         ({"vision_config": 3}, "vision_config: expected a mapping"),
     ],
 )

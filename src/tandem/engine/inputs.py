@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.config import TextTransformer
+from tandem.config import TextTower
 from tandem.errors import EngineError
 
 BATCH_TOKENS = 1024  # of a bucket, padding included: enough to fill the cores, and small enough for the caches
@@ -28,7 +28,7 @@ def check_pixels(pixels: Pixels, image_size: int) -> Pixels:
     return np.ascontiguousarray(pixels)  # type: ignore[return-value]  # the dtype was checked
 
 
-def check_token_ids(token_ids: NDArray[np.int32], text: TextTransformer) -> NDArray[np.int32]:
+def check_token_ids(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np.int32]:
     """The same ids as int32. Raises `EngineError` unless they are whole numbers [n t] that the model knows."""
     wanted = f"token_ids: expected int32 [n t] with t in 1..{text.context_length}"
     if not isinstance(token_ids, np.ndarray):
@@ -69,12 +69,47 @@ def end_positions(token_ids: NDArray[np.int32], end_id: int) -> NDArray[np.int32
     return ends
 
 
+def padded(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np.int32]:
+    """The ids as the text tower takes them: of the context length where padding reaches the vectors."""
+    missing = text.context_length - token_ids.shape[1]
+    if not text.fixed_length or missing == 0:
+        return token_ids
+    return np.pad(token_ids, ((0, 0), (0, missing)), constant_values=text.pad_id)
+
+
+def read_positions(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np.int32]:
+    """The last token of each text that reaches its vector: [n t], padded -> int32 [n].
+
+    It is the end token where vectors are read there. Raises `EngineError` for a text that has none.
+    """
+    if text.pooling == "end":
+        assert text.end_id is not None  # checked by the description
+        return end_positions(token_ids, text.end_id)
+    if text.fixed_length:
+        return np.full(len(token_ids), token_ids.shape[1] - 1, np.int32)
+    last: NDArray[np.int32] = (token_ids.shape[1] - 1 - (token_ids != text.pad_id)[:, ::-1].argmax(axis=1)).astype(
+        np.int32
+    )
+    return last
+
+
+def buckets(
+    token_ids: NDArray[np.int32], text: TextTower, batch_tokens: int = BATCH_TOKENS
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.int32]]]:
+    """Cut a batch into buckets: (rows, their ids [rows t] as the tower takes them, `read_positions` of the rows)."""
+    token_ids = padded(token_ids, text)
+    last = read_positions(token_ids, text)
+    reach = np.full_like(last, token_ids.shape[1] - 1) if text.fixed_length else last
+    for rows, tokens in length_buckets(reach, batch_tokens):
+        yield rows, np.ascontiguousarray(token_ids[rows, :tokens]), last[rows]
+
+
 def length_buckets(ends: NDArray[np.int32], batch_tokens: int = BATCH_TOKENS) -> Iterator[tuple[NDArray[np.intp], int]]:
     """Cut a batch into buckets of similar length, shortest first: (rows, tokens to keep) for each.
 
-    Under the causal mask nothing after the end token reaches a text's vector, so encoding the tokens up to the end
-    gives the same vector for a part of the work. A bucket holds as many texts as fit in `batch_tokens`, and at least
-    one.
+    `ends` [n] are the last tokens that reach the vectors. Under a causal mask nothing after the end token does, nor
+    does masked padding: encoding the tokens up to there gives the same vector for a part of the work. A bucket holds
+    as many texts as fit in `batch_tokens`, and at least one.
     """
     order = np.argsort(ends, kind="stable")
     start = 0

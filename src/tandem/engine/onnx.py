@@ -1,7 +1,8 @@
 """Both towers as ONNX graphs, for runtimes that are not ours. The export is torch's own; the mathematics is in `nn`.
 
 The graphs take what engines take: `image.onnx` uint8 pixels [n h w 3] -> unit vectors [n d], mean and std inside;
-`text.onnx` int64 token ids [n t] with start and end tokens -> unit vectors [n d]. n and t are free.
+`text.onnx` int64 token ids [n t] as the tokenizer makes them -> unit vectors [n d]. n is free, and t where padding does
+not reach the vectors.
 """
 
 import io
@@ -58,10 +59,14 @@ def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], f
     model = from_arrays(config, tensors)
     size = config.vision.image_size
     pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
-    ids = torch.full((2, 9), config.text.end_id)
-    batch, length = torch.export.Dim("n", min=1), torch.export.Dim("t", min=2, max=config.text.context_length)
+    batch, free = torch.export.Dim("n", min=1), {}
+    if config.text.fixed_length:
+        ids = torch.full((2, config.text.context_length), config.text.pad_id)
+    else:
+        ids = torch.full((2, 9), config.text.end_id or 0)
+        free = {1: torch.export.Dim("t", min=2, max=config.text.context_length)}
     _export(ImageGraph(model, config), pixels, "pixels", {0: batch}, folder / "image.onnx")
-    _export(TextGraph(model), ids, "token_ids", {0: batch, 1: length}, folder / "text.onnx")
+    _export(TextGraph(model), ids, "token_ids", {0: batch, **free}, folder / "text.onnx")
 
 
 def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], path: Path) -> None:

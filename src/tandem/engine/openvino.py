@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.config import ModelConfig, VisionTransformer
+from tandem.config import ModelConfig
 from tandem.engine import numpy_engine
-from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids, end_positions, length_buckets
-from tandem.engine.tensors import ReleasePages, Tensors, mappings, parts
+from tandem.engine.inputs import Pixels, buckets, check_layer, check_pixels, check_token_ids, padded
+from tandem.engine.memory import ReleasePages, mappings
 from tandem.errors import EngineError
+from tandem.towers import has_part
+from tandem.towers.parts.tensors import Tensors, parts
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -77,16 +79,18 @@ class OpenVinoEngine:
     def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
         token_ids = check_token_ids(token_ids, self.config.text)
-        ends = end_positions(token_ids, self.config.text.end_id)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
-        tokens = int(ends.max(initial=-1)) + 1
-        if len(token_ids) and self._still_in_numpy("text", len(token_ids) * tokens, TOKENS_BEFORE_COMPILING):
+        cut = list(buckets(token_ids, self.config.text))
+        total = sum(ids.size for _, ids, _ in cut)
+        if len(token_ids) and self._still_in_numpy("text", total, TOKENS_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
-                return numpy_engine.encode_texts(self.config, self._tensors, token_ids[:, :tokens], ends)
+                for rows, ids, ends in cut:
+                    vectors[rows] = numpy_engine.encode_texts(self.config, self._tensors, ids, ends)
+            return vectors
         if len(token_ids):
             tower = self._tower(("text",), lambda: _graphs().text_graph(self.config, self._tensors))
-            for rows, tokens in length_buckets(ends):
-                vectors[rows] = tower(np.ascontiguousarray(token_ids[rows, :tokens]), ends[rows])
+            for rows, ids, ends in cut:
+                vectors[rows] = tower(ids, ends)
         return vectors
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
@@ -101,7 +105,8 @@ class OpenVinoEngine:
             return np.empty((*token_ids.shape, self.config.text.width), np.float32)
         build = functools.partial(_graphs().text_states_graph, self.config, self._tensors, blocks, final_norm)
         tower = self._tower(("states", blocks, final_norm), build)
-        return np.concatenate([tower(token_ids[start : start + 32]) for start in range(0, len(token_ids), 32)])
+        tokens, ids = token_ids.shape[1], padded(token_ids, self.config.text)
+        return np.concatenate([tower(ids[start : start + 32])[:, :tokens] for start in range(0, len(ids), 32)])
 
     def release(self) -> None:
         """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""
@@ -112,8 +117,8 @@ class OpenVinoEngine:
         """Whether so little was asked of the tower until now, this included, that it need not be compiled."""
         with self._lock:
             compiled = any(key[0] == tower for key in self._towers)
-            convolutional = tower == "image" and not isinstance(self.config.vision, VisionTransformer)
-            if compiled or convolutional or self.device != "CPU" or self.precision != "float32":
+            in_numpy = has_part(self.config.vision if tower == "image" else self.config.text, "arrays")
+            if compiled or not in_numpy or self.device != "CPU" or self.precision != "float32":
                 return False
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance
@@ -138,14 +143,17 @@ class _Tower:
             # a third of the time to compile, and a whole copy of the weights in memory at once)
             options["CPU_DENORMALS_OPTIMIZATION"] = True
         with ReleasePages(mapped):
-            self._request = _core().compile_model(build(), device, options).create_infer_request()
+            graph = build()
+            self._request = _core().compile_model(graph, device, options).create_infer_request()
+        self._inputs = len(graph.inputs)
         self._mapped = mapped  # until the first run, which packs what compiling has not
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+        """The output for the first inputs that the graph has: not every text tower needs the positions of ends."""
         with self._lock:
             with ReleasePages(self._mapped):
-                self._request.infer(list(inputs), share_inputs=True)
+                self._request.infer(list(inputs[: self._inputs]), share_inputs=True)
             self._mapped = []
             return self._request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
 
@@ -156,7 +164,7 @@ def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     Inputs are `pixels`, and `token_ids` with `ends`, the position of each text's first end token. A plain
     `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
     """
-    from tandem.engine.openvino_import import ov
+    from tandem.openvino_import import ov
 
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -173,7 +181,7 @@ def available_precisions(device: str | None = None) -> tuple[str, ...]:
 @functools.cache
 def _core() -> "ov.Core":
     # Imported when something is compiled: what the numpy engine answers alone is spared a tenth of a second (measured)
-    from tandem.engine.openvino_import import ov
+    from tandem.openvino_import import ov
 
     return ov.Core()
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tandem import nn
 from tandem.config import ModelConfig
-from tandem.engine.inputs import Pixels, check_layer, check_pixels, check_token_ids, end_positions, length_buckets
+from tandem.engine.inputs import Pixels, buckets, check_layer, check_pixels, check_token_ids
 from tandem.errors import EngineError
 
 # How much of a large call is in flight: bounds the memory, and is enough to fill the device
@@ -65,11 +65,10 @@ class TorchEngine:
     def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
         token_ids = check_token_ids(token_ids, self.config.text)
-        ends = end_positions(token_ids, self.config.text.end_id)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
         with torch.inference_mode(), self._autocast():
-            for rows, tokens in length_buckets(ends, BATCH_TOKENS[self._device.type]):
-                vectors[rows] = _unit(self._model.encode_text(self._to_device(token_ids[rows, :tokens]).long()))
+            for rows, ids, _ in buckets(token_ids, self.config.text, BATCH_TOKENS[self._device.type]):
+                vectors[rows] = _unit(self._model.encode_text(self._to_device(ids).long()))
         return vectors
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:

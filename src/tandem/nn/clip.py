@@ -5,33 +5,40 @@ Shapes: n images or texts, t tokens, d the shared dimension, w the text width.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tandem.config import ModelConfig, VisionTransformer
+from tandem.config import ModelConfig
 from tandem.errors import WeightsError
-from tandem.nn.resnet import ResNetTower
-from tandem.nn.transformer import TextTower, VisionTower
+from tandem.towers import tower_part
+
+# What lies beside the text tower's tensors, which have no prefix, in a state dict
+_NOT_OF_TEXT = ("visual.", "logit_scale", "logit_bias")
 
 
-class CLIP(TextTower):
-    """An image encoder under `visual`, a text encoder at the root, and `logit_scale` (Radford et al. 2021, 2.3).
+class CLIP(nn.Module):
+    """An image tower, a text tower and `logit_scale` (Radford et al. 2021, 2.3), with `logit_bias` where there is one.
 
-    Its parameters have the original's names. They are not initialised: see `nn.initialise` and `from_arrays`.
+    In a state dict the names are the original's: `visual.` for the image tower, no prefix for the text tower. Nothing
+    is initialised: see `initialise` and `from_arrays`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config.text, config.embed_dim)
+        super().__init__()
         self.config = config
-        vision = config.vision
-        self.visual: nn.Module
-        if isinstance(vision, VisionTransformer):
-            self.visual = VisionTower(vision, config.embed_dim)
-        else:
-            self.visual = ResNetTower(vision, config.embed_dim)
+        self.visual: nn.Module = tower_part(config.vision, "module").Module(config.vision, config.embed_dim)
+        self.text: nn.Module = tower_part(config.text, "module").Module(config.text, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if config.logit_bias else None
+        self.register_state_dict_post_hook(_without_text)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_with_text)  # type: ignore[no-untyped-call]
+
+    def scaling(self) -> list[nn.Parameter]:
+        """What turns cosines into logits: learnt with the objective, unused in encoding."""
+        return [each for each in (self.logit_scale, self.logit_bias) if each is not None]
 
     def encode_image(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         """pixels [n 3 H W], normalised by the preprocessing's mean and std -> [n d], not of unit length.
@@ -41,31 +48,46 @@ class CLIP(TextTower):
         return self.visual(pixels) if kept is None else self.visual(pixels, kept)  # type: ignore[no-any-return]
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """ids [n t] with start and end tokens -> [n d], not of unit length; read at the first end token."""
-        ends = (ids == self.end_id).int().argmax(dim=1) + torch.arange(len(ids), device=ids.device) * ids.shape[1]
-        return self._project(self.transformer(self._embed(ids), causal=True, chosen=ends))
+        """ids [n t] as the model's tokenizer makes them -> [n d], not of unit length."""
+        return self.text(ids)  # type: ignore[no-any-return]
 
     def encode_packed(self, ids: Tensor, positions: Tensor, mask: Tensor, ends: Tensor) -> Tensor:
-        """Texts that share rows -> [m d], not of unit length.
-
-        ids [r t]; positions [r t]: the position of each token in its text; mask [r 1 t t]: True where it may look;
-        ends [m]: the end token of each text, an index into r*t.
-        """
-        x = self.token_embedding(ids) + self.positional_embedding[positions]
-        return self._project(self.transformer(x, causal=True, mask=mask, chosen=ends))
-
-    def _project(self, x: Tensor) -> Tensor:
-        return self.ln_final(x) @ self.text_projection.to(x.dtype)  # type: ignore[no-any-return]
+        """Causal texts that share rows -> [m d], not of unit length: see the text transformer's `forward_packed`."""
+        return self.text.forward_packed(ids, positions, mask, ends)  # type: ignore[no-any-return, operator]
 
     def text_states(self, ids: Tensor, layer: int = -1) -> Tensor:
         """ids [n t] -> states of every token [n t w] after `layer` blocks; -1: after all of them and the last norm."""
-        if layer == -1:
-            return self.ln_final(self.transformer(self._embed(ids), causal=True))  # type: ignore[no-any-return]
-        depth = layer if layer >= 0 else layer + 1 + len(self.transformer.resblocks)
-        return self.transformer(self._embed(ids), causal=True, depth=depth)  # type: ignore[no-any-return]
+        layers = self.config.text.layers
+        blocks = layers if layer == -1 else layer if layer >= 0 else layer + 1 + layers
+        return self.text.states(ids, blocks, layer == -1)  # type: ignore[no-any-return, operator]
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]  # type: ignore[no-any-return]
+    def image_states(self, pixels: Tensor, blocks: int, final_norm: bool) -> Tensor:
+        """pixels [n 3 H W], normalised -> states of every token or position [n p w] after so many blocks."""
+        return self.visual.states(pixels, blocks, final_norm)  # type: ignore[no-any-return, operator]
+
+
+def _without_text(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}text.")]:
+        state[prefix + name.removeprefix(f"{prefix}text.")] = state.pop(name)
+
+
+def _with_text(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        inside = name.removeprefix(prefix)
+        if not inside.startswith(_NOT_OF_TEXT):
+            state[f"{prefix}text.{inside}"] = state.pop(name)
+
+
+@torch.no_grad()
+def initialise(model: CLIP, seed: int = 0) -> CLIP:
+    """Draw every weight of `model` in place, reproducibly from `seed`, and return it.
+
+    The scales are the original's (Radford et al. 2021, and the published code).
+    """
+    draw = torch.Generator().manual_seed(seed)
+    for tower in (model.text, model.visual):
+        tower.initialise(draw)  # type: ignore[operator]
+    return model
 
 
 def from_arrays(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> CLIP:

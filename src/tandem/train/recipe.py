@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tandem import fields
-from tandem.config import ModelConfig, VisionTransformer
+from tandem.config import ModelConfig
 from tandem.errors import ConfigError
 from tandem.fields import NonNegative, Positive, Range, Share
 from tandem.train import toml
@@ -308,16 +308,17 @@ def _batch_size(recipe: Recipe) -> int:
 def _check(recipe: Recipe) -> None:
     """Check rules across fields. Raises `ConfigError` that names the key."""
     vision = recipe.model.vision
-    if recipe.patch_dropout and not isinstance(vision, VisionTransformer):
-        raise ConfigError(f"patch_dropout: expected 0 for a ResNet, which has no patches, got {recipe.patch_dropout}")
+    if recipe.patch_dropout and not vision.takes_patch_dropout:
+        kind = type(vision).__name__
+        raise ConfigError(f"patch_dropout: expected 0 for a {kind}, which has no patches, got {recipe.patch_dropout}")
     for i, stage in enumerate(recipe.stages):
         if i and stage.start <= recipe.stages[i - 1].start:
             before = recipe.stages[i - 1].start
             raise ConfigError(
                 f"stages[{i}].start: expected more than that of the stage before ({before}), got {stage.start}"
             )
-        least = vision.patch_size if isinstance(vision, VisionTransformer) else vision.stem_stride * 8
-        if stage.image_size < least:
+        if stage.image_size < vision.least_image_size:
+            least = vision.least_image_size
             raise ConfigError(f"stages[{i}].image_size: expected at least {least}, got {stage.image_size}")
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tandem.config import Activation, ModelConfig, VisionTransformer, to_dict
+from tandem.config import Activation, ModelConfig, ResNet, to_dict
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
 
-_NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "format", "version")
+_NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "timm_model", "format", "version")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:
     if "activation" not in config.notes and config.text.activation != activation:
         stated = config.text.activation
         notes["activation"] = f"computing with {activation}, as asked, although the model states {stated}"
-    if isinstance(vision, VisionTransformer):
+    if not isinstance(vision, ResNet):
         vision = dataclasses.replace(vision, activation=activation)
     return dataclasses.replace(
         config,

@@ -1,15 +1,18 @@
 """Tensor names: every foreign format is a pure renaming to and from the original's names.
 
 Original names are OpenAI's: `visual.` for the image tower, no prefix for the text tower. open_clip has the same, or
-the text tower under `text.`; transformers has its own, with the fused attention projection in three parts and both
-final projections transposed. Knows names, and how an array is cut or turned where a name demands it. No files.
+the text tower under `text.` and timm's image towers under `visual.trunk.`; transformers has its own. Which tensor is
+called what is written in the rooms of the towers. Here arrays are cut, turned and stacked as those rules say. No files.
 """
 
-import re
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+
+from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, tower_part
+from tandem.towers.parts.names import Names, Rule
 
 Naming = Literal["original", "open_clip", "transformers"]
 
@@ -17,7 +20,6 @@ Naming = Literal["original", "open_clip", "transformers"]
 _PREFIXES = ("module.", "_orig_mod.", "model.", "clip_model.", "clip.")
 _BUFFERS = ("num_batches_tracked", "attn_mask", "position_ids")
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # the three extra buffers of OpenAI's archives
-_TEXT_ROOTS = ("transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text_projection")
 
 
 class StackedOnDemand(Mapping[str, np.ndarray]):
@@ -79,9 +81,18 @@ def naming_of(names: Iterable[str]) -> Naming:
     names = set(names)
     if any(name.startswith(("vision_model.", "text_model.")) for name in names):
         return "transformers"
-    if any(name.startswith(tuple(f"text.{root}" for root in _TEXT_ROOTS)) for name in names):
+    if any(name.startswith(("text.", "visual.trunk.")) for name in names):
         return "open_clip"
     return "original"
+
+
+@functools.cache
+def names_of(naming: Naming) -> Names:
+    """The names that a format has for the tensors of every tower that Tandem knows."""
+    if naming == "original":
+        return Names(())
+    kinds = (*IMAGE_TOWERS.values(), *TEXT_TOWERS.values())
+    return Names(rule for kind in kinds for rule in tower_part(kind, "names").RULES[naming])
 
 
 def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], Naming]:
@@ -91,111 +102,91 @@ def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndar
     """
     stripped = {short: tensors[name] for name, short in strip_prefixes(tensors).items()}
     kept = {name: array for name, array in stripped.items() if not is_buffer(name)}
-    if "logit_scale" in kept and kept["logit_scale"].shape == (1,):  # open_clip can train it as a vector of one
-        kept["logit_scale"] = kept["logit_scale"].reshape(())
+    for scalar in ("logit_scale", "logit_bias"):  # open_clip and transformers can train them as vectors of one
+        if scalar in kept and kept[scalar].shape == (1,):
+            kept[scalar] = kept[scalar].reshape(())
     naming = naming_of(stripped)
-    if naming == "transformers":
-        return _from_transformers(kept), naming
     if naming == "open_clip":
-        kept = {_without_text(name): array for name, array in kept.items()}
-    return kept, naming
+        kept = {name.removeprefix("text."): array for name, array in kept.items()}
+    return renamed_from(kept, names_of(naming)), naming
 
 
-def _without_text(name: str) -> str:
-    short = name.removeprefix("text.")
-    return short if short.startswith(_TEXT_ROOTS) else name
+def display_name(name: str, names: Names) -> str:
+    """One of our names as a file has it, for messages."""
+    found = names.theirs(name)
+    if found is None:
+        return name
+    first, *others = found[1]
+    return first.replace("q_proj", "{q,k,v}_proj") if others else first
 
 
-# --- transformers --------------------------------------------------------------------------------------------------
-
-_PARTS = ("q_proj", "k_proj", "v_proj")  # stacked in this order in `in_proj_weight` and `in_proj_bias`
-_TRANSPOSED = {"visual.proj": "visual_projection.weight", "text_projection": "text_projection.weight"}
-_WHOLE = {
-    "logit_scale": "logit_scale",
-    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
-    "visual.class_embedding": "vision_model.embeddings.class_embedding",
-    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
-    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
-    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
-    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
-    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
-    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
-    "positional_embedding": "text_model.embeddings.position_embedding.weight",
-    "ln_final.weight": "text_model.final_layer_norm.weight",
-    "ln_final.bias": "text_model.final_layer_norm.bias",
-}
-_IN_BLOCK = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
-_BLOCK = re.compile(r"(visual\.)?transformer\.resblocks\.(\d+)\.(.+)")
-_THEIR_BLOCK = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)")
-_WHOLE_BACK = {theirs: ours for ours, theirs in _WHOLE.items()}
-_TRANSPOSED_BACK = {theirs: ours for ours, theirs in _TRANSPOSED.items()}
-_IN_BLOCK_BACK = {theirs: ours for ours, theirs in _IN_BLOCK.items()}
+def renamed_from(tensors: Mapping[str, np.ndarray], names: Names) -> Mapping[str, np.ndarray]:
+    """Tensors of another format under our names; those without a place there keep theirs."""
+    renamed: dict[str, np.ndarray] = {}
+    divided: dict[str, dict[int, tuple[str, np.ndarray]]] = {}
+    rules: dict[str, Rule] = {}
+    for name, array in tensors.items():
+        found = names.ours(name)
+        if found is None:
+            renamed[name] = array
+        elif len(found[0].theirs) > 1:
+            divided.setdefault(found[1], {})[found[2]] = (name, array)
+            rules[found[1]] = found[0]
+        else:
+            renamed[found[1]] = _turned(array, found[0])
+    stacked: dict[str, tuple[np.ndarray, ...]] = {}
+    for name, given in divided.items():
+        pieces = [given[i][1] for i in range(len(rules[name].theirs)) if i in given]
+        if _fit(pieces, rules[name]):
+            stacked[name] = tuple(pieces)
+        else:
+            renamed.update(dict(given.values()))  # left as they came, for the check to name
+    return StackedOnDemand(renamed, stacked) if stacked else renamed
 
 
-def transformers_names(name: str) -> tuple[str, ...]:
-    """An original name -> transformers' name, or its three names for a fused attention projection."""
-    if name in _WHOLE:
-        return (_WHOLE[name],)
-    if name in _TRANSPOSED:
-        return (_TRANSPOSED[name],)
-    if match := _BLOCK.fullmatch(name):
-        tower = "vision_model" if match[1] else "text_model"
-        layer = f"{tower}.encoder.layers.{match[2]}"
-        if match[3] in ("attn.in_proj_weight", "attn.in_proj_bias"):
-            kind = match[3].removeprefix("attn.in_proj_")
-            return tuple(f"{layer}.self_attn.{part}.{kind}" for part in _PARTS)
-        module, _, kind = match[3].rpartition(".")
-        if module in _IN_BLOCK:
-            return (f"{layer}.{_IN_BLOCK[module]}.{kind}",)
-    raise KeyError(name)
+def renamed_to(tensors: Mapping[str, np.ndarray], names: Names, *, keep_others: bool = False) -> dict[str, np.ndarray]:
+    """Our tensors under another format's names. Raises `KeyError` with a name that has no place there.
 
-
-def to_transformers(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Original names -> transformers' names. Raises `KeyError` with a name that has no place there (a ResNet's)."""
+    keep_others: what has no rule keeps its name.
+    """
     renamed: dict[str, np.ndarray] = {}
     for name, array in tensors.items():
-        theirs = transformers_names(name)
-        if name in _TRANSPOSED:
-            renamed[theirs[0]] = np.ascontiguousarray(array.T)  # [width dim] -> [dim width]
-        elif len(theirs) == 1:
-            renamed[theirs[0]] = array
+        found = names.theirs(name)
+        if found is None:
+            if not keep_others:
+                raise KeyError(name)
+            renamed[name] = array
+            continue
+        rule, theirs = found
+        if len(theirs) == 1:
+            renamed[theirs[0]] = _turned_back(array, rule)
         else:
-            renamed.update(zip(theirs, np.split(array, 3), strict=True))  # [3*width ...] -> 3 x [width ...]
+            shares = rule.rows or (1,) * len(theirs)
+            rows = len(array) // sum(shares)
+            cuts = np.cumsum([share * rows for share in shares])[:-1]
+            renamed.update(zip(theirs, np.split(array, cuts), strict=True))
     return renamed
 
 
-def _from_transformers(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    stacked: dict[str, tuple[np.ndarray, ...]] = {}
-    renamed: dict[str, np.ndarray] = {}
-    parts: dict[str, dict[str, tuple[str, np.ndarray]]] = {}
-    for name, array in tensors.items():
-        match = _THEIR_BLOCK.fullmatch(name)
-        if name in _WHOLE_BACK:
-            renamed[_WHOLE_BACK[name]] = array
-        elif name in _TRANSPOSED_BACK:
-            renamed[_TRANSPOSED_BACK[name]] = np.ascontiguousarray(array.T)  # [dim width] -> [width dim]
-        elif match is None:
-            renamed[name] = array
-        else:
-            block = f"{'visual.' if match[1] == 'vision' else ''}transformer.resblocks.{match[2]}"
-            module, _, kind = match[3].rpartition(".")
-            part = module.removeprefix("self_attn.")
-            if part in _PARTS:
-                parts.setdefault(f"{block}.attn.in_proj_{kind}", {})[part] = (name, array)
-            elif module in _IN_BLOCK_BACK:
-                renamed[f"{block}.{_IN_BLOCK_BACK[module]}.{kind}"] = array
-            else:
-                renamed[name] = array
-    for fused, found in parts.items():
-        stack = [found[part][1] for part in _PARTS if part in found]
-        if len(stack) == 3 and len({(array.shape, array.dtype) for array in stack}) == 1 and stack[0].ndim:
-            stacked[fused] = tuple(stack)  # 3 x [width ...] -> [3*width ...]
-        else:
-            renamed.update(dict(found.values()))  # left as they came, for the check to name
-    return StackedOnDemand(renamed, stacked)
+def _turned(array: np.ndarray, rule: Rule) -> np.ndarray:
+    if rule.ones and array.shape[: rule.ones] == (1,) * rule.ones:
+        return array.reshape(array.shape[rule.ones :])
+    return np.ascontiguousarray(array.T) if rule.transposed and array.ndim == 2 else array
+
+
+def _turned_back(array: np.ndarray, rule: Rule) -> np.ndarray:
+    if rule.ones:
+        return array.reshape((1,) * rule.ones + array.shape)
+    return np.ascontiguousarray(array.T) if rule.transposed else array
+
+
+def _fit(pieces: list[np.ndarray], rule: Rule) -> bool:
+    """Whether these are all the parts of one tensor."""
+    shares = rule.rows or (1,) * len(rule.theirs)
+    if len(pieces) != len(rule.theirs) or not all(piece.ndim for piece in pieces):
+        return False
+    rows = len(pieces[0])
+    return all(
+        piece.dtype == pieces[0].dtype and piece.shape == (rows * share, *pieces[0].shape[1:])
+        for piece, share in zip(pieces, shares, strict=True)
+    )

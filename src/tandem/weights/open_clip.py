@@ -11,14 +11,16 @@ import numpy as np
 from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
 from tandem.files import write_json
+from tandem.towers import tower_part
+from tandem.towers.parts.names import Names, Rule
 from tandem.weights.checkpoint import Checkpoint, with_activation
-from tandem.weights.names import Naming, to_original
-from tandem.weights.open_clip_config import config_from, config_to
+from tandem.weights.names import Naming, names_of, renamed_to, shape_and_dtype, to_original
+from tandem.weights.names import display_name as name_in_format
+from tandem.weights.open_clip_config import config_from, config_to, is_custom, timm_model_of
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
-from tandem.weights.transformers import display_name as display_name_in_transformers
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = (
@@ -38,12 +40,13 @@ def read(
     weights = weights or first_present(folder, WEIGHTS + OTHER_WEIGHTS)
     if weights is None:
         raise WeightsError(f"{folder}: expected one of {', '.join(WEIGHTS)} beside {CONFIG}; found none")
-    config = config_from(read_json(folder / CONFIG), special_tokens(folder), str(folder / CONFIG))
+    tensors, naming = to_original(read_tensor_file(weights).tensors)
+    shapes = {name: shape_and_dtype(tensors, name)[0] for name in tensors}
+    config = config_from(read_json(folder / CONFIG), special_tokens(folder), str(folder / CONFIG), shapes)
     if "activation" in config.notes:
         config = _ask_transformers(config, folder)
     if activation:
         config = with_activation(config, activation)
-    tensors, naming = to_original(read_tensor_file(weights).tensors)
     check_tensors(tensors, config, str(weights), lambda name: display_name(name, naming))
     return config, tensors
 
@@ -60,14 +63,31 @@ def _ask_transformers(config: ModelConfig, folder: Path) -> ModelConfig:
 
 def display_name(name: str, naming: Naming) -> str:
     """An original name as the file has it, for messages."""
-    if naming == "transformers":
-        return display_name_in_transformers(name)
-    in_text = naming == "open_clip" and name != "logit_scale" and not name.startswith("visual.")
-    return f"text.{name}" if in_text else name
+    if naming != "open_clip":
+        return name_in_format(name, names_of(naming))
+    theirs = name_in_format(name, names_of(naming)) if name.startswith("visual.") else name
+    return theirs if theirs.startswith(("visual.", "logit_")) else f"text.{theirs}"
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a folder that open_clip's `create_model_from_pretrained("local-dir:...")` opens."""
-    write_json(folder / CONFIG, config_to(checkpoint.config))
-    write_tokenizer(checkpoint.tokenizer, checkpoint.config.text, folder)
-    write_safetensors(folder / WEIGHTS[0], checkpoint.tensors, {"format": "pt"})
+    config = checkpoint.config
+    plain = config_to(config)
+    tensors = renamed_to(checkpoint.tensors, _names(config), keep_others=True)
+    if is_custom(config):
+        tensors = {
+            name if name.startswith(("visual.", "logit_")) else f"text.{name}": array for name, array in tensors.items()
+        }
+    write_json(folder / CONFIG, plain)
+    write_tokenizer(checkpoint.tokenizer, config.text, folder)
+    write_safetensors(folder / WEIGHTS[0], tensors, {"format": "pt"})
+
+
+def _names(config: ModelConfig) -> Names:
+    """What open_clip calls the tensors that do not keep OpenAI's names."""
+    rules: list[Rule] = []
+    if timm_model_of(config):
+        rules += tower_part(config.vision, "names").RULES["open_clip"]
+    if config.text.projection_bias:
+        rules += tower_part(config.text, "names").RULES["open_clip"]
+    return Names(rules)

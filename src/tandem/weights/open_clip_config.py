@@ -4,7 +4,7 @@ Fields of `model_cfg` that would make another network than CLIP's are refused by
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
 from tandem import fields
@@ -12,49 +12,49 @@ from tandem.config import (
     CLIP_MEAN,
     CLIP_STD,
     Activation,
+    Cleaning,
+    ImageTower,
     Interpolation,
     ModelConfig,
     Preprocessing,
     ResizeMode,
     ResNet,
+    TextTower,
     TextTransformer,
     VisionTransformer,
 )
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import NonNegative, Positive, Range
+from tandem.towers import IMAGE_TOWERS, has_part, tower_part
+from tandem.towers.parts.description import NORM_EPSILON
+from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_config import channels, squares
 
 # What CLIP has; a field that says otherwise makes another network. None and absent mean the default everywhere.
 _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
-    "model_cfg": {"multimodal_cfg": (), "init_logit_bias": (), "logit_bias": (), "nonscalar_logit_scale": (False,)},
+    "model_cfg": {"multimodal_cfg": (), "nonscalar_logit_scale": (False,)},
     "vision_cfg": {
-        "timm_model_name": ("",),
         "ls_init_value": (),
         "attentional_pool": (False, ""),
-        "no_ln_pre": (False,),
         "pos_embed_type": ("learnable", "sin_cos_2d"),  # the table is stored either way
-        "pool_type": ("tok",),
+        "pool_type": ("tok", "avg"),
         "act_kwargs": ({},),
-        "norm_kwargs": ({}, {"eps": 1e-5}),
         "block_type": ("default",),
     },
     "text_cfg": {
         "hf_model_name": ("",),
         "tokenizer_mode": ("",),
-        "tokenizer_kwargs": ({}, {"clean": "lower"}),
         "ls_init_value": (),
         "embed_cls": (False,),
-        "no_causal_mask": (False,),
-        "pool_type": ("argmax", "eos"),
-        "proj_bias": (False,),
+        "pool_type": ("argmax", "eos", "last"),
         "proj_type": ("linear",),
-        "act_kwargs": ({},),
-        "norm_kwargs": ({}, {"eps": 1e-5}),
+        "act_kwargs": ({}, {"approximate": "tanh"}, {"approximate": "none"}),
         "block_type": ("default",),
     },
 }
+_CLEANINGS: dict[str, Cleaning] = {"lower": "clip", "whitespace": "whitespace", "canonicalize": "canonical"}
 _NEVER = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 # Fields that change no vector of a trained CLIP (or nothing without a field above), beside those that are read.
 _HARMLESS = {
@@ -62,7 +62,6 @@ _HARMLESS = {
     "vision_cfg": {
         "patch_dropout",
         "output_tokens",
-        "final_ln_after_pool",
         "attn_pooler_queries",
         "attn_pooler_heads",
         "timm_model_pretrained",
@@ -75,7 +74,6 @@ _HARMLESS = {
     "text_cfg": {
         "output_tokens",
         "final_ln_after_pool",
-        "hf_tokenizer_name",
         "hf_model_pretrained",
         "hf_proj_type",
         "hf_pooler_type",
@@ -83,11 +81,30 @@ _HARMLESS = {
     },
 }
 _READ = {
-    "model_cfg": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"},
-    "vision_cfg": {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"},
-    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id"},
+    "model_cfg": {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg", "init_logit_bias", "logit_bias"},
+    "vision_cfg": {
+        *("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"),
+        *("timm_model_name", "no_ln_pre", "final_ln_after_pool", "norm_kwargs"),
+    },
+    "text_cfg": {
+        *("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id"),
+        *("no_causal_mask", "proj_bias", "norm_kwargs", "tokenizer_kwargs", "hf_tokenizer_name"),
+    },
 }
 
+
+# What open_clip's first models say of their text tower; any other is kept apart
+_SIZES = (
+    "context_length",
+    "vocabulary_size",
+    "width",
+    "layers",
+    "heads",
+    "mlp_width",
+    "activation",
+    "start_id",
+    "end_id",
+)
 
 _Kind = TypeVar("_Kind")
 _Ratio = Annotated[float, Range(above=0)]
@@ -110,6 +127,10 @@ class _Vision:
     layers: Positive = 12
     head_width: Positive = 64
     mlp_ratio: _Ratio = 4.0
+    pool_type: Literal["tok", "avg"] = "tok"
+    no_ln_pre: bool = False
+    final_ln_after_pool: bool = False
+    norm_kwargs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,8 +154,14 @@ class _Text:
     layers: Positive = 12
     mlp_ratio: _Ratio = 4.0
     pad_id: NonNegative = 0
-    pool_type: str = "argmax"
+    pool_type: Literal["argmax", "eos", "last"] = "argmax"
     eos_id: NonNegative = 2
+    hf_tokenizer_name: str = ""
+    no_causal_mask: bool = False
+    proj_bias: bool = False
+    norm_kwargs: Mapping[str, float] = field(default_factory=dict)
+    act_kwargs: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -150,49 +177,82 @@ class _Preprocess:
     fill_color: Annotated[int, Range(0, 255)] = 0
 
 
-def config_from(plain: Mapping[str, Any], tokens: SpecialTokens, source: str) -> ModelConfig:
+def config_from(
+    plain: Mapping[str, Any], tokens: SpecialTokens, source: str, shapes: Shapes | None = None
+) -> ModelConfig:
     """`open_clip_config.json` as a `ModelConfig`; keys left out mean open_clip's defaults.
 
+    shapes: of the tensors under our names, which tell the sizes of towers that are described by a name alone.
     Raises `ConfigError` that names the source and the field that Tandem cannot build.
     """
     model = _mapping(plain, "model_cfg", source)
     vision, text = _mapping(model, "vision_cfg", source), _mapping(model, "text_cfg", source)
     for where, values in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
         _refuse_others(values, where, source)
-    if text.get("hf_tokenizer_name") and tokens == SpecialTokens():
+    if text.get("hf_tokenizer_name") not in (None, "", "none") and tokens == SpecialTokens():
         raise ConfigError(
             f"{source}: text_cfg.hf_tokenizer_name = {text['hf_tokenizer_name']!r}: expected that tokenizer's files "
             "beside it; put its tokenizer.json there"
         )
     activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
+    timm_model = vision.get("timm_model_name") or ""
     notes = {}
-    if "quick_gelu" not in model:
+    if "quick_gelu" not in model and not timm_model:
         notes["activation"] = activation_note(source, "gelu", "which is open_clip's default")
     embed_dim = _read(_Model, model, source, "model_cfg").embed_dim
-    tower = _vision(vision, activation, source)
-    words = _read(_Text, text, source, "text_cfg")
-    preprocessing = preprocessing_from(plain.get("preprocess_cfg") or {}, tower.image_size, source)
     try:
+        tower = _timm(timm_model, vision, source, shapes or {}) if timm_model else _vision(vision, activation, source)
         return ModelConfig(
             embed_dim,
             tower,
-            TextTransformer(
-                words.context_length,
-                words.vocab_size,
-                words.width,
-                words.layers,
-                words.heads,
-                int(words.width * words.mlp_ratio),
-                activation,
-                words.vocab_size - 2 if tokens.start_id is None else tokens.start_id,
-                _end_id(words, tokens, source),
-                words.pad_id,
-            ),
-            preprocessing,
+            _text(_read(_Text, text, source, "text_cfg"), activation, tokens, source),
+            preprocessing_from(plain.get("preprocess_cfg") or {}, tower.image_size, source),
             notes=notes,
+            timm_model=timm_model,
+            logit_bias="logit_bias" in (shapes or {}),
         )
     except ConfigError as error:
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
+
+
+def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> ImageTower:
+    size = _read(_Vision, values, source, "vision_cfg").image_size
+    for kind in IMAGE_TOWERS.values():
+        if has_part(kind, "timm") and (found := tower_part(kind, "timm").description(name, size, shapes)):
+            return found  # type: ignore[no-any-return]
+    raise ConfigError(f"{source}: vision_cfg.timm_model_name = {name!r}: Tandem cannot build that")
+
+
+def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: str) -> TextTransformer:
+    if text.act_kwargs.get("approximate") == "tanh":
+        activation = "gelu_tanh"
+    # open_clip's wrapper of Hugging Face tokenizers folds whitespace; its own tokenizer cleans as the original does
+    clean = text.tokenizer_kwargs.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
+    if clean not in _CLEANINGS:
+        raise ConfigError(
+            f"{source}: text_cfg.tokenizer_kwargs.clean: expected one of {', '.join(_CLEANINGS)}, got {clean!r}"
+        )
+    end_id = _end_id(text, tokens, source)
+    start_id = tokens.start_id
+    if start_id is None and text.pool_type != "last":
+        start_id = text.vocab_size - 2
+    return TextTransformer(
+        text.context_length,
+        text.vocab_size,
+        text.width,
+        text.layers,
+        text.heads,
+        int(text.width * text.mlp_ratio),
+        activation,
+        start_id,
+        end_id,
+        text.pad_id if tokens.pad_id is None or text.pool_type != "last" else tokens.pad_id,
+        causal=not text.no_causal_mask,
+        pooling="last" if text.pool_type == "last" else "end",
+        projection_bias=text.proj_bias,
+        norm_epsilon=text.norm_kwargs.get("eps", NORM_EPSILON),
+        cleaning=_CLEANINGS[clean],
+    )
 
 
 def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> VisionTransformer | ResNet:
@@ -208,6 +268,10 @@ def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> V
         tower.width // tower.head_width,
         int(tower.width * tower.mlp_ratio),
         activation,
+        first_norm=not tower.no_ln_pre,
+        pooling="mean" if tower.pool_type == "avg" else "class",
+        norm_after_pooling=tower.final_ln_after_pool and tower.pool_type == "avg",
+        norm_epsilon=tower.norm_kwargs.get("eps", NORM_EPSILON),
     )
 
 
@@ -238,10 +302,12 @@ def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     return value
 
 
-def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int:
+def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int | None:
     """open_clip pools at the largest id, or, with pool_type eos, at the first `eos_id`; ours is always the latter."""
     if text.pool_type == "eos":
         return text.eos_id
+    if text.pool_type == "last":
+        return 1 if tokens.end_id is None else tokens.end_id
     if tokens.end_id is not None and tokens.end_id != text.vocab_size - 1:
         raise ConfigError(
             f"{source}: text_cfg.pool_type: open_clip would pool at the largest id, {text.vocab_size - 1}, but the "
@@ -273,26 +339,88 @@ def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -
 
 def config_to(config: ModelConfig) -> dict[str, Any]:
     """`open_clip_config.json`. Raises `WeightsError` for a model that open_clip has no description for."""
-    vision, text = config.vision, config.text
+    vision, text, preprocessing = config.vision, config.text, config.preprocessing
+    model: dict[str, Any] = {
+        "embed_dim": config.embed_dim,
+        "quick_gelu": text.activation == "quick_gelu",
+        "vision_cfg": _vision_to(config),
+        "text_cfg": _text_to(text),
+    }
+    if config.logit_bias:
+        model["init_logit_bias"] = -10
+    if is_custom(config):
+        model["custom_text"] = True
+    named = "timm_model_name" in model["vision_cfg"]
+    if isinstance(vision, VisionTransformer) and not named and vision.activation != text.activation:
+        raise WeightsError("open_clip has one activation for both towers: write it as 'tandem' or 'transformers'")
+    return {
+        "model_cfg": model,
+        "preprocess_cfg": {
+            "size": preprocessing.image_size,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "interpolation": preprocessing.interpolation,
+            "resize_mode": preprocessing.resize_mode,
+            "fill_color": preprocessing.fill,
+        },
+    }
+
+
+def is_custom(config: ModelConfig) -> bool:
+    """Whether open_clip keeps the text tower apart, under `text.`: in every model but the first ones."""
+    return timm_model_of(config) is not None or config.text != TextTransformer(
+        **{name: getattr(config.text, name) for name in _SIZES}
+    )
+
+
+def timm_model_of(config: ModelConfig) -> str | None:
+    """timm's name of the image tower; None for the towers that are open_clip's own."""
+    if config.timm_model:
+        return config.timm_model
+    vision = config.vision
+    if has_part(vision, "timm") and (name := tower_part(vision, "timm").name_of(vision)):
+        return str(name)
+    return None
+
+
+def _vision_to(config: ModelConfig) -> dict[str, Any]:
+    vision = config.vision
+    if timm_model := timm_model_of(config):
+        return {
+            "image_size": vision.image_size,
+            "timm_model_name": timm_model,
+            "timm_model_pretrained": False,
+            **tower_part(vision, "timm").settings(vision),
+        }
     shape: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
     if isinstance(vision, VisionTransformer):
-        if vision.activation != text.activation:
-            raise WeightsError("open_clip has one activation for both towers: write it as 'tandem' or 'transformers'")
+        if vision.pooling == "attention" or vision.projection != "linear" or not vision.class_token:
+            raise WeightsError(
+                "open_clip knows such an image tower by timm's name only, and timm has none of these sizes: write it "
+                "as 'tandem' or 'transformers'"
+            )
         shape |= {
             "layers": vision.layers,
             "patch_size": vision.patch_size,
             "head_width": vision.width // vision.heads,
             "mlp_ratio": _ratio_of(vision.mlp_width, vision.width),
         }
-    else:
-        if vision.block != "bottleneck" or vision.stem_stride != 4:
-            raise WeightsError(
-                "open_clip has no ResNet of basic blocks or with a stem of stride 2: write it as 'tandem'"
-            )
-        head_width = vision.width * 32 // vision.heads
-        if vision.width * 32 // head_width != vision.heads:
-            raise WeightsError(f"open_clip cannot give {vision.heads} heads to {vision.width * 32} channels")
-        shape |= {"layers": list(vision.layers), "patch_size": None, "head_width": head_width}
+        if not vision.first_norm:
+            shape["no_ln_pre"] = True
+        if vision.pooling == "mean":
+            shape |= {"pool_type": "avg", "final_ln_after_pool": vision.norm_after_pooling}
+        if vision.norm_epsilon != NORM_EPSILON:
+            shape["norm_kwargs"] = {"eps": vision.norm_epsilon}
+        return shape
+    if not isinstance(vision, ResNet) or vision.block != "bottleneck" or vision.stem_stride != 4:
+        raise WeightsError("open_clip has no ResNet of basic blocks or with a stem of stride 2: write it as 'tandem'")
+    head_width = vision.width * 32 // vision.heads
+    if vision.width * 32 // head_width != vision.heads:
+        raise WeightsError(f"open_clip cannot give {vision.heads} heads to {vision.width * 32} channels")
+    return shape | {"layers": list(vision.layers), "patch_size": None, "head_width": head_width}
+
+
+def _text_to(text: TextTower) -> dict[str, Any]:
     described: dict[str, Any] = {
         "context_length": text.context_length,
         "vocab_size": text.vocabulary_size,
@@ -303,25 +431,22 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     }
     if text.pad_id != 0:
         described["pad_id"] = text.pad_id
-    if text.end_id != text.vocabulary_size - 1:
+    if text.pooling == "last":
+        described["pool_type"] = "last"
+    elif text.end_id != text.vocabulary_size - 1:
         described |= {"pool_type": "eos", "eos_id": text.end_id}
-    preprocessing = config.preprocessing
-    return {
-        "model_cfg": {
-            "embed_dim": config.embed_dim,
-            "quick_gelu": text.activation == "quick_gelu",
-            "vision_cfg": shape,
-            "text_cfg": described,
-        },
-        "preprocess_cfg": {
-            "size": preprocessing.image_size,
-            "mean": list(preprocessing.mean),
-            "std": list(preprocessing.std),
-            "interpolation": preprocessing.interpolation,
-            "resize_mode": preprocessing.resize_mode,
-            "fill_color": preprocessing.fill,
-        },
-    }
+    if not text.causal:
+        described["no_causal_mask"] = True
+    if text.projection_bias:
+        described["proj_bias"] = True
+    if text.norm_epsilon != NORM_EPSILON:
+        described["norm_kwargs"] = {"eps": text.norm_epsilon}
+    if text.activation == "gelu_tanh":
+        described["act_kwargs"] = {"approximate": "tanh"}
+    if text.cleaning != "clip":
+        names = {ours: theirs for theirs, ours in _CLEANINGS.items()}
+        described["tokenizer_kwargs"] = {"clean": names[text.cleaning]}
+    return described
 
 
 def _ratio_of(mlp_width: int, width: int) -> float:

@@ -85,7 +85,7 @@ def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) ->
     view = np.frombuffer(mapped, dtype, math.prod(shape), start + begin).reshape(shape)
     if not view.flags.aligned:
         return view.copy()
-    view.flags.writeable = False  # lets an engine release its pages (engine/tensors.py)
+    view.flags.writeable = False  # lets an engine release its pages (engine/memory.py)
     return view
 
 

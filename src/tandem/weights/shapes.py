@@ -12,10 +12,10 @@ import numpy as np
 
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
+from tandem.towers import tower_part
+from tandem.towers.parts.shapes import Shapes
 from tandem.weights.arrays import BFLOAT16
 from tandem.weights.names import shape_and_dtype
-
-Shapes = dict[str, tuple[int, ...]]
 
 _FLOATS = (np.dtype("f2"), np.dtype("f4"), np.dtype("f8"), BFLOAT16)
 _SHOWN = 5  # tensors that an error spells out of each kind
@@ -26,99 +26,15 @@ _SHOWN = 5  # tensors that an error spells out of each kind
 
 def expected_shapes(config: ModelConfig) -> Shapes:
     """Every tensor of the model under its original name, with its shape."""
-    text, vision = config.text, config.vision
-    shapes: Shapes = {
-        "logit_scale": (),
-        "token_embedding.weight": (text.vocabulary_size, text.width),
-        "positional_embedding": (text.context_length, text.width),
-        "text_projection": (text.width, config.embed_dim),
-        **_norm("ln_final", text.width),
-        **_transformer("transformer", text.layers, text.width, text.mlp_width),
-    }
-    if isinstance(vision, VisionTransformer):
-        shapes |= {
-            "visual.conv1.weight": (vision.width, 3, vision.patch_size, vision.patch_size),
-            "visual.class_embedding": (vision.width,),
-            "visual.positional_embedding": (vision.grid**2 + 1, vision.width),
-            "visual.proj": (vision.width, config.embed_dim),
-            **_norm("visual.ln_pre", vision.width),
-            **_norm("visual.ln_post", vision.width),
-            **_transformer("visual.transformer", vision.layers, vision.width, vision.mlp_width),
-        }
-    else:
-        shapes |= _resnet(vision, config.embed_dim)
+    shapes: Shapes = {"logit_scale": (), **({"logit_bias": ()} if config.logit_bias else {})}
+    for tower in (config.text, config.vision):
+        shapes |= tower_part(tower, "shapes").shapes(tower, config.embed_dim)
     return shapes
 
 
 def parameter_count(config: ModelConfig) -> int:
     """Trained numbers of the whole model: everything but the running statistics of its batch norms."""
     return sum(math.prod(shape) for name, shape in expected_shapes(config).items() if ".running_" not in name)
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
-
-def _batch_norm(name: str, width: int) -> Shapes:
-    return {**_norm(name, width), f"{name}.running_mean": (width,), f"{name}.running_var": (width,)}
-
-
-def _transformer(name: str, layers: int, width: int, mlp_width: int) -> Shapes:
-    shapes: Shapes = {}
-    for block in (f"{name}.resblocks.{i}" for i in range(layers)):
-        shapes |= {
-            f"{block}.attn.in_proj_weight": (3 * width, width),
-            f"{block}.attn.in_proj_bias": (3 * width,),
-            f"{block}.attn.out_proj.weight": (width, width),
-            f"{block}.attn.out_proj.bias": (width,),
-            f"{block}.mlp.c_fc.weight": (mlp_width, width),
-            f"{block}.mlp.c_fc.bias": (mlp_width,),
-            f"{block}.mlp.c_proj.weight": (width, mlp_width),
-            f"{block}.mlp.c_proj.bias": (width,),
-            **_norm(f"{block}.ln_1", width),
-            **_norm(f"{block}.ln_2", width),
-        }
-    return shapes
-
-
-def _resnet(vision: ResNet, embed_dim: int) -> Shapes:
-    half = vision.width // 2
-    shapes: Shapes = {
-        "visual.conv1.weight": (half, 3, 3, 3),
-        "visual.conv2.weight": (half, half, 3, 3),
-        "visual.conv3.weight": (vision.width, half, 3, 3),
-        **_batch_norm("visual.bn1", half),
-        **_batch_norm("visual.bn2", half),
-        **_batch_norm("visual.bn3", vision.width),
-    }
-    entering = vision.width
-    for stage, blocks in enumerate(vision.layers, start=1):
-        inner = vision.width * 2 ** (stage - 1)
-        for i in range(blocks):
-            strided = stage > 1 and i == 0
-            shapes |= _block(vision, f"visual.layer{stage}.{i}", entering, inner, strided=strided)
-            entering = inner * vision.expansion
-    pool = "visual.attnpool"
-    shapes[f"{pool}.positional_embedding"] = (vision.grid**2 + 1, vision.pool_width)
-    for part in ("q_proj", "k_proj", "v_proj"):
-        shapes |= {f"{pool}.{part}.weight": (vision.pool_width,) * 2, f"{pool}.{part}.bias": (vision.pool_width,)}
-    return shapes | {f"{pool}.c_proj.weight": (embed_dim, vision.pool_width), f"{pool}.c_proj.bias": (embed_dim,)}
-
-
-def _block(vision: ResNet, name: str, entering: int, inner: int, *, strided: bool) -> Shapes:
-    leaving = inner * vision.expansion
-    if vision.block == "bottleneck":
-        convolutions = [(inner, entering, 1, 1), (inner, inner, 3, 3), (leaving, inner, 1, 1)]
-    else:
-        convolutions = [(inner, entering, 3, 3), (leaving, inner, 3, 3)]
-    shapes: Shapes = {}
-    for i, shape in enumerate(convolutions, start=1):
-        shapes[f"{name}.conv{i}.weight"] = shape
-        shapes |= _batch_norm(f"{name}.bn{i}", shape[0])
-    if strided or entering != leaving:
-        shapes[f"{name}.downsample.0.weight"] = (leaving, entering, 1, 1)
-        shapes |= _batch_norm(f"{name}.downsample.1", leaving)
-    return shapes
 
 
 # --- a checkpoint against its configuration --------------------------------------------------------------------------

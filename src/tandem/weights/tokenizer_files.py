@@ -83,7 +83,8 @@ def write_tokenizer(tokenizer: "Tokenizer", text: TextTransformer, folder: Path)
     is_bpe = model.get("type", "BPE") == "BPE" and isinstance(model.get("vocab"), dict)
     vocabulary = {**(_whole(model["vocab"]) if is_bpe else {}), **added}
     spelt = {index: token for token, index in vocabulary.items()}
-    start, end = spelt.get(text.start_id, START), spelt.get(text.end_id, END)
+    start = START if text.start_id is None else spelt.get(text.start_id, START)
+    end = END if text.end_id is None else spelt.get(text.end_id, END)
     pad = spelt.get(text.pad_id, end)
     if is_bpe:
         write_json(folder / "vocab.json", vocabulary)

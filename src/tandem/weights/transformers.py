@@ -1,4 +1,4 @@
-"""Hugging Face transformers' CLIP layout: config.json, preprocessor_config.json, a tokenizer, weights. ViT only.
+"""Hugging Face transformers' layout: config.json, preprocessor_config.json, a tokenizer, weights.
 
 Which file holds what; the meaning of the two configurations is in `transformers_config`. Needs no transformers.
 """
@@ -12,12 +12,12 @@ from tandem.config import Activation, ModelConfig
 from tandem.errors import WeightsError
 from tandem.files import write_json
 from tandem.weights.checkpoint import Checkpoint, with_activation
-from tandem.weights.names import to_original, to_transformers, transformers_names
+from tandem.weights.names import display_name, renamed_to, to_original
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
-from tandem.weights.transformers_config import config_from, config_to, preprocessing_to
+from tandem.weights.transformers_config import config_from, config_to, model_type_for, model_type_of, preprocessing_to
 
 WEIGHTS = (
     "model.safetensors",
@@ -37,8 +37,9 @@ def read(
     if weights is None:
         raise WeightsError(f"{folder}: expected one of {', '.join(WEIGHTS)} beside config.json; found none")
     preprocessor = first_present(folder, PREPROCESSORS)
+    plain = read_json(source)
     config = config_from(
-        read_json(source),
+        plain,
         read_json(preprocessor) if preprocessor else None,
         special_tokens(folder),
         str(source),
@@ -46,27 +47,20 @@ def read(
     )
     if activation:
         config = with_activation(config, activation)
+    names = model_type_of(plain, str(source)).names
     tensors, _ = to_original(read_tensor_file(weights).tensors)
-    check_tensors(tensors, config, str(weights), display_name)
+    check_tensors(tensors, config, str(weights), lambda name: display_name(name, names))
     return config, tensors
 
 
-def display_name(name: str) -> str:
-    """An original name as this layout has it, for messages."""
-    try:
-        theirs = transformers_names(name)
-    except KeyError:
-        return name
-    return theirs[0] if len(theirs) == 1 else theirs[0].replace("q_proj", "{q,k,v}_proj")
-
-
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a folder that `CLIPModel.from_pretrained` and `CLIPProcessor.from_pretrained` open."""
+    """Write a folder that `from_pretrained` of transformers opens."""
     config = checkpoint.config
-    plain, preprocessor = config_to(config), preprocessing_to(config.preprocessing)
+    kind = model_type_for(config)
+    plain, preprocessor = config_to(config), preprocessing_to(config.preprocessing, kind)
     dtypes = {array.dtype.name for array in checkpoint.tensors.values()}
     plain["dtype"] = plain["torch_dtype"] = dtypes.pop() if len(dtypes) == 1 else "float32"
     write_json(folder / "config.json", plain)
     write_json(folder / "preprocessor_config.json", preprocessor)
     write_tokenizer(checkpoint.tokenizer, config.text, folder)
-    write_safetensors(folder / "model.safetensors", to_transformers(checkpoint.tensors), {"format": "pt"})
+    write_safetensors(folder / "model.safetensors", renamed_to(checkpoint.tensors, kind.names), {"format": "pt"})

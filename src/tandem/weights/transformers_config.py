@@ -1,16 +1,16 @@
 """transformers' config.json and preprocessor_config.json, to and from a `ModelConfig`: pure, on plain values.
 
-What transformers means by a key that is left out counts; what is no CLIP is refused by the field's name.
+What transformers means by a key that is left out counts, by its model type; what Tandem cannot build is refused by the
+field's name.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
 from tandem import fields
 from tandem.config import (
-    CLIP_MEAN,
-    CLIP_STD,
     Activation,
     Interpolation,
     ModelConfig,
@@ -23,18 +23,25 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.fields import Positive, Range
 from tandem.weights.checkpoint import activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
+from tandem.weights.transformers_types import MODEL_TYPES, ModelType
 
 _LEGACY_END_ID = 2  # what old configurations say; transformers then pools at the largest id
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's codes
 
 
 _Kind = TypeVar("_Kind")
-_Epsilon = Annotated[float, Range(1e-5, 1e-5)]  # another one makes another network than CLIP's
+_Epsilon = Annotated[float, Range(above=0, most=1)]
+_HiddenAct = Literal["quick_gelu", "gelu", "gelu_pytorch_tanh"]
+_ACTIVATIONS: dict[_HiddenAct, Activation] = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 @dataclass(frozen=True)
 class _Whole:
-    """What is read of `config.json`; the defaults here and below are transformers' own."""
+    """What is read of `config.json`; the defaults here and below are transformers' own for CLIP."""
 
     projection_dim: Positive = 512
 
@@ -49,9 +56,10 @@ class _Vision:
     num_hidden_layers: Positive = 12
     num_attention_heads: Positive = 12
     intermediate_size: Positive = 3072
-    hidden_act: Activation | None = None
+    hidden_act: _HiddenAct | None = None
     layer_norm_eps: _Epsilon = 1e-5
     num_channels: Literal[3] = 3
+    vision_use_head: Literal[True] = True
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,12 @@ class _Text:
     num_hidden_layers: Positive = 12
     num_attention_heads: Positive = 8
     intermediate_size: Positive = 2048
-    hidden_act: Activation | None = None
+    hidden_act: _HiddenAct | None = None
     layer_norm_eps: _Epsilon = 1e-5
     bos_token_id: Any = 49406
     eos_token_id: Any = 49407
+    pad_token_id: Any = 1
+    projection_size: Positive | None = None
 
 
 def config_from(
@@ -81,24 +91,28 @@ def config_from(
 
     Raises `ConfigError` that names the source and the field that is not as CLIP's.
     """
-    if plain.get("model_type") != "clip":
-        raise ConfigError(
-            f"{source}: model_type: expected 'clip' (both towers), got {plain.get('model_type')!r}; "
-            "Tandem reads CLIP models only"
-        )
+    kind = model_type_of(plain, source)
     notes: dict[str, str] = {}
     whole = _read(_Whole, plain, source)
-    vision = _read(_Vision, squares(_tower(plain, "vision_config", source)), source, "vision_config")
-    text = _read(_Text, _tower(plain, "text_config", source), source, "text_config")
+    vision = _read(
+        _Vision, {**kind.vision_defaults, **squares(_tower(plain, "vision_config", source))}, source, "vision_config"
+    )
+    text = _read(_Text, {**kind.text_defaults, **_tower(plain, "text_config", source)}, source, "text_config")
     if vision.hidden_act is None or text.hidden_act is None:
         notes["activation"] = activation_note(source, "quick_gelu", "which is transformers' default")
-    start_id, end_id = _start_and_end(text, tokens, notes)
+    start_id, end_id, pad_id = _special_ids(kind, plain, text, tokens, notes)
     if preprocessor is None:
-        notes["preprocessing"] = f"{source} has no preprocessor_config.json beside it: CLIP's mean and std are assumed"
-    preprocessing = preprocessing_from(preprocessor or {}, vision.image_size, preprocessor_source)
+        notes["preprocessing"] = (
+            f"{source} has no preprocessor_config.json beside it: the mean, std and size of {kind.name} are assumed"
+        )
+    preprocessing = preprocessing_from(preprocessor or {}, vision.image_size, preprocessor_source, kind)
+    embed_dim = whole.projection_dim if kind.projects_images else text.projection_size or text.hidden_size
+    varied: dict[str, Any] = dict(kind.vision)
+    if kind.attention_pooling:
+        varied |= _attention_pool(vision.num_attention_heads, vision.intermediate_size)
     try:
         return ModelConfig(
-            whole.projection_dim,
+            embed_dim,
             VisionTransformer(
                 vision.image_size,
                 vision.patch_size,
@@ -106,7 +120,9 @@ def config_from(
                 vision.num_hidden_layers,
                 vision.num_attention_heads,
                 vision.intermediate_size,
-                vision.hidden_act or "quick_gelu",
+                _ACTIVATIONS[vision.hidden_act or "quick_gelu"],
+                norm_epsilon=vision.layer_norm_eps,
+                **varied,
             ),
             TextTransformer(
                 text.max_position_embeddings,
@@ -115,16 +131,30 @@ def config_from(
                 text.num_hidden_layers,
                 text.num_attention_heads,
                 text.intermediate_size,
-                text.hidden_act or "quick_gelu",
+                _ACTIVATIONS[text.hidden_act or "quick_gelu"],
                 start_id,
                 end_id,
-                _pad_id(plain, end_id, tokens),
+                pad_id,
+                norm_epsilon=text.layer_norm_eps,
+                **kind.text,
             ),
             preprocessing,
             notes=notes,
+            logit_bias=kind.logit_bias,
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def model_type_of(plain: Mapping[str, Any], source: str) -> ModelType:
+    """The model type that config.json names. Raises `ConfigError` for one that Tandem does not read."""
+    kind = MODEL_TYPES.get(str(plain.get("model_type")))
+    if kind is None:
+        raise ConfigError(
+            f"{source}: model_type: expected one of {', '.join(MODEL_TYPES)} (both towers), got "
+            f"{plain.get('model_type')!r}; Tandem cannot build that"
+        )
+    return kind
 
 
 def _read(kind: type[_Kind], plain: Mapping[str, Any], source: str, path: str = "") -> _Kind:
@@ -145,11 +175,22 @@ def _tower(plain: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
     return merged
 
 
-def _start_and_end(text: _Text, tokens: SpecialTokens, notes: dict[str, str]) -> tuple[int, int]:
-    """The tokenizer's ids where it has them, else the configuration's, unless they are legacy or impossible."""
+def _special_ids(
+    kind: ModelType, plain: Mapping[str, Any], text: _Text, tokens: SpecialTokens, notes: dict[str, str]
+) -> tuple[int | None, int | None, int]:
+    """Ids of start, end and padding: the tokenizer's where it has them, else the configuration's."""
+    if kind.text.get("pooling") == "last":  # SigLIP: no start token; its configurations name ids of CLIP's vocabulary
+        end_id = tokens.end_id if tokens.end_id is not None else 1
+        return None, end_id, end_id if tokens.pad_id is None else tokens.pad_id
+    start_id, end_id = _start_and_end(kind, text, tokens, notes)
+    return start_id, end_id, _pad_id(plain, end_id, tokens)
+
+
+def _start_and_end(kind: ModelType, text: _Text, tokens: SpecialTokens, notes: dict[str, str]) -> tuple[int, int]:
+    """Both where the configuration's are possible; legacy and impossible ones mean the last two of the vocabulary."""
     start, end = text.bos_token_id, text.eos_token_id
     end = end[0] if isinstance(end, list) and end else end
-    legacy = end == _LEGACY_END_ID
+    legacy = end == _LEGACY_END_ID and kind.end_id_may_be_legacy
     if tokens.start_id is not None and tokens.end_id is not None:
         return tokens.start_id, tokens.end_id
     if not legacy and _is_id(start, text.vocab_size) and _is_id(end, text.vocab_size):
@@ -190,8 +231,13 @@ def squares(values: Mapping[str, Any]) -> dict[str, Any]:
 # --- preprocessing -------------------------------------------------------------------------------------------------
 
 
-def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -> Preprocessing:
-    """`preprocessor_config.json` as `Preprocessing`. Raises `ConfigError` for steps that are not CLIP's."""
+def preprocessing_from(
+    plain: Mapping[str, Any], image_size: int, source: str, kind: ModelType = MODEL_TYPES["clip"]
+) -> Preprocessing:
+    """`preprocessor_config.json` as `Preprocessing`; keys left out mean the defaults of the model type's processor.
+
+    Raises `ConfigError` for steps that no CLIP has.
+    """
     nested = plain.get("image_processor")
     plain = nested if isinstance(nested, dict) else plain
     for key in ("do_resize", "do_rescale"):
@@ -199,9 +245,9 @@ def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -
             raise ConfigError(f"{source}: {key}: expected true, got false; Tandem always resizes and rescales")
     if abs(float(plain.get("rescale_factor") or 1 / 255) * 255 - 1) > 1e-4:
         raise ConfigError(f"{source}: rescale_factor: expected 1/255, got {plain['rescale_factor']!r}")
-    size = plain.get("size", image_size)
+    size = plain.get("size", {"height": image_size, "width": image_size} if kind.squashed else image_size)
     size = {"shortest_edge": size} if isinstance(size, int) else size
-    crops = bool(plain.get("do_center_crop", True))
+    crops = bool(plain.get("do_center_crop", not kind.squashed))
     crop = plain.get("crop_size", image_size)
     crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
     mode: ResizeMode
@@ -220,8 +266,8 @@ def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -
     normalises = bool(plain.get("do_normalize", True))
     return Preprocessing(
         image_size,
-        channels(plain.get("image_mean", CLIP_MEAN), f"{source}: image_mean") if normalises else (0.0, 0.0, 0.0),
-        channels(plain.get("image_std", CLIP_STD), f"{source}: image_std") if normalises else (1.0, 1.0, 1.0),
+        channels(plain.get("image_mean", kind.mean), f"{source}: image_mean") if normalises else (0.0, 0.0, 0.0),
+        channels(plain.get("image_std", kind.std), f"{source}: image_std") if normalises else (1.0, 1.0, 1.0),
         mode,
         _INTERPOLATIONS[resample],
     )
@@ -238,39 +284,79 @@ def channels(value: Any, where: str) -> tuple[float, float, float]:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def config_to(config: ModelConfig) -> dict[str, Any]:
-    """`config.json` for transformers. Raises `WeightsError` for a model that it has no class for."""
+def model_type_for(config: ModelConfig) -> ModelType:
+    """The model type that describes a model. Raises `WeightsError` where transformers has none for it."""
     vision, text = config.vision, config.text
     if not isinstance(vision, VisionTransformer):
-        raise WeightsError("transformers has no CLIP with a ResNet: write it as 'tandem' or 'open_clip'")
-    if text.end_id == _LEGACY_END_ID:
         raise WeightsError(
-            "transformers treats the end id 2 as a legacy value and pools elsewhere: write it as 'tandem'"
+            f"transformers has no CLIP with a {type(vision).__name__}: write it as 'tandem' or 'open_clip'"
         )
+    if not isinstance(text, TextTransformer):
+        raise WeightsError(
+            f"transformers has no CLIP with a {type(text).__name__}: write it as 'tandem' or 'open_clip'"
+        )
+    legacy = False
+    for kind in MODEL_TYPES.values():
+        varied = dict(kind.vision) | (_attention_pool(vision.heads, vision.mlp_width) if kind.attention_pooling else {})
+        expected = (
+            dataclasses.replace(vision, **_varied(VisionTransformer, varied), norm_epsilon=vision.norm_epsilon),
+            dataclasses.replace(text, **_varied(TextTransformer, kind.text), norm_epsilon=text.norm_epsilon),
+            kind.logit_bias,
+        )
+        if expected == (vision, text, config.logit_bias):
+            if not kind.end_id_may_be_legacy or text.end_id != _LEGACY_END_ID:
+                return kind
+            legacy = True
+    if legacy:
+        raise WeightsError(
+            "transformers treats the end id 2 of a CLIP as a legacy value and pools elsewhere: write it as 'tandem'"
+        )
+    raise WeightsError("transformers has no model type for this combination of towers: write it as 'tandem'")
+
+
+def _attention_pool(heads: int, mlp_width: int) -> dict[str, Any]:
+    return {"pooling": "attention", "pool_heads": heads, "pool_mlp_width": mlp_width}
+
+
+def _varied(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field that only some models vary, with the given value or its default."""
     return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
+        each.name: given.get(each.name, each.default)
+        for each in dataclasses.fields(kind)
+        if each.name != "norm_epsilon" and fields.left_out_at_default(kind, each.name)
+    }
+
+
+def config_to(config: ModelConfig) -> dict[str, Any]:
+    """`config.json` for transformers. Raises `WeightsError` for a model that it has no class for."""
+    kind = model_type_for(config)
+    vision, text = config.vision, config.text
+    assert isinstance(vision, VisionTransformer)  # every model type has one
+    acts = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+    plain: dict[str, Any] = {
+        "architectures": [kind.architecture],
+        "model_type": kind.name,
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": 2.6592,
         "initializer_factor": 1.0,
         "tandem": {"pad_id": text.pad_id},
         "text_config": {
-            "model_type": "clip_text_model",
+            "model_type": f"{kind.name}_text_model",
             "vocab_size": text.vocabulary_size,
             "max_position_embeddings": text.context_length,
             "hidden_size": text.width,
             "intermediate_size": text.mlp_width,
             "num_hidden_layers": text.layers,
             "num_attention_heads": text.heads,
-            "hidden_act": text.activation,
-            "layer_norm_eps": 1e-5,
+            "hidden_act": acts[text.activation],
+            "layer_norm_eps": text.norm_epsilon,
             "projection_dim": config.embed_dim,
             "bos_token_id": text.start_id,
             "eos_token_id": text.end_id,
             "pad_token_id": text.pad_id,
         },
         "vision_config": {
-            "model_type": "clip_vision_model",
+            "model_type": f"{kind.name}_vision_model",
             "image_size": vision.image_size,
             "patch_size": vision.patch_size,
             "num_channels": 3,
@@ -278,22 +364,27 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
             "intermediate_size": vision.mlp_width,
             "num_hidden_layers": vision.layers,
             "num_attention_heads": vision.heads,
-            "hidden_act": vision.activation,
-            "layer_norm_eps": 1e-5,
+            "hidden_act": acts[vision.activation],
+            "layer_norm_eps": vision.norm_epsilon,
             "projection_dim": config.embed_dim,
         },
     }
+    if not kind.projects_images:
+        del plain["projection_dim"], plain["logit_scale_init_value"]
+        del plain["vision_config"]["projection_dim"], plain["text_config"]["projection_dim"]
+        plain["text_config"]["projection_size"] = config.embed_dim
+    return plain
 
 
-def preprocessing_to(preprocessing: Preprocessing) -> dict[str, Any]:
+def preprocessing_to(preprocessing: Preprocessing, kind: ModelType = MODEL_TYPES["clip"]) -> dict[str, Any]:
     """`preprocessor_config.json`. Raises `WeightsError` for a resize mode that transformers' CLIP does not have."""
     square = {"height": preprocessing.image_size, "width": preprocessing.image_size}
     if preprocessing.resize_mode == "longest":
         raise WeightsError("transformers' CLIP cannot pad to the longer side: write it as 'tandem' or 'open_clip'")
     squash = preprocessing.resize_mode == "squash"
     return {
-        "image_processor_type": "CLIPImageProcessor",
-        "feature_extractor_type": "CLIPFeatureExtractor",
+        "image_processor_type": kind.image_processor,
+        "feature_extractor_type": kind.image_processor.replace("ImageProcessor", "FeatureExtractor"),
         "do_convert_rgb": True,
         "do_resize": True,
         "size": square if squash else {"shortest_edge": preprocessing.image_size},

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from tandem.config import VisionTransformer
 from tandem.errors import MissingExtraError, StoreError, TandemError
 from tandem.model import Model, load
 from tandem.search.indexing.entries import Entry
@@ -128,14 +127,13 @@ def _loader(model: Model) -> Callable[[], Model]:
     source = model.checkpoint.source
     if os.path.exists(source):
         source = os.path.abspath(source)
-    vision = model.config.vision
     return functools.partial(
         load,
         source,
         engine=model.engine.name,  # type: ignore[arg-type]  # one of those that load takes
         device=model.engine.device.lower(),
         precision=model.engine.precision,  # type: ignore[arg-type]  # one of those that load takes
-        activation=vision.activation if isinstance(vision, VisionTransformer) else None,
+        activation=model.config.activation,
         orient=model.orient,
         limits=model.limits,
     )

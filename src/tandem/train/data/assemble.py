@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tandem.config import VisionTransformer
 from tandem.errors import DataError
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.augment import UNIFORMS, augment, min_decode_size
@@ -147,9 +146,9 @@ class Assembler:
 
     def _kept(self, step: int) -> np.ndarray | None:
         vision = self.recipe.model.vision
-        if self.recipe.patch_dropout == 0 or not isinstance(vision, VisionTransformer):
+        if self.recipe.patch_dropout == 0 or not vision.takes_patch_dropout:
             return None
-        patches = (self.recipe.image_size_at(step) // vision.patch_size) ** 2
+        patches = (self.recipe.image_size_at(step) // vision.least_image_size) ** 2
         keep = max(1, round(patches * (1 - self.recipe.patch_dropout)))
         return np.sort(np.argsort(self._uniform(step, _PATCHES, patches), axis=1)[:, :keep], axis=1)
 

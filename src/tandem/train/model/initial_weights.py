@@ -16,10 +16,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tandem.config import ModelConfig
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
-from tandem.nn.layers import resize_grid
-from tandem.nn.resnet import ResNetTower
-from tandem.nn.transformer import VisionTower
 from tandem.tokenizer import Tokenizer
+from tandem.towers.parts.torch import resize_grid
 from tandem.train.recipe import Recipe
 from tandem.weights import Checkpoint, read
 
@@ -89,10 +87,11 @@ def lock(
     """
     for tower in locked:
         learning = {id(parameter) for parameter in _unlocked(clip, tower, unlocked_blocks)}
-        for name, parameter in clip.named_parameters():
-            mine = name.startswith("visual.") == (tower == "image") and name != "logit_scale"
+        module = clip.text if tower == "text" else clip.visual
+        mine = {id(parameter) for parameter in module.parameters()}
+        for name, parameter in clip.state_dict(keep_vars=True).items():
             fresh = read_names is not None and name not in read_names
-            if mine and not fresh and id(parameter) not in learning:
+            if id(parameter) in mine and not fresh and id(parameter) not in learning:
                 parameter.requires_grad_(False)
 
 
@@ -108,19 +107,10 @@ def _unlocked(clip: CLIP, tower: str, blocks: int) -> Iterator[nn.Parameter]:
     """The parameters of a locked tower that learn all the same."""
     if not blocks:
         return
-    visual = clip.visual
-    if tower == "text":
-        parts: list[nn.Module] = [*clip.transformer.resblocks[-blocks:], clip.ln_final]
-        yield clip.text_projection
-    elif isinstance(visual, VisionTower):
-        parts = [*visual.transformer.resblocks[-blocks:], visual.ln_post]
-        yield visual.proj
-    else:
-        assert isinstance(visual, ResNetTower)
-        every = [block for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4) for block in stage]
-        parts = [*every[-blocks:], visual.attnpool]
-    for part in parts:
-        yield from part.parameters()
+    module = clip.text if tower == "text" else clip.visual
+    yield from module.after_blocks()  # type: ignore[operator]
+    for block in module.blocks()[-blocks:]:  # type: ignore[operator]
+        yield from block.parameters()
 
 
 def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:

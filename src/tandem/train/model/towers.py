@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tandem.config import VisionTransformer
 from tandem.errors import ConfigError
 from tandem.nn import CLIP
 from tandem.train.model.packing import pack
@@ -49,7 +48,7 @@ class Towers(nn.Module):
         return images, texts
 
     def _images(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
-        if kept is not None and not isinstance(self.clip.config.vision, VisionTransformer):
+        if kept is not None and not self.clip.config.vision.takes_patch_dropout:
             raise ConfigError("patch_dropout: expected a vision_transformer, the image tower is a resnet; set it to 0")
         # The permuted view keeps channels last in memory, which is fastest for convolutions.
         x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std  # [n 3 s s]
@@ -58,6 +57,9 @@ class Towers(nn.Module):
 
     def _texts(self, ids: Tensor) -> Tensor:
         device, config = self.mean.device, self.clip.config.text
+        if config.fixed_length:  # padding is seen, so nothing can share rows
+            return self._unit(self.clip.encode_text(ids.to(device)))
+        assert config.end_id is not None  # checked by the description
         packed = pack(ids.cpu().numpy(), config.end_id, config.context_length)
         rows, positions, text, ends = (
             torch.from_numpy(array).to(device, non_blocking=True)

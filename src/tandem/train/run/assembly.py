@@ -16,8 +16,6 @@ from torch.distributed.fsdp import FSDPModule
 from tandem import files
 from tandem.config import ModelConfig
 from tandem.nn import CLIP
-from tandem.nn.resnet import BasicBlock, Bottleneck
-from tandem.nn.transformer import Block
 from tandem.tokenizer import Tokenizer
 from tandem.train.data.loader import Loader, texts_of
 from tandem.train.data.vocabulary import train_bpe
@@ -161,7 +159,7 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     objective.to(processes.device)
     processes.broadcast(objective.parameters())
     batch_norm.set_groups(towers, recipe.parallel.norm_batch)
-    wrapped = wrap(towers, blocks(clip), [clip.logit_scale], recipe.parallel, processes)
+    wrapped = wrap(towers, blocks(clip), clip.scaling(), recipe.parallel, processes)
     optimiser = build_optimiser(towers, objective, recipe.optimiser)
     ema = ModelEma(towers, recipe.ema.decay) if recipe.ema.decay else None
     return TrainingRun(
@@ -170,9 +168,9 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     )  # fmt: skip
 
 
-def blocks(model: nn.Module) -> list[nn.Module]:
+def blocks(model: CLIP) -> list[nn.Module]:
     """The blocks that are checkpointed, compiled and sharded one by one."""
-    return [module for module in model.modules() if isinstance(module, Block | Bottleneck | BasicBlock)]
+    return [*model.visual.blocks(), *model.text.blocks()]  # type: ignore[operator]
 
 
 def with_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:

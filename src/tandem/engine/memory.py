@@ -1,38 +1,19 @@
-"""The arrays a model is made of, as engines read them, and the memory of the files they are mapped from.
+"""The memory of the files that a model's arrays are mapped from.
 
-Knows names, arrays and mappings; no graph and no device. Only pages of read-only arrays are released: releasing a
-page of a private mapping would undo what was written there.
+Knows arrays and mappings; no graph and no device. Only arrays that nobody can write to have their pages
+released: releasing a page of a private mapping would undo what was written there.
 """
 
 import mmap
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Tensors = Mapping[str, NDArray[np.generic]]
-
-NORM_EPSILON = 1e-5  # of layer norms and batch norms
 INTERVAL_S = 0.005  # between two releases of pages
-
-
-def parts(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
-    """A tensor in the parts that make it up, first rows first; nearly always one.
-
-    Tensors that stack what their file holds apart only on demand offer the parts as `parts(name)`: stacked copies would
-    live as long as what is built from them.
-    """
-    apart: Callable[[str], Sequence[NDArray[np.generic]]] | None = getattr(tensors, "parts", None)
-    return apart(name) if apart else (tensors[name],)
-
-
-def split_qkv(tensors: Tensors, name: str) -> Sequence[NDArray[np.generic]]:
-    """The rows for q, k and v of a fused projection."""
-    found = parts(tensors, name)
-    return found if len(found) == 3 else np.split(found[0], 3)
 
 
 def mappings(arrays: Iterable[NDArray[Any]]) -> list[mmap.mmap]:

@@ -1,14 +1,16 @@
-"""CLIP's ResNet: a three-convolution stem, antialiased strides, attention pooling.
+"""CLIP's ResNet in torch: a three-convolution stem, antialiased strides, attention pooling.
 
 Shapes: n images, c channels, H and W rows and columns, d the shared dimension.
 """
+
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tandem.config import ResNet
-from tandem.nn.layers import resize_grid
+from tandem.towers.parts.torch import normal, resize_grid
+from tandem.towers.resnet.description import ResNet
 
 
 def _downsample(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -99,7 +101,7 @@ class AttentionPool(nn.Module):
         return self.c_proj(out.reshape(n, c))  # type: ignore[no-any-return]
 
 
-class ResNetTower(nn.Module):
+class Module(nn.Module):
     """Stem, four stages, attention pooling."""
 
     layer1: nn.Sequential
@@ -137,3 +139,26 @@ class ResNetTower(nn.Module):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return self.attnpool(x)  # type: ignore[no-any-return]
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """What is checkpointed, compiled and sharded one by one, in order."""
+        return [block for stage in (self.layer1, self.layer2, self.layer3, self.layer4) for block in stage]
+
+    def after_blocks(self) -> Iterator[nn.Parameter]:
+        """Parameters of what follows the last block."""
+        yield from self.attnpool.parameters()
+
+    def initialise(self, draw: torch.Generator) -> None:
+        """Convolutions by He's rule over their outputs; the last norm of each block 0: blocks start as identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=draw)
+            elif isinstance(module, AttentionPool):
+                std = module.c_proj.in_features**-0.5
+                for linear in (module.q_proj, module.k_proj, module.v_proj, module.c_proj):
+                    normal(linear.weight, std, draw)
+                    linear.bias.zero_()
+                normal(module.positional_embedding, std, draw)
+        for module in self.modules():
+            if isinstance(module, Bottleneck | BasicBlock):
+                module.last_norm.weight.zero_()

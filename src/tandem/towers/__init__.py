@@ -1,0 +1,43 @@
+"""The towers that models are made of: one room each, with everything that depends on its architecture.
+
+A room has the same modules as every other: `description` (a frozen dataclass of sizes and variations), `shapes` (its
+tensors), `module` (torch), `graph` (OpenVINO), `names` (what its tensors are called in other formats), and where there
+is such a thing `arrays` (numpy, to answer without being compiled) and `timm` (what timm calls its variations).
+`IMAGE_TOWERS` and `TEXT_TOWERS` are the one table of rooms. Everything outside reaches a room through the description
+it holds: `tower_part(description, "graph")`.
+"""
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any, Literal
+
+from tandem.towers.resnet.description import ResNet
+from tandem.towers.text_transformer.description import TextTransformer
+from tandem.towers.vision_transformer.description import VisionTransformer
+
+# Under the names that configurations and recipes give as `type`
+IMAGE_TOWERS: dict[str, type] = {"vision_transformer": VisionTransformer, "resnet": ResNet}
+TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer}
+
+ImageTower = VisionTransformer | ResNet
+TextTower = TextTransformer
+
+Part = Literal["shapes", "module", "graph", "names", "arrays", "timm"]
+
+
+def tower_part(tower: object, part: Part) -> ModuleType | Any:
+    """The module of this name in the room of a description or of its class, imported when it is first asked for."""
+    room = (tower if isinstance(tower, type) else type(tower)).__module__.rpartition(".")[0]
+    return importlib.import_module(f"{room}.{part}")
+
+
+def has_part(tower: object, part: Part) -> bool:
+    """Whether the room of a description, or of its class, has this module."""
+    room = (tower if isinstance(tower, type) else type(tower)).__module__.rpartition(".")[0]
+    return importlib.util.find_spec(f"{room}.{part}") is not None
+
+
+def tower_type(description: object) -> str:
+    """What configurations call this kind of tower."""
+    return next(name for name, kind in {**IMAGE_TOWERS, **TEXT_TOWERS}.items() if type(description) is kind)

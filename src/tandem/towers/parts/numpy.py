@@ -1,0 +1,116 @@
+"""What towers are made of, in numpy, on the weights where they lie. Float32.
+
+Shapes: b batch, t tokens or patches, w width, h heads, d shared dimension.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
+from tandem.towers.parts.tensors import Tensors, split_qkv
+
+Array = NDArray[np.float32]
+
+
+def block(
+    x: Array,
+    sizes: BlockSizes,
+    tensors: Tensors,
+    name: str,
+    mask: Array | None = None,
+    only: NDArray[np.integer] | None = None,
+) -> Array:
+    """A pre-norm residual block: x [b t w], mask [t t] -> [b t w], or [b 1 w], the row `only` [b] of each."""
+    y = layer_norm(x, tensors, name + "ln_1.", sizes.norm_epsilon)
+    queries = y
+    if only is not None:
+        rows = np.arange(len(x))
+        x, queries = x[rows, only][:, None], y[rows, only][:, None]
+        mask = None if mask is None else mask[only][:, None, None]  # [b 1 1 t]
+    x = x + attention(queries, y, tensors, name + "attn.", sizes.heads, mask)
+    return x + mlp(layer_norm(x, tensors, name + "ln_2.", sizes.norm_epsilon), sizes.activation, tensors, name)
+
+
+def attention(queries: Array, x: Array, tensors: Tensors, name: str, heads: int, mask: Array | None = None) -> Array:
+    """Multi-head attention of queries [b q w] to x [b t w], mask added to the scores [b h q t] -> [b q w]."""
+    weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
+    q, k, v = (
+        _heads(source @ float32(weight).T + float32(bias), heads)
+        for source, weight, bias in zip((queries, x, x), weights, biases, strict=True)
+    )
+    scores = q @ k.transpose(0, 1, 3, 2) * np.float32(q.shape[-1] ** -0.5)  # [b h q t]
+    if mask is not None:
+        scores = scores + mask
+    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    attended = (scores / scores.sum(axis=-1, keepdims=True)) @ v  # [b h q w/h]
+    attended = attended.transpose(0, 2, 1, 3).reshape(len(x), queries.shape[1], -1)
+    return linear(attended, tensors, name + "out_proj")
+
+
+def mlp(x: Array, activation: Activation, tensors: Tensors, name: str) -> Array:
+    """Two linear layers with the activation between them."""
+    return linear(ACTIVATIONS[activation](linear(x, tensors, name + "mlp.c_fc")), tensors, name + "mlp.c_proj")
+
+
+def _heads(x: Array, heads: int) -> Array:
+    """[b t w] -> [b h t w/h]"""
+    return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+
+
+def layer_norm(x: Array, tensors: Tensors, name: str, epsilon: float) -> Array:
+    """Over the last axis."""
+    x = x - x.mean(axis=-1, keepdims=True)
+    x = x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + np.float32(epsilon))
+    return x * get(tensors, name + "weight") + get(tensors, name + "bias")
+
+
+def linear(x: Array, tensors: Tensors, name: str) -> Array:
+    """[... in] -> [... out]"""
+    return x @ get(tensors, name + ".weight").T + get(tensors, name + ".bias")
+
+
+def get(tensors: Tensors, name: str) -> Array:
+    """A tensor in float32."""
+    return float32(tensors[name])
+
+
+def float32(array: NDArray[np.generic]) -> Array:
+    """The same array where it is float32, else a copy that is."""
+    return array.astype(np.float32, copy=False)
+
+
+def _quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 x), as x / (1 + exp(-1.702 x))."""
+    with np.errstate(over="ignore"):  # exp of a large number is inf, and x / inf the 0 that is meant
+        gated: Array = x / (1 + np.exp(np.float32(-QUICK_GELU_SLOPE) * x))
+        return gated
+
+
+def _gelu(x: Array) -> Array:
+    gated: Array = np.float32(0.5) * x * (np.float32(1) + _erf(x * np.float32(0.5**0.5)))
+    return gated
+
+
+def _erf(x: Array) -> Array:
+    """The error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26); numpy has none."""
+    one = np.float32(1)
+    t: Array = one / (one + np.float32(0.3275911) * np.abs(x))
+    polynomial = np.full_like(t, 1.061405429)
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        polynomial = polynomial * t + np.float32(coefficient)
+    erf: Array = np.sign(x) * (one - polynomial * t * np.exp(-np.square(x)))
+    return erf
+
+
+def _gelu_tanh(x: Array) -> Array:
+    inner = (x + np.float32(0.044715) * x * x * x) * np.float32(np.sqrt(2 / np.pi))
+    return (np.float32(0.5) * x * (np.float32(1) + np.tanh(inner))).astype(np.float32, copy=False)
+
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "quick_gelu": _quick_gelu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}

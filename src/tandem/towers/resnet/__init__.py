@@ -1,0 +1,1 @@
+"""CLIP's ResNet as an image tower."""

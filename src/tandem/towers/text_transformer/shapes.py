@@ -1,0 +1,18 @@
+"""The tensors of a text transformer, under OpenAI's names."""
+
+from tandem.towers.parts.shapes import Shapes, norm, transformer
+from tandem.towers.text_transformer.description import TextTransformer
+
+
+def shapes(text: TextTransformer, embed_dim: int) -> Shapes:
+    """Every tensor of the tower, with its shape."""
+    found: Shapes = {
+        "token_embedding.weight": (text.vocabulary_size, text.width),
+        "positional_embedding": (text.context_length, text.width),
+        "text_projection": (text.width, embed_dim),
+        **norm("ln_final", text.width),
+        **transformer("transformer", text.layers, text.width, text.mlp_width),
+    }
+    if text.projection_bias:
+        found["text_projection_bias"] = (embed_dim,)
+    return found

@@ -1,0 +1,1 @@
+"""The Vision Transformer as an image tower: CLIP's own, CLIPA's, SigLIP's."""

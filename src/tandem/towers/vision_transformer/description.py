@@ -1,0 +1,91 @@
+"""What a Vision Transformer is: sizes, and what its families vary. Pure."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from tandem.errors import ConfigError
+from tandem.fields import LeftOutAtDefault
+from tandem.towers.parts.description import (
+    NORM_EPSILON,
+    Activation,
+    Layers,
+    Pixels,
+    VariedEpsilon,
+    VariedFlag,
+    VariedWidth,
+    Width,
+)
+
+# class: the class token; mean: the mean of the patches; attention: one learned query attends to all tokens, followed by
+# an MLP with a residual (multi-head attention pooling, MAP, Zhai et al. 2022)
+Pooling = Literal["class", "mean", "attention"]
+Projection = Literal["linear", "biased", "none"]
+
+
+@dataclass(frozen=True)
+class VisionTransformer:
+    """Image encoder: patches through pre-norm transformer blocks (Radford et al. 2021, 2.4; Zhai et al. 2023).
+
+    The defaults are OpenAI's CLIP. CLIPA has no first norm and pools by the mean; SigLIP has no class token, attention
+    pooling and no projection.
+    """
+
+    image_size: Pixels  # pixels, square
+    patch_size: Pixels  # pixels, square
+    width: Width
+    layers: Layers
+    heads: Width
+    mlp_width: Width
+    activation: Activation
+    class_token: VariedFlag = True
+    patch_bias: VariedFlag = False
+    first_norm: VariedFlag = True  # a layer norm before the first block
+    pooling: Annotated[Pooling, LeftOutAtDefault()] = "class"
+    norm_after_pooling: VariedFlag = False  # the last layer norm; CLIP's is the same either way
+    pool_heads: VariedWidth = 0  # of attention pooling
+    pool_mlp_width: VariedWidth = 0  # of attention pooling
+    projection: Annotated[Projection, LeftOutAtDefault()] = "linear"
+    norm_epsilon: VariedEpsilon = NORM_EPSILON
+
+    takes_patch_dropout: ClassVar[bool] = True
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image: its patches, and the class token where there is one."""
+        return self.grid**2 + self.class_token
+
+    @property
+    def least_image_size(self) -> int:
+        """Pixels a side that give one patch."""
+        return self.patch_size
+
+    def check(self, embed_dim: int) -> None:
+        """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""
+        _divides("width", self.width, "heads", self.heads)
+        if self.patch_size > self.image_size:
+            raise ConfigError(f"patch_size: expected 1..{self.image_size}, got {self.patch_size}")
+        if self.pooling == "class" and not self.class_token:
+            raise ConfigError("pooling: expected mean or attention where class_token is false, got class")
+        if (self.pooling == "attention") != bool(self.pool_heads and self.pool_mlp_width):
+            raise ConfigError(
+                "pool_heads, pool_mlp_width: expected both with pooling attention and 0 elsewhere, got "
+                f"{self.pool_heads} and {self.pool_mlp_width} with {self.pooling}"
+            )
+        if self.pool_heads:
+            _divides("width", self.width, "pool_heads", self.pool_heads)
+        if self.norm_after_pooling and self.pooling == "attention":
+            raise ConfigError("norm_after_pooling: expected false with pooling attention, whose norm comes before it")
+        if self.projection == "none" and self.width != embed_dim:
+            raise ConfigError(
+                f"projection: none leaves {self.width} dimensions, but embed_dim is {embed_dim}: they must be equal"
+            )
+
+
+def _divides(name: str, value: int, by_name: str, by: int) -> None:
+    if value % by:
+        raise ConfigError(f"{name} = {value} is not divisible by {by_name} = {by}")

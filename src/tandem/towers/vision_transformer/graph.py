@@ -1,0 +1,93 @@
+"""The Vision Transformer as an OpenVINO graph.
+
+Shapes: b batch, s pixels a side, t tokens, w width, d shared dimension.
+"""
+
+from tandem.openvino_import import Node, op
+from tandem.towers.parts.openvino import (
+    attention,
+    attention_out,
+    batch_size,
+    block,
+    integers,
+    last_block,
+    layer_norm,
+    linear,
+    mlp,
+    project,
+    split_heads,
+    tensor,
+)
+from tandem.towers.parts.tensors import Tensors, split_qkv
+from tandem.towers.vision_transformer.description import VisionTransformer
+
+
+def features(pixels: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    """Normalised pixels [b 3 s s] -> [b d], not of unit length."""
+    x = _embed(pixels, vision, tensors)
+    for i in range(vision.layers - 1):
+        x = block(x, vision, tensors, _block_name(i))
+    last, epsilon = _block_name(vision.layers - 1), vision.norm_epsilon
+    if vision.pooling == "class":
+        # Only the class token leaves the tower: the last block computes nothing else
+        x = last_block(x, op.gather(x, integers([0]), integers(1)), vision, tensors, last)
+        return _project(op.squeeze(layer_norm(x, tensors, "visual.ln_post.", epsilon), integers(1)), vision, tensors)
+    x = block(x, vision, tensors, last)
+    if vision.pooling == "attention":
+        return _project(
+            _attention_pool(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors), vision, tensors
+        )
+    if vision.class_token:
+        x = op.slice(x, integers([1]), integers([2**31 - 1]), integers([1]), integers([1]))
+    if not vision.norm_after_pooling:
+        return _project(
+            op.reduce_mean(layer_norm(x, tensors, "visual.ln_post.", epsilon), integers([1])), vision, tensors
+        )
+    x = op.reduce_mean(x, integers([1]))
+    return _project(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors)
+
+
+def states(pixels: Node, vision: VisionTransformer, tensors: Tensors, blocks: int, final_norm: bool) -> Node:
+    """Normalised pixels [b 3 s s] -> the state of every token after so many blocks [b t w], a class token first."""
+    x = _embed(pixels, vision, tensors)
+    for i in range(blocks):
+        x = block(x, vision, tensors, _block_name(i))
+    return layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon) if final_norm else x
+
+
+def _block_name(i: int) -> str:
+    return f"visual.transformer.resblocks.{i}."
+
+
+def _embed(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    """[b 3 s s] -> [b t w]"""
+    patch, width = vision.patch_size, vision.width
+    x = op.convolution(x, tensor(tensors, "visual.conv1.weight"), [patch] * 2, [0, 0], [0, 0], [1, 1])
+    x = op.transpose(op.reshape(x, integers([0, width, -1]), True), integers([0, 2, 1]))  # [b patches w]
+    if vision.patch_bias:
+        x = op.add(x, tensor(tensors, "visual.conv1.bias"))
+    if vision.class_token:
+        token = op.reshape(tensor(tensors, "visual.class_embedding"), integers([1, 1, width]), False)
+        token = op.broadcast(token, op.concat([batch_size(x), integers([1, width])], 0))
+        x = op.concat([token, x], 1)
+    x = op.add(x, tensor(tensors, "visual.positional_embedding"))
+    return layer_norm(x, tensors, "visual.ln_pre.", vision.norm_epsilon) if vision.first_norm else x
+
+
+def _attention_pool(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows."""
+    width, heads, name = vision.width, vision.pool_heads, "visual.pool."
+    (wq, wk, wv), (bq, bk, bv) = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
+    query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
+    q = split_heads(linear(query, wq, bq), heads, width)  # [1 h 1 w/h]
+    q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
+    k, v = (split_heads(linear(x, weight, bias), heads, width) for weight, bias in ((wk, bk), (wv, bv)))
+    pooled = op.squeeze(attention_out(attention(q, k, v), tensors, name + "attn."), integers(1))  # [b w]
+    normed = layer_norm(pooled, tensors, name + "ln.", vision.norm_epsilon)
+    return op.add(pooled, mlp(normed, vision.activation, tensors, name))
+
+
+def _project(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    if vision.projection == "none":
+        return x
+    return project(x, tensors, "visual.proj", "visual.proj_bias" if vision.projection == "biased" else None)

@@ -1,0 +1,142 @@
+"""The Vision Transformer in torch.
+
+Shapes: n images, t tokens, w width, d shared dimension, g patches along a side, p pixels along a side of a patch,
+k patches kept.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tandem.towers.parts.torch import (
+    MLP,
+    Attention,
+    LayerNorm,
+    Transformer,
+    attend,
+    initialise_attention,
+    initialise_mlp,
+    normal,
+    resize_grid,
+)
+from tandem.towers.vision_transformer.description import VisionTransformer
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens; an MLP with a residual follows (Zhai et al. 2022)."""
+
+    def __init__(self, vision: VisionTransformer) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(vision.width))
+        self.attn = Attention(vision.width, vision.pool_heads)
+        self.ln = LayerNorm(vision.width, vision.norm_epsilon)
+        self.mlp = MLP(vision.width, vision.pool_mlp_width, vision.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [n t w] -> [n w]."""
+        n, t, w = x.shape
+        h = self.attn.heads
+        weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
+        q = F.linear(self.query.to(x.dtype), weight[:w], bias[:w]).view(1, h, 1, w // h).expand(n, -1, -1, -1)
+        k, v = F.linear(x, weight[w:], bias[w:]).view(n, t, 2, h, w // h).permute(2, 0, 3, 1, 4)  # each [n h t w/h]
+        pooled = self.attn.out_proj(attend(q, k, v, causal=False).reshape(n, w))
+        return pooled + self.mlp(self.ln(pooled))  # type: ignore[no-any-return]
+
+
+class Module(nn.Module):
+    """Patches and perhaps a class token, blocks, pooling, and perhaps a projection."""
+
+    def __init__(self, vision: VisionTransformer, embed_dim: int) -> None:
+        super().__init__()
+        self.vision = vision
+        w = vision.width
+        self.conv1 = nn.Conv2d(3, w, vision.patch_size, vision.patch_size, bias=vision.patch_bias)
+        self.class_embedding = nn.Parameter(torch.empty(w)) if vision.class_token else None
+        self.positional_embedding = nn.Parameter(torch.empty(vision.tokens, w))
+        self.ln_pre = LayerNorm(w, vision.norm_epsilon) if vision.first_norm else None
+        self.transformer = Transformer(
+            w, vision.layers, vision.heads, vision.mlp_width, vision.activation, vision.norm_epsilon
+        )
+        self.ln_post = LayerNorm(w, vision.norm_epsilon)
+        self.pool = AttentionPool(vision) if vision.pooling == "attention" else None
+        self.proj = None if vision.projection == "none" else nn.Parameter(torch.empty(w, embed_dim))
+        self.proj_bias = nn.Parameter(torch.zeros(embed_dim)) if vision.projection == "biased" else None
+
+    def forward(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """pixels [n 3 H W], normalised -> [n d], not of unit length.
+
+        kept [n k]: the patches that are looked at, numbered row by row (Li et al. 2023); a class token always is.
+        """
+        x = self._embed(pixels, kept)
+        if self.vision.pooling == "class":
+            starts = torch.arange(len(x), device=x.device) * x.shape[1]
+            return self._project(self.ln_post(self.transformer(x, causal=False, chosen=starts)))
+        x = self.transformer(x, causal=False)
+        if self.pool is not None:
+            return self._project(self.pool(self.ln_post(x)))
+        x = x[:, 1:] if self.vision.class_token else x
+        if self.vision.norm_after_pooling:
+            return self._project(self.ln_post(x.mean(dim=1)))
+        return self._project(self.ln_post(x).mean(dim=1))
+
+    def states(self, pixels: Tensor, blocks: int, final_norm: bool) -> Tensor:
+        """pixels [n 3 H W] -> every token's state after so many blocks [n t w], a class token first."""
+        x = self.transformer(self._embed(pixels), causal=False, depth=blocks)
+        return self.ln_post(x) if final_norm else x  # type: ignore[no-any-return]
+
+    def _embed(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
+        """[n 3 H W] -> [n t w]"""
+        n, p = len(pixels), self.vision.patch_size
+        grid = (pixels.shape[2] // p, pixels.shape[3] // p)
+        pixels = pixels[:, :, : grid[0] * p, : grid[1] * p]
+        # Patches do not overlap: their convolution is one product, which has a faster gradient.
+        x = pixels.reshape(n, 3, grid[0], p, grid[1], p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 3 * p * p)
+        before = int(self.vision.class_token)
+        positions = resize_grid(self.positional_embedding, grid, before)
+        of_patches = positions[before:]  # [g*g w]
+        if kept is not None:
+            x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))  # [n k 3*p*p]
+            of_patches = of_patches[kept]  # [n k w]
+        x = F.linear(x, self.conv1.weight.flatten(1), self.conv1.bias)  # [n g*g w]
+        x = x + of_patches.to(x.dtype)
+        if self.class_embedding is not None:
+            start = (self.class_embedding + positions[0]).to(x.dtype).expand(n, 1, -1)
+            x = torch.cat([start, x], dim=1)  # [n 1+g*g w]
+        return x if self.ln_pre is None else self.ln_pre(x)
+
+    def _project(self, x: Tensor) -> Tensor:
+        if self.proj is not None:
+            x = x @ self.proj.to(x.dtype)
+        return x if self.proj_bias is None else x + self.proj_bias.to(x.dtype)
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """What is checkpointed, compiled and sharded one by one, in order."""
+        return list(self.transformer.resblocks)
+
+    def after_blocks(self) -> Iterator[nn.Parameter]:
+        """Parameters of what follows the last block."""
+        yield from self.ln_post.parameters()
+        if self.pool is not None:
+            yield from self.pool.parameters()
+        yield from (each for each in (self.proj, self.proj_bias) if each is not None)
+
+    def initialise(self, draw: torch.Generator) -> None:
+        """Draw every weight in place, at the scales of the published code."""
+        std = self.vision.width**-0.5
+        if self.class_embedding is not None:
+            normal(self.class_embedding, std, draw)
+        normal(self.positional_embedding, std, draw)
+        if self.proj is not None:
+            normal(self.proj, std, draw)
+        if self.proj_bias is not None:
+            self.proj_bias.zero_()
+        nn.init.trunc_normal_(self.conv1.weight, std=self.conv1.weight[0].numel() ** -0.5, generator=draw)
+        if self.conv1.bias is not None:
+            self.conv1.bias.zero_()
+        self.transformer.initialise(draw)
+        if self.pool is not None:
+            normal(self.pool.query, std, draw)
+            initialise_attention(self.pool.attn, draw)
+            initialise_mlp(self.pool.mlp, draw)

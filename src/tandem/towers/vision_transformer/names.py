@@ -1,0 +1,59 @@
+"""What a Vision Transformer's tensors are called by timm (and open_clip with timm) and by transformers."""
+
+from tandem.towers.parts.names import Rule, blocks, parts, same
+
+_TIMM = "visual.trunk"
+_TIMM_LAYERS = {
+    "ln_1": "norm1",
+    "attn.out_proj": "attn.proj",
+    "ln_2": "norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+TIMM = (
+    *same("visual.conv1", f"{_TIMM}.patch_embed.proj"),
+    Rule("visual.class_embedding", (f"{_TIMM}.cls_token",), ones=2),
+    Rule("visual.positional_embedding", (f"{_TIMM}.pos_embed",), ones=1),
+    *same("visual.ln_pre", f"{_TIMM}.norm_pre"),
+    *same("visual.ln_post", f"{_TIMM}.norm"),
+    *blocks("visual.transformer", f"{_TIMM}.blocks", _TIMM_LAYERS, ("attn.qkv",)),
+    Rule("visual.pool.query", (f"{_TIMM}.attn_pool.latent",), ones=2),
+    *parts("visual.pool.attn.in_proj", (f"{_TIMM}.attn_pool.q", f"{_TIMM}.attn_pool.kv"), rows=(1, 2)),
+    *same("visual.pool.attn.out_proj", f"{_TIMM}.attn_pool.proj"),
+    *same("visual.pool.ln", f"{_TIMM}.attn_pool.norm"),
+    *same("visual.pool.mlp.c_fc", f"{_TIMM}.attn_pool.mlp.fc1"),
+    *same("visual.pool.mlp.c_proj", f"{_TIMM}.attn_pool.mlp.fc2"),
+    Rule("visual.proj", (f"{_TIMM}.head.weight",), transposed=True),
+    Rule("visual.proj_bias", (f"{_TIMM}.head.bias",)),
+)
+
+_VISION = "vision_model"
+_LAYERS = {
+    "ln_1": "layer_norm1",
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+TRANSFORMERS = (
+    *same("visual.conv1", f"{_VISION}.embeddings.patch_embedding"),
+    Rule("visual.class_embedding", (f"{_VISION}.embeddings.class_embedding",)),
+    Rule("visual.positional_embedding", (f"{_VISION}.embeddings.position_embedding.weight",)),
+    *same("visual.ln_pre", f"{_VISION}.pre_layrnorm"),
+    *same("visual.ln_post", f"{_VISION}.post_layernorm"),
+    *blocks(
+        "visual.transformer",
+        f"{_VISION}.encoder.layers",
+        _LAYERS,
+        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ),
+    Rule("visual.pool.query", (f"{_VISION}.head.probe",), ones=2),
+    Rule("visual.pool.attn.in_proj_weight", (f"{_VISION}.head.attention.in_proj_weight",)),
+    Rule("visual.pool.attn.in_proj_bias", (f"{_VISION}.head.attention.in_proj_bias",)),
+    *same("visual.pool.attn.out_proj", f"{_VISION}.head.attention.out_proj"),
+    *same("visual.pool.ln", f"{_VISION}.head.layernorm"),
+    *same("visual.pool.mlp.c_fc", f"{_VISION}.head.mlp.fc1"),
+    *same("visual.pool.mlp.c_proj", f"{_VISION}.head.mlp.fc2"),
+    Rule("visual.proj", ("visual_projection.weight",), transposed=True),
+)
+RULES = {"open_clip": TIMM, "transformers": TRANSFORMERS}

@@ -1,0 +1,71 @@
+"""timm's names for Vision Transformers, as open_clip's configurations give them, to and from descriptions.
+
+A name tells what tensors do not show: heads, activation, pooling. Sizes are read from the tensors.
+"""
+
+import re
+
+from tandem.errors import ConfigError
+from tandem.towers.parts.description import Activation
+from tandem.towers.parts.shapes import Shapes
+from tandem.towers.vision_transformer.description import VisionTransformer
+
+_SIGLIP = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
+_HEAD_WIDTHS = {"so400m": 72, "giantopt": 96}  # 64 elsewhere
+_SIZES = {(768, 12): "base", (1024, 24): "large", (1152, 27): "so400m", (1536, 40): "giantopt"}
+
+
+def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
+    """The tower that a name of timm and tensors under our names describe; None for the name of another tower."""
+    match = _SIGLIP.fullmatch(name)
+    if match is None:
+        return None
+    size, patch = match[1], int(match[2])
+    width, _, patch_size, _ = _of("visual.conv1.weight", 4, shapes)
+    heads = max(1, width // _HEAD_WIDTHS.get(size, 64))
+    return VisionTransformer(
+        image_size,
+        patch_size,
+        width,
+        len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))}),
+        heads,
+        _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)[0],
+        _activation(size, patch),
+        class_token=False,
+        patch_bias=True,
+        first_norm=False,
+        pooling="attention",
+        pool_heads=heads,
+        pool_mlp_width=_of("visual.pool.mlp.c_fc.weight", 2, shapes)[0],
+        projection="none",
+        norm_epsilon=1e-6,
+    )
+
+
+def name_of(vision: VisionTransformer) -> str | None:
+    """timm's name for a tower; None where it has none."""
+    size = _SIZES.get((vision.width, vision.layers), "")
+    name = f"vit_{size}_patch{vision.patch_size}_siglip_{vision.image_size}"
+    made = VisionTransformer(
+        vision.image_size, vision.patch_size, vision.width, vision.layers,
+        max(1, vision.width // _HEAD_WIDTHS.get(size, 64)), vision.mlp_width, _activation(size, vision.patch_size),
+        class_token=False, patch_bias=True, first_norm=False, pooling="attention", pool_heads=vision.heads,
+        pool_mlp_width=vision.mlp_width, projection="none", norm_epsilon=1e-6,
+    )  # fmt: skip
+    return name if size and made == vision else None
+
+
+def settings(vision: VisionTransformer) -> dict[str, object]:
+    """What open_clip's configuration says beside the name."""
+    return {"timm_pool": "map", "timm_proj": "none"}
+
+
+def _activation(size: str, patch: int) -> Activation:
+    return "gelu_tanh" if size == "giantopt" or (size, patch) == ("base", 32) else "gelu"
+
+
+def _of(name: str, rank: int, shapes: Shapes) -> tuple[int, ...]:
+    shape = shapes.get(name, ())
+    if len(shape) != rank or min(shape, default=0) < 1:
+        raise ConfigError(f"tensor {name}: expected {rank} dimensions, got {list(shape) or 'none'}")
+    return shape

@@ -1,0 +1,80 @@
+"""The model types of transformers that Tandem reads: their defaults, and how each differs from CLIP.
+
+One line of `MODEL_TYPES` for each. Facts only: files are read by `transformers`, configurations by
+`transformers_config`.
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tandem.config import CLIP_MEAN, CLIP_STD
+from tandem.towers.parts.names import Names, Rule
+from tandem.towers.text_transformer import names as text_names
+from tandem.towers.vision_transformer import names as vision_names
+
+
+@dataclass(frozen=True, eq=False)
+class ModelType:
+    """One `model_type` of config.json."""
+
+    name: str
+    architecture: str
+    image_processor: str
+    rules: tuple[Rule, ...]
+    vision_defaults: Mapping[str, Any] = field(default_factory=dict)  # transformers' own, where they are not CLIP's
+    text_defaults: Mapping[str, Any] = field(default_factory=dict)
+    vision: Mapping[str, Any] = field(default_factory=dict)  # fields of the description that are not CLIP's
+    text: Mapping[str, Any] = field(default_factory=dict)
+    projects_images: bool = True  # by a matrix without a bias, to `projection_dim`; else the towers have one width
+    attention_pooling: bool = False
+    logit_bias: bool = False
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    squashed: bool = False  # both sides resized, where preprocessor_config.json does not say
+    end_id_may_be_legacy: bool = False  # old files name the end token 2, and transformers then reads at the largest id
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """What tensors are called."""
+        return Names(self.rules)
+
+
+_CLIP_RULES = (*vision_names.TRANSFORMERS, *text_names.TRANSFORMERS, Rule("logit_scale", ("logit_scale",)))
+MODEL_TYPES = {
+    model_type.name: model_type
+    for model_type in (
+        ModelType("clip", "CLIPModel", "CLIPImageProcessor", _CLIP_RULES, end_id_may_be_legacy=True),
+        ModelType("metaclip_2", "MetaClip2Model", "CLIPImageProcessor", _CLIP_RULES, text={"cleaning": "whitespace"}),
+        ModelType(
+            "siglip",
+            "SiglipModel",
+            "SiglipImageProcessor",
+            (
+                *vision_names.TRANSFORMERS,
+                *text_names.TRANSFORMERS_SIGLIP,
+                Rule("logit_scale", ("logit_scale",)),
+                Rule("logit_bias", ("logit_bias",)),
+            ),
+            vision_defaults={"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+            text_defaults={
+                "vocab_size": 32000,
+                "max_position_embeddings": 64,
+                "hidden_size": 768,
+                "intermediate_size": 3072,
+                "num_attention_heads": 12,
+                "hidden_act": "gelu_pytorch_tanh",
+                "layer_norm_eps": 1e-6,
+            },
+            vision={"class_token": False, "patch_bias": True, "first_norm": False, "projection": "none"},
+            text={"causal": False, "pooling": "last", "projection_bias": True, "cleaning": "canonical"},
+            projects_images=False,
+            attention_pooling=True,
+            logit_bias=True,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+            squashed=True,
+        ),
+    )
+}
