@@ -79,7 +79,7 @@ def test_packed_texts_have_the_vectors_and_gradients_of_texts_alone() -> None:
     towers, clip = _towers(), _clip()
     ids = _ids()
     texts = towers(None, ids)[1]
-    singly = [clip.encode_text(row[: int((row == clip.end_id).int().argmax()) + 1][None].long()) for row in ids]
+    singly = [clip.encode_text(row[: int((row == clip.config.text.end_id).int().argmax()) + 1][None].long()) for row in ids]
     expected = F.normalize(torch.cat(singly), dim=-1)
     torch.testing.assert_close(texts, expected, rtol=0, atol=1e-12)
     weight = torch.randn(texts.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -93,7 +93,7 @@ def test_packed_texts_have_the_vectors_and_gradients_of_texts_alone() -> None:
 
 def test_what_fills_a_row_changes_no_vector() -> None:
     clip = _clip()
-    packed = pack(_ids().numpy(), clip.end_id, 50)
+    packed = pack(_ids().numpy(), clip.config.text.end_id, 50)
     filling = packed.text < 0
     assert filling.any()
     mask = torch.from_numpy(np.tril(packed.text[:, :, None] == packed.text[:, None]))[:, None]
