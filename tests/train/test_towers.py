@@ -79,7 +79,9 @@ def test_packed_texts_have_the_vectors_and_gradients_of_texts_alone() -> None:
     towers, clip = _towers(), _clip()
     ids = _ids()
     texts = towers(None, ids)[1]
-    singly = [clip.encode_text(row[: int((row == clip.config.text.end_id).int().argmax()) + 1][None].long()) for row in ids]
+    singly = [
+        clip.encode_text(row[: int((row == clip.config.text.end_id).int().argmax()) + 1][None].long()) for row in ids
+    ]
     expected = F.normalize(torch.cat(singly), dim=-1)
     torch.testing.assert_close(texts, expected, rtol=0, atol=1e-12)
     weight = torch.randn(texts.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -138,7 +138,7 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
 
 
 def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
-    names = [name for name in checkpoint.tensors if not name.startswith("visual.") and name != "logit_scale"]
+    names = [name for name in checkpoint.tensors if not name.startswith(("visual.", "logit_"))]
     tensors = {name: _float(checkpoint.tensors[name]) for name in names}
     before, after = checkpoint.config.text.context_length, config.text.context_length
     if after < before:  # texts that fit keep their vectors
