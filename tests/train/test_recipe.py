@@ -134,7 +134,8 @@ def _bad_values(hint: Any) -> list[Any]:
 
 def _fields(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, annotation) of every field of a recipe, those of one item of each list included."""
-    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for name, hint in ((each.name, hints[each.name]) for each in dataclasses.fields(kind)):
         bare = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
         items = [each for each in typing.get_args(bare) if inspect.isclass(each) and dataclasses.is_dataclass(each)]
         if inspect.isclass(bare) and dataclasses.is_dataclass(bare):
