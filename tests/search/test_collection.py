@@ -76,7 +76,7 @@ def test_a_filter_leaves_k_where_k_pass(photos: tandem.Collection) -> None:
     assert len(hits) == 3
     assert all(isinstance(width := hit.metadata["width"], int) and width >= 80 for hit in hits)
     for wrong in ("widht", "widtH"):
-        with pytest.raises(FilterError, match=f"no column '{wrong}': did you mean width\\? there are width, "):
+        with pytest.raises(FilterError, match=f"no column '{wrong}': did you mean width\\? There are width, "):
             photos.search("a cat", where=f"{wrong} > 3")
     with pytest.raises(FilterError, match="no column 'colour'; there are "):
         photos.search("a cat", where="colour = 'red'")

@@ -51,6 +51,8 @@ def test_migrate_as_a_command(
     photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (image_folder / "0.png").unlink()
+    assert main(["migrate", photos.url]) == 2
+    assert "--model: expected the model to move to" in capsys.readouterr().err
     assert main(["migrate", photos.url, "--model", str(models[1])]) == 2
     assert "--drop-missing" in capsys.readouterr().err
     assert main(["migrate", photos.url, "--model", str(models[1]), "--drop-missing", "--json"]) == 1

@@ -16,7 +16,7 @@ from tandem.errors import ConfigError
 from tandem.weights import Checkpoint, read, write
 from tandem.weights.writing import refuse_in_use
 
-_MAY_DIFFER = ("name", "licence", "data", "notes", "format", "version")
+_MAY_DIFFER = ("name", "licence", "data", "notes", "timm_model", "format", "version")
 
 
 def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:

@@ -9,6 +9,7 @@ from tandem.cli.indexing_report import echo_failures
 from tandem.cli.options.collection import add_collection
 from tandem.cli.options.model import add_model, load_model
 from tandem.defaults import BATCH_SIZE
+from tandem.errors import TandemError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search import collection
     from tandem.search.migration import migrate
 
+    if arguments.model is None:  # the default of other commands would replace the encoder by a smaller one
+        raise TandemError("--model: expected the model to move to, for example --model ViT-B/32")
     with collection.open_collection(arguments.collection, must_exist=True) as photos:
         url = photos.url
     known_collections.remember(url)

@@ -311,8 +311,8 @@ class _Parser:
 
             usable.sort(key=lambda name: -SequenceMatcher(None, name.lower(), column.lower()).ratio())
             meant = usable[0] if SequenceMatcher(None, usable[0].lower(), column.lower()).ratio() > SIMILAR else None
-            guess = f": did you mean {meant}?" if meant else ";"
-            raise FilterError(f"no column {column!r}{guess} there are {', '.join(usable)}")
+            guess = f": did you mean {meant}? There are" if meant else "; there are"
+            raise FilterError(f"no column {column!r}{guess} {', '.join(usable)}")
         if kind == "bytes":
             raise FilterError(f"column {column} holds bytes, which no filter reads; there are {', '.join(usable)}")
         return kind
