@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tandem.tokenizer import Tokenizer, clean
+from tandem.tokenizer import Tokenizer
+from tandem.tokenizer.cleaning import clean
 
 SHARED = Path(os.environ.get("TANDEM_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 

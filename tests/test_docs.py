@@ -63,6 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(3):
         toy.random_image(i).save(place / "Pictures" / f"{i}.jpg")
     (place / "labels.txt").write_text("cat\ndog\ncar\n")
+    (place / "animals.csv").write_text("en,de,fr\ndog,Hund,chien\ncat,Katze,chat\n")
     (place / "recipes").symlink_to(ROOT / "recipes")
     revision = "0" * 40
     snapshot = place / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / revision

@@ -23,13 +23,16 @@ LAYERS: dict[str, set[str]] = {
     "towers": {"openvino_import", "fields", "errors"},
     "bpe": {"config", "errors"},
     "tokenizer": {"bpe", "config", "files", "errors"},
+    "long_texts": {"tokenizer", "arrays", "defaults", "errors"},
+    "prompt_templates": set(),
+    "class_vectors": {"prompts", "arrays", "defaults"},
     "pixels": {"config", "errors"},
     "fetch": {"errors"},
     "prefetch": set(),
     "decompression_bombs": set(),
     "image_source": {"fetch", "files", "errors"},
     "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
-    "prompts": {"config", "files", "errors"},
+    "prompts": {"prompt_templates", "config", "files", "errors"},
     "samples": {"errors"},
     "plots": {"files", "progress", "errors"},
     "nn": {"towers", "config", "errors"},
@@ -51,14 +54,14 @@ LAYERS: dict[str, set[str]] = {
         "errors",
     },
 }
-LAYERS["model"] |= {"arrays", "defaults", "progress"}
+LAYERS["model"] |= {"arrays", "class_vectors", "defaults", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"arrays", "defaults", "answer", "image", "search", "errors"}
+LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
 LAYERS["__main__"] = {"cli"}
@@ -98,7 +101,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "rich": ("cli/", "train/"),
     "argcomplete": ("cli/",),
     "huggingface_hub": ("weights/",),
-    "tokenizers": ("tokenizer.py", "bpe.py", "train/"),
+    "tokenizers": ("tokenizer/", "bpe.py", "train/"),
+    "sentencepiece": ("tokenizer/sentencepiece_model.py",),
     "pickle": ("weights/unpickler.py",),
     "transformers": ("train/objective/teacher.py",),
     "tensorboard": ("train/run/reporting.py",),

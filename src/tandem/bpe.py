@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
+CLIP_VOCABULARY = 49408
 SHIPPED_MERGES = Path(__file__).parent / "assets" / "bpe_clip.txt.gz"
 
 # Special strings are not part of it: `Tokenizer` finds them as the original does.
@@ -123,17 +124,23 @@ def core(table: Table) -> "tokenizers.Tokenizer":
     return tokenizer
 
 
-def to_json(table: Table, start_id: int, end_id: int) -> str:
+def to_json(table: Table, start_id: int | None, end_id: int | None) -> str:
     """A complete `tokenizer.json` that other readers clean and frame texts by; the same bytes for the same table.
 
     Its normaliser is the part of our cleaning that the format can express (no ftfy, no HTML entities).
     """
     names = {i: name for name, i in {**table.vocabulary, **table.added}.items()}
-    start, end = names[start_id], names[end_id]
+    frame = [(names[i], i) for i in (start_id, end_id) if i is not None]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    added = {**table.added, start: start_id, end: end_id}
-    ends = [{"SpecialToken": {"id": start, "type_id": 0}}, {"SpecialToken": {"id": end, "type_id": 0}}]
+    added = {**table.added, **dict(frame)}
+
+    def framed(text: str) -> list[dict[str, Any]]:
+        start, end = (
+            [] if i is None else [{"SpecialToken": {"id": names[i], "type_id": 0}}] for i in (start_id, end_id)
+        )
+        return [*start, {"Sequence": {"id": text, "type_id": 0}}, *end]
+
     plain = {
         "version": "1.0",
         "truncation": None,
@@ -156,14 +163,9 @@ def to_json(table: Table, start_id: int, end_id: int) -> str:
         },
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]],
-            "pair": [
-                *(ends[0], {"Sequence": {"id": "A", "type_id": 0}}, ends[1]),
-                *(ends[0], {"Sequence": {"id": "B", "type_id": 0}}, ends[1]),
-            ],
-            "special_tokens": {
-                name: {"id": name, "ids": [i], "tokens": [name]} for name, i in ((start, start_id), (end, end_id))
-            },
+            "single": framed("A"),
+            "pair": [*framed("A"), *framed("B")],
+            "special_tokens": {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in frame},
         },
         "decoder": {
             "type": "Sequence",

@@ -1,4 +1,6 @@
-"""Defaults that the command line, Python and the server share. Reading them imports nothing."""
+"""Defaults that the command line, Python and the server share. Reading them imports no other module of ours."""
+
+from typing import Literal
 
 BATCH_SIZE = 32  # images encoded at once, or sent in one request
 HITS = 10  # of a search, or images of a label
@@ -10,3 +12,5 @@ TEXT_WEIGHT = 0.5  # of the text in a search by text and image
 DUPLICATE_COSINE = 0.97
 # Forms of a collection's address, for help texts; `search.stores.backends` parses them.
 ADDRESS_FORMS = "a folder, lance+s3://bucket/name, milvus://host:19530/name, or https://... (Zilliz)"
+# What happens to texts of more tokens than the model takes: an error, cut, or split and averaged
+LongTexts = Literal["error", "truncate", "split"]

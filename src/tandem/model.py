@@ -7,7 +7,6 @@ Shapes: n images or texts, m others, d the shared dimension, c labels, k templat
 """
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,16 +20,17 @@ from tandem import engine as engines
 from tandem import prompts, weights
 from tandem.answer import Answer, Failure, softmax
 from tandem.arrays import Vectors
+from tandem.class_vectors import ClassVectors
 from tandem.config import Activation, ModelConfig
-from tandem.defaults import BATCH_SIZE
+from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import EngineError, ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, is_several, many, source_name
+from tandem.long_texts import check_long, embed_split
 from tandem.prefetch import batched
 from tandem.progress import Progress, count_of
 from tandem.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
-CACHED_LABEL_SETS = 16
 BATCH_TEXTS = 8192  # passed to the engine at once, which sorts them by length; bounds memory for long streams
 
 
@@ -85,8 +85,7 @@ class Model:
         self.engine = engine
         self.orient = orient
         self.limits = limits or Limits()
-        self._class_vectors: dict[tuple[tuple[str, ...], tuple[str, ...]], Vectors] = {}  # the oldest first
-        self._lock = threading.Lock()
+        self._class_vectors = ClassVectors()
 
     @property
     def config(self) -> ModelConfig:
@@ -224,15 +223,21 @@ class Model:
 
     # --- texts ---------------------------------------------------------------------------------------------------
 
-    def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False) -> Vectors:
+    def embed_texts(self, texts: str | Iterable[str], *, truncate: bool = False, long: LongTexts = "error") -> Vectors:
         """Embed texts: float32 [n d] of unit length, in order; one text gives [1 d].
 
-        Raises `TextError` for a text of more tokens than the model takes; `truncate=True` cuts it instead.
+        `long` is for texts of more tokens than the model takes: "error" raises `TextError`, "truncate" (or
+        `truncate=True`) cuts them, "split" averages the vectors of their parts, cut between sentences or words and
+        weighted by their lengths. Texts that fit have the same vectors in any case.
         """
+        long = check_long(long, truncate)
+        context = self.config.text.context_length
         rows = [self._no_vectors()]
         for chunk in batched(prompts.several(texts), BATCH_TEXTS):
-            token_ids = self.tokenizer(chunk, self.config.text.context_length, truncate)
-            rows.append(self.encode_token_ids(token_ids))
+            if long == "split":
+                rows.append(embed_split(chunk, self.tokenizer, context, self.encode_token_ids))
+            else:
+                rows.append(self.encode_token_ids(self.tokenizer(chunk, context, long == "truncate")))
         return np.concatenate(rows)
 
     def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
@@ -247,25 +252,29 @@ class Model:
             rows.append(self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer))
         return np.concatenate(rows)
 
-    def class_vectors(self, labels: Sequence[str], templates: str | Sequence[str] | None = None) -> Vectors:
+    def class_vectors(
+        self,
+        labels: prompts.Labels,
+        templates: str | Sequence[str] | None = None,
+        *,
+        language: str | None = None,
+        long: LongTexts = "error",
+    ) -> Vectors:
         """One vector for each label, float32 [c d]: the vectors of its prompts averaged (Radford et al. 2021, 3.1.4).
 
-        The vectors of recent label sets are cached.
+        `language` is that of the labels, as for `classify`; `long` as for `embed_texts`. The vectors of recent label
+        sets are cached.
         """
-        chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
-        key = (tuple(prompts.check_labels(labels)), chosen)
-        with self._lock:
-            vectors = self._class_vectors.pop(key, None)
-        if vectors is None:
-            filled = [text for label in key[0] for text in prompts.fill(label, chosen)]
-            each = self.embed_texts(filled).reshape(len(key[0]), len(chosen), -1)  # [c*k d] -> [c k d]
-            vectors = averaged(each)
-            vectors.flags.writeable = False  # shared with later callers
-        with self._lock:
-            self._class_vectors[key] = vectors
-            if len(self._class_vectors) > CACHED_LABEL_SETS:
-                del self._class_vectors[next(iter(self._class_vectors))]
-        return vectors
+        texts = prompts.labels_in(labels, language)[1]
+        if language is not None and self.is_english_only:
+            self._class_vectors.warn_of_language(language, self.name)
+        chosen = prompts.default_templates(language) if templates is None else templates
+        return self._class_vectors.get(texts, chosen, long, self.embed_texts)
+
+    @property
+    def is_english_only(self) -> bool:
+        """Whether it is known to read English only: it has the published models' vocabulary, or is the shipped one."""
+        return self.tokenizer.is_clip or self.config.name == SHIPPED.name
 
     # --- answers -------------------------------------------------------------------------------------------------
 
@@ -290,21 +299,27 @@ class Model:
     def classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: Sequence[str],
+        labels: prompts.Labels,
         *,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         batch_size: int = BATCH_SIZE,
         progress: bool | None = None,
     ) -> Answer:
         """Classify images: probabilities over the labels for each image.
 
         `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
-        (`tandem.prompts.ENSEMBLE` is a built-in set). Images that cannot be read are skipped with a warning and
-        listed in `Answer.failures`. `progress` as for `embed_images`.
+        (`tandem.prompts.ENSEMBLE` is a built-in set). `language` ("de") takes the default template of that language
+        (`tandem.prompts.templates`), and of labels with texts by language (`{"dog": {"de": "Hund"}}`) that text; the
+        answer gives their names. `long` as for `embed_texts`. Images that cannot be read are skipped with a warning
+        and listed in `Answer.failures`. `progress` as for `embed_images`.
         """
         parts: list[Answer] = []
         with Progress(count_of(many(images)), show=progress, label="classifying", unit="image") as bar:
-            for part in self.iter_classify(images, labels, templates=templates, batch_size=batch_size):
+            for part in self.iter_classify(
+                images, labels, templates=templates, language=language, long=long, batch_size=batch_size
+            ):
                 parts.append(part)
                 bar.advance(len(part) + len(part.failures))
         answer = Answer.join(parts) if parts else self._answer(prompts.check_labels(labels), [], {})
@@ -314,14 +329,16 @@ class Model:
     def iter_classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: Sequence[str],
+        labels: prompts.Labels,
         *,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
         """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
+        classes = self.class_vectors(labels, templates, language=language, long=long)
         labels = prompts.check_labels(labels)
-        classes = self.class_vectors(labels, templates)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
@@ -372,12 +389,6 @@ def _load_again(source: str | None, fingerprint: str, options: dict[str, Any]) -
             f"fingerprint {fingerprint[:12]}, got {model.fingerprint[:12]}"
         )
     return model
-
-
-def averaged(each: Vectors) -> Vectors:
-    """Average the vectors of several texts for each label: [c k d] -> unit length [c d]."""
-    mean = each.mean(axis=1)
-    return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))
 
 
 def _warn_of(failures: Sequence[Failure]) -> None:

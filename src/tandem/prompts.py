@@ -3,14 +3,19 @@
 Knows texts only. The model makes one vector from the prompts of a label (normalise each, average, normalise again).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
-from tandem.errors import TextError
+from tandem.errors import TextError, did_you_mean
 from tandem.files import user_path
 
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."
+ENGLISH = "en"
+
+# Labels, or the name of each with its text in several languages: {"dog": {"de": "Hund", "fr": "chien"}}
+Labels: TypeAlias = Sequence[str] | Mapping[str, Mapping[str, str]]
 
 # Variations of how a thing is shown: camera and light, distance and framing, state and surroundings, and media other
 # than photos. The average over them keeps what they have in common.
@@ -46,6 +51,63 @@ ENSEMBLE: tuple[str, ...] = (
     "a toy {}.",
     "a rendering of a {}.",
 )
+
+
+def languages() -> list[str]:
+    """The languages that have templates, as ISO 639-1 codes."""
+    from tandem.prompt_templates import TEMPLATES
+
+    return sorted([ENGLISH, *TEMPLATES])
+
+
+def templates(language: str = ENGLISH) -> tuple[str, ...]:
+    """The built-in templates of a language ("de", "pt-BR"), the default one first. Raises `TextError` for others."""
+    from tandem.prompt_templates import TEMPLATES
+
+    code = base_language(language)
+    if code == ENGLISH:
+        return ENSEMBLE
+    if code not in TEMPLATES:
+        raise TextError(
+            f"language {language!r}: there are templates for {', '.join(languages())}; for another, give templates"
+        )
+    return TEMPLATES[code]
+
+
+def default_templates(language: str | None) -> tuple[str, ...]:
+    """The one template that labels of a language are filled into."""
+    return (DEFAULT_TEMPLATE,) if language is None else templates(language)[:1]
+
+
+def base_language(language: str) -> str:
+    """`pt` of `pt-BR` and `PT_br`. Raises `TextError` for what is no code."""
+    code = language.replace("_", "-").partition("-")[0].strip().lower() if isinstance(language, str) else ""
+    if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha()):
+        raise TextError(f"language: expected a code such as de or pt-BR, got {language!r}")
+    return code
+
+
+def labels_in(labels: Labels, language: str | None = None, source: str = "labels") -> tuple[list[str], list[str]]:
+    """The names of labels, which answers give, and their texts in a language, which a model reads.
+
+    Without a language, or for labels that have no texts by language, both are the same. Raises `TextError` for a label
+    without a text in the language, and as `check_labels`.
+    """
+    names = check_labels(labels, source)
+    if not isinstance(labels, Mapping) or language is None:
+        return names, names
+    texts = [_text_in(name, labels[given], language, source) for name, given in zip(names, labels, strict=True)]
+    return names, check_labels(texts, f"{source} in {language}")
+
+
+def _text_in(name: str, texts: Mapping[str, str], language: str, source: str) -> str:
+    for code in (language, base_language(language)):
+        if code in texts:
+            return texts[code]
+    raise TextError(
+        f"{source}: {name!r} has no text in the language {language!r}, but in {', '.join(texts) or 'none'}"
+        f"{did_you_mean(language, texts)}"
+    )
 
 
 def several(texts: str | Iterable[str]) -> Iterable[str]:
@@ -108,10 +170,16 @@ def parse_labels(text: str, source: str = "labels") -> list[str]:
     return check_labels([part for part in text.split(",") if part.strip()], source)
 
 
-def read_labels(path: Path) -> list[str]:
-    """Labels from a UTF-8 file, one per line; ignores empty lines and lines that begin with `#`."""
+def read_labels(path: Path) -> Labels:
+    """Labels from a file in UTF-8: one per line, or with their texts in several languages (.csv, .json).
+
+    Of lines, empty ones and those that begin with `#` are ignored. A .csv has a header: the first column is the label's
+    name, each further one its text in the language that its heading names (`name,de,fr`); a first heading that is a
+    language (`en,de,fr`) counts as one too. A .json is {"dog": {"de": "Hund", "fr": "chien"}}, or a list.
+    """
+    suffix = path.suffix.lower()
     try:
-        lines: Sequence[str] = user_path(path).read_text(encoding="utf-8-sig").splitlines()
+        content = user_path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise TextError(
             f"{path}: expected text in UTF-8, one label per line ({error.reason} at {error.start})"
@@ -119,5 +187,48 @@ def read_labels(path: Path) -> list[str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TextError(f"{path}: the file of labels or words cannot be read: {reason}") from None
-    stripped = (line.strip() for line in lines)
+    if suffix == ".csv":
+        return _labels_of_csv(content, str(path))
+    if suffix == ".json":
+        return _labels_of_json(content, str(path))
+    stripped = (line.strip() for line in content.splitlines())
     return check_labels((line for line in stripped if line and not line.startswith("#")), str(path))
+
+
+def _labels_of_csv(content: str, source: str) -> Labels:
+    import csv
+
+    rows = [[cell.strip() for cell in row] for row in csv.reader(content.splitlines()) if any(map(str.strip, row))]
+    if not rows:
+        raise TextError(f"{source}: no labels: give at least one")
+    heading, *rows = rows
+    codes = [base_language(code) if i else code for i, code in enumerate(heading)]
+    first = 0 if heading[0].lower() in languages() else 1
+    labels: dict[str, dict[str, str]] = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) > len(heading) or row[0] in labels:
+            problem = f"{row[0]!r} is given twice" if row[0] in labels else f"expected {len(heading)} values"
+            raise TextError(f"{source}, line {number}: {problem}")
+        labels[row[0]] = {code: text for code, text in zip(codes[first:], row[first:], strict=False) if text}
+    return _checked(labels, source)
+
+
+def _labels_of_json(content: str, source: str) -> Labels:
+    import json
+
+    try:
+        plain: Any = json.loads(content)
+    except ValueError as error:
+        raise TextError(f"{source}: expected JSON: {error}") from None
+    if isinstance(plain, list):
+        return check_labels(plain, source)
+    if not isinstance(plain, dict) or not all(
+        isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()) for texts in plain.values()
+    ):
+        raise TextError(f'{source}: expected labels with their texts by language: {{"dog": {{"de": "Hund"}}}}')
+    return _checked(plain, source)
+
+
+def _checked(labels: Mapping[str, Mapping[str, str]], source: str) -> Labels:
+    check_labels(labels, source)
+    return labels

@@ -9,6 +9,7 @@ import pytest
 from support import toy
 from support.commands import COMMAND, Run, one_line, run_in_terminal, widest
 
+from tandem import prompts
 from tandem.cli.options.images import find_images
 from tandem.errors import TandemError
 from tandem.model import load
@@ -18,6 +19,35 @@ def test_classify_json_is_the_answer(tandem: Run, model_folder: str, photos: lis
     outcome = tandem("classify", *photos, "--labels", "cat,dog,car", "--model", model_folder, "--json")
     assert outcome.code == 0
     assert outcome.json == load(model_folder).classify(photos, ["cat", "dog", "car"]).as_dict()
+
+
+def test_classify_by_labels_in_a_language(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("en,de\ndog,Hund\ncat,Katze\n", encoding="utf-8")
+    command = ("classify", *photos, "--model", model_folder, "--json", "--labels-file", table)
+    model = load(model_folder)
+    german = tandem(*command, "--language", "de").json
+    assert german["labels"] == ["dog", "cat"]
+    expected = model.classify(photos, ["Hund", "Katze"], templates="ein Foto von {}.")
+    assert [list(row["logits"].values()) for row in german["results"]] == [
+        list(row["logits"].values()) for row in expected.as_dict()["results"]
+    ]
+    assert tandem(*command).json == model.classify(photos, ["dog", "cat"]).as_dict()
+    assert "'dog' has no text in the language 'fr'" in one_line(tandem(*command, "--language", "fr"))
+    assert "goes alone" in one_line(tandem(*command, "--labels", "bird"))
+    ensemble = tandem(
+        "classify",
+        *photos,
+        "--model",
+        model_folder,
+        "--json",
+        "--labels",
+        "Hund,Katze",
+        "--language",
+        "de",
+        "--ensemble",
+    )
+    assert ensemble.json == model.classify(photos, ["Hund", "Katze"], templates=prompts.templates("de")).as_dict()
 
 
 def test_classify_skips_failures_and_goes_on(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:

@@ -66,8 +66,15 @@ def test_embed_refuses_early(tandem: Run, model_folder: str, photos: list[str], 
     assert ".csv" in one_line(tandem(*start, photos[0], "--out", tmp_path / "v.csv"))
     assert "run the command twice" in one_line(tandem(*start, photos[0], "--text", "x", "--out", tmp_path / "v.npz"))
     long = one_line(tandem(*start, "--text", "cat " * 100, "--out", tmp_path / "v.npz"))
-    assert "shorten it, or add --truncate" in long
+    assert "shorten it, or add --long truncate or --long split" in long
     assert tandem(*start, "--text", "cat " * 100, "--truncate", "--out", tmp_path / "v.npz").code == 0
+
+
+def test_long_texts_are_split_where_asked(tandem: Run, model_folder: str) -> None:
+    text = "the cat runs. " * 20
+    document = tandem("embed", "--model", model_folder, "--text", text, "--long", "split", "--json").json
+    expected = load(model_folder).embed_texts(text, long="split")
+    np.testing.assert_allclose([document["results"][0]["vector"]], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("ending", ["npz", "parquet"])

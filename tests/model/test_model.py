@@ -17,9 +17,10 @@ from support import toy
 
 import tandem
 from tandem import engine, prompts, weights
+from tandem.class_vectors import CACHED_LABEL_SETS
 from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import load_image, preprocess
-from tandem.model import CACHED_LABEL_SETS, Model, load
+from tandem.model import Model, load
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +200,37 @@ def test_an_ensemble_is_normalised_averaged_normalised(model: Model) -> None:
     np.testing.assert_allclose(
         alone, model.embed_texts([prompts.DEFAULT_TEMPLATE.format(x) for x in ("cat", "dog")]), atol=1e-6
     )
+
+
+def test_labels_in_a_language(model: Model, photos: list[Path]) -> None:
+    labels = {"dog": {"de": "Hund"}, "cat": {"de": "Katze"}}
+    german = model.class_vectors(labels, language="de")
+    assert (german == model.class_vectors(["Hund", "Katze"], "ein Foto von {}.")).all()
+    assert (german == model.class_vectors(["Hund", "Katze"], language="de")).all()
+    assert (model.class_vectors(labels) == model.class_vectors(["dog", "cat"])).all()
+    answer = model.classify(photos, labels, language="de")
+    assert answer.labels == ("dog", "cat")
+    np.testing.assert_array_equal(answer.logits, model.classify(photos, ["Hund", "Katze"], language="de").logits)
+    with pytest.raises(TextError, match="'dog' has no text in the language 'fr'"):
+        model.classify(photos, labels, language="fr")
+
+
+def test_a_model_of_english_warns_once_of_other_languages(model: Model) -> None:
+    assert not model.is_english_only
+    shipped = load()
+    assert shipped.is_english_only
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.class_vectors(["Hund", "Katze"], language="de")
+        shipped.class_vectors(["dog", "cat"], language="en")
+        shipped.class_vectors(["dog", "cat"])
+        assert not caught
+        for label in ("Hund", "Maus"):
+            shipped.class_vectors([label, "Katze"], language="de")
+    assert [str(each.message) for each in caught] == [
+        "tandem-mini was trained on English texts: it guesses what labels in 'de' mean; give English ones, or load a "
+        "model of many languages"
+    ]
 
 
 def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,3 +77,71 @@ def test_labels_of_a_file(tmp_path: Path) -> None:
     for other in (tmp_path, tmp_path / "missing.txt"):
         with pytest.raises(TextError, match="cannot be read"):
             prompts.read_labels(other)
+
+
+# --- languages -----------------------------------------------------------------------------------------------------
+
+
+def test_templates_of_many_languages() -> None:
+    codes = prompts.languages()
+    assert len(codes) >= 20
+    assert {"en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru", "zh", "ja", "ko", "ar", "hi", "tr"} <= set(codes)
+    for code in codes:
+        templates = prompts.templates(code)
+        assert len(templates) == len(set(templates)) >= 5
+        assert prompts.check_templates(templates) == templates
+    assert prompts.templates("en") == prompts.templates() == prompts.ENSEMBLE
+    assert prompts.templates("pt-BR") == prompts.templates("PT_br") == prompts.templates("pt")
+    assert prompts.default_templates("de") == ("ein Foto von {}.",)
+    assert prompts.default_templates(None) == prompts.default_templates("en") == (prompts.DEFAULT_TEMPLATE,)
+    with pytest.raises(TextError, match="there are templates for ar, cs"):
+        prompts.templates("eo")
+    for code in ("", "german", "d", "12", None):
+        with pytest.raises(TextError, match="expected a code such as de"):
+            prompts.templates(code)  # type: ignore[arg-type]
+
+
+def test_labels_with_texts_by_language() -> None:
+    labels = {"dog": {"de": "Hund", "pt": "cão", "pt-BR": "cachorro"}, "cat": {"de": "Katze", "pt": "gato"}}
+    assert prompts.labels_in(labels) == (["dog", "cat"], ["dog", "cat"])
+    assert prompts.labels_in(labels, "de") == (["dog", "cat"], ["Hund", "Katze"])
+    assert prompts.labels_in(labels, "pt-BR") == (["dog", "cat"], ["cachorro", "gato"])
+    assert prompts.labels_in(["Hund"], "de") == (["Hund"], ["Hund"])
+    with pytest.raises(TextError, match="'dog' has no text in the language 'fr', but in de, pt, pt-BR"):
+        prompts.labels_in(labels, "fr")
+    with pytest.raises(TextError, match="labels in de: 'Maus' is given twice"):
+        prompts.labels_in({"mouse": {"de": "Maus"}, "computer mouse": {"de": "Maus"}}, "de")
+
+
+def test_files_of_labels_with_languages(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text('en,de,pt-BR\ndog,Hund,cachorro\n\n"hot dog, plain",Hotdog,\n', encoding="utf-8")
+    labels = prompts.read_labels(table)
+    assert labels == {
+        "dog": {"en": "dog", "de": "Hund", "pt": "cachorro"},
+        "hot dog, plain": {"en": "hot dog, plain", "de": "Hotdog"},
+    }
+    assert prompts.labels_in(labels, "en") == (list(labels), list(labels))
+    with pytest.raises(TextError, match="'hot dog, plain' has no text in the language 'pt'"):
+        prompts.labels_in(labels, "pt")
+    table.write_text("name,de\nanimal 1,Hund\n", encoding="utf-8")
+    assert prompts.read_labels(table) == {"animal 1": {"de": "Hund"}}
+    for content, reason in (
+        ("", "no labels"),
+        ("en,de\n", "no labels"),
+        ("en,German\ndog,Hund\n", "expected a code such as de"),
+        ("en,de\ndog,Hund,x\n", "line 2: expected 2 values"),
+        ("en,de\ndog,Hund\ndog,Hund\n", "line 3: 'dog' is given twice"),
+    ):
+        table.write_text(content, encoding="utf-8")
+        with pytest.raises(TextError, match=reason):
+            prompts.read_labels(table)
+    listed = tmp_path / "labels.json"
+    listed.write_text('{"dog": {"de": "Hund"}}', encoding="utf-8")
+    assert prompts.read_labels(listed) == {"dog": {"de": "Hund"}}
+    listed.write_text('["dog", "cat"]', encoding="utf-8")
+    assert prompts.read_labels(listed) == ["dog", "cat"]
+    for content, reason in (("{", "expected JSON"), ('{"dog": "Hund"}', "texts by language"), ("{}", "no labels")):
+        listed.write_text(content, encoding="utf-8")
+        with pytest.raises(TextError, match=reason):
+            prompts.read_labels(listed)

@@ -12,7 +12,8 @@ import pytest
 from tandem import bpe
 from tandem.config import TextTransformer, clip_text
 from tandem.errors import ConfigError, DataError, TextError
-from tandem.tokenizer import Tokenizer, clean
+from tandem.tokenizer import TextFormat, Tokenizer
+from tandem.tokenizer.cleaning import clean
 from tandem.train.data.vocabulary import train_bpe
 
 START, END = 49406, 49407
@@ -180,11 +181,11 @@ def test_past_the_context_length() -> None:
 
 
 def test_the_same_vocabulary_in_another_frame() -> None:
-    padded_with_end = Tokenizer.clip().with_ids(START, END, END)
+    padded_with_end = Tokenizer.clip().with_format(TextFormat(START, END, END))
     assert padded_with_end(["a cat", ""]).tolist() == [[START, 320, 2368, END], [START, END, END, END]]
     assert Tokenizer.clip().pad_id == 0
     with pytest.raises(ConfigError, match="padding token is 49408"):
-        Tokenizer.clip().with_ids(START, END, 49408)
+        Tokenizer.clip().with_format(TextFormat(pad_id=49408))
 
 
 @pytest.mark.parametrize("text", [None, 7, b"bytes", ["nested"], np.array(["a"])])
@@ -306,11 +307,11 @@ def test_what_we_write_opens_in_transformers_and_tokenizers(tmp_path: Path, smal
 def test_further_added_tokens_count_wherever_they_stand(small: Tokenizer) -> None:
     plain = json.loads(small.to_json())
     plain["added_tokens"].append({**plain["added_tokens"][0], "id": 560, "content": "<My-Cat>"})
-    tokenizer = Tokenizer.from_json(json.dumps(plain), small.start_id, small.end_id, small.pad_id)
+    tokenizer = Tokenizer.from_json(json.dumps(plain), small.format)
     assert tokenizer.vocabulary_size == 561
     cat = small.encode(["cat"])[0]
     assert tokenizer.encode(["cat!<my-cat>cat"])[0] == [*cat, *small.encode(["!"])[0], 560, *cat]
-    assert Tokenizer.from_json(tokenizer.to_json(), 558, 559, 0).to_json() == tokenizer.to_json()
+    assert Tokenizer.from_json(tokenizer.to_json(), TextFormat(558, 559)).to_json() == tokenizer.to_json()
 
 
 def test_a_tokenizer_of_another_kind_keeps_its_own_ways(tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_tokenizer_of_another_kind_keeps_its_own_ways(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_folder(tmp_path, text)
     assert tokenizer is not None
     assert tokenizer([" a Cat", "a a a a dog"]).tolist() == [[1, 3, 4, 2, 0, 0, 0], [1, 3, 3, 3, 3, 5, 2]]
-    assert Tokenizer.from_json(tokenizer.to_json(), 1, 2, 0).to_json() == tokenizer.to_json()
+    assert Tokenizer.from_json(tokenizer.to_json(), TextFormat(1, 2)).to_json() == tokenizer.to_json()
     with pytest.raises(ConfigError, match="expected tokens that start and end"):
         Tokenizer.from_folder(tmp_path)
 
@@ -353,7 +354,6 @@ def test_damaged_files_are_named(tmp_path: Path, content: str, reason: str) -> N
 
 def test_tables_that_do_not_hold_together(small: Tokenizer) -> None:
     plain = json.loads(small.to_json())
-    ids = (small.start_id, small.end_id, small.pad_id)
 
     def altered(**model: object) -> str:
         return json.dumps({**plain, "model": {**plain["model"], **model}})
@@ -366,6 +366,6 @@ def test_tables_that_do_not_hold_together(small: Tokenizer) -> None:
         (altered(vocab=["a"]), "tokenizer.json: "),
     ):
         with pytest.raises(ConfigError, match=reason):
-            Tokenizer.from_json(text, *ids)
+            Tokenizer.from_json(text, small.format)
     with pytest.raises(ConfigError, match="start token is 49406, but the vocabulary has 560"):
-        Tokenizer.from_json(small.to_json(), START, END, 0)
+        Tokenizer.from_json(small.to_json(), TextFormat())

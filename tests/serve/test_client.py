@@ -397,6 +397,17 @@ def test_a_server_gives_what_the_local_objects_give(
     assert {label: [best.id for best in row] for label, row in labelled.items()} == {
         label: [best.id for best in row] for label, row in local.label(["cat", "dog"], k=2).items()
     }
+    named = {"dog": {"de": "Hund"}, "cat": {"de": "Katze"}}
+    mine, theirs = (each.classify(files, named, language="de") for each in (local.model, client))
+    assert theirs.labels == mine.labels == ("dog", "cat")
+    np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
+    assert [list(each.label(named, language="de", k=1)) for each in (client, local)] == [["dog", "cat"]] * 2
+    long = "the cat runs. " * 20
+    np.testing.assert_allclose(
+        client.embed_texts(long, long="split"), local.model.embed_texts(long, long="split"), atol=1e-6
+    )
+    found = [[hit.id for hit in each.search(long, long="split")] for each in (client, local)]
+    assert found[0] == found[1]
     first = local.search("a", k=1)[0].id
     assert client.thumbnail(first) == local.thumbnail(first)
     assert client.thumbnail("0" * 32) is None

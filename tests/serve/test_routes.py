@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.serving import Server, data_uri, post_json
 
+from tandem.model import load
 from tandem.search.collection import Collection
 
 pytestmark = pytest.mark.server
@@ -127,9 +128,46 @@ def test_a_text_beyond_the_context_is_a_problem_of_its_field(
     assert document["field"] == field
     assert document["tokens"] > document["limit"] > 2
     said = f"expected at most {document['limit']} tokens (not characters), start and end included"
-    assert document["detail"] == f"{field}: {said}, got {document['tokens']}"
+    how = '"long": "split" averages the parts of such texts'
+    assert document["detail"] == f"{field}: {said}, got {document['tokens']}; {how}"
     assert "truncate" not in answer.text
     assert "embed_texts" not in answer.text
+
+
+def test_long_texts_are_split_or_cut_where_asked(toy_http: httpx.Client, place: Path) -> None:
+    model = load(place / "model")
+    text = "the cat runs. " * 20
+    for long in ("split", "truncate"):
+        answer = post_json(toy_http, "/v1/embeddings", input=["a cat", text], long=long)
+        expected = model.embed_texts(["a cat", text], long=long)  # type: ignore[arg-type]
+        np.testing.assert_allclose([row["embedding"] for row in answer["data"]], expected, atol=1e-5)
+        used = answer["usage"]["prompt_tokens"]
+        assert used == 77 + 4 if long == "truncate" else used > 100
+        image = data_uri(next((place / "photos").glob("*.png")))
+        labels = post_json(toy_http, "/v1/classify", image=image, labels=["a cat", text], long=long, templates="{}")
+        logits = model.logits(model.embed_images(next((place / "photos").glob("*.png"))), expected)[0]
+        np.testing.assert_allclose(
+            [labels["results"][0]["logits"][label.strip()] for label in labels["labels"]], logits, atol=1e-3
+        )
+        assert post_json(toy_http, "/v1/label", labels=["a cat", text], long=long)["labels"]
+    found = [post_json(toy_http, "/v1/search", text=text, k=3, long=long)["hits"] for long in ("split", "truncate")]
+    assert [hit["score"] for hit in found[0]] != [hit["score"] for hit in found[1]]
+    wrong = toy_http.post("/v1/search", json={"text": "a", "long": "cut"})
+    assert wrong.status_code == 422
+    assert "long" in wrong.json()["detail"]
+
+
+def test_labels_in_a_language(toy_http: httpx.Client, place: Path) -> None:
+    model, photo = load(place / "model"), next((place / "photos").glob("*.png"))
+    body = {"image": data_uri(photo), "labels": ["Hund", "Katze"]}
+    german = post_json(toy_http, "/v1/classify", language="de", **body)
+    expected = model.classify(photo, ["Hund", "Katze"], language="de").as_dict()["results"][0]["probabilities"]
+    assert german["results"][0]["probabilities"] == pytest.approx(expected, abs=1e-4)
+    same = post_json(toy_http, "/v1/classify", templates="ein Foto von {}.", **body)
+    assert same["results"][0]["probabilities"] == german["results"][0]["probabilities"]
+    unknown = toy_http.post("/v1/label", json={"labels": ["a", "b"], "language": "eo"})
+    assert unknown.status_code == 422
+    assert "there are templates for ar, cs" in unknown.json()["detail"]
 
 
 def test_images_that_cannot_be_read_say_of_which_kind_they_are(toy_http: httpx.Client, place: Path) -> None:

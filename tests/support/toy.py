@@ -11,7 +11,7 @@ from PIL import Image
 
 from tandem import bpe, weights
 from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
-from tandem.tokenizer import Tokenizer
+from tandem.tokenizer import TextFormat, Tokenizer
 
 SIZE, DIMENSIONS, CONTEXT, TEXT_WIDTH, TEXT_LAYERS = 32, 12, 77, 16, 2
 
@@ -19,7 +19,7 @@ SIZE, DIMENSIONS, CONTEXT, TEXT_WIDTH, TEXT_LAYERS = 32, 12, 77, 16, 2
 def tokenizer() -> Tokenizer:
     """CLIP's bytes and three merges: 517 entries."""
     table = bpe.from_merges([("c", "a"), ("ca", "t</w>"), ("d", "o")])
-    return Tokenizer(table, start_id=table.vocabulary[bpe.START], end_id=table.vocabulary[bpe.END])
+    return Tokenizer(table, TextFormat(table.vocabulary[bpe.START], table.vocabulary[bpe.END]))
 
 
 def config(vision: str = "vit", activation: Activation = "gelu", **changes: Any) -> ModelConfig:

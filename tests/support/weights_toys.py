@@ -10,7 +10,7 @@ import torch
 
 from tandem import bpe
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
-from tandem.tokenizer import Tokenizer
+from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.weights import Checkpoint, expected_shapes
 
 MERGES = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>"), ("a", "n</w>")]
@@ -56,7 +56,7 @@ def tensors(config: ModelConfig, dtype: Any = np.float32, seed: int = 0) -> dict
 
 def tokenizer(config: ModelConfig) -> Tokenizer:
     ids = config.text
-    return Tokenizer(bpe.from_merges(MERGES), start_id=ids.start_id, end_id=ids.end_id, pad_id=ids.pad_id)
+    return Tokenizer(bpe.from_merges(MERGES), TextFormat(ids.start_id, ids.end_id, ids.pad_id))
 
 
 def checkpoint(config: ModelConfig | None = None, dtype: Any = np.float32) -> Checkpoint:

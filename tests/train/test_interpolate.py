@@ -16,7 +16,7 @@ from tandem import bpe, weights
 from tandem.cli import main
 from tandem.config import Preprocessing
 from tandem.errors import ConfigError
-from tandem.tokenizer import Tokenizer
+from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.train.data.loader import Loader
 from tandem.train.interpolate import interpolate
 from tandem.train.run.statistics import measure_statistics
@@ -61,7 +61,7 @@ def test_what_differs_is_refused_by_name(change: dict[str, object], message: str
 def test_other_tokenizers_and_shares_are_refused() -> None:
     a = toy.checkpoint()
     table = bpe.from_merges([("d", "o"), ("c", "a"), ("ca", "t</w>")])
-    words = Tokenizer(table, start_id=a.config.text.start_id, end_id=a.config.text.end_id)
+    words = Tokenizer(table, TextFormat(a.config.text.start_id, a.config.text.end_id))
     with pytest.raises(ConfigError, match="tokenizers differ"):
         interpolate(a, dataclasses.replace(a, tokenizer=words), 0.5)
     for alpha in (-0.1, 1.5, float("nan")):

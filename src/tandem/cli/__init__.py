@@ -84,8 +84,8 @@ def _one_line(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, TextError):
-        can_cut = str(error) != error.reason and "truncate" in arguments
-        return f"{error.reason}, or add --truncate" if can_cut else error.reason
+        can_cut = str(error) != error.reason and "long" in arguments
+        return f"{error.reason}, or add --long truncate or --long split" if can_cut else error.reason
     return str(error)
 
 

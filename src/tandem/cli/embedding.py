@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.defaults import LongTexts
 from tandem.errors import ImageError
 from tandem.image import ImageSource, source_name
 from tandem.model import Model
@@ -41,9 +42,9 @@ def embed_images(
         yield ids, np.stack(some)
 
 
-def embed_texts(model: Model, texts: list[str], *, truncate: bool, advance: Callable[[int], None]) -> Rows:
+def embed_texts(model: Model, texts: list[str], *, long: LongTexts, advance: Callable[[int], None]) -> Rows:
     """Batches of texts and their vectors [n d]."""
     for start in range(0, len(texts), _TEXT_BATCH):
         chunk = texts[start : start + _TEXT_BATCH]
-        yield chunk, model.embed_texts(chunk, truncate=truncate)
+        yield chunk, model.embed_texts(chunk, long=long)
         advance(len(chunk))

@@ -16,11 +16,12 @@ from urllib.parse import quote
 
 import numpy as np
 
+from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.calls import Calls
 from tandem.client.sending import batched, data_uri
-from tandem.defaults import BATCH_SIZE, HITS
+from tandem.defaults import BATCH_SIZE, HITS, LongTexts
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
 from tandem.search.labelling import LabelledImage
@@ -104,11 +105,14 @@ class Client:
 
     # --- the model -----------------------------------------------------------------------------------------------
 
-    def embed_texts(self, texts: str | Iterable[str], *, batch_size: int = BATCH_SIZE) -> Vectors:
-        """Embed texts: float32 [n d] of unit length, in order; one text gives [1 d]."""
+    def embed_texts(
+        self, texts: str | Iterable[str], *, long: LongTexts = "error", batch_size: int = BATCH_SIZE
+    ) -> Vectors:
+        """Embed texts: float32 [n d] of unit length, in order; one text gives [1 d]. `long` as for a model."""
         items = [texts] if isinstance(texts, str) else list(texts)
         # a text may begin like a data URI
-        return self._embed(({"text": text} if text[:5].lower() == "data:" else text for text in items), batch_size)
+        inputs = ({"text": text} if text[:5].lower() == "data:" else text for text in items)
+        return self._embed(inputs, batch_size, _beside_defaults(long=long))
 
     def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> Vectors:
         """Embed images: float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
@@ -116,12 +120,13 @@ class Client:
         """
         return self._embed((data_uri(source) for source in many(sources)), batch_size)
 
-    def _embed(self, inputs: Iterable[str | dict[str, str]], batch_size: int) -> Vectors:
+    def _embed(
+        self, inputs: Iterable[str | dict[str, str]], batch_size: int, options: Mapping[str, Any] | None = None
+    ) -> Vectors:
         rows: list[Vectors] = []
         for batch in batched(inputs, batch_size):
-            answer = self._calls.document(
-                "POST", "/v1/embeddings", {"input": batch, "encoding_format": "base64"}, wants="data"
-            )
+            body = {"input": batch, "encoding_format": "base64", **(options or {})}
+            answer = self._calls.document("POST", "/v1/embeddings", body, wants="data")
             data = sorted(answer["data"], key=lambda row: int(row["index"]))
             rows += [np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in data]
         if not rows:
@@ -131,13 +136,16 @@ class Client:
     def classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: Sequence[str],
+        labels: prompts.Labels,
         *,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         batch_size: int = BATCH_SIZE,
     ) -> Answer:
         """Classify images, as `Model.classify`. Unreadable images are in `.failures`."""
-        body: dict[str, Any] = {"labels": list(labels)}
+        names, texts = prompts.labels_in(labels, language)
+        body: dict[str, Any] = {"labels": texts, **_beside_defaults(language=language, long=long)}
         if templates is not None:
             body["templates"] = [templates] if isinstance(templates, str) else list(templates)
         failures: list[Failure] = []
@@ -161,6 +169,7 @@ class Client:
             raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
         failures += answer.failures
+        answer = dataclasses.replace(answer, labels=tuple(names))
         return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
 
     def _classified(self, batch: "Sequence[_Sent]", body: Mapping[str, Any]) -> Answer:
@@ -194,6 +203,7 @@ class Client:
         offset: int = 0,
         where: str | None = None,
         threshold: float | None = None,
+        long: LongTexts = "error",
     ) -> Results:
         """Find the images nearest to a text, an image, or both, as `Collection.search`; `text` may be the whole search
         as a `SearchQuery`.
@@ -209,6 +219,7 @@ class Client:
             offset=offset,
             where=where,
             threshold=threshold,
+            long=long,
         )
         images = {name: data_uri(each) for name, each in query.images.items()}
         found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._collection(), wants="hits")
@@ -235,21 +246,23 @@ class Client:
 
     def label(
         self,
-        labels: Sequence[str],
+        labels: prompts.Labels,
         *,
         k: int = HITS,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
         """For each label, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
-        body = {"labels": list(labels), "k": k, "templates": chosen, "where": where, **self._collection()}
+        names, texts = prompts.labels_in(labels, language)
+        body = {"labels": texts, "k": k, "templates": chosen, "where": where, **self._collection()}
+        body |= _beside_defaults(language=language, long=long)
         answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
         return {
-            each["label"]: [
-                LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]
-            ]
-            for each in answer["labels"]
+            name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
+            for name, each in zip(names, answer["labels"], strict=True)
         }
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
@@ -301,6 +314,11 @@ class Client:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:
             return False
+
+
+def _beside_defaults(*, long: LongTexts, language: str | None = None) -> dict[str, str]:
+    """What servers that are older than these fields need not know."""
+    return ({} if long == "error" else {"long": long}) | ({} if language is None else {"language": language})
 
 
 def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:

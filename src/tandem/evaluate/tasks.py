@@ -11,6 +11,7 @@ import numpy as np
 from tandem.evaluate.metrics import recall_at_k, top_k_accuracy
 from tandem.image import ImageSource
 from tandem.model import Model
+from tandem.prompts import Labels
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,17 @@ def zero_shot(
     model: Model,
     images: Iterable[ImageSource],
     labels: Sequence[int],
-    names: Sequence[str],
+    names: Labels,
     templates: str | Sequence[str] | None = None,
+    *,
+    language: str | None = None,
 ) -> ZeroShot:
-    """Classify `images` among `names`; `labels` are the right names' places, one for each image."""
+    """Classify `images` among `names`; `labels` are the right names' places, one for each image.
+
+    `language` is that of the names, as for `Model.classify`.
+    """
     vectors = model.embed_images(images, batch_size=128, progress=False)
-    scores = model.similarity(vectors, model.class_vectors(names, templates))  # [n c]
+    scores = model.similarity(vectors, model.class_vectors(names, templates, language=language))  # [n c]
     right = np.asarray(labels)
     five = min(5, len(names))
     return ZeroShot(top_k_accuracy(scores, right), top_k_accuracy(scores, right, five), 1 / len(names), len(right))

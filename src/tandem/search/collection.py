@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.arrays import Vectors
-from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT
+from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT, LongTexts
 from tandem.errors import StoreError, TandemError
 from tandem.search import identity
 from tandem.search.store_and_model import StoreAndModel
 from tandem.search.stores.protocol import Store, Value
 
 if TYPE_CHECKING:
+    from tandem import prompts
     from tandem.image import ImageSource
     from tandem.model import Model
     from tandem.search.exploring.duplicates import DuplicateGroup
@@ -259,6 +260,7 @@ class Collection(StoreAndModel):
         offset: int = 0,
         where: str | None = None,
         threshold: float | None = None,
+        long: LongTexts = "error",
         vectors: Mapping[str, Vectors] | None = None,
     ) -> "Results":
         """Find the images nearest to a text, an image, or both, nearest first.
@@ -271,6 +273,7 @@ class Collection(StoreAndModel):
             k, offset: the number of hits to return, and to skip.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
             threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
+            long: what happens to texts of more tokens than the model takes, as for `Model.embed_texts`.
             vectors: unit vectors [d] that the collection's model computed elsewhere, by field: `{"text": ...}`. The
                 image of such a field is not read.
 
@@ -291,40 +294,48 @@ class Collection(StoreAndModel):
             offset=offset,
             where=where,
             threshold=threshold,
+            long=long,
         )
         found = searching.search(self.store, self.model, self.calibration, self._sample, query, vectors or {})
         return replace(found, thumbnail=self.thumbnail)
 
     def label(
         self,
-        labels: Sequence[str],
+        labels: "prompts.Labels",
         *,
         k: int = HITS,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         where: str | None = None,
     ) -> "dict[str, list[LabelledImage]]":
-        """For each label, the k images most likely to have it rather than another label, with their paths."""
+        """For each label, the k images most likely to have it rather than another label, with their paths.
+
+        `language` and `long` as for `Model.classify`.
+        """
         from tandem.search.labelling import top_images, with_paths
 
-        vectors = self.model.class_vectors(labels, templates)
+        vectors = self.model.class_vectors(labels, templates, language=language, long=long)
         best = top_images(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
         return dict(zip(labels, with_paths(self.store, best), strict=True))
 
     def iter_labels(
         self,
-        labels: Sequence[str],
+        labels: "prompts.Labels",
         *,
         k: int = LABELS,
         templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Yield each image's id and its k likeliest labels with their probabilities."""
         from tandem.search.labelling import top_labels
 
-        vectors = self.model.class_vectors(labels, templates)
+        vectors, names = self.model.class_vectors(labels, templates, language=language, long=long), list(labels)
         for some in top_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
-            for name, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
-                yield name, [(labels[index], float(share)) for index, share in zip(indices, shares, strict=True)]
+            for identifier, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
+                yield identifier, [(names[index], float(share)) for index, share in zip(indices, shares, strict=True)]
 
     def duplicates(self, threshold: float = DUPLICATE_COSINE, *, where: str | None = None) -> "list[DuplicateGroup]":
         """Groups of near-duplicates: the image to keep, and the others with their cosines to it."""

@@ -11,12 +11,12 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.defaults import HITS, TEXT_WEIGHT
+from tandem.defaults import HITS, TEXT_WEIGHT, LongTexts
 from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
 
@@ -46,6 +46,7 @@ class SearchQuery:
         k, offset: the number of hits to return, and to skip.
         where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
         threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
+        long: what happens to texts of more tokens than the model takes, as for `Model.embed_texts`.
     """
 
     text: str | None = None
@@ -58,6 +59,7 @@ class SearchQuery:
     offset: int = 0
     where: str | None = None
     threshold: float | None = None
+    long: LongTexts = "error"
 
     def __post_init__(self) -> None:
         for name, expected in _STRINGS.items():
@@ -70,6 +72,8 @@ class SearchQuery:
         for name, least in (("k", 1), ("offset", 0)):
             # Converted to a Python int: numpy's is not JSON.
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+        if self.long not in get_args(LongTexts):
+            raise TandemError(f"long: expected one of {', '.join(get_args(LongTexts))}, got {self.long!r}")
         if self.text is None and self.image is None and self.like is None:
             raise TandemError("nothing to look for: give text, or an image")
 

@@ -1,6 +1,7 @@
 """Runs one search: from a query to hits with their relevance. Joins a store, a model and its calibration."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +39,8 @@ def search(
             raise StoreError(f"{store.url}: no image {id!r}")
         return np.asarray(found.vectors[0], dtype=np.float32)
 
-    vectors = query.vectors(ready, model.config.embed_dim, model.embed_texts, model.embed_images, stored)
+    embed_texts = partial(model.embed_texts, long=query.long)
+    vectors = query.vectors(ready, model.config.embed_dim, embed_texts, model.embed_images, stored)
     parts = query.parts(vectors)
     kind = kind_of(parts)
     with store.reading():

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from tandem import prompts
 from tandem.arrays import Vectors
+from tandem.defaults import LongTexts
 from tandem.model import Model
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.map_documents import MapDocuments
@@ -65,14 +66,22 @@ class Service:
                 return answer[0]
         raise ProblemError(503, "Collection is being migrated", f"{name} is being migrated to another model")
 
-    async def class_vectors(self, encoder: Encoder, labels: list[str], templates: str | list[str] | None) -> Vectors:
+    async def class_vectors(
+        self,
+        encoder: Encoder,
+        labels: list[str],
+        templates: str | list[str] | None,
+        *,
+        language: str | None = None,
+        long: LongTexts = "error",
+    ) -> Vectors:
         """A vector for each label [c d]. Raises `ProblemError` for more than the server takes at once."""
-        chosen = prompts.check_templates(prompts.DEFAULT_TEMPLATE if templates is None else templates)
+        chosen = prompts.check_templates(prompts.default_templates(language) if templates is None else templates)
         self.check_texts([*labels, *chosen], "labels and templates")
         if len(labels) * len(chosen) > 16 * self.settings.max_batch:
             detail = f"labels times templates: expected at most {16 * self.settings.max_batch:,} texts"
             raise ProblemError(413, "Too many at once", detail)
-        return await encoder.class_vectors(labels, chosen)
+        return await encoder.class_vectors(labels, chosen, long)
 
     def check_texts(self, texts: Sequence[str], what: str) -> None:
         """Raises `ProblemError` 413 for one that is too long."""

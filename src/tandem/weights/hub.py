@@ -1,27 +1,16 @@
-"""Hub names -> a local folder: Hugging Face's hub, through huggingface_hub, and only the files a model needs.
+"""Hub names -> a local folder with the files that a model needs, and no others.
 
-The configuration comes first and decides which files follow. HF_ENDPOINT, HF_HUB_OFFLINE and the cache's place are
-read when a model is asked for, not when the library was imported. Knows file names, and of contents the layout alone.
+The configuration comes first and decides which files follow. Knows file names, and of contents the layout alone; how a
+file comes from the hub is `repository`'s.
 """
 
-import difflib
-import os
-import time
 from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
 from tandem.weights import folder, open_clip, transformers
-from tandem.weights.published import NAMES, hub_cache_folder
+from tandem.weights.published import hub_cache_folder
+from tandem.weights.repository import Repository, is_offline
 from tandem.weights.tensor_files import read_json, shard_names
-
-_ATTEMPTS = 2
-_TIMEOUT_S = 10.0
-_TRUE = ("1", "ON", "YES", "TRUE")  # as huggingface_hub reads its variables
-
-
-def is_offline() -> bool:
-    """Whether the user forbids the network, by the variables that huggingface_hub reads."""
-    return any(os.environ.get(name, "").upper() in _TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def fetch(repository: str, revision: str | None = None) -> Path:
@@ -30,7 +19,7 @@ def fetch(repository: str, revision: str | None = None) -> Path:
     Files are taken from the cache where they are current. Raises `HubError` in one line: not found, gated, offline and
     not cached, unreachable.
     """
-    files = _Repository(repository, revision, offline=is_offline())
+    files = Repository(repository, revision, offline=is_offline())
     if not files.offline:
         files.check_reachable()
     described, config = files.get(open_clip.CONFIG), files.get("config.json")
@@ -44,11 +33,7 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         files.first(transformers.PREPROCESSORS)
     else:
         raise files.lacks(f"a model (config.json or {open_clip.CONFIG})")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        files.get(name)
-    if files.get("tokenizer.json") is None:
-        files.get("vocab.json")
-        files.get("merges.txt")
+    files.tokenizer()
     weights = files.first(candidates)
     if weights is None:
         raise files.lacks(f"weights (one of {', '.join(candidates)})")
@@ -63,124 +48,10 @@ def cached(repository: str) -> Path | None:
     """The folder of a transformers repository that is already in the local cache; nothing is downloaded."""
     if not (hub_cache_folder() / f"models--{repository.replace('/', '--')}").is_dir():
         return None
-    files = _Repository(repository, None, offline=True)
+    files = Repository(repository, None, offline=True)
     try:
         config = files.get("config.json")
         weights = files.first(("model.safetensors", "pytorch_model.bin"))
     except (HubError, WeightsError):
         return None
     return weights.parent if config and weights and weights.parent == config.parent else None
-
-
-class _Repository:
-    """Files of one repository, all of one commit."""
-
-    def __init__(self, repository: str, revision: str | None, *, offline: bool) -> None:
-        self.repository, self.revision, self.offline = repository, revision, offline
-        self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-        self.unreachable = ""  # why the network was given up
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}" if self.revision else self.repository
-
-    def check_reachable(self) -> None:
-        """Ask once whether the hub is there; if not, only the cache is looked at.
-
-        huggingface_hub would retry for 20 s for every file that is not cached, those that do not exist included.
-        """
-        from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
-
-        # The library reads the environment when it is first imported; ours is read at each call, so the value is set.
-        constants.HF_HUB_OFFLINE = False  # only called when online
-        url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
-        for attempt in range(_ATTEMPTS):
-            try:
-                get_hf_file_metadata(url, timeout=_TIMEOUT_S)
-                return
-            except (errors.HfHubHTTPError, errors.HFValidationError) as error:
-                status = getattr(getattr(error, "response", None), "status_code", 0)
-                if status < 500:
-                    return  # an answer; `get` says what it means
-                reason = f"the server says {status}"
-            except Exception as error:
-                reason = _reason(error)  # whichever HTTP library's transport error
-            if attempt + 1 < _ATTEMPTS:
-                time.sleep(0.5)
-        self.unreachable, self.offline = reason, True
-
-    def first(self, names: tuple[str, ...]) -> Path | None:
-        """The first of these files that the repository has."""
-        return next((path for name in names if (path := self.get(name))), None)
-
-    def get(self, name: str) -> Path | None:
-        """A file's local path; None where the repository has none, or where it cannot be asked."""
-        from huggingface_hub import errors, hf_hub_download
-
-        host = self.endpoint or "huggingface.co"
-        try:
-            path = Path(
-                hf_hub_download(
-                    self.repository,
-                    name,
-                    revision=self.revision,
-                    endpoint=self.endpoint,
-                    cache_dir=hub_cache_folder(),
-                    local_files_only=self.offline,
-                )
-            )
-        except errors.LocalEntryNotFoundError as error:
-            if not self.offline:
-                # Every further file would wait for the same timeout; the cache may still have them all.
-                self.unreachable = _reason(error.__cause__ or error)
-                self.offline = True
-            return None
-        except errors.EntryNotFoundError:
-            return None
-        except errors.GatedRepoError:
-            raise HubError(
-                f"{self.repository}: gated: accept its conditions at {host}/{self.repository} and log in with "
-                "`hf auth login` (or set HF_TOKEN)"
-            ) from None
-        except errors.RepositoryNotFoundError:
-            raise HubError(
-                f"{self.repository}: not found on {host}: no such model, or a private one (log in with "
-                f"`hf auth login`){self.near()}"
-            ) from None
-        except errors.RevisionNotFoundError:
-            raise HubError(f"{self}: {self.repository} has no revision {self.revision!r} on {host}") from None
-        except errors.HFValidationError as error:
-            raise HubError(f"{self.repository}: not a valid hub name: {_reason(error)}") from None
-        except errors.OfflineModeIsEnabled:
-            self.offline = True
-            return None
-        except Exception as error:
-            # Transport errors are whichever HTTP library's this version of huggingface_hub is built on.
-            raise HubError(f"{self}: {name} cannot be downloaded from {host}: {_reason(error)}") from None
-        if path.parent.parent.name == "snapshots":
-            self.revision = path.parent.name  # the others come from the same commit
-        return path
-
-    def near(self) -> str:
-        """A hint for a name that may be a known one mistyped."""
-        known = self.repository in NAMES
-        near = [] if known else difflib.get_close_matches(self.repository, NAMES, n=2, cutoff=0.6)
-        return f"; near: {', '.join(near)}" if near else ""
-
-    def lacks(self, what: str) -> HubError:
-        """The error for a file that is not there, with the reason that is known for it."""
-        if self.unreachable:
-            return HubError(
-                f"{self.repository}: {self.endpoint or 'huggingface.co'} cannot be reached ({self.unreachable}), and "
-                f"{hub_cache_folder()} does not hold {what}; check the network or HF_ENDPOINT{self.near()}"
-            )
-        if self.offline:
-            return HubError(
-                f"{self.repository}: HF_HUB_OFFLINE is set, and {hub_cache_folder()} does not hold {what}; "
-                f"unset it to download{self.near()}"
-            )
-        return HubError(f"{self}: the repository does not hold {what}; Tandem reads CLIP models only")
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -5,18 +5,20 @@ Which file holds what; the meaning of the configuration is in `open_clip_config`
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tandem.config import Activation, ModelConfig
-from tandem.errors import WeightsError
+from tandem.errors import HubError, WeightsError
 from tandem.files import write_json
+from tandem.tokenizer.reading import TOKENIZER_FILES
 from tandem.towers import tower_part
 from tandem.towers.parts.names import Names, Rule
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.names import Naming, names_of, renamed_to, shape_and_dtype, to_original
 from tandem.weights.names import display_name as name_in_format
-from tandem.weights.open_clip_config import config_from, config_to, is_custom, timm_model_of
+from tandem.weights.open_clip_config import config_from, config_to, is_custom, timm_model_of, tokenizer_repository
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
@@ -35,20 +37,37 @@ OTHER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_m
 
 def read(
     folder: Path, activation: Activation | None, weights: Path | None = None
-) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
-    """Configuration and tensors of a folder in open_clip's layout."""
+) -> tuple[ModelConfig, Mapping[str, np.ndarray], Path]:
+    """Configuration and tensors of a folder in open_clip's layout, and the folder of its tokenizer."""
     weights = weights or first_present(folder, WEIGHTS + OTHER_WEIGHTS)
     if weights is None:
         raise WeightsError(f"{folder}: expected one of {', '.join(WEIGHTS)} beside {CONFIG}; found none")
     tensors, naming = to_original(read_tensor_file(weights).tensors)
     shapes = {name: shape_and_dtype(tensors, name)[0] for name in tensors}
-    config = config_from(read_json(folder / CONFIG), special_tokens(folder), str(folder / CONFIG), shapes)
+    plain = read_json(folder / CONFIG)
+    tokenizer = _tokenizer_folder(folder, plain)
+    config = config_from(plain, special_tokens(tokenizer), str(folder / CONFIG), shapes)
     if "activation" in config.notes:
         config = _ask_transformers(config, folder)
     if activation:
         config = with_activation(config, activation)
     check_tensors(tensors, config, str(weights), lambda name: display_name(name, naming))
-    return config, tensors
+    return config, tensors, tokenizer
+
+
+def _tokenizer_folder(folder: Path, plain: Mapping[str, Any]) -> Path:
+    """Where the tokenizer is: beside the model, else in the repository that the configuration names."""
+    if any((folder / name).is_file() for name in TOKENIZER_FILES) or not (repository := tokenizer_repository(plain)):
+        return folder
+    from tandem.weights.repository import fetch_tokenizer
+
+    try:
+        return fetch_tokenizer(repository)
+    except HubError as error:
+        raise HubError(
+            f"{folder / CONFIG}: text_cfg.hf_tokenizer_name: expected that tokenizer's files beside it, or on the "
+            f"hub: {error}"
+        ) from None
 
 
 def _ask_transformers(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -73,6 +92,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a folder that open_clip's `create_model_from_pretrained("local-dir:...")` opens."""
     config = checkpoint.config
     plain = config_to(config)
+    if not checkpoint.tokenizer.is_clip_style:
+        # open_clip then takes the tokenizer beside the configuration, whatever this says
+        plain["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "local"
     tensors = renamed_to(checkpoint.tensors, _names(config), keep_others=True)
     if is_custom(config):
         tensors = {

@@ -189,11 +189,6 @@ def config_from(
     vision, text = _mapping(model, "vision_cfg", source), _mapping(model, "text_cfg", source)
     for where, values in (("model_cfg", model), ("vision_cfg", vision), ("text_cfg", text)):
         _refuse_others(values, where, source)
-    if text.get("hf_tokenizer_name") not in (None, "", "none") and tokens == SpecialTokens():
-        raise ConfigError(
-            f"{source}: text_cfg.hf_tokenizer_name = {text['hf_tokenizer_name']!r}: expected that tokenizer's files "
-            "beside it; put its tokenizer.json there"
-        )
     activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     timm_model = vision.get("timm_model_name") or ""
     notes = {}
@@ -215,6 +210,14 @@ def config_from(
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 
 
+def tokenizer_repository(plain: Mapping[str, Any]) -> str | None:
+    """The repository of the Hugging Face tokenizer that a configuration names; None for CLIP's own."""
+    model = plain.get("model_cfg")
+    text = model.get("text_cfg") if isinstance(model, dict) else None
+    name = text.get("hf_tokenizer_name") if isinstance(text, dict) else None
+    return name if isinstance(name, str) and name not in ("", "none") else None
+
+
 def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> ImageTower:
     size = _read(_Vision, values, source, "vision_cfg").image_size
     for kind in IMAGE_TOWERS.values():
@@ -227,12 +230,16 @@ def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: st
     if text.act_kwargs.get("approximate") == "tanh":
         activation = "gelu_tanh"
     # open_clip's wrapper of Hugging Face tokenizers folds whitespace; its own tokenizer cleans as the original does
-    clean = text.tokenizer_kwargs.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
+    settings = text.tokenizer_kwargs
+    clean = settings.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
     if clean not in _CLEANINGS:
         raise ConfigError(
             f"{source}: text_cfg.tokenizer_kwargs.clean: expected one of {', '.join(_CLEANINGS)}, got {clean!r}"
         )
-    end_id = _end_id(text, tokens, source)
+    if others := [key for key in settings if key not in ("clean", "strip_sep_token")]:
+        raise ConfigError(f"{source}: text_cfg.tokenizer_kwargs.{others[0]}: a setting that Tandem does not know")
+    # open_clip writes 0 where the tokenizer put the end token
+    end_id = 0 if settings.get("strip_sep_token") else _end_id(text, tokens, source)
     start_id = tokens.start_id
     if start_id is None and text.pool_type != "last":
         start_id = text.vocab_size - 2
@@ -246,7 +253,7 @@ def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: st
         activation,
         start_id,
         end_id,
-        text.pad_id if tokens.pad_id is None or text.pool_type != "last" else tokens.pad_id,
+        text.pad_id if tokens.pad_id is None or not text.hf_tokenizer_name else tokens.pad_id,
         causal=not text.no_causal_mask,
         pooling="last" if text.pool_type == "last" else "end",
         projection_bias=text.proj_bias,

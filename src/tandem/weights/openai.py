@@ -18,7 +18,8 @@ def fetch_published(name: str) -> tuple[Path, dict[str, str]]:
     path = cache_folder() / file
     if path.is_file():
         return path, {}
-    from tandem.weights.hub import cached, is_offline
+    from tandem.weights.hub import cached
+    from tandem.weights.repository import is_offline
 
     repository = OPENAI_ON_HUB.get(name)
     if repository and (folder := cached(repository)):

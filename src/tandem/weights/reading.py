@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tandem.config import Activation, ModelConfig
-from tandem.errors import ConfigError, WeightsError
+from tandem.errors import WeightsError
 from tandem.weights import folder
 from tandem.weights.checkpoint import Checkpoint
 from tandem.weights.sources import ModelFiles, locate
@@ -73,11 +73,11 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
     from tandem.weights import open_clip, transformers
 
     if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
-        return *open_clip.read(path, activation), path
+        return open_clip.read(path, activation)
     if plain is not None:
         return *transformers.read(path, activation), path
     if (path / open_clip.CONFIG).is_file():
-        return *open_clip.read(path, activation), path
+        return open_clip.read(path, activation)
     files = sorted(entry for entry in path.iterdir() if entry.suffix in _WEIGHT_SUFFIXES and entry.is_file())
     if len(files) == 1:
         return _read_file(files[0], activation)
@@ -95,7 +95,7 @@ def _read_file(path: Path, activation: Activation | None) -> _Found:
     parent = path.parent
     config_json = parent / "config.json"
     if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (parent / open_clip.CONFIG).is_file():
-        return *open_clip.read(parent, activation, path), parent
+        return open_clip.read(parent, activation, path)
     if path.name in (folder.WEIGHTS, *transformers.WEIGHTS) and config_json.is_file():
         plain = read_json(config_json)
         if plain.get("format") == "tandem":
@@ -107,26 +107,18 @@ def _read_file(path: Path, activation: Activation | None) -> _Found:
 
 
 def _tokenizer(config: ModelConfig, tokenizer_folder: Path | None, path: Path) -> "Tokenizer":
-    from tandem.tokenizer import Tokenizer
+    from tandem.tokenizer import TextFormat, Tokenizer
 
     text = config.text
-    found = Tokenizer.from_folder(tokenizer_folder, text) if tokenizer_folder else None
-    if found is None and text.vocabulary_size == _CLIP_VOCABULARY:
-        clip = Tokenizer.clip()
-        if (clip.start_id, clip.end_id, clip.pad_id) == (text.start_id, text.end_id, text.pad_id):
-            return clip
-        return Tokenizer.from_json(clip.to_json(), text.start_id, text.end_id, text.pad_id, str(path))
-    if found is None:
-        raise WeightsError(
-            f"{path}: its vocabulary of {text.vocabulary_size} entries is not CLIP's {_CLIP_VOCABULARY}, and there is "
-            "no tokenizer.json (nor vocab.json with merges.txt) beside it; put it there, or pass tokenizer="
-        )
-    if found.vocabulary_size > text.vocabulary_size:
-        raise ConfigError(
-            f"{tokenizer_folder}: the tokenizer has {found.vocabulary_size} entries, the model reads "
-            f"{text.vocabulary_size}: they do not match"
-        )
-    return found
+    if tokenizer_folder and (found := Tokenizer.from_folder(tokenizer_folder, text)):
+        return found
+    if text.vocabulary_size == _CLIP_VOCABULARY:
+        return Tokenizer.clip().with_format(TextFormat.of(text))
+    raise WeightsError(
+        f"{path}: its vocabulary of {text.vocabulary_size} entries is not CLIP's {_CLIP_VOCABULARY}, and there is no "
+        "tokenizer beside it (tokenizer.json, vocab.json with merges.txt, a SentencePiece .model, or vocab.txt); put "
+        "it there, or pass tokenizer="
+    )
 
 
 def _name_of(path: Path) -> str:

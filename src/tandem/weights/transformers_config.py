@@ -181,7 +181,7 @@ def _special_ids(
     """Ids of start, end and padding: the tokenizer's where it has them, else the configuration's."""
     if kind.text.get("pooling") == "last":  # SigLIP: no start token; its configurations name ids of CLIP's vocabulary
         end_id = tokens.end_id if tokens.end_id is not None else 1
-        return None, end_id, end_id if tokens.pad_id is None else tokens.pad_id
+        return None, end_id, _pad_id(plain, end_id, tokens)
     start_id, end_id = _start_and_end(kind, text, tokens, notes)
     return start_id, end_id, _pad_id(plain, end_id, tokens)
 

@@ -31,6 +31,7 @@ def add_arguments(parser: Parser) -> None:
         "and probability, separated by tabs.",
         "tandem classify cat.jpg --labels cat,dog,zebra",
         "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
+        "tandem classify foto.jpg --labels Hund,Katze --language de --model org/model",
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
     )
     add_images(parser, "+")
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_separated(arguments.labels, arguments.images)
     labels = read_labels(arguments)
+    shown = list(labels)
     templates = read_templates(arguments)
     if arguments.plot:
         from tandem import plots
@@ -60,11 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments)
 
     names = [source_name(image) for image in found.images]
-    show = None if arguments.json else printer(names, labels, arguments.top)
+    show = None if arguments.json else printer(names, shown, arguments.top)
     parts: list[Answer] = []
     # Rows that people watch arriving are progress enough.
     with progress.counting("classifying", len(names), wanted=show is None or not progress.beside_rows()) as advance:
-        for part in model.iter_classify(found.images, labels, templates=templates):
+        for part in model.iter_classify(
+            found.images, labels, templates=templates, language=arguments.language, long=arguments.long
+        ):
             parts.append(part)
             advance(len(part) + len(part.failures))
             if show is not None:

@@ -10,6 +10,7 @@ from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.images import FoundImages, add_images, find_images
 from tandem.cli.options.model import add_model, load_model
+from tandem.cli.options.texts import add_long
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import TandemError
 from tandem.files import user_path
@@ -34,7 +35,15 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="photos encoded at once (%(default)s)",
     )
-    parser.add_argument("--truncate", action="store_true", help="cut texts that are too long instead of failing")
+    parser.add_argument(
+        "--truncate",
+        action="store_const",
+        const="truncate",
+        dest="long",
+        default="error",
+        help="the same as --long truncate",
+    )
+    add_long(parser)
     add_json(parser)
     add_model(parser)
 
@@ -62,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         if kind == "images":
             rows = embedding.embed_images(model, found.images, arguments.batch_size, skipped, advance)
         else:
-            rows = embedding.embed_texts(model, texts, truncate=arguments.truncate, advance=advance)
+            rows = embedding.embed_texts(model, texts, long=arguments.long, advance=advance)
         if arguments.out:
             about = {"model": model.name, "fingerprint": model.fingerprint, "kind": kind}
             with vector_files.create(user_path(arguments.out), model.config.embed_dim, about) as file:

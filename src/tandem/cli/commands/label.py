@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search.labelling import top_images, top_labels
 
     check_paths_only(arguments)
-    labels, templates = read_labels(arguments), read_templates(arguments)
+    given, templates = read_labels(arguments), read_templates(arguments)
+    labels = list(given)
     target = user_path(arguments.out) if arguments.out else None
     if target:
         row_files.check_target(target)
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise TandemError("--paths-only goes with --by label: with --by image every photo is listed")
     with open_collection(arguments) as photos:
         with progress.waiting("loading the model"):
-            vectors = photos.model.class_vectors(labels, templates)
+            vectors = photos.model.class_vectors(given, templates, language=arguments.language, long=arguments.long)
         describe_model(photos.model)
         k = arguments.top or (HITS if arguments.by == "label" else LABELS)
         options = {"k": k, "where": arguments.where, "logit_scale": photos.model.logit_scale}

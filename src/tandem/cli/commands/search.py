@@ -11,6 +11,7 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.inputs import read_image
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
 from tandem.cli.options.model import add_model, describe_model
+from tandem.cli.options.texts import add_long
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
 from tandem.defaults import HITS, TEXT_WEIGHT
 from tandem.errors import TandemError
@@ -62,6 +63,7 @@ def add_arguments(parser: Parser) -> None:
         help="relevance below which nothing matches well (default: the calibration's own); "
         "0 never reports that nothing matches",
     )
+    add_long(parser)
     parser.add_argument("--plot", metavar="PNG", help="draw a contact sheet of the hits")
     add_paths_only(parser)
     add_json(parser)
@@ -93,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
                 offset=(arguments.page - 1) * arguments.top,
                 where=arguments.where,
                 threshold=arguments.threshold,
+                long=arguments.long,
             )
         describe_model(photos.model)
         if arguments.json:

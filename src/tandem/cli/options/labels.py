@@ -1,19 +1,30 @@
 """The options of labels and prompt templates."""
 
 import argparse
+from collections.abc import Mapping
 
 from tandem import prompts
 from tandem.cli import terminal
 from tandem.cli.arguments import Parser
 from tandem.cli.inputs import read_lines
+from tandem.cli.options.texts import add_long
 from tandem.errors import TandemError
 from tandem.files import user_path
 
 
 def add_labels(parser: Parser) -> None:
-    """`--labels`, `--labels-file`, `--template` and `--ensemble`."""
+    """`--labels`, `--labels-file`, `--language`, `--template`, `--ensemble` and `--long`."""
     parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
-    parser.add_argument("--labels-file", metavar="F", help="a file of labels, one per line (- for standard input)")
+    parser.add_argument(
+        "--labels-file",
+        metavar="F",
+        help="a file of labels, one per line (- for standard input), or a .csv with a column for each language",
+    )
+    parser.add_argument(
+        "--language",
+        metavar="L",
+        help="the language of the labels, such as de: its column of the file, and prompts in it",
+    )
     parser.add_argument(
         "--template",
         action="append",
@@ -25,25 +36,31 @@ def add_labels(parser: Parser) -> None:
         action="store_true",
         help="average a built-in set of templates: slower; usually better with published models",
     )
+    add_long(parser)
 
 
-def read_labels(arguments: argparse.Namespace) -> list[str]:
-    """From --labels and --labels-file, in this order."""
-    labels = prompts.parse_labels(arguments.labels, "--labels") if arguments.labels is not None else []
+def read_labels(arguments: argparse.Namespace) -> prompts.Labels:
+    """From --labels and --labels-file, in this order; with their texts by language where the file has them."""
+    labels: prompts.Labels = prompts.parse_labels(arguments.labels, "--labels") if arguments.labels is not None else []
     if arguments.labels_file == "-":
-        labels += read_lines("-")
+        labels = [*labels, *read_lines("-")]
     elif arguments.labels_file:
-        labels += prompts.read_labels(user_path(arguments.labels_file))
+        listed = prompts.read_labels(user_path(arguments.labels_file))
+        if labels and isinstance(listed, Mapping):
+            raise TandemError("--labels, --labels-file: a file with languages goes alone; add the others to it")
+        labels = listed if isinstance(listed, Mapping) else [*labels, *listed]
     if not labels:
         raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one per line")
     if len(labels) == 1:
-        terminal.echo(f"warning: with a single label, every photo is 100% {labels[0]!r}; add labels to compare with")
-    return prompts.check_labels(labels)
+        only = next(iter(labels))
+        terminal.echo(f"warning: with a single label, every photo is 100% {only!r}; add labels to compare with")
+    prompts.labels_in(labels, arguments.language, arguments.labels_file or "labels")
+    return labels if isinstance(labels, Mapping) else prompts.check_labels(labels)
 
 
 def read_templates(arguments: argparse.Namespace) -> list[str]:
-    """From --template and --ensemble, together when both are given."""
+    """From --template and --ensemble, together when both are given; in the language of --language."""
     templates = [prompts.check_template(template) for template in arguments.template or []]
     if arguments.ensemble:
-        templates += prompts.ENSEMBLE
-    return templates or [prompts.DEFAULT_TEMPLATE]
+        templates += prompts.templates(arguments.language or prompts.ENGLISH)
+    return templates or list(prompts.default_templates(arguments.language))

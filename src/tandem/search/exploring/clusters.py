@@ -138,4 +138,4 @@ def name(
 
 def read_vocabulary(path: Path | None = None) -> list[str]:
     """The words for names: a user's file with one per line, or the built-in list."""
-    return prompts.read_labels(path or VOCABULARY)
+    return list(prompts.read_labels(path or VOCABULARY))

@@ -8,9 +8,10 @@ Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
 import copy
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,8 +20,11 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
+from tandem.class_vectors import averaged
+from tandem.defaults import LongTexts
 from tandem.errors import ImageError, TextError
-from tandem.model import Model, averaged
+from tandem.long_texts import split_texts
+from tandem.model import Model
 from tandem.serve.encoding.batching import Batcher
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.encoding.images import ImageReader
@@ -66,21 +70,30 @@ class Encoder:
             queue=DECODE_QUEUE_BATCHES * settings.max_batch,
             fetcher=fetcher,
         )
-        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, LongTexts], Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self.model = _for_threads(model, self)
 
-    async def embed_texts(self, texts: Sequence[str], names: Sequence[str]) -> Vectors:
+    async def embed_texts(self, texts: Sequence[str], names: Sequence[str], long: LongTexts = "error") -> Vectors:
         """[n d] of texts of a request, called `names` in errors. Raises `ProblemError` 422 for one that is too long."""
-        cached = self._cached(texts)
+        cached = self._cached(texts, long)
         missing: dict[str, str] = {}
         for text, name in zip(texts, names, strict=True):
             if text not in cached:
                 missing.setdefault(text, name)
         if missing:
-            vectors = await self.texts.map(self.rows(list(missing), list(missing.values())), deadline_s=self.deadline_s)
-            cached |= self._add_to_cache(list(missing), vectors)
+            cached |= self._add_to_cache(list(missing), long, await self._embed(missing, long))
         return np.stack([cached[text] for text in texts])
+
+    async def _embed(self, texts: Mapping[str, str], long: LongTexts) -> Sequence[Vectors]:
+        """A vector [d] for each text; the values are their names in errors."""
+        if long == "split":
+            parts = split_texts(list(texts), self.tokenizer, self.context_length)
+            rows = [self.tokenizer.rows([ids])[0] for ids in parts.ids]
+            vectors = await self.texts.map(rows, deadline_s=self.deadline_s)
+            return list(parts.average(np.stack(vectors)))
+        rows = self.rows(list(texts), list(texts.values()), truncate=long == "truncate")
+        return await self.texts.map(rows, deadline_s=self.deadline_s)
 
     async def embed_image(self, value: str | bytes, name: str = "image") -> Vectors:
         """[d] of an image of a request, called `name` in errors. Raises `ImageError`."""
@@ -95,7 +108,9 @@ class Encoder:
         vectors = iter(await self.embed_pixels(good) if good else ())
         return [each if isinstance(each, ImageError) else next(vectors) for each in read]
 
-    async def class_vectors(self, labels: Sequence[str], templates: Sequence[str]) -> Vectors:
+    async def class_vectors(
+        self, labels: Sequence[str], templates: Sequence[str], long: LongTexts = "error"
+    ) -> Vectors:
         """A vector for each label [c d], as `Model.class_vectors`, whose own cache would block the caller."""
         texts = [text for label in labels for text in prompts.fill(label, templates)]
         many = len(templates) > 1
@@ -104,37 +119,41 @@ class Encoder:
             for i in range(len(labels))
             for j in range(len(templates))
         ]
-        return averaged((await self.embed_texts(texts, names)).reshape(len(labels), len(templates), -1))
+        return averaged((await self.embed_texts(texts, names, long)).reshape(len(labels), len(templates), -1))
 
     async def embed_pixels(self, pixels: Sequence[Pixels]) -> Vectors:
         """Images of the model's size, each [h w 3] -> [n d]."""
         return np.stack(await self.images.map(pixels, deadline_s=self.deadline_s))
 
-    def rows(self, texts: Sequence[str], names: Sequence[str]) -> list[Row]:
+    def rows(self, texts: Sequence[str], names: Sequence[str], *, truncate: bool = False) -> list[Row]:
         """Token ids of each text [t], start and end included. Raises `ProblemError` as `embed_texts` does."""
         try:
-            return list(self.tokenizer(texts, self.context_length))
+            return list(self.tokenizer(texts, self.context_length, truncate))
         except TextError:  # which tells users of Python what to do
             for text, name in zip(texts, names, strict=True):
                 if (count := self.token_count([text])) > self.context_length:
                     raise too_many_tokens(name, count, self.context_length) from None
             raise
 
-    def token_count(self, texts: Sequence[str]) -> int:
-        """Of all texts together, start and end included."""
-        return sum(len(ids) + 2 for ids in self.tokenizer.encode(texts))
+    def token_count(self, texts: Sequence[str], long: LongTexts = "error") -> int:
+        """Of all texts together, start and end included, as far as they are read."""
+        added = self.tokenizer.format.added
+        if long == "split":
+            return sum(len(ids) + added for ids in split_texts(texts, self.tokenizer, self.context_length).ids)
+        most = self.context_length if long == "truncate" else sys.maxsize
+        return sum(min(len(ids) + added, most) for ids in self.tokenizer.encode(texts))
 
-    def _cached(self, texts: Iterable[str]) -> dict[str, Vectors]:
+    def _cached(self, texts: Iterable[str], long: LongTexts) -> dict[str, Vectors]:
         with self._lock:
-            found = {text: self._cache[text] for text in texts if text in self._cache}
+            found = {text: self._cache[text, long] for text in texts if (text, long) in self._cache}
             for text in found:
-                self._cache.move_to_end(text)
+                self._cache.move_to_end((text, long))
         return found
 
-    def _add_to_cache(self, texts: Sequence[str], vectors: Sequence[Vectors]) -> dict[str, Vectors]:
+    def _add_to_cache(self, texts: Sequence[str], long: LongTexts, vectors: Sequence[Vectors]) -> dict[str, Vectors]:
         computed = dict(zip(texts, vectors, strict=True))
         with self._lock:
-            self._cache.update(computed)
+            self._cache.update({(text, long): vector for text, vector in computed.items()})
             while len(self._cache) > CACHED_TEXTS:
                 self._cache.popitem(last=False)
         return computed

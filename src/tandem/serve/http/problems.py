@@ -86,7 +86,10 @@ def for_image(error: ImageError) -> ProblemError:
 
 def too_many_tokens(field: str, count: int, limit: int) -> ProblemError:
     """A text that does not fit the model's context; its members are for clients that shorten it themselves."""
-    detail = f"{field}: expected at most {limit} tokens (not characters), start and end included, got {count:,}"
+    detail = (
+        f"{field}: expected at most {limit} tokens (not characters), start and end included, got {count:,}; "
+        '"long": "split" averages the parts of such texts'
+    )
     return ProblemError(422, "Text too long", detail, extra={"field": field, "tokens": count, "limit": limit})
 
 

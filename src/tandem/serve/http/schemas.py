@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from tandem.defaults import LongTexts
 from tandem.errors import ImageErrorKind
 
 PIXEL = (
@@ -46,6 +47,17 @@ EncodedImage = Annotated[
 ]
 Labels = Annotated[list[Text], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AtMost("max_batch")]
 Templates = Annotated[Annotated[list[Template], Field(min_length=1)] | Template | None, AtMost("max_batch")]
+Long = Annotated[
+    LongTexts,
+    Field(
+        description="of texts of more tokens than the model takes: an error, cut, or split into sentences or words "
+        "whose vectors are averaged by their lengths"
+    ),
+]
+Language = Annotated[
+    str | None,
+    Field(description="of the labels, such as de: without templates, the default one of that language"),
+]
 CollectionName = Annotated[str | None, Field(description="which collection; the first one if left out")]
 Where = Annotated[
     Annotated[str, Field(json_schema_extra=_SOMETHING)] | None,

@@ -18,6 +18,8 @@ from tandem.serve.http.schemas import (
     EncodedImage,
     ImageFailure,
     Labels,
+    Language,
+    Long,
     ModelName,
     RequestBody,
     Templates,
@@ -33,6 +35,8 @@ class ClassifyRequest(RequestBody):
     images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
     labels: Labels
     templates: Annotated[Templates, Field(description='texts with {} for the label; default "a photo of a {}."')] = None
+    language: Language = None
+    long: Long = "error"
     model: str | None = None
 
     image_fields = either = ("image", "images")
@@ -78,7 +82,9 @@ def router(service: Service) -> BodyRouter:
         if not values:
             raise ProblemError(422, "Request cannot be answered", "images: expected an image or several, got none")
         labels = prompts.check_labels(params.labels)
-        vectors = await service.class_vectors(encoder, labels, params.templates)
+        vectors = await service.class_vectors(
+            encoder, labels, params.templates, language=params.language, long=params.long
+        )
         found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tandem.errors import ImageError
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
-from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, RequestBody, Text, one_of
+from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, Long, RequestBody, Text, one_of
 from tandem.serve.service import Service
 
 Item = Annotated[dict[Literal["text", "image"], Text], Field(min_length=1, max_length=1)]
@@ -29,6 +29,7 @@ class EmbeddingsRequest(RequestBody):
     model: Annotated[str | None, Field(description="a name of /v1/models; any that is served if left out")] = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: Annotated[int | None, Field(description="only the model's own number is possible"), WHOLE] = None
+    long: Long = "error"
     user: Annotated[str | None, Field(description="ignored; clients of OpenAI send it")] = None
 
     image_fields = either = ("input", "image")
@@ -83,7 +84,7 @@ def router(service: Service) -> BodyRouter:
         rows: dict[int, np.ndarray[Any, Any]] = {}
         if texts:
             names = [f"input[{index}]" if isinstance(params.input, list) else "input" for index in texts]
-            rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values()), names), strict=True))
+            rows |= dict(zip(texts, await encoder.embed_texts(list(texts.values()), names, params.long), strict=True))
         if images:
             names = ["image"] if params.input is None else [f"input[{index}]" for index in images]
             found = await encoder.embed_images(list(images.values()), names)
@@ -91,7 +92,7 @@ def router(service: Service) -> BodyRouter:
                 if isinstance(each, ImageError):
                     raise for_image(each)
                 rows[index] = each
-        tokens = encoder.token_count(list(texts.values()))
+        tokens = encoder.token_count(list(texts.values()), params.long)
         data = [
             {"object": "embedding", "index": index, "embedding": _written(rows[index], params.encoding_format)}
             for index in range(len(rows))

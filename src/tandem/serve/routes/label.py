@@ -15,7 +15,18 @@ from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.schemas import WHOLE, AtMost, CollectionName, Labels, RequestBody, Templates, Text, Where
+from tandem.serve.http.schemas import (
+    WHOLE,
+    AtMost,
+    CollectionName,
+    Labels,
+    Language,
+    Long,
+    RequestBody,
+    Templates,
+    Text,
+    Where,
+)
 from tandem.serve.routes.images import image_link
 from tandem.serve.service import Service
 
@@ -25,6 +36,8 @@ class LabelRequest(RequestBody):
 
     labels: Labels
     templates: Templates = None
+    language: Language = None
+    long: Long = "error"
     by: Literal["label", "image"] = "label"
     k: Annotated[
         int | None,
@@ -60,7 +73,9 @@ def router(service: Service) -> BodyRouter:
         labels = prompts.check_labels(params.labels)
 
         async def vectors_of(encoder: Encoder) -> Vectors:
-            return await service.class_vectors(encoder, labels, params.templates)
+            return await service.class_vectors(
+                encoder, labels, params.templates, language=params.language, long=params.long
+            )
 
         def work(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
             model = leased.encoder.model

@@ -19,6 +19,7 @@ from tandem.serve.http.schemas import (
     AtMost,
     CollectionName,
     EncodedImage,
+    Long,
     ModelName,
     RequestBody,
     Text,
@@ -46,6 +47,7 @@ class SearchRequest(RequestBody):
     offset: Annotated[int, Field(ge=0), WHOLE, AtMost("max_offset")] = SearchQuery.offset
     where: Where = None
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
+    long: Long = "error"
     collection: CollectionName = None
 
     image_fields = ("image", "minus_image")
@@ -123,7 +125,7 @@ async def _vectors(encoder: Encoder, query: SearchQuery, body: Body[SearchReques
     """The vector of each text and image, by the name of its field."""
     vectors: dict[str, Vectors] = {}
     if query.texts:
-        found = await encoder.embed_texts(list(query.texts.values()), list(query.texts))
+        found = await encoder.embed_texts(list(query.texts.values()), list(query.texts), query.long)
         vectors |= dict(zip(query.texts, found, strict=True))
     for name in query.images:
         vectors[name] = await encoder.embed_image(body.image(getattr(body.params, name)), name)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from tandem import bpe
 from tandem.errors import DataError
-from tandem.tokenizer import Tokenizer, clean
+from tandem.tokenizer import TextFormat, Tokenizer
+from tandem.tokenizer.cleaning import clean
 
 _FIXED = 2 * 256 + 2  # bytes, bytes that end a word, start, end
 
@@ -46,4 +47,4 @@ def train_bpe(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
             f"the texts give a vocabulary of {len(table.vocabulary)} entries (pairs seen twice or more), not "
             f"{vocabulary_size}: ask for fewer, or add texts"
         )
-    return Tokenizer(table, start_id=table.vocabulary[bpe.START], end_id=table.vocabulary[bpe.END])
+    return Tokenizer(table, TextFormat(table.vocabulary[bpe.START], table.vocabulary[bpe.END]))

@@ -97,8 +97,13 @@ def _targets(batch: Batch, device: torch.device) -> SparseTargets | None:
 
 def _stacked(parts: Sequence[np.ndarray], tokenizer: Tokenizer) -> np.ndarray:
     """[m t], [w t'], [c t''] -> int32 [m+w+c longest], padded, no longer than the longest text."""
-    rows = [part[:, : ((part == tokenizer.end_id).argmax(1) + 1).max(initial=1)] for part in parts]
-    longest = max(row.shape[1] for row in rows)
     pad = tokenizer.pad_id
+    rows = [part[:, : _used(part, pad) + (pad == tokenizer.end_id)] for part in parts]  # one more may be an end token
+    longest = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, longest - row.shape[1])), constant_values=pad) for row in rows]
     return np.concatenate(padded).astype(np.int32)
+
+
+def _used(ids: np.ndarray, pad_id: int) -> int:
+    """The number of columns, at least one, after which there is only padding."""
+    return int(np.flatnonzero((ids != pad_id).any(axis=0)).max(initial=0)) + 1

@@ -3,6 +3,7 @@
 The loop and the dry run both start here.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 from tandem import files
 from tandem.config import ModelConfig
 from tandem.nn import CLIP
-from tandem.tokenizer import Tokenizer
+from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.train.data.loader import Loader, texts_of
 from tandem.train.data.vocabulary import train_bpe
 from tandem.train.model import batch_norm, initial_weights
@@ -174,21 +175,16 @@ def blocks(model: CLIP) -> list[nn.Module]:
 
 
 def with_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The configuration with the special ids and the vocabulary size of a tokenizer."""
-    text = replace(
-        config.text,
-        vocabulary_size=tokenizer.vocabulary_size,
-        start_id=tokenizer.start_id,
-        end_id=tokenizer.end_id,
-        pad_id=tokenizer.pad_id,
-    )
+    """The configuration with the text format and the vocabulary size of a tokenizer."""
+    text = replace(config.text, vocabulary_size=tokenizer.vocabulary_size, **dataclasses.asdict(tokenizer.format))
     return replace(config, text=text)
 
 
 def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
     """CLIP's, or a new one that the main process trains once and keeps in the folder of the run."""
+    cleaning = recipe.model.text.cleaning
     if not recipe.vocabulary:
-        return Tokenizer.clip()
+        return Tokenizer.clip().with_format(TextFormat(cleaning=cleaning))
     stored = None
     if processes.is_main:
         stored = Tokenizer.from_folder(folder, recipe.model.text)
@@ -197,11 +193,12 @@ def _tokenizer(recipe: Recipe, processes: Processes, folder: Path) -> Tokenizer:
             files.write_text(
                 folder / "tokenizer.json", stored.to_json()
             )  # whole or not at all, even if the run is killed
-    sent = processes.broadcast_object(stored and (stored.to_json(), stored.start_id, stored.end_id, stored.pad_id))
+        stored = stored.with_format(replace(stored.format, cleaning=cleaning))
+    sent = processes.broadcast_object(stored and (stored.to_json(), stored.format))
     if stored is not None:
         return stored
-    text, start_id, end_id, pad_id = sent
-    return Tokenizer.from_json(text, start_id, end_id, pad_id, str(folder))
+    text, format = sent
+    return Tokenizer.from_json(text, format, str(folder))
 
 
 def _teacher_targets(

@@ -1,0 +1,71 @@
+"""A vector for each label: the vectors of its prompts averaged, and the recent sets of labels cached.
+
+Knows texts and vectors; the encoder is passed in.
+
+Shapes: c labels, k templates, d dimensions.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tandem import prompts
+from tandem.arrays import Vectors
+from tandem.defaults import LongTexts
+
+CACHED_LABEL_SETS = 16
+
+_Key = tuple[tuple[str, ...], tuple[str, ...], LongTexts]
+
+
+class ClassVectors:
+    """The class vectors of one model. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._cache: dict[_Key, Vectors] = {}  # the oldest first
+        self._lock = threading.Lock()
+        self._warned = False
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def warn_of_language(self, language: str, model: str) -> None:
+        """Warn once that a model was not trained on the language of the labels."""
+        if prompts.base_language(language) != prompts.ENGLISH and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{model} was trained on English texts: it guesses what labels in {language!r} mean; give English "
+                "ones, or load a model of many languages",
+                stacklevel=4,
+            )
+
+    def get(
+        self,
+        labels: Sequence[str],
+        templates: str | Sequence[str],
+        long: LongTexts,
+        embed_texts: Callable[..., Vectors],
+    ) -> Vectors:
+        """float32 [c d] of unit length, read-only (Radford et al. 2021, 3.1.4)."""
+        chosen = prompts.check_templates(templates)
+        key = (tuple(labels), chosen, long)
+        with self._lock:
+            vectors = self._cache.pop(key, None)
+        if vectors is None:
+            filled = [text for label in labels for text in prompts.fill(label, chosen)]
+            each = embed_texts(filled, long=long).reshape(len(labels), len(chosen), -1)  # [c*k d] -> [c k d]
+            vectors = averaged(each)
+            vectors.flags.writeable = False  # shared with later callers
+        with self._lock:
+            self._cache[key] = vectors
+            if len(self._cache) > CACHED_LABEL_SETS:
+                del self._cache[next(iter(self._cache))]
+        return vectors
+
+
+def averaged(each: Vectors) -> Vectors:
+    """Average the vectors of several texts for each label: [c k d] -> unit length [c d]."""
+    mean = each.mean(axis=1)
+    return np.asarray(mean / np.linalg.norm(mean, axis=-1, keepdims=True))

@@ -1,0 +1,105 @@
+"""What a vocabulary is, and those of the library `tokenizers`: any `tokenizer.json`, BERT's WordPiece.
+
+A vocabulary turns texts into ids, without start, end and padding.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tandem.errors import ConfigError
+from tandem.files import write_text
+from tandem.tokenizer.cleaning import cleaning_of_others
+from tandem.tokenizer.text_format import TextFormat
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+class Vocabulary(Protocol):
+    """One kind of vocabulary, in the format of one model."""
+
+    size: int
+
+    def formatted(self, format: TextFormat) -> "Vocabulary":
+        """The same vocabulary for texts of this format, built only once."""
+        ...
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Cleaned, split and merged: the ids of each text."""
+        ...
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token, special ones included; None for one that is not in the vocabulary."""
+        ...
+
+    def token_of(self, id: int) -> str | None:
+        """The inverse of `id_of`."""
+        ...
+
+    def to_json(self) -> str:
+        """The whole vocabulary as JSON that `vocabulary_from_json` reads."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the one file that `Tokenizer.from_folder` reads."""
+        ...
+
+
+class JsonVocabulary:
+    """Any `tokenizer.json`: its normalizer, splitting and merges. Its own specials are not added to texts."""
+
+    def __init__(self, core: "tokenizers.Tokenizer") -> None:
+        core.no_padding()
+        core.no_truncation()
+        self._core = core
+        self.size = core.get_vocab_size(with_added_tokens=True)
+        if core.id_to_token(self.size - 1) is None or core.id_to_token(self.size) is not None:  # ids with gaps
+            self.size = max(core.get_vocab(with_added_tokens=True).values()) + 1
+        self._clean = cleaning_of_others("clip")
+
+    def formatted(self, format: TextFormat) -> "JsonVocabulary":
+        other = copy.copy(self)
+        other._clean = cleaning_of_others(format.cleaning)
+        return other
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        cleaned = texts if self._clean is None else list(map(self._clean, texts))
+        return [row.ids for row in self._core.encode_batch_fast(cleaned, add_special_tokens=False)]
+
+    def id_of(self, token: str) -> int | None:
+        found: int | None = self._core.token_to_id(token)
+        return found
+
+    def token_of(self, id: int) -> str | None:
+        found: str | None = self._core.id_to_token(id)
+        return found
+
+    def to_json(self) -> str:
+        return json.dumps(json.loads(self._core.to_str()), ensure_ascii=False, separators=(",", ":"))
+
+    def save(self, folder: Path) -> None:
+        write_text(folder / "tokenizer.json", self.to_json())
+
+
+def wordpiece(words: Path, settings: Mapping[str, Any]) -> JsonVocabulary:
+    """BERT's WordPiece of a `vocab.txt`; `settings` is what `tokenizer_config.json` beside it says."""
+    from tokenizers import Tokenizer as Core
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    try:
+        lines = words.read_text(encoding="utf-8").splitlines()
+        unknown = str(settings.get("unk_token") or "[UNK]")
+        core = Core(models.WordPiece({line: i for i, line in enumerate(lines)}, unk_token=unknown))
+        core.normalizer = normalizers.BertNormalizer(
+            handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+            strip_accents=settings.get("strip_accents"),
+            lowercase=bool(settings.get("do_lower_case", True)),
+        )
+        core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        core.add_special_tokens([token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token in lines])
+        return JsonVocabulary(core)
+    except Exception as error:  # unreadable, or the library's plain Exception
+        raise ConfigError(f"{words}: cannot read this vocabulary: {error}") from None
