@@ -6,6 +6,7 @@ of the hub that is offline: a toy model in the layout of transformers.
 """
 
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from support import toy
@@ -25,6 +27,8 @@ from support import toy
 from tandem import weights
 from tandem.cli.parser import parse
 from tandem.cli.reference import markdown
+from tandem.cli.states_file import StatesFile
+from tandem.image_states import ImageStates
 from tandem.search.calibration_files import own_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,6 +69,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "labels.txt").write_text("cat\ndog\ncar\n")
     (place / "animals.csv").write_text("en,de,fr\ndog,Hund,chien\ncat,Katze,chat\n")
     (place / "recipes").symlink_to(ROOT / "recipes")
+    if importlib.util.find_spec("pyarrow"):
+        with StatesFile(
+            place / "states.parquet", 24, {"model": "toy", "fingerprint": "0", "layer": -2, "class_token": True}
+        ) as file:
+            file.add("0.jpg", ImageStates(np.ones((17, 24), np.float32), (4, 4), -2, has_class_token=True))
     revision = "0" * 40
     snapshot = place / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / revision
     snapshot.parent.mkdir(parents=True)

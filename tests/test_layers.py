@@ -40,8 +40,10 @@ LAYERS: dict[str, set[str]] = {
     "engine": {"towers", "openvino_import", "config", "errors"},
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "config", "errors"},
+    "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
     "model": {
         "answer",
+        "image_states",
         "engine",
         "weights",
         "tokenizer",

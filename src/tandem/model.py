@@ -25,6 +25,7 @@ from tandem.config import Activation, ModelConfig
 from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import EngineError, ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, is_several, many, source_name
+from tandem.image_states import ImageBackbone
 from tandem.long_texts import check_long, embed_split
 from tandem.prefetch import batched
 from tandem.progress import Progress, count_of
@@ -66,7 +67,7 @@ def load(
     return Model(checkpoint, built, orient=orient, limits=limits or Limits())
 
 
-class Model:
+class Model(ImageBackbone):
     """Two encoders into one space. Vectors are float32, of unit length.
 
     `engine` is public, for callers with their own pixels or token ids; it was built from `config`, `tensors` and
@@ -157,7 +158,7 @@ class Model:
             yield from batch
 
     def _encoded_batches(
-        self, sources: Iterable[ImageSource], batch_size: int
+        self, sources: Iterable[ImageSource], batch_size: int, encode: Callable[[Any], Vectors] | None = None
     ) -> Iterator[list[tuple[int, Vectors | ImageError]]]:
         if batch_size < 1:
             raise TandemError(f"batch_size: expected at least 1, got {batch_size}")
@@ -166,9 +167,10 @@ class Model:
         )
         for batch in batched(stream, batch_size):
             pixels = [item for _, item in batch if not isinstance(item, ImageError)]
-            vectors = iter(self.encode_pixels(np.stack(pixels)) if pixels else self._no_vectors())  # each [d]
+            rows = (encode or self.encode_pixels)(np.stack(pixels)) if pixels else self._no_vectors()
+            each = iter(rows)  # [d], or [p w] of states
             # Errors are copied without their traceback, which would keep the bytes of the file alive.
-            yield [(index, item.renewed() if isinstance(item, ImageError) else next(vectors)) for index, item in batch]
+            yield [(index, item.renewed() if isinstance(item, ImageError) else next(each)) for index, item in batch]
 
     def embed_images(
         self,

@@ -128,3 +128,69 @@ def test_embed_accepts_uppercase_suffixes_and_creates_the_folder(
     assert np.load(target)["ids"].tolist() == ["a cat"]
     (tmp_path / "file").write_text("x")
     one_line(tandem("embed", "--text", "a cat", "--out", tmp_path / "file" / "v.npz", "--model", model_folder))
+
+
+def test_states_to_parquet(
+    tandem: Run, model_folder: str, photos: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from tandem.cli import states_file
+
+    monkeypatch.setattr(states_file, "_ROW_GROUP_BYTES", 2 * 17 * 24 * 4)  # two images
+    target = tmp_path / "states.parquet"
+    outcome = tandem(
+        "embed", *photos, "gone.png", "--states", "--layer", "1", "--out", target, "--model", model_folder, "--json"
+    )
+    assert outcome.code == 1
+    assert "gone.png" in outcome.err
+    model = load(model_folder)
+    expected = model.image_states(photos, layer=1)
+    file = parquet.ParquetFile(target)
+    assert file.metadata.num_row_groups == (len(photos) + 1) // 2
+    about = json.loads(file.schema_arrow.metadata[b"tandem"])
+    assert about == {
+        "model": "toy",
+        "fingerprint": model.fingerprint,
+        "kind": "image states",
+        "layer": 1,
+        "norm": None,
+        "projection": False,
+        "class_token": True,
+    }
+    assert outcome.json["model"] == {"name": "toy", "fingerprint": model.fingerprint}
+    assert (outcome.json["count"], outcome.json["dimensions"], outcome.json["layer"]) == (len(photos), 24, 1)
+    table = file.read()
+    assert table["id"].to_pylist() == photos
+    assert (table["rows"].to_pylist(), table["columns"].to_pylist()) == ([4] * len(photos), [4] * len(photos))
+    for i in range(len(photos)):
+        states = table["states"][i].values.flatten().to_numpy().reshape(-1, 24)
+        np.testing.assert_allclose(states, expected.states[i], atol=1e-6)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["photos", target.name]
+
+
+def test_projected_patches_alone(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    target = tmp_path / "states.parquet"
+    options = ("--layer", "-1", "--projection", "--no-class-token")
+    outcome = tandem("embed", *photos, "--states", *options, "--out", target, "--model", model_folder)
+    assert outcome.code == 0
+    assert f"states of {len(photos)} photos at layer -1, {toy.DIMENSIONS} dimensions each, by toy" in outcome.out
+    table = parquet.read_table(target)
+    assert json.loads(table.schema.metadata[b"tandem"])["class_token"] is False
+    expected = load(model_folder).image_states(photos, layer=-1, projection=True).patch_tokens
+    np.testing.assert_allclose(table["states"].to_pylist(), expected, atol=1e-5)
+
+
+def test_states_are_refused_early(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    start, target = ("embed", "--model", model_folder), tmp_path / "s.parquet"
+    assert "--states are of photos" in one_line(tandem(*start, "--text", "x", "--states", "--out", target))
+    assert "too many numbers for JSON" in one_line(tandem(*start, photos[0], "--states", "--json"))
+    assert ".parquet alone" in one_line(tandem(*start, photos[0], "--states", "--out", tmp_path / "s.npz"))
+    for option in (("--layer", "3"), ("--no-norm",), ("--projection",), ("--no-class-token",)):
+        line = one_line(tandem(*start, photos[0], *option, "--out", target))
+        assert f"{option[0].replace('no-norm', 'norm')} goes with --states" in line
+    wrong = one_line(tandem(*start, photos[0], "--states", "--layer", "9", "--out", target))
+    assert "layer: expected -3..2, got 9" in wrong
+    assert not target.exists()
+    assert "gone.png" in one_line(tandem(*start, "gone.png", "--states", "--out", target))
+    assert not target.exists()

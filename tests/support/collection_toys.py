@@ -45,6 +45,9 @@ class ToyEngine:
     def text_states(self, token_ids: np.ndarray, layer: int = -1) -> np.ndarray:
         raise NotImplementedError
 
+    def image_states(self, pixels: np.ndarray, layer: int = -2, **_: object) -> np.ndarray:
+        raise NotImplementedError
+
     def release(self) -> None: ...
 
 

@@ -1,9 +1,10 @@
-"""Embeds photos or texts in batches for `tandem embed`. Knows no files of vectors.
+"""Embeds photos or texts in batches for `tandem embed`, and streams states. Knows no files.
 
 Shapes: n photos or texts of a batch, d dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from tandem.defaults import LongTexts
 from tandem.errors import ImageError
 from tandem.image import ImageSource, source_name
+from tandem.image_states import ImageStates
 from tandem.model import Model
 
 _TEXT_BATCH = 4096
@@ -40,6 +42,23 @@ def embed_images(
             ids, some = [], []
     if ids:
         yield ids, np.stack(some)
+
+
+def image_states(
+    model: Model,
+    images: Sequence[ImageSource],
+    batch_size: int,
+    skipped: list[ImageError],
+    advance: Callable[[int], None],
+    **options: Any,
+) -> Iterator[tuple[str, ImageStates]]:
+    """Each image's name and states, with the options of `Model.image_states`; errors go to `skipped`."""
+    for index, item in model.iter_image_states(images, batch_size=batch_size, **options):
+        advance(1)
+        if isinstance(item, ImageError):
+            skipped.append(item)
+        else:
+            yield source_name(images[index]), item
 
 
 def embed_texts(model: Model, texts: list[str], *, long: LongTexts, advance: Callable[[int], None]) -> Rows:

@@ -1,9 +1,9 @@
-"""How vectors are computed: one protocol of two methods, and the engines that implement it.
+"""How vectors and states are computed: one protocol, and the engines that implement it.
 
 Knows which engine serves which device. It imports an engine, and numpy, only when one is built: the
 command line shows its names in the help.
 
-Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
+Shapes: n images or texts, h height, w width, t tokens of a text, p tokens of an image, d shared dimension.
 """
 
 import importlib.util
@@ -39,6 +39,19 @@ class Engine(Protocol):
 
     def text_states(self, token_ids: "NDArray[np.int32]", layer: int = -1) -> "NDArray[np.float32]":
         """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
+
+    def image_states(
+        self,
+        pixels: "NDArray[np.uint8] | NDArray[np.float32]",
+        layer: int = -2,
+        *,
+        norm: bool | None = None,
+        projection: bool = False,
+    ) -> "NDArray[np.float32]":
+        """The state of every token of images float32 [n p w]: as `config.vision.state_layout` says, layers as above.
+
+        norm: the last norm, by default at layer -1 and before a projection. projection: into the shared space [n p d].
+        """
 
     def release(self) -> None:
         """Release what can be rebuilt from the tensors; the next call that needs it rebuilds it."""

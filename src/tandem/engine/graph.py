@@ -32,11 +32,16 @@ def text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
 
 
 def image_states_graph(
-    config: ModelConfig, tensors: Tensors, blocks: int, final_norm: bool, pixels: Literal["u8", "f32"] = "u8"
+    config: ModelConfig,
+    tensors: Tensors,
+    blocks: int,
+    final_norm: bool,
+    projection: bool,
+    pixels: Literal["u8", "f32"] = "u8",
 ) -> ov.Model:
     """Pixels in 0..255 [b image_size image_size 3] -> the state of every token after so many blocks [b t w]."""
     entry, x = _pixels(config, pixels)
-    x = tower_part(config.vision, "graph").states(x, config.vision, tensors, blocks, final_norm)
+    x = tower_part(config.vision, "graph").states(x, config.vision, tensors, blocks, final_norm, projection)
     return ov.Model([op.result(x, name="states")], [entry], "image_states")
 
 

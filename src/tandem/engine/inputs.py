@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.config import TextTower
+from tandem.config import ImageTower, TextTower
 from tandem.errors import EngineError
+from tandem.towers import tower_type
 
 BATCH_TOKENS = 1024  # of a bucket, padding included: enough to fill the cores, and small enough for the caches
 
@@ -44,7 +45,7 @@ def check_token_ids(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np
 
 
 def check_layer(layer: int, layers: int) -> tuple[int, bool]:
-    """The meaning of `text_states`' `layer`: (number of blocks to apply, whether the final norm follows).
+    """The meaning of `layer` in states: (number of blocks to apply, whether the final norm follows).
 
     -1 is the end of the tower, after the final norm. Any other index counts the hidden states, as transformers does:
     0 is the embedding, k the state after k blocks, -2 the state before the last block.
@@ -54,6 +55,22 @@ def check_layer(layer: int, layers: int) -> tuple[int, bool]:
     if layer == -1:
         return layers, True
     return (layer if layer >= 0 else layers + 1 + layer), False
+
+
+def check_image_layer(vision: ImageTower, layer: int, norm: bool | None, projection: bool) -> tuple[int, bool, bool]:
+    """The meaning of `image_states`' arguments: (layers to apply, whether the last norm follows, and the projection).
+
+    Raises `EngineError` for a layer, a norm or a projection that the tower does not have.
+    """
+    layers, at_end = check_layer(layer, vision.state_layers)
+    if norm and not vision.has_last_norm:
+        raise EngineError(f"norm: this image tower ({tower_type(vision)}) has no last norm; leave norm out")
+    if projection and not vision.projects_states:
+        raise EngineError(
+            f"projection: this image tower ({tower_type(vision)}) has no projection of its tokens; leave it out"
+        )
+    wanted = (at_end or projection) if norm is None else norm
+    return layers, wanted and vision.has_last_norm, projection
 
 
 def end_positions(token_ids: NDArray[np.int32], end_id: int) -> NDArray[np.int32]:

@@ -14,14 +14,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
 from tandem.engine import numpy_engine
-from tandem.engine.inputs import Pixels, buckets, check_layer, check_pixels, check_token_ids, padded
+from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_layer, check_pixels, check_token_ids, padded
 from tandem.engine.memory import ReleasePages, mappings
 from tandem.errors import EngineError
 from tandem.towers import has_part
@@ -107,6 +107,26 @@ class OpenVinoEngine:
         tower = self._tower(("states", blocks, final_norm), build)
         tokens, ids = token_ids.shape[1], padded(token_ids, self.config.text)
         return np.concatenate([tower(ids[start : start + 32])[:, :tokens] for start in range(0, len(ids), 32)])
+
+    def image_states(
+        self, pixels: Pixels, layer: int = -2, *, norm: bool | None = None, projection: bool = False
+    ) -> NDArray[np.float32]:
+        """The state of every token of images, float32 [n p w] (or [n p d]); see `Engine.image_states`."""
+        vision = self.config.vision
+        pixels = check_pixels(pixels, vision.image_size)
+        wanted = check_image_layer(vision, layer, norm, projection)
+        layout = vision.state_layout(wanted[0])
+        states = np.empty(
+            (len(pixels), layout.tokens, self.config.embed_dim if projection else layout.width), np.float32
+        )
+        if len(pixels):
+            kind: Literal["u8", "f32"] = "u8" if pixels.dtype == np.uint8 else "f32"
+            build = functools.partial(_graphs().image_states_graph, self.config, self._tensors, *wanted, kind)
+            tower = self._tower(("image states", *wanted, kind), build)
+            for start in range(0, len(pixels), BATCH_IMAGES):
+                part = slice(start, start + BATCH_IMAGES)
+                states[part] = tower(pixels[part])
+        return states
 
     def release(self) -> None:
         """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""

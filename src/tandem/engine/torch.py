@@ -2,7 +2,7 @@
 
 Knows devices, precisions and batches; the mathematics is in `nn`. Only torch and numpy are imported.
 
-Shapes: n images or texts, t tokens, w width, d shared dimension.
+Shapes: n images or texts, t tokens of a text, p tokens of an image, w width, d shared dimension.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tandem import nn
 from tandem.config import ModelConfig
-from tandem.engine.inputs import Pixels, buckets, check_layer, check_pixels, check_token_ids
+from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_layer, check_pixels, check_token_ids
 from tandem.errors import EngineError
 
 # How much of a large call is in flight: bounds the memory, and is enough to fill the device
@@ -57,8 +57,7 @@ class TorchEngine:
         step = BATCH_IMAGES[self._device.type]
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(pixels), step):
-                part = self._to_device(pixels[start : start + step])
-                part = (part.permute(0, 3, 1, 2).float() - self._mean) / self._std  # [n 3 h w]
+                part = self._normalised(pixels[start : start + step])
                 vectors[start : start + step] = _unit(self._model.encode_image(part))
         return vectors
 
@@ -79,6 +78,24 @@ class TorchEngine:
             states = self._model.text_states(self._to_device(token_ids).long(), -1 if final_norm else blocks)
             return states.float().cpu().numpy()
 
+    def image_states(
+        self, pixels: Pixels, layer: int = -2, *, norm: bool | None = None, projection: bool = False
+    ) -> NDArray[np.float32]:
+        """The state of every token of images, float32 [n p w] (or [n p d]); see `Engine.image_states`."""
+        vision = self.config.vision
+        pixels = check_pixels(pixels, vision.image_size)
+        wanted = check_image_layer(vision, layer, norm, projection)
+        layout = vision.state_layout(wanted[0])
+        states = np.empty(
+            (len(pixels), layout.tokens, self.config.embed_dim if projection else layout.width), np.float32
+        )
+        step = BATCH_IMAGES[self._device.type]
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, len(pixels), step):
+                part = self._model.image_states(self._normalised(pixels[start : start + step]), *wanted)
+                states[start : start + step] = part.float().cpu().numpy()
+        return states
+
     def release(self) -> None:
         """Do nothing: the weights on the device are all there is, and every method needs them."""
 
@@ -87,6 +104,10 @@ class TorchEngine:
         # `enabled` is off for float32, whose dtype autocast would refuse on some devices
         reduced = dtype is not torch.float32
         return torch.autocast(self._device.type, dtype if reduced else torch.bfloat16, enabled=reduced)
+
+    def _normalised(self, pixels: Pixels) -> Tensor:
+        """[n h w 3] in 0..255 -> [n 3 h w], by mean and std."""
+        return (self._to_device(pixels).permute(0, 3, 1, 2).float() - self._mean) / self._std
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         if not array.flags.writeable:

@@ -61,9 +61,9 @@ class CLIP(nn.Module):
         blocks = layers if layer == -1 else layer if layer >= 0 else layer + 1 + layers
         return self.text.states(ids, blocks, layer == -1)  # type: ignore[no-any-return, operator]
 
-    def image_states(self, pixels: Tensor, blocks: int, final_norm: bool) -> Tensor:
+    def image_states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool = False) -> Tensor:
         """pixels [n 3 H W], normalised -> states of every token or position [n p w] after so many blocks."""
-        return self.visual.states(pixels, blocks, final_norm)  # type: ignore[no-any-return, operator]
+        return self.visual.states(pixels, blocks, final_norm, projection)  # type: ignore[no-any-return, operator]
 
 
 def _without_text(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:

@@ -205,5 +205,10 @@ class _BatchedEngine:
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> Vectors:
         raise NotImplementedError("a server does not return the states of tokens")
 
+    def image_states(
+        self, pixels: Pixels, layer: int = -2, *, norm: bool | None = None, projection: bool = False
+    ) -> Vectors:
+        raise NotImplementedError("a server does not return the states of tokens")
+
     def release(self) -> None:
         """Does nothing: the batchers' engine stays ready."""

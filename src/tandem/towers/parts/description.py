@@ -1,5 +1,6 @@
 """Types that the descriptions of several towers share. Pure: no arrays, no files, no engine."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 from tandem.fields import LeftOutAtDefault, NonNegative, Range
@@ -19,6 +20,21 @@ VariedFlag = Annotated[bool, LeftOutAtDefault()]
 VariedEpsilon = Annotated[float, Range(above=0, most=1), LeftOutAtDefault()]
 VariedWidth = Annotated[int, Range(0, 2**20), LeftOutAtDefault()]
 TokenId = NonNegative | None
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """How the states of one image lie, [p w]: the class token first where there is one, then the grid row by row."""
+
+    rows: int
+    columns: int
+    width: int
+    class_token: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """p: the patches or positions, and the class token."""
+        return self.rows * self.columns + self.class_token
 
 
 class BlockSizes(Protocol):

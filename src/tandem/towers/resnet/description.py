@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tandem.errors import ConfigError
-from tandem.towers.parts.description import Layers, Pixels, Width
+from tandem.towers.parts.description import Layers, Pixels, StateLayout, Width
 
 Block = Literal["bottleneck", "basic"]
 
@@ -25,6 +25,8 @@ class ResNet:
     stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
 
     takes_patch_dropout: ClassVar[bool] = False
+    has_last_norm: ClassVar[bool] = False
+    projects_states: ClassVar[bool] = False  # its projection takes what the attention pooling gives
 
     @property
     def expansion(self) -> int:
@@ -45,6 +47,17 @@ class ResNet:
     def least_image_size(self) -> int:
         """Pixels a side that give one position."""
         return self.stem_stride * 8
+
+    @property
+    def state_layers(self) -> int:
+        """Layers that states are counted by: stages."""
+        return len(self.layers)
+
+    def state_layout(self, layer: int) -> StateLayout:
+        """How the states after a stage lie; 0 is the stem."""
+        side = (self.image_size + 1) // self.stem_stride  # the first convolution rounds up, averaging rounds down
+        side //= 2 ** max(layer - 1, 0)
+        return StateLayout(side, side, self.width * 2 ** (layer - 1) * self.expansion if layer else self.width)
 
     def check(self, embed_dim: int) -> None:
         """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""

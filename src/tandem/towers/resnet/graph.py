@@ -14,18 +14,31 @@ from tandem.towers.resnet.description import ResNet
 
 def features(pixels: Node, vision: ResNet, tensors: Tensors) -> Node:
     """Normalised pixels [b 3 s s] -> [b d], not of unit length."""
+    return _attention_pool(_stages(pixels, vision, tensors, len(vision.layers)), vision, tensors)
+
+
+def states(pixels: Node, vision: ResNet, tensors: Tensors, blocks: int, final_norm: bool, projection: bool) -> Node:
+    """Normalised pixels [b 3 s s] -> every position after so many stages, row by row [b positions c]; 0: the stem.
+
+    There is no last norm, and no projection of a position: both are false.
+    """
+    return _positions(_stages(pixels, vision, tensors, blocks), vision.state_layout(blocks).width)
+
+
+def _stages(pixels: Node, vision: ResNet, tensors: Tensors, count: int) -> Node:
+    """The stem and the first `count` stages: [b 3 s s] -> [b c h w]."""
     x = pixels
     for i, stride in ((1, 2), (2, 1), (3, 1)):
         x = op.relu(_convolution(x, tensors, f"visual.conv{i}", f"visual.bn{i}", stride))
     if vision.stem_stride == 4:
         x = _average_pool(x)
-    for stage, blocks in enumerate(vision.layers, start=1):
+    for stage, blocks in enumerate(vision.layers[:count], start=1):
         for i in range(blocks):
             stride = 2 if stage > 1 and i == 0 else 1
             name = f"visual.layer{stage}.{i}."
             block = _bottleneck if vision.block == "bottleneck" else _basic
             x = block(x, tensors, name, stride)
-    return _attention_pool(x, vision, tensors)
+    return x
 
 
 def _bottleneck(x: Node, tensors: Tensors, name: str, stride: int) -> Node:
@@ -63,10 +76,15 @@ def _average_pool(x: Node) -> Node:
     return op.avg_pool(x, [2, 2], [0, 0], [0, 0], [2, 2], exclude_pad=True)
 
 
+def _positions(x: Node, width: int) -> Node:
+    """[b c h w] -> [b positions c]"""
+    return op.transpose(op.reshape(x, integers([0, width, -1]), True), integers([0, 2, 1]))
+
+
 def _attention_pool(x: Node, vision: ResNet, tensors: Tensors) -> Node:
     """The mean position asks all positions: [b c h w] -> [b d] (Radford et al. 2021, 2.4)."""
     width = vision.pool_width
-    x = op.transpose(op.reshape(x, integers([0, width, -1]), True), integers([0, 2, 1]))  # [b positions c]
+    x = _positions(x, width)
     x = op.concat([op.reduce_mean(x, integers([1]), keep_dims=True), x], 1)
     x = op.add(x, tensor(tensors, "visual.attnpool.positional_embedding"))
     mean = op.gather(x, integers([0]), integers(1))  # [b 1 c]

@@ -132,13 +132,24 @@ class Module(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels [n 3 H W], normalised -> [n d], not normalised."""
+        return self.attnpool(self._stages(pixels, 4))  # type: ignore[no-any-return]
+
+    def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool) -> Tensor:
+        """pixels [n 3 H W] -> every position after so many stages, row by row [n p c]; 0: the stem.
+
+        There is no last norm, and no projection of a position: both are false.
+        """
+        return self._stages(pixels, blocks).flatten(2).transpose(1, 2)
+
+    def _stages(self, pixels: Tensor, count: int) -> Tensor:
+        """The stem and the first `count` stages: [n 3 H W] -> [n c h w]."""
         x = F.relu(self.bn1(self.conv1(pixels)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.relu(self.bn3(self.conv3(x)))
         x = _pool(x, self.stem_stride // 2)
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4)[:count]:
             x = stage(x)
-        return self.attnpool(x)  # type: ignore[no-any-return]
+        return x
 
     def blocks(self) -> Sequence[nn.Module]:
         """What is checkpointed, compiled and sharded one by one, in order."""

@@ -10,6 +10,7 @@ from tandem.towers.parts.description import (
     Activation,
     Layers,
     Pixels,
+    StateLayout,
     VariedEpsilon,
     VariedFlag,
     VariedWidth,
@@ -48,6 +49,7 @@ class VisionTransformer:
     norm_epsilon: VariedEpsilon = NORM_EPSILON
 
     takes_patch_dropout: ClassVar[bool] = True
+    has_last_norm: ClassVar[bool] = True
 
     @property
     def grid(self) -> int:
@@ -63,6 +65,20 @@ class VisionTransformer:
     def least_image_size(self) -> int:
         """Pixels a side that give one patch."""
         return self.patch_size
+
+    @property
+    def state_layers(self) -> int:
+        """Layers that states are counted by: blocks."""
+        return self.layers
+
+    @property
+    def projects_states(self) -> bool:
+        """Whether there is a projection, which every token's state can go through."""
+        return self.projection != "none"
+
+    def state_layout(self, layer: int) -> StateLayout:
+        """How the states after a block lie; 0 is the embedding."""
+        return StateLayout(self.grid, self.grid, self.width, self.class_token)
 
     def check(self, embed_dim: int) -> None:
         """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""

@@ -47,12 +47,18 @@ def features(pixels: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     return _project(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors)
 
 
-def states(pixels: Node, vision: VisionTransformer, tensors: Tensors, blocks: int, final_norm: bool) -> Node:
-    """Normalised pixels [b 3 s s] -> the state of every token after so many blocks [b t w], a class token first."""
+def states(
+    pixels: Node, vision: VisionTransformer, tensors: Tensors, blocks: int, final_norm: bool, projection: bool
+) -> Node:
+    """Normalised pixels [b 3 s s] -> the state of every token after so many blocks [b t w], a class token first.
+
+    With `projection` every token goes through the tower's own: [b t d].
+    """
     x = _embed(pixels, vision, tensors)
     for i in range(blocks):
         x = block(x, vision, tensors, _block_name(i))
-    return layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon) if final_norm else x
+    x = layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon) if final_norm else x
+    return _project(x, vision, tensors) if projection else x
 
 
 def _block_name(i: int) -> str:

@@ -81,10 +81,14 @@ class Module(nn.Module):
             return self._project(self.ln_post(x.mean(dim=1)))
         return self._project(self.ln_post(x).mean(dim=1))
 
-    def states(self, pixels: Tensor, blocks: int, final_norm: bool) -> Tensor:
-        """pixels [n 3 H W] -> every token's state after so many blocks [n t w], a class token first."""
+    def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool) -> Tensor:
+        """pixels [n 3 H W] -> every token's state after so many blocks [n t w], a class token first.
+
+        With `projection` every token goes through the tower's own: [n t d].
+        """
         x = self.transformer(self._embed(pixels), causal=False, depth=blocks)
-        return self.ln_post(x) if final_norm else x  # type: ignore[no-any-return]
+        x = self.ln_post(x) if final_norm else x
+        return self._project(x) if projection else x
 
     def _embed(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         """[n 3 H W] -> [n t w]"""
