@@ -1,7 +1,8 @@
 """Brings README and docs up to date with the program: `make docs`. Tests compare what it writes.
 
-The command reference comes from the parser, the HTTP reference from the server's OpenAPI document, and README's demo
-(what it prints, what it draws) from a run of `tandem demo`.
+The command reference comes from the parser, the HTTP reference from the server's OpenAPI document, the tables of
+models from the facts that `tandem models` lists, and README's demo (what it prints, what it draws) from a run of
+`tandem demo`.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import http_reference
+import model_tables
 from PIL import Image
 
 from tandem.cli.reference import markdown
@@ -30,6 +32,8 @@ def _refresh(folder: str) -> None:
     (ROOT / "docs" / "commands.md").write_text(markdown(), encoding="utf-8")
     http = http_reference.markdown(http_reference.document())
     (ROOT / "docs" / "http.md").write_text(http, encoding="utf-8")
+    choose = ROOT / "docs" / "choose-a-model.md"
+    choose.write_text(model_tables.refreshed(choose.read_text(encoding="utf-8")), encoding="utf-8")
     image = Path(folder) / "answer.png"
     command = [sys.executable, "-m", "tandem", "demo", "--quiet", "--out", str(image)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8").stdout

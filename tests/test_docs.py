@@ -188,6 +188,13 @@ def _words_and_numbers(text: str) -> tuple[list[str], list[float]]:
     return [token for token in tokens if token not in numbers], [float(token) for token in numbers]
 
 
+def test_the_tables_of_models_are_of_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    page = (ROOT / "docs" / "choose-a-model.md").read_text(encoding="utf-8")
+    assert importlib.import_module("model_tables").refreshed(page) == page, "run: make docs"
+    assert page.count("\n| `") > 20
+
+
 def test_pages_that_are_linked_are_there() -> None:
     links = [
         (page, target)
@@ -211,11 +218,12 @@ def test_what_is_generated_does_not_depend_on_who_runs_it(tmp_path: Path, monkey
     own.write_text("no calibration: whoever reads it fails", encoding="utf-8")
     (copy / "docs" / "images").mkdir(parents=True)
     shutil.copy(ROOT / "README.md", copy)
+    shutil.copy(ROOT / "docs" / "choose-a-model.md", copy / "docs")
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     refresh = importlib.import_module("refresh")
     monkeypatch.setattr(refresh, "ROOT", copy)
     refresh.main()
-    for name in ("commands.md", "http.md"):
+    for name in ("commands.md", "http.md", "choose-a-model.md"):
         assert (copy / "docs" / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
     assert (copy / "docs" / "images" / "demo.png").stat().st_size > 10_000
     assert [path for path in home.rglob("*") if path.is_file()] == [own]

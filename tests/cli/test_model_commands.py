@@ -122,15 +122,6 @@ def test_verify_with_a_given_engine_and_precision(tandem: Run, model_folder: str
     assert tandem("verify", model_folder, "--device", "nonsense").code == 2
 
 
-def test_models_lists_what_can_be_loaded(tandem: Run) -> None:
-    shown = tandem("models")
-    assert shown.code == 0
-    document = tandem("models", "--json").json
-    names = [model["name"] for model in document["models"]]
-    assert {"ViT-B/32", "openai/clip-vit-base-patch32"} <= set(names)
-    assert all(name in shown.out for name in names)
-
-
 def test_graphs_are_no_model_to_load(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     target = tmp_path / "ir"
     assert tandem("convert", model_folder, target, "--to", "openvino").code == 0

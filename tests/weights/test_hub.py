@@ -1,6 +1,5 @@
-"""Names to files: the hub through a stand-in server on loopback, and the published names."""
+"""Names to files: the hub through a stand-in server on loopback."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,9 +13,8 @@ from support import weights_toys as toys
 from support.hub_server import COMMIT, OTHER, Server, endpoint, publish, server
 
 from tandem import weights
-from tandem.config import PUBLISHED
 from tandem.errors import HubError
-from tandem.weights import expected_shapes, hub, openai, published
+from tandem.weights import hub
 from tandem.weights.names import renamed_to
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.transformers_types import MODEL_TYPES
@@ -174,95 +172,3 @@ def test_the_endpoint_in_the_environment_of_a_process_is_used(endpoint: Server) 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "org/model"
     assert any(name == "model.safetensors" for name in endpoint.downloaded())
-
-
-# --- published names -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def openai_server(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """OpenAI's address leads to the stand-in, which serves a toy archive under ViT-B/32's name."""
-    config = toys.vit()
-    path = endpoint.root / "ViT-B-32.pt"
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
-        toys.save_torchscript(
-            path,
-            toys.to_torch(toys.tensors(config, "float16")),
-            {"input_resolution": 32, "context_length": 16, "vocab_size": toys.VOCABULARY},
-        )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    (endpoint.root / digest).mkdir()
-    path.rename(endpoint.root / digest / path.name)
-    monkeypatch.setattr(openai, "OPENAI_ROOT", endpoint.url)
-    monkeypatch.setitem(published.OPENAI_FILES, "ViT-B/32", ("ViT-B-32.pt", digest))
-    return endpoint
-
-
-@pytest.mark.parametrize("name", ["ViT-B/32", "ViT-B-32", "vit-b/32"])
-def test_a_published_name_is_downloaded_once_and_read(
-    openai_server: Server, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = toys.tokenizer(toys.vit())
-    read = weights.read(name, tokenizer=words)
-    toys.same(read.tensors, toys.tensors(toys.vit(), "float16"))
-    assert (read.config.name, read.config.licence) == ("ViT-B/32", "MIT")
-    assert read.config.notes == {}
-    assert "ViT-B-32.pt: " in capsys.readouterr().err
-    openai_server.requests.clear()
-    weights.read(name, tokenizer=words)
-    assert openai_server.requests == []
-    known = {model.name: model for model in weights.known_models()}
-    assert known["ViT-B/32"].cached
-    assert not known["RN50"].cached
-
-
-def test_a_published_name_in_hugging_faces_cache_is_used_aloud(openai_server: Server) -> None:
-    repository = published.OPENAI_ON_HUB["ViT-B/32"]
-    checkpoint = publish(openai_server, repository, "transformers")
-    weights.read(repository)
-    openai_server.requests.clear()
-    read = weights.read("ViT-B/32")
-    toys.same(read.tensors, checkpoint.tensors)
-    assert "Hugging Face's cache" in read.config.notes["source"]
-    assert openai_server.requests == []
-    known = {model.name: model for model in weights.known_models()}
-    assert known[repository].cached
-
-
-@pytest.mark.parametrize(
-    ("typed", "name"),
-    [
-        ("ViT-L/14@336", "ViT-L/14@336"),
-        ("ViT-L/14@336px", "ViT-L/14@336"),
-        ("ViT-L-14-336", "ViT-L/14@336"),
-        ("vit-l-14-336px", "ViT-L/14@336"),
-        ("rn50X64", "RN50x64"),
-        ("ViT-B/33", None),
-        ("", None),
-    ],
-)
-def test_published_names_and_their_spellings(typed: str, name: str | None) -> None:
-    assert published.published_name(typed) == name
-
-
-def test_the_table_agrees_with_the_configurations() -> None:
-    assert set(published.OPENAI_FILES) == set(PUBLISHED)
-    known = {model.name: model for model in weights.known_models()}
-    assert len(known) == len(weights.known_models())
-    assert set(known) | set(published.SHIPPED) == set(published.NAMES)
-    for name in PUBLISHED:
-        shapes = expected_shapes(PUBLISHED[name]).items()
-        parameters = sum(_size(shape) for key, shape in shapes if "running_" not in key)
-        assert known[name].parameters == parameters
-    assert known["laion/CLIP-ViT-B-32-laion2B-s34B-b79K"].parameters == known["ViT-B/32"].parameters
-    assert known["laion/CLIP-ViT-L-14-laion2B-s32B-b82K"].parameters == known["ViT-L/14"].parameters
-    size = known["ViT-B/32"].download_bytes
-    assert size is not None
-    assert abs(size / 353_976_522 - 1) < 0.003
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total

@@ -32,6 +32,7 @@ from tandem.weights.checkpoint import activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_config import channels, squares
 
+_APPROXIMATIONS: tuple[dict[str, str], ...] = ({}, {"approximate": "tanh"}, {"approximate": "none"})  # of GELU
 # What CLIP has; a field that says otherwise makes another network. None and absent mean the default everywhere.
 _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
     "model_cfg": {"multimodal_cfg": (), "nonscalar_logit_scale": (False,)},
@@ -40,7 +41,7 @@ _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
         "attentional_pool": (False, ""),
         "pos_embed_type": ("learnable", "sin_cos_2d"),  # the table is stored either way
         "pool_type": ("tok", "avg"),
-        "act_kwargs": ({},),
+        "act_kwargs": _APPROXIMATIONS,
         "block_type": ("default",),
     },
     "text_cfg": {
@@ -50,7 +51,7 @@ _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
         "embed_cls": (False,),
         "pool_type": ("argmax", "eos", "last"),
         "proj_type": ("linear",),
-        "act_kwargs": ({}, {"approximate": "tanh"}, {"approximate": "none"}),
+        "act_kwargs": _APPROXIMATIONS,
         "block_type": ("default",),
     },
 }
@@ -131,6 +132,7 @@ class _Vision:
     no_ln_pre: bool = False
     final_ln_after_pool: bool = False
     norm_kwargs: Mapping[str, float] = field(default_factory=dict)
+    act_kwargs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,6 @@ def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> 
 
 
 def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: str) -> TextTransformer:
-    if text.act_kwargs.get("approximate") == "tanh":
-        activation = "gelu_tanh"
     # open_clip's wrapper of Hugging Face tokenizers folds whitespace; its own tokenizer cleans as the original does
     settings = text.tokenizer_kwargs
     clean = settings.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
@@ -250,7 +250,7 @@ def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: st
         text.layers,
         text.heads,
         int(text.width * text.mlp_ratio),
-        activation,
+        _activation(activation, text.act_kwargs),
         start_id,
         end_id,
         text.pad_id if tokens.pad_id is None or not text.hf_tokenizer_name else tokens.pad_id,
@@ -274,12 +274,16 @@ def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> V
         tower.layers,
         tower.width // tower.head_width,
         int(tower.width * tower.mlp_ratio),
-        activation,
+        _activation(activation, tower.act_kwargs),
         first_norm=not tower.no_ln_pre,
         pooling="mean" if tower.pool_type == "avg" else "class",
         norm_after_pooling=tower.final_ln_after_pool and tower.pool_type == "avg",
         norm_epsilon=tower.norm_kwargs.get("eps", NORM_EPSILON),
     )
+
+
+def _activation(activation: Activation, act_kwargs: Mapping[str, str]) -> Activation:
+    return "gelu_tanh" if activation == "gelu" and act_kwargs.get("approximate") == "tanh" else activation
 
 
 def _read(kind: type[_Kind], values: Mapping[str, Any], source: str, path: str) -> _Kind:
@@ -358,7 +362,8 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     if is_custom(config):
         model["custom_text"] = True
     named = "timm_model_name" in model["vision_cfg"]
-    if isinstance(vision, VisionTransformer) and not named and vision.activation != text.activation:
+    mine = vision.activation if isinstance(vision, VisionTransformer) and not named else text.activation
+    if "quick_gelu" in (mine, text.activation) and mine != text.activation:
         raise WeightsError("open_clip has one activation for both towers: write it as 'tandem' or 'transformers'")
     return {
         "model_cfg": model,
@@ -418,6 +423,8 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
             shape |= {"pool_type": "avg", "final_ln_after_pool": vision.norm_after_pooling}
         if vision.norm_epsilon != NORM_EPSILON:
             shape["norm_kwargs"] = {"eps": vision.norm_epsilon}
+        if vision.activation == "gelu_tanh":
+            shape["act_kwargs"] = {"approximate": "tanh"}
         return shape
     if not isinstance(vision, ResNet) or vision.block != "bottleneck" or vision.stem_stride != 4:
         raise WeightsError("open_clip has no ResNet of basic blocks or with a stem of stride 2: write it as 'tandem'")

@@ -9,26 +9,28 @@ from typing import Any
 
 from tandem.errors import HubError
 from tandem.fetch import Progress, download
-from tandem.weights.published import OPENAI_FILES, OPENAI_ON_HUB, OPENAI_ROOT, cache_folder
+from tandem.weights.published import KnownModel, cache_folder
+
+OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
 
 
-def fetch_published(name: str) -> tuple[Path, dict[str, str]]:
+def fetch_published(model: KnownModel) -> tuple[Path, dict[str, str]]:
     """A published model's file and notes about it: from our cache, Hugging Face's local cache, or OpenAI's server."""
-    file, digest = OPENAI_FILES[name]
-    path = cache_folder() / file
+    path = cache_folder() / model.file
     if path.is_file():
         return path, {}
     from tandem.weights.hub import cached
     from tandem.weights.repository import is_offline
 
-    repository = OPENAI_ON_HUB.get(name)
-    if repository and (folder := cached(repository)):
-        note = f"{name} was found as {repository} in Hugging Face's cache: float32 where OpenAI's file has float16, "
-        note += "so its fingerprint is another"
+    if model.hub and (folder := cached(model.hub)):
+        note = f"{model.name} was found as {model.hub} in Hugging Face's cache: float32 where OpenAI's file has "
+        note += "float16, so its fingerprint is another"
         return folder, {"source": note}
     if is_offline():
-        raise HubError(f"{name} is not in {cache_folder()} and HF_HUB_OFFLINE is set; unset it, or put {file} there")
-    download(f"{OPENAI_ROOT}/{digest}/{file}", path, digest, progress=_bar(file))
+        raise HubError(
+            f"{model.name} is not in {cache_folder()} and HF_HUB_OFFLINE is set; unset it, or put {model.file} there"
+        )
+    download(f"{OPENAI_ROOT}/{model.sha256}/{model.file}", path, model.sha256, progress=_bar(model.file))
     return path, {}
 
 

@@ -1,97 +1,168 @@
-"""Models that can be loaded by name: OpenAI's nine files, and well-known hub repositories. Facts only, no network.
+"""Models that can be loaded by name: facts about published checkpoints, and which of them a name means. No network.
 
-Parameter counts follow from the configurations; download sizes are known for OpenAI's files only, from what they store.
+The facts are the table `assets/published.json`, read when they are first asked for. Every figure in it has a source,
+and one that could not be verified is left out.
 """
 
+import functools
 import json
-import math
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tandem.config import PUBLISHED, ModelConfig, from_dict
 from tandem.files import user_path
-from tandem.weights.shapes import expected_shapes, parameter_count
 
-OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
-# name -> file name and its SHA-256, which is also part of its address
-OPENAI_FILES: dict[str, tuple[str, str]] = {
-    "RN50": ("RN50.pt", "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762"),
-    "RN101": ("RN101.pt", "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599"),
-    "RN50x4": ("RN50x4.pt", "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd"),
-    "RN50x16": ("RN50x16.pt", "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa"),
-    "RN50x64": ("RN50x64.pt", "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c"),
-    "ViT-B/32": ("ViT-B-32.pt", "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"),
-    "ViT-B/16": ("ViT-B-16.pt", "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"),
-    "ViT-L/14": ("ViT-L-14.pt", "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"),
-    "ViT-L/14@336": ("ViT-L-14-336px.pt", "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"),
-}
-# The same weights in transformers' layout, in float32.
-OPENAI_ON_HUB = {
-    "ViT-B/32": "openai/clip-vit-base-patch32",
-    "ViT-B/16": "openai/clip-vit-base-patch16",
-    "ViT-L/14": "openai/clip-vit-large-patch14",
-    "ViT-L/14@336": "openai/clip-vit-large-patch14-336",
-}
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
-
-SHIPPED = ("tandem-mini",)
+SHIPPED = {"tandem-mini": 0.3}  # and the billions of operations that an image takes
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A line of `tandem models`."""
+    """A published checkpoint: a line of `tandem models`. Figures that are not known are None."""
 
-    name: str  # what `load` takes
+    name: str  # what `load` takes; so are the hub names and `aliases`
+    family: str
     parameters: int
-    image_size: int  # pixels
     embed_dim: int
+    image_size: int  # pixels, square
+    gflops: float  # floating-point operations that an image takes, in billions
+    languages: str  # "English", or how many
     licence: str
     data: str
-    download_bytes: int | None  # None: not known without asking the hub
-    cached: bool = False
+    hub: str = ""  # the repository that the name means; empty for files that OpenAI serves, and for what ships
+    architecture: str = ""  # open_clip's name for its shapes: checkpoints that share it are equally fast
+    imagenet: float | None = None  # zero-shot top-1 accuracy on ImageNet-1k, in percent
+    imagenet_source: str = ""
+    xm3600: float | None = None  # text-to-image recall@1 on Crossmodal-3600, the mean of 36 languages, in percent
+    xm3600_source: str = ""
+    repositories: tuple[str, ...] = ()  # further repositories of the same weights, in other layouts
+    aliases: tuple[str, ...] = field(default=(), repr=False)
+    file: str = ""  # OpenAI's, which its SHA-256 is part of the address of
+    sha256: str = field(default="", repr=False)
+    download_bytes: int | None = None  # None: not known without asking the hub
+
+    @property
+    def cached(self) -> bool:
+        """Whether it is on this machine."""
+        if self.name in SHIPPED or (self.file and (cache_folder() / self.file).is_file()):
+            return True
+        return any(map(_on_disk, filter(None, (self.hub, *self.repositories))))
 
 
-@dataclass(frozen=True)
-class _OnHub:
-    name: str
-    parameters: int
-    embed_dim: int
-    data: str
-    image_size: int = 224
-    licence: str = "MIT"
+def known_models() -> list[KnownModel]:
+    """What can be loaded by name: the model that ships, and published checkpoints, family by family."""
+    return [*_shipped(), *published_models()]
 
 
-_LAION_2B = "LAION-2B (English)"
-_DATACOMP = "DataComp-1B"
-_HUB = (
-    _OnHub("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 151_277_313, 512, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", 151_277_313, 512, _DATACOMP),
-    _OnHub("laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K", 151_288_833, 512, _DATACOMP, 256),
-    _OnHub("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", 149_620_737, 512, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", 149_620_737, 512, _DATACOMP),
-    _OnHub("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", 427_616_513, 768, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", 427_616_513, 768, _DATACOMP),
-    _OnHub("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", 986_109_441, 1024, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-g-14-laion2B-s34B-b88K", 1_366_678_273, 1024, _LAION_2B),
-    _OnHub("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", 2_539_567_105, 1280, _LAION_2B),
-)
-NAMES = (*SHIPPED, *OPENAI_FILES, *OPENAI_ON_HUB.values(), *(model.name for model in _HUB))
+@functools.cache
+def published_models() -> tuple[KnownModel, ...]:
+    """The table of published checkpoints."""
+    table = json.loads((_ASSETS / "published.json").read_text(encoding="utf-8"))
+    sources: dict[str, str] = table["sources"]
+    found = []
+    for family in table["families"]:
+        shared = {key: value for key, value in family.items() if key != "models"}
+        for model in family["models"]:
+            values: dict[str, Any] = shared | model
+            for figure in ("imagenet", "xm3600"):
+                source = values.pop(f"{figure}_source", "")
+                values[f"{figure}_source"] = sources[source] if figure in values else ""
+            for names in ("repositories", "aliases"):
+                values[names] = tuple(values.get(names, ()))
+            found.append(KnownModel(**values))
+    return tuple(found)
 
 
-def published_name(text: str) -> str | None:
-    """The published model that `text` means: "ViT-B/32", "ViT-B-32", "vit-l-14-336", "ViT-L/14@336px"; else None."""
-    return {folded(name): name for name in OPENAI_FILES}.get(folded(text).removesuffix("px"))
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def find(text: str) -> tuple[KnownModel, str] | None:
+    """The published model that `text` means, and the hub repository it asks for; "" for a file of OpenAI's.
+
+    Names are open_clip's ("ViT-B-16-SigLIP2-256", "ViT-B-32/laion2b_s34b_b79k"), hub names with or without their
+    organisation, and OpenAI's; case and the kind of separators do not matter. None where nothing, or more than one
+    model, is meant: see `candidates`.
+    """
+    return _index().get(folded(_without_prefix(text)))
+
+
+def candidates(text: str) -> list[str]:
+    """The names of the models that `text` may mean: a family ("SigLIP2"), an architecture, or part of names."""
+    plain = _squeezed(_without_prefix(text))
+    if not plain:
+        return []
+    models = published_models()
+    for exact in (
+        [model.name for model in models if _squeezed(model.name) == plain],
+        [model.name for model in models if _squeezed(model.family) == plain],
+        [model.name for model in models if _squeezed(model.architecture) == plain],
+    ):
+        if exact:
+            return exact
+    return [model.name for model in models if len(plain) >= 4 and plain in _squeezed(model.name)]
 
 
 def known_name(text: str) -> str | None:
-    """The one name of a model in the lists above, whatever it was asked by; None for what is not in them.
+    """The one name of a model in the table, whatever it was asked by; None for what is not in it.
 
     Two such names are two models, which can be told apart without their files.
     """
-    on_hub = {repository: name for name, repository in OPENAI_ON_HUB.items()}
-    return published_name(text) or on_hub.get(text) or (text if text in NAMES else None)
+    if text in SHIPPED:
+        return text
+    found = find(text)
+    return found[0].name if found else None
+
+
+def all_names() -> Iterator[str]:
+    """Every name that is listed: of models, and of hub repositories."""
+    yield from SHIPPED
+    for model in published_models():
+        yield from filter(None, dict.fromkeys((model.name, model.hub, *model.repositories)))
+
+
+def near_names(text: str, count: int = 3) -> list[str]:
+    """Listed names that are spelt like `text`, the nearest first."""
+    from difflib import get_close_matches
+
+    plain = {folded(name): name for name in all_names()}
+    return [plain[each] for each in get_close_matches(folded(_without_prefix(text)), plain, n=count, cutoff=0.5)]
+
+
+@functools.cache
+def _index() -> dict[str, tuple[KnownModel, str]]:
+    index: dict[str, tuple[KnownModel, str]] = {}
+    bare: dict[str, list[tuple[KnownModel, str]]] = {}
+    for model in published_models():
+        usual = "" if model.file else model.hub
+        for name in (model.name, *model.aliases):
+            index[folded(name)] = model, usual
+        for repository in filter(None, (model.hub, *model.repositories)):
+            index[folded(repository)] = model, repository
+            bare.setdefault(folded(repository.partition("/")[2]), []).append((model, repository))
+        bare.setdefault(folded(model.architecture), []).append((model, usual))
+    for name, meant in bare.items():
+        if len(meant) == 1:
+            index.setdefault(name, meant[0])
+    return index
+
+
+def folded(name: str) -> str:
+    """A model's name in lower case, and `/`, `@`, `_` and spaces as `-`: people write them in many ways."""
+    return re.sub(r"[/@_ ]", "-", name.lower())
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _without_prefix(text: str) -> str:
+    return text.removeprefix("hf-hub:").removeprefix("hf://")
+
+
+# --- what is on this machine -----------------------------------------------------------------------------------------
 
 
 def shipped_folder(name: str) -> Path | None:
@@ -100,9 +171,25 @@ def shipped_folder(name: str) -> Path | None:
     return folder if name in SHIPPED and (folder / "config.json").is_file() else None
 
 
-def folded(name: str) -> str:
-    """A model's name in lower case, `/` and `@` as `-`: people write them in many ways."""
-    return name.lower().replace("/", "-").replace("@", "-")
+def _shipped() -> Iterator[KnownModel]:
+    from tandem.config import from_dict
+    from tandem.weights.shapes import parameter_count
+
+    for name, gflops in SHIPPED.items():
+        if folder := shipped_folder(name):
+            config = from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            yield KnownModel(
+                name,
+                "Tandem",
+                parameter_count(config),
+                config.embed_dim,
+                config.vision.image_size,
+                gflops,
+                "English",
+                config.licence,
+                config.data,
+                download_bytes=0,
+            )
 
 
 def cache_folder() -> Path:
@@ -120,65 +207,7 @@ def hub_cache_folder() -> Path:
     return user_path(os.path.expandvars(home)) / "hub"
 
 
-def known_models() -> list[KnownModel]:
-    """What can be loaded by name: the model that ships, OpenAI's nine, and well-known hub repositories."""
-    models = []
-    for name in SHIPPED:
-        if folder := shipped_folder(name):
-            plain = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            models.append(_described(name, from_dict(plain), 0, cached=True))
-    models += [
-        _described(
-            name, PUBLISHED[name], openai_download_bytes(PUBLISHED[name]), cached=(cache_folder() / file).is_file()
-        )
-        for name, (file, _) in OPENAI_FILES.items()
-    ]
-    models += [
-        _described(repository, PUBLISHED[name], None, cached=_on_disk(repository))
-        for name, repository in OPENAI_ON_HUB.items()
-    ]
-    models += [
-        KnownModel(
-            model.name,
-            model.parameters,
-            model.image_size,
-            model.embed_dim,
-            model.licence,
-            model.data,
-            None,
-            _on_disk(model.name),
-        )
-        for model in _HUB
-    ]
-    return models
-
-
-def _described(name: str, config: ModelConfig, download_bytes: int | None, *, cached: bool) -> KnownModel:
-    return KnownModel(
-        name,
-        parameter_count(config),
-        config.vision.image_size,
-        config.embed_dim,
-        config.licence,
-        config.data,
-        download_bytes,
-        cached,
-    )
-
-
 def _on_disk(repository: str) -> bool:
     """Whether the hub's cache holds a snapshot with weights in it."""
     snapshots = hub_cache_folder() / f"models--{repository.replace('/', '--')}" / "snapshots"
     return any(file.is_file() for suffix in ("safetensors", "bin") for file in snapshots.glob(f"*/*.{suffix}"))
-
-
-def openai_download_bytes(config: ModelConfig) -> int:
-    """About what OpenAI's file weighs: convolutions, linear layers and projections in half precision, the rest single.
-
-    Within 0.3% for ViT-B/32 (353,976,522 bytes): the code inside the archive is not counted.
-    """
-    total = 0
-    for name, shape in expected_shapes(config).items():
-        kept_whole = "embedding" in name or "ln_" in name or "bn" in name or "downsample.1" in name
-        total += math.prod(shape) * (4 if kept_whole else 2)
-    return total

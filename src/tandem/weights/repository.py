@@ -4,7 +4,6 @@ HF_ENDPOINT, HF_HUB_OFFLINE and the cache's place are read when a file is asked 
 Knows names of files and what may go wrong; what a model is made of is `hub`'s.
 """
 
-import difflib
 import os
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 from tandem.errors import HubError
 from tandem.tokenizer.reading import TOKENIZER_FILES
 from tandem.tokenizer.sentencepiece_model import SENTENCEPIECE_FILES
-from tandem.weights.published import NAMES, hub_cache_folder
+from tandem.weights.published import hub_cache_folder, known_name, near_names
 
 _ATTEMPTS = 2
 _TIMEOUT_S = 10.0
@@ -136,8 +135,7 @@ class Repository:
 
     def near(self) -> str:
         """A hint for a name that may be a known one mistyped."""
-        known = self.repository in NAMES
-        near = [] if known else difflib.get_close_matches(self.repository, NAMES, n=2, cutoff=0.6)
+        near = [] if known_name(self.repository) else near_names(self.repository, 2)
         return f"; near: {', '.join(near)}" if near else ""
 
     def lacks(self, what: str) -> HubError:

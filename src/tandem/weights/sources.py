@@ -4,10 +4,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tandem.config import PUBLISHED
 from tandem.errors import HubError, WeightsError
 from tandem.files import user_path
-from tandem.weights.published import NAMES, folded, published_name, shipped_folder
+from tandem.weights import published
 from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -38,25 +37,43 @@ def locate(source: str | Path) -> ModelFiles:
         return ModelFiles(path)
     if isinstance(source, Path) or _looks_like_path(text):
         raise WeightsError(f"{text}: no such file or folder")
-    if folder := shipped_folder(text):
+    if folder := published.shipped_folder(text):
         return ModelFiles(folder)
-    if name := published_name(text):
-        from tandem.weights.openai import fetch_published
-
-        config, (path, notes) = PUBLISHED[name], fetch_published(name)
-        return ModelFiles(path, name, config.licence, config.data, notes)
+    if known := published.find(text):
+        return _fetch_known(*known)
     hub_name = text.removeprefix("hf-hub:").removeprefix("hf://")
     if _HUB_NAME.fullmatch(hub_name):
         from tandem.weights.hub import fetch
 
         repository, _, revision = hub_name.partition("@")
+        if known := published.find(repository):  # named with a revision
+            return _fetch_known(*known, revision)
         return ModelFiles(fetch(repository, revision or None), name=repository)
-    from difflib import get_close_matches
+    raise HubError(_not_found(text))
 
-    plain = {folded(name): name for name in NAMES}
-    near = [plain[each] for each in get_close_matches(folded(text), plain, n=3, cutoff=0.5)]
-    hint = f"; near: {', '.join(near)}" if near else f"; names include {', '.join(NAMES[:6])}"
-    raise HubError(
+
+def _fetch_known(model: published.KnownModel, repository: str, revision: str = "") -> ModelFiles:
+    """The files of a published checkpoint: from the hub, or OpenAI's own."""
+    if repository:
+        from tandem.weights.hub import fetch
+
+        return ModelFiles(fetch(repository, revision or None), repository, model.licence, model.data)
+    if revision:
+        raise HubError(f"{model.name}@{revision}: {model.name} is one file of OpenAI's, without revisions")
+    from tandem.weights.openai import fetch_published
+
+    path, notes = fetch_published(model)
+    return ModelFiles(path, model.name, model.licence, model.data, notes)
+
+
+def _not_found(text: str) -> str:
+    """What to say of a name that means nothing, or more than one model."""
+    found = published.candidates(text)
+    if len(found) > 1:
+        return f"{text!r} means {len(found)} models; give one of them: {', '.join(found)}"
+    near = found or published.near_names(text)
+    hint = f"; near: {', '.join(near)}" if near else "; names are ViT-B/32, ViT-B-16-SigLIP2-256 and others"
+    return (
         f"{text!r} is not a file, a folder, a published model or a hub name: expected a path, a name that "
         f"`tandem models` lists, or org/name[@revision]{hint}"
     )

@@ -22,7 +22,8 @@ def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
     model = group.add_argument(
         "--model",
         metavar="M",
-        help="a folder, a file, a hub name (openai/clip-vit-base-patch32) or a published name (ViT-B/32); "
+        help="a folder, a file, a name that `tandem models` lists (ViT-B/32, ViT-B-16-SigLIP2-256) or a hub name "
+        "(google/siglip2-base-patch16-256); "
         "default: tandem-mini, which ships with Tandem",
     )
     model.completer = complete_models  # type: ignore[attr-defined]  # what argcomplete looks for
@@ -34,9 +35,9 @@ def complete_models(prefix: str, **_: object) -> list[str]:
     """What shells offer: the names that `tandem models` lists, and files."""
     from argcomplete.completers import FilesCompleter
 
-    from tandem.weights.published import NAMES
+    from tandem.weights.published import all_names
 
-    return [*(name for name in NAMES if name.startswith(prefix)), *FilesCompleter()(prefix)]
+    return [*(name for name in all_names() if name.startswith(prefix)), *FilesCompleter()(prefix)]
 
 
 def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:

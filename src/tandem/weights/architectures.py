@@ -1,0 +1,155 @@
+"""The sizes of published models, under open_clip's names of architectures ("ViT-B-16-SigLIP2-256"). No files.
+
+A checkpoint's own files say how it is read; these configurations serve what has to be known without them: parameters,
+work and speed, which random weights of the same shapes show as well. Preprocessing is the family's.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tandem.config import PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
+from tandem.errors import ConfigError
+from tandem.towers import tower_part
+from tandem.towers.parts.description import Activation
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
+
+# Width, layers, heads and MLP width of image towers and of text towers
+_VIT: dict[str, tuple[int, int, int, int]] = {
+    "S": (384, 12, 6, 1536),
+    "M": (512, 12, 8, 2048),
+    "B": (768, 12, 12, 3072),
+    "L": (1024, 24, 16, 4096),
+    "SO400M": (1152, 27, 16, 4304),
+    "H": (1280, 32, 16, 5120),
+    "g": (1408, 40, 16, 6144),
+    "gopt": (1536, 40, 16, 6144),
+    "bigG": (1664, 48, 16, 8192),
+}
+_CLIP_TEXT: dict[str, tuple[int, int, int, int]] = {
+    "S": (384, 12, 6, 1536),
+    "M": (512, 12, 8, 2048),
+    "B": (512, 12, 8, 2048),
+    "L": (768, 12, 12, 3072),
+    "H": (1024, 24, 16, 4096),
+    "g": (1024, 24, 16, 4096),
+    "bigG": (1280, 32, 20, 5120),
+}
+
+
+def architecture(name: str) -> ModelConfig:
+    """The configuration of an architecture. Raises `ConfigError` for a name that is not known."""
+    for pattern, build in _BUILDERS:
+        if match := re.fullmatch(pattern, name):
+            try:
+                return build(*match.groups())
+            except KeyError:
+                break
+    raise ConfigError(f"{name!r}: not an architecture that Tandem knows the sizes of")
+
+
+def random_image_weights(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Tensors of the image tower, float32, drawn from a seed: small enough that nothing overflows."""
+    rng = np.random.default_rng(0)
+    shapes = tower_part(config.vision, "shapes").shapes(config.vision, config.embed_dim)
+    tensors = {name: rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02) for name, shape in shapes.items()}
+    return {name: np.abs(array) + 1 if name.endswith("running_var") else array for name, array in tensors.items()}
+
+
+def _original(name: str, quick: str | None) -> ModelConfig:
+    if name not in PUBLISHED or not quick:
+        raise KeyError(name)
+    return PUBLISHED[name]
+
+
+def _clip(size: str, patch: str, pixels: str | None, quick: str | None) -> ModelConfig:
+    activation: Activation = "quick_gelu" if quick else "gelu"
+    vision = _vision(size, int(patch), int(pixels or 224), activation)
+    text = TextTransformer(77, 49408, *_CLIP_TEXT[size], activation)
+    return ModelConfig(_shared(size), vision, text, Preprocessing(vision.image_size))
+
+
+def _worldwide(size: str, patch: str, before: str | None, after: str | None) -> ModelConfig:
+    """MetaCLIP 2: CLIP with the vocabulary of XLM-V."""
+    pixels = next((int(part) for part in (before, after) if part and part.isdigit()), 224)
+    activation: Activation = "quick_gelu" if "quickgelu" in (before, after) else "gelu"
+    text = TextTransformer(
+        77, 901629, *_CLIP_TEXT[size], activation, start_id=0, end_id=2, pad_id=1, cleaning="whitespace"
+    )
+    preprocessing = Preprocessing(pixels, resize_mode="squash" if pixels == 378 else "shortest")
+    return ModelConfig(_shared(size), _vision(size, int(patch), pixels, activation), text, preprocessing)
+
+
+def _siglip(size: str, patch: str, version: str | None, languages: str | None, pixels: str | None) -> ModelConfig:
+    width, _, heads, mlp_width = _VIT[size]
+    vision = _vision(
+        size,
+        int(patch),
+        int(pixels or 224),
+        "gelu_tanh" if size == "gopt" or (size, patch) == ("B", "32") else "gelu",
+        class_token=False,
+        patch_bias=True,
+        first_norm=False,
+        pooling="attention",
+        pool_heads=heads,
+        pool_mlp_width=mlp_width,
+        projection="none",
+        norm_epsilon=1e-6,
+    )
+    text = TextTransformer(
+        64,
+        256000 if version else 250000 if languages else 32000,
+        *_VIT["SO400M" if size == "gopt" else size],  # text towers are as large as image towers, up to a point
+        "gelu_tanh" if version else "gelu",
+        start_id=None,
+        end_id=1,
+        pad_id=0 if version else 1,
+        causal=False,
+        pooling="last",
+        projection_bias=True,
+        norm_epsilon=1e-6,
+        cleaning="canonical",
+    )
+    preprocessing = Preprocessing(vision.image_size, _HALF, _HALF, "squash")
+    return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
+
+
+def _clipa(size: str, pixels: str | None) -> ModelConfig:
+    activation: Activation = "gelu" if size == "bigG" else "gelu_tanh"
+    vision = _vision(
+        size, 14, int(pixels or 224), activation, first_norm=False, pooling="mean", norm_after_pooling=size != "H"
+    )
+    text = TextTransformer(
+        32,
+        32000,
+        *_CLIP_TEXT[size],
+        activation,
+        start_id=101,
+        end_id=None,
+        causal=False,
+        pooling="last",
+        cleaning="whitespace",
+    )
+    preprocessing = Preprocessing(vision.image_size, *_IMAGENET, "squash", "bilinear")
+    return ModelConfig(_shared(size), vision, text, preprocessing)
+
+
+def _vision(size: str, patch: int, pixels: int, activation: Activation, **varied: Any) -> VisionTransformer:
+    return VisionTransformer(pixels, patch, *_VIT[size], activation, **varied)
+
+
+def _shared(size: str) -> int:
+    return {"S": 384, "M": 512, "B": 512, "L": 768, "H": 1024, "g": 1024, "bigG": 1280}[size]
+
+
+_BUILDERS: tuple[tuple[str, Callable[..., ModelConfig]], ...] = (
+    (r"(RN50|RN101|RN50x4|RN50x16|RN50x64)(-quickgelu)", _original),
+    (r"ViT-(\w+)-(\d+)(?:-(\d+))?(-quickgelu)?", _clip),
+    (r"ViT-(\w+)-(\d+)(?:-(\d+|quickgelu))?-worldwide(?:-(\d+|quickgelu))?", _worldwide),
+    (r"ViT-(\w+)-(\d+)-SigLIP(2)?(-i18n)?(?:-(\d+))?", _siglip),
+    (r"ViT-(\w+)-14-CLIPA(?:-(\d+))?", _clipa),
+)
