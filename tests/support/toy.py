@@ -26,12 +26,32 @@ def config(vision: str = "vit", activation: Activation = "gelu", **changes: Any)
     words = tokenizer()
     towers = {
         "vit": VisionTransformer(SIZE, 8, 24, 2, 3, 48, activation),
+        "pe-core": VisionTransformer(
+            SIZE,
+            8,
+            24,
+            2,
+            3,
+            48,
+            activation,
+            pooling="attention",
+            pool_heads=4,
+            pool_mlp_width=40,
+            projection="biased",
+            rotary_grid=6,
+            rotary_offset=1,
+        ),
+        "clipa": VisionTransformer(
+            SIZE, 8, 24, 2, 3, 48, activation, first_norm=False, pooling="mean", norm_after_pooling=True
+        ),
         "resnet": ResNet(SIZE, (1, 1, 1, 1), 8, 4, block="basic", stem_stride=2),
         "bottleneck": ResNet(SIZE, (1, 1, 1, 1), 8, 4),
     }
     text = TextTransformer(
         CONTEXT, words.vocabulary_size, TEXT_WIDTH, TEXT_LAYERS, 2, 32, activation, words.start_id, words.end_id
     )
+    if vision == "clipa":
+        text = dataclasses.replace(text, causal=False, pooling="last")
     made = ModelConfig(DIMENSIONS, towers[vision], text, Preprocessing(SIZE), name="toy", licence="CC0", data="none")
     return dataclasses.replace(made, **changes)
 

@@ -55,16 +55,17 @@ def read_tensors(
     source: str | Path, *, activation: Activation | None = None
 ) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors alone, for a source that has no tokenizer or does not need one."""
-    config, tensors, _ = _read_files(locate(source), activation, with_tokenizer=False)
+    config, tensors, _ = _read_files(locate(source), activation)
     return config, tensors
 
 
-def _read_files(files: ModelFiles, activation: Activation | None, *, with_tokenizer: bool = True) -> _Found:
-    read = _read_folder if files.path.is_dir() else _read_file
-    return read(files.path, activation, with_tokenizer)
+def _read_files(files: ModelFiles, activation: Activation | None) -> _Found:
+    if files.path.is_dir():
+        return _read_folder(files.path, activation)
+    return _read_file(files.path, activation)
 
 
-def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:
+def _read_folder(path: Path, activation: Activation | None) -> _Found:
     config_json = path / "config.json"
     plain = read_json(config_json) if config_json.is_file() else None
     if plain is not None and plain.get("format") == "tandem":
@@ -72,14 +73,14 @@ def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool
     from tandem.weights import open_clip, transformers
 
     if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
-        return open_clip.read(path, activation, with_tokenizer=with_tokenizer)
+        return open_clip.read(path, activation)
     if plain is not None:
         return *transformers.read(path, activation), path
     if (path / open_clip.CONFIG).is_file():
-        return open_clip.read(path, activation, with_tokenizer=with_tokenizer)
+        return open_clip.read(path, activation)
     files = sorted(entry for entry in path.iterdir() if entry.suffix in _WEIGHT_SUFFIXES and entry.is_file())
     if len(files) == 1:
-        return _read_file(files[0], activation, with_tokenizer)
+        return _read_file(files[0], activation)
     found = ", ".join(file.name for file in files[:4]) or "no weights"
     raise WeightsError(
         f"{path}: not a model folder: expected config.json or {open_clip.CONFIG} beside the weights, or one weights "
@@ -87,14 +88,14 @@ def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool
     )
 
 
-def _read_file(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:
+def _read_file(path: Path, activation: Activation | None) -> _Found:
     """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
     from tandem.weights import open_clip, single_file, transformers
 
     parent = path.parent
     config_json = parent / "config.json"
     if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (parent / open_clip.CONFIG).is_file():
-        return open_clip.read(parent, activation, path, with_tokenizer=with_tokenizer)
+        return open_clip.read(parent, activation, path)
     if path.name in (folder.WEIGHTS, *transformers.WEIGHTS) and config_json.is_file():
         plain = read_json(config_json)
         if plain.get("format") == "tandem":

@@ -18,6 +18,9 @@ from tandem.weights.tensor_files import TensorFile, read_tensor_file
 
 _ORIGINAL_ARGUMENTS = {"image_resolution", "vision_patch_size", "transformer_heads"}  # of the original's constructor
 _OPEN_CLIP_KEYS = {"epoch", "name"}  # beside state_dict in what open_clip's training saves
+# LongCLIP (Zhang et al. 2024) keeps so many of CLIP's positions; those that follow are read from a table of their own
+_LONG_CLIP_KEPT = 20
+_LONG_CLIP_TABLE = "positional_embedding_res"
 
 
 def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
@@ -25,6 +28,7 @@ def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mappin
     raw = read_tensor_file(path)
     names = set(strip_prefixes(raw.tensors).values())
     tensors, naming = to_original(raw.tensors)
+    tensors = _with_one_table(tensors)
     certain = raw.torchscript or has_openai_buffers(names) or _written_by_the_original(raw)
     assumed, reason = _assume(raw, naming)
     notes = {}
@@ -37,6 +41,17 @@ def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mappin
         config = with_activation(config, activation)
     check_tensors(tensors, config, str(path), lambda name: display_name(name, naming))
     return config, tensors
+
+
+def _with_one_table(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """LongCLIP's two tables of text positions as the one that they make up; other tensors as they are."""
+    if _LONG_CLIP_TABLE not in tensors or "positional_embedding" not in tensors:
+        return tensors
+    kept, rest = tensors["positional_embedding"], tensors[_LONG_CLIP_TABLE]
+    if kept.shape != rest.shape:
+        return tensors  # for the check to name
+    others = {name: tensors[name] for name in tensors if name != _LONG_CLIP_TABLE}
+    return {**others, "positional_embedding": np.concatenate([kept[:_LONG_CLIP_KEPT], rest[_LONG_CLIP_KEPT:]])}
 
 
 def _written_by_the_original(raw: TensorFile) -> bool:

@@ -143,6 +143,9 @@ def write_tokenizer(tokenizer: "Tokenizer", text: TextTower, folder: Path) -> No
     unknown = next((token for token in ("<unk>", "[UNK]") if tokenizer.id_of(token) is not None), None)
     if unknown:
         special["unk_token"] = unknown
+    for role, token in (("cls_token", "[CLS]"), ("sep_token", "[SEP]")):  # BERT's, which open_clip asks for
+        if tokenizer.id_of(token) is not None:
+            special[role] = token
     write_json(folder / "special_tokens_map.json", special)
     settings: dict[str, Any] = {
         "tokenizer_class": _class_of(tokenizer, folder),

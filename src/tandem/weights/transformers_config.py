@@ -21,7 +21,7 @@ from tandem.config import (
 )
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import Positive, Range
-from tandem.weights.checkpoint import activation_note
+from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_types import MODEL_TYPES, ModelType
 
@@ -152,7 +152,7 @@ def model_type_of(plain: Mapping[str, Any], source: str) -> ModelType:
     if kind is None:
         raise ConfigError(
             f"{source}: model_type: expected one of {', '.join(MODEL_TYPES)} (both towers), got "
-            f"{plain.get('model_type')!r}; Tandem cannot build that"
+            f"{plain.get('model_type')!r}; {CANNOT_BUILD}"
         )
     return kind
 
@@ -183,9 +183,7 @@ def _special_ids(
         end_id = tokens.end_id if tokens.end_id is not None else 1
         return None, end_id, _pad_id(plain, end_id, tokens)
     start_id, end_id = _start_and_end(kind, text, tokens, notes)
-    # A CLIP's `pad_token_id` is 1 in most files, and nothing pads with it; others mean theirs
-    means_it = not kind.end_id_may_be_legacy and _is_id(text.pad_token_id, text.vocab_size)
-    return start_id, end_id, _pad_id(plain, text.pad_token_id if means_it else end_id, tokens)
+    return start_id, end_id, _pad_id(plain, end_id, tokens)
 
 
 def _start_and_end(kind: ModelType, text: _Text, tokens: SpecialTokens, notes: dict[str, str]) -> tuple[int, int]:
@@ -210,15 +208,15 @@ def _is_id(value: Any, vocabulary_size: int) -> TypeGuard[int]:
     return isinstance(value, int) and 0 <= value < vocabulary_size
 
 
-def _pad_id(plain: Mapping[str, Any], otherwise: int, tokens: SpecialTokens) -> int:
-    """The tokenizer's padding, where it has one.
+def _pad_id(plain: Mapping[str, Any], end_id: int, tokens: SpecialTokens) -> int:
+    """The tokenizer's padding: `pad_token_id` of the configuration is 1 in most files, and nothing pads with it.
 
     A folder that Tandem wrote says the id under a key of its own: see `write_tokenizer` for why the tokenizer cannot.
     """
     ours = plain.get("tandem")
     if isinstance(ours, dict) and isinstance(ours.get("pad_id"), int):
         return int(ours["pad_id"])
-    return otherwise if tokens.pad_id is None else tokens.pad_id
+    return end_id if tokens.pad_id is None else tokens.pad_id
 
 
 def squares(values: Mapping[str, Any]) -> dict[str, Any]:

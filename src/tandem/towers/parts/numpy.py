@@ -21,25 +21,44 @@ def block(
     name: str,
     mask: Array | None = None,
     only: NDArray[np.integer] | None = None,
+    rotary: Array | None = None,
 ) -> Array:
-    """A pre-norm residual block: x [b t w], mask [t t] -> [b t w], or [b 1 w], the row `only` [b] of each."""
+    """A pre-norm residual block: x [b t w], mask [t t] -> [b t w], or [b 1 w], the row `only` [b] of each.
+
+    rotary [2 t w/h]: cosines and sines that turn queries and keys.
+    """
     y = layer_norm(x, tensors, name + "ln_1.", sizes.norm_epsilon)
-    queries = y
+    queries, turned = y, rotary
     if only is not None:
         rows = np.arange(len(x))
         x, queries = x[rows, only][:, None], y[rows, only][:, None]
         mask = None if mask is None else mask[only][:, None, None]  # [b 1 1 t]
-    x = x + attention(queries, y, tensors, name + "attn.", sizes.heads, mask)
+        turned = None if rotary is None else rotary[:, only][:, :, None, None]  # [2 b 1 1 w/h]
+    turns = None if rotary is None or turned is None else (turned, rotary)
+    x = x + attention(queries, y, tensors, name + "attn.", sizes.heads, mask, turns)
     return x + mlp(layer_norm(x, tensors, name + "ln_2.", sizes.norm_epsilon), sizes.activation, tensors, name)
 
 
-def attention(queries: Array, x: Array, tensors: Tensors, name: str, heads: int, mask: Array | None = None) -> Array:
-    """Multi-head attention of queries [b q w] to x [b t w], mask added to the scores [b h q t] -> [b q w]."""
+def attention(
+    queries: Array,
+    x: Array,
+    tensors: Tensors,
+    name: str,
+    heads: int,
+    mask: Array | None = None,
+    turns: tuple[Array, Array] | None = None,
+) -> Array:
+    """Multi-head attention of queries [b q w] to x [b t w], mask added to the scores [b h q t] -> [b q w].
+
+    turns: rotary positions of the queries and of the keys, each [2 ... w/h].
+    """
     weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
     q, k, v = (
         _heads(source @ float32(weight).T + float32(bias), heads)
         for source, weight, bias in zip((queries, x, x), weights, biases, strict=True)
     )
+    if turns is not None:
+        q, k = rotate(q, turns[0]), rotate(k, turns[1])
     scores = q @ k.transpose(0, 1, 3, 2) * np.float32(q.shape[-1] ** -0.5)  # [b h q t]
     if mask is not None:
         scores = scores + mask
@@ -47,6 +66,14 @@ def attention(queries: Array, x: Array, tensors: Tensors, name: str, heads: int,
     attended = (scores / scores.sum(axis=-1, keepdims=True)) @ v  # [b h q w/h]
     attended = attended.transpose(0, 2, 1, 3).reshape(len(x), queries.shape[1], -1)
     return linear(attended, tensors, name + "out_proj")
+
+
+def rotate(x: Array, rotary: Array) -> Array:
+    """Queries or keys [b h t w/h] turned by rotary positions, cosines and sines [2 ... w/h]."""
+    cosines, sines = rotary
+    across = np.stack([-x[..., 1::2], x[..., ::2]], axis=-1).reshape(x.shape)  # each pair turned by a right angle
+    turned: Array = x * cosines + across * sines
+    return turned
 
 
 def mlp(x: Array, activation: Activation, tensors: Tensors, name: str) -> Array:

@@ -8,25 +8,49 @@ Shapes: b batch, t tokens or patches, w width, h heads.
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.openvino_import import Node, Type, op, ov
+from tandem.openvino_import import Node, op
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
 
-def block(x: Node, sizes: BlockSizes, tensors: Tensors, name: str, mask: Node | None = None) -> Node:
-    """A pre-norm residual attention block: x [b t w], mask [t t] -> [b t w]."""
+def block(
+    x: Node,
+    sizes: BlockSizes,
+    tensors: Tensors,
+    name: str,
+    mask: Node | None = None,
+    rotary: NDArray[np.float32] | None = None,
+) -> Node:
+    """A pre-norm residual attention block: x [b t w], mask [t t] -> [b t w].
+
+    rotary [2 t w/h]: cosines and sines that turn queries and keys.
+    """
     y = layer_norm(x, tensors, name + "ln_1.", sizes.norm_epsilon)
     q, k, v = projections((y, y, y), tensors, name + "attn.in_proj_", sizes.heads)
+    if rotary is not None:
+        q, k = rotate(q, rotary), rotate(k, rotary)
     x = op.add(x, attention_out(attention(q, k, v, mask), tensors, name + "attn."))
     return op.add(x, mlp(layer_norm(x, tensors, name + "ln_2.", sizes.norm_epsilon), sizes.activation, tensors, name))
 
 
-def last_block(x: Node, query: Node, sizes: BlockSizes, tensors: Tensors, name: str, mask: Node | None = None) -> Node:
-    """`block` for one token of each row alone: x [b t w], query [b 1 w] (a row of x), mask [b 1 1 t] -> [b 1 w]."""
+def last_block(
+    x: Node,
+    query: Node,
+    sizes: BlockSizes,
+    tensors: Tensors,
+    name: str,
+    mask: Node | None = None,
+    rotary: NDArray[np.float32] | None = None,
+) -> Node:
+    """`block` for one token of each row alone: x [b t w], query [b 1 w] (a row of x), mask [b 1 1 t] -> [b 1 w].
+
+    With rotary positions that token must have none, as a class token.
+    """
     epsilon = sizes.norm_epsilon
     y = layer_norm(x, tensors, name + "ln_1.", epsilon)
     asking = layer_norm(query, tensors, name + "ln_1.", epsilon)
     q, k, v = projections((asking, y, y), tensors, name + "attn.in_proj_", sizes.heads)
+    k = k if rotary is None else rotate(k, rotary)
     query = op.add(query, attention_out(attention(q, k, v, mask), tensors, name + "attn."))
     return op.add(query, mlp(layer_norm(query, tensors, name + "ln_2.", epsilon), sizes.activation, tensors, name))
 
@@ -41,6 +65,17 @@ def projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, h
         split_heads(linear(source, weight, bias), heads, weight.shape[1])
         for source, weight, bias in zip(sources, weights, biases, strict=True)
     ]
+
+
+def rotate(x: Node, rotary: NDArray[np.float32]) -> Node:
+    """Queries or keys [b h t w/h] turned by rotary positions, cosines and sines [2 t w/h]."""
+    heads, width = (x.get_output_partial_shape(0)[i].get_length() for i in (1, 3))
+    cosines, sines = (constant(table[None, None]) for table in rotary)  # [1 1 t w/h]
+    pairs = op.reshape(x, integers([0, heads, 0, width // 2, 2]), True)
+    first, second = op.split(pairs, integers(-1), 2).outputs()
+    across = op.concat([op.multiply(second, constant(np.float32(-1))), first], -1)  # turned by a right angle
+    across = op.reshape(across, integers([0, heads, 0, width]), True)
+    return op.add(op.multiply(x, cosines), op.multiply(across, sines))
 
 
 def attention(q: Node, k: Node, v: Node, mask: Node | None = None) -> Node:
@@ -111,26 +146,6 @@ def project(x: Node, tensors: Tensors, name: str, bias: str | None = None) -> No
 def tensor(tensors: Tensors, name: str) -> Node:
     """A tensor as a constant."""
     return constant(tensors[name])
-
-
-def embedded(ids: Node, tensors: Tensors, name: str) -> Node:
-    """The rows `ids` [...] of a table -> float32 [... w].
-
-    They are made float32 after they are looked up: the table stays as it is stored, and in place (XLM-V's would take
-    3.7 GB once more).
-    """
-    return op.convert(op.gather(_as_stored(tensors[name]), ids, integers(0)), "f32")
-
-
-def _as_stored(array: NDArray[np.generic]) -> Node:
-    """A constant of the array's own type, that shares its memory."""
-    array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-    if array.dtype in (np.float32, np.float16):
-        return op.constant(_writeable(array), shared_memory=True)
-    if array.dtype.name != "bfloat16":
-        return op.constant(array.astype(np.float32))
-    words = _writeable(array.view(np.uint16))  # bfloat16, which OpenVINO's arrays have no numpy type for
-    return op.constant(ov.Tensor(words, array.shape, Type.bf16), shared_memory=True)
 
 
 def constant(array: NDArray[np.generic] | np.float32) -> Node:

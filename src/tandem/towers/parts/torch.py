@@ -51,6 +51,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Tensor | None = 
     return weights @ v
 
 
+def rotate(x: Tensor, rotary: Tensor) -> Tensor:
+    """Queries or keys [n h t w/h] turned by rotary positions, cosines and sines [2 ... t w/2h] of pairs of numbers."""
+    cosines, sines = rotary
+    first, second = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)  # each [n h t w/2h]
+    turned = torch.stack([first * cosines - second * sines, first * sines + second * cosines], dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """x * sigmoid(1.702 x), the published models' activation. A compiler fuses the plain formula by itself."""
     if torch.compiler.is_compiling() or not x.requires_grad:
@@ -94,21 +102,6 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
-def empty_embedding(rows: int, width: int) -> nn.Embedding:
-    """A table that is not drawn: for the 901,629 entries of XLM-V that would take seconds, for nothing."""
-    table: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
-        torch.empty(rows, width), freeze=False
-    )
-    return table
-
-
-def stretch_positions(positions: Tensor, length: int) -> Tensor:
-    """positions [t w] -> [length w]: the first ones where that is fewer, else interpolated between both ends."""
-    if length <= len(positions):  # texts that fit keep their vectors
-        return positions[:length].clone()
-    return F.interpolate(positions.T[None], length, mode="linear", align_corners=True)[0].T.contiguous()
-
-
 class Attention(nn.Module):
     """Multi-head self-attention with the original's fused input projection."""
 
@@ -119,11 +112,20 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, causal: bool, mask: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        causal: bool,
+        mask: Tensor | None = None,
+        chosen: Tensor | None = None,
+        rotary: Tensor | None = None,
+    ) -> Tensor:
         """x [n t w] -> [n t w]; with `chosen`, indices into n*t, for those tokens only: [c w]."""
         n, t, w = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # [n t 3w]
         q, k, v = qkv.view(n, t, 3, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)  # each [n h t w/h]
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
         out = attend(q, k, v, causal, mask).transpose(1, 2).reshape(n, t, w)
         if chosen is not None:
             out = out.flatten(0, 1).index_select(0, chosen)
@@ -156,9 +158,16 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(width, epsilon)
         self.mlp = MLP(width, mlp_width, activation)
 
-    def forward(self, x: Tensor, causal: bool, mask: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        causal: bool,
+        mask: Tensor | None = None,
+        chosen: Tensor | None = None,
+        rotary: Tensor | None = None,
+    ) -> Tensor:
         """x [n t w] -> [n t w], or the `chosen` tokens of it, indices into n*t: [c w]."""
-        attended = self.attn(self.ln_1(x), causal, mask, chosen)
+        attended = self.attn(self.ln_1(x), causal, mask, chosen, rotary)
         if chosen is not None:
             x = x.flatten(0, 1).index_select(0, chosen)
         x = x + attended
@@ -187,15 +196,16 @@ class Transformer(nn.Module):
         depth: int | None = None,
         mask: Tensor | None = None,
         chosen: Tensor | None = None,
+        rotary: Tensor | None = None,
     ) -> Tensor:
         """x [n t w] through the first `depth` blocks, all by default.
 
         mask, True where a token may look: [n 1 t t]. chosen, indices into n*t: the tokens whose last state is wanted
-        [c w]; the last block computes no others (7% of a 12-layer tower's work).
+        [c w]; the last block computes no others (7% of a 12-layer tower's work). rotary: see `rotate`.
         """
         blocks = list(self.resblocks[:depth])
         for i, block in enumerate(blocks):
-            x = block(x, causal, mask, chosen if i == len(blocks) - 1 else None)
+            x = block(x, causal, mask, chosen if i == len(blocks) - 1 else None, rotary)
         return x
 
     def initialise(self, draw: torch.Generator) -> None:

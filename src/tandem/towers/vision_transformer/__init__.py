@@ -1,1 +1,1 @@
-"""The Vision Transformer as an image tower: CLIP's own, CLIPA's, SigLIP's."""
+"""The Vision Transformer as an image tower: CLIP's own, CLIPA's, SigLIP's, PE-Core's."""

@@ -8,6 +8,7 @@ import numpy as np
 from tandem.towers.parts.numpy import Array, attention, block, get, layer_norm, mlp
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
+from tandem.towers.vision_transformer.rotary import rotation
 
 
 def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
@@ -24,10 +25,11 @@ def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Arra
     x = x + get(tensors, "visual.positional_embedding")  # [b t w]
     if vision.first_norm:
         x = layer_norm(x, tensors, "visual.ln_pre.", vision.norm_epsilon)
+    rotary = rotation(vision)
     for i in range(vision.layers):
         last = i == vision.layers - 1 and vision.pooling == "class"
         only = np.zeros(len(x), np.int64) if last else None
-        x = block(x, vision, tensors, f"visual.transformer.resblocks.{i}.", only=only)
+        x = block(x, vision, tensors, f"visual.transformer.resblocks.{i}.", only=only, rotary=rotary)
     x = _pool(x, vision, tensors)
     if vision.projection == "none":
         return x

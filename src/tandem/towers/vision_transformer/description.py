@@ -28,7 +28,7 @@ class VisionTransformer:
     """Image encoder: patches through pre-norm transformer blocks (Radford et al. 2021, 2.4; Zhai et al. 2023).
 
     The defaults are OpenAI's CLIP. CLIPA has no first norm and pools by the mean; SigLIP has no class token, attention
-    pooling and no projection.
+    pooling and no projection; PE-Core (Bolya et al. 2025) has attention pooling and rotary positions.
     """
 
     image_size: Pixels  # pixels, square
@@ -47,6 +47,10 @@ class VisionTransformer:
     pool_mlp_width: VariedWidth = 0  # of attention pooling
     projection: Annotated[Projection, LeftOutAtDefault()] = "linear"
     norm_epsilon: VariedEpsilon = NORM_EPSILON
+    # Rotary positions of patches, beside the learned ones: `rotary`. The grid they were trained on, patches along a
+    # side, to which those of any other image size are stretched; 0: none
+    rotary_grid: VariedWidth = 0
+    rotary_offset: VariedWidth = 0  # of the first patch, in patches
 
     takes_patch_dropout: ClassVar[bool] = True
     has_last_norm: ClassVar[bool] = True
@@ -96,6 +100,13 @@ class VisionTransformer:
             _divides("width", self.width, "pool_heads", self.pool_heads)
         if self.norm_after_pooling and self.pooling == "attention":
             raise ConfigError("norm_after_pooling: expected false with pooling attention, whose norm comes before it")
+        if self.rotary_grid and self.width // self.heads % 4:
+            raise ConfigError(
+                f"rotary_grid: expected heads of a multiple of 4, half for columns and half for rows, got "
+                f"{self.width // self.heads} (width {self.width}, heads {self.heads})"
+            )
+        if self.rotary_offset and not self.rotary_grid:
+            raise ConfigError(f"rotary_offset: expected 0 without a rotary_grid, got {self.rotary_offset}")
         if self.projection == "none" and self.width != embed_dim:
             raise ConfigError(
                 f"projection: none leaves {self.width} dimensions, but embed_dim is {embed_dim}: they must be equal"

@@ -20,19 +20,20 @@ from tandem.towers.parts.openvino import (
 )
 from tandem.towers.parts.tensors import Tensors, split_qkv
 from tandem.towers.vision_transformer.description import VisionTransformer
+from tandem.towers.vision_transformer.rotary import rotation
 
 
 def features(pixels: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     """Normalised pixels [b 3 s s] -> [b d], not of unit length."""
-    x = _embed(pixels, vision, tensors)
+    x, rotary = _embed(pixels, vision, tensors), rotation(vision)
     for i in range(vision.layers - 1):
-        x = block(x, vision, tensors, _block_name(i))
+        x = block(x, vision, tensors, _block_name(i), rotary=rotary)
     last, epsilon = _block_name(vision.layers - 1), vision.norm_epsilon
     if vision.pooling == "class":
         # Only the class token leaves the tower: the last block computes nothing else
-        x = last_block(x, op.gather(x, integers([0]), integers(1)), vision, tensors, last)
+        x = last_block(x, op.gather(x, integers([0]), integers(1)), vision, tensors, last, rotary=rotary)
         return _project(op.squeeze(layer_norm(x, tensors, "visual.ln_post.", epsilon), integers(1)), vision, tensors)
-    x = block(x, vision, tensors, last)
+    x = block(x, vision, tensors, last, rotary=rotary)
     if vision.pooling == "attention":
         return _project(
             _attention_pool(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors), vision, tensors
@@ -54,9 +55,9 @@ def states(
 
     With `projection` every token goes through the tower's own: [b t d].
     """
-    x = _embed(pixels, vision, tensors)
+    x, rotary = _embed(pixels, vision, tensors), rotation(vision)
     for i in range(blocks):
-        x = block(x, vision, tensors, _block_name(i))
+        x = block(x, vision, tensors, _block_name(i), rotary=rotary)
     x = layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon) if final_norm else x
     return _project(x, vision, tensors) if projection else x
 

@@ -20,8 +20,10 @@ from tandem.towers.parts.torch import (
     initialise_mlp,
     normal,
     resize_grid,
+    upcast,
 )
 from tandem.towers.vision_transformer.description import VisionTransformer
+from tandem.towers.vision_transformer.rotary import TEMPERATURE
 
 
 class AttentionPool(nn.Module):
@@ -69,11 +71,11 @@ class Module(nn.Module):
 
         kept [n k]: the patches that are looked at, numbered row by row (Li et al. 2023); a class token always is.
         """
-        x = self._embed(pixels, kept)
+        x, rotary = self._embed(pixels, kept), self._rotation(pixels, kept)
         if self.vision.pooling == "class":
             starts = torch.arange(len(x), device=x.device) * x.shape[1]
-            return self._project(self.ln_post(self.transformer(x, causal=False, chosen=starts)))
-        x = self.transformer(x, causal=False)
+            return self._project(self.ln_post(self.transformer(x, causal=False, chosen=starts, rotary=rotary)))
+        x = self.transformer(x, causal=False, rotary=rotary)
         if self.pool is not None:
             return self._project(self.pool(self.ln_post(x)))
         x = x[:, 1:] if self.vision.class_token else x
@@ -86,14 +88,14 @@ class Module(nn.Module):
 
         With `projection` every token goes through the tower's own: [n t d].
         """
-        x = self.transformer(self._embed(pixels), causal=False, depth=blocks)
+        x = self.transformer(self._embed(pixels), causal=False, depth=blocks, rotary=self._rotation(pixels))
         x = self.ln_post(x) if final_norm else x
         return self._project(x) if projection else x
 
     def _embed(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         """[n 3 H W] -> [n t w]"""
         n, p = len(pixels), self.vision.patch_size
-        grid = (pixels.shape[2] // p, pixels.shape[3] // p)
+        grid = self._grid(pixels)
         pixels = pixels[:, :, : grid[0] * p, : grid[1] * p]
         # Patches do not overlap: their convolution is one product, which has a faster gradient.
         x = pixels.reshape(n, 3, grid[0], p, grid[1], p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 3 * p * p)
@@ -109,6 +111,31 @@ class Module(nn.Module):
             start = (self.class_embedding + positions[0]).to(x.dtype).expand(n, 1, -1)
             x = torch.cat([start, x], dim=1)  # [n 1+g*g w]
         return x if self.ln_pre is None else self.ln_pre(x)
+
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return pixels.shape[2] // self.vision.patch_size, pixels.shape[3] // self.vision.patch_size
+
+    def _rotation(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor | None:
+        """Cosines and sines of each token's angles [2 t w/2h], of kept patches [2 n 1 t w/2h]; see `rotary`."""
+        vision = self.vision
+        if not vision.rotary_grid:
+            return None
+        like = upcast(pixels.new_empty(0))
+        bands = vision.width // vision.heads // 4
+        frequencies = TEMPERATURE ** (-torch.arange(bands, device=like.device, dtype=like.dtype) / bands)
+        rows, columns = (
+            (torch.arange(side, device=like.device, dtype=like.dtype) + vision.rotary_offset)
+            * (vision.rotary_grid / side)
+            for side in self._grid(pixels)
+        )
+        by_column = (columns[:, None] * frequencies).expand(len(rows), -1, -1)  # [rows columns w/4h]
+        by_row = (rows[:, None] * frequencies)[:, None].expand(-1, len(columns), -1)
+        angles = torch.cat([by_column, by_row], dim=-1).flatten(0, 1)  # [g*g w/2h]
+        if kept is not None:
+            angles = angles[kept][:, None]  # [n 1 k w/2h]
+        angles = F.pad(angles, (0, 0, int(vision.class_token), 0))  # a class token is not turned
+        return torch.stack([angles.cos(), angles.sin()])
 
     def _project(self, x: Tensor) -> Tensor:
         if self.proj is not None:

@@ -1,6 +1,6 @@
 """timm's names for Vision Transformers, as open_clip's configurations give them, to and from descriptions.
 
-A name tells what tensors do not show: heads, activation, pooling. Sizes are read from the tensors.
+A name tells what tensors do not show: heads, activation, pooling, rotary positions. Sizes are read from the tensors.
 """
 
 import re
@@ -8,6 +8,7 @@ import re
 from tandem.errors import ConfigError
 from tandem.towers.parts.description import Activation
 from tandem.towers.parts.shapes import Shapes
+from tandem.towers.vision_transformer import pe_core
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 _SIGLIP = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
@@ -17,6 +18,8 @@ _SIZES = {(768, 12): "base", (1024, 24): "large", (1152, 27): "so400m", (1536, 4
 
 def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
     """The tower that a name of timm and tensors under our names describe; None for the name of another tower."""
+    if name.startswith("vit_pe_core_"):
+        return _pe_core(name, image_size, shapes)
     match = _SIGLIP.fullmatch(name)
     if match is None:
         return None
@@ -52,12 +55,21 @@ def name_of(vision: VisionTransformer) -> str | None:
         class_token=False, patch_bias=True, first_norm=False, pooling="attention", pool_heads=vision.heads,
         pool_mlp_width=vision.mlp_width, projection="none", norm_epsilon=1e-6,
     )  # fmt: skip
-    return name if size and made == vision else None
+    return name if size and made == vision else pe_core.name_of(vision)
 
 
 def settings(vision: VisionTransformer) -> dict[str, object]:
     """What open_clip's configuration says beside the name."""
-    return {"timm_pool": "map", "timm_proj": "none"}
+    # Without a `timm_proj`, timm's own head is the projection
+    return {"timm_pool": "map", "timm_proj": "none" if vision.projection == "none" else None}
+
+
+def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
+    width, _, patch_size, _ = _of("visual.conv1.weight", 4, shapes)
+    layers = len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))})
+    mlp_width, _ = _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)
+    pool_mlp_width, _ = _of("visual.pool.mlp.c_fc.weight", 2, shapes)
+    return pe_core.described(name, image_size, patch_size, width, layers, mlp_width, pool_mlp_width)
 
 
 def _activation(size: str, patch: int) -> Activation:
