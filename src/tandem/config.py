@@ -12,9 +12,10 @@ from tandem import fields
 from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, Range, Tagged
 from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
-from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, Pixels, VariedFlag, Width
+from tandem.towers.bert.description import Bert
+from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, Cleaning, Pixels, VariedFlag, Width
 from tandem.towers.resnet.description import Block, ResNet
-from tandem.towers.text_transformer.description import Cleaning, TextTransformer
+from tandem.towers.text_transformer.description import TextTransformer
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PUBLISHED",
     "QUICK_GELU_SLOPE",
     "Activation",
+    "Bert",
     "Block",
     "Cleaning",
     "ImageTower",

@@ -96,7 +96,7 @@ def test_a_resnet_of_equal_stages_and_nulls_that_mean_the_default() -> None:
         ("vision_cfg__ls_init_value", 1e-4),
         ("vision_cfg__qk_norm", True),
         ("vision_cfg__image_size", [224, 448]),
-        ("text_cfg__hf_model_name", "roberta-base"),
+        ("text_cfg__hf_model_name", "google/mt5-base"),
         ("text_cfg__tokenizer_kwargs", {"mode": "clips"}),
         ("text_cfg__tokenizer_kwargs", {"clean": "scrub"}),
         ("text_cfg__embed_cls", True),

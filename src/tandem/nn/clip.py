@@ -96,6 +96,7 @@ def from_arrays(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> CLIP:
     Raises `WeightsError` that names the first missing, surplus or misshapen tensor.
     """
     model = CLIP(config)
+    # Copies, which the model then consists of: a file's arrays are read-only, and a second copy may be gigabytes
     state = {name: torch.from_numpy(np.array(array, dtype=np.float32)) for name, array in tensors.items()}
     expected = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     for name, tensor in expected.items():
@@ -106,7 +107,7 @@ def from_arrays(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> CLIP:
     surplus = sorted(set(state) - set(expected))
     if surplus:
         raise WeightsError(f"tensor {surplus[0]}: not part of this model ({len(surplus)} surplus tensors)")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(state, strict=False, assign=True)
     return model.eval()
 
 

@@ -2,9 +2,9 @@
 
 A room has the same modules as every other: `description` (a frozen dataclass of sizes and variations), `shapes` (its
 tensors), `module` (torch), `graph` (OpenVINO), `names` (what its tensors are called in other formats), and where there
-is such a thing `arrays` (numpy, to answer without being compiled) and `timm` (what timm calls its variations).
-`IMAGE_TOWERS` and `TEXT_TOWERS` are the one table of rooms. Everything outside reaches a room through the description
-it holds: `tower_part(description, "graph")`.
+is such a thing `arrays` (numpy, to answer without being compiled), `timm` and `hugging_face` (what those call its
+variations). `IMAGE_TOWERS` and `TEXT_TOWERS` are the one table of rooms. Everything outside reaches a room through the
+description it holds: `tower_part(description, "graph")`.
 
 An image tower gives its states too, as the backbone of other models. Its description says how they lie:
 `state_layers` (blocks or stages), `has_last_norm`, `projects_states` (whether every token can be projected) and
@@ -18,18 +18,19 @@ import importlib.util
 from types import ModuleType
 from typing import Any, Literal
 
+from tandem.towers.bert.description import Bert
 from tandem.towers.resnet.description import ResNet
 from tandem.towers.text_transformer.description import TextTransformer
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 # Under the names that configurations and recipes give as `type`
 IMAGE_TOWERS: dict[str, type] = {"vision_transformer": VisionTransformer, "resnet": ResNet}
-TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer}
+TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer, "bert": Bert}
 
 ImageTower = VisionTransformer | ResNet
-TextTower = TextTransformer
+TextTower = TextTransformer | Bert
 
-Part = Literal["shapes", "module", "graph", "names", "arrays", "timm"]
+Part = Literal["shapes", "module", "graph", "names", "arrays", "timm", "hugging_face"]
 
 
 def tower_part(tower: object, part: Part) -> ModuleType | Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tandem.config import to_dict
+from tandem.towers import TEXT_TOWERS
 
 
 def config_from_checkpoint(model: Mapping[str, Any], init: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,7 +32,10 @@ def config_from_checkpoint(model: Mapping[str, Any], init: Mapping[str, Any]) ->
         size = {"image_size": filled["vision"].get("image_size", image["vision"]["image_size"])}
         filled["preprocessing"] = {**image["preprocessing"], **size, **_table(model, "preprocessing")}
     if text:
-        filled["text"] = {**text["text"], **_table(model, "text")}
+        own = _table(model, "text")
+        default = next(iter(TEXT_TOWERS))
+        same_kind = own.get("type", text["text"].get("type", default)) == text["text"].get("type", default)
+        filled["text"] = {**text["text"], **own} if same_kind else own
     if some := image or text:
         filled.setdefault("embed_dim", some["embed_dim"])
     if image and image is text:

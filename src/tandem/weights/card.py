@@ -21,7 +21,7 @@ def model_card(config: ModelConfig, to: str) -> str:
         ("text encoder", f"transformer, {text.layers} layers of width {text.width}, {text.context_length} tokens"),
         ("shared space", f"{config.embed_dim} dimensions"),
         ("weights", f"{parameter_count(config) / 1e6:.1f} M"),
-        ("activation", text.activation),
+        ("activation", config.activation or f"{getattr(vision, 'activation', 'relu')}, of texts {text.activation}"),
         ("licence", config.licence or "not stated by its source"),
         ("trained on", config.data or "not stated by its source"),
     ]

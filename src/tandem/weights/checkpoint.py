@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tandem.config import Activation, ModelConfig, ResNet, to_dict
+from tandem.config import Activation, ModelConfig, to_dict
 
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
@@ -47,20 +47,21 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 
 def with_activation(config: ModelConfig, activation: Activation) -> ModelConfig:
-    """The same model with this activation in both towers: no note is left about a missing one, one about another."""
-    vision = config.vision
+    """The same model with this activation in both towers: no note is left about a missing one, one about another.
+
+    Towers that have none to choose, or whose architecture names it, stay as they are.
+    """
     notes = {key: note for key, note in config.notes.items() if key != "activation"}
-    if "activation" not in config.notes and config.text.activation != activation:
-        stated = config.text.activation
-        notes["activation"] = f"computing with {activation}, as asked, although the model states {stated}"
-    if not isinstance(vision, ResNet):
-        vision = dataclasses.replace(vision, activation=activation)
-    return dataclasses.replace(
-        config,
-        vision=vision,
-        text=dataclasses.replace(config.text, activation=activation),
-        notes=notes,
-    )
+    towers: dict[str, Any] = {"vision": config.vision, "text": config.text}
+    changed = {
+        name: dataclasses.replace(tower, activation=activation)
+        for name, tower in towers.items()
+        if hasattr(tower, "activation") and getattr(tower, "activation_may_be_assumed", True)
+    }
+    stated = [towers[name].activation for name in changed if towers[name].activation != activation]
+    if "activation" not in config.notes and stated:
+        notes["activation"] = f"computing with {activation}, as asked, although the model states {stated[-1]}"
+    return dataclasses.replace(config, **changed, notes=notes)
 
 
 CANNOT_BUILD = "Tandem cannot build that (docs/families.md lists what it can)"  # of a field, in messages

@@ -28,6 +28,8 @@ def fetch(repository: str, revision: str | None = None) -> Path:
         candidates = (folder.WEIGHTS,)
     elif described:
         candidates = (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS)
+        for name in open_clip.language_model_files():
+            files.get(name)
     elif config:
         candidates = transformers.WEIGHTS
         files.first(transformers.PREPROCESSORS)

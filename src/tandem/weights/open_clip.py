@@ -13,12 +13,19 @@ from tandem.config import Activation, ModelConfig
 from tandem.errors import HubError, WeightsError
 from tandem.files import write_json
 from tandem.tokenizer.reading import TOKENIZER_FILES
-from tandem.towers import tower_part
+from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.names import Names, Rule
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.names import Naming, names_of, renamed_to, shape_and_dtype, to_original
 from tandem.weights.names import display_name as name_in_format
-from tandem.weights.open_clip_config import config_from, config_to, is_custom, timm_model_of, tokenizer_repository
+from tandem.weights.open_clip_config import (
+    config_from,
+    config_to,
+    is_custom,
+    names_language_model,
+    timm_model_of,
+    tokenizer_repository,
+)
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
@@ -36,17 +43,22 @@ OTHER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_m
 
 
 def read(
-    folder: Path, activation: Activation | None, weights: Path | None = None
+    folder: Path, activation: Activation | None, weights: Path | None = None, *, with_tokenizer: bool = True
 ) -> tuple[ModelConfig, Mapping[str, np.ndarray], Path]:
-    """Configuration and tensors of a folder in open_clip's layout, and the folder of its tokenizer."""
+    """Configuration and tensors of a folder in open_clip's layout, and the folder of its tokenizer.
+
+    with_tokenizer: whether a tokenizer is fetched that is not beside the model, and that no description needs.
+    """
     weights = weights or first_present(folder, WEIGHTS + OTHER_WEIGHTS)
     if weights is None:
         raise WeightsError(f"{folder}: expected one of {', '.join(WEIGHTS)} beside {CONFIG}; found none")
     tensors, naming = to_original(read_tensor_file(weights).tensors)
     shapes = {name: shape_and_dtype(tensors, name)[0] for name in tensors}
     plain = read_json(folder / CONFIG)
-    tokenizer = _tokenizer_folder(folder, plain)
-    config = config_from(plain, special_tokens(tokenizer), str(folder / CONFIG), shapes)
+    needed = with_tokenizer or not names_language_model(plain)  # whose name tells its special tokens
+    tokenizer = _tokenizer_folder(folder, plain) if needed else folder
+    tokens = special_tokens(tokenizer)
+    config = config_from(plain, tokens, str(folder / CONFIG), shapes, _language_model(folder))
     if "activation" in config.notes:
         config = _ask_transformers(config, folder)
     if activation:
@@ -68,6 +80,16 @@ def _tokenizer_folder(folder: Path, plain: Mapping[str, Any]) -> Path:
             f"{folder / CONFIG}: text_cfg.hf_tokenizer_name: expected that tokenizer's files beside it, or on the "
             f"hub: {error}"
         ) from None
+
+
+def language_model_files() -> list[str]:
+    """Files that may describe a language model beside open_clip's configuration."""
+    return [tower_part(kind, "hugging_face").CONFIG for kind in TEXT_TOWERS.values() if has_part(kind, "hugging_face")]
+
+
+def _language_model(folder: Path) -> dict[str, Any] | None:
+    found = first_present(folder, tuple(language_model_files()))
+    return read_json(found) if found else None
 
 
 def _ask_transformers(config: ModelConfig, folder: Path) -> ModelConfig:
@@ -101,6 +123,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             name if name.startswith(("visual.", "logit_")) else f"text.{name}": array for name, array in tensors.items()
         }
     write_json(folder / CONFIG, plain)
+    if has_part(config.text, "hugging_face"):
+        part = tower_part(config.text, "hugging_face")
+        write_json(folder / part.CONFIG, part.config_to(config.text))
     write_tokenizer(checkpoint.tokenizer, config.text, folder)
     write_safetensors(folder / WEIGHTS[0], tensors, {"format": "pt"})
 

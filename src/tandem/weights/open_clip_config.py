@@ -25,7 +25,7 @@ from tandem.config import (
 )
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import NonNegative, Positive, Range
-from tandem.towers import IMAGE_TOWERS, has_part, tower_part
+from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
@@ -45,7 +45,6 @@ _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
         "block_type": ("default",),
     },
     "text_cfg": {
-        "hf_model_name": ("",),
         "tokenizer_mode": ("",),
         "ls_init_value": (),
         "embed_cls": (False,),
@@ -76,8 +75,6 @@ _HARMLESS = {
         "output_tokens",
         "final_ln_after_pool",
         "hf_model_pretrained",
-        "hf_proj_type",
-        "hf_pooler_type",
         "eos_id",
     },
 }
@@ -90,6 +87,7 @@ _READ = {
     "text_cfg": {
         *("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id"),
         *("no_causal_mask", "proj_bias", "norm_kwargs", "tokenizer_kwargs", "hf_tokenizer_name"),
+        *("hf_model_name", "hf_proj_type", "hf_pooler_type"),
     },
 }
 
@@ -155,7 +153,7 @@ class _Text:
     heads: Positive = 8
     layers: Positive = 12
     mlp_ratio: _Ratio = 4.0
-    pad_id: NonNegative = 0
+    pad_id: NonNegative | None = None
     pool_type: Literal["argmax", "eos", "last"] = "argmax"
     eos_id: NonNegative = 2
     hf_tokenizer_name: str = ""
@@ -180,11 +178,16 @@ class _Preprocess:
 
 
 def config_from(
-    plain: Mapping[str, Any], tokens: SpecialTokens, source: str, shapes: Shapes | None = None
+    plain: Mapping[str, Any],
+    tokens: SpecialTokens,
+    source: str,
+    shapes: Shapes | None = None,
+    language_model: Mapping[str, Any] | None = None,
 ) -> ModelConfig:
     """`open_clip_config.json` as a `ModelConfig`; keys left out mean open_clip's defaults.
 
     shapes: of the tensors under our names, which tell the sizes of towers that are described by a name alone.
+    language_model: the own configuration of a language model that is the text tower, where it lies beside.
     Raises `ConfigError` that names the source and the field that Tandem cannot build.
     """
     model = _mapping(plain, "model_cfg", source)
@@ -202,7 +205,9 @@ def config_from(
         return ModelConfig(
             embed_dim,
             tower,
-            _text(_read(_Text, text, source, "text_cfg"), activation, tokens, source),
+            _hugging_face(text, language_model, tokens, source, shapes or {})
+            if names_language_model(plain)
+            else _text(_read(_Text, text, source, "text_cfg"), activation, tokens, source),
             preprocessing_from(plain.get("preprocess_cfg") or {}, tower.image_size, source),
             notes=notes,
             timm_model=timm_model,
@@ -214,10 +219,19 @@ def config_from(
 
 def tokenizer_repository(plain: Mapping[str, Any]) -> str | None:
     """The repository of the Hugging Face tokenizer that a configuration names; None for CLIP's own."""
+    name = _text_cfg(plain).get("hf_tokenizer_name")
+    return name if isinstance(name, str) and name not in ("", "none") else None
+
+
+def names_language_model(plain: Mapping[str, Any]) -> bool:
+    """Whether the text tower is a language model of Hugging Face's."""
+    return bool(_text_cfg(plain).get("hf_model_name"))
+
+
+def _text_cfg(plain: Mapping[str, Any]) -> Mapping[str, Any]:
     model = plain.get("model_cfg")
     text = model.get("text_cfg") if isinstance(model, dict) else None
-    name = text.get("hf_tokenizer_name") if isinstance(text, dict) else None
-    return name if isinstance(name, str) and name not in ("", "none") else None
+    return text if isinstance(text, dict) else {}
 
 
 def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> ImageTower:
@@ -226,6 +240,24 @@ def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> 
         if has_part(kind, "timm") and (found := tower_part(kind, "timm").description(name, size, shapes)):
             return found  # type: ignore[no-any-return]
     raise ConfigError(f"{source}: vision_cfg.timm_model_name = {name!r}: {CANNOT_BUILD}")
+
+
+def _hugging_face(
+    values: Mapping[str, Any],
+    language_model: Mapping[str, Any] | None,
+    tokens: SpecialTokens,
+    source: str,
+    shapes: Shapes,
+) -> TextTower:
+    ids = (tokens.start_id, tokens.end_id)
+    for kind in TEXT_TOWERS.values():
+        if has_part(kind, "hugging_face"):
+            found: TextTower | None = tower_part(kind, "hugging_face").description(values, language_model, ids, shapes)
+            if found:
+                return found
+    raise ConfigError(
+        f"{source}: text_cfg.hf_model_name = {values['hf_model_name']!r}: Tandem cannot build that language model"
+    )
 
 
 def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: str) -> TextTransformer:
@@ -238,11 +270,7 @@ def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: st
         )
     if others := [key for key in settings if key not in ("clean", "strip_sep_token")]:
         raise ConfigError(f"{source}: text_cfg.tokenizer_kwargs.{others[0]}: a setting that Tandem does not know")
-    # open_clip writes 0 where the tokenizer put the end token
-    end_id = 0 if settings.get("strip_sep_token") else _end_id(text, tokens, source)
-    start_id = tokens.start_id
-    if start_id is None and text.pool_type != "last":
-        start_id = text.vocab_size - 2
+    start_id, pad_id = _start_and_pad(text, tokens)
     return TextTransformer(
         text.context_length,
         text.vocab_size,
@@ -252,8 +280,9 @@ def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: st
         int(text.width * text.mlp_ratio),
         _activation(activation, text.act_kwargs),
         start_id,
-        end_id,
-        text.pad_id if tokens.pad_id is None or not text.hf_tokenizer_name else tokens.pad_id,
+        # open_clip writes 0 where the tokenizer put the end token
+        0 if settings.get("strip_sep_token") else _end_id(text, tokens, source),
+        pad_id,
         causal=not text.no_causal_mask,
         pooling="last" if text.pool_type == "last" else "end",
         projection_bias=text.proj_bias,
@@ -313,6 +342,20 @@ def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     return value
 
 
+def _start_and_pad(text: _Text, tokens: SpecialTokens) -> tuple[int | None, int]:
+    """open_clip leaves both to the tokenizer; its own, which is CLIP's, pads with 0 whatever the files name as padding.
+
+    Where there is no tokenizer, an end token 2 speaks of XLM's order: start, padding, end.
+    """
+    as_xlm = text.pool_type == "eos" and text.eos_id == 2
+    start_id, pad_id = tokens.start_id, text.pad_id
+    if tokens.pad_id is not None and text.hf_tokenizer_name:
+        pad_id = tokens.pad_id
+    if start_id is None and text.pool_type != "last":
+        start_id = 0 if as_xlm else text.vocab_size - 2
+    return start_id, (1 if as_xlm else 0) if pad_id is None else pad_id
+
+
 def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int | None:
     """open_clip pools at the largest id, or, with pool_type eos, at the first `eos_id`; ours is always the latter."""
     if text.pool_type == "eos":
@@ -351,9 +394,11 @@ def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -
 def config_to(config: ModelConfig) -> dict[str, Any]:
     """`open_clip_config.json`. Raises `WeightsError` for a model that open_clip has no description for."""
     vision, text, preprocessing = config.vision, config.text, config.preprocessing
+    # `quick_gelu` speaks of both towers, unless the text tower is a language model
+    stated = getattr(text if text.activation_may_be_assumed else vision, "activation", None)
     model: dict[str, Any] = {
         "embed_dim": config.embed_dim,
-        "quick_gelu": text.activation == "quick_gelu",
+        "quick_gelu": stated == "quick_gelu",
         "vision_cfg": _vision_to(config),
         "text_cfg": _text_to(text),
     }
@@ -362,8 +407,8 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     if is_custom(config):
         model["custom_text"] = True
     named = "timm_model_name" in model["vision_cfg"]
-    mine = vision.activation if isinstance(vision, VisionTransformer) and not named else text.activation
-    if "quick_gelu" in (mine, text.activation) and mine != text.activation:
+    mine = vision.activation if isinstance(vision, VisionTransformer) and not named else stated
+    if "quick_gelu" in (mine, stated) and mine != stated:
         raise WeightsError("open_clip has one activation for both towers: write it as 'tandem' or 'transformers'")
     return {
         "model_cfg": model,
@@ -435,6 +480,8 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
 
 
 def _text_to(text: TextTower) -> dict[str, Any]:
+    if has_part(text, "hugging_face"):
+        return tower_part(text, "hugging_face").settings(text)  # type: ignore[no-any-return]
     described: dict[str, Any] = {
         "context_length": text.context_length,
         "vocab_size": text.vocabulary_size,
@@ -443,12 +490,12 @@ def _text_to(text: TextTower) -> dict[str, Any]:
         "layers": text.layers,
         "mlp_ratio": _ratio_of(text.mlp_width, text.width),
     }
-    if text.pad_id != 0:
-        described["pad_id"] = text.pad_id
     if text.pooling == "last":
         described["pool_type"] = "last"
     elif text.end_id != text.vocabulary_size - 1:
         described |= {"pool_type": "eos", "eos_id": text.end_id}
+    if text.pad_id != 0 or "pool_type" in described:
+        described["pad_id"] = text.pad_id
     if not text.causal:
         described["no_causal_mask"] = True
     if text.projection_bias:

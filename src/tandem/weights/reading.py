@@ -55,17 +55,16 @@ def read_tensors(
     source: str | Path, *, activation: Activation | None = None
 ) -> tuple[ModelConfig, Mapping[str, np.ndarray]]:
     """Configuration and tensors alone, for a source that has no tokenizer or does not need one."""
-    config, tensors, _ = _read_files(locate(source), activation)
+    config, tensors, _ = _read_files(locate(source), activation, with_tokenizer=False)
     return config, tensors
 
 
-def _read_files(files: ModelFiles, activation: Activation | None) -> _Found:
-    if files.path.is_dir():
-        return _read_folder(files.path, activation)
-    return _read_file(files.path, activation)
+def _read_files(files: ModelFiles, activation: Activation | None, *, with_tokenizer: bool = True) -> _Found:
+    read = _read_folder if files.path.is_dir() else _read_file
+    return read(files.path, activation, with_tokenizer)
 
 
-def _read_folder(path: Path, activation: Activation | None) -> _Found:
+def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:
     config_json = path / "config.json"
     plain = read_json(config_json) if config_json.is_file() else None
     if plain is not None and plain.get("format") == "tandem":
@@ -73,14 +72,14 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
     from tandem.weights import open_clip, transformers
 
     if (path / open_clip.CONFIG).is_file() and first_present(path, open_clip.WEIGHTS):
-        return open_clip.read(path, activation)
+        return open_clip.read(path, activation, with_tokenizer=with_tokenizer)
     if plain is not None:
         return *transformers.read(path, activation), path
     if (path / open_clip.CONFIG).is_file():
-        return open_clip.read(path, activation)
+        return open_clip.read(path, activation, with_tokenizer=with_tokenizer)
     files = sorted(entry for entry in path.iterdir() if entry.suffix in _WEIGHT_SUFFIXES and entry.is_file())
     if len(files) == 1:
-        return _read_file(files[0], activation)
+        return _read_file(files[0], activation, with_tokenizer)
     found = ", ".join(file.name for file in files[:4]) or "no weights"
     raise WeightsError(
         f"{path}: not a model folder: expected config.json or {open_clip.CONFIG} beside the weights, or one weights "
@@ -88,14 +87,14 @@ def _read_folder(path: Path, activation: Activation | None) -> _Found:
     )
 
 
-def _read_file(path: Path, activation: Activation | None) -> _Found:
+def _read_file(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:
     """A file that a layout beside it names belongs to that layout; any other speaks for itself."""
     from tandem.weights import open_clip, single_file, transformers
 
     parent = path.parent
     config_json = parent / "config.json"
     if path.name in (*open_clip.WEIGHTS, *open_clip.OTHER_WEIGHTS) and (parent / open_clip.CONFIG).is_file():
-        return open_clip.read(parent, activation, path)
+        return open_clip.read(parent, activation, path, with_tokenizer=with_tokenizer)
     if path.name in (folder.WEIGHTS, *transformers.WEIGHTS) and config_json.is_file():
         plain = read_json(config_json)
         if plain.get("format") == "tandem":

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTower, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError, WeightsError
-from tandem.towers import tower_part
+from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.arrays import BFLOAT16
 from tandem.weights.names import shape_and_dtype
@@ -93,10 +93,7 @@ def config_from_shapes(
     is not as in a CLIP model.
     """
     reader = _Shapes(shapes, source)
-    vocabulary_size, width = reader.of("token_embedding.weight", 2)
-    context_length, _ = reader.of("positional_embedding", 2)
-    _, embed_dim = reader.of("text_projection", 2)
-    mlp_width, _ = reader.of("transformer.resblocks.0.mlp.c_fc.weight", 2)
+    text, embed_dim = _text_from(reader, activation)
     vision: VisionTransformer | ResNet
     if "visual.layer1.0.conv1.weight" in shapes:
         vision = _resnet_from(reader)
@@ -105,17 +102,7 @@ def config_from_shapes(
     return ModelConfig(
         embed_dim,
         vision,
-        TextTransformer(
-            context_length,
-            vocabulary_size,
-            width,
-            reader.count(r"transformer\.resblocks\.(\d+)\."),
-            default_heads(width),
-            mlp_width,
-            activation,
-            start_id=vocabulary_size - 2,
-            end_id=vocabulary_size - 1,
-        ),
+        text,
         Preprocessing(vision.image_size),
         notes=notes or {},
     )
@@ -160,7 +147,7 @@ class _Shapes:
 
 _OTHERS = {
     "visual.trunk.": "its image tower is a timm model (visual.trunk), which Tandem cannot build",
-    "text.transformer.encoder": "its text tower is a Hugging Face language model, which Tandem cannot build",
+    "transformer.encoder.": "its text tower is a Hugging Face language model, which Tandem cannot build",
     "text.encoder": "its text tower is a Hugging Face language model, which Tandem cannot build",
 }
 
@@ -172,6 +159,32 @@ _SIXTEEN_HEADS = (1280, 1408, 1664, 1792)
 def default_heads(width: int) -> int:
     """Heads of 64, as in every published model."""
     return max(1, width // 64)
+
+
+def _text_from(reader: _Shapes, activation: Activation) -> tuple[TextTower, int]:
+    """The text tower, and the shared dimension."""
+    for kind in TEXT_TOWERS.values():
+        if has_part(kind, "hugging_face") and tower_part(kind, "shapes").EMBEDDING in reader.shapes:
+            try:
+                return tower_part(kind, "hugging_face").from_shapes(reader.shapes)  # type: ignore[no-any-return]
+            except ConfigError as error:
+                raise ConfigError(f"{reader.source}: {error}") from None
+    vocabulary_size, width = reader.of("token_embedding.weight", 2)
+    context_length, _ = reader.of("positional_embedding", 2)
+    _, embed_dim = reader.of("text_projection", 2)
+    mlp_width, _ = reader.of("transformer.resblocks.0.mlp.c_fc.weight", 2)
+    tower = TextTransformer(
+        context_length,
+        vocabulary_size,
+        width,
+        reader.count(r"transformer\.resblocks\.(\d+)\."),
+        default_heads(width),
+        mlp_width,
+        activation,
+        start_id=vocabulary_size - 2,
+        end_id=vocabulary_size - 1,
+    )
+    return tower, embed_dim
 
 
 def _vit_from(reader: _Shapes, activation: Activation) -> VisionTransformer:

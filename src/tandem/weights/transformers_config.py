@@ -183,7 +183,9 @@ def _special_ids(
         end_id = tokens.end_id if tokens.end_id is not None else 1
         return None, end_id, _pad_id(plain, end_id, tokens)
     start_id, end_id = _start_and_end(kind, text, tokens, notes)
-    return start_id, end_id, _pad_id(plain, end_id, tokens)
+    # A CLIP's `pad_token_id` is 1 in most files, and nothing pads with it; others mean theirs
+    means_it = not kind.end_id_may_be_legacy and _is_id(text.pad_token_id, text.vocab_size)
+    return start_id, end_id, _pad_id(plain, text.pad_token_id if means_it else end_id, tokens)
 
 
 def _start_and_end(kind: ModelType, text: _Text, tokens: SpecialTokens, notes: dict[str, str]) -> tuple[int, int]:
@@ -208,15 +210,15 @@ def _is_id(value: Any, vocabulary_size: int) -> TypeGuard[int]:
     return isinstance(value, int) and 0 <= value < vocabulary_size
 
 
-def _pad_id(plain: Mapping[str, Any], end_id: int, tokens: SpecialTokens) -> int:
-    """The tokenizer's padding: `pad_token_id` of the configuration is 1 in most files, and nothing pads with it.
+def _pad_id(plain: Mapping[str, Any], otherwise: int, tokens: SpecialTokens) -> int:
+    """The tokenizer's padding, where it has one.
 
     A folder that Tandem wrote says the id under a key of its own: see `write_tokenizer` for why the tokenizer cannot.
     """
     ours = plain.get("tandem")
     if isinstance(ours, dict) and isinstance(ours.get("pad_id"), int):
         return int(ours["pad_id"])
-    return end_id if tokens.pad_id is None else tokens.pad_id
+    return otherwise if tokens.pad_id is None else tokens.pad_id
 
 
 def squares(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ _MODEL_FILES = {
     "special_tokens_map.json",
     "tokenizer_config.json",
     "open_clip_config.json",
+    "hf_text_config.json",
     "open_clip_model.safetensors",
 }
 

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
+from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, NonNegative, Range
 
 Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
+# clip: mojibake mended, HTML entities resolved, spaces folded, lower case; whitespace: the same in the given case;
+# canonical: lower case without punctuation (big_vision's canonicalize)
+Cleaning = Literal["clip", "whitespace", "canonical"]
 QUICK_GELU_SLOPE = 1.702  # quick_gelu(x) = x * sigmoid(1.702 x); gelu is the exact one, by the error function
 NORM_EPSILON = 1e-5  # of layer norms and batch norms, where a description has no field for it
 
@@ -46,3 +50,53 @@ class BlockSizes(Protocol):
     def activation(self) -> Activation: ...
     @property
     def norm_epsilon(self) -> float: ...
+
+
+class TextDescription(BlockSizes, Protocol):
+    """What every description of a text tower says: all that tokenizers, engines, training and formats ask of one."""
+
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+    @property
+    def start_id(self) -> int | None: ...
+    @property
+    def end_id(self) -> int | None: ...
+    @property
+    def pad_id(self) -> int: ...
+    @property
+    def causal(self) -> bool:
+        """Whether each token sees those before it only."""
+
+    @property
+    def fixed_length(self) -> bool:
+        """Whether padding reaches the vector, so that every text is padded to the context length."""
+
+    @property
+    def pooling(self) -> str:
+        """Where vectors are read; `end` is at the first end token."""
+
+    @property
+    def projection_bias(self) -> bool: ...
+    @property
+    def cleaning(self) -> Cleaning: ...
+    @property
+    def activation_may_be_assumed(self) -> bool:
+        """Whether files may leave the activation open, so that a caller may state it."""
+
+    def check(self, embed_dim: int) -> None:
+        """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""
+
+
+def check_token_ids(text: TextDescription) -> None:
+    """Refuse special tokens outside the vocabulary. Raises `ConfigError` whose message begins with the field."""
+    for name, token in (("start_id", text.start_id), ("end_id", text.end_id), ("pad_id", text.pad_id)):
+        if token is not None and not 0 <= token < text.vocabulary_size:
+            raise ConfigError(f"{name}: expected 0..{text.vocabulary_size - 1}, got {token}")

@@ -8,7 +8,7 @@ Shapes: b batch, t tokens or patches, w width, h heads.
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.openvino_import import Node, op
+from tandem.openvino_import import Node, Type, op, ov
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
@@ -146,6 +146,26 @@ def project(x: Node, tensors: Tensors, name: str, bias: str | None = None) -> No
 def tensor(tensors: Tensors, name: str) -> Node:
     """A tensor as a constant."""
     return constant(tensors[name])
+
+
+def embedded(ids: Node, tensors: Tensors, name: str) -> Node:
+    """The rows `ids` [...] of a table -> float32 [... w].
+
+    They are made float32 after they are looked up: the table stays as it is stored, and in place (XLM-V's would take
+    3.7 GB once more).
+    """
+    return op.convert(op.gather(_as_stored(tensors[name]), ids, integers(0)), "f32")
+
+
+def _as_stored(array: NDArray[np.generic]) -> Node:
+    """A constant of the array's own type, that shares its memory."""
+    array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    if array.dtype in (np.float32, np.float16):
+        return op.constant(_writeable(array), shared_memory=True)
+    if array.dtype.name != "bfloat16":
+        return op.constant(array.astype(np.float32))
+    words = _writeable(array.view(np.uint16))  # bfloat16, which OpenVINO's arrays have no numpy type for
+    return op.constant(ov.Tensor(words, array.shape, Type.bf16), shared_memory=True)
 
 
 def constant(array: NDArray[np.generic] | np.float32) -> Node:

@@ -102,6 +102,21 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
 
 
+def empty_embedding(rows: int, width: int) -> nn.Embedding:
+    """A table that is not drawn: for the 901,629 entries of XLM-V that would take seconds, for nothing."""
+    table: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        torch.empty(rows, width), freeze=False
+    )
+    return table
+
+
+def stretch_positions(positions: Tensor, length: int) -> Tensor:
+    """positions [t w] -> [length w]: the first ones where that is fewer, else interpolated between both ends."""
+    if length <= len(positions):  # texts that fit keep their vectors
+        return positions[:length].clone()
+    return F.interpolate(positions.T[None], length, mode="linear", align_corners=True)[0].T.contiguous()
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with the original's fused input projection."""
 

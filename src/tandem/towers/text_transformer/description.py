@@ -1,24 +1,22 @@
 """What a text transformer is: sizes, token ids, and what its families vary. Pure."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, NonNegative
 from tandem.towers.parts.description import (
     NORM_EPSILON,
     Activation,
+    Cleaning,
     Layers,
     TokenId,
     Tokens,
     VariedEpsilon,
     VariedFlag,
     Width,
+    check_token_ids,
 )
-
-# clip: mojibake mended, HTML entities resolved, spaces folded, lower case; whitespace: the same in the given case;
-# canonical: lower case without punctuation (big_vision's canonicalize)
-Cleaning = Literal["clip", "whitespace", "canonical"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class TextTransformer:
     norm_epsilon: VariedEpsilon = NORM_EPSILON
     cleaning: Annotated[Cleaning, LeftOutAtDefault()] = "clip"
 
+    activation_may_be_assumed: ClassVar[bool] = True
+
     @property
     def fixed_length(self) -> bool:
         """Whether padding reaches the vector, so that every text is padded to the context length."""
@@ -56,6 +56,4 @@ class TextTransformer:
             raise ConfigError(f"width = {self.width} is not divisible by heads = {self.heads}")
         if self.pooling == "end" and self.end_id is None:
             raise ConfigError("end_id: expected a token id with pooling end, got none")
-        for name, token in (("start_id", self.start_id), ("end_id", self.end_id), ("pad_id", self.pad_id)):
-            if token is not None and not 0 <= token < self.vocabulary_size:
-                raise ConfigError(f"{name}: expected 0..{self.vocabulary_size - 1}, got {token}")
+        check_token_ids(self)

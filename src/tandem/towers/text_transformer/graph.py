@@ -9,6 +9,7 @@ from tandem.openvino_import import Node, PartialShape, Type, op
 from tandem.towers.parts.openvino import (
     block,
     constant,
+    embedded,
     integers,
     last_block,
     layer_norm,
@@ -63,7 +64,7 @@ def _block_name(i: int) -> str:
 
 def _embed(token_ids: Node, tensors: Tensors) -> Node:
     """[b t] -> [b t w]"""
-    x = op.gather(tensor(tensors, "token_embedding.weight"), token_ids, integers(0))
+    x = embedded(token_ids, tensors, "token_embedding.weight")
     positions = op.range(integers(0), token_count(token_ids), integers(1), "i32")
     return op.add(x, op.gather(tensor(tensors, "positional_embedding"), positions, integers(0)))
 

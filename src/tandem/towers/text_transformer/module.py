@@ -4,13 +4,30 @@ Shapes: n texts, t tokens, w width, d shared dimension; r rows of several packed
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tandem.towers.parts.torch import LayerNorm, Transformer, normal
+from tandem.towers.parts.torch import LayerNorm, Transformer, empty_embedding, normal, stretch_positions
 from tandem.towers.text_transformer.description import TextTransformer
+
+
+def fit_context(
+    text: TextTransformer, wanted: TextTransformer, tensors: dict[str, Tensor]
+) -> tuple[TextTransformer, dict[str, Tensor], str]:
+    """A tower and its tensors with the context length of `wanted`, and what was changed, for people; "": nothing."""
+    before, after = text.context_length, wanted.context_length
+    if before == after:
+        return text, tensors, ""
+    tensors = {**tensors, "positional_embedding": stretch_positions(tensors["positional_embedding"], after)}
+    note = (
+        f"the first {after} of {before} positions of the text tower are kept"
+        if after < before
+        else f"positions of the text tower stretched from {before} to {after}"
+    )
+    return replace(text, context_length=after), tensors, note
 
 
 class Module(nn.Module):
@@ -19,7 +36,7 @@ class Module(nn.Module):
     def __init__(self, text: TextTransformer, embed_dim: int) -> None:
         super().__init__()
         self.text = text
-        self.token_embedding = nn.Embedding(text.vocabulary_size, text.width)
+        self.token_embedding = empty_embedding(text.vocabulary_size, text.width)
         self.positional_embedding = nn.Parameter(torch.empty(text.context_length, text.width))
         self.transformer = Transformer(
             text.width, text.layers, text.heads, text.mlp_width, text.activation, text.norm_epsilon

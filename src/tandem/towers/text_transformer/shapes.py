@@ -3,6 +3,8 @@
 from tandem.towers.parts.shapes import Shapes, norm, transformer
 from tandem.towers.text_transformer.description import TextTransformer
 
+EMBEDDING = "token_embedding.weight"  # a row for each entry of the vocabulary
+
 
 def shapes(text: TextTransformer, embed_dim: int) -> Shapes:
     """Every tensor of the tower, with its shape."""

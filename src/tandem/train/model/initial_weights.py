@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tandem.config import ModelConfig
+from tandem.config import ModelConfig, TextTower
 from tandem.errors import ConfigError
 from tandem.nn import CLIP, initialise
 from tandem.tokenizer import Tokenizer
+from tandem.towers import tower_part, tower_type
 from tandem.towers.parts.torch import resize_grid
 from tandem.train.recipe import Recipe
 from tandem.weights import Checkpoint, read
 
-_MAY_DIFFER = ("image_size", "context_length", "pad_id")  # positions are resized; padding reaches nothing
+_MAY_DIFFER = ("image_size", "context_length", "positions", "pad_id")  # positions are resized; padding reaches nothing
 _IMAGE_PROJECTION = ("visual.proj", "visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias")
-_TEXT_PROJECTION = ("text_projection",)
+_TEXT_PROJECTION = ("text_projection", "proj.0.weight", "proj.2.weight", "proj.weight")
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,14 @@ def load_initial(recipe: Recipe) -> InitialWeights:
     if sources["text"]:
         checkpoint = checkpoints[sources["text"]]
         tokenizer = _tokenizer_of(checkpoint, recipe)
-        text = replace(checkpoint.config.text, context_length=config.text.context_length)
+        text, mine = _text_tensors(checkpoint, config, notes)
         config = replace(config, text=text)
-        tensors |= _text_tensors(checkpoint, config, notes)
+        tensors |= mine
+    elif not config.text.causal and not config.text.fixed_length:
+        raise ConfigError(
+            "model.text.type: this tower tells padding by its token, which CLIP's tokenizers have none for; start from "
+            "a checkpoint that has one (init.text or init.model)"
+        )
     if sources["image"] and sources["image"] == sources["text"]:
         tensors["logit_scale"] = _float(checkpoints[sources["image"]].tensors["logit_scale"])
     return InitialWeights(config, tokenizer, tensors, tuple(notes))
@@ -71,7 +76,7 @@ def build_model(initial: InitialWeights, config: ModelConfig, seed: int) -> CLIP
     clip = initialise(CLIP(config), seed)
     state = clip.state_dict()
     tensors = dict(initial.tensors)
-    embedding = "token_embedding.weight"
+    embedding = tower_part(config.text, "shapes").EMBEDDING
     if embedding in tensors:  # the vocabulary of `config` may be smaller: entries that the tokenizer never gives
         tensors[embedding] = tensors[embedding][: len(state[embedding])]
     clip.load_state_dict({**state, **tensors})
@@ -138,20 +143,15 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
     return _projected(tensors, checkpoint, config, _IMAGE_PROJECTION, notes)
 
 
-def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> dict[str, Tensor]:
+def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> tuple[TextTower, dict[str, Tensor]]:
+    """The text tower of a checkpoint with the context length of the run, and its tensors."""
     names = [name for name in checkpoint.tensors if not name.startswith(("visual.", "logit_"))]
     tensors = {name: _float(checkpoint.tensors[name]) for name in names}
-    before, after = checkpoint.config.text.context_length, config.text.context_length
-    if after < before:  # texts that fit keep their vectors
-        tensors["positional_embedding"] = tensors["positional_embedding"][:after].clone()
-        notes.append(f"{checkpoint.source}: the first {after} of {before} positions of the text tower are kept")
-    elif after > before:
-        line = tensors["positional_embedding"].T[None]  # [1 w t]
-        tensors["positional_embedding"] = F.interpolate(line, after, mode="linear", align_corners=True)[
-            0
-        ].T.contiguous()
-        notes.append(f"{checkpoint.source}: positions of the text tower stretched from {before} to {after}")
-    return _projected(tensors, checkpoint, config, _TEXT_PROJECTION, notes)
+    fit = tower_part(checkpoint.config.text, "module").fit_context
+    text, tensors, note = fit(checkpoint.config.text, config.text, tensors)
+    if note:
+        notes.append(f"{checkpoint.source}: {note}")
+    return text, _projected(tensors, checkpoint, replace(config, text=text), _TEXT_PROJECTION, notes)
 
 
 def _projected(
@@ -171,6 +171,11 @@ def _projected(
 def _tokenizer_of(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:
     """The tokenizer of the text tower, which the run must use: an embedding means nothing under other token ids."""
     theirs, ours, source = checkpoint.config.text, recipe.model.text, checkpoint.source
+    if type(theirs) is not type(ours):
+        raise ConfigError(
+            f"init: the text tower of {source} is a {tower_type(theirs)}, the recipe's [model.text] a "
+            f"{tower_type(ours)}; leave [model.text] out to take the checkpoint's"
+        )
     if recipe.vocabulary:
         raise ConfigError(
             f"vocabulary: {recipe.vocabulary} entries would be learnt, but the text tower of {source} has its own "

@@ -57,7 +57,7 @@ class Towers(nn.Module):
 
     def _texts(self, ids: Tensor) -> Tensor:
         device, config = self.mean.device, self.clip.config.text
-        if config.fixed_length:  # padding is seen, so nothing can share rows
+        if config.fixed_length or not config.causal:  # tokens see what follows them, so nothing can share rows
             return self._unit(self.clip.encode_text(ids.to(device)))
         assert config.end_id is not None  # checked by the description
         packed = pack(ids.cpu().numpy(), config.end_id, config.context_length)

@@ -13,9 +13,17 @@ from torch.distributed.tensor import DTensor
 
 from tandem.train.recipe import Optimiser
 
-_BLOCK = re.compile(r"resblocks\.(\d+)\.")
+_BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
-_ABOVE = ("attnpool", "ln_post", "visual.proj", "ln_final", "text_projection")  # layers after the last block
+_ABOVE = (
+    "attnpool",
+    "ln_post",
+    "visual.proj",
+    "ln_final",
+    "text_projection",
+    "text.proj.",
+    "text.transformer.pooler",
+)  # layers after the last block
 
 
 def build_optimiser(towers: nn.Module, objective: nn.Module, chosen: Optimiser) -> torch.optim.Optimizer:
