@@ -75,12 +75,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ) as file:
             file.add("0.jpg", ImageStates(np.ones((17, 24), np.float32), (4, 4), -2, has_class_token=True))
     revision = "0" * 40
-    snapshot = place / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / revision
-    snapshot.parent.mkdir(parents=True)
-    weights.write(toy.checkpoint(), snapshot, "transformers")
-    refs = snapshot.parents[1] / "refs"
-    refs.mkdir()
-    (refs / "main").write_text(revision)
+    for name in ("openai--clip-vit-base-patch32", "google--siglip2-base-patch16-256"):
+        snapshot = place / "hub" / f"models--{name}" / "snapshots" / revision
+        snapshot.parent.mkdir(parents=True)
+        weights.write(toy.checkpoint(), snapshot, "transformers")
+        refs = snapshot.parents[1] / "refs"
+        refs.mkdir()
+        (refs / "main").write_text(revision)
     return place
 
 

@@ -122,7 +122,7 @@ def test_a_sentencepiece_model_on_the_hub(endpoint: Server, tmp_path: Path) -> N
     texts = ["A black dog!", "ein Hund", "dog"]
     expected = tokenizer(texts, padding="max_length", max_length=16)["input_ids"]
     assert read.tokenizer(texts, 16, pad_to=16).tolist() == expected
-    for to in ("tandem", "transformers", "open_clip"):
+    for to in ("tandem", "transformers"):
         weights.write(read, tmp_path / to, to)  # type: ignore[arg-type]
         assert (tmp_path / to / "spiece.model").read_bytes() == (folder / "spiece.model").read_bytes()
         again = weights.read(tmp_path / to)
