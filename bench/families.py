@@ -22,6 +22,7 @@ from cold import run
 from encode import compare, repeated
 from PIL import Image
 from reference import load_note, machine, make_siglip_folder
+from transformers.utils import logging
 
 from tandem import engine as engines
 from tandem import weights
@@ -56,6 +57,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds = 1 if arguments.tiny else arguments.rounds
     folder = arguments.folder.with_name(f"{arguments.folder.name}-tiny") if arguments.tiny else arguments.folder
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     print(f"{machine()}; {load_note()}\n", flush=True)
     make_siglip_folder(folder, tiny=arguments.tiny)
 
@@ -132,19 +135,16 @@ def cold(folder: Path, rounds: int) -> None:
     }
     if "bfloat16" not in engines.available_precisions():
         del commands["bfloat16"]
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+    measured: dict[str, list[float]] = {name: [] for name in commands}
     for i in range(rounds + 1):  # the first round brings the files into the page cache
         for name, command in commands.items():
-            elapsed, peak, _ = run(command)
+            elapsed, _, _ = run(command)
             if i:
-                measured[name].append((elapsed, peak))
-    for what, column, unit, target in (("seconds", 0, "s", " (4x)"), ("peak memory", 1, "MB", "")):
-        medians = {name: statistics.median(row[column] for row in rows) for name, rows in measured.items()}
-        theirs = medians["transformers"]
-        shown = [f"{value:.2f} {unit}" if column == 0 else f"{value:.0f} {unit}" for value in medians.values()]
-        shown += [""] * (3 - len(shown))
-        ratio = theirs / medians["float32"] if column == 0 else medians["float32"] / theirs
-        print(f"| one photo, whole process, {what} | {' | '.join(shown)} | {ratio:.2f}x{target} |", flush=True)
+                measured[name].append(elapsed)
+    medians = {name: statistics.median(seconds) for name, seconds in measured.items()}
+    shown = [f"{medians[name]:.2f} s" if name in medians else "" for name in ("transformers", "float32", "bfloat16")]
+    ratio = medians["transformers"] / medians["float32"]
+    print(f"| one photo, whole process | {' | '.join(shown)} | {ratio:.2f}x (4x) |", flush=True)
 
 
 def mobile(rounds: int, batch: int) -> None:

@@ -106,9 +106,9 @@ def make_siglip_folder(folder: Path, *, tiny: bool = False) -> Path:
     entries = 2000 if tiny else 256_000
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     sizes = sizes if tiny else {}
-    size = 32 if tiny else 256
+    size, tokens = 32 if tiny else 256, {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
     config = SiglipConfig(
-        text_config={**sizes, "vocab_size": entries, "projection_size": sizes.get("hidden_size", 768)},
+        text_config={**sizes, **tokens, "vocab_size": entries, "projection_size": sizes.get("hidden_size", 768)},
         vision_config={**sizes, "image_size": size, "patch_size": 16},
     )
     folder.mkdir(parents=True, exist_ok=True)
