@@ -47,6 +47,8 @@ COUNTED = {
     "ViT-H-14-CLIPA/datacomp1b": 968.24,
     "ViT-H-14-CLIPA-336/datacomp1b": 968.64,
     "ViT-bigG-14-CLIPA/datacomp1b": 2517.22,
+    "xlm-roberta-base-ViT-B-32": 366.12,
+    "xlm-roberta-large-ViT-H-14": 1193.01,
 }
 
 
@@ -210,6 +212,11 @@ def test_work_is_counted_from_the_torch_definition(name: str) -> None:
             "metaclip-2-worldwide-huge-quickgelu",
             "facebook/metaclip-2-worldwide-huge-quickgelu",
         ),
+        (
+            "xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k",
+            "xlm-roberta-base-ViT-B-32",
+            "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k",
+        ),
     ],
 )
 def test_names_and_their_spellings(typed: str, name: str, repository: str) -> None:
@@ -273,6 +280,7 @@ def test_other_names_are_refused_with_what_is_near(endpoint: Server, typed: str,
         ("ViT-H-14-quickgelu/dfn5b", "apple/DFN5B-CLIP-ViT-H-14", "open_clip"),
         ("metaclip-2-worldwide-huge-quickgelu", "facebook/metaclip-2-worldwide-huge-quickgelu", "transformers"),
         ("ViT-L-14-CLIPA/datacomp1b", "UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", "open_clip"),
+        ("xlm-roberta-base-ViT-B-32", "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k", "open_clip"),
     ],
 )
 def test_a_name_asks_for_the_repository_and_the_files_of_its_layout(

@@ -13,6 +13,7 @@ import numpy as np
 from tandem.config import PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError
 from tandem.towers import tower_part
+from tandem.towers.bert.description import Bert
 from tandem.towers.parts.description import Activation
 
 _HALF = (0.5, 0.5, 0.5)
@@ -138,6 +139,12 @@ def _clipa(size: str, pixels: str | None) -> ModelConfig:
     return ModelConfig(_shared(size), vision, text, preprocessing)
 
 
+def _xlm_roberta(size: str, vision: str, patch: str) -> ModelConfig:
+    width, layers, heads, mlp_width = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096)}[size]
+    text = Bert(77, 250002, width, layers, heads, mlp_width, positions=514)
+    return ModelConfig(_shared(vision), _vision(vision, int(patch), 224, "gelu"), text, Preprocessing(224))
+
+
 def _vision(size: str, patch: int, pixels: int, activation: Activation, **varied: Any) -> VisionTransformer:
     return VisionTransformer(pixels, patch, *_VIT[size], activation, **varied)
 
@@ -151,5 +158,6 @@ _BUILDERS: tuple[tuple[str, Callable[..., ModelConfig]], ...] = (
     (r"ViT-(\w+)-(\d+)(?:-(\d+))?(-quickgelu)?", _clip),
     (r"ViT-(\w+)-(\d+)(?:-(\d+|quickgelu))?-worldwide(?:-(\d+|quickgelu))?", _worldwide),
     (r"ViT-(\w+)-(\d+)-SigLIP(2)?(-i18n)?(?:-(\d+))?", _siglip),
+    (r"xlm-roberta-(base|large)-ViT-(\w+)-(\d+)", _xlm_roberta),
     (r"ViT-(\w+)-14-CLIPA(?:-(\d+))?", _clipa),
 )
