@@ -13,7 +13,17 @@ from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, Range, Tagged
 from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 from tandem.towers.bert.description import Bert
-from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, Cleaning, Pixels, VariedFlag, Width
+from tandem.towers.naflex.description import NaFlex
+from tandem.towers.parts.description import (
+    QUICK_GELU_SLOPE,
+    Activation,
+    Cleaning,
+    Pixels,
+    VariedFlag,
+    VariedWidth,
+    Width,
+    patch_array_shape,
+)
 from tandem.towers.resnet.description import Block, ResNet
 from tandem.towers.text_transformer.description import TextTransformer
 from tandem.towers.vision_transformer.description import VisionTransformer
@@ -30,6 +40,7 @@ __all__ = [
     "ImageTower",
     "Interpolation",
     "ModelConfig",
+    "NaFlex",
     "Preprocessing",
     "ResNet",
     "ResizeMode",
@@ -42,7 +53,7 @@ __all__ = [
     "to_dict",
 ]
 
-ResizeMode = Literal["shortest", "squash", "longest"]
+ResizeMode = Literal["shortest", "squash", "longest", "naflex"]  # naflex: the aspect ratio is kept, in whole patches
 Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -62,6 +73,23 @@ class Preprocessing:
     resize_mode: ResizeMode = "shortest"
     interpolation: Interpolation = "bicubic"
     fill: Annotated[int, Range(0, 255)] = 0  # the border that `longest` pads with
+    patch_size: VariedWidth = 0  # of `naflex`: pixels a side
+    max_patches: VariedWidth = 0  # of `naflex`: of an image
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """The shape of the array that an image becomes: a square [s s 3], or patches [t v] (`patch_array_shape`)."""
+        if self.resize_mode == "naflex":
+            return patch_array_shape(self.patch_size, self.max_patches)
+        return self.image_size, self.image_size, 3
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and deviation of each value of the last axis of `pixel_shape`, of pixels in 0..1."""
+        if self.resize_mode != "naflex":
+            return self.mean, self.std
+        count = self.patch_size**2
+        return (*self.mean * count, *(0.0,) * 4), (*self.std * count, *(1 / 255,) * 4)
 
 
 @dataclass(frozen=True)
@@ -99,11 +127,26 @@ def check(config: ModelConfig) -> None:
             f"preprocessing.image_size is {config.preprocessing.image_size}, but the image encoder takes "
             f"{vision.image_size} pixels: they must be equal"
         )
+    _check_patches(config)
     for name, tower in (("vision", config.vision), ("text", config.text)):
         try:
             tower.check(config.embed_dim)
         except ConfigError as error:
             raise ConfigError(f"{name}.{error}") from None
+
+
+def _check_patches(config: ModelConfig) -> None:
+    """The preprocessing must give patches to the towers that take them, and squares to all others."""
+    vision, preprocessing = config.vision, config.preprocessing
+    takes = (vision.patch_size, vision.max_patches) if isinstance(vision, NaFlex) else (0, 0)
+    gives = (preprocessing.patch_size, preprocessing.max_patches)
+    if (preprocessing.resize_mode == "naflex") != isinstance(vision, NaFlex) or takes != gives:
+        raise ConfigError(
+            f"preprocessing.resize_mode, patch_size, max_patches: expected naflex with {takes[0]} and {takes[1]} for "
+            "this image encoder"
+            if isinstance(vision, NaFlex)
+            else "preprocessing.resize_mode, patch_size, max_patches: naflex is for an image encoder of type naflex"
+        )
 
 
 # --- to and from plain values (config.json) ----------------------------------------------------------------------

@@ -114,6 +114,11 @@ class Model(ImageBackbone):
         """The factor of cosines before softmax: exp of the learned scale (about 100 in published models)."""
         return float(np.exp(np.float32(self.tensors["logit_scale"])))
 
+    @cached_property
+    def logit_bias(self) -> float:
+        """What is added to the logits of models that were trained on single pairs (SigLIP); 0 for all others."""
+        return float(np.float32(self.tensors["logit_bias"])) if self.config.logit_bias else 0.0
+
     def __copy__(self) -> "Model":
         """A new object that shares the weights and the engine."""
         new = object.__new__(type(self))
@@ -291,8 +296,8 @@ class Model(ImageBackbone):
         return np.asarray(a.astype(np.float32) @ b.astype(np.float32).T)
 
     def logits(self, images: Vectors, texts: Vectors) -> Vectors:
-        """Cosine times the learned scale, float32 [n m]: `logits_per_image` of other implementations."""
-        return self.similarity(images, texts) * np.float32(self.logit_scale)
+        """Cosine times the learned scale, plus the bias: float32 [n m], `logits_per_image` of other implementations."""
+        return self.similarity(images, texts) * np.float32(self.logit_scale) + np.float32(self.logit_bias)
 
     def probabilities(self, images: Vectors, texts: Vectors) -> Vectors:
         """Softmax of the logits over the texts, float32 [n m]."""

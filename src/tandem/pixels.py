@@ -1,8 +1,11 @@
-"""Converts a decoded image to the square of pixels that a model reads, bit for bit as the original CLIP does.
+"""Converts a decoded image to the array of pixels that a model reads, bit for bit as the original CLIP does.
 
 The original resizes the image in the mode it is in, crops, and only then converts to RGB; palettes are therefore
-resized with nearest neighbour, and transparency is dropped, not blended. Knows no files and no limits.
+resized with nearest neighbour, and transparency is dropped, not blended. Models that keep the aspect ratio (NaFlex)
+read an array of patches instead of a square. Knows no files and no limits.
 """
+
+import math
 
 import numpy as np
 from PIL import Image
@@ -19,9 +22,11 @@ _LONGEST_ASPECT = 32  # beyond this aspect ratio, most of a resized image is cro
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """RGB pixels uint8 [h w 3] with h = w = `preprocessing.image_size`. Does not change the image."""
+    """RGB pixels uint8 of `preprocessing.pixel_shape`: a square [s s 3], or patches. Does not change the image."""
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average palette indices
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
+    if preprocessing.resize_mode == "naflex":
+        return _patches(_to_rgb(image), preprocessing, resample)
     if preprocessing.resize_mode == "shortest":
         square = _to_rgb(_shortest(image, size, resample))
     elif preprocessing.resize_mode == "squash":
@@ -67,6 +72,36 @@ def _longest(image: Image.Image, size: int, resample: Image.Resampling, fill: in
     square = Image.new("RGB", (size, size), (fill, fill, fill))
     square.paste(_to_rgb(image.resize((width, height), resample)), ((size - width) // 2, (size - height) // 2))
     return square
+
+
+def patch_grid(width: int, height: int, patch_size: int, max_patches: int) -> tuple[int, int]:
+    """Rows and columns of the largest grid of at most `max_patches` in an image's aspect ratio, at least one of each.
+
+    The scale is found by bisection to 1e-5, and sides are rounded up to whole patches, as transformers does it.
+    """
+
+    def at(scale: float) -> tuple[int, int]:
+        rows, columns = (max(1, math.ceil(side * scale / patch_size)) for side in (height, width))
+        return rows, columns
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        scale = (low + high) / 2
+        rows, columns = at(scale)
+        low, high = (scale, high) if rows * columns <= max_patches else (low, scale)
+    return at(low)
+
+
+def _patches(image: Image.Image, preprocessing: Preprocessing, resample: Image.Resampling) -> np.ndarray:
+    """The image in whole patches, row by row, as the last axis of `pixel_shape` describes them."""
+    size = preprocessing.patch_size
+    rows, columns = patch_grid(image.width, image.height, size, preprocessing.max_patches)
+    resized = np.asarray(image.resize((columns * size, rows * size), resample))
+    patches = resized.reshape(rows, size, columns, size, 3).transpose(0, 2, 1, 3, 4)  # [rows columns size size 3]
+    array = np.zeros(preprocessing.pixel_shape, np.uint8)
+    array[: rows * columns, :-4] = patches.reshape(rows * columns, -1)
+    array[:, -4:] = (*divmod(rows, 256), *divmod(columns, 256))
+    return array
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

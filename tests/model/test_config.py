@@ -46,7 +46,7 @@ def test_plain_values_and_back(config: ModelConfig) -> None:
         ("ViT-B/32", {"text__width": 512.0}, "text.width: expected a whole number from 1 to 1,048,576, got 512.0"),
         ("ViT-B/32", {"vision__heads": 7}, "vision.width = 768 is not divisible by heads = 7"),
         ("ViT-B/32", {"vision__patch_size": 225}, "vision.patch_size: expected 1..224, got 225"),
-        ("ViT-B/32", {"vision__type": "resnet50"}, "vision.type: expected one of vision_transformer, resnet, got"),
+        ("ViT-B/32", {"vision__type": "resnet50"}, "vision.type: expected one of vision_transformer, resnet"),
         ("ViT-B/32", {"vision__type": "resnet"}, "vision.patch_size: unknown key"),
         ("ViT-B/32", {"vision__type": None}, "vision.type: missing; expected one of vision_transformer, resnet"),
         (

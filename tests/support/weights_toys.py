@@ -46,6 +46,30 @@ def basic(**changes: Any) -> ModelConfig:
     return ModelConfig(48, vision, text(**changes), Preprocessing(32), name="toy-basic")
 
 
+def siglip(**changes: Any) -> ModelConfig:
+    """SigLIP as transformers describes it: attention pooling, padded texts read at their last position, a bias."""
+    activation = changes.pop("activation", "gelu_tanh")
+    width, heads = changes.pop("image_width", 128), 2
+    vision = VisionTransformer(
+        32, 8, width, 2, heads, 192, changes.pop("image_activation", activation), class_token=False, patch_bias=True,
+        first_norm=False, pooling="attention", pool_heads=heads, pool_mlp_width=192, projection="none",
+        norm_epsilon=1e-6,
+    )  # fmt: skip
+    timm_model = changes.pop("timm_model", "")
+    varied: dict[str, Any] = {
+        "causal": False,
+        "pooling": "last",
+        "projection_bias": True,
+        "norm_epsilon": 1e-6,
+        "cleaning": "canonical",
+        "start_id": None,
+    }
+    half = (0.5, 0.5, 0.5)
+    words = text(**{"activation": activation, **varied, **changes})
+    preprocessing = Preprocessing(32, half, half, "squash")
+    return ModelConfig(width, vision, words, preprocessing, "toy-siglip", timm_model=timm_model, logit_bias=True)
+
+
 def tensors(config: ModelConfig, dtype: Any = np.float32, seed: int = 0) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(seed)
     return {

@@ -86,16 +86,14 @@ for family in ("pe-core", "clipa"):
 
 
 def build(case: Case) -> tuple[Towers, ContrastiveObjective]:
-    config = toy.config(case.vision)
+    config = toy.config(case.vision, logit_bias=case.loss == "sigmoid")
     clip = model_definition.from_arrays(config, toy.tensors(config)).train()
     with torch.no_grad():
         clip.logit_scale.fill_(2.0)
+        if clip.logit_bias is not None:
+            clip.logit_bias.fill_(-1.5)
     recipe = Recipe("toy", "", config, (), 1, objective=ObjectiveSettings(case.loss))  # type: ignore[arg-type]
-    objective = ContrastiveObjective(
-        clip, dataclasses.replace(recipe, init=dataclasses.replace(recipe.init, model="toy"))
-    ).double()
-    if objective.logit_bias is not None:
-        objective.logit_bias.data.fill_(-1.5)
+    objective = ContrastiveObjective(clip, recipe).double()
     return Towers(clip, "float32").double(), objective
 
 
@@ -151,7 +149,7 @@ def ours(case: Case, processes: Processes) -> dict[str, Tensor]:
     towers, objective = build(case)
     batch_norm.set_groups(towers, case.parallel.norm_batch)
     blocks = [module for module in towers.modules() if isinstance(module, Block | Bottleneck | BasicBlock)]
-    wrapped = wrap(towers, blocks, [objective.logit_scale], case.parallel, processes)
+    wrapped = wrap(towers, blocks, towers.clip.scaling(), case.parallel, processes)
     losses = gradient(wrapped, objective, share(case, processes), case.parallel, processes)
     batch_norm.update_running_stats(towers, processes)
     return results(towers, objective, losses["loss"])

@@ -4,6 +4,7 @@ import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.distillation import similarity_loss
 from tandem.train.objective.objective import MAX_LOGIT_SCALE, ContrastiveObjective
 from tandem.train.parallel.process import Gather, single_process
-from tandem.train.recipe import Distillation, Init, ObjectiveSettings, Recipe, Source
+from tandem.train.recipe import Distillation, ObjectiveSettings, Recipe, Source
 
 TEXTS = ["a cat", "do cats dream of a very long text", "b", "cat " * 20, "a dog and a cat", "b"]
 
 
-def _clip(vision: str = "vit") -> CLIP:
-    checkpoint = toy.checkpoint(vision, activation="quick_gelu")
+def _clip(vision: str = "vit", **changes: Any) -> CLIP:
+    checkpoint = toy.checkpoint(vision, activation="quick_gelu", **changes)
     return from_arrays(checkpoint.config, checkpoint.tensors).double()
 
 
@@ -223,18 +224,19 @@ def test_without_more_the_loss_is_the_contrastive_one() -> None:
     torch.testing.assert_close(losses["loss"], _cross_entropies(images, texts, objective.logit_scale))
 
 
-def test_the_sigmoid_loss_begins_at_its_own_scale_and_bias() -> None:
+def test_the_sigmoid_loss_begins_at_the_models_scale_and_bias() -> None:
     recipe = _recipe(objective=ObjectiveSettings("sigmoid"))
-    objective = ContrastiveObjective(_clip(), recipe)
-    assert objective.logit_scale.exp().item() == pytest.approx(10)
-    assert objective.logit_bias is not None
-    assert objective.logit_bias.item() == -10
+    clip = _clip(logit_bias=True)
+    objective = ContrastiveObjective(clip, recipe)
+    assert objective.logit_scale is clip.logit_scale
+    assert objective.logit_bias is clip.logit_bias
     images, texts = _unit(4, 12, 0), _unit(4, 12, 1)
     signs = 2 * torch.eye(4, dtype=torch.float64) - 1
-    by_hand = -F.logsigmoid(signs * (10 * images @ texts.T - 10)).sum() / 4
+    scale, bias = clip.logit_scale.exp(), clip.logit_bias
+    by_hand = -F.logsigmoid(signs * (scale * images @ texts.T + bias)).sum() / 4
     torch.testing.assert_close(objective.losses(images, texts, _batch())["loss"], by_hand)
-    begun = ContrastiveObjective(_clip(), replace(recipe, init=Init(model="x")))
-    assert begun.logit_scale.item() == 3.0  # as the model has it
+    with pytest.raises(ConfigError, match=r"model.logit_bias: expected true with the loss sigmoid"):
+        ContrastiveObjective(_clip(), recipe)
 
 
 def test_classes_are_a_cross_entropy_over_their_texts_alone() -> None:

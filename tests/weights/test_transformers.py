@@ -18,7 +18,7 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.weights.names import renamed_to
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_config import config_from as from_transformers
-from tandem.weights.transformers_config import preprocessing_from
+from tandem.weights.transformers_preprocessing import preprocessing_from
 from tandem.weights.transformers_types import MODEL_TYPES
 
 VIT_LAYOUTS: list[Any] = ["tandem", "transformers", "open_clip"]

@@ -53,13 +53,13 @@ def text_states_graph(config: ModelConfig, tensors: Tensors, blocks: int, final_
 
 
 def _pixels(config: ModelConfig, kind: Literal["u8", "f32"]) -> tuple[Node, Node]:
-    """The entry of an image graph [b s s 3], and the normalised pixels [b 3 s s]."""
-    size = config.vision.image_size
-    entry = op.parameter(PartialShape([-1, size, size, 3]), {"u8": Type.u8, "f32": Type.f32}[kind], name="pixels")
-    mean = 255 * np.asarray(config.preprocessing.mean, np.float32)
-    std = 255 * np.asarray(config.preprocessing.std, np.float32)
-    x = op.transpose(op.convert(entry, "f32"), integers([0, 3, 1, 2]))
-    x = op.divide(op.subtract(x, constant(mean.reshape(1, 3, 1, 1))), constant(std.reshape(1, 3, 1, 1)))
+    """The entry of an image graph [b s s 3], and the normalised pixels [b 3 s s]; patches [b t v] -> [b v t]."""
+    shape = config.preprocessing.pixel_shape
+    entry = op.parameter(PartialShape([-1, *shape]), {"u8": Type.u8, "f32": Type.f32}[kind], name="pixels")
+    mean, std = (255 * np.asarray(values, np.float32) for values in config.preprocessing.normalisation)
+    x = op.transpose(op.convert(entry, "f32"), integers([0, len(shape), *range(1, len(shape))]))
+    channels_first = (1, -1, *(1,) * (len(shape) - 1))
+    x = op.divide(op.subtract(x, constant(mean.reshape(channels_first))), constant(std.reshape(channels_first)))
     return entry, x
 
 

@@ -19,12 +19,12 @@ BATCH_TOKENS = 1024  # of a bucket, padding included: enough to fill the cores, 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
-def check_pixels(pixels: Pixels, image_size: int) -> Pixels:
-    """The same pixels, C-contiguous. Raises `EngineError` unless they are uint8 or float32 [n h w 3]."""
-    wanted = f"pixels: expected uint8 or float32 [n {image_size} {image_size} 3] in 0..255"
+def check_pixels(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
+    """The same pixels, C-contiguous. Raises `EngineError` unless they are uint8 or float32 [n, *shape]."""
+    wanted = f"pixels: expected uint8 or float32 [n {' '.join(map(str, shape))}] in 0..255"
     if not isinstance(pixels, np.ndarray):
         raise EngineError(f"{wanted}, got {type(pixels).__name__}")
-    if pixels.dtype not in (np.uint8, np.float32) or pixels.ndim != 4 or pixels.shape[1:] != (image_size,) * 2 + (3,):
+    if pixels.dtype not in (np.uint8, np.float32) or not pixels.ndim or pixels.shape[1:] != shape:
         raise EngineError(f"{wanted}, got {pixels.dtype} {_shape(pixels)}")
     return np.ascontiguousarray(pixels)  # type: ignore[return-value]  # the dtype was checked
 

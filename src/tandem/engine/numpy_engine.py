@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 def encode_images(config: ModelConfig, tensors: Tensors, pixels: NDArray[np.uint8] | Array) -> Array:
     """Pixels in 0..255 [b s s 3] -> unit vectors [b d]."""
-    mean, std = (np.asarray(values, np.float32) for values in (config.preprocessing.mean, config.preprocessing.std))
+    mean, std = (np.asarray(values, np.float32) for values in config.preprocessing.normalisation)
     x = (pixels / np.float32(255) - mean) / std
     return _unit(tower_part(config.vision, "arrays").features(x, config.vision, tensors))
 

@@ -34,11 +34,12 @@ class ImageGraph(nn.Module):
     def __init__(self, model: CLIP, config: ModelConfig) -> None:
         super().__init__()
         self.tower = model.visual
-        self.register_buffer("mean", 255 * torch.tensor(config.preprocessing.mean).reshape(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(config.preprocessing.std).reshape(1, 3, 1, 1))
+        channels_first = (1, -1, *(1,) * (len(config.preprocessing.pixel_shape) - 1))
+        for name, values in zip(("mean", "std"), config.preprocessing.normalisation, strict=True):
+            self.register_buffer(name, 255 * torch.tensor(values).reshape(channels_first))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = pixels.permute(0, 3, 1, 2).float()  # [n h w 3] -> [n 3 h w]
+        x = pixels.movedim(-1, 1).float()  # [n h w 3] -> [n 3 h w]
         return functional.normalize(self.tower((x - self.mean) / self.std), dim=1)
 
 
@@ -57,8 +58,7 @@ def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], f
     """Write image.onnx and text.onnx into a folder that is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     model = from_arrays(config, tensors)
-    size = config.vision.image_size
-    pixels = torch.zeros((2, size, size, 3), dtype=torch.uint8)
+    pixels = torch.ones((2, *config.preprocessing.pixel_shape), dtype=torch.uint8)
     batch, free = torch.export.Dim("n", min=1), {}
     if config.text.fixed_length:
         ids = torch.full((2, config.text.context_length), config.text.pad_id)

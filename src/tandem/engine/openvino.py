@@ -63,7 +63,7 @@ class OpenVinoEngine:
 
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
-        pixels = check_pixels(pixels, self.config.vision.image_size)
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
         if len(pixels) and self._still_in_numpy("image", len(pixels), IMAGES_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
@@ -113,7 +113,7 @@ class OpenVinoEngine:
     ) -> NDArray[np.float32]:
         """The state of every token of images, float32 [n p w] (or [n p d]); see `Engine.image_states`."""
         vision = self.config.vision
-        pixels = check_pixels(pixels, vision.image_size)
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         wanted = check_image_layer(vision, layer, norm, projection)
         layout = vision.state_layout(wanted[0])
         states = np.empty(

@@ -46,13 +46,15 @@ class TorchEngine:
         self.device = str(self._device)
         self.precision = _precision(self._device, precision)
         self._model = nn.from_arrays(config, tensors).to(self._device)
-        shape = (1, 3, 1, 1)
-        self._mean = 255 * torch.tensor(config.preprocessing.mean, device=self._device).reshape(shape)
-        self._std = 255 * torch.tensor(config.preprocessing.std, device=self._device).reshape(shape)
+        channels_first = (1, -1, *(1,) * (len(config.preprocessing.pixel_shape) - 1))
+        self._mean, self._std = (
+            255 * torch.tensor(values, device=self._device).reshape(channels_first)
+            for values in config.preprocessing.normalisation
+        )
 
     def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
-        pixels = check_pixels(pixels, self.config.vision.image_size)
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
         step = BATCH_IMAGES[self._device.type]
         with torch.inference_mode(), self._autocast():
@@ -83,7 +85,7 @@ class TorchEngine:
     ) -> NDArray[np.float32]:
         """The state of every token of images, float32 [n p w] (or [n p d]); see `Engine.image_states`."""
         vision = self.config.vision
-        pixels = check_pixels(pixels, vision.image_size)
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         wanted = check_image_layer(vision, layer, norm, projection)
         layout = vision.state_layout(wanted[0])
         states = np.empty(
@@ -107,7 +109,7 @@ class TorchEngine:
 
     def _normalised(self, pixels: Pixels) -> Tensor:
         """[n h w 3] in 0..255 -> [n 3 h w], by mean and std."""
-        return (self._to_device(pixels).permute(0, 3, 1, 2).float() - self._mean) / self._std
+        return (self._to_device(pixels).movedim(-1, 1).float() - self._mean) / self._std
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
         if not array.flags.writeable:

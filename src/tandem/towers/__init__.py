@@ -19,15 +19,16 @@ from types import ModuleType
 from typing import Any, Literal
 
 from tandem.towers.bert.description import Bert
+from tandem.towers.naflex.description import NaFlex
 from tandem.towers.resnet.description import ResNet
 from tandem.towers.text_transformer.description import TextTransformer
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 # Under the names that configurations and recipes give as `type`
-IMAGE_TOWERS: dict[str, type] = {"vision_transformer": VisionTransformer, "resnet": ResNet}
+IMAGE_TOWERS: dict[str, type] = {"vision_transformer": VisionTransformer, "resnet": ResNet, "naflex": NaFlex}
 TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer, "bert": Bert}
 
-ImageTower = VisionTransformer | ResNet
+ImageTower = VisionTransformer | ResNet | NaFlex
 TextTower = TextTransformer | Bert
 
 Part = Literal["shapes", "module", "graph", "names", "arrays", "timm", "hugging_face"]

@@ -26,11 +26,14 @@ def config_from_checkpoint(model: Mapping[str, Any], init: Mapping[str, Any]) ->
     image, text = known.get(sources["image"]), known.get(sources["text"])
     if image:
         own = _table(model, "vision")
+        if not own and "timm_model" in image:
+            filled.setdefault("timm_model", image["timm_model"])
         # Nothing can be taken from another kind of tower: the recipe has to spell it out.
         same_kind = own.get("type", image["vision"]["type"]) == image["vision"]["type"]
         filled["vision"] = {**image["vision"], **own} if same_kind else own
-        size = {"image_size": filled["vision"].get("image_size", image["vision"]["image_size"])}
-        filled["preprocessing"] = {**image["preprocessing"], **size, **_table(model, "preprocessing")}
+        size = filled["vision"].get("image_size", image["vision"].get("image_size"))
+        sizes = {} if size is None else {"image_size": size}
+        filled["preprocessing"] = {**image["preprocessing"], **sizes, **_table(model, "preprocessing")}
     if text:
         own = _table(model, "text")
         default = next(iter(TEXT_TOWERS))

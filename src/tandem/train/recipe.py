@@ -270,7 +270,7 @@ def from_dict(plain: Mapping[str, Any]) -> Recipe:
             model = config_from_checkpoint(model, init)
         values["model"] = complete_model(model, name if isinstance(name, str) else "")
     recipe = fields.read(Recipe, values)
-    recipe = dataclasses.replace(recipe, batch_size=_batch_size(recipe))
+    recipe = dataclasses.replace(recipe, batch_size=_batch_size(recipe), model=_with_bias(recipe, values["model"]))
     _check(recipe)
     return recipe
 
@@ -287,6 +287,17 @@ def _with_new_names(plain: Mapping[str, Any]) -> dict[str, Any]:
         names = {"captions_per_picture": "captions_per_image"}
         values["data"] = [fields.renamed(each, names) if isinstance(each, Mapping) else each for each in data]
     return values
+
+
+def _with_bias(recipe: Recipe, table: Mapping[str, Any]) -> ModelConfig:
+    """The model has a bias of its logits if the loss learns one: nobody need say so."""
+    learnt = recipe.objective.loss == "sigmoid"
+    if table.get("logit_bias", learnt) != learnt:
+        raise ConfigError(
+            f"model.logit_bias: expected {str(learnt).lower()} with the loss {recipe.objective.loss}, got "
+            f"{str(not learnt).lower()}; leave it out"
+        )
+    return dataclasses.replace(recipe.model, logit_bias=learnt)
 
 
 def _batch_size(recipe: Recipe) -> int:
@@ -308,6 +319,11 @@ def _batch_size(recipe: Recipe) -> int:
 def _check(recipe: Recipe) -> None:
     """Check rules across fields. Raises `ConfigError` that names the key."""
     vision = recipe.model.vision
+    if recipe.model.preprocessing.resize_mode == "naflex":
+        raise ConfigError(
+            "model.preprocessing.resize_mode: naflex cannot be trained, since batches are of square images; start "
+            "from a SigLIP 2 model of fixed resolution"
+        )
     if recipe.patch_dropout and not vision.takes_patch_dropout:
         kind = type(vision).__name__
         raise ConfigError(f"patch_dropout: expected 0 for a {kind}, which has no patches, got {recipe.patch_dropout}")

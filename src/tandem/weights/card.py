@@ -1,13 +1,13 @@
 """The model card (README.md) of a folder that Tandem writes. Pure text from a configuration."""
 
-from tandem.config import ModelConfig, VisionTransformer
+from tandem.config import ModelConfig, NaFlex, VisionTransformer
 from tandem.weights.shapes import parameter_count
 
 
 def model_card(config: ModelConfig, to: str) -> str:
     """Markdown with the front matter hubs read. `to` is the layout, which has the name of its library."""
     vision, text = config.vision, config.text
-    if isinstance(vision, VisionTransformer):
+    if isinstance(vision, VisionTransformer | NaFlex):
         tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
     else:
         tower = f"ResNet of {'-'.join(map(str, vision.layers))} {vision.block} blocks, width {vision.width}"

@@ -3,6 +3,7 @@
 Which file holds what; the meaning of the configuration is in `open_clip_config`. Needs no open_clip.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from tandem.weights.open_clip_config import (
     config_to,
     is_custom,
     names_language_model,
-    timm_model_of,
     tokenizer_repository,
 )
+from tandem.weights.open_clip_timm import image_activation_beside, timm_model_of
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
@@ -122,6 +123,12 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         tensors = {
             name if name.startswith(("visual.", "logit_")) else f"text.{name}": array for name, array in tensors.items()
         }
+    if stated := image_activation_beside(config):
+        warnings.warn(
+            f"open_clip computes {timm_model_of(config)} with another activation than this model's {stated}: its "
+            "image vectors will differ slightly there; Tandem reads the folder as it is",
+            stacklevel=2,
+        )
     write_json(folder / CONFIG, plain)
     if has_part(config.text, "hugging_face"):
         part = tower_part(config.text, "hugging_face")

@@ -13,9 +13,9 @@ from tandem.config import (
     CLIP_STD,
     Activation,
     Cleaning,
-    ImageTower,
     Interpolation,
     ModelConfig,
+    NaFlex,
     Preprocessing,
     ResizeMode,
     ResNet,
@@ -25,12 +25,14 @@ from tandem.config import (
 )
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import NonNegative, Positive, Range
-from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, has_part, tower_part
+from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
+from tandem.weights.open_clip_timm import image_activation_beside, restated, timm_model_of, tower_of
 from tandem.weights.tokenizer_files import SpecialTokens
-from tandem.weights.transformers_config import channels, squares
+from tandem.weights.transformers_config import squares
+from tandem.weights.transformers_preprocessing import channels
 
 _APPROXIMATIONS: tuple[dict[str, str], ...] = ({}, {"approximate": "tanh"}, {"approximate": "none"})  # of GELU
 # What CLIP has; a field that says otherwise makes another network. None and absent mean the default everywhere.
@@ -201,7 +203,11 @@ def config_from(
         notes["activation"] = activation_note(source, "gelu", "which is open_clip's default")
     embed_dim = _read(_Model, model, source, "model_cfg").embed_dim
     try:
-        tower = _timm(timm_model, vision, source, shapes or {}) if timm_model else _vision(vision, activation, source)
+        if timm_model:
+            size = _read(_Vision, vision, source, "vision_cfg").image_size
+            tower = restated(tower_of(timm_model, size, shapes or {}, source), plain, source)
+        else:
+            tower = _vision(vision, activation, source)
         return ModelConfig(
             embed_dim,
             tower,
@@ -232,14 +238,6 @@ def _text_cfg(plain: Mapping[str, Any]) -> Mapping[str, Any]:
     model = plain.get("model_cfg")
     text = model.get("text_cfg") if isinstance(model, dict) else None
     return text if isinstance(text, dict) else {}
-
-
-def _timm(name: str, values: Mapping[str, Any], source: str, shapes: Shapes) -> ImageTower:
-    size = _read(_Vision, values, source, "vision_cfg").image_size
-    for kind in IMAGE_TOWERS.values():
-        if has_part(kind, "timm") and (found := tower_part(kind, "timm").description(name, size, shapes)):
-            return found  # type: ignore[no-any-return]
-    raise ConfigError(f"{source}: vision_cfg.timm_model_name = {name!r}: {CANNOT_BUILD}")
 
 
 def _hugging_face(
@@ -410,7 +408,9 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     mine = vision.activation if isinstance(vision, VisionTransformer) and not named else stated
     if "quick_gelu" in (mine, stated) and mine != stated:
         raise WeightsError("open_clip has one activation for both towers: write it as 'tandem' or 'transformers'")
+    beside = image_activation_beside(config)
     return {
+        **({"tandem": {"image_activation": beside}} if beside else {}),  # open_clip reads what it knows
         "model_cfg": model,
         "preprocess_cfg": {
             "size": preprocessing.image_size,
@@ -430,16 +430,6 @@ def is_custom(config: ModelConfig) -> bool:
     )
 
 
-def timm_model_of(config: ModelConfig) -> str | None:
-    """timm's name of the image tower; None for the towers that are open_clip's own."""
-    if config.timm_model:
-        return config.timm_model
-    vision = config.vision
-    if has_part(vision, "timm") and (name := tower_part(vision, "timm").name_of(vision)):
-        return str(name)
-    return None
-
-
 def _vision_to(config: ModelConfig) -> dict[str, Any]:
     vision = config.vision
     if timm_model := timm_model_of(config):
@@ -449,6 +439,8 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
             "timm_model_pretrained": False,
             **tower_part(vision, "timm").settings(vision),
         }
+    if isinstance(vision, NaFlex):
+        raise WeightsError("open_clip's layout has no NaFlex tower here: write it as 'tandem' or 'transformers'")
     shape: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
     if isinstance(vision, VisionTransformer):
         if vision.pooling == "attention" or vision.projection != "linear" or not vision.class_token:

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from tandem.config import Activation, ModelConfig
+from tandem.weights import siglip_file
 from tandem.weights.checkpoint import activation_note, with_activation
-from tandem.weights.names import Naming, has_openai_buffers, strip_prefixes, to_original
+from tandem.weights.names import Naming, has_openai_buffers, shape_and_dtype, strip_prefixes, to_original
 from tandem.weights.open_clip import display_name
 from tandem.weights.shapes import check_tensors, config_from_shapes
 from tandem.weights.tensor_files import TensorFile, read_tensor_file
@@ -35,8 +36,11 @@ def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mappin
     if not certain:
         notes["activation"] = activation_note(str(path), assumed, reason)
         notes["heads"] = f"{path} does not name its attention heads: those of the published models are assumed"
-    shapes = {name: array.shape for name, array in tensors.items()}
-    config = config_from_shapes(shapes, str(path), activation="quick_gelu" if certain else assumed, notes=notes)
+    shapes = {name: shape_and_dtype(tensors, name)[0] for name in tensors}
+    if siglip_file.is_siglip(shapes):
+        config = siglip_file.config_from_shapes(shapes, naming, str(path))
+    else:
+        config = config_from_shapes(shapes, str(path), activation="quick_gelu" if certain else assumed, notes=notes)
     if activation:
         config = with_activation(config, activation)
     check_tensors(tensors, config, str(path), lambda name: display_name(name, naming))

@@ -178,5 +178,7 @@ def _write_clips(tokenizer: "Tokenizer", text: TextTower, folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *parsed["model"]["merges"], ""]), encoding="utf-8")
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": pad if pad in added else end}
     write_json(folder / "special_tokens_map.json", special)
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
+    settings: dict[str, Any] = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.context_length}
+    if text.start_id is None:
+        settings["add_bos_token"] = False
     write_json(folder / "tokenizer_config.json", {**settings, **special})

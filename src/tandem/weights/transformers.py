@@ -17,7 +17,8 @@ from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors
 from tandem.weights.tensor_files import first_present, read_json, read_tensor_file
 from tandem.weights.tokenizer_files import special_tokens, write_tokenizer
-from tandem.weights.transformers_config import config_from, config_to, model_type_for, model_type_of, preprocessing_to
+from tandem.weights.transformers_config import config_from, config_to, model_type_for, model_type_of
+from tandem.weights.transformers_preprocessing import preprocessing_to
 
 WEIGHTS = (
     "model.safetensors",

@@ -1,10 +1,11 @@
-"""transformers' config.json and preprocessor_config.json, to and from a `ModelConfig`: pure, on plain values.
+"""transformers' config.json, to and from a `ModelConfig`: pure, on plain values.
 
 What transformers means by a key that is left out counts, by its model type; what Tandem cannot build is refused by the
 field's name.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar
@@ -12,10 +13,10 @@ from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 from tandem import fields
 from tandem.config import (
     Activation,
-    Interpolation,
+    ImageTower,
     ModelConfig,
+    NaFlex,
     Preprocessing,
-    ResizeMode,
     TextTransformer,
     VisionTransformer,
 )
@@ -23,11 +24,10 @@ from tandem.errors import ConfigError, WeightsError
 from tandem.fields import Positive, Range
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
 from tandem.weights.tokenizer_files import SpecialTokens
+from tandem.weights.transformers_preprocessing import preprocessing_from
 from tandem.weights.transformers_types import MODEL_TYPES, ModelType
 
 _LEGACY_END_ID = 2  # what old configurations say; transformers then pools at the largest id
-_INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's codes
-
 
 _Kind = TypeVar("_Kind")
 _Epsilon = Annotated[float, Range(above=0, most=1)]
@@ -60,6 +60,7 @@ class _Vision:
     layer_norm_eps: _Epsilon = 1e-5
     num_channels: Literal[3] = 3
     vision_use_head: Literal[True] = True
+    num_patches: Positive = 256  # of the square that positions are learnt for; of NaFlex
 
 
 @dataclass(frozen=True)
@@ -105,25 +106,14 @@ def config_from(
         notes["preprocessing"] = (
             f"{source} has no preprocessor_config.json beside it: the mean, std and size of {kind.name} are assumed"
         )
-    preprocessing = preprocessing_from(preprocessor or {}, vision.image_size, preprocessor_source, kind)
+    preprocessing = preprocessing_from(
+        preprocessor or {}, vision.image_size, preprocessor_source, kind, vision.patch_size
+    )
     embed_dim = whole.projection_dim if kind.projects_images else text.projection_size or text.hidden_size
-    varied: dict[str, Any] = dict(kind.vision)
-    if kind.attention_pooling:
-        varied |= _attention_pool(vision.num_attention_heads, vision.intermediate_size)
     try:
         return ModelConfig(
             embed_dim,
-            VisionTransformer(
-                vision.image_size,
-                vision.patch_size,
-                vision.hidden_size,
-                vision.num_hidden_layers,
-                vision.num_attention_heads,
-                vision.intermediate_size,
-                _ACTIVATIONS[vision.hidden_act or "quick_gelu"],
-                norm_epsilon=vision.layer_norm_eps,
-                **varied,
-            ),
+            _image_tower(kind, vision, preprocessing),
             TextTransformer(
                 text.max_position_embeddings,
                 text.vocab_size,
@@ -140,10 +130,29 @@ def config_from(
             ),
             preprocessing,
             notes=notes,
+            timm_model=str(_ours(plain).get("timm_model") or ""),
             logit_bias=kind.logit_bias,
         )
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def _image_tower(kind: ModelType, vision: _Vision, preprocessing: Preprocessing) -> ImageTower:
+    blocks = (
+        vision.hidden_size,
+        vision.num_hidden_layers,
+        vision.num_attention_heads,
+        vision.intermediate_size,
+        _ACTIVATIONS[vision.hidden_act or "quick_gelu"],
+    )
+    epsilon = vision.layer_norm_eps
+    if kind.naflex:
+        side = math.isqrt(vision.num_patches)
+        return NaFlex(vision.patch_size, side, preprocessing.max_patches, *blocks, norm_epsilon=epsilon)
+    varied: dict[str, Any] = dict(kind.vision)
+    if kind.attention_pooling:
+        varied |= _attention_pool(vision.num_attention_heads, vision.intermediate_size)
+    return VisionTransformer(vision.image_size, vision.patch_size, *blocks, norm_epsilon=epsilon, **varied)
 
 
 def model_type_of(plain: Mapping[str, Any], source: str) -> ModelType:
@@ -215,10 +224,16 @@ def _pad_id(plain: Mapping[str, Any], otherwise: int, tokens: SpecialTokens) -> 
 
     A folder that Tandem wrote says the id under a key of its own: see `write_tokenizer` for why the tokenizer cannot.
     """
-    ours = plain.get("tandem")
-    if isinstance(ours, dict) and isinstance(ours.get("pad_id"), int):
+    ours = _ours(plain)
+    if isinstance(ours.get("pad_id"), int):
         return int(ours["pad_id"])
     return otherwise if tokens.pad_id is None else tokens.pad_id
+
+
+def _ours(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What only Tandem writes and reads."""
+    ours = plain.get("tandem")
+    return ours if isinstance(ours, dict) else {}
 
 
 def squares(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,66 +245,13 @@ def squares(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value[0] if is_square(key, value) else value for key, value in values.items()}
 
 
-# --- preprocessing -------------------------------------------------------------------------------------------------
-
-
-def preprocessing_from(
-    plain: Mapping[str, Any], image_size: int, source: str, kind: ModelType = MODEL_TYPES["clip"]
-) -> Preprocessing:
-    """`preprocessor_config.json` as `Preprocessing`; keys left out mean the defaults of the model type's processor.
-
-    Raises `ConfigError` for steps that no CLIP has.
-    """
-    nested = plain.get("image_processor")
-    plain = nested if isinstance(nested, dict) else plain
-    for key in ("do_resize", "do_rescale"):
-        if not plain.get(key, True):
-            raise ConfigError(f"{source}: {key}: expected true, got false; Tandem always resizes and rescales")
-    if abs(float(plain.get("rescale_factor") or 1 / 255) * 255 - 1) > 1e-4:
-        raise ConfigError(f"{source}: rescale_factor: expected 1/255, got {plain['rescale_factor']!r}")
-    size = plain.get("size", {"height": image_size, "width": image_size} if kind.squashed else image_size)
-    size = {"shortest_edge": size} if isinstance(size, int) else size
-    crops = bool(plain.get("do_center_crop", not kind.squashed))
-    crop = plain.get("crop_size", image_size)
-    crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
-    mode: ResizeMode
-    if size == {"shortest_edge": image_size} and crops and crop == {"height": image_size, "width": image_size}:
-        mode = "shortest"
-    elif size == {"height": image_size, "width": image_size} and (not crops or crop == size):
-        mode = "squash"
-    else:
-        raise ConfigError(
-            f"{source}: size, crop_size: expected the shorter side, or both sides, resized to the model's "
-            f"{image_size} pixels; got size {size}, crop_size {crop if crops else None}"
-        )
-    resample = plain.get("resample", 3)
-    if resample not in _INTERPOLATIONS:
-        raise ConfigError(f"{source}: resample: expected one of {list(_INTERPOLATIONS)}, got {resample!r}")
-    normalises = bool(plain.get("do_normalize", True))
-    return Preprocessing(
-        image_size,
-        channels(plain.get("image_mean", kind.mean), f"{source}: image_mean") if normalises else (0.0, 0.0, 0.0),
-        channels(plain.get("image_std", kind.std), f"{source}: image_std") if normalises else (1.0, 1.0, 1.0),
-        mode,
-        _INTERPOLATIONS[resample],
-    )
-
-
-def channels(value: Any, where: str) -> tuple[float, float, float]:
-    """Three numbers, one for each of red, green and blue."""
-    listed = list(value) if isinstance(value, list | tuple) else [value] * 3
-    if len(listed) != 3 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in listed):
-        raise ConfigError(f"{where}: expected three numbers, got {value!r}")
-    return float(listed[0]), float(listed[1]), float(listed[2])
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def model_type_for(config: ModelConfig) -> ModelType:
     """The model type that describes a model. Raises `WeightsError` where transformers has none for it."""
     vision, text = config.vision, config.text
-    if not isinstance(vision, VisionTransformer):
+    if not isinstance(vision, VisionTransformer | NaFlex):
         raise WeightsError(
             f"transformers has no CLIP with a {type(vision).__name__}: write it as 'tandem' or 'open_clip'"
         )
@@ -299,9 +261,10 @@ def model_type_for(config: ModelConfig) -> ModelType:
         )
     legacy = False
     for kind in MODEL_TYPES.values():
-        varied = dict(kind.vision) | (_attention_pool(vision.heads, vision.mlp_width) if kind.attention_pooling else {})
+        if kind.naflex != isinstance(vision, NaFlex):
+            continue
         expected = (
-            dataclasses.replace(vision, **_varied(VisionTransformer, varied), norm_epsilon=vision.norm_epsilon),
+            _as_of(kind, vision),
             dataclasses.replace(text, **_varied(TextTransformer, kind.text), norm_epsilon=text.norm_epsilon),
             kind.logit_bias,
         )
@@ -314,6 +277,14 @@ def model_type_for(config: ModelConfig) -> ModelType:
             "transformers treats the end id 2 of a CLIP as a legacy value and pools elsewhere: write it as 'tandem'"
         )
     raise WeightsError("transformers has no model type for this combination of towers: write it as 'tandem'")
+
+
+def _as_of(kind: ModelType, vision: VisionTransformer | NaFlex) -> ImageTower:
+    """A tower of these sizes with everything else as the model type has it."""
+    if isinstance(vision, NaFlex):
+        return vision
+    varied = dict(kind.vision) | (_attention_pool(vision.heads, vision.mlp_width) if kind.attention_pooling else {})
+    return dataclasses.replace(vision, **_varied(VisionTransformer, varied), norm_epsilon=vision.norm_epsilon)
 
 
 def _attention_pool(heads: int, mlp_width: int) -> dict[str, Any]:
@@ -333,7 +304,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
     """`config.json` for transformers. Raises `WeightsError` for a model that it has no class for."""
     kind = model_type_for(config)
     vision, text = config.vision, config.text
-    assert isinstance(vision, VisionTransformer)  # every model type has one
+    assert isinstance(vision, VisionTransformer | NaFlex)  # every model type has one
     acts = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
     plain: dict[str, Any] = {
         "architectures": [kind.architecture],
@@ -341,7 +312,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
         "projection_dim": config.embed_dim,
         "logit_scale_init_value": 2.6592,
         "initializer_factor": 1.0,
-        "tandem": {"pad_id": text.pad_id},
+        "tandem": {"pad_id": text.pad_id, **({"timm_model": config.timm_model} if config.timm_model else {})},
         "text_config": {
             "model_type": f"{kind.name}_text_model",
             "vocab_size": text.vocabulary_size,
@@ -359,7 +330,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
         },
         "vision_config": {
             "model_type": f"{kind.name}_vision_model",
-            "image_size": vision.image_size,
+            **({"num_patches": vision.grid**2} if isinstance(vision, NaFlex) else {"image_size": vision.image_size}),
             "patch_size": vision.patch_size,
             "num_channels": 3,
             "hidden_size": vision.width,
@@ -376,26 +347,3 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
         del plain["vision_config"]["projection_dim"], plain["text_config"]["projection_dim"]
         plain["text_config"]["projection_size"] = config.embed_dim
     return plain
-
-
-def preprocessing_to(preprocessing: Preprocessing, kind: ModelType = MODEL_TYPES["clip"]) -> dict[str, Any]:
-    """`preprocessor_config.json`. Raises `WeightsError` for a resize mode that transformers' CLIP does not have."""
-    square = {"height": preprocessing.image_size, "width": preprocessing.image_size}
-    if preprocessing.resize_mode == "longest":
-        raise WeightsError("transformers' CLIP cannot pad to the longer side: write it as 'tandem' or 'open_clip'")
-    squash = preprocessing.resize_mode == "squash"
-    return {
-        "image_processor_type": kind.image_processor,
-        "feature_extractor_type": kind.image_processor.replace("ImageProcessor", "FeatureExtractor"),
-        "do_convert_rgb": True,
-        "do_resize": True,
-        "size": square if squash else {"shortest_edge": preprocessing.image_size},
-        "resample": next(code for code, name in _INTERPOLATIONS.items() if name == preprocessing.interpolation),
-        "do_center_crop": not squash,
-        "crop_size": square,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(preprocessing.mean),
-        "image_std": list(preprocessing.std),
-    }

@@ -29,6 +29,7 @@ class ModelType:
     text: Mapping[str, Any] = field(default_factory=dict)
     projects_images: bool = True  # by a matrix without a bias, to `projection_dim`; else the towers have one width
     attention_pooling: bool = False
+    naflex: bool = False  # images of any aspect ratio, as patches
     logit_bias: bool = False
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
@@ -41,40 +42,46 @@ class ModelType:
         return Names(self.rules)
 
 
+_SIGLIP_RULES = (
+    *vision_names.TRANSFORMERS,
+    *text_names.TRANSFORMERS_SIGLIP,
+    Rule("logit_scale", ("logit_scale",), ones=1),
+    Rule("logit_bias", ("logit_bias",), ones=1),
+)
+_SIGLIP: dict[str, Any] = {
+    "rules": _SIGLIP_RULES,
+    "vision_defaults": {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+    "text_defaults": {
+        "vocab_size": 32000,
+        "max_position_embeddings": 64,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    },
+    "text": {"causal": False, "pooling": "last", "projection_bias": True, "cleaning": "canonical"},
+    "projects_images": False,
+    "logit_bias": True,
+    "mean": (0.5, 0.5, 0.5),
+    "std": (0.5, 0.5, 0.5),
+}
 _CLIP_RULES = (*vision_names.TRANSFORMERS, *text_names.TRANSFORMERS, Rule("logit_scale", ("logit_scale",)))
 MODEL_TYPES = {
     model_type.name: model_type
     for model_type in (
         ModelType("clip", "CLIPModel", "CLIPImageProcessor", _CLIP_RULES, end_id_may_be_legacy=True),
         ModelType("metaclip_2", "MetaClip2Model", "CLIPImageProcessor", _CLIP_RULES, text={"cleaning": "whitespace"}),
+        # SigLIP, and SigLIP 2 of fixed resolution
         ModelType(
             "siglip",
             "SiglipModel",
             "SiglipImageProcessor",
-            (
-                *vision_names.TRANSFORMERS,
-                *text_names.TRANSFORMERS_SIGLIP,
-                Rule("logit_scale", ("logit_scale",)),
-                Rule("logit_bias", ("logit_bias",)),
-            ),
-            vision_defaults={"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
-            text_defaults={
-                "vocab_size": 32000,
-                "max_position_embeddings": 64,
-                "hidden_size": 768,
-                "intermediate_size": 3072,
-                "num_attention_heads": 12,
-                "hidden_act": "gelu_pytorch_tanh",
-                "layer_norm_eps": 1e-6,
-            },
             vision={"class_token": False, "patch_bias": True, "first_norm": False, "projection": "none"},
-            text={"causal": False, "pooling": "last", "projection_bias": True, "cleaning": "canonical"},
-            projects_images=False,
             attention_pooling=True,
-            logit_bias=True,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
             squashed=True,
+            **_SIGLIP,
         ),
+        ModelType("siglip2", "Siglip2Model", "Siglip2ImageProcessor", naflex=True, **_SIGLIP),
     )
 }

@@ -57,9 +57,9 @@ async def _probe(service: Service) -> dict[str, Any]:
     """Both towers of each encoder, past its cache of texts, and each collection; all but the first may fail."""
     encoders = await service.registry.encoders()
     for encoder in encoders:
-        size = encoder.model.config.vision.image_size
+        shape = encoder.model.config.preprocessing.pixel_shape
         await asyncio.gather(
-            encoder.embed_pixels([np.zeros((size, size, 3), np.uint8)]),
+            encoder.embed_pixels([np.zeros(shape, np.uint8)]),
             encoder.texts.map(encoder.rows([_PROBE], ["probe"]), deadline_s=service.settings.ready_deadline_s),
         )
     unavailable: dict[str, str] = {}

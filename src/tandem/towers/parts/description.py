@@ -41,6 +41,15 @@ class StateLayout:
         return self.rows * self.columns + self.class_token
 
 
+def patch_array_shape(patch_size: int, max_patches: int) -> tuple[int, int]:
+    """The array [t v] that an image of any aspect ratio becomes: its patches row by row, and padding to `max_patches`.
+
+    Each row has the values of a patch [row column channel], then the rows and the columns of the image's grid, two
+    bytes each, the high one first.
+    """
+    return max_patches, 3 * patch_size**2 + 4
+
+
 class BlockSizes(Protocol):
     """What a description says about its pre-norm blocks."""
 

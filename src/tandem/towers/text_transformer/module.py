@@ -27,6 +27,8 @@ def fit_context(
         if after < before
         else f"positions of the text tower stretched from {before} to {after}"
     )
+    if text.fixed_length:
+        note += f"; its texts were padded to {before} tokens, here to {after}: all their vectors change"
     return replace(text, context_length=after), tensors, note
 
 

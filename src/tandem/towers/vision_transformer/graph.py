@@ -4,6 +4,7 @@ Shapes: b batch, s pixels a side, t tokens, w width, d shared dimension.
 """
 
 from tandem.openvino_import import Node, op
+from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.openvino import (
     attention,
     attention_out,
@@ -36,7 +37,7 @@ def features(pixels: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     x = block(x, vision, tensors, last, rotary=rotary)
     if vision.pooling == "attention":
         return _project(
-            _attention_pool(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors), vision, tensors
+            attention_pool(layer_norm(x, tensors, "visual.ln_post.", epsilon), vision, tensors), vision, tensors
         )
     if vision.class_token:
         x = op.slice(x, integers([1]), integers([2**31 - 1]), integers([1]), integers([1]))
@@ -81,15 +82,18 @@ def _embed(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     return layer_norm(x, tensors, "visual.ln_pre.", vision.norm_epsilon) if vision.first_norm else x
 
 
-def _attention_pool(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
-    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows."""
+def attention_pool(x: Node, vision: VisionTransformer | NaFlex, tensors: Tensors, mask: Node | None = None) -> Node:
+    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows.
+
+    mask, added to the scores: [b 1 1 t].
+    """
     width, heads, name = vision.width, vision.pool_heads, "visual.pool."
     (wq, wk, wv), (bq, bk, bv) = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
     query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
     q = split_heads(linear(query, wq, bq), heads, width)  # [1 h 1 w/h]
     q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
     k, v = (split_heads(linear(x, weight, bias), heads, width) for weight, bias in ((wk, bk), (wv, bv)))
-    pooled = op.squeeze(attention_out(attention(q, k, v), tensors, name + "attn."), integers(1))  # [b w]
+    pooled = op.squeeze(attention_out(attention(q, k, v, mask), tensors, name + "attn."), integers(1))  # [b w]
     normed = layer_norm(pooled, tensors, name + "ln.", vision.norm_epsilon)
     return op.add(pooled, mlp(normed, vision.activation, tensors, name))
 

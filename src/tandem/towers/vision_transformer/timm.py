@@ -3,6 +3,7 @@
 A name tells what tensors do not show: heads, activation, pooling, rotary positions. Sizes are read from the tensors.
 """
 
+import math
 import re
 
 from tandem.errors import ConfigError
@@ -14,6 +15,16 @@ from tandem.towers.vision_transformer.description import VisionTransformer
 _SIGLIP = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
 _HEAD_WIDTHS = {"so400m": 72, "giantopt": 96}  # 64 elsewhere
 _SIZES = {(768, 12): "base", (1024, 24): "large", (1152, 27): "so400m", (1536, 40): "giantopt"}
+
+
+def siglip_name(shapes: Shapes) -> str | None:
+    """The published SigLIP tower that has these tensors; None where sizes do not tell which one it is."""
+    width, _, patch, _ = _of("visual.conv1.weight", 4, shapes)
+    positions = _of("visual.positional_embedding", 2, shapes)[0]
+    size, grid = _SIZES.get((width, _layers(shapes))), math.isqrt(positions)
+    if size is None or grid * grid != positions or grid * patch == 378:  # 384 pixels give as many patches of 14
+        return None
+    return f"vit_{size}_patch{patch}_siglip_{grid * patch}"
 
 
 def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
@@ -30,7 +41,7 @@ def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
         image_size,
         patch_size,
         width,
-        len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))}),
+        _layers(shapes),
         heads,
         _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)[0],
         _activation(size, patch),
@@ -46,12 +57,12 @@ def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
 
 
 def name_of(vision: VisionTransformer) -> str | None:
-    """timm's name for a tower; None where it has none."""
+    """timm's name for a tower, whatever its activation; None where it has none."""
     size = _SIZES.get((vision.width, vision.layers), "")
     name = f"vit_{size}_patch{vision.patch_size}_siglip_{vision.image_size}"
     made = VisionTransformer(
         vision.image_size, vision.patch_size, vision.width, vision.layers,
-        max(1, vision.width // _HEAD_WIDTHS.get(size, 64)), vision.mlp_width, _activation(size, vision.patch_size),
+        max(1, vision.width // _HEAD_WIDTHS.get(size, 64)), vision.mlp_width, vision.activation,
         class_token=False, patch_bias=True, first_norm=False, pooling="attention", pool_heads=vision.heads,
         pool_mlp_width=vision.mlp_width, projection="none", norm_epsilon=1e-6,
     )  # fmt: skip
@@ -70,6 +81,10 @@ def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | 
     mlp_width, _ = _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)
     pool_mlp_width, _ = _of("visual.pool.mlp.c_fc.weight", 2, shapes)
     return pe_core.described(name, image_size, patch_size, width, layers, mlp_width, pool_mlp_width)
+
+
+def _layers(shapes: Shapes) -> int:
+    return len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))})
 
 
 def _activation(size: str, patch: int) -> Activation:

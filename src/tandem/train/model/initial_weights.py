@@ -4,6 +4,7 @@ Knows checkpoints and recipes; no data, no optimiser.
 """
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,11 +20,18 @@ from tandem.tokenizer import Tokenizer
 from tandem.towers import tower_part, tower_type
 from tandem.towers.parts.torch import resize_grid
 from tandem.train.recipe import Recipe
-from tandem.weights import Checkpoint, read
+from tandem.weights import Checkpoint, expected_shapes, read
 
-_MAY_DIFFER = ("image_size", "context_length", "positions", "pad_id")  # positions are resized; padding reaches nothing
-_IMAGE_PROJECTION = ("visual.proj", "visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias")
-_TEXT_PROJECTION = ("text_projection", "proj.0.weight", "proj.2.weight", "proj.weight")
+# Positions are resized, projections can be new; padding is the checkpoint's
+_MAY_DIFFER = ("image_size", "context_length", "positions", "pad_id", "projection", "projection_bias")
+_IMAGE_PROJECTION = (
+    "visual.proj",
+    "visual.proj_bias",
+    "visual.attnpool.c_proj.weight",
+    "visual.attnpool.c_proj.bias",
+)
+_TEXT_PROJECTION = ("text_projection", "text_projection_bias", "proj.0.weight", "proj.2.weight", "proj.weight")
+SIGMOID_SCALE = math.log(10)  # first value of the scale with the sigmoid loss; that of the bias is in `nn` (-10)
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,9 @@ def load_initial(recipe: Recipe) -> InitialWeights:
             "a checkpoint that has one (init.text or init.model)"
         )
     if sources["image"] and sources["image"] == sources["text"]:
-        tensors["logit_scale"] = _float(checkpoints[sources["image"]].tensors["logit_scale"])
+        theirs = checkpoints[sources["image"]].tensors
+        for name in ("logit_scale", *(("logit_bias",) if config.logit_bias and "logit_bias" in theirs else ())):
+            tensors[name] = _float(theirs[name])
     return InitialWeights(config, tokenizer, tensors, tuple(notes))
 
 
@@ -76,6 +86,8 @@ def build_model(initial: InitialWeights, config: ModelConfig, seed: int) -> CLIP
     clip = initialise(CLIP(config), seed)
     state = clip.state_dict()
     tensors = dict(initial.tensors)
+    if config.logit_bias and "logit_scale" not in tensors:
+        state["logit_scale"] = state["logit_scale"].new_tensor(SIGMOID_SCALE)
     embedding = tower_part(config.text, "shapes").EMBEDDING
     if embedding in tensors:  # the vocabulary of `config` may be smaller: entries that the tokenizer never gives
         tensors[embedding] = tensors[embedding][: len(state[embedding])]
@@ -157,15 +169,18 @@ def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str])
 def _projected(
     tensors: dict[str, Tensor], checkpoint: Checkpoint, config: ModelConfig, names: tuple[str, ...], notes: list[str]
 ) -> dict[str, Tensor]:
-    """Without the projection, if it leads to another width than the run's."""
-    before, after = checkpoint.config.embed_dim, config.embed_dim
-    if before == after:
-        return tensors
-    fresh = [name for name in names if name in tensors]
-    notes.append(
-        f"{checkpoint.source}: {', '.join(fresh)} initialised anew, for {after} dimensions instead of {before}"
-    )
-    return {name: tensor for name, tensor in tensors.items() if name not in fresh}
+    """Without a projection of another shape than the run's, or that the run does not have."""
+    wanted = expected_shapes(config)
+    kept = {n: t for n, t in tensors.items() if n not in names or wanted.get(n) == tuple(t.shape)}
+    if fresh := [name for name in names if name in wanted and name not in kept]:
+        before, after = checkpoint.config.embed_dim, config.embed_dim
+        notes.append(
+            f"{checkpoint.source}: {', '.join(fresh)} initialised anew"
+            + (f", for {after} dimensions instead of {before}" if before != after else "")
+        )
+    if dropped := [name for name in names if name in tensors and name not in wanted]:
+        notes.append(f"{checkpoint.source}: {', '.join(dropped)} not used")
+    return kept
 
 
 def _tokenizer_of(checkpoint: Checkpoint, recipe: Recipe) -> Tokenizer:

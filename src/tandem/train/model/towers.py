@@ -21,7 +21,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Towers(nn.Module):
-    """The model, from pixels and ids. `logit_scale` is not used here: it belongs to the objective."""
+    """The model, from pixels and ids. `logit_scale` and `logit_bias` are not used here: the objective takes them."""
 
     mean: Tensor
     std: Tensor

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tandem import nn, weights
+from tandem.errors import ConfigError
 from tandem.train.model.towers import Precision, Towers
 
 IMAGES_PER_PASS, TEXTS_PER_PASS = 256, 1024
@@ -24,6 +25,11 @@ class ClipTeacher:
     def __init__(self, source: str, precision: Precision, device: torch.device) -> None:
         """Raises `WeightsError` or `HubError` where `source` cannot be read."""
         checkpoint = weights.read(source)
+        if checkpoint.config.preprocessing.resize_mode == "naflex":
+            raise ConfigError(
+                f"distillation.model: {source} takes images as patches of any aspect ratio (naflex), batches are of "
+                "square ones; name a model of fixed resolution"
+            )
         self._tokenizer, self._config = checkpoint.tokenizer, checkpoint.config
         clip = nn.from_arrays(checkpoint.config, checkpoint.tensors)
         self._towers = Towers(clip, precision).to(device).eval().requires_grad_(False)

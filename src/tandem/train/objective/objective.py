@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tandem.errors import ConfigError
 from tandem.nn import CLIP
 from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.distillation import distillation_loss, similarity_loss
@@ -21,27 +22,24 @@ from tandem.train.parallel.process import Gather, single_process
 from tandem.train.recipe import Recipe
 
 MAX_LOGIT_SCALE = math.log(100)
-SIGMOID_SCALE, SIGMOID_BIAS = math.log(10), -10.0  # first values of Zhai et al. 2023
 
 
 class ContrastiveObjective(nn.Module):
-    """The losses and their parameters. `logit_scale` is the model's own, so it is saved with the model too."""
+    """The losses and their parameters. `logit_scale` and `logit_bias` are the model's own and are saved with it."""
 
     def __init__(self, clip: CLIP, recipe: Recipe, teacher_width: int = 0, teacher_scale: float = 100.0) -> None:
         """teacher_width: of the sentence encoder's vectors, 0 without one; teacher_scale: a CLIP teacher's.
 
-        The scale starts at that of `clip`; for the sigmoid loss, that of a new model starts at 10.
+        Scale and bias start at those of `clip`. Raises `ConfigError` for the sigmoid loss on a model without a bias.
         """
         super().__init__()
         self.chosen, self.distillation = recipe.objective, recipe.distillation
         self.teacher_scale = teacher_scale
         like = clip.logit_scale
         self.logit_scale = clip.logit_scale
-        self.logit_bias: nn.Parameter | None = None
-        if self.chosen.loss == "sigmoid":
-            self.logit_bias = nn.Parameter(torch.full_like(like, SIGMOID_BIAS))
-            if not recipe.init.model:
-                like.data.fill_(SIGMOID_SCALE)
+        self.logit_bias = clip.logit_bias if self.chosen.loss == "sigmoid" else None
+        if self.chosen.loss == "sigmoid" and self.logit_bias is None:
+            raise ConfigError("model.logit_bias: expected true with the loss sigmoid, which learns it, got false")
         self.to_teacher: nn.Linear | None = None
         if teacher_width:
             self.to_teacher = nn.Linear(clip.config.embed_dim, teacher_width, device=like.device, dtype=like.dtype)

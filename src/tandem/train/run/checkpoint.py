@@ -31,7 +31,12 @@ from tandem.train.step.ema import ModelEma
 FORMAT = 2  # 1: steps had other batches
 # Names before the first release -> names since.
 _OLD_KEYS = {"guard": "loss_monitor", "samples": "sample_counts", "bad_in_a_row": "bad_steps"}
-_OLD_TENSORS = {"heads.": "objective.", "optimiser.heads.": "optimiser.objective."}
+_OLD_TENSORS = {
+    "heads.": "objective.",
+    "optimiser.heads.": "optimiser.objective.",
+    "objective.logit_bias": "towers.clip.logit_bias",  # the objective's own, before models had one
+    "optimiser.objective.logit_bias": "optimiser.towers.clip.logit_bias",
+}
 # Inserted into names by wrappers.
 _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 
@@ -181,9 +186,9 @@ def _with_new_names(plain: dict[str, Any]) -> dict[str, Any]:
 
 def _new_name(name: str) -> str:
     """The name of a tensor as it is called now."""
-    for old, new in _OLD_TENSORS.items():
+    for old, new in _OLD_TENSORS.items():  # in order: the later ones rename what the first have renamed
         if name.startswith(old):
-            return new + name.removeprefix(old)
+            name = new + name.removeprefix(old)
     return name
 
 

@@ -17,6 +17,7 @@ _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
 _STAGE = re.compile(r"visual\.layer(\d)\.")
 _ABOVE = (
     "attnpool",
+    "visual.pool.",
     "ln_post",
     "visual.proj",
     "ln_final",
@@ -90,7 +91,7 @@ def depths(names: list[str]) -> dict[str, tuple[int, int]]:
 
 def _depth(name: str) -> int:
     """-1 after the blocks, 0 before them, 1 for the first one."""
-    if any(part in name for part in _ABOVE) or name.endswith("logit_scale"):
+    if any(part in name for part in _ABOVE) or name.endswith(("logit_scale", "logit_bias")):
         return -1
     if found := _BLOCK.search(name):
         return int(found[1]) + 1

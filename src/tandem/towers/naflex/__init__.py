@@ -1,0 +1,1 @@
+"""SigLIP 2's Vision Transformer for images of any aspect ratio (NaFlex)."""
