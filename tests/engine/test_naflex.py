@@ -185,6 +185,8 @@ def test_any_array_is_safe_and_padding_is_not_seen(name: Any) -> None:
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
     for value in (0, 1, 255):  # grids of none, and of far more patches than there are
         assert np.isfinite(engine.encode_images(np.full((1, *pixels.shape), value, np.uint8))).all()
+    with pytest.raises(EngineError, match="the grid of a naflex tower differs from image to image"):
+        engine.image_states(pixels[None])
     with pytest.raises(EngineError, match=r"pixels: expected uint8 or float32 \[n 24 52\] in 0..255, got uint8 \[1 16"):
         engine.encode_images(np.zeros((1, 16, 16, 3), np.uint8))
 

@@ -73,7 +73,7 @@ def test_golden_models_go_through_all_layouts(shared: Path, tmp_path: Path, name
     config = dataclasses.replace(config, text=dataclasses.replace(config.text, vocabulary_size=vocabulary, end_id=518))
     tensors = {key: np.array(array) for key, array in tensors.items()}
     tensors["token_embedding.weight"] = np.resize(tensors["token_embedding.weight"], (vocabulary, config.text.width))
-    checkpoint = current = Checkpoint(config, tensors, toys.tokenizer(toys.vit()), "golden")
+    checkpoint = current = Checkpoint(config, tensors, toys.tokenizer(config), "golden")
     for i, to in enumerate(["transformers", "open_clip", "tandem", "transformers"]):
         current = weights.read(weights.write(current, tmp_path / str(i), to))  # type: ignore[arg-type]
         equal(current, checkpoint)

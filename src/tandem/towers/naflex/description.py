@@ -4,9 +4,17 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from tandem.errors import ConfigError
+from tandem.errors import ConfigError, EngineError
 from tandem.fields import Range
-from tandem.towers.parts.description import Activation, Layers, Pixels, VariedEpsilon, Width, patch_array_shape
+from tandem.towers.parts.description import (
+    Activation,
+    Layers,
+    Pixels,
+    StateLayout,
+    VariedEpsilon,
+    Width,
+    patch_array_shape,
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,8 @@ class NaFlex:
     norm_epsilon: VariedEpsilon = 1e-6
 
     takes_patch_dropout: ClassVar[bool] = False
+    has_last_norm: ClassVar[bool] = True
+    projects_states: ClassVar[bool] = False
 
     @property
     def image_size(self) -> int:
@@ -59,6 +69,18 @@ class NaFlex:
     def least_image_size(self) -> int:
         """Pixels a side that give one patch."""
         return self.patch_size
+
+    @property
+    def state_layers(self) -> int:
+        """Layers that states are counted by: blocks."""
+        return self.layers
+
+    def state_layout(self, layer: int) -> StateLayout:
+        """Refused: every image has a grid of its own. Raises `EngineError`."""
+        raise EngineError(
+            "image_states: the grid of a naflex tower differs from image to image, and one of all images was expected; "
+            "use a SigLIP 2 model of fixed resolution"
+        )
 
     def check(self, embed_dim: int) -> None:
         """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""

@@ -21,7 +21,9 @@ def features(pixels: Node, vision: NaFlex, tensors: Tensors) -> Node:
     return attention_pool(layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon), vision, tensors, seen)
 
 
-def states(pixels: Node, vision: NaFlex, tensors: Tensors, blocks: int, final_norm: bool) -> Node:
+def states(
+    pixels: Node, vision: NaFlex, tensors: Tensors, blocks: int, final_norm: bool, projection: bool = False
+) -> Node:
     """Normalised pixels [b v t] -> the state of every patch after so many blocks [b t w]; padding's mean nothing."""
     x, seen = _embed(pixels, vision, tensors)
     for i in range(blocks):

@@ -46,7 +46,7 @@ class Module(nn.Module):
         x = self.transformer(x, causal=False, mask=seen)
         return self.pool(self.ln_post(x), seen)  # type: ignore[no-any-return]
 
-    def states(self, pixels: Tensor, blocks: int, final_norm: bool) -> Tensor:
+    def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool = False) -> Tensor:
         """pixels [n v t] -> every patch's state after so many blocks [n t w]; those of padding mean nothing."""
         x, seen = self._embed(pixels)
         x = self.transformer(x, causal=False, depth=blocks, mask=seen)
