@@ -253,9 +253,7 @@ def _hugging_face(
             found: TextTower | None = tower_part(kind, "hugging_face").description(values, language_model, ids, shapes)
             if found:
                 return found
-    raise ConfigError(
-        f"{source}: text_cfg.hf_model_name = {values['hf_model_name']!r}: Tandem cannot build that language model"
-    )
+    raise ConfigError(f"{source}: text_cfg.hf_model_name = {values['hf_model_name']!r}: {CANNOT_BUILD}")
 
 
 def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: str) -> TextTransformer:
