@@ -23,7 +23,7 @@ from tandem.weights.tokenizer_files import SpecialTokens
 
 __all__ = ["endpoint", "server"]  # fixtures
 
-# Millions of parameters as open_clip's results list them
+# Millions of parameters as open_clip's results list them, or as files have them
 COUNTED = {
     "ViT-B/32": 151.28,
     "ViT-L/14@336": 427.94,
@@ -47,6 +47,7 @@ COUNTED = {
     "ViT-H-14-CLIPA/datacomp1b": 968.24,
     "ViT-H-14-CLIPA-336/datacomp1b": 968.64,
     "ViT-bigG-14-CLIPA/datacomp1b": 2517.22,
+    "PE-Core-T-16-384": 69.57,  # its file has 278,284,008 bytes
     "xlm-roberta-base-ViT-B-32": 366.12,
     "xlm-roberta-large-ViT-H-14": 1193.01,
 }
@@ -202,6 +203,8 @@ def test_work_is_counted_from_the_torch_definition(name: str) -> None:
         ),
         ("CLIP-ViT-B-32-laion2B-s34B-b79K", "ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
         ("ViT-bigG-14", "ViT-bigG-14/laion2b_s39b_b160k", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
+        ("PE-Core-B-16", "PE-Core-B-16", "timm/PE-Core-B-16"),
+        ("facebook/PE-Core-B16-224", "PE-Core-B-16", "timm/PE-Core-B-16"),
         (
             "metaclip-2-worldwide-huge-quickgelu",
             "metaclip-2-worldwide-huge-quickgelu",
@@ -255,6 +258,7 @@ def test_a_family_or_an_architecture_lists_its_models() -> None:
         ("SigLIP2", r"'SigLIP2' means \d+ models; give one of them: ViT-B-32-SigLIP2-256, ViT-B-16-SigLIP2, "),
         ("ViT-g-14", r"means 2 models; give one of them: ViT-g-14/laion2b_s12b_b42k, ViT-g-14/laion2b_s34b_b88k"),
         ("ViT-B-16-SigLIP2-265", "near: .*ViT-B-16-SigLIP2-256"),
+        ("PE-Kore-B-16", "near: .*PE-Core-B-16"),
         ("zzz", "names are ViT-B/32"),
     ],
 )
@@ -278,6 +282,7 @@ def test_other_names_are_refused_with_what_is_near(endpoint: Server, typed: str,
         ("Google/SigLIP2-base-patch16-256", "google/siglip2-base-patch16-256", "transformers"),
         ("ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip"),
         ("ViT-H-14-quickgelu/dfn5b", "apple/DFN5B-CLIP-ViT-H-14", "open_clip"),
+        ("PE-Core-B-16", "timm/PE-Core-B-16", "open_clip"),
         ("metaclip-2-worldwide-huge-quickgelu", "facebook/metaclip-2-worldwide-huge-quickgelu", "transformers"),
         ("ViT-L-14-CLIPA/datacomp1b", "UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", "open_clip"),
         ("xlm-roberta-base-ViT-B-32", "laion/CLIP-ViT-B-32-xlm-roberta-base-laion5B-s13B-b90k", "open_clip"),
@@ -307,8 +312,8 @@ def test_a_name_asks_for_the_repository_and_the_files_of_its_layout(
 
 @pytest.mark.slow
 def test_a_revision_of_a_known_repository(endpoint: Server) -> None:
-    publish(endpoint, "timm/ViT-B-16-SigLIP2", "open_clip")
-    assert weights.read("Timm/vit-b-16-siglip2@v2").config.name == "timm/ViT-B-16-SigLIP2"
+    publish(endpoint, "timm/PE-Core-B-16", "open_clip")
+    assert weights.read("Timm/pe-core-b-16@v2").config.name == "timm/PE-Core-B-16"
     assert all("/resolve/main/" not in path for _, path in endpoint.requests)
     with pytest.raises(HubError, match="ViT-B/32@v2: ViT-B/32 is one file of OpenAI's, without revisions"):
         weights.read("ViT-B/32@v2")

@@ -15,6 +15,7 @@ from tandem.errors import ConfigError
 from tandem.towers import tower_part
 from tandem.towers.bert.description import Bert
 from tandem.towers.parts.description import Activation
+from tandem.towers.vision_transformer import pe_core
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
@@ -39,6 +40,16 @@ _CLIP_TEXT: dict[str, tuple[int, int, int, int]] = {
     "H": (1024, 24, 16, 4096),
     "g": (1024, 24, 16, 4096),
     "bigG": (1280, 32, 20, 5120),
+}
+
+
+# PE-Core: timm's size, width, layers and MLP width of the image tower, the shared dimension, the text tower
+_PE_CORE = {
+    "T": ("tiny", 192, 12, 768, 512, _CLIP_TEXT["B"]),
+    "S": ("small", 384, 12, 1536, 512, _CLIP_TEXT["B"]),
+    "B": ("base", 768, 12, 3072, 1024, _CLIP_TEXT["H"]),
+    "L": ("large", 1024, 24, 4096, 1024, _CLIP_TEXT["H"]),
+    "bigG": ("gigantic", 1536, 50, 8960, 1280, (1280, 24, 20, 5120)),
 }
 
 
@@ -130,13 +141,25 @@ def _clipa(size: str, pixels: str | None) -> ModelConfig:
         *_CLIP_TEXT[size],
         activation,
         start_id=101,
-        end_id=None,
+        end_id=0,
         causal=False,
         pooling="last",
         cleaning="whitespace",
     )
     preprocessing = Preprocessing(vision.image_size, *_IMAGENET, "squash", "bilinear")
     return ModelConfig(_shared(size), vision, text, preprocessing)
+
+
+def _pe_core(size: str, patch: str, pixels: str | None) -> ModelConfig:
+    name, width, layers, mlp_width, embed_dim, text_size = _PE_CORE[size]
+    side = int(pixels or 224)
+    vision = pe_core.described(
+        f"vit_pe_core_{name}_patch{patch}_{side}", side, int(patch), width, layers, mlp_width, width * 4
+    )
+    assert vision is not None
+    text = TextTransformer(72 if size == "bigG" else 32, 49408, *text_size, "gelu")
+    preprocessing = Preprocessing(side, _HALF, _HALF, "squash", "bilinear")
+    return ModelConfig(embed_dim, vision, text, preprocessing)
 
 
 def _xlm_roberta(size: str, vision: str, patch: str) -> ModelConfig:
@@ -158,6 +181,7 @@ _BUILDERS: tuple[tuple[str, Callable[..., ModelConfig]], ...] = (
     (r"ViT-(\w+)-(\d+)(?:-(\d+))?(-quickgelu)?", _clip),
     (r"ViT-(\w+)-(\d+)(?:-(\d+|quickgelu))?-worldwide(?:-(\d+|quickgelu))?", _worldwide),
     (r"ViT-(\w+)-(\d+)-SigLIP(2)?(-i18n)?(?:-(\d+))?", _siglip),
+    (r"PE-Core-(\w+)-(\d+)(?:-(\d+))?", _pe_core),
     (r"xlm-roberta-(base|large)-ViT-(\w+)-(\d+)", _xlm_roberta),
     (r"ViT-(\w+)-14-CLIPA(?:-(\d+))?", _clipa),
 )
