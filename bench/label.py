@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from reference import load_note, machine
 
+from tandem.scores.scoring import Scoring
 from tandem.search.labelling import top_images, top_labels
 from tandem.search.stores.backends import create_store, open_store
 from tandem.search.stores.protocol import Records, Schema
@@ -58,8 +59,8 @@ def part(name: str, url: str, labels: int) -> dict[str, float]:
     store = open_store(url)
     parts: dict[str, Callable[[], int]] = {
         "scan": lambda: sum(len(records) for records in store.scan(columns=())),
-        "best pictures": lambda: sum(map(len, top_images(store, classes, K, logit_scale=SCALE))),
-        "best labels": lambda: sum(map(len, top_labels(store, classes, K, logit_scale=SCALE))),
+        "best pictures": lambda: sum(map(len, top_images(store, classes, K, scoring=Scoring("softmax", SCALE)))),
+        "best labels": lambda: sum(map(len, top_labels(store, classes, K, scoring=Scoring("softmax", SCALE)))),
     }
     answered = parts[name]()
     took = time.perf_counter() - start

@@ -2,9 +2,10 @@
 
     python bench/relevance.py [--data ../shared/data] [--model M]
 
-Searches for something that is there, against the same searches with the query's own picture taken out: area under the
-ROC curve of the best hit's relevance, and how far what is said of best hits is from what is true. Then the best hit of
-some queries among the test pictures. Nothing was fitted on these.
+Searches for something that is there, against the same searches with all that matches taken out, and with the query's
+own picture alone taken out: area under the ROC curve of the best hit's relevance, and how far what is said of best hits
+is from what is true. Where the first area is below 0.7, relevance is not shown. Then labels by themselves, and the best
+hit of some queries among the test pictures. Nothing was fitted on these.
 """
 
 import argparse
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 
 import tandem
+from tandem.scores.calibration_files import load_calibration
+from tandem.scores.relevance import number_of_words, score_stats
 from tandem.search.calibration.calibrate import evaluate
 from tandem.search.calibration.caption_set import choose, embed, read_captioned
-from tandem.search.calibration_files import load_calibration
-from tandem.search.relevance import number_of_words, score_stats
 
 # With what the captions of a picture must say for it to be right, as patterns; nothing where they cannot tell.
 QUERIES = {
@@ -61,6 +62,12 @@ def main() -> None:
             print(f"  among {int(size):,}:")
             show(found)
         print("  reliability of best hits (said: true, hits): " + "; ".join(bins(found)) + "\n")
+    if labels := figures.get("labels"):
+        print(f"labels by themselves ({labels['count']:,}), one in five true: area {labels['auc']:.3f}")
+        print(f"  of cosines alone {labels['pairs_auc']:.3f}; calibration error {labels['ece']:.3f}")
+        print(
+            f"  above 50%: {labels['true_above_half']:.1%} of the true, {labels['false_above_half']:.1%} of the false\n"
+        )
     print("queries as people type them, among the test pictures; right: as the captions tell, of the ten best hits")
     vectors = model.embed_texts(list(QUERIES))
     scores = vectors @ captions.image_vectors.T
@@ -92,8 +99,8 @@ def show(found: dict[str, Any]) -> None:
     areas = (found["auc_present_removed"], found["auc_present_emptied"], found["auc_best_matches"])
     print(
         f"    best hit is its own picture {found['best_is_own']:.1%}, matches {found['best_matches']:.1%}\n"
-        f"    area present/removed {areas[0]:.3f} (chance 0.5, at most about {ceiling:.3f}); present/emptied "
-        f"{areas[1]:.3f}; best hits that match/do not {areas[2] or float('nan'):.3f}\n"
+        f"    area present/emptied {areas[1]:.3f}; present/removed {areas[0]:.3f} (at most about {ceiling:.3f}); "
+        f"best hits that match/do not {areas[2] or float('nan'):.3f}\n"
         f"    best hits, a fifth of the searches with no match present: {usual}\n"
         f"    best hits, half of them with no match present: said {found['mean_probability_best']:.1%}, "
         f"true {found['match_rate_best']:.1%}; "

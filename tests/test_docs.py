@@ -29,7 +29,7 @@ from tandem.cli.parser import parse
 from tandem.cli.reference import markdown
 from tandem.cli.states_file import StatesFile
 from tandem.image_states import ImageStates
-from tandem.search.calibration_files import own_path
+from tandem.scores.calibration_files import own_path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -38,12 +38,16 @@ LAYERS: dict[str, set[str]] = {
     "nn": {"towers", "config", "errors"},
     "weights": {"towers", "tokenizer", "fetch", "config", "fields", "files", "errors"},
     "engine": {"towers", "openvino_import", "config", "errors"},
+    "home": {"files"},
+    # What cosines mean; what a model or a collection is, it asks of whoever has one.
+    "scores": {"home", "arrays", "fields", "files", "errors"},
     "html": {"files", "image", "fetch", "pixels", "errors"},
-    "answer": {"files", "plots", "html", "image", "config", "errors"},
+    "answer": {"files", "plots", "html", "image", "scores", "config", "errors"},
     "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
     "model": {
         "answer",
         "image_states",
+        "scores",
         "engine",
         "weights",
         "tokenizer",
@@ -57,7 +61,7 @@ LAYERS: dict[str, set[str]] = {
     },
 }
 LAYERS["model"] |= {"arrays", "class_vectors", "defaults", "long_texts", "progress"}
-_MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files"}
+_MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}

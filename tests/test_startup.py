@@ -88,8 +88,8 @@ def test_indexing_unchanged_files_imports_no_model_and_no_search(collection: tup
     loaded = modules_of("index", str(photos), "--to", str(url))
     assert "tandem.search.indexing.local" in loaded
     assert not ours(loaded, "model", "weights", "tokenizer", "bpe", "prompts", "answer", "html", "plots")
-    assert not ours(loaded, "search.searching", "search.query", "search.relevance", "search.results")
-    assert not ours(loaded, "search.labelling", "search.exploring", "search.calibration", "search.calibration_files")
+    assert not ours(loaded, "search.searching", "search.query", "search.results", "scores")
+    assert not ours(loaded, "search.labelling", "search.exploring", "search.calibration")
     assert not ours(loaded, "search.indexing.on_ray", "search.stores.milvus", "search.stores.lance")
     assert not loaded & {"openvino", "tokenizers", "faiss", "rich", "pathspec", "argcomplete", "difflib"}
 

@@ -20,8 +20,10 @@ from tandem import html
 from tandem.errors import ImageError, MissingExtraError, TandemError
 from tandem.files import display_name, user_path
 from tandem.image import ImageSource, load_image
+from tandem.scores.scoring import ScoringKind, probabilities
 
 REPR_ROWS = 10
+TRUE = 0.5  # the probability from which a label that stands by itself counts as true
 
 
 class Identity(Protocol):
@@ -81,10 +83,13 @@ class Answer:
     model: Identity
     labels: tuple[str, ...]
     sources: tuple[str, ...]
-    logits: NDArray[np.float32]  # [n c], cosine times exp(logit_scale)
+    logits: NDArray[np.float32]  # [n c], a scale times the cosine, plus a bias: what the probabilities come from
     failures: tuple[Failure, ...] = ()
     # What `plot` draws; None for images that were not kept (from an iterator or an open file).
     images: tuple[ImageSource | None, ...] = field(default=())
+    # "softmax": the labels compete, and an image's probabilities sum to 1. Else each label stands by itself, and
+    # several may be true of an image, or none: "sigmoid" by the model, "calibrated" by its calibration.
+    scoring: ScoringKind = "softmax"
 
     @classmethod
     def join(cls, parts: "Sequence[Answer]") -> "Answer":
@@ -96,12 +101,15 @@ class Answer:
             np.concatenate([part.logits for part in parts]),
             tuple(failure for part in parts for failure in part.failures),
             tuple(image for part in parts for image in part.images),
+            parts[0].scoring,
         )
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Softmax over the labels, float32 [n c]. They compare labels; they do not say whether any fits."""
-        return softmax(self.logits)
+        """Of each label for each image, float32 [n c]. With `scoring` "softmax" they compare labels, and do not say
+        whether any fits; else each is that of the label by itself.
+        """
+        return probabilities(self.scoring, self.logits)
 
     @property
     def best(self) -> list[str]:
@@ -114,6 +122,10 @@ class Answer:
         rows = zip(order, self.probabilities, strict=True)
         return [[(self.labels[i], float(row[i])) for i in columns] for columns, row in rows]
 
+    def above(self, threshold: float = TRUE) -> list[list[str]]:
+        """The labels of each image that are at least so probable, likeliest first: several, or none."""
+        return [[label for label, share in row if share >= threshold] for row in self.top(len(self.labels))]
+
     def plot(self, path: str | Path | None = None, *, top: int = 5, limit: int = 24) -> Path | None:
         """Draw each image beside the bars of its `top` labels, at most `limit` images.
 
@@ -125,11 +137,13 @@ class Answer:
             raise TandemError("nothing to draw: no image was answered")
         images = [self._load(i) for i in range(min(limit, len(self.sources)))]
         rows = [
-            plots.Row(image, display_name(name), best)
+            plots.Row(image, display_name(name), best, highlighted(self.scoring, best))
             for image, name, best in zip(images, self.sources, self.top(top), strict=False)
         ]
         target = None if path is None else user_path(path)
-        return plots.draw_answer(rows, target, model=self.model.name, left_out=len(self.sources) - len(rows))
+        by_itself = "" if self.scoring == "softmax" else f": each label by itself ({self.scoring})"
+        left_out = len(self.sources) - len(rows)
+        return plots.draw_answer(rows, target, model=self.model.name + by_itself, left_out=left_out)
 
     def _load(self, index: int) -> Any:
         image = self.images[index] if index < len(self.images) else None
@@ -153,15 +167,16 @@ class Answer:
 
     def as_dict(self) -> dict[str, Any]:
         """A dict of plain values, as `tandem classify --json` prints it."""
-        probabilities = self.probabilities
+        shares = self.probabilities
         return {
             "model": {"name": self.model.name, "fingerprint": self.model.fingerprint},
             "labels": list(self.labels),
+            "scoring": self.scoring,
             "results": [
                 {
                     "image": display_name(source),
                     "best": best,
-                    "probabilities": _by_label(self.labels, probabilities[i]),
+                    "probabilities": _by_label(self.labels, shares[i]),
                     "logits": _by_label(self.labels, self.logits[i]),
                 }
                 for i, (source, best) in enumerate(zip(self.sources, self.best, strict=True))
@@ -191,18 +206,18 @@ class Answer:
                 self, sources=self.sources[index], logits=self.logits[index], failures=(), images=self.images[index]
             )
         row = range(len(self))[operator.index(index)]  # raises IndexError where there is no such row
-        return self._prediction(row, self.probabilities[row])
+        return self._prediction(row, probabilities(self.scoring, self.logits[row]))
 
     def __iter__(self) -> Iterator[Prediction]:
-        for row, probabilities in enumerate(self.probabilities):
-            yield self._prediction(row, probabilities)
+        for row, shares in enumerate(self.probabilities):
+            yield self._prediction(row, shares)
 
-    def _prediction(self, row: int, probabilities: NDArray[np.float32]) -> Prediction:
+    def _prediction(self, row: int, shares: NDArray[np.float32]) -> Prediction:
         logits = self.logits[row]
         return Prediction(
             self.sources[row],
             self.labels[int(logits.argmax())],
-            dict(zip(self.labels, map(float, probabilities), strict=True)),
+            dict(zip(self.labels, map(float, shares), strict=True)),
             dict(zip(self.labels, map(float, logits), strict=True)),
         )
 
@@ -222,15 +237,19 @@ class Answer:
             uri = html.thumbnail_uri(self.images[row] if row < len(self.images) else None)
             bars = "".join(html.bar(probability, label, f"{probability:.1%}") for label, probability in best)
             rows.append((html.photo(uri, self.sources[row]), f"<div>{html.text(self.sources[row])}</div>{bars}"))
-        notes = [f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
+        notes = [self._counted()]
         if len(self) > REPR_ROWS:
             notes.append(f"the first {REPR_ROWS} are shown")
         if self.failures:
             notes.append(f"{len(self.failures):,} skipped (see .failures)")
         return html.table(rows, "; ".join(notes))
 
+    def _counted(self) -> str:
+        by_itself = "" if self.scoring == "softmax" else f", each by itself ({self.scoring})"
+        return f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}{by_itself}"
+
     def __repr__(self) -> str:
-        lines = [f"Answer: {_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}"]
+        lines = [f"Answer: {self._counted()}"]
         for source, best in zip(self.sources[:REPR_ROWS], self.top(3), strict=False):
             lines.append(
                 f"  {display_name(source)}: " + ", ".join(f"{label} {probability:.1%}" for label, probability in best)
@@ -242,10 +261,9 @@ class Answer:
         return "\n".join(lines)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the last axis."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True), dtype=np.float32)
+def highlighted(scoring: ScoringKind, best: Sequence[tuple[str, float]]) -> int:
+    """How many of an image's likeliest labels stand out: the first where labels compete, else those likelier true."""
+    return 1 if scoring == "softmax" else sum(probability >= TRUE for _, probability in best)
 
 
 def _by_label(labels: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:

@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem import engine as engines
 from tandem import prompts, weights
-from tandem.answer import Answer, Failure, softmax
+from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.class_vectors import ClassVectors
 from tandem.config import Activation, ModelConfig
@@ -29,7 +29,11 @@ from tandem.image_states import ImageBackbone
 from tandem.long_texts import check_long, embed_split
 from tandem.prefetch import batched
 from tandem.progress import Progress, count_of
+from tandem.scores.scoring import Scoring, softmax
 from tandem.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tandem.scores.relevance import Calibration
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
 BATCH_TEXTS = 8192  # passed to the engine at once, which sorts them by length; bounds memory for long streams
@@ -86,6 +90,7 @@ class Model(ImageBackbone):
         self.engine = engine
         self.orient = orient
         self.limits = limits or Limits()
+        self._calibration: Calibration | None = None
         self._class_vectors = ClassVectors()
 
     @property
@@ -116,8 +121,20 @@ class Model(ImageBackbone):
 
     @cached_property
     def logit_bias(self) -> float:
-        """What is added to the logits of models that were trained on single pairs (SigLIP); 0 for all others."""
+        """What is added to the scaled cosines; 0 for models without a learned bias."""
         return float(np.float32(self.tensors["logit_bias"])) if self.config.logit_bias else 0.0
+
+    @property
+    def calibration(self) -> "Calibration | None":
+        """What its scores mean: the user's own calibration, else the one in the model's folder; None without one.
+
+        Read once it is there. Raises `TandemError` for an invalid file.
+        """
+        if self._calibration is None:
+            from tandem.scores.calibration_files import load_calibration
+
+            self._calibration = load_calibration(self)
+        return self._calibration
 
     def __copy__(self) -> "Model":
         """A new object that shares the weights and the engine."""
@@ -297,11 +314,29 @@ class Model(ImageBackbone):
 
     def logits(self, images: Vectors, texts: Vectors) -> Vectors:
         """Cosine times the learned scale, plus the bias: float32 [n m], `logits_per_image` of other implementations."""
-        return self.similarity(images, texts) * np.float32(self.logit_scale) + np.float32(self.logit_bias)
+        return self._scoring.logits(self.similarity(images, texts))
 
     def probabilities(self, images: Vectors, texts: Vectors) -> Vectors:
         """Softmax of the logits over the texts, float32 [n m]."""
         return softmax(self.logits(images, texts))
+
+    @property
+    def _scoring(self) -> Scoring:
+        return Scoring("softmax", self.logit_scale, self.logit_bias)
+
+    def scoring(self, class_vectors: Vectors, *, independent: bool = False) -> Scoring:
+        """How cosines with labels of these vectors [c d] become probabilities.
+
+        Labels compete, unless they are `independent`: then each stands by itself, by the sigmoid of the logits where
+        the model was trained so, else by its calibration. Raises `TandemError` where there is neither.
+        """
+        if not independent:
+            return self._scoring
+        if self.config.logit_bias:
+            return Scoring("sigmoid", self.logit_scale, self.logit_bias)
+        from tandem.scores.independent import calibrated_scoring
+
+        return calibrated_scoring(self, class_vectors)
 
     def classify(
         self,
@@ -311,10 +346,15 @@ class Model(ImageBackbone):
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         batch_size: int = BATCH_SIZE,
         progress: bool | None = None,
     ) -> Answer:
-        """Classify images: probabilities over the labels for each image.
+        """Classify images: a probability of every label for each image.
+
+        The labels compete: their probabilities sum to 1. With `independent` each stands by itself, and several may be
+        true of an image, or none: by the sigmoid of a model that was trained so, else by the model's calibration;
+        `Answer.scoring` says which. Raises `TandemError` where there is neither.
 
         `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
         (`tandem.prompts.ENSEMBLE` is a built-in set). `language` ("de") takes the default template of that language
@@ -325,11 +365,21 @@ class Model(ImageBackbone):
         parts: list[Answer] = []
         with Progress(count_of(many(images)), show=progress, label="classifying", unit="image") as bar:
             for part in self.iter_classify(
-                images, labels, templates=templates, language=language, long=long, batch_size=batch_size
+                images,
+                labels,
+                templates=templates,
+                language=language,
+                long=long,
+                independent=independent,
+                batch_size=batch_size,
             ):
                 parts.append(part)
                 bar.advance(len(part) + len(part.failures))
-        answer = Answer.join(parts) if parts else self._answer(prompts.check_labels(labels), [], {})
+        if not parts:
+            classes = self.class_vectors(labels, templates, language=language, long=long)
+            scoring = self.scoring(classes, independent=independent)
+            parts.append(self._answer(prompts.check_labels(labels), [], {}, classes, scoring))
+        answer = Answer.join(parts)
         _warn_of(answer.failures)
         return answer
 
@@ -341,11 +391,13 @@ class Model(ImageBackbone):
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
         """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
         classes = self.class_vectors(labels, templates, language=language, long=long)
         labels = prompts.check_labels(labels)
+        scoring = self.scoring(classes, independent=independent)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
@@ -356,19 +408,19 @@ class Model(ImageBackbone):
                 yield image
 
         for batch in self._encoded_batches(noted(), batch_size):
-            yield self._answer(labels, batch, {index: seen.pop(index) for index, _ in batch}, classes)
+            yield self._answer(labels, batch, {index: seen.pop(index) for index, _ in batch}, classes, scoring)
 
     def _answer(
         self,
         labels: Sequence[str],
         batch: Sequence[tuple[int, Vectors | ImageError]],
         seen: Mapping[int, tuple[str, ImageSource | None]],
-        classes: Vectors | None = None,
+        classes: Vectors,
+        scoring: Scoring,
     ) -> Answer:
         good = [(index, item) for index, item in batch if not isinstance(item, ImageError)]
-        logits = np.empty((0, len(labels)), dtype=np.float32)
-        if good and classes is not None:
-            logits = self.logits(np.stack([vector for _, vector in good]), classes)
+        vectors = np.stack([vector for _, vector in good]) if good else self._no_vectors()
+        logits = scoring.logits(self.similarity(vectors, classes))
         return Answer(
             self,
             tuple(labels),
@@ -376,6 +428,7 @@ class Model(ImageBackbone):
             logits,
             tuple(Failure(index, item) for index, item in batch if isinstance(item, ImageError)),
             tuple(seen[index][1] for index, _ in good),
+            scoring.kind,
         )
 
     def _no_vectors(self) -> Vectors:

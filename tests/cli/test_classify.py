@@ -102,6 +102,22 @@ def test_piped_a_line_is_photo_label_and_probability(tandem: Run, model_folder: 
     assert rows == expected
 
 
+def test_labels_by_themselves(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
+    """A single one is enough then; a model that cannot is refused in one line."""
+    model = toy.folder(tmp_path / "pairs", logit_bias=True)
+    command = ("classify", *photos, "--labels", "cat", "--model", model)
+    alone = tandem(*command, "--independent")
+    assert "single label" not in alone.err
+    expected = load(model).classify(photos, ["cat"], independent=True)
+    assert [row[1:] for row in alone.rows] == [["cat", f"{share:.6f}"] for share in expected.probabilities[:, 0]]
+    assert tandem(*command, "--independent", "--json").json["scoring"] == "sigmoid"
+    assert tandem(*command, "--json").json["scoring"] == "softmax"
+    refused = one_line(tandem("classify", *photos, "--labels", "a,b", "--model", model_folder, "--independent"))
+    assert "cannot judge a label by itself" in refused
+    assert "tandem calibrate captions.parquet --model toy" in refused
+    assert "%" in run_in_terminal(*command, "--independent", columns=80).out
+
+
 def test_notes_are_as_wide_as_the_terminal_though_results_are_piped(model_folder: str, photos: list[str]) -> None:
     gone = [f"photos/that/are/not/there/and/have/long/names-{n}.jpg" for n in range(2)]
     command = [*COMMAND, "classify", *photos, *gone, "--labels", "cat,dog", "--model", model_folder]

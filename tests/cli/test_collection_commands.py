@@ -11,7 +11,7 @@ from support.commands import Run, one_line, run_in_terminal, widest
 import tandem as library
 from tandem.cli import known_collections
 from tandem.errors import TandemError
-from tandem.search.home import data_folder
+from tandem.home import data_folder
 from tandem.search.stores import backends
 
 # --- search --------------------------------------------------------------------------------------------------------
@@ -25,11 +25,46 @@ def test_quotes_are_not_needed(tandem: Run, collection: Path) -> None:
     assert "no query" in one_line(tandem("search", collection))
 
 
-def test_piped_a_hit_is_rank_relevance_cosine_and_path(tandem: Run, collection: Path) -> None:
+def test_piped_a_hit_is_rank_cosine_and_path(tandem: Run, collection: Path) -> None:
+    """With --relevance that stands between, empty where it is not known; then it is said why."""
     with library.open(collection) as photos:
         hits = photos.search("a cat", k=3, offset=3).hits
-    rows = tandem("search", collection, "a", "cat", "-k", "3", "--page", "2").rows
-    assert rows == [[str(rank), "", f"{hit.score:.6f}", hit.path] for rank, hit in enumerate(hits, start=4)]
+    command = ("search", collection, "a", "cat", "-k", "3", "--page", "2")
+    plain = tandem(*command)
+    assert plain.rows == [[str(rank), f"{hit.score:.6f}", hit.path] for rank, hit in enumerate(hits, start=4)]
+    assert plain.err == ""
+    judged = tandem(*command, "--relevance")
+    assert judged.rows == [[rank, "", *others] for rank, *others in plain.rows]
+    assert "no relevance: toy has no calibration; to make one" in judged.err
+    assert "no relevance: toy has no calibration" in tandem(*command, "--threshold", "0.5").err
+
+
+def test_percentages_are_shown_where_they_are_asked_for_and_mean_something(tandem: Run, tmp_path: Path) -> None:
+    """With the model that ships: of images it can tell, of short texts it cannot."""
+    files = toy.write_images(tmp_path / "photos", 12)
+    url = tmp_path / "c.tandem"
+    assert tandem("index", tmp_path / "photos", "--to", url).code == 0
+    by_image = ("search", url, "--image", files[3])
+    document = tandem(*by_image, "--json").json
+    assert document["relevance_reason"] is None
+    assert all(0 <= hit["relevance"] <= 1 for hit in document["hits"])
+    rows = tandem(*by_image, "--relevance").rows
+    assert [row[1] for row in rows] == [f"{hit['relevance']:.4f}" for hit in document["hits"]]
+    assert {len(row) for row in tandem(*by_image).rows} == {3}
+    none = ("--threshold", "1")
+    assert "nothing matches well; these are the nearest photos" in tandem(*by_image, *none).err
+    assert "below 100%" in tandem(*by_image, *none, "--relevance").err
+    by_text = tandem("search", url, "a cat", *none, "--relevance")
+    assert "cannot separate matches of texts of up to 8 words from others among 12 images" in by_text.err
+    assert "nothing matches" not in by_text.err
+    assert {row[1] for row in by_text.rows} == {""}
+    document = tandem("search", url, "a cat", "--json").json
+    assert {hit["relevance"] for hit in document["hits"]} == {None}
+    assert (document["nothing_matches"], document["threshold"]) == (False, None)
+    assert "cannot separate" in document["relevance_reason"]
+    for query, shown in ((by_image, True), (("search", url, "a cat"), False)):
+        assert "%" not in run_in_terminal(*query, columns=100).out
+        assert ("%" in run_in_terminal(*query, "--relevance", columns=100).out) is shown
 
 
 def test_paths_only_is_for_other_programs(tandem: Run, collection: Path) -> None:
@@ -93,7 +128,7 @@ def test_a_photo_that_is_gone_is_marked_for_people(tandem: Run, made_collection:
         assert [line.endswith("3.png (missing)") for line in shown if ".png" in line].count(True) == 1
         assert sum("(missing)" in line for line in shown) == 1
         rows = tandem("search", collection, "a", "cat").rows
-        assert [row[4:] for row in rows if row[3] == str(moved)] == [["missing"]]
+        assert [row[3:] for row in rows if row[2] == str(moved)] == [["missing"]]
         assert {len(row) for row in rows if row[3] != str(moved)} == {4}
         paths = tandem("search", collection, "a", "cat", "--paths-only")
         assert paths.out.splitlines() == [row[3] for row in rows if row[3] != str(moved)]

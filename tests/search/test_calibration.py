@@ -14,14 +14,9 @@ from tandem import weights
 from tandem.cli import main
 from tandem.errors import DataError, TandemError
 from tandem.samples import Sample
-from tandem.search.calibration import caption_set
-from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
-from tandem.search.calibration.calibrate import auc, calibrate, calibration_error, evaluate, reliability
-from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
-from tandem.search.calibration.fitting import fit, query_prior
-from tandem.search.calibration.trials import LabelledQueries, run_trials, sizes_up_to
-from tandem.search.calibration_files import (
+from tandem.scores.calibration_files import (
     FILE,
+    from_json,
     load_calibration,
     own_path,
     replaced_by_own,
@@ -29,7 +24,14 @@ from tandem.search.calibration_files import (
     save_calibration,
     to_json,
 )
-from tandem.search.relevance import score_stats
+from tandem.scores.relevance import score_stats
+from tandem.search.calibration import caption_set
+from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
+from tandem.search.calibration.calibrate import auc, calibrate, calibration_error, evaluate, reliability
+from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
+from tandem.search.calibration.fitting import fit, query_prior
+from tandem.search.calibration.label_fitting import LABEL_PRIOR, fit_labels, label_counts
+from tandem.search.calibration.trials import LabelledQueries, run_trials, sizes_up_to
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +98,17 @@ def test_phrases_are_runs_of_words_that_begin_and_end_with_content_words_and_are
     assert {"dog", "a dog", "the dog"} <= set(of_dogs)
 
 
+def test_labels_are_short_runs_of_words_that_many_say() -> None:
+    things = ["dog", "boat", "tree", "fire truck", "swing", "lake"]
+    shown = [thing for thing in things for _ in range(6)] + ["cat"] * 4  # too few
+    texts = tuple(text for thing in shown for text in (f"a {thing} near a green fence", f"the {thing}"))
+    found, owner = labels(texts, np.repeat(np.arange(40), 2), 40)
+    assert sorted(found) == sorted([*things, "fire", "truck"])  # "green" and "fence" are said by one of two
+    assert all(label in shown[own] for label, own in zip(found, owner, strict=True))
+    again, _ = labels((*texts, "a dog"), np.append(np.repeat(np.arange(40), 2), 39), 40)
+    assert again[0] == "dog"  # the most frequent first
+
+
 def test_what_no_caption_says() -> None:
     assert unsaid(TEXTS, ["dogs", "spaceship", "rowing boat", "x-ray"]) == ["spaceship", "x-ray"]
 
@@ -123,6 +136,9 @@ def a_set(strength: float, images: int = 250, seed: int = 0, dimensions: int = 3
         tuple(f"w{own}x{place}" for place, own in enumerate(owner)),  # no two say the same
         near(np.zeros((300, dimensions)), 0),
         tuple(f"s{place}" for place in range(300)),
+        near(shown[:40], strength),
+        np.arange(40),
+        tuple(f"w{own}x{3 * own}" for own in range(40)),  # of one image each
     )
 
 
@@ -166,6 +182,8 @@ def test_area_counts_pairs_and_half_of_ties() -> None:
     pairs = np.sign(a[:, None] - b[None]) / 2 + 0.5
     assert auc(a, b) == pytest.approx(pairs.mean())
     assert auc(a, np.zeros(0)) is None
+    one, other = random.integers(1, 4, 50).astype(float), random.integers(0, 3, 70).astype(float)
+    assert auc(a, b, one, other) == pytest.approx(auc(np.repeat(a, one.astype(int)), np.repeat(b, other.astype(int))))
 
 
 def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
@@ -198,6 +216,52 @@ def test_a_middling_model_says_what_is_true() -> None:
         assert at[size]["ece_best"] < 0.08 < at[size]["ece_of_half"]
         stated = [row["mean_probability"] for row in at[size]["reliability_best"] if row["hits"] > 50]
         assert max(stated) - min(stated) > 0.2
+
+
+def test_each_label_counts_as_much_however_many_images_have_it() -> None:
+    matches = np.zeros((2, 50), dtype=bool)
+    matches[0, :40] = matches[1, :1] = True
+    counts = label_counts(matches)
+    np.testing.assert_allclose(counts.sum(1), 50)
+    np.testing.assert_allclose((counts * matches).sum(1) / 50, LABEL_PRIOR)
+
+
+def test_the_fit_of_labels_finds_what_they_were_drawn_from() -> None:
+    """Each label has a cosine of its own with everything: what is above that makes it true."""
+    random = np.random.default_rng(0)
+    usual = random.uniform(-0.3, 0.3, (300, 1))
+    matches = random.random((300, 400)) < 0.3
+    scores = (usual + 0.1 * random.normal(size=(300, 400)) + 0.2 * matches).astype(np.float32)
+    known = LabelledQueries(scores, matches, np.zeros(300, int), np.zeros((300, 2), np.float32), np.zeros(300))
+    found = fit_labels(known, np.array([0.5, 0.25], dtype=np.float32))
+    assert found is not None
+    # Two normal distributions whose means are 2 standard deviations apart: log-odds rise by 0.2 / 0.1**2 per cosine.
+    assert found.score_coef == pytest.approx(20, rel=0.03)
+    assert found.mean_coef == pytest.approx(-20, rel=0.03)
+    assert found.mean_image == (0.5, 0.25)
+    upside_down = LabelledQueries(-scores, matches, known.own, known.queries, known.length)
+    assert fit_labels(upside_down, found_image := np.zeros(2, np.float32)) is None
+    assert fit_labels(known.part(np.zeros(0, int)), found_image) is None
+
+
+def test_a_fit_says_how_well_it_can_tell_for_every_kind_and_size(strong: CaptionSet) -> None:
+    """Of the images and labels that it has not seen; a model that knows nothing is told so."""
+    found = calibrate("strong", "f" * 64, strong, a_set(3.0, seed=1))
+    assert {kind: list(sizes) for kind, sizes in found.areas.items()} == {
+        "captions": [10, 100, 250], "phrases": [10, 100, 250], "images": [10, 100, 250], "labels": [1],
+    }  # fmt: skip
+    assert all(area > 0.9 for sizes in found.areas.values() for area in sizes.values())
+    assert (
+        found.areas["captions"][10] == found.figures["queries"]["captions"]["collections"]["10"]["auc_present_emptied"]
+    )
+    assert found.areas["labels"][1] == found.figures["labels"]["auc"]
+    assert found.figures["labels"]["ece"] < 0.05
+    assert found.figures["labels"]["match_rate"] == pytest.approx(LABEL_PRIOR)
+    assert from_json(to_json(found)) == found
+    noise = calibrate("noise", "f" * 64, a_set(0.0, 400), a_set(0.0, 400, seed=1))
+    assert all(max(noise.areas[kind].values()) < 0.55 for kind in ("captions", "phrases", "images", "labels"))  # type: ignore[index]
+    assert noise.cannot_tell(["captions"], 400) is not None
+    assert isinstance(noise.label_scoring(a_set(0.0).label_vectors), str)
 
 
 def test_the_prior_is_of_frequent_queries() -> None:
@@ -363,6 +427,8 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     fingerprint = tandem.load(model).fingerprint
     assert document["model"]["fingerprint"] == fingerprint
     assert document["files"] == [str(own_path(fingerprint)), str(out)]
+    assert set(document["areas"]) >= {"captions", "phrases", "images"}
+    assert set(document["areas"]["captions"]) == {"10", "50"}
     assert out.read_bytes() == own_path(fingerprint).read_bytes()
 
     assert main(["calibrate", str(test), "--model", str(model)]) == 2

@@ -18,9 +18,9 @@ import tandem
 from tandem import weights
 from tandem.arrays import Vectors
 from tandem.errors import FilterError, StoreBusyError, StoreError, TandemError
+from tandem.scores.relevance import Calibration, ScoreStats, score_stats
 from tandem.search.migration import migrate
 from tandem.search.query import SearchQuery
-from tandem.search.relevance import Calibration, ScoreStats, score_stats
 from tandem.search.stores import backends as store
 
 pytest_plugins = ["support.photos"]
@@ -184,6 +184,8 @@ def test_vectors_of_two_models_never_meet_after_a_move(
 
 # --- what stands for it ---
 
+JUDGED = toy.random_image(500)  # of images the calibration that ships can tell
+
 
 @pytest.fixture
 def judged(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[tandem.Collection, list[int]]:
@@ -197,7 +199,7 @@ def judged(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("tandem.search.searching.score_stats", counting)
     collection = tandem.open(tmp_path / "judged.tandem")
     collection.add(image_folder)
-    collection.search("a cat")
+    collection.search(image=JUDGED)
     return collection, sampled
 
 
@@ -208,7 +210,7 @@ def test_what_another_process_adds_is_judged_by_too(
     for i in range(100, 112):
         toy.random_image(i).save(image_folder / f"{i}.png")
     tandem.open(collection.url).add(image_folder)
-    collection.search("a cat")
+    collection.search(image=JUDGED)
     assert sampled == [8, 20]
 
 
@@ -219,11 +221,11 @@ def test_a_tenth_does_not_change_what_is_usual_and_more_does(
     for i in range(100, 112):
         toy.random_image(i).save(image_folder / f"{i}.png")
     collection.add(image_folder)
-    first, second, third = collection.search("a cat", k=3)
+    first, second, third = collection.search(image=JUDGED, k=3)
     collection.delete([first.id, second.id])
-    collection.search("a cat")
+    collection.search(image=JUDGED)
     collection.delete(third.id)
-    collection.search("a cat")
+    collection.search(image=JUDGED)
     assert sampled == [8, 20, 20, 17]
 
 
@@ -380,19 +382,32 @@ def test_without_calibration_nothing_is_claimed(photos: tandem.Collection) -> No
     assert results.threshold is None
     assert not results.nothing_matches
     assert all(hit.relevance is None for hit in results)
+    assert results.relevance_reason is not None
+    assert "has no calibration; to make one from images with captions: tandem calib" in results.relevance_reason
+    assert results.as_dict()["relevance_reason"] == results.relevance_reason
 
 
-def test_the_shipped_model_says_what_its_scores_mean(tmp_path: Path, image_folder: Path) -> None:
+def test_the_shipped_model_says_what_its_scores_mean_where_it_can_tell(tmp_path: Path, image_folder: Path) -> None:
+    """Of images; not of short texts, of which it can hardly tell whether they match anything."""
     collection = tandem.open(tmp_path / "c.tandem")
     collection.add(image_folder)
-    results = collection.search("a cat", k=8)
+    results = collection.search(image=image_folder / "2.png", k=8)
+    assert results.relevance_reason is None
     chances = [hit.relevance for hit in results]
     assert all(chance is not None and 0 <= chance <= 1 for chance in chances)
     assert chances == sorted(chances, reverse=True)  # type: ignore[type-var]
     assert isinstance(collection.calibration, Calibration)
-    assert collection.search("a cat", threshold=1.0).nothing_matches
-    assert not collection.search("a cat", threshold=0.0).nothing_matches
-    assert collection.search("a cat", k=2, offset=2).best == chances[0]
+    image = image_folder / "2.png"
+    assert collection.search(image=image, threshold=1.0).nothing_matches
+    assert not collection.search(image=image, threshold=0.0).nothing_matches
+    assert collection.search(image=image, k=2, offset=2).best == chances[0]
+    for query in (SearchQuery("a cat"), SearchQuery("a cat", image=image), SearchQuery(image=image, minus="a cat")):
+        found = collection.search(dataclasses.replace(query, threshold=1.0))
+        assert "texts of up to 8 words" in str(found.relevance_reason)
+        assert (found.best, found.threshold, found.nothing_matches) == (None, None, False)
+        assert all(hit.relevance is None for hit in found)
+    only_the_image = collection.search("a cat", image=image, weight=0.0, k=8)
+    assert [hit.relevance for hit in only_the_image] == pytest.approx(chances)
 
 
 def test_a_filter_changes_no_hits_relevance(tmp_path: Path, image_folder: Path) -> None:
@@ -401,7 +416,8 @@ def test_a_filter_changes_no_hits_relevance(tmp_path: Path, image_folder: Path) 
     for i in range(100, 140):
         toy.random_image(i, (200, 60)).save(image_folder / f"{i}.png")
     collection.add(image_folder)
-    for query in (SearchQuery("a cat", k=100), SearchQuery(image=image_folder / "2.png", k=100)):
+    for name in ("2.png", "5.png"):
+        query = SearchQuery(image=image_folder / name, k=100)
         relevance = {hit.id: hit.relevance for hit in collection.search(query)}
         assert len(relevance) == 48
         for where in ("width > 90", "width < 100", f"path = '{image_folder / '2.png'}'", "width > 0"):

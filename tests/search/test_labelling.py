@@ -14,6 +14,7 @@ import tandem
 from tandem.cli import main
 from tandem.cli.row_files import RowFile
 from tandem.errors import TandemError
+from tandem.scores.scoring import Scoring
 from tandem.search import labelling
 from tandem.search.labelling import top_images, top_labels
 from tandem.search.stores.backends import create_store
@@ -56,7 +57,7 @@ def test_the_best_images_of_labels_are_those_of_all_at_once(
     store, ids, vectors = filled
     classes = unit(7, 2)
     cosines, probabilities = expected(vectors, classes)
-    found = top_images(store, classes, k, logit_scale=SCALE)
+    found = top_images(store, classes, k, scoring=Scoring("softmax", SCALE))
     assert len(found) == 7
     for label, row in enumerate(found):
         order = sorted(range(300), key=lambda i: (-np.float32(probabilities[i, label]).round(6), ids[i]))[:k]
@@ -74,7 +75,7 @@ def test_equal_images_come_by_id_whatever_the_blocks(tmp_path: Path, monkeypatch
     store.upsert(Records(ids, axes[np.arange(200) % 4]))
     for cells in (64 * 3, labelling.CELLS):
         monkeypatch.setattr(labelling, "CELLS", cells)
-        found = top_images(store, axes[:3], 7, logit_scale=SCALE)
+        found = top_images(store, axes[:3], 7, scoring=Scoring("softmax", SCALE))
         for label, row in enumerate(found):
             assert [best.id for best in row] == sorted(ids[label::4])[:7]
             assert {best.score for best in row} == {1.0}
@@ -85,9 +86,38 @@ def test_where_all_are_as_likely_the_cosine_decides(filled: tuple[Store, list[st
     """With one label every probability is 1."""
     store, _, vectors = filled
     label = unit(1, 9)
-    found = top_images(store, label, 5, logit_scale=SCALE)[0]
+    found = top_images(store, label, 5, scoring=Scoring("softmax", SCALE))[0]
     assert [best.probability for best in found] == [1.0] * 5
     np.testing.assert_allclose([best.score for best in found], np.sort(vectors @ label[0])[::-1][:5], atol=1e-5)
+
+
+BY_THEMSELVES = (
+    Scoring("sigmoid", SCALE, -5.0),
+    Scoring("calibrated", SCALE, np.linspace(-3, 2, 7, dtype=np.float32)),
+)
+
+
+@pytest.mark.parametrize("scoring", BY_THEMSELVES, ids=["sigmoid", "calibrated"])
+def test_labels_by_themselves_have_their_own_probability(
+    filled: tuple[Store, list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch, scoring: Scoring
+) -> None:
+    """Whatever the other labels are; images of a label come by cosine, labels of an image by probability."""
+    monkeypatch.setattr(labelling, "CELLS", 64 * 7)
+    store, ids, vectors = filled
+    classes = unit(7, 2)
+    cosines = vectors.astype(float) @ classes.T.astype(float)
+    expected = 1 / (1 + np.exp(-(SCALE * cosines + scoring.bias)))
+    place = {id: row for row, id in enumerate(ids)}
+    for label, row in enumerate(top_images(store, classes, 12, scoring=scoring)):
+        np.testing.assert_allclose([best.score for best in row], np.sort(cosines[:, label])[::-1][:12], atol=1e-5)
+        own = [expected[place[best.id], label] for best in row]
+        np.testing.assert_allclose([best.probability for best in row], own, rtol=1e-4)
+    for part in top_labels(store, classes, 3, scoring=scoring):
+        rows = [place[id] for id in part.ids]
+        order = np.argsort(-expected[rows], axis=1)[:, :3]
+        np.testing.assert_array_equal(part.labels, order)
+        np.testing.assert_allclose(part.probabilities, np.take_along_axis(expected[rows], order, 1), rtol=1e-4)
+        np.testing.assert_allclose(part.scores, np.take_along_axis(cosines[rows], order, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
@@ -98,7 +128,7 @@ def test_the_best_labels_of_images(
     store, ids, vectors = filled
     cosines, probabilities = expected(vectors, unit(7, 2))
     seen = []
-    for part in top_labels(store, unit(7, 2), k, logit_scale=SCALE, columns=("path",)):
+    for part in top_labels(store, unit(7, 2), k, scoring=Scoring("softmax", SCALE), columns=("path",)):
         rows = [ids.index(id) for id in part.ids]
         order = np.argsort(-cosines[rows], axis=1)[:, :k]
         np.testing.assert_array_equal(part.labels, order)
@@ -112,16 +142,16 @@ def test_the_best_labels_of_images(
 def test_only_what_passes_the_filter(filled: tuple[Store, list[str], np.ndarray]) -> None:
     store, ids, _ = filled
     passing = {id for row, id in enumerate(ids) if row % 10 == 4}
-    found = top_images(store, unit(3, 2), 100, logit_scale=SCALE, where="width = 4")
+    found = top_images(store, unit(3, 2), 100, scoring=Scoring("softmax", SCALE), where="width = 4")
     assert all({best.id for best in row} == passing for row in found)
-    parts = top_labels(store, unit(3, 2), 1, logit_scale=SCALE, where="width = 4")
+    parts = top_labels(store, unit(3, 2), 1, scoring=Scoring("softmax", SCALE), where="width = 4")
     assert {id for part in parts for id in part.ids} == passing
-    assert top_images(store, unit(3, 2), 5, logit_scale=SCALE, where="width = 99") == [[], [], []]
+    assert top_images(store, unit(3, 2), 5, scoring=Scoring("softmax", SCALE), where="width = 99") == [[], [], []]
 
 
 def test_vectors_of_other_dimensions_are_refused(filled: tuple[Store, list[str], np.ndarray]) -> None:
     with pytest.raises(TandemError, match=r"labels: expected vectors \[c 8\], got an array \[3, 9\]"):
-        top_images(filled[0], unit(3, 2, 9), 5, logit_scale=SCALE)
+        top_images(filled[0], unit(3, 2, 9), 5, scoring=Scoring("softmax", SCALE))
 
 
 class Endless:
@@ -143,7 +173,7 @@ def test_memory_does_not_grow_with_the_collection(monkeypatch: pytest.MonkeyPatc
 
     def peak(count: int) -> int:
         tracemalloc.start()
-        found = top_images(Endless(count), unit(50, 1), 5, logit_scale=SCALE)  # type: ignore[arg-type]
+        found = top_images(Endless(count), unit(50, 1), 5, scoring=Scoring("softmax", SCALE))  # type: ignore[arg-type]
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert [len(row) for row in found] == [5] * 50
@@ -234,6 +264,41 @@ def test_the_command_by_image(photos: tuple[str, str], tmp_path: Path, capsys: p
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert all(image["path"] in printed for image in images)
+
+
+def test_labels_of_a_collection_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From Python and from the command, as `classify` of a model with a sigmoid gives them."""
+    folder = toy.folder(tmp_path / "model", logit_bias=True)
+    files = toy.write_images(tmp_path / "images", 4)
+    labels = ["cat", "dog"]
+    with tandem.open(tmp_path / "photos.tandem", folder) as photos:
+        photos.add(tmp_path / "images")
+        model = photos.model
+        answer = model.classify(files, labels, independent=True)
+        expected = dict(zip(map(str, files), answer.probabilities.tolist(), strict=True))
+        for place, images in enumerate(photos.label(labels, independent=True).values()):
+            assert {each.path: each.probability for each in images} == pytest.approx(
+                {path: row[place] for path, row in expected.items()}, rel=1e-3
+            )
+        paths = {image.id: image.path for image in photos.label(labels)["cat"]}
+        for id, best in photos.iter_labels(labels, independent=True):
+            assert dict(best) == pytest.approx(dict(zip(labels, expected[paths[id]], strict=True)), rel=1e-3)
+    command = ["label", str(tmp_path / "photos.tandem"), "--labels", "cat,dog", "--independent", "--json"]
+    for by in ("label", "image"):
+        assert main([*command, "--by", by]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["scoring"] == "sigmoid"
+    assert [each["probability"] for each in document["images"][0]["labels"]] == pytest.approx(
+        sorted(expected[document["images"][0]["path"]], reverse=True), abs=1e-4
+    )
+
+
+def test_labels_by_themselves_need_a_calibration(photos: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    url, _ = photos
+    assert main(["label", url, "--labels", "cat", "--independent"]) == 2
+    said = capsys.readouterr().err
+    assert "toy cannot judge a label by itself: it has no logit bias" in said
+    assert "tandem calibrate captions.parquet --model model" in said
 
 
 def test_the_command_says_what_is_wrong_before_it_works(

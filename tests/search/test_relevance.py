@@ -9,19 +9,20 @@ import pytest
 import tandem
 from tandem.cli.commands.search import percent
 from tandem.errors import TandemError
-from tandem.search import calibration_files
-from tandem.search.calibration.fitting import fit_logistic
-from tandem.search.calibration_files import FILE, from_json, load_calibration, to_json
-from tandem.search.query_prior import QueryPrior
-from tandem.search.relevance import (
+from tandem.scores import calibration_files
+from tandem.scores.calibration_files import FILE, from_json, load_calibration, to_json
+from tandem.scores.query_prior import QueryPrior
+from tandem.scores.relevance import (
     Calibration,
     Coefficients,
     QueryFeatures,
     ScoreStats,
+    kind_of_text,
     number_of_words,
     score_stats,
-    sigmoid,
 )
+from tandem.scores.scoring import LabelCoefficients, sigmoid
+from tandem.search.calibration.fitting import fit_logistic
 
 BASELINE = {"max_size": 1000, "baseline_mean": 0.1, "baseline_std": 0.2, "threshold": 0.3}
 COEFFICIENTS = Coefficients(
@@ -122,7 +123,9 @@ def test_perfectly_separable_labels_give_finite_coefficients() -> None:
 
 
 def test_it_is_written_and_read_whole() -> None:
-    fit = dataclasses.replace(FIT, figures={"images": 3})
+    labels = LabelCoefficients(-1.0, 8.0, -3.0, (0.1, -0.2))
+    areas = {"captions": {10: 0.9, 100: 0.75}, "labels": {1: 0.8}}
+    fit = dataclasses.replace(FIT, labels=labels, areas=areas, figures={"images": 3})
     assert from_json(to_json(fit)) == fit
     assert fit.threshold == 0.3
 
@@ -138,6 +141,10 @@ def test_it_is_written_and_read_whole() -> None:
         lambda plain: plain | {"text": plain["text"] | {"baseline_std": 0.0}},
         lambda plain: plain | {"text": plain["text"] | {"size_coef": "many"}},
         lambda plain: {name: value for name, value in plain.items() if name != "mixed"},
+        lambda plain: plain | {"areas": {"captions": {"10": 1.2}}},
+        lambda plain: plain | {"areas": {"captions": {"ten": 0.9}}},
+        lambda plain: plain | {"areas": {"sounds": {"10": 0.9}}},
+        lambda plain: plain | {"labels": {"intercept": 0.0}},
         lambda plain: [],
     ],
 )
@@ -149,10 +156,22 @@ def test_what_is_no_fit_is_refused_by_name(damage: object) -> None:
         from_json(text[: len(text) // 2], "here.json")
 
 
+def test_a_calibration_of_version_3_has_the_areas_of_its_report() -> None:
+    """Without a report nothing is known of how well it can tell; of labels it says nothing."""
+    plain = json.loads(to_json(FIT)) | {"version": 3}
+    del plain["labels"], plain["areas"]
+    assert from_json(json.dumps(plain)) == FIT
+    sizes = {"10": {"auc_present_emptied": 0.8}, "100": {"auc_present_emptied": None}}
+    plain["figures"] = {"queries": {"phrases": {"collections": sizes}, "images": {"collections": {}}}}
+    read = from_json(json.dumps(plain))
+    assert (read.areas, read.labels) == ({"phrases": {10: 0.8}}, None)
+
+
 def test_a_calibration_of_version_2_stays_readable() -> None:
     """As it was written before the numbers had the names that they have now."""
     v2_names = {new: old for names in (calibration_files._V2_COEFFICIENTS,) for old, new in names.items()}
     plain = json.loads(to_json(FIT)) | {"version": 2}
+    del plain["labels"], plain["areas"]
     prior = plain.pop("query_prior")
     plain["experience"] = {"right": prior.pop("precision"), **prior}
     for kind, earlier in (("text", "words"), ("image", "picture"), ("mixed", "mixed")):
@@ -178,6 +197,36 @@ def test_the_model_that_ships_comes_with_its_fit(tmp_path: object, monkeypatch: 
     query, images = mini.embed_texts("a dog"), unit(30, 256)
     found = fit.probability("text", query @ images.T, score_stats(query, images, 30), query, [2])
     assert np.isfinite(found).all()
+
+
+# --- what it can tell ------------------------------------------------------------------------------------------------
+
+
+def test_the_area_is_between_those_of_the_sizes_that_were_measured() -> None:
+    fit = dataclasses.replace(FIT, areas={"images": {1000: 0.6, 10: 0.9}})
+    assert [fit.area("images", count) for count in (0, 1, 10, 1000, 10**6)] == [0.9, 0.9, 0.9, 0.6, 0.6]
+    assert fit.area("images", 100) == pytest.approx(0.75)  # half way, as sizes grow
+    assert fit.area("phrases", 10) is None
+
+
+def test_below_an_area_of_0_7_it_says_that_it_cannot_tell() -> None:
+    fit = dataclasses.replace(FIT, areas={"images": {10: 0.95, 1000: 0.9}, "phrases": {10: 0.8, 1000: 0.6}})
+    assert fit.cannot_tell(["images"], 10_000) is None
+    assert fit.cannot_tell(["phrases"], 10) is None
+    assert fit.cannot_tell(["phrases"], 100) is None  # 0.7 is enough
+    said = fit.cannot_tell(["phrases"], 1000)
+    assert said is not None
+    assert "toy cannot separate matches of texts of up to 8 words from others among 1,000 images" in said
+    assert "area under the ROC curve 0.60, below 0.7" in said
+    assert fit.cannot_tell(["images", "phrases"], 1000) == said  # as the kind that is told worst
+    assert "does not say how well it separates matches of texts of more than 8 words" in str(
+        fit.cannot_tell(["captions"], 10)
+    )
+
+
+def test_a_text_of_more_than_8_words_counts_as_a_caption() -> None:
+    assert kind_of_text("a brown dog runs through the green grass") == "phrases"
+    assert kind_of_text("a brown dog runs through the very green grass") == "captions"
 
 
 # --- what is known before ---------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_names_are_text_in_html() -> None:
 
 
 def test_ranks_go_on_after_the_hits_that_were_passed_over() -> None:
-    assert "21. 40%" in dataclasses.replace(FOUND, offset=20)._repr_html_()
+    assert "21. 0.310" in dataclasses.replace(FOUND, offset=20)._repr_html_()
 
 
 def test_a_thumbnail_that_is_no_image_spoils_no_sheet(tmp_path: Path) -> None:

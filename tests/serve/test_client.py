@@ -186,6 +186,7 @@ def test_search_answers_as_the_collection_does() -> None:
         "model": {"name": "toy", "fingerprint": "f"},
         "nothing_matches": True,
         "threshold": 0.5,
+        "relevance_reason": None,
         "offset": 10,
         "hits": [
             {
@@ -210,6 +211,37 @@ def test_search_answers_as_the_collection_does() -> None:
     assert results.nothing_matches  # of the first page; this page cannot tell
     said = {**document, "hits": [{k: v for k, v in document["hits"][0].items() if k != "thumbnail"}]}  # type: ignore[attr-defined, index]
     assert results.as_dict() == said
+
+
+def test_why_there_is_no_relevance_comes_too() -> None:
+    document = {
+        **{"query": {"text": "a"}, "model": {"name": "toy", "fingerprint": "f"}, "nothing_matches": False, "offset": 0},
+        **{"threshold": None, "relevance_reason": "toy has no calibration", "hits": []},
+    }
+    results = client(lambda request: httpx.Response(200, json=document)).search("a")
+    assert results.relevance_reason == "toy has no calibration"
+
+
+def test_labels_by_themselves_are_asked_for_and_said_to_be() -> None:
+    """Only where they are asked for: an earlier server would refuse the field."""
+    seen: list[dict[str, Any]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(json.loads(request.content))
+        scoring = {"scoring": "sigmoid"} if seen[-1].get("independent") else {}
+        if request.url.path == "/v1/label":
+            return httpx.Response(200, json={"labels": [], **scoring})
+        results = [{"image": "images[0]", "best": "a", "logits": {"a": 0.0, "b": 2.0}, "probabilities": {}}]
+        about = {"model": {"name": "toy", "fingerprint": "f"}, "labels": ["a", "b"], "failures": []}
+        return httpx.Response(200, json={**about, **scoring, "results": results})
+
+    answer = client(handler).classify(random_image(1), ["a", "b"], independent=True)
+    assert (answer.scoring, seen[0]["independent"]) == ("sigmoid", True)
+    np.testing.assert_allclose(answer.probabilities, [[0.5, 0.880797]], rtol=1e-5)
+    assert client(handler).classify(random_image(1), ["a", "b"]).scoring == "softmax"  # of an earlier server
+    client(handler).label(["a"], independent=True)
+    client(handler).label(["a"])
+    assert ["independent" in body for body in seen] == [True, False, True, False]
 
 
 def test_thumbnails_and_ids_that_are_no_paths() -> None:

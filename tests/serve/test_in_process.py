@@ -48,6 +48,47 @@ def test_pages_of_labelled_images_join_over_blocks_and_count_what_passes(
     assert post_json(here, "/v1/search", text="a", where="path like '%/3.png'")["total"] == 1
 
 
+def test_labels_by_themselves_are_those_of_the_model(tmp_path: Path) -> None:
+    toy.folder(tmp_path / "model", logit_bias=True)
+    service = open_service(Settings(batch_wait_s=0), [str(toy_collection(tmp_path))])
+    here = TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+    file, labels = tmp_path / "photos" / "3.png", ["cat", "dog"]
+    expected = tandem.load(tmp_path / "model").classify(file, labels, independent=True)
+    shares = pytest.approx(dict(zip(labels, expected.probabilities[0].tolist(), strict=True)), rel=1e-3)
+    asked = {"labels": labels, "independent": True}
+    found = post_json(here, "/v1/classify", image=data_uri(file), **asked)
+    assert (found["scoring"], found["results"][0]["probabilities"]) == ("sigmoid", shares)
+    assert post_json(here, "/v1/classify", image=data_uri(file), labels=labels)["scoring"] == "softmax"
+    by_label = post_json(here, "/v1/label", **asked)
+    rows = {
+        each["label"]: {image["path"]: image["probability"] for image in each["images"]} for each in by_label["labels"]
+    }
+    assert (by_label["scoring"], {label: row[str(file)] for label, row in rows.items()}) == ("sigmoid", shares)
+    id = next(image["id"] for image in by_label["labels"][0]["images"] if image["path"] == str(file))
+    assert post_json(here, "/v1/label", ids=[id], **asked)["results"][0]["probabilities"] == shares
+    by_image = post_json(here, "/v1/label", by="image", where="path like '%/3.png'", **asked)
+    assert {each["label"]: each["probability"] for each in by_image["images"][0]["labels"]} == shares
+    assert post_json(here, "/v1/label", labels=labels)["scoring"] == "softmax"
+    service.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/label"])
+def test_labels_by_themselves_are_refused_without_a_calibration(here: TestClient, tmp_path: Path, path: str) -> None:
+    """And nobody learns in which folder the model is."""
+    image = {"image": data_uri(tmp_path / "photos" / "1.png")} if path == "/v1/classify" else {}
+    refused = here.post(path, json={"labels": ["cat"], "independent": True, **image})
+    assert refused.status_code == 422
+    assert "toy cannot judge a label by itself" in refused.json()["detail"]
+    assert refused.json()["detail"].endswith("tandem calibrate captions.parquet --model model")
+    assert str(tmp_path) not in refused.text
+
+
+def test_a_search_says_why_there_is_no_relevance(here: TestClient, tmp_path: Path) -> None:
+    found = post_json(here, "/v1/search", text="a cat")
+    assert "toy has no calibration" in found["relevance_reason"]
+    assert {hit["relevance"] for hit in found["hits"]} == {None}
+
+
 def test_an_image_that_browsers_do_not_show_is_a_download(here: TestClient, tmp_path: Path) -> None:
     toy.random_image(50).save(tmp_path / "scan.tif")
     toy.random_image(51).save(tmp_path / "photo.png")

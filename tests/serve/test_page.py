@@ -14,13 +14,63 @@ pytestmark = [pytest.mark.server, pytest.mark.browser]
 def test_search_as_you_type(page: Any) -> None:
     search(page, "a cat")
     assert names(page)[0].startswith("chelsea")
-    assert "likely to match" in tiles(page).first.get_attribute("aria-label")
-    announced(page, "match")
+    announced(page, "photos, nearest first")
     assert "q=a+cat" in page.url
     page.reload()
     tiles(page).first.wait_for()
     assert names(page)[0].startswith("chelsea")
     assert page.get_by_role("searchbox").input_value() == "a cat"
+
+
+def badges(page: Any) -> list[str]:
+    """The percentages that are seen with the photos."""
+    return [text for text in page.locator(".relevance:visible").all_inner_texts() if text]
+
+
+def by_photo(page: Any) -> None:
+    """Search by a photo of the collection, of which the model that ships can tell what resembles it."""
+    search(page, "a cat")
+    with page.expect_response("**/v1/search"):
+        page.get_by_role("button", name="More like chelsea").first.dispatch_event("click")
+    page.get_by_text("Like chelsea").wait_for()
+    page.locator(".band").first.wait_for()
+
+
+def test_percentages_are_shown_when_asked_for_and_the_choice_is_kept(page: Any) -> None:
+    by_photo(page)
+    toggle = page.get_by_label("Show relevance")
+    assert not toggle.is_checked()
+    assert badges(page) == []
+    assert "likely" not in tiles(page).first.get_attribute("aria-label")
+    toggle.check()
+    assert re.fullmatch(r"[<>]?\d+%", badges(page)[0])
+    assert len(badges(page)) == len(names(page))
+    assert "% likely to match" in tiles(page).first.get_attribute("aria-label")
+    tiles(page).first.click()
+    assert "% likely to match" in page.get_by_role("dialog").locator(".fits").inner_text()
+    page.keyboard.press("Escape")
+    page.reload()
+    page.locator(".band").first.wait_for()
+    assert badges(page)
+    toggle.uncheck()
+    assert badges(page) == []
+    tiles(page).first.click()
+    assert "%" not in page.get_by_role("dialog").locator(".fits").inner_text()
+
+
+def test_where_the_model_cannot_tell_there_is_only_the_order_and_the_reason(page: Any) -> None:
+    """As of short texts with the model that ships: no groups by likelihood, and nothing is said to match or not."""
+    search(page, "a cat")
+    assert page.locator(".band").all_inner_texts() == ["Nearest first"]
+    assert page.locator(".relevance-reason").inner_text() == ""
+    page.get_by_label("Show relevance").check()
+    page.get_by_text("No relevance: the calibration of tandem-mini cannot separate matches").wait_for()
+    assert badges(page) == []
+    assert page.get_by_role("heading", name="Nothing matches").count() == 0
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Cosine").wait_for()
+    assert dialog.locator(".fits").inner_text() == ""
 
 
 def test_rows_fill_the_width(page: Any) -> None:
@@ -126,7 +176,6 @@ def test_an_image_and_what_the_model_sees_in_it(page: Any) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("heading", name=opened).wait_for()
     assert "PNG" in dialog.locator("dl").inner_text()
-    assert "“a cat”" in dialog.locator(".fits").inner_text()
     until(page, "document.querySelector('.shown').src.includes('/original')")
     for label in ("cat", "rocket"):
         dialog.get_by_label("Add a label").fill(label)
@@ -166,6 +215,44 @@ def test_playground(page: Any, collection: Path) -> None:
     wait_for_bars(page, 7)
     hand_over(page, "drop", b"no image")
     page.get_by_text("cannot be read as an image").wait_for()
+
+
+def test_labels_that_are_independent(page: Any, collection: Path) -> None:
+    """They need not sum to 100%, one is enough, and the choice is kept."""
+    page.goto("/#/classify")
+    page.locator("#classify-file").set_input_files(collection.parent / "photos" / "chelsea-1.png")
+    wait_for_bars(page, 6)
+    assert sum(shares(page).values()) == pytest.approx(100, abs=0.5)
+    before = shares(page)
+    with page.expect_response("**/v1/classify") as answered:
+        page.locator(".classify").get_by_label("Independent labels").check()
+    document = answered.value.json()
+    assert document["scoring"] == "calibrated"
+    until(page, "before => document.querySelector('.bars li.best .fill')?.style.width !== before", f"{before['cat']}%")
+    own = {label: round(100 * share, 3) for label, share in document["results"][0]["probabilities"].items()}
+    assert {label: round(share, 3) for label, share in shares(page).items()} == pytest.approx(own, abs=0.01)
+    true = {label for label, share in own.items() if share >= 50}
+    assert set(page.locator(".bars li.best input").evaluate_all("inputs => inputs.map(({ value }) => value)")) == true
+    page.reload()
+    assert page.locator(".classify").get_by_label("Independent labels").is_checked()
+
+
+def test_a_model_that_cannot_judge_labels_by_themselves_says_so(page: Any, collection: Path) -> None:
+    def refused(route: Any) -> None:
+        problem = {"title": "Request cannot be answered", "status": 422, "detail": "toy cannot judge a label by itself"}
+        if route.request.post_data_json["independent"]:
+            route.fulfill(status=422, json=problem, content_type="application/problem+json")
+        else:
+            route.continue_()
+
+    page.route("**/v1/classify", refused)
+    page.goto("/#/classify")
+    page.locator("#classify-file").set_input_files(collection.parent / "photos" / "chelsea-1.png")
+    wait_for_bars(page, 6)
+    page.locator(".classify").get_by_label("Independent labels").check()
+    page.get_by_text("toy cannot judge a label by itself").wait_for()
+    page.locator(".classify").get_by_label("Independent labels").uncheck()
+    until(page, "document.querySelectorAll('.bars li.best').length === 1")
 
 
 def test_map(page: Any) -> None:

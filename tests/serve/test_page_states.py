@@ -278,7 +278,15 @@ def test_a_thousand_hits_are_laid_out_once_each(page: Any) -> None:
             }
             for number in range(60 if offset < 1200 else 0)
         ]  # fmt: skip
-        about = {"nothing_matches": False, "threshold": 0.04, "model": {}, "query": {}, "offset": offset, "total": 1200}
+        about = {
+            "nothing_matches": False,
+            "threshold": 0.04,
+            "relevance_reason": None,
+            "model": {},
+            "query": {},
+            "offset": offset,
+            "total": 1200,
+        }
         route.fulfill(json={"hits": hits, **about})
 
     page.route("**/v1/search", endless)

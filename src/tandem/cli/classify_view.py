@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from tandem.answer import Answer
+    from tandem.scores.scoring import ScoringKind
 
 Best = Sequence[tuple[str, float]]  # labels with probabilities, likeliest first
 
@@ -45,44 +46,58 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable
 
         def in_full(answer: "Answer") -> None:
             for source, best in zip(answer.sources, answer.top(top), strict=True):
-                out.print(photo_in_full(source, best, labels, width=out.width))
+                out.print(photo_in_full(source, best, labels, width=out.width, scoring=answer.scoring))
 
         return in_full
     line = line_printer(photos, labels)
 
     def by_line(answer: "Answer") -> None:
         for source, best in zip(answer.sources, answer.top(min(2, top)), strict=True):
-            line(source, best)
+            line(source, best, answer.scoring)
 
     return by_line
 
 
-def line_printer(photos: Sequence[str], labels: Sequence[str]) -> Callable[[str, Best], None]:
+def line_printer(photos: Sequence[str], labels: Sequence[str]) -> "Callable[[str, Best, ScoringKind], None]":
     """A function that shows a photo's likeliest label with its bar, and the second one."""
+    from tandem.answer import highlighted
+
     label_cells = widest(labels, LABEL_CELLS)
     natural = (widest(photos, NAME_CELLS), label_cells, NARROW_BAR, 6, label_cells + 7)
     row = row_printer(BY_LINE, natural)
 
-    def show(name: str, best: Best) -> None:
+    def show(name: str, best: Best, scoring: "ScoringKind") -> None:
+        style = terminal.ACCENT if highlighted(scoring, best[:1]) else terminal.QUIET
         (label, probability), *others = best
         after = f"{others[0][0]} {others[0][1]:.1%}" if others else ""
-        drawn = Cell(terminal.bar(probability, NARROW_BAR), style=terminal.ACCENT)
-        likeliest = Cell(label, style=terminal.ACCENT)
+        drawn = Cell(terminal.bar(probability, NARROW_BAR), style=style)
+        likeliest = Cell(label, style=style)
         row((name, likeliest, drawn, Cell(f"{probability:.1%}", style="bold"), Cell(after, style=terminal.QUIET)))
 
     return show
 
 
-def photo_in_full(name: str, best: Best, labels: Sequence[str], *, width: int, bar_width: int = BAR_WIDTH) -> "Text":
+def photo_in_full(
+    name: str,
+    best: Best,
+    labels: Sequence[str],
+    *,
+    width: int,
+    bar_width: int = BAR_WIDTH,
+    scoring: "ScoringKind" = "softmax",
+) -> "Text":
     """The name, and below it a bar for each label, in `width` cells."""
     from rich.text import Text
 
+    from tandem.answer import highlighted
+
+    bright = highlighted(scoring, best)
     beside = 2 + 2 + len(" 100.0%")
     label_cells = widest(labels, max(LEAST_CELLS, min(LABEL_CELLS, (width - beside) * 2 // 3)))
     bar_width = max(1, min(bar_width, width - beside - label_cells))
     shown = Text(f"{terminal.cells(name, max(width, LEAST_CELLS), keep_end=True).rstrip()}\n", style="bold")
     for index, (label, probability) in enumerate(best):
-        first = index == 0
+        first = index < bright
         line = Text("  ", style="not bold")
         line.append(terminal.cells(label, label_cells), style=terminal.ACCENT if first else "")
         line.append("  ")

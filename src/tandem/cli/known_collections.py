@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.files import write_text
-from tandem.search.home import data_folder
+from tandem.home import data_folder
 from tandem.search.stores.backends import full_url, local_path
 
 _END_OF_TIME = 1e11  # seconds since 1970; dates end soon after

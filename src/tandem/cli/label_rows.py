@@ -12,6 +12,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.classify_view import NAME_CELLS, line_printer
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
+from tandem.scores.scoring import ScoringKind
 from tandem.search.labelling import LabelBlock, LabelledImage, with_paths
 from tandem.search.stores.protocol import Store
 
@@ -86,7 +87,13 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
 
 
 def by_image(
-    parts: Iterator[LabelBlock], labels: Sequence[str], total: int, target: Path | None, *, json: bool
+    parts: Iterator[LabelBlock],
+    labels: Sequence[str],
+    total: int,
+    target: Path | None,
+    scoring: ScoringKind,
+    *,
+    json: bool,
 ) -> dict[str, Any]:
     """Every photo with its labels: written to `target`, else collected for --json, else printed as it comes.
 
@@ -94,7 +101,7 @@ def by_image(
     """
     best: Counter[str] = Counter()
     kept: list[dict[str, Any]] = []
-    show = None if target or json else printer(labels)
+    show = None if target or json else printer(labels, scoring)
     with ExitStack() as stack:
         file = stack.enter_context(RowFile(target, FILE_COLUMNS)) if target else None
         # Printed lines show the progress themselves.
@@ -139,7 +146,7 @@ def documents_of(part: LabelBlock, labels: Sequence[str]) -> Iterator[dict[str, 
         }
 
 
-def printer(labels: Sequence[str]) -> Show:
+def printer(labels: Sequence[str], scoring: ScoringKind) -> Show:
     """The function that prints every photo: a line for people, for programs a line for each of its labels."""
     if not sys.stdout.isatty():
 
@@ -153,7 +160,8 @@ def printer(labels: Sequence[str]) -> Show:
 
     def by_line(part: LabelBlock) -> None:
         for document in documents_of(part, labels):
-            line(document["path"], [(found["label"], found["probability"]) for found in document["labels"]])
+            best = [(found["label"], found["probability"]) for found in document["labels"]]
+            line(document["path"], best, scoring)
 
     return by_line
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.errors import EngineError, TandemError
 from tandem.files import write_json
-from tandem.search.home import data_folder
+from tandem.home import data_folder
 
 if TYPE_CHECKING:
     from tandem.config import ModelConfig

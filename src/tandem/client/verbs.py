@@ -141,11 +141,13 @@ class Client:
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Answer:
         """Classify images, as `Model.classify`. Unreadable images are in `.failures`."""
         names, texts = prompts.labels_in(labels, language)
-        body: dict[str, Any] = {"labels": texts, **_beside_defaults(language=language, long=long)}
+        beside = _beside_defaults(language=language, long=long, independent=independent)
+        body: dict[str, Any] = {"labels": texts, **beside}
         if templates is not None:
             body["templates"] = [templates] if isinstance(templates, str) else list(templates)
         failures: list[Failure] = []
@@ -186,6 +188,7 @@ class Client:
             np.asarray(logits, dtype=np.float32).reshape(len(good), len(answer["labels"])),
             tuple(failures),
             tuple(None if hasattr(sent.source, "read") else sent.source for sent in good),
+            answer.get("scoring", "softmax"),
         )
 
     # --- the collection ------------------------------------------------------------------------------------------
@@ -241,6 +244,7 @@ class Client:
             hits[0].relevance if hits and not found["offset"] else None,
             found["threshold"],
             found["offset"],
+            found.get("relevance_reason"),
             matches_nothing=found["nothing_matches"],
         )
 
@@ -252,13 +256,14 @@ class Client:
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
         """For each label, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
         names, texts = prompts.labels_in(labels, language)
         body = {"labels": texts, "k": k, "templates": chosen, "where": where, **self._collection()}
-        body |= _beside_defaults(language=language, long=long)
+        body |= _beside_defaults(language=language, long=long, independent=independent)
         answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
         return {
             name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
@@ -316,9 +321,13 @@ class Client:
             return False
 
 
-def _beside_defaults(*, long: LongTexts, language: str | None = None) -> dict[str, str]:
+def _beside_defaults(
+    *, long: LongTexts, language: str | None = None, independent: bool = False
+) -> dict[str, str | bool]:
     """What servers that are older than these fields need not know."""
-    return ({} if long == "error" else {"long": long}) | ({} if language is None else {"language": language})
+    given: dict[str, str | bool] = {} if long == "error" else {"long": long}
+    given |= {} if language is None else {"language": language}
+    return given | ({"independent": True} if independent else {})
 
 
 def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,12 @@ LABEL_CHARACTERS, NAME_CHARACTERS = 34, 48
 
 
 class Row(NamedTuple):
-    """One image and its likeliest labels with probabilities, likeliest first."""
+    """One image and its likeliest labels with probabilities, likeliest first; the first `highlighted` stand out."""
 
     image: Image.Image
     name: str
     top: Sequence[tuple[str, float]]
+    highlighted: int = 1
 
 
 class Ranking(NamedTuple):
@@ -90,7 +91,7 @@ def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
     axes.axis("off")
     for index, (label, probability) in enumerate(row.top):
         middle = index + 0.5 + (slots - len(row.top)) / 2
-        best = index == 0
+        best = index < row.highlighted
         axes.text(
             0, middle - 0.19, short(label, LABEL_CHARACTERS), fontsize=9.5, color=INK, va="center",
             fontweight="bold" if best else "normal",

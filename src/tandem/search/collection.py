@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tandem import prompts
     from tandem.image import ImageSource
     from tandem.model import Model
+    from tandem.scores.relevance import Calibration
     from tandem.search.exploring.duplicates import DuplicateGroup
     from tandem.search.exploring.survey import Survey
     from tandem.search.indexing.in_memory import Named
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tandem.search.indexing.sources import Sources
     from tandem.search.labelling import LabelledImage
     from tandem.search.query import SearchQuery
-    from tandem.search.relevance import Calibration
     from tandem.search.results import Results, StoredImage
 
 
@@ -75,7 +75,7 @@ class Collection(StoreAndModel):
 
         One that cannot be read gives a warning, and searches go on without it.
         """
-        from tandem.search.calibration_files import load_calibration
+        from tandem.scores.calibration_files import load_calibration
 
         try:
             return load_calibration(self.model)
@@ -307,16 +307,19 @@ class Collection(StoreAndModel):
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         where: str | None = None,
     ) -> "dict[str, list[LabelledImage]]":
         """For each label, the k images most likely to have it rather than another label, with their paths.
 
-        `language` and `long` as for `Model.classify`.
+        With `independent` the probability is of the label by itself; that, `language` and `long` as for
+        `Model.classify`.
         """
         from tandem.search.labelling import top_images, with_paths
 
         vectors = self.model.class_vectors(labels, templates, language=language, long=long)
-        best = top_images(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where)
+        scoring = self.model.scoring(vectors, independent=independent)
+        best = top_images(self.store, vectors, k, scoring=scoring, where=where)
         return dict(zip(labels, with_paths(self.store, best), strict=True))
 
     def iter_labels(
@@ -327,13 +330,15 @@ class Collection(StoreAndModel):
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
+        independent: bool = False,
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """Yield each image's id and its k likeliest labels with their probabilities."""
+        """Yield each image's id and its k likeliest labels with their probabilities; `independent` as for `label`."""
         from tandem.search.labelling import top_labels
 
         vectors, names = self.model.class_vectors(labels, templates, language=language, long=long), list(labels)
-        for some in top_labels(self.store, vectors, k, logit_scale=self.model.logit_scale, where=where):
+        scoring = self.model.scoring(vectors, independent=independent)
+        for some in top_labels(self.store, vectors, k, scoring=scoring, where=where):
             for identifier, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield identifier, [(names[index], float(share)) for index, share in zip(indices, shares, strict=True)]
 

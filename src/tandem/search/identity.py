@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.errors import StoreError, StoreExistsError, TandemError
 from tandem.files import user_path
-from tandem.search.home import data_folder
+from tandem.home import data_folder
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Schema, Store

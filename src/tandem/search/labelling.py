@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import TandemError
+from tandem.scores.scoring import Scoring
 from tandem.search.stores.protocol import Store, Value
 
 # Scores of a block: 16 MB. Larger blocks are no faster and no longer fit the processor's caches.
@@ -23,7 +24,7 @@ IDS_BATCH = 1000  # of which paths are asked for together
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image that is among the best of a label: its cosine, and its probability of the label among all labels."""
+    """An image that is among the best of a label: its cosine, and its probability of the label."""
 
     id: str
     score: float
@@ -46,24 +47,21 @@ class LabelBlock:
 
 
 def top_images(
-    store: Store, class_vectors: Vectors, k: int, *, logit_scale: float, where: str | None = None
+    store: Store, class_vectors: Vectors, k: int, *, scoring: Scoring, where: str | None = None
 ) -> list[list[LabelledImage]]:
-    """For each label of [c d], the k images most likely to have it rather than another label, likeliest first.
+    """For each label of [c d], the k images most likely to have it, likeliest first, as `scoring` says.
 
-    A probability is over the labels (softmax of `logit_scale` times the cosines): it compares an image's labels with
-    each other and does not say whether any fits. Equal ones come by cosine, then by id. By cosine alone, images
-    that are near everything come first everywhere: of the ten best for 20 words on Flickr8k dev 20% had the
-    word in two captions or more, by probability 35%.
+    Among labels that compete, a probability compares an image's labels with each other and does not say whether any
+    fits. Equal ones come by cosine, then by id. By cosine alone, images that are near everything come first everywhere:
+    of the ten best for 20 words on Flickr8k dev 20% had the word in two captions or more, by softmax 35%.
     """
     count = _check(store, class_vectors, k)
-    best = _TopK(count, k)
+    best = _TopK(count, k, scoring)
     for records in store.scan(where=where, columns=(), batch_size=_block(count)):
         if records.vectors is None or not len(records):
             continue
         scores = class_vectors @ records.vectors.T  # [c d] [d b] -> [c b]
-        likely = scores * np.float32(logit_scale)
-        highest = likely.max(axis=0)
-        likely -= highest + np.log(np.exp(likely - highest).sum(axis=0))  # logarithms of probabilities
+        likely = scoring.evidence(scores)
         label, column = best.candidates(likely)
         ids = np.array(records.ids, dtype=np.str_)
         best.merge(label, likely[label, column], scores[label, column], ids[column])
@@ -85,7 +83,7 @@ def top_labels(
     class_vectors: Vectors,
     k: int,
     *,
-    logit_scale: float,
+    scoring: Scoring,
     where: str | None = None,
     columns: Sequence[str] = (),
 ) -> Iterator[LabelBlock]:
@@ -96,21 +94,23 @@ def top_labels(
         if records.vectors is None or not len(records):
             continue
         scores = np.asarray(records.vectors @ class_vectors.T)  # [b d] [d c] -> [b c]
-        chosen = np.argpartition(scores, count - k, axis=1)[:, count - k :]
+        ranked = scores if scoring.keeps_order else scoring.logits(scores)
+        chosen = np.argpartition(ranked, count - k, axis=1)[:, count - k :]
         chosen.sort(axis=1)  # equal scores: the label that was named first
-        order = np.argsort(-np.take_along_axis(scores, chosen, 1), axis=1, kind="stable")
+        order = np.argsort(-np.take_along_axis(ranked, chosen, 1), axis=1, kind="stable")
         labels = np.take_along_axis(chosen, order, 1)  # [b k]
         top = np.take_along_axis(scores, labels, 1)
-        yield LabelBlock(records.ids, labels, top, _softmax_top(scores, top, logit_scale), records.columns)
+        probabilities = scoring.best_probabilities(scores, labels, top)
+        yield LabelBlock(records.ids, labels, top, probabilities, records.columns)
 
 
 class _TopK:
     """The best k so far of every label: flat arrays, sorted by label and then by rank."""
 
-    def __init__(self, labels: int, k: int) -> None:
-        self.labels, self.k = labels, k
+    def __init__(self, labels: int, k: int, scoring: Scoring) -> None:
+        self.labels, self.k, self.scoring = labels, k, scoring
         self.label = np.zeros(0, dtype=np.intp)
-        self.likely = np.zeros(0, dtype=np.float32)  # logarithms of probabilities
+        self.likely = np.zeros(0, dtype=np.float32)  # `Scoring.evidence`
         self.score = np.zeros(0, dtype=np.float32)
         self.id = np.zeros(0, dtype="U1")
         self.least = np.full(labels, -np.inf, dtype=np.float32)  # [c]; what an image must reach to be among them
@@ -141,17 +141,10 @@ class _TopK:
     def rows(self) -> list[list[LabelledImage]]:
         """For each label its images, best first."""
         rows: list[list[LabelledImage]] = [[] for _ in range(self.labels)]
-        columns = (self.label, self.id, self.score, np.exp(self.likely))
+        columns = (self.label, self.id, self.score, self.scoring.from_evidence(self.likely))
         for label, id, score, probability in zip(*(column.tolist() for column in columns), strict=True):
             rows[label].append(LabelledImage(id, score, probability))
         return rows
-
-
-def _softmax_top(scores: NDArray[np.float32], top: NDArray[np.float32], logit_scale: float) -> NDArray[np.float32]:
-    """Probabilities [b k] of the highest scores [b k] among all scores [b c]."""
-    highest = top[:, :1]
-    total = np.exp(np.float32(logit_scale) * (scores - highest)).sum(axis=1, keepdims=True)
-    return np.asarray(np.exp(np.float32(logit_scale) * (top - highest)) / total)
 
 
 def _check(store: Store, class_vectors: Vectors, k: int) -> int:

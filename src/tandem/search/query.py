@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from tandem.arrays import Vectors
 from tandem.defaults import HITS, TEXT_WEIGHT, LongTexts
 from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
+from tandem.scores.relevance import MeasuredKind, QueryKind, kind_of_text
 
-QueryKind: TypeAlias = Literal["text", "image", "mixed"]
 MINUS_WEIGHT = 0.5  # weight of `minus`; all that is looked for weighs 1 together
 MIN_STD = 1e-3  # of cosines over a collection of one image, or of one image many times
 
@@ -156,6 +156,16 @@ class SearchQuery:
         if self.minus_image is not None:
             parts.append(QueryPart("image", vectors["minus_image"], -MINUS_WEIGHT))
         return parts
+
+    def measured_kinds(self, parts: Sequence[QueryPart]) -> list[MeasuredKind]:
+        """The kinds of these parts of it, as calibrations measure how well they can tell."""
+        kinds: set[MeasuredKind] = set()
+        for part in parts:
+            if part.weight and part.kind == "image":
+                kinds.add("images")
+            elif part.weight:
+                kinds.add(kind_of_text((self.text if part.weight > 0 else self.minus) or ""))
+        return sorted(kinds)
 
     def _check_ready(self, ready: Mapping[str, Vectors], dimensions: int) -> None:
         known = [*self.texts, *self.images, *(["like"] if self.like is not None else [])]

@@ -48,9 +48,10 @@ class StoredImage(_WithPaths):
 
 @dataclass(frozen=True)
 class SearchHit(_WithPaths):
-    """An image found by a search: its cosine, and the calibrated probability that it matches (None: no calibration).
+    """An image found by a search: its cosine, and the calibrated probability that it matches.
 
-    `missing`: none of its files exists any more, as far as this machine can tell.
+    `relevance` is None where it would mean nothing: `Results.relevance_reason` says why. `missing`: none of its files
+    exists any more, as far as this machine can tell.
     """
 
     id: str
@@ -62,7 +63,11 @@ class SearchHit(_WithPaths):
 
 @dataclass(frozen=True)
 class Results:
-    """Hits, nearest first. `offset` hits before these were skipped; `best` is the relevance of the very first one."""
+    """Hits, nearest first. `offset` hits before these were skipped; `best` is the relevance of the very first one.
+
+    `relevance_reason` says in one line why hits have no relevance, and why it is not said whether anything matches: the
+    model has no calibration, or one that cannot tell for such queries among so many images. None where they have one.
+    """
 
     query: Mapping[str, str]
     model: str
@@ -71,6 +76,7 @@ class Results:
     best: float | None = None
     threshold: float | None = None
     offset: int = 0
+    relevance_reason: str | None = None
     thumbnail: Callable[[str], bytes | None] | None = field(default=None, compare=False, repr=False)  # id -> JPEG
 
     def __len__(self) -> int:
@@ -86,7 +92,7 @@ class Results:
     def nothing_matches(self) -> bool:
         """Whether the best hit is less relevant than the threshold, or there is none.
 
-        Without a calibration this is true only if nothing was found.
+        Where hits have no relevance this is true only if nothing was found.
         """
         if self.best is not None and self.threshold is not None:
             return self.best < self.threshold
@@ -106,6 +112,7 @@ class Results:
             "model": {"name": self.model, "fingerprint": self.fingerprint},
             "nothing_matches": self.nothing_matches,
             "threshold": self.threshold,
+            "relevance_reason": self.relevance_reason,
             "offset": self.offset,
             "hits": [
                 {
@@ -144,8 +151,11 @@ class Results:
         columns = list(rows[0]) if rows else ["id", "path", "score", "relevance", "missing"]
         return pandas.DataFrame(rows, columns=columns)
 
-    def plot(self, path: str | Path | None = None) -> Path | None:
-        """Draw a contact sheet of the hits from their thumbnails. Returns the path; without one, shows the sheet."""
+    def plot(self, path: str | Path | None = None, *, relevance: bool = False) -> Path | None:
+        """Draw a contact sheet of the hits from their thumbnails. Returns the path; without one, shows the sheet.
+
+        `relevance`: with the relevance of each hit, where it has one, instead of its cosine.
+        """
         from tandem import plots
 
         if not self.hits:
@@ -156,7 +166,7 @@ class Results:
             image = None
             with suppress(ImageError):  # a sheet without it is better than none
                 image = load_image(small) if small else None
-            cells.append(plots.Cell(image, f"{rank}. {_meaning(hit)}", os.path.basename(hit.path) or hit.id))
+            cells.append(plots.Cell(image, f"{rank}. {_meaning(hit, relevance)}", os.path.basename(hit.path) or hit.id))
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
         target = None if path is None else user_path(path)
         return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
@@ -179,7 +189,7 @@ class Results:
         style = f"width:{THUMBNAIL_PIXELS}px;overflow:hidden;font-size:smaller"
         return (
             f'<div style="{style}" title="{html.escape(hit.path)}">'
-            f"{shown}<br>{rank}. {_meaning(hit)}{missing}<br>{name}</div>"
+            f"{shown}<br>{rank}. {_meaning(hit, False)}{missing}<br>{name}</div>"
         )
 
     def _thumbnail(self, identifier: str) -> bytes | None:
@@ -189,8 +199,8 @@ class Results:
         return None
 
 
-def _meaning(hit: SearchHit) -> str:
-    """Its relevance, or its cosine where there is none."""
-    if hit.relevance is None:
+def _meaning(hit: SearchHit, relevance: bool) -> str:
+    """Its cosine; its relevance where that is asked for and known."""
+    if hit.relevance is None or not relevance:
         return f"{hit.score:.3f}"
     return f"{hit.relevance:.1%}" if round(hit.relevance, 3) < 0.1 else f"{hit.relevance:.0%}"

@@ -1,6 +1,6 @@
 """Runs one search: from a query to hits with their relevance. Joins a store, a model and its calibration."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,12 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
+from tandem.scores.calibration_files import how_to_calibrate
+from tandem.scores.relevance import Calibration, MeasuredKind, number_of_words, score_stats
 from tandem.search.identity import check_model
 from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
 from tandem.search.query import SearchQuery, combine, kind_of
-from tandem.search.relevance import Calibration, number_of_words, score_stats
 from tandem.search.results import Metadata, Results, SearchHit
 from tandem.search.sample import CollectionSample
 from tandem.search.stores.protocol import Store, StoreHit, Value
@@ -50,7 +51,8 @@ def search(
         vector = combine(parts, sample)[None]
         hits = store.search(vector, query.k + query.offset, where=query.where)[0]
         relevance: list[float | None] = [None] * len(hits)
-        if calibration is not None and hits:
+        reason = _why_not(calibration, model, query.measured_kinds(parts), count)
+        if calibration is not None and reason is None and hits:
             scores = np.array([[hit.score for hit in hits]], dtype=np.float32)
             # Relevance depends on query, image and the whole collection: a filter changes no hit's relevance.
             length = [number_of_words(query.text)] if kind == "text" and query.text is not None else []
@@ -59,7 +61,7 @@ def search(
         notes = store.notes
         check_model(store.url, notes, model)  # on a server another may have taken its place meanwhile
     threshold = None
-    if calibration is not None:
+    if calibration is not None and reason is None:
         threshold = calibration.coefficients(kind).threshold if query.threshold is None else query.threshold
     shown = zip(hits[query.offset :], relevance[query.offset :], strict=True)
     return Results(
@@ -70,7 +72,15 @@ def search(
         best=relevance[0] if hits else None,
         threshold=threshold,
         offset=query.offset,
+        relevance_reason=reason,
     )
+
+
+def _why_not(calibration: Calibration | None, model: "Model", kinds: Sequence[MeasuredKind], count: int) -> str | None:
+    """Why hits have no relevance, in one line; None where they have one."""
+    if calibration is None:
+        return f"{model.name} has no calibration; {how_to_calibrate(model)}"
+    return calibration.cannot_tell(kinds, count)
 
 
 def with_list_of_paths(values: Mapping[str, Value]) -> Metadata:

@@ -17,8 +17,8 @@ from tandem.files import user_path
 if TYPE_CHECKING:
     from tandem.answer import Failure
     from tandem.model import Model
+    from tandem.scores.relevance import Calibration
     from tandem.search.calibration.caption_set import CaptionSet
-    from tandem.search.relevance import Calibration
 
 
 def add_arguments(parser: Parser) -> None:
@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         return reset(arguments)
     if not arguments.dataset:
         raise TandemError("no data to calibrate with: give WebDataset tars or Parquet files with captions, or --reset")
+    from tandem.scores.calibration_files import save_calibration
     from tandem.search.calibration.calibrate import calibrate
-    from tandem.search.calibration_files import save_calibration
 
     datasets, tests = existing(arguments.dataset), existing(arguments.test or [])
     model = load_model(arguments)
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def reset(arguments: argparse.Namespace) -> int:
     """Forget this account's calibration of the model."""
-    from tandem.search.calibration_files import own_path, reset_calibration, shipped_path
+    from tandem.scores.calibration_files import own_path, reset_calibration, shipped_path
 
     if arguments.dataset:
         raise TandemError("--reset takes no dataset")
@@ -101,7 +101,7 @@ def reset(arguments: argparse.Namespace) -> int:
 
 def confirm_replacing(model: "Model", *, yes: bool) -> None:
     """Ask before another calibration takes the place of the one that searches use now."""
-    from tandem.search.calibration_files import own_path, replaced_by_own
+    from tandem.scores.calibration_files import own_path, replaced_by_own
 
     replaced = replaced_by_own(model)
     if replaced is None:
@@ -143,37 +143,58 @@ def as_document(calibration: "Calibration", kept: Sequence[Path], failures: "Seq
             "image": calibration.image.threshold,
             "mixed": calibration.mixed.threshold,
         },
+        "areas": {kind: dict(areas) for kind, areas in calibration.areas.items()},
         "figures": calibration.figures,
         "files": [str(path) for path in kept],
         "failures": [failure.error.as_dict() for failure in failures],
     }
 
 
+def number(area: float | None) -> str:
+    return "-" if area is None else f"{area:.3f}"
+
+
+def shown(area: float | None) -> str:
+    """Whether probabilities are shown where the area is this one."""
+    from tandem.scores.relevance import MIN_AREA
+
+    return "yes" if area is not None and area >= MIN_AREA else "no"
+
+
 def show(calibration: "Calibration") -> None:
     """A short table: how well relevance tells, and how far what it says is from what is true."""
-    numbers = ("of images", "AUC", "best matches", "predicted", "ECE", "of 0.5", "ECE, prior")
-    drops = (0, 3, 0, 0, 2, 4, 5)
+    from tandem.scores.relevance import MIN_AREA
+
+    numbers = ("of images", "AUC", "own removed", "best matches", "predicted", "ECE", "of 0.5", "ECE, prior", "shown")
+    drops = (0, 0, 6, 3, 0, 2, 4, 5, 0)
     columns = [Column("queries", least=7)]
     columns += [Column(name, right=True, drop=drop) for name, drop in zip(numbers, drops, strict=True)]
     rows = []
     for name, part in calibration.figures["queries"].items():
         for size, figures in part["collections"].items():
-            auc = figures["auc_present_removed"]
+            auc = figures["auc_present_emptied"]
             rows.append((
                 name,
                 f"{int(size):,}",
-                "-" if auc is None else f"{auc:.3f}",
+                number(auc),
+                number(figures["auc_present_removed"]),
                 f"{figures['match_rate_best']:.1%}",
                 f"{figures['mean_probability_best']:.1%}",
                 f"{figures['ece_best']:.3f}",
                 f"{figures['ece_of_half']:.3f}",
                 f"{figures['ece_prior']:.3f}",
+                shown(auc),
             ))  # fmt: skip
+    if labels := calibration.figures.get("labels"):
+        predicted, true = f"{labels['mean_probability']:.1%}", f"{labels['match_rate']:.1%}"
+        ece, auc = f"{labels['ece']:.3f}", labels["auc"]
+        rows.append(("labels", "1", number(auc), "-", true, predicted, ece, "-", "-", shown(auc)))
     print_table(columns, rows)
     sys.stdout.flush()
     terminal.echo(
-        f"{calibration.model}, on {calibration.figures['data']}. AUC: of the best hit's relevance, with a match "
-        "present against taken out (chance 0.5). ECE: the calibration error of best hits, half of the searches with no "
+        f"{calibration.model}, on {calibration.figures['data']}. AUC: of the best hit's relevance, with all matches "
+        f"present against taken out (chance 0.5), and of the probability of a label by itself; below {MIN_AREA} only "
+        "the order is shown, no probability. ECE: the calibration error of best hits, half of the searches with no "
         "match present; beside it that of always saying 0.5. ECE, prior: a fifth of them with no match, as fitted. "
         f"Below {calibration.threshold:.1%} nothing is said to match a text well."
     )

@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Give each photo a probability for every label. Any words can be labels. When piped, each line is photo, label "
-        "and probability, separated by tabs.",
+        "Give each photo a probability for every label. Any words can be labels. They compete, unless --independent "
+        "lets each stand by itself. When piped, each line is photo, label and probability, separated by tabs.",
         "tandem classify cat.jpg --labels cat,dog,zebra",
         "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
         "tandem classify foto.jpg --labels Hund,Katze --language de --model org/model",
+        "tandem classify ~/Pictures --labels beach,people,receipt --independent",
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
     )
     add_images(parser, "+")
@@ -67,7 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Rows that people watch arriving are progress enough.
     with progress.counting("classifying", len(names), wanted=show is None or not progress.beside_rows()) as advance:
         for part in model.iter_classify(
-            found.images, labels, templates=templates, language=arguments.language, long=arguments.long
+            found.images,
+            labels,
+            templates=templates,
+            language=arguments.language,
+            long=arguments.long,
+            independent=arguments.independent,
         ):
             parts.append(part)
             advance(len(part) + len(part.failures))

@@ -154,8 +154,9 @@ def show(answer: "Answer", rankings: "Rankings") -> None:
     for query, hits in rankings.items():
         line = Text(f"  {query:<{query_cells}}   ")
         for index, hit in enumerate(hits[:shown]):
-            means = f"{hit.score:5.2f}" if hit.relevance is None else f"{hit.relevance:4.0%}"
-            line.append(f"{Path(hit.path).stem:>9} {means}  ", style=terminal.ACCENT if index == 0 else terminal.QUIET)
+            line.append(
+                f"{Path(hit.path).stem:>9} {hit.score:5.2f}  ", style=terminal.ACCENT if index == 0 else terminal.QUIET
+            )
         line.rstrip()
         out.print(line)
 

@@ -22,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
         "labels. When piped, each line is label, probability, cosine and path, or with --by image path, label and "
         "probability, separated by tabs.",
         "tandem label photos.tandem --labels cat,dog,beach,receipt",
+        "tandem label photos.tandem --labels dog,snow,people --by image --independent",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
     )
     add_collection(parser)
@@ -58,11 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
             vectors = photos.model.class_vectors(given, templates, language=arguments.language, long=arguments.long)
         describe_model(photos.model)
         k = arguments.top or (HITS if arguments.by == "label" else LABELS)
-        options = {"k": k, "where": arguments.where, "logit_scale": photos.model.logit_scale}
+        scoring = photos.model.scoring(vectors, independent=arguments.independent)
+        options = {"k": k, "where": arguments.where, "scoring": scoring}
         document: dict[str, Any] = {
             "collection": arguments.collection,
             "model": {"name": photos.model.name, "fingerprint": photos.model.fingerprint},
             "by": arguments.by,
+            "scoring": scoring.kind,
         }
         if arguments.by == "label":
             with progress.waiting("labelling"):
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             parts = top_labels(photos.store, vectors, columns=("path",), **options)
             total = photos.store.count(arguments.where)
-            document |= label_rows.by_image(parts, labels, total, target, json=arguments.json)
+            document |= label_rows.by_image(parts, labels, total, target, scoring.kind, json=arguments.json)
             none = total == 0
         if arguments.json:
             terminal.print_json(document | ({"file": str(target)} if target else {}))

@@ -33,9 +33,10 @@ COLUMNS = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Show the photos of a collection that are nearest to a text, to a photo, or to both, and how likely each one "
-        "is to match. Says so if nothing matches well. When piped, each line is rank, relevance, cosine and path, "
-        "separated by tabs, and a last value 'missing' where the file is gone.",
+        "Show the photos of a collection that are nearest to a text, to a photo, or to both. Says so if nothing "
+        "matches well, where the model's calibration can tell. When piped, each line is rank, cosine and path "
+        "(--relevance: rank, relevance, cosine and path), separated by tabs, and a last value 'missing' where the file "
+        "is gone.",
         "tandem search photos.tandem a black cat sleeping on a red sofa",
         "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
         'tandem search photos.tandem a street --image beach.jpg --weight 0.3 --minus "people"',
@@ -64,6 +65,11 @@ def add_arguments(parser: Parser) -> None:
         "0 never reports that nothing matches",
     )
     add_long(parser)
+    parser.add_argument(
+        "--relevance",
+        action="store_true",
+        help="show how likely each photo is to match, or why that cannot be told; --json has it anyway",
+    )
     parser.add_argument("--plot", metavar="PNG", help="draw a contact sheet of the hits")
     add_paths_only(parser)
     add_json(parser)
@@ -103,27 +109,27 @@ def run(arguments: argparse.Namespace) -> int:
         elif arguments.paths_only:
             terminal.print_paths([hit.path for hit in results.hits if not hit.missing], null=arguments.null)
         else:
-            show(results)
+            show(results, relevance=arguments.relevance)
         sys.stdout.flush()
         if arguments.paths_only and (gone := sum(hit.missing for hit in results.hits)):
             terminal.echo(f"left out {terminal.count_of(gone, 'hit')} whose files are gone")
         if not results.hits:
             explain_empty(photos, arguments.where, page=arguments.page, top=arguments.top)
         elif results.nothing_matches:
-            best = f"the best hit is {percent(results.best)} likely to be meant, below {percent(results.threshold)}"
-            terminal.echo(f"nothing matches well: {best}")
-        if results.hits and results.threshold is None:
-            terminal.echo(f"{results.model} is not calibrated, so there is no relevance: see tandem calibrate --help")
+            best = f": the best hit is {percent(results.best)} likely to match, below {percent(results.threshold)}"
+            terminal.echo(f"nothing matches well{best if arguments.relevance else '; these are the nearest photos'}")
+        if results.hits and results.relevance_reason and (arguments.relevance or arguments.threshold is not None):
+            terminal.echo(f"no relevance: {results.relevance_reason}")
         if arguments.plot and results.hits:
-            terminal.echo(f"drew {results.plot(arguments.plot)}")
+            terminal.echo(f"drew {results.plot(arguments.plot, relevance=arguments.relevance)}")
     return DONE
 
 
-def show(results: "Results") -> None:
-    """One line a hit: rank, relevance, cosine, where it is."""
-    judged = any(hit.relevance is not None for hit in results.hits)
+def show(results: "Results", *, relevance: bool) -> None:
+    """One line a hit: rank, relevance if asked for, cosine, where it is. Piped, the option alone decides on columns."""
     piped = not sys.stdout.isatty()
-    columns = [column for column in COLUMNS if judged or piped or column.heading not in ("relevance", "")]
+    judged = relevance and (piped or any(hit.relevance is not None for hit in results.hits))
+    columns = [column for column in COLUMNS if judged or column.heading not in ("relevance", "")]
     rows = []
     for rank, hit in enumerate(results.hits, results.offset + 1):
         cells = cells_of(hit, rank, results.threshold)

@@ -13,7 +13,7 @@ from tandem.files import user_path
 
 
 def add_labels(parser: Parser) -> None:
-    """`--labels`, `--labels-file`, `--language`, `--template`, `--ensemble` and `--long`."""
+    """`--labels`, `--labels-file`, `--language`, `--template`, `--ensemble`, `--independent` and `--long`."""
     parser.add_argument("--labels", metavar="A,B,...", help="the labels, separated by commas")
     parser.add_argument(
         "--labels-file",
@@ -36,6 +36,12 @@ def add_labels(parser: Parser) -> None:
         action="store_true",
         help="average a built-in set of templates: slower; usually better with published models",
     )
+    parser.add_argument(
+        "--independent",
+        action="store_true",
+        help="the probability of each label by itself: several may be true, or none (default: labels compete, and sum "
+        "to 100%%); for models trained with a sigmoid, and for calibrated ones",
+    )
     add_long(parser)
 
 
@@ -51,9 +57,9 @@ def read_labels(arguments: argparse.Namespace) -> prompts.Labels:
         labels = listed if isinstance(listed, Mapping) else [*labels, *listed]
     if not labels:
         raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one per line")
-    if len(labels) == 1:
+    if len(labels) == 1 and not arguments.independent:
         only = next(iter(labels))
-        terminal.echo(f"warning: with a single label, every photo is 100% {only!r}; add labels to compare with")
+        terminal.echo(f"warning: with a single label, every photo is 100% {only!r}; add labels, or --independent")
     prompts.labels_in(labels, arguments.language, arguments.labels_file or "labels")
     return labels if isinstance(labels, Mapping) else prompts.check_labels(labels)
 

@@ -3,34 +3,41 @@
 Shapes: h hits, b bins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.scores.relevance import MEASURED, Calibration, Coefficients, MeasuredKind, Numbers, QueryFeatures, QueryKind
+from tandem.scores.scoring import LabelCoefficients, sigmoid
 from tandem.search.calibration.caption_set import CaptionSet
 from tandem.search.calibration.fitting import NO_MATCH_PRIOR, fit
+from tandem.search.calibration.label_fitting import fit_labels, label_counts
 from tandem.search.calibration.trials import LabelledQueries, Trials, run_trials
-from tandem.search.query import QueryKind
-from tandem.search.relevance import Calibration, Coefficients, Numbers, QueryFeatures, sigmoid
 
 BINS = 15
 
 
-def auc(positive: Numbers, negative: Numbers) -> float | None:
+def auc(
+    positive: Numbers,
+    negative: Numbers,
+    positive_counts: Numbers | None = None,
+    negative_counts: Numbers | None = None,
+) -> float | None:
     """Area under the ROC curve: the probability that one of the first is higher than one of the second.
 
-    Ties count half; chance is 0.5.
-    None where there are none of either.
+    Ties count half; chance is 0.5. Each counts as many times as the counts say, once if None. None where there are none
+    of either.
     """
     if not len(positive) or not len(negative):
         return None
-    _, rank, count = np.unique(np.concatenate([positive, negative]), return_inverse=True, return_counts=True)
-    middle = np.cumsum(count) - (count - 1) / 2  # mean rank, from 1, of those that are equal
-    wins = middle[rank[: len(positive)]].sum() - len(positive) * (len(positive) + 1) / 2
-    return float(wins / (len(positive) * len(negative)))
+    order = np.argsort(negative)
+    ordered = negative[order]
+    lower = np.cumsum([0.0, *(np.ones(len(negative)) if negative_counts is None else negative_counts[order])])
+    wins = (lower[np.searchsorted(ordered, positive, "left")] + lower[np.searchsorted(ordered, positive, "right")]) / 2
+    return float(np.average(wins, weights=positive_counts) / lower[-1])
 
 
 def reliability(
@@ -75,13 +82,33 @@ def calibrate(
 
     Then one half is fitted and the other reported; the calibration that is given is that of all.
     """
-    whole = fit(name, fingerprint, captions.known())
+    whole = _fit(name, fingerprint, captions)
     if held_out is not None:
         figures = {"data": ", ".join(names), **evaluate(whole, held_out)}
     else:
         fitted, tested = captions.halves()
-        figures = {"data": "the half not fitted on", **evaluate(fit(name, fingerprint, fitted.known()), tested)}
-    return replace(whole, figures=figures)
+        figures = {"data": "the half not fitted on", **evaluate(_fit(name, fingerprint, fitted), tested)}
+    return replace(whole, areas=areas_in(figures), figures=figures)
+
+
+def _fit(name: str, fingerprint: str, captions: CaptionSet) -> Calibration:
+    known = captions.known()
+    labels = fit_labels(known["label"], captions.image_vectors.mean(axis=0))
+    return replace(fit(name, fingerprint, known), labels=labels)
+
+
+def areas_in(figures: Mapping[str, Any]) -> dict[MeasuredKind, dict[int, float]]:
+    """The areas of a report, as a calibration keeps them: how well it tells searches with a match from others."""
+    found: dict[MeasuredKind, dict[int, float]] = {}
+    for kind in MEASURED:
+        if kind == "labels":
+            sizes = {1: figures["labels"]["auc"]} if "labels" in figures else {}
+        else:
+            collections = figures["queries"].get(kind, {}).get("collections", {})
+            sizes = {int(size): part["auc_present_emptied"] for size, part in collections.items()}
+        if known := {size: area for size, area in sizes.items() if area is not None}:
+            found[kind] = known
+    return found
 
 
 def evaluate(
@@ -90,7 +117,7 @@ def evaluate(
     """Figures on images that the calibration has not seen, for captions, phrases and images as queries.
 
     For each: `pairs_auc` of the cosines of matched against mismatched pairs, and for collections of each of the sizes
-    and of all images what `_figures` gives. Numbers have four digits.
+    and of all images what `_figures` gives. For labels what `_label_figures` gives. Numbers have four digits.
     """
     known = captions.known()
     text, is_phrase = known["text"], captions.is_phrase
@@ -113,7 +140,37 @@ def evaluate(
                     for size in (*(size for size in sizes if size < len(captions)), len(captions))
                 },
             }
+    if calibration.labels is not None and len(known["label"].scores):
+        figures["labels"] = _label_figures(calibration.labels, known["label"])
     return figures
+
+
+def _label_figures(coefficients: LabelCoefficients, known: LabelledQueries) -> dict[str, Any]:
+    """How the probability of a label by itself holds, over all pairs of a label and an image.
+
+    Every label counts as much, with a share `LABEL_PRIOR` of images that it is true of. AUC is of the probability, of
+    true against false labels; `pairs_auc` of their cosines.
+    """
+    counts = label_counts(known.matches)
+    probability = coefficients.scoring(known.queries).probabilities(known.scores.T).T.astype(np.float64)
+    true, false = known.matches, ~known.matches
+    rates = {
+        name: auc(values[true].astype(float), values[false].astype(float), counts[true], counts[false])
+        for name, values in (("auc", probability), ("pairs_auc", known.scores))
+    }
+    each = (probability.ravel(), known.matches.ravel(), counts.ravel())
+    return _all_rounded(
+        {
+            "count": len(known.scores),
+            **rates,
+            "mean_probability": np.average(probability, weights=counts),
+            "match_rate": np.average(known.matches, weights=counts),
+            "ece": calibration_error(*each),
+            "true_above_half": np.average(probability[true] >= 0.5, weights=counts[true]),
+            "false_above_half": np.average(probability[false] >= 0.5, weights=counts[false]),
+            "reliability": [_all_rounded(row) for row in reliability(*each)],
+        }
+    )
 
 
 def _figures(

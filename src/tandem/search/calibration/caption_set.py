@@ -18,6 +18,7 @@ from tandem.answer import Failure
 from tandem.errors import DataError, ImageError
 from tandem.image import load_image
 from tandem.model import Model
+from tandem.prompts import fill
 from tandem.samples import (
     CAPTION_KEYS,
     TAR_IMAGE_SUFFIXES,
@@ -31,10 +32,10 @@ from tandem.samples import (
     tar_groups,
     tar_members,
 )
-from tandem.search.calibration.agreement import alike, coverage, phrases, true_of, unsaid
+from tandem.scores.relevance import log_length, number_of_words
+from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
 from tandem.search.calibration.trials import LabelledQueries
 from tandem.search.exploring.clusters import read_vocabulary
-from tandem.search.relevance import log_length, number_of_words
 
 MAX_IMAGES, MAX_CAPTIONS, MAX_OUT_OF_DOMAIN = 1000, 5, 1000  # more make no better fit: it has a handful of numbers
 MIN_IMAGES = 50
@@ -45,7 +46,8 @@ class CaptionSet:
     """Vectors of images [n d], of a view of each [n d], and of texts [m d] with the image each is about [m].
 
     `is_phrase` [m] says which texts are phrases out of captions rather than captions. `out_of_domain` [s d] are queries
-    that no image matches.
+    that no image matches. `label_vectors` [l d] are prompts with words that captions often have, `label_owner` [l] an
+    image of each.
     """
 
     image_vectors: NDArray[np.float32]
@@ -56,13 +58,16 @@ class CaptionSet:
     texts: tuple[str, ...]
     out_of_domain: NDArray[np.float32]
     out_of_domain_texts: tuple[str, ...]
+    label_vectors: NDArray[np.float32]
+    label_owner: NDArray[np.intp]
+    labels: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.image_vectors)
 
     def known(self) -> dict[str, LabelledQueries]:
-        """Queries with their right answers: texts, views ("image"), and out-of-domain queries."""
-        covered = coverage(self.texts, self.owner, len(self), ~self.is_phrase)
+        """Queries with their right answers: texts, views ("image"), out-of-domain queries, and labels ("label")."""
+        covered, labels_covered = self._coverage()
         like = alike(covered[~self.is_phrase], self.owner[~self.is_phrase])
         length = log_length([number_of_words(text) for text in self.texts])
         out_of_domain = log_length([number_of_words(text) for text in self.out_of_domain_texts])
@@ -88,13 +93,28 @@ class CaptionSet:
                 self.out_of_domain,
                 out_of_domain,
             ),
+            "label": LabelledQueries(
+                self.label_vectors @ self.image_vectors.T,
+                true_of(labels_covered, self.label_owner),
+                self.label_owner,
+                self.label_vectors,
+                log_length([number_of_words(label) for label in self.labels]),
+            ),
         }
+
+    def _coverage(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The share of each text [m n], and of each label [l n], that the captions of each image cover."""
+        owner = np.concatenate([self.owner, self.label_owner])
+        written = np.concatenate([~self.is_phrase, np.zeros(len(self.labels), dtype=np.bool_)])
+        covered = coverage((*self.texts, *self.labels), owner, len(self), written)
+        return covered[: len(self.texts)], covered[len(self.texts) :]
 
     def part(self, keep: NDArray[np.intp]) -> "CaptionSet":
         """Some of the images, with their texts."""
         new_index = np.full(len(self), -1)
         new_index[keep] = np.arange(len(keep))
         rows = np.flatnonzero(new_index[self.owner] >= 0)
+        labels = np.flatnonzero(new_index[self.label_owner] >= 0)
         return CaptionSet(
             self.image_vectors[keep],
             self.view_vectors[keep],
@@ -104,6 +124,9 @@ class CaptionSet:
             tuple(self.texts[row] for row in rows),
             self.out_of_domain,
             self.out_of_domain_texts,
+            self.label_vectors[labels],
+            new_index[self.label_owner[labels]],
+            tuple(self.labels[label] for label in labels),
         )
 
     def halves(self, seed: int = 0) -> "tuple[CaptionSet, CaptionSet]":
@@ -185,6 +208,7 @@ def embed(
     captions, owner = [text for _, text in texts], np.array([row for row, _ in texts], dtype=np.intp)
     typed, typed_owner = phrases(captions, owner, len(good), random)
     out_of_domain = _out_of_domain(captions, random)
+    named, named_owner = labels(captions, owner, len(good))
     return CaptionSet(
         np.stack([vector for vector in images if vector is not None]),
         np.stack([vector for vector in views if vector is not None]),
@@ -194,6 +218,9 @@ def embed(
         tuple(captions + typed),
         model.embed_texts(out_of_domain),
         tuple(out_of_domain),
+        model.embed_texts([prompt for label in named for prompt in fill(label)], truncate=True),
+        named_owner,
+        tuple(named),
     ), failures
 
 

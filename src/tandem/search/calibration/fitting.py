@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.scores.query_prior import NO_PRIOR, QueryPrior
+from tandem.scores.relevance import FEATURES, Calibration, Coefficients, Numbers, QueryFeatures
+from tandem.scores.scoring import sigmoid
 from tandem.search.calibration.trials import TOP, LabelledQueries, Trial, Trials, many_trials, sizes_up_to
-from tandem.search.query_prior import NO_PRIOR, QueryPrior
-from tandem.search.relevance import FEATURES, Calibration, Coefficients, Numbers, QueryFeatures, sigmoid
 
 OF_ANY = ("score_coef", "z_score_coef", "size_coef", "mean_coef", "std_coef")
 # People mostly look for what they believe is there: of the searches that a fit learns from, this share has no match.

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.search.relevance import ScoreStats
+from tandem.scores.relevance import ScoreStats
 
 TOP = 10  # hits of each trial that are looked at, as many as a search shows
 _TOGETHER = 50  # trials share a random collection, which is cheaper to draw

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from tandem.defaults import LongTexts
 from tandem.errors import ImageErrorKind
+from tandem.scores.scoring import ScoringKind
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
@@ -57,6 +58,20 @@ Long = Annotated[
 Language = Annotated[
     str | None,
     Field(description="of the labels, such as de: without templates, the default one of that language"),
+]
+Independent = Annotated[
+    bool,
+    Field(
+        description="judge each label by itself: several may be true, or none. For models trained with a sigmoid, and "
+        "for calibrated ones"
+    ),
+]
+Scored = Annotated[
+    ScoringKind,
+    Field(
+        description="softmax: the labels compete, and probabilities sum to 1; sigmoid, calibrated: each by itself, by "
+        "the model or by its calibration"
+    ),
 ]
 CollectionName = Annotated[str | None, Field(description="which collection; the first one if left out")]
 Where = Annotated[

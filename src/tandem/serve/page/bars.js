@@ -1,27 +1,23 @@
-// Editable labels, each with a bar of its probability among all of them.
+// Editable labels, each with a bar of its probability: among all of them, or by itself.
+import { keep, kept } from "./browser_storage.js";
 import { calm, icon, later, make } from "./dom.js";
 import { percent } from "./format.js";
 
 const TYPING_MS = 180;
 const MAX_LABELS = 64;
+const TRUE = 0.5;
 
 /** The labels used last, stored in this browser only. */
 export function keptLabels(name, otherwise) {
   try {
-    const kept = JSON.parse(localStorage.getItem(name));
-    if (Array.isArray(kept) && kept.length && kept.every((label) => typeof label === "string")) return kept;
-  } catch { /* nothing was kept, or nothing may be */ }
+    const labels = JSON.parse(kept(name));
+    if (Array.isArray(labels) && labels.length && labels.every((label) => typeof label === "string")) return labels;
+  } catch { /* something else was kept */ }
   return otherwise;
 }
 
-function keep(name, labels) {
-  try {
-    localStorage.setItem(name, JSON.stringify(labels));
-  } catch { /* a browser that keeps nothing */ }
-}
-
 export class LabelBars {
-  /** `ask(labels, signal)` -> { label: probability }, or null where there is nothing to ask about yet. */
+  /** `ask(labels, independent, signal)` -> { label: probability }, or null where there is nothing to ask about yet. */
   constructor(name, labels, ask) {
     this.name = name;
     this.ask = ask;
@@ -32,8 +28,11 @@ export class LabelBars {
       onkeydown: (event) => this.typed(event), onchange: () => this.take(),
       onpaste: () => setTimeout(() => this.input.value.includes(",") && this.take()),
     });
+    this.independent = make("input", { type: "checkbox", id: `${name}-independent`, checked: kept(`${name}-independent`) === "yes", onchange: () => this.switched() });
+    const meaning = make("span", { class: "meaning" }, "Each is judged by itself: several may be true, or none.");
+    const choice = make("label", { class: "switch", for: this.independent.id }, this.independent, make("span", {}, "Independent labels", meaning));
     this.said = make("p", { class: "bars-said", role: "status" });
-    this.element = make("div", { class: "label-bars" }, this.list, this.input, this.said);
+    this.element = make("div", { class: "label-bars" }, this.list, this.input, choice, this.said);
     this.soon = later(() => this.refresh(), TYPING_MS);
     for (const label of labels) this.addRow(label);
   }
@@ -86,8 +85,13 @@ export class LabelBars {
   }
 
   changed() {
-    keep(this.name, this.labels());
+    keep(this.name, JSON.stringify(this.labels()));
     this.soon();
+  }
+
+  switched() {
+    keep(`${this.name}-independent`, this.independent.checked ? "yes" : "no");
+    this.refresh();
   }
 
   /** Ask anew: the labels changed, or what they are about. */
@@ -97,10 +101,11 @@ export class LabelBars {
     const labels = this.labels();
     if (!labels.length) return this.say("Add a label to see how well it fits.");
     try {
-      const shares = await this.ask(labels, asked.signal);
+      const independent = this.independent.checked;
+      const shares = await this.ask(labels, independent, asked.signal);
       if (asked.signal.aborted) return;
-      this.put(shares);
-      this.say(labels.length === 1 ? "Labels compete: add another one to compare with." : "");
+      this.put(shares, independent);
+      this.say(labels.length === 1 && !independent ? "Labels compete: add another one to compare with." : "");
     } catch (error) {
       if (error.name === "AbortError") return;
       this.put(null);
@@ -108,12 +113,13 @@ export class LabelBars {
     }
   }
 
-  put(shares) {
-    const best = shares ? Math.max(...Object.values(shares)) : 0;
+  /** The best label stands out; of independent ones those that are likelier true than not. */
+  put(shares, independent = false) {
+    const least = independent ? TRUE : Math.max(...Object.values(shares ?? {}));
     for (const row of this.rows) {
       const share = shares?.[row.input.value.trim()];
       row.share = share ?? -1;
-      row.element.classList.toggle("best", share !== undefined && share === best);
+      row.element.classList.toggle("best", share !== undefined && share >= least);
       row.fill.style.width = `${(share ?? 0) * 100}%`;
       row.number.textContent = share === undefined ? "" : percent(share);
     }

@@ -15,11 +15,11 @@ export class Classify {
     this.hint = make("div", { class: "hint" }, icon("image"), make("strong", {}, "Drop a photo"), make("span", {}, "or paste one, or choose a file"));
     this.image = make("img", { alt: "", hidden: true });
     this.zone = make("label", { class: "zone", for: "classify-file" }, this.hint, this.image);
-    this.bars = new LabelBars("tandem-labels", keptLabels("tandem-labels", LABELS), (labels, signal) => this.classified(labels, signal));
+    this.bars = new LabelBars("tandem-labels", keptLabels("tandem-labels", LABELS), (...asked) => this.classified(...asked));
     this.template = make("input", { type: "text", id: "template", value: TEMPLATE, autocomplete: "off", spellcheck: "false", maxlength: 500, oninput: later(() => this.bars.refresh(), 250) });
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
-      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. The labels compete: together they make 100%.")),
+      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. They compete, and together make 100%, unless they are independent.")),
       make("div", { class: "classify-body" },
         make("div", { class: "classify-image" }, this.file, this.zone, this.said),
         make("div", { class: "classify-labels" },
@@ -50,11 +50,11 @@ export class Classify {
     this.bars.refresh();
   }
 
-  async classified(labels, signal) {
+  async classified(labels, independent, signal) {
     if (!this.local) return null;
     const template = this.template.value.trim() || "{}";
     if (!template.includes("{}")) throw new Error("The template needs {} where the label belongs.");
-    const answer = await ask("/v1/classify", { image: this.local.uri, labels, templates: [template] }, signal);
+    const answer = await ask("/v1/classify", { image: this.local.uri, labels, independent, templates: [template] }, signal);
     if (!answer.results.length) throw new Error(answer.failures[0]?.error ?? "The photo could not be read.");
     return answer.results[0].probabilities;
   }

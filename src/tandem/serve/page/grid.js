@@ -32,10 +32,12 @@ export function justify(aspects, width, height = rowHeight(width), gap = GAP) {
   return sizes;
 }
 
+const nameOf = (hit) => hit.metadata.caption?.split("\n")[0] || fileName(hit.path);
+
 export class Grid {
-  /** `more(hit)`: what "more like this" does. */
-  constructor(label, more) {
-    this.more = more;
+  /** `more(hit)`: what "more like this" does. `relevance`: whether to show it. */
+  constructor(label, more, relevance) {
+    Object.assign(this, { more, relevance });
     this.hits = [];
     this.sizes = [];
     this.list = make("ul", { class: "grid", "aria-label": label, onkeydown: (event) => this.walk(event) });
@@ -52,16 +54,15 @@ export class Grid {
   }
 
   tile(hit, first) {
-    const name = hit.metadata.caption?.split("\n")[0] || fileName(hit.path);
-    const likely = hit.relevance === null ? "" : `, ${percent(hit.relevance)} likely to match`;
+    const name = nameOf(hit);
     return make(
       "li",
       {},
       make(
         "a",
-        { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": `${name}${likely}${hit.missing ? ", file missing" : ""}`, title: fileName(hit.path) },
+        { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": this.described(hit), title: fileName(hit.path) },
         show(make("img", { alt: "", draggable: "false" }), hit.thumbnail),
-        hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true" }, percent(hit.relevance)),
+        hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true", hidden: !this.relevance }, percent(hit.relevance)),
         hit.missing ? make("span", { class: "file-missing", "aria-hidden": "true" }, "file missing") : null,
       ),
       make(
@@ -70,6 +71,18 @@ export class Grid {
         icon("alike"),
       ),
     );
+  }
+
+  described(hit) {
+    const likely = hit.relevance === null || !this.relevance ? "" : `, ${percent(hit.relevance)} likely to match`;
+    return `${nameOf(hit)}${likely}${hit.missing ? ", file missing" : ""}`;
+  }
+
+  /** Show or hide the relevance of every image that has one. */
+  showRelevance(shown) {
+    this.relevance = shown;
+    for (const badge of this.list.querySelectorAll(".relevance")) badge.hidden = !shown;
+    this.hits.forEach((hit, place) => this.list.children[place].querySelector("a").setAttribute("aria-label", this.described(hit)));
   }
 
   /** Focus an image. Whether it is in this grid. */

@@ -1,4 +1,4 @@
-// The help: keys, and what the percentages mean.
+// The help: keys, and what relevance and the percentages of labels mean.
 import { icon, make } from "./dom.js";
 
 const KEYS = {
@@ -9,7 +9,8 @@ const KEYS = {
 };
 
 const NOTES = {
-  "The percentages": "are the estimated probability that a photo shows what you searched for. They are calibrated: of many photos at 30%, about three in ten match. Some searches are harder for the model than others, so trust the order more than the number.",
+  "Relevance": "is the estimated probability that a photo shows what you searched for; “Show relevance” above the results shows it. It is calibrated: of many photos at 30%, about three in ten match. Where the model cannot tell matches from other photos there is none, and only the order counts.",
+  "Labels": "compete: their percentages compare them, and do not say whether any fits. Independent labels are judged one by one: several may be true, or none. That takes a model that was trained for it, or a calibration.",
   "Your own photos": "can be dropped anywhere, pasted or chosen, and combined with text. They are sent to this server only, and not stored.",
   "Filters": "narrow a search by name, size, format or date. A condition can use any other field: width > 1000 and caption is not null.",
 };

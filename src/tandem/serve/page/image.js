@@ -20,7 +20,7 @@ export class ImageDialog {
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
     this.gone = make("p", { class: "gone", hidden: true });
-    this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (labels, signal) => this.sees(labels, signal));
+    this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (...asked) => this.sees(...asked));
     this.before = this.button("left", "Previous photo", () => this.step(-1));
     this.after = this.button("right", "Next photo", () => this.step(1));
     this.closing = this.button("close", "Close", () => this.leave());
@@ -132,9 +132,11 @@ export class ImageDialog {
     const name = hit.path ? fileName(hit.path) : "Photo";
     this.title.textContent = name;
     this.image.alt = metadata.caption?.split("\n")[0] || name;
-    const { query, threshold } = this.session;
+    const { query, threshold, relevance } = this.session;
     const label = band(hit.relevance, threshold ?? null);
-    this.relevance.textContent = label ? `${label}: ${percent(hit.relevance)} likely to match${query ? ` “${query}”` : ""}` : "";
+    const share = relevance ? `: ${percent(hit.relevance)} likely to match` : " a match";
+    const what = query ? `${relevance ? "" : " for"} “${query}”` : "";
+    this.relevance.textContent = label ? `${label}${share}${what}` : "";
     const lines = {
       Caption: metadata.caption,
       Size: metadata.width && pixels(metadata.width, metadata.height),
@@ -142,7 +144,7 @@ export class ImageDialog {
       Taken: metadata.taken && moment(metadata.taken),
       Place: metadata.latitude !== undefined && metadata.longitude !== undefined ? place(metadata.latitude, metadata.longitude) : null,
       Path: (metadata.paths ?? [hit.path]).join("\n"),
-      Cosine: hit.relevance === null || hit.score === undefined ? null : hit.score.toFixed(3),
+      Cosine: hit.score === undefined ? null : hit.score.toFixed(3),
       Indexed: metadata.indexed && moment(metadata.indexed),
       Missing: hit.missing ?? metadata.missing ? "The file is gone. The photo stays in the collection until tandem index --prune." : null,
     };
@@ -182,9 +184,9 @@ export class ImageDialog {
     }
   }
 
-  async sees(labels, signal) {
+  async sees(labels, independent, signal) {
     if (!this.id) return null;
-    const answer = await ask("/v1/label", { ids: [this.id], labels, collection: this.session.collection }, signal);
+    const answer = await ask("/v1/label", { ids: [this.id], labels, independent, collection: this.session.collection }, signal);
     return answer.results[0]?.probabilities ?? null;
   }
 }

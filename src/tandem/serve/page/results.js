@@ -14,9 +14,12 @@ export class Results {
     Object.assign(this, { session, like, grids: [], answer: null, key: null, done: true });
     this.remembered = new Map(); // key -> { answer, hits, scrolled }, for steps back
     this.message = make("div", { class: "messages" });
+    this.toggle = make("input", { type: "checkbox", id: "relevance", checked: session.relevance, onchange: () => this.showRelevance(this.toggle.checked) });
+    this.reason = make("p", { class: "relevance-reason", role: "status" });
+    this.head = make("div", { class: "results-head", hidden: true }, make("label", { class: "switch", for: "relevance" }, this.toggle, "Show relevance"), this.reason);
     this.list = make("div", { class: "results" });
     this.end = make("div", { class: "end" });
-    this.element = make("div", {}, this.message, this.list, this.end);
+    this.element = make("div", {}, this.message, this.head, this.list, this.end);
     this.watcher = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && this.more(), { rootMargin: "900px" });
     this.watcher.observe(this.end);
   }
@@ -75,10 +78,14 @@ export class Results {
       this.message.append(make("div", { class: "nothing", role: "status" }, make("h2", {}, what), make("p", {}, advice)));
       return;
     }
+    this.head.hidden = false;
+    this.sayReason();
     if (answer.nothing_matches) {
       const what = question.text ? `Nothing matches “${question.text}” well` : "Nothing here is similar to it";
       this.message.append(make("div", { class: "nothing" }, make("h2", {}, what), make("p", {}, "These are the nearest photos.")));
       announce(`${what}. These are the nearest photos.`);
+    } else if (answer.relevance_reason) {
+      announce(`${count(hits.length, "photo")}, nearest first`);
     } else {
       const good = hits.filter((hit) => band(hit.relevance, answer.threshold) !== PROBABLY_NOT).length;
       announce(good < hits.length || hits.length < PAGE ? count(good, "match", "matches") : `${good} matches or more`);
@@ -94,7 +101,7 @@ export class Results {
     for (const hit of fresh) {
       const name = nothing ? "Nearest" : (band(hit.relevance, threshold) ?? "Nearest first");
       if (this.grids.at(-1)?.name !== name) {
-        const grid = new Grid(name, this.like);
+        const grid = new Grid(name, this.like, this.session.relevance);
         this.grids.push({ name, grid, waiting: [] });
         this.list.append(make("section", { class: name === PROBABLY_NOT ? "faint" : "" }, nothing ? null : make("h2", { class: "band" }, name), grid.list));
       }
@@ -129,6 +136,18 @@ export class Results {
     }
   }
 
+  /** Show the relevance of every hit, or why it is not known; or neither. */
+  showRelevance(shown) {
+    this.session.showRelevance(shown);
+    for (const { grid } of this.grids) grid.showRelevance(shown);
+    this.sayReason();
+  }
+
+  sayReason() {
+    const reason = this.session.relevance && this.answer?.relevance_reason;
+    this.reason.textContent = reason ? `No relevance: ${reason}.` : "";
+  }
+
   /** Focus an image. Whether it is among the hits. */
   focus(id) {
     return this.grids.some(({ grid }) => grid.focus(id));
@@ -139,6 +158,7 @@ export class Results {
     this.grids = [];
     this.answer = null;
     this.list.replaceChildren();
+    this.head.hidden = true;
     this.message.replaceChildren();
     this.end.textContent = "";
     this.element.classList.remove("busy");

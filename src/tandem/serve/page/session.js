@@ -1,8 +1,10 @@
 // State that the views share: the collection, the hits of the last search, the map. Polls the server for changes.
 import { ask, askPatiently } from "./api.js";
+import { keep, kept } from "./browser_storage.js";
 import { count } from "./format.js";
 
 const ASK_AGAIN_MS = 15_000;
+const RELEVANCE = "tandem-relevance";
 
 export class Session extends EventTarget {
   collections = []; // as the server describes them, the default one first
@@ -10,6 +12,7 @@ export class Session extends EventTarget {
   query = null;
   threshold = null;
   wrong = null; // why the server could not be reached
+  relevance = kept(RELEVANCE) === "shown"; // whether percentages are shown with hits
 
   /** The chosen collection as the server describes it; null if there is none. */
   get chosen() {
@@ -37,6 +40,12 @@ export class Session extends EventTarget {
     if (this.chosen === before) return false;
     this.forget();
     return true;
+  }
+
+  /** Show percentages with hits, here and the next time in this browser. */
+  showRelevance(shown) {
+    this.relevance = shown;
+    keep(RELEVANCE, shown ? "shown" : "hidden");
   }
 
   forget() {

@@ -1,5 +1,6 @@
 """POST /v1/classify: how well each label fits each image of a request."""
 
+import asyncio
 from typing import Annotated
 
 import numpy as np
@@ -17,11 +18,13 @@ from tandem.serve.http.schemas import (
     AtMost,
     EncodedImage,
     ImageFailure,
+    Independent,
     Labels,
     Language,
     Long,
     ModelName,
     RequestBody,
+    Scored,
     Templates,
     one_of,
 )
@@ -29,7 +32,7 @@ from tandem.serve.service import Service
 
 
 class ClassifyRequest(RequestBody):
-    """One `image` or several `images`, and the labels that compete."""
+    """One `image` or several `images`, and the labels, which compete unless they are `independent`."""
 
     image: EncodedImage | None = None
     images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
@@ -37,6 +40,7 @@ class ClassifyRequest(RequestBody):
     templates: Annotated[Templates, Field(description='texts with {} for the label; default "a photo of a {}."')] = None
     language: Language = None
     long: Long = "error"
+    independent: Independent = False
     model: str | None = None
 
     image_fields = either = ("image", "images")
@@ -59,6 +63,7 @@ class Classified(BaseModel):
 class ClassifyAnswer(BaseModel):
     model: ModelName
     labels: list[str]
+    scoring: Scored
     results: list[Classified]
     failures: list[ImageFailure]
 
@@ -85,15 +90,18 @@ def router(service: Service) -> BodyRouter:
         vectors = await service.class_vectors(
             encoder, labels, params.templates, language=params.language, long=params.long
         )
+        # The first time it reads a file.
+        scoring = await asyncio.to_thread(encoder.model.scoring, vectors, independent=params.independent)
         found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])
         good = [(index, each) for index, each in enumerate(found) if not isinstance(each, ImageError)]
         logits = np.empty((0, len(labels)), dtype=np.float32)
         if good:
-            logits = encoder.model.logits(np.stack([each for _, each in good]), vectors)
+            logits = scoring.logits(encoder.model.similarity(np.stack([each for _, each in good]), vectors))
         failures = tuple(Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError))
-        answer = Answer(encoder.model, tuple(labels), tuple(names[index] for index, _ in good), logits, failures)
+        sources = tuple(names[index] for index, _ in good)
+        answer = Answer(encoder.model, tuple(labels), sources, logits, failures, scoring=scoring.kind)
         return JSONResponse(answer.as_dict())
 
     return routes

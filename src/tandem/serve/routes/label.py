@@ -8,9 +8,9 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from tandem import prompts
-from tandem.answer import softmax
 from tandem.arrays import Vectors
 from tandem.defaults import HITS, LABELS
+from tandem.scores.scoring import Scoring
 from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
@@ -19,6 +19,7 @@ from tandem.serve.http.schemas import (
     WHOLE,
     AtMost,
     CollectionName,
+    Independent,
     Labels,
     Language,
     Long,
@@ -38,6 +39,7 @@ class LabelRequest(RequestBody):
     templates: Templates = None
     language: Language = None
     long: Long = "error"
+    independent: Independent = False
     by: Literal["label", "image"] = "label"
     k: Annotated[
         int | None,
@@ -80,26 +82,29 @@ def router(service: Service) -> BodyRouter:
         def work(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
             model = leased.encoder.model
             described = {"collection": name, "model": {"name": model.name, "fingerprint": model.fingerprint}}
+            scoring = model.scoring(vectors, independent=params.independent)
             if params.ids is not None:
-                found: dict[str, Any] = {"results": _of_images(leased, params.ids, labels, vectors)}
+                found: dict[str, Any] = {"results": _of_images(leased, params.ids, labels, vectors, scoring)}
             elif params.by == "label":
-                found = {"labels": _by_label(leased, params, labels, vectors)}
+                found = {"labels": _by_label(leased, params, labels, vectors, scoring)}
             else:
-                found = _by_image(leased, params, labels, vectors)
-            return described | {"by": params.by} | found
+                found = _by_image(leased, params, labels, vectors, scoring)
+            return described | {"by": params.by, "scoring": scoring.kind} | found
 
         return JSONResponse(await service.ask_with_encoder(name, vectors_of, work, scan=params.ids is None))
 
     return routes
 
 
-def _of_images(leased: OpenCollection, ids: list[str], labels: list[str], vectors: Vectors) -> list[dict[str, Any]]:
+def _of_images(
+    leased: OpenCollection, ids: list[str], labels: list[str], vectors: Vectors, scoring: Scoring
+) -> list[dict[str, Any]]:
     """Some images with the probabilities of all labels."""
     found = leased.collection.store.get(ids, columns=())
     if found.vectors is None or not len(found):
         return []
-    scores = np.asarray(found.vectors) @ vectors.T  # [n d] [d c] -> [n c]
-    probabilities = softmax(np.asarray(scores * leased.encoder.model.logit_scale, dtype=np.float32))
+    scores = np.asarray(found.vectors @ vectors.T, dtype=np.float32)  # [n d] [d c] -> [n c]
+    probabilities = scoring.probabilities(scores)
     return [
         {
             "id": identifier,
@@ -111,11 +116,10 @@ def _of_images(leased: OpenCollection, ids: list[str], labels: list[str], vector
 
 
 def _by_label(
-    leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors
+    leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors, scoring: Scoring
 ) -> list[dict[str, Any]]:
-    scale = leased.encoder.model.logit_scale
     store = leased.collection.store
-    best = with_paths(store, top_images(store, vectors, params.k or HITS, logit_scale=scale, where=params.where))
+    best = with_paths(store, top_images(store, vectors, params.k or HITS, scoring=scoring, where=params.where))
     return [
         {
             "label": label,
@@ -134,14 +138,14 @@ def _by_label(
     ]
 
 
-def _by_image(leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors) -> dict[str, Any]:
+def _by_image(
+    leased: OpenCollection, params: LabelRequest, labels: list[str], vectors: Vectors, scoring: Scoring
+) -> dict[str, Any]:
     """A page of images with their labels, in the store's own order."""
     images: list[dict[str, Any]] = []
     seen = 0
-    scale = leased.encoder.model.logit_scale
-    parts = top_labels(
-        leased.collection.store, vectors, params.k or LABELS, logit_scale=scale, where=params.where, columns=("path",)
-    )
+    store = leased.collection.store
+    parts = top_labels(store, vectors, params.k or LABELS, scoring=scoring, where=params.where, columns=("path",))
     for part in parts:
         first = max(params.offset - seen, 0)
         seen += len(part)

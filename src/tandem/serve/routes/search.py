@@ -64,7 +64,10 @@ class SearchHit(BaseModel):
     id: str
     path: str
     score: float
-    relevance: float | None
+    relevance: Annotated[
+        float | None,
+        Field(description="the calibrated probability that it matches; null where that means nothing"),
+    ]
     missing: Annotated[bool, Field(description="none of its files exists any more; left out if false")] = False
     metadata: dict[str, Any]
     thumbnail: str
@@ -75,6 +78,7 @@ class SearchAnswer(BaseModel):
     model: ModelName
     nothing_matches: bool
     threshold: float | None
+    relevance_reason: Annotated[str | None, Field(description="why no hit has a relevance; null where they have one")]
     offset: int
     hits: list[SearchHit]
     collection: str

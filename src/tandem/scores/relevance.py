@@ -17,22 +17,30 @@ Shapes: q queries, k hits of each, m images sampled, d dimensions.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
 from tandem.errors import TandemError
 from tandem.fields import Positive, Range
-from tandem.search.query import QueryKind
-from tandem.search.query_prior import NO_PRIOR, QueryPrior
+from tandem.scores.query_prior import NO_PRIOR, QueryPrior
+from tandem.scores.scoring import LabelCoefficients, Scoring, sigmoid
 
 Numbers: TypeAlias = NDArray[np.float64]
+QueryKind: TypeAlias = Literal["text", "image", "mixed"]
+# Kinds of queries whose separation is measured: long texts, short texts, images; and labels, one image at a time.
+MeasuredKind: TypeAlias = Literal["captions", "phrases", "images", "labels"]
+MEASURED: tuple[MeasuredKind, ...] = get_args(MeasuredKind)
 
 BASELINE_WEIGHT = 16  # images; on Flickr8k dev 4, 16 and 64 differ by less than 0.5% in log-loss
 MAX_LENGTH = 20  # words; more of them count no further
+LONGEST_PHRASE = 8  # words; a longer text is taken for a caption
+# The least area under the ROC curve at which a calibration counts as able to tell: half way between chance and 0.9.
+MIN_AREA = 0.7
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +152,8 @@ class Calibration:
     image: Coefficients
     mixed: Coefficients
     query_prior: QueryPrior = field(default_factory=lambda: NO_PRIOR)
+    labels: LabelCoefficients | None = None  # None in those of earlier versions, and where labels cannot be told
+    areas: Mapping[MeasuredKind, Mapping[int, float]] = field(default_factory=dict)  # see `area`
     figures: Mapping[str, Any] = field(default_factory=dict)  # the report it was published with
 
     @property
@@ -177,7 +187,55 @@ class Calibration:
         """What is known of queries [q d] of a kind, beforehand; `length` [q] as `log_length` gives it."""
         return QueryFeatures(length, self.query_prior.log_odds(queries) if kind == "text" else np.zeros(len(queries)))
 
+    def area(self, kind: MeasuredKind, count: int) -> float | None:
+        """How well it separates searches of a kind with a match from those without, among `count` images.
 
-def sigmoid(log_odds: Numbers) -> Numbers:
-    """Log-odds -> probabilities, without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * log_odds)))
+        The area under the ROC curve of the best hit's relevance: chance is 0.5. Interpolated between the sizes of
+        collections that were measured, over the logarithm of the size; beyond them that of the nearest one. For labels,
+        of an image's probabilities of labels that are true of it and that are not, with `count` 1. None where it was
+        not measured.
+        """
+        measured = sorted(self.areas.get(kind, {}).items())
+        if not measured:
+            return None
+        sizes, areas = zip(*measured, strict=True)
+        return float(np.interp(np.log(max(count, 1)), np.log(sizes), areas))
+
+    def cannot_tell(self, kinds: Iterable[MeasuredKind], count: int) -> str | None:
+        """Why relevance would mean nothing, in one line; None where it means something.
+
+        A query of several kinds counts as the kind that is told worst.
+        """
+        for kind in kinds:
+            area = self.area(kind, count)
+            if area is None:
+                return (
+                    f"the calibration of {self.model} does not say how well it separates {_MATCHES[kind]} from others; "
+                    "run tandem calibrate again"
+                )
+            if area < MIN_AREA:
+                among = "" if kind == "labels" else f" among {count:,} images"
+                return (
+                    f"the calibration of {self.model} cannot separate {_MATCHES[kind]} from others{among} (area under "
+                    f"the ROC curve {area:.2f}, below {MIN_AREA}); only the order means something"
+                )
+        return None
+
+    def label_scoring(self, class_vectors: Vectors) -> Scoring | str:
+        """The scoring of each label by itself, for vectors [c d]; or in one line why there is none."""
+        if self.labels is None:
+            return "its calibration says nothing of labels"
+        return self.cannot_tell(["labels"], 1) or self.labels.scoring(class_vectors)
+
+
+_MATCHES: dict[MeasuredKind, str] = {
+    "captions": f"matches of texts of more than {LONGEST_PHRASE} words",
+    "phrases": f"matches of texts of up to {LONGEST_PHRASE} words",
+    "images": "matches of images",
+    "labels": "labels that are true of an image",
+}
+
+
+def kind_of_text(text: str) -> MeasuredKind:
+    """As which kind of query a text counts."""
+    return "phrases" if number_of_words(text) <= LONGEST_PHRASE else "captions"

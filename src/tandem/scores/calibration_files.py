@@ -9,21 +9,20 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from shlex import quote
+from typing import Any, Protocol, get_args
 
 from tandem.errors import ConfigError, TandemError
 from tandem.fields import read, renamed
 from tandem.files import write_text
-from tandem.search.home import data_folder
-from tandem.search.query import QueryKind
-from tandem.search.query_prior import QueryPrior
-from tandem.search.relevance import Calibration, Coefficients
-
-if TYPE_CHECKING:
-    from tandem.model import Model
+from tandem.home import data_folder
+from tandem.scores.query_prior import QueryPrior
+from tandem.scores.relevance import MEASURED, Calibration, Coefficients, MeasuredKind, QueryKind
+from tandem.scores.scoring import LabelCoefficients
 
 FILE = "relevance.json"  # in a model's folder
-_VERSION = 3
+_VERSION = 4
+_READABLE = (2, 3, _VERSION)
 # Version 2 had other names for the same numbers.
 _V2_KINDS = {"words": "text", "picture": "image", "experience": "query_prior"}
 _V2_COEFFICIENTS = {
@@ -41,9 +40,30 @@ _V2_COEFFICIENTS = {
     "experience_size": "prior_size_coef",
 }
 _V2_PRIOR = {"right": "precision"}
+_AREA = "auc_present_emptied"  # in the report of versions 2 and 3, which had no areas of their own
 
 
-def load_calibration(model: "Model") -> Calibration | None:
+class Source(Protocol):
+    """Where a model's weights came from."""
+
+    @property
+    def source(self) -> str: ...
+
+
+class CalibratedModel(Protocol):
+    """What is asked of a model."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def checkpoint(self) -> Source: ...
+
+
+def load_calibration(model: CalibratedModel) -> Calibration | None:
     """The calibration of this model: the user's own, else the one in the model's folder, else None.
 
     A calibration of other weights is ignored with a warning. Raises `TandemError` for an invalid file.
@@ -75,17 +95,27 @@ def save_calibration(calibration: Calibration, path: Path | None = None) -> Path
     return path
 
 
+def how_to_calibrate(model: CalibratedModel) -> str:
+    """The command that makes a calibration, as the rest of a sentence.
+
+    A folder is called by its name alone: a server says this to others, who are not to learn where its files are.
+    """
+    source = model.checkpoint.source
+    name = Path(source).name if Path(source).exists() else source
+    return f"to make one from images with captions: tandem calibrate captions.parquet --model {quote(name)}"
+
+
 def own_path(fingerprint: str) -> Path:
     """Where the user's own calibration of a model is kept."""
     return data_folder() / "relevance" / f"{fingerprint}.json"
 
 
-def shipped_path(model: "Model") -> Path:
+def shipped_path(model: CalibratedModel) -> Path:
     """Where a calibration that came with the model would be: in its folder."""
     return Path(model.checkpoint.source) / FILE
 
 
-def replaced_by_own(model: "Model") -> Path | None:
+def replaced_by_own(model: CalibratedModel) -> Path | None:
     """The calibration file that a new one of the user would replace: the user's earlier one, else the model's."""
     return next((path for path in (own_path(model.fingerprint), shipped_path(model)) if path.is_file()), None)
 
@@ -116,30 +146,63 @@ def to_json(calibration: Calibration) -> str:
         "model": calibration.model,
         **{kind: asdict(calibration.coefficients(kind)) for kind in get_args(QueryKind)},
         "query_prior": calibration.query_prior.to_dict(),
+        "labels": None if calibration.labels is None else asdict(calibration.labels),
+        "areas": {kind: {str(size): area for size, area in each.items()} for kind, each in calibration.areas.items()},
         "figures": dict(calibration.figures),
     }
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str, source: str = FILE) -> Calibration:
-    """Raises `TandemError`, naming `source`, for anything but what `to_json` writes, now or in version 2."""
+    """Raises `TandemError`, naming `source`, for anything but what `to_json` writes, now or in versions 2 and 3."""
     try:
         plain = json.loads(text)
         version = plain.pop("version")
+        if version not in _READABLE:
+            raise ValueError(version)
         if version == 2:
             plain = _from_version_2(plain)
+        if version < _VERSION:
+            plain = _from_version_3(plain)
         kinds: dict[str, Coefficients] = {kind: read(Coefficients, plain.pop(kind)) for kind in get_args(QueryKind)}
         prior = QueryPrior.from_dict(plain.pop("query_prior"))
+        labels, areas = plain.pop("labels"), plain.pop("areas")
         calibration = Calibration(
-            text=kinds["text"], image=kinds["image"], mixed=kinds["mixed"], query_prior=prior, **plain
+            text=kinds["text"],
+            image=kinds["image"],
+            mixed=kinds["mixed"],
+            query_prior=prior,
+            labels=None if labels is None else read(LabelCoefficients, labels),
+            areas=_areas(areas),
+            **plain,
         )
-        if version not in (2, _VERSION):
-            raise ValueError(version)
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
         raise TandemError(
             f"{source}: expected a calibration of version {_VERSION}; run tandem calibrate again"
         ) from None
     return calibration
+
+
+def _areas(plain: Mapping[str, Mapping[str, Any]]) -> dict[MeasuredKind, dict[int, float]]:
+    """Areas by kind of query and number of images. Raises ValueError or TypeError."""
+    found: dict[MeasuredKind, dict[int, float]] = {
+        kind: {int(size): float(area) for size, area in plain[kind].items()} for kind in MEASURED if kind in plain
+    }
+    each = [pair for sizes in found.values() for pair in sizes.items()]
+    if len(found) < len(plain) or not all(size > 0 and 0 <= area <= 1 for size, area in each):
+        raise ValueError("expected areas in 0..1, by kind of query and number of images")
+    return found
+
+
+def _from_version_3(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The areas are in the report, where there is one."""
+    queries = plain["figures"].get("queries", {})
+    areas: dict[str, dict[str, Any]] = {}
+    for kind, report in queries.items():
+        for size, found in report.get("collections", {}).items():
+            if found.get(_AREA) is not None:
+                areas.setdefault(kind, {})[size] = found[_AREA]
+    return {**plain, "labels": None, "areas": {kind: areas[kind] for kind in MEASURED if kind in areas}}
 
 
 def _from_version_2(plain: Mapping[str, Any]) -> dict[str, Any]:
