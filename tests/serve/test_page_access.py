@@ -99,7 +99,7 @@ def test_help(page: Any) -> None:
     opener = page.get_by_role("button", name="Help")
     opener.click()
     dialog = page.get_by_role("dialog", name="Help")
-    for part in ("The percentages", "Keys", "Filters"):
+    for part in ("Relevance", "Labels", "Keys", "Filters"):
         assert part in dialog.inner_text()
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
@@ -126,7 +126,7 @@ def test_focus_goes_where_one_has_walked(page: Any) -> None:
 
 def test_results_are_announced(page: Any) -> None:
     search(page, "a cat")
-    announced(page, "match")
+    announced(page, "60 photos, nearest first")
     page.get_by_role("button", name="Filters", exact=True).click()
     page.get_by_label("Path contains").fill("nothing-is-called-this")
     page.keyboard.press("Enter")
