@@ -230,7 +230,7 @@ def test_labels_by_themselves_are_asked_for_and_said_to_be() -> None:
         seen.append(json.loads(request.content))
         scoring = {"scoring": "sigmoid"} if seen[-1].get("independent") else {}
         if request.url.path == "/v1/label":
-            return httpx.Response(200, json={"labels": [], **scoring})
+            return httpx.Response(200, json={"labels": [{"label": "a", "images": []}], **scoring})
         results = [{"image": "images[0]", "best": "a", "logits": {"a": 0.0, "b": 2.0}, "probabilities": {}}]
         about = {"model": {"name": "toy", "fingerprint": "f"}, "labels": ["a", "b"], "failures": []}
         return httpx.Response(200, json={**about, **scoring, "results": results})
