@@ -55,13 +55,15 @@ def measure(model: "KnownModel", precision: str) -> float:
 def images_per_second(config: "ModelConfig", precision: str, batch: int = BATCH) -> float:
     """The rate of an image tower with random weights: the median of at least three batches, compiled before."""
     import numpy as np
+    from PIL import Image
 
     from tandem import engine as engines
+    from tandem.pixels import preprocess
     from tandem.weights.architectures import random_image_weights
 
     engine = engines.build(config, random_image_weights(config), engine="openvino", precision=precision)  # type: ignore[arg-type]
-    size = config.vision.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 256, (config.vision.image_size,) * 2 + (3,), dtype=np.uint8)
+    pixels = np.stack([preprocess(Image.fromarray(drawn), config.preprocessing)] * batch)
     engine.encode_images(pixels)
     rates: list[float] = []
     start = time.perf_counter()

@@ -14,6 +14,7 @@ from tandem.config import PUBLISHED, ModelConfig, Preprocessing, TextTransformer
 from tandem.errors import ConfigError
 from tandem.towers import tower_part
 from tandem.towers.bert.description import Bert
+from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.description import Activation
 from tandem.towers.vision_transformer import pe_core
 
@@ -112,22 +113,40 @@ def _siglip(size: str, patch: str, version: str | None, languages: str | None, p
         projection="none",
         norm_epsilon=1e-6,
     )
-    text = TextTransformer(
+    vocabulary_size = 256000 if version else 250000 if languages else 32000
+    text = _siglip_text(size, vocabulary_size, "gelu_tanh" if version else "gelu", pad_id=0 if version else 1)
+    preprocessing = Preprocessing(vision.image_size, _HALF, _HALF, "squash")
+    return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
+
+
+def _naflex(size: str, patch: str) -> ModelConfig:
+    """SigLIP 2 for images of any aspect ratio, of at most 256 patches."""
+    side, patches = int(patch), 256
+    width = _VIT[size][0]
+    vision = NaFlex(side, 16, patches, *_VIT[size], "gelu_tanh")
+    preprocessing = Preprocessing(
+        vision.image_size, _HALF, _HALF, "naflex", "bilinear", patch_size=side, max_patches=patches
+    )
+    text = _siglip_text(size, 256000, "gelu_tanh", pad_id=0)
+    return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
+
+
+def _siglip_text(size: str, vocabulary_size: int, activation: Activation, pad_id: int) -> TextTransformer:
+    """Text towers are as large as image towers, up to a point."""
+    return TextTransformer(
         64,
-        256000 if version else 250000 if languages else 32000,
-        *_VIT["SO400M" if size == "gopt" else size],  # text towers are as large as image towers, up to a point
-        "gelu_tanh" if version else "gelu",
+        vocabulary_size,
+        *_VIT["SO400M" if size == "gopt" else size],
+        activation,
         start_id=None,
         end_id=1,
-        pad_id=0 if version else 1,
+        pad_id=pad_id,
         causal=False,
         pooling="last",
         projection_bias=True,
         norm_epsilon=1e-6,
         cleaning="canonical",
     )
-    preprocessing = Preprocessing(vision.image_size, _HALF, _HALF, "squash")
-    return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
 
 
 def _clipa(size: str, pixels: str | None) -> ModelConfig:
@@ -180,6 +199,7 @@ _BUILDERS: tuple[tuple[str, Callable[..., ModelConfig]], ...] = (
     (r"(RN50|RN101|RN50x4|RN50x16|RN50x64)(-quickgelu)", _original),
     (r"ViT-(\w+)-(\d+)(?:-(\d+))?(-quickgelu)?", _clip),
     (r"ViT-(\w+)-(\d+)(?:-(\d+|quickgelu))?-worldwide(?:-(\d+|quickgelu))?", _worldwide),
+    (r"ViT-(\w+)-(\d+)-SigLIP2-naflex", _naflex),
     (r"ViT-(\w+)-(\d+)-SigLIP(2)?(-i18n)?(?:-(\d+))?", _siglip),
     (r"PE-Core-(\w+)-(\d+)(?:-(\d+))?", _pe_core),
     (r"xlm-roberta-(base|large)-ViT-(\w+)-(\d+)", _xlm_roberta),
