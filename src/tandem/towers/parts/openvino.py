@@ -26,9 +26,8 @@ def block(
     rotary [2 t w/h]: cosines and sines that turn queries and keys.
     """
     y = layer_norm(x, tensors, name + "ln_1.", sizes.norm_epsilon)
-    q, k, v = projections((y, y, y), tensors, name + "attn.in_proj_", sizes.heads)
-    if rotary is not None:
-        q, k = rotate(q, rotary), rotate(k, rotary)
+    turns = None if rotary is None else (rotary, rotary)
+    q, k, v = projections((y, y, y), tensors, name + "attn.in_proj_", sizes.heads, turns)
     x = op.add(x, attention_out(attention(q, k, v, mask), tensors, name + "attn."))
     return op.add(x, mlp(layer_norm(x, tensors, name + "ln_2.", sizes.norm_epsilon), sizes.activation, tensors, name))
 
@@ -44,38 +43,39 @@ def last_block(
 ) -> Node:
     """`block` for one token of each row alone: x [b t w], query [b 1 w] (a row of x), mask [b 1 1 t] -> [b 1 w].
 
-    With rotary positions that token must have none, as a class token.
+    With rotary positions the token is the first one.
     """
     epsilon = sizes.norm_epsilon
     y = layer_norm(x, tensors, name + "ln_1.", epsilon)
     asking = layer_norm(query, tensors, name + "ln_1.", epsilon)
-    q, k, v = projections((asking, y, y), tensors, name + "attn.in_proj_", sizes.heads)
-    k = k if rotary is None else rotate(k, rotary)
+    turns = None if rotary is None else (rotary[:, :1], rotary)
+    q, k, v = projections((asking, y, y), tensors, name + "attn.in_proj_", sizes.heads, turns)
     query = op.add(query, attention_out(attention(q, k, v, mask), tensors, name + "attn."))
     return op.add(query, mlp(layer_norm(query, tensors, name + "ln_2.", epsilon), sizes.activation, tensors, name))
 
 
-def projections(sources: tuple[Node, Node, Node], tensors: Tensors, name: str, heads: int) -> list[Node]:
+def projections(
+    sources: tuple[Node, Node, Node],
+    tensors: Tensors,
+    name: str,
+    heads: int,
+    turns: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+) -> list[Node]:
     """What queries, keys and values are made from, each [b t w] -> q, k, v, each [b h t w/h].
+
+    turns: rotary positions of queries and of keys, each [2 t w/h].
 
     Three products, not one: as fast (measured), and weights that a file holds in three parts are never stacked.
     """
     weights, biases = (split_qkv(tensors, name + kind) for kind in ("weight", "bias"))
-    return [
-        split_heads(linear(source, weight, bias), heads, weight.shape[1])
-        for source, weight, bias in zip(sources, weights, biases, strict=True)
-    ]
-
-
-def rotate(x: Node, rotary: NDArray[np.float32]) -> Node:
-    """Queries or keys [b h t w/h] turned by rotary positions, cosines and sines [2 t w/h]."""
-    heads, width = (x.get_output_partial_shape(0)[i].get_length() for i in (1, 3))
-    cosines, sines = (constant(table[None, None]) for table in rotary)  # [1 1 t w/h]
-    pairs = op.reshape(x, integers([0, heads, 0, width // 2, 2]), True)
-    first, second = op.split(pairs, integers(-1), 2).outputs()
-    across = op.concat([op.multiply(second, constant(np.float32(-1))), first], -1)  # turned by a right angle
-    across = op.reshape(across, integers([0, heads, 0, width]), True)
-    return op.add(op.multiply(x, cosines), op.multiply(across, sines))
+    width = weights[0].shape[1]
+    q, k, v = (linear(source, weight, bias) for source, weight, bias in zip(sources, weights, biases, strict=True))
+    if turns is not None:
+        return [
+            *(turned_heads(x, rotary, heads, width) for x, rotary in zip((q, k), turns, strict=True)),
+            split_heads(v, heads, width),
+        ]
+    return [split_heads(x, heads, width) for x in (q, k, v)]
 
 
 def attention(q: Node, k: Node, v: Node, mask: Node | None = None) -> Node:
@@ -120,6 +120,22 @@ def layer_norm(x: Node, tensors: Tensors, name: str, epsilon: float) -> Node:
 def split_heads(x: Node, heads: int, width: int) -> Node:
     """[b t w] -> [b h t w/h]"""
     return op.transpose(op.reshape(x, integers([0, 0, heads, width // heads]), True), integers([0, 2, 1, 3]))
+
+
+def turned_heads(x: Node, rotary: NDArray[np.float32], heads: int, width: int) -> Node:
+    """`split_heads` of queries or keys, turned by rotary positions: cosines and sines [2 t w/h].
+
+    In each head the first numbers of all pairs come first, then the second ones: products of queries and keys do not
+    depend on the order, and in this one the formula is compiled to a single operator (11% less time for a tower of
+    PE-Core's B/16, measured).
+    """
+    half = width // heads // 2
+    pairs = op.reshape(x, integers([0, 0, heads, half, 2]), True)
+    x = op.reshape(op.transpose(pairs, integers([0, 2, 1, 4, 3])), integers([0, heads, 0, 2 * half]), True)
+    cosines, sines = (constant(np.tile(table[None, None, :, ::2], 2)) for table in rotary)  # [1 1 t w/h]
+    first, second = op.variadic_split(x, integers(3), integers([half, half])).outputs()
+    across = op.concat([op.multiply(second, constant(np.float32(-1))), first], -1)  # each pair turned by a right angle
+    return op.add(op.multiply(x, cosines), op.multiply(across, sines))
 
 
 def merge_heads(x: Node, width: int) -> Node:
