@@ -15,6 +15,7 @@ from tandem import weights
 from tandem.config import CLIP_MEAN, CLIP_STD, ModelConfig, VisionTransformer
 from tandem.errors import ConfigError, TandemError, WeightsError
 from tandem.weights import open_clip_config, transformers_config
+from tandem.weights.architectures import architecture
 from tandem.weights.tokenizer_files import SpecialTokens
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "families.md"
@@ -337,9 +338,10 @@ REFUSED_BY_OPEN_CLIPS_FIELDS = {
 def test_other_architectures_of_open_clip_are_refused_by_their_field(name: str, tmp_path: Path) -> None:
     model, field = REFUSED_BY_OPEN_CLIPS_FIELDS[name]
     source = str(tmp_path / "open_clip_config.json")
+    shapes = weights.expected_shapes(architecture("ViT-B-16-SigLIP-384")) if name.endswith("-siglip") else {}
     with pytest.raises(ConfigError) as error:
         open_clip_config.config_from(
-            {"model_cfg": model, "preprocess_cfg": preprocess()}, SpecialTokens(0, 2, 1), source, {}
+            {"model_cfg": model, "preprocess_cfg": preprocess()}, SpecialTokens(0, 2, 1), source, shapes
         )
     message = str(error.value)
     assert message.startswith(f"{source}: {field}")
