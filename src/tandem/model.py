@@ -31,6 +31,7 @@ from tandem.prefetch import batched
 from tandem.progress import Progress, count_of
 from tandem.scores.scoring import Scoring, softmax
 from tandem.tokenizer import Tokenizer
+from tandem.weights.published import reads_english_only
 
 if TYPE_CHECKING:
     from tandem.scores.relevance import Calibration
@@ -284,10 +285,9 @@ class Model(ImageBackbone):
         language: str | None = None,
         long: LongTexts = "error",
     ) -> Vectors:
-        """One vector for each label, float32 [c d]: the vectors of its prompts averaged (Radford et al. 2021, 3.1.4).
+        """One vector for each label, float32 [c d]: those of its prompts averaged; recent label sets are cached.
 
-        `language` is that of the labels, as for `classify`; `long` as for `embed_texts`. The vectors of recent label
-        sets are cached.
+        `language` is that of the labels, as for `classify`; `long` as for `embed_texts`.
         """
         texts = prompts.labels_in(labels, language)[1]
         if language is not None and self.is_english_only:
@@ -297,8 +297,9 @@ class Model(ImageBackbone):
 
     @property
     def is_english_only(self) -> bool:
-        """Whether it is known to read English only: it has the published models' vocabulary, or is the shipped one."""
-        return self.tokenizer.is_clip or self.config.name == SHIPPED.name
+        """Whether it is known to read English only: by the table of published models, else by their vocabulary."""
+        known = reads_english_only(self.config.name)
+        return self.tokenizer.is_clip if known is None else known
 
     # --- answers -------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from tandem.class_vectors import CACHED_LABEL_SETS
 from tandem.errors import EngineError, ImageError, TandemError, TextError
 from tandem.image import load_image, preprocess
 from tandem.model import Model, load
+from tandem.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,11 @@ def test_labels_in_a_language(model: Model, photos: list[Path]) -> None:
 
 def test_a_model_of_english_warns_once_of_other_languages(model: Model) -> None:
     assert not model.is_english_only
+    for name, english in (("ViT-B/32", True), ("google/siglip2-base-patch16-256", False), ("org/unknown", False)):
+        named = dataclasses.replace(model.checkpoint, config=dataclasses.replace(model.config, name=name))
+        assert Model(named, model.engine).is_english_only == english
+    clips = dataclasses.replace(model.checkpoint, tokenizer=Tokenizer.clip())
+    assert Model(clips, model.engine).is_english_only
     shipped = load()
     assert shipped.is_english_only
     with warnings.catch_warnings(record=True) as caught:

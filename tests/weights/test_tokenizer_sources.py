@@ -16,6 +16,8 @@ from tandem.errors import ConfigError, HubError, WeightsError
 from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.tokenizer.vocabularies import wordpiece
 from tandem.weights import Checkpoint
+from tandem.weights.tokenizer_files import write_tokenizer
+from tandem.weights.transformers_config import MODEL_TYPES, preprocessing_to
 
 pytestmark = pytest.mark.slow
 
@@ -131,6 +133,28 @@ def test_a_sentencepiece_model_on_the_hub(endpoint: Server, tmp_path: Path) -> N
         weights.write(read, tmp_path / to, to, overwrite=True)  # type: ignore[arg-type]
     processor = transformers.AutoProcessor.from_pretrained(tmp_path / "transformers")
     assert processor(text=texts, padding="max_length", max_length=16)["input_ids"] == expected
+
+
+@pytest.mark.parametrize("kind", ["siglip", "metaclip_2"])
+def test_what_is_written_opens_as_the_models_processor(tmp_path: Path, kind: str) -> None:
+    """transformers' processor of the family, from our files, gives our ids."""
+    transformers = pytest.importorskip("transformers")
+    if kind == "siglip":
+        text = toys.text(start_id=None, end_id=3, pad_id=0, causal=False, pooling="last", projection_bias=True,
+                         cleaning="canonical", activation="gelu_tanh")  # fmt: skip
+    else:
+        text = toys.text(start_id=2, end_id=3, pad_id=0, cleaning="whitespace")
+    tokenizer = Tokenizer(wordpiece(words(tmp_path / "words") / "vocab.txt", {}), TextFormat.of(text))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model_type = MODEL_TYPES[kind]
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing_to(toys.vit().preprocessing, model_type)))
+    write_tokenizer(tokenizer, text, folder)
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    cleaned = ["a black dogs ein hund", "zebra a"]
+    found = processor(text=cleaned, padding="max_length", max_length=16)["input_ids"]
+    assert found == tokenizer(cleaned, 16, pad_to=16).tolist()
 
 
 def test_a_tokenizer_that_is_too_large_or_missing(tmp_path: Path) -> None:

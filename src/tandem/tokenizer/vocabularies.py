@@ -4,7 +4,7 @@ A vocabulary turns texts into ids, without start, end and padding.
 """
 
 import copy
-import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,8 @@ from tandem.tokenizer.text_format import TextFormat
 
 if TYPE_CHECKING:
     import tokenizers
+
+_WRITING = threading.Lock()
 
 
 class Vocabulary(Protocol):
@@ -49,7 +51,7 @@ class Vocabulary(Protocol):
 
 
 class JsonVocabulary:
-    """Any `tokenizer.json`: its normalizer, splitting and merges. Its own specials are not added to texts."""
+    """Any `tokenizer.json`: its normalizer, splitting and merges. What texts stand between is the model's format."""
 
     def __init__(self, core: "tokenizers.Tokenizer") -> None:
         core.no_padding()
@@ -58,10 +60,12 @@ class JsonVocabulary:
         self.size = core.get_vocab_size(with_added_tokens=True)
         if core.id_to_token(self.size - 1) is None or core.id_to_token(self.size) is not None:  # ids with gaps
             self.size = max(core.get_vocab(with_added_tokens=True).values()) + 1
+        self._format: TextFormat | None = None
         self._clean = cleaning_of_others("clip")
 
     def formatted(self, format: TextFormat) -> "JsonVocabulary":
         other = copy.copy(self)
+        other._format = format
         other._clean = cleaning_of_others(format.cleaning)
         return other
 
@@ -78,7 +82,24 @@ class JsonVocabulary:
         return found
 
     def to_json(self) -> str:
-        return json.dumps(json.loads(self._core.to_str()), ensure_ascii=False, separators=(",", ":"))
+        with _WRITING:  # formats of one vocabulary share the library's object
+            if self._format is not None:
+                self._core.post_processor = self._template(self._format)
+            written: str = self._core.to_str()  # compact, entries by id: the same for whatever file it was read from
+        return written
+
+    def _template(self, format: TextFormat) -> Any:
+        """What other readers of the file put around texts: the model's tokens, whatever the file said before."""
+        from tokenizers import processors
+
+        ids = [i for i in (format.start_id, format.end_id) if i is not None]
+        names = {i: self._core.id_to_token(i) for i in ids}
+        start, end = ([] if i is None else [names[i]] for i in (format.start_id, format.end_id))
+        return processors.TemplateProcessing(
+            single=[*start, "$A", *end],
+            pair=[*start, "$A", *end, *start, "$B", *end],
+            special_tokens=[(name, i) for i, name in names.items()],
+        )
 
     def save(self, folder: Path) -> None:
         write_text(folder / "tokenizer.json", self.to_json())

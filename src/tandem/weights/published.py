@@ -89,6 +89,14 @@ def find(text: str) -> tuple[KnownModel, str] | None:
     return _index().get(folded(_without_prefix(text)))
 
 
+def reads_english_only(text: str) -> bool | None:
+    """Whether the model that `text` means was trained on English alone; None for an unknown one."""
+    if text in SHIPPED:
+        return True
+    known = find(text)
+    return known[0].languages == "English" if known else None
+
+
 def candidates(text: str) -> list[str]:
     """The names of the models that `text` may mean: a family ("SigLIP2"), an architecture, or part of names."""
     plain = _squeezed(_without_prefix(text))

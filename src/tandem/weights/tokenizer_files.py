@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+_BEGINNING = 2**20  # characters
 _ROLES = (("bos_token", "cls_token"), ("eos_token", "sep_token"), ("pad_token",))
 # What tokenizers whose files name no tokens call them, by the file: (start, end, padding)
 _DEFAULTS: Mapping[str, tuple[str | None, str | None, str | None]] = {
@@ -93,16 +94,20 @@ class _Ids:
 
 
 def _part(folder: Path, key: str) -> Any:
-    """One value of tokenizer.json, without parsing the vocabulary (34 MB in some); None where there is none."""
+    """One value of tokenizer.json; None where there is none.
+
+    The library writes what is small before the vocabulary, which may have 34 MB: the beginning mostly does.
+    """
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return None
-    try:
-        content = path.read_text(encoding="utf-8")
-        found = re.search(rf'"{key}"\s*:\s*', content)
-        return json.JSONDecoder().raw_decode(content, found.end())[0] if found else None
-    except (OSError, ValueError):
-        return None  # the tokenizer says what is wrong with it when it is read
+    for size in (_BEGINNING, -1) if path.is_file() else ():
+        try:
+            with path.open(encoding="utf-8") as file:
+                content = file.read(size)
+            if found := re.search(rf'"{key}"\s*:\s*', content):
+                return json.JSONDecoder().raw_decode(content, found.end())[0]
+        except (OSError, ValueError):
+            pass  # cut in its middle; or the tokenizer says what is wrong with it when it is read
+    return None
 
 
 def _frame_of(post_processor: Any, ids: _Ids) -> tuple[int | None, int | None] | None:
@@ -152,8 +157,6 @@ def write_tokenizer(tokenizer: "Tokenizer", text: TextTower, folder: Path) -> No
         "model_max_length": text.context_length,
         "padding_side": "right",
     }
-    if (folder / "tokenizer.json").is_file():
-        settings |= {"add_bos_token": text.start_id is not None, "add_eos_token": text.end_id is not None}
     write_json(folder / "tokenizer_config.json", {**settings, **special})
 
 
