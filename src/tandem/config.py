@@ -13,6 +13,7 @@ from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, Range, Tagged
 from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
 from tandem.towers.bert.description import Bert
+from tandem.towers.fastvit.description import FastViT
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.description import (
     QUICK_GELU_SLOPE,
@@ -37,6 +38,7 @@ __all__ = [
     "Bert",
     "Block",
     "Cleaning",
+    "FastViT",
     "ImageTower",
     "Interpolation",
     "ModelConfig",
@@ -114,7 +116,7 @@ class ModelConfig:
     @property
     def activation(self) -> Activation | None:
         """The activation of both towers; None where they differ."""
-        mine = getattr(self.vision, "activation", self.text.activation)  # a ResNet has none to choose
+        mine = getattr(self.vision, "activation", self.text.activation)  # some have none to choose
         return mine if mine == self.text.activation else None
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.config import FastViT, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.weights import expected_shapes
 
 END = 99
@@ -75,6 +75,31 @@ TOYS: dict[str, ModelConfig] = {
     "resnet-bottleneck-stem2": ModelConfig(
         20, ResNet(48, (1, 1, 1, 1), 6, 4, "bottleneck", 2), TEXT, Preprocessing(48)
     ),
+    "fastvit": ModelConfig(20, FastViT(64, (1, 2, 1, 2), 8), TEXT, Preprocessing(64, (0, 0, 0), (1, 1, 1))),
+    # five stages, attention in two, layer norms before it
+    "fastvit-large": ModelConfig(
+        18, FastViT(64, (1, 1, 1, 2, 1), 8, 4, 2, "layer", 0, stem_scale=False), ODD_TEXT, Preprocessing(64)
+    ),
+    # a stem of convolutions with batch norms, a class token without a position, a biased projection
+    "vit-stem": ModelConfig(
+        20,
+        VisionTransformer(
+            64,
+            16,
+            32,
+            2,
+            4,
+            64,
+            "gelu",
+            class_position=False,
+            patch_bias=True,
+            stem_width=8,
+            first_norm=False,
+            projection="biased",
+        ),
+        TEXT,
+        Preprocessing(64),
+    ),
 }
 
 
@@ -88,6 +113,8 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
             array = rng.uniform(0.5, 2, shape)
         elif kind == "weight" and len(shape) == 1:
             array = rng.uniform(0.6, 1.4, shape)  # gains of norms
+        elif kind == "gamma":
+            array = rng.uniform(0.2, 0.5, shape)  # of what a block adds
         elif len(shape) >= 2 and "embedding" not in name:
             fan_in = shape[0] if name.endswith(("proj", "projection")) else int(np.prod(shape[1:]))
             array = rng.standard_normal(shape) * 1.5 / np.sqrt(fan_in)

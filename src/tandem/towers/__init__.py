@@ -19,16 +19,22 @@ from types import ModuleType
 from typing import Any, Literal
 
 from tandem.towers.bert.description import Bert
+from tandem.towers.fastvit.description import FastViT
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.resnet.description import ResNet
 from tandem.towers.text_transformer.description import TextTransformer
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 # Under the names that configurations and recipes give as `type`
-IMAGE_TOWERS: dict[str, type] = {"vision_transformer": VisionTransformer, "resnet": ResNet, "naflex": NaFlex}
+IMAGE_TOWERS: dict[str, type] = {
+    "vision_transformer": VisionTransformer,
+    "resnet": ResNet,
+    "naflex": NaFlex,
+    "fastvit": FastViT,
+}
 TEXT_TOWERS: dict[str, type] = {"text_transformer": TextTransformer, "bert": Bert}
 
-ImageTower = VisionTransformer | ResNet | NaFlex
+ImageTower = VisionTransformer | ResNet | NaFlex | FastViT
 TextTower = TextTransformer | Bert
 
 Part = Literal["shapes", "module", "graph", "names", "arrays", "timm", "hugging_face"]

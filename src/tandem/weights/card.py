@@ -1,6 +1,6 @@
 """The model card (README.md) of a folder that Tandem writes. Pure text from a configuration."""
 
-from tandem.config import ModelConfig, NaFlex, VisionTransformer
+from tandem.config import FastViT, ModelConfig, NaFlex, VisionTransformer
 from tandem.weights.shapes import parameter_count
 
 
@@ -9,6 +9,8 @@ def model_card(config: ModelConfig, to: str) -> str:
     vision, text = config.vision, config.text
     if isinstance(vision, VisionTransformer | NaFlex):
         tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
+    elif isinstance(vision, FastViT):
+        tower = f"FastViT of {'-'.join(map(str, vision.layers))} blocks, width {vision.width}"
     else:
         tower = f"ResNet of {'-'.join(map(str, vision.layers))} {vision.block} blocks, width {vision.width}"
     front = ["---"]

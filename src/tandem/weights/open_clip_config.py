@@ -29,7 +29,14 @@ from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
-from tandem.weights.open_clip_timm import image_activation_beside, restated, timm_model_of, tower_of
+from tandem.weights.open_clip_timm import (
+    BY_NAME_ONLY,
+    check_head,
+    image_activation_beside,
+    restated,
+    timm_model_of,
+    tower_of,
+)
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_config import squares
 from tandem.weights.transformers_preprocessing import channels
@@ -206,6 +213,7 @@ def config_from(
         if timm_model:
             size = _read(_Vision, vision, source, "vision_cfg").image_size
             tower = restated(tower_of(timm_model, size, shapes or {}, source), plain, source)
+            check_head(timm_model, tower, vision, source)
         else:
             tower = _vision(vision, activation, source)
         return ModelConfig(
@@ -442,10 +450,7 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
     shape: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
     if isinstance(vision, VisionTransformer):
         if vision.pooling == "attention" or vision.projection != "linear" or not vision.class_token:
-            raise WeightsError(
-                "open_clip knows such an image tower by timm's name only, and timm has none of these sizes: write it "
-                "as 'tandem' or 'transformers'"
-            )
+            raise WeightsError(f"{BY_NAME_ONLY} or 'transformers'")
         shape |= {
             "layers": vision.layers,
             "patch_size": vision.patch_size,
@@ -461,7 +466,9 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
         if vision.activation == "gelu_tanh":
             shape["act_kwargs"] = {"approximate": "tanh"}
         return shape
-    if not isinstance(vision, ResNet) or vision.block != "bottleneck" or vision.stem_stride != 4:
+    if not isinstance(vision, ResNet):
+        raise WeightsError(BY_NAME_ONLY)
+    if vision.block != "bottleneck" or vision.stem_stride != 4:
         raise WeightsError("open_clip has no ResNet of basic blocks or with a stem of stride 2: write it as 'tandem'")
     head_width = vision.width * 32 // vision.heads
     if vision.width * 32 // head_width != vision.heads:

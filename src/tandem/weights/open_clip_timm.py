@@ -14,6 +14,10 @@ from tandem.towers import IMAGE_TOWERS, has_part, tower_part
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD
 
+BY_NAME_ONLY = (
+    "open_clip knows such an image tower by timm's name only, and timm has none of these sizes: write it as 'tandem'"
+)
+
 
 def tower_of(name: str, image_size: int, shapes: Shapes, source: str) -> ImageTower:
     """The tower that a name and tensors under our names describe. Raises `ConfigError` for a name of no room."""
@@ -21,6 +25,16 @@ def tower_of(name: str, image_size: int, shapes: Shapes, source: str) -> ImageTo
         if has_part(kind, "timm") and (found := tower_part(kind, "timm").description(name, image_size, shapes)):
             return found  # type: ignore[no-any-return]
     raise ConfigError(f"{source}: vision_cfg.timm_model_name = {name!r}: {CANNOT_BUILD}")
+
+
+def check_head(name: str, tower: ImageTower, values: Mapping[str, Any], source: str) -> None:
+    """Refuse a pooling or a projection, in `vision_cfg`, that the tower does not have. Raises `ConfigError`."""
+    for key, wanted in tower_part(tower, "timm").settings(tower).items():
+        if (values.get(key, wanted) or None) != wanted:
+            expected = "null" if wanted is None else repr(wanted)
+            raise ConfigError(
+                f"{source}: vision_cfg.{key} = {values[key]!r}: {CANNOT_BUILD} (expected {expected} for {name})"
+            )
 
 
 def restated(tower: ImageTower, plain: Mapping[str, Any], source: str) -> ImageTower:

@@ -3,6 +3,7 @@
 Works on original names. It does not know where tensors come from: `source` appears in messages only.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTower, TextTransformer, VisionTransformer
+from tandem.config import (
+    Activation,
+    FastViT,
+    ImageTower,
+    ModelConfig,
+    Preprocessing,
+    ResNet,
+    TextTower,
+    TextTransformer,
+    VisionTransformer,
+)
 from tandem.errors import ConfigError, WeightsError
 from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.shapes import Shapes
@@ -94,8 +105,17 @@ def config_from_shapes(
     """
     reader = _Shapes(shapes, source)
     text, embed_dim = _text_from(reader, activation)
-    vision: VisionTransformer | ResNet
-    if "visual.layer1.0.conv1.weight" in shapes:
+    vision: ImageTower
+    preprocessing, noted = None, dict(notes or {})
+    if timm_model := next((name for tensor, name in _MOBILE.items() if tensor in shapes), ""):
+        vision, preprocessing, causal = _mobile_from(timm_model, shapes, source)
+        if isinstance(text, TextTransformer):
+            text = dataclasses.replace(text, causal=causal)
+        noted["preprocessing"] = (
+            f"{source} does not name its image size and preprocessing: those of the published MobileCLIP models are "
+            f"assumed ({vision.image_size} pixels, mean {preprocessing.mean}, std {preprocessing.std})"
+        )
+    elif "visual.layer1.0.conv1.weight" in shapes:
         vision = _resnet_from(reader)
     else:
         vision = _vit_from(reader, activation)
@@ -103,8 +123,8 @@ def config_from_shapes(
         embed_dim,
         vision,
         text,
-        Preprocessing(vision.image_size),
-        notes=notes or {},
+        preprocessing or Preprocessing(vision.image_size),
+        notes=noted,
     )
 
 
@@ -185,6 +205,33 @@ def _text_from(reader: _Shapes, activation: Activation) -> tuple[TextTower, int]
         end_id=vocabulary_size - 1,
     )
     return tower, embed_dim
+
+
+# MobileCLIP's image towers by a tensor that no other tower has. Which of the S sizes it is, the shapes tell.
+_MOBILE = {
+    "visual.stem.0.conv_kxk.0.conv.weight": "fastvit_mci0",
+    "visual.stem.0.conv.weight": "vit_base_mci_224",
+}
+
+
+def _mobile_from(
+    name: str, shapes: Mapping[str, tuple[int, ...]], source: str
+) -> tuple[ImageTower, Preprocessing, bool]:
+    """The image tower, its preprocessing, and whether the text tower beside it is causal, as published."""
+    kind = FastViT if name.startswith("fastvit") else VisionTransformer
+    size = 256  # of a FastViT; a table of positions has one row for each patch
+    if kind is VisionTransformer:
+        reader = _Shapes(shapes, source)
+        patch_size = 4 * reader.of("visual.stem.0.conv.weight", 4)[2]
+        size = patch_size * math.isqrt(reader.of("visual.positional_embedding", 2)[0])
+    try:
+        vision = tower_part(kind, "timm").description(name, size, shapes)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    if kind is FastViT and vision.attention_norm == "layer":  # S3 and S4
+        return vision, Preprocessing(vision.image_size), False
+    scaled = Preprocessing(vision.image_size, (0.0,) * 3, (1.0,) * 3, interpolation="bilinear")
+    return vision, scaled, kind is VisionTransformer
 
 
 def _vit_from(reader: _Shapes, activation: Activation) -> VisionTransformer:

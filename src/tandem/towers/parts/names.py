@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var")  # endings of a batch norm's tensors
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.|$)")
 
 

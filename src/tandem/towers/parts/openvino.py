@@ -2,7 +2,8 @@
 
 Whoever holds a graph must keep the arrays alive.
 
-Shapes: b batch, t tokens or patches, w width, h heads.
+Shapes: b batch, t tokens or patches, w width, h heads. Of convolutions: i channels in, o channels out, h rows,
+w columns.
 """
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from tandem.openvino_import import Node, Type, op, ov
 from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
+from tandem.towers.parts.folding import Convolution
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
 
@@ -157,6 +159,18 @@ def project(x: Node, tensors: Tensors, name: str, bias: str | None = None) -> No
     """[b w] -> [b d] by the matrix `name` [w d], and `bias` where there is one."""
     x = op.matmul(x, tensor(tensors, name), False, False)
     return x if bias is None else op.add(x, tensor(tensors, bias))
+
+
+def convolve(x: Node, folded: Convolution, stride: int = 1, groups: int = 1, padding: int | None = None) -> Node:
+    """[b i h w] -> [b o h w], padded by half of the kernel unless `padding` says otherwise."""
+    kernel = folded.kernel.astype(np.float32)
+    around = [kernel.shape[2] // 2 if padding is None else padding] * 2
+    if groups > 1:
+        grouped = constant(kernel.reshape(groups, -1, *kernel.shape[1:]))
+        x = op.group_convolution(x, grouped, [stride] * 2, around, around, [1, 1])
+    else:
+        x = op.convolution(x, constant(kernel), [stride] * 2, around, around, [1, 1])
+    return op.add(x, constant(folded.bias.astype(np.float32).reshape(1, -1, 1, 1))) if folded.bias.any() else x
 
 
 def tensor(tensors: Tensors, name: str) -> Node:

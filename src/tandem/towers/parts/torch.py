@@ -117,6 +117,28 @@ def stretch_positions(positions: Tensor, length: int) -> Tensor:
     return F.interpolate(positions.T[None], length, mode="linear", align_corners=True)[0].T.contiguous()
 
 
+class ConvNorm(nn.Module):
+    """A convolution without bias, and a batch norm; or, without the norm, a convolution with a bias."""
+
+    def __init__(
+        self,
+        entering: int,
+        leaving: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        padding: int = 0,
+        norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(entering, leaving, kernel, stride, padding, groups=groups, bias=not norm)
+        self.bn = nn.BatchNorm2d(leaving) if norm else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x if self.bn is None else self.bn(x)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with the original's fused input projection."""
 

@@ -3,11 +3,9 @@
 Shapes: b batch, c channels, s pixels a side, d shared dimension.
 """
 
-import numpy as np
-
 from tandem.openvino_import import Node, op
-from tandem.towers.parts.description import NORM_EPSILON
-from tandem.towers.parts.openvino import constant, integers, merge_heads, named_linear, split_heads, tensor
+from tandem.towers.parts.folding import normed_convolution
+from tandem.towers.parts.openvino import convolve, integers, merge_heads, named_linear, split_heads, tensor
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.resnet.description import ResNet
 
@@ -62,14 +60,7 @@ def _shortcut(x: Node, tensors: Tensors, name: str) -> Node:
 
 def _convolution(x: Node, tensors: Tensors, name: str, norm: str, stride: int = 1) -> Node:
     """A convolution with the batch norm that follows it, folded into one at double precision: [b c h w]."""
-    weight = tensors[name + ".weight"].astype(np.float64)
-    mean, variance = (tensors[f"{norm}.running_{part}"].astype(np.float64) for part in ("mean", "var"))
-    scale = tensors[norm + ".weight"].astype(np.float64) / np.sqrt(variance + NORM_EPSILON)
-    shift = tensors[norm + ".bias"].astype(np.float64) - mean * scale
-    padding = [weight.shape[2] // 2] * 2
-    folded = constant((weight * scale[:, None, None, None]).astype(np.float32))
-    x = op.convolution(x, folded, [stride] * 2, padding, padding, [1, 1])
-    return op.add(x, constant(shift.astype(np.float32).reshape(1, -1, 1, 1)))
+    return convolve(x, normed_convolution(tensors, name, norm), stride)
 
 
 def _average_pool(x: Node) -> Node:

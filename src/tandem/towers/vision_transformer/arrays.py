@@ -1,11 +1,12 @@
 """The Vision Transformer in numpy, for the first photo of a process. The mathematics of `graph`.
 
-Shapes: b batch, s pixels a side, t tokens, w width, d shared dimension.
+Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d shared dimension.
 """
 
 import numpy as np
 
-from tandem.towers.parts.numpy import Array, attention, block, get, layer_norm, mlp
+from tandem.towers.parts.folding import normed_convolution
+from tandem.towers.parts.numpy import ACTIVATIONS, Array, attention, block, get, layer_norm, mlp
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import rotation
@@ -13,16 +14,18 @@ from tandem.towers.vision_transformer.rotary import rotation
 
 def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
     """Normalised pixels [b s s 3] -> [b d], not of unit length."""
-    grid, patch = vision.grid, vision.patch_size
-    x = pixels[:, : grid * patch, : grid * patch]
-    x = x.reshape(len(x), grid, patch, grid, patch, 3).transpose(0, 1, 3, 5, 2, 4)  # [b grid grid 3 patch patch]
-    x = x.reshape(len(x), grid * grid, -1) @ get(tensors, "visual.conv1.weight").reshape(vision.width, -1).T
+    x = pixels[:, : vision.grid * vision.patch_size, : vision.grid * vision.patch_size]
+    x = _stem(x, vision, tensors) if vision.stem else _tiles(x, vision.patch_size, get(tensors, "visual.conv1.weight"))
+    x = x.reshape(len(x), -1, vision.width)  # [b patches w]
     if vision.patch_bias:
-        x = x + get(tensors, "visual.conv1.bias")
+        x = x + get(tensors, "visual.stem.2.conv.bias" if vision.stem else "visual.conv1.bias")
+    if not vision.class_position:
+        x = x + get(tensors, "visual.positional_embedding")
     if vision.class_token:
         token = np.broadcast_to(get(tensors, "visual.class_embedding"), (len(x), 1, vision.width))
         x = np.concatenate([token, x], axis=1)
-    x = x + get(tensors, "visual.positional_embedding")  # [b t w]
+    if vision.class_position:
+        x = x + get(tensors, "visual.positional_embedding")  # [b t w]
     if vision.first_norm:
         x = layer_norm(x, tensors, "visual.ln_pre.", vision.norm_epsilon)
     rotary = rotation(vision)
@@ -35,6 +38,25 @@ def features(pixels: Array, vision: VisionTransformer, tensors: Tensors) -> Arra
         return x
     x = x @ get(tensors, "visual.proj")
     return x + get(tensors, "visual.proj_bias") if vision.projection == "biased" else x
+
+
+def _stem(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
+    """[b s s 3] -> [b g g w], the last convolution's bias left out."""
+    for i, (_, _, side) in enumerate(vision.stem):
+        name = f"visual.stem.{i}."
+        if i == len(vision.stem) - 1:
+            return _tiles(x, side, get(tensors, name + "conv.weight"))
+        folded = normed_convolution(tensors, name + "conv", name + "bn")
+        x = _tiles(x, side, folded.kernel.astype(np.float32)) + folded.bias.astype(np.float32)
+        x = ACTIVATIONS[vision.activation](x)
+    return x
+
+
+def _tiles(x: Array, side: int, kernel: Array) -> Array:
+    """A convolution whose stride is its kernel's side, as one product: [b h w c] -> [b h/side w/side o]."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // side, side, width // side, side, channels).transpose(0, 1, 3, 5, 2, 4)
+    return x.reshape(*x.shape[:3], -1) @ kernel.reshape(len(kernel), -1).T
 
 
 def _pool(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:

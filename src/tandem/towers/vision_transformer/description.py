@@ -28,7 +28,8 @@ class VisionTransformer:
     """Image encoder: patches through pre-norm transformer blocks (Radford et al. 2021, 2.4; Zhai et al. 2023).
 
     The defaults are OpenAI's CLIP. CLIPA has no first norm and pools by the mean; SigLIP has no class token, attention
-    pooling and no projection; PE-Core (Bolya et al. 2025) has attention pooling and rotary positions.
+    pooling and no projection; PE-Core (Bolya et al. 2025) has attention pooling and rotary positions; MobileCLIP's B
+    (Vasu et al. 2024) makes its patches by three convolutions.
     """
 
     image_size: Pixels  # pixels, square
@@ -39,7 +40,9 @@ class VisionTransformer:
     mlp_width: Width
     activation: Activation
     class_token: VariedFlag = True
+    class_position: VariedFlag = True  # a position for the class token, too
     patch_bias: VariedFlag = False
+    stem_width: VariedWidth = 0  # channels of three convolutions that make the patches; 0: one convolution does
     first_norm: VariedFlag = True  # a layer norm before the first block
     pooling: Annotated[Pooling, LeftOutAtDefault()] = "class"
     norm_after_pooling: VariedFlag = False  # the last layer norm; CLIP's is the same either way
@@ -66,6 +69,17 @@ class VisionTransformer:
         return self.grid**2 + self.class_token
 
     @property
+    def stem(self) -> tuple[tuple[int, int, int], ...]:
+        """Channels in, channels out and pixels a side of the stem's convolutions, none of which overlaps its stride."""
+        inner = self.stem_width
+        return ((3, inner, self.patch_size // 4), (inner, inner, 2), (inner, self.width, 2)) if inner else ()
+
+    @property
+    def positions(self) -> int:
+        """Rows of the table of positions."""
+        return self.grid**2 + (self.class_token and self.class_position)
+
+    @property
     def least_image_size(self) -> int:
         """Pixels a side that give one patch."""
         return self.patch_size
@@ -89,6 +103,10 @@ class VisionTransformer:
         _divides("width", self.width, "heads", self.heads)
         if self.patch_size > self.image_size:
             raise ConfigError(f"patch_size: expected 1..{self.image_size}, got {self.patch_size}")
+        if self.stem_width and self.patch_size % 4:
+            raise ConfigError(f"patch_size: expected a multiple of 4 with stem_width, got {self.patch_size}")
+        if not self.class_position and not self.class_token:
+            raise ConfigError("class_position: expected true where class_token is false, got false")
         if self.pooling == "class" and not self.class_token:
             raise ConfigError("pooling: expected mean or attention where class_token is false, got class")
         if (self.pooling == "attention") != bool(self.pool_heads and self.pool_mlp_width):

@@ -1,15 +1,18 @@
 """The Vision Transformer as an OpenVINO graph.
 
-Shapes: b batch, s pixels a side, t tokens, w width, d shared dimension.
+Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d shared dimension.
 """
 
 from tandem.openvino_import import Node, op
 from tandem.towers.naflex.description import NaFlex
+from tandem.towers.parts.folding import normed_convolution
 from tandem.towers.parts.openvino import (
+    activate,
     attention,
     attention_out,
     batch_size,
     block,
+    convolve,
     integers,
     last_block,
     layer_norm,
@@ -70,16 +73,33 @@ def _block_name(i: int) -> str:
 def _embed(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
     """[b 3 s s] -> [b t w]"""
     patch, width = vision.patch_size, vision.width
-    x = op.convolution(x, tensor(tensors, "visual.conv1.weight"), [patch] * 2, [0, 0], [0, 0], [1, 1])
+    if vision.stem:
+        x = _stem(x, vision, tensors)
+    else:
+        x = op.convolution(x, tensor(tensors, "visual.conv1.weight"), [patch] * 2, [0, 0], [0, 0], [1, 1])
     x = op.transpose(op.reshape(x, integers([0, width, -1]), True), integers([0, 2, 1]))  # [b patches w]
     if vision.patch_bias:
-        x = op.add(x, tensor(tensors, "visual.conv1.bias"))
+        x = op.add(x, tensor(tensors, "visual.stem.2.conv.bias" if vision.stem else "visual.conv1.bias"))
+    if not vision.class_position:
+        x = op.add(x, tensor(tensors, "visual.positional_embedding"))
     if vision.class_token:
         token = op.reshape(tensor(tensors, "visual.class_embedding"), integers([1, 1, width]), False)
         token = op.broadcast(token, op.concat([batch_size(x), integers([1, width])], 0))
         x = op.concat([token, x], 1)
-    x = op.add(x, tensor(tensors, "visual.positional_embedding"))
+    if vision.class_position:
+        x = op.add(x, tensor(tensors, "visual.positional_embedding"))
     return layer_norm(x, tensors, "visual.ln_pre.", vision.norm_epsilon) if vision.first_norm else x
+
+
+def _stem(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    """[b 3 s s] -> [b w g g], the last convolution's bias left out."""
+    for i, (_, _, side) in enumerate(vision.stem):
+        name = f"visual.stem.{i}."
+        if i == len(vision.stem) - 1:
+            return op.convolution(x, tensor(tensors, name + "conv.weight"), [side] * 2, [0, 0], [0, 0], [1, 1])
+        x = convolve(x, normed_convolution(tensors, name + "conv", name + "bn"), side, padding=0)
+        x = activate(x, vision.activation)
+    return x
 
 
 def attention_pool(x: Node, vision: VisionTransformer | NaFlex, tensors: Tensors, mask: Node | None = None) -> Node:

@@ -5,6 +5,7 @@ k patches kept.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,10 @@ from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.torch import (
     MLP,
     Attention,
+    ConvNorm,
     LayerNorm,
     Transformer,
+    activate,
     attend,
     initialise_attention,
     initialise_mlp,
@@ -55,9 +58,13 @@ class Module(nn.Module):
         super().__init__()
         self.vision = vision
         w = vision.width
-        self.conv1 = nn.Conv2d(3, w, vision.patch_size, vision.patch_size, bias=vision.patch_bias)
+        if vision.stem:
+            sizes = enumerate(vision.stem)
+            self.stem = nn.ModuleList(ConvNorm(*size, size[2], norm=i < len(vision.stem) - 1) for i, size in sizes)
+        else:
+            self.conv1 = nn.Conv2d(3, w, vision.patch_size, vision.patch_size, bias=vision.patch_bias)
         self.class_embedding = nn.Parameter(torch.empty(w)) if vision.class_token else None
-        self.positional_embedding = nn.Parameter(torch.empty(vision.tokens, w))
+        self.positional_embedding = nn.Parameter(torch.empty(vision.positions, w))
         self.ln_pre = LayerNorm(w, vision.norm_epsilon) if vision.first_norm else None
         self.transformer = Transformer(
             w, vision.layers, vision.heads, vision.mlp_width, vision.activation, vision.norm_epsilon
@@ -98,18 +105,23 @@ class Module(nn.Module):
         n, p = len(pixels), self.vision.patch_size
         grid = self._grid(pixels)
         pixels = pixels[:, :, : grid[0] * p, : grid[1] * p]
-        # Patches do not overlap: their convolution is one product, which has a faster gradient.
-        x = pixels.reshape(n, 3, grid[0], p, grid[1], p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 3 * p * p)
-        before = int(self.vision.class_token)
+        if self.vision.stem:
+            x = self._through_stem(pixels)  # [n g*g w]
+        else:
+            # Patches do not overlap: their convolution is one product, which has a faster gradient.
+            x = pixels.reshape(n, 3, grid[0], p, grid[1], p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, 3 * p * p)
+        before = int(self.vision.class_token and self.vision.class_position)
         positions = resize_grid(self.positional_embedding, grid, before)
         of_patches = positions[before:]  # [g*g w]
         if kept is not None:
-            x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))  # [n k 3*p*p]
+            x = x.gather(1, kept[:, :, None].expand(-1, -1, x.shape[2]))  # [n k 3*p*p], or [n k w] behind a stem
             of_patches = of_patches[kept]  # [n k w]
-        x = F.linear(x, self.conv1.weight.flatten(1), self.conv1.bias)  # [n g*g w]
+        if not self.vision.stem:
+            x = F.linear(x, self.conv1.weight.flatten(1), self.conv1.bias)  # [n g*g w]
         x = x + of_patches.to(x.dtype)
         if self.class_embedding is not None:
-            start = (self.class_embedding + positions[0]).to(x.dtype).expand(n, 1, -1)
+            start = self.class_embedding + positions[0] if before else self.class_embedding
+            start = start.to(x.dtype).expand(n, 1, -1)
             x = torch.cat([start, x], dim=1)  # [n 1+g*g w]
         return x if self.ln_pre is None else self.ln_pre(x)
 
@@ -138,6 +150,12 @@ class Module(nn.Module):
         angles = F.pad(angles, (0, 0, int(vision.class_token), 0))  # a class token is not turned
         return torch.stack([angles.cos(), angles.sin()])
 
+    def _through_stem(self, x: Tensor) -> Tensor:
+        """[n 3 g*p g*p] -> [n g*g w]"""
+        for i, convolution in enumerate(self.stem):
+            x = convolution(activate(x, self.vision.activation) if i else x)
+        return x.flatten(2).transpose(1, 2)
+
     def _project(self, x: Tensor) -> Tensor:
         if self.proj is not None:
             x = x @ self.proj.to(x.dtype)
@@ -164,9 +182,11 @@ class Module(nn.Module):
             normal(self.proj, std, draw)
         if self.proj_bias is not None:
             self.proj_bias.zero_()
-        nn.init.trunc_normal_(self.conv1.weight, std=self.conv1.weight[0].numel() ** -0.5, generator=draw)
-        if self.conv1.bias is not None:
-            self.conv1.bias.zero_()
+        stem = [cast(ConvNorm, each).conv for each in self.stem] if self.vision.stem else [self.conv1]
+        for layer in stem:
+            nn.init.trunc_normal_(layer.weight, std=layer.weight[0].numel() ** -0.5, generator=draw)
+            if layer.bias is not None:
+                layer.bias.zero_()
         self.transformer.initialise(draw)
         if self.pool is not None:
             normal(self.pool.query, std, draw)

@@ -1,6 +1,6 @@
 """What a Vision Transformer's tensors are called by timm (and open_clip with timm) and by transformers."""
 
-from tandem.towers.parts.names import Rule, blocks, parts, same
+from tandem.towers.parts.names import BATCH_NORM, Rule, blocks, parts, same
 
 _TIMM = "visual.trunk"
 _TIMM_LAYERS = {
@@ -12,6 +12,8 @@ _TIMM_LAYERS = {
 }
 TIMM = (
     *same("visual.conv1", f"{_TIMM}.patch_embed.proj"),
+    *same("visual.stem.{}.conv", f"{_TIMM}.patch_embed.backbone.{{}}.conv"),
+    *same("visual.stem.{}.bn", f"{_TIMM}.patch_embed.backbone.{{}}.bn", *BATCH_NORM),
     Rule("visual.class_embedding", (f"{_TIMM}.cls_token",), ones=2),
     Rule("visual.positional_embedding", (f"{_TIMM}.pos_embed",), ones=1),
     *same("visual.ln_pre", f"{_TIMM}.norm_pre"),

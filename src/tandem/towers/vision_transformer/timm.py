@@ -9,7 +9,7 @@ import re
 from tandem.errors import ConfigError
 from tandem.towers.parts.description import Activation
 from tandem.towers.parts.shapes import Shapes
-from tandem.towers.vision_transformer import pe_core
+from tandem.towers.vision_transformer import mobileclip, pe_core
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 _SIGLIP = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
@@ -31,6 +31,8 @@ def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
     """The tower that a name of timm and tensors under our names describe; None for the name of another tower."""
     if name.startswith("vit_pe_core_"):
         return _pe_core(name, image_size, shapes)
+    if name in mobileclip.NAMES:
+        return _mobileclip(name, image_size, shapes)
     match = _SIGLIP.fullmatch(name)
     if match is None:
         return None
@@ -66,13 +68,14 @@ def name_of(vision: VisionTransformer) -> str | None:
         class_token=False, patch_bias=True, first_norm=False, pooling="attention", pool_heads=vision.heads,
         pool_mlp_width=vision.mlp_width, projection="none", norm_epsilon=1e-6,
     )  # fmt: skip
-    return name if size and made == vision else pe_core.name_of(vision)
+    return name if size and made == vision else (pe_core.name_of(vision) or mobileclip.name_of(vision))
 
 
 def settings(vision: VisionTransformer) -> dict[str, object]:
     """What open_clip's configuration says beside the name."""
+    pool = {"class": "token", "attention": "map", "mean": "avg"}[vision.pooling]
     # Without a `timm_proj`, timm's own head is the projection
-    return {"timm_pool": "map", "timm_proj": "none" if vision.projection == "none" else None}
+    return {"timm_pool": pool, "timm_proj": "none" if vision.projection == "none" else None}
 
 
 def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
@@ -81,6 +84,14 @@ def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | 
     mlp_width, _ = _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)
     pool_mlp_width, _ = _of("visual.pool.mlp.c_fc.weight", 2, shapes)
     return pe_core.described(name, image_size, patch_size, width, layers, mlp_width, pool_mlp_width)
+
+
+def _mobileclip(name: str, image_size: int, shapes: Shapes) -> VisionTransformer:
+    stem = name == mobileclip.B
+    first, _, side, _ = _of("visual.stem.0.conv.weight" if stem else "visual.conv1.weight", 4, shapes)
+    mlp_width, width = _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)
+    sizes = (side * 4 if stem else side, width, _layers(shapes), mlp_width)
+    return mobileclip.described(image_size, *sizes, stem_width=first if stem else 0)
 
 
 def _layers(shapes: Shapes) -> int:

@@ -25,10 +25,9 @@ from tandem.weights import Checkpoint, expected_shapes, read
 # Positions are resized, projections can be new; padding is the checkpoint's
 _MAY_DIFFER = ("image_size", "context_length", "positions", "pad_id", "projection", "projection_bias")
 _IMAGE_PROJECTION = (
-    "visual.proj",
-    "visual.proj_bias",
-    "visual.attnpool.c_proj.weight",
-    "visual.attnpool.c_proj.bias",
+    *("visual.proj", "visual.proj_bias"),
+    *("visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias"),
+    *("visual.head.fc.weight", "visual.head.fc.bias"),
 )
 _TEXT_PROJECTION = ("text_projection", "text_projection_bias", "proj.0.weight", "proj.2.weight", "proj.weight")
 SIGMOID_SCALE = math.log(10)  # first value of the scale with the sigmoid loss; that of the bias is in `nn` (-10)

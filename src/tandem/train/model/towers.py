@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tandem.errors import ConfigError
 from tandem.nn import CLIP
+from tandem.towers import tower_type
 from tandem.train.model.packing import pack
 
 Precision = Literal["float32", "bfloat16"]
@@ -49,7 +50,8 @@ class Towers(nn.Module):
 
     def _images(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
         if kept is not None and not self.clip.config.vision.takes_patch_dropout:
-            raise ConfigError("patch_dropout: expected a vision_transformer, the image tower is a resnet; set it to 0")
+            kind = tower_type(self.clip.config.vision)
+            raise ConfigError(f"patch_dropout: expected a vision_transformer, the image tower is a {kind}; set it to 0")
         # The permuted view keeps channels last in memory, which is fastest for convolutions.
         x = (pixels.permute(0, 3, 1, 2).to(self.mean.dtype) - self.mean) / self.std  # [n 3 s s]
         features = self.clip.encode_image(x) if kept is None else self.clip.encode_image(x, kept)

@@ -14,12 +14,16 @@ from torch.distributed.tensor import DTensor
 from tandem.train.recipe import Optimiser
 
 _BLOCK = re.compile(r"(?:resblocks|encoder\.layer)\.(\d+)\.")
-_STAGE = re.compile(r"visual\.layer(\d)\.")
+_STAGE = re.compile(r"visual\.layer(\d)\.")  # from 1
+_STAGE_FROM_0 = re.compile(r"visual\.stages\.(\d)\.")
 _ABOVE = (
     "attnpool",
     "visual.pool.",
     "ln_post",
     "visual.proj",
+    "visual.pool",
+    "visual.final_conv",
+    "visual.head",
     "ln_final",
     "text_projection",
     "text.proj.",
@@ -35,7 +39,7 @@ def build_optimiser(towers: nn.Module, objective: nn.Module, chosen: Optimiser) 
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter, scale in _learning(towers, objective, chosen.layer_decay):
-        decay = chosen.weight_decay if parameter.ndim >= 2 else 0.0
+        decay = chosen.weight_decay if sum(size > 1 for size in parameter.shape) >= 2 else 0.0
         groups.setdefault((decay, scale), []).append(parameter)
     tables = [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale, "lr": chosen.learning_rate * scale}
@@ -82,7 +86,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 def depths(names: list[str]) -> dict[str, tuple[int, int]]:
     """For each parameter of the towers: its depth in its tower, and the depth of what follows the last block.
 
-    0 is what comes before the blocks. A block of a transformer or a stage of a ResNet counts as one.
+    0 is what comes before the blocks. A block of a transformer or a stage of a convolutional tower counts as one.
     """
     found = {name: ("visual." in name, _depth(name)) for name in names}
     top = {side: 1 + max((depth for at, depth in found.values() if at == side), default=0) for side in (True, False)}
@@ -94,6 +98,8 @@ def _depth(name: str) -> int:
     if any(part in name for part in _ABOVE) or name.endswith(("logit_scale", "logit_bias")):
         return -1
     if found := _BLOCK.search(name):
+        return int(found[1]) + 1
+    if found := _STAGE_FROM_0.search(name):
         return int(found[1]) + 1
     found = _STAGE.search(name)
     return int(found[1]) if found else 0

@@ -1,0 +1,1 @@
+"""FastViT, the convolutional image tower of MobileCLIP and MobileCLIP 2."""
