@@ -25,6 +25,32 @@ def test_quotes_are_not_needed(tandem: Run, collection: Path) -> None:
     assert "no query" in one_line(tandem("search", collection))
 
 
+def test_a_long_text_is_split_where_asked(tandem: Run, collection: Path) -> None:
+    text = "a black cat runs. " * 20
+    assert "or add --long truncate or --long split" in one_line(tandem("search", collection, text))
+    with library.open(collection) as photos:
+        for long in ("split", "truncate"):
+            hits = photos.search(text, k=3, long=long)
+            shown = tandem("search", collection, text, "-k", "3", "--long", long, "--json").json["hits"]
+            assert [hit["id"] for hit in shown] == [hit.id for hit in hits]
+            assert [hit["score"] for hit in shown] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+
+
+def test_labels_in_a_language(tandem: Run, collection: Path, tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("en,de\ndog,Hund\ncat,Katze\n", encoding="utf-8")
+    named = {"dog": {"de": "Hund"}, "cat": {"de": "Katze"}}
+    with library.open(collection) as photos:
+        expected = photos.label(named, language="de", k=2)
+        rows = list(photos.iter_labels(named, language="de", k=2))
+    assert expected.keys() == {"dog", "cat"}
+    assert {label for _, labels in rows for label, _ in labels} == {"dog", "cat"}
+    shown = tandem("label", collection, "--labels-file", table, "--language", "de", "--top", "2", "--json").json
+    assert {each["label"]: [image["id"] for image in each["images"]] for each in shown["labels"]} == {
+        label: [image.id for image in images] for label, images in expected.items()
+    }
+
+
 def test_piped_a_hit_is_rank_cosine_and_path(tandem: Run, collection: Path) -> None:
     """With --relevance that stands between, empty where it is not known; then it is said why."""
     with library.open(collection) as photos:

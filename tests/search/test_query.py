@@ -132,3 +132,12 @@ def test_parts_share_the_weight(given: dict[str, str], weights: list[float]) -> 
     assert [part.weight for part in parts] == pytest.approx(weights)
     assert all(part.vector is vector for part, vector in zip(parts, vectors.values(), strict=True))
     assert [part.kind for part in parts] == ["image" if "image" in name or name == "like" else "text" for name in given]
+
+
+def test_what_happens_to_long_texts_is_part_of_the_query() -> None:
+    query = SearchQuery("a cat", long="split")
+    assert query.to_dict() == {"text": "a cat", "long": "split"}
+    assert SearchQuery.from_dict(query.to_dict()).long == "split"
+    assert SearchQuery("a cat", long="error").to_dict() == {"text": "a cat"}
+    with pytest.raises(TandemError, match="long: expected one of error, truncate, split, got 'cut'"):
+        SearchQuery("a cat", long="cut")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ Knows models, batches and the images of requests; no routes, no stores.
 Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
+import asyncio
 import copy
 import sys
 import threading
@@ -88,7 +89,8 @@ class Encoder:
     async def _embed(self, texts: Mapping[str, str], long: LongTexts) -> Sequence[Vectors]:
         """A vector [d] for each text; the values are their names in errors."""
         if long == "split":
-            parts = split_texts(list(texts), self.tokenizer, self.context_length)
+            # in a thread: it tokenizes a text several times, and others must not wait for it
+            parts = await asyncio.to_thread(split_texts, list(texts), self.tokenizer, self.context_length)
             rows = [self.tokenizer.rows([ids])[0] for ids in parts.ids]
             vectors = await self.texts.map(rows, deadline_s=self.deadline_s)
             return list(parts.average(np.stack(vectors)))
@@ -137,11 +139,8 @@ class Encoder:
 
     def token_count(self, texts: Sequence[str], long: LongTexts = "error") -> int:
         """Of all texts together, start and end included, as far as they are read."""
-        added = self.tokenizer.format.added
-        if long == "split":
-            return sum(len(ids) + added for ids in split_texts(texts, self.tokenizer, self.context_length).ids)
         most = self.context_length if long == "truncate" else sys.maxsize
-        return sum(min(len(ids) + added, most) for ids in self.tokenizer.encode(texts))
+        return sum(min(len(ids) + self.tokenizer.format.added, most) for ids in self.tokenizer.encode(texts))
 
     def _cached(self, texts: Iterable[str], long: LongTexts) -> dict[str, Vectors]:
         with self._lock:
