@@ -458,8 +458,16 @@ def test_what_mini_says_of_captions_it_has_not_seen_is_true(
     measured = evaluate(shipped, embed(mini, samples)[0], sizes=())
     for name, claimed in shipped.figures["queries"].items():
         again, figures = measured["queries"][name]["collections"]["1000"], claimed["collections"]["1000"]
-        for key in ("auc_present_removed", "ece_best", "best_is_own", "no_match_said_removed"):
+        for key in ("auc_present_emptied", "auc_present_removed", "ece_best", "best_is_own", "no_match_said_removed"):
             assert again[key] == pytest.approx(figures[key], abs=0.01), (name, key)
+        assert shipped.areas[name] == {  # type: ignore[index]
+            int(size): part["auc_present_emptied"] for size, part in claimed["collections"].items()
+        }
+    for key in ("auc", "ece", "true_above_half", "false_above_half"):
+        assert measured["labels"][key] == pytest.approx(shipped.figures["labels"][key], abs=0.01), key
+    assert measured["labels"]["auc"] == pytest.approx(shipped.areas["labels"][1], abs=0.01)
+    assert shipped.cannot_tell(["images", "labels"], 1000) is None
+    assert shipped.cannot_tell(["phrases"], 1000) is not None
     captions = measured["queries"]["captions"]["collections"]["1000"]
     assert captions["ece_best"] < 0.03 < captions["ece_of_half"]
     assert measured["queries"]["captions"]["pairs_auc"] > 0.83  # of pairs that match nearly as well as whole
