@@ -128,8 +128,8 @@ def turned_heads(x: Node, rotary: NDArray[np.float32], heads: int, width: int) -
     """`split_heads` of queries or keys, turned by rotary positions: cosines and sines [2 t w/h].
 
     In each head the first numbers of all pairs come first, then the second ones: products of queries and keys do not
-    depend on the order, and in this one the formula is compiled to a single operator (11% less time for a tower of
-    PE-Core's B/16, measured).
+    depend on the order, and in this one the formula is compiled to a single operator: rotary positions take 3% of the
+    time of PE-Core's B/16 instead of 14% (measured).
     """
     half = width // heads // 2
     pairs = op.reshape(x, integers([0, 0, heads, half, 2]), True)
