@@ -47,7 +47,6 @@ def test_a_room_has_its_parts(name: str) -> None:
 def test_only_rooms_know_which_tower_they_hold() -> None:
     """Engines, training and the readers of models ask a description; formats alone may ask for its class."""
     source = Path(inspect.getfile(tower_type)).parents[1]
-    formats = {"weights/open_clip_config.py", "weights/transformers_config.py", "weights/card.py"}
     asking = {
         str(file.relative_to(source))
         for file in source.rglob("*.py")
@@ -55,4 +54,5 @@ def test_only_rooms_know_which_tower_they_hold() -> None:
         for kind in (*IMAGE_TOWERS.values(), *TEXT_TOWERS.values())
         if any("isinstance" in line and kind.__name__ in line for line in file.read_text().splitlines())
     }
-    assert asking <= formats
+    # `config` fits the preprocessing to the tower, and each format says what it has no words for
+    assert not [file for file in asking if file != "config.py" and not file.startswith("weights/")]
