@@ -47,6 +47,12 @@ COUNTED = {
     "ViT-H-14-CLIPA/datacomp1b": 968.24,
     "ViT-H-14-CLIPA-336/datacomp1b": 968.64,
     "ViT-bigG-14-CLIPA/datacomp1b": 2517.22,
+    "MobileCLIP-S1": 21.5 + 63.4,  # image and text tower, as in its authors' table
+    "MobileCLIP2-S0": 11.4 + 63.4,
+    "MobileCLIP2-B": 86.3 + 63.4,
+    "MobileCLIP2-S3": 125.1 + 123.6,
+    "MobileCLIP2-S4": 321.6 + 123.6,
+    "MobileCLIP2-L-14": 304.3 + 123.6,
     "PE-Core-T-16-384": 69.57,  # its file has 278,284,008 bytes
     "xlm-roberta-base-ViT-B-32": 366.12,
     "xlm-roberta-large-ViT-H-14": 1193.01,
@@ -158,7 +164,9 @@ def test_an_unknown_architecture_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-B-16-SigLIP2-256", "RN50-quickgelu", "ViT-L-14-CLIPA"])
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32-quickgelu", "ViT-B-16-SigLIP2-256", "RN50-quickgelu", "ViT-L-14-CLIPA", "MobileCLIP2-S0"]
+)
 def test_work_is_counted_from_the_torch_definition(name: str) -> None:
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
@@ -210,6 +218,9 @@ def test_work_is_counted_from_the_torch_definition(name: str) -> None:
         ),
         ("PE-Core-B-16", "PE-Core-B-16", "timm/PE-Core-B-16"),
         ("facebook/PE-Core-B16-224", "PE-Core-B-16", "timm/PE-Core-B-16"),
+        ("MobileCLIP2-S0", "MobileCLIP2-S0", "timm/MobileCLIP2-S0-OpenCLIP"),
+        ("apple/MobileCLIP2-S0", "MobileCLIP2-S0", "timm/MobileCLIP2-S0-OpenCLIP"),
+        ("MobileCLIP-B/datacompdr_lt", "MobileCLIP-B-LT", "apple/MobileCLIP-B-LT-OpenCLIP"),
         (
             "metaclip-2-worldwide-huge-quickgelu",
             "metaclip-2-worldwide-huge-quickgelu",
@@ -263,6 +274,7 @@ def test_a_family_or_an_architecture_lists_its_models() -> None:
         ("SigLIP2", r"'SigLIP2' means \d+ models; give one of them: ViT-B-32-SigLIP2-256, ViT-B-16-SigLIP2, "),
         ("ViT-g-14", r"means 2 models; give one of them: ViT-g-14/laion2b_s12b_b42k, ViT-g-14/laion2b_s34b_b88k"),
         ("ViT-B-16-SigLIP2-265", "near: .*ViT-B-16-SigLIP2-256"),
+        ("MobilCLIP2-S0", "near: MobileCLIP2-S0"),
         ("PE-Kore-B-16", "near: .*PE-Core-B-16"),
         ("zzz", "names are ViT-B/32"),
     ],
@@ -287,6 +299,7 @@ def test_other_names_are_refused_with_what_is_near(endpoint: Server, typed: str,
         ("Google/SigLIP2-base-patch16-256", "google/siglip2-base-patch16-256", "transformers"),
         ("ViT-B-32/laion2b_s34b_b79k", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", "open_clip"),
         ("ViT-H-14-quickgelu/dfn5b", "apple/DFN5B-CLIP-ViT-H-14", "open_clip"),
+        ("MobileCLIP2-S0", "timm/MobileCLIP2-S0-OpenCLIP", "open_clip"),
         ("PE-Core-B-16", "timm/PE-Core-B-16", "open_clip"),
         ("metaclip-2-worldwide-huge-quickgelu", "facebook/metaclip-2-worldwide-huge-quickgelu", "transformers"),
         ("ViT-L-14-CLIPA/datacomp1b", "UCSC-VLAA/ViT-L-14-CLIPA-datacomp1B", "open_clip"),

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from tandem.config import PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
+from tandem.config import CLIP_MEAN, CLIP_STD, PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
 from tandem.errors import ConfigError
-from tandem.towers import tower_part
+from tandem.towers import ImageTower, tower_part
 from tandem.towers.bert.description import Bert
+from tandem.towers.fastvit import timm as fastvit
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.description import Activation
 from tandem.towers.vision_transformer import pe_core
@@ -169,6 +170,34 @@ def _clipa(size: str, pixels: str | None) -> ModelConfig:
     return ModelConfig(_shared(size), vision, text, preprocessing)
 
 
+def _mobileclip(size: str) -> ModelConfig:
+    large = size in ("S3", "S4", "L-14")
+    embed_dim = 768 if large else 512
+    vision: ImageTower
+    if size == "B":
+        # timm's vit_base_mci_224: a stem of three convolutions, no first norm, no position for the class token
+        vision = _vision(
+            "B",
+            16,
+            224,
+            "gelu",
+            class_position=False,
+            patch_bias=True,
+            stem_width=192,
+            first_norm=False,
+            projection="biased",
+            norm_epsilon=1e-6,
+        )
+    elif size == "L-14":
+        vision = _vision("L", 14, 224, "gelu", projection="biased")
+    else:
+        vision = fastvit.PUBLISHED[f"fastvit_mci{size[1]}"]
+    text = TextTransformer(77, 49408, *_CLIP_TEXT["L" if large else "B"], "gelu", causal=size == "B")
+    mean, std = (CLIP_MEAN, CLIP_STD) if large else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    preprocessing = Preprocessing(vision.image_size, mean, std, interpolation="bilinear")
+    return ModelConfig(embed_dim, vision, text, preprocessing)
+
+
 def _pe_core(size: str, patch: str, pixels: str | None) -> ModelConfig:
     name, width, layers, mlp_width, embed_dim, text_size = _PE_CORE[size]
     side = int(pixels or 224)
@@ -201,6 +230,7 @@ _BUILDERS: tuple[tuple[str, Callable[..., ModelConfig]], ...] = (
     (r"ViT-(\w+)-(\d+)(?:-(\d+|quickgelu))?-worldwide(?:-(\d+|quickgelu))?", _worldwide),
     (r"ViT-(\w+)-(\d+)-SigLIP2-naflex", _naflex),
     (r"ViT-(\w+)-(\d+)-SigLIP(2)?(-i18n)?(?:-(\d+))?", _siglip),
+    (r"MobileCLIP2?-(S\d|B|L-14)", _mobileclip),
     (r"PE-Core-(\w+)-(\d+)(?:-(\d+))?", _pe_core),
     (r"xlm-roberta-(base|large)-ViT-(\w+)-(\d+)", _xlm_roberta),
     (r"ViT-(\w+)-14-CLIPA(?:-(\d+))?", _clipa),
