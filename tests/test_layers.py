@@ -44,6 +44,8 @@ LAYERS: dict[str, set[str]] = {
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "scores", "config", "errors"},
     "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
+    "classifying": {"answer", "weights", "image", "prompts", "progress", "scores"}
+    | {"arrays", "defaults", "config", "errors"},
     "model": {
         "answer",
         "image_states",
@@ -60,7 +62,7 @@ LAYERS: dict[str, set[str]] = {
         "errors",
     },
 }
-LAYERS["model"] |= {"arrays", "class_vectors", "defaults", "long_texts", "progress"}
+LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # It has its own report of progress, and runs where the bar's package may be missing.

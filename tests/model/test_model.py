@@ -298,7 +298,7 @@ def test_answer_as_json(model: Model, photos: list[Path]) -> None:
         answer = model.classify([photos[0], "gone.jpg"], ["cat", "dog"])
     document = json.loads(answer.to_json())
     assert document == answer.as_dict()
-    assert set(document) == {"model", "labels", "results", "failures"}
+    assert set(document) == {"model", "labels", "scoring", "results", "failures"}
     assert document["model"] == {"name": "toy", "fingerprint": weights.fingerprint(model.checkpoint)}
     assert document["labels"] == ["cat", "dog"]
     (result,) = document["results"]

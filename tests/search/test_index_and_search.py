@@ -149,7 +149,7 @@ def test_a_narrow_terminal_cuts_the_paths_of_labels_too(monkeypatch: pytest.Monk
 def test_a_narrow_terminal_cuts_paths_and_no_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = narrow_terminal(monkeypatch)
     hits = tuple(SearchHit("x", 0.25, 0.5, {"path": f"/{'folder/' * 12}photo-{i}.jpg"}) for i in range(2))
-    show(Results({"text": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98))
+    show(Results({"text": "a cat"}, "one", "f", hits, best=0.5, threshold=0.1, offset=98), relevance=True)
     lines = shown.getvalue().splitlines()
     assert "relevance" in lines[0]
     assert "cosine" in lines[0]

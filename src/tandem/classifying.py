@@ -1,0 +1,234 @@
+"""Classification: images and labels in, an `Answer` out, by vectors that a model computes.
+
+Knows vectors, cosines and what they mean; how vectors are computed, it asks of the model.
+
+Shapes: n images, m texts, c labels, d the shared dimension.
+"""
+
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem import prompts
+from tandem.answer import Answer, Failure
+from tandem.arrays import Vectors
+from tandem.config import ModelConfig
+from tandem.defaults import BATCH_SIZE, LongTexts
+from tandem.errors import ImageError, TandemError
+from tandem.image import ImageSource, is_several, many, source_name
+from tandem.progress import Progress, count_of
+from tandem.scores.scoring import Scoring, softmax
+from tandem.weights import Checkpoint
+
+if TYPE_CHECKING:
+    from tandem.scores.relevance import Calibration
+
+
+class Classifier(ABC):
+    """What a model offers for labels: logits, probabilities, answers."""
+
+    checkpoint: Checkpoint
+    _calibration: "Calibration | None" = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the model is called."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Which weights it has."""
+
+    @property
+    @abstractmethod
+    def config(self) -> ModelConfig:
+        """What the model is."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, NDArray[Any]]:
+        """Its weights."""
+
+    @abstractmethod
+    def class_vectors(
+        self,
+        labels: prompts.Labels,
+        templates: str | Sequence[str] | None = None,
+        *,
+        language: str | None = None,
+        long: LongTexts = "error",
+    ) -> Vectors:
+        """One vector for each label, float32 [c d]."""
+
+    @abstractmethod
+    def _encoded_batches(
+        self, sources: Iterable[ImageSource], batch_size: int
+    ) -> Iterator[list[tuple[int, Vectors | ImageError]]]:
+        """The vector [d] of each image, or its error, with its index."""
+
+    @cached_property
+    def logit_scale(self) -> float:
+        """The factor of cosines before softmax: exp of the learned scale (about 100 in published models)."""
+        return float(np.exp(np.float32(self.tensors["logit_scale"])))
+
+    @cached_property
+    def logit_bias(self) -> float:
+        """What is added to the scaled cosines; 0 for models without a learned bias."""
+        return float(np.float32(self.tensors["logit_bias"])) if self.config.logit_bias else 0.0
+
+    @property
+    def calibration(self) -> "Calibration | None":
+        """What its scores mean: the user's own calibration, else the one in the model's folder; None without one.
+
+        Read once it is there. Raises `TandemError` for an invalid file.
+        """
+        if self._calibration is None:
+            from tandem.scores.calibration_files import load_calibration
+
+            self._calibration = load_calibration(self)
+        return self._calibration
+
+    def similarity(self, images: Vectors, texts: Vectors) -> Vectors:
+        """The cosine of every pair of vectors, [n d] and [m d] -> float32 [n m]."""
+        a, b = np.atleast_2d(images), np.atleast_2d(texts)
+        for vectors in (a, b):
+            if vectors.ndim != 2 or vectors.shape[1] != self.config.embed_dim:
+                raise TandemError(
+                    f"expected vectors [n {self.config.embed_dim}] of {self.name}, got an array of {vectors.shape}"
+                )
+        return np.asarray(a.astype(np.float32) @ b.astype(np.float32).T)
+
+    def logits(self, images: Vectors, texts: Vectors) -> Vectors:
+        """Cosine times the learned scale, plus the bias: float32 [n m], `logits_per_image` of other implementations."""
+        return self._scoring.logits(self.similarity(images, texts))
+
+    def probabilities(self, images: Vectors, texts: Vectors) -> Vectors:
+        """Softmax of the logits over the texts, float32 [n m]."""
+        return softmax(self.logits(images, texts))
+
+    @property
+    def _scoring(self) -> Scoring:
+        return Scoring("softmax", self.logit_scale, self.logit_bias)
+
+    def scoring(self, class_vectors: Vectors, *, independent: bool = False) -> Scoring:
+        """How cosines with labels of these vectors [c d] become probabilities.
+
+        Labels compete, unless they are `independent`: then each stands by itself, by the sigmoid of the logits where
+        the model was trained so, else by its calibration. Raises `TandemError` where there is neither.
+        """
+        if not independent:
+            return self._scoring
+        if self.config.logit_bias:
+            return Scoring("sigmoid", self.logit_scale, self.logit_bias)
+        from tandem.scores.independent import calibrated_scoring
+
+        return calibrated_scoring(self, class_vectors)
+
+    def classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        labels: prompts.Labels,
+        *,
+        templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
+        independent: bool = False,
+        batch_size: int = BATCH_SIZE,
+        progress: bool | None = None,
+    ) -> Answer:
+        """Classify images: a probability of every label for each image.
+
+        The labels compete: their probabilities sum to 1. With `independent` each stands by itself, and several may be
+        true of an image, or none: by the sigmoid of a model that was trained so, else by the model's calibration;
+        `Answer.scoring` says which. Raises `TandemError` where there is neither.
+
+        `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
+        (`tandem.prompts.ENSEMBLE` is a built-in set). `language` ("de") takes the default template of that language
+        (`tandem.prompts.templates`), and of labels with texts by language (`{"dog": {"de": "Hund"}}`) that text; the
+        answer gives their names. `long` as for `embed_texts`. Images that cannot be read are skipped with a warning
+        and listed in `Answer.failures`. `progress` as for `embed_images`.
+        """
+        parts: list[Answer] = []
+        with Progress(count_of(many(images)), show=progress, label="classifying", unit="image") as bar:
+            for part in self.iter_classify(
+                images,
+                labels,
+                templates=templates,
+                language=language,
+                long=long,
+                independent=independent,
+                batch_size=batch_size,
+            ):
+                parts.append(part)
+                bar.advance(len(part) + len(part.failures))
+        if not parts:
+            classes = self.class_vectors(labels, templates, language=language, long=long)
+            scoring = self.scoring(classes, independent=independent)
+            parts.append(self._answer(prompts.check_labels(labels), [], {}, classes, scoring))
+        answer = Answer.join(parts)
+        warn_of(answer.failures)
+        return answer
+
+    def iter_classify(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        labels: prompts.Labels,
+        *,
+        templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
+        independent: bool = False,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Answer]:
+        """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
+        classes = self.class_vectors(labels, templates, language=language, long=long)
+        labels = prompts.check_labels(labels)
+        scoring = self.scoring(classes, independent=independent)
+        held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
+        seen: dict[int, tuple[str, ImageSource | None]] = {}
+
+        def noted() -> Iterator[ImageSource]:
+            for index, image in enumerate(many(images)):
+                keep = isinstance(image, str | os.PathLike) or (held and not hasattr(image, "read"))
+                seen[index] = (source_name(image), image if keep else None)
+                yield image
+
+        for batch in self._encoded_batches(noted(), batch_size):
+            yield self._answer(labels, batch, {index: seen.pop(index) for index, _ in batch}, classes, scoring)
+
+    def _answer(
+        self,
+        labels: Sequence[str],
+        batch: Sequence[tuple[int, Vectors | ImageError]],
+        seen: Mapping[int, tuple[str, ImageSource | None]],
+        classes: Vectors,
+        scoring: Scoring,
+    ) -> Answer:
+        good = [(index, item) for index, item in batch if not isinstance(item, ImageError)]
+        vectors = (
+            np.stack([vector for _, vector in good]) if good else np.empty((0, self.config.embed_dim), dtype=np.float32)
+        )
+        logits = scoring.logits(self.similarity(vectors, classes))
+        return Answer(
+            self,
+            tuple(labels),
+            tuple(seen[index][0] for index, _ in good),
+            logits,
+            tuple(Failure(index, item) for index, item in batch if isinstance(item, ImageError)),
+            tuple(seen[index][1] for index, _ in good),
+            scoring.kind,
+        )
+
+
+def warn_of(failures: Sequence[Failure]) -> None:
+    """Warn whoever called the caller of the first of the images that were skipped."""
+    if failures:
+        others = f", and {len(failures) - 1} more" if len(failures) > 1 else ""
+        warnings.warn(f"skipped: {failures[0].error}{others}", stacklevel=3)
