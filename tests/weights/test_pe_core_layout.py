@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from support import weights_toys as toys
 from support.hub_server import Server, endpoint, server
 
 from tandem import weights
 from tandem.config import ModelConfig, Preprocessing
-from tandem.errors import WeightsError
+from tandem.errors import ConfigError, WeightsError
 from tandem.towers.vision_transformer import pe_core
 from tandem.weights import Checkpoint
 from tandem.weights.safetensors_file import write_safetensors
@@ -103,6 +104,56 @@ def test_the_weights_file_is_read_with_what_lies_beside_it(tmp_path: Path) -> No
     back = weights.read(folder / "open_clip_model.safetensors")
     assert back.config.vision == checkpoint.config.vision
     toys.same(back.tensors, checkpoint.tensors)
+
+
+# --- lone files: a published width and depth tell the rest ---------------------------------------------------------
+
+
+@pytest.fixture
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toys' widths and depths count as published ones."""
+    monkeypatch.setattr(pe_core, "_SIZES", {(64, 2): "base_patch16_224", (96, 2): "gigantic_patch14_448"})
+
+
+@pytest.mark.usefixtures("small_sizes")
+@pytest.mark.parametrize("size", MODELS)
+def test_a_lone_file_of_open_clip(tmp_path: Path, size: str) -> None:
+    checkpoint = toys.checkpoint(MODELS[size])
+    folder = weights.write(checkpoint, tmp_path / "out", "open_clip")
+    (folder / "open_clip_model.safetensors").rename(tmp_path / "lone.safetensors")
+    config, tensors = weights.read_tensors(tmp_path / "lone.safetensors")
+    for field in ("embed_dim", "vision", "text", "preprocessing"):
+        assert getattr(config, field) == getattr(checkpoint.config, field), field
+    assert config.notes == {}
+    toys.same(tensors, checkpoint.tensors)
+
+
+@pytest.mark.usefixtures("small_sizes")
+@pytest.mark.parametrize("size", MODELS)
+def test_a_file_as_meta_published_it(tmp_path: Path, size: str) -> None:
+    """OpenAI's names, `attn_pool` with a `probe` and a `layernorm`, and no bias of the projection."""
+    checkpoint = toys.checkpoint(MODELS[size])
+    ours = {name: array for name, array in checkpoint.tensors.items() if name != "visual.proj_bias"}
+    state = {}
+    for name, array in ours.items():
+        theirs = name.replace("visual.pool.ln.", "visual.pool.layernorm.").replace("visual.pool.", "visual.attn_pool.")
+        if name == "visual.pool.query":
+            theirs, array = "visual.attn_pool.probe", array[None, None]  # noqa: PLW2901
+        state[theirs] = array
+    torch.save(toys.to_torch(state), tmp_path / "PE-Core.pt")
+    config, tensors = weights.read_tensors(tmp_path / "PE-Core.pt")
+    toys.same(tensors, ours)
+    assert config.vision == dataclasses.replace(checkpoint.config.vision, projection="linear")
+    assert config.text == checkpoint.config.text
+    assert config.preprocessing == checkpoint.config.preprocessing
+
+
+def test_a_lone_file_of_another_size_says_what_is_missing(tmp_path: Path) -> None:
+    folder = weights.write(toys.checkpoint(MODELS["B"]), tmp_path / "out", "open_clip")
+    (folder / "open_clip_model.safetensors").rename(tmp_path / "lone.safetensors")
+    says = r"lone\.safetensors: a PE-Core model, but how many heads 2 layers of width 64 have .* open_clip_config\.json"
+    with pytest.raises(ConfigError, match=says):
+        weights.read_tensors(tmp_path / "lone.safetensors")
 
 
 def test_a_missing_tensor_has_timms_name(tmp_path: Path) -> None:

@@ -89,10 +89,8 @@ def naming_of(names: Iterable[str]) -> Naming:
 @functools.cache
 def names_of(naming: Naming) -> Names:
     """The names that a format has for the tensors of every tower that Tandem knows."""
-    if naming == "original":
-        return Names(())
     kinds = (*IMAGE_TOWERS.values(), *TEXT_TOWERS.values())
-    return Names(rule for kind in kinds for rule in tower_part(kind, "names").RULES[naming])
+    return Names(rule for kind in kinds for rule in tower_part(kind, "names").RULES.get(naming, ()))
 
 
 def to_original(tensors: Mapping[str, np.ndarray]) -> tuple[Mapping[str, np.ndarray], Naming]:

@@ -25,6 +25,7 @@ from tandem.config import (
 from tandem.errors import ConfigError, WeightsError
 from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.shapes import Shapes
+from tandem.towers.vision_transformer import pe_core
 from tandem.weights.arrays import BFLOAT16
 from tandem.weights.names import shape_and_dtype
 
@@ -115,6 +116,11 @@ def config_from_shapes(
             f"{source} does not name its image size and preprocessing: those of the published MobileCLIP models are "
             f"assumed ({vision.image_size} pixels, mean {preprocessing.mean}, std {preprocessing.std})"
         )
+    elif shapes.keys() >= _PE_CORE:
+        vision, noted = _pe_core_from(reader), {}
+        preprocessing = Preprocessing(vision.image_size, *_HALVES, "squash", "bilinear")
+        if isinstance(text, TextTransformer):
+            text = dataclasses.replace(text, activation="gelu")
     elif "visual.layer1.0.conv1.weight" in shapes:
         vision = _resnet_from(reader)
     else:
@@ -232,6 +238,33 @@ def _mobile_from(
         return vision, Preprocessing(vision.image_size), False
     scaled = Preprocessing(vision.image_size, (0.0,) * 3, (1.0,) * 3, interpolation="bilinear")
     return vision, scaled, kind is VisionTransformer
+
+
+# What together only PE-Core's image towers have
+_PE_CORE = {"visual.pool.query", "visual.ln_pre.weight", "visual.proj"}
+_HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+def _pe_core_from(reader: _Shapes) -> VisionTransformer:
+    """Width and depth tell the size, and the size what tensors do not show."""
+    width, _, patch_size, _ = reader.of("visual.conv1.weight", 4)
+    layers = reader.count(r"visual\.transformer\.resblocks\.(\d+)\.")
+    vision = pe_core.described(
+        pe_core.name_by_size(width, layers),
+        patch_size * math.isqrt(reader.of("visual.positional_embedding", 2)[0]),
+        patch_size,
+        width,
+        layers,
+        reader.of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        reader.of("visual.pool.mlp.c_fc.weight", 2)[0],
+    )
+    if vision is None:
+        raise ConfigError(
+            f"{reader.source}: a PE-Core model, but how many heads {layers} layers of width {width} have cannot be "
+            "seen in its tensors: put it beside its open_clip_config.json, and name it open_clip_model.safetensors"
+        )
+    # Meta's own files have no bias
+    return vision if "visual.proj_bias" in reader.shapes else dataclasses.replace(vision, projection="linear")
 
 
 def _vit_from(reader: _Shapes, activation: Activation) -> VisionTransformer:

@@ -58,4 +58,15 @@ TRANSFORMERS = (
     *same("visual.pool.mlp.c_proj", f"{_VISION}.head.mlp.fc2"),
     Rule("visual.proj", ("visual_projection.weight",), transposed=True),
 )
-RULES = {"open_clip": TIMM, "transformers": TRANSFORMERS}
+# PE-Core as Meta published it: OpenAI's names, and for what CLIP has not
+_PE_CORE_POOL = "visual.attn_pool"
+PE_CORE = (
+    Rule("visual.pool.query", (f"{_PE_CORE_POOL}.probe",), ones=2),
+    Rule("visual.pool.attn.in_proj_weight", (f"{_PE_CORE_POOL}.attn.in_proj_weight",)),
+    Rule("visual.pool.attn.in_proj_bias", (f"{_PE_CORE_POOL}.attn.in_proj_bias",)),
+    *same("visual.pool.attn.out_proj", f"{_PE_CORE_POOL}.attn.out_proj"),
+    *same("visual.pool.ln", f"{_PE_CORE_POOL}.layernorm"),
+    *same("visual.pool.mlp.c_fc", f"{_PE_CORE_POOL}.mlp.c_fc"),
+    *same("visual.pool.mlp.c_proj", f"{_PE_CORE_POOL}.mlp.c_proj"),
+)
+RULES = {"original": PE_CORE, "open_clip": TIMM, "transformers": TRANSFORMERS}

@@ -42,8 +42,14 @@ def described(
     )
 
 
+def name_by_size(width: int, layers: int) -> str:
+    """timm's name of the published tower of this size; empty where there is none."""
+    size = _SIZES.get((width, layers))
+    return f"vit_pe_core_{size}" if size else ""
+
+
 def name_of(vision: VisionTransformer) -> str | None:
     """timm's name for a tower of any image size; None where it is no PE-Core."""
-    name = f"vit_pe_core_{_SIZES.get((vision.width, vision.layers), '')}"
+    name = name_by_size(vision.width, vision.layers)
     sizes = (vision.image_size, vision.patch_size, vision.width, vision.layers, vision.mlp_width, vision.pool_mlp_width)
     return name if described(name, *sizes) == vision else None
