@@ -149,13 +149,19 @@ def test_a_lone_file_of_a_bert_says_what_is_missing(tmp_path: Path) -> None:
     [
         ({"hf_model_name": "google/mt5-base"}, "text_cfg.hf_model_name = 'google/mt5-base': Tandem cannot build"),
         ({"hf_model_name": "xlm-roberta-xl"}, "text_cfg.hf_model_name = 'xlm-roberta-xl': Tandem cannot build"),
-        ({"hf_pooler_type": "max_pooler"}, "text_cfg.hf_pooler_type = 'max_pooler'"),
-        ({"hf_proj_type": "glu"}, "text_cfg.hf_proj_type = 'glu'"),
+        ({"hf_pooler_type": "max_pooler"}, "text_cfg.hf_pooler_type: expected one of mean_pooler, "),
+        ({"hf_proj_type": "glu"}, "text_cfg.hf_proj_type: expected one of mlp, linear, "),
         ({"context_length": 29}, "text.context_length: expected 1..28, as many as there are positions, got 29"),
         ({"hf_config": {"model_type": "mt5"}}, "hf_text_config.json: model_type: expected one of xlm-roberta"),
         ({"hf_config": {"hidden_act": "relu"}}, "hf_text_config.json: hidden_act: expected one of gelu"),
-        ({"hf_config": {"position_embedding_type": "relative_key"}}, "position_embedding_type = 'relative_key'"),
-        ({"hf_config": {"is_decoder": True}}, "is_decoder = True"),
+        (
+            {"hf_config": {"position_embedding_type": "relative_key"}},
+            "hf_text_config.json: position_embedding_type: expected one of absolute",
+        ),
+        ({"hf_config": {"pad_token_id": "1"}}, "hf_text_config.json: pad_token_id: expected a whole number"),
+        ({"hf_config": {"num_attention_heads": [2]}}, "hf_text_config.json: num_attention_heads: expected"),
+        ({"hf_config": {"hidden_act": {}}}, "hf_text_config.json: hidden_act: expected one of gelu"),
+        ({"hf_config": {"is_decoder": True}}, "hf_text_config.json: is_decoder: expected one of False, got True"),
     ],
 )
 def test_what_is_no_such_tower_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

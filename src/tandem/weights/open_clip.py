@@ -19,13 +19,8 @@ from tandem.towers.parts.names import Names, Rule
 from tandem.weights.checkpoint import Checkpoint, with_activation
 from tandem.weights.names import Naming, names_of, renamed_to, shape_and_dtype, to_original
 from tandem.weights.names import display_name as name_in_format
-from tandem.weights.open_clip_config import (
-    config_from,
-    config_to,
-    is_custom,
-    names_language_model,
-    tokenizer_repository,
-)
+from tandem.weights.open_clip_config import config_from, config_to, is_custom
+from tandem.weights.open_clip_text import names_language_model, tokenizer_repository
 from tandem.weights.open_clip_timm import image_activation_beside, timm_model_of
 from tandem.weights.safetensors_file import write_safetensors
 from tandem.weights.shapes import check_tensors

@@ -5,30 +5,27 @@ Fields of `model_cfg` that would make another network than CLIP's are refused by
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from tandem import fields
 from tandem.config import (
     CLIP_MEAN,
     CLIP_STD,
     Activation,
-    Cleaning,
     Interpolation,
     ModelConfig,
     NaFlex,
     Preprocessing,
     ResizeMode,
     ResNet,
-    TextTower,
-    TextTransformer,
     VisionTransformer,
 )
 from tandem.errors import ConfigError, WeightsError
-from tandem.fields import NonNegative, Positive, Range
-from tandem.towers import TEXT_TOWERS, has_part, tower_part
+from tandem.fields import Positive, Range
+from tandem.towers import tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
+from tandem.weights.open_clip_text import is_original, text_from, text_to
 from tandem.weights.open_clip_timm import (
     BY_NAME_ONLY,
     check_head,
@@ -37,8 +34,8 @@ from tandem.weights.open_clip_timm import (
     timm_model_of,
     tower_of,
 )
+from tandem.weights.open_clip_values import Ratio, activation_of, ratio_of, read_values
 from tandem.weights.tokenizer_files import SpecialTokens
-from tandem.weights.transformers_config import squares
 from tandem.weights.transformers_preprocessing import channels
 
 _APPROXIMATIONS: tuple[dict[str, str], ...] = ({}, {"approximate": "tanh"}, {"approximate": "none"})  # of GELU
@@ -63,7 +60,6 @@ _AS_CLIP: dict[str, dict[str, tuple[Any, ...]]] = {
         "block_type": ("default",),
     },
 }
-_CLEANINGS: dict[str, Cleaning] = {"lower": "clip", "whitespace": "whitespace", "canonicalize": "canonical"}
 _NEVER = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
 # Fields that change no vector of a trained CLIP (or nothing without a field above), beside those that are read.
 _HARMLESS = {
@@ -101,23 +97,6 @@ _READ = {
 }
 
 
-# What open_clip's first models say of their text tower; any other is kept apart
-_SIZES = (
-    "context_length",
-    "vocabulary_size",
-    "width",
-    "layers",
-    "heads",
-    "mlp_width",
-    "activation",
-    "start_id",
-    "end_id",
-)
-
-_Kind = TypeVar("_Kind")
-_Ratio = Annotated[float, Range(above=0)]
-
-
 @dataclass(frozen=True)
 class _Model:
     """What is read of `model_cfg`; the defaults here and below are open_clip's own."""
@@ -134,7 +113,7 @@ class _Vision:
     width: Positive = 768
     layers: Positive = 12
     head_width: Positive = 64
-    mlp_ratio: _Ratio = 4.0
+    mlp_ratio: Ratio = 4.0
     pool_type: Literal["tok", "avg"] = "tok"
     no_ln_pre: bool = False
     final_ln_after_pool: bool = False
@@ -150,27 +129,6 @@ class _ResNet:
     image_size: Positive = 224
     width: Positive = 768
     head_width: Positive = 64
-
-
-@dataclass(frozen=True)
-class _Text:
-    """What is read of `text_cfg`."""
-
-    context_length: Positive = 77
-    vocab_size: Positive = 49408
-    width: Positive = 512
-    heads: Positive = 8
-    layers: Positive = 12
-    mlp_ratio: _Ratio = 4.0
-    pad_id: NonNegative | None = None
-    pool_type: Literal["argmax", "eos", "last"] = "argmax"
-    eos_id: NonNegative = 2
-    hf_tokenizer_name: str = ""
-    no_causal_mask: bool = False
-    proj_bias: bool = False
-    norm_kwargs: Mapping[str, float] = field(default_factory=dict)
-    act_kwargs: Mapping[str, str] = field(default_factory=dict)
-    tokenizer_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -208,10 +166,10 @@ def config_from(
     notes = {}
     if "quick_gelu" not in model and not timm_model:
         notes["activation"] = activation_note(source, "gelu", "which is open_clip's default")
-    embed_dim = _read(_Model, model, source, "model_cfg").embed_dim
+    embed_dim = read_values(_Model, model, source, "model_cfg").embed_dim
     try:
         if timm_model:
-            size = _read(_Vision, vision, source, "vision_cfg").image_size
+            size = read_values(_Vision, vision, source, "vision_cfg").image_size
             tower = restated(tower_of(timm_model, size, shapes or {}, source), plain, source)
             check_head(timm_model, tower, vision, source)
         else:
@@ -219,9 +177,7 @@ def config_from(
         return ModelConfig(
             embed_dim,
             tower,
-            _hugging_face(text, language_model, tokens, source, shapes or {})
-            if names_language_model(plain)
-            else _text(_read(_Text, text, source, "text_cfg"), activation, tokens, source),
+            text_from(text, activation, tokens, source, shapes or {}, language_model),
             preprocessing_from(plain.get("preprocess_cfg") or {}, tower.image_size, source),
             notes=notes,
             timm_model=timm_model,
@@ -231,75 +187,11 @@ def config_from(
         raise ConfigError(str(error) if str(error).startswith(source) else f"{source}: {error}") from None
 
 
-def tokenizer_repository(plain: Mapping[str, Any]) -> str | None:
-    """The repository of the Hugging Face tokenizer that a configuration names; None for CLIP's own."""
-    name = _text_cfg(plain).get("hf_tokenizer_name")
-    return name if isinstance(name, str) and name not in ("", "none") else None
-
-
-def names_language_model(plain: Mapping[str, Any]) -> bool:
-    """Whether the text tower is a language model of Hugging Face's."""
-    return bool(_text_cfg(plain).get("hf_model_name"))
-
-
-def _text_cfg(plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    model = plain.get("model_cfg")
-    text = model.get("text_cfg") if isinstance(model, dict) else None
-    return text if isinstance(text, dict) else {}
-
-
-def _hugging_face(
-    values: Mapping[str, Any],
-    language_model: Mapping[str, Any] | None,
-    tokens: SpecialTokens,
-    source: str,
-    shapes: Shapes,
-) -> TextTower:
-    ids = (tokens.start_id, tokens.end_id)
-    for kind in TEXT_TOWERS.values():
-        if has_part(kind, "hugging_face"):
-            found: TextTower | None = tower_part(kind, "hugging_face").description(values, language_model, ids, shapes)
-            if found:
-                return found
-    raise ConfigError(f"{source}: text_cfg.hf_model_name = {values['hf_model_name']!r}: {CANNOT_BUILD}")
-
-
-def _text(text: _Text, activation: Activation, tokens: SpecialTokens, source: str) -> TextTransformer:
-    # open_clip's wrapper of Hugging Face tokenizers folds whitespace; its own tokenizer cleans as the original does
-    settings = text.tokenizer_kwargs
-    clean = settings.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
-    if clean not in _CLEANINGS:
-        raise ConfigError(
-            f"{source}: text_cfg.tokenizer_kwargs.clean: expected one of {', '.join(_CLEANINGS)}, got {clean!r}"
-        )
-    if others := [key for key in settings if key not in ("clean", "strip_sep_token")]:
-        raise ConfigError(f"{source}: text_cfg.tokenizer_kwargs.{others[0]}: a setting that Tandem does not know")
-    start_id, pad_id = _start_and_pad(text, tokens)
-    return TextTransformer(
-        text.context_length,
-        text.vocab_size,
-        text.width,
-        text.layers,
-        text.heads,
-        int(text.width * text.mlp_ratio),
-        _activation(activation, text.act_kwargs),
-        start_id,
-        # open_clip writes 0 where the tokenizer put the end token
-        0 if settings.get("strip_sep_token") else _end_id(text, tokens, source),
-        pad_id,
-        causal=not text.no_causal_mask,
-        pooling="last" if text.pool_type == "last" else "end",
-        projection_bias=text.proj_bias,
-        norm_epsilon=text.norm_kwargs.get("eps", NORM_EPSILON),
-        cleaning=_CLEANINGS[clean],
-    )
-
-
 def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> VisionTransformer | ResNet:
     if isinstance(values.get("layers"), list):
-        net = _read(_ResNet, values, source, "vision_cfg")
+        net = read_values(_ResNet, values, source, "vision_cfg")
         return ResNet(net.image_size, net.layers, net.width, net.width * 32 // net.head_width)
-    tower = _read(_Vision, values, source, "vision_cfg")
+    tower = read_values(_Vision, values, source, "vision_cfg")
     return VisionTransformer(
         tower.image_size,
         tower.patch_size,
@@ -307,25 +199,12 @@ def _vision(values: Mapping[str, Any], activation: Activation, source: str) -> V
         tower.layers,
         tower.width // tower.head_width,
         int(tower.width * tower.mlp_ratio),
-        _activation(activation, tower.act_kwargs),
+        activation_of(activation, tower.act_kwargs),
         first_norm=not tower.no_ln_pre,
         pooling="mean" if tower.pool_type == "avg" else "class",
         norm_after_pooling=tower.final_ln_after_pool and tower.pool_type == "avg",
         norm_epsilon=tower.norm_kwargs.get("eps", NORM_EPSILON),
     )
-
-
-def _activation(activation: Activation, act_kwargs: Mapping[str, str]) -> Activation:
-    return "gelu_tanh" if activation == "gelu" and act_kwargs.get("approximate") == "tanh" else activation
-
-
-def _read(kind: type[_Kind], values: Mapping[str, Any], source: str, path: str) -> _Kind:
-    """None means the default. Fields that are not read here were looked at by `_refuse_others`."""
-    given = {key: value for key, value in values.items() if value is not None}
-    try:
-        return fields.read(kind, squares(given), path=path, ignore_unknown=True)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from None
 
 
 def _refuse_others(values: Mapping[str, Any], where: str, source: str) -> None:
@@ -346,40 +225,12 @@ def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     return value
 
 
-def _start_and_pad(text: _Text, tokens: SpecialTokens) -> tuple[int | None, int]:
-    """open_clip leaves both to the tokenizer; its own, which is CLIP's, pads with 0 whatever the files name as padding.
-
-    Where there is no tokenizer, an end token 2 speaks of XLM's order: start, padding, end.
-    """
-    as_xlm = text.pool_type == "eos" and text.eos_id == 2
-    start_id, pad_id = tokens.start_id, text.pad_id
-    if tokens.pad_id is not None and text.hf_tokenizer_name:
-        pad_id = tokens.pad_id
-    if start_id is None and text.pool_type != "last":
-        start_id = 0 if as_xlm else text.vocab_size - 2
-    return start_id, (1 if as_xlm else 0) if pad_id is None else pad_id
-
-
-def _end_id(text: _Text, tokens: SpecialTokens, source: str) -> int | None:
-    """open_clip pools at the largest id, or, with pool_type eos, at the first `eos_id`; ours is always the latter."""
-    if text.pool_type == "eos":
-        return text.eos_id
-    if text.pool_type == "last":
-        return 1 if tokens.end_id is None else tokens.end_id
-    if tokens.end_id is not None and tokens.end_id != text.vocab_size - 1:
-        raise ConfigError(
-            f"{source}: text_cfg.pool_type: open_clip would pool at the largest id, {text.vocab_size - 1}, but the "
-            f"tokenizer ends texts with {tokens.end_id}; expected pool_type 'eos' with that eos_id"
-        )
-    return text.vocab_size - 1
-
-
 # --- preprocessing -------------------------------------------------------------------------------------------------
 
 
 def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -> Preprocessing:
     """`preprocess_cfg` as `Preprocessing`; keys left out mean open_clip's defaults, which are CLIP's own."""
-    given = _read(_Preprocess, plain, source, "preprocess_cfg")
+    given = read_values(_Preprocess, plain, source, "preprocess_cfg")
     if given.size not in (None, image_size):
         raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size}, the model's size, got {given.size!r}")
     return Preprocessing(
@@ -404,7 +255,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
         "embed_dim": config.embed_dim,
         "quick_gelu": stated == "quick_gelu",
         "vision_cfg": _vision_to(config),
-        "text_cfg": _text_to(text),
+        "text_cfg": text_to(text),
     }
     if config.logit_bias:
         model["init_logit_bias"] = -10
@@ -431,9 +282,7 @@ def config_to(config: ModelConfig) -> dict[str, Any]:
 
 def is_custom(config: ModelConfig) -> bool:
     """Whether open_clip keeps the text tower apart, under `text.`: in every model but the first ones."""
-    return timm_model_of(config) is not None or config.text != TextTransformer(
-        **{name: getattr(config.text, name) for name in _SIZES}
-    )
+    return timm_model_of(config) is not None or not is_original(config.text)
 
 
 def _vision_to(config: ModelConfig) -> dict[str, Any]:
@@ -455,7 +304,7 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
             "layers": vision.layers,
             "patch_size": vision.patch_size,
             "head_width": vision.width // vision.heads,
-            "mlp_ratio": _ratio_of(vision.mlp_width, vision.width),
+            "mlp_ratio": ratio_of(vision.mlp_width, vision.width),
         }
         if not vision.first_norm:
             shape["no_ln_pre"] = True
@@ -474,43 +323,3 @@ def _vision_to(config: ModelConfig) -> dict[str, Any]:
     if vision.width * 32 // head_width != vision.heads:
         raise WeightsError(f"open_clip cannot give {vision.heads} heads to {vision.width * 32} channels")
     return shape | {"layers": list(vision.layers), "patch_size": None, "head_width": head_width}
-
-
-def _text_to(text: TextTower) -> dict[str, Any]:
-    if has_part(text, "hugging_face"):
-        return tower_part(text, "hugging_face").settings(text)  # type: ignore[no-any-return]
-    described: dict[str, Any] = {
-        "context_length": text.context_length,
-        "vocab_size": text.vocabulary_size,
-        "width": text.width,
-        "heads": text.heads,
-        "layers": text.layers,
-        "mlp_ratio": _ratio_of(text.mlp_width, text.width),
-    }
-    if text.pooling == "last":
-        described["pool_type"] = "last"
-    elif text.end_id != text.vocabulary_size - 1:
-        described |= {"pool_type": "eos", "eos_id": text.end_id}
-    if text.pad_id != 0 or "pool_type" in described:
-        described["pad_id"] = text.pad_id
-    if not text.causal:
-        described["no_causal_mask"] = True
-    if text.projection_bias:
-        described["proj_bias"] = True
-    if text.norm_epsilon != NORM_EPSILON:
-        described["norm_kwargs"] = {"eps": text.norm_epsilon}
-    if text.activation == "gelu_tanh":
-        described["act_kwargs"] = {"approximate": "tanh"}
-    if text.cleaning != "clip":
-        names = {ours: theirs for theirs, ours in _CLEANINGS.items()}
-        described["tokenizer_kwargs"] = {"clean": names[text.cleaning]}
-    if text.pooling == "last" and text.start_id is not None and text.end_id == text.pad_id:  # as CLIPA's: see `_text`
-        described["hf_tokenizer_name"] = "bert-base-uncased"
-        described["tokenizer_kwargs"] = {**described.get("tokenizer_kwargs", {}), "strip_sep_token": True}
-    return described
-
-
-def _ratio_of(mlp_width: int, width: int) -> float:
-    """A ratio that gives `mlp_width` back after open_clip's rounding down."""
-    ratio = mlp_width / width
-    return ratio if int(width * ratio) == mlp_width else (mlp_width + 0.5) / width

@@ -6,9 +6,12 @@ are read from the tensors.
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+from tandem import fields
 from tandem.errors import ConfigError
+from tandem.fields import NonNegative, Positive, Range
 from tandem.towers.bert.description import Bert, Pooling, Projection
 from tandem.towers.bert.shapes import EMBEDDING
 from tandem.towers.parts.description import NORM_EPSILON, Activation
@@ -49,11 +52,31 @@ _ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "quick_gelu": "quick_gelu",
 }
-_FIELDS: dict[str, tuple[Any, ...]] = {  # what every one of them has; anything else is another network
-    "position_embedding_type": ("absolute", None),
-    "is_decoder": (False, None),
-    "add_cross_attention": (False, None),
-}
+
+
+@dataclass(frozen=True)
+class _TextCfg:
+    """What is read of `text_cfg`; None is a choice of its own."""
+
+    hf_model_name: str
+    context_length: Positive | None = None
+    hf_pooler_type: Literal["mean_pooler", "cls_last_hidden_state_pooler", "cls_pooler"] | None = "mean_pooler"
+    hf_proj_type: Literal["mlp", "linear", ""] | None = "mlp"
+
+
+@dataclass(frozen=True)
+class _LanguageModel:
+    """What is read of a language model's own configuration. The last three make another network if they differ."""
+
+    num_attention_heads: Positive
+    layer_norm_eps: Annotated[float, Range(above=0, most=1)]
+    bos_token_id: NonNegative
+    eos_token_id: NonNegative
+    pad_token_id: NonNegative
+    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu"] = "gelu"
+    position_embedding_type: Literal["absolute"] = "absolute"
+    is_decoder: Literal[False] = False
+    add_cross_attention: Literal[False] = False
 
 
 def description(
@@ -67,62 +90,49 @@ def description(
     hf_config: the language model's own configuration, where it lies beside. tokens: ids of the start and end tokens,
     None where the tokenizer does not say. None for a language model of another kind. Raises `ConfigError`.
     """
-    name = str(text_cfg["hf_model_name"])
-    known = _NAMES.get(name.rpartition("/")[2])
-    if hf_config is None and known is None:
+    cfg = fields.read(_TextCfg, text_cfg, path="text_cfg", ignore_unknown=True)
+    model_type, heads = _NAMES.get(cfg.hf_model_name.rpartition("/")[2], (None, None))
+    if hf_config is None and model_type is None:
         return None
-    given = dict(hf_config or {})
-    model_type = str(given.get("model_type", "")) if hf_config is not None else (known or ("",))[0]
-    if model_type not in _TYPES:
-        raise ConfigError(f"{CONFIG}: model_type: expected one of {', '.join(_TYPES)}, got {model_type!r}")
-    for field, allowed in _FIELDS.items():
-        if given.get(field) not in allowed:
-            came = given[field]
-            raise ConfigError(f"{CONFIG}: {field} = {came!r}: Tandem cannot build that (expected {allowed[0]!r})")
-    if known:
-        given.setdefault("num_attention_heads", known[1])
-    return _described(model_type, given, text_cfg, tokens, shapes)
-
-
-def _described(
-    model_type: str,
-    given: Mapping[str, Any],
-    text_cfg: Mapping[str, Any],
-    tokens: tuple[int | None, int | None],
-    shapes: Shapes,
-) -> Bert:
-    values = {**_TYPES[model_type], **{key: value for key, value in given.items() if value is not None}}
-    if "num_attention_heads" not in values:
-        raise ConfigError(f"{CONFIG}: num_attention_heads: missing; expected a whole number of at least 1")
-    act = values.get("hidden_act", "gelu")
-    if act not in _ACTIVATIONS:
-        raise ConfigError(f"{CONFIG}: hidden_act: expected one of {', '.join(_ACTIVATIONS)}, got {act!r}")
+    given = {key: value for key, value in (hf_config or {}).items() if value is not None}
+    if hf_config is not None:
+        model_type = given.get("model_type")
+        if not isinstance(model_type, str) or model_type not in _TYPES:
+            raise ConfigError(f"{CONFIG}: model_type: expected one of {', '.join(_TYPES)}, got {model_type!r}")
+    assert model_type is not None  # by its name, or just checked
+    named = {} if heads is None else {"num_attention_heads": heads}
+    try:
+        model = fields.read(_LanguageModel, {**_TYPES[model_type], **named, **given}, ignore_unknown=True)
+    except ConfigError as error:
+        raise ConfigError(f"{CONFIG}: {error}") from None
+    start_id, end_id = (
+        own if token is None or given.get(key) is not None else token
+        for key, own, token in zip(
+            ("bos_token_id", "eos_token_id"), (model.bos_token_id, model.eos_token_id), tokens, strict=True
+        )
+    )
     vocabulary_size, width = _of(EMBEDDING, shapes)
     positions = _of("transformer.embeddings.position_embeddings.weight", shapes)[0]
-    # The model masks what its own configuration calls padding, whatever the tokenizer pads with
-    pad_id = values["pad_token_id"]
-    start_id, end_id = (
-        values[key] if token is None or given.get(key) is not None else token
-        for key, token in zip(("bos_token_id", "eos_token_id"), tokens, strict=True)
-    )
     from_zero = model_type == "bert"
+    # Where open_clip's configuration leaves the pooling open, each model type has its own
+    pooler = cfg.hf_pooler_type or ("cls_pooler" if from_zero else "mean_pooler")
     return Bert(
-        text_cfg.get("context_length") or min(77, positions - (0 if from_zero else pad_id + 1)),
+        cfg.context_length or min(77, positions - (0 if from_zero else model.pad_token_id + 1)),
         vocabulary_size,
         width,
         _layers(shapes),
-        values["num_attention_heads"],
+        model.num_attention_heads,
         _of("transformer.encoder.layer.0.intermediate.dense.weight", shapes)[0],
         positions,
-        _ACTIVATIONS[act],
+        _ACTIVATIONS[model.hidden_act],
         start_id,
         end_id,
-        pad_id,
+        model.pad_token_id,  # what the model masks is the model's, whatever the tokenizer pads with
         positions_from_zero=from_zero,
         token_types=_of("transformer.embeddings.token_type_embeddings.weight", shapes)[0],
-        pooling=_pooling(text_cfg, model_type),
-        projection=_projection(text_cfg),
-        norm_epsilon=values["layer_norm_eps"],
+        pooling=_POOLINGS[pooler],
+        projection=cfg.hf_proj_type or "none",
+        norm_epsilon=model.layer_norm_eps,
     )
 
 
@@ -195,26 +205,6 @@ def config_to(text: Bert) -> dict[str, Any]:
         "bos_token_id": text.start_id,
         "eos_token_id": text.end_id,
     }
-
-
-def _pooling(text_cfg: Mapping[str, Any], model_type: str) -> Pooling:
-    given = text_cfg.get("hf_pooler_type", "mean_pooler")
-    if given is None:  # open_clip then has a default for each model type
-        given = "cls_pooler" if model_type == "bert" else "mean_pooler"
-    if given not in _POOLINGS:
-        raise ConfigError(
-            f"text_cfg.hf_pooler_type = {given!r}: Tandem cannot build that (expected one of {', '.join(_POOLINGS)})"
-        )
-    return _POOLINGS[given]
-
-
-def _projection(text_cfg: Mapping[str, Any]) -> Projection:
-    given = text_cfg.get("hf_proj_type", "mlp")
-    if given in (None, ""):
-        return "none"
-    if given not in ("mlp", "linear"):
-        raise ConfigError(f"text_cfg.hf_proj_type = {given!r}: Tandem cannot build that (expected mlp, linear or null)")
-    return given  # type: ignore[no-any-return]
 
 
 def _layers(shapes: Shapes) -> int:
