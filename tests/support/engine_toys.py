@@ -2,12 +2,17 @@
 
 import numpy as np
 
-from tandem.config import FastViT, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.config import FastViT, ModelConfig, NaFlex, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.weights import expected_shapes
 
 END = 99
 TEXT = TextTransformer(24, 100, 32, 3, 4, 128, "quick_gelu", start_id=98, end_id=END)
 ODD_TEXT = TextTransformer(13, 100, 30, 2, 3, 70, "gelu", start_id=98, end_id=END)
+PADDED_TEXT = TextTransformer(
+    20, 100, 24, 2, 4, 64, "gelu_tanh", None, END, 3, causal=False, pooling="last", projection_bias=True,
+    norm_epsilon=1e-6, cleaning="canonical",
+)  # fmt: skip
+HALF = (0.5, 0.5, 0.5)
 
 TOYS: dict[str, ModelConfig] = {
     "vit": ModelConfig(20, VisionTransformer(32, 8, 32, 3, 4, 128, "quick_gelu"), TEXT, Preprocessing(32)),
@@ -69,6 +74,37 @@ TOYS: dict[str, ModelConfig] = {
         TEXT,
         Preprocessing(32),
     ),
+    # no class token, no projection, texts padded and read at the last position
+    "siglip": ModelConfig(
+        32,
+        VisionTransformer(
+            32,
+            8,
+            32,
+            2,
+            4,
+            64,
+            "gelu_tanh",
+            class_token=False,
+            patch_bias=True,
+            first_norm=False,
+            pooling="attention",
+            pool_heads=4,
+            pool_mlp_width=64,
+            projection="none",
+            norm_epsilon=1e-6,
+        ),
+        PADDED_TEXT,
+        Preprocessing(32, HALF, HALF, "squash"),
+        logit_bias=True,
+    ),
+    "naflex": ModelConfig(
+        32,
+        NaFlex(8, 3, 20, 32, 2, 4, 64, "gelu"),
+        PADDED_TEXT,
+        Preprocessing(32, HALF, HALF, "naflex", "bilinear", patch_size=8, max_patches=20),
+        logit_bias=True,
+    ),
     "resnet-bottleneck": ModelConfig(20, ResNet(64, (1, 2, 1, 1), 8, 4), TEXT, Preprocessing(64)),
     "resnet-basic": ModelConfig(20, ResNet(32, (1, 2, 1, 2), 8, 4, "basic", 2), ODD_TEXT, Preprocessing(32)),
     "resnet-basic-stem4": ModelConfig(20, ResNet(64, (2, 1, 1, 1), 8, 2, "basic", 4), TEXT, Preprocessing(64)),
@@ -126,8 +162,11 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def random_pixels(config: ModelConfig, n: int = 5, seed: int = 1) -> np.ndarray:
-    size = config.vision.image_size
-    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (n, *config.preprocessing.pixel_shape), dtype=np.uint8)
+    if config.preprocessing.resize_mode == "naflex":
+        pixels[..., -4:] = np.array([(0, rows, 0, 6 - rows) for rows in rng.integers(1, 6, n)])[:, None]
+    return pixels
 
 
 def random_ids(config: ModelConfig, lengths: tuple[int, ...] = (9, 3, 12, 2, 7, 3), seed: int = 2) -> np.ndarray:
@@ -135,5 +174,6 @@ def random_ids(config: ModelConfig, lengths: tuple[int, ...] = (9, 3, 12, 2, 7, 
     text, rng = config.text, np.random.default_rng(seed)
     ids = np.full((len(lengths), max(lengths)), text.pad_id, np.int32)
     for row, length in zip(ids, lengths, strict=True):
-        row[:length] = [text.start_id, *rng.integers(1, 90, length - 2), text.end_id]
+        framed = [text.start_id, *rng.integers(1, 90, length - 2), text.end_id]
+        row[:length] = framed if text.start_id is not None else [5, *framed[1:]]
     return ids

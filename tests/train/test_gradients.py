@@ -71,7 +71,7 @@ def cases(images: int, resnet_images: int, strategy: str, micros: tuple[int, ...
 CASES = {
     1: cases(10, 13, "none", (1, 2, 3)) + cases(10, 13, "none", (2,), activation_checkpointing=True)[:2],
     2: cases(7, 13, "ddp", (1, 3))
-    + cases(7, 13, "fsdp", (2,))[:4]
+    + cases(7, 13, "fsdp", (2,))[:6]
     + cases(7, 13, "ddp", (1,), activation_checkpointing=True)[:2]
     + cases(7, 13, "fsdp", (1,), activation_checkpointing=True)[:2],
     3: cases(10, 21, "ddp", (1, 2)),
