@@ -98,6 +98,17 @@ def test_tinyclip_has_towers_of_other_depths_and_heads_of_64() -> None:
     assert (config.text.layers, config.text.heads, config.text.mlp_width) == (3, 4, 1024)
 
 
+def test_remoteclip_is_a_lone_file_that_names_no_activation(tmp_path: Path) -> None:
+    """A state dict under OpenAI's names, for open_clip's plain ViT-B-32, whose activation is the exact GELU."""
+    config = toys.vit(activation="gelu")
+    torch.save(toys.to_torch(toys.tensors(config)), tmp_path / "RemoteCLIP-ViT-B-32.pt")
+    assumed, _ = weights.read_tensors(tmp_path / "RemoteCLIP-ViT-B-32.pt")
+    assert "activation='gelu'" in assumed.notes["activation"]
+    asked, _ = weights.read_tensors(tmp_path / "RemoteCLIP-ViT-B-32.pt", activation="gelu")
+    assert (asked.vision, asked.text) == (config.vision, config.text)
+    assert "activation" not in asked.notes
+
+
 # --- plain CLIP: transformers ------------------------------------------------------------------------------------
 
 
