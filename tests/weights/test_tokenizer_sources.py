@@ -17,7 +17,8 @@ from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.tokenizer.vocabularies import wordpiece
 from tandem.weights import Checkpoint
 from tandem.weights.tokenizer_files import write_tokenizer
-from tandem.weights.transformers_config import MODEL_TYPES, preprocessing_to
+from tandem.weights.transformers_preprocessing import preprocessing_to
+from tandem.weights.transformers_types import MODEL_TYPES
 
 pytestmark = pytest.mark.slow
 
