@@ -34,7 +34,7 @@ from transformers import AutoModel, AutoProcessor
 folder, photo, labels = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
 model = AutoModel.from_pretrained(folder)
 processor = AutoProcessor.from_pretrained(folder)
-texts = [f"a photo of a {label}." for label in labels]
+texts = [f"a photo of a {label}" for label in labels]  # cleaned as SigLIP wants; CLIP's would end in a full stop
 padding = {"padding": "max_length", "max_length": 64} if model.config.model_type == "siglip" else {"padding": True}
 inputs = processor(text=texts, images=Image.open(photo), return_tensors="pt", **padding)
 with torch.no_grad():

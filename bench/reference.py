@@ -62,16 +62,12 @@ def _large_vocabulary(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]
     """Entries and merges as many as Gemma's, of made-up pieces: what loading a tokenizer of its size costs."""
     letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-"
     entries = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
-    known, pieces = set(entries), list(letters)
-    merges: list[tuple[str, str]] = []
+    merges = [(a, b) for a in letters for b in letters if b != "▁"]
+    pairs = [a + b for a, b in merges]
     random = np.random.default_rng(0)
-    while len(entries) < size:
-        left, right = (pieces[i] for i in random.integers(0, len(pieces), 2))
-        if len(left) + len(right) <= 12 and left + right not in known and not right.startswith("▁"):
-            known.add(left + right)
-            entries.append(left + right)
-            pieces.append(left + right)
-            merges.append((left, right))
+    chosen = random.choice(len(pairs) ** 2, size - len(entries) - len(pairs), replace=False)
+    merges += [(pairs[i], pairs[j]) for i, j in zip(*divmod(chosen, len(pairs)), strict=True) if pairs[j][0] != "▁"]
+    entries += [a + b for a, b in merges]
     return {entry: i for i, entry in enumerate(entries)}, merges
 
 
