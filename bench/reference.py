@@ -37,7 +37,7 @@ def make_folder(folder: Path) -> Path:
 
 
 def make_siglip2_folder(folder: Path) -> Path:
-    """SigLIP 2 B/16-256 in transformers' layout (1.5 GB), with a tokenizer of 256,000 entries. Made once."""
+    """SigLIP 2 B/16-256 in transformers' layout (1.5 GB), with a tokenizer of 252,000 entries. Made once."""
     if (folder / "model.safetensors").is_file():
         return folder
     import torch

@@ -145,7 +145,7 @@ class ImageBackbone(ABC):
     def _no_states(self, layer: int, norm: bool | None, projection: bool) -> ImageStates:
         """The states of no images. Raises `EngineError` for what the image tower does not have."""
         vision = self.config.vision
-        pixels = np.empty((0, vision.image_size, vision.image_size, 3), np.uint8)
+        pixels = np.empty((0, *self.config.preprocessing.pixel_shape), np.uint8)
         states = self.engine.image_states(pixels, layer, norm=norm, projection=projection)
         layout = vision.state_layout(layer if layer >= 0 else vision.state_layers + 1 + layer)
         return ImageStates(states, (layout.rows, layout.columns), layer, layout.class_token)

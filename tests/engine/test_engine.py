@@ -112,6 +112,21 @@ def test_only_the_tower_that_is_used_is_compiled():
         engine.encode_texts(random_ids(TOY))
 
 
+@pytest.mark.parametrize(("largest", "in_numpy"), [(16 + 1, True), (16, False)])
+def test_the_first_image_is_computed_in_numpy_unless_it_is_large(monkeypatch, largest, in_numpy):
+    """A ViT of 4 x 4 patches and a class token."""
+    from tandem.engine import openvino as module
+
+    computed = []
+    ours = module.numpy_engine.encode_images
+    monkeypatch.setattr(module.numpy_engine, "encode_images", lambda *a: (computed.append(len(a[2])), ours(*a))[1])
+    monkeypatch.setattr(module, "LARGEST_IMAGE_IN_NUMPY", largest)
+    engine = build()
+    for _ in range(3):
+        engine.encode_images(random_pixels(TOY, n=1))
+    assert computed == ([1] if in_numpy else [])
+
+
 # --- lengths -----------------------------------------------------------------------------------------------------
 
 

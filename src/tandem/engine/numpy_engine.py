@@ -1,8 +1,8 @@
 """The first few inputs of a process, in plain numpy, on the weights where they lie.
 
 Compiling a tower takes longer than encoding one photo or a few labels with it, and a second copy of its weights. So a
-new engine computes its first inputs here and compiles only for more work (measured on
-ViT-B/32, one photo and three labels: see docs/benchmarks.md).
+new engine computes its first inputs here and compiles only for more work, or for a large image (measured on ViT-B/32
+and SigLIP 2 B/16, one photo and three labels: see docs/benchmarks.md).
 
 Knows pixels and vectors, in float32; the towers that can be computed in numpy have a module `arrays` in their rooms.
 

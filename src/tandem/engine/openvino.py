@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (measured)
 
-# How much one tower computes in numpy before it is compiled: what costs less than compiling does (measured)
+# How much one tower computes in numpy before it is compiled: what costs less than compiling does (docs/log.md)
 IMAGES_BEFORE_COMPILING = 1
+LARGEST_IMAGE_IN_NUMPY = 400  # tokens: beyond, compiling a tower and running it once is faster
 TOKENS_BEFORE_COMPILING = 256
 
 _CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
@@ -65,7 +66,8 @@ class OpenVinoEngine:
         """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
         pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
-        if len(pixels) and self._still_in_numpy("image", len(pixels), IMAGES_BEFORE_COMPILING):
+        small = self.config.vision.tokens <= LARGEST_IMAGE_IN_NUMPY
+        if len(pixels) and small and self._still_in_numpy("image", len(pixels), IMAGES_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
                 return numpy_engine.encode_images(self.config, self._tensors, pixels)
         if len(pixels):

@@ -55,6 +55,11 @@ class FastViT:
         return -(-self.image_size // self.least_image_size)
 
     @property
+    def tokens(self) -> int:
+        """Positions of an image at the end of the tower."""
+        return self.grid**2
+
+    @property
     def least_image_size(self) -> int:
         """Pixels along a side of one position of the last stage."""
         return int(2 ** (len(self.layers) + 1))

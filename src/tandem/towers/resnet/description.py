@@ -44,6 +44,11 @@ class ResNet:
         return self.image_size // (self.stem_stride * 8)
 
     @property
+    def tokens(self) -> int:
+        """Positions of an image at the end of the tower."""
+        return self.grid**2
+
+    @property
     def least_image_size(self) -> int:
         """Pixels a side that give one position."""
         return self.stem_stride * 8
