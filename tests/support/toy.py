@@ -10,7 +10,16 @@ import numpy as np
 from PIL import Image
 
 from tandem import bpe, weights
-from tandem.config import Activation, ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
+from tandem.config import (
+    Activation,
+    Bert,
+    ModelConfig,
+    Preprocessing,
+    ResNet,
+    TextTower,
+    TextTransformer,
+    VisionTransformer,
+)
 from tandem.tokenizer import TextFormat, Tokenizer
 
 SIZE, DIMENSIONS, CONTEXT, TEXT_WIDTH, TEXT_LAYERS = 32, 12, 77, 16, 2
@@ -52,7 +61,13 @@ def config(vision: str = "vit", activation: Activation = "gelu", **changes: Any)
     )
     if vision == "clipa":
         text = dataclasses.replace(text, causal=False, pooling="last")
-    made = ModelConfig(DIMENSIONS, towers[vision], text, Preprocessing(SIZE), name="toy", licence="CC0", data="none")
+    bert = Bert(
+        CONTEXT, words.vocabulary_size, TEXT_WIDTH, TEXT_LAYERS, 2, 32, positions=80,
+        start_id=words.start_id, end_id=words.end_id, pad_id=0,
+    )  # fmt: skip
+    towers["bert"] = towers["vit"]
+    written: TextTower = bert if vision == "bert" else text
+    made = ModelConfig(DIMENSIONS, towers[vision], written, Preprocessing(SIZE), name="toy", licence="CC0", data="none")
     return dataclasses.replace(made, **changes)
 
 

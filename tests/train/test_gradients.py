@@ -76,8 +76,8 @@ CASES = {
     + cases(7, 13, "fsdp", (1,), activation_checkpointing=True)[:2],
     3: cases(10, 21, "ddp", (1, 2)),
 }
-# Other families of Vision Transformers: rotary positions with kept patches, texts whose padding counts
-for family in ("pe-core", "clipa"):
+# Other families: rotary positions with kept patches, texts whose padding counts, texts whose padding is masked
+for family in ("pe-core", "clipa", "bert"):
     CASES[1].append(Case(family, "infonce", False, Parallel("none", 2, activation_checkpointing=True), 10, kept=True))
     CASES[2] += [
         Case(family, "sigmoid", False, Parallel("ddp", 1), 7, kept=True),
