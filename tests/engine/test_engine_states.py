@@ -217,7 +217,7 @@ def test_what_holds_for_every_tower(name, which):
         engine.image_states(np.zeros((1, 3, 32, 32), np.uint8))
 
 
-@pytest.mark.parametrize("which", ["siglip-tiny", "siglip2-tiny", "metaclip2-tiny"])
+@pytest.mark.parametrize("which", ["siglip-tiny", "siglip2-tiny", "metaclip2-tiny", "pe-core-tiny", "xlm-roberta-tiny"])
 @pytest.mark.parametrize("name", ENGINES)
 def test_golden_vectors_come_from_the_states(shared, name, which):
     """Pooling the last states in numpy, as the family does, gives the reference's vectors."""
@@ -234,4 +234,31 @@ def test_golden_vectors_come_from_the_states(shared, name, which):
         pooled = attention(query, states, tensors, pool + "attn.", config.vision.pool_heads)[:, 0]
         normed = layer_norm(pooled, tensors, pool + "ln.", config.vision.norm_epsilon)
         vectors = pooled + mlp(normed, config.vision.activation, tensors, pool)
+        if config.vision.projects_states:
+            vectors = vectors @ tensors["visual.proj"].astype(np.float32) + tensors.get(
+                "visual.proj_bias", np.float32(0)
+            )
     np.testing.assert_allclose(unit(vectors), expected["image_features"], atol=1e-5)
+
+
+FAMILIES = [
+    "siglip2-tiny",
+    "metaclip2-tiny",
+    "pe-core-tiny",
+    "xlm-roberta-tiny",
+    "mobileclip2-s0-tiny",
+    "mobileclip2-s3-tiny",
+]
+
+
+@pytest.mark.parametrize("which", FAMILIES)
+def test_engines_agree_on_every_layer_of_every_family(shared, which):
+    config, tensors = weights.read_tensors(shared / "golden" / "families" / which)
+    pixels = np.load(shared / "golden" / "families" / which / "expected.npz")["pixels"]
+    ours, theirs = (build(name, config, tensors) for name in ENGINES)
+    for layer in (*range(config.vision.state_layers + 1), -2, -1):
+        layout = config.vision.state_layout(layer if layer >= 0 else config.vision.state_layers + 1 + layer)
+        states = ours.image_states(pixels, layer)
+        assert states.shape == (len(pixels), layout.tokens, layout.width)
+        expected = theirs.image_states(pixels, layer)
+        np.testing.assert_allclose(states, expected, atol=1e-5 * abs(expected).max(), err_msg=f"layer {layer}")
