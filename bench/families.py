@@ -63,8 +63,9 @@ def main() -> None:
     make_siglip_folder(folder, tiny=arguments.tiny)
 
     wanted = arguments.only.split(",")
-    print("| SigLIP 2 B/16-256 | transformers float32 | tandem float32 | bfloat16 | ratios (targets) |")
-    print("|---|---|---|---|---|")
+    if {"images", "texts", "cold"} & set(wanted):
+        print("| SigLIP 2 B/16-256 | transformers float32 | tandem float32 | bfloat16 | ratios (targets) |")
+        print("|---|---|---|---|---|", flush=True)
     if {"images", "texts"} & set(wanted):
         with torch.inference_mode():
             siglip(folder, rounds, wanted)
