@@ -224,6 +224,8 @@ def test_photos_of_any_shape_through_the_whole_library(tmp_path: Path) -> None:
     assert vectors.shape == (len(SIZES), 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert model.classify(images[:2], ["a cat", "a dog"]).probabilities.shape == (2, 2)
+    with pytest.raises(EngineError, match="the grid of a naflex tower differs from image to image"):
+        model.image_states(images)
 
 
 @pytest.mark.slow
