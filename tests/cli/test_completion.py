@@ -33,9 +33,11 @@ def test_another_shell_is_refused(tandem: Run) -> None:
         ("tandem completion ", set(SHELLS)),
         ("tandem info milvus://nowhere/ph", {"milvus://nowhere/photos"}),
         ("tandem info /nowhere/ph", set()),
-        ("tandem classify --model ViT-B", {"ViT-B/32", "ViT-B/16"}),
+        ("tandem classify --model ViT-B/", {"ViT-B/32", "ViT-B/16"}),
+        ("tandem classify --model ViT-B-16-SigLIP2-2", {"ViT-B-16-SigLIP2-256"}),
+        ("tandem classify --model google/siglip2-giant", {f"google/siglip2-giant-opt-patch16-{n}" for n in (256, 384)}),
         ("tandem classify --model tandem", {"tandem-mini"}),
-        ("tandem classify --model laion/CLIP-ViT-H", {"laion/CLIP-ViT-H-14-laion2B-s32B-b79K"}),
+        ("tandem classify --model laion/CLIP-ViT-H-14-l", {"laion/CLIP-ViT-H-14-laion2B-s32B-b79K"}),
     ],
 )
 def test_what_is_offered_at_the_cursor(typed: str, offered: set[str], tmp_path: Path) -> None:
