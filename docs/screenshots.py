@@ -108,8 +108,11 @@ def collection_map(page: Any) -> None:
     page.locator(".cluster").first.wait_for()
 
 
-def nothing(page: Any) -> None:
-    page.goto("/#/?q=a+dining+table")
+def relevance(page: Any) -> None:
+    page.goto("/#/?q=a+cup+of+coffee")
+    page.locator(".grid li").first.hover()
+    page.locator(".grid li .alike").first.click()
+    page.get_by_label("Show relevance").check()
 
 
 # Name -> what leads there, light or dark, and how wide and high the window is.
@@ -121,7 +124,7 @@ SHOTS: dict[str, tuple[Callable[[Any], None], str, int, int]] = {
     "image": (image, "light", WIDTH, HEIGHT),
     "classify": (classify, "light", WIDTH, HEIGHT),
     "map": (collection_map, "light", WIDTH, HEIGHT),
-    "nothing": (nothing, "light", WIDTH, HEIGHT),
+    "relevance": (relevance, "light", WIDTH, HEIGHT),
     "phone": (search, "light", 400, 800),
 }
 
