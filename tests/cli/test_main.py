@@ -226,7 +226,7 @@ def test_files_may_begin_with_a_dash(
 
 def test_a_text_that_is_too_long_is_to_be_shortened(tandem: Run, model_folder: str, photos: list[str]) -> None:
     message = one_line(tandem("classify", photos[0], "--labels", f"a,{'cat ' * 200}", "--model", model_folder))
-    assert message.endswith("shorten it\n")
+    assert message.endswith("shorten it, or add --long truncate or --long split\n")
 
 
 @pytest.mark.parametrize(

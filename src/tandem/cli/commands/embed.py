@@ -51,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def _add_states(parser: Parser) -> None:
-    group = parser.add_argument_group("states of the image tower, for models that build on it (.parquet)")
+    group = parser.add_argument_group("states of the image tower")
     group.add_argument("--states", action="store_true", help="write the state of every token instead of one vector")
     group.add_argument(
         "--layer",
