@@ -38,7 +38,7 @@ def test_a_room_has_its_parts(name: str) -> None:
     kind = {**IMAGE_TOWERS, **TEXT_TOWERS}[name]
     for part in ("shapes", "module", "graph", "names"):
         assert has_part(kind, part), part  # type: ignore[arg-type]
-    assert set(tower_part(kind, "names").RULES) == {"open_clip", "transformers"}
+    assert set(tower_part(kind, "names").RULES) >= {"open_clip", "transformers"}
     if name in TEXT_TOWERS:
         assert tower_part(kind, "shapes").EMBEDDING in tower_part(kind, "shapes").shapes(TEXTS[name], 4)
         assert callable(tower_part(kind, "module").fit_context)

@@ -54,7 +54,7 @@ def attention(
     """
     weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
     q, k, v = (
-        _heads(source @ float32(weight).T + float32(bias), heads)
+        split_heads(source @ float32(weight).T + float32(bias), heads)
         for source, weight, bias in zip((queries, x, x), weights, biases, strict=True)
     )
     if turns is not None:
@@ -81,7 +81,7 @@ def mlp(x: Array, activation: Activation, tensors: Tensors, name: str) -> Array:
     return linear(ACTIVATIONS[activation](linear(x, tensors, name + "mlp.c_fc")), tensors, name + "mlp.c_proj")
 
 
-def _heads(x: Array, heads: int) -> Array:
+def split_heads(x: Array, heads: int) -> Array:
     """[b t w] -> [b h t w/h]"""
     return x.reshape(*x.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
