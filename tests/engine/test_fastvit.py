@@ -117,13 +117,13 @@ def test_the_graph_holds_one_convolution_for_all_branches() -> None:
     blocks = sum(config.vision.layers)
     stages = len(config.vision.layers)
     attention = config.vision.layers[-1]
-    # stem 3; a downsampling 2; a mixer 1, an MLP 3; positions 1, the last one 1; two in each squeeze-and-excitation
-    convolutions = (
-        3 + 2 * (stages - 1) + (blocks - attention) + 3 * blocks + 1 + 1 + 2 * (1 + config.vision.squeezed_stages)
-    )
+    # stem 3; a downsampling 4, half of the channels each; a mixer 1, an MLP 3; positions 1; the last one 2, half of the
+    # channels each; squeeze-and-excitation 2
+    squeezed = 1 + config.vision.squeezed_stages
+    convolutions = 3 + 4 * (stages - 1) + (blocks - attention) + 3 * blocks + 1 + 2 + 2 * squeezed
     assert kinds.count("Convolution") + kinds.count("GroupConvolution") == convolutions
     assert "BatchNormInference" not in kinds
-    assert kinds.count("Multiply") == 1 + config.vision.squeezed_stages  # no layer scale is left
+    assert kinds.count("Multiply") == 2 * squeezed  # by the gates of both halves: no layer scale is left
 
 
 # --- states ------------------------------------------------------------------------------------------------------

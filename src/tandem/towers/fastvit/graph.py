@@ -17,14 +17,19 @@ from tandem.towers.parts.folding import (
     identity_norm,
     normed_convolution,
 )
-from tandem.towers.parts.openvino import convolve, integers, linear, merge_heads, named_linear, split_heads
+from tandem.towers.parts.openvino import convolve, integers, linear, merge_heads, split_heads
 from tandem.towers.parts.tensors import Tensors
 
 
 def features(pixels: Node, vision: FastViT, tensors: Tensors) -> Node:
     """Normalised pixels [b 3 s s] -> [b d], not of unit length."""
-    x = _last(_through_stages(pixels, vision, tensors, len(vision.layers)), vision, tensors)
-    return named_linear(op.reduce_mean(x, integers([2, 3])), tensors, "visual.head.fc")
+    x = _through_stages(pixels, vision, tensors, len(vision.layers))
+    groups = vision.widths[-1]
+    halves = _doubled(x, _branches(tensors, "visual.final_conv", groups), groups)
+    halves = [_gelu(half) for half in _squeezed(halves, tensors, "visual.final_conv.se.")]
+    mean = op.concat([op.reduce_mean(half, integers([2, 3])) for half in halves], 1)  # [b 2c]
+    weight, bias = (double(tensors, f"visual.head.fc.{part}") for part in ("weight", "bias"))
+    return _product(mean, weight[:, _halved(2 * groups)], bias)
 
 
 def states(pixels: Node, vision: FastViT, tensors: Tensors, blocks: int, final_norm: bool, projection: bool) -> Node:
@@ -51,10 +56,15 @@ def _stage(x: Node, vision: FastViT, tensors: Tensors, stage: int) -> Node:
             normed_convolution(tensors, f"{name}downsample.proj.0.{size}.conv", f"{name}downsample.proj.0.{size}.bn")
             for size in ("large_conv", "small_conv")
         )
-        x = convolve(x, large + small, stride=2, groups=width // 2)
+        halves = _doubled(x, large + small, width // 2, stride=2)
         if vision.squeeze_width(stage):
-            x = _squeezed(x, tensors, f"{name}downsample.proj.0.se.")
-        x = _gelu(convolve(_gelu(x), _branches(tensors, f"{name}downsample.proj.1", 1)))
+            halves = _squeezed(halves, tensors, f"{name}downsample.proj.0.se.")
+        pointwise = _branches(tensors, f"{name}downsample.proj.1", 1)
+        even, odd = (
+            convolve(_gelu(half), Convolution(pointwise.kernel[:, i::2], bias))
+            for i, (half, bias) in enumerate(zip(halves, (pointwise.bias, np.zeros(width)), strict=True))
+        )
+        x = _gelu(op.add(even, odd))
     attention = vision.mixes_by_attention(stage)
     if attention:
         positions = Convolution(*(double(tensors, f"{name}pos_emb.pos_enc.{part}") for part in ("weight", "bias")))
@@ -68,13 +78,6 @@ def _stage(x: Node, vision: FastViT, tensors: Tensors, stage: int) -> Node:
             x = convolve(x, _mixer(tensors, block, width), groups=width)
             x = op.add(x, _mlp(x, tensors, block, "layer_scale.gamma", width))
     return x
-
-
-def _last(x: Node, vision: FastViT, tensors: Tensors) -> Node:
-    """The last convolution: [b c h w] -> [b 2c h w]."""
-    groups = vision.widths[-1]
-    x = convolve(x, _branches(tensors, "visual.final_conv", groups), groups=groups)
-    return _gelu(_squeezed(x, tensors, "visual.final_conv.se."))
 
 
 def _branches(tensors: Tensors, name: str, groups: int) -> Convolution:
@@ -124,11 +127,29 @@ def _attention(x: Node, vision: FastViT, tensors: Tensors, block: str, width: in
     return op.reshape(op.transpose(y, integers([0, 2, 1])), op.shape_of(x), False)
 
 
-def _squeezed(x: Node, tensors: Tensors, name: str) -> Node:
+def _doubled(x: Node, folded: Convolution, groups: int, stride: int = 1) -> list[Node]:
+    """A convolution of each channel to two: the first of each two, and the second ones, each [b c h w].
+
+    Two depthwise convolutions, which OpenVINO computes in a third of the time of one to twice the channels: S0 takes 6%
+    less (measured).
+    """
+    halves = (Convolution(folded.kernel[i::2], folded.bias[i::2]) for i in (0, 1))
+    return [convolve(x, half, stride, groups) for half in halves]
+
+
+def _halved(channels: int) -> Array:
+    """The order of channels that `_doubled` gives, if its halves are put side by side."""
+    return np.concatenate([np.arange(0, channels, 2), np.arange(1, channels, 2)])
+
+
+def _squeezed(halves: list[Node], tensors: Tensors, name: str) -> list[Node]:
     """Channels weighted by the mean of their positions."""
-    mean = op.reduce_mean(x, integers([2, 3]), keep_dims=True)
-    inner = op.relu(convolve(mean, _pointwise(tensors, name + "fc1")))
-    return op.multiply(x, op.sigmoid(convolve(inner, _pointwise(tensors, name + "fc2"))))
+    mean = op.concat([op.reduce_mean(half, integers([2, 3]), keep_dims=True) for half in halves], 1)
+    first, second = (_pointwise(tensors, name + layer) for layer in ("fc1", "fc2"))
+    order = _halved(len(second.bias))
+    inner = op.relu(convolve(mean, Convolution(first.kernel[:, order], first.bias)))
+    gates = op.sigmoid(convolve(inner, Convolution(second.kernel[order], second.bias[order])))
+    return [op.multiply(half, gate) for half, gate in zip(halves, op.split(gates, 1, 2).outputs(), strict=True)]
 
 
 def _pointwise(tensors: Tensors, name: str) -> Convolution:
