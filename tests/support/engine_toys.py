@@ -153,7 +153,8 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
             array = rng.uniform(0.2, 0.5, shape)  # of what a block adds
         elif len(shape) >= 2 and "embedding" not in name:
             fan_in = shape[0] if name.endswith(("proj", "projection")) else int(np.prod(shape[1:]))
-            array = rng.standard_normal(shape) * 1.5 / np.sqrt(fan_in)
+            gain = 1.1 if name.endswith(".conv.weight") else 1.5  # several of these are added up
+            array = rng.standard_normal(shape) * gain / np.sqrt(fan_in)
         else:
             array = rng.standard_normal(shape) * 0.3
         tensors[name] = np.asarray(array, np.float32)

@@ -90,7 +90,10 @@ def test_the_recipe_of_the_shipped_model_means_what_it_meant() -> None:
         ("steps.more=1", r"steps\.more: steps is a single value, not a table"),
         ("model.vision.kernel=3", r"model\.vision\.kernel: unknown key"),
         ("model.color=3", r"model\.color: unknown key"),
-        ("model.vision.type=resnet50", r"model\.vision\.type: expected one of .*resnet.*, got 'resnet50'; did you mean"),
+        (
+            "model.vision.type=resnet50",
+            r"model\.vision\.type: expected one of .*resnet.*, got 'resnet50'; did you mean",
+        ),
         ("model.vision.width=5", "vision.width: expected an even number, got 5|not divisible"),
         ("optimizer.learning_rate=1", "optimizer: unknown key; did you mean 'optimiser'"),
         ("optimiser.warmup=1", r"optimiser\.warmup: unknown key; did you mean 'warmup_steps'"),

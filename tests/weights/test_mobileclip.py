@@ -173,3 +173,20 @@ def test_graphs_compute_what_the_engine_computes(tmp_path: Path, to: str) -> Non
         save_onnx(config, checkpoint.tensors, tmp_path)
         (vectors,) = onnxruntime.InferenceSession(str(tmp_path / "image.onnx")).run(None, {"pixels": pixels})
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_folded_files_and_those_of_the_original_code_are_refused_by_their_tensors(tmp_path: Path) -> None:
+    folder = weights.write(toys.checkpoint(MODELS["s0"]), tmp_path / "out", "open_clip")
+    file = folder / "open_clip_model.safetensors"
+    arrays = load_file(file)
+    branch = "visual.trunk.stages.0.blocks.0.token_mixer."
+    folded = {name: array for name, array in arrays.items() if not name.startswith(branch)}
+    save_file({**folded, f"{branch}reparam_conv.weight": np.zeros((8, 1, 3, 3), np.float32)}, file)
+    with pytest.raises(
+        WeightsError, match=r"missing: .*token_mixer.*; 1 surplus: .*reparam_conv\.weight \[8, 1, 3, 3\]"
+    ):
+        weights.read(folder)
+    state = {"image_encoder.model.patch_embed.0.rbr_conv.0.conv.weight": torch.zeros(8, 3, 3, 3)}
+    torch.save(state, tmp_path / "mobileclip_s0.pt")
+    with pytest.raises(ConfigError, match="MobileCLIP's original code; take the model in open_clip's layout"):
+        weights.read(tmp_path / "mobileclip_s0.pt")
