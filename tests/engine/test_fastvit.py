@@ -186,6 +186,33 @@ def test_first_weights_are_drawn_and_blocks_start_as_almost_identity() -> None:
     }
 
 
+@pytest.mark.parametrize("toy", ["fastvit", "fastvit-large"])
+def test_a_locked_tower_learns_in_its_last_blocks_only(toy: str) -> None:
+    from tandem.train.model.initial_weights import lock, set_training
+
+    config = TOYS[toy]
+    model = nn.from_arrays(config, random_tensors(config))
+    lock(model, ("image",), unlocked_blocks=1)
+    set_training(model, training=True)
+    stage = len(config.vision.layers) - 1
+    free = (f"stages.{stage}.blocks.{config.vision.layers[-1] - 1}.", "final_conv.", "head.")
+    learning = {name for name, p in model.visual.named_parameters() if p.requires_grad}
+    assert learning == {name for name, _ in model.visual.named_parameters() if name.startswith(free)}
+    before = {name: buffer.clone() for name, buffer in model.visual.named_buffers() if "running" in name}
+    model.encode_image(torch.rand(8, 3, 64, 64)).sum().backward()
+    moved = {name for name, buffer in model.visual.named_buffers() if name in before and not before[name].equal(buffer)}
+    assert moved == {name for name in before if name.startswith(free)}
+
+
+def test_layers_learn_the_slower_the_lower_their_stage() -> None:
+    from tandem.train.step.optimiser import depths
+
+    names = [f"clip.visual.{name}" for name, _ in nn.CLIP(TOYS["fastvit"]).visual.named_parameters()]
+    found = {name: depth for name, (depth, _) in depths(names).items()}
+    for part, depth in (("stem.", 0), ("stages.0.", 1), ("stages.3.", 4), ("final_conv.", 5), ("head.", 5)):
+        assert {found[name] for name in names if name.startswith(f"clip.visual.{part}")} == {depth}
+
+
 # --- descriptions ------------------------------------------------------------------------------------------------
 
 
