@@ -7,7 +7,7 @@ import numpy as np
 
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.naflex.positions import interpolation
-from tandem.towers.parts.numpy import Array, attention, block, get, layer_norm, linear, mlp
+from tandem.towers.parts.numpy import Array, attention_pool, block, get, layer_norm, linear
 from tandem.towers.parts.tensors import Tensors
 
 
@@ -30,7 +30,4 @@ def _features(image: Array, vision: NaFlex, tensors: Tensors) -> Array:
     for i in range(vision.layers):
         x = block(x, vision, tensors, f"visual.transformer.resblocks.{i}.")
     x = layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon)
-    query = get(tensors, "visual.pool.query")[None, None]
-    pooled = attention(query, x, tensors, "visual.pool.attn.", vision.pool_heads)[:, 0]
-    normed = layer_norm(pooled, tensors, "visual.pool.ln.", vision.norm_epsilon)
-    return pooled + mlp(normed, vision.activation, tensors, "visual.pool.")
+    return attention_pool(x, vision, tensors)

@@ -8,9 +8,8 @@ import numpy as np
 from tandem.openvino_import import Node, op
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.naflex.positions import interpolation
-from tandem.towers.parts.openvino import block, constant, integers, layer_norm, named_linear, tensor
+from tandem.towers.parts.openvino import attention_pool, block, constant, integers, layer_norm, named_linear, tensor
 from tandem.towers.parts.tensors import Tensors
-from tandem.towers.vision_transformer.graph import attention_pool
 
 
 def features(pixels: Node, vision: NaFlex, tensors: Tensors) -> Node:

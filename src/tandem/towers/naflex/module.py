@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.naflex.positions import interpolation
 from tandem.towers.parts.torch import (
+    AttentionPool,
     LayerNorm,
     Transformer,
-    initialise_attention,
-    initialise_mlp,
     normal,
     upcast,
 )
-from tandem.towers.vision_transformer.module import AttentionPool
 
 
 class Module(nn.Module):
@@ -85,6 +83,4 @@ class Module(nn.Module):
         nn.init.trunc_normal_(self.conv1.weight, std=self.conv1.weight.shape[1] ** -0.5, generator=draw)
         self.conv1.bias.zero_()
         self.transformer.initialise(draw)
-        normal(self.pool.query, std, draw)
-        initialise_attention(self.pool.attn, draw)
-        initialise_mlp(self.pool.mlp, draw)
+        self.pool.initialise(draw)

@@ -61,6 +61,21 @@ class BlockSizes(Protocol):
     def norm_epsilon(self) -> float: ...
 
 
+class AttentionPoolSizes(Protocol):
+    """What a description says about attention pooling."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def pool_heads(self) -> int: ...
+    @property
+    def pool_mlp_width(self) -> int: ...
+    @property
+    def activation(self) -> Activation: ...
+    @property
+    def norm_epsilon(self) -> float: ...
+
+
 class TextDescription(BlockSizes, Protocol):
     """What every description of a text tower says: all that tokenizers, engines, training and formats ask of one."""
 

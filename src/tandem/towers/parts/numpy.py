@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
+from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, AttentionPoolSizes, BlockSizes
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
 Array = NDArray[np.float32]
@@ -79,6 +79,14 @@ def rotate(x: Array, rotary: Array) -> Array:
 def mlp(x: Array, activation: Activation, tensors: Tensors, name: str) -> Array:
     """Two linear layers with the activation between them."""
     return linear(ACTIVATIONS[activation](linear(x, tensors, name + "mlp.c_fc")), tensors, name + "mlp.c_proj")
+
+
+def attention_pool(x: Array, sizes: AttentionPoolSizes, tensors: Tensors) -> Array:
+    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows."""
+    query = np.broadcast_to(get(tensors, "visual.pool.query"), (len(x), 1, sizes.width))
+    pooled = attention(query, x, tensors, "visual.pool.attn.", sizes.pool_heads)[:, 0]
+    normed = layer_norm(pooled, tensors, "visual.pool.ln.", sizes.norm_epsilon)
+    return pooled + mlp(normed, sizes.activation, tensors, "visual.pool.")
 
 
 def split_heads(x: Array, heads: int) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.openvino_import import Node, Type, op, ov
-from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, BlockSizes
+from tandem.towers.parts.description import QUICK_GELU_SLOPE, Activation, AttentionPoolSizes, BlockSizes
 from tandem.towers.parts.folding import Convolution
 from tandem.towers.parts.tensors import Tensors, split_qkv
 
@@ -98,6 +98,22 @@ def attention_out(x: Node, tensors: Tensors, name: str) -> Node:
     """[b h t w/h] -> [b t w]"""
     width = tensors[name + "out_proj.weight"].shape[1]
     return named_linear(merge_heads(x, width), tensors, name + "out_proj")
+
+
+def attention_pool(x: Node, sizes: AttentionPoolSizes, tensors: Tensors, mask: Node | None = None) -> Node:
+    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows.
+
+    mask, added to the scores: [b 1 1 t].
+    """
+    width, heads, name = sizes.width, sizes.pool_heads, "visual.pool."
+    (wq, wk, wv), (bq, bk, bv) = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
+    query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
+    q = split_heads(linear(query, wq, bq), heads, width)  # [1 h 1 w/h]
+    q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
+    k, v = (split_heads(linear(x, weight, bias), heads, width) for weight, bias in ((wk, bk), (wv, bv)))
+    pooled = op.squeeze(attention_out(attention(q, k, v, mask), tensors, name + "attn."), integers(1))  # [b w]
+    normed = layer_norm(pooled, tensors, name + "ln.", sizes.norm_epsilon)
+    return op.add(pooled, mlp(normed, sizes.activation, tensors, name))
 
 
 def mlp(x: Node, activation: Activation, tensors: Tensors, name: str) -> Node:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tandem.towers.parts.description import NORM_EPSILON, QUICK_GELU_SLOPE, Activation
+from tandem.towers.parts.description import NORM_EPSILON, QUICK_GELU_SLOPE, Activation, AttentionPoolSizes
 
 SPELT_OUT_TOKENS = 256  # on CPUs attention over so many tokens is spelt out; beyond, its matrices cost too much memory
 
@@ -273,3 +273,30 @@ def initialise_mlp(mlp: MLP, draw: torch.Generator, shrink: float = 1.0) -> None
     normal(mlp.c_proj.weight, width**-0.5 * shrink, draw)
     mlp.c_fc.bias.zero_()
     mlp.c_proj.bias.zero_()
+
+
+class AttentionPool(nn.Module):
+    """One learned query attends to all tokens; an MLP with a residual follows (Zhai et al. 2022)."""
+
+    def __init__(self, sizes: AttentionPoolSizes) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(sizes.width))
+        self.attn = Attention(sizes.width, sizes.pool_heads)
+        self.ln = LayerNorm(sizes.width, sizes.norm_epsilon)
+        self.mlp = MLP(sizes.width, sizes.pool_mlp_width, sizes.activation)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """x [n t w] -> [n w]; mask, True where the query may look: [n 1 1 t]."""
+        n, t, w = x.shape
+        h = self.attn.heads
+        weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
+        q = F.linear(self.query.to(x.dtype), weight[:w], bias[:w]).view(1, h, 1, w // h).expand(n, -1, -1, -1)
+        k, v = F.linear(x, weight[w:], bias[w:]).view(n, t, 2, h, w // h).permute(2, 0, 3, 1, 4)  # each [n h t w/h]
+        pooled = self.attn.out_proj(attend(q, k, v, causal=False, mask=mask).reshape(n, w))
+        return pooled + self.mlp(self.ln(pooled))  # type: ignore[no-any-return]
+
+    def initialise(self, draw: torch.Generator) -> None:
+        """Draw every weight in place."""
+        normal(self.query, len(self.query) ** -0.5, draw)
+        initialise_attention(self.attn, draw)
+        initialise_mlp(self.mlp, draw)

@@ -6,7 +6,7 @@ Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d s
 import numpy as np
 
 from tandem.towers.parts.folding import normed_convolution
-from tandem.towers.parts.numpy import ACTIVATIONS, Array, attention, block, get, layer_norm, mlp
+from tandem.towers.parts.numpy import ACTIVATIONS, Array, attention_pool, block, get, layer_norm
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import rotation
@@ -68,8 +68,4 @@ def _pool(x: Array, vision: VisionTransformer, tensors: Tensors) -> Array:
     x = layer_norm(x, tensors, "visual.ln_post.", epsilon)
     if vision.pooling != "attention":
         return np.asarray(x.mean(axis=1))  # of one token, or of the patches
-    query = np.broadcast_to(get(tensors, "visual.pool.query"), (len(x), 1, vision.width))
-    pooled = attention(query, x, tensors, "visual.pool.attn.", vision.pool_heads)[:, 0]
-    return pooled + mlp(
-        layer_norm(pooled, tensors, "visual.pool.ln.", epsilon), vision.activation, tensors, "visual.pool."
-    )
+    return attention_pool(x, vision, tensors)

@@ -4,25 +4,20 @@ Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d s
 """
 
 from tandem.openvino_import import Node, op
-from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.folding import normed_convolution
 from tandem.towers.parts.openvino import (
     activate,
-    attention,
-    attention_out,
+    attention_pool,
     batch_size,
     block,
     convolve,
     integers,
     last_block,
     layer_norm,
-    linear,
-    mlp,
     project,
-    split_heads,
     tensor,
 )
-from tandem.towers.parts.tensors import Tensors, split_qkv
+from tandem.towers.parts.tensors import Tensors
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import rotation
 
@@ -100,22 +95,6 @@ def _stem(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
         x = convolve(x, normed_convolution(tensors, name + "conv", name + "bn"), side, padding=0)
         x = activate(x, vision.activation)
     return x
-
-
-def attention_pool(x: Node, vision: VisionTransformer | NaFlex, tensors: Tensors, mask: Node | None = None) -> Node:
-    """[b t w] -> [b w]: a learned query attends to all tokens, an MLP with a residual follows.
-
-    mask, added to the scores: [b 1 1 t].
-    """
-    width, heads, name = vision.width, vision.pool_heads, "visual.pool."
-    (wq, wk, wv), (bq, bk, bv) = (split_qkv(tensors, f"{name}attn.in_proj_{kind}") for kind in ("weight", "bias"))
-    query = op.reshape(tensor(tensors, name + "query"), integers([1, 1, width]), False)
-    q = split_heads(linear(query, wq, bq), heads, width)  # [1 h 1 w/h]
-    q = op.broadcast(q, op.concat([batch_size(x), integers([heads, 1, width // heads])], 0))
-    k, v = (split_heads(linear(x, weight, bias), heads, width) for weight, bias in ((wk, bk), (wv, bv)))
-    pooled = op.squeeze(attention_out(attention(q, k, v, mask), tensors, name + "attn."), integers(1))  # [b w]
-    normed = layer_norm(pooled, tensors, name + "ln.", vision.norm_epsilon)
-    return op.add(pooled, mlp(normed, vision.activation, tensors, name))
 
 
 def _project(x: Node, vision: VisionTransformer, tensors: Tensors) -> Node:

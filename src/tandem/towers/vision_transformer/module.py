@@ -11,44 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.torch import (
-    MLP,
-    Attention,
+    AttentionPool,
     ConvNorm,
     LayerNorm,
     Transformer,
     activate,
-    attend,
-    initialise_attention,
-    initialise_mlp,
     normal,
     resize_grid,
     upcast,
 )
 from tandem.towers.vision_transformer.description import VisionTransformer
 from tandem.towers.vision_transformer.rotary import TEMPERATURE
-
-
-class AttentionPool(nn.Module):
-    """One learned query attends to all tokens; an MLP with a residual follows (Zhai et al. 2022)."""
-
-    def __init__(self, vision: VisionTransformer | NaFlex) -> None:
-        super().__init__()
-        self.query = nn.Parameter(torch.empty(vision.width))
-        self.attn = Attention(vision.width, vision.pool_heads)
-        self.ln = LayerNorm(vision.width, vision.norm_epsilon)
-        self.mlp = MLP(vision.width, vision.pool_mlp_width, vision.activation)
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """x [n t w] -> [n w]; mask, True where the query may look: [n 1 1 t]."""
-        n, t, w = x.shape
-        h = self.attn.heads
-        weight, bias = self.attn.in_proj_weight, self.attn.in_proj_bias
-        q = F.linear(self.query.to(x.dtype), weight[:w], bias[:w]).view(1, h, 1, w // h).expand(n, -1, -1, -1)
-        k, v = F.linear(x, weight[w:], bias[w:]).view(n, t, 2, h, w // h).permute(2, 0, 3, 1, 4)  # each [n h t w/h]
-        pooled = self.attn.out_proj(attend(q, k, v, causal=False, mask=mask).reshape(n, w))
-        return pooled + self.mlp(self.ln(pooled))  # type: ignore[no-any-return]
 
 
 class Module(nn.Module):
@@ -189,6 +163,4 @@ class Module(nn.Module):
                 layer.bias.zero_()
         self.transformer.initialise(draw)
         if self.pool is not None:
-            normal(self.pool.query, std, draw)
-            initialise_attention(self.pool.attn, draw)
-            initialise_mlp(self.pool.mlp, draw)
+            self.pool.initialise(draw)
