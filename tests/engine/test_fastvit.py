@@ -239,6 +239,20 @@ def test_names_of_timm_give_the_published_sizes(name: str, millions: float) -> N
     assert parameters / 1e6 == pytest.approx(millions, rel=0.03)
 
 
+def test_without_attention_its_norm_is_not_guessed() -> None:
+    vision = FastViT(64, (1, 1), 8, attention_stages=0, squeezed_stages=1)
+    shapes = tower_part(vision, "shapes").shapes(vision, 16)
+    assert tower_part(FastViT, "timm").from_shapes(64, shapes) == vision
+
+
+def test_channels_are_squeezed_to_whole_eights() -> None:
+    """As timm rounds a quarter of them; at least 8."""
+    vision = FastViT(64, (1, 1, 1, 1), 4, squeezed_stages=3)
+    assert [vision.squeeze_width(stage) for stage in range(4)] == [0, 8, 8, 8]
+    wide = dataclasses.replace(vision, width=40)
+    assert [wide.squeeze_width(stage) for stage in range(4)] == [0, 24, 40, 80]  # of 80, 160 and 320
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [

@@ -18,6 +18,7 @@ from tandem.engine import numpy_engine
 from tandem.errors import ConfigError, EngineError, WeightsError
 from tandem.model import load
 from tandem.pixels import patch_grid, preprocess
+from tandem.towers import tower_part
 from tandem.towers.naflex.positions import interpolation
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import from_dict as recipe_from_dict
@@ -261,6 +262,20 @@ def test_configurations_that_do_not_fit_are_refused() -> None:
         dataclasses.replace(toys.siglip(), preprocessing=dataclasses.replace(good.preprocessing, image_size=32))
     with pytest.raises(ConfigError, match=r"vision.width: a naflex tower has no projection"):
         dataclasses.replace(good, embed_dim=48)
+
+
+def test_an_array_without_a_grid_is_safe_for_the_first_photo() -> None:
+    made = checkpoint()
+    pixels = np.zeros((1, *made.config.preprocessing.pixel_shape), np.uint8)
+    assert np.isfinite(numpy_engine.encode_images(made.config, made.tensors, pixels)).all()
+
+
+def test_what_follows_the_last_block_is_the_norm_and_the_pooling() -> None:
+    tower = tower_part(NaFlex, "module").Module(config().vision, 32)
+    after = {id(parameter) for parameter in tower.after_blocks()}
+    names = {name.partition(".")[0] for name, parameter in tower.named_parameters() if id(parameter) in after}
+    assert names == {"ln_post", "pool"}
+    assert len(after) == sum(name.startswith(("ln_post.", "pool.")) for name, _ in tower.named_parameters())
 
 
 def test_training_is_refused_by_name(tmp_path: Path) -> None:

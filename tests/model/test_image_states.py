@@ -67,6 +67,12 @@ def test_a_resnet_gives_positions_and_no_class_token() -> None:
     assert states.class_token is None
     assert states.grid == (8, 8)  # a stem of stride 2, then one stage that halves
     assert states.patches.shape == (1, 8, 8, 16)
+    last = model.config.vision.state_layers
+    for layer in (-1, -2, -last):  # counted from the end, the grid is that of the same stage
+        assert (
+            model.image_states(toy.random_image(), layer=layer).grid
+            == model.image_states(toy.random_image(), layer=last + 1 + layer).grid
+        )
     with pytest.raises(EngineError, match=r"norm: this image tower \(resnet\) has no last norm"):
         model.image_states(toy.random_image(), norm=True)
 

@@ -17,6 +17,7 @@ from tandem import weights
 from tandem.config import Bert, ModelConfig
 from tandem.errors import ConfigError, WeightsError
 from tandem.towers import tower_part
+from tandem.towers.bert import hugging_face
 from tandem.weights.open_clip_config import config_from, config_to
 from tandem.weights.tokenizer_files import SpecialTokens
 
@@ -27,7 +28,7 @@ START, END, PAD = toys.VOCABULARY - 2, toys.VOCABULARY - 1, 5
 TEXT = Bert(16, toys.VOCABULARY, 64, 2, 2, 96, positions=30, start_id=START, end_id=END, pad_id=PAD)
 TEXTS = {
     "mlp": TEXT,
-    "linear": dataclasses.replace(TEXT, projection="linear", pooling="class", heads=4),
+    "linear": dataclasses.replace(TEXT, projection="linear", pooling="class", heads=4, norm_epsilon=1e-6),
     "pooler": dataclasses.replace(TEXT, pooling="pooler"),
     "bert": dataclasses.replace(
         TEXT, positions_from_zero=True, token_types=2, norm_epsilon=1e-12, activation="gelu_tanh", pooling="class"
@@ -111,6 +112,47 @@ def test_published_names_tell_heads_and_tokens(family: str, vocabulary: int, siz
     assert config_from(plain, SpecialTokens(), "c", shapes).text == text
 
 
+@pytest.mark.parametrize(
+    "changes", [{"start_id": 3}, {"end_id": 3}, {"pad_id": 3}, {"heads": 8}, {"norm_epsilon": 1e-6}, {"positions": 600}]
+)
+def test_what_a_published_name_does_not_say_has_no_name(changes: dict[str, Any]) -> None:
+    named = Bert(77, 250002, 768, 12, 12, 3072, positions=514)
+    assert hugging_face.name_of(named) == "xlm-roberta-base"
+    assert hugging_face.name_of(dataclasses.replace(named, **changes)) is None
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("gelu", "gelu"), ("gelu_new", "gelu_tanh"), ("gelu_pytorch_tanh", "gelu_tanh")]
+)
+def test_activations_of_language_models(theirs: str, ours: str) -> None:
+    text = dataclasses.replace(TEXT, width=48, heads=12)
+    shapes = tower_part(text, "shapes").shapes(text, 48)
+    beside = {"model_type": "xlm-roberta", "num_attention_heads": 12, "hidden_act": theirs}
+    read = config_from(config_to(model(text)), SpecialTokens(), "c", shapes, beside).text
+    assert read.activation == ours
+
+
+@pytest.mark.parametrize("name", ["bert-base-cased", "bert-large-uncased", "google-bert/bert-large-cased"])
+def test_names_of_bert_tell_heads_of_64(name: str) -> None:
+    width = 1024 if "large" in name else 768
+    text = dataclasses.replace(TEXT, width=width, heads=width // 64)
+    plain = config_to(model(text))
+    plain["model_cfg"]["text_cfg"]["hf_model_name"] = name
+    read = config_from(plain, SpecialTokens(), "c", tower_part(text, "shapes").shapes(text, 48)).text
+    assert read.heads == text.heads
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_the_language_models_configuration_makes_its_tensors_in_transformers(text: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    plain = hugging_face.config_to(TEXTS[text])
+    kind = transformers.BertModel if plain["model_type"] == "bert" else transformers.XLMRobertaModel
+    theirs = {name: tuple(tensor.shape) for name, tensor in kind(kind.config_class(**plain)).state_dict().items()}
+    ours = tower_part(TEXTS[text], "shapes").shapes(TEXTS[text], 48)
+    mine = {name.removeprefix("transformer."): shape for name, shape in ours.items() if name.startswith("transformer.")}
+    assert {name: theirs[name] for name in mine} == mine
+
+
 def test_ids_of_the_tokenizer_come_before_the_names() -> None:
     text = dataclasses.replace(TEXT, width=48, heads=12)  # as many heads as a name stands for
     shapes = tower_part(text, "shapes").shapes(text, 48)
@@ -121,6 +163,21 @@ def test_ids_of_the_tokenizer_come_before_the_names() -> None:
     beside = {"model_type": "roberta", "num_attention_heads": 2, "bos_token_id": 3, "pad_token_id": 4}
     read = config_from(plain, SpecialTokens(7, 8, 9), "c", shapes, beside).text
     assert (read.start_id, read.end_id, read.pad_id) == (3, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "ids", "epsilon"),
+    [("bert-base-uncased", "pooler", (101, 102, 0), 1e-12), ("roberta-base", "mean", (0, 2, 1), 1e-5)],
+)
+def test_what_a_configuration_leaves_open_is_as_its_model_type_has_it(
+    name: str, pooling: Any, ids: tuple[int, int, int], epsilon: float
+) -> None:
+    text = dataclasses.replace(TEXT, width=48, heads=12, pooling=pooling)
+    plain = config_to(model(text))
+    plain["model_cfg"]["text_cfg"] |= {"hf_model_name": name, "hf_pooler_type": None}
+    read = config_from(plain, SpecialTokens(), "c", tower_part(text, "shapes").shapes(text, 48)).text
+    assert isinstance(read, Bert)
+    assert (read.pooling, (read.start_id, read.end_id, read.pad_id), read.norm_epsilon) == (pooling, ids, epsilon)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

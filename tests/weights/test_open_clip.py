@@ -15,6 +15,7 @@ from tandem import weights
 from tandem.config import PUBLISHED, ResNet
 from tandem.errors import ConfigError, WeightsError
 from tandem.weights.open_clip_config import config_from as from_open_clip
+from tandem.weights.open_clip_config import config_to as to_open_clip
 from tandem.weights.tokenizer_files import SpecialTokens
 
 VIT_LAYOUTS: list[Any] = ["tandem", "transformers", "open_clip"]
@@ -49,6 +50,15 @@ def test_open_clips_h_14_has_heads_of_80() -> None:
         vision_cfg__layers=32, vision_cfg__width=1280, vision_cfg__head_width=80, vision_cfg__patch_size=14
     )
     assert from_open_clip(plain, SpecialTokens(), "c").vision.heads == 16
+
+
+def test_the_epsilon_of_either_tower_is_its_own() -> None:
+    plain = described(vision_cfg__norm_kwargs={"eps": 1e-6}, text_cfg__norm_kwargs={"eps": 1e-4})
+    config = from_open_clip(plain, SpecialTokens(), "c")
+    assert (config.vision.norm_epsilon, config.text.norm_epsilon) == (1e-6, 1e-4)  # type: ignore[union-attr]
+    written = to_open_clip(config)
+    again = from_open_clip(written, SpecialTokens(), "c")
+    assert (again.vision, again.text) == (config.vision, config.text)
 
 
 def test_open_clips_preprocessing() -> None:
@@ -148,6 +158,14 @@ def test_both_namings_of_open_clip(tmp_path: Path, naming: str) -> None:
     else:
         save_file(arrays, file)
     toys.same(weights.read(folder).tensors, checkpoint.tensors)
+
+
+def test_texts_that_see_their_padding_keep_its_id(tmp_path: Path) -> None:
+    """Their end is the last entry of the vocabulary, so that nothing else speaks of a tokenizer of another kind."""
+    checkpoint = toys.checkpoint(toys.vit(causal=False, pad_id=5))
+    read = weights.read(weights.write(checkpoint, tmp_path / "out", "open_clip"))
+    assert read.config.text == checkpoint.config.text
+    assert weights.fingerprint(read) == weights.fingerprint(checkpoint)
 
 
 def test_errors_spell_names_as_the_file_does(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support import weights_toys as toys
 from support.hub_server import Server, endpoint, publish, server
 
 from tandem import weights
-from tandem.config import PUBLISHED, to_dict
+from tandem.config import PUBLISHED, VisionTransformer, to_dict
 from tandem.errors import ConfigError, HubError
 from tandem.weights import expected_shapes, openai, published
 from tandem.weights.architectures import architecture
@@ -155,6 +155,28 @@ def test_open_clip_s_configuration_of_real_sizes_reads_the_same(name: str) -> No
     # The end of texts is the tokenizer's, and here is none
     read = dataclasses.replace(read, notes={}, timm_model="", text=dataclasses.replace(read.text, end_id=text.end_id))
     assert read == dataclasses.replace(config, name="", licence="", data="")
+
+
+@pytest.mark.parametrize(
+    ("name", "causal", "pad_id"),
+    [
+        ("ViT-B-32", True, 0),
+        ("ViT-B-16-SigLIP", False, 1),
+        ("ViT-B-16-SigLIP2", False, 0),
+        ("MobileCLIP-B", True, 0),
+        ("MobileCLIP2-S0", False, 0),
+    ],
+)
+def test_text_towers_of_real_sizes_see_what_theirs_do(name: str, causal: bool, pad_id: int) -> None:
+    text = architecture(name).text
+    assert (text.causal, text.pad_id) == (causal, pad_id)
+
+
+@pytest.mark.parametrize(("name", "after"), [("ViT-L-14-CLIPA", True), ("ViT-H-14-CLIPA", False)])
+def test_clipa_s_last_norm_comes_before_the_mean_in_h_alone(name: str, after: bool) -> None:
+    vision = architecture(name).vision
+    assert isinstance(vision, VisionTransformer)
+    assert vision.norm_after_pooling is after
 
 
 def test_an_unknown_architecture_is_refused() -> None:

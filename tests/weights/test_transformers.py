@@ -131,6 +131,22 @@ def test_an_empty_transformers_configuration_is_vit_b_32(transformers: Any) -> N
     assert from_transformers(default, {}, SpecialTokens(), "config.json").text == config.text
 
 
+@pytest.mark.parametrize("kind", ["siglip", "siglip2"])
+def test_an_empty_siglip_configuration_is_transformers_own(transformers: Any, kind: str) -> None:
+    """Its files leave out what is as it is there."""
+    empty = theirs(model_type=kind)
+    config = from_transformers(empty, {}, SpecialTokens(), "config.json")
+    own = transformers.SiglipConfig if kind == "siglip" else transformers.Siglip2Config
+    whole = own().to_dict()
+    assert config == from_transformers(whole, {}, SpecialTokens(), "config.json")
+    for tower, plain in ((config.vision, whole["vision_config"]), (config.text, whole["text_config"])):
+        assert (tower.norm_epsilon, tower.activation) == (plain["layer_norm_eps"], "gelu_tanh")  # type: ignore[union-attr]
+        assert (tower.width, tower.layers) == (plain["hidden_size"], plain["num_hidden_layers"])  # type: ignore[union-attr]
+    preprocessing = config.preprocessing
+    assert (preprocessing.mean, preprocessing.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert preprocessing.resize_mode == ("squash" if kind == "siglip" else "naflex")
+
+
 @pytest.mark.parametrize(
     ("changes", "tokens", "expected"),
     [
