@@ -82,6 +82,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         refs = snapshot.parents[1] / "refs"
         refs.mkdir()
         (refs / "main").write_text(revision)
+    with_bias = place / "hub" / "models--timm--ViT-B-16-SigLIP2-256"
+    weights.write(toy.checkpoint(logit_bias=True), with_bias / "snapshots" / revision, "open_clip")
+    (with_bias / "refs").mkdir()
+    (with_bias / "refs" / "main").write_text(revision)
     return place
 
 

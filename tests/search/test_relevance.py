@@ -217,7 +217,7 @@ def test_below_an_area_of_0_7_it_says_that_it_cannot_tell() -> None:
     said = fit.cannot_tell(["phrases"], 1000)
     assert said is not None
     assert "toy cannot separate matches of texts of up to 8 words from others among 1,000 images" in said
-    assert "area under the ROC curve 0.60, below 0.7" in said
+    assert "area under the ROC curve 0.600, below 0.7" in said
     assert fit.cannot_tell(["images", "phrases"], 1000) == said  # as the kind that is told worst
     assert "does not say how well it separates matches of texts of more than 8 words" in str(
         fit.cannot_tell(["captions"], 10)

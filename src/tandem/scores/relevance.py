@@ -217,7 +217,7 @@ class Calibration:
                 among = "" if kind == "labels" else f" among {count:,} images"
                 return (
                     f"the calibration of {self.model} cannot separate {_MATCHES[kind]} from others{among} (area under "
-                    f"the ROC curve {area:.2f}, below {MIN_AREA}); only the order means something"
+                    f"the ROC curve {area:.3f}, below {MIN_AREA}); only the order means something"
                 )
         return None
 

@@ -32,7 +32,7 @@ def add_arguments(parser: Parser) -> None:
         "tandem classify cat.jpg --labels cat,dog,zebra",
         "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
         "tandem classify foto.jpg --labels Hund,Katze --language de --model org/model",
-        "tandem classify ~/Pictures --labels beach,people,receipt --independent",
+        "tandem classify ~/Pictures --labels beach,people,receipt --independent --model ViT-B-16-SigLIP2-256",
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
     )
     add_images(parser, "+")

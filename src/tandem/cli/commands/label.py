@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
         "labels. When piped, each line is label, probability, cosine and path, or with --by image path, label and "
         "probability, separated by tabs.",
         "tandem label photos.tandem --labels cat,dog,beach,receipt",
-        "tandem label photos.tandem --labels dog,snow,people --by image --independent",
+        "tandem label photos.tandem --labels dog,snow,people --by image",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
     )
     add_collection(parser)
