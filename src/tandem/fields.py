@@ -194,7 +194,7 @@ def _tagged(tagged: Tagged, value: Any, path: str, ignore_unknown: bool) -> Any:
     tag = value.get(tagged.key, tagged.default)
     if not isinstance(tag, str) or tag not in tagged.kinds:
         near = did_you_mean(tag, tagged.kinds) if isinstance(tag, str) else ""
-        raise _Mismatch(f"{at}: {one_of}, got {_shown(tag)}{near}")
+        raise _Mismatch(f"{at}: {one_of}, got {shown(tag)}{near}")
     others = {key: item for key, item in value.items() if key != tagged.key}
     return _dataclass(tagged.kinds[tag], others, path, ignore_unknown)
 
@@ -310,10 +310,11 @@ def _described(hint: Any) -> str:
 
 
 def _expected(path: str, what: str, value: Any) -> str:
-    return f"{path + ': ' if path else ''}expected {what}, got {_shown(value)}"
+    return f"{path + ': ' if path else ''}expected {what}, got {shown(value)}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value for a message, in few characters."""
     try:
         return _short(repr(value))
     except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits

@@ -116,3 +116,14 @@ def test_a_name_that_means_many_lists_them(tandem: Run, monkeypatch: pytest.Monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     message = one_line(tandem("embed", "--text", "a cat", "--json", "--model", "SigLIP2"))
     assert "give one of them: ViT-B-32-SigLIP2-256, " in message
+
+
+@pytest.mark.parametrize(
+    "rates", ["[" * 100_000, {"RN50": {"float32": 10**400}}, {"RN50": {"float32": "nan"}}, {"RN50": {"float32": -1}}]
+)
+def test_damaged_speeds_are_no_speeds(tandem: Run, rates: Any) -> None:
+    path = speeds._path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document = {"processor": speeds.processor(), "images_per_second": rates}
+    path.write_text(rates if isinstance(rates, str) else json.dumps(document))
+    assert not any(model["images_per_second"] for model in tandem("models", "--json").json["models"])

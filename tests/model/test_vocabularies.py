@@ -320,3 +320,47 @@ def test_clips_own_vocabulary_in_other_formats() -> None:
     bare = Tokenizer.clip().with_format(TextFormat(None, None))
     assert bare("a cat").tolist() == Tokenizer.clip().encode("a cat")
     assert Tokenizer.from_json(bare.to_json(), TextFormat(None, None)).to_json() == bare.to_json()
+
+
+def word_level(vocabulary: dict[str, int], **others: Any) -> str:
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+    return json.dumps(
+        {"version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "Whitespace"}} | others | {"model": model}
+    )
+
+
+ENTRIES = {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3}
+
+
+def test_an_id_far_away_is_refused() -> None:
+    """The library would list all ids between, and end the process for want of memory."""
+    tokenizer = Tokenizer.from_json(word_level({**ENTRIES, "b": 2**31}), TextFormat(1, 2))
+    with pytest.raises(ConfigError, match=r"the id 2147483648: expected ids below"):
+        tokenizer.to_json()
+    with pytest.raises(ConfigError, match=r"gives the id 9, but its vocabulary has 4 entries"):
+        Tokenizer.from_json(word_level({"<unk>": 0, "<s>": 1, "a": 9, "z": 3}), TextFormat(1, 0))(["a"])
+
+
+def test_special_tokens_must_be_entries() -> None:
+    with pytest.raises(ConfigError, match=r"the start token is 1, which no entry"):
+        Tokenizer.from_json(word_level({"<unk>": 0, "</s>": 2, "a": 3}), TextFormat(1, 2))
+
+
+def test_a_text_that_the_library_cannot_split() -> None:
+    tokenizer = Tokenizer.from_json(word_level({"<s>": 0, "</s>": 1, "a": 2}), TextFormat(0, 1))
+    with pytest.raises(ConfigError, match=r"cannot split the texts: .*UNK"):
+        tokenizer.encode("zebra")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":' * 100_000,
+        '{"end_of_word_suffix": "</w>", "x": ' + "[" * 100_000,
+        word_level(ENTRIES, normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),  # panics
+    ],
+)
+def test_a_hostile_tokenizer_is_one_line(text: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Tokenizer.from_json(text, TextFormat(1, 2))
+    assert "\n" not in str(error.value)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -118,6 +119,10 @@ def test_a_resnet_of_equal_stages_and_nulls_that_mean_the_default() -> None:
         ("model_cfg__something_new", 1),
         ("model_cfg__embed_dim", None),
         ("preprocess_cfg__interpolation", "random"),
+        ("preprocess_cfg", [1]),
+        ("vision_cfg__timm_model_name", 1),
+        ("vision_cfg__mlp_ratio", 1e308),
+        ("text_cfg__tokenizer_kwargs", {"clean": []}),
         ("preprocess_cfg__size", 256),
         ("preprocess_cfg__mode", "L"),
     ],
@@ -206,3 +211,13 @@ def test_open_clip_cannot_hold_these(tmp_path: Path) -> None:
     mixed = dataclasses.replace(config, text=dataclasses.replace(config.text, activation="gelu"))
     with pytest.raises(WeightsError, match="one activation"):
         weights.write(toys.checkpoint(mixed), tmp_path / "b", "open_clip")
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 100.0])
+def test_a_logit_scale_that_no_probability_comes_of(tmp_path: Path, scale: float) -> None:
+    config = toys.vit()
+    checkpoint = toys.checkpoint(config)
+    damaged = {**checkpoint.tensors, "logit_scale": np.array(scale, np.float32)}
+    weights.write(dataclasses.replace(checkpoint, tensors=damaged), tmp_path / "model", "open_clip")
+    with pytest.raises(WeightsError, match=r"logit_scale: expected a finite number"):
+        weights.read(tmp_path / "model")

@@ -171,3 +171,7 @@ def test_a_hub_name_is_downloaded_and_read(endpoint: Server) -> None:
     read = weights.read("timm/PE-Core-B-16")
     toys.same(read.tensors, checkpoint.tensors)
     assert read.config.vision == checkpoint.config.vision
+
+
+def test_a_patch_of_no_pixels_is_no_name() -> None:
+    assert pe_core.described("vit_pe_core_base_patch0_0", 64, 16, 128, 2, 256, 256) is None

@@ -1,11 +1,13 @@
 """Which tokens start, end and pad texts, from every way in which a tokenizer's files say so."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tandem.errors import ConfigError
 from tandem.tokenizer.vocabularies import JsonVocabulary
 from tandem.weights.tokenizer_files import SpecialTokens, special_tokens
 
@@ -95,3 +97,29 @@ def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     assert special_tokens(tmp_path) == SpecialTokens()
     (tmp_path / "tokenizer.json").write_text("{broken")
     assert special_tokens(tmp_path / "none") == SpecialTokens()
+
+
+@pytest.mark.parametrize(
+    "post_processor",
+    [
+        {"type": "TemplateProcessing"},
+        {"type": "TemplateProcessing", "single": 5},
+        {"type": "TemplateProcessing", "single": [5]},
+        {"type": "TemplateProcessing", "single": [{"SpecialToken": {}}]},
+        {"type": "RobertaProcessing", "cls": ["<bos>"], "sep": 5},
+        {"type": "RobertaProcessing", "cls": ["<bos>", "x"], "sep": ["<eos>", None]},
+        {"type": "Sequence", "processors": 5},
+    ],
+)
+def test_a_malformed_post_processor_is_left_to_the_tokenizer(tmp_path: Path, post_processor: Any) -> None:
+    write(tmp_path, post_processor)
+    with contextlib.suppress(ConfigError):
+        special_tokens(tmp_path)
+
+
+def test_absurd_ids_and_nesting(tmp_path: Path) -> None:
+    write(tmp_path, added_tokens_decoder={"9" * 5000: {"content": "<pad>"}}, **BOTH)
+    assert special_tokens(tmp_path) == SpecialTokens(2, 1, 0)
+    (tmp_path / "tokenizer.json").write_text('{"post_processor": ' + "[" * 100_000)
+    with pytest.raises(ConfigError):
+        special_tokens(tmp_path)

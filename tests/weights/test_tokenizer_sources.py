@@ -169,3 +169,18 @@ def test_a_tokenizer_that_is_too_large_or_missing(tmp_path: Path) -> None:
     weights.write(Checkpoint(config, toys.tensors(config), checkpoint.tokenizer, "toy"), tmp_path / "small", "tandem")
     with pytest.raises(ConfigError, match="has 13 entries, but the text encoder has only 12"):
         weights.read(tmp_path / "small")
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "http://127.0.0.1:1/x", "a@b/c", "a/b%2f..", "x" * 500])
+def test_a_tokenizer_repository_that_is_no_name(endpoint: Server, tmp_path: Path, name: str) -> None:
+    """Nothing is asked of the hub, nor read from anywhere else."""
+    weights.write(bert_checkpoint(tmp_path), tmp_path / "model", "open_clip")
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / "model" / file).unlink()
+    config = tmp_path / "model/open_clip_config.json"
+    plain = json.loads(config.read_text())
+    plain["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = name
+    config.write_text(json.dumps(plain))
+    with pytest.raises(HubError, match=r"not a valid hub name"):
+        weights.read(tmp_path / "model")
+    assert not endpoint.downloaded()

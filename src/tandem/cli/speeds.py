@@ -5,6 +5,7 @@ engines and configurations; no checkpoints.
 """
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -133,6 +134,7 @@ def _document() -> dict[str, Any]:
         rates = {
             name: {kind: float(rate) for kind, rate in by.items()} for name, by in document["images_per_second"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        same = same and all(0 < rate < math.inf for by in rates.values() for rate in by.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return empty
     return {**empty, "images_per_second": rates} if same else empty

@@ -32,12 +32,16 @@ def vocabulary_from_json(text: str, source: str) -> Vocabulary:
     except Exception as error:  # the library raises plain Exception; a malformed file, any other
         _parsed(text, source)
         raise ConfigError(f"{source}: cannot read this tokenizer: {error}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, which is no Exception and cannot be imported
+            raise
+        raise ConfigError(f"{source}: cannot read this tokenizer: {str(error)[:200]}") from None
 
 
 def _parsed(text: str, source: str) -> dict[str, Any]:
     try:
         plain = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: expected JSON: {error}") from None
     if not isinstance(plain, dict):
         raise ConfigError(f"{source}: expected a JSON object, got {type(plain).__name__}")
@@ -75,6 +79,6 @@ def _settings(folder: Path) -> dict[str, Any]:
     path = folder / "tokenizer_config.json"
     try:
         plain = json.loads(_text_of(path)) if path.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON: {error}") from None
     return plain if isinstance(plain, dict) else {}

@@ -183,7 +183,12 @@ class Tokenizer:
         rows = np.full((len(ids), width), self.pad_id, np.int32)  # [n t]
         column = np.arange(width)
         end = lengths[:, None] + first
-        rows[(column >= first) & (column < end)] = np.fromiter(itertools.chain.from_iterable(ids), np.int32)
+        tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int64)
+        if len(tokens) and tokens.max() >= self.vocabulary_size:  # ids with gaps; an encoder has no row for them
+            raise ConfigError(
+                f"the tokenizer gives the id {tokens.max()}, but its vocabulary has {self.vocabulary_size} entries"
+            )
+        rows[(column >= first) & (column < end)] = tokens
         if end_id is not None:
             rows[column == end] = end_id
         if start_id is not None:

@@ -17,6 +17,7 @@ from tandem.tokenizer.text_format import TextFormat
 if TYPE_CHECKING:
     import tokenizers
 
+_MOST_ENTRIES = 2**24  # as of text encoders
 _WRITING = threading.Lock()
 
 
@@ -64,6 +65,9 @@ class JsonVocabulary:
         self._clean = cleaning_of_others("clip")
 
     def formatted(self, format: TextFormat) -> "JsonVocabulary":
+        for role, i in (("start", format.start_id), ("end", format.end_id)):
+            if i is not None and self._core.id_to_token(i) is None:
+                raise ConfigError(f"the {role} token is {i}, which no entry of the vocabulary has")
         other = copy.copy(self)
         other._format = format
         other._clean = cleaning_of_others(format.cleaning)
@@ -71,7 +75,10 @@ class JsonVocabulary:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         cleaned = texts if self._clean is None else list(map(self._clean, texts))
-        return [row.ids for row in self._core.encode_batch_fast(cleaned, add_special_tokens=False)]
+        try:
+            return [row.ids for row in self._core.encode_batch_fast(cleaned, add_special_tokens=False)]
+        except Exception as error:  # the library's plain Exception: no entry for what is unknown
+            raise ConfigError(f"this tokenizer cannot split the texts: {str(error) or type(error).__name__}") from None
 
     def id_of(self, token: str) -> int | None:
         found: int | None = self._core.token_to_id(token)
@@ -82,6 +89,10 @@ class JsonVocabulary:
         return found
 
     def to_json(self) -> str:
+        # The library lists every id between, in gigabytes, and ends the process where memory does
+        largest = max(self._core.get_vocab(with_added_tokens=True).values(), default=0)
+        if largest >= _MOST_ENTRIES:
+            raise ConfigError(f"a token has the id {largest}: expected ids below {_MOST_ENTRIES}")
         with _WRITING:  # formats of one vocabulary share the library's object
             if self._format is not None:
                 self._core.post_processor = self._template(self._format)

@@ -20,7 +20,7 @@ from tandem.config import (
     VisionTransformer,
 )
 from tandem.errors import ConfigError, WeightsError
-from tandem.fields import Positive, Range
+from tandem.fields import Positive, Range, shown
 from tandem.towers import tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
@@ -163,6 +163,8 @@ def config_from(
         _refuse_others(values, where, source)
     activation: Activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
     timm_model = vision.get("timm_model_name") or ""
+    if not isinstance(timm_model, str):
+        raise ConfigError(f"{source}: vision_cfg.timm_model_name: expected a text, got {shown(timm_model)}")
     notes = {}
     if "quick_gelu" not in model and not timm_model:
         notes["activation"] = activation_note(source, "gelu", "which is open_clip's default")
@@ -212,16 +214,16 @@ def _refuse_others(values: Mapping[str, Any], where: str, source: str) -> None:
         allowed = _AS_CLIP[where].get(key, (False,) if key in _NEVER else None)
         if allowed is None:
             if key not in _READ[where] and key not in _HARMLESS[where]:
-                raise ConfigError(f"{source}: {where}.{key} = {value!r}: a field that Tandem does not know")
+                raise ConfigError(f"{source}: {where}.{key} = {shown(value)}: a field that Tandem does not know")
         elif value is not None and value not in allowed:
             wanted = " or ".join(repr(one) for one in allowed) or "no such field"
-            raise ConfigError(f"{source}: {where}.{key} = {value!r}: {CANNOT_BUILD}; expected {wanted}")
+            raise ConfigError(f"{source}: {where}.{key} = {shown(value)}: {CANNOT_BUILD}; expected {wanted}")
 
 
 def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     value = plain.get(key)
     if not isinstance(value, dict):
-        raise ConfigError(f"{source}: {key}: expected a mapping, got {value!r}")
+        raise ConfigError(f"{source}: {key}: expected a mapping, got {shown(value)}")
     return value
 
 
@@ -230,6 +232,8 @@ def _mapping(plain: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
 
 def preprocessing_from(plain: Mapping[str, Any], image_size: int, source: str) -> Preprocessing:
     """`preprocess_cfg` as `Preprocessing`; keys left out mean open_clip's defaults, which are CLIP's own."""
+    if not isinstance(plain, Mapping):
+        raise ConfigError(f"{source}: preprocess_cfg: expected a mapping, got {shown(plain)}")
     given = read_values(_Preprocess, plain, source, "preprocess_cfg")
     if given.size not in (None, image_size):
         raise ConfigError(f"{source}: preprocess_cfg.size: expected {image_size}, the model's size, got {given.size!r}")

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tandem.config import Activation, Cleaning, TextTower, TextTransformer
 from tandem.errors import ConfigError
-from tandem.fields import NonNegative, Positive
+from tandem.fields import NonNegative, Positive, shown
 from tandem.towers import TEXT_TOWERS, has_part, tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
@@ -101,9 +101,9 @@ def _transformer(text: _Text, activation: Activation, tokens: SpecialTokens, sou
     # open_clip's wrapper of Hugging Face tokenizers folds whitespace; its own tokenizer cleans as the original does
     settings = text.tokenizer_kwargs
     clean = settings.get("clean", "whitespace" if text.hf_tokenizer_name else "lower")
-    if clean not in _CLEANINGS:
+    if not isinstance(clean, str) or clean not in _CLEANINGS:
         raise ConfigError(
-            f"{source}: text_cfg.tokenizer_kwargs.clean: expected one of {', '.join(_CLEANINGS)}, got {clean!r}"
+            f"{source}: text_cfg.tokenizer_kwargs.clean: expected one of {', '.join(_CLEANINGS)}, got {shown(clean)}"
         )
     if others := [key for key in settings if key not in ("clean", "strip_sep_token")]:
         raise ConfigError(f"{source}: text_cfg.tokenizer_kwargs.{others[0]}: a setting that Tandem does not know")

@@ -10,7 +10,7 @@ from tandem.fields import Range
 from tandem.weights.transformers_config import squares
 
 _Kind = TypeVar("_Kind")
-Ratio = Annotated[float, Range(above=0)]
+Ratio = Annotated[float, Range(above=0, most=2**20)]
 
 
 def read_values(kind: type[_Kind], values: Mapping[str, Any], source: str, path: str) -> _Kind:

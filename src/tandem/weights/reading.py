@@ -41,6 +41,7 @@ def read(
     """
     files = locate(source)
     config, tensors, folder_of_tokenizer = _read_files(files, activation)
+    _check_logits(tensors, files.path)
     config = dataclasses.replace(
         config,
         name=name or files.name or config.name or _name_of(files.path),
@@ -62,6 +63,17 @@ def read_tensors(
 def _read_files(files: ModelFiles, activation: Activation | None, *, with_tokenizer: bool = True) -> _Found:
     read = _read_folder if files.path.is_dir() else _read_file
     return read(files.path, activation, with_tokenizer)
+
+
+def _check_logits(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Vectors are checked where they are computed; these two make probabilities of them."""
+    with np.errstate(over="ignore"):
+        factor = {"logit_scale": np.exp, "logit_bias": np.positive}
+        for name, of in factor.items():
+            if name in tensors and not np.isfinite(of(np.float32(tensors[name]))).all():
+                raise WeightsError(
+                    f"{path}: {name}: expected a finite number, got {tensors[name]}; the file is damaged"
+                )
 
 
 def _read_folder(path: Path, activation: Activation | None, with_tokenizer: bool) -> _Found:

@@ -55,9 +55,9 @@ class Repository:
 
         # The library reads the environment when it is first imported; ours is read at each call, so the value is set.
         constants.HF_HUB_OFFLINE = False  # only called when online
-        url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
         for attempt in range(_ATTEMPTS):
             try:
+                url = hf_hub_url(self.repository, "config.json", revision=self.revision, endpoint=self.endpoint)
                 get_hf_file_metadata(url, timeout=_TIMEOUT_S)
                 return
             except (errors.HfHubHTTPError, errors.HFValidationError) as error:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _BEGINNING = 2**20  # characters
+_ID_DIGITS = 10  # of an id, at most
 _ROLES = (("bos_token", "cls_token"), ("eos_token", "sep_token"), ("pad_token",))
 # What tokenizers whose files name no tokens call them, by the file: (start, end, padding)
 _DEFAULTS: Mapping[str, tuple[str | None, str | None, str | None]] = {
@@ -75,7 +76,7 @@ class _Ids:
         self._known: dict[str, int] = {}
         decoder = settings.get("added_tokens_decoder")
         for index, token in decoder.items() if isinstance(decoder, dict) else ():
-            if (name := _text(token)) and str(index).isdecimal():
+            if (name := _text(token)) and len(str(index)) <= _ID_DIGITS and str(index).isdecimal():
                 self._known[name] = int(index)
         added = _part(folder, "added_tokens")
         for token in added if isinstance(added, list) else []:
@@ -105,27 +106,46 @@ def _part(folder: Path, key: str) -> Any:
                 content = file.read(size)
             if found := re.search(rf'"{key}"\s*:\s*', content):
                 return json.JSONDecoder().raw_decode(content, found.end())[0]
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             pass  # cut in its middle; or the tokenizer says what is wrong with it when it is read
     return None
 
 
 def _frame_of(post_processor: Any, ids: _Ids) -> tuple[int | None, int | None] | None:
-    """Start and end token of a post-processor; None for one that puts none around texts, as far as is known."""
+    """Start and end token of a post-processor; None for one that puts none around texts, as far as is known.
+
+    A malformed one is none: the library says what is wrong with it when the tokenizer is read.
+    """
     if not isinstance(post_processor, dict):
         return None
     kind = post_processor.get("type")
     if kind in ("RobertaProcessing", "BertProcessing"):
-        (_, start), (_, end) = post_processor.get("cls") or (None, None), post_processor.get("sep") or (None, None)
-        return start, end
+        return _id_beside(post_processor.get("cls")), _id_beside(post_processor.get("sep"))
     if kind == "TemplateProcessing":
-        names = [each["SpecialToken"]["id"] if "SpecialToken" in each else None for each in post_processor["single"]]
+        parts = post_processor.get("single")
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            return None
+        names = [_special(part) for part in parts]
         text = names.index(None) if None in names else 0
         return (ids.of(names[0]) if text else None), (ids.of(names[-1]) if names[text + 1 :] else None)
-    for inner in post_processor.get("processors") or []:
+    inside = post_processor.get("processors")
+    for inner in inside if isinstance(inside, list) else []:
         if found := _frame_of(inner, ids):
             return found
     return None
+
+
+def _id_beside(token: Any) -> int | None:
+    """The id of a token and its id."""
+    i = token[1] if isinstance(token, list) and len(token) == 2 else None
+    return i if type(i) is int else None
+
+
+def _special(part: dict[str, Any]) -> str | None:
+    """The name of a special token in a template; None for the text."""
+    token = part.get("SpecialToken")
+    name = token.get("id") if isinstance(token, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _text(token: Any) -> str | None:

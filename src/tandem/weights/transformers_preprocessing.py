@@ -6,6 +6,7 @@ from typing import Any
 
 from tandem.config import Interpolation, Preprocessing, ResizeMode
 from tandem.errors import ConfigError, WeightsError
+from tandem.fields import shown
 from tandem.weights.transformers_types import MODEL_TYPES, ModelType
 
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's codes
@@ -27,11 +28,12 @@ def preprocessing_from(
     for key in ("do_resize", "do_rescale"):
         if not plain.get(key, True):
             raise ConfigError(f"{source}: {key}: expected true, got false; Tandem always resizes and rescales")
-    if abs(float(plain.get("rescale_factor") or 1 / 255) * 255 - 1) > 1e-4:
-        raise ConfigError(f"{source}: rescale_factor: expected 1/255, got {plain['rescale_factor']!r}")
+    factor = plain.get("rescale_factor") or 1 / 255
+    if not isinstance(factor, int | float) or not 0.9999 <= factor * 255 <= 1.0001:  # NaN is refused, too
+        raise ConfigError(f"{source}: rescale_factor: expected 1/255, got {shown(factor)}")
     resample = plain.get("resample", 2 if kind.naflex else 3)
-    if resample not in _INTERPOLATIONS:
-        raise ConfigError(f"{source}: resample: expected one of {list(_INTERPOLATIONS)}, got {resample!r}")
+    if type(resample) is not int or resample not in _INTERPOLATIONS:
+        raise ConfigError(f"{source}: resample: expected one of {list(_INTERPOLATIONS)}, got {shown(resample)}")
     normalises = bool(plain.get("do_normalize", True))
     mean = channels(plain.get("image_mean", kind.mean), f"{source}: image_mean") if normalises else (0.0, 0.0, 0.0)
     std = channels(plain.get("image_std", kind.std), f"{source}: image_std") if normalises else (1.0, 1.0, 1.0)
@@ -45,10 +47,10 @@ def preprocessing_from(
 
 def _max_patches(plain: Mapping[str, Any], patch_size: int, source: str) -> int:
     if plain.get("patch_size", patch_size) != patch_size:
-        raise ConfigError(f"{source}: patch_size: expected {patch_size}, the model's, got {plain['patch_size']!r}")
+        raise ConfigError(f"{source}: patch_size: expected {patch_size}, the model's, got {shown(plain['patch_size'])}")
     most = plain.get("max_num_patches", 256)
     if type(most) is not int or most < 1:
-        raise ConfigError(f"{source}: max_num_patches: expected a whole number of at least 1, got {most!r}")
+        raise ConfigError(f"{source}: max_num_patches: expected a whole number of at least 1, got {shown(most)}")
     return most
 
 
@@ -64,7 +66,7 @@ def _resize_mode(plain: Mapping[str, Any], image_size: int, source: str, kind: M
         return "squash"
     raise ConfigError(
         f"{source}: size, crop_size: expected the shorter side, or both sides, resized to the model's "
-        f"{image_size} pixels; got size {size}, crop_size {crop if crops else None}"
+        f"{image_size} pixels; got size {shown(size)}, crop_size {shown(crop if crops else None)}"
     )
 
 
@@ -72,8 +74,16 @@ def channels(value: Any, where: str) -> tuple[float, float, float]:
     """Three numbers, one for each of red, green and blue."""
     listed = list(value) if isinstance(value, list | tuple) else [value] * 3
     if len(listed) != 3 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in listed):
-        raise ConfigError(f"{where}: expected three numbers, got {value!r}")
-    return float(listed[0]), float(listed[1]), float(listed[2])
+        raise ConfigError(f"{where}: expected three numbers, got {shown(value)}")
+    red, green, blue = (_in_range(x, where) for x in listed)
+    return red, green, blue
+
+
+def _in_range(value: float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{where}: expected three numbers, got {shown(value)}") from None
 
 
 def preprocessing_to(preprocessing: Preprocessing, kind: ModelType = MODEL_TYPES["clip"]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _SIZES = {
     (1024, 24): "large_patch14_336",
     (1536, 50): "gigantic_patch14_448",
 }
-_NAME = re.compile(r"vit_pe_core_(tiny|small|base|large|gigantic)_patch(\d+)_(\d+)")
+_NAME = re.compile(r"vit_pe_core_(tiny|small|base|large|gigantic)_patch([1-9]\d{0,3})_(\d{1,5})")
 _POOL_HEADS = 8  # in every size
 
 
