@@ -21,19 +21,21 @@ def split_text(text: str, fits: Callable[[str], bool]) -> list[str]:
     Raises `ValueError` where not even one character fits.
     """
     parts: list[str] = []
-    rest = text.strip()
-    while rest:
+    text, start = text.strip(), 0  # a position, since copies of the rest would take time quadratic in a book
+    while start < len(text):
         width = _WINDOW
-        while width < len(rest) and fits(rest[:width]):  # so that a book is not tokenized once for each part
+        while start + width < len(text) and fits(text[start : start + width]):  # a book is not tokenized for each part
             width *= 2
-        if width >= len(rest) and fits(rest):
-            return [*parts, rest]
-        window = rest[:width]
+        window = text[start : start + width]
+        if start + width >= len(text) and fits(window):
+            return [*parts, window]
         cut = next((at for borders in _BORDERS if (at := _last_that_fits(window, list(borders(window)), fits))), 0)
         if not cut:
-            raise ValueError(f"not even {rest[0]!r} fits")
-        parts.append(rest[:cut].rstrip())
-        rest = rest[cut:].lstrip()
+            raise ValueError(f"not even {window[0]!r} fits")
+        parts.append(window[:cut].rstrip())
+        start += cut
+        while start < len(text) and text[start].isspace():
+            start += 1
     return parts
 
 
