@@ -69,7 +69,7 @@ def from_files(vocabulary: Path, merges: Path) -> Table:
     try:
         ids = json.loads(vocabulary.read_text(encoding="utf-8"))
         lines = merges.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{vocabulary.parent}: cannot read vocab.json and merges.txt: {error}") from None
     rows = [line for line in lines if line and not line.startswith("#version")]
     return _checked(Table(ids, _pairs(rows, str(merges)), {s: ids[s] for s in (START, END) if s in ids}), str(merges))

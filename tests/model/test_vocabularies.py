@@ -364,3 +364,8 @@ def test_a_hostile_tokenizer_is_one_line(text: str) -> None:
     with pytest.raises(ConfigError) as error:
         Tokenizer.from_json(text, TextFormat(1, 2))
     assert "\n" not in str(error.value)
+
+
+def test_half_of_a_surrogate_pair_is_no_entry() -> None:
+    tokenizer = Tokenizer.from_json(word_level({"<unk>": 0, "<s>": 1, "</s>": 2}), TextFormat(1, 2))
+    assert tokenizer.id_of("\ud800") is None

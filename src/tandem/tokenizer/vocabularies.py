@@ -81,7 +81,10 @@ class JsonVocabulary:
             raise ConfigError(f"this tokenizer cannot split the texts: {str(error) or type(error).__name__}") from None
 
     def id_of(self, token: str) -> int | None:
-        found: int | None = self._core.token_to_id(token)
+        try:
+            found: int | None = self._core.token_to_id(token)
+        except UnicodeEncodeError:  # half of a surrogate pair, which is no entry of any vocabulary
+            return None
         return found
 
     def token_of(self, id: int) -> str | None:
