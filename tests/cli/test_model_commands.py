@@ -9,6 +9,7 @@ from support import toy
 from support.commands import Run, one_line
 
 from tandem import weights
+from tandem.cli import comparing
 from tandem.errors import TandemError
 from tandem.model import load
 
@@ -70,7 +71,7 @@ def test_verify_tells_other_weights(tandem: Run, model_folder: str, tmp_path: Pa
     outcome = tandem("verify", model_folder, "--against", other)
     assert outcome.code == 1
     assert "different" in outcome.out
-    assert "tensors differ" in outcome.out
+    assert "tensors of equal shapes differ, most of all " in outcome.out
 
 
 def test_verify_tells_another_activation(tandem: Run, model_folder: str, tmp_path: Path) -> None:
@@ -102,6 +103,43 @@ def test_verify_another_dimension_is_different(tandem: Run, model_folder: str, t
     assert outcome.code == 1
     assert outcome.json["verdict"] == "different"
     assert "embed_dim: 12 dimensions against 8" in outcome.json["reasons"]
+
+
+def test_verify_counts_and_names_tensors_of_other_shapes_and_of_one_model(
+    tandem: Run, model_folder: str, tmp_path: Path
+) -> None:
+    clipa = toy.folder(tmp_path / "clipa", "clipa", embed_dim=8)
+    reasons = tandem("verify", model_folder, "--against", clipa, "--json").json["reasons"]
+    mine, theirs = (weights.read(str(folder)).tensors for folder in (model_folder, clipa))
+    shared = mine.keys() & theirs.keys()
+    reshaped = sorted(name for name in shared if mine[name].shape != theirs[name].shape)
+    assert reshaped == ["text_projection", "visual.proj"]
+    assert f"2 of {len(shared)} shared tensors have other shapes: text_projection (16x12 against 16x8), " in str(
+        reasons
+    )
+    assert f"2 of {len(mine)} tensors are only in {model_folder}: visual.ln_pre.bias, visual.ln_pre.weight" in reasons
+    assert not any("only in " + str(clipa) in reason for reason in reasons)
+    back = tandem("verify", clipa, "--against", model_folder, "--json").json["reasons"]
+    assert f"2 of {len(mine)} tensors are only in {model_folder}: visual.ln_pre.bias, visual.ln_pre.weight" in back
+    assert "vision.first_norm: True against False" in reasons
+    assert not any("None" in reason for reason in reasons)
+
+
+def test_verify_says_other_architectures_once(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    other = toy.folder(tmp_path / "other", "resnet")
+    reasons = tandem("verify", model_folder, "--against", other, "--json").json["reasons"]
+    assert "other architectures: vision_transformer against resnet" in reasons
+    assert not any("vision." in reason for reason in reasons if "tensors" not in reason)
+    assert not any("None" in reason for reason in reasons)
+    alone = next(reason for reason in reasons if f"are only in {other}" in reason)
+    assert " more" in alone
+
+
+def test_equal_vectors_have_a_cosine_of_one() -> None:
+    vectors = (np.random.default_rng(0).normal(size=(50, 7)) * 0.9).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) * np.float32(1.000001)
+    assert comparing.least_cosine(vectors, vectors.copy()) == 1
+    assert comparing.least_cosine(vectors, -vectors) == pytest.approx(-1)
 
 
 def test_verify_skips_a_broken_image(tandem: Run, model_folder: str, photos: list[str]) -> None:

@@ -4,7 +4,7 @@ Shapes: n images or texts, d dimensions, h and w of an image.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -19,6 +19,7 @@ from tandem.config import ModelConfig, to_dict
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model, load
+from tandem.towers import tower_type
 
 # Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.
 SAME_DIFFERENCE = 1e-4
@@ -126,9 +127,17 @@ def compare(
         ),
     }
     return [
-        Comparison(what, name, len(a), float(np.abs(a - b).max()), min(1.0, float((a * b).sum(axis=1).min())), reduced)
+        Comparison(what, name, len(a), float(np.abs(a - b).max()), least_cosine(a, b), reduced)
         for what, (a, b) in pairs.items()
     ]
+
+
+def least_cosine(a: Vectors, b: Vectors) -> float:
+    """The least cosine of rows [n d] of a and b; exactly 1 for equal rows, whose float32 lengths are only nearly 1."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = np.where((a == b).all(axis=1), 1.0, (a * b).sum(axis=1) / lengths)
+    return min(1.0, float(cosines.min()))
 
 
 def embed(model: Model, images: Sequence[ImageSource]) -> list[Any]:
@@ -136,33 +145,66 @@ def embed(model: Model, images: Sequence[ImageSource]) -> list[Any]:
     return [item for _, item in model.iter_embed_images(images)]
 
 
-def reasons(a: Model, b: Model) -> Iterator[str]:
-    """What differs before any vector is computed: settings first, then weights."""
+def reasons(a: Model, b: Model, names: tuple[str, str]) -> Iterator[str]:
+    """What differs before any vector is computed: settings first, then weights. `names` are what a and b are called."""
     if a.config.embed_dim != b.config.embed_dim:
         yield f"embed_dim: {a.config.embed_dim} dimensions against {b.config.embed_dim}"
     for field, mine, theirs in differing_fields(a.config, b.config):
         yield f"{field}: {mine} against {theirs}"
     if a.tokenizer.to_json() != b.tokenizer.to_json():
         yield "the tokenizers differ"
-    shared = sorted(a.tensors.keys() & b.tensors.keys())
+    yield from differing_tensors(a.tensors, b.tensors, names)
+
+
+def differing_tensors(
+    a: Mapping[str, NDArray[Any]], b: Mapping[str, NDArray[Any]], names: tuple[str, str]
+) -> Iterator[str]:
+    """Tensors of other values, of other shapes, and those that only one of the two has: how many, and which."""
+    shared = sorted(a.keys() & b.keys())
+    reshaped = [name for name in shared if a[name].shape != b[name].shape]
     apart = [
-        (float(np.abs(a.tensors[name].astype(np.float32) - b.tensors[name].astype(np.float32)).max()), name)
+        (float(np.abs(a[name].astype(np.float32) - b[name].astype(np.float32)).max(initial=0)), name)
         for name in shared
-        if a.tensors[name].shape == b.tensors[name].shape
+        if a[name].shape == b[name].shape
     ]
     changed = sorted(((far, name) for far, name in apart if far > 0), reverse=True)
     if changed:
         far, name = changed[0]
-        yield f"{len(changed)} of {len(shared)} tensors differ, most of all {name} (by {far:.3g})"
+        yield f"{len(changed)} of {len(apart)} tensors of equal shapes differ, most of all {name} (by {far:.3g})"
+    if reshaped:
+        listed = [f"{name} ({_shape(a[name])} against {_shape(b[name])})" for name in reshaped]
+        yield f"{len(reshaped)} of {len(shared)} shared tensors have other shapes: {_some(listed)}"
+    for name, mine, theirs in ((names[0], a, b), (names[1], b, a)):
+        if alone := sorted(mine.keys() - theirs.keys()):
+            yield f"{len(alone)} of {len(mine)} tensors are only in {name}: {_some(alone)}"
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape)) or "one number"
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def differing_fields(a: ModelConfig, b: ModelConfig) -> Iterator[tuple[str, Any, Any]]:
-    """Settings that change vectors and are not equal, as `text.activation`."""
+    """Settings that change vectors and are not equal, as `text.activation`; of other architectures only their names."""
     mine, theirs = to_dict(a), to_dict(b)
     for part in ("vision", "text", "preprocessing"):
+        one, other = getattr(a, part), getattr(b, part)
+        if type(one) is not type(other):
+            yield "other architectures", tower_type(one), tower_type(other)
+            continue
         for field in sorted(mine[part].keys() | theirs[part].keys()):
             if mine[part].get(field) != theirs[part].get(field):
-                yield f"{part}.{field}", mine[part].get(field), theirs[part].get(field)
+                # Files leave out what is at its default
+                yield f"{part}.{field}", *(_setting(side, field) for side in (one, other))
+
+
+def _setting(description: Any, field: str) -> Any:
+    value = getattr(description, field)
+    return "none" if value is None else list(value) if isinstance(value, tuple) else value
 
 
 def made_up_images() -> list[Image.Image]:

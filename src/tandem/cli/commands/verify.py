@@ -62,7 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         for name, other in others.items():
             comparisons += comparing.compare(reference, name, other, images, skipped)
     same = comparable and all(comparison.same for comparison in comparisons)
-    why = list(comparing.reasons(reference, others[arguments.against])) if arguments.against else []
+    why: list[str] = []
+    if arguments.against:
+        names = (arguments.source, arguments.against)
+        why += comparing.reasons(reference, others[arguments.against], names)
     if arguments.json:
         listed = [{**asdict(c), "same": c.same, "verdict": c.verdict} for c in comparisons]
         against = {"source": arguments.source, "against": arguments.against}
