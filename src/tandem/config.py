@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from tandem import fields
 from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, Range, Tagged
-from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower
+from tandem.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTower, tower_type
 from tandem.towers.bert.description import Bert
 from tandem.towers.fastvit.description import FastViT
 from tandem.towers.naflex.description import NaFlex
@@ -53,6 +53,7 @@ __all__ = [
     "clip_text",
     "from_dict",
     "to_dict",
+    "tower_type",
 ]
 
 ResizeMode = Literal["shortest", "squash", "longest", "naflex"]  # naflex: the aspect ratio is kept, in whole patches

@@ -15,11 +15,10 @@ from PIL import Image
 
 from tandem import engine as engines
 from tandem.arrays import Vectors
-from tandem.config import ModelConfig, to_dict
+from tandem.config import ModelConfig, to_dict, tower_type
 from tandem.errors import ImageError, TandemError
 from tandem.image import ImageSource
 from tandem.model import Model, load
-from tandem.towers import tower_type
 
 # Of float32 against float32, by another route: 1e-4 is what the engines are held to against the original.
 SAME_DIFFERENCE = 1e-4
