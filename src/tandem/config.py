@@ -32,6 +32,8 @@ from tandem.towers.vision_transformer.description import VisionTransformer
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
+    "INCEPTION_MEAN",
+    "INCEPTION_STD",
     "PUBLISHED",
     "QUICK_GELU_SLOPE",
     "Activation",
@@ -61,6 +63,7 @@ Interpolation = Literal["bicubic", "bilinear", "nearest", "lanczos"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+INCEPTION_MEAN = INCEPTION_STD = (0.5, 0.5, 0.5)  # SigLIP's and PE-Core's: pixels from -1 to 1
 
 
 _Deviation = Annotated[float, Range(above=0)]
@@ -80,16 +83,21 @@ class Preprocessing:
     max_patches: VariedWidth = 0  # of `naflex`: of an image
 
     @property
+    def makes_patches(self) -> bool:
+        """Whether an image becomes patches in its own aspect ratio; else a square."""
+        return self.resize_mode == "naflex"
+
+    @property
     def pixel_shape(self) -> tuple[int, ...]:
         """The shape of the array that an image becomes: a square [s s 3], or patches [t v] (`patch_array_shape`)."""
-        if self.resize_mode == "naflex":
+        if self.makes_patches:
             return patch_array_shape(self.patch_size, self.max_patches)
         return self.image_size, self.image_size, 3
 
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and deviation of each value of the last axis of `pixel_shape`, of pixels in 0..1."""
-        if self.resize_mode != "naflex":
+        if not self.makes_patches:
             return self.mean, self.std
         count = self.patch_size**2
         return (*self.mean * count, *(0.0,) * 4), (*self.std * count, *(1 / 255,) * 4)
@@ -143,7 +151,7 @@ def _check_patches(config: ModelConfig) -> None:
     vision, preprocessing = config.vision, config.preprocessing
     takes = (vision.patch_size, vision.max_patches) if isinstance(vision, NaFlex) else (0, 0)
     gives = (preprocessing.patch_size, preprocessing.max_patches)
-    if (preprocessing.resize_mode == "naflex") != isinstance(vision, NaFlex) or takes != gives:
+    if preprocessing.makes_patches != isinstance(vision, NaFlex) or takes != gives:
         raise ConfigError(
             f"preprocessing.resize_mode, patch_size, max_patches: expected naflex with {takes[0]} and {takes[1]} for "
             "this image encoder"

@@ -25,7 +25,7 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """RGB pixels uint8 of `preprocessing.pixel_shape`: a square [s s 3], or patches. Does not change the image."""
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average palette indices
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
-    if preprocessing.resize_mode == "naflex":
+    if preprocessing.makes_patches:
         return _patches(_to_rgb(image), preprocessing, resample)
     if preprocessing.resize_mode == "shortest":
         square = _to_rgb(_shortest(image, size, resample))

@@ -147,7 +147,7 @@ def _as_list(text: str) -> str:
 def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
     """The labels, stripped of surrounding blanks. Raises `TextError` for empty, duplicate or no labels.
 
-    The tokenizer lowercases, so labels that differ only in case are duplicates: they would share a probability.
+    Labels that differ only in case are duplicates: most tokenizers lowercase, and they would share a probability.
     """
     if isinstance(labels, str):
         raise TextError(f"{source}: expected a list of labels, got the string {labels!r}; {_as_list(labels)}")

@@ -82,7 +82,7 @@ def test_the_recipe_of_the_shipped_model_means_what_it_meant() -> None:
         ("init.model=3", r"init\.model: expected text, got 3"),
         ('data=[{path="a", kind="names", per_batch=1, templates=[]}]', r"data\[0\]\.templates: expected at least one"),
         ('data=[{path="a", per_batch=1, kolor=1}]', r"data\[0\]\.kolor: unknown key"),
-        ("patch_dropout=0.5", "patch_dropout: expected 0 for a ResNet, which has no patches, got 0.5"),
+        ("patch_dropout=0.5", "patch_dropout: expected 0 for a resnet, which has no patches, got 0.5"),
         ("stages=[{start=0.5, image_size=32}, {start=0.2, image_size=16}]", r"stages\[1\]\.start: expected more than"),
         ("stages=[{start=0.0, image_size=8}]", r"stages\[0\]\.image_size: expected at least 16, got 8"),
         ("objective.loss=hinge", "objective.loss: expected one of infonce, sigmoid, got 'hinge'"),

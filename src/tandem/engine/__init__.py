@@ -32,7 +32,7 @@ class Engine(Protocol):
     precision: str
 
     def encode_images(self, pixels: "NDArray[np.uint8] | NDArray[np.float32]") -> "NDArray[np.float32]":
-        """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
+        """uint8 or float32 pixels in 0..255, [n h w 3] or as `Preprocessing.pixel_shape` says -> unit vectors [n d]."""
 
     def encode_texts(self, token_ids: "NDArray[np.int32]") -> "NDArray[np.float32]":
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""

@@ -3,7 +3,7 @@
 Knows pixels, vectors and OpenVINO's operators. It compiles and runs nothing, and knows no file.
 Weights enter as constants that share the arrays' memory: whoever holds a graph must keep the arrays alive.
 
-Shapes: b batch, t tokens, w width, d shared dimension.
+Shapes: b batch, s pixels a side, t tokens or patches, v values of a patch, w width, d shared dimension.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ from tandem.towers.parts.tensors import Tensors
 
 
 def image_graph(config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8") -> ov.Model:
-    """Pixels in 0..255 [b image_size image_size 3] -> unit vectors float32 [b d]."""
+    """Pixels in 0..255 [b s s 3], or patches [b t v] -> unit vectors float32 [b d]."""
     entry, x = _pixels(config, pixels)
     x = tower_part(config.vision, "graph").features(x, config.vision, tensors)
     return ov.Model([_unit(x)], [entry], "image")
@@ -39,7 +39,7 @@ def image_states_graph(
     projection: bool,
     pixels: Literal["u8", "f32"] = "u8",
 ) -> ov.Model:
-    """Pixels in 0..255 [b image_size image_size 3] -> the state of every token after so many blocks [b t w]."""
+    """Pixels in 0..255 [b s s 3], or patches [b t v] -> the state of every token after so many blocks [b t w]."""
     entry, x = _pixels(config, pixels)
     x = tower_part(config.vision, "graph").states(x, config.vision, tensors, blocks, final_norm, projection)
     return ov.Model([op.result(x, name="states")], [entry], "image_states")

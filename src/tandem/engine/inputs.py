@@ -41,7 +41,7 @@ def check_token_ids(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np
             f"token_ids: expected ids in 0..{text.vocabulary_size - 1}, got {token_ids.min()}..{token_ids.max()}; "
             "make them with the model's own tokenizer"
         )
-    if not text.causal and not text.fixed_length:  # padding is masked
+    if text.masks_padding:
         empty = np.flatnonzero((token_ids == text.pad_id).all(axis=1))
         if empty.size:
             raise EngineError(f"token_ids: row {empty[0]} is nothing but padding; make the ids with the tokenizer")

@@ -183,7 +183,8 @@ class _Tower:
 def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     """Write both towers as OpenVINO IR: image.xml, image.bin, text.xml, text.bin.
 
-    Inputs are `pixels`, and `token_ids` with `ends`, the position of each text's first end token. A plain
+    Inputs are `pixels` (of the preprocessing's `pixel_shape`) and `token_ids`, and for a text tower that is read at the
+    end token `ends`, the position of each text's first one. A plain
     `compile_model` of these files computes in bfloat16 where the CPU has it; INFERENCE_PRECISION_HINT f32 prevents it.
     """
     from tandem.openvino_import import ov

@@ -6,11 +6,12 @@ is such a thing `arrays` (numpy, to answer without being compiled), `timm` and `
 variations). `IMAGE_TOWERS` and `TEXT_TOWERS` are the one table of rooms. Everything outside reaches a room through the
 description it holds: `tower_part(description, "graph")`.
 
-An image tower gives its states too, as the backbone of other models. Its description says how they lie:
-`state_layers` (blocks or stages), `has_last_norm`, `projects_states` (whether every token can be projected) and
-`state_layout(layer)`. Its graph and its module have `states(..., blocks, final_norm, projection)` -> [b p w]: the
-states after so many layers, 0 being the embedding or the stem, with the class token first where there is one and the
-patches or positions row by row. A norm or projection that the description denies is never asked for.
+What descriptions say to the outside is `ImageDescription` and `TextDescription` in `parts/description.py`.
+
+An image tower gives its states too, as the backbone of other models. Its graph and its module have
+`states(..., blocks, final_norm, projection)` -> [b p w]: the states after so many layers, 0 being the embedding or the
+stem, with the class token first where there is one and the patches or positions row by row. A norm or projection that
+the description denies is never asked for.
 """
 
 import importlib

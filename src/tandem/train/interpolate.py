@@ -14,9 +14,8 @@ import numpy as np
 from tandem.config import to_dict
 from tandem.errors import ConfigError
 from tandem.weights import Checkpoint, read, write
+from tandem.weights.checkpoint import NOT_FINGERPRINTED
 from tandem.weights.writing import refuse_in_use
-
-_MAY_DIFFER = ("name", "licence", "data", "notes", "timm_model", "format", "version")
 
 
 def interpolate(a: Checkpoint, b: Checkpoint, alpha: float) -> Checkpoint:
@@ -76,7 +75,7 @@ def _check_same_architecture(a: Checkpoint, b: Checkpoint) -> None:
 
 
 def _sizes(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {key: value for key, value in to_dict(checkpoint.config).items() if key not in _MAY_DIFFER}
+    return {key: value for key, value in to_dict(checkpoint.config).items() if key not in NOT_FINGERPRINTED}
 
 
 def _first_difference(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> str:

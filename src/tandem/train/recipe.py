@@ -14,6 +14,7 @@ from tandem import fields
 from tandem.config import ModelConfig
 from tandem.errors import ConfigError
 from tandem.fields import NonNegative, Positive, Range, Share
+from tandem.towers import tower_type
 from tandem.train import toml
 from tandem.train.model_config import complete_model, config_from_checkpoint
 
@@ -319,13 +320,13 @@ def _batch_size(recipe: Recipe) -> int:
 def _check(recipe: Recipe) -> None:
     """Check rules across fields. Raises `ConfigError` that names the key."""
     vision = recipe.model.vision
-    if recipe.model.preprocessing.resize_mode == "naflex":
+    if recipe.model.preprocessing.makes_patches:
         raise ConfigError(
             "model.preprocessing.resize_mode: naflex cannot be trained, since batches are of square images; start "
             "from a SigLIP 2 model of fixed resolution"
         )
     if recipe.patch_dropout and not vision.takes_patch_dropout:
-        kind = type(vision).__name__
+        kind = tower_type(vision)
         raise ConfigError(f"patch_dropout: expected 0 for a {kind}, which has no patches, got {recipe.patch_dropout}")
     for i, stage in enumerate(recipe.stages):
         if i and stage.start <= recipe.stages[i - 1].start:

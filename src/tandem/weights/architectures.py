@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tandem.config import CLIP_MEAN, CLIP_STD, PUBLISHED, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
+from tandem.config import (
+    CLIP_MEAN,
+    CLIP_STD,
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    PUBLISHED,
+    ModelConfig,
+    Preprocessing,
+    TextTransformer,
+    VisionTransformer,
+)
 from tandem.errors import ConfigError
 from tandem.towers import ImageTower, tower_part
 from tandem.towers.bert.description import Bert
@@ -19,7 +29,6 @@ from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.description import Activation
 from tandem.towers.vision_transformer import pe_core
 
-_HALF = (0.5, 0.5, 0.5)
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
 
 # Width, layers, heads and MLP width of image towers and of text towers
@@ -116,7 +125,7 @@ def _siglip(size: str, patch: str, version: str | None, languages: str | None, p
     )
     vocabulary_size = 256000 if version else 250000 if languages else 32000
     text = _siglip_text(size, vocabulary_size, "gelu_tanh" if version else "gelu", pad_id=0 if version else 1)
-    preprocessing = Preprocessing(vision.image_size, _HALF, _HALF, "squash")
+    preprocessing = Preprocessing(vision.image_size, INCEPTION_MEAN, INCEPTION_STD, "squash")
     return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
 
 
@@ -126,7 +135,7 @@ def _naflex(size: str, patch: str) -> ModelConfig:
     width = _VIT[size][0]
     vision = NaFlex(side, 16, patches, *_VIT[size], "gelu_tanh")
     preprocessing = Preprocessing(
-        vision.image_size, _HALF, _HALF, "naflex", "bilinear", patch_size=side, max_patches=patches
+        vision.image_size, INCEPTION_MEAN, INCEPTION_STD, "naflex", "bilinear", patch_size=side, max_patches=patches
     )
     text = _siglip_text(size, 256000, "gelu_tanh", pad_id=0)
     return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
@@ -194,7 +203,8 @@ def _mobileclip(size: str) -> ModelConfig:
         vision = fastvit.PUBLISHED[f"fastvit_mci{size[1]}"]
     text = TextTransformer(77, 49408, *_CLIP_TEXT["L" if large else "B"], "gelu", causal=size == "B")
     mean, std = (CLIP_MEAN, CLIP_STD) if large else ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    preprocessing = Preprocessing(vision.image_size, mean, std, interpolation="bilinear")
+    interpolation: Interpolation = "bicubic" if large else "bilinear"
+    preprocessing = Preprocessing(vision.image_size, mean, std, interpolation=interpolation)
     return ModelConfig(embed_dim, vision, text, preprocessing)
 
 
@@ -206,7 +216,7 @@ def _pe_core(size: str, patch: str, pixels: str | None) -> ModelConfig:
     )
     assert vision is not None
     text = TextTransformer(72 if size == "bigG" else 32, 49408, *text_size, "gelu")
-    preprocessing = Preprocessing(side, _HALF, _HALF, "squash", "bilinear")
+    preprocessing = Preprocessing(side, INCEPTION_MEAN, INCEPTION_STD, "squash", "bilinear")
     return ModelConfig(embed_dim, vision, text, preprocessing)
 
 

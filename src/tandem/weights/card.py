@@ -1,25 +1,19 @@
 """The model card (README.md) of a folder that Tandem writes. Pure text from a configuration."""
 
-from tandem.config import FastViT, ModelConfig, NaFlex, VisionTransformer
+from tandem.config import ModelConfig
 from tandem.weights.shapes import parameter_count
 
 
 def model_card(config: ModelConfig, to: str) -> str:
     """Markdown with the front matter hubs read. `to` is the layout, which has the name of its library."""
     vision, text = config.vision, config.text
-    if isinstance(vision, VisionTransformer | NaFlex):
-        tower = f"Vision Transformer, {vision.layers} layers of width {vision.width}, patches of {vision.patch_size}"
-    elif isinstance(vision, FastViT):
-        tower = f"FastViT of {'-'.join(map(str, vision.layers))} blocks, width {vision.width}"
-    else:
-        tower = f"ResNet of {'-'.join(map(str, vision.layers))} {vision.block} blocks, width {vision.width}"
     front = ["---"]
     if config.licence:
         front.append(f"license: {config.licence.lower()}")
     front += [f"library_name: {to}", "pipeline_tag: zero-shot-image-classification", "tags: [clip]", "---"]
     name = config.name or "A CLIP model"
     rows = [
-        ("image encoder", f"{tower}, {vision.image_size} pixels"),
+        ("image encoder", f"{vision.summary}, {vision.image_size} pixels"),
         ("text encoder", f"transformer, {text.layers} layers of width {text.width}, {text.context_length} tokens"),
         ("shared space", f"{config.embed_dim} dimensions"),
         ("weights", f"{parameter_count(config) / 1e6:.1f} M"),

@@ -17,7 +17,8 @@ from tandem.config import Activation, ModelConfig, to_dict
 if TYPE_CHECKING:
     from tandem.tokenizer import Tokenizer
 
-_NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "timm_model", "format", "version")
+# Of a configuration: what changes no vector
+NOT_FINGERPRINTED = ("name", "licence", "data", "notes", "timm_model", "format", "version")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     Name, licence, data and notes do not count: they change no vector. Order of the tensors does not either.
     """
     digest = hashlib.sha256()
-    plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in _NOT_FINGERPRINTED}
+    plain = {key: value for key, value in to_dict(checkpoint.config).items() if key not in NOT_FINGERPRINTED}
     digest.update(json.dumps(plain, sort_keys=True).encode())
     digest.update(b"\0" + checkpoint.tokenizer.to_json().encode() + b"\0")
     for name in sorted(checkpoint.tensors):

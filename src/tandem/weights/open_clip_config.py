@@ -25,6 +25,7 @@ from tandem.towers import tower_part
 from tandem.towers.parts.description import NORM_EPSILON
 from tandem.towers.parts.shapes import Shapes
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
+from tandem.weights.config_values import channels
 from tandem.weights.open_clip_text import is_original, text_from, text_to
 from tandem.weights.open_clip_timm import (
     BY_NAME_ONLY,
@@ -36,7 +37,6 @@ from tandem.weights.open_clip_timm import (
 )
 from tandem.weights.open_clip_values import Ratio, activation_of, ratio_of, read_values
 from tandem.weights.tokenizer_files import SpecialTokens
-from tandem.weights.transformers_preprocessing import channels
 
 _APPROXIMATIONS: tuple[dict[str, str], ...] = ({}, {"approximate": "tanh"}, {"approximate": "none"})  # of GELU
 # What CLIP has; a field that says otherwise makes another network. None and absent mean the default everywhere.

@@ -7,7 +7,7 @@ from tandem import fields
 from tandem.config import Activation
 from tandem.errors import ConfigError
 from tandem.fields import Range
-from tandem.weights.transformers_config import squares
+from tandem.weights.config_values import squares
 
 _Kind = TypeVar("_Kind")
 Ratio = Annotated[float, Range(above=0, most=2**20)]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from tandem.config import (
+    INCEPTION_MEAN,
+    INCEPTION_STD,
     Activation,
     FastViT,
     ImageTower,
@@ -118,7 +120,7 @@ def config_from_shapes(
         )
     elif shapes.keys() >= _PE_CORE:
         vision, noted = _pe_core_from(reader), {}
-        preprocessing = Preprocessing(vision.image_size, *_HALVES, "squash", "bilinear")
+        preprocessing = Preprocessing(vision.image_size, INCEPTION_MEAN, INCEPTION_STD, "squash", "bilinear")
         if isinstance(text, TextTransformer):
             text = dataclasses.replace(text, activation="gelu")
     elif "visual.layer1.0.conv1.weight" in shapes:
@@ -184,7 +186,7 @@ _SIXTEEN_HEADS = (1280, 1408, 1664, 1792)
 
 
 def default_heads(width: int) -> int:
-    """Heads of 64, as in every published model."""
+    """Heads of 64, as in OpenAI's models and most others."""
     return max(1, width // 64)
 
 
@@ -243,7 +245,6 @@ def _mobile_from(
 
 # What together only PE-Core's image towers have
 _PE_CORE = {"visual.pool.query", "visual.ln_pre.weight", "visual.proj"}
-_HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def _pe_core_from(reader: _Shapes) -> VisionTransformer:

@@ -7,7 +7,15 @@ activations, and the size of the vocabulary the tokenizer. Pure: works on shapes
 import dataclasses
 import re
 
-from tandem.config import Activation, ModelConfig, Preprocessing, TextTransformer, VisionTransformer
+from tandem.config import (
+    INCEPTION_MEAN,
+    INCEPTION_STD,
+    Activation,
+    ModelConfig,
+    Preprocessing,
+    TextTransformer,
+    VisionTransformer,
+)
 from tandem.errors import ConfigError
 from tandem.towers import tower_part
 from tandem.towers.parts.shapes import Shapes
@@ -67,7 +75,6 @@ def config_from_shapes(shapes: Shapes, naming: Naming, source: str) -> ModelConf
     activation: Activation = "gelu_tanh" if naming == "transformers" or vocabulary_size == _SIGLIP_2 else "gelu"
     if naming == "transformers":
         vision = dataclasses.replace(vision, activation="gelu_tanh")
-    half = (0.5, 0.5, 0.5)
     text = TextTransformer(
         shapes["positional_embedding"][0],
         vocabulary_size,
@@ -89,7 +96,7 @@ def config_from_shapes(shapes: Shapes, naming: Naming, source: str) -> ModelConf
         shapes["text_projection"][1],
         vision,
         text,
-        Preprocessing(size, half, half, "squash"),
+        Preprocessing(size, INCEPTION_MEAN, INCEPTION_STD, "squash"),
         timm_model=name if naming == "open_clip" else "",
         logit_bias="logit_bias" in shapes,
     )

@@ -23,6 +23,7 @@ from tandem.config import (
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import Positive, Range
 from tandem.weights.checkpoint import CANNOT_BUILD, activation_note
+from tandem.weights.config_values import squares
 from tandem.weights.tokenizer_files import SpecialTokens
 from tandem.weights.transformers_preprocessing import preprocessing_from
 from tandem.weights.transformers_types import MODEL_TYPES, ModelType
@@ -234,15 +235,6 @@ def _ours(plain: Mapping[str, Any]) -> dict[str, Any]:
     """What only Tandem writes and reads."""
     ours = plain.get("tandem")
     return ours if isinstance(ours, dict) else {}
-
-
-def squares(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values, with `[224, 224]` as 224: some files give a square, or a grey, by each side or channel."""
-
-    def is_square(key: str, value: Any) -> bool:
-        return key != "layers" and isinstance(value, list) and bool(value) and value == value[:1] * len(value)
-
-    return {key: value[0] if is_square(key, value) else value for key, value in values.items()}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 from tandem.config import Interpolation, Preprocessing, ResizeMode
 from tandem.errors import ConfigError, WeightsError
 from tandem.fields import shown
+from tandem.weights.config_values import channels
 from tandem.weights.transformers_types import MODEL_TYPES, ModelType
 
 _INTERPOLATIONS: dict[int, Interpolation] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # Pillow's codes
@@ -68,22 +69,6 @@ def _resize_mode(plain: Mapping[str, Any], image_size: int, source: str, kind: M
         f"{source}: size, crop_size: expected the shorter side, or both sides, resized to the model's "
         f"{image_size} pixels; got size {shown(size)}, crop_size {shown(crop if crops else None)}"
     )
-
-
-def channels(value: Any, where: str) -> tuple[float, float, float]:
-    """Three numbers, one for each of red, green and blue."""
-    listed = list(value) if isinstance(value, list | tuple) else [value] * 3
-    if len(listed) != 3 or not all(isinstance(x, int | float) and not isinstance(x, bool) for x in listed):
-        raise ConfigError(f"{where}: expected three numbers, got {shown(value)}")
-    red, green, blue = (_in_range(x, where) for x in listed)
-    return red, green, blue
-
-
-def _in_range(value: float, where: str) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ConfigError(f"{where}: expected three numbers, got {shown(value)}") from None
 
 
 def preprocessing_to(preprocessing: Preprocessing, kind: ModelType = MODEL_TYPES["clip"]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tandem.config import CLIP_MEAN, CLIP_STD
+from tandem.config import CLIP_MEAN, CLIP_STD, INCEPTION_MEAN, INCEPTION_STD
 from tandem.towers.parts.names import Names, Rule
 from tandem.towers.text_transformer import names as text_names
 from tandem.towers.vision_transformer import names as vision_names
@@ -63,8 +63,8 @@ _SIGLIP: dict[str, Any] = {
     "text": {"causal": False, "pooling": "last", "projection_bias": True, "cleaning": "canonical"},
     "projects_images": False,
     "logit_bias": True,
-    "mean": (0.5, 0.5, 0.5),
-    "std": (0.5, 0.5, 0.5),
+    "mean": INCEPTION_MEAN,
+    "std": INCEPTION_STD,
 }
 _CLIP_RULES = (*vision_names.TRANSFORMERS, *text_names.TRANSFORMERS, Rule("logit_scale", ("logit_scale",)))
 MODEL_TYPES = {

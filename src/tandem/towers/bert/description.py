@@ -52,6 +52,7 @@ class Bert:
 
     causal: ClassVar[bool] = False
     fixed_length: ClassVar[bool] = False
+    masks_padding: ClassVar[bool] = True
     projection_bias: ClassVar[bool] = False
     activation_may_be_assumed: ClassVar[bool] = False
 

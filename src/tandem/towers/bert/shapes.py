@@ -4,6 +4,8 @@ from tandem.towers.bert.description import Bert
 from tandem.towers.parts.shapes import Shapes, linear, norm
 
 EMBEDDING = "transformer.embeddings.word_embeddings.weight"  # a row for each entry of the vocabulary
+# The tensors of every kind of projection into the shared space, which a run with another space learns anew
+PROJECTION = ("proj.0.weight", "proj.2.weight", "proj.weight")
 
 
 def layer(i: int) -> str:

@@ -69,6 +69,11 @@ class FastViT:
         """Layers that states are counted by: stages."""
         return len(self.layers)
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a phrase for people."""
+        return f"FastViT of {'-'.join(map(str, self.layers))} blocks, width {self.width}"
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a stage lie; 0 is the stem."""
         stage = max(layer - 1, 0)

@@ -3,6 +3,9 @@
 from tandem.towers.fastvit.description import FastViT
 from tandem.towers.parts.shapes import Shapes, batch_norm, linear, norm
 
+# The tensors of every kind of projection into the shared space, which a run with another space learns anew
+PROJECTION = ("visual.head.fc.weight", "visual.head.fc.bias")
+
 
 def shapes(vision: FastViT, embed_dim: int) -> Shapes:
     """Every tensor of the tower, with its shape."""

@@ -13,7 +13,6 @@ from tandem.towers.parts.description import (
     StateLayout,
     VariedEpsilon,
     Width,
-    patch_array_shape,
 )
 
 
@@ -46,11 +45,6 @@ class NaFlex:
         return math.isqrt(self.max_patches) * self.patch_size
 
     @property
-    def pixel_shape(self) -> tuple[int, ...]:
-        """The shape of the array that an image becomes."""
-        return patch_array_shape(self.patch_size, self.max_patches)
-
-    @property
     def pool_heads(self) -> int:
         """Heads of attention pooling."""
         return self.heads
@@ -74,6 +68,11 @@ class NaFlex:
     def state_layers(self) -> int:
         """Layers that states are counted by: blocks."""
         return self.layers
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a phrase for people."""
+        return f"Vision Transformer, {self.layers} layers of width {self.width}, patches of {self.patch_size}"
 
     def state_layout(self, layer: int) -> StateLayout:
         """Refused: every image has a grid of its own. Raises `EngineError`."""

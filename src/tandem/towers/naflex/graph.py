@@ -20,10 +20,11 @@ def features(pixels: Node, vision: NaFlex, tensors: Tensors) -> Node:
     return attention_pool(layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon), vision, tensors, seen)
 
 
-def states(
-    pixels: Node, vision: NaFlex, tensors: Tensors, blocks: int, final_norm: bool, projection: bool = False
-) -> Node:
-    """Normalised pixels [b v t] -> the state of every patch after so many blocks [b t w]; padding's mean nothing."""
+def states(pixels: Node, vision: NaFlex, tensors: Tensors, blocks: int, final_norm: bool, projection: bool) -> Node:
+    """Normalised pixels [b v t] -> every patch's state after so many blocks [b t w]; those of padding mean nothing.
+
+    There is no projection: it is false.
+    """
     x, seen = _embed(pixels, vision, tensors)
     for i in range(blocks):
         x = block(x, vision, tensors, f"visual.transformer.resblocks.{i}.", seen)

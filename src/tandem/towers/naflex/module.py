@@ -44,8 +44,11 @@ class Module(nn.Module):
         x = self.transformer(x, causal=False, mask=seen)
         return self.pool(self.ln_post(x), seen)  # type: ignore[no-any-return]
 
-    def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool = False) -> Tensor:
-        """pixels [n v t] -> every patch's state after so many blocks [n t w]; those of padding mean nothing."""
+    def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool) -> Tensor:
+        """pixels [n v t] -> every patch's state after so many blocks [n t w]; those of padding mean nothing.
+
+        There is no projection: it is false.
+        """
         x, seen = self._embed(pixels)
         x = self.transformer(x, causal=False, depth=blocks, mask=seen)
         return self.ln_post(x) if final_norm else x  # type: ignore[no-any-return]

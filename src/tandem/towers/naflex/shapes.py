@@ -3,6 +3,8 @@
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.shapes import Shapes, attention, linear, mlp, norm, transformer
 
+PROJECTION: tuple[str, ...] = ()  # its vectors are of the width of the tower
+
 
 def shapes(vision: NaFlex, embed_dim: int) -> Shapes:
     """Every tensor of the tower, with its shape."""

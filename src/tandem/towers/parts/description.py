@@ -76,6 +76,52 @@ class AttentionPoolSizes(Protocol):
     def norm_epsilon(self) -> float: ...
 
 
+class ImageDescription(Protocol):
+    """What every description of an image tower says: all that engines, training and backbones ask of one."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels a side of a square image."""
+
+    @property
+    def least_image_size(self) -> int:
+        """Pixels a side that give one patch or position."""
+
+    @property
+    def grid(self) -> int:
+        """Patches or positions along one side; of a table of positions where the grid is an image's own."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of an image at the end of the tower."""
+
+    @property
+    def takes_patch_dropout(self) -> bool:
+        """Whether it can be trained on some of an image's patches."""
+
+    @property
+    def state_layers(self) -> int:
+        """Layers that states are counted by: blocks, or stages."""
+
+    @property
+    def has_last_norm(self) -> bool:
+        """Whether every token has a state after a last norm."""
+
+    @property
+    def projects_states(self) -> bool:
+        """Whether every token's state can go through the projection."""
+
+    @property
+    def summary(self) -> str:
+        """What it is, in a phrase for people."""
+
+    def state_layout(self, layer: int) -> StateLayout:
+        """How the states after a layer lie; 0 is the embedding or the stem."""
+
+    def check(self, embed_dim: int) -> None:
+        """Refuse what cannot be built. Raises `ConfigError` whose message begins with the field."""
+
+
 class TextDescription(BlockSizes, Protocol):
     """What every description of a text tower says: all that tokenizers, engines, training and formats ask of one."""
 
@@ -102,6 +148,10 @@ class TextDescription(BlockSizes, Protocol):
     @property
     def fixed_length(self) -> bool:
         """Whether padding reaches the vector, so that every text is padded to the context length."""
+
+    @property
+    def masks_padding(self) -> bool:
+        """Whether no token sees padding, which is told by its id, so that a text of nothing else has no vector."""
 
     @property
     def pooling(self) -> str:

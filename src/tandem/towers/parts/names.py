@@ -47,6 +47,18 @@ def blocks(ours: str, theirs: str, layers: dict[str, str], attention: Sequence[s
     return (*rules, *parts(f"{ours}.resblocks.{{}}.attn.in_proj", names, shares))
 
 
+def transformers_blocks(ours: str, theirs: str) -> tuple[Rule, ...]:
+    """Rules for the pre-norm blocks of transformers' CLIP and SigLIP, the same in both towers."""
+    layers = {
+        "ln_1": "layer_norm1",
+        "attn.out_proj": "self_attn.out_proj",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+    }
+    return blocks(ours, theirs, layers, ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))
+
+
 class Names:
     """The rules of a format, by our names and by theirs."""
 

@@ -58,6 +58,11 @@ class ResNet:
         """Layers that states are counted by: stages."""
         return len(self.layers)
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a phrase for people."""
+        return f"ResNet of {'-'.join(map(str, self.layers))} {self.block} blocks, width {self.width}"
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a stage lie; 0 is the stem."""
         side = (self.image_size + 1) // self.stem_stride  # the first convolution rounds up, averaging rounds down

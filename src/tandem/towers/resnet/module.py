@@ -79,11 +79,11 @@ def _pool(x: Tensor, stride: int) -> Tensor:
 class AttentionPool(nn.Module):
     """One attention layer whose only query is the mean position."""
 
-    def __init__(self, config: ResNet, embed_dim: int) -> None:
+    def __init__(self, vision: ResNet, embed_dim: int) -> None:
         super().__init__()
-        w = config.pool_width
-        self.heads = config.heads
-        self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, w))
+        w = vision.pool_width
+        self.heads = vision.heads
+        self.positional_embedding = nn.Parameter(torch.empty(vision.grid**2 + 1, w))
         self.q_proj = nn.Linear(w, w)
         self.k_proj = nn.Linear(w, w)
         self.v_proj = nn.Linear(w, w)
@@ -109,29 +109,29 @@ class Module(nn.Module):
     layer3: nn.Sequential
     layer4: nn.Sequential
 
-    def __init__(self, config: ResNet, embed_dim: int) -> None:
+    def __init__(self, vision: ResNet, embed_dim: int) -> None:
         super().__init__()
-        w = config.width
-        self.stem_stride = config.stem_stride
+        w = vision.width
+        self.stem_stride = vision.stem_stride
         self.conv1 = nn.Conv2d(3, w // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(w // 2)
         self.conv2 = nn.Conv2d(w // 2, w // 2, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(w // 2)
         self.conv3 = nn.Conv2d(w // 2, w, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(w)
-        block = Bottleneck if config.block == "bottleneck" else BasicBlock
+        block = Bottleneck if vision.block == "bottleneck" else BasicBlock
         channels_in = w
-        for stage, depth in enumerate(config.layers):
+        for stage, depth in enumerate(vision.layers):
             channels = w * 2**stage
             blocks: list[nn.Module] = []
             for i in range(depth):
                 blocks.append(block(channels_in, channels, stride=2 if stage > 0 and i == 0 else 1))
-                channels_in = channels * config.expansion
+                channels_in = channels * vision.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
-        self.attnpool = AttentionPool(config, embed_dim)
+        self.attnpool = AttentionPool(vision, embed_dim)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels [n 3 H W], normalised -> [n d], not normalised."""
+        """pixels [n 3 H W], normalised -> [n d], not of unit length."""
         return self.attnpool(self._stages(pixels, 4))  # type: ignore[no-any-return]
 
     def states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool) -> Tensor:

@@ -3,6 +3,9 @@
 from tandem.towers.parts.shapes import Shapes, batch_norm
 from tandem.towers.resnet.description import ResNet
 
+# The tensors of every kind of projection into the shared space, which a run with another space learns anew
+PROJECTION = ("visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias")
+
 
 def shapes(vision: ResNet, embed_dim: int) -> Shapes:
     """Every tensor of the tower, with its shape."""

@@ -43,6 +43,7 @@ class TextTransformer:
     norm_epsilon: VariedEpsilon = NORM_EPSILON
     cleaning: Annotated[Cleaning, LeftOutAtDefault()] = "clip"
 
+    masks_padding: ClassVar[bool] = False
     activation_may_be_assumed: ClassVar[bool] = True
 
     @property

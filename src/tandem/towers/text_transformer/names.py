@@ -1,15 +1,8 @@
 """What a text transformer's tensors are called by open_clip (OpenAI's names) and by transformers."""
 
-from tandem.towers.parts.names import Rule, blocks, same
+from tandem.towers.parts.names import Rule, same, transformers_blocks
 
 _TEXT = "text_model"
-_LAYERS = {
-    "ln_1": "layer_norm1",
-    "attn.out_proj": "self_attn.out_proj",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
 # A projection with a bias is a linear layer, which open_clip calls by the name of the matrix
 OPEN_CLIP = (
     Rule("text_projection", ("text_projection.weight",), transposed=True),
@@ -19,12 +12,7 @@ _SHARED = (
     Rule("token_embedding.weight", (f"{_TEXT}.embeddings.token_embedding.weight",)),
     Rule("positional_embedding", (f"{_TEXT}.embeddings.position_embedding.weight",)),
     *same("ln_final", f"{_TEXT}.final_layer_norm"),
-    *blocks(
-        "transformer",
-        f"{_TEXT}.encoder.layers",
-        _LAYERS,
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ),
+    *transformers_blocks("transformer", f"{_TEXT}.encoder.layers"),
 )
 TRANSFORMERS_SIGLIP = (
     *_SHARED,

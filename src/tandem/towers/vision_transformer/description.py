@@ -94,6 +94,11 @@ class VisionTransformer:
         """Whether there is a projection, which every token's state can go through."""
         return self.projection != "none"
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a phrase for people."""
+        return f"Vision Transformer, {self.layers} layers of width {self.width}, patches of {self.patch_size}"
+
     def state_layout(self, layer: int) -> StateLayout:
         """How the states after a block lie; 0 is the embedding."""
         return StateLayout(self.grid, self.grid, self.width, self.class_token)

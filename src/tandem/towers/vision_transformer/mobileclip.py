@@ -7,7 +7,7 @@ from tandem.towers.vision_transformer.description import VisionTransformer
 B, L_14 = "vit_base_mci_224", "vit_large_patch14_clip_224"
 NAMES = (B, L_14)  # timm's
 # Patch size, width, layers, the MLP's width, channels of the stem
-SIZES = {B: (16, 768, 12, 3072, 192), L_14: (14, 1024, 24, 4096, 0)}
+_SIZES = {B: (16, 768, 12, 3072, 192), L_14: (14, 1024, 24, 4096, 0)}
 _WITH_STEM: dict[str, Any] = {"class_position": False, "patch_bias": True, "first_norm": False, "norm_epsilon": 1e-6}
 
 
@@ -22,4 +22,4 @@ def described(
 
 def name_of(vision: VisionTransformer) -> str | None:
     """timm's name for a tower; None where it is neither."""
-    return next((name for name, sizes in SIZES.items() if vision == described(vision.image_size, *sizes)), None)
+    return next((name for name, sizes in _SIZES.items() if vision == described(vision.image_size, *sizes)), None)

@@ -1,6 +1,6 @@
-"""What a Vision Transformer's tensors are called by timm (and open_clip with timm) and by transformers."""
+"""What a Vision Transformer's tensors are called by timm (and open_clip with it), transformers, and Meta (PE-Core)."""
 
-from tandem.towers.parts.names import BATCH_NORM, Rule, blocks, parts, same
+from tandem.towers.parts.names import BATCH_NORM, Rule, blocks, parts, same, transformers_blocks
 
 _TIMM = "visual.trunk"
 _TIMM_LAYERS = {
@@ -30,25 +30,13 @@ TIMM = (
 )
 
 _VISION = "vision_model"
-_LAYERS = {
-    "ln_1": "layer_norm1",
-    "attn.out_proj": "self_attn.out_proj",
-    "ln_2": "layer_norm2",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
 TRANSFORMERS = (
     *same("visual.conv1", f"{_VISION}.embeddings.patch_embedding"),
     Rule("visual.class_embedding", (f"{_VISION}.embeddings.class_embedding",)),
     Rule("visual.positional_embedding", (f"{_VISION}.embeddings.position_embedding.weight",)),
     *same("visual.ln_pre", f"{_VISION}.pre_layrnorm"),
     *same("visual.ln_post", f"{_VISION}.post_layernorm"),
-    *blocks(
-        "visual.transformer",
-        f"{_VISION}.encoder.layers",
-        _LAYERS,
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ),
+    *transformers_blocks("visual.transformer", f"{_VISION}.encoder.layers"),
     Rule("visual.pool.query", (f"{_VISION}.head.probe",), ones=2),
     Rule("visual.pool.attn.in_proj_weight", (f"{_VISION}.head.attention.in_proj_weight",)),
     Rule("visual.pool.attn.in_proj_bias", (f"{_VISION}.head.attention.in_proj_bias",)),

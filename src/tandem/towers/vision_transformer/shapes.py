@@ -3,6 +3,9 @@
 from tandem.towers.parts.shapes import Shapes, attention, batch_norm, mlp, norm, transformer
 from tandem.towers.vision_transformer.description import VisionTransformer
 
+# The tensors of every kind of projection into the shared space, which a run with another space learns anew
+PROJECTION = ("visual.proj", "visual.proj_bias")
+
 
 def shapes(vision: VisionTransformer, embed_dim: int) -> Shapes:
     """Every tensor of the tower, with its shape."""

@@ -38,37 +38,21 @@ def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
         return None
     size, patch = match[1], int(match[2])
     width, _, patch_size, _ = _of("visual.conv1.weight", 4, shapes)
-    heads = max(1, width // _HEAD_WIDTHS.get(size, 64))
-    return VisionTransformer(
-        image_size,
-        patch_size,
-        width,
-        _layers(shapes),
-        heads,
-        _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)[0],
-        _activation(size, patch),
-        class_token=False,
-        patch_bias=True,
-        first_norm=False,
-        pooling="attention",
-        pool_heads=heads,
-        pool_mlp_width=_of("visual.pool.mlp.c_fc.weight", 2, shapes)[0],
-        projection="none",
-        norm_epsilon=1e-6,
+    mlp_width, pool_mlp_width = (
+        _of(f"visual.{name}.c_fc.weight", 2, shapes)[0] for name in ("transformer.resblocks.0.mlp", "pool.mlp")
     )
+    sizes = (image_size, patch_size, width, _layers(shapes), mlp_width, pool_mlp_width)
+    return _siglip(size, *sizes, _activation(size, patch))
 
 
 def name_of(vision: VisionTransformer) -> str | None:
     """timm's name for a tower, whatever its activation; None where it has none."""
     size = _SIZES.get((vision.width, vision.layers), "")
     name = f"vit_{size}_patch{vision.patch_size}_siglip_{vision.image_size}"
-    made = VisionTransformer(
-        vision.image_size, vision.patch_size, vision.width, vision.layers,
-        max(1, vision.width // _HEAD_WIDTHS.get(size, 64)), vision.mlp_width, vision.activation,
-        class_token=False, patch_bias=True, first_norm=False, pooling="attention", pool_heads=vision.heads,
-        pool_mlp_width=vision.mlp_width, projection="none", norm_epsilon=1e-6,
-    )  # fmt: skip
-    return name if size and made == vision else (pe_core.name_of(vision) or mobileclip.name_of(vision))
+    sizes = (vision.image_size, vision.patch_size, vision.width, vision.layers, vision.mlp_width, vision.mlp_width)
+    if size and _siglip(size, *sizes, vision.activation) == vision:
+        return name
+    return pe_core.name_of(vision) or mobileclip.name_of(vision)
 
 
 def settings(vision: VisionTransformer) -> dict[str, object]:
@@ -78,12 +62,42 @@ def settings(vision: VisionTransformer) -> dict[str, object]:
     return {"timm_pool": pool, "timm_proj": "none" if vision.projection == "none" else None}
 
 
+def _siglip(
+    size: str,
+    image_size: int,
+    patch_size: int,
+    width: int,
+    layers: int,
+    mlp_width: int,
+    pool_mlp_width: int,
+    activation: Activation,
+) -> VisionTransformer:
+    """SigLIP's image tower: no class token, no first norm, attention pooling with as many heads, no projection."""
+    heads = max(1, width // _HEAD_WIDTHS.get(size, 64))
+    return VisionTransformer(
+        image_size,
+        patch_size,
+        width,
+        layers,
+        heads,
+        mlp_width,
+        activation,
+        class_token=False,
+        patch_bias=True,
+        first_norm=False,
+        pooling="attention",
+        pool_heads=heads,
+        pool_mlp_width=pool_mlp_width,
+        projection="none",
+        norm_epsilon=1e-6,
+    )
+
+
 def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
     width, _, patch_size, _ = _of("visual.conv1.weight", 4, shapes)
-    layers = len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))})
     mlp_width, _ = _of("visual.transformer.resblocks.0.mlp.c_fc.weight", 2, shapes)
     pool_mlp_width, _ = _of("visual.pool.mlp.c_fc.weight", 2, shapes)
-    return pe_core.described(name, image_size, patch_size, width, layers, mlp_width, pool_mlp_width)
+    return pe_core.described(name, image_size, patch_size, width, _layers(shapes), mlp_width, pool_mlp_width)
 
 
 def _mobileclip(name: str, image_size: int, shapes: Shapes) -> VisionTransformer:

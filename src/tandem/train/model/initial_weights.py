@@ -24,12 +24,6 @@ from tandem.weights import Checkpoint, expected_shapes, read
 
 # Positions are resized, projections can be new; padding is the checkpoint's
 _MAY_DIFFER = ("image_size", "context_length", "positions", "pad_id", "projection", "projection_bias")
-_IMAGE_PROJECTION = (
-    *("visual.proj", "visual.proj_bias"),
-    *("visual.attnpool.c_proj.weight", "visual.attnpool.c_proj.bias"),
-    *("visual.head.fc.weight", "visual.head.fc.bias"),
-)
-_TEXT_PROJECTION = ("text_projection", "text_projection_bias", "proj.0.weight", "proj.2.weight", "proj.weight")
 SIGMOID_SCALE = math.log(10)  # first value of the scale with the sigmoid loss; that of the bias is in `nn` (-10)
 
 
@@ -68,7 +62,7 @@ def load_initial(recipe: Recipe) -> InitialWeights:
         text, mine = _text_tensors(checkpoint, config, notes)
         config = replace(config, text=text)
         tensors |= mine
-    elif not config.text.causal and not config.text.fixed_length:
+    elif config.text.masks_padding:
         raise ConfigError(
             "model.text.type: this tower tells padding by its token, which CLIP's tokenizers have none for; start from "
             "a checkpoint that has one (init.text or init.model)"
@@ -133,8 +127,8 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
     theirs, ours = checkpoint.config.vision, config.vision
     if type(theirs) is not type(ours):
         raise ConfigError(
-            f"init: the image tower of {checkpoint.source} is a {type(theirs).__name__}, the recipe's [model.vision] a "
-            f"{type(ours).__name__}; leave [model.vision] out to take the checkpoint's"
+            f"init: the image tower of {checkpoint.source} is a {tower_type(theirs)}, the recipe's [model.vision] a "
+            f"{tower_type(ours)}; leave [model.vision] out to take the checkpoint's"
         )
     _same_sizes(theirs, ours, "model.vision", checkpoint.source)
     tensors = {name: _float(array) for name, array in checkpoint.tensors.items() if name.startswith("visual.")}
@@ -151,7 +145,7 @@ def _image_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]
             f"{checkpoint.source} was trained with mean {mine.mean} and std {mine.std}, this run takes {wanted.mean} "
             f"and {wanted.std}: set [model.preprocessing] unless that is meant"
         )
-    return _projected(tensors, checkpoint, config, _IMAGE_PROJECTION, notes)
+    return _projected(tensors, checkpoint, config, tower_part(ours, "shapes").PROJECTION, notes)
 
 
 def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str]) -> tuple[TextTower, dict[str, Tensor]]:
@@ -162,7 +156,8 @@ def _text_tensors(checkpoint: Checkpoint, config: ModelConfig, notes: list[str])
     text, tensors, note = fit(checkpoint.config.text, config.text, tensors)
     if note:
         notes.append(f"{checkpoint.source}: {note}")
-    return text, _projected(tensors, checkpoint, replace(config, text=text), _TEXT_PROJECTION, notes)
+    projection = tower_part(text, "shapes").PROJECTION
+    return text, _projected(tensors, checkpoint, replace(config, text=text), projection, notes)
 
 
 def _projected(

@@ -25,7 +25,7 @@ class ClipTeacher:
     def __init__(self, source: str, precision: Precision, device: torch.device) -> None:
         """Raises `WeightsError` or `HubError` where `source` cannot be read."""
         checkpoint = weights.read(source)
-        if checkpoint.config.preprocessing.resize_mode == "naflex":
+        if checkpoint.config.preprocessing.makes_patches:
             raise ConfigError(
                 f"distillation.model: {source} takes images as patches of any aspect ratio (naflex), batches are of "
                 "square ones; name a model of fixed resolution"
