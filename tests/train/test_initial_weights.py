@@ -141,7 +141,7 @@ def test_an_image_tower_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     config = toy.config()
     with pytest.raises(ConfigError, match=r"model\.vision\.layers: the recipe says 3"):
         load_initial(_recipe(replace(config, vision=replace(config.vision, layers=3)), init=Init(image=folder)))  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match=r"VisionTransformer, the recipe's \[model\.vision\] a ResNet"):
+    with pytest.raises(ConfigError, match=r"vision_transformer, the recipe's \[model\.vision\] a resnet"):
         load_initial(_recipe(toy.config("resnet"), init=Init(image=folder)))
     with pytest.raises(ConfigError, match="would stay at random weights"):
         load_initial(_recipe(config, locked=("image",), init=Init(text=folder)))
