@@ -16,6 +16,7 @@ from tandem.config import (
     INCEPTION_MEAN,
     INCEPTION_STD,
     PUBLISHED,
+    Interpolation,
     ModelConfig,
     Preprocessing,
     TextTransformer,
