@@ -35,7 +35,7 @@ def test_a_piped_table_has_every_column(tandem: Run) -> None:
     assert set(rows) == {model.name for model in weights.known_models()}
     assert {len(row) for row in rows.values()} == {len(COLUMNS)}
     assert rows["ViT-B-16-SigLIP2-256"] == [
-        *("-", "ViT-B-16-SigLIP2-256", "SigLIP 2", "375234050", "768", "256", "109", "79.1", "40.7", ""),
+        *("-", "ViT-B-16-SigLIP2-256", "SigLIP 2", "375234050", "768", "256", "46.82", "109", "79.1", "40.7", ""),
         *("Apache-2.0", "", "timm/ViT-B-16-SigLIP2-256"),
     ]
     assert rows["tandem-mini"][0] == "here"
@@ -52,14 +52,55 @@ def test_the_table_fits_the_terminal(columns: int, home: Path) -> None:
     assert ("timm/ViT-B-16-SigLIP2-256" in shown) == (columns == 200)
 
 
+@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize(
+    ("purpose", "heading", "figure"),
+    [("cpu", "GFLOP", "16"), ("languages", "XM3600", "51.5"), ("quality", "ImageNet", "85.4")],
+)
+def test_the_column_of_the_order_is_shown_at_every_width(
+    columns: int, purpose: str, heading: str, figure: str, home: Path
+) -> None:
+    shown = run_in_terminal("models", "--for", purpose, columns=columns).out
+    assert widest(shown) <= columns
+    assert heading in shown
+    assert figure in shown
+    assert "images/s" not in shown
+    assert "weights" not in shown
+
+
+def test_images_per_second_are_shown_rounded_once_measured(home: Path) -> None:
+    document = {"processor": speeds.processor(), "images_per_second": {"RN50-quickgelu": {"float32": 123.456}}}
+    (home / "speeds.json").write_text(json.dumps(document))
+    shown = run_in_terminal("models", columns=120).out
+    assert "images/s" in shown
+    assert " 120 " in shown
+    assert "123" not in shown
+
+
+def test_for_cpu_lists_only_what_no_other_beats(tandem: Run) -> None:
+    rows = tandem("models", "--for", "cpu").rows
+    work, accuracy = ([float(row[at]) for row in rows] for at in (6, 8))
+    assert 5 < len(rows) < 20
+    assert work == sorted(work)
+    assert accuracy == sorted(accuracy)
+
+
+def test_the_best_round_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tandem.config import PUBLISHED
+
+    rounds = iter([7.0, 9.0, 8.0, 9.5, 1.0])
+    monkeypatch.setattr(speeds, "_round", lambda encode, batch: next(rounds))
+    assert speeds.images_per_second(PUBLISHED["RN50"], "float32", 1) == 9.5
+
+
 def test_orders(tandem: Run) -> None:
-    by_quality = [row[7] for row in tandem("models", "--for", "quality").rows]
+    by_quality = [row[8] for row in tandem("models", "--for", "quality").rows]
     figures = [float(figure) for figure in by_quality if figure]
     assert figures == sorted(figures, reverse=True)
     assert by_quality[: len(figures)] == [figure for figure in by_quality if figure]
     languages = tandem("models", "--for", "languages").rows
     assert languages[0][1] == "metaclip-2-worldwide-huge-quickgelu"
-    assert [row[6] for row in languages].index("English") == sum(row[6] != "English" for row in languages)
+    assert [row[7] for row in languages].index("English") == sum(row[7] != "English" for row in languages)
     first = tandem("models", "--for", "cpu", "--json").json["models"]
     work, accuracy = [[model[name] for model in first[:5]] for name in ("gflops", "imagenet")]
     assert work == sorted(work)
@@ -80,7 +121,7 @@ def test_measuring_downloads_nothing_and_is_remembered(
     assert (document["precision"], document["processor"]) == ("float32", speeds.processor())
     listed = {model["name"]: model["images_per_second"] for model in tandem("models", "--json").json["models"]}
     assert {name for name, rate in listed.items() if rate} == {"tandem-mini", "RN50"}
-    assert next(row[9] for row in tandem("models").rows if row[1] == "RN50") == f"{listed['RN50']:g}"
+    assert next(row[10] for row in tandem("models").rows if row[1] == "RN50") == f"{listed['RN50']:g}"
     bfloat16 = tandem("models", "--precision", "bfloat16", "--json").json["models"]
     assert not any(model["images_per_second"] for model in bfloat16)
 

@@ -17,11 +17,16 @@ def ordered_for(purpose: str, models: Sequence[KnownModel]) -> list[KnownModel]:
     return sorted(models, key=_KEYS[purpose](models))
 
 
+def unbeaten(models: Sequence[KnownModel]) -> list[KnownModel]:
+    """The models that no other one beats in both ImageNet accuracy and work per image."""
+    return [model for model in models if model.imagenet is not None and not _beaten(model, models)]
+
+
 _Key = Callable[[KnownModel], tuple[float, ...]]
 
 
 def _for_cpu(models: Sequence[KnownModel]) -> _Key:
-    best = {model.name for model in models if model.imagenet is not None and not _beaten(model, models)}
+    best = {model.name for model in unbeaten(models)}
     return lambda model: (model.name not in best, model.imagenet is None, model.gflops)
 
 

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column(),
     Column("name", least=30),
-    Column("family", least=8, drop=9),
-    Column("weights", right=True, drop=1),
-    Column("dim", right=True, drop=8),
+    Column("family", least=8, drop=10),
+    Column("parameters", right=True, drop=2),
+    Column("dim", right=True, drop=9),
     Column("pixels", right=True, drop=5),
-    Column("languages", drop=3),
-    Column("ImageNet", right=True),
-    Column("XM3600", right=True, drop=7),
-    Column("images/s", right=True, drop=2),
+    Column("GFLOP", right=True, drop=7),
+    Column("languages", drop=4),
+    Column("ImageNet", right=True, drop=1),
+    Column("XM3600", right=True, drop=8),
+    Column("images/s", right=True, drop=3),
     Column("licence", least=10, drop=6),
-    Column("download", right=True, drop=11),
-    Column("hub", least=12, drop=10),
+    Column("download", right=True, drop=12),
+    Column("hub", least=12, drop=11),
 )
+SORTED_BY = {"cpu": "GFLOP", "languages": "XM3600", "quality": "ImageNet"}
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,8 +38,9 @@ def add_arguments(parser: Parser) -> None:
         "List published checkpoints that --model takes by name: parameters, dimensions, image size, languages, "
         "licence, published figures and whether each is on this machine. ImageNet is zero-shot accuracy, XM3600 "
         "text-to-image recall over 36 languages, both in percent and with their sources under --json; images/s is what "
-        "--measure found here. When piped, each line is here or -, name, family, weights, dimensions, pixels, "
-        "languages, ImageNet, XM3600, images/s, licence, bytes to download and hub name, separated by tabs.",
+        "--measure found here. When piped, each line is here or -, name, family, parameters, dimensions, "
+        "pixels, GFLOP an image, languages, ImageNet, XM3600, images/s, licence, bytes to download and hub "
+        "name, separated by tabs.",
         "tandem models --for languages",
         "tandem models --measure ViT-B-16-SigLIP2-256 MobileCLIP2-S0",
     )
@@ -46,15 +49,15 @@ def add_arguments(parser: Parser) -> None:
         dest="purpose",
         choices=("cpu", "languages", "quality"),
         metavar="USE",
-        help="cpu: first the models that no other one beats in both accuracy and work per image; languages: by "
-        "XM3600; quality: by ImageNet",
+        help="cpu: only the models that no other one beats in both accuracy and work per image, by GFLOP; languages: "
+        "by XM3600; quality: by ImageNet",
     )
     parser.add_argument(
         "--measure",
         nargs="+",
         metavar="NAME",
-        help="measure images/s of these on this machine and list them alone; with random weights of the same shapes, "
-        "so nothing is downloaded",
+        help="measure images/s of these on this machine and list them alone: the best of several rounds, since other "
+        "work slows them down; with random weights of the same shapes, so nothing is downloaded",
     )
     parser.add_argument(
         "--precision",
@@ -69,12 +72,14 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem import weights
     from tandem.cli import speeds
-    from tandem.weights.choosing import ordered_for
+    from tandem.weights.choosing import ordered_for, unbeaten
 
     models: list[KnownModel] = weights.known_models()
     if arguments.measure:
         models = list(dict.fromkeys(map(_named, arguments.measure)))
         _measure(models, arguments.precision)
+    elif arguments.purpose == "cpu":
+        models = unbeaten(models)
     if arguments.purpose:
         models = ordered_for(arguments.purpose, models)
     rates = speeds.load(arguments.precision)
@@ -82,11 +87,31 @@ def run(arguments: argparse.Namespace) -> int:
         document = {"models": [_document(model, speeds.speed_of(model, rates)) for model in models]}
         terminal.print_json({"precision": arguments.precision, "processor": speeds.processor(), **document})
         return DONE
-    print_table(COLUMNS, [_row(model, speeds.speed_of(model, rates)) for model in models])
+    rows = [_row(model, speeds.speed_of(model, rates)) for model in models]
+    if sys.stdout.isatty():
+        _print_for_people(rows, arguments.purpose)
+    else:
+        print_table(COLUMNS, rows)
     sys.stdout.flush()
     if sys.stdout.isatty():
+        if arguments.purpose == "cpu" and not arguments.measure:
+            terminal.echo("No other model beats these in both GFLOP and ImageNet; `tandem models` lists them all.")
         terminal.echo("● marks models on this machine. --model also takes any other folder, file or hub name.")
     return DONE
+
+
+def _print_for_people(rows: list[list[Value]], purpose: str | None) -> None:
+    """The column that the rows are sorted by stays at every width; images/s is shown once something was measured."""
+    by = SORTED_BY.get(purpose or "quality")
+    empty = {
+        column.heading
+        for at, column in enumerate(COLUMNS)
+        if column.heading == "images/s" and not any(isinstance(row[at], Cell) and row[at][0] for row in rows)
+    }
+    hidden = empty if purpose == "cpu" else empty | {"GFLOP"}
+    kept = [at for at, column in enumerate(COLUMNS) if column.heading not in hidden]
+    columns = [column._replace(drop=0) if column.heading == by else column for column in COLUMNS]
+    print_table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
 
 
 def _named(text: str) -> "KnownModel":
@@ -120,10 +145,11 @@ def _row(model: "KnownModel", rate: float | None) -> list[Value]:
         Cell(f"{model.parameters / 1e6:,.0f} M", plain=str(model.parameters)),
         str(model.embed_dim),
         str(model.image_size),
+        Cell(f"{model.gflops:,.0f}", plain=f"{model.gflops:g}"),
         model.languages,
         _figure(model.imagenet),
         _figure(model.xm3600),
-        _figure(rate),
+        Cell("") if rate is None else Cell(_stable(rate), plain=f"{rate:g}"),
         model.licence,
         Cell(_download(model.download_bytes), plain="" if model.download_bytes is None else str(model.download_bytes)),
         model.hub,
@@ -132,6 +158,11 @@ def _row(model: "KnownModel", rate: float | None) -> list[Value]:
 
 def _figure(figure: float | None) -> Cell:
     return Cell("") if figure is None else Cell(f"{figure:.1f}", plain=f"{figure:g}")
+
+
+def _stable(rate: float) -> str:
+    """Two digits: the third differs from one measurement to the next."""
+    return f"{float(f'{rate:.2g}'):,g}"
 
 
 def _document(model: "KnownModel", rate: float | None) -> dict[str, object]:
