@@ -31,13 +31,20 @@ class ClassVectors:
     def __len__(self) -> int:
         return len(self._cache)
 
-    def warn_of_language(self, language: str, model: str) -> None:
-        """Warn once that a model was not trained on the language of the labels."""
-        if prompts.base_language(language) != prompts.ENGLISH and not self._warned:
+    def warn_of_language(self, language: str | None, labels: Sequence[str], model: str) -> None:
+        """Warn once that a model of English was not trained on the language of the labels, or on their letters."""
+        if self._warned:
+            return
+        if language is not None and prompts.base_language(language) != prompts.ENGLISH:
+            foreign = f"labels in {language!r}"
+        else:
+            foreign = next((f"{label!r}, in other letters," for label in labels if not prompts.is_latin(label)), "")
+            foreign = foreign and f"labels such as {foreign}"
+        if foreign:
             self._warned = True
             warnings.warn(
-                f"{model} was trained on English texts: it guesses what labels in {language!r} mean; give English "
-                "ones, or load a model of many languages",
+                f"{model} was trained on English texts: it guesses what {foreign} mean; give English ones, or load a "
+                "model of many languages; see: tandem models --for languages",
                 stacklevel=4,
             )
 

@@ -34,6 +34,7 @@ class Classifier(ABC):
     """What a model offers for labels: logits, probabilities, answers."""
 
     checkpoint: Checkpoint
+    hides_source = False  # whether messages go to others, who are not to learn where its files are
     _calibration: "Calibration | None" = None
 
     @property
@@ -50,6 +51,11 @@ class Classifier(ABC):
     @abstractmethod
     def config(self) -> ModelConfig:
         """What the model is."""
+
+    @property
+    @abstractmethod
+    def is_english_only(self) -> bool:
+        """Whether it is known to read English only."""
 
     @property
     @abstractmethod
@@ -117,11 +123,21 @@ class Classifier(ABC):
     def _scoring(self) -> Scoring:
         return Scoring("softmax", self.logit_scale, self.logit_bias)
 
-    def scoring(self, class_vectors: Vectors, *, independent: bool = False) -> Scoring:
+    def scoring(
+        self,
+        class_vectors: Vectors,
+        *,
+        independent: bool = False,
+        templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
+    ) -> Scoring:
         """How cosines with labels of these vectors [c d] become probabilities.
 
         Labels compete, unless they are `independent`: then each stands by itself, by the sigmoid of the logits where
-        the model was trained so, else by its calibration. Raises `TandemError` where there is neither.
+        the model was trained so, else by its calibration. `templates`, `language` and `long` are those of
+        the vectors. Raises `TandemError` where there is neither, and where the calibration does not hold for vectors
+        that were made so: it was fitted with the default template.
         """
         if not independent:
             return self._scoring
@@ -129,7 +145,23 @@ class Classifier(ABC):
             return Scoring("sigmoid", self.logit_scale, self.logit_bias)
         from tandem.scores.independent import calibrated_scoring
 
-        return calibrated_scoring(self, class_vectors)
+        found = calibrated_scoring(self, class_vectors)
+        self._check_calibrated(templates, language, long)
+        return found
+
+    def _check_calibrated(self, templates: str | Sequence[str] | None, language: str | None, long: LongTexts) -> None:
+        """Raises `TandemError` for labels made from other texts than the calibration was fitted with."""
+        if language is not None and self.is_english_only and prompts.base_language(language) != prompts.ENGLISH:
+            raise TandemError(
+                f"expected English labels with calibrated labels, got the language {language!r}: {self.name} was "
+                "trained on English texts; see: tandem models --for languages"
+            )
+        if long == "split" or not prompts.is_default(templates, language):
+            came = "labels split into parts" if long == "split" else "other templates"
+            raise TandemError(
+                f"expected the default template with calibrated labels, got {came}: the calibration of {self.name} "
+                "was fitted with that template alone; leave them out, or let labels compete"
+            )
 
     def classify(
         self,
@@ -147,7 +179,8 @@ class Classifier(ABC):
 
         The labels compete: their probabilities sum to 1. With `independent` each stands by itself, and several may be
         true of an image, or none: by the sigmoid of a model that was trained so, else by the model's calibration;
-        `Answer.scoring` says which. Raises `TandemError` where there is neither.
+        `Answer.scoring` says which. Raises `TandemError` where there is neither; a calibration holds for the default
+        template only, and for languages that the model reads.
 
         `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
         (`tandem.prompts.ENSEMBLE` is a built-in set). `language` ("de") takes the default template of that language
@@ -170,7 +203,7 @@ class Classifier(ABC):
                 bar.advance(len(part) + len(part.failures))
         if not parts:
             classes = self.class_vectors(labels, templates, language=language, long=long)
-            scoring = self.scoring(classes, independent=independent)
+            scoring = self.scoring(classes, independent=independent, templates=templates, language=language, long=long)
             parts.append(self._answer(prompts.check_labels(labels), [], {}, classes, scoring))
         answer = Answer.join(parts)
         warn_of(answer.failures)
@@ -190,7 +223,7 @@ class Classifier(ABC):
         """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
         classes = self.class_vectors(labels, templates, language=language, long=long)
         labels = prompts.check_labels(labels)
-        scoring = self.scoring(classes, independent=independent)
+        scoring = self.scoring(classes, independent=independent, templates=templates, language=language, long=long)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 

@@ -264,8 +264,8 @@ class Model(Classifier, ImageBackbone):
         `language` is that of the labels, as for `classify`; `long` as for `embed_texts`.
         """
         texts = prompts.labels_in(labels, language)[1]
-        if language is not None and self.is_english_only:
-            self._class_vectors.warn_of_language(language, self.name)
+        if self.is_english_only:
+            self._class_vectors.warn_of_language(language, texts, self.name)
         chosen = prompts.default_templates(language) if templates is None else templates
         return self._class_vectors.get(texts, chosen, long, self.embed_texts)
 

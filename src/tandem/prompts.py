@@ -79,12 +79,29 @@ def default_templates(language: str | None) -> tuple[str, ...]:
     return (DEFAULT_TEMPLATE,) if language is None else templates(language)[:1]
 
 
+def is_default(templates: str | Sequence[str] | None, language: str | None = None) -> bool:
+    """Whether labels are filled into one template alone: the default one, or that of their language."""
+    if templates is None:
+        return True
+    known = language is not None and base_language(language) in languages()
+    return check_templates(templates) in ((DEFAULT_TEMPLATE,), default_templates(language if known else None))
+
+
 def base_language(language: str) -> str:
     """`pt` of `pt-BR` and `PT_br`. Raises `TextError` for what is no code."""
     code = language.replace("_", "-").partition("-")[0].strip().lower() if isinstance(language, str) else ""
     if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha()):
         raise TextError(f"language: expected a code such as de or pt-BR, got {language!r}")
     return code
+
+
+def is_latin(text: str) -> bool:
+    """Whether at least half of the letters of a text are Latin ones, as in "β-carotene"; true without any letter."""
+    import unicodedata
+
+    letters = [char for char in text if char.isalpha()]
+    latin = sum(char.isascii() or unicodedata.name(char, "").startswith("LATIN") for char in letters)
+    return 2 * latin >= len(letters)
 
 
 def labels_in(labels: Labels, language: str | None = None, source: str = "labels") -> tuple[list[str], list[str]]:

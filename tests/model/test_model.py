@@ -235,8 +235,19 @@ def test_a_model_of_english_warns_once_of_other_languages(model: Model) -> None:
             shipped.class_vectors([label, "Katze"], language="de")
     assert [str(each.message) for each in caught] == [
         "tandem-mini was trained on English texts: it guesses what labels in 'de' mean; give English ones, or load a "
-        "model of many languages"
+        "model of many languages; see: tandem models --for languages"
     ]
+
+
+def test_labels_in_letters_that_english_does_not_write_are_warned_of() -> None:
+    shipped = load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        shipped.class_vectors(["café", "β-carotene", "1990s", "7"])
+    with pytest.warns(
+        UserWarning, match=r"labels such as '猫', in other letters, mean.*tandem models --for languages$"
+    ):
+        shipped.class_vectors(["dog", "猫"])
 
 
 def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

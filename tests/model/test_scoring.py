@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +150,7 @@ def test_without_a_calibration_it_is_refused_with_the_command_that_makes_one(pla
         TandemError, match="toy cannot judge a label by itself: it has no logit bias, and it has no cal"
     ) as e:
         plain.classify(images, LABELS, independent=True)
-    assert str(e.value).endswith("tandem calibrate captions.parquet --model model")  # not the folder it is in
+    assert str(e.value).endswith(f"tandem calibrate captions.parquet --model {shlex.quote(plain.checkpoint.source)}")
     save_calibration(calibration(plain))  # is found without loading the model again
     assert plain.classify(images, LABELS, independent=True).scoring == "calibrated"
 
@@ -173,7 +174,8 @@ def test_a_calibrated_model_judges_each_label_by_itself(plain: Model, images: li
     [
         ({"area": 0.69}, r"area under the ROC curve 0\.690, below 0\.7"),
         ({"area": None}, "does not say how well it separates labels"),
-        ({"labels": None}, "says nothing of labels"),
+        ({"labels": None}, "says nothing of labels; to make one"),
+        ({"labels": None, "figures": {"no_labels": "this model cannot tell"}}, "of labels: this model cannot tell$"),
     ],
 )
 def test_a_calibration_that_cannot_tell_is_no_calibration(
@@ -183,6 +185,34 @@ def test_a_calibration_that_cannot_tell_is_no_calibration(
     with pytest.raises(TandemError, match=said):
         plain.classify(images, LABELS, independent=True)
     assert plain.classify(images, LABELS).scoring == "softmax"
+
+
+@pytest.mark.parametrize("other", [{"templates": "{}"}, {"templates": tandem.prompts.ENSEMBLE}, {"long": "split"}])
+def test_calibrated_labels_are_those_of_the_default_template(
+    plain: Model, sigmoid_model: Model, images: list[Path], other: dict[str, object]
+) -> None:
+    save_calibration(calibration(plain))
+    with pytest.raises(TandemError, match="expected the default template with calibrated labels"):
+        plain.classify(images, LABELS, independent=True, **other)  # type: ignore[arg-type]
+    with pytest.raises(TandemError, match="expected the default template with calibrated labels"):
+        plain.classify([], LABELS, independent=True, **other)  # type: ignore[arg-type]
+    assert plain.classify(images, LABELS, **other).scoring == "softmax"  # type: ignore[arg-type]
+    assert sigmoid_model.classify(images, LABELS, independent=True, **other).scoring == "sigmoid"  # type: ignore[arg-type]
+    given = plain.classify(images, LABELS, independent=True, templates=[tandem.prompts.DEFAULT_TEMPLATE])
+    assert given.scoring == "calibrated"
+
+
+def test_no_calibrated_label_is_in_a_language_that_the_model_does_not_read(
+    plain: Model, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_calibration(calibration(plain))
+    monkeypatch.setattr(Model, "is_english_only", True)
+    assert plain.classify(images, LABELS, independent=True, language="en-GB").scoring == "calibrated"
+    refused = pytest.raises(TandemError, match=r"English labels.*'de'.*models --for languages$")
+    with pytest.warns(UserWarning, match="English texts"), refused:
+        plain.classify(images, ["Hund"], independent=True, language="de")
+    monkeypatch.setattr(Model, "is_english_only", False)
+    assert plain.classify(images, ["Hund"], independent=True, language="de").scoring == "calibrated"
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -298,7 +298,7 @@ def test_labels_by_themselves_need_a_calibration(photos: tuple[str, str], capsys
     assert main(["label", url, "--labels", "cat", "--independent"]) == 2
     said = capsys.readouterr().err
     assert "toy cannot judge a label by itself: it has no logit bias" in said
-    assert "tandem calibrate captions.parquet --model model" in said
+    assert "tandem calibrate captions.parquet --model /" in said
 
 
 def test_the_command_says_what_is_wrong_before_it_works(

@@ -13,6 +13,9 @@ from support.serving import LONG_S, data_uri, post_json, toy_collection
 import tandem
 from tandem import files
 from tandem.errors import TandemError
+from tandem.scores.calibration_files import save_calibration
+from tandem.scores.relevance import Calibration, Coefficients
+from tandem.scores.scoring import LabelCoefficients
 from tandem.search import labelling
 from tandem.serve.app import build_app
 from tandem.serve.collections import originals
@@ -79,8 +82,26 @@ def test_labels_by_themselves_are_refused_without_a_calibration(here: TestClient
     refused = here.post(path, json={"labels": ["cat"], "independent": True, **image})
     assert refused.status_code == 422
     assert "toy cannot judge a label by itself" in refused.json()["detail"]
-    assert refused.json()["detail"].endswith("tandem calibrate captions.parquet --model model")
+    assert refused.json()["detail"].endswith("captions.parquet --model FOLDER, the model's folder")
     assert str(tmp_path) not in refused.text
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/label"])
+def test_calibrated_labels_take_the_default_template(
+    here: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+    model = tandem.load(tmp_path / "model")
+    same = Coefficients(0, 1, 0, 0, 0, 0, 10, 0.1, 0.1)
+    labels = LabelCoefficients(-1.0, 8.0, -3.0, (0.0,) * model.config.embed_dim)
+    save_calibration(Calibration(model.fingerprint, "toy", same, same, same, labels=labels, areas={"labels": {1: 0.9}}))
+    body = {"labels": ["cat"], "independent": True}
+    body |= {"image": data_uri(tmp_path / "photos" / "1.png")} if path == "/v1/classify" else {}
+    assert post_json(here, path, **body)["scoring"] == "calibrated"
+    for other in ({"templates": ["{}"]}, {"long": "split"}):
+        refused = here.post(path, json=body | other)
+        assert refused.status_code == 422
+        assert "expected the default template with calibrated labels" in refused.json()["detail"]
 
 
 def test_a_search_says_why_there_is_no_relevance(here: TestClient, tmp_path: Path) -> None:

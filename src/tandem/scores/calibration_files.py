@@ -62,6 +62,9 @@ class CalibratedModel(Protocol):
     @property
     def checkpoint(self) -> Source: ...
 
+    @property
+    def hides_source(self) -> bool: ...
+
 
 def load_calibration(model: CalibratedModel) -> Calibration | None:
     """The calibration of this model: the user's own, else the one in the model's folder, else None.
@@ -98,11 +101,11 @@ def save_calibration(calibration: Calibration, path: Path | None = None) -> Path
 def how_to_calibrate(model: CalibratedModel) -> str:
     """The command that makes a calibration, as the rest of a sentence.
 
-    A folder is called by its name alone: a server says this to others, who are not to learn where its files are.
+    A server says this to others, who are not to learn where its files are (`hides_source`).
     """
     source = model.checkpoint.source
-    name = Path(source).name if Path(source).exists() else source
-    return f"to make one from images with captions: tandem calibrate captions.parquet --model {quote(name)}"
+    name = "FOLDER, the model's folder" if model.hides_source and Path(source).exists() else quote(source)
+    return f"to make one from images with captions: tandem calibrate captions.parquet --model {name}"
 
 
 def own_path(fingerprint: str) -> Path:

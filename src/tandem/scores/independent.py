@@ -19,9 +19,12 @@ class ScoredModel(CalibratedModel, Protocol):
 def calibrated_scoring(model: ScoredModel, class_vectors: Vectors) -> Scoring:
     """The scoring of labels with vectors [c d] by the model's calibration. Raises `TandemError` where it has none."""
     calibration = model.calibration
-    found = "it has no calibration" if calibration is None else calibration.label_scoring(class_vectors)
+    if calibration is None:
+        found: Scoring | str = f"it has no calibration; {how_to_calibrate(model)}"
+    elif calibration.labels is None and calibration.labels_reason is None:
+        found = f"its calibration says nothing of labels; {how_to_calibrate(model)}"
+    else:
+        found = calibration.label_scoring(class_vectors)
     if isinstance(found, Scoring):
         return found
-    raise TandemError(
-        f"{model.name} cannot judge a label by itself: it has no logit bias, and {found}; {how_to_calibrate(model)}"
-    )
+    raise TandemError(f"{model.name} cannot judge a label by itself: it has no logit bias, and {found}")

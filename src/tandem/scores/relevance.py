@@ -221,10 +221,15 @@ class Calibration:
                 )
         return None
 
+    @property
+    def labels_reason(self) -> str | None:
+        """Why there are no coefficients of labels; None where there are, or where it was not kept."""
+        return self.figures.get("no_labels")
+
     def label_scoring(self, class_vectors: Vectors) -> Scoring | str:
         """The scoring of each label by itself, for vectors [c d]; or in one line why there is none."""
         if self.labels is None:
-            return "its calibration says nothing of labels"
+            return f"its calibration says nothing of labels: {self.labels_reason or 'it is of an earlier version'}"
         return self.cannot_tell(["labels"], 1) or self.labels.scoring(class_vectors)
 
 

@@ -318,7 +318,9 @@ class Collection(StoreAndModel):
         from tandem.search.labelling import top_images, with_paths
 
         vectors = self.model.class_vectors(labels, templates, language=language, long=long)
-        scoring = self.model.scoring(vectors, independent=independent)
+        scoring = self.model.scoring(
+            vectors, independent=independent, templates=templates, language=language, long=long
+        )
         best = top_images(self.store, vectors, k, scoring=scoring, where=where)
         return dict(zip(labels, with_paths(self.store, best), strict=True))
 
@@ -337,7 +339,9 @@ class Collection(StoreAndModel):
         from tandem.search.labelling import top_labels
 
         vectors, names = self.model.class_vectors(labels, templates, language=language, long=long), list(labels)
-        scoring = self.model.scoring(vectors, independent=independent)
+        scoring = self.model.scoring(
+            vectors, independent=independent, templates=templates, language=language, long=long
+        )
         for some in top_labels(self.store, vectors, k, scoring=scoring, where=where):
             for identifier, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield identifier, [(names[index], float(share)) for index, share in zip(indices, shares, strict=True)]

@@ -59,7 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
             vectors = photos.model.class_vectors(given, templates, language=arguments.language, long=arguments.long)
         describe_model(photos.model)
         k = arguments.top or (HITS if arguments.by == "label" else LABELS)
-        scoring = photos.model.scoring(vectors, independent=arguments.independent)
+        scoring = photos.model.scoring(
+            vectors,
+            independent=arguments.independent,
+            templates=templates,
+            language=arguments.language,
+            long=arguments.long,
+        )
         options = {"k": k, "where": arguments.where, "scoring": scoring}
         document: dict[str, Any] = {
             "collection": arguments.collection,

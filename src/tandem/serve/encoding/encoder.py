@@ -182,6 +182,7 @@ def _for_threads(model: Model, encoder: Encoder) -> Model:
     """The same model and its caches, with an engine that waits in the batchers' queues."""
     waiting = copy.copy(model)
     waiting.engine = _BatchedEngine(encoder)
+    waiting.hides_source = True
     return waiting
 
 

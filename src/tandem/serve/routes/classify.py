@@ -91,7 +91,14 @@ def router(service: Service) -> BodyRouter:
             encoder, labels, params.templates, language=params.language, long=params.long
         )
         # The first time it reads a file.
-        scoring = await asyncio.to_thread(encoder.model.scoring, vectors, independent=params.independent)
+        scoring = await asyncio.to_thread(
+            encoder.model.scoring,
+            vectors,
+            independent=params.independent,
+            templates=params.templates,
+            language=params.language,
+            long=params.long,
+        )
         found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])

@@ -82,7 +82,13 @@ def router(service: Service) -> BodyRouter:
         def work(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
             model = leased.encoder.model
             described = {"collection": name, "model": {"name": model.name, "fingerprint": model.fingerprint}}
-            scoring = model.scoring(vectors, independent=params.independent)
+            scoring = model.scoring(
+                vectors,
+                independent=params.independent,
+                templates=params.templates,
+                language=params.language,
+                long=params.long,
+            )
             if params.ids is not None:
                 found: dict[str, Any] = {"results": _of_images(leased, params.ids, labels, vectors, scoring)}
             elif params.by == "label":
