@@ -11,6 +11,7 @@ from pathlib import Path
 from tandem.errors import HubError
 from tandem.tokenizer.reading import TOKENIZER_FILES
 from tandem.tokenizer.sentencepiece_model import SENTENCEPIECE_FILES
+from tandem.weights import unlisted_families
 from tandem.weights.published import hub_cache_folder, known_name, near_names
 
 _ATTEMPTS = 2
@@ -135,6 +136,8 @@ class Repository:
 
     def near(self) -> str:
         """A hint for a name that may be a known one mistyped."""
+        if says := unlisted_families.answer(self.repository):
+            return f"; {says}"
         near = [] if known_name(self.repository) else near_names(self.repository, 2)
         return f"; near: {', '.join(near)}" if near else ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tandem.errors import HubError, WeightsError
 from tandem.files import user_path
-from tandem.weights import published
+from tandem.weights import published, unlisted_families
 from tandem.weights.tensor_files import read_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
@@ -71,6 +71,8 @@ def _not_found(text: str) -> str:
     found = published.candidates(text)
     if len(found) > 1:
         return f"{text!r} means {len(found)} models; give one of them: {', '.join(found)}"
+    if says := unlisted_families.answer(text):
+        return f"{text!r}: {says}"
     near = found or published.near_names(text)
     hint = f"; near: {', '.join(near)}" if near else "; names are ViT-B/32, ViT-B-16-SigLIP2-256 and others"
     return (

@@ -115,7 +115,7 @@ def _print_for_people(rows: list[list[Value]], purpose: str | None) -> None:
 
 
 def _named(text: str) -> "KnownModel":
-    from tandem.weights import known_models
+    from tandem.weights import known_models, unlisted_families
     from tandem.weights.published import candidates, find, near_names
 
     if found := find(text):
@@ -123,6 +123,8 @@ def _named(text: str) -> "KnownModel":
     for model in known_models():
         if model.name == text:
             return model
+    if says := unlisted_families.answer(text):
+        raise TandemError(f"--measure: {text!r}: {says}")
     meant = candidates(text) or near_names(text)
     raise TandemError(
         f"--measure: {text!r} is none of the models listed" + (f"; near: {', '.join(meant)}" if meant else "")
