@@ -175,9 +175,12 @@ class _Shapes:
 
 _OTHERS = {
     "image_encoder.model.": "it is in the layout of MobileCLIP's original code; take the model in open_clip's layout",
-    "visual.trunk.": "its image tower is a timm model (visual.trunk), which Tandem cannot build",
-    "transformer.encoder.": "its text tower is a Hugging Face language model, which Tandem cannot build",
-    "text.encoder": "its text tower is a Hugging Face language model, which Tandem cannot build",
+    "visual.trunk.": "its image tower is one of timm's (visual.trunk), which a file alone does not describe: put its "
+    "open_clip_config.json beside it",
+    "transformer.encoder.": "its text tower is a language model, which a file alone does not describe: put its "
+    "open_clip_config.json beside it",
+    "text.encoder": "its text tower is a language model, which a file alone does not describe: put its "
+    "open_clip_config.json beside it",
 }
 
 
