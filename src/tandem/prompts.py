@@ -13,6 +13,15 @@ from tandem.files import user_path
 SLOT = "{}"
 DEFAULT_TEMPLATE = "a photo of a {}."
 ENGLISH = "en"
+# Names that are typed where a code is expected
+_CODES = {
+    "arabic": "ar", "czech": "cs", "danish": "da", "dansk": "da", "german": "de", "deutsch": "de", "english": "en",
+    "englisch": "en", "spanish": "es", "español": "es", "finnish": "fi", "suomi": "fi", "french": "fr",
+    "français": "fr", "hindi": "hi", "indonesian": "id", "italian": "it", "italiano": "it", "japanese": "ja",
+    "korean": "ko", "dutch": "nl", "nederlands": "nl", "polish": "pl", "polski": "pl", "portuguese": "pt",
+    "português": "pt", "russian": "ru", "swedish": "sv", "svenska": "sv", "thai": "th", "turkish": "tr",
+    "türkçe": "tr", "ukrainian": "uk", "vietnamese": "vi", "chinese": "zh",
+}  # fmt: skip
 
 # Labels, or the name of each with its text in several languages: {"dog": {"de": "Hund", "fr": "chien"}}
 Labels: TypeAlias = Sequence[str] | Mapping[str, Mapping[str, str]]
@@ -91,7 +100,7 @@ def base_language(language: str) -> str:
     """`pt` of `pt-BR` and `PT_br`. Raises `TextError` for what is no code."""
     code = language.replace("_", "-").partition("-")[0].strip().lower() if isinstance(language, str) else ""
     if not (2 <= len(code) <= 3 and code.isascii() and code.isalpha()):
-        raise TextError(f"language: expected a code such as de or pt-BR, got {language!r}")
+        raise TextError(f"language: expected a code such as de or pt-BR, got {language!r}{_code_meant(language)}")
     return code
 
 
@@ -102,6 +111,12 @@ def is_latin(text: str) -> bool:
     letters = [char for char in text if char.isalpha()]
     latin = sum(char.isascii() or unicodedata.name(char, "").startswith("LATIN") for char in letters)
     return 2 * latin >= len(letters)
+
+
+def _code_meant(language: str) -> str:
+    """`; did you mean 'de'?` for the name of a language, or ""."""
+    code = _CODES.get(language.strip().lower()) if isinstance(language, str) else None
+    return f"; did you mean {code!r}?" if code else ""
 
 
 def labels_in(labels: Labels, language: str | None = None, source: str = "labels") -> tuple[list[str], list[str]]:
@@ -219,7 +234,7 @@ def _labels_of_csv(content: str, source: str) -> Labels:
     if not rows:
         raise TextError(f"{source}: no labels: give at least one")
     heading, *rows = rows
-    codes = [base_language(code) if i else code for i, code in enumerate(heading)]
+    codes = [_language_of_heading(text, source) if i else text for i, text in enumerate(heading)]
     first = 0 if heading[0].lower() in languages() else 1
     labels: dict[str, dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
@@ -228,6 +243,16 @@ def _labels_of_csv(content: str, source: str) -> Labels:
             raise TextError(f"{source}, line {number}: {problem}")
         labels[row[0]] = {code: text for code, text in zip(codes[first:], row[first:], strict=False) if text}
     return _checked(labels, source)
+
+
+def _language_of_heading(heading: str, source: str) -> str:
+    try:
+        return base_language(heading)
+    except TextError:
+        raise TextError(
+            f"{source}: the heading {heading!r}: expected a code such as de or pt-BR, for the language of its column"
+            f"{_code_meant(heading)}"
+        ) from None
 
 
 def _labels_of_json(content: str, source: str) -> Labels:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,10 @@ def test_embed_refuses_early(tandem: Run, model_folder: str, photos: list[str], 
     long = one_line(tandem(*start, "--text", "cat " * 100, "--out", tmp_path / "v.npz"))
     assert "shorten it, or add --long truncate or --long split" in long
     assert tandem(*start, "--text", "cat " * 100, "--truncate", "--out", tmp_path / "v.npz").code == 0
+    for both in (("--long", "split", "--truncate"), ("--truncate", "--long", "split")):
+        message = one_line(tandem(*start, "--text", "x", *both, "--out", tmp_path / "both.npz"))
+        assert re.search("--truncate: not allowed with argument --long|--long: not allowed with .* --truncate", message)
+    assert not (tmp_path / "both.npz").exists()
 
 
 def test_long_texts_are_split_where_asked(tandem: Run, model_folder: str) -> None:

@@ -186,7 +186,7 @@ def test_any_array_is_safe_and_padding_is_not_seen(name: Any) -> None:
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
     for value in (0, 1, 255):  # grids of none, and of far more patches than there are
         assert np.isfinite(engine.encode_images(np.full((1, *pixels.shape), value, np.uint8))).all()
-    with pytest.raises(EngineError, match="the grid of a naflex tower differs from image to image"):
+    with pytest.raises(EngineError, match="a NaFlex model gives no image states: its grid differs from image to image"):
         engine.image_states(pixels[None])
     with pytest.raises(EngineError, match=r"pixels: expected uint8 or float32 \[n 24 52\] in 0..255, got uint8 \[1 16"):
         engine.encode_images(np.zeros((1, 16, 16, 3), np.uint8))
@@ -225,7 +225,7 @@ def test_photos_of_any_shape_through_the_whole_library(tmp_path: Path) -> None:
     assert vectors.shape == (len(SIZES), 32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert model.classify(images[:2], ["a cat", "a dog"]).probabilities.shape == (2, 2)
-    with pytest.raises(EngineError, match="the grid of a naflex tower differs from image to image"):
+    with pytest.raises(EngineError, match="a NaFlex model gives no image states: its grid differs from image to image"):
         model.image_states(images)
 
 

@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,14 @@ def test_text_states_cover_the_whole_context(model: Model) -> None:
     end = list(ids[0]).index(model.tokenizer.end_id)
     vector = last[0, end] @ model.tensors["text_projection"]
     np.testing.assert_allclose(vector / np.linalg.norm(vector), model.embed_texts("a cat")[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["last", None, 1.5, True])
+def test_a_layer_of_states_is_a_whole_number(model: Model, photos: list[Path], layer: Any) -> None:
+    with pytest.raises(EngineError, match=r"^layer: expected a whole number in -\d+\.\.\d+, got "):
+        model.text_states("a cat", layer=layer)
+    with pytest.raises(EngineError, match=r"^layer: expected a whole number in -\d+\.\.\d+, got "):
+        model.image_states(photos, layer=layer)
 
 
 # --- answers -------------------------------------------------------------------------------------------------------

@@ -129,7 +129,9 @@ def test_files_of_labels_with_languages(tmp_path: Path) -> None:
     for content, reason in (
         ("", "no labels"),
         ("en,de\n", "no labels"),
-        ("en,German\ndog,Hund\n", "expected a code such as de"),
+        ("en,German\ndog,Hund\n", r"labels\.csv: the heading 'German': expected a code .*did you mean 'de'"),
+        ("deutsch,english\nHund,dog\n", r"labels\.csv: the heading 'english': expected a code .*did you mean 'en'"),
+        ("name,klingon\nHund,x\n", r"labels\.csv: the heading 'klingon': .*column$"),
         ("en,de\ndog,Hund,x\n", "line 2: expected 2 values"),
         ("en,de\ndog,Hund\ndog,Hund\n", "line 3: 'dog' is given twice"),
     ):
@@ -145,3 +147,9 @@ def test_files_of_labels_with_languages(tmp_path: Path) -> None:
         listed.write_text(content, encoding="utf-8")
         with pytest.raises(TextError, match=reason):
             prompts.read_labels(listed)
+
+
+def test_the_name_of_a_language_is_answered_with_its_code() -> None:
+    with pytest.raises(TextError, match=r"expected a code such as de or pt-BR, got 'german'; did you mean 'de'\?$"):
+        prompts.templates("german")
+    assert set(prompts._CODES.values()) == set(prompts.languages())

@@ -114,7 +114,9 @@ def test_vocabulary_and_merges_serve_without_tokenizer_json(endpoint: Server) ->
 
 
 def test_an_unknown_repository_hints_at_near_names(endpoint: Server) -> None:
-    with pytest.raises(HubError, match=r"openai/clip-vit-base-patch33: not found on .*near: openai/clip-vit-base") as e:
+    with pytest.raises(
+        HubError, match=r"patch33: no such folder here, and not found on .*near: openai/clip-vit-base"
+    ) as e:
         weights.read("openai/clip-vit-base-patch33")
     assert "\n" not in str(e.value)
 
@@ -137,7 +139,9 @@ def test_a_repository_that_holds_no_clip(endpoint: Server) -> None:
 
 def test_offline_and_not_cached(endpoint: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(HubError, match=r"org/model: HF_HUB_OFFLINE is set, and .* does not hold a model") as error:
+    with pytest.raises(
+        HubError, match=r"org/model: no such folder here, and HF_HUB_OFFLINE is set, and .* does not hold a model"
+    ) as error:
         weights.read("org/model")
     assert "\n" not in str(error.value)
     with pytest.raises(HubError, match=r"RN50 is not in .* HF_HUB_OFFLINE is set"):
@@ -155,8 +159,12 @@ def test_an_unreachable_hub_serves_what_is_cached_and_says_why_otherwise(
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("HF_ENDPOINT", nowhere)
     toys.same(weights.read("org/model").tensors, checkpoint.tensors)
-    with pytest.raises(HubError, match=rf"org/other: {nowhere} cannot be reached .*check the network or HF_ENDPOINT"):
+    with pytest.raises(
+        HubError, match=rf"org/other: no such folder here, and {nowhere} cannot be reached .*HF_ENDPOINT"
+    ):
         weights.read("org/other")
+    with pytest.raises(HubError, match=rf"^org/other: {nowhere} cannot be reached"):
+        weights.read("hf-hub:org/other")
 
 
 def test_a_server_error_is_one_line(endpoint: Server) -> None:
@@ -172,3 +180,10 @@ def test_the_endpoint_in_the_environment_of_a_process_is_used(endpoint: Server) 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "org/model"
     assert any(name == "model.safetensors" for name in endpoint.downloaded())
+
+
+def test_names_that_are_not_alike_are_no_hint(endpoint: Server) -> None:
+    """A mistyped path of the form of a hub name: `models/siglip` means none of the published models."""
+    with pytest.raises(HubError, match="models/siglip: no such folder here, and not found on") as error:
+        weights.read("models/siglip")
+    assert "near" not in str(error.value)

@@ -110,6 +110,8 @@ def test_a_resnet_of_equal_stages_and_nulls_that_mean_the_default() -> None:
         ("text_cfg__hf_model_name", "google/mt5-base"),
         ("text_cfg__tokenizer_kwargs", {"mode": "clips"}),
         ("text_cfg__tokenizer_kwargs", {"clean": "scrub"}),
+        ("text_cfg__tokenizer_kwargs", {"clean": ["lower"]}),
+        ("text_cfg__tokenizer_kwargs", {"clean": {"lower": True}}),
         ("text_cfg__embed_cls", True),
         ("text_cfg__pool_type", "first"),
         ("text_cfg__proj_type", "none"),

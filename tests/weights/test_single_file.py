@@ -35,6 +35,7 @@ def test_a_training_checkpoint_of_open_clip(tmp_path: Path) -> None:
         "epoch_9.pt does not name its activation: gelu is assumed, which is open_clip's"
         in read.config.notes["activation"]
     )
+    assert "(--activation quick_gelu; in Python activation='quick_gelu')" in read.config.notes["activation"]
     assert "heads" in read.config.notes
     assert (
         weights.read(path, activation="quick_gelu", tokenizer=checkpoint.tokenizer).config.text.activation

@@ -91,11 +91,13 @@ def test_the_tokenizer_of_another_repository(
     assert weights.read("org/model").tokenizer(TEXTS).tolist() == checkpoint.tokenizer(TEXTS).tolist()
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     with pytest.raises(
-        HubError, match=r"hf_tokenizer_name: .*beside it, or on the hub: org/words: HF_HUB_OFFLINE is"
+        HubError,
+        match=r"local: its tokenizer, org/words, is neither beside .* nor cached, and HF_HUB_OFFLINE is set; put",
     ) as e:
         weights.read(local)
     assert "\n" not in str(e.value)
-    assert "does not hold a tokenizer (tokenizer.json" in str(e.value)
+    assert "tokenizer.json" in str(e.value)
+    assert len(str(e.value).replace(str(local), "")) < 200
     words(local)
     assert weights.read(local).tokenizer(TEXTS).tolist() == checkpoint.tokenizer(TEXTS).tolist()
 
@@ -162,8 +164,10 @@ def test_a_tokenizer_that_is_too_large_or_missing(tmp_path: Path) -> None:
     checkpoint = bert_checkpoint(tmp_path)
     weights.write(checkpoint, tmp_path / "model", "tandem")
     os.remove(tmp_path / "model" / "tokenizer.json")
-    with pytest.raises(WeightsError, match=r"no tokenizer beside it .*a SentencePiece \.model, or"):
+    with pytest.raises(WeightsError, match=r"no tokenizer beside it .*a SentencePiece \.model, or") as error:
         weights.read(tmp_path / "model")
+    assert "of photos too, covers the tokenizer" in str(error.value), "why photos alone need one"
+    assert "tokenizer=" not in str(error.value), "commands show it too"
     small = dataclasses.replace(checkpoint.config.text, vocabulary_size=12)
     config = dataclasses.replace(checkpoint.config, text=small)
     weights.write(Checkpoint(config, toys.tensors(config), checkpoint.tokenizer, "toy"), tmp_path / "small", "tandem")
@@ -184,3 +188,12 @@ def test_a_tokenizer_repository_that_is_no_name(endpoint: Server, tmp_path: Path
     with pytest.raises(HubError, match=r"not a valid hub name"):
         weights.read(tmp_path / "model")
     assert not endpoint.downloaded()
+
+
+def test_names_of_models_are_no_hint_at_a_tokenizer(endpoint: Server) -> None:
+    """As xlm-roberta-base is not xlm-roberta-base-ViT-B-32."""
+    from tandem.weights.repository import fetch_tokenizer
+
+    with pytest.raises(HubError, match="patch33: not found on") as error:
+        fetch_tokenizer("openai/clip-vit-base-patch33")
+    assert "near" not in str(error.value)

@@ -54,6 +54,8 @@ def check_layer(layer: int, layers: int) -> tuple[int, bool]:
     -1 is the end of the tower, after the final norm. Any other index counts the hidden states, as transformers does:
     0 is the embedding, k the state after k blocks, -2 the state before the last block.
     """
+    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+        raise EngineError(f"layer: expected a whole number in {-layers - 1}..{layers}, got {layer!r}")
     if not -layers - 1 <= layer <= layers:
         raise EngineError(f"layer: expected {-layers - 1}..{layers}, got {layer}")
     if layer == -1:

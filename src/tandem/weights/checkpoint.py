@@ -73,5 +73,6 @@ def activation_note(source: str, assumed: Activation, reason: str) -> str:
     other = "gelu" if assumed == "quick_gelu" else "quick_gelu"
     return (
         f"{source} does not name its activation: {assumed} is assumed, {reason}. The wrong one costs accuracy "
-        f"without any other sign; if it was trained with {other}, say activation={other!r}"
+        f"without any other sign; if it was trained with {other}, choose that "
+        f"(--activation {other}; in Python activation={other!r})"
     )

@@ -13,13 +13,13 @@ from tandem.weights.repository import Repository, is_offline
 from tandem.weights.tensor_files import read_json, shard_names
 
 
-def fetch(repository: str, revision: str | None = None) -> Path:
+def fetch(repository: str, revision: str | None = None, *, missing: str = "") -> Path:
     """The local folder of a hub repository, with everything `read` needs in it.
 
     Files are taken from the cache where they are current. Raises `HubError` in one line: not found, gated, offline and
-    not cached, unreachable.
+    not cached, unreachable; those of one that is not there begin with `missing`.
     """
-    files = Repository(repository, revision, offline=is_offline())
+    files = Repository(repository, revision, offline=is_offline(), missing=missing)
     if not files.offline:
         files.check_reachable()
     described, config = files.get(open_clip.CONFIG), files.get("config.json")

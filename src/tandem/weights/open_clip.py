@@ -73,8 +73,8 @@ def _tokenizer_folder(folder: Path, plain: Mapping[str, Any]) -> Path:
         return fetch_tokenizer(repository)
     except HubError as error:
         raise HubError(
-            f"{folder / CONFIG}: text_cfg.hf_tokenizer_name: expected that tokenizer's files beside it, or on the "
-            f"hub: {error}"
+            f"{folder}: its tokenizer, {repository}, is neither beside the weights nor cached, and {error}; put "
+            "tokenizer.json (or vocab.txt, or a .model file) there"
         ) from None
 
 

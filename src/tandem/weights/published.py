@@ -131,12 +131,12 @@ def all_names() -> Iterator[str]:
         yield from filter(None, dict.fromkeys((model.name, model.hub, *model.repositories)))
 
 
-def near_names(text: str, count: int = 3) -> list[str]:
-    """Listed names that are spelt like `text`, the nearest first."""
+def near_names(text: str, count: int = 3, *, cutoff: float = 0.5) -> list[str]:
+    """Listed names that are spelt like `text`, the nearest first; `cutoff` is how alike at least, of 0..1."""
     from difflib import get_close_matches
 
     plain = {folded(name): name for name in all_names()}
-    return [plain[each] for each in get_close_matches(folded(_without_prefix(text)), plain, n=count, cutoff=0.5)]
+    return [plain[each] for each in get_close_matches(folded(_without_prefix(text)), plain, n=count, cutoff=cutoff)]
 
 
 @functools.cache

@@ -128,7 +128,7 @@ def _tokenizer(config: ModelConfig, tokenizer_folder: Path | None, path: Path) -
     raise WeightsError(
         f"{path}: its vocabulary of {text.vocabulary_size} entries is not CLIP's {_CLIP_VOCABULARY}, and there is no "
         "tokenizer beside it (tokenizer.json, vocab.json with merges.txt, a SentencePiece .model, or vocab.txt); put "
-        "it there, or pass tokenizer="
+        "it there: the fingerprint that goes with vectors, of photos too, covers the tokenizer"
     )
 
 

@@ -25,12 +25,15 @@ def is_offline() -> bool:
 
 
 def fetch_tokenizer(repository: str) -> Path:
-    """A local folder with the tokenizer of another repository. Raises `HubError` in one line, as `hub.fetch` does."""
+    """A local folder with the tokenizer of another repository. Raises `HubError` in one line, with the bare reason."""
     files = Repository(repository, None, offline=is_offline())
+    files.is_model = False
     if not files.offline:
         files.check_reachable()
     if not files.tokenizer():
-        raise files.lacks("a tokenizer (tokenizer.json, vocab.json, a .model file or vocab.txt)")
+        if files.unreachable:
+            raise HubError(f"{files.endpoint or 'huggingface.co'} cannot be reached ({files.unreachable})")
+        raise HubError("HF_HUB_OFFLINE is set" if files.offline else f"{repository} on the hub has no tokenizer files")
     found = files.first(TOKENIZER_FILES)
     assert found is not None
     return found.parent
@@ -39,10 +42,12 @@ def fetch_tokenizer(repository: str) -> Path:
 class Repository:
     """Files of one repository, all of one commit."""
 
-    def __init__(self, repository: str, revision: str | None, *, offline: bool) -> None:
-        self.repository, self.revision, self.offline = repository, revision, offline
+    def __init__(self, repository: str, revision: str | None, *, offline: bool, missing: str = "") -> None:
+        """`missing` is what messages of one that is not there begin with: where else it was looked for."""
+        self.repository, self.revision, self.offline, self.missing = repository, revision, offline, missing
         self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
         self.unreachable = ""  # why the network was given up
+        self.is_model = True  # names of models are no hint at a tokenizer's
 
     def __str__(self) -> str:
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
@@ -107,7 +112,7 @@ class Repository:
             ) from None
         except errors.RepositoryNotFoundError:
             raise HubError(
-                f"{self.repository}: not found on {host}: no such model, or a private one (log in with "
+                f"{self.repository}: {self.missing}not found on {host}: no such model, or a private one (log in with "
                 f"`hf auth login`){self.near()}"
             ) from None
         except errors.RevisionNotFoundError:
@@ -136,22 +141,25 @@ class Repository:
 
     def near(self) -> str:
         """A hint for a name that may be a known one mistyped."""
+        if not self.is_model:
+            return ""
         if says := unlisted_families.answer(self.repository):
             return f"; {says}"
-        near = [] if known_name(self.repository) else near_names(self.repository, 2)
+        near = [] if known_name(self.repository) else near_names(self.repository, 2, cutoff=0.8)
         return f"; near: {', '.join(near)}" if near else ""
 
     def lacks(self, what: str) -> HubError:
         """The error for a file that is not there, with the reason that is known for it."""
         if self.unreachable:
             return HubError(
-                f"{self.repository}: {self.endpoint or 'huggingface.co'} cannot be reached ({self.unreachable}), and "
-                f"{hub_cache_folder()} does not hold {what}; check the network or HF_ENDPOINT{self.near()}"
+                f"{self.repository}: {self.missing}{self.endpoint or 'huggingface.co'} cannot be reached "
+                f"({self.unreachable}), and {hub_cache_folder()} does not hold {what}; check the network or "
+                f"HF_ENDPOINT{self.near()}"
             )
         if self.offline:
             return HubError(
-                f"{self.repository}: HF_HUB_OFFLINE is set, and {hub_cache_folder()} does not hold {what}; "
-                f"unset it to download{self.near()}"
+                f"{self.repository}: {self.missing}HF_HUB_OFFLINE is set, and {hub_cache_folder()} does not hold "
+                f"{what}; unset it to download{self.near()}"
             )
         return HubError(f"{self}: the repository does not hold {what}; Tandem reads CLIP models only")
 

@@ -48,7 +48,8 @@ def locate(source: str | Path) -> ModelFiles:
         repository, _, revision = hub_name.partition("@")
         if known := published.find(repository):  # named with a revision
             return _fetch_known(*known, revision)
-        return ModelFiles(fetch(repository, revision or None), name=repository)
+        missing = "no such folder here, and " if text == repository else ""  # it may be a path, mistyped
+        return ModelFiles(fetch(repository, revision or None, missing=missing), name=repository)
     raise HubError(_not_found(text))
 
 

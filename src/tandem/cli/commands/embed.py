@@ -36,7 +36,8 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="photos encoded at once (%(default)s)",
     )
-    parser.add_argument(
+    long = parser.add_mutually_exclusive_group()
+    long.add_argument(
         "--truncate",
         action="store_const",
         const="truncate",
@@ -44,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
         default="error",
         help="the same as --long truncate",
     )
-    add_long(parser)
+    add_long(long)
     _add_states(parser)
     add_json(parser)
     add_model(parser)

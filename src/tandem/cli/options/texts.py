@@ -1,12 +1,13 @@
 """The option of texts that are longer than a model's context."""
 
+import argparse
 from typing import get_args
 
 from tandem.cli.arguments import Parser
 from tandem.defaults import LongTexts
 
 
-def add_long(parser: Parser) -> None:
+def add_long(parser: Parser | argparse._MutuallyExclusiveGroup) -> None:
     """`--long`."""
     parser.add_argument(
         "--long",

@@ -77,8 +77,8 @@ class NaFlex:
     def state_layout(self, layer: int) -> StateLayout:
         """Refused: every image has a grid of its own. Raises `EngineError`."""
         raise EngineError(
-            "image_states: the grid of a naflex tower differs from image to image, and one of all images was expected; "
-            "use a SigLIP 2 model of fixed resolution"
+            "a NaFlex model gives no image states: its grid differs from image to image; use a SigLIP 2 model of fixed "
+            "resolution"
         )
 
     def check(self, embed_dim: int) -> None:
