@@ -102,6 +102,16 @@ def test_piped_a_line_is_photo_label_and_probability(tandem: Run, model_folder: 
     assert rows == expected
 
 
+def test_a_single_label_with_other_separators_is_told_of_commas(
+    tandem: Run, model_folder: str, photos: list[str]
+) -> None:
+    command = ("classify", *photos, "--model", model_folder, "--labels")
+    assert "labels are separated by commas" in tandem(*command, "Hund;Katze").err
+    one = tandem(*command, "Hund").err
+    assert "single label" in one
+    assert "commas" not in one
+
+
 def test_labels_by_themselves(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     """A single one is enough then; a model that cannot is refused in one line."""
     model = toy.folder(tmp_path / "pairs", logit_bias=True)

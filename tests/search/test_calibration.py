@@ -1,5 +1,6 @@
 """From images with captions to what a score means: labels, trials, figures, and where fits are kept."""
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -12,6 +13,7 @@ from support import toy
 import tandem
 from tandem import weights
 from tandem.cli import main
+from tandem.cli.commands.calibrate import can_tell, show
 from tandem.errors import DataError, TandemError
 from tandem.samples import Sample
 from tandem.scores.calibration_files import (
@@ -25,12 +27,13 @@ from tandem.scores.calibration_files import (
     to_json,
 )
 from tandem.scores.relevance import score_stats
+from tandem.scores.scoring import LabelCoefficients
 from tandem.search.calibration import caption_set
 from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
 from tandem.search.calibration.calibrate import auc, calibrate, calibration_error, evaluate, reliability
 from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
 from tandem.search.calibration.fitting import fit, query_prior
-from tandem.search.calibration.label_fitting import LABEL_PRIOR, fit_labels, label_counts
+from tandem.search.calibration.label_fitting import CANNOT_TELL, LABEL_PRIOR, NO_WORDS, fit_labels, label_counts
 from tandem.search.calibration.trials import LabelledQueries, run_trials, sizes_up_to
 
 pytestmark = pytest.mark.slow
@@ -235,14 +238,14 @@ def test_the_fit_of_labels_finds_what_they_were_drawn_from() -> None:
     scores = (usual + 0.1 * random.normal(size=(300, 400)) + 0.2 * matches).astype(np.float32)
     known = LabelledQueries(scores, matches, np.zeros(300, int), np.zeros((300, 2), np.float32), np.zeros(300))
     found = fit_labels(known, np.array([0.5, 0.25], dtype=np.float32))
-    assert found is not None
+    assert isinstance(found, LabelCoefficients)
     # Two normal distributions whose means are 2 standard deviations apart: log-odds rise by 0.2 / 0.1**2 per cosine.
     assert found.score_coef == pytest.approx(20, rel=0.03)
     assert found.mean_coef == pytest.approx(-20, rel=0.03)
     assert found.mean_image == (0.5, 0.25)
     upside_down = LabelledQueries(-scores, matches, known.own, known.queries, known.length)
-    assert fit_labels(upside_down, found_image := np.zeros(2, np.float32)) is None
-    assert fit_labels(known.part(np.zeros(0, int)), found_image) is None
+    assert fit_labels(upside_down, found_image := np.zeros(2, np.float32)) == CANNOT_TELL
+    assert fit_labels(known.part(np.zeros(0, int)), found_image) == NO_WORDS
 
 
 def test_a_fit_says_how_well_it_can_tell_for_every_kind_and_size(strong: CaptionSet) -> None:
@@ -439,9 +442,36 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     assert "the half not fitted on" in printed.err
     assert {line.split("\t")[0] for line in printed.out.splitlines()} >= {"captions", "phrases"}
     assert str(home) in printed.err
+    said = " ".join(printed.err.split())
+    assert f"no row of labels, and no labels by themselves: {CANNOT_TELL}" in said
+    assert "it cannot tell for any kind of query: only the order will be shown; to undo:" in said
+    assert "nothing is said to match" not in said
 
     assert main(["calibrate", str(tmp_path / "c.tar"), "--model", str(model)]) == 2
     assert "c.tar: no such file; expected a WebDataset tar or a Parquet file" in capsys.readouterr().err
+
+
+def test_what_cannot_be_told_is_not_promised(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = calibrate("noise", "f" * 64, a_set(0.0, 400), a_set(0.0, 400, seed=1))
+    show(noise)
+    assert "nothing is said to match" not in capsys.readouterr().err
+    assert not can_tell(noise, "captions", "phrases", "images")
+    able = dataclasses.replace(noise, areas={"images": {10: 0.4, 100: 0.8}})
+    assert can_tell(able, "captions", "images")
+    show(dataclasses.replace(noise, areas={"phrases": {10: 0.8}}))
+    assert "nothing is said to match" in capsys.readouterr().err
+
+
+def test_labels_that_were_left_out_say_why(strong: CaptionSet) -> None:
+    """Upside down, images that a label is true of have the lowest cosines."""
+    turned = dataclasses.replace(strong, label_vectors=-strong.label_vectors)
+    found = calibrate("turned", "f" * 64, turned)
+    assert (found.labels, found.labels_reason, "labels" in found.figures) == (None, CANNOT_TELL, False)
+    again = from_json(to_json(found)).label_scoring(turned.label_vectors)
+    assert again == f"its calibration says nothing of labels: {CANNOT_TELL}"  # and no command that was run already
+    strong_labels = calibrate("strong", "f" * 64, strong)
+    assert strong_labels.labels is not None
+    assert strong_labels.labels_reason is None
 
 
 # --- the model that ships --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`tandem calibrate`: learn what a model's scores mean, from images with captions."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tandem.files import user_path
 if TYPE_CHECKING:
     from tandem.answer import Failure
     from tandem.model import Model
-    from tandem.scores.relevance import Calibration
+    from tandem.scores.relevance import Calibration, MeasuredKind
     from tandem.search.calibration.caption_set import CaptionSet
 
 
@@ -68,11 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         show(calibration)
     sys.stdout.flush()
-    undo = f"{terminal.program()} calibrate --reset --model {model.checkpoint.source}"
-    terminal.echo(
-        f"kept in {' and in '.join(map(str, kept))}; all searches of this account with {model.name} show relevance by "
-        f"it from now on; to undo: {undo}"
-    )
+    undo = f"{terminal.program()} calibrate --reset --model {shlex.quote(model.checkpoint.source)}"
+    now = f"all searches of this account with {model.name} show relevance by it from now on"
+    if not can_tell(calibration, "captions", "phrases", "images"):
+        now = "it cannot tell for any kind of query: only the order will be shown"
+    terminal.echo(f"kept in {' and in '.join(map(str, kept))}; {now}; to undo: {undo}")
     total = len(captions) + len(held_out or ()) + len(failures)
     terminal.echo_skipped([failure.error for failure in failures], total)
     return exit_code(done=total - len(failures), skipped=len(failures))
@@ -150,6 +151,13 @@ def as_document(calibration: "Calibration", kept: Sequence[Path], failures: "Seq
     }
 
 
+def can_tell(calibration: "Calibration", *kinds: "MeasuredKind") -> bool:
+    """Whether relevance is shown for any of these kinds of query, among collections of any size that was measured."""
+    from tandem.scores.relevance import MIN_AREA
+
+    return any(area >= MIN_AREA for kind in kinds for area in calibration.areas.get(kind, {}).values())
+
+
 def number(area: float | None) -> str:
     return "-" if area is None else f"{area:.3f}"
 
@@ -191,10 +199,13 @@ def show(calibration: "Calibration") -> None:
         rows.append(("labels", "1", number(auc), "-", true, predicted, ece, "-", "-", shown(auc)))
     print_table(columns, rows)
     sys.stdout.flush()
+    if reason := calibration.labels_reason:
+        terminal.echo(f"no row of labels, and no labels by themselves: {reason}")
+    below = f" Below {calibration.threshold:.1%} nothing is said to match a text well."
     terminal.echo(
         f"{calibration.model}, on {calibration.figures['data']}. AUC: of the best hit's relevance, with all matches "
         f"present against taken out (chance 0.5), and of the probability of a label by itself; below {MIN_AREA} only "
         "the order is shown, no probability. ECE: the calibration error of best hits, half of the searches with no "
-        "match present; beside it that of always saying 0.5. ECE, prior: a fifth of them with no match, as fitted. "
-        f"Below {calibration.threshold:.1%} nothing is said to match a text well."
+        "match present; beside it that of always saying 0.5. ECE, prior: a fifth of them with no match, as fitted."
+        + (below if can_tell(calibration, "captions", "phrases") else "")
     )

@@ -14,7 +14,7 @@ from tandem.scores.relevance import MEASURED, Calibration, Coefficients, Measure
 from tandem.scores.scoring import LabelCoefficients, sigmoid
 from tandem.search.calibration.caption_set import CaptionSet
 from tandem.search.calibration.fitting import NO_MATCH_PRIOR, fit
-from tandem.search.calibration.label_fitting import fit_labels, label_counts
+from tandem.search.calibration.label_fitting import NO_WORDS, fit_labels, label_counts
 from tandem.search.calibration.trials import LabelledQueries, Trials, run_trials
 
 BINS = 15
@@ -88,13 +88,18 @@ def calibrate(
     else:
         fitted, tested = captions.halves()
         figures = {"data": "the half not fitted on", **evaluate(_fit(name, fingerprint, fitted), tested)}
-    return replace(whole, areas=areas_in(figures), figures=figures)
+    if whole.labels is None:
+        figures.pop("labels", None)
+        figures["no_labels"] = whole.labels_reason
+    labels = whole.labels if "labels" in figures else None  # how well they are told is not known without a report
+    return replace(whole, labels=labels, areas=areas_in(figures), figures=figures)
 
 
 def _fit(name: str, fingerprint: str, captions: CaptionSet) -> Calibration:
     known = captions.known()
     labels = fit_labels(known["label"], captions.image_vectors.mean(axis=0))
-    return replace(fit(name, fingerprint, known), labels=labels)
+    found = fit(name, fingerprint, known)
+    return replace(found, figures={"no_labels": labels}) if isinstance(labels, str) else replace(found, labels=labels)
 
 
 def areas_in(figures: Mapping[str, Any]) -> dict[MeasuredKind, dict[int, float]]:
@@ -142,6 +147,8 @@ def evaluate(
             }
     if calibration.labels is not None and len(known["label"].scores):
         figures["labels"] = _label_figures(calibration.labels, known["label"])
+    else:
+        figures["no_labels"] = calibration.labels_reason or NO_WORDS
     return figures
 
 

@@ -16,6 +16,10 @@ from tandem.search.calibration.trials import LabelledQueries
 LABEL_PRIOR = 0.2
 
 
+NO_WORDS = "there were no label words in the captions, which several images would have to share"
+CANNOT_TELL = "higher cosines do not make a label likelier: this model cannot tell"
+
+
 def label_counts(matches: NDArray[np.bool_]) -> Numbers:
     """How much each pair [l n] counts: every label as much, and of each the images that it is true of `LABEL_PRIOR`."""
     true = matches.sum(1, keepdims=True)
@@ -24,17 +28,17 @@ def label_counts(matches: NDArray[np.bool_]) -> Numbers:
     return np.asarray(counts * matches.shape[1], dtype=np.float64)
 
 
-def fit_labels(known: LabelledQueries, mean_image: NDArray[np.float32]) -> LabelCoefficients | None:
+def fit_labels(known: LabelledQueries, mean_image: NDArray[np.float32]) -> LabelCoefficients | str:
     """The coefficients that make the known labels of images likeliest; `mean_image` [d] is the mean of their vectors.
 
-    None where there are no labels, or where a higher cosine does not make a label likelier.
+    Or in one line why there are none: without labels, or where a higher cosine does not make a label likelier.
     """
     if not len(known.scores):
-        return None
+        return NO_WORDS
     mean = np.broadcast_to(known.scores.mean(1, keepdims=True), known.scores.shape)
     features = np.stack([known.scores.ravel(), mean.ravel()], axis=1).astype(np.float64)
     counts = label_counts(known.matches).ravel()
     intercept, score_coef, mean_coef = fit_logistic(features, known.matches.ravel(), counts).tolist()
     if score_coef <= 0:
-        return None
+        return CANNOT_TELL
     return LabelCoefficients(intercept, score_coef, mean_coef, tuple(float(f"{x:.6g}") for x in mean_image.tolist()))
