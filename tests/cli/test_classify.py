@@ -13,6 +13,7 @@ from tandem import prompts
 from tandem.cli.options.images import find_images
 from tandem.errors import TandemError
 from tandem.model import load
+from tandem.scores.scoring import digits
 
 
 def test_classify_json_is_the_answer(tandem: Run, model_folder: str, photos: list[str]) -> None:
@@ -95,7 +96,7 @@ def test_piped_a_line_is_photo_label_and_probability(tandem: Run, model_folder: 
     rows = tandem("classify", *photos, "--labels", "cat,a dog", "--top", "2", "--model", model_folder).rows
     answer = load(model_folder).classify(photos, ["cat", "a dog"])
     expected = [
-        [photo, label, f"{probability:.6f}"]
+        [photo, label, digits(probability)]
         for photo, best in zip(photos, answer.top(2), strict=True)
         for label, probability in best
     ]
@@ -119,7 +120,7 @@ def test_labels_by_themselves(tandem: Run, model_folder: str, photos: list[str],
     alone = tandem(*command, "--independent")
     assert "single label" not in alone.err
     expected = load(model).classify(photos, ["cat"], independent=True)
-    assert [row[1:] for row in alone.rows] == [["cat", f"{share:.6f}"] for share in expected.probabilities[:, 0]]
+    assert [row[1:] for row in alone.rows] == [["cat", digits(share)] for share in expected.probabilities[:, 0]]
     assert tandem(*command, "--independent", "--json").json["scoring"] == "sigmoid"
     assert tandem(*command, "--json").json["scoring"] == "softmax"
     refused = one_line(tandem("classify", *photos, "--labels", "a,b", "--model", model_folder, "--independent"))

@@ -18,7 +18,7 @@ from tandem.model import Model
 from tandem.scores.calibration_files import FILE, save_calibration
 from tandem.scores.query_prior import NO_PRIOR
 from tandem.scores.relevance import Calibration, Coefficients
-from tandem.scores.scoring import LabelCoefficients, Scoring, probabilities, sigmoid, softmax
+from tandem.scores.scoring import LabelCoefficients, Scoring, digits, percent, probabilities, sigmoid, softmax
 
 LABELS = ["cat", "dog", "a red sofa"]
 UNFITTED = Coefficients(0, 1, 0, 0, 0, 0, 10, 0.1, 0.1)
@@ -65,6 +65,15 @@ def test_a_sigmoid_is_exact_at_both_ends_and_keeps_its_type() -> None:
     assert (found[0], found[3], found[6]) == (0, 0.5, 1)
     np.testing.assert_allclose(found + found[::-1], 1, rtol=1e-15)
     assert sigmoid(log_odds.astype(np.float32)).dtype == np.float32
+
+
+def test_small_probabilities_are_not_shown_as_none() -> None:
+    assert [percent(share) for share in (0, 1e-9, 0.0004, 0.0006, 0.5, 1)] == [
+        "0.0%", "<0.1%", "<0.1%", "0.1%", "50.0%", "100.0%",
+    ]  # fmt: skip
+    assert [digits(share) for share in (0, 1.23456e-9, 0.000123456, 0.5, 0.99999)] == [
+        "0", "1.235e-09", "0.0001235", "0.500000", "0.999990",
+    ]  # fmt: skip
 
 
 def test_labels_that_compete_sum_to_one_and_others_need_not() -> None:

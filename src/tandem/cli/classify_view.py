@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
 from tandem.cli.tables import Cell, Column, row_printer, tab_separated
+from tandem.scores.scoring import digits, percent
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,7 +39,7 @@ def printer(photos: Sequence[str], labels: Sequence[str], top: int) -> "Callable
         def in_rows(answer: "Answer") -> None:
             for source, best in zip(answer.sources, answer.top(top), strict=True):
                 for label, probability in best:
-                    print(tab_separated(PIPED, (source, label, f"{probability:.6f}")))
+                    print(tab_separated(PIPED, (source, label, digits(probability))))
 
         return in_rows
     out = terminal.console()
@@ -69,10 +70,10 @@ def line_printer(photos: Sequence[str], labels: Sequence[str]) -> "Callable[[str
     def show(name: str, best: Best, scoring: "ScoringKind") -> None:
         style = terminal.ACCENT if highlighted(scoring, best[:1]) else terminal.QUIET
         (label, probability), *others = best
-        after = f"{others[0][0]} {others[0][1]:.1%}" if others else ""
+        after = f"{others[0][0]} {percent(others[0][1])}" if others else ""
         drawn = Cell(terminal.bar(probability, NARROW_BAR), style=style)
         likeliest = Cell(label, style=style)
-        row((name, likeliest, drawn, Cell(f"{probability:.1%}", style="bold"), Cell(after, style=terminal.QUIET)))
+        row((name, likeliest, drawn, Cell(percent(probability), style="bold"), Cell(after, style=terminal.QUIET)))
 
     return show
 
@@ -102,7 +103,7 @@ def photo_in_full(
         line.append(terminal.cells(label, label_cells), style=terminal.ACCENT if first else "")
         line.append("  ")
         line.append(terminal.bar(probability, bar_width), style=terminal.ACCENT if first else terminal.QUIET)
-        line.append(f" {probability:6.1%}\n", style="bold" if first else "")
+        line.append(f" {percent(probability):>6}\n", style="bold" if first else "")
         shown.append_text(line)
     return shown
 

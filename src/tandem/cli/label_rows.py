@@ -12,7 +12,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.classify_view import NAME_CELLS, line_printer
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
-from tandem.scores.scoring import ScoringKind
+from tandem.scores.scoring import ScoringKind, digits, percent
 from tandem.search.labelling import LabelBlock, LabelledImage, with_paths
 from tandem.search.stores.protocol import Store
 
@@ -46,7 +46,7 @@ def by_label(
                 {
                     "id": image.id,
                     "path": image.path,
-                    "probability": round(image.probability, 6),
+                    "probability": float(digits(image.probability)),
                     "score": round(image.score, 6),
                 }
                 for image in row
@@ -75,7 +75,7 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
             probability, style = image["probability"], terminal.ACCENT if rank == 0 else terminal.QUIET
             rows.append((
                 Cell(each["label"] if rank == 0 else "", plain=each["label"]),
-                Cell(f"{probability:.1%}", plain=f"{probability:.6f}"),
+                Cell(percent(probability), plain=digits(probability)),
                 Cell(terminal.bar(probability, BAR_WIDTH), style=style),
                 Cell(f"{image['score']:.3f}", plain=f"{image['score']:.6f}"),
                 Cell(image["path"]),
@@ -140,7 +140,7 @@ def documents_of(part: LabelBlock, labels: Sequence[str]) -> Iterator[dict[str, 
             "id": id,
             "path": str(path or ""),
             "labels": [
-                {"label": labels[label], "probability": round(probability, 6), "score": round(score, 6)}
+                {"label": labels[label], "probability": float(digits(probability)), "score": round(score, 6)}
                 for label, probability, score in zip(*row, strict=True)
             ],
         }
@@ -153,7 +153,7 @@ def printer(labels: Sequence[str], scoring: ScoringKind) -> Show:
         def in_rows(part: LabelBlock) -> None:
             for document in documents_of(part, labels):
                 for found in document["labels"]:
-                    print(tab_separated(BY_IMAGE, (document["path"], found["label"], f"{found['probability']:.6f}")))
+                    print(tab_separated(BY_IMAGE, (document["path"], found["label"], digits(found["probability"]))))
 
         return in_rows
     line = line_printer(["x" * NAME_CELLS], labels)  # of all photos only the next block's are known

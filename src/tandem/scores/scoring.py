@@ -40,6 +40,16 @@ def probabilities(kind: ScoringKind, logits: NDArray[np.float32]) -> NDArray[np.
     return softmax(logits) if kind == "softmax" else sigmoid(logits)
 
 
+def percent(probability: float) -> str:
+    """A probability for people, with one decimal: one that is not 0 is not shown as 0."""
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
+
+
+def digits(probability: float) -> str:
+    """A probability for programs: six decimals, or four significant digits where those would say less."""
+    return f"{probability:.6f}" if probability >= 1e-3 else f"{probability:.4g}"
+
+
 @dataclass(frozen=True, eq=False)
 class Scoring:
     """How cosines with some labels become probabilities.

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.defaults import HITS, LABELS
-from tandem.scores.scoring import Scoring
+from tandem.scores.scoring import Scoring, digits
 from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
@@ -115,7 +115,7 @@ def _of_images(
         {
             "id": identifier,
             "best": labels[int(row.argmax())],
-            "probabilities": {each: round(float(share), 6) for each, share in zip(labels, row, strict=True)},
+            "probabilities": {each: float(digits(share)) for each, share in zip(labels, row, strict=True)},
         }
         for identifier, row in zip(found.ids, probabilities, strict=True)
     ]
@@ -133,7 +133,7 @@ def _by_label(
                 {
                     "id": each.id,
                     "path": each.path,
-                    "probability": round(each.probability, 6),
+                    "probability": float(digits(each.probability)),
                     "score": round(each.score, 6),
                     "thumbnail": image_link(each.id, "/thumbnail", params.collection),
                 }
@@ -164,7 +164,7 @@ def _by_image(
                     "id": part.ids[row],
                     "path": str(part.columns["path"][row] or ""),
                     "labels": [
-                        {"label": labels[at], "probability": round(float(share), 6), "score": round(float(score), 6)}
+                        {"label": labels[at], "probability": float(digits(share)), "score": round(float(score), 6)}
                         for at, share, score in rows
                     ],
                 }
