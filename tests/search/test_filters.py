@@ -152,10 +152,10 @@ def test_syntax_errors_give_the_position(text: str, position: int, words: str) -
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("widht > 3", ["'widht': did you mean width? there are width, "]),
+        ("widht > 3", ["'widht': did you mean width? There are width, "]),
         ("zzz > 3", ["'zzz'; there are "]),
-        ("longitude > 3", ["'longitude'", "there are latitude, "]),
-        ("Width > 3", ["'Width'", "there are width, "]),
+        ("longitude > 3", ["'longitude'", "There are latitude, "]),
+        ("Width > 3", ["'Width'", "There are width, "]),
         ("width > 'abc'", ["column width", "a number", "'abc'"]),
         ("path = 3", ["column path", "single quotes", "3"]),
         ("path like 3", ["column path", "3"]),

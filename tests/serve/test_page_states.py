@@ -224,8 +224,9 @@ def test_an_image_of_ones_own_is_a_step(page: Any, collection: Path) -> None:
     search(page, "a cat")
     photo = (collection.parent / "photos" / "rocket-5.png").read_bytes()
     hand_over_all(page, "drop", [(f"{number}.png", "image/png", photo) for number in range(3)])
-    page.get_by_text("Of 3 photos the first one is taken: 0.png").wait_for()
     until(page, "document.querySelector('.query-image').textContent === 'Like 0.png'")
+    tiles(page).first.wait_for()
+    page.get_by_text("Of 3 photos the first one is taken: 0.png").wait_for()  # beside the answer, not for a moment only
     page.go_back()
     until(page, "document.querySelector('.query-image').hidden")
     assert page.locator("#text").input_value() == "a cat"

@@ -86,7 +86,7 @@ def test_open_clips_configuration_names_its_tokenizer(tmp_path: Path, monkeypatc
         file.unlink()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    with pytest.raises(HubError, match=r"hf_tokenizer_name: expected that tokenizer's files beside it, or on the hub"):
+    with pytest.raises(HubError, match=r"its tokenizer, facebook/xlm-v-base, is neither beside the weights nor cached"):
         weights.read(folder)
 
 

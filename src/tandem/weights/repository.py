@@ -145,7 +145,7 @@ class Repository:
             return ""
         if says := unlisted_families.answer(self.repository):
             return f"; {says}"
-        near = [] if known_name(self.repository) else near_names(self.repository, 2, cutoff=0.8)
+        near = [] if known_name(self.repository) else near_names(self.repository, 2, cutoff=0.75)
         return f"; near: {', '.join(near)}" if near else ""
 
     def lacks(self, what: str) -> HubError:

@@ -41,12 +41,12 @@ export class Results {
     if (this.remembered.size > MAX_REMEMBERED) this.remembered.delete(this.remembered.keys().next().value);
   }
 
-  /** Run a search, identified by `key`. `back`: the user has come back to it, and finds it as it was. */
-  async show(question, key, { back = false } = {}) {
+  /** Run a search, identified by `key`. `back`: the user has come back to it, and finds it as it was. `note` is shown above. */
+  async show(question, key, { back = false, note = null } = {}) {
     this.running?.abort();
     if (key !== this.key) this.remember();
     const running = (this.running = new AbortController());
-    Object.assign(this, { question, key, done: true });
+    Object.assign(this, { question, key, note, done: true });
     const before = back && this.remembered.get(key);
     if (before) {
       this.start(before.answer, before.hits);
@@ -80,6 +80,7 @@ export class Results {
     }
     this.head.hidden = false;
     this.sayReason();
+    if (this.note) this.message.append(make("p", { class: "message", role: "status" }, this.note));
     if (answer.nothing_matches) {
       const what = question.text ? `Nothing matches “${question.text}” well` : "Nothing here is similar to it";
       this.message.append(make("div", { class: "nothing" }, make("h2", {}, what), make("p", {}, "These are the nearest photos.")));

@@ -65,8 +65,8 @@ export class Search {
     try {
       if (refused) throw new Error(refused);
       const local = keepLocal(await readImage(file));
+      this.note = note; // stands above the answer, which would replace it otherwise
       this.write({ like: "", local });
-      if (note) this.results.say(note);
     } catch (error) {
       this.results.complain(error);
     }
@@ -140,7 +140,8 @@ export class Search {
     document.title = !isAsked ? "Tandem" : `${asked.text ?? "By photo"} · Tandem`;
     if (isAsked) {
       this.welcome.hide();
-      this.results.show(asked, this.asked, { back });
+      this.results.show(asked, this.asked, { back, note: this.note });
+      this.note = null;
       return;
     }
     this.results.leave();
