@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -36,8 +37,16 @@ for label, probability in zip(labels, probabilities): print(f"{label}: {probabil
 """
 
 
-def run(command: list[str]) -> tuple[float, float, str]:
-    """Wall seconds, peak resident megabytes, and what it printed. Raises if it fails."""
+class Cost(NamedTuple):
+    """What a process took."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_megabytes: float  # resident
+
+
+def run(command: list[str]) -> tuple[Cost, str]:
+    """What a process took, and what it printed. Raises if it fails."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip installs comes compiled; a checkout may not
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
@@ -51,7 +60,8 @@ def run(command: list[str]) -> tuple[float, float, str]:
         if process.returncode:
             raise SystemExit(f"{' '.join(command)[:200]} failed:\n{errors.read().decode()}")
         scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes there, kilobytes elsewhere
-        return elapsed, usage.ru_maxrss * scale / 2**20, output.read().decode()
+        cost = Cost(elapsed, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale / 2**20)
+        return cost, output.read().decode()
 
 
 def main() -> None:
@@ -77,9 +87,9 @@ def main() -> None:
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for i in range(arguments.rounds + 1):  # the first round brings the files into the page cache
         for name, command in commands.items():
-            elapsed, peak, printed = run(command)
+            cost, printed = run(command)
             if i:
-                measured[name].append((elapsed, peak))
+                measured[name].append((cost.seconds, cost.peak_megabytes))
             else:
                 print(f"{name} says:\n{printed}")
     medians = {

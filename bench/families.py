@@ -139,9 +139,9 @@ def cold(folder: Path, rounds: int) -> None:
     measured: dict[str, list[float]] = {name: [] for name in commands}
     for i in range(rounds + 1):  # the first round brings the files into the page cache
         for name, command in commands.items():
-            elapsed, _, _ = run(command)
+            cost, _ = run(command)
             if i:
-                measured[name].append(elapsed)
+                measured[name].append(cost.seconds)
     medians = {name: statistics.median(seconds) for name, seconds in measured.items()}
     shown = [f"{medians[name]:.2f} s" if name in medians else "" for name in ("transformers", "float32", "bfloat16")]
     ratio = medians["transformers"] / medians["float32"]

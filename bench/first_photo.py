@@ -10,21 +10,20 @@ time that compiling it takes.
 """
 
 import argparse
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from cold import Cost, run
 from PIL import Image
-from reference import load_note, machine, make_folder, make_siglip2_folder
+from reference import load_note, machine, make_folder, make_siglip_folder
 
 LABELS = ("cat", "dog", "zebra")
-MODELS = {"vit-b-32": make_folder, "siglip2-b-16-256": make_siglip2_folder}
+MODELS = {"vit-b-32": make_folder, "siglip2-b-16-256": make_siglip_folder}
 
 TEN_LINES = """
 import sys
@@ -84,24 +83,6 @@ for tower, amounts in work.items():
 """
 
 
-def run(command: list[str]) -> tuple[float, float, float, str]:
-    """Wall seconds, CPU seconds, peak resident megabytes, and what it printed. Raises if it fails."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip installs comes compiled; a checkout may not
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        elapsed = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode:
-            raise SystemExit(f"{' '.join(command)[:200]} failed:\n{errors.read().decode()}")
-        scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes there, kilobytes elsewhere
-        return elapsed, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * scale / 2**20, output.read().decode()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="vit-b-32")
@@ -139,14 +120,14 @@ def main() -> None:
     }
     if arguments.only:
         commands = {name: command for name, command in commands.items() if name.split(", ")[-1] in arguments.only}
-    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+    measured: dict[str, list[Cost]] = {name: [] for name in commands}
     for i in range(arguments.rounds + 1):  # the first round brings the files into the page cache, and fills the caches
         for name, command in commands.items():
-            *figures, printed = run(command)
+            cost, printed = run(command)
             if i:
-                measured[name].append((figures[0], figures[1], figures[2]))
+                measured[name].append(cost)
             else:
-                print(f"{name} (first run {figures[0]:.2f} s) says:\n{printed}")
+                print(f"{name} (first run {cost.seconds:.2f} s) says:\n{printed}")
     print("| one photo, three labels, whole process | seconds | CPU seconds | peak MB | on disk, MB |")
     print("|---|---|---|---|---|")
     for name, rows in measured.items():

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-import numpy as np
 
 START, END = 49406, 49407
 
@@ -34,41 +33,6 @@ def make_folder(folder: Path) -> Path:
     Tokenizer.clip().save(folder)
     CLIPModel(config).save_pretrained(folder)
     return folder
-
-
-def make_siglip2_folder(folder: Path) -> Path:
-    """SigLIP 2 B/16-256 in transformers' layout (1.5 GB), with a tokenizer of 252,000 entries. Made once."""
-    if (folder / "model.safetensors").is_file():
-        return folder
-    import torch
-    from transformers import GemmaTokenizer, SiglipConfig, SiglipModel
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
-
-    torch.manual_seed(0)
-    special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    text = {"vocab_size": 256_000, "max_position_embeddings": 64, "projection_size": 768, **special}
-    config = SiglipConfig(text_config=text, vision_config={"image_size": 256, "patch_size": 16})
-    folder.mkdir(parents=True, exist_ok=True)
-    SiglipImageProcessorPil(size={"height": 256, "width": 256}).save_pretrained(folder)
-    vocabulary, merges = _large_vocabulary(256_000)
-    GemmaTokenizer(vocabulary, merges, add_bos_token=False, add_eos_token=True, padding_side="right").save_pretrained(
-        folder
-    )
-    SiglipModel(config).save_pretrained(folder)
-    return folder
-
-
-def _large_vocabulary(size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Entries and merges as many as Gemma's, of made-up pieces: what loading a tokenizer of its size costs."""
-    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?'-"
-    entries = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
-    merges = [(a, b) for a in letters for b in letters if b != "▁"]
-    pairs = [a + b for a, b in merges]
-    random = np.random.default_rng(0)
-    chosen = random.choice(len(pairs) ** 2, size - len(entries) - len(pairs), replace=False)
-    merges += [(pairs[i], pairs[j]) for i, j in zip(*divmod(chosen, len(pairs)), strict=True) if pairs[j][0] != "▁"]
-    entries += [a + b for a, b in merges]
-    return {entry: i for i, entry in enumerate(entries)}, merges
 
 
 def machine() -> str:

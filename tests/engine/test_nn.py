@@ -92,8 +92,8 @@ def test_text_states_are_read_at_the_requested_depth() -> None:
     model = initialise(CLIP(VIT)).eval()
     ids = torch.tensor([[598, 5, 6, 599, 0, 0]])
     with torch.no_grad():
-        last = model.text_states(ids)
-        torch.testing.assert_close(model.text.ln_final(model.text_states(ids, 2)), last)
-        torch.testing.assert_close(model.text_states(ids, -2), model.text_states(ids, 1))
-        assert not torch.allclose(model.text_states(ids, 0), model.text_states(ids, 1))
+        last = model.text_states(ids, 2, True)
+        torch.testing.assert_close(model.text.ln_final(model.text_states(ids, 2, False)), last)
+        assert not torch.allclose(model.text_states(ids, 1, False), model.text_states(ids, 2, False))
+        assert not torch.allclose(model.text_states(ids, 0, False), model.text_states(ids, 1, False))
         torch.testing.assert_close(last[:, 3] @ model.text.text_projection, model.encode_text(ids))

@@ -5,17 +5,16 @@ Shapes: p tokens of an image, w width.
 
 import json
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.cli import vector_files
+from tandem.cli.rows_file import RowsFile
 from tandem.errors import TandemError
-from tandem.files import atomic_write, display_name
+from tandem.files import display_name
 from tandem.image_states import ImageStates
 
 _ROW_GROUP_BYTES = 32 << 20  # held until they are written: about 50 images of ViT-B/16
@@ -30,9 +29,9 @@ def check_target(path: Path) -> None:
     vector_files.check_target(path)
 
 
-class StatesFile:
+class StatesFile(RowsFile):
     """Columns `id`, `states` (for each token a list of w float32), `rows` and `columns`; `about` is JSON under the
-    schema's metadata key `tandem`. The file appears when the `with` block succeeds and there are images.
+    schema's metadata key `tandem`.
     """
 
     def __init__(self, path: Path, width: int, about: Mapping[str, Any]) -> None:
@@ -40,7 +39,7 @@ class StatesFile:
         import pyarrow.parquet
 
         check_target(path)
-        self.count = 0
+        super().__init__(path)
         self._arrow = pyarrow
         self._token = pyarrow.list_(pyarrow.float32(), width)
         fields = {
@@ -50,8 +49,6 @@ class StatesFile:
             "columns": pyarrow.int32(),
         }
         self._schema = pyarrow.schema(list(fields.items()), metadata={"tandem": json.dumps(about)})
-        self._open = ExitStack()
-        self._temporary = self._open.enter_context(atomic_write(path))
         # Numbers that hardly repeat: a dictionary and compression take time and save nothing
         self._writer = pyarrow.parquet.ParquetWriter(
             self._temporary, self._schema, use_dictionary=False, compression="none"
@@ -71,21 +68,11 @@ class StatesFile:
         if self._bytes >= _ROW_GROUP_BYTES:
             self._flush()
 
-    def __enter__(self) -> Self:
-        return self
+    def finish(self) -> None:
+        self._flush()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        done = kind is None and self.count > 0
-        with self._open:
-            try:
-                if done:
-                    self._flush()
-            finally:
-                self._writer.close()
-            if not done:
-                self._temporary.unlink(missing_ok=True)
+    def close(self) -> None:
+        self._writer.close()
 
     def _flush(self) -> None:
         if not self._ids:

@@ -4,18 +4,16 @@ Either file carries the model's name and fingerprint: vectors of different finge
 """
 
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.cli.rows_file import RowsFile
 from tandem.errors import MissingExtraError, TandemError
-from tandem.files import atomic_write, display_name
+from tandem.files import display_name
 
 _ROW_BATCH = 4096  # of a Parquet row group: at 512 dimensions about 8 MB
 
@@ -32,15 +30,13 @@ def check_target(path: Path) -> None:
             raise MissingExtraError("pyarrow", "parquet", "writing Parquet") from None
 
 
-class VectorsFile(ABC):
-    """Add rows as they come; the file appears when the `with` block succeeds and there are rows."""
+class VectorsFile(RowsFile):
+    """Rows of vectors with their ids."""
 
     def __init__(self, path: Path, dimensions: int, about: Mapping[str, str]) -> None:
+        super().__init__(path)
         self.path, self.dimensions = path, dimensions
         self.about = {key: display_name(value) for key, value in about.items()}
-        self._open = ExitStack()
-        self._temporary = self._open.enter_context(atomic_write(path))
-        self.count = 0
         self._ids: list[str] = []
         self._parts: list[NDArray[np.float32]] = []
 
@@ -49,29 +45,6 @@ class VectorsFile(ABC):
         self._ids += map(display_name, ids)
         self._parts.append(vectors)
         self.count += len(ids)
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Write what is left."""
-
-    def close(self) -> None:  # noqa: B027 - most files have nothing to let go
-        """Let go of the file."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        done = kind is None and self.count > 0
-        with self._open:
-            try:
-                if done:
-                    self.finish()
-            finally:
-                self.close()
-            if not done:
-                self._temporary.unlink(missing_ok=True)
 
 
 def create(path: Path, dimensions: int, about: Mapping[str, str]) -> VectorsFile:

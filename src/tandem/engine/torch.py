@@ -77,7 +77,7 @@ class TorchEngine:
         token_ids = check_token_ids(token_ids, self.config.text)
         blocks, final_norm = check_layer(layer, self.config.text.layers)
         with torch.inference_mode(), self._autocast():
-            states = self._model.text_states(self._to_device(token_ids).long(), -1 if final_norm else blocks)
+            states = self._model.text_states(self._to_device(token_ids).long(), blocks, final_norm)
             return states.float().cpu().numpy()
 
     def image_states(

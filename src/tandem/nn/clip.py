@@ -55,11 +55,9 @@ class CLIP(nn.Module):
         """Causal texts that share rows -> [m d], not of unit length: see the text transformer's `forward_packed`."""
         return self.text.forward_packed(ids, positions, mask, ends)  # type: ignore[no-any-return, operator]
 
-    def text_states(self, ids: Tensor, layer: int = -1) -> Tensor:
-        """ids [n t] -> states of every token [n t w] after `layer` blocks; -1: after all of them and the last norm."""
-        layers = self.config.text.layers
-        blocks = layers if layer == -1 else layer if layer >= 0 else layer + 1 + layers
-        return self.text.states(ids, blocks, layer == -1)  # type: ignore[no-any-return, operator]
+    def text_states(self, ids: Tensor, blocks: int, final_norm: bool) -> Tensor:
+        """ids [n t] -> states of every token [n t w] after so many blocks."""
+        return self.text.states(ids, blocks, final_norm)  # type: ignore[no-any-return, operator]
 
     def image_states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool = False) -> Tensor:
         """pixels [n 3 H W], normalised -> states of every token or position [n p w] after so many blocks."""
