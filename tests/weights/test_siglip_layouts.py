@@ -222,7 +222,7 @@ def test_lone_published_files_of_open_clip_are_recognised(name: str, vocabulary_
     config = published(name, vocabulary_size)
     shapes = expected_shapes(config)
     assert siglip_file.is_siglip(shapes)
-    assert siglip_file.config_from_shapes(shapes, "open_clip", "file") == config
+    assert siglip_file.published_config(shapes, "open_clip", "file") == config
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_lone_published_files_of_open_clip_are_recognised(name: str, vocabulary_
 )
 def test_what_lone_files_do_not_tell_is_named(config: ModelConfig, naming: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=f"^file: a SigLIP model, but {says}"):
-        siglip_file.config_from_shapes(expected_shapes(config), naming, "file")
+        siglip_file.published_config(expected_shapes(config), naming, "file")
 
 
 @pytest.mark.parametrize("to", LAYOUTS)

@@ -28,7 +28,8 @@ from tandem.towers.bert.description import Bert
 from tandem.towers.fastvit import timm as fastvit
 from tandem.towers.naflex.description import NaFlex
 from tandem.towers.parts.description import Activation
-from tandem.towers.vision_transformer import pe_core
+from tandem.towers.text_transformer import siglip as siglip_text
+from tandem.towers.vision_transformer import mobileclip, pe_core, siglip
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, std
 
@@ -109,23 +110,13 @@ def _worldwide(size: str, patch: str, before: str | None, after: str | None) -> 
 
 
 def _siglip(size: str, patch: str, version: str | None, languages: str | None, pixels: str | None) -> ModelConfig:
-    width, _, heads, mlp_width = _VIT[size]
-    vision = _vision(
-        size,
-        int(patch),
-        int(pixels or 224),
-        "gelu_tanh" if size == "gopt" or (size, patch) == ("B", "32") else "gelu",
-        class_token=False,
-        patch_bias=True,
-        first_norm=False,
-        pooling="attention",
-        pool_heads=heads,
-        pool_mlp_width=mlp_width,
-        projection="none",
-        norm_epsilon=1e-6,
+    width, layers, heads, mlp_width = _VIT[size]
+    activation = siglip.activation_in_timm({"B": "base", "gopt": "giantopt"}.get(size, ""), int(patch))
+    vision = siglip.described(
+        int(pixels or 224), int(patch), width, layers, heads, mlp_width, activation, pool_mlp_width=mlp_width
     )
-    vocabulary_size = 256000 if version else 250000 if languages else 32000
-    text = _siglip_text(size, vocabulary_size, "gelu_tanh" if version else "gelu", pad_id=0 if version else 1)
+    vocabulary_size = 256_000 if version else 250_000 if languages else 32_000
+    text = _siglip_text(size, vocabulary_size, "gelu_tanh" if version else "gelu")
     preprocessing = Preprocessing(vision.image_size, INCEPTION_MEAN, INCEPTION_STD, "squash")
     return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
 
@@ -138,26 +129,13 @@ def _naflex(size: str, patch: str) -> ModelConfig:
     preprocessing = Preprocessing(
         vision.image_size, INCEPTION_MEAN, INCEPTION_STD, "naflex", "bilinear", patch_size=side, max_patches=patches
     )
-    text = _siglip_text(size, 256000, "gelu_tanh", pad_id=0)
+    text = _siglip_text(size, 256_000, "gelu_tanh")
     return ModelConfig(width, vision, text, preprocessing, logit_bias=True)
 
 
-def _siglip_text(size: str, vocabulary_size: int, activation: Activation, pad_id: int) -> TextTransformer:
+def _siglip_text(size: str, vocabulary_size: int, activation: Activation) -> TextTransformer:
     """Text towers are as large as image towers, up to a point."""
-    return TextTransformer(
-        64,
-        vocabulary_size,
-        *_VIT["SO400M" if size == "gopt" else size],
-        activation,
-        start_id=None,
-        end_id=1,
-        pad_id=pad_id,
-        causal=False,
-        pooling="last",
-        projection_bias=True,
-        norm_epsilon=1e-6,
-        cleaning="canonical",
-    )
+    return siglip_text.described(64, vocabulary_size, *_VIT["SO400M" if size == "gopt" else size], activation)
 
 
 def _clipa(size: str, pixels: str | None) -> ModelConfig:
@@ -184,22 +162,8 @@ def _mobileclip(size: str) -> ModelConfig:
     large = size in ("S3", "S4", "L-14")
     embed_dim = 768 if large else 512
     vision: ImageTower
-    if size == "B":
-        # timm's vit_base_mci_224: a stem of three convolutions, no first norm, no position for the class token
-        vision = _vision(
-            "B",
-            16,
-            224,
-            "gelu",
-            class_position=False,
-            patch_bias=True,
-            stem_width=192,
-            first_norm=False,
-            projection="biased",
-            norm_epsilon=1e-6,
-        )
-    elif size == "L-14":
-        vision = _vision("L", 14, 224, "gelu", projection="biased")
+    if size in ("B", "L-14"):
+        vision = mobileclip.published(mobileclip.B if size == "B" else mobileclip.L_14)
     else:
         vision = fastvit.PUBLISHED[f"fastvit_mci{size[1]}"]
     text = TextTransformer(77, 49408, *_CLIP_TEXT["L" if large else "B"], "gelu", causal=size == "B")

@@ -13,16 +13,15 @@ from tandem.config import (
     Activation,
     ModelConfig,
     Preprocessing,
-    TextTransformer,
     VisionTransformer,
 )
 from tandem.errors import ConfigError
 from tandem.towers import tower_part
 from tandem.towers.parts.shapes import Shapes
+from tandem.towers.text_transformer import siglip as siglip_text
 from tandem.weights.names import Naming
 
 _TEXT_HEADS = {(768, 12): 12, (1024, 24): 16, (1152, 27): 16}  # by width and layers
-_PAD_IDS = {32_000: 1, 250_000: 1, 256_000: 0}  # by vocabulary: English, multilingual, and SigLIP 2, which ends with 1
 _SIGLIP_2 = 256_000
 _READ = (
     "token_embedding.weight",
@@ -44,7 +43,7 @@ def is_siglip(shapes: Shapes) -> bool:
     return has and read and "visual.class_embedding" not in shapes
 
 
-def config_from_shapes(shapes: Shapes, naming: Naming, source: str) -> ModelConfig:
+def published_config(shapes: Shapes, naming: Naming, source: str) -> ModelConfig:
     """The configuration of a published SigLIP model.
 
     Raises `ConfigError` that says what cannot be seen, and which file must be put beside the weights.
@@ -70,12 +69,12 @@ def config_from_shapes(shapes: Shapes, naming: Naming, source: str) -> ModelConf
     layers = len({found[1] for key in shapes if (found := re.match(r"transformer\.resblocks\.(\d+)\.", key))})
     if (width, layers) not in _TEXT_HEADS:
         raise refused("how many heads its text tower has")
-    if vocabulary_size not in _PAD_IDS:
+    if vocabulary_size not in siglip_text.PAD_IDS:
         raise refused(f"how a vocabulary of {vocabulary_size} entries pads its texts")
     activation: Activation = "gelu_tanh" if naming == "transformers" or vocabulary_size == _SIGLIP_2 else "gelu"
     if naming == "transformers":
         vision = dataclasses.replace(vision, activation="gelu_tanh")
-    text = TextTransformer(
+    text = siglip_text.described(
         shapes["positional_embedding"][0],
         vocabulary_size,
         width,
@@ -83,14 +82,6 @@ def config_from_shapes(shapes: Shapes, naming: Naming, source: str) -> ModelConf
         _TEXT_HEADS[width, layers],
         shapes["transformer.resblocks.0.mlp.c_fc.weight"][0],
         activation,
-        start_id=None,
-        end_id=1,
-        pad_id=_PAD_IDS[vocabulary_size],
-        causal=False,
-        pooling="last",
-        projection_bias=True,
-        norm_epsilon=1e-6,
-        cleaning="canonical",
     )
     return ModelConfig(
         shapes["text_projection"][1],

@@ -38,7 +38,7 @@ def read(path: Path, activation: Activation | None) -> tuple[ModelConfig, Mappin
         notes["heads"] = f"{path} does not name its attention heads: those of the published models are assumed"
     shapes = {name: shape_and_dtype(tensors, name)[0] for name in tensors}
     if siglip_file.is_siglip(shapes):
-        config = siglip_file.config_from_shapes(shapes, naming, str(path))
+        config = siglip_file.published_config(shapes, naming, str(path))
     else:
         config = config_from_shapes(shapes, str(path), activation="quick_gelu" if certain else assumed, notes=notes)
     if activation:

@@ -12,7 +12,9 @@ from typing import Any
 from tandem.config import CLIP_MEAN, CLIP_STD, INCEPTION_MEAN, INCEPTION_STD
 from tandem.towers.parts.names import Names, Rule
 from tandem.towers.text_transformer import names as text_names
+from tandem.towers.text_transformer import siglip as siglip_text
 from tandem.towers.vision_transformer import names as vision_names
+from tandem.towers.vision_transformer import siglip
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ _SIGLIP_RULES = (
 )
 _SIGLIP: dict[str, Any] = {
     "rules": _SIGLIP_RULES,
-    "vision_defaults": {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+    "vision_defaults": {"patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": siglip.NORM_EPSILON},
     "text_defaults": {
         "vocab_size": 32000,
         "max_position_embeddings": 64,
@@ -58,9 +60,9 @@ _SIGLIP: dict[str, Any] = {
         "intermediate_size": 3072,
         "num_attention_heads": 12,
         "hidden_act": "gelu_pytorch_tanh",
-        "layer_norm_eps": 1e-6,
+        "layer_norm_eps": siglip_text.NORM_EPSILON,
     },
-    "text": {"causal": False, "pooling": "last", "projection_bias": True, "cleaning": "canonical"},
+    "text": siglip_text.VARIATIONS,
     "projects_images": False,
     "logit_bias": True,
     "mean": INCEPTION_MEAN,
@@ -77,7 +79,7 @@ MODEL_TYPES = {
             "siglip",
             "SiglipModel",
             "SiglipImageProcessor",
-            vision={"class_token": False, "patch_bias": True, "first_norm": False, "projection": "none"},
+            vision=siglip.VARIATIONS,
             attention_pooling=True,
             squashed=True,
             **_SIGLIP,

@@ -20,6 +20,11 @@ def described(
     return VisionTransformer(*sizes, "gelu", stem_width=stem_width, projection="biased", **varied)
 
 
+def published(name: str) -> VisionTransformer:
+    """The published tower of this name."""
+    return described(224, *_SIZES[name])
+
+
 def name_of(vision: VisionTransformer) -> str | None:
     """timm's name for a tower; None where it is neither."""
     return next((name for name, sizes in _SIZES.items() if vision == described(vision.image_size, *sizes)), None)

@@ -7,9 +7,8 @@ import math
 import re
 
 from tandem.errors import ConfigError
-from tandem.towers.parts.description import Activation
 from tandem.towers.parts.shapes import Shapes
-from tandem.towers.vision_transformer import mobileclip, pe_core
+from tandem.towers.vision_transformer import mobileclip, pe_core, siglip
 from tandem.towers.vision_transformer.description import VisionTransformer
 
 _SIGLIP = re.compile(r"vit_([a-z0-9]+)_patch(\d+)_siglip_(\d+)")
@@ -41,16 +40,17 @@ def description(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
     mlp_width, pool_mlp_width = (
         _of(f"visual.{name}.c_fc.weight", 2, shapes)[0] for name in ("transformer.resblocks.0.mlp", "pool.mlp")
     )
-    sizes = (image_size, patch_size, width, _layers(shapes), mlp_width, pool_mlp_width)
-    return _siglip(size, *sizes, _activation(size, patch))
+    sizes = (image_size, patch_size, width, _layers(shapes), _heads(size, width), mlp_width)
+    return siglip.described(*sizes, siglip.activation_in_timm(size, patch), pool_mlp_width)
 
 
 def name_of(vision: VisionTransformer) -> str | None:
     """timm's name for a tower, whatever its activation; None where it has none."""
     size = _SIZES.get((vision.width, vision.layers), "")
     name = f"vit_{size}_patch{vision.patch_size}_siglip_{vision.image_size}"
-    sizes = (vision.image_size, vision.patch_size, vision.width, vision.layers, vision.mlp_width, vision.mlp_width)
-    if size and _siglip(size, *sizes, vision.activation) == vision:
+    heads = _heads(size, vision.width)
+    sizes = (vision.image_size, vision.patch_size, vision.width, vision.layers, heads, vision.mlp_width)
+    if size and siglip.described(*sizes, vision.activation, vision.mlp_width) == vision:
         return name
     return pe_core.name_of(vision) or mobileclip.name_of(vision)
 
@@ -60,37 +60,6 @@ def settings(vision: VisionTransformer) -> dict[str, object]:
     pool = {"class": "token", "attention": "map", "mean": "avg"}[vision.pooling]
     # Without a `timm_proj`, timm's own head is the projection
     return {"timm_pool": pool, "timm_proj": "none" if vision.projection == "none" else None}
-
-
-def _siglip(
-    size: str,
-    image_size: int,
-    patch_size: int,
-    width: int,
-    layers: int,
-    mlp_width: int,
-    pool_mlp_width: int,
-    activation: Activation,
-) -> VisionTransformer:
-    """SigLIP's image tower: no class token, no first norm, attention pooling with as many heads, no projection."""
-    heads = max(1, width // _HEAD_WIDTHS.get(size, 64))
-    return VisionTransformer(
-        image_size,
-        patch_size,
-        width,
-        layers,
-        heads,
-        mlp_width,
-        activation,
-        class_token=False,
-        patch_bias=True,
-        first_norm=False,
-        pooling="attention",
-        pool_heads=heads,
-        pool_mlp_width=pool_mlp_width,
-        projection="none",
-        norm_epsilon=1e-6,
-    )
 
 
 def _pe_core(name: str, image_size: int, shapes: Shapes) -> VisionTransformer | None:
@@ -108,12 +77,12 @@ def _mobileclip(name: str, image_size: int, shapes: Shapes) -> VisionTransformer
     return mobileclip.described(image_size, *sizes, stem_width=first if stem else 0)
 
 
+def _heads(size: str, width: int) -> int:
+    return max(1, width // _HEAD_WIDTHS.get(size, 64))
+
+
 def _layers(shapes: Shapes) -> int:
     return len({found[1] for key in shapes if (found := re.match(r"visual\.transformer\.resblocks\.(\d+)\.", key))})
-
-
-def _activation(size: str, patch: int) -> Activation:
-    return "gelu_tanh" if size == "giantopt" or (size, patch) == ("base", 32) else "gelu"
 
 
 def _of(name: str, rank: int, shapes: Shapes) -> tuple[int, ...]:
