@@ -43,8 +43,10 @@ LAYERS: dict[str, set[str]] = {
     "scores": {"home", "arrays", "fields", "files", "errors"},
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "scores", "config", "errors"},
+    # Labelled vectors to heads, and their files.
+    "heads": {"weights", "arrays", "fields", "files", "errors"},
     "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
-    "classifying": {"answer", "weights", "image", "prompts", "progress", "scores"}
+    "classifying": {"answer", "heads", "weights", "image", "prompts", "progress", "scores"}
     | {"arrays", "defaults", "config", "errors"},
     "model": {
         "answer",
@@ -62,16 +64,23 @@ LAYERS: dict[str, set[str]] = {
         "errors",
     },
 }
-LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "long_texts", "progress"}
+LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
-LAYERS["evaluate"] = _MODEL_AND_BELOW | {"samples", "plots"}
+LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
+# Layouts to images with labels; a collection with a column of labels is one of them.
+LAYERS["datasets"] = {"samples", "search", "image", "image_source", "prompts", "progress", "home"}
+LAYERS["datasets"] |= {"arrays", "fields", "files", "errors"}
+LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "samples", "plots", "tandem"}
+# What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
+LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate"}
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
-LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
+# Estimators for scikit-learn.
+LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
-LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "tandem"}
+LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
 LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}
@@ -115,6 +124,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "transformers": ("train/objective/teacher.py",),
     "tensorboard": ("train/run/reporting.py",),
     "wandb": ("train/run/reporting.py",),
+    "sklearn": ("sklearn.py",),
+    "torchmetrics": (),
     "open_clip": (),
     "sqlite3": ("search/",),
     "faiss": ("search/stores/embedded/", "search/exploring/"),

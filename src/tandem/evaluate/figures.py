@@ -1,0 +1,32 @@
+"""A figure that can be trusted: its value, what it was counted on, what guessing gives, and its 95% interval."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Unit = Literal["share", "rank", "score", "difference"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    `low` and `high` bound the 95% bootstrap interval over images (or queries). `chance` is what guessing gives, in the
+    same unit; None where it has no meaning (a calibration error, a rank's median has one: half of the gallery).
+    """
+
+    value: float
+    n: int  # images, queries or pairs that were counted
+    low: float
+    high: float
+    chance: float | None = None
+    unit: Unit = "share"  # a share is 0..1 and shown in percent; a difference of shares in percentage points
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "value": self.value,
+            "interval": [self.low, self.high],
+            "n": self.n,
+            "chance": self.chance,
+            "unit": self.unit,
+        }

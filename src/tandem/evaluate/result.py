@@ -1,0 +1,54 @@
+"""What a task measured: figures by name, the tables behind them, and the outcome for every image.
+
+Reports are written from it, and two of them are compared image by image.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.datasets.dataset import Dataset
+from tandem.evaluate.figures import Figure
+
+Task = Literal["zero_shot", "multi_label", "retrieval", "linear_probe", "few_shot", "fine_tuning"]
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """Which data a result is about."""
+
+    name: str
+    source: str
+    split: str | None
+    hash: str
+    images: int
+    classes: int
+
+    @staticmethod
+    def of(dataset: Dataset) -> "DatasetRecord":
+        """The record of a data set."""
+        return DatasetRecord(
+            dataset.name, dataset.source, dataset.split, dataset.hash, len(dataset), len(dataset.classes)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """The result of one task on one data set.
+
+    `figures` in the order in which they are shown; `tables` are plain values for JSON (per class, confusion, curves,
+    calibration bins), by name; `outcomes` are arrays whose first axis is that of `keys`, by the name of the figure that
+    they are averaged to, for paired tests and for finding the worst images.
+    """
+
+    task: Task
+    dataset: DatasetRecord
+    settings: Mapping[str, Any]  # templates, seeds, splits, draws: all that is needed to repeat it
+    figures: Mapping[str, Figure]
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    outcomes: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a reader must know: seen classes, images that were skipped, empty classes
