@@ -1,6 +1,17 @@
 """What a task measured: figures by name, the tables behind them, and the outcome for every image.
 
-Reports are written from it, and two of them are compared image by image.
+Reports are written from it, and two of them are compared image by image. Tables that reports draw, by name; all are
+plain values for JSON, and places are places in `classes`:
+
+- `classes`: the names, in the order of the data set
+- `per_class`: rows of `class`, `n`, `accuracy`, `low`, `high`, `confused_with` (the most frequent mistake, or None)
+- `confusion`: rows of [true place, answered place, images], those that occur
+- `calibration`: rows of `confidence` (mean), `accuracy`, `n`, one for each bin that has images
+- `class_prior`: rows of `class`, `share` (of all answers), `true_share` (of all images): which names a model favours
+- `few_shot`: rows of `method`, `shots`, `value`, `low`, `high`
+- `sweep`: rows of `c`, `accuracy`, in the order of `c`
+
+Outcomes that reports show beside the figures' own: `answer` (the place that was answered) and `probability` (of it).
 """
 
 from collections.abc import Mapping
