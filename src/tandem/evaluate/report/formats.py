@@ -1,0 +1,36 @@
+"""Figures as text: percent for shares, points for differences of shares, plain numbers for the rest."""
+
+from tandem.evaluate.figures import Figure, Unit
+
+
+def value_text(value: float, unit: Unit = "share") -> str:
+    """`42.2%`, `+1.3 points`, `12` (a rank) or `0.048` (a score)."""
+    if unit == "share":
+        return percent(value)
+    if unit == "difference":
+        return f"{100 * value:+.1f} points"
+    return f"{value:,.1f}".removesuffix(".0") if unit == "rank" else f"{value:.3f}"
+
+
+def percent(share: float) -> str:
+    """`42.2%`; what is less than a tenth of a percent, but not 0, keeps two digits: `0.05%`."""
+    return f"{share:.2%}" if 0 < abs(share) < 0.001 else f"{share:.1%}"
+
+
+def interval_text(figure: Figure) -> str:
+    """The 95% interval: `41.2 to 43.2%`."""
+    if figure.unit == "share":
+        return f"{percent(figure.low).removesuffix('%')} to {percent(figure.high)}"
+    if figure.unit == "difference":
+        return f"{100 * figure.low:+.1f} to {100 * figure.high:+.1f}"
+    return f"{value_text(figure.low, figure.unit)} to {value_text(figure.high, figure.unit)}"
+
+
+def chance_text(figure: Figure) -> str:
+    """What guessing gives, or a dash where that means nothing."""
+    return "–" if figure.chance is None else value_text(figure.chance, figure.unit)
+
+
+def name_text(name: str) -> str:
+    """A figure's or task's name as a person reads it: `mean_per_class` is `mean per class`, `recall@1` stays."""
+    return name.replace("_", " ")
