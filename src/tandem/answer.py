@@ -20,7 +20,7 @@ from tandem import html
 from tandem.errors import ImageError, MissingExtraError, TandemError
 from tandem.files import display_name, user_path
 from tandem.image import ImageSource, load_image
-from tandem.scores.scoring import ScoringKind, probabilities
+from tandem.scores.scoring import ScoringKind, compete, probabilities
 
 REPR_ROWS = 10
 TRUE = 0.5  # the probability from which a label that stands by itself counts as true
@@ -87,8 +87,9 @@ class Answer:
     failures: tuple[Failure, ...] = ()
     # What `plot` draws; None for images that were not kept (from an iterator or an open file).
     images: tuple[ImageSource | None, ...] = field(default=())
-    # "softmax": the labels compete, and an image's probabilities sum to 1. Else each label stands by itself, and
-    # several may be true of an image, or none: "sigmoid" by the model, "calibrated" by its calibration.
+    # "softmax": the labels compete, and an image's probabilities sum to 1; so do the classes of a "head". Else each
+    # label stands by itself, and several may be true of an image, or none: "sigmoid" by the model, "calibrated" by its
+    # calibration.
     scoring: ScoringKind = "softmax"
 
     @classmethod
@@ -106,8 +107,8 @@ class Answer:
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Of each label for each image, float32 [n c]. With `scoring` "softmax" they compare labels, and do not say
-        whether any fits; else each is that of the label by itself.
+        """Of each label for each image, float32 [n c]. With `scoring` "softmax" or "head" they compare labels, and do
+        not say whether any fits; else each is that of the label by itself.
         """
         return probabilities(self.scoring, self.logits)
 
@@ -141,7 +142,7 @@ class Answer:
             for image, name, best in zip(images, self.sources, self.top(top), strict=False)
         ]
         target = None if path is None else user_path(path)
-        by_itself = "" if self.scoring == "softmax" else f": each label by itself ({self.scoring})"
+        by_itself = "" if compete(self.scoring) else f": each label by itself ({self.scoring})"
         left_out = len(self.sources) - len(rows)
         return plots.draw_answer(rows, target, model=self.model.name + by_itself, left_out=left_out)
 
@@ -245,7 +246,7 @@ class Answer:
         return html.table(rows, "; ".join(notes))
 
     def _counted(self) -> str:
-        by_itself = "" if self.scoring == "softmax" else f", each by itself ({self.scoring})"
+        by_itself = "" if compete(self.scoring) else f", each by itself ({self.scoring})"
         return f"{_count(len(self.sources), 'image')}, {_count(len(self.labels), 'label')}{by_itself}"
 
     def __repr__(self) -> str:
@@ -263,7 +264,7 @@ class Answer:
 
 def highlighted(scoring: ScoringKind, best: Sequence[tuple[str, float]]) -> int:
     """How many of an image's likeliest labels stand out: the first where labels compete, else those likelier true."""
-    return 1 if scoring == "softmax" else sum(probability >= TRUE for _, probability in best)
+    return 1 if compete(scoring) else sum(probability >= TRUE for _, probability in best)
 
 
 def _by_label(labels: Sequence[str], values: NDArray[np.float32]) -> dict[str, float]:

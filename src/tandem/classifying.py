@@ -1,4 +1,4 @@
-"""Classification: images and labels in, an `Answer` out, by vectors that a model computes.
+"""Classification: images and labels, or a head, in, an `Answer` out, by vectors that a model computes.
 
 Knows vectors, cosines and what they mean; how vectors are computed, it asks of the model.
 
@@ -10,7 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from tandem.arrays import Vectors
 from tandem.config import ModelConfig
 from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import ImageError, TandemError
+from tandem.heads.head import Head
 from tandem.image import ImageSource, is_several, many, source_name
 from tandem.progress import Progress, count_of
 from tandem.scores.scoring import Scoring, softmax
@@ -28,6 +29,8 @@ from tandem.weights import Checkpoint
 
 if TYPE_CHECKING:
     from tandem.scores.relevance import Calibration
+
+AnyHead: TypeAlias = Head | str | os.PathLike[str]  # a head, or its file
 
 
 class Classifier(ABC):
@@ -163,11 +166,47 @@ class Classifier(ABC):
                 "was fitted with that template alone; leave them out, or let labels compete"
             )
 
+    def head_scoring(self, head: AnyHead) -> tuple[Head, Scoring]:
+        """A head, read where it is a path, and its scoring: products with its weights take the place of cosines.
+
+        Raises `HeadError` for a head of another model.
+        """
+        from tandem.heads.head_file import check_model, read_head
+
+        found, source = (head, "the head") if isinstance(head, Head) else (read_head(head), os.fspath(head))
+        check_model(found, name=self.name, fingerprint=self.fingerprint, source=source)
+        return found, Scoring("head", 1.0, np.asarray(found.bias, dtype=np.float32))
+
+    def _labels_and_scoring(
+        self,
+        labels: prompts.Labels | None,
+        head: AnyHead | None,
+        templates: str | Sequence[str] | None,
+        language: str | None,
+        long: LongTexts,
+        independent: bool,
+    ) -> tuple[Sequence[str], Vectors, Scoring]:
+        """The names of labels or of a head's classes, their vectors [c d] or weights, and the scoring."""
+        if (labels is None) == (head is None):
+            raise TandemError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
+        if head is not None:
+            if templates is not None or language is not None or long != "error" or independent:
+                raise TandemError(
+                    "templates, language, long and independent are for labels; a head has its own classes"
+                )
+            found, scoring = self.head_scoring(head)
+            return found.classes, found.weights, scoring
+        assert labels is not None
+        classes = self.class_vectors(labels, templates, language=language, long=long)
+        scoring = self.scoring(classes, independent=independent, templates=templates, language=language, long=long)
+        return prompts.check_labels(labels), classes, scoring
+
     def classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: prompts.Labels,
+        labels: prompts.Labels | None = None,
         *,
+        head: AnyHead | None = None,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
@@ -182,6 +221,9 @@ class Classifier(ABC):
         `Answer.scoring` says which. Raises `TandemError` where there is neither; a calibration holds for the default
         template only, and for languages that the model reads.
 
+        Instead of labels, a `head` (a path to a `.tandem-head` file, or a `Head`) answers with its classes, which
+        compete; `tandem learn` makes one from a few labelled photos. Raises `HeadError` for that of another model.
+
         `templates` are prompts with `{}` for the label (default "a photo of a {}."); several are averaged
         (`tandem.prompts.ENSEMBLE` is a built-in set). `language` ("de") takes the default template of that language
         (`tandem.prompts.templates`), and of labels with texts by language (`{"dog": {"de": "Hund"}}`) that text; the
@@ -193,6 +235,7 @@ class Classifier(ABC):
             for part in self.iter_classify(
                 images,
                 labels,
+                head=head,
                 templates=templates,
                 language=language,
                 long=long,
@@ -202,9 +245,8 @@ class Classifier(ABC):
                 parts.append(part)
                 bar.advance(len(part) + len(part.failures))
         if not parts:
-            classes = self.class_vectors(labels, templates, language=language, long=long)
-            scoring = self.scoring(classes, independent=independent, templates=templates, language=language, long=long)
-            parts.append(self._answer(prompts.check_labels(labels), [], {}, classes, scoring))
+            names, classes, scoring = self._labels_and_scoring(labels, head, templates, language, long, independent)
+            parts.append(self._answer(names, [], {}, classes, scoring))
         answer = Answer.join(parts)
         warn_of(answer.failures)
         return answer
@@ -212,8 +254,9 @@ class Classifier(ABC):
     def iter_classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: prompts.Labels,
+        labels: prompts.Labels | None = None,
         *,
+        head: AnyHead | None = None,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
@@ -221,9 +264,7 @@ class Classifier(ABC):
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
         """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
-        classes = self.class_vectors(labels, templates, language=language, long=long)
-        labels = prompts.check_labels(labels)
-        scoring = self.scoring(classes, independent=independent, templates=templates, language=language, long=long)
+        names, classes, scoring = self._labels_and_scoring(labels, head, templates, language, long, independent)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 
@@ -234,7 +275,7 @@ class Classifier(ABC):
                 yield image
 
         for batch in self._encoded_batches(noted(), batch_size):
-            yield self._answer(labels, batch, {index: seen.pop(index) for index, _ in batch}, classes, scoring)
+            yield self._answer(names, batch, {index: seen.pop(index) for index, _ in batch}, classes, scoring)
 
     def _answer(
         self,

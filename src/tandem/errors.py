@@ -93,6 +93,10 @@ class EngineError(TandemError):
     """An engine, device or precision that this machine or installation cannot offer."""
 
 
+class HeadError(TandemError):
+    """A `.tandem-head` file that cannot be used: truncated, hostile, foreign, or of another model."""
+
+
 class DataError(TandemError):
     """A training or evaluation set that cannot be read."""
 

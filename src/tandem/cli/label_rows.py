@@ -67,8 +67,9 @@ def images_of(found: dict[str, Any]) -> list[dict[str, Any]]:
     return images
 
 
-def show_labels(found: Sequence[dict[str, Any]]) -> None:
+def show_labels(found: Sequence[dict[str, Any]], scoring: ScoringKind = "softmax") -> None:
     """A line for each photo; for people, its label once."""
+    columns = [column._replace(heading="logit") if column.heading == "cosine" else column for column in BY_LABEL]
     rows = []
     for each in found:
         for rank, image in enumerate(images_of(each)):
@@ -80,7 +81,7 @@ def show_labels(found: Sequence[dict[str, Any]]) -> None:
                 Cell(f"{image['score']:.3f}", plain=f"{image['score']:.6f}"),
                 Cell(image["path"]),
             ))  # fmt: skip
-    print_table(BY_LABEL, rows)
+    print_table(columns if scoring == "head" else BY_LABEL, rows)
 
 
 # --- the labels of every photo -------------------------------------------------------------------------------------

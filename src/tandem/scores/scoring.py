@@ -2,7 +2,8 @@
 
 A `Scoring` is all that is needed: a logit is `scale * cosine + bias`. Labels that compete share 100% (softmax, Radford
 et al. 2021); labels that stand by themselves each have the sigmoid of their logit: the model's own where it was trained
-so (Zhai et al. 2023, with a learned bias), else one fitted on images with captions (`LabelCoefficients`).
+so (Zhai et al. 2023, with a learned bias), else one fitted on images with captions (`LabelCoefficients`). The classes
+of a head compete, too: their vectors are the head's weights, and products with them take the place of cosines.
 
 Shapes: n images, c labels, d dimensions.
 """
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tandem.arrays import Vectors
 from tandem.fields import Range
 
-ScoringKind: TypeAlias = Literal["softmax", "sigmoid", "calibrated"]
+ScoringKind: TypeAlias = Literal["softmax", "sigmoid", "calibrated", "head"]
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
 
@@ -35,9 +36,14 @@ def sigmoid(log_odds: NDArray[_Float]) -> NDArray[_Float]:
     return np.asarray(np.where(log_odds < 0, small, 1) / (1 + small), dtype=log_odds.dtype)
 
 
+def compete(kind: ScoringKind) -> bool:
+    """Whether an image's probabilities sum to 1; else each label stands by itself."""
+    return kind in ("softmax", "head")
+
+
 def probabilities(kind: ScoringKind, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits [n c] -> probabilities [n c]."""
-    return softmax(logits) if kind == "softmax" else sigmoid(logits)
+    return softmax(logits) if compete(kind) else sigmoid(logits)
 
 
 def percent(probability: float) -> str:
@@ -55,7 +61,7 @@ class Scoring:
     """How cosines with some labels become probabilities.
 
     "softmax": labels compete, and their probabilities sum to 1. "sigmoid": each label by itself, as the model was
-    trained. "calibrated": each label by itself, by a calibration.
+    trained. "calibrated": each label by itself, by a calibration. "head": the classes of a head, which compete.
     """
 
     kind: ScoringKind
@@ -83,27 +89,32 @@ class Scoring:
 
         The logarithm of a probability among labels, the log-odds of one by itself: `from_evidence` is the way back.
         """
-        if self.kind != "softmax":
-            return self.logits(cosines.T).T
-        found = cosines * np.float32(self.scale)  # a bias makes no difference among labels
+        found = self.logits(cosines.T).T
+        if not compete(self.kind):
+            return found
         highest = found.max(axis=0)
         found -= highest + np.log(np.exp(found - highest).sum(axis=0))
         return found
 
     def from_evidence(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probabilities of the same shape."""
-        return np.exp(evidence) if self.kind == "softmax" else sigmoid(evidence)
+        return np.exp(evidence) if compete(self.kind) else sigmoid(evidence)
 
     def best_probabilities(
         self, cosines: NDArray[np.float32], labels: NDArray[np.intp], best: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Probabilities [n k] of the k best labels, likeliest first: of their indices and cosines [n k] among [n c]."""
-        if self.kind != "softmax":
-            bias = self.bias[labels] if isinstance(self.bias, np.ndarray) else np.float32(self.bias)
-            return sigmoid(np.asarray(best * np.float32(self.scale) + bias, dtype=np.float32))
-        scale, highest = np.float32(self.scale), best[:, :1]
-        total = np.exp(scale * (cosines - highest)).sum(axis=1, keepdims=True)
-        return np.asarray(np.exp(scale * (best - highest)) / total)
+        bias = self.bias[labels] if isinstance(self.bias, np.ndarray) else np.float32(self.bias)
+        found = np.asarray(best * np.float32(self.scale) + bias, dtype=np.float32)
+        if not compete(self.kind):
+            return sigmoid(found)
+        highest = found[:, :1]
+        total = np.exp(self.logits(cosines) - highest).sum(axis=1, keepdims=True)
+        return np.asarray(np.exp(found - highest) / total)
+
+    def shown(self, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What is shown beside probabilities, of the same shape [n c]: cosines, or the logits of a head."""
+        return self.logits(cosines) if self.kind == "head" else cosines
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Labels for a whole collection at once: the best images of every label, and the best labels of every image.
 
 Blocked matrix products over a scan of the store: memory depends on the number of labels and on k, not on the number of
-images. A label is a vector here; the caller makes it from a text.
+images. A label is a vector here; the caller makes it from a text, or takes it from a head.
 
 Shapes: c labels, b images of a block, k best, d dimensions.
 """
@@ -24,7 +24,7 @@ IDS_BATCH = 1000  # of which paths are asked for together
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image that is among the best of a label: its cosine, and its probability of the label."""
+    """An image that is among the best of a label: its cosine (of a head its logit), and its probability."""
 
     id: str
     score: float
@@ -34,7 +34,10 @@ class LabelledImage:
 
 @dataclass(frozen=True, eq=False)
 class LabelBlock:
-    """Some images with the indices of their k best labels [b k], best first, their cosines and probabilities."""
+    """Some images with the indices of their k best labels [b k], best first, and the probabilities of these.
+
+    `scores` are their cosines, of a head their logits.
+    """
 
     ids: Sequence[str]
     labels: NDArray[np.intp]
@@ -64,7 +67,8 @@ def top_images(
         likely = scoring.evidence(scores)
         label, column = best.candidates(likely)
         ids = np.array(records.ids, dtype=np.str_)
-        best.merge(label, likely[label, column], scores[label, column], ids[column])
+        shown = scoring.shown(scores.T).T
+        best.merge(label, likely[label, column], shown[label, column], ids[column])
     return best.rows()
 
 
@@ -101,7 +105,8 @@ def top_labels(
         labels = np.take_along_axis(chosen, order, 1)  # [b k]
         top = np.take_along_axis(scores, labels, 1)
         probabilities = scoring.best_probabilities(scores, labels, top)
-        yield LabelBlock(records.ids, labels, top, probabilities, records.columns)
+        shown = top if scoring.kind != "head" else np.take_along_axis(ranked, labels, 1)
+        yield LabelBlock(records.ids, labels, shown, probabilities, records.columns)
 
 
 class _TopK:

@@ -67,7 +67,7 @@ def _tensor(path: Path, mapped: mmap.mmap, start: int, name: str, entry: Any) ->
     try:
         dtype_name, shape = str(entry["dtype"]), [int(n) for n in entry["shape"]]
         begin, end = (int(n) for n in entry["data_offsets"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):  # the last: 1e999 is infinite
         raise WeightsError(f"{path}: damaged safetensors header: {name}: {str(entry)[:80]}") from None
     dtype = _DTYPES.get(dtype_name)
     if dtype is None:

@@ -1,4 +1,4 @@
-"""`tandem classify`: which of the labels fits each photo."""
+"""`tandem classify`: which of the labels, or of a head's classes, fits each photo."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import ImageOnStandardInput
+from tandem.cli.options.head import add_head, read_head, scoring_of
 from tandem.cli.options.images import add_images, find_images
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, load_model
@@ -33,10 +34,12 @@ def add_arguments(parser: Parser) -> None:
         "tandem classify ~/Pictures --labels-file labels.txt --ensemble --json > answers.json",
         "tandem classify foto.jpg --labels Hund,Katze --language de --model org/model",
         "tandem classify ~/Pictures --labels beach,people,receipt --independent --model ViT-B-16-SigLIP2-256",
+        "tandem classify ~/Pictures --head animals.tandem-head",
         'tandem classify x.png --labels "healthy lung,pneumonia" --template "an X-ray of a {}." --plot answer.png',
     )
     add_images(parser, "+")
     add_labels(parser)
+    add_head(parser)
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="labels to show for each photo (%(default)s)"
     )
@@ -51,9 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.image import source_name
 
     check_separated(arguments.labels, arguments.images)
-    labels = read_labels(arguments)
-    shown = list(labels)
-    templates = read_templates(arguments)
+    head = read_head(arguments)
+    labels = None if head else read_labels(arguments)
+    shown = list(head.classes if head else labels or ())
+    templates = None if head else read_templates(arguments)
     if arguments.plot:
         from tandem import plots
 
@@ -61,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_installed()
     found = find_images(arguments.images, arguments.exclude)
     model = load_model(arguments)
+    if head:
+        scoring_of(model, head, arguments.head, is_chosen=True)
 
     names = [source_name(image) for image in found.images]
     show = None if arguments.json else printer(names, shown, arguments.top)
@@ -70,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         for part in model.iter_classify(
             found.images,
             labels,
+            head=head,
             templates=templates,
             language=arguments.language,
             long=arguments.long,

@@ -2,31 +2,41 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, add_paths_only, check_paths_only, describe, positive
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import add_collection, add_where, explain_empty, open_collection
+from tandem.cli.options.head import add_head, read_head, scoring_of
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, describe_model
 from tandem.defaults import HITS, LABELS
 from tandem.errors import TandemError
 from tandem.files import user_path
 
+if TYPE_CHECKING:
+    from tandem import prompts
+    from tandem.arrays import Vectors
+    from tandem.heads.head import Head
+    from tandem.model import Model
+    from tandem.scores.scoring import Scoring
+
 
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
         "Find the best photos for every label, or with --by image the best labels for every photo. Any words can be "
-        "labels. When piped, each line is label, probability, cosine and path, or with --by image path, label and "
-        "probability, separated by tabs.",
+        "labels. When piped, each line is label, probability, cosine (with --head the logit) and path, or with --by "
+        "image path, label and probability, separated by tabs.",
         "tandem label photos.tandem --labels cat,dog,beach,receipt",
         "tandem label photos.tandem --labels dog,snow,people --by image",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
+        "tandem label photos.tandem --head animals.tandem-head --by image",
     )
     add_collection(parser)
     add_labels(parser)
+    add_head(parser)
     parser.add_argument("--by", choices=("label", "image"), default="label", help="what to list (%(default)s)")
     parser.add_argument(
         "--top",
@@ -47,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.search.labelling import top_images, top_labels
 
     check_paths_only(arguments)
-    given, templates = read_labels(arguments), read_templates(arguments)
-    labels = list(given)
+    head = read_head(arguments)
+    given, templates = ([], []) if head else (read_labels(arguments), read_templates(arguments))
+    labels = list(head.classes if head else given)
     target = user_path(arguments.out) if arguments.out else None
     if target:
         row_files.check_target(target)
@@ -56,16 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise TandemError("--paths-only goes with --by label: with --by image every photo is listed")
     with open_collection(arguments) as photos:
         with progress.waiting("loading the model"):
-            vectors = photos.model.class_vectors(given, templates, language=arguments.language, long=arguments.long)
+            vectors, scoring = _vectors_and_scoring(arguments, photos.model, head, given, templates)
         describe_model(photos.model)
         k = arguments.top or (HITS if arguments.by == "label" else LABELS)
-        scoring = photos.model.scoring(
-            vectors,
-            independent=arguments.independent,
-            templates=templates,
-            language=arguments.language,
-            long=arguments.long,
-        )
         options = {"k": k, "where": arguments.where, "scoring": scoring}
         document: dict[str, Any] = {
             "collection": arguments.collection,
@@ -93,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             if len(there) < len(named):
                 terminal.echo(f"left out {terminal.count_of(len(named) - len(there))} whose files are gone")
         elif arguments.by == "label":
-            label_rows.show_labels(document["labels"])
+            label_rows.show_labels(document["labels"], scoring.kind)
         elif target:
             label_rows.show_counts(document["best"])
         sys.stdout.flush()
@@ -102,3 +106,15 @@ def run(arguments: argparse.Namespace) -> int:
     if target:
         terminal.echo(f"wrote {target}")
     return DONE
+
+
+def _vectors_and_scoring(
+    arguments: argparse.Namespace, model: "Model", head: "Head | None", labels: "prompts.Labels", templates: list[str]
+) -> "tuple[Vectors, Scoring]":
+    """The vectors of labels [c d], or a head's weights, and how products with them become probabilities."""
+    if head:
+        return head.weights, scoring_of(model, head, arguments.head, is_chosen=False)
+    language, long = arguments.language, arguments.long
+    vectors = model.class_vectors(labels, templates, language=language, long=long)
+    options = {"templates": templates, "language": language, "long": long}
+    return vectors, model.scoring(vectors, independent=arguments.independent, **options)
