@@ -29,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "pixels": {"config", "errors"},
     "fetch": {"errors"},
     "prefetch": set(),
+    "processor": set(),
     "decompression_bombs": set(),
     "image_source": {"fetch", "files", "errors"},
     "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
@@ -70,7 +71,7 @@ LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
 LAYERS["datasets"] = {"samples", "search", "image", "image_source", "prompts", "progress", "home"}
 LAYERS["datasets"] |= {"arrays", "fields", "files", "errors"}
-LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "samples", "plots", "tandem"}
+LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "processor", "samples", "plots", "tandem"}
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate"}
 # It has its own report of progress, and runs where the bar's package may be missing.
@@ -80,7 +81,7 @@ LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
-LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "tandem"}
+LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "processor", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
 LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -120,6 +121,15 @@ def write_bytes(path: str | Path, content: bytes, *, fsync: bool = False) -> Non
 def write_text(path: str | Path, text: str, *, fsync: bool = False) -> None:
     """Write a whole file in UTF-8, as `atomic_write` does. Line endings are not translated."""
     write_bytes(path, text.encode("utf-8"), fsync=fsync)
+
+
+def json_text(document: Any, *, indent: int | None = 2) -> str:
+    """One JSON document that every reader takes. NaN is not JSON: it raises `ValueError`.
+
+    Bytes of names that are not UTF-8 are lone surrogates, which JSON readers reject: they become `b\\xff.png`.
+    """
+    text = json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False)
+    return re.sub("[\udc80-\udcff]", lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
 
 
 def write_json(path: str | Path, value: Any, *, indent: int | None = 2, fsync: bool = False) -> None:

@@ -10,6 +10,7 @@ from support.commands import Run, one_line, run_in_terminal, widest
 from tandem import weights
 from tandem.cli import speeds
 from tandem.cli.commands.models import COLUMNS
+from tandem.processor import processor
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +70,7 @@ def test_the_column_of_the_order_is_shown_at_every_width(
 
 
 def test_images_per_second_are_shown_rounded_once_measured(home: Path) -> None:
-    document = {"processor": speeds.processor(), "images_per_second": {"RN50-quickgelu": {"float32": 123.456}}}
+    document = {"processor": processor(), "images_per_second": {"RN50-quickgelu": {"float32": 123.456}}}
     (home / "speeds.json").write_text(json.dumps(document))
     shown = run_in_terminal("models", columns=120).out
     assert "images/s" in shown
@@ -118,7 +119,7 @@ def test_measuring_downloads_nothing_and_is_remembered(
     names = [model["name"] for model in document["models"]]
     assert names == ["tandem-mini", "RN50"]
     assert all(model["images_per_second"] > 0 for model in document["models"])
-    assert (document["precision"], document["processor"]) == ("float32", speeds.processor())
+    assert (document["precision"], document["processor"]) == ("float32", processor())
     listed = {model["name"]: model["images_per_second"] for model in tandem("models", "--json").json["models"]}
     assert {name for name, rate in listed.items() if rate} == {"tandem-mini", "RN50"}
     assert next(row[10] for row in tandem("models").rows if row[1] == "RN50") == f"{listed['RN50']:g}"
@@ -137,7 +138,7 @@ def test_checkpoints_of_one_architecture_share_a_speed(tandem: Run, monkeypatch:
 
 def test_speeds_of_another_processor_or_a_damaged_file_do_not_count(tandem: Run, home: Path) -> None:
     other = {"processor": "another", "images_per_second": {"RN50-quickgelu": {"float32": 9.0}}}
-    damaged: list[Any] = [other, [], {"processor": speeds.processor()}, {**other, "images_per_second": {"a": 1}}]
+    damaged: list[Any] = [other, [], {"processor": processor()}, {**other, "images_per_second": {"a": 1}}]
     for document in (*map(json.dumps, damaged), "{"):
         (home / "speeds.json").write_text(document)
         assert speeds.load("float32") == {}
@@ -165,6 +166,6 @@ def test_a_name_that_means_many_lists_them(tandem: Run, monkeypatch: pytest.Monk
 def test_damaged_speeds_are_no_speeds(tandem: Run, rates: Any) -> None:
     path = speeds._path()
     path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"processor": speeds.processor(), "images_per_second": rates}
+    document = {"processor": processor(), "images_per_second": rates}
     path.write_text(rates if isinstance(rates, str) else json.dumps(document))
     assert not any(model["images_per_second"] for model in tandem("models", "--json").json["models"])

@@ -6,8 +6,6 @@ engines and configurations; no checkpoints.
 
 import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.errors import EngineError, TandemError
 from tandem.files import write_json
 from tandem.home import data_folder
+from tandem.processor import processor
 
 if TYPE_CHECKING:
     from tandem.config import ModelConfig
@@ -83,16 +82,6 @@ def _round(encode: Callable[[], object], batch: int) -> float:
         encode()
         rates.append(batch / (time.perf_counter() - began))
     return statistics.median(rates)
-
-
-def processor() -> str:
-    """This machine's processor and its cores; speeds of another one do not count."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def _config(model: "KnownModel") -> "ModelConfig":

@@ -54,18 +54,10 @@ def print_paths(paths: Sequence[str], *, null: bool) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one document. NaN is not JSON, so it raises.
+    """Print one document. NaN is not JSON, so it raises."""
+    from tandem.files import json_text
 
-    Bytes of names that are not UTF-8 are lone surrogates, which JSON readers reject: they become `b\\xff.png`.
-    """
-    import json
-
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    if re.search(_SURROGATE, text):
-        from tandem.files import display_name
-
-        text = re.sub(_SURROGATE, lambda found: display_name(found[0]).replace("\\", "\\\\"), text)
-    print(text)
+    print(json_text(document))
 
 
 # --- lines beside the result ---------------------------------------------------------------------------------------

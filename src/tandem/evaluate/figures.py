@@ -1,5 +1,6 @@
 """A figure that can be trusted: its value, what it was counted on, what guessing gives, and its 95% interval."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,3 +31,9 @@ class Figure:
             "chance": self.chance,
             "unit": self.unit,
         }
+
+    @staticmethod
+    def from_dict(document: Mapping[str, Any]) -> "Figure":
+        """The figure that `as_dict` wrote. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        low, high = document["interval"]
+        return Figure(document["value"], document["n"], low, high, document["chance"], document["unit"])

@@ -72,6 +72,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem import weights
     from tandem.cli import speeds
+    from tandem.processor import processor
     from tandem.weights.choosing import ordered_for, unbeaten
 
     models: list[KnownModel] = weights.known_models()
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     rates = speeds.load(arguments.precision)
     if arguments.json:
         document = {"models": [_document(model, speeds.speed_of(model, rates)) for model in models]}
-        terminal.print_json({"precision": arguments.precision, "processor": speeds.processor(), **document})
+        terminal.print_json({"precision": arguments.precision, "processor": processor(), **document})
         return DONE
     rows = [_row(model, speeds.speed_of(model, rates)) for model in models]
     if sys.stdout.isatty():

@@ -1,0 +1,157 @@
+"""One run of an evaluation as a folder: what was measured, with what, and the outcome for every image.
+
+result.json     model, versions, machine, and for each result its data, settings, figures and tables
+outcomes.npz    the outcome for every image, for paired tests
+report.md       the figures, for a terminal or a forge
+report.html     the same with charts and pictures, in one file
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tandem.datasets.dataset import Dataset
+from tandem.errors import DataError
+from tandem.evaluate.figures import Figure
+from tandem.evaluate.records import Environment, ModelRecord
+from tandem.evaluate.report.document import html_report
+from tandem.evaluate.report.markdown import markdown_report
+from tandem.evaluate.result import DatasetRecord, TaskResult
+from tandem.files import atomic_folder, json_text, user_path, write_text
+
+FORMAT, VERSION = "tandem-evaluation", 1
+RESULT, OUTCOMES, MARKDOWN, HTML = "result.json", "outcomes.npz", "report.md", "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class RunReport:
+    """What one model was measured to be worth on one or several data sets."""
+
+    model: ModelRecord
+    environment: Environment
+    made: str  # ISO 8601, UTC
+    results: tuple[TaskResult, ...]
+
+    @staticmethod
+    def of(model: ModelRecord, results: Sequence[TaskResult]) -> "RunReport":
+        """A report made now, here."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return RunReport(model, Environment.here(), now, tuple(results))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the outcomes for every image are not among them."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "made": self.made,
+            "model": asdict(self.model),
+            "environment": asdict(self.environment),
+            "results": [_result_as_dict(result) for result in self.results],
+        }
+
+    def save(self, folder: str | Path, datasets: Sequence[Dataset] = ()) -> Path:
+        """Write the run's folder, whole or not at all; an earlier run in it is replaced.
+
+        The best and worst pictures are shown in the HTML for results whose data set is among `datasets`. Raises
+        `DataError` where the folder holds anything else than a run.
+        """
+        target = check_target(folder)
+        with atomic_folder(target) as partial:
+            write_text(partial / RESULT, json_text(plain(self.as_dict())) + "\n")
+            np.savez_compressed(partial / OUTCOMES, **dict(_arrays(self.results)))
+            write_text(partial / MARKDOWN, markdown_report(self.model, self.environment, self.made, self.results))
+            page = html_report(self.model, self.environment, self.made, self.results, datasets)
+            write_text(partial / HTML, page)
+        return target
+
+    @staticmethod
+    def load(folder: str | Path) -> "RunReport":
+        """Read a run's folder, or its `result.json`, which then must stand beside its `outcomes.npz`.
+
+        Raises `DataError` where there is none, or where it is damaged.
+        """
+        path = user_path(folder)
+        path = path.parent if path.name == RESULT else path
+        if not (path / RESULT).is_file():
+            raise DataError(f"{path}: expected a folder that tandem evaluate --out wrote, found no {RESULT} in it")
+        try:
+            document = json.loads((path / RESULT).read_text(encoding="utf-8"))
+            check_format(document, path / RESULT)
+            with np.load(path / OUTCOMES, allow_pickle=False) as arrays:
+                results = [_result_from(each, at, arrays) for at, each in enumerate(document["results"])]
+            model, environment = ModelRecord(**document["model"]), Environment(**document["environment"])
+            return RunReport(model, environment, document["made"], tuple(results))
+        except FileNotFoundError as error:
+            raise DataError(f"{path}: {Path(error.filename).name} is missing: the run is not whole") from None
+        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+            raise DataError(f"{path}: the run is damaged ({type(error).__name__}: {error}); measure it again") from None
+
+
+def check_target(folder: str | Path) -> Path:
+    """The path of a folder that a run may be written to: new, empty, or holding a run. Raises `DataError`."""
+    target = user_path(folder)
+    if target.is_file() or target.is_symlink():
+        raise DataError(f"{target}: expected a folder for the run, found a file or a link")
+    if target.is_dir():
+        there = {entry.name for entry in target.iterdir()}
+        if there and not (RESULT in there and there <= {RESULT, OUTCOMES, MARKDOWN, HTML}):
+            raise DataError(f"{target}: the folder holds something else than a run; give a new one")
+    return target
+
+
+def check_format(document: Any, path: Path) -> None:
+    """Refuse JSON that is no evaluation, or one of a later version. Raises `DataError`."""
+    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
+        raise DataError(f"{path}: expected an evaluation that tandem evaluate wrote")
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"{path}: written by another Tandem (version {document.get('version')}, this one reads {VERSION})"
+        )
+
+
+def plain(value: Any) -> Any:
+    """The same in types that JSON has: numpy's numbers and arrays, tuples and mappings."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _result_as_dict(result: TaskResult) -> dict[str, Any]:
+    return {
+        "task": result.task,
+        "dataset": asdict(result.dataset),
+        "settings": dict(result.settings),
+        "figures": {name: figure.as_dict() for name, figure in result.figures.items()},
+        "tables": dict(result.tables),
+        "outcomes": list(result.outcomes),
+        "notes": list(result.notes),
+    }
+
+
+def _result_from(document: Mapping[str, Any], at: int, arrays: Mapping[str, Any]) -> TaskResult:
+    return TaskResult(
+        document["task"],
+        DatasetRecord(**document["dataset"]),
+        document["settings"],
+        {name: Figure.from_dict(figure) for name, figure in document["figures"].items()},
+        document["tables"],
+        tuple(arrays[f"{at}/keys"].tolist()),
+        {name: arrays[f"{at}/{name}"] for name in document["outcomes"]},
+        tuple(document["notes"]),
+    )
+
+
+def _arrays(results: Sequence[TaskResult]) -> Iterator[tuple[str, Any]]:
+    """Names and arrays of `outcomes.npz`: the result's place, then `keys` or the outcome's name."""
+    for at, result in enumerate(results):
+        yield f"{at}/keys", np.array(result.keys, dtype=np.str_)
+        for name, values in result.outcomes.items():
+            yield f"{at}/{name}", values
