@@ -47,6 +47,7 @@ def zero_shot(data: Dataset, right: NDArray[np.bool_]) -> TaskResult:
             "confused_with": CLASSES[(at + 1) % 3],
         }
         for at, name in enumerate(CLASSES)
+        if (labels == at).any()
     ]
     prior = [
         {"class": name, "share": float((answer == at).mean()), "true_share": float((labels == at).mean())}
