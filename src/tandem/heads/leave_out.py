@@ -1,0 +1,62 @@
+"""What a method says of its own shots when it has not seen them: each, or a part of them, is left out in turn.
+
+Leave-one-out in closed form where there is one, else folds with the same share of every class. Whatever a method
+chooses (GDA's alpha, the linear probe's C) is chosen without the images that are left out.
+
+Shapes: n images, c classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.arrays import Vectors
+from tandem.heads import gda, nearest_mean
+from tandem.heads.fitting import fit_shots
+from tandem.heads.shots import Shots
+
+FOLDS = 8
+CLOSED_FORMS: dict[str, Callable[[Shots], Vectors]] = {
+    "gda": gda.leave_one_out,
+    "nearest_mean": nearest_mean.leave_one_out,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Out-of-sample logits, float32 [n c], and how they were made, for a report."""
+
+    logits: Vectors
+    scheme: str  # "leave-one-out", "8 folds"
+    seed: int | None  # of the folds
+
+
+def leave_out(method: str, shots: Shots, *, folds: int = FOLDS, seed: int = 0) -> LeftOut:
+    """Classify every image with a head fitted without it.
+
+    At most `folds` folds, and no more than the smallest class has images. Raises `DataError` where a class has one
+    image: without it nothing would be known of the class.
+    """
+    shots.at_least(2, "measuring on images that are left out")
+    if method in CLOSED_FORMS:
+        return LeftOut(CLOSED_FORMS[method](shots), "leave-one-out", None)
+    count = int(min(folds, shots.counts.min()))
+    fold = stratified_folds(shots.labels, count, seed)
+    logits = np.empty((len(shots.labels), len(shots.classes)), dtype=np.float32)
+    for each in range(count):
+        held_out = fold == each
+        fit = fit_shots(method, shots.take(np.flatnonzero(~held_out)))
+        logits[held_out] = fit.logits(shots.vectors[held_out])
+    return LeftOut(logits, f"{count} folds", seed)
+
+
+def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each image, int64 [n]: every class is spread over the folds as evenly as it can be."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # class after class, shuffled within
+    result = np.empty(len(labels), dtype=np.int64)
+    result[order] = np.arange(len(labels)) % folds
+    return result
