@@ -88,17 +88,20 @@ LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "confi
 
 # The rooms inside of train/, and what each may import of the others.
 _TRAIN_TOP = {"recipe", "model_config", "toml"}
+_WISE_FT = {"interpolate", "wise_ft"}
 TRAIN: dict[str, set[str]] = {
     "toml": set(),
     "model_config": set(),
     "recipe": {"model_config", "toml"},
     "interpolate": set(),
+    "wise_ft": {"interpolate"},
     "parallel": _TRAIN_TOP,
     "data": _TRAIN_TOP | {"parallel"},
     "model": _TRAIN_TOP | {"parallel"},
     "objective": _TRAIN_TOP | {"parallel", "data", "model"},
     "step": _TRAIN_TOP | {"parallel", "model", "objective"},
-    "run": _TRAIN_TOP | {"parallel", "data", "model", "objective", "step"},
+    "run": _TRAIN_TOP | _WISE_FT | {"parallel", "data", "model", "objective", "step"},
+    "fine_tune": _TRAIN_TOP | _WISE_FT | {"run"},
     "__init__": set(),
 }
 

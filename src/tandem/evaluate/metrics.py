@@ -15,7 +15,11 @@ from tandem.arrays import Vectors
 from tandem.errors import DataError
 
 # What validation measures on a set of each kind; the names of the figures end with these.
-MEASURES = {"zero_shot": ("zero_shot_top1",), "retrieval": ("text_to_image_r10", "image_to_text_r10")}
+MEASURES = {
+    "zero_shot": ("zero_shot_top1",),
+    "retrieval": ("text_to_image_r10", "image_to_text_r10"),
+    "classification": ("classification_top1",),
+}
 
 Scores = NDArray[np.floating]
 CLIP_SCORE_FACTOR = 2.5

@@ -65,8 +65,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """The loss that is minimised, together with `distillation`."""
+    """What is learnt, and the loss that is minimised, together with `distillation`."""
 
+    # classification: a linear head beside the image tower, started at the zero-shot class vectors of the first weights
+    kind: Literal["contrastive", "classification"] = "contrastive"
+    label_smoothing: Fraction = 0.0  # of classification: share of the target that is spread over all classes
     loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
     classes: Weight = 0.0  # weight of the cross-entropy of `names` images against a text of each class
 
@@ -131,8 +134,9 @@ class ValidationSource:
 
     name: str
     path: str  # below `data_root`, or absolute: a tar or a Parquet file
-    kind: Literal["zero_shot", "retrieval"]
-    text: str = ""  # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval
+    kind: Literal["zero_shot", "retrieval", "classification"]
+    # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval, the training set's for classification
+    text: str = ""
     limit: NonNegative = 2000  # images that are used; 0: all
 
 
@@ -144,7 +148,8 @@ class Validation:
     zero_shot: str = ""  # Parquet with `image` and a column of names
     names: str = "names"
     retrieval: str = ""  # WebDataset tar with captions
-    limit: NonNegative = 2000  # images of the zero-shot set that are used; 0: all
+    classification: str = ""  # of the head: labelled images of any kind that a training set may have
+    limit: NonNegative = 2000  # images of the zero-shot and the classification set that are used; 0: all
     sets: tuple[ValidationSource, ...] = ()  # further ones
     best: str = "sum"  # the measure that chooses the best weights, or the sum of all
 
@@ -216,6 +221,11 @@ class Recipe:
     guards: Guards = Guards()
     log: Log = Log()
     resume: Resume = Resume()
+
+    @property
+    def classifies(self) -> bool:
+        """Whether a head on the image tower is trained, instead of both towers together."""
+        return self.objective.kind == "classification"
 
     def image_size_at(self, step: int) -> int:
         """Pixels a side at `step`."""
@@ -337,6 +347,36 @@ def _check(recipe: Recipe) -> None:
         if stage.image_size < vision.least_image_size:
             least = vision.least_image_size
             raise ConfigError(f"stages[{i}].image_size: expected at least {least}, got {stage.image_size}")
+    if recipe.classifies:
+        _check_classification(recipe)
+    elif recipe.validation.classification or any(s.kind == "classification" for s in recipe.validation.sets):
+        raise ConfigError("validation: sets of kind classification need objective.kind = classification; use zero_shot")
+    elif recipe.objective.label_smoothing:
+        raise ConfigError("objective.label_smoothing: expected 0 without objective.kind = classification")
+
+
+def _check_classification(recipe: Recipe) -> None:
+    """Check that nothing is asked for that only texts could answer. Raises `ConfigError` that names the key."""
+    init, chosen = recipe.init, recipe.objective
+    if not (init.model or (init.image and init.text)):
+        raise ConfigError(
+            "init.model: missing; classification starts from the zero-shot classifier of a model, such as tandem-mini"
+        )
+    for i, source in enumerate(recipe.data):
+        if source.kind != "names":
+            raise ConfigError(f"data[{i}].kind: expected names with objective.kind = classification, got {source.kind}")
+        if source.broader:
+            raise ConfigError(f"data[{i}].broader: expected none with objective.kind = classification: classes compete")
+    unused = {
+        "objective.loss": chosen.loss != "infonce",
+        "objective.classes": chosen.classes > 0,
+        "distillation.teacher": bool(recipe.distillation.teacher),
+        "distillation.model": bool(recipe.distillation.model),
+        "vocabulary": recipe.vocabulary > 0,
+    }
+    for name, given in unused.items():
+        if given:
+            raise ConfigError(f"{name}: has no meaning with objective.kind = classification; leave it out")
 
 
 def _has_placeholder(template: str) -> bool:

@@ -91,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.complain(_stopped(result, recipe.folder))
         return SIGNALS[received[0]] if received else TRY_AGAIN  # the signal may have reached another process alone
     if processes.is_main:
-        use = f"{terminal.program()} classify PHOTO --model {shlex.quote(str(result.model))} --labels {_labels(result)}"
+        to = f"--head {shlex.quote(str(result.head))}" if result.head else f"--labels {_labels(result)}"
+        use = f"{terminal.program()} classify PHOTO --model {shlex.quote(str(result.model))} {to}"
         print(f"tandem: done, the model is in {result.model}; try: {use}")
     return DONE
 

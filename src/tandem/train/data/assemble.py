@@ -4,6 +4,7 @@ Joins what the other modules know one by one: which samples (`order`), their ima
 (`texts`). Knows no process and no queue.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,11 @@ class _DecodedSlots:
     replaced: list[tuple[str, str]]  # (key, reason)
 
 
+def class_names(samples: Sequence[Samples]) -> list[tuple[str, ...]]:
+    """The distinct classes of all sources that have names, each as its synonyms, by their first use."""
+    return list(dict.fromkeys(names for each in samples for names in each.names))
+
+
 class Assembler:
     """All that a step's batch depends on."""
 
@@ -58,6 +64,7 @@ class Assembler:
         self.images = [Images(each, recipe.cache_images) for each in samples]
         self.names = {i: Names(each.source, tuple(each.names)) for i, each in enumerate(samples) if each.names}
         self.concepts = {i: names.concepts_of_labels() for i, names in self.names.items()}
+        self.class_numbers = {names: i for i, names in enumerate(class_names(samples))}
         self.paired = all(is_paired(source) for source in sources)
         with_classes = [i for i in self.names if sources[i].classes] if recipe.objective.classes > 0 else []
         self.class_source = with_classes[0] if with_classes else None
@@ -73,6 +80,8 @@ class Assembler:
             planned[rows] = sample_indices(plan.positions[rows], len(samples), self.recipe.seed, i)
         u = self._uniform(step, _SLOTS, UNIFORMS + 1)
         filled = self._fill(plan, planned, self.recipe.image_size_at(step), u)
+        if self.recipe.classifies:
+            return self._classified(step, plan, filled)
         numbers = self._sample_numbers(plan, planned, filled.samples)
         labels = {i: self._labels(i, plan, numbers) for i in self.names}
         name_texts = {i: names.texts(self.recipe.seed, step, _TEXTS, i) for i, names in self.names.items()}
@@ -94,6 +103,28 @@ class Assembler:
             total_texts=layout.total,
             kept=self._kept(step),
             classes=self._classes(plan, labels, name_texts),
+            replaced=tuple(filled.replaced),
+        )
+
+    def _classified(self, step: int, plan: BatchPlan, filled: _DecodedSlots) -> Batch:
+        """A batch of images with the numbers of their classes, and no texts."""
+        own = plan.sources[self.first : self.last].tolist()
+        found = [self.samples[i].names[self.samples[i].label(int(n))] for i, n in zip(own, filled.samples, strict=True)]
+        labels = np.array([self.class_numbers[names] for names in found], np.int64)
+        no_ids = np.zeros((0, 1), np.int32)
+        return Batch(
+            step=step,
+            pixels=filled.pixels,
+            ids=no_ids,
+            texts=[],
+            keys=filled.keys,
+            matches=None,
+            first_image=self.first,
+            first_text=0,
+            total_images=len(plan.sources),
+            total_texts=0,
+            kept=self._kept(step),
+            classes=Classes(np.arange(len(labels)), labels, no_ids, [], len(plan.sources)),
             replaced=tuple(filled.replaced),
         )
 

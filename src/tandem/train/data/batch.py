@@ -26,12 +26,13 @@ class Classes:
     """For a classification loss: which of this process's images have a class, and one text for every class.
 
     Texts and their ids are the same on every process. A class with images in the batch has the text it has there.
+    Where a head classifies, instead of texts, there are none.
     """
 
     rows: np.ndarray  # int64 [r]: rows of this process's images that have a class
     labels: np.ndarray  # int64 [r]: their class, 0..c-1
-    ids: np.ndarray  # int32 [c t]
-    texts: list[str]  # c of them
+    ids: np.ndarray  # int32 [c t], or [0 t]
+    texts: list[str]  # c of them, or none
     total: int  # images of all processes that have a class: the denominator of a mean
 
 

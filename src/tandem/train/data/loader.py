@@ -8,7 +8,7 @@ import numpy as np
 from tandem.errors import ConfigError
 from tandem.files import user_path
 from tandem.tokenizer import Tokenizer
-from tandem.train.data.assemble import Assembler
+from tandem.train.data.assemble import Assembler, class_names
 from tandem.train.data.batch import Batch
 from tandem.train.data.decoding import decodable
 from tandem.train.data.samples import Samples
@@ -26,7 +26,7 @@ class Loader:
         self.recipe = recipe
         self.samples = open_sources(recipe, rank, processes)
         known: list[np.ndarray | None] = [None] * len(self.samples)
-        if processes > 1:  # other processes' images matter here where they share texts, or have several
+        if processes > 1 and not recipe.classifies:  # other processes' images matter here where they share texts, or have several
             known = [None if is_paired(each.source) else decodable(each) for each in self.samples]
         self._assembler = Assembler(recipe, tokenizer, self.samples, known, rank, processes)
 
@@ -56,6 +56,18 @@ class Loader:
     def classes(self) -> list[str]:
         """The first name of each class of the training sets that have names."""
         return list(dict.fromkeys(names[0] for samples in self.samples for names in samples.names))
+
+    def class_prompts(self) -> list[list[str]]:
+        """For each of `class_names` its synonyms in the templates of the first source that has it."""
+        templates = {}
+        for samples in self.samples:
+            for names in samples.names:
+                templates.setdefault(names, samples.source.templates)
+        return [[t.format(name) for name in names for t in templates[names]] for names in self.class_names()]
+
+    def class_names(self) -> list[tuple[str, ...]]:
+        """The classes of a head, in the order of its logits, each as its synonyms."""
+        return class_names(self.samples)
 
     def warnings(self) -> list[str]:
         """What makes training on this data pointless, for people."""

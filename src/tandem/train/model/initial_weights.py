@@ -105,11 +105,14 @@ def lock(
                 parameter.requires_grad_(False)
 
 
-def set_training(module: nn.Module, training: bool) -> None:
-    """`module.train(training)`, but batch norms of locked parts stay in evaluation: their statistics are locked too."""
+def set_training(module: nn.Module, training: bool, keep_statistics: bool = False) -> None:
+    """`module.train(training)`, but batch norms of locked parts stay in evaluation: their statistics are locked too.
+
+    keep_statistics: all batch norms do; what they scale by still learns.
+    """
     module.train(training)
     for part in module.modules():
-        if isinstance(part, _BatchNorm) and not any(p.requires_grad for p in part.parameters()):
+        if isinstance(part, _BatchNorm) and (keep_statistics or not any(p.requires_grad for p in part.parameters())):
             part.eval()
 
 

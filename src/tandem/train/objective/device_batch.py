@@ -25,7 +25,7 @@ class DeviceBatch:
     """The share of a step. Tensors are on the device; `ids` may stay on the host, where their lengths are read."""
 
     pixels: Tensor  # uint8 [n s s 3]
-    ids: Tensor  # int32 [m+w+c t]
+    ids: Tensor | None  # int32 [m+w+c t]; None: no process has a text
     texts: int  # m
     total_texts: int  # M
     targets: SparseTargets | None = None  # None: the k-th text describes the k-th image and no other
@@ -38,7 +38,7 @@ class DeviceBatch:
     teacher_images: Tensor | None = None  # float32 [n e]: a CLIP teacher's unit vectors
     teacher_texts: Tensor | None = None  # float32 [m e]
 
-    classes: int = 0  # c; their texts are the same on every process
+    classes: int = 0  # c; their texts are the same on every process. 0 where a head classifies
     labelled: Tensor | None = None  # int64 [k]: rows of the own images that have a class
     labels: Tensor | None = None  # int64 [k]: which one
     total_labelled: int = 0  # of all processes
@@ -65,9 +65,10 @@ def to_device_batch(
         return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
 
     pixels = torch.from_numpy(batch.pixels).to(device, non_blocking=True)
+    any_text = batch.total_texts or words or (classes and classes.texts)
     return DeviceBatch(
         pixels=pixels,
-        ids=torch.from_numpy(_stacked(ids, tokenizer)),
+        ids=torch.from_numpy(_stacked(ids, tokenizer)) if any_text else None,
         texts=len(batch.texts),
         total_texts=batch.total_texts,
         targets=_targets(batch, device),

@@ -4,6 +4,7 @@ The loop and the dry run both start here.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from tandem import files
 from tandem.config import ModelConfig
+from tandem.heads.head import Head
 from tandem.nn import CLIP
 from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.train.data.loader import Loader, texts_of
@@ -23,6 +25,7 @@ from tandem.train.data.vocabulary import train_bpe
 from tandem.train.model import batch_norm, initial_weights
 from tandem.train.model.towers import Towers
 from tandem.train.objective import teacher
+from tandem.train.objective.classification import ClassificationObjective
 from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.objective.teacher import TeacherTargets, sample_words
@@ -32,9 +35,19 @@ from tandem.train.recipe import Recipe
 from tandem.train.run.checkpoint import full_state_dict
 from tandem.train.step.ema import ModelEma
 from tandem.train.step.optimiser import build_optimiser
-from tandem.weights import Checkpoint, write
+from tandem.train.wise_ft import Classifier, write_classifier
+from tandem.weights import Checkpoint, fingerprint, write
 
 IMAGES_PER_PASS, TEXTS_PER_PASS = 250, 500  # in validation, on each process
+
+
+@dataclass(frozen=True)
+class WrittenModel:
+    """The weights of a run as they are written: the model's in float16 by name, and a head's; only on the main process."""
+
+    tensors: dict[str, np.ndarray]
+    weights: np.ndarray | None = None  # float32 [c d]
+    bias: np.ndarray | None = None  # [c]
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,7 @@ class TrainingRun:
     clip: CLIP
     towers: Towers
     wrapped: nn.Module  # the towers as a step calls them: in DDP or FSDP
-    objective: ContrastiveObjective
+    objective: ContrastiveObjective | ClassificationObjective
     optimiser: torch.optim.Optimizer
     ema: ModelEma | None
     teacher: TeacherTargets | None
@@ -71,11 +84,29 @@ class TrainingRun:
             f"{recipe.name}: {total:.2f} M weights, {image:.2f} M of them for images"
             + (f", {trained:.2f} M trained" if trained < total else ""),
             f"batch {recipe.batch_size}: {sources}",
-            f"{recipe.objective.loss}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, "
+            f"{self._what_is_learnt()}, {recipe.precision}, rate {recipe.optimiser.learning_rate:g}, "
             f"seed {recipe.seed}, {self.processes.count} process{'es' if self.processes.count > 1 else ''}"
             + (f" ({parallel.strategy})" if self.processes.count > 1 else "")
             + (f", {parallel.micro_batches} micro-batches" if parallel.micro_batches > 1 else ""),
         ]
+
+    def _what_is_learnt(self) -> str:
+        objective = self.objective
+        if isinstance(objective, ClassificationObjective):
+            return f"a head of {len(objective.weight)} classes, started at the zero-shot one"
+        return self.recipe.objective.loss
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What a head tells apart, in the order of its logits; () without one."""
+        return names_of_classes(self.loader.class_names()) if self.recipe.classifies else ()
+
+    def logits(self, vectors: np.ndarray) -> np.ndarray:
+        """Unit vectors [n d] -> the logits [n c] of the head. Raises `TypeError` without one."""
+        if not isinstance(self.objective, ClassificationObjective):
+            raise TypeError("a contrastive objective has no head")
+        with torch.no_grad():
+            return self.objective.logits(torch.from_numpy(vectors).to(self.processes.device)).cpu().numpy()
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -122,14 +153,24 @@ class TrainingRun:
             parts.append(self.processes.gather(encode(encoded)[:size])[0].cpu().numpy())
         return np.concatenate(parts)
 
-    def model_arrays(self) -> dict[str, np.ndarray]:
-        """The model in float16, as it is written. Gathered if it is sharded: all processes must call it."""
+    def written_model(self) -> WrittenModel:
+        """The model as it is written. Gathered if it is sharded: all processes must call it."""
         tensors = full_state_dict(self.clip, keep=self.processes.is_main)
-        return {n: t.numpy().astype(np.float16) for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
+        arrays = {n: t.numpy().astype(np.float16) for n, t in tensors.items() if not n.endswith("num_batches_tracked")}
+        if not isinstance(self.objective, ClassificationObjective):
+            return WrittenModel(arrays)
+        weights, bias = self.objective.head()
+        return WrittenModel(arrays, weights.numpy(), bias.numpy())
 
-    def write_model(self, arrays: dict[str, np.ndarray], folder: Path) -> None:
-        """A Tandem folder, ready for `tandem.load`."""
-        write(Checkpoint(self.config, arrays, self.tokenizer, str(folder)), folder, "tandem", overwrite=True)
+    def write_model(self, found: WrittenModel, folder: Path, head: bool = True) -> None:
+        """A Tandem folder, ready for `tandem.load`; and the head, where there is one and it is asked for, beside it."""
+        model = Checkpoint(self.config, found.tensors, self.tokenizer, str(folder))
+        if found.weights is None or found.bias is None or not head:
+            write(model, folder, "tandem", overwrite=True)
+            return
+        card = {"model": self.config.name, "steps": self.recipe.steps, "label_smoothing": self.objective.label_smoothing}
+        made = Head(self.classes, found.weights, found.bias, fingerprint(model), "fine_tuning", card)
+        write_classifier(Classifier(model, made), folder)
 
 
 def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence[int] | None = None) -> TrainingRun:
@@ -151,18 +192,25 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     order = torch.contiguous_format if sharded else torch.channels_last
     clip = clip.to(processes.device, memory_format=order)  # type: ignore[call-overload]
     initial_weights.lock(clip, recipe.locked, recipe.unlocked_blocks, initial.tensors)
+    if recipe.classifies:
+        initial_weights.lock(clip, ("text",))
     towers = Towers(clip, recipe.precision).to(processes.device)
     chosen = recipe.distillation
     clip_teacher = ClipTeacher(chosen.model, recipe.precision, processes.device) if chosen.model else None
-    objective = ContrastiveObjective(
-        clip, recipe, targets.width if targets else 0, clip_teacher.scale if clip_teacher else 1.0
-    )
+    objective: ContrastiveObjective | ClassificationObjective
+    if recipe.classifies:
+        vectors = zero_shot_vectors(clip, loader, tokenizer, processes.device)
+        objective = ClassificationObjective(clip, vectors, recipe.objective.label_smoothing)
+    else:
+        objective = ContrastiveObjective(
+            clip, recipe, targets.width if targets else 0, clip_teacher.scale if clip_teacher else 1.0
+        )
     objective.to(processes.device)
     processes.broadcast(objective.parameters())
     batch_norm.set_groups(towers, recipe.parallel.norm_batch)
     wrapped = wrap(towers, blocks(clip), clip.scaling(), recipe.parallel, processes)
     optimiser = build_optimiser(towers, objective, recipe.optimiser)
-    ema = ModelEma(towers, recipe.ema.decay) if recipe.ema.decay else None
+    ema = ModelEma(_averaged(towers, objective), recipe.ema.decay) if recipe.ema.decay else None
     return TrainingRun(
         recipe, processes, config, tokenizer, loader, clip, towers, wrapped, objective, optimiser, ema, targets,
         clip_teacher, (*initial.notes, *loader.warnings()),
@@ -172,6 +220,34 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
 def blocks(model: CLIP) -> list[nn.Module]:
     """The blocks that are checkpointed, compiled and sharded one by one."""
     return [*model.visual.blocks(), *model.text.blocks()]  # type: ignore[operator]
+
+
+def _averaged(towers: Towers, objective: nn.Module) -> nn.Module:
+    """What the moving average is of: the towers, and a head that was trained with them."""
+    if not isinstance(objective, ClassificationObjective):
+        return towers
+    averaged = nn.Module()
+    averaged.clip = towers.clip
+    averaged.head = nn.ParameterDict({"weight": objective.weight, "bias": objective.bias})
+    return averaged
+
+
+@torch.no_grad()
+def zero_shot_vectors(clip: CLIP, loader: Loader, tokenizer: Tokenizer, device: torch.device) -> Tensor:
+    """One vector for each class, float32 [c d]: those of its synonyms in the templates of its source, averaged."""
+    prompts = loader.class_prompts()
+    texts = [text for each in prompts for text in each]
+    ids = torch.from_numpy(tokenizer(texts, clip.config.text.context_length, truncate=True))
+    towers = Towers(clip.eval(), "float32").to(device)
+    vectors = torch.cat([towers(None, part)[1].float().cpu() for part in torch.split(ids, TEXTS_PER_PASS)])
+    means = [each.mean(0) for each in torch.split(vectors, [len(each) for each in prompts])]
+    return torch.nn.functional.normalize(torch.stack(means), dim=-1)
+
+
+def names_of_classes(found: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """A name for each class: its first synonym, or all of them where two classes have the same first one."""
+    firsts = Counter(names[0] for names in found)
+    return tuple(names[0] if firsts[names[0]] == 1 else ", ".join(names) for names in found)
 
 
 def with_vocabulary(config: ModelConfig, tokenizer: Tokenizer) -> ModelConfig:

@@ -159,11 +159,14 @@ def restore_state(
     if ema is not None:
         own = ema.state_dict()
         # An average that is new in the recipe starts at the weights.
-        weights = dict(_module_tensors(modules))
+        weights = {
+            name.removeprefix("towers.").replace("objective.", "head.", 1): tensor
+            for name, tensor in _module_tensors(modules)
+        }
         ema.load_state_dict(
             {
                 name: _put(
-                    torch.empty_like(target), tensors.get(f"average.{name}", weights.get(f"towers.{name}", target))
+                    torch.empty_like(target), tensors.get(f"average.{name}", weights.get(name, target))
                 )
                 for name, target in own.items()
             }

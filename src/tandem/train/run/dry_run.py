@@ -75,10 +75,10 @@ def _try(recipe: Recipe, folder: Path, processes: Processes) -> Iterator[str]:
     if len(skipped) > 5:
         yield f"skipped {len(skipped)} samples in all"
     validation_s = 0.0
-    if validation := read_validation(recipe):
+    if validation := read_validation(recipe, run.loader.class_names()):
         started = time.monotonic()
         with run.evaluation():
-            validate(validation, run.image_vectors, run.text_vectors)
+            validate(validation, run.image_vectors, run.text_vectors, run.logits)
         validation_s = time.monotonic() - started
         yield f"validation: {len(validation)} sets, {duration(validation_s)} each time"
     if processes.device.type == "cuda":

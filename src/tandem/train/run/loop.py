@@ -24,8 +24,9 @@ from tandem.train.objective.device_batch import to_device_batch
 from tandem.train.parallel.process import Processes, start
 from tandem.train.recipe import Recipe, to_dict, to_toml
 from tandem.train.run import checkpoint
-from tandem.train.run.assembly import TrainingRun, assemble
+from tandem.train.run.assembly import TrainingRun, WrittenModel, assemble
 from tandem.train.run.checkpoint import Record
+from tandem.train.run.fine_tuned import FINE_TUNED, WISE_FT, ZERO_SHOT, write_wise_ft
 from tandem.train.run.reporting import Meter, RunLog, echo, memory_gb
 from tandem.train.run.resume import check_checkpoint, layout, restore, versions
 from tandem.train.run.sample_records import SkippedSamples, record_suspect_batch
@@ -33,16 +34,18 @@ from tandem.train.run.validation import ValidationSet, read_validation, score, v
 from tandem.train.step.gradient import gradient
 from tandem.train.step.loss_monitor import LossMonitor, Verdict
 from tandem.train.step.optimiser import clip_gradients, learning_rate, set_learning_rate
+from tandem.train.wise_ft import head_file
 
 
 @dataclass(frozen=True)
 class TrainResult:
     """How a run ended: at its last step, or stopped on request."""
 
-    model: Path | None  # the folder of the finished model; None: stopped before the last step
+    model: Path | None  # the folder of the finished model, WiSE-FT's of a classifier; None: stopped before the last step
     step: int  # steps done
     saved_step: int | None  # the step of the newest checkpoint: where the same command resumes; None: there is none
     classes: tuple[str, ...] = ()  # that the model was trained on, where its training sets have names
+    head: Path | None = None  # the file of the head of that model, where one was trained
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,11 @@ def train(
     found = checkpoint.newest_checkpoint(folder / "checkpoints", echo if processes.is_main else lambda line: None)
     notes = check_checkpoint(recipe, processes, found)
     run = assemble(recipe, processes, folder)
+    if recipe.classifies:
+        _write_start(run, folder)
     record = restore(run, found)
     del found
-    validation = read_validation(recipe)
+    validation = read_validation(recipe, run.loader.class_names())
     log = RunLog(recipe, folder, record.step if record else 0, is_main=processes.is_main)
     if processes.is_main:
         files.write_json(folder / "recipe.json", to_dict(recipe))
@@ -123,7 +128,7 @@ def _steps(
         is_best = False
         if validation and (done % recipe.validation.every_steps == 0 or last):
             with run.evaluation():
-                measures = validate(validation, run.image_vectors, run.text_vectors)
+                measures = validate(validation, run.image_vectors, run.text_vectors, run.logits)
             log.measures(done, measures)
             found = score(measures, recipe.validation.best)
             is_best = found is not None and (best_score is None or found > best_score)
@@ -132,23 +137,28 @@ def _steps(
         due = done % recipe.checkpoints.every_steps == 0 or last or stopping
         # During a row of bad steps the weights may be what is bad: the checkpoint before them stays the newest.
         saving = due and not monitor.bad_steps
-        arrays = _model_arrays(run) if saving or is_best else {}
+        written = _written_model(run) if saving or is_best else WrittenModel({})
         if saving:
-            _save(run, _record(run, done, best_score, monitor), arrays, folder)
+            _save(run, _record(run, done, best_score, monitor), written, folder)
             saved_step = done
         if is_best and recipe.checkpoints.keep_best and processes.is_main:
-            _write_best(run, arrays, folder, log)
+            _write_best(run, written, folder, log)
         if stopping and not last:
             processes.barrier()  # the others must not leave while the main one writes
             return TrainResult(None, done, saved_step)
     count = int(processes.all_sum(torch.tensor(len(skipped), device=processes.device)))
     if count:
         log.echo(f"skipped {count} sample{'s' if count > 1 else ''}, listed in {skipped.path.parent}")
-    arrays = _model_arrays(run)
+    written = _written_model(run)
     if processes.is_main:
-        run.write_model(arrays, folder / "model")
+        run.write_model(written, folder / FINE_TUNED)
+        if recipe.classifies:
+            log.echo(write_wise_ft(folder, validation, processes.device))
     processes.barrier()
-    return TrainResult(folder / "model", recipe.steps, saved_step, tuple(run.loader.classes()))
+    if recipe.classifies:
+        model = folder / WISE_FT
+        return TrainResult(model, recipe.steps, saved_step, run.classes, head_file(model))
+    return TrainResult(folder / FINE_TUNED, recipe.steps, saved_step, tuple(run.loader.classes()))
 
 
 def train_step(run: TrainingRun, step: int, batch: Batch, monitor: LossMonitor) -> StepResult:
@@ -159,7 +169,8 @@ def train_step(run: TrainingRun, step: int, batch: Batch, monitor: LossMonitor) 
     torch.manual_seed(int(np.random.default_rng((recipe.seed, step, processes.rank, 2)).integers(2**62)))
     rate = learning_rate(step, recipe.steps, chosen.warmup_steps, chosen.learning_rate)
     set_learning_rate(run.optimiser, rate)
-    initial_weights.set_training(run.towers, True)
+    # Interpolation between two models needs one set of statistics, and those of a few classes fit no other image.
+    initial_weights.set_training(run.towers, True, keep_statistics=recipe.classifies)
     device_batch = to_device_batch(
         batch, run.teacher, run.tokenizer, run.config.text.context_length, processes.device, run.clip_teacher
     )
@@ -210,26 +221,36 @@ def _record(run: TrainingRun, done: int, best_score: float | None, monitor: Loss
     )
 
 
-def _save(run: TrainingRun, record: Record, arrays: dict[str, np.ndarray], folder: Path) -> None:
+def _write_start(run: TrainingRun, folder: Path) -> None:
+    """Write the zero-shot classifier of the first weights, unless an earlier start has written it."""
+    known = head_file(folder / ZERO_SHOT).exists()
+    if run.processes.broadcast_object(known):
+        return
+    written = _written_model(run)
+    if run.processes.is_main:
+        run.write_model(written, folder / ZERO_SHOT)
+
+
+def _save(run: TrainingRun, record: Record, written: WrittenModel, folder: Path) -> None:
     tensors = checkpoint.collect_state(run.modules, run.optimiser, run.ema, keep=run.processes.is_main)
     if run.processes.is_main:
         checkpoint.save(
             folder / "checkpoints",
             record,
             tensors,
-            lambda path: run.write_model(arrays, path),
+            lambda path: run.write_model(written, path, head=False),  # trainer.safetensors has it
             run.recipe.checkpoints.keep_last,
         )
 
 
-def _model_arrays(run: TrainingRun) -> dict[str, np.ndarray]:
+def _written_model(run: TrainingRun) -> WrittenModel:
     with run.evaluation():
-        return run.model_arrays()
+        return run.written_model()
 
 
-def _write_best(run: TrainingRun, arrays: dict[str, np.ndarray], folder: Path, log: RunLog) -> None:
+def _write_best(run: TrainingRun, written: WrittenModel, folder: Path, log: RunLog) -> None:
     try:
-        run.write_model(arrays, folder / "best")
+        run.write_model(written, folder / "best")
     except TandemError as error:  # the run itself is safe: this must not end it
         log.echo(f"the best weights so far are not kept: {error}")
 

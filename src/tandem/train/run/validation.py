@@ -1,6 +1,6 @@
-"""Validation during a run: zero-shot accuracy and retrieval, on images that it does not train on."""
+"""Validation during a run: zero-shot accuracy, retrieval, a head's accuracy, on images that it does not train on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from tandem.files import user_path
 from tandem.image import load_pixels
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.samples import Sample, read_samples
-from tandem.train.recipe import Recipe, ValidationSource
+from tandem.train.data.samples import BrokenSample, Samples
+from tandem.train.recipe import Recipe, Source, ValidationSource
 
 EncodeImages = Callable[[np.ndarray], np.ndarray]  # uint8 [n s s 3] -> unit vectors [n d]
 EncodeTexts = Callable[[list[str]], np.ndarray]  # texts -> unit vectors [m d]
+Logits = Callable[[np.ndarray], np.ndarray]  # unit vectors [n d] -> logits of a head [n c]
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,16 @@ class ValidationSet:
 
     prefix: str  # of the names of its measures
     pixels: np.ndarray  # uint8 [n s s 3]
-    owner: np.ndarray  # zero-shot: the class of each image [n]; retrieval: the image of each text [m]
-    texts: list[str]  # names of classes, or m captions
+    owner: np.ndarray  # retrieval: the image of each text [m]; else: the class of each image [n]
+    texts: list[str]  # names of classes, or m captions; none where a head classifies
     kind: str
 
 
-def read_validation(recipe: Recipe) -> list[ValidationSet]:
-    """Decode the validation sets of the recipe once. Raises `DataError` if one cannot be read, `ConfigError` if
-    `validation.best` is no measure of them."""
+def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> list[ValidationSet]:
+    """Decode the validation sets of the recipe once. `classes`: those of its head, each as its synonyms.
+
+    Raises `DataError` if a set cannot be read, `ConfigError` if `validation.best` is no measure of them.
+    """
     root = user_path(recipe.data_root)
     chosen = validation_sources(recipe)
     names = [prefix + measure for prefix, measured in chosen for measure in MEASURES[measured.kind]]
@@ -40,7 +44,12 @@ def read_validation(recipe: Recipe) -> list[ValidationSet]:
         raise ConfigError("validation.sets: two sets have the same name")
     if recipe.validation.best not in ("sum", *names) and names:
         raise ConfigError(f"validation.best: expected sum or one of {', '.join(names)}, got {recipe.validation.best!r}")
-    return [_read(prefix, measured, root, recipe.model.preprocessing) for prefix, measured in chosen]
+    return [
+        _read_labelled(prefix, measured, recipe, root, classes)
+        if measured.kind == "classification"
+        else _read(prefix, measured, root, recipe.model.preprocessing)
+        for prefix, measured in chosen
+    ]
 
 
 def validation_sources(recipe: Recipe) -> list[tuple[str, ValidationSource]]:
@@ -51,17 +60,25 @@ def validation_sources(recipe: Recipe) -> list[tuple[str, ValidationSource]]:
         found.append(("", ValidationSource("", chosen.zero_shot, "zero_shot", chosen.names, chosen.limit)))
     if chosen.retrieval:
         found.append(("", ValidationSource("", chosen.retrieval, "retrieval", "captions", 0)))
+    if chosen.classification:
+        found.append(("", ValidationSource("", chosen.classification, "classification", "", chosen.limit)))
     return found + [(f"{measured.name}/", measured) for measured in chosen.sets]
 
 
-def validate(sets: list[ValidationSet], encode_images: EncodeImages, encode_texts: EncodeTexts) -> dict[str, float]:
-    """Measures by name: `zero_shot_top1` (top-1 accuracy), `text_to_image_r10`, `image_to_text_r10`; from 0 to 1."""
+def validate(
+    sets: Sequence[ValidationSet], encode_images: EncodeImages, encode_texts: EncodeTexts, logits: Logits | None = None
+) -> dict[str, float]:
+    """Measures by name, from 0 to 1: `zero_shot_top1` and `classification_top1` (top-1 accuracy, by class names and by
+    the head that `logits` gives), `text_to_image_r10`, `image_to_text_r10`."""
     out: dict[str, float] = {}
     for one in sets:
         images = encode_images(one.pixels)
         if one.kind == "zero_shot":
             classes = encode_texts([DEFAULT_TEMPLATE.format(name) for name in one.texts])
             out[f"{one.prefix}zero_shot_top1"] = top_k_accuracy(images @ classes.T, one.owner)
+        elif one.kind == "classification":
+            assert logits is not None
+            out[f"{one.prefix}classification_top1"] = top_k_accuracy(logits(images), one.owner)
         else:
             scores = encode_texts(one.texts) @ images.T  # [m n]
             matches = one.owner[:, None] == np.arange(len(one.pixels))[None]
@@ -92,6 +109,32 @@ def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Prep
         return ValidationSet(prefix, pixels, labels, [name.split(",")[0].strip() for name in names], chosen.kind)
     owner = np.array([i for i, sample in enumerate(taken) for _ in sample.texts])
     return ValidationSet(prefix, pixels, owner, [text for sample in taken for text in sample.texts], chosen.kind)
+
+
+def _read_labelled(
+    prefix: str, chosen: ValidationSource, recipe: Recipe, root: Path, classes: Sequence[tuple[str, ...]]
+) -> ValidationSet:
+    """Images of the classes of a head, read as those of the first training set are."""
+    first = recipe.data[0]
+    source = Source(chosen.path, chosen.text or first.text, first.image, weight=1, kind="names")
+    samples = Samples(source, root, user_path(recipe.cache_folder or Path(recipe.folder) / "indexes"))
+    numbers = {names: i for i, names in enumerate(classes)}
+    if unknown := [names for names in samples.names if names not in numbers]:
+        raise DataError(
+            f"{samples.label_of_source}: expected classes of the training set, got {', '.join(unknown[0])!r}; known are "
+            f"{', '.join(names[0] for names in list(numbers)[:5])}, ..."
+        )
+    count = len(samples)
+    # Spread over the files, which may be sorted by class.
+    taken = np.unique(np.linspace(0, count - 1, min(chosen.limit or count, count)).round().astype(int)).tolist()
+    pixels, labels = [], []
+    for number in taken:
+        try:
+            pixels.append(_pixels(Sample(samples.key(number), samples.image(number), ()), recipe.model.preprocessing))
+        except BrokenSample as error:
+            raise DataError(f"{samples.key(number)}: an image of a validation set cannot be read: {error}") from None
+        labels.append(numbers[samples.names[samples.label(number)]])
+    return ValidationSet(prefix, np.stack(pixels), np.array(labels), [], chosen.kind)
 
 
 def _pixels(sample: Sample, preprocessing: Preprocessing) -> np.ndarray:

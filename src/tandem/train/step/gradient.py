@@ -29,7 +29,9 @@ class Encodable(Protocol):
     def pixels(self) -> Tensor: ...  # uint8 [n s s 3]
 
     @property
-    def ids(self) -> Tensor: ...  # int [m t]: every text whose vector a loss needs, in the order the objective expects
+    def ids(self) -> Tensor | None:
+        """int [m t]: the texts whose vectors the losses need, in the objective's order. None: no process has any."""
+        ...
 
     @property
     def kept(self) -> Tensor | None: ...  # int64 [n k], patches kept; None: all
@@ -51,7 +53,7 @@ class Objective(Protocol[EncodableT_contra]):
 
 class _MicroBatch(NamedTuple):
     pixels: Tensor  # [b s s 3]
-    ids: Tensor  # [c t], or one row that stands for none
+    ids: Tensor | None  # [c t], or one row that stands for none; None: no process has a text
     kept: Tensor | None
     texts: int  # c; 0 where a process has fewer texts than micro-batches
 
@@ -80,10 +82,9 @@ def gradient(
         no_grad = torch.no_grad() if two_passes else nullcontext()
         with no_grad, batch_norm.collect_statistics(towers), synchronised(towers, True):
             encoded.append(part.encode(towers))
-    images, texts = (
-        torch.cat([vectors for vectors in tower if vectors is not None]).detach().requires_grad_()
-        for tower in zip(*encoded, strict=True)
-    )
+    images = torch.cat([vectors for vectors, _ in encoded if vectors is not None]).detach().requires_grad_()
+    of_texts = [vectors for _, vectors in encoded if vectors is not None] or [images.new_zeros(0, images.shape[1])]
+    texts = torch.cat(of_texts).detach().requires_grad_()
 
     losses = objective.losses(images, texts, batch, processes.gather)
     losses["loss"].backward()  # type: ignore[no-untyped-call]
@@ -124,18 +125,19 @@ def _micro_batches(batch: Encodable, parallel: Parallel, processes: Processes) -
             f"parallel.norm_batch: process {processes.rank} has {len(batch.pixels)} images, which groups of {group} "
             f"do not fill; take a batch_size that is a multiple of {group} x {processes.count} processes"
         )
-    images, texts = split_ranges(len(batch.pixels), count, group), split_ranges(len(batch.ids), count)
+    ids = batch.ids
+    images, texts = split_ranges(len(batch.pixels), count, group), split_ranges(0 if ids is None else len(ids), count)
     if any(part.start == part.stop for part in images):
         raise ConfigError(
             f"parallel.micro_batches: {count} are more than the {len(batch.pixels)} images of a process (in groups of "
             f"{group}) can fill; ask for fewer, or for a larger batch"
         )
     # Without an end token a row counts as one token.
-    no_text = batch.ids[:1] if len(batch.ids) else batch.ids.new_zeros(1, 1)
+    no_text = None if ids is None else ids[:1] if len(ids) else ids.new_zeros(1, 1)
     return [
         _MicroBatch(
             batch.pixels[i],
-            batch.ids[t] if t.stop > t.start else no_text,
+            ids[t] if ids is not None and t.stop > t.start else no_text,
             None if batch.kept is None else batch.kept[i],
             t.stop - t.start,
         )

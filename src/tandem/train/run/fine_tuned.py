@@ -1,0 +1,79 @@
+"""What a run of classification leaves beside its model: the zero-shot classifier it started from, and WiSE-FT's.
+
+    zero-shot  zero-shot.tandem-head     the first weights
+    model      model.tandem-head         the last weights
+    wise-ft    wise-ft.tandem-head       between the two, at the alpha that is best on `validation.classification`
+    wise-ft.csv                          all validation measures at every alpha
+
+Knows a run's folder and its validation sets; no steps.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tandem import files, nn
+from tandem.tokenizer import Tokenizer
+from tandem.train.model.towers import Towers
+from tandem.train.run.assembly import IMAGES_PER_PASS, TEXTS_PER_PASS
+from tandem.train.run.validation import ValidationSet, validate
+from tandem.train.wise_ft import Classifier, Point, between, choose, curve, read_classifier, write_classifier
+from tandem.weights import Checkpoint
+
+ZERO_SHOT, FINE_TUNED, WISE_FT = "zero-shot", "model", "wise-ft"
+CHOSEN_BY = "classification_top1"
+
+
+def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: torch.device) -> str:
+    """Choose alpha, write the classifier there and the curve, and return a line about them."""
+    zero_shot, fine_tuned = (read_classifier(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    points = curve(zero_shot, fine_tuned, lambda each: measures(each, validation, device)) if validation else []
+    alpha = choose(points, CHOSEN_BY)
+    write_classifier(between(zero_shot, fine_tuned, alpha), folder / WISE_FT)
+    if points:
+        write_curve(points, folder / "wise-ft.csv")
+    found = {point.alpha: point.measures.get(CHOSEN_BY) for point in points}
+    if (best := found.get(alpha)) is None:
+        return f"WiSE-FT: alpha {alpha:g}, not chosen by any measure (set validation.classification)"
+    first, last = found[0.0], found[1.0]
+    return f"WiSE-FT: alpha {alpha:g}, {best:.1%} on validation (zero-shot {first:.1%}, fine-tuned {last:.1%})"
+
+
+def measures(classifier: Classifier, sets: Sequence[ValidationSet], device: torch.device) -> dict[str, float]:
+    """The validation measures of a classifier, by name, from 0 to 1."""
+    encoder = _Encoder(classifier.model, device)
+    return validate(sets, encoder.images, encoder.texts, classifier.head.logits)
+
+
+def write_curve(points: Sequence[Point], path: Path) -> None:
+    """A CSV file: alpha, and a column for each measure."""
+    with files.atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["alpha", *points[0].measures])
+        writer.writeheader()
+        writer.writerows({"alpha": point.alpha, **point.measures} for point in points)
+
+
+class _Encoder:
+    """Vectors of a checkpoint, float32, on one device."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        self._tokenizer: Tokenizer = checkpoint.tokenizer
+        self._context_length = checkpoint.config.text.context_length
+        clip = nn.from_arrays(checkpoint.config, checkpoint.tensors)
+        self._towers = Towers(clip, "float32").to(device).eval()
+        self._device = device
+
+    @torch.no_grad()
+    def images(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [n s s 3] -> unit vectors [n d]."""
+        parts = torch.split(torch.from_numpy(pixels), IMAGES_PER_PASS)
+        return torch.cat([self._towers(part.to(self._device), None)[0].cpu() for part in parts]).numpy()
+
+    @torch.no_grad()
+    def texts(self, texts: list[str]) -> np.ndarray:
+        """m texts -> unit vectors [m d]."""
+        ids = torch.from_numpy(self._tokenizer(texts, self._context_length, truncate=True))
+        return torch.cat([self._towers(None, part)[1].cpu() for part in torch.split(ids, TEXTS_PER_PASS)]).numpy()
