@@ -22,8 +22,9 @@ from tandem import nn as model_definition
 from tandem.errors import ConfigError
 from tandem.towers.parts.torch import Block
 from tandem.towers.resnet.module import BasicBlock, Bottleneck
-from tandem.train.model import batch_norm
+from tandem.train.model import batch_norm, initial_weights
 from tandem.train.model.towers import Towers
+from tandem.train.objective.classification import ClassificationObjective
 from tandem.train.objective.device_batch import DeviceBatch
 from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.parallel import process
@@ -76,6 +77,10 @@ CASES = {
     + cases(7, 13, "fsdp", (1,), activation_checkpointing=True)[:2],
     3: cases(10, 21, "ddp", (1, 2)),
 }
+# A head on the image tower, which locked texts have no part in; batch norms with their statistics kept
+for count, strategy, micro in ((1, "none", 1), (1, "none", 3), (2, "ddp", 2), (2, "fsdp", 1), (3, "ddp", 1)):
+    for vision, images in (("vit", 10), ("resnet", 13)):
+        CASES[count].append(Case(vision, "classification", False, Parallel(strategy, micro), images))  # type: ignore[arg-type]
 # Other families: rotary positions with kept patches, texts whose padding counts, texts whose padding is masked
 for family in ("pe-core", "clipa", "bert"):
     CASES[1].append(Case(family, "infonce", False, Parallel("none", 2, activation_checkpointing=True), 10, kept=True))
@@ -85,13 +90,22 @@ for family in ("pe-core", "clipa", "bert"):
     ]
 
 
-def build(case: Case) -> tuple[Towers, ContrastiveObjective]:
+def build(case: Case) -> tuple[Towers, ContrastiveObjective | ClassificationObjective]:
     config = toy.config(case.vision, logit_bias=case.loss == "sigmoid")
     clip = model_definition.from_arrays(config, toy.tensors(config)).train()
     with torch.no_grad():
         clip.logit_scale.fill_(2.0)
         if clip.logit_bias is not None:
             clip.logit_bias.fill_(-1.5)
+    if case.loss == "classification":
+        vectors = torch.from_numpy(np.random.default_rng(6).normal(size=(5, toy.DIMENSIONS)))
+        initial_weights.lock(clip, ["text"])
+        classification = ClassificationObjective(clip.double(), vectors, label_smoothing=0.1)
+        with torch.no_grad():
+            classification.bias.copy_(vectors[:, 0])
+        towers = Towers(clip, "float32").double()
+        initial_weights.set_training(towers, True, keep_statistics=True)
+        return towers, classification
     recipe = Recipe("toy", "", config, (), 1, objective=ObjectiveSettings(case.loss))  # type: ignore[arg-type]
     objective = ContrastiveObjective(clip, recipe).double()
     return Towers(clip, "float32").double(), objective
@@ -114,12 +128,21 @@ def whole_batch(case: Case) -> DeviceBatch:
     assert all((row == words.end_id).any() for row in ids)
     kept = torch.from_numpy(np.stack([random.permutation(16)[:9] for _ in range(n)])) if case.kept else None
     pixels = torch.from_numpy(random.integers(0, 256, (n, toy.SIZE, toy.SIZE, 3), dtype=np.uint8))
+    if case.loss == "classification":
+        labels = torch.from_numpy(random.integers(0, 5, n))
+        return DeviceBatch(pixels, None, 0, 0, labelled=torch.arange(n), labels=labels, total_labelled=n)
     return DeviceBatch(pixels, ids, m, m, kept=kept)
 
 
 def share(case: Case, processes: Processes) -> DeviceBatch:
     batch = whole_batch(case)
     images = split_ranges(case.images, processes.count, max(1, case.parallel.norm_batch))[processes.rank]
+    if batch.ids is None:
+        assert batch.labels is not None
+        labels = batch.labels[images]
+        return dataclasses.replace(
+            batch, pixels=batch.pixels[images], labelled=torch.arange(len(labels)), labels=labels
+        )
     # A text stands where its image does; only dense targets leave them free.
     texts = split_ranges(len(batch.ids), processes.count)[processes.rank] if case.dense else images
     return dataclasses.replace(
@@ -132,10 +155,13 @@ def share(case: Case, processes: Processes) -> DeviceBatch:
     )
 
 
-def results(towers: Towers, objective: ContrastiveObjective, loss: Tensor) -> dict[str, Tensor]:
-    """The loss, every gradient and every statistic, by name."""
+def results(towers: Towers, objective: nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    """The loss, every gradient of what learns and every statistic, by name."""
     found = {"loss": loss.detach()}
     for name, parameter in [*towers.named_parameters(), *objective.named_parameters(prefix="objective")]:
+        if not parameter.requires_grad:
+            assert parameter.grad is None, name
+            continue
         assert parameter.grad is not None, name
         whole = getattr(parameter.grad, "full_tensor", lambda g=parameter.grad: g)()
         found[f"{name} gradient"] = whole.clone()
@@ -168,6 +194,13 @@ def _reference(case: Case) -> dict[str, Tensor]:
     batch = whole_batch(case)
     with batch_norm.collect_statistics(towers):
         images, texts = towers(batch.pixels, batch.ids, batch.kept)
+    if isinstance(objective, ClassificationObjective):
+        assert batch.labels is not None
+        logits = objective.logit_scale.exp() * (images @ objective.weight.T + objective.bias)
+        right = torch.eye(5, dtype=torch.float64)[batch.labels]
+        loss = -((0.9 * right + 0.1 / 5) * logits.log_softmax(1)).sum(1).mean()
+        loss.backward()
+        return results(towers, objective, loss)
     logits = objective.logit_scale.exp() * images @ texts.T
     dense = whole_targets(case)
     targets = (torch.eye(len(logits)) if dense is None else dense).double()

@@ -67,11 +67,11 @@ class Stage:
 class ObjectiveSettings:
     """What is learnt, and the loss that is minimised, together with `distillation`."""
 
+    loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
+    classes: Weight = 0.0  # weight of the cross-entropy of `names` images against a text of each class
     # classification: a linear head beside the image tower, started at the zero-shot class vectors of the first weights
     kind: Literal["contrastive", "classification"] = "contrastive"
     label_smoothing: Fraction = 0.0  # of classification: share of the target that is spread over all classes
-    loss: Literal["infonce", "sigmoid"] = "infonce"  # Radford et al. 2021; Zhai et al. 2023
-    classes: Weight = 0.0  # weight of the cross-entropy of `names` images against a text of each class
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ class Loader:
         self.recipe = recipe
         self.samples = open_sources(recipe, rank, processes)
         known: list[np.ndarray | None] = [None] * len(self.samples)
-        if processes > 1 and not recipe.classifies:  # other processes' images matter here where they share texts, or have several
+        if (
+            processes > 1 and not recipe.classifies
+        ):  # other processes' images matter here where they share texts, or have several
             known = [None if is_paired(each.source) else decodable(each) for each in self.samples]
         self._assembler = Assembler(recipe, tokenizer, self.samples, known, rank, processes)
 
@@ -59,7 +61,7 @@ class Loader:
 
     def class_prompts(self) -> list[list[str]]:
         """For each of `class_names` its synonyms in the templates of the first source that has it."""
-        templates = {}
+        templates: dict[tuple[str, ...], tuple[str, ...]] = {}
         for samples in self.samples:
             for names in samples.names:
                 templates.setdefault(names, samples.source.templates)

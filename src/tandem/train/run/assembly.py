@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from tandem import files
 from tandem.config import ModelConfig
+from tandem.errors import DataError
 from tandem.heads.head import Head
 from tandem.nn import CLIP
 from tandem.tokenizer import TextFormat, Tokenizer
@@ -43,7 +44,7 @@ IMAGES_PER_PASS, TEXTS_PER_PASS = 250, 500  # in validation, on each process
 
 @dataclass(frozen=True)
 class WrittenModel:
-    """The weights of a run as they are written: the model's in float16 by name, and a head's; only on the main process."""
+    """The weights of a run as they are written, on the main process: the model's in float16 by name, and a head's."""
 
     tensors: dict[str, np.ndarray]
     weights: np.ndarray | None = None  # float32 [c d]
@@ -168,7 +169,11 @@ class TrainingRun:
         if found.weights is None or found.bias is None or not head:
             write(model, folder, "tandem", overwrite=True)
             return
-        card = {"model": self.config.name, "steps": self.recipe.steps, "label_smoothing": self.objective.label_smoothing}
+        card = {
+            "model": self.config.name,
+            "steps": self.recipe.steps,
+            "label_smoothing": self.recipe.objective.label_smoothing,
+        }
         made = Head(self.classes, found.weights, found.bias, fingerprint(model), "fine_tuning", card)
         write_classifier(Classifier(model, made), folder)
 
@@ -199,6 +204,8 @@ def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence
     clip_teacher = ClipTeacher(chosen.model, recipe.precision, processes.device) if chosen.model else None
     objective: ContrastiveObjective | ClassificationObjective
     if recipe.classifies:
+        if len(loader.class_names()) < 2:
+            raise DataError(f"{loader.samples[0].label_of_source}: expected images of at least two classes, got one")
         vectors = zero_shot_vectors(clip, loader, tokenizer, processes.device)
         objective = ClassificationObjective(clip, vectors, recipe.objective.label_smoothing)
     else:

@@ -165,9 +165,7 @@ def restore_state(
         }
         ema.load_state_dict(
             {
-                name: _put(
-                    torch.empty_like(target), tensors.get(f"average.{name}", weights.get(name, target))
-                )
+                name: _put(torch.empty_like(target), tensors.get(f"average.{name}", weights.get(name, target)))
                 for name, target in own.items()
             }
         )

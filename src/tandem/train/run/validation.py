@@ -120,9 +120,10 @@ def _read_labelled(
     samples = Samples(source, root, user_path(recipe.cache_folder or Path(recipe.folder) / "indexes"))
     numbers = {names: i for i, names in enumerate(classes)}
     if unknown := [names for names in samples.names if names not in numbers]:
+        some = ", ".join(names[0] for names in list(numbers)[:5])
         raise DataError(
-            f"{samples.label_of_source}: expected classes of the training set, got {', '.join(unknown[0])!r}; known are "
-            f"{', '.join(names[0] for names in list(numbers)[:5])}, ..."
+            f"{samples.label_of_source}: expected classes of the training set ({some}, ...), got "
+            f"{', '.join(unknown[0])!r}"
         )
     count = len(samples)
     # Spread over the files, which may be sorted by class.
