@@ -177,16 +177,19 @@ class Classifier(ABC):
         check_model(found, name=self.name, fingerprint=self.fingerprint, source=source)
         return found, Scoring("head", 1.0, np.asarray(found.bias, dtype=np.float32))
 
-    def _labels_and_scoring(
+    def labels_and_scoring(
         self,
         labels: prompts.Labels | None,
         head: AnyHead | None,
-        templates: str | Sequence[str] | None,
-        language: str | None,
-        long: LongTexts,
-        independent: bool,
+        templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
+        independent: bool = False,
     ) -> tuple[Sequence[str], Vectors, Scoring]:
-        """The names of labels or of a head's classes, their vectors [c d] or weights, and the scoring."""
+        """The names of labels or of a head's classes, their vectors or its weights [c d], and the scoring.
+
+        Raises `TandemError` unless exactly one of both is given, and for options of labels beside a head.
+        """
         if (labels is None) == (head is None):
             raise TandemError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
         if head is not None:
@@ -245,7 +248,7 @@ class Classifier(ABC):
                 parts.append(part)
                 bar.advance(len(part) + len(part.failures))
         if not parts:
-            names, classes, scoring = self._labels_and_scoring(labels, head, templates, language, long, independent)
+            names, classes, scoring = self.labels_and_scoring(labels, head, templates, language, long, independent)
             parts.append(self._answer(names, [], {}, classes, scoring))
         answer = Answer.join(parts)
         warn_of(answer.failures)
@@ -264,7 +267,7 @@ class Classifier(ABC):
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Answer]:
         """`classify` as a stream: yields an answer for each batch as soon as it is ready."""
-        names, classes, scoring = self._labels_and_scoring(labels, head, templates, language, long, independent)
+        names, classes, scoring = self.labels_and_scoring(labels, head, templates, language, long, independent)
         held = not is_several(images) or isinstance(images, list | tuple | np.ndarray)  # the caller does, if anyone
         seen: dict[int, tuple[str, ImageSource | None]] = {}
 

@@ -25,7 +25,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_server(place: Path) -> Iterator[Server]:
-    with serving(place / "photos.tandem", place / "others.tandem", batch_wait_s=0.05) as there:
+    with serving(
+        place / "photos.tandem", place / "others.tandem", batch_wait_s=0.05, corrections=place / "corrections"
+    ) as there:
         yield there
 
 

@@ -136,18 +136,20 @@ class Client:
     def classify(
         self,
         images: ImageSource | Iterable[ImageSource],
-        labels: prompts.Labels,
+        labels: prompts.Labels | None = None,
         *,
+        head: str | None = None,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
         long: LongTexts = "error",
         independent: bool = False,
         batch_size: int = BATCH_SIZE,
     ) -> Answer:
-        """Classify images, as `Model.classify`. Unreadable images are in `.failures`."""
-        names, texts = prompts.labels_in(labels, language)
-        beside = _beside_defaults(language=language, long=long, independent=independent)
-        body: dict[str, Any] = {"labels": texts, **beside}
+        """Classify images, as `Model.classify`; a `head` is named as `heads` lists it. Unreadable images are in
+        `.failures`.
+        """
+        names, body = _labels_or_head(labels, head, language)
+        body |= _beside_defaults(language=language, long=long, independent=independent)
         if templates is not None:
             body["templates"] = [templates] if isinstance(templates, str) else list(templates)
         failures: list[Failure] = []
@@ -171,7 +173,7 @@ class Client:
             raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
         failures += answer.failures
-        answer = dataclasses.replace(answer, labels=tuple(names))
+        answer = dataclasses.replace(answer, labels=tuple(names or answer.labels))
         return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
 
     def _classified(self, batch: "Sequence[_Sent]", body: Mapping[str, Any]) -> Answer:
@@ -250,8 +252,9 @@ class Client:
 
     def label(
         self,
-        labels: prompts.Labels,
+        labels: prompts.Labels | None = None,
         *,
+        head: str | None = None,
         k: int = HITS,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
@@ -259,16 +262,25 @@ class Client:
         independent: bool = False,
         where: str | None = None,
     ) -> dict[str, list[LabelledImage]]:
-        """For each label, the k images most likely to have it, as `Collection.label`."""
+        """For each label, or class of a `head`, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
-        names, texts = prompts.labels_in(labels, language)
-        body = {"labels": texts, "k": k, "templates": chosen, "where": where, **self._collection()}
+        names, body = _labels_or_head(labels, head, language)
+        body |= {"k": k, "templates": chosen, "where": where, **self._collection()}
         body |= _beside_defaults(language=language, long=long, independent=independent)
         answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
+        names = names or [each["label"] for each in answer["labels"]]
         return {
             name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
             for name, each in zip(names, answer["labels"], strict=True)
         }
+
+    def correct(self, image: ImageSource, label: str) -> dict[str, int]:
+        """Keep an image with its right label, for `tandem learn`; gives the number of images of each label.
+
+        Raises `ServerError` where the server keeps no corrections.
+        """
+        body = {"image": data_uri(image), "label": label}
+        return dict(self._calls.document("POST", "/v1/corrections", body, wants="labels")["labels"])
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
         """Add images. Returns the server's report of each batch: what was added, and what failed and why."""
@@ -309,6 +321,10 @@ class Client:
         """The models served, as the server describes them."""
         return list(self._calls.document("GET", "/v1/models", wants="data")["data"])
 
+    def heads(self) -> list[dict[str, Any]]:
+        """The heads that `classify` and `label` take by name, as the server describes them."""
+        return list(self._calls.document("GET", "/v1/heads", wants="data")["data"])
+
     def collections(self) -> list[dict[str, Any]]:
         """The collections served, as the server describes them."""
         return list(self._calls.document("GET", "/v1/collections", wants="data")["data"])
@@ -319,6 +335,18 @@ class Client:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:
             return False
+
+
+def _labels_or_head(
+    labels: prompts.Labels | None, head: str | None, language: str | None
+) -> tuple[list[str], dict[str, Any]]:
+    """The names of labels, none for a head, and the fields to send."""
+    if (labels is None) == (head is None):
+        raise TandemError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
+    if labels is None:
+        return [], {"head": head}
+    names, texts = prompts.labels_in(labels, language)
+    return names, {"labels": texts}
 
 
 def _beside_defaults(

@@ -22,6 +22,7 @@ from tandem.search.stores.protocol import Store, Value
 
 if TYPE_CHECKING:
     from tandem import prompts
+    from tandem.classifying import AnyHead
     from tandem.image import ImageSource
     from tandem.model import Model
     from tandem.scores.relevance import Calibration
@@ -301,8 +302,9 @@ class Collection(StoreAndModel):
 
     def label(
         self,
-        labels: "prompts.Labels",
+        labels: "prompts.Labels | None" = None,
         *,
+        head: "AnyHead | None" = None,
         k: int = HITS,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
@@ -312,22 +314,20 @@ class Collection(StoreAndModel):
     ) -> "dict[str, list[LabelledImage]]":
         """For each label, the k images most likely to have it rather than another label, with their paths.
 
-        With `independent` the probability is of the label by itself; that, `language` and `long` as for
-        `Model.classify`.
+        With `independent` the probability is of the label by itself; that, `language`, `long` and `head` as for
+        `Model.classify`. The scores of a head's classes are logits.
         """
         from tandem.search.labelling import top_images, with_paths
 
-        vectors = self.model.class_vectors(labels, templates, language=language, long=long)
-        scoring = self.model.scoring(
-            vectors, independent=independent, templates=templates, language=language, long=long
-        )
+        names, vectors, scoring = self.model.labels_and_scoring(labels, head, templates, language, long, independent)
         best = top_images(self.store, vectors, k, scoring=scoring, where=where)
-        return dict(zip(labels, with_paths(self.store, best), strict=True))
+        return dict(zip(names, with_paths(self.store, best), strict=True))
 
     def iter_labels(
         self,
-        labels: "prompts.Labels",
+        labels: "prompts.Labels | None" = None,
         *,
+        head: "AnyHead | None" = None,
         k: int = LABELS,
         templates: str | Sequence[str] | None = None,
         language: str | None = None,
@@ -335,13 +335,10 @@ class Collection(StoreAndModel):
         independent: bool = False,
         where: str | None = None,
     ) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """Yield each image's id and its k likeliest labels with their probabilities; `independent` as for `label`."""
+        """Yield each image's id and its k likeliest labels with their probabilities; the rest as for `label`."""
         from tandem.search.labelling import top_labels
 
-        vectors, names = self.model.class_vectors(labels, templates, language=language, long=long), list(labels)
-        scoring = self.model.scoring(
-            vectors, independent=independent, templates=templates, language=language, long=long
-        )
+        names, vectors, scoring = self.model.labels_and_scoring(labels, head, templates, language, long, independent)
         for some in top_labels(self.store, vectors, k, scoring=scoring, where=where):
             for identifier, indices, shares in zip(some.ids, some.labels, some.probabilities, strict=True):
                 yield identifier, [(names[index], float(share)) for index, share in zip(indices, shares, strict=True)]

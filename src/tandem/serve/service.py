@@ -3,19 +3,22 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
 from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.defaults import LongTexts
+from tandem.heads.head import Head
 from tandem.model import Model
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.map_documents import MapDocuments
 from tandem.serve.collections.registry import CollectionRegistry
+from tandem.serve.corrections import Corrections
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.fetching import Fetcher
+from tandem.serve.heads import ServedHeads
 from tandem.serve.http import bodies
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
@@ -27,6 +30,16 @@ _Prepared = TypeVar("_Prepared")
 _Result = TypeVar("_Result")
 
 
+class LabelsOrHead(Protocol):
+    """The fields of requests that take labels or the name of a head."""
+
+    head: str | None
+    templates: list[str] | str | None
+    language: str | None
+    long: LongTexts
+    independent: bool
+
+
 @dataclass
 class Service:
     """Made by `open_service`; closed by its caller."""
@@ -35,6 +48,8 @@ class Service:
     metrics: Metrics
     registry: CollectionRegistry
     maps: MapDocuments = field(default_factory=MapDocuments)
+    heads: ServedHeads = field(default_factory=ServedHeads)
+    corrections: Corrections | None = None
 
     async def read(self, request: Request, shape: type[_Params]) -> bodies.Body[_Params]:
         """The body of a request, within this server's limits. Raises `ProblemError`."""
@@ -83,6 +98,15 @@ class Service:
             raise ProblemError(413, "Too many at once", detail)
         return await encoder.class_vectors(labels, chosen, long)
 
+    def head_of(self, params: LabelsOrHead) -> Head | None:
+        """The head that a request names; None for one with labels. Raises `ProblemError`."""
+        if params.head is None:
+            return None
+        if params.templates is not None or params.language is not None or params.long != "error" or params.independent:
+            detail = "templates, language, long and independent are for labels; a head has its own classes"
+            raise ProblemError(422, "Request cannot be answered", detail)
+        return self.heads.get(params.head)
+
     def check_texts(self, texts: Sequence[str], what: str) -> None:
         """Raises `ProblemError` 413 for one that is too long."""
         for text in texts:
@@ -125,6 +149,8 @@ def open_service(
     service = Service(settings, metrics, registry)
     try:
         registry.open_all()
+        service.heads = ServedHeads.open(settings.heads, (each.model for each in registry.pool.encoders))
+        service.corrections = None if settings.corrections is None else Corrections(settings.corrections)
     except BaseException:
         service.close()
         raise

@@ -24,6 +24,8 @@ class Settings:
     allow_fetch: tuple[str, ...] = ()  # hosts whose images may be fetched
     uploads: Path | None = None  # where originals of added images are stored; None: in each collection's folder
     read_only: bool = False  # images can be neither added nor deleted
+    heads: tuple[Path, ...] = ()  # .tandem-head files that requests may name
+    corrections: Path | None = None  # the folder where images with their right labels are kept; None: they are not
 
     max_body_bytes: Positive = 32 * 2**20  # of a request
     max_bodies_bytes: Positive = 256 * 2**20  # of all requests in flight; a single one always fits

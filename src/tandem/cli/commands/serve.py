@@ -21,6 +21,7 @@ def add_arguments(parser: Parser) -> None:
         "Serve collections: a web page to search and explore them, and an HTTP interface for programs (described at "
         "/docs). Only this machine can connect, unless --host says otherwise.",
         "tandem serve photos.tandem",
+        "tandem serve photos.tandem --head animals.tandem-head --corrections corrections",
         "tandem serve photos.tandem milvus://localhost:19530/archive --host 0.0.0.0 --api-key-file keys.txt",
     )
     parser.add_argument(
@@ -50,6 +51,19 @@ def add_arguments(parser: Parser) -> None:
         default=[],
         metavar="HOST",
         help="a host from which images may be fetched by URL; none by default",
+    )
+    parser.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="F",
+        help="offer a .tandem-head file that `tandem learn` wrote: requests and the page name it without the ending",
+    )
+    parser.add_argument(
+        "--corrections",
+        metavar="DIR",
+        help="keep photos that are given their right label on the page in this folder, a folder for each label, as "
+        "`tandem learn DIR` reads it; not kept by default",
     )
     parser.add_argument("--read-only", action="store_true", help="refuse to add or remove images")
     parser.add_argument(
@@ -106,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         allow_fetch=tuple(arguments.allow_fetch),
         uploads=uploads,
         read_only=arguments.read_only,
+        heads=tuple(user_path(each) for each in arguments.head),
+        corrections=user_path(arguments.corrections).resolve() if arguments.corrections else None,
         max_body_bytes=arguments.max_body_mb * MB,
         max_pixels=arguments.max_megapixels * MEGAPIXEL,
         max_batch=arguments.max_batch,

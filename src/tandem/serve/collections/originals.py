@@ -35,13 +35,18 @@ def folder_for(url: str, chosen: Path | None, name: str) -> Path | None:
 def keep(content: bytes, kind: str, folder: Path) -> tuple[str, Path, bool]:
     """Store an image durably, equal bytes once: its id, its file, and whether the file is new."""
     identifier = image_id(content)
-    path = folder / identifier[:2] / f"{identifier}{_SUFFIXES.get(kind, f'.{kind.lower()}')}"
+    path = folder / identifier[:2] / file_name(identifier, kind)
     if path.is_file() and path.stat().st_size == len(content):
         os.utime(path)  # deleted by another server, it would pass for a file that was indexed already
         return identifier, path, False
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content, fsync=True)
     return identifier, path, True
+
+
+def file_name(identifier: str, kind: str) -> str:
+    """The name of the file of an image, by its id and its format."""
+    return f"{identifier}{_SUFFIXES.get(kind, f'.{kind.lower()}')}"
 
 
 def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[bytes, str] | None:

@@ -95,7 +95,13 @@ def _form(schema: dict[str, Any], files: tuple[str, ...]) -> dict[str, Any]:
         name: schema[name] for name in ("title", "description", "additionalProperties") if name in schema
     }
     form: dict[str, Any] = {**rest, "type": "object", "properties": properties, "required": schema.get("required", [])}
+    return form | _required(schema)
+
+
+def _required(schema: dict[str, Any]) -> dict[str, Any]:
+    """Which fields must be there, without what is said of null."""
+    found: dict[str, Any] = {}
     for name in ("anyOf", "oneOf"):
-        if name in schema:  # which fields must be there
-            form[name] = [{"required": each["required"]} for each in schema[name]]
-    return form
+        if name in schema:
+            found[name] = [{"required": each["required"]} for each in schema[name]]
+    return found | ({"allOf": [_required(each) for each in schema["allOf"]]} if "allOf" in schema else {})

@@ -47,6 +47,9 @@ EncodedImage = Annotated[
     ),
 ]
 Labels = Annotated[list[Text], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AtMost("max_batch")]
+HeadName = Annotated[
+    str | None, Field(min_length=1, description="instead of labels: a head's name, as /v1/heads lists them")
+]
 Templates = Annotated[Annotated[list[Template], Field(min_length=1)] | Template | None, AtMost("max_batch")]
 Long = Annotated[
     LongTexts,
@@ -69,8 +72,8 @@ Independent = Annotated[
 Scored = Annotated[
     ScoringKind,
     Field(
-        description="softmax: the labels compete, and probabilities sum to 1; sigmoid, calibrated: each by itself, by "
-        "the model or by its calibration"
+        description="softmax: the labels compete, and probabilities sum to 1; head: so do the classes of a head; "
+        "sigmoid, calibrated: each by itself, by the model or by its calibration"
     ),
 ]
 CollectionName = Annotated[str | None, Field(description="which collection; the first one if left out")]
@@ -84,18 +87,21 @@ Where = Annotated[
 class RequestBody(BaseModel):
     """The body of a request. Unknown fields are errors: a misspelt filter must not be ignored.
 
-    `image_fields` may be sent as files of a form. Exactly one of the fields in `either` is required.
+    `image_fields` may be sent as files of a form. Exactly one of the fields in `either` is required, and of those in
+    `or_else`.
     """
 
     image_fields: ClassVar[tuple[str, ...]] = ()
     either: ClassVar[tuple[str, ...]] = ()
+    or_else: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", str_max_length=64 * 2**20)
 
     @model_validator(mode="after")
     def _one_of_either(self) -> Self:
-        if self.either and sum(getattr(self, name) is not None for name in self.either) != 1:
-            raise ValueError(f"expected either {' or '.join(self.either)}")
+        for names in filter(None, (self.either, self.or_else)):
+            if sum(getattr(self, name) is not None for name in names) != 1:
+                raise ValueError(f"expected either {' or '.join(names)}")
         return self
 
     @classmethod
@@ -114,6 +120,12 @@ def one_of(word: str, *fields: str, others_null: bool = False) -> dict[str, Any]
             properties |= {each: {"type": "null"} for each in fields if each != field}
         ways.append({"required": [field], "properties": properties})
     return {word: ways}
+
+
+def labels_or_head(**others: Any) -> dict[str, Any]:
+    """That either labels or a head must be there, for `json_schema_extra`, beside what `one_of` gave."""
+    chosen = one_of("oneOf", "labels", "head", others_null=True)
+    return {"allOf": [others, chosen]} if others else chosen
 
 
 class ImageFailure(BaseModel):

@@ -10,8 +10,10 @@ from tandem.serve.http import openapi
 from tandem.serve.routes import (
     classify,
     collections,
+    corrections,
     docs,
     embeddings,
+    heads,
     health,
     image_map,
     images,
@@ -22,7 +24,10 @@ from tandem.serve.routes import (
 from tandem.serve.service import Service
 
 # In the order in which the documentation lists them.
-_RESOURCES = (embeddings, classify, search, label, images, image_map, models, collections, health, docs)
+_RESOURCES = (
+    *(embeddings, classify, heads, corrections, search, label),
+    *(images, image_map, models, collections, health, docs),
+)
 
 
 def include_all(app: FastAPI, service: Service) -> list[Route]:

@@ -17,6 +17,7 @@ from tandem.serve.http.schemas import (
     PIXEL,
     AtMost,
     EncodedImage,
+    HeadName,
     ImageFailure,
     Independent,
     Labels,
@@ -26,17 +27,19 @@ from tandem.serve.http.schemas import (
     RequestBody,
     Scored,
     Templates,
+    labels_or_head,
     one_of,
 )
 from tandem.serve.service import Service
 
 
 class ClassifyRequest(RequestBody):
-    """One `image` or several `images`, and the labels, which compete unless they are `independent`."""
+    """One `image` or several `images`, and the labels, which compete unless they are `independent`, or a `head`."""
 
     image: EncodedImage | None = None
     images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
-    labels: Labels
+    labels: Labels | None = None
+    head: HeadName = None
     templates: Annotated[Templates, Field(description='texts with {} for the label; default "a photo of a {}."')] = None
     language: Language = None
     long: Long = "error"
@@ -44,11 +47,12 @@ class ClassifyRequest(RequestBody):
     model: str | None = None
 
     image_fields = either = ("image", "images")
+    or_else = ("labels", "head")
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [{"image": PIXEL, "labels": ["cat", "dog", "zebra"]}],
-            **one_of("oneOf", "image", "images", others_null=True),
+            **labels_or_head(**one_of("oneOf", "image", "images", others_null=True)),
         },
     )
 
@@ -81,24 +85,28 @@ def router(service: Service) -> BodyRouter:
     async def classify(request: Request) -> JSONResponse:
         body = await service.read(request, ClassifyRequest)
         params = body.params
-        encoder = await service.registry.encoder_named(params.model)
+        head = service.head_of(params)
+        encoder = await service.registry.encoder_named(params.model or (head.fingerprint if head else None))
         values = [params.image] if params.image is not None else params.images or []
         names = ["image"] if params.image is not None else [f"images[{i}]" for i in range(len(values))]
         if not values:
             raise ProblemError(422, "Request cannot be answered", "images: expected an image or several, got none")
-        labels = prompts.check_labels(params.labels)
-        vectors = await service.class_vectors(
-            encoder, labels, params.templates, language=params.language, long=params.long
-        )
-        # The first time it reads a file.
-        scoring = await asyncio.to_thread(
-            encoder.model.scoring,
-            vectors,
-            independent=params.independent,
-            templates=params.templates,
-            language=params.language,
-            long=params.long,
-        )
+        if head:
+            labels, vectors, scoring = list(head.classes), head.weights, encoder.model.head_scoring(head)[1]
+        else:
+            labels = prompts.check_labels(params.labels or [])
+            vectors = await service.class_vectors(
+                encoder, labels, params.templates, language=params.language, long=params.long
+            )
+            # The first time it reads a file.
+            scoring = await asyncio.to_thread(
+                encoder.model.scoring,
+                vectors,
+                independent=params.independent,
+                templates=params.templates,
+                language=params.language,
+                long=params.long,
+            )
         found = await encoder.embed_images([body.image(value) for value in values], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])

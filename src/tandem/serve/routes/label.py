@@ -19,6 +19,7 @@ from tandem.serve.http.schemas import (
     WHOLE,
     AtMost,
     CollectionName,
+    HeadName,
     Independent,
     Labels,
     Language,
@@ -27,15 +28,19 @@ from tandem.serve.http.schemas import (
     Templates,
     Text,
     Where,
+    labels_or_head,
 )
 from tandem.serve.routes.images import image_link
 from tandem.serve.service import Service
 
 
 class LabelRequest(RequestBody):
-    """The best images of every label, or the best labels of every image (`by`)."""
+    """The best images of every label, or the best labels of every image (`by`); of a `head` instead of labels, its
+    classes, and `score` is a logit.
+    """
 
-    labels: Labels
+    labels: Labels | None = None
+    head: HeadName = None
     templates: Templates = None
     language: Language = None
     long: Long = "error"
@@ -56,8 +61,10 @@ class LabelRequest(RequestBody):
     collection: CollectionName = None
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"labels": ["cat", "dog", "beach"], "k": 5}]}
+        extra="forbid",
+        json_schema_extra={"examples": [{"labels": ["cat", "dog", "beach"], "k": 5}], **labels_or_head()},
     )
+    or_else = ("labels", "head")
 
 
 def router(service: Service) -> BodyRouter:
@@ -72,9 +79,12 @@ def router(service: Service) -> BodyRouter:
     async def label(request: Request) -> JSONResponse:
         params = (await service.read(request, LabelRequest)).params
         name = service.registry.get(params.collection).name
-        labels = prompts.check_labels(params.labels)
+        head = service.head_of(params)
+        labels = list(head.classes) if head else prompts.check_labels(params.labels or [])
 
         async def vectors_of(encoder: Encoder) -> Vectors:
+            if head:
+                return head.weights
             return await service.class_vectors(
                 encoder, labels, params.templates, language=params.language, long=params.long
             )
@@ -82,13 +92,16 @@ def router(service: Service) -> BodyRouter:
         def work(leased: OpenCollection, vectors: Vectors) -> dict[str, Any]:
             model = leased.encoder.model
             described = {"collection": name, "model": {"name": model.name, "fingerprint": model.fingerprint}}
-            scoring = model.scoring(
-                vectors,
-                independent=params.independent,
-                templates=params.templates,
-                language=params.language,
-                long=params.long,
-            )
+            if head:
+                scoring = model.head_scoring(head)[1]
+            else:
+                scoring = model.scoring(
+                    vectors,
+                    independent=params.independent,
+                    templates=params.templates,
+                    language=params.language,
+                    long=params.long,
+                )
             if params.ids is not None:
                 found: dict[str, Any] = {"results": _of_images(leased, params.ids, labels, vectors, scoring)}
             elif params.by == "label":

@@ -1,0 +1,207 @@
+"""Heads that a server offers, and corrections that it keeps: the routes, the client, and the folder."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from support.serving import data_uri, post_json, toy_collection
+
+import tandem
+from tandem.client import Client
+from tandem.errors import HeadError, ServerError, TandemError
+from tandem.heads.head import Head
+from tandem.heads.head_file import write_head
+from tandem.model import Model
+from tandem.serve.app import build_app
+from tandem.serve.corrections import Corrections, CorrectionsFullError, check_label
+from tandem.serve.service import Service, open_service
+from tandem.serve.settings import Settings
+
+CARD = {"model": "toy", "accuracy": {"value": 0.9, "n": 9}, "data": {"source": "/home/me/secret"}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("served")
+    toy_collection(here)
+    model = tandem.load(here / "model")
+    write_head(head_of(model), here / "animals.tandem-head")
+    return here
+
+
+def head_of(model: Model, fingerprint: str = "") -> Head:
+    weights = np.random.default_rng(1).normal(size=(3, model.config.embed_dim)).astype(np.float32) * 5
+    bias = np.array([0, 2, -1], np.float32)
+    return Head(("cat", "dog", "cow"), weights, bias, fingerprint or model.fingerprint, "clap", CARD)
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[Service]:
+    settings = Settings(batch_wait_s=0, heads=(folder / "animals.tandem-head",), corrections=folder / "corrections")
+    made = open_service(settings, [str(folder / "photos.tandem")])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def here(service: Service) -> TestClient:
+    return TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture
+def client(here: TestClient) -> Client:
+    """Its requests are answered in this process."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        answer = here.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
+        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
+
+    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered))
+
+
+def test_the_heads_are_listed_without_the_files_they_come_from(client: Client) -> None:
+    (listed,) = client.heads()
+    assert (listed["name"], listed["classes"], listed["method"]) == ("animals", ["cat", "dog", "cow"], "clap")
+    assert listed["accuracy"] == CARD["accuracy"]
+    assert "secret" not in str(listed)
+
+
+def test_classify_with_a_head_answers_as_the_model_does(folder: Path, client: Client) -> None:
+    files = [folder / "photos" / f"{number}.png" for number in (1, 2)]
+    model = tandem.load(folder / "model")
+    mine, theirs = model.classify(files, head=folder / "animals.tandem-head"), client.classify(files, head="animals")
+    assert (theirs.labels, theirs.scoring, theirs.best) == (mine.labels, "head", mine.best)
+    np.testing.assert_allclose(theirs.probabilities, mine.probabilities, atol=1e-5)
+
+
+def test_label_with_a_head_answers_as_the_collection_does(folder: Path, client: Client) -> None:
+    with tandem.open(folder / "photos.tandem") as photos:
+        mine = photos.label(head=folder / "animals.tandem-head", k=3)
+        by_image = dict(photos.iter_labels(head=head_of(photos.model), k=1))
+        stored = photos.store.get([mine["cow"][0].id])
+        assert stored.vectors is not None
+        logits = head_of(photos.model).logits(stored.vectors)[0]
+    theirs = client.label(head="animals", k=3)
+    assert list(theirs) == ["cat", "dog", "cow"]
+    for label, row in mine.items():
+        assert [image.id for image in theirs[label]] == [image.id for image in row]
+        shares = [image.probability for image in row]
+        assert [image.probability for image in theirs[label]] == pytest.approx(shares, rel=1e-3)
+    assert mine["cow"][0].score == pytest.approx(float(logits[2]), abs=1e-4)  # a logit, bias included
+    best = mine["dog"][0]
+    assert by_image[best.id][0] == ("dog", pytest.approx(best.probability, abs=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        ({"head": "animal"}, 404, "did you mean 'animals'"),
+        ({"head": "../animals"}, 404, "no head"),
+        ({"head": "animals", "labels": ["cat"]}, 422, "either labels or head"),
+        ({}, 422, "either labels or head"),
+        ({"head": "animals", "templates": "{}"}, 422, "for labels"),
+        ({"head": "animals", "independent": True}, 422, "for labels"),
+        ({"head": {"weights": [1]}}, 422, "head"),
+    ],
+)
+def test_requests_that_are_refused(
+    folder: Path, here: TestClient, body: dict[str, object], status: int, expected: str
+) -> None:
+    for path, more in (("/v1/classify", {"image": data_uri(folder / "photos" / "1.png")}), ("/v1/label", {})):
+        answer = here.post(path, json={**body, **more})
+        assert answer.status_code == status, answer.text
+        assert expected in answer.text
+
+
+def test_a_head_of_another_model_keeps_the_server_from_starting(folder: Path, tmp_path: Path) -> None:
+    other = write_head(head_of(tandem.load(folder / "model"), "d" * 64), tmp_path / "other.tandem-head")
+    for heads, expected in (((other,), "d{12}"), ((folder / "animals.tandem-head",) * 2, "served already")):
+        with pytest.raises(HeadError, match=expected):
+            open_service(Settings(heads=heads), [], model=folder / "model")
+
+
+# --- corrections -----------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_is_kept_and_the_last_label_stands(folder: Path, here: TestClient, client: Client) -> None:
+    photo = folder / "photos" / "4.png"
+    assert client.correct(photo, " golden \n retriever ") == {"golden retriever": 1}
+    assert client.correct(photo, "dog") == {"dog": 1}
+    (kept,) = (folder / "corrections").glob("*/*")
+    assert kept.parent.name == "dog"
+    assert kept.read_bytes() == photo.read_bytes()
+    hit = post_json(here, "/v1/search", text="a", k=1)["hits"][0]
+    answer = here.post("/v1/corrections", json={"id": hit["id"], "label": "cat"})
+    assert answer.status_code == 201
+    assert here.get("/v1/corrections").json() == {"accepted": True, "labels": answer.json()["labels"]}
+    assert next(iter((folder / "corrections" / "cat").iterdir())).read_bytes() == Path(hit["path"]).read_bytes()
+
+
+def test_corrections_that_are_refused(folder: Path, here: TestClient, client: Client) -> None:
+    before = sorted((folder / "corrections").rglob("*"))
+    for label in (
+        "../../etc",
+        "a/b",
+        "a\\b",
+        "..",
+        ".hidden",
+        "CON",
+        "nul.txt",
+        "a\0b",
+        "a\u202eb",
+        "x" * 151,
+        "\ud800",
+    ):
+        with pytest.raises(TandemError, match="label"):
+            check_label(label)
+    with pytest.raises(ServerError, match="plain name"):
+        client.correct(folder / "photos" / "1.png", "../../etc")
+    assert here.post("/v1/corrections", json={"image": "data:,text", "label": "cat"}).status_code == 422
+    assert here.post("/v1/corrections", json={"id": "none", "label": "cat"}).status_code == 404
+    assert here.post("/v1/corrections", json={"label": "cat"}).status_code == 422
+    assert (
+        here.post("/v1/corrections", json={"id": "a", "label": "cat"}, headers={"origin": "http://x.y"}).status_code
+        == 403
+    )
+    assert sorted((folder / "corrections").rglob("*")) == before
+    closed = open_service(Settings(), [], model=folder / "model")
+    without = TestClient(build_app(closed), base_url="http://127.0.0.1:8000")
+    assert without.get("/v1/corrections").json() == {"accepted": False, "labels": {}}
+    answer = without.post("/v1/corrections", json={"image": data_uri(folder / "photos" / "1.png"), "label": "cat"})
+    assert answer.status_code == 403
+    assert "--corrections" in answer.text
+    closed.close()
+
+
+def test_a_key_is_asked_for(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("secret\n")
+    locked = open_service(Settings(keys_file=tmp_path / "keys", corrections=tmp_path / "c"), [], model=folder / "model")
+    there = TestClient(build_app(locked), base_url="http://127.0.0.1:8000")
+    body = {"image": data_uri(folder / "photos" / "1.png"), "label": "cat"}
+    assert there.post("/v1/corrections", json=body).status_code == 401
+    assert there.post("/v1/corrections", json=body, headers={"x-api-key": "secret"}).status_code == 201
+    locked.close()
+
+
+def test_the_folder_is_bounded_and_counted_again(tmp_path: Path) -> None:
+    kept = Corrections(tmp_path / "c", max_images=2, max_bytes=10)
+    kept.keep(b"1234", "PNG", "cat")
+    with pytest.raises(CorrectionsFullError, match="MB"):
+        kept.keep(b"12345678", "PNG", "cat")
+    kept.keep(b"5678", "JPEG", "cat")
+    again = Corrections(tmp_path / "c", max_images=2)
+    assert again.counts() == {"cat": 2}
+    with pytest.raises(CorrectionsFullError, match="2 images"):
+        again.keep(b"9", "PNG", "dog")
+    assert again.keep(b"1234", "PNG", "dog").replaced == "cat"  # one that is there may still be corrected
+    moved = next((tmp_path / "c" / "dog").iterdir())
+    os.remove(moved)  # by hand, while the server runs
+    again.keep(b"1234", "PNG", "cow")
+    assert Corrections(tmp_path / "c").counts() == {"cat": 1, "cow": 1}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TandemError, match="cannot be kept"):
+        Corrections(tmp_path / "file")
