@@ -167,9 +167,10 @@ def test_the_grid_of_odd_sizes(size):
     )
     tensors, pixels = random_tensors(config), random_pixels(config, n=1)
     for name in ENGINES:
+        engine = build(name, config, tensors)
         for layer in range(5):
             layout = config.vision.state_layout(layer)
-            assert build(name, config, tensors).image_states(pixels, layer).shape == (1, layout.tokens, layout.width)
+            assert engine.image_states(pixels, layer).shape == (1, layout.tokens, layout.width)
 
 
 MIXED = {

@@ -140,7 +140,10 @@ TOYS: dict[str, ModelConfig] = {
 
 
 def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Every tensor, large enough that each matters: no norm is 1, no bias and no running statistic is trivial."""
+    """Every tensor, large enough that each matters: no norm is 1, no bias and no running statistic is trivial.
+
+    Values that float16 holds exactly: weights stored in half precision are the same weights.
+    """
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, shape in expected_shapes(config).items():
@@ -157,7 +160,7 @@ def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
             array = rng.standard_normal(shape) * gain / np.sqrt(fan_in)
         else:
             array = rng.standard_normal(shape) * 0.3
-        tensors[name] = np.asarray(array, np.float32)
+        tensors[name] = np.asarray(array, np.float16).astype(np.float32)
     tensors["logit_scale"] = np.array(np.log(20), np.float32)
     return tensors
 
