@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import skip_without, toy
+from support import toy
 from support.commands import Run, one_line
 
 from tandem import weights
@@ -66,20 +66,6 @@ def test_openvino_ir_runs_without_us(tandem: Run, folder: str, kind: str, tmp_pa
     assert json.loads((tmp_path / "ir" / "config.json").read_text())["text"].get("type") == (
         "bert" if kind == "bert" else None
     )
-
-
-def test_onnx_runs_without_us(tandem: Run, folder: str, tmp_path: Path) -> None:
-    skip_without("onnxruntime", "onnxscript")
-    import onnxruntime
-
-    assert tandem("convert", folder, tmp_path / "onnx", "--to", "onnx").code == 0
-    _, ids, texts, images = expected(folder)
-    image, text = (onnxruntime.InferenceSession(str(tmp_path / "onnx" / f"{name}.onnx")) for name in ("image", "text"))
-    np.testing.assert_allclose(image.run(None, {"pixels": pixels()})[0], images, atol=1e-5)
-    for rows in (slice(None), slice(1)):  # any batch, any length
-        own = ids[rows] if rows == slice(None) else ids[rows, :5]
-        vectors = text.run(None, {"token_ids": own.astype(np.int64)})[0]
-        np.testing.assert_allclose(vectors, texts[rows], atol=1e-5)
 
 
 @pytest.mark.parametrize("layout", ["tandem", "open_clip", "transformers"])

@@ -35,15 +35,3 @@ def test_converted_to_openvino_it_gives_the_same_vectors(tandem: Run, folder: Pa
     expected = load(folder).engine.encode_images(PIXELS)
     np.testing.assert_allclose(compiled(PIXELS)[0], expected, atol=1e-5)
     np.testing.assert_allclose(compiled(PIXELS[:1])[0], expected[:1], atol=1e-5)
-
-
-def test_converted_to_onnx_it_gives_the_same_vectors(tandem: Run, folder: Path, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-
-    assert tandem("convert", folder, tmp_path / "onnx", "--to", "onnx").code == 0
-    session = onnxruntime.InferenceSession(str(tmp_path / "onnx" / "image.onnx"))
-    expected = load(folder).engine.encode_images(PIXELS)
-    for batch in (PIXELS, PIXELS[:1]):
-        (vectors,) = session.run(None, {"pixels": batch})
-        np.testing.assert_allclose(vectors, expected[: len(batch)], atol=1e-5)

@@ -49,10 +49,20 @@ def test_convert_to_openvino(tandem: Run, model_folder: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_convert_to_onnx(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     assert tandem("convert", model_folder, tmp_path / "onnx", "--to", "onnx").code == 0
     names = {entry.name for entry in (tmp_path / "onnx").iterdir()}
     assert names == {"image.onnx", "text.onnx", "config.json", "tokenizer.json"}
+    model = load(model_folder)
+    ids = model.tokenizer(["a cat", "a dog and a cat", "x"], toy.CONTEXT)
+    (vectors,) = onnxruntime.InferenceSession(tmp_path / "onnx" / "text.onnx").run(
+        None, {"token_ids": ids.astype("i8")}
+    )
+    np.testing.assert_allclose(vectors, model.engine.encode_texts(ids), atol=1e-5)
+    pixels = np.random.default_rng(0).integers(0, 256, (3, toy.SIZE, toy.SIZE, 3), dtype=np.uint8)
+    (vectors,) = onnxruntime.InferenceSession(tmp_path / "onnx" / "image.onnx").run(None, {"pixels": pixels})
+    np.testing.assert_allclose(vectors, model.engine.encode_images(pixels), atol=1e-5)
 
 
 def test_verify_one_model_in_every_way(tandem: Run, model_folder: str, photos: list[str]) -> None:

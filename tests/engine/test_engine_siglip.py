@@ -208,22 +208,3 @@ def test_openvino_ir_runs_without_us(golden: Any, tmp_path: Path) -> None:
     assert len(text.inputs) == 1  # texts are padded to one length, and read at its end
     vectors = text({"token_ids": expected["token_ids"]})["vectors"]
     np.testing.assert_allclose(vectors, expected["text_features"], atol=1e-5)
-
-
-@pytest.mark.slow
-def test_onnx_runs_without_us(golden: Any, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    for package in ("torch", "onnx", "onnxscript"):
-        pytest.importorskip(package)
-    from tandem.engine.onnx import save_onnx
-
-    config, tensors, expected = golden
-    save_onnx(config, tensors, tmp_path)
-    image = onnxruntime.InferenceSession(tmp_path / "image.onnx", providers=["CPUExecutionProvider"])
-    text = onnxruntime.InferenceSession(tmp_path / "text.onnx", providers=["CPUExecutionProvider"])
-    assert text.get_inputs()[0].shape[1] == config.text.context_length  # fixed: padding is part of the text
-    for n in (3, 1):
-        (images,) = image.run(None, {"pixels": expected["pixels"][:n]})
-        np.testing.assert_allclose(images, expected["image_features"][:n], atol=1e-5)
-        (texts,) = text.run(None, {"token_ids": expected["token_ids"][:n].astype(np.int64)})
-        np.testing.assert_allclose(texts, expected["text_features"][:n], atol=1e-5)

@@ -58,15 +58,25 @@ def save_onnx(config: ModelConfig, tensors: Mapping[str, NDArray[np.generic]], f
     """Write image.onnx and text.onnx into a folder that is made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     model = from_arrays(config, tensors)
+    save_image_graph(config, model, folder / "image.onnx")
+    save_text_graph(config, model, folder / "text.onnx")
+
+
+def save_image_graph(config: ModelConfig, model: CLIP, path: Path) -> None:
+    """Write the graph of the image tower."""
     pixels = torch.ones((2, *config.preprocessing.pixel_shape), dtype=torch.uint8)
-    batch, free = torch.export.Dim("n", min=1), {}
-    if config.text.fixed_length:
-        ids = torch.full((2, config.text.context_length), config.text.pad_id)
+    _export(ImageGraph(model, config), pixels, "pixels", {0: torch.export.Dim("n", min=1)}, path)
+
+
+def save_text_graph(config: ModelConfig, model: CLIP, path: Path) -> None:
+    """Write the graph of the text tower."""
+    text, free = config.text, {0: torch.export.Dim("n", min=1)}
+    if text.fixed_length:
+        ids = torch.full((2, text.context_length), text.pad_id)
     else:
-        ids = torch.full((2, 9), config.text.end_id or 0)
-        free = {1: torch.export.Dim("t", min=2, max=config.text.context_length)}
-    _export(ImageGraph(model, config), pixels, "pixels", {0: batch}, folder / "image.onnx")
-    _export(TextGraph(model), ids, "token_ids", {0: batch, **free}, folder / "text.onnx")
+        ids = torch.full((2, 9), text.end_id or 0)
+        free[1] = torch.export.Dim("t", min=2, max=text.context_length)
+    _export(TextGraph(model), ids, "token_ids", free, path)
 
 
 def _export(graph: nn.Module, example: Tensor, name: str, free: dict[int, Any], path: Path) -> None:
