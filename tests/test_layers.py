@@ -130,7 +130,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "transformers": ("train/objective/teacher.py",),
     "tensorboard": ("train/run/reporting.py",),
     "wandb": ("train/run/reporting.py",),
-    "sklearn": ("sklearn.py",),
+    "sklearn": ("sklearn/",),
     "torchmetrics": (),
     "open_clip": (),
     "sqlite3": ("search/",),
