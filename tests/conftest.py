@@ -43,6 +43,7 @@ def pytest_configure() -> None:
     """
     tests = str(Path(__file__).parent)
     os.environ.setdefault("TANDEM_HOME", HOME.name)  # no test writes among its user's own data
+    os.environ.setdefault("TANDEM_CACHE", os.path.join(HOME.name, "cache"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The folder for what belongs to a user rather than to one collection: ledgers of remote stores, calibrations."""
+"""Where a user's own files are: data (ledgers of remote stores, calibrations), and caches, which can be deleted."""
 
 import os
 import sys
@@ -16,3 +16,8 @@ def data_folder() -> Path:
     if sys.platform == "darwin":
         return user_path("~/Library/Application Support/tandem")
     return Path(os.environ.get("XDG_DATA_HOME") or user_path("~/.local/share")) / "tandem"
+
+
+def cache_folder() -> Path:
+    """Where downloads, digests and features are kept: TANDEM_CACHE, or ~/.cache/tandem. Its writers make it."""
+    return user_path(os.environ.get("TANDEM_CACHE") or "~/.cache/tandem")

@@ -4,6 +4,7 @@ Both formats are streamed: memory does not grow with the length of a file. The `
 """
 
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from tandem.errors import DataError, MissingExtraError
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # the compressions that tarfile reads
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TAR_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file_name", "filename", "file", "image_file")
 CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sentences", "description", "title")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_COUNT = re.compile(r"(\d+)\.\.(\d+)")
+_MAX_FILES = 1_000_000  # a typo in a brace must not fill the memory
 ROWS_BATCH = 64  # of Parquet, images included: bounds memory
 
 
@@ -53,6 +59,31 @@ def shard_kind(path: str | Path) -> Literal["tar", "parquet"] | None:
     """The kind of data file by its suffix, in any case: a tar or Parquet; None for other files."""
     name = str(path).lower()
     return "parquet" if name.endswith(PARQUET_SUFFIXES) else "tar" if name.endswith(TAR_SUFFIXES) else None
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """A pattern with its braces expanded: `{00..12}` counts and keeps zeros, `{a,b}` lists. Raises `DataError`."""
+    match = _BRACES.search(pattern)
+    if match is None:
+        return [pattern]
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    found = [path for word in _alternatives(match.group(1), pattern) for path in expand_braces(before + word + after)]
+    if len(found) > _MAX_FILES:
+        raise DataError(f"{pattern}: over {_MAX_FILES:,} files; look at its braces")
+    return found
+
+
+def _alternatives(inside: str, pattern: str) -> list[str]:
+    count = _COUNT.fullmatch(inside)
+    if count is None:
+        if "," not in inside:
+            raise DataError(f"{pattern}: expected {{0000..0099}} or {{a,b}}, got {{{inside}}}")
+        return inside.split(",")
+    first, last = count.groups()
+    if int(last) < int(first) or int(last) - int(first) >= _MAX_FILES:
+        raise DataError(f"{pattern}: {{{inside}}} does not count up, or too far")
+    width = len(first) if first.startswith("0") or len(first) == len(last) else 0
+    return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
 
 
 def read_samples(path: Path, text: str) -> list[Sample]:
@@ -148,6 +179,28 @@ def parquet_columns(path: Path) -> dict[str, str]:
         return {field.name: str(field.type) for field in file.schema_arrow}
 
 
+def parquet_image_column(path: Path) -> tuple[str, bool]:
+    """The column that holds images, and whether it holds their paths rather than their bytes."""
+    columns = parquet_columns(path)
+    for name in IMAGE_COLUMNS:
+        kind = columns.get(name, "")
+        if kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary")):
+            return name, False
+    for name in (*IMAGE_COLUMNS, *PATH_COLUMNS):
+        if columns.get(name, "") in ("string", "large_string", "string_view"):
+            return name, True
+    raise DataError(
+        f"{path}: expected a column of images (image, as bytes or with bytes inside) or of paths "
+        f"({', '.join(PATH_COLUMNS[:3])}, ...), found {', '.join(columns)}"
+    )
+
+
+def parquet_metadata(path: Path) -> Mapping[bytes, bytes]:
+    """The metadata of the schema, in which other tools keep their own types. Raises `DataError`."""
+    with _parquet(path) as file:
+        return dict(file.schema_arrow.metadata or {})
+
+
 def parquet_length(path: Path) -> int:
     """The number of rows, from the footer."""
     with _parquet(path) as file:
@@ -164,6 +217,34 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, An
                 yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
+
+
+def parquet_cells(path: Path, column: str, rows: Sequence[int]) -> Iterator[Any]:
+    """The values of one column at these rows, which ascend. Row groups without any of them are not read."""
+    import pyarrow
+
+    wanted = iter(rows)
+    row = next(wanted, None)
+    with _parquet(path) as file:
+        begin = 0
+        try:
+            for group in range(file.metadata.num_row_groups):
+                end = begin + file.metadata.row_group(group).num_rows
+                if row is None:
+                    return
+                if row < end:
+                    for batch in file.iter_batches(ROWS_BATCH, row_groups=[group], columns=[column]):
+                        while row is not None and row < begin + len(batch):
+                            yield batch.column(0)[row - begin].as_py()
+                            row = next(wanted, None)
+                        begin += len(batch)
+                        if row is None:
+                            return
+                begin = end
+        except (OSError, pyarrow.ArrowException, ValueError) as error:
+            raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
+    if row is not None:
+        raise DataError(f"{path}: expected a row {row:,}, found {begin:,} rows; it has changed since it was opened")
 
 
 def image_bytes(value: Any) -> bytes | None:

@@ -4,9 +4,10 @@ Shapes: n images, c classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from tandem.arrays import Vectors
 from tandem.errors import DataError
 from tandem.image import ImageSource
 
+_Value = TypeVar("_Value")
 OpenImages = Callable[[Sequence[int]], Iterable[ImageSource]]
 
 
@@ -83,3 +85,26 @@ class Dataset:
     def images(self, places: Sequence[int] | None = None) -> Iterator[ImageSource]:
         """The images, or those at `places`, in that order."""
         return iter(self.open_images(range(len(self)) if places is None else places))
+
+    def take(self, places: Sequence[int], note: str | None = None) -> "Dataset":
+        """The data set of the images at `places`, in that order, with the same classes; `note` says why."""
+        chosen = [int(place) for place in places]
+
+        def some(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
+            return tuple(values[place] for place in chosen) if values else ()
+
+        stored = self.stored
+        return replace(
+            self,
+            keys=some(self.keys),
+            digests=some(self.digests),
+            label_sets=some(self.label_sets),
+            captions=some(self.captions),
+            open_images=lambda wanted: self.open_images([chosen[place] for place in wanted]),
+            stored=None if stored is None else replace(stored, vectors=stored.vectors[chosen]),
+            notes=self.notes if note is None else (*self.notes, note),
+        )
+
+    def with_digests(self, digests: Sequence[bytes], notes: Sequence[str]) -> "Dataset":
+        """The same data set with the digests of its images, and these notes."""
+        return replace(self, digests=tuple(digests), notes=tuple(notes))

@@ -9,7 +9,8 @@ from typing import Any
 
 from tandem.errors import HubError
 from tandem.fetch import Progress, download
-from tandem.weights.published import KnownModel, cache_folder
+from tandem.home import cache_folder
+from tandem.weights.published import KnownModel
 
 OPENAI_ROOT = "https://openaipublic.azureedge.net/clip/models"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.files import user_path
+from tandem.home import cache_folder
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets"
 SHIPPED = {"tandem-mini": 0.3}  # and the billions of operations that an image takes
@@ -198,11 +199,6 @@ def _shipped() -> Iterator[KnownModel]:
                 config.data,
                 download_bytes=0,
             )
-
-
-def cache_folder() -> Path:
-    """Where OpenAI's files are kept: TANDEM_CACHE, or ~/.cache/tandem."""
-    return user_path(os.environ.get("TANDEM_CACHE") or "~/.cache/tandem")
 
 
 def hub_cache_folder() -> Path:

@@ -14,9 +14,6 @@ from tandem.samples import CAPTION_KEYS, TarMember
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 
-IMAGE_COLUMNS = ("image", "picture", "img", "photo", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
-PATH_COLUMNS = ("path", "image_path", "file_path", "filepath", "file_name", "filename", "file", "image_file")
-
 
 def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFile]:
     """The images of a shard, in order; `key` is where captions are, the first usual one if None.
@@ -38,7 +35,7 @@ def length(shard: Shard) -> int:
 
 def holds_paths(shard: Shard) -> bool:
     """Whether it is Parquet that names files, which may change while it does not. Raises `DataError`."""
-    return samples.shard_kind(shard.path) == "parquet" and _column(Path(shard.path))[1]
+    return samples.shard_kind(shard.path) == "parquet" and samples.parquet_image_column(Path(shard.path))[1]
 
 
 # --- tars ----------------------------------------------------------------------------------------------------------
@@ -80,7 +77,7 @@ def _captions_beside(image: TarMember, group: list[TarMember], key: str | None) 
 
 def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
     path = Path(shard.path)
-    column, is_paths = _column(path)
+    column, is_paths = samples.parquet_image_column(path)
     columns = samples.parquet_columns(path)
     captions = next((name for name in (CAPTION_KEYS if key is None else (key,)) if name in columns), None)
     if key is not None and captions is None:
@@ -105,19 +102,3 @@ def _row(shard: Shard, path: str, value: Any, is_path: bool, caption: str | None
     if content is None:
         return Entry(path, shard.signature, shard.path, broken="this row has no image")
     return Entry(path, shard.signature, shard.path, content=content, caption=caption)
-
-
-def _column(path: Path) -> tuple[str, bool]:
-    """The column that holds images, and whether it holds their paths rather than their bytes."""
-    columns = samples.parquet_columns(path)
-    for name in IMAGE_COLUMNS:
-        kind = columns.get(name, "")
-        if kind.startswith(("struct", "binary", "large_binary", "fixed_size_binary")):
-            return name, False
-    for name in (*IMAGE_COLUMNS, *PATH_COLUMNS):
-        if columns.get(name, "") in ("string", "large_string", "string_view"):
-            return name, True
-    raise DataError(
-        f"{path}: expected a column of images (image, as bytes or with bytes inside) or of paths "
-        f"({', '.join(PATH_COLUMNS[:3])}, ...), found {', '.join(columns)}"
-    )

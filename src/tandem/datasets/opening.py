@@ -1,0 +1,98 @@
+"""`open_dataset`: a source, its layout recognised, as a `Dataset`. A new layout is a module and a line in `LAYOUTS`."""
+
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tandem.datasets.building import build
+from tandem.datasets.class_names import class_names_of
+from tandem.datasets.dataset import Dataset
+from tandem.datasets.rows import ClassNames, Request
+from tandem.errors import DataError, did_you_mean
+from tandem.files import user_path
+from tandem.prompts import check_templates
+
+
+class Layout(NamedTuple):
+    """A layout, the module that reads it (`recognises`, `splits`, `read`), and what it looks like."""
+
+    name: str
+    module: str
+    example: str
+
+
+# In the order in which they are tried: a folder of classes is whatever folder is nothing else.
+LAYOUTS = (
+    Layout("parquet", "tandem.datasets.parquet", "FILE.parquet, or a folder of them"),
+    Layout("folder", "tandem.datasets.folder", "FOLDER/class/1.jpg"),
+)
+
+
+def open_dataset(
+    source: str | Path,
+    *,
+    layout: str | None = None,
+    split: str | None = None,
+    label: str | None = None,
+    caption: str | None = None,
+    classes: ClassNames | str | Path | None = None,
+    templates: str | Sequence[str] | None = None,
+    where: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Open a data set. Images stay where they are, and are read when they are asked for.
+
+    Args:
+        source: a folder of classes, Parquet files, tars, a captions file of COCO, a table, or a collection.
+        layout: one of `LAYOUTS` by name; None recognises it.
+        split: the split to open (`train`, `val`, `test`); needed where there are several.
+        label: the column or key of labels; None for the usual ones.
+        caption: the column or key of captions; None for the usual ones.
+        classes: names of the classes by number, or by label; or a file with them. None for those that came with it.
+        templates: prompts to use with it; None for those that came with it.
+        where: a filter over the columns, as for collections: `source like '%(intel)%'`.
+        limit: draw this many images, with `seed`.
+
+    Raises: `DataError` that names the row for what is missing or contradictory, `FilterError` for an invalid `where`.
+    """
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise DataError(f"limit: expected at least 1, got {limit}")
+    request = Request(os.fspath(source), split, label, caption, where)
+    chosen = _layout(request.source, layout)
+    rows = import_module(chosen.module).read(request)
+    return build(
+        rows,
+        request,
+        chosen.name,
+        classes=class_names_of(classes),
+        templates=None if templates is None else check_templates(templates),
+        limit=limit,
+        seed=seed,
+    )
+
+
+def dataset_splits(source: str | Path, *, layout: str | None = None) -> tuple[str, ...]:
+    """The names of a source's splits, as `open_dataset` takes them; () where it has none. Opens no image."""
+    text = os.fspath(source)
+    splits: tuple[str, ...] = import_module(_layout(text, layout).module).splits(text)
+    return splits
+
+
+def _layout(source: str, name: str | None) -> Layout:
+    if name is not None:
+        found = next((each for each in LAYOUTS if each.name == name), None)
+        if found is None:
+            names = [each.name for each in LAYOUTS]
+            raise DataError(f"layout: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+        return found
+    for each in LAYOUTS:
+        module: Any = import_module(each.module)
+        if module.recognises(source):
+            return each
+    if not user_path(source, strict=False).exists():
+        raise DataError(f"{source}: there is no such file or folder")
+    layouts = "; ".join(f"{each.name}: {each.example}" for each in LAYOUTS)
+    raise DataError(f"{source}: not recognised as a data set; expected one of these layouts: {layouts}")
