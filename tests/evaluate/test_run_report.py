@@ -1,6 +1,7 @@
 """A run as a folder: what is saved is what is loaded, nothing else is replaced, hostile names stay names."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = evaluations.dataset()
     right = np.arange(len(data)) % 4 != 0
     report = evaluations.run(evaluations.zero_shot(data, right), evaluations.zero_shot(data, ~right))
-    return report.save(tmp_path_factory.mktemp("runs") / "run", [data])
+    return replace(report, datasets=(data,)).save(tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_what_is_saved_is_loaded(saved: Path) -> None:

@@ -10,6 +10,10 @@ plain values for JSON, and places are places in `classes`:
 - `class_prior`: rows of `class`, `share` (of all answers), `true_share` (of all images): which names a model favours
 - `few_shot`: rows of `method`, `shots`, `value`, `low`, `high`
 - `sweep`: rows of `c`, `accuracy`, in the order of `c`
+- `calibration_after_temperature`: as `calibration`
+- `average_precision`: rows of `class`, `n`, `value`, `low`, `high`, `chance`, for labels that do not compete
+- `recall_curve`: rows of `direction`, `k`, `value`, `chance`
+- `worst_queries`: rows of `caption`, `key` (of its image), `rank`
 
 Outcomes that reports show beside the figures' own: `answer` (the place that was answered) and `probability` (of it).
 """

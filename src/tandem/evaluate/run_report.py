@@ -31,18 +31,22 @@ RESULT, OUTCOMES, MARKDOWN, HTML = "result.json", "outcomes.npz", "report.md", "
 
 @dataclass(frozen=True, eq=False)
 class RunReport:
-    """What one model was measured to be worth on one or several data sets."""
+    """What one model was measured to be worth on one or several data sets.
+
+    `datasets` are those whose images can be shown; a run that was loaded has none.
+    """
 
     model: ModelRecord
     environment: Environment
     made: str  # ISO 8601, UTC
     results: tuple[TaskResult, ...]
+    datasets: tuple[Dataset, ...] = ()
 
     @staticmethod
-    def of(model: ModelRecord, results: Sequence[TaskResult]) -> "RunReport":
+    def of(model: ModelRecord, results: Sequence[TaskResult], datasets: Sequence[Dataset] = ()) -> "RunReport":
         """A report made now, here."""
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return RunReport(model, Environment.here(), now, tuple(results))
+        return RunReport(model, Environment.here(), now, tuple(results), tuple(datasets))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the outcomes for every image are not among them."""
@@ -55,18 +59,18 @@ class RunReport:
             "results": [_result_as_dict(result) for result in self.results],
         }
 
-    def save(self, folder: str | Path, datasets: Sequence[Dataset] = ()) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write the run's folder, whole or not at all; an earlier run in it is replaced.
 
-        The best and worst pictures are shown in the HTML for results whose data set is among `datasets`. Raises
-        `DataError` where the folder holds anything else than a run.
+        The HTML shows the best and worst pictures of `datasets`. Raises `DataError` where the folder holds anything
+        else than a run.
         """
         target = check_target(folder)
         with atomic_folder(target) as partial:
             write_text(partial / RESULT, json_text(plain(self.as_dict())) + "\n")
             np.savez_compressed(partial / OUTCOMES, **dict(_arrays(self.results)))
             write_text(partial / MARKDOWN, markdown_report(self.model, self.environment, self.made, self.results))
-            page = html_report(self.model, self.environment, self.made, self.results, datasets)
+            page = html_report(self.model, self.environment, self.made, self.results, self.datasets)
             write_text(partial / HTML, page)
         return target
 

@@ -16,7 +16,12 @@ RIGHT = "top1"  # the outcome that says whether an answer was right
 
 
 def pictures(result: TaskResult, dataset: Dataset) -> Html:
-    """The worst and the best answers with their images; nothing for tasks that give no answer of one class."""
+    """The worst and the best answers with their images; for retrieval the captions that were found last.
+
+    Nothing for tasks that have neither.
+    """
+    if result.tables.get("worst_queries"):
+        return _lost(result, dataset)
     if not {RIGHT, "answer", "probability"} <= result.outcomes.keys() or "classes" not in result.tables:
         return Html("")
     right, probability = result.outcomes[RIGHT] > 0.5, result.outcomes["probability"]
@@ -34,6 +39,18 @@ def pictures(result: TaskResult, dataset: Dataset) -> Html:
             section("Surest and right", gallery(_tiles(result, dataset, best)), level=3),
         )
     )
+
+
+def _lost(result: TaskResult, dataset: Dataset) -> Html:
+    """The images that their captions found last."""
+    places = {key: place for place, key in enumerate(dataset.keys)}
+    queries = [query for query in result.tables["worst_queries"] if query["key"] in places][:SHOWN]
+    images = dataset.images([places[query["key"]] for query in queries])
+    tiles = [
+        Tile(thumbnail_uri(image, SIDE), query["key"], [query["caption"], f"found as hit {query['rank']:,}"])
+        for query, image in zip(queries, images, strict=True)
+    ]
+    return section("Found last by their own caption", gallery(tiles), level=3)
 
 
 def _tiles(result: TaskResult, dataset: Dataset, rows: Sequence[int]) -> list[Tile]:
