@@ -5,11 +5,13 @@ Needs no torch. Knows checkpoints, heads and measures by name; no data and no tr
 Shapes: c classes, d the shared dimension.
 """
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from tandem import files
 from tandem.errors import ConfigError
 from tandem.heads.head import Head
 from tandem.heads.head_file import SUFFIX, read_head, write_head
@@ -75,6 +77,23 @@ def curve(
 ) -> list[Point]:
     """The measures at each alpha."""
     return [Point(alpha, measure(between(zero_shot, fine_tuned, alpha))) for alpha in alphas]
+
+
+def write_curve(points: Sequence[Point], path: Path) -> None:
+    """A CSV file: alpha, and a column for each measure."""
+    with files.atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["alpha", *points[0].measures])
+        writer.writeheader()
+        writer.writerows({"alpha": point.alpha, **point.measures} for point in points)
+
+
+def read_curve(path: Path) -> list[Point]:
+    """The inverse of `write_curve`; no points where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [Point(row.pop("alpha"), row) for row in rows]
 
 
 def choose(points: Sequence[Point], name: str) -> float:

@@ -8,19 +8,18 @@
 Knows a run's folder and its validation sets; no steps.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tandem import files, nn
+from tandem import nn
 from tandem.tokenizer import Tokenizer
 from tandem.train.model.towers import Towers
 from tandem.train.run.assembly import IMAGES_PER_PASS, TEXTS_PER_PASS
 from tandem.train.run.validation import ValidationSet, validate
-from tandem.train.wise_ft import Classifier, Point, between, choose, curve, read_classifier, write_classifier
+from tandem.train.wise_ft import Classifier, between, choose, curve, read_classifier, write_classifier, write_curve
 from tandem.weights import Checkpoint
 
 ZERO_SHOT, FINE_TUNED, WISE_FT = "zero-shot", "model", "wise-ft"
@@ -46,14 +45,6 @@ def measures(classifier: Classifier, sets: Sequence[ValidationSet], device: torc
     """The validation measures of a classifier, by name, from 0 to 1."""
     encoder = _Encoder(classifier.model, device)
     return validate(sets, encoder.images, encoder.texts, classifier.head.logits)
-
-
-def write_curve(points: Sequence[Point], path: Path) -> None:
-    """A CSV file: alpha, and a column for each measure."""
-    with files.atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["alpha", *points[0].measures])
-        writer.writeheader()
-        writer.writerows({"alpha": point.alpha, **point.measures} for point in points)
 
 
 class _Encoder:
