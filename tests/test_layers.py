@@ -103,7 +103,8 @@ TRAIN: dict[str, set[str]] = {
     "objective": _TRAIN_TOP | {"parallel", "data", "model"},
     "step": _TRAIN_TOP | {"parallel", "model", "objective"},
     "run": _TRAIN_TOP | _WISE_FT | {"parallel", "data", "model", "objective", "step"},
-    "fine_tune": _TRAIN_TOP | _WISE_FT | {"run"},
+    "measuring": _WISE_FT,
+    "fine_tune": _TRAIN_TOP | _WISE_FT | {"measuring", "run"},
     "__init__": set(),
 }
 

@@ -2,7 +2,7 @@
 
 The training is a run of `tandem train` in a folder, which resumes; the measuring knows models, heads and data sets.
 
-Shapes: n images, c classes, d the shared dimension, m captions.
+Shapes: n images, c classes.
 """
 
 import json
@@ -13,25 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem import engine as engines
 from tandem import files, prompts
 from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import bootstrap, difference, mean_interval, means
-from tandem.evaluate.metrics import answers, chance_recall, label_ranks, match_ranks
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.image import read_bytes
-from tandem.model import Model
+from tandem.train.measuring import Measured, measure
 from tandem.train.recipe import Recipe, from_dict
 from tandem.train.run.fine_tuned import CHOSEN_BY, FINE_TUNED, WISE_FT, ZERO_SHOT
 from tandem.train.run.loop import train
-from tandem.train.wise_ft import ALPHAS, Classifier, between, read_classifier, read_curve
+from tandem.train.wise_ft import ALPHAS, between, read_classifier, read_curve
 
 HELD_OUT = 0.2  # of the training images of each class, for choosing alpha
 _ROWS = 64  # images of a row group
-_MEASURED_K = 10  # of recall, where another data set has captions
 
 
 def fine_tune(
@@ -62,35 +59,38 @@ def fine_tune(
     another run.
     """
     chosen = prompts.check_templates(templates or train_dataset.templates or prompts.templates())
-    order = _classes_in_use(train_dataset, test_dataset)
-    recipe = _recipe(
-        model_source, train_dataset, Path(folder), chosen, held_out, seed,
-        {"steps": steps, "batch": batch_size, "rate": learning_rate}, overrides or {},
-    )  # fmt: skip
+    out = held_out_places(train_dataset.labels, held_out, seed)
+    rest = np.setdiff1d(np.arange(len(train_dataset)), out)
+    order = _classes_in_use(train_dataset, rest, test_dataset)
+    folder = Path(folder)
+    record = {"hash": train_dataset.hash, "held_out": held_out, "seed": seed}
+    _write_once(train_dataset, folder, {"train": rest, "validation": out}, record)
+    run = {"steps": steps, "batch": batch_size, "rate": learning_rate}
+    recipe = _recipe(model_source, train_dataset.name, folder, chosen, seed, run, bool(len(out)), overrides or {})
     train(recipe)
-    ends = [read_classifier(Path(folder) / name) for name in (ZERO_SHOT, FINE_TUNED)]
-    if len(ends[0].head.classes) != len(order):
+    zero_shot, fine_tuned = (read_classifier(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    if len(zero_shot.head.classes) != len(order):
         raise DataError(f"{train_dataset.name}: two classes have the same names, apart from spaces: rename one")
-    places = [order.index(name) for name in test_dataset.classes if name in order]
-    alpha = float(read_classifier(Path(folder) / WISE_FT).head.card["alpha"])
-    known = {point.alpha: point.measures.get(CHOSEN_BY) for point in read_curve(Path(folder) / "wise-ft.csv")}
-    measured: dict[float, _Measured] = {}
-    for each in sorted({*alphas, 0.0, 1.0, alpha}):
-        measured[each] = _Measured.of(between(*ends, each), test_dataset, places, order, chosen, elsewhere)
+    alpha = float(read_classifier(folder / WISE_FT).head.card["alpha"])
+    known = {point.alpha: point.measures.get(CHOSEN_BY) for point in read_curve(folder / "wise-ft.csv")}
+    measured = {}
+    for at in sorted({*alphas, 0.0, 1.0, alpha}):
+        classifier = between(zero_shot, fine_tuned, at)
+        measured[at] = measure(classifier, test_dataset, order, elsewhere, chosen)
     return _result(train_dataset, test_dataset, recipe, measured, known, alpha, held_out)
 
 
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def _classes_in_use(train_dataset: Dataset, test_dataset: Dataset) -> list[str]:
-    """The classes that have training images, in the order of the data set's images."""
-    order = [train_dataset.classes[place] for place in dict.fromkeys(train_dataset.labels.tolist())]
+def _classes_in_use(train_dataset: Dataset, rows: NDArray[np.int64], test_dataset: Dataset) -> list[str]:
+    """The classes of the training images `rows`, by their first use: the order of the head's logits."""
+    order = [train_dataset.classes[place] for place in dict.fromkeys(train_dataset.labels[rows].tolist())]
     tested = [test_dataset.classes[place] for place in dict.fromkeys(test_dataset.labels.tolist())]
     if unknown := [name for name in tested if name not in order]:
         raise DataError(
-            f"{test_dataset.name}: expected classes that {train_dataset.name} has images of, got {len(unknown)} others, "
-            f"such as {unknown[0]!r}"
+            f"{test_dataset.name}: expected classes that {train_dataset.name} has images of, got {len(unknown)} "
+            f"others, such as {unknown[0]!r}"
         )
     return order
 
@@ -107,21 +107,17 @@ def held_out_places(labels: NDArray[np.int64], share: float, seed: int) -> NDArr
 
 def _recipe(
     model_source: str,
-    dataset: Dataset,
+    name: str,
     folder: Path,
     templates: Sequence[str],
-    held_out: float,
     seed: int,
     run: Mapping[str, Any],
+    validated: bool,
     overrides: Mapping[str, Any],
 ) -> Recipe:
-    """The recipe of the run, its images written beside it."""
-    out = held_out_places(dataset.labels, held_out, seed)
-    rest = np.setdiff1d(np.arange(len(dataset)), out)
-    record = {"hash": dataset.hash, "held_out": held_out, "seed": seed}
-    _write_once(dataset, folder, {"train": rest, "validation": out}, record)
+    """The recipe of the run, over the images that were written beside it."""
     values: dict[str, Any] = {
-        "name": f"{dataset.name} fine-tuned",
+        "name": f"{name} fine-tuned",
         "folder": str(folder),
         "data_root": str(folder / "data"),
         "steps": run["steps"],
@@ -140,7 +136,7 @@ def _recipe(
         "validation": {"every_steps": max(1, run["steps"]), "limit": 0},
         "log": {"tensorboard": False},
     }  # fmt: skip
-    if len(out):
+    if validated:
         values["validation"]["classification"] = "validation.parquet"
     return from_dict({**values, **overrides})
 
@@ -175,73 +171,20 @@ def _write_parquet(dataset: Dataset, rows: NDArray[np.int64], path: Path) -> Non
             writer.write_table(pa.table({"image": images, "names": names}, schema))
 
 
-# --- measuring -------------------------------------------------------------------------------------------------------
-
-
-class _Measured:
-    """What one classifier answers: on the test images, and on those of other data sets."""
-
-    def __init__(self, logits: Vectors, labels: NDArray[np.int64], elsewhere: dict[str, tuple[Vectors, float]]) -> None:
-        self.right = (label_ranks(logits, labels) == 1).astype(np.float32)
-        self.answer = answers(logits, labels).astype(np.float32)
-        shifted = np.exp(logits - logits.max(1, keepdims=True))
-        self.probability = (shifted / shifted.sum(1, keepdims=True))[np.arange(len(labels)), answers(logits, labels)]
-        self.elsewhere = elsewhere  # "NAME measure" -> outcome of each image, chance
-
-    @staticmethod
-    def of(
-        classifier: Classifier,
-        test: Dataset,
-        places: list[int],
-        order: list[str],
-        templates: Sequence[str],
-        elsewhere: Sequence[Dataset],
-    ) -> "_Measured":
-        """Classes that have no training image are no answers; the others are, in the order of the test set's."""
-        checkpoint = classifier.model
-        model = Model(checkpoint, engines.build(checkpoint.config, checkpoint.tensors, engine="torch"))
-        numbers = {name: number for number, name in enumerate(n for n in test.classes if n in order)}
-        labels = np.array([numbers[test.classes[label]] for label in test.labels.tolist()], np.int64)
-        logits = classifier.head.logits(model.embed_images(test.images(), progress=False))[:, places]
-        others = {}
-        for dataset in elsewhere:
-            others |= _outcomes(model, dataset, templates)
-        return _Measured(logits, labels, others)
-
-
-def _outcomes(model: Model, dataset: Dataset, templates: Sequence[str]) -> dict[str, tuple[Vectors, float]]:
-    """Zero-shot top-1, or recall@10 both ways: the outcome of each image float32 [n] and the chance of it, by name."""
-    vectors = model.embed_images(dataset.images(), progress=False)
-    if dataset.classes:
-        classes = model.class_vectors(dataset.classes, dataset.templates or templates)
-        right = label_ranks(vectors @ classes.T, dataset.labels) == 1
-        return {f"{dataset.name} zero_shot_top1": (right.astype(np.float32), 1 / len(dataset.classes))}
-    owner = np.array([image for image, texts in enumerate(dataset.captions) for _ in texts])
-    texts = model.embed_texts([text for texts in dataset.captions for text in texts], long="truncate")
-    scores = vectors @ texts.T  # [n m]
-    matches = owner[None] == np.arange(len(vectors))[:, None]
-    to_image = (match_ranks(scores.T, matches.T) <= _MEASURED_K).astype(np.float32)  # [m]
-    counts = np.bincount(owner, minlength=len(vectors))
-    found = np.bincount(owner, weights=to_image, minlength=len(vectors)) / np.maximum(counts, 1)
-    to_text = match_ranks(scores, matches) <= _MEASURED_K
-    each = round(len(owner) / len(vectors))
-    return {
-        f"{dataset.name} text_to_image_r10": (found.astype(np.float32), chance_recall(len(vectors), 1, _MEASURED_K)),
-        f"{dataset.name} image_to_text_r10": (to_text.astype(np.float32), chance_recall(len(owner), each, _MEASURED_K)),
-    }
+# --- the result ------------------------------------------------------------------------------------------------------
 
 
 def _result(
     train_dataset: Dataset,
     test_dataset: Dataset,
     recipe: Recipe,
-    measured: Mapping[float, _Measured],
+    measured: Mapping[float, Measured],
     validation: Mapping[float, float | None],
     alpha: float,
     held_out: float,
 ) -> TaskResult:
     ends = {"zero_shot": measured[0.0], "fine_tuned": measured[1.0], "wise_ft": measured[alpha]}
-    chance = 1 / len(_classes_in_use(train_dataset, test_dataset))
+    chance = 1 / measured[0.0].classes
     figures = {f"{name}_top1": _share(each.right, chance) for name, each in ends.items()}
     for name in ("fine_tuned", "wise_ft"):
         figures[f"{name}_gain"] = _difference(ends[name].right, ends["zero_shot"].right)
@@ -251,11 +194,13 @@ def _result(
         for name in ("fine_tuned", "wise_ft"):
             figures[f"{name}_gain on {key}"] = _difference(ends[name].elsewhere[key][0], before)
     curve = []
-    for each, found in measured.items():
-        row: dict[str, Any] = {"alpha": each, "validation": validation.get(each), "test": _interval(found.right)}
+    for at, found in measured.items():
+        row: dict[str, Any] = {"alpha": at, "validation": validation.get(at), "test": _interval(found.right)}
         row["elsewhere"] = {key: _interval(outcome) for key, (outcome, _) in found.elsewhere.items()}
         curve.append(row)
+    chosen = ends["wise_ft"]
     outcomes = {f"{name}_top1": each.right for name, each in ends.items()}
+    outcomes |= {"answer": chosen.answer.astype(np.float32), "probability": chosen.probability}
     return TaskResult(
         "fine_tuning",
         DatasetRecord.of(test_dataset),
@@ -275,7 +220,7 @@ def _result(
         figures,
         {"classes": list(test_dataset.classes), "wise_ft": curve},
         test_dataset.keys,
-        outcomes | {"answer": ends["wise_ft"].answer, "probability": ends["wise_ft"].probability.astype(np.float32)},
+        outcomes,
         _notes(train_dataset, test_dataset, recipe, alpha),
     )
 

@@ -1,0 +1,118 @@
+"""Fine-tuning as a task: what it trains on, what it measures on which images, and that it says so."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import toy
+from support.training_toys import COLOURS, colour_image
+
+import tandem
+from tandem.datasets import Dataset, open_dataset
+from tandem.errors import DataError
+from tandem.evaluate.result import TaskResult
+from tandem.train.fine_tune import fine_tune, held_out_places
+
+TEMPLATES = ("a photo of a {}.", "a {}.")
+
+
+def colours(path: Path, names: list[str], seeds: range) -> Dataset:
+    for name in names:
+        (path / name).mkdir(parents=True)
+        for seed in seeds:
+            (path / name / f"{seed}.png").write_bytes(colour_image(name, seed))
+    return open_dataset(path)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset, Dataset]:
+    root = tmp_path_factory.mktemp("fine-tune")
+    toy.folder(root / "toy")
+    return (
+        root,
+        colours(root / "train", list(COLOURS), range(10)),
+        colours(root / "test", ["white", "blue"], range(50, 56)),
+    )
+
+
+@pytest.fixture(scope="module")
+def elsewhere(sets: tuple[Path, Dataset, Dataset]) -> list[Dataset]:
+    other = dataclasses.replace(sets[2], name="others")
+    captions = tuple((f"a {key}", f"the {key}") for key in other.keys)
+    return [other, dataclasses.replace(other, name="captions", classes=(), label_sets=(), captions=captions)]
+
+
+@pytest.fixture(scope="module")
+def found(sets: tuple[Path, Dataset, Dataset], elsewhere: list[Dataset]) -> TaskResult:
+    root, train, test = sets
+    return fine_tune(
+        str(root / "toy"), train, test, folder=root / "run", steps=10, batch_size=12, learning_rate=1e-2,
+        templates=TEMPLATES, elsewhere=elsewhere, alphas=(0.0, 0.4, 1.0), overrides={"workers": 0},
+    )  # fmt: skip
+
+
+def test_figures_are_of_the_test_images(found: TaskResult, sets: tuple[Path, Dataset, Dataset]) -> None:
+    assert found.task == "fine_tuning"
+    assert found.keys == sets[2].keys
+    for name in ("zero_shot_top1", "fine_tuned_top1", "wise_ft_top1"):
+        figure = found.figures[name]
+        assert figure.n == 12
+        assert figure.chance == 0.5  # of the classes that the test set names
+        assert figure.value == pytest.approx(found.outcomes[name].mean())
+        assert figure.low - 1e-9 <= figure.value <= figure.high + 1e-9
+    assert found.figures["fine_tuned_top1"].value == 1
+    gain = found.figures["fine_tuned_gain"]
+    assert gain.unit == "difference"
+    assert gain.value == pytest.approx(1 - found.figures["zero_shot_top1"].value)
+
+
+def test_zero_shot_is_the_model_by_the_names_of_its_training_classes(
+    found: TaskResult, sets: tuple[Path, Dataset, Dataset]
+) -> None:
+    root, train, test = sets
+    model = tandem.load(root / "run" / "zero-shot", engine="torch")
+    scores = model.embed_images(test.images()) @ model.class_vectors(train.classes, TEMPLATES).T
+    of_test = scores[:, [train.classes.index(name) for name in test.classes]]
+    assert found.outcomes["zero_shot_top1"].astype(bool).tolist() == (of_test.argmax(1) == test.labels).tolist()
+
+
+def test_the_curve_ends_at_both_models(found: TaskResult) -> None:
+    rows = found.tables["wise_ft"]
+    assert {0.0, 0.4, 1.0, found.settings["alpha"]} == {row["alpha"] for row in rows}
+    for row, name in ((rows[0], "zero_shot"), (rows[-1], "fine_tuned")):
+        assert row["test"]["value"] == found.figures[f"{name}_top1"].value
+        assert row["validation"] is not None
+        for key, each in row["elsewhere"].items():
+            assert each["value"] == found.figures[f"{name} on {key}"].value
+    assert rows[0]["elsewhere"].keys() == {
+        "others zero_shot_top1", "captions text_to_image_r10", "captions image_to_text_r10",
+    }  # fmt: skip
+    assert found.figures["zero_shot on captions text_to_image_r10"].chance == pytest.approx(10 / 12)
+
+
+def test_the_same_call_resumes_and_other_images_are_refused(
+    found: TaskResult, sets: tuple[Path, Dataset, Dataset], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, train, test = sets
+    settings = {"folder": root / "run", "steps": 10, "batch_size": 12, "learning_rate": 1e-2, "templates": TEMPLATES}
+    again = fine_tune(str(root / "toy"), train, test, alphas=(), overrides={"workers": 0}, **settings)  # type: ignore[arg-type]
+    assert "step 10 of 10, on 1 x cpu" in capsys.readouterr().err
+    assert again.figures["wise_ft_top1"] == found.figures["wise_ft_top1"]
+    with pytest.raises(DataError, match="a run on other images, or split in another way, lives here"):
+        fine_tune(str(root / "toy"), train, test, seed=1, **settings)  # type: ignore[arg-type]
+
+
+def test_a_test_class_without_training_images_is_refused(sets: tuple[Path, Dataset, Dataset]) -> None:
+    root, train, test = sets
+    with pytest.raises(DataError, match="expected classes that .* has images of, got 2 others, such as 'green'"):
+        fine_tune(str(root / "toy"), test, train, folder=root / "refused")
+    assert not (root / "refused").exists()
+
+
+def test_a_share_of_every_class_is_held_out() -> None:
+    labels = np.array([0] * 10 + [1] * 5 + [2])
+    out = held_out_places(labels, 0.2, 0)
+    assert np.bincount(labels[out], minlength=3).tolist() == [2, 1, 0]
+    assert held_out_places(labels, 0.2, 0).tolist() == out.tolist() != held_out_places(labels, 0.2, 1).tolist()
+    assert np.bincount(labels[held_out_places(labels, 1.0, 0)]).tolist() == [9, 4]
