@@ -105,7 +105,7 @@ def test_the_same_call_resumes_and_other_images_are_refused(
 
 def test_a_test_class_without_training_images_is_refused(sets: tuple[Path, Dataset, Dataset]) -> None:
     root, train, test = sets
-    with pytest.raises(DataError, match="expected classes that .* has images of, got 2 others, such as 'green'"):
+    with pytest.raises(DataError, match=r"expected classes that .* has images of, got 2 others, such as 'green'"):
         fine_tune(str(root / "toy"), test, train, folder=root / "refused")
     assert not (root / "refused").exists()
 
