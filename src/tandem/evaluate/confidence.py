@@ -159,3 +159,16 @@ def log_probabilities(
         own = block[np.arange(len(block)), classes[rows]]
         found[rows] = own - np.log(np.exp(block, out=block).sum(axis=1))
     return found
+
+
+def answer_prior(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much a model favours each class: its mean softmax probability over the images, [n c] -> [c], which sums to 1.
+
+    One image without any preference is added, so that no class has none. Logits less the logarithm of this favour no
+    class on average, which is right where classes are equally frequent. Why it is not the mean logit: docs/log.md.
+    """
+    total = np.full(logits.shape[1], 1 / logits.shape[1])
+    for rows in _blocks(logits):
+        block = np.exp(logits[rows] - logits[rows].max(axis=1, keepdims=True))
+        total += (1 / block.sum(axis=1)) @ block  # [n] [n c] -> [c]
+    return np.asarray(total / (len(logits) + 1), dtype=np.float32)

@@ -77,8 +77,8 @@ def means(outcomes: Floats, sizes: Floats | None = None) -> Statistic:
     divisor = np.ones(len(outcomes)) if sizes is None else np.asarray(sizes, dtype=np.float64)
 
     def statistic(weights: Floats) -> Floats:
-        kind = weights.dtype
-        return np.asarray((weights @ outcomes.astype(kind)) / (weights @ divisor.astype(kind))[:, None])
+        sums, members = (weights @ each.astype(weights.dtype) for each in (outcomes, divisor))
+        return np.asarray(sums.astype(np.float64) / members[:, None])
 
     return statistic
 
@@ -124,7 +124,7 @@ def wilson(right: float, n: int) -> tuple[float, float]:
     share, z2 = right / n, _Z * _Z / n
     middle = (share + z2 / 2) / (1 + z2)
     half = _Z / (1 + z2) * math.sqrt(share * (1 - share) / n + z2 / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, middle - half) if right else 0.0, min(1.0, middle + half) if right < n else 1.0
 
 
 def share(interval: Interval, n: int) -> Interval:

@@ -57,10 +57,11 @@ def recall_at_k(scores: Scores, matches: NDArray[np.bool_], k: int) -> float:
 
 def chance_recall(gallery: int, matches: int, k: int) -> float:
     """The chance that k of `gallery` things, drawn at random, hold one of r `matches`: 1 - C(g - r, k) / C(g, k)."""
-    missed = 1.0
+    hit, missed = 0.0, 1.0
     for j in range(matches):
-        missed *= max(0, gallery - k - j) / (gallery - j)
-    return 1 - missed
+        chance = min(1.0, k / (gallery - j))  # of the next match, where the ones before it were missed
+        hit, missed = hit + missed * chance, missed * (1 - chance)
+    return hit
 
 
 def answers(scores: Scores, labels: NDArray[np.integer]) -> NDArray[np.int64]:

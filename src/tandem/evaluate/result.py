@@ -13,6 +13,10 @@ plain values for JSON, and places are places in `classes`:
 - `calibration_after_temperature`: as `calibration`
 - `average_precision`: rows of `class`, `n`, `value`, `low`, `high`, `chance`, for labels that do not compete
 - `recall_curve`: rows of `direction`, `k`, `value`, `chance`
+- `confused_pairs`: rows of `class`, `answer`, `images`, `of` (all images of the class), the most frequent first
+- `class_prior_distance`: the share of answers that had to be others for each class to be answered as often as it
+  occurs, `plain` and `after_correction`
+- `temperature`: `of_halves` (each fitted on one half of the images and used on the other), `log_loss_before`, `_after`
 - `worst_queries`: rows of `caption`, `key` (of its image), `rank`
 
 Outcomes that reports show beside the figures' own: `answer` (the place that was answered) and `probability` (of it).
