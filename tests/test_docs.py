@@ -67,6 +67,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "Pictures").mkdir()
     for i in range(3):
         toy.random_image(i).save(place / "Pictures" / f"{i}.jpg")
+    for i in range(8):
+        photo = place / "pets" / ("cat", "dog")[i % 2] / f"{i}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        toy.random_image(i).save(photo)
     (place / "labels.txt").write_text("cat\ndog\ncar\n")
     (place / "animals.csv").write_text("en,de,fr\ndog,Hund,chien\ncat,Katze,chat\n")
     (place / "recipes").symlink_to(ROOT / "recipes")

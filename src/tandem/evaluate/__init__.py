@@ -1,1 +1,25 @@
-"""How good a model is: metrics on plain arrays."""
+"""How good a model is: tasks, metrics with intervals, reports. The names here are imported on first use."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tandem.evaluate.comparison import compare
+    from tandem.evaluate.evaluating import evaluate
+    from tandem.evaluate.run_report import RunReport
+
+__all__ = ["RunReport", "compare", "evaluate"]
+
+_HOMES = {
+    "RunReport": "tandem.evaluate.run_report",
+    "compare": "tandem.evaluate.comparison",
+    "evaluate": "tandem.evaluate.evaluating",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tandem.evaluate' has no attribute {name!r}; its names are {', '.join(__all__)}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -23,6 +23,7 @@ COMMANDS = {
     "migrate": "move a collection to another model",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",
+    "evaluate": "measure how good a model is on your photos",
     "train": "train a model from a recipe",
     "interpolate": "average a model and its fine-tuned version",
     "convert": "rewrite a model in another format",

@@ -11,7 +11,7 @@ from tandem.evaluate.report.html import Html, escape
 
 COLORS = tuple(f"var(--{name})" for name in ("accent", "second", "third", "fourth", "fifth", "sixth"))
 WIDTH, HEIGHT = 520, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 32, 44
 _TEXT = 'font-family="system-ui, sans-serif" font-size="12" fill="currentColor"'
 
 
@@ -76,6 +76,7 @@ def curves(
     for x, written in _x_ticks([point.x for point in points], logarithmic, unit_square):
         (place, _) = at(along(x), low)
         parts.append(f'<text x="{place:.1f}" y="{HEIGHT - _BOTTOM + 18}" text-anchor="middle" {_TEXT}>{written}</text>')
+    parts.append(f'<text x="{_LEFT - 44}" y="14" {_TEXT}>{escape(y_label)}</text>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle" {_TEXT}>{escape(x_label)}</text>')
     if diagonal:

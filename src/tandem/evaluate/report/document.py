@@ -7,8 +7,14 @@ from collections.abc import Sequence
 
 from tandem.datasets.dataset import Dataset
 from tandem.evaluate.records import Environment, ModelRecord
-from tandem.evaluate.report.drawings import calibration_curve, few_shot_curve, recall_curve, sweep_curve
-from tandem.evaluate.report.formats import name_text, value_text
+from tandem.evaluate.report.drawings import (
+    calibration_curve,
+    few_shot_curve,
+    recall_curve,
+    sweep_curve,
+    wise_ft_curve,
+)
+from tandem.evaluate.report.formats import name_text, task_text, value_text
 from tandem.evaluate.report.html import (
     Html,
     figures_table,
@@ -52,7 +58,7 @@ def _summary(results: Sequence[TaskResult]) -> Html:
         name, figure = next(iter(result.figures.items()))
         chance = "–" if figure.chance is None else value_text(figure.chance, figure.unit)
         value = value_text(figure.value, figure.unit)
-        rows.append((result.dataset.name, name_text(result.task), name_text(name), value, chance, f"{figure.n:,}"))
+        rows.append((result.dataset.name, task_text(result.task), name_text(name), value, chance, f"{figure.n:,}"))
     return table(("data set", "task", "figure", "value", "chance", "n"), rows, numbers=(3, 4, 5))
 
 
@@ -64,11 +70,17 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
     settings = [(name_text(name), setting(value)) for name, value in result.settings.items()]
     settings += [("source", data.source), ("hash of the data", data.hash)]
     return section(
-        f"{data.name}: {name_text(result.task)}",
+        f"{data.name}: {task_text(result.task)}",
         paragraph(", ".join(filter(None, described)), quiet=True),
         listing(result.notes),
         figures_table(result.figures),
-        side_by_side(few_shot_curve(tables), sweep_curve(tables), calibration_curve(tables), recall_curve(tables)),
+        side_by_side(
+            few_shot_curve(tables),
+            sweep_curve(tables),
+            calibration_curve(tables),
+            recall_curve(tables),
+            wise_ft_curve(tables),
+        ),
         confusion(tables),
         classes(tables),
         favoured_names(tables),

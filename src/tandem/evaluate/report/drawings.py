@@ -80,3 +80,19 @@ def recall_curve(tables: Mapping[str, Any]) -> str:
         logarithmic=True,
     )
     return drawing(drawn, "How often what was searched for is among the first hits.")
+
+
+def wise_ft_curve(tables: Mapping[str, Any]) -> str:
+    """Accuracy between the model before fine-tuning (0) and after it (1), here and on other data."""
+    rows = tables.get("wise_ft")
+    if not rows:
+        return ""
+    lines: dict[str, list[charts.Point]] = defaultdict(list)
+    for row in rows:
+        for name, each in {"the test images": row["test"], **row["elsewhere"]}.items():
+            point = charts.Point(row["alpha"], each["value"], each["low"], each["high"])
+            lines[name_text(name)].append(point)
+    drawn = charts.curves(
+        [charts.Curve(name, points) for name, points in lines.items()], x_label="alpha", y_label="accuracy"
+    )
+    return drawing(drawn, "Between the model before fine-tuning (alpha 0) and after it (1); bars are 95% intervals.")

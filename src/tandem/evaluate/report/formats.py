@@ -1,5 +1,7 @@
 """Figures as text: percent for shares, points for differences of shares, plain numbers for the rest."""
 
+import re
+
 from tandem.evaluate.figures import Figure, Unit
 
 
@@ -32,5 +34,15 @@ def chance_text(figure: Figure) -> str:
 
 
 def name_text(name: str) -> str:
-    """A figure's or task's name as a person reads it: `mean_per_class` is `mean per class`, `recall@1` stays."""
-    return name.replace("_", " ")
+    """A figure's or setting's name as a person reads it: `top1_one_prompt` is `top-1 one prompt`, `recall@1` stays."""
+    return re.sub(r"\btop(?=\d)", "top-", name.replace("_", " "))
+
+
+def task_text(task: str) -> str:
+    """A task's name as the field writes it: `zero-shot`, `linear probe`."""
+    return {
+        "zero_shot": "zero-shot",
+        "few_shot": "few-shot",
+        "multi_label": "multi-label",
+        "fine_tuning": "fine-tuning",
+    }.get(task, task.replace("_", " "))

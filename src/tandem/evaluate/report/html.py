@@ -46,6 +46,8 @@ figure svg { display: block; width: 100%; height: auto; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .note { background: var(--panel); border-left: 3px solid var(--second); padding: .5rem .8rem; }
 details summary { cursor: pointer; color: var(--quiet); }
+@media (max-width: 32rem) { body { padding: 1rem .8rem 3rem; } table { font-size: .84rem; }
+  th, td { padding-right: .55rem; } .gallery { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); } }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, .gallery li { break-inside: avoid; } }
 """
 

@@ -75,10 +75,20 @@ def favoured_names(tables: Mapping[str, Any]) -> Html:
     cells = [(row["class"], percent(row["share"]), percent(row["true_share"])) for row in shown]
     return section(
         "Which names are favoured",
+        *([paragraph(_distance(tables["class_prior_distance"]))] if "class_prior_distance" in tables else []),
         paragraph("The names that are answered too often, and those that are answered too rarely.", quiet=True),
         table(("class", "of the answers", "of the images"), cells, numbers=(1, 2)),
         level=3,
     )
+
+
+def _distance(distance: Mapping[str, float]) -> str:
+    after = distance.get("after_correction")
+    text = (
+        f"{percent(distance['plain'])} of the answers would have to be others for each name to be answered as often "
+        "as it occurs"
+    )
+    return f"{text}; after correcting for it, {percent(after)}." if after is not None else f"{text}."
 
 
 def average_precisions(tables: Mapping[str, Any]) -> Html:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tandem.evaluate.records import Environment, ModelRecord
-from tandem.evaluate.report.formats import chance_text, interval_text, name_text, value_text
+from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
 from tandem.evaluate.result import TaskResult
 from tandem.files import display_name
 
@@ -34,8 +34,8 @@ def describe(model: ModelRecord, environment: Environment, made: str) -> str:
 
 
 def title(result: TaskResult) -> str:
-    """`pets: zero shot`."""
-    return escape(f"{result.dataset.name}: {name_text(result.task)}")
+    """`pets: zero-shot`."""
+    return escape(f"{result.dataset.name}: {task_text(result.task)}")
 
 
 def data_line(result: TaskResult) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tandem.evaluate.comparison import ComparedFigure, ComparedTask, Comparison, Difference
-from tandem.evaluate.report.formats import interval_text, name_text, value_text
+from tandem.evaluate.report.formats import interval_text, name_text, task_text, value_text
 from tandem.evaluate.report.markdown import escape, setting, table
 
 HEADINGS = ("", "run", "value", "against the first", "95% interval", "p", "verdict")
@@ -67,8 +67,8 @@ HOW = (
 
 
 def heading(task: ComparedTask) -> str:
-    """`pets: zero shot, 3,669 images`."""
-    return f"{task.dataset}: {name_text(task.task)}, {task.images:,} images"
+    """`pets: zero-shot, 3,669 images`."""
+    return f"{task.dataset}: {task_text(task.task)}, {task.images:,} images"
 
 
 def differing(task: ComparedTask) -> list[str]:

@@ -1,0 +1,79 @@
+"""Figures of an evaluation, and of a comparison, as tables of the terminal."""
+
+import sys
+from collections.abc import Sequence
+
+from tandem.cli import terminal
+from tandem.cli.tables import Column, print_table
+from tandem.evaluate.comparison import Comparison
+from tandem.evaluate.figures import Figure
+from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
+from tandem.evaluate.report.side_by_side import HOW, differing, heading, rows
+from tandem.evaluate.result import TaskResult
+
+FIGURES = (
+    Column("figure", least=16),
+    Column("value", right=True),
+    Column("95% interval", right=True, drop=2),
+    Column("chance", right=True),
+    Column("n", right=True, drop=1),
+)
+SUMMARY = (Column("data set", least=8), Column("task", drop=1), *FIGURES)
+COMPARED = (
+    Column("figure", least=8),
+    Column("run", least=8, keep_end=True),
+    Column("value", right=True),
+    Column("against the first", right=True),
+    Column("95% interval", right=True, drop=1),
+    Column("p", right=True, drop=2),
+    Column("verdict"),
+)
+
+
+def print_results(results: Sequence[TaskResult]) -> None:
+    """All figures of a run; in a pipe one line each with plain numbers."""
+    if not sys.stdout.isatty():
+        for result in results:
+            for name, figure in result.figures.items():
+                print("\t".join((terminal.line(result.dataset.name), result.task, name, *_numbers(figure))))
+        return
+    for result in results:
+        print(terminal.line(f"{result.dataset.name}: {task_text(result.task)}, {described(result)}"))
+        print_table(FIGURES, [_row(name, figure) for name, figure in result.figures.items()])
+        print()
+    if len(results) > 1:
+        heads = ((result, *next(iter(result.figures.items()))) for result in results)
+        print_table(
+            SUMMARY, [(result.dataset.name, task_text(result.task), *_row(name, each)) for result, name, each in heads]
+        )
+
+
+def described(result: TaskResult) -> str:
+    """`570 photos, 6 classes`."""
+    data = result.dataset
+    classes = f", {terminal.count_of(data.classes, 'class', 'classes')}" if data.classes else ""
+    return f"{terminal.count_of(data.images)}{classes}"
+
+
+def _row(name: str, figure: Figure) -> tuple[str, ...]:
+    value = value_text(figure.value, figure.unit)
+    return (name_text(name), value, interval_text(figure), chance_text(figure), f"{figure.n:,}")
+
+
+def _numbers(figure: Figure) -> list[str]:
+    """Value, both ends of the interval, chance (empty where it means nothing), n."""
+    chance = "" if figure.chance is None else f"{figure.chance:.6g}"
+    return [*(f"{value:.6g}" for value in (figure.value, figure.low, figure.high)), chance, str(figure.n)]
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A table for each task on each data set, and how it was tested."""
+    for task in comparison.tasks:
+        print(terminal.line(heading(task)))
+        print_table(COMPARED, list(rows(comparison, task)))
+        for line in differing(task):
+            print(terminal.line(line))
+        print()
+    for note in comparison.notes:
+        print(terminal.line(note))
+    terminal.echo(HOW)

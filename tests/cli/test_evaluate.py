@@ -1,0 +1,136 @@
+"""`tandem evaluate`, `evaluate compare` and `evaluate card` on a folder of 30 tiny photos and a toy model."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import evaluations, toy
+from support.commands import Run, one_line
+
+from tandem import weights
+from tandem.cli import main, terminal
+from tandem.cli.evaluation_tables import print_comparison, print_results
+from tandem.evaluate import RunReport, compare
+
+CLASSES = ("cat", "dog", "zebra")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "animals"
+    for at in range(30):
+        path = folder / CLASSES[at % 3] / f"{at}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        toy.random_image(at).save(path)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(data: Path, model_folder: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The same model twice on the same photos."""
+    folders = [str(tmp_path_factory.mktemp("runs") / name) for name in ("a", "b")]
+    for folder in folders:
+        assert main(["-q", "evaluate", str(data), "--model", model_folder, "--out", folder]) == 0
+    terminal.set_loudness(quiet=False, verbose=False)
+    return folders
+
+
+def test_a_folder_of_classes_is_measured_and_reported(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = tandem("evaluate", data, "--model", model_folder, "--out", out, "--limit", "24")
+    assert done.code == 0, done.err
+    lines = [line.split("\t") for line in done.out.splitlines()]
+    assert lines[0][:3] == ["animals", "zero_shot", "top1"]
+    value, low, high, chance, n = map(float, lines[0][3:])
+    assert low <= value <= high
+    assert (chance, n) == (pytest.approx(1 / 3, abs=1e-5), 24)
+    assert {path.name for path in out.iterdir()} == {"result.json", "outcomes.npz", "report.md", "report.html"}
+    assert "data:image/jpeg" in (out / "report.html").read_text(encoding="utf-8")
+    again = tandem("evaluate", data, "--model", model_folder, "--limit", "24", "--json").json
+    stored = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    assert again["results"] == stored["results"]  # seeded, and the same from the cache
+    assert again["model"]["fingerprint"] == weights.fingerprint(weights.read(model_folder))
+
+
+def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "90")
+    right = np.arange(12) % 4 != 0
+    pets, birds = (evaluations.zero_shot(evaluations.dataset(name=name), right) for name in ("pets", "birds"))
+    print_results([pets, birds])
+    shown = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out).splitlines()
+    assert "pets: zero-shot, 12 photos, 3 classes" in shown
+    (heading,) = (at for at, line in enumerate(shown) if "data set" in line)
+    assert [line.split()[:4] for line in shown[heading + 1 : heading + 3]] == [
+        ["pets", "zero-shot", "top-1", "75.0%"],
+        ["birds", "zero-shot", "top-1", "75.0%"],
+    ]
+
+
+def test_runs_are_compared(tandem: Run, runs: list[str]) -> None:
+    document = tandem("evaluate", "compare", *runs, "--json").json
+    (task,) = document["tasks"]
+    top1 = next(figure for figure in task["figures"] if figure["name"] == "top1")
+    assert top1["others"][0]["verdict"] == "no difference shown"
+    assert tandem("evaluate", "compare", *runs).out.startswith("# ")
+    print_comparison(compare([RunReport.load(folder) for folder in runs], ["a", "b"]))
+    refused = tandem("evaluate", "compare", runs[0])
+    assert refused.code == 2
+    assert "at least two runs" in refused.err
+
+
+def test_a_card_has_the_figures_of_its_own_model_only(
+    tandem: Run, runs: list[str], model_folder: str, tmp_path: Path
+) -> None:
+    card = tmp_path / "README.md"
+    card.write_text("# Mine\n\nText.\n")
+    for _ in range(2):
+        assert tandem("evaluate", "card", runs[0], card).code == 0
+    text = card.read_text(encoding="utf-8")
+    assert text.startswith("# Mine\n\nText.\n\n## Figures\n")
+    assert text.count("| animals: top-1 |") == 1
+    assert str(tmp_path) not in (tmp_path / "evaluation.json").read_text(encoding="utf-8")
+    other = toy.folder(tmp_path / "other", seed=1)
+    refused = tandem("evaluate", "card", runs[0], Path(other) / "README.md")
+    assert refused.code == 2
+    assert "holds another model" in refused.err
+
+
+def test_unreadable_photos_are_said_and_may_be_left_out(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "animals"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "dog").symlink_to(data / "dog")
+    (folder / "cat" / "ok.png").symlink_to(data / "cat" / "0.png")
+    (folder / "cat" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    refused = tandem("evaluate", folder, "--model", model_folder)
+    assert refused.code == 2
+    assert "torn.png" in refused.err
+    assert "--skip-unreadable" in refused.err
+    done = tandem("evaluate", folder, "--model", model_folder, "--skip-unreadable", "--json")
+    assert done.code == 1  # some inputs were skipped
+    (result,) = done.json["results"]
+    assert result["figures"]["top1"]["n"] == 11
+    assert any("torn.png" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no data set"),
+        (["nowhere"], "nowhere: there is no such file"),
+        (["{data}", "--task", "retrieval"], "retrieval needs images with captions"),
+        (["{data}", "--task", "zero-shots"], "zero-shots"),
+        (["{data}", "--train", "{data}"], "--train goes with --task linear-probe, few-shot or fine-tune"),
+        (["{data}", "--out", "{data}"], "something else than a run"),
+        (["compare", "{data}", "{data}"], "found no result.json"),
+        (["card", "{data}"], "expected a run and a Markdown file"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(tandem: Run, data: Path, arguments: list[str], said: str) -> None:
+    assert said in one_line(tandem("evaluate", *(argument.format(data=data) for argument in arguments)))
