@@ -135,7 +135,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sklearn": ("sklearn/",),
     "torchmetrics": (),
     "open_clip": (),
-    "sqlite3": ("search/", "datasets/hashing.py"),
+    "sqlite3": ("search/", "datasets/memory.py"),
     "faiss": ("search/stores/embedded/", "search/exploring/"),
     "pymilvus": ("search/stores/milvus/client.py",),
     "lancedb": ("search/stores/lance/",),

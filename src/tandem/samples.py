@@ -22,6 +22,7 @@ CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sent
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _COUNT = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_FILES = 1_000_000  # a typo in a brace must not fill the memory
+_TAR_BLOCK = 512  # bytes
 ROWS_BATCH = 64  # of Parquet, images included: bounds memory
 
 
@@ -48,6 +49,11 @@ class TarMember:
         """The WebDataset key: folder, and name up to the first dot."""
         folder, slash, name = self.name.rpartition("/")
         return folder + slash + name.partition(".")[0]
+
+    @property
+    def end(self) -> int:
+        """The offset of what follows it in the tar; -1 in a compressed tar."""
+        return -1 if self.at < 0 else self.at + -(-self.size // _TAR_BLOCK) * _TAR_BLOCK
 
     @property
     def suffix(self) -> str:
@@ -156,6 +162,13 @@ def _is_plain(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(6)
     return not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
+
+
+def tar_has_end(path: Path, at: int) -> bool:
+    """Whether an empty block follows the last member, at its `end`: tarfile takes a truncated tar for a whole one."""
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(_TAR_BLOCK) == bytes(_TAR_BLOCK)
 
 
 def tar_groups(members: Iterable[TarMember]) -> Iterator[list[TarMember]]:

@@ -1,11 +1,12 @@
 """The rows that a layout found -> a `Dataset`: which rows are kept, their classes, the draw, the digests."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tandem.datasets.class_names import number_labels
-from tandem.datasets.dataset import Dataset, StoredVectors
+from tandem.datasets.dataset import Dataset
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
 
@@ -21,7 +22,6 @@ def build(
     templates: tuple[str, ...] | None = None,
     limit: int | None = None,
     seed: int = 0,
-    stored: StoredVectors | None = None,
 ) -> Dataset:
     """The data set. Raises `DataError` that names the row where something is missing."""
     if not len(rows.keys):
@@ -35,6 +35,7 @@ def build(
         notes += more
     elif classes is not None:
         raise DataError(f"{request.source}: it has no labels, so there is nothing to name with classes")
+    stored = rows.stored
     captions = [rows.captions[row] for row in kept] if captioned and rows.captions is not None else []
     dataset = Dataset(
         name=rows.name,
@@ -49,7 +50,7 @@ def build(
         captions=tuple(captions),
         templates=rows.templates if templates is None else templates,
         multi_label=rows.multi_label and labelled,
-        stored=stored,
+        stored=None if stored is None else replace(stored, vectors=stored.vectors[kept]),
     )
     drawn: Sequence[int]
     if limit is not None and limit < len(kept):

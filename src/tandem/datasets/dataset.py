@@ -26,6 +26,7 @@ class StoredVectors:
 
     fingerprint: str
     vectors: Vectors
+    orient: bool = True  # whether the images were turned upright
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def read(request: Request) -> Rows:
         split=split,
         class_names=_class_names(folder, root, root.parent if is_own else root),
         class_order=[display_name(name) for name in classes],
-        notes=(f"{loose:,} images beside the folders of classes were left out",) if loose else (),
+        notes=(f"images beside the folders of classes were left out: {loose:,}",) if loose else (),
     )
 
 

@@ -48,6 +48,9 @@ class ReadShard(Protocol):
 
     def __call__(self, path: Path, rows: Sequence[int], /) -> Iterator[bytes]: ...
 
+    def part(self, path: Path, /) -> str:
+        """Which images of the file these are, and how they are numbered: digests are remembered under it."""
+
 
 @dataclass(frozen=True, eq=False)
 class ShardImages:
@@ -57,7 +60,6 @@ class ShardImages:
     shards: NDArray[np.int64]  # [n]
     rows: NDArray[np.int64]  # [n]
     read: ReadShard
-    part: str  # which images of a file these are
 
     def open(self, places: Sequence[int]) -> Iterable[ImageSource]:
         return in_any_order(places, self._ascending)
@@ -66,7 +68,7 @@ class ShardImages:
         found: list[bytes] = []
         for shard, rows in self._by_shard(places):
             path = self.files[shard]
-            found += shard_digests(path, self.part, rows, lambda some, path=path: self.read(path, some))  # type: ignore[misc]
+            found += shard_digests(path, self.read.part(path), rows, lambda some, path=path: self.read(path, some))  # type: ignore[misc]
         return found
 
     def _ascending(self, places: Sequence[int]) -> Iterator[bytes]:

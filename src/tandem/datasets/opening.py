@@ -25,7 +25,13 @@ class Layout(NamedTuple):
 
 # In the order in which they are tried: a folder of classes is whatever folder is nothing else.
 LAYOUTS = (
+    Layout("collection", "tandem.datasets.collection", "a collection's folder or address"),
+    Layout(
+        "webdataset", "tandem.datasets.webdataset", "FILE.tar, a folder of them, or CLIP_benchmark's FOLDER/test/0.tar"
+    ),
     Layout("parquet", "tandem.datasets.parquet", "FILE.parquet, or a folder of them"),
+    Layout("coco", "tandem.datasets.coco", "annotations/captions_val2017.json beside val2017/"),
+    Layout("table", "tandem.datasets.table", "FILE.csv, .tsv or .jsonl with paths"),
     Layout("folder", "tandem.datasets.folder", "FOLDER/class/1.jpg"),
 )
 

@@ -84,7 +84,7 @@ def read(request: Request) -> Rows:
         keys=keys,
         images=ImageFiles(paths)
         if is_paths
-        else ShardImages(files, np.array(shards, np.int64), np.array(rows, np.int64), Cells(image), image),
+        else ShardImages(files, np.array(shards, np.int64), np.array(rows, np.int64), Cells(image)),
         labels=labels if label is not None else None,
         captions=texts if captions else None,
         split=split,
@@ -98,6 +98,9 @@ class Cells:
 
     def __init__(self, column: str) -> None:
         self.column = column
+
+    def part(self, path: Path, /) -> str:
+        return f"column {self.column}"
 
     def __call__(self, path: Path, rows: Sequence[int], /) -> Iterator[bytes]:
         for row, value in zip(rows, samples.parquet_cells(path, self.column, rows), strict=True):

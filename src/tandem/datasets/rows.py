@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tandem.datasets.dataset import StoredVectors
 from tandem.datasets.images import Images
 
 Label: TypeAlias = str | int  # a name, or a number: the place of a name in a list
@@ -36,6 +37,7 @@ class Rows:
     templates: tuple[str, ...] | None = None
     multi_label: bool = False
     places: Sequence[str] | None = None  # what to call rows in messages, where keys do not say it
+    stored: StoredVectors | None = None  # of all rows
     notes: tuple[str, ...] = field(default=())
 
     def place(self, row: int) -> str:

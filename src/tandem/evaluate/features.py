@@ -127,6 +127,11 @@ def _stored(model: Model, dataset: Dataset) -> Features:
             f"{dataset.source}: it holds vectors of another model ({dataset.stored.fingerprint[:12]}), not of "
             f"{model.name} ({model.fingerprint[:12]}): evaluate that model, or the images themselves"
         )
+    if dataset.stored.orient != model.orient:
+        raise DataError(
+            f"{dataset.source}: its vectors are of images {'upright' if dataset.stored.orient else 'as stored'}: "
+            f"load the model with orient={dataset.stored.orient}"
+        )
     return Features(dataset, dataset.stored.vectors, model.name, model.fingerprint)
 
 

@@ -19,12 +19,11 @@ from tandem.samples import (
     image_bytes,
     parquet_columns,
     parquet_rows,
+    tar_has_end,
     tar_members,
 )
 from tandem.train.data.paths import separator_of
 from tandem.train.recipe import Source
-
-_BLOCK = 512  # bytes of a tar's blocks
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     damage, end = "", 0
     try:
         for member in tar_members(path, wanted=suffixes):
-            end = -1 if member.at < 0 else member.at + -(-member.size // _BLOCK) * _BLOCK
+            end = member.end
             if member.suffix in TAR_IMAGE_SUFFIXES:
                 content = member.content if member.at < 0 else None
                 images.setdefault(member.key, SampleRow(member.key, (), member.at, member.size, content))
@@ -74,7 +73,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
                 del images[row.key]
     except DataError as error:
         damage = str(error)
-    if not damage and end > 0 and not _has_end(path, end):
+    if not damage and end > 0 and not tar_has_end(path, end):
         damage = (
             f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; what follows is missing"
         )
@@ -85,13 +84,6 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
             yield SkippedRow(key, failed.get(key, f"no {source.text or 'text'} beside the image"))
     if damage:
         yield SkippedRow("", damage)
-
-
-def _has_end(path: Path, at: int) -> bool:
-    """Whether an empty block follows the last member. tarfile takes a truncated tar for a complete one."""
-    with path.open("rb") as file:
-        file.seek(at)
-        return file.read(_BLOCK) == bytes(_BLOCK)
 
 
 def parquet_rows_of(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:

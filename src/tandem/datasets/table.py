@@ -1,0 +1,162 @@
+"""Tables of image files: CSV and TSV with a header, or a JSON object on each line. Paths are relative to the table.
+
+Columns named in the plural (`labels`) hold several labels: a list, or text with `;` or `|` between them. Lines of one
+image with one caption each are one image with several.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tandem.datasets import split_names
+from tandem.datasets.filtering import kinds_of_values, row_filter
+from tandem.datasets.images import ImageFiles, existing
+from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
+from tandem.datasets.rows import Label, Request, Rows
+from tandem.errors import DataError
+from tandem.files import user_path
+from tandem.samples import IMAGE_COLUMNS, PATH_COLUMNS
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+LINES = (".jsonl", ".ndjson")
+_METADATA = ("metadata.csv", "metadata.jsonl")  # in a folder of images, as Hugging Face's `datasets` reads it
+_SEVERAL = (";", "|")
+
+
+def recognises(source: str) -> bool:
+    """Whether it is a table by its suffix, or a folder with a table `metadata.csv` or `metadata.jsonl`."""
+    return _table(source) is not None
+
+
+def splits(source: str) -> tuple[str, ...]:
+    """The values of the column `split`; () without one."""
+    path = _table(source)
+    return tuple(_splits(list(_lines(path)))) if path is not None else ()
+
+
+def read(request: Request) -> Rows:
+    """The images of a table. Raises `DataError` that names the line, and `FilterError`."""
+    path = _table(request.source)
+    if path is None:
+        raise DataError(f"{request.source}: expected a table ({', '.join([*SEPARATORS, *LINES])})")
+    lines = list(_lines(path))
+    if not lines:
+        raise DataError(f"{path}: it has a header at most, and no rows")
+    columns = list(dict.fromkeys(name for _, values in lines for name in values))
+    if request.where is not None:
+        _, passes = row_filter(request.where, kinds_of_values(columns, (values for _, values in lines)))
+        lines = [(line, values) for line, values in lines if passes({name: values.get(name) for name in columns})]
+        if not lines:
+            raise DataError(f"{path}: no row passes where {request.where!r}")
+    split = None
+    if by_split := _splits(lines):
+        split, lines = split_names.choose(by_split, request.split, request.source)
+    else:
+        split_names.refuse(request.split, request.source)
+    image = _image_column(columns, path)
+    label = chosen_label(request.label, columns, path)
+    captions = caption_columns(request.caption, columns, path)
+    several = label is not None and (
+        (label.endswith("s") and label not in ("class", "cls")) or any(isinstance(v.get(label), list) for _, v in lines)
+    )
+    found: dict[str, _Image] = {}
+    for line, values in lines:
+        place = f"{path}, line {line}"
+        name = values.get(image)
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{place}: there is no path in the column {image}")
+        labels = None if label is None else as_labels(_split(values.get(label), several), place)
+        entry = found.setdefault(
+            name, _Image(existing(os.path.join(path.parent, user_path(name)), place), labels, place)
+        )
+        if entry.labels != labels:
+            raise DataError(f"{place}: {name} was labelled {entry.labels} at {entry.place}, and {labels} here")
+        texts = captions_of({column: values.get(column) for column in captions}, captions)
+        if entry.place != place and not texts:
+            raise DataError(f"{place}: {name} is there twice, and has no other caption here ({entry.place})")
+        entry.captions += texts
+    entries = list(found.values())
+    return Rows(
+        name=(path.parent if path.name in _METADATA else path.with_suffix("")).absolute().name,
+        keys=list(found),
+        images=ImageFiles([entry.path for entry in entries]),
+        labels=[entry.labels for entry in entries] if label is not None else None,
+        captions=[entry.captions for entry in entries] if captions else None,
+        split=split,
+        multi_label=several,
+        places=[entry.place.removeprefix(f"{path}, ") for entry in entries],
+    )
+
+
+class _Image:
+    """An image of the table, and what its lines say."""
+
+    def __init__(self, path: str, labels: tuple[Label, ...] | None, place: str) -> None:
+        self.path, self.labels, self.place = path, labels, place
+        self.captions: tuple[str, ...] = ()
+
+
+def _table(source: str) -> Path | None:
+    path = user_path(source, strict=False)
+    if path.is_dir():
+        return next((path / name for name in _METADATA if (path / name).is_file()), None)
+    return path if path.suffix.lower() in (*SEPARATORS, *LINES) and path.is_file() else None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each row with its line's number. Raises `DataError` that names the line."""
+    line = 0
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            if path.suffix.lower() in LINES:
+                for line, text in enumerate(file, start=1):
+                    if text.strip():
+                        values = json.loads(text)
+                        if not isinstance(values, dict):
+                            raise DataError(f"{path}, line {line}: expected an object, found {text.strip()!r:.40}")
+                        yield line, values
+                return
+            csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+            rows = csv.DictReader(file, delimiter=SEPARATORS[path.suffix.lower()])
+            for values in rows:
+                line = rows.line_num
+                if None in values or None in values.values():
+                    raise DataError(
+                        f"{path}, line {line}: expected {len(rows.fieldnames or ())} values, as in the header"
+                    )
+                yield line, values
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise DataError(f"{path}, line {line}: cannot be read: {error}") from None
+
+
+def _splits(lines: list[tuple[int, Mapping[str, Any]]]) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
+    found: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    for line, values in lines:
+        if isinstance(split := values.get("split"), str) and split:
+            found.setdefault(split, []).append((line, values))
+    return found
+
+
+def _image_column(columns: list[str], path: Path) -> str:
+    found = next((name for name in (*PATH_COLUMNS, *IMAGE_COLUMNS) if name in columns), None)
+    if found is None:
+        raise DataError(
+            f"{path}: expected a column of paths ({', '.join((*PATH_COLUMNS[:3], 'file_name', 'image'))}), "
+            f"found {', '.join(columns)}"
+        )
+    return found
+
+
+def _split(value: Any, several: bool) -> Any:
+    """Several labels as a list; none where the cell is empty, which says that the image has none of the labels."""
+    if not several or not (isinstance(value, str) or value is None):
+        return value
+    text = value or ""
+    for separator in _SEVERAL:
+        if separator in text:
+            return [part.strip() for part in text.split(separator) if part.strip()]
+    return [text.strip()] if text.strip() else []

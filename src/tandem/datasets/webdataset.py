@@ -1,0 +1,296 @@
+"""WebDataset tars: `KEY.jpg` with `KEY.cls`, `KEY.txt` or `KEY.json`; and CLIP_benchmark's folders of them.
+
+CLIP_benchmark's layout: `ROOT/{train,test}/{nshards.txt,0.tar,1.tar,...}`, and in ROOT `classnames.txt`,
+`zeroshot_classification_templates.txt` with `{c}` for the class, and `dataset_type.txt` ("retrieval": a caption on each
+line of `KEY.txt`; "multilabel": `KEY.npy` with a number for each class; else a class number in `KEY.cls`).
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem import samples
+from tandem.datasets import split_names
+from tandem.datasets.images import ShardImages
+from tandem.datasets.labels import LABEL_COLUMNS, as_labels
+from tandem.datasets.memory import remembered
+from tandem.datasets.rows import ClassNames, Label, Request, Rows
+from tandem.datasets.shards import choose_files, name_of, shard_splits
+from tandem.errors import DataError, TextError
+from tandem.files import display_name, user_path
+from tandem.prompts import SLOT, check_templates
+
+_ABOUT = (".cls", ".txt", ".json", ".npy")  # what is read of a sample besides its image
+_SHARDS, _TYPE = "nshards.txt", "dataset_type.txt"
+_TEMPLATES, _CLASSES = "zeroshot_classification_templates.txt", "classnames.txt"
+_CLASS = "{c}"  # in CLIP_benchmark's templates
+
+
+@dataclass(frozen=True)
+class _Benchmark:
+    """A folder of CLIP_benchmark, and what its text files say."""
+
+    root: Path
+    splits: Mapping[str, Path]
+
+    @property
+    def kind(self) -> str:
+        """ "retrieval", "multilabel", or "classification"."""
+        path = self.root / _TYPE
+        kind = _text(path).strip() if path.is_file() else "classification"
+        if kind not in ("retrieval", "multilabel", "classification"):
+            raise DataError(f"{path}: expected retrieval, multilabel or classification, found {kind!r:.40}")
+        return kind
+
+    def shards(self, folder: Path) -> list[Path]:
+        """The tars that `nshards.txt` counts. Raises `DataError` for one that is missing."""
+        written = _text(folder / _SHARDS).strip()
+        if not written.isdecimal() or not int(written):
+            raise DataError(f"{folder / _SHARDS}: expected the number of tars, found {written!r:.40}")
+        found = [folder / f"{number}.tar" for number in range(int(written))]
+        for path in found:
+            if not path.is_file():
+                raise DataError(f"{path}: there is no such file; {_SHARDS} says {written} tars, 0.tar on")
+        return found
+
+    def class_names(self) -> ClassNames | None:
+        path = self.root / _CLASSES
+        return [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else None
+
+    def templates(self) -> tuple[str, ...] | None:
+        path = self.root / _TEMPLATES
+        if not path.is_file():
+            return None
+        lines = [line.strip().replace(_CLASS, SLOT) for line in _text(path).splitlines() if line.strip()]
+        try:
+            return check_templates(lines)
+        except TextError as error:
+            raise DataError(f"{path}: expected templates with {_CLASS} for the class: {error}") from None
+
+
+def recognises(source: str) -> bool:
+    """Whether it is a tar, several, a folder of tars, or CLIP_benchmark's folder or one of its splits."""
+    return _benchmark(source) is not None or shard_splits(source, "tar") is not None
+
+
+def splits(source: str) -> tuple[str, ...]:
+    """The folders of CLIP_benchmark's, or the splits that the names of tars begin with."""
+    benchmark = _benchmark(source)
+    return tuple(benchmark.splits if benchmark else (shard_splits(source, "tar") or ({}, []))[0])
+
+
+def read(request: Request) -> Rows:
+    """The samples of the tars; images are not read. Raises `DataError` that names the tar and the sample."""
+    if request.where is not None:
+        raise DataError(f"{request.source}: tars have no columns for where")
+    benchmark = _benchmark(request.source)
+    if benchmark is None:
+        split, files = choose_files(request, "tar")
+        return _rows(request, files, name_of(request.source, files, split), split)
+    split, folder = split_names.choose(benchmark.splits, request.split, request.source)
+    kind = benchmark.kind
+    rows = _rows(request, benchmark.shards(folder), benchmark.root.absolute().name, split, kind)
+    if kind == "retrieval":
+        return rows
+    return replace(rows, class_names=benchmark.class_names(), templates=benchmark.templates())
+
+
+def _benchmark(source: str) -> _Benchmark | None:
+    folder = user_path(source, strict=False)
+    if (folder / _SHARDS).is_file():
+        return _Benchmark(folder.absolute().parent, {folder.absolute().name: folder})
+    found = sorted(folder.glob(f"*/{_SHARDS}")) if folder.is_dir() else []
+    return _Benchmark(folder, {path.parent.name: path.parent for path in found}) if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+
+
+@dataclass
+class _Found:
+    """Samples being collected."""
+
+    keys: list[str] = field(default_factory=list)
+    labels: list[tuple[Label, ...] | None] = field(default_factory=list)
+    captions: list[tuple[str, ...]] = field(default_factory=list)
+    shards: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+
+
+def _rows(request: Request, files: list[Path], name: str, split: str | None, kind: str = "") -> Rows:
+    found = _Found()
+    places: dict[Path, NDArray[np.int64]] = {}
+    for shard, path in enumerate(files):
+        at: list[tuple[int, int]] = []
+        for sample in _samples(path):
+            place = f"{path}, {sample.name}"
+            found.keys.append(f"{path.name}/{sample.name}")
+            found.labels.append(_labels(sample.about, request.label, kind, place))
+            found.captions.append(_captions(sample.about, request, kind, place))
+            found.shards.append(shard)
+            found.rows.append(len(at))
+            at.append((sample.at, sample.size))
+        places[path] = np.array(at, np.int64).reshape(-1, 2)
+    labelled = any(labels is not None for labels in found.labels)
+    return Rows(
+        name=name,
+        keys=found.keys,
+        images=ShardImages(files, np.array(found.shards, np.int64), np.array(found.rows, np.int64), Members(places)),
+        labels=found.labels if labelled else None,
+        captions=found.captions if any(found.captions) else None,
+        split=split,
+        multi_label=labelled and (kind == "multilabel" or any(len(labels or ("",)) != 1 for labels in found.labels)),
+    )
+
+
+class Members:
+    """Reads the images of tars: by their offsets, or in a compressed tar one after the other."""
+
+    def __init__(self, places: Mapping[Path, NDArray[np.int64]]) -> None:
+        self.places = places  # offset (-1 in a compressed tar) and size of each image, int64 [n 2]
+
+    def part(self, path: Path, /) -> str:
+        return f"members {hashlib.sha256(self.places[path].tobytes()).hexdigest()[:16]}"
+
+    def __call__(self, path: Path, rows: Sequence[int], /) -> Iterator[bytes]:
+        places = self.places[path]
+        if len(places) and places[0, 0] < 0:
+            yield from self._one_by_one(path, rows)
+            return
+        try:
+            with path.open("rb") as file:
+                for row in rows:
+                    at, size = places[row].tolist()
+                    file.seek(at)
+                    content = file.read(size)
+                    if len(content) < size:
+                        raise DataError(f"{path}: it ends in the middle of an image, at byte {at + len(content):,}")
+                    yield content
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+    def _one_by_one(self, path: Path, rows: Sequence[int]) -> Iterator[bytes]:
+        wanted = iter(rows)
+        row = next(wanted, None)
+        groups = samples.tar_groups(samples.tar_members(path))
+        images = (image for group in groups if (image := _image(group)) is not None)
+        for number, image in enumerate(images):
+            if number == row:
+                yield image.content or b""
+                row = next(wanted, None)
+            if row is None:
+                return
+        raise DataError(f"{path}: expected an image {row:,}; it has changed since it was opened")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A sample of a tar: its image, by its place there (-1 in a compressed tar), and the small files beside it."""
+
+    name: str
+    at: int
+    size: int
+    about: Mapping[str, bytes]  # by suffix
+
+
+def _samples(path: Path) -> list[_Sample]:
+    """The samples of a tar. Its headers are read once, as long as it does not change."""
+    content = remembered(path, "samples", lambda: json.dumps(list(_listed(path))).encode())
+    found = []
+    for name, at, size, about in json.loads(content):
+        found.append(_Sample(name, at, size, {suffix: text.encode("latin-1") for suffix, text in about.items()}))
+    return found
+
+
+def _listed(path: Path) -> Iterator[tuple[str, int, int, Mapping[str, str]]]:
+    """As `_Sample`, with bytes as Latin 1. Raises `DataError` where the tar is cut off, which `tarfile` does not."""
+    last = None
+    for group in samples.tar_groups(samples.tar_members(path, wanted=_ABOUT)):
+        last = group[-1]
+        if (image := _image(group)) is not None:
+            shown = (each for each in group if each.suffix in _ABOUT and each.content is not None)
+            about = {each.suffix: (each.content or b"").decode("latin-1") for each in shown}
+            yield display_name(image.name), image.at, image.size, about
+    if last is not None and last.end >= 0 and not samples.tar_has_end(path, last.end):
+        raise DataError(
+            f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; fetch it again"
+        )
+
+
+def _image(group: Sequence[samples.TarMember]) -> samples.TarMember | None:
+    """The first image of a sample that is not hidden."""
+    found = (each for each in group if not each.name.rpartition("/")[2].startswith("."))
+    return next((each for each in found if each.suffix in samples.TAR_IMAGE_SUFFIXES), None)
+
+
+def _labels(content: Mapping[str, bytes], asked: str | None, kind: str, place: str) -> tuple[Label, ...] | None:
+    if kind == "retrieval":
+        return None
+    if kind == "multilabel":
+        return _of_array(content.get(".npy"), place)
+    if asked in ("cls", "txt"):
+        return as_labels(_decoded(content.get(f".{asked}", b""), place).strip(), place)
+    if asked is None and ".cls" in content:
+        written = _decoded(content[".cls"], place).strip()
+        return (int(written),) if written.isdecimal() else as_labels(written, place)
+    if ".json" in content:
+        document = _document(content[".json"], place)
+        keys = LABEL_COLUMNS if asked is None else (asked,)
+        return next((as_labels(document[key], place) for key in keys if key in document), None)
+    return None
+
+
+def _of_array(content: bytes | None, place: str) -> tuple[Label, ...]:
+    """The classes whose number is above 0 in an array [c] in numpy's format."""
+    if content is None:
+        raise DataError(f"{place}: expected its labels in .npy")
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{place}: its labels cannot be read: {error}") from None
+    if values.ndim != 1:
+        raise DataError(f"{place}: expected labels [c] in .npy, found an array {list(values.shape)}")
+    return tuple(np.flatnonzero(values > 0).tolist())
+
+
+def _captions(content: Mapping[str, bytes], request: Request, kind: str, place: str) -> tuple[str, ...]:
+    if kind == "retrieval":
+        lines = _decoded(content.get(".txt", b""), place).splitlines()
+        return tuple(line.strip() for line in lines if line.strip())
+    asked = request.caption
+    suffixes = (".json", ".txt") if asked is None else (".txt",) if asked == "txt" else (".json",)
+    for suffix in suffixes:
+        if suffix in content and not (suffix == ".txt" and request.label == "txt"):
+            try:
+                found = samples.captions_in(content[suffix], suffix, asked if suffix == ".json" else None)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{place}: its {suffix} cannot be read: {error}") from None
+            if texts := tuple(text for text in found if text.strip()):
+                return texts
+    return ()
+
+
+def _document(content: bytes, place: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: its .json cannot be read: {error}") from None
+    return document if isinstance(document, dict) else {}
+
+
+def _decoded(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: expected text in UTF-8: {error.reason} at byte {error.start}") from None

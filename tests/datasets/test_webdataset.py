@@ -1,0 +1,134 @@
+"""WebDataset tars, and CLIP_benchmark's folders of them."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.dataset_toys import png, write_tar
+
+from tandem.datasets import dataset_splits, open_dataset
+from tandem.errors import DataError
+
+
+def benchmark(root: Path, kind: str | None = None) -> Path:
+    """CLIP_benchmark's layout: two tars of two images to test with."""
+    for shard in range(2):
+        samples = []
+        for row in range(2):
+            number = 2 * shard + row
+            about = {"cls": str(number % 3).encode()}
+            if kind == "retrieval":
+                about = {"txt": f"text {number}\nanother {number}\n".encode()}
+            if kind == "multilabel":
+                file = io.BytesIO()
+                np.save(file, np.array([number % 2, 0, number > 1], np.int64))
+                about = {"npy": file.getvalue()}
+            samples.append({"png": png(number), **about})
+        write_tar(root / "test" / f"{shard}.tar", samples)
+    (root / "test" / "nshards.txt").write_text("2\n")
+    (root / "classnames.txt").write_text("cat\ndog\nsea lion\n")
+    (root / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\nart of the {c}.\n")
+    if kind is not None:
+        (root / "dataset_type.txt").write_text(kind + "\n")
+    return root
+
+
+def test_clip_benchmark_classification(tmp_path: Path) -> None:
+    root = benchmark(tmp_path / "wds")
+    write_tar(root / "train" / "0.tar", [{"png": png(9), "cls": b"2"}])
+    (root / "train" / "nshards.txt").write_text("1")
+    assert dataset_splits(root) == ("test", "train")
+    data = open_dataset(root, split="test")
+    assert (data.name, data.layout, data.split) == ("wds", "webdataset", "test")
+    assert data.classes == ("cat", "dog", "sea lion")
+    assert data.templates == ("a photo of a {}.", "art of the {}.")
+    assert data.labels.tolist() == [0, 1, 2, 0]
+    assert list(data.images()) == [png(number) for number in range(4)]
+    assert list(data.images([3, 0])) == [png(3), png(0)]
+    assert open_dataset(root / "train").keys == ("0.tar/0.png",)
+    assert open_dataset(root, split="train", templates="a {}.").templates == ("a {}.",)
+
+
+def test_clip_benchmark_retrieval_and_several_labels(tmp_path: Path) -> None:
+    data = open_dataset(benchmark(tmp_path / "a", "retrieval"))
+    assert data.captions[1] == ("text 1", "another 1")
+    assert (data.classes, data.templates) == ((), None)
+    data = open_dataset(benchmark(tmp_path / "b", "multilabel"))
+    assert data.multi_label
+    assert data.label_sets == ((), (0,), (2,), (0, 2))
+
+
+def test_what_clip_benchmark_lacks_is_named(tmp_path: Path) -> None:
+    root = benchmark(tmp_path / "wds")
+    (root / "classnames.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match=r"1\.tar/0\.png: the label 2 is not among 2 classes, 0 to 1"):
+        open_dataset(root)
+    (root / "classnames.txt").unlink()
+    with pytest.raises(DataError, match="its labels are numbers"):
+        open_dataset(root)
+    (root / "zeroshot_classification_templates.txt").write_text("a photo\n")
+    with pytest.raises(DataError, match=r"templates\.txt: expected templates with \{c\}"):
+        open_dataset(root)
+    (root / "dataset_type.txt").write_text("segmentation")
+    with pytest.raises(DataError, match="expected retrieval, multilabel or classification, found 'segmentation'"):
+        open_dataset(root)
+    (root / "test" / "1.tar").unlink()
+    (root / "dataset_type.txt").unlink()
+    with pytest.raises(DataError, match=r"1\.tar: there is no such file; nshards\.txt says 2 tars"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tars_with_json_and_text(tmp_path: Path, mode: str) -> None:
+    suffix = ".tar" if mode == "w" else ".tar.gz"
+    samples = [
+        {"json": json.dumps({"label": "cat", "caption": "a cat"}).encode(), "png": png(0)},
+        {"json": json.dumps({"label": "dog", "caption": "a dog"}).encode(), "png": png(1), "seg.npy": b"?"},
+        {"json": json.dumps({"label": "cat", "caption": ["cats", "two"]}).encode(), "png": png(2)},
+    ]
+    path = write_tar(tmp_path / f"val{suffix}", samples, mode)
+    data = open_dataset(path)
+    assert (data.split, data.classes, data.labels.tolist()) == ("val", ("cat", "dog"), [0, 1, 0])
+    assert data.captions[2] == ("cats", "two")
+    assert list(data.images([2, 0, 1])) == [png(2), png(0), png(1)]
+    assert open_dataset(path).hash == data.hash
+    texts = write_tar(
+        tmp_path / f"texts{suffix}", [{"png": png(0), "txt": b"a cat"}, {"png": png(1), "txt": b"dog"}], mode
+    )
+    assert open_dataset(texts).captions == (("a cat",), ("dog",))
+    assert open_dataset(texts, label="txt").classes == ("a cat", "dog")
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [{"png": png(0), "txt": b"a"}, {"png": png(1), "txt": b"b"}])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 4 * 512])
+    with pytest.raises(DataError, match=r"a\.tar: it ends at byte 2,048, before the end mark"):
+        open_dataset(path)
+    path.write_bytes(whole)
+    data = open_dataset(path)
+    path.write_bytes(whole[:600])
+    with pytest.raises(DataError, match="it ends in the middle of an image"):
+        list(data.images())
+    bad = write_tar(tmp_path / "b.tar", [{"png": png(0), "json": b"{"}])
+    with pytest.raises(DataError, match=r"b\.tar, 0\.png: its \.json cannot be read"):
+        open_dataset(bad)
+    lone = write_tar(tmp_path / "c.tar", [{"png": png(0), "cls": b"cat"}, {"png": png(1)}])
+    with pytest.raises(DataError, match=r"c\.tar/1\.png: it has no label"):
+        open_dataset(lone)
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [{"png": png(0), "txt": b"a"}])
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("._1.png")
+        tar.addfile(info)
+    assert open_dataset(path).keys == ("a.tar/0.png",)
+
+
+def test_real_captions(shared: Path) -> None:
+    data = open_dataset(shared / "data" / "flickr8k", split="val", limit=3)
+    assert (data.split, {len(captions) for captions in data.captions}) == ("dev", {5})
