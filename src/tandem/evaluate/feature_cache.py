@@ -47,7 +47,7 @@ class FeatureCache:
         checksums = records["crc"]
         for place in np.flatnonzero(present).tolist():
             present[place] = checksums[rows[place]] == _checksum(digests[place], vectors[rows[place]])
-        if not len(vectors):
+        if not len(vectors) or not len(digests):
             return np.zeros((len(digests), self.dimensions), np.float32), present
         if present.all() and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
             return vectors[rows[0] : rows[0] + len(rows)], present
