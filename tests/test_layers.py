@@ -75,7 +75,7 @@ LAYERS["datasets"] = {"samples", "search", "image", "image_source", "prompts", "
 LAYERS["datasets"] |= {"arrays", "fields", "files", "prefetch", "errors"}
 LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "processor", "samples", "plots", "tandem"}
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
-LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate"}
+LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 # Estimators for scikit-learn.

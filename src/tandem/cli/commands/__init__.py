@@ -21,6 +21,7 @@ COMMANDS = {
     "info": "describe a collection",
     "remove": "remove photos from a collection",
     "migrate": "move a collection to another model",
+    "audit": "show what a model gets wrong",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",
     "evaluate": "measure how good a model is on your photos",

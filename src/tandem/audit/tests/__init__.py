@@ -1,0 +1,1 @@
+"""The tests of an audit, a module each; `tandem.audit.table` lists them."""

@@ -1,0 +1,95 @@
+"""Words that answer everything: how unevenly everyday words are given as answers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.audit.asking import example, name_vectors
+from tandem.audit.estimates import difference, share
+from tandem.audit.protocol import About, Finding, Measured, Subject, Table
+from tandem.evaluate.figures import Figure
+from tandem.evaluate.intervals import Statistic, bootstrap
+from tandem.prompts import DEFAULT_TEMPLATE
+from tandem.search.exploring.clusters import read_vocabulary
+
+ABOUT = About(
+    title="Hubness: words that answer everything",
+    measures="Every picture is answered with the nearest of some 1,300 everyday words. How often the most "
+    "frequent answer is given, and how often the word most often among the ten nearest is there (k-occurrence, k = "
+    "10; Radovanovic et al. 2010). The word is chosen on one half of the pictures and counted on the other, so that "
+    "the largest of many counts does not flatter itself.",
+    chance="What a fair share would be: that of the most frequent thing in the pictures where they are labelled, "
+    "else one of the words; ten of the words for the ten nearest.",
+    not_for="Pictures of few things deserve few words: compare models on the same pictures only. Frequent words "
+    "are not wrong by being frequent.",
+)
+K = 10
+
+
+def encoded(subject: Subject) -> int:
+    """About how many pictures it encodes."""
+    return len(subject.pictures.some(subject.count(192)))
+
+
+def measure(subject: Subject) -> Measured:
+    given = subject.pictures.some(subject.count(192))
+    words, n = read_vocabulary(), len(given)
+    images = subject.encoder.images(given.pictures)
+    cosines = images @ name_vectors(subject.encoder, words, (DEFAULT_TEMPLATE,)).T  # [n words]
+    halves = subject.random("hubness").permutation(n) % 2
+    # Less the mean cosine of each word on the other half: what a word has over pictures in general.
+    centred = cosines - np.stack([cosines[halves != half].mean(0) for half in (0, 1)])[halves]
+    first, second = (_top(scores, 1) for scores in (cosines, centred))
+    near = _top(cosines, K)
+    fair = np.bincount(given.labels).max() / n if given.has_truth else 1 / len(words)
+    plain, corrected = _hub(first, halves), _hub(second, halves)
+    skewness, never = bootstrap(_occurrence_statistics(near), n, centred=True)
+    findings = (
+        Finding("most frequent answer", share(plain, float(fair)), better="lower"),
+        Finding("the same, less each word's mean", share(corrected, float(fair)), better="lower"),
+        Finding("what subtracting means changes", difference(corrected, plain), better="lower"),
+        Finding("most frequent of ten nearest", share(_hub(near, halves), K / len(words)), better="lower"),
+        Finding(
+            "skewness of k-occurrence", Figure(skewness.value, n, skewness.low, skewness.high, None, "score"), None
+        ),
+        Finding("words never among ten nearest", Figure(never.value, n, never.low, never.high, None, "share"), None),
+    )
+    counts = first.sum(0)
+    ranked = np.argsort(-counts, kind="stable")[:10]
+    rows = tuple((words[i], share(first[:, i], float(fair))) for i in ranked if counts[i])
+    hub = int(ranked[0])
+    examples = [
+        example(given.pictures[i].image, given.pictures[i].shows, words[hub])
+        for i in np.flatnonzero(first[:, hub])
+        if not given.has_truth or given.pictures[i].shows != words[hub]
+    ]
+    return Measured(
+        findings,
+        tuple(examples[:6]),
+        (Table("The most frequent answers", ("word", "share of pictures"), rows),),
+        {"pictures": n, "words": len(words), "k": K, "template": DEFAULT_TEMPLATE},
+    )
+
+
+def _top(scores: NDArray[np.floating], k: int) -> NDArray[np.bool_]:
+    """Whether a word is among the k nearest of a picture, [n words]."""
+    found = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(found, np.argpartition(-scores, k - 1, axis=1)[:, :k], True, axis=1)
+    return found
+
+
+def _hub(near: NDArray[np.bool_], halves: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a picture has the word that is most frequent on the other half, [n]."""
+    hubs = np.array([near[halves != half].sum(0).argmax() for half in (0, 1)])
+    return np.asarray(near[np.arange(len(near)), hubs[halves]])
+
+
+def _occurrence_statistics(near: NDArray[np.bool_]) -> Statistic:
+    """Skewness of how often words are among the nearest, and the share of words that never are."""
+
+    def statistic(weights: NDArray[np.floating]) -> NDArray[np.floating]:
+        counts = weights @ near.astype(weights.dtype)  # [b words]
+        centred = counts - counts.mean(1, keepdims=True)
+        spread = np.maximum(centred.std(1), 1e-9)
+        return np.stack([(centred**3).mean(1) / spread**3, (counts == 0).mean(1)], axis=1)
+
+    return statistic

@@ -1,0 +1,119 @@
+"""Scenes show what they say, at 64 pixels; pairs differ in one thing; the same seed draws the same."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tandem.audit import scenes
+from tandem.audit.drawing import COLOURS, SHAPES
+from tandem.audit.gathering import draw_things
+from tandem.audit.things import THINGS
+
+PAIRS: dict[str, Callable[[np.random.Generator], scenes.Pair]] = {
+    "colours": scenes.colour_pair,
+    "attributes": scenes.attribute_pair,
+    "left and right": lambda random: scenes.position_pair(random, ("to the left of", "to the right of")),
+    "above and below": lambda random: scenes.position_pair(random, ("above", "below")),
+    "relations": scenes.relation_pair,
+}
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def blobs(image: Image.Image) -> int:
+    """How many separate areas differ from the ground, which is the colour of a corner."""
+    drawn = np.abs(pixels(image) - pixels(image)[0, 0]).sum(2) > 60
+    count = 0
+    while drawn.any():
+        stack = [tuple(np.argwhere(drawn)[0])]
+        count += 1
+        while stack:
+            y, x = stack.pop()
+            if 0 <= y < drawn.shape[0] and 0 <= x < drawn.shape[1] and drawn[y, x]:
+                drawn[y, x] = False
+                stack += [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return count
+
+
+def middle(image: Image.Image, colour: str) -> tuple[float, float]:
+    """The mean place (x, y) of the pixels of a colour."""
+    near = np.abs(pixels(image) - np.array(COLOURS[colour])).sum(2) < 30
+    y, x = np.nonzero(near)
+    return float(x.mean()), float(y.mean())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+def test_as_many_shapes_are_drawn_as_the_caption_says(number: int) -> None:
+    random = np.random.default_rng(number)
+    for kind in SHAPES:
+        picture = scenes.counted(random, number, kind)
+        assert blobs(picture.image) == number
+        assert picture.shows.split()[0] == scenes.NUMBERS[number - 1]
+
+
+def test_what_is_painted_does_not_tell_the_number() -> None:
+    random = np.random.default_rng(0)
+    areas = []
+    for number in (1, 2, 3, 4, 5):
+        images = [pixels(scenes.counted(random, number, "square").image) for _ in range(30)]
+        areas.append(np.mean([(np.abs(image - image[0, 0]).sum(2) > 60).mean() for image in images]))
+    assert max(areas) < 1.35 * min(areas)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_differs_clearly_and_its_captions_little(name: str) -> None:
+    random, again = np.random.default_rng(7), np.random.default_rng(7)
+    for _ in range(20):
+        first, second = PAIRS[name](random)
+        assert first.image.size == (64, 64)
+        assert np.abs(pixels(first.image) - pixels(second.image)).mean() > 2
+        assert first.shows != second.shows
+        assert len(set(first.shows.split()) ^ set(second.shows.split())) <= 2  # "left" and "right", "a" and "an"
+        assert np.array_equal(pixels(PAIRS[name](again)[0].image), pixels(first.image))
+
+
+@pytest.mark.parametrize("name", ["attributes", "relations"])
+def test_captions_of_a_pair_are_the_same_words(name: str) -> None:
+    random = np.random.default_rng(1)
+    assert all(scenes.same_words(a.shows, b.shows) for a, b in (PAIRS[name](random) for _ in range(30)))
+    assert not scenes.same_words("a red cube", "a red ball")
+    assert not scenes.same_words("a cube a", "a cube cube")
+
+
+def test_swapped_colours_are_where_the_caption_says() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(10):
+        first, second = scenes.colour_pair(random)
+        colours = [word for word in first.shows.split() if word in COLOURS]
+        assert [word for word in second.shows.split() if word in COLOURS] == colours[::-1]
+        assert middle(first.image, colours[0])[0] == pytest.approx(middle(second.image, colours[1])[0], abs=6)
+
+
+def test_left_is_left_and_above_is_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        scenes, "_choose", lambda random, names, count: list(names)[:count]
+    )  # red squares, blue circles
+    random = np.random.default_rng(3)
+    for _ in range(10):
+        left, right = scenes.position_pair(random, ("to the left of", "to the right of"))
+        assert (left.shows, right.shows) == ("a square to the left of a circle", "a square to the right of a circle")
+        assert middle(left.image, "red")[0] < middle(left.image, "blue")[0]
+        assert middle(right.image, "red")[0] > middle(right.image, "blue")[0]
+        above, below = scenes.position_pair(random, ("above", "below"))
+        assert middle(above.image, "red")[1] < middle(above.image, "blue")[1]
+        assert middle(below.image, "red")[1] > middle(below.image, "blue")[1]
+
+
+def test_things_are_drawn_in_turn_and_by_seed() -> None:
+    first, again, other = draw_things(0, 0.2), draw_things(0, 0.2), draw_things(1, 0.2)
+    assert len(first) == 2 * len(THINGS)
+    assert np.bincount(first.some(len(THINGS)).labels).tolist() == [1] * len(THINGS)
+    assert first.hash == again.hash != other.hash
+    assert all(picture.shows == first.names[label] for picture, label in zip(first.pictures, first.labels, strict=True))
+    assert (
+        min(np.abs(pixels(p.image) - pixels(p.image)[0, 0]).sum(2).astype(bool).mean() for p in first.pictures) > 0.08
+    )

@@ -1,0 +1,162 @@
+"""The tests can pass and can fail: an oracle is right, a guesser at chance, a bag of words where order counts."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.audit_toys import BagOfWords, Guesser, Oracle
+
+from tandem.arrays import Vectors
+from tandem.audit import scenes
+from tandem.audit.gathering import draw_things
+from tandem.audit.groups import groups_of
+from tandem.audit.pictures import Picture
+from tandem.audit.protocol import Encoder, Finding, Measured, SkippedTest, Subject
+from tandem.audit.table import TESTS, load_test
+from tandem.audit.tests import typographic, word_order
+
+ABILITIES = tuple(name for name in TESTS if name not in ("hubness", "subgroups"))
+
+
+def measured(name: str, encoder: Encoder, scale: float = 0.05, **given: object) -> Measured:
+    return load_test(name).measure(Subject(encoder, draw_things(0, 0.1), scale=scale, **given))  # type: ignore[arg-type]
+
+
+def by_name(found: Measured) -> dict[str, Finding]:
+    return {finding.name: finding for finding in found.findings}
+
+
+@pytest.mark.parametrize("name", ABILITIES)
+def test_an_oracle_is_right(name: str) -> None:
+    for finding in measured(name, Oracle()).findings:
+        figure = finding.figure
+        assert not finding.is_weakness, finding.name
+        if finding.better == "higher" and figure.unit == "share":
+            assert figure.value == 1, finding.name
+            assert finding.verdict == "above chance", finding.name
+
+
+def test_a_guesser_is_at_chance() -> None:
+    found = [
+        finding
+        for name in ABILITIES
+        if name != "corruptions"  # slow, and measured as `resolution` is
+        for finding in measured(name, Guesser(), 0.5).findings
+        if finding.figure.chance is not None and finding.better == "higher"
+    ]
+    assert len(found) > 30
+    for finding in found:
+        if finding.figure.unit == "share":
+            assert finding.figure.value == pytest.approx(finding.figure.chance, abs=0.15), finding.name
+    # Of a hundred intervals at 95%, five miss by luck.
+    assert sum(finding.verdict in ("above chance", "higher") for finding in found) <= 0.05 * len(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "blind"), [("binding", ("colours", "sizes")), ("word_order", ("same words",)), ("negation", ('"but no"',))]
+)
+def test_a_bag_of_words_is_at_chance_where_order_counts(name: str, blind: tuple[str, ...]) -> None:
+    found = by_name(measured(name, BagOfWords(), 0.2))
+    for title, finding in found.items():
+        if title.startswith(blind):
+            assert finding.at_chance, title
+            assert finding.figure.value <= 0.5
+        if finding.control and name == "binding":
+            assert finding.figure.value == 1
+
+
+def test_a_model_that_reads_painted_words_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def paint(image: Image.Image, word: str, *, top: bool) -> Image.Image:
+        painted = image.copy()
+        painted.info["word"] = word
+        return painted
+
+    class Reader(Oracle):
+        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
+            return super().images([Picture(p.image, p.image.info.get("word", p.shows)) for p in pictures])
+
+    monkeypatch.setattr(typographic, "paint", paint)
+    found = by_name(measured("typographic", Reader()))
+    assert found["right, clean picture"].figure.value == 1
+    assert found["the painted word is the answer"].figure.value == 1
+    assert found["the painted word is the answer"].is_weakness
+    assert found["the same, beyond shuffled letters"].is_weakness
+
+
+def test_a_painted_word_can_be_read() -> None:
+    for size in ((64, 64), (300, 200)):
+        image = Image.new("RGB", size, (200, 30, 30))
+        painted = np.asarray(typographic.paint(image, "umbrella", top=False))
+        assert (painted == np.asarray(image)).all(2).mean() > 0.6  # most of the picture stays
+        assert (painted.sum(2) < 150).sum() > size[0]  # letters
+        assert np.array_equal(painted[: size[1] // 2], np.asarray(image)[: size[1] // 2])
+
+
+def test_shuffled_words_and_letters() -> None:
+    random = np.random.default_rng(0)
+    assert scenes.same_words(word_order.shuffle("a dog runs on grass.", random).rstrip("."), "a dog runs on grass")
+    assert word_order.shuffle("a b", random) == "b a"
+    mixed = typographic.mixed("umbrella", ("umbrella",), random)
+    assert sorted(mixed) == sorted("umbrella")
+    assert mixed != "umbrella"
+    assert typographic.mixed("aa", ("aa",), random) == "aa"
+
+
+def test_a_word_that_answers_everything_is_found() -> None:
+    class Hub(Oracle):
+        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
+            return np.tile(self.texts(["bride"]), (len(pictures), 1))
+
+    found = by_name(measured("hubness", Hub(), 0.5))
+    assert found["most frequent answer"].figure.value == 1
+    assert found["most frequent answer"].is_weakness
+    fair = by_name(measured("hubness", Oracle(), 0.5))
+    assert not fair["most frequent answer"].is_weakness
+    assert fair["skewness of k-occurrence"].figure.value < found["skewness of k-occurrence"].figure.value
+
+
+def test_gaps_between_groups_are_found_in_texts() -> None:
+    class Partial(Oracle):
+        def read(self, text: str) -> Vectors:
+            return super().read("a cat" if text.startswith("the") else text)
+
+    groups = groups_of({"attributes": {"cats": "a cat", "dogs": ["a dog"]}, "words": [f"the {i}" for i in range(8)]})
+    found = by_name(measured("subgroups", Partial(), groups=groups))
+    assert found["words nearest to cats"].figure.value == 1
+    assert found["words nearest to cats"].verdict == "above chance"
+    assert found["words nearest to dogs"].figure.value == 0
+    with pytest.raises(SkippedTest, match="--groups"):
+        measured("subgroups", Oracle())
+
+
+@pytest.mark.parametrize(("apart", "shown"), [(True, "above chance"), (False, "not shown to differ from chance")])
+def test_gaps_between_groups_are_found_in_pictures(apart: bool, shown: str) -> None:
+    class Answers(Guesser):
+        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
+            if not apart:
+                return super().images(pictures)
+            return self.texts(["good" if picture.shows == "sun" else "bad" for picture in pictures])
+
+    things = draw_things(0, 0.5)
+    pictures = type(things)(
+        things.pictures, things.names, things.labels, "label", things.templates, things.source, things.hash
+    )
+    groups = groups_of({"attributes": {"sun": "sun", "moon": "moon"}, "words": ["good", "bad"]})
+    found = by_name(load_test("subgroups").measure(Subject(Answers(), pictures, groups)))
+    assert found["pictures: how far the answers of groups lie apart"].verdict == shown
+
+
+def test_the_bar_knows_how_many_pictures_there_are() -> None:
+    class Counting(Guesser):
+        count = 0
+
+        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
+            self.count += len(pictures)
+            return super().images(pictures)
+
+    for name in TESTS:
+        if name in ("corruptions", "subgroups"):
+            continue
+        encoder = Counting()
+        subject = Subject(encoder, draw_things(0, 0.1), scale=0.1)
+        load_test(name).measure(subject)
+        assert encoder.count == pytest.approx(load_test(name).encoded(subject), rel=0.34), name
