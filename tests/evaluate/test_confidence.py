@@ -90,3 +90,21 @@ def test_temperatures_without_an_optimum_are_held() -> None:
     assert np.isfinite(confidence.fit_temperature(np.zeros((2, 3), dtype=np.float32), np.array([0, 1])))
     with pytest.raises(DataError, match="at least two images"):
         confidence.cross_fitted_temperatures(logits[:1], np.array([0]))
+
+
+def test_a_smoothed_temperature_is_that_of_the_smoothed_labels() -> None:
+    """The slope of the log-loss against labels with a share given to all classes is 0 there."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    logits = (draw.normal(size=(30, 3)) + 9 * np.eye(3)[labels]).astype(np.float32)  # all right
+    assert (logits.argmax(axis=1) == labels).all()
+    share = 1 / 32
+    t = confidence.fit_temperature(logits, labels, share)
+    target = (1 - share) * np.eye(3)[labels] + share / 3
+
+    def loss(temperature: float) -> float:
+        scaled = logits.astype(float) / temperature
+        return float(-(target * (scaled - np.log(np.exp(scaled).sum(1, keepdims=True)))).sum())
+
+    assert loss(t) < min(loss(t * 1.05), loss(t / 1.05))
+    assert confidence.fit_temperature(logits, labels) < t / 3  # without it, the next answer would be certain

@@ -61,9 +61,9 @@ def test_an_image_that_is_left_out_was_not_seen(method: str) -> None:
 def test_folds_are_those_of_the_method_fitted_on_the_rest() -> None:
     given = shots(each=3)
     result = leave_out("clap", given, folds=8, seed=5)
-    assert result.scheme == "3 folds"
-    fold = stratified_folds(given.labels, 3, 5)
-    for each in range(3):
+    assert result.scheme == "8 folds"
+    fold = stratified_folds(given.labels, 8, 5)
+    for each in range(8):
         rest = fit_shots("clap", given.take(np.flatnonzero(fold != each)))
         assert np.allclose(result.logits[fold == each], rest.logits(given.vectors[fold == each]), atol=1e-5)
 
@@ -88,6 +88,17 @@ def test_nearest_mean_without_an_image_is_the_mean_of_the_others() -> None:
 def test_nothing_can_be_left_out_of_one() -> None:
     with pytest.raises(DataError, match="at least 2 images of every class; fewer of 'cat', 'dog', 'owl'"):
         leave_out("clap", shots(each=1))
+
+
+@pytest.mark.parametrize("method", ["clap", "nearest_mean"])
+def test_the_only_image_of_a_class_stays_and_is_not_measured(method: str) -> None:
+    given = shots(each=3).take(np.array([0, 1, 2, 3, 4, 5, 6]))
+    assert given.counts.tolist() == [3, 3, 1]
+    left_out = leave_out(method, given)
+    assert left_out.scheme == "leave-one-out"
+    assert np.isnan(left_out.logits).all(axis=1).tolist() == [False] * 6 + [True]
+    rest = fit_shots(method, given.take(np.arange(1, 7)))
+    assert np.allclose(left_out.logits[0], rest.logits(given.vectors[:1])[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

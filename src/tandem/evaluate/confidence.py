@@ -78,19 +78,20 @@ def expected_calibration_error(
     return float(calibration_errors(confidence, right, bins)(np.ones((1, len(confidence))))[0, 0])
 
 
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.integer]) -> float:
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.integer], smoothing: float = 0.0) -> float:
     """The temperature t for which softmax(logits / t) has the least log-loss on [n c] and [n] (Guo et al. 2017, 4.2).
 
     Log-loss is convex in 1/t: Newton's method within brackets, from 0.001 to 1,000, until an image gains less than
     1e-8. So there is an answer where the best one is 0 or infinite: where all are right, or worse than by guessing.
-    Raises `DataError` without rows.
+    `smoothing` is the share of every label that is given to all classes alike, so that a handful of right answers does
+    not make the next one certain. Raises `DataError` without rows.
     """
     if not len(logits):
         raise DataError("temperature: expected at least one image, got none")
     low, high = 1 / _LIMITS[1], 1 / _LIMITS[0]
     beta = 1.0
     for _ in range(_STEPS):
-        slope, curve = _slope(logits, labels, beta)
+        slope, curve = _slope(logits, labels, beta, smoothing)
         if slope * slope <= 1e-8 * len(logits) * curve and low < beta < high:
             break
         if slope > 0:
@@ -111,12 +112,16 @@ def _blocks(logits: NDArray[np.float32]) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, len(logits), rows))
 
 
-def _slope(logits: NDArray[np.float32], labels: NDArray[np.integer], beta: float) -> tuple[float, float]:
+def _slope(
+    logits: NDArray[np.float32], labels: NDArray[np.integer], beta: float, smoothing: float
+) -> tuple[float, float]:
     """The first and second derivative of the sum of log-losses by 1/t, here beta."""
     slope = curve = 0.0
     for rows in _blocks(logits):
         block = logits[rows] - logits[rows].max(axis=1, keepdims=True)
         own = block[np.arange(len(block)), labels[rows]]
+        if smoothing:
+            own = (1 - smoothing) * own + smoothing * block.mean(axis=1)
         weights = np.exp(block * np.float32(beta))
         total = weights.sum(axis=1)
         mean = np.einsum("nc,nc->n", weights, block) / total  # of the logits, under their own softmax
@@ -128,7 +133,7 @@ def _slope(logits: NDArray[np.float32], labels: NDArray[np.integer], beta: float
 
 
 def cross_fitted_temperatures(
-    logits: NDArray[np.float32], labels: NDArray[np.integer], seed: int = 0
+    logits: NDArray[np.float32], labels: NDArray[np.integer], seed: int = 0, smoothing: float = 0.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A temperature for each image, fitted without it: [n], and the two that were fitted [2].
 
@@ -140,7 +145,7 @@ def cross_fitted_temperatures(
         raise DataError(f"temperature: expected at least two images, one to fit on and one to measure on, got {n}")
     first = np.zeros(n, dtype=bool)
     first[np.random.default_rng(seed).permutation(n)[: n // 2]] = True
-    fitted = np.array([fit_temperature(logits[half], labels[half]) for half in (~first, first)])
+    fitted = np.array([fit_temperature(logits[half], labels[half], smoothing) for half in (~first, first)])
     return np.where(first, fitted[0], fitted[1]), fitted
 
 

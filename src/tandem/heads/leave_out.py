@@ -28,7 +28,7 @@ CLOSED_FORMS: dict[str, Callable[[Shots], Vectors]] = {
 class LeftOut:
     """Out-of-sample logits, float32 [n c], and how they were made, for a report."""
 
-    logits: Vectors
+    logits: Vectors  # NaN for images that cannot be left out: the only ones of their class
     scheme: str  # "leave-one-out", "8 folds"
     seed: int | None  # of the folds
 
@@ -36,20 +36,24 @@ class LeftOut:
 def leave_out(method: str, shots: Shots, *, folds: int = FOLDS, seed: int = 0) -> LeftOut:
     """Classify every image with a head fitted without it.
 
-    At most `folds` folds, and no more than the smallest class has images. Raises `DataError` where a class has one
-    image: without it nothing would be known of the class.
+    At most `folds` folds, and no more than there are images. A fold never has all images of a class: the only image of
+    one is in none, since without it nothing would be known of the class, and its logits are NaN. Raises `DataError`
+    where every class has one image.
     """
-    shots.at_least(2, "measuring on images that are left out")
-    if method in CLOSED_FORMS:
+    if shots.counts.max() < 2:
+        shots.at_least(2, "measuring on images that are left out")
+    if method in CLOSED_FORMS and shots.counts.min() > 1:
         return LeftOut(CLOSED_FORMS[method](shots), "leave-one-out", None)
-    count = int(min(folds, shots.counts.min()))
-    fold = stratified_folds(shots.labels, count, seed)
-    logits = np.empty((len(shots.labels), len(shots.classes)), dtype=np.float32)
+    several = shots.counts[shots.labels] > 1
+    count = int(min(folds, several.sum()))
+    fold = np.full(len(shots.labels), -1)
+    fold[several] = stratified_folds(shots.labels[several], count, seed)
+    logits = np.full((len(shots.labels), len(shots.classes)), np.nan, dtype=np.float32)
     for each in range(count):
         held_out = fold == each
         fit = fit_shots(method, shots.take(np.flatnonzero(~held_out)))
         logits[held_out] = fit.logits(shots.vectors[held_out])
-    return LeftOut(logits, f"{count} folds", seed)
+    return LeftOut(logits, "leave-one-out" if count == several.sum() else f"{count} folds", seed)
 
 
 def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:

@@ -1,0 +1,159 @@
+"""`tandem learn`: a few labelled photos -> a head, a small file that classifies with their classes."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import progress, terminal
+from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.exit_codes import DONE, SOME_SKIPPED
+from tandem.cli.options.collection import complete_collections
+from tandem.cli.options.model import add_model, describe_model, load_model, loading
+from tandem.errors import HeadError, TandemError
+from tandem.files import user_path
+
+if TYPE_CHECKING:
+    from tandem.datasets.dataset import Dataset
+    from tandem.evaluate.learning import Learned
+    from tandem.model import Model
+
+SUFFIX = ".tandem-head"
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Learn to tell classes apart from a few labelled photos, and say what that is worth: the accuracy on photos "
+        "that were left out, beside that of the labels alone (zero-shot). The head is a small file for one model; "
+        "classify, label, serve and tandem.load(...).classify take it. From one photo of each class on.",
+        "tandem learn animals --to animals.tandem-head",
+        "tandem learn animals --to animals.tandem-head --model ViT-B/32 --names names.csv",
+        "tandem learn photos.tandem --labels labels.csv --to animals.tandem-head",
+        "tandem classify new.jpg --head animals.tandem-head",
+    )
+    source = parser.add_argument(
+        "source",
+        metavar="DATA",
+        help="a folder with a folder of photos for each class, another data set (Parquet, tars, CSV), or a collection, "
+        "whose photos are not read again",
+    )
+    complete_collections(source)
+    parser.add_argument("--to", metavar="F", required=True, help="the file to write, such as animals.tandem-head")
+    parser.missing["--to"] = "no target: say where to write the head: --to animals.tandem-head"
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument(
+        "--method",
+        choices=("auto", "clap", "gda"),
+        default="auto",
+        metavar="M",
+        help="clap holds classes near their names, and is sound from one photo of each; gda needs several of each; "
+        "auto takes the one that is better for so many (%(default)s)",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--labels", metavar="F", help="of a collection: a CSV file of ids, paths or file names of photos and labels"
+    )
+    data.add_argument("--label", metavar="COLUMN", help="the column that holds the label, in files and collections")
+    data.add_argument("--names", metavar="F", help="a file that names the classes: rows of folder,name (.csv), or JSON")
+    data.add_argument("--split", metavar="S", help="train, val or test, of a data set that has splits")
+    data.add_argument(
+        "--template",
+        action="append",
+        metavar="T",
+        help="a prompt with {} for the class's name; several are averaged (default: those of the data set, else "
+        '"a photo of a {}.")',
+    )
+    data.add_argument("--language", metavar="L", help="the language of the names, such as de")
+    data.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds and resamples (%(default)s)")
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.cli import learn_report
+    from tandem.evaluate.features import embed_dataset
+    from tandem.evaluate.learning import learn
+    from tandem.heads.head_file import check_target, write_head
+
+    try:
+        target = check_target(arguments.to, overwrite=arguments.overwrite)
+    except HeadError as error:
+        raise HeadError(str(error).replace("say overwrite", "say --overwrite")) from None
+    dataset, model = _opened(arguments)
+    found = embed_dataset(model, dataset, on_error="skip", progress=False if terminal.is_quiet() else None)
+    with progress.waiting("learning"):
+        learned = learn(
+            model,
+            found,
+            method=arguments.method,
+            templates=arguments.template,
+            language=arguments.language,
+            seed=arguments.seed,
+        )
+        write_head(learned.head, target, overwrite=arguments.overwrite)
+    if arguments.json:
+        terminal.print_json(_document(learned, target))
+    else:
+        learn_report.show(learned, target)
+    return DONE if len(found) == len(dataset) else SOME_SKIPPED
+
+
+def _opened(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
+    """The data set, and the model: that of the collection, where it is one, and no other was asked for."""
+    if arguments.labels is not None:
+        return _labelled_collection(arguments)
+    from tandem.datasets.opening import open_dataset
+
+    with progress.waiting("looking at the data"):
+        dataset = open_dataset(
+            arguments.source,
+            split=arguments.split,
+            label=arguments.label,
+            classes=None if arguments.names is None else _names(user_path(arguments.names)),
+        )
+    if dataset.stored is None or arguments.model is not None:
+        return dataset, load_model(arguments)
+    from tandem.search.collection import open_collection
+
+    with open_collection(arguments.source, must_exist=True, **loading(arguments)) as photos:
+        with progress.waiting("loading the model"):
+            model = photos.model
+        describe_model(model)
+        return dataset, model
+
+
+def _names(file: Path) -> "dict[str, str] | Path":
+    """The names of classes: by folder in a CSV file, else a file that `open_dataset` reads."""
+    if file.suffix.lower() != ".csv":
+        return file
+    from tandem.datasets.labelled_collection import read_labels
+
+    return {folder: name for _, folder, name in read_labels(file)}
+
+
+def _labelled_collection(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
+    from tandem.datasets.labelled_collection import open_labelled_collection
+    from tandem.search.collection import open_collection
+
+    for option in ("label", "names", "split"):
+        if getattr(arguments, option) is not None:
+            raise TandemError(f"--labels and --{option} cannot go together: the file has the labels")
+    with open_collection(arguments.source, arguments.model, must_exist=True, **loading(arguments)) as photos:
+        with progress.waiting("loading the model"):
+            model = photos.model
+        describe_model(model)
+        dataset = open_labelled_collection(
+            photos.store, arguments.labels, source=arguments.source, fingerprint=model.fingerprint
+        )
+        return dataset, model
+
+
+def _document(learned: "Learned", target: Path) -> dict[str, Any]:
+    """What --json prints: the head's card, and the file."""
+    head = learned.head
+    return {
+        "file": str(target),
+        "classes": [each.as_dict() for each in learned.classes],
+        "fingerprint": head.fingerprint,
+        **head.card,
+    }

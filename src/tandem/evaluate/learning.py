@@ -1,0 +1,254 @@
+"""`learn`: labelled features to a head, with what it is worth beside zero-shot on the same images.
+
+The accuracy is that of heads fitted without the images they answer for; the head that is kept is fitted on all of them.
+A gain is claimed only where its interval excludes 0.
+
+Shapes: n images, d the shared dimension, c classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tandem
+from tandem.arrays import Vectors
+from tandem.errors import DataError, TandemError
+from tandem.evaluate import metrics
+from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
+from tandem.evaluate.features import Features
+from tandem.evaluate.figures import Figure, Unit
+from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
+from tandem.heads.fitting import fit_head
+from tandem.heads.head import Head
+from tandem.heads.leave_out import leave_out
+from tandem.heads.shots import Shots, check_shots
+from tandem.model import Model
+from tandem.scores.scoring import softmax
+
+Method = Literal["auto", "clap", "gda"]
+Verdict = Literal["gain", "loss", "no difference shown", "not measured"]
+
+GDA_FROM = 16  # images of every class from which GDA is taken: where it is ahead of CLAP (docs/log.md)
+NEAR_DUPLICATE = 0.99  # the cosine of photos of one moment
+_COMPARED = 20_000  # images among which near-duplicates are looked for
+_BLOCK = 2048
+_CONFUSED = 20  # pairs of classes that the card names
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images of a class that were taken for another one."""
+
+    label: str
+    answer: str
+    images: int
+    of: int  # images of the class that were measured
+
+
+@dataclass(frozen=True)
+class LearnedClass:
+    """A class and the share of its images that were right when left out; NaN where none was measured."""
+
+    name: str
+    images: int
+    accuracy: float
+    zero_shot: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: null where nothing was measured."""
+        shares = {"accuracy": self.accuracy, "zero_shot": self.zero_shot}
+        return {"name": self.name, "images": self.images} | {
+            name: None if np.isnan(share) else share for name, share in shares.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A head and what it is worth. `figures` are empty where nothing could be measured: see `notes`."""
+
+    head: Head
+    figures: Mapping[str, Figure]  # "accuracy", "zero_shot", "gain", "calibration_error"
+    verdict: Verdict
+    scheme: str  # "leave-one-out", "8 folds"; "" where nothing was measured
+    classes: tuple[LearnedClass, ...]
+    confusions: tuple[Confusion, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def learn(
+    model: Model,
+    data: Features,
+    *,
+    method: Method = "auto",
+    templates: str | Sequence[str] | None = None,
+    language: str | None = None,
+    seed: int = 0,
+) -> Learned:
+    """A head for the classes of a data set, from the vectors of its images.
+
+    `method`: "clap", sound from one image of a class; "gda", which needs several of each; "auto" takes GDA from
+    `GDA_FROM` images of every class, else CLAP. `templates` and `language` are of the prompts that zero-shot uses and
+    CLAP begins at: None for those of the data set, else the default. Equal files count once. Raises `DataError` for a
+    single class, a class without images, an image with two labels, and too few images for the method.
+    """
+    if method not in get_args(Method):
+        raise TandemError(f"method: expected one of {', '.join(get_args(Method))}, got {method!r}")
+    data, notes = _distinct(data)
+    classes = data.dataset.classes
+    if len(classes) < 2:
+        only = repr(classes[0]) if classes else "none"
+        raise DataError(
+            f"{data.dataset.name}: expected at least two classes to tell apart, got {only}; add a class 'other' with "
+            "photos of anything else"
+        )
+    chosen = templates if templates is not None else data.dataset.templates
+    texts = model.class_vectors(classes, chosen, language=language)
+    labels = data.dataset.labels
+    shots = check_shots(np.asarray(data.vectors), labels, classes, texts, model.logit_scale)
+    taken = method if method != "auto" else "gda" if shots.counts.min() >= GDA_FROM else "clap"
+    head = fit_head(
+        taken,
+        shots.vectors,
+        labels,
+        classes,
+        texts,
+        logit_scale=model.logit_scale,
+        fingerprint=model.fingerprint,
+    )
+    prompts = list(chosen) if chosen is not None and not isinstance(chosen, str) else chosen
+    made = {
+        "model": model.name,
+        "tandem": tandem.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "data": {"name": data.dataset.name, "layout": data.dataset.layout, "hash": data.dataset.hash},
+        "templates": prompts,
+        "language": language,
+        "seed": seed,
+    }
+    head = replace(head, card={**head.card, **made})
+    return _measured(shots, head, taken, (*data.dataset.notes, *notes), seed)
+
+
+def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], seed: int) -> Learned:
+    """The head with its figures, and a temperature that makes its probabilities true of images left out."""
+    alone = [name for name, count in zip(shots.classes, shots.counts, strict=True) if count == 1]
+    if len(alone) == len(shots.classes):
+        notes = (*notes, "there is one image of every class: nothing is left over to measure accuracy on")
+        unknown = np.zeros(0, dtype=bool)
+        classes = _classes(shots, unknown, unknown, np.zeros(0, dtype=np.int64))
+        return _with_card(Learned(head, {}, "not measured", "", classes, (), notes))
+    if alone:
+        notes = (*notes, f"classes with one image cannot be measured: {metrics.named(alone)}")
+    if len(shots.labels) <= _COMPARED and (near := near_duplicates(shots)):
+        notes = (*notes, f"{near:,} images are near-duplicates of others of their class: on new photos expect less")
+    left_out = leave_out(method, shots, seed=seed)
+    places = np.flatnonzero(np.isfinite(left_out.logits).all(axis=1))
+    logits, labels = left_out.logits[places], shots.labels[places]
+    right = metrics.label_ranks(logits, labels) == 1
+    zero_shot = metrics.label_ranks(shots.zero_shot_logits[places], labels) == 1
+    n, chance = len(labels), 1 / len(shots.classes)
+    gain = paired_bootstrap(right, zero_shot, seed=seed)
+    smoothing = 1 / (n + 2)  # as if one more answer of each kind were there (Platt 1999, Laplace's rule)
+    temperature = fit_temperature(logits, labels, smoothing)
+    figures = {
+        "accuracy": _figure(mean_interval(right, seed=seed), n, chance),
+        "zero_shot": _figure(mean_interval(zero_shot, seed=seed), n, chance),
+        "gain": _figure(gain, n, 0.0, "difference"),
+        "calibration_error": _figure(_calibration_error(logits, labels, smoothing, seed), n, None, "score"),
+    }
+    largest = float(np.bincount(labels).max() / n)
+    if largest > (1 + chance) / 2:
+        name = shots.classes[int(np.bincount(labels).argmax())]
+        notes = (*notes, f"always answering {name!r} would be right for {largest:.1%}: there are most images of it")
+    verdict: Verdict = "gain" if gain.low > 0 else "loss" if gain.high < 0 else "no difference shown"
+    head = replace(
+        head,
+        weights=np.asarray(head.weights / temperature, dtype=np.float32),
+        bias=np.asarray(head.bias / temperature, dtype=np.float32),
+        card={**head.card, "probabilities_temperature": temperature},
+    )
+    confusions = _confusions(shots.classes, logits, labels)
+    classes = _classes(shots, right, zero_shot, labels)
+    return _with_card(Learned(head, figures, verdict, left_out.scheme, classes, confusions, notes))
+
+
+def _with_card(learned: Learned) -> Learned:
+    """The same, all of it in the head's card."""
+    card: dict[str, Any] = {
+        **learned.head.card,
+        **{name: figure.as_dict() for name, figure in learned.figures.items()},
+        "verdict": learned.verdict,
+        "measured_by": learned.scheme,
+        "confusions": [[each.label, each.answer, each.images, each.of] for each in learned.confusions[:_CONFUSED]],
+        "notes": list(learned.notes),
+    }
+    return replace(learned, head=replace(learned.head, card=card))
+
+
+def _classes(
+    shots: Shots, right: NDArray[np.bool_], zero_shot: NDArray[np.bool_], labels: NDArray[np.int64]
+) -> tuple[LearnedClass, ...]:
+    """Outcomes [m] of the images that were measured, class by class."""
+    shares = [metrics.per_class(each, labels, len(shots.classes))[1].tolist() for each in (right, zero_shot)]
+    return tuple(
+        LearnedClass(name, count, *both)
+        for name, count, *both in zip(shots.classes, shots.counts.tolist(), *shares, strict=True)
+    )
+
+
+def _figure(interval: Interval, n: int, chance: float | None, unit: Unit = "share") -> Figure:
+    return Figure(interval.value, n, interval.low, interval.high, chance, unit)
+
+
+def _calibration_error(logits: Vectors, labels: NDArray[np.int64], smoothing: float, seed: int) -> Interval:
+    """Of probabilities whose temperature was fitted on other images."""
+    temperatures, _ = cross_fitted_temperatures(logits, labels, seed, smoothing)
+    shares = softmax(np.asarray(logits / temperatures[:, None], dtype=np.float32))
+    right = metrics.answers(logits, labels) == labels
+    statistic = calibration_errors(shares.max(axis=1), right)
+    found = bootstrap(statistic, len(labels), centred=True, seed=seed)[0]
+    return Interval(found.value, max(0.0, found.low), found.high)
+
+
+def _confusions(classes: Sequence[str], logits: Vectors, labels: NDArray[np.int64]) -> tuple[Confusion, ...]:
+    """What was taken for what, the most images first."""
+    counts = np.bincount(labels, minlength=len(classes))
+    cells = metrics.confusion(labels, metrics.answers(logits, labels), len(classes)).tolist()
+    wrong = sorted((-images, label, answer) for label, answer, images in cells if label != answer)
+    return tuple(
+        Confusion(classes[label], classes[answer], -images, int(counts[label])) for images, label, answer in wrong
+    )
+
+
+def _distinct(data: Features) -> tuple[Features, tuple[str, ...]]:
+    """Each image once: a copy of an image would answer for it when that is left out."""
+    first: dict[bytes, int] = {}
+    labels = data.dataset.labels
+    for place, digest in enumerate(data.dataset.digests):
+        other = first.setdefault(digest, place)
+        if labels[other] != labels[place]:
+            names = data.dataset.classes
+            raise DataError(
+                f"{data.dataset.name}: one image has two labels: {data.dataset.keys[other]} is "
+                f"{names[labels[other]]!r}, {data.dataset.keys[place]} is {names[labels[place]]!r}; remove one of them"
+            )
+    copies = len(labels) - len(first)
+    if not copies:
+        return data, ()
+    return data.take(list(first.values())), (f"{copies:,} copies of images were left out: equal files count once",)
+
+
+def near_duplicates(shots: Shots) -> int:
+    """Images that have a near-duplicate of the same class before them."""
+    count = 0
+    for start in range(0, len(shots.labels), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        alike = shots.vectors[rows] @ shots.vectors.T >= NEAR_DUPLICATE
+        alike &= shots.labels[rows, None] == shots.labels
+        alike &= np.arange(len(shots.labels)) < np.arange(start, start + len(alike))[:, None]
+        count += int(alike.any(axis=1).sum())
+    return count

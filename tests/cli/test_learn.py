@@ -1,0 +1,175 @@
+"""`tandem learn`, and `classify` and `label` with the head that it writes."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.commands import Run, one_line
+
+import tandem as library
+from tandem.datasets.labelled_collection import read_labels
+from tandem.errors import DataError
+from tandem.heads.head import Head
+from tandem.heads.head_file import read_head, write_head
+
+
+def draw_classes(folder: Path, *, each: int = 4) -> Path:
+    """Noise of a colour for each class: what even a random tower tells apart."""
+    for number, name in enumerate(("golden_retriever", "owl")):
+        (folder / name).mkdir(parents=True)
+        for image in range(each):
+            draw = np.random.default_rng(10 * number + image)
+            pixels = draw.integers(0, 60, (40, 40, 3))
+            pixels[:, :, 2 * number] += 190
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{image}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_classes(tmp_path_factory.mktemp("classes") / "animals")
+
+
+@pytest.fixture
+def animals(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "animals"))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+
+
+def test_from_folders_to_answers(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
+    head = tmp_path / "animals.tandem-head"
+    learned = tandem("learn", animals, "--to", head, "--model", model_folder)
+    assert learned.code == 0, learned.err
+    rows = {row[0]: row[1:] for row in learned.rows}
+    assert set(rows) == {"learned", "zero-shot", "gain", "golden retriever", "owl"}
+    accuracy, low, high = map(float, rows["learned"])
+    assert low <= accuracy <= high
+    assert float(rows["gain"][0]) == pytest.approx(accuracy - float(rows["zero-shot"][0]), abs=1e-6)
+    assert rows["owl"][0] == "4"
+    assert f"--head {head} --model" in learned.err
+    answered = tandem("classify", animals / "owl" / "0.png", "--head", head, "--model", model_folder)
+    assert next(row[1] for row in answered.rows) == "owl"
+    assert {row[1] for row in answered.rows} == {"owl", "golden retriever"}
+
+
+def test_json_is_the_card(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
+    head = tmp_path / "animals.tandem-head"
+    document = tandem("learn", animals, "--to", head, "--model", model_folder, "--method", "gda", "--json").json
+    assert document["file"] == str(head)
+    assert document["method"] == "gda"
+    assert document["accuracy"] == read_head(head).card["accuracy"]
+    assert [each["name"] for each in document["classes"]] == ["golden retriever", "owl"]
+    assert document["verdict"] in ("gain", "loss", "no difference shown")
+
+
+def test_names_for_folders(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("golden_retriever,dog\nowl,bird\n")
+    head = tmp_path / "x.tandem-head"
+    found = tandem("learn", animals, "--to", head, "--model", model_folder, "--names", tmp_path / "names.csv")
+    assert found.code == 0, found.err
+    assert read_head(head).classes == ("dog", "bird")
+
+
+def test_what_stands_in_the_way(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
+    assert "no target" in one_line(tandem("learn", animals))
+    assert "ends in .tandem-head" in one_line(tandem("learn", animals, "--to", tmp_path / "x.json"))
+    head = tmp_path / "x.tandem-head"
+    head.write_text("mine")
+    assert "say --overwrite" in one_line(tandem("learn", animals, "--to", head))
+    assert head.read_text() == "mine"
+    assert tandem("learn", animals, "--to", head, "--overwrite", "--model", model_folder).code == 0
+    other = tmp_path / "other.tandem-head"
+    assert "no such file" in one_line(tandem("learn", tmp_path / "nothing", "--to", other))
+    shutil.rmtree(animals / "owl")
+    alone = one_line(tandem("learn", animals, "--to", other, "--model", model_folder))
+    assert "add a class 'other'" in alone
+    assert not other.exists()
+
+
+def test_a_photo_that_cannot_be_read_is_left_out_and_named(
+    tandem: Run, animals: Path, model_folder: str, tmp_path: Path
+) -> None:
+    (animals / "owl" / "bad.png").write_bytes(b"\x89PNG\r\n")
+    found = tandem("learn", animals, "--to", tmp_path / "x.tandem-head", "--model", model_folder)
+    assert found.code == 1
+    assert "1 of 9 images cannot be read" in found.err
+    assert "owl/bad.png" in found.err
+
+
+def test_the_report_in_a_terminal(
+    tandem: Run, animals: Path, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "90")
+    shown = tandem("learn", animals, "--to", tmp_path / "x.tandem-head", "--model", model_folder)
+    assert "8 photos of 2 classes, learned by" in shown.out
+    assert "measured on 8 photos left out in turn" in shown.out
+    assert "chance is 50.0%" in shown.out
+    assert "95% from" in shown.out
+    assert "next: tandem classify PHOTO --head" in shown.err
+
+
+def test_a_head_of_another_model(tandem: Run, photos: list[str], model_folder: str, tmp_path: Path) -> None:
+    head = Head(("a", "b"), np.ones((2, 12), np.float32), np.zeros(2, np.float32), "e" * 64, "clap", {"model": "X"})
+    file = write_head(head, tmp_path / "x.tandem-head")
+    refused = one_line(tandem("classify", photos[0], "--head", file, "--model", model_folder))
+    assert "the model X (fingerprint e" in refused
+    assert "try --model X" in refused
+    beside = one_line(tandem("classify", photos[0], "--head", file, "--labels", "a,b"))
+    assert "--head and --labels cannot go together" in beside
+
+
+# --- collections -----------------------------------------------------------------------------------------------------
+
+
+def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_path: Path) -> None:
+    """No photo is read again: their files may be gone."""
+    with library.open(collection) as photos:
+        records = photos.store.get([hit.id for hit in photos.search("a", k=8)], columns=("path",))
+        ids, paths = list(records.ids), [str(path) for path in records.columns["path"]]
+    labels = tmp_path / "labels.csv"
+    names = [ids[0], paths[1], Path(paths[2]).name, ids[3], ids[4], ids[5]]
+    labels.write_text("id,label\n" + "".join(f'"{name}",{"ab"[at % 2]}\n' for at, name in enumerate(names)))
+    head = tmp_path / "x.tandem-head"
+    learned = tandem("learn", collection, "--labels", labels, "--to", head)
+    assert learned.code == 0, learned.err
+    assert "2 images of" in learned.err
+    assert read_head(head).card["shots"] == {"a": 3, "b": 3}
+    by_label = tandem("label", collection, "--head", head, "--json").json
+    assert by_label["scoring"] == "head"
+    assert [each["label"] for each in by_label["labels"]] == ["a", "b"]
+    by_image = tandem("label", collection, "--head", head, "--by", "image", "--json").json["images"]
+    assert len(by_image) == 8
+    for image in by_image:
+        assert sum(label["probability"] for label in image["labels"]) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ("0.png,a\nnone.png,b\n", "line 2: no image 'none.png'"),
+        ("0.png,a\n0.png,b\n", "line 2: 0.png has two labels, 'a' and 'b'"),
+        ("0.png\n", "line 1: expected two values"),
+        ("path,label\n", "found none"),
+    ],
+)
+def test_tables_that_do_not_fit(tandem: Run, collection: Path, tmp_path: Path, rows: str, expected: str) -> None:
+    (tmp_path / "labels.csv").write_text(rows)
+    found = tandem("learn", collection, "--labels", tmp_path / "labels.csv", "--to", tmp_path / "x.tandem-head")
+    assert expected in one_line(found)
+
+
+def test_tables_of_labels(tmp_path: Path) -> None:
+    file = tmp_path / "labels.tsv"
+    file.write_bytes("\ufeffPath\tlabel\na, b.png\tcat\n\n x.png \t owl \n".encode())
+    assert read_labels(file) == [(2, "a, b.png", "cat"), (4, "x.png", "owl")]
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_labels(file)
