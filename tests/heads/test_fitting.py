@@ -7,7 +7,8 @@ import pytest
 
 from tandem.errors import DataError, TandemError
 from tandem.heads.fitting import METHODS, fit_head, fit_shots
-from tandem.heads.leave_out import leave_out, stratified_folds
+from tandem.heads.folds import stratified_folds
+from tandem.heads.leave_out import leave_out
 from tandem.heads.nearest_mean import fit_nearest_mean
 from tandem.heads.shots import Shots, check_shots
 

@@ -15,14 +15,19 @@ from tandem.heads.head import Head
 from tandem.heads.linear import LinearFit
 from tandem.heads.nearest_mean import fit_nearest_mean
 from tandem.heads.shots import Shots, check_shots
+from tandem.heads.sweep import fit_linear_probe
 
 METHODS: dict[str, Callable[..., LinearFit]] = {
     "clap": fit_clap,
     "zs_lp": fit_zs_lp,
     "gda": fit_gda,
     "nearest_mean": fit_nearest_mean,
+    "linear_probe": fit_linear_probe,
 }
-SETTINGS: dict[str, tuple[str, ...]] = {"gda": ("alpha",)}  # what `fit_head` takes beside the shots
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "gda": ("alpha",),
+    "linear_probe": ("C", "seed"),
+}  # what `fit_head` takes beside the shots
 
 
 def fit_head(
@@ -39,7 +44,8 @@ def fit_head(
     """A head for `classes` from vectors [n d] of unit length and their labels [n].
 
     `class_vectors` [c d] and `logit_scale` (exp of the checkpoint's: 100 for the original CLIP) are what zero-shot
-    classifies with. `settings` are those of the method: `alpha` of "gda", `C` of "linear_probe". Its card has the
+    classifies with. `settings` are those of the method: `alpha` of "gda", `C` of "linear_probe" and
+    the `seed` of the images that choose it. Its card has the
     method, the shots of each class and what the method found. Raises `TandemError` for an unknown method or setting
     and `DataError` for arrays that do not fit and for classes with too few images, by name.
     """

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.heads import gda, nearest_mean
 from tandem.heads.fitting import fit_shots
+from tandem.heads.folds import stratified_folds
 from tandem.heads.shots import Shots
 
 FOLDS = 8
@@ -54,13 +54,3 @@ def leave_out(method: str, shots: Shots, *, folds: int = FOLDS, seed: int = 0) -
         fit = fit_shots(method, shots.take(np.flatnonzero(~held_out)))
         logits[held_out] = fit.logits(shots.vectors[held_out])
     return LeftOut(logits, "leave-one-out" if count == several.sum() else f"{count} folds", seed)
-
-
-def stratified_folds(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each image, int64 [n]: every class is spread over the folds as evenly as it can be."""
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]  # class after class, shuffled within
-    result = np.empty(len(labels), dtype=np.int64)
-    result[order] = np.arange(len(labels)) % folds
-    return result
