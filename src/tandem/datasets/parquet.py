@@ -61,9 +61,9 @@ def read(request: Request) -> Rows:
     for shard, (file, shown) in enumerate(zip(files, _shown(files), strict=True)):
         _check_columns(file, [*read_columns, image])
         for row, values in enumerate(_values(file, read_columns)):
-            if passes is not None and not passes(values):
-                continue
             key = f"{shown}#{row}"
+            if passes is not None and not passes({"id": key, **values}):
+                continue
             if label is not None:
                 labels.append(as_labels(values[label], f"{file}, row {row}"))
                 if names is not None:

@@ -49,7 +49,8 @@ def read(request: Request) -> Rows:
     columns = list(dict.fromkeys(name for _, values in lines for name in values))
     if request.where is not None:
         _, passes = row_filter(request.where, kinds_of_values(columns, (values for _, values in lines)))
-        lines = [(line, values) for line, values in lines if passes({name: values.get(name) for name in columns})]
+        blank = {"id": None, **dict.fromkeys(columns)}
+        lines = [(line, values) for line, values in lines if passes({**blank, **values})]
         if not lines:
             raise DataError(f"{path}: no row passes where {request.where!r}")
     split = None
