@@ -139,3 +139,15 @@ def test_taking_images_keeps_rows_together(tmp_path: Path) -> None:
     assert list(some.images()) == [list(whole.images())[3], list(whole.images())[1]]
     assert some.notes == ("two of them",)
     assert whole.take(range(4)).hash == whole.hash
+
+
+@pytest.mark.parametrize("source", [".", "../a", "./", "cat/.."])
+def test_keys_do_not_depend_on_how_the_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1, "dog": 1})
+    monkeypatch.chdir(root)
+    data = open_dataset(source)
+    assert (data.name, data.keys) == ("a", ("cat/0.png", "dog/0.png"))
+    assert data.hash == open_dataset(root).hash
+    assert [Path(str(image)).is_file() for image in data.images()] == [True, True]

@@ -14,7 +14,7 @@ from typing import Any
 
 from tandem.datasets import split_names
 from tandem.datasets.filtering import kinds_of_values, row_filter
-from tandem.datasets.images import ImageFiles, existing
+from tandem.datasets.images import ImageFiles, existing, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
@@ -82,7 +82,7 @@ def read(request: Request) -> Rows:
         entry.captions += texts
     entries = list(found.values())
     return Rows(
-        name=(path.parent if path.name in _METADATA else path.with_suffix("")).absolute().name,
+        name=full_path(path.parent if path.name in _METADATA else path.with_suffix("")).name,
         keys=list(found),
         images=ImageFiles([entry.path for entry in entries]),
         labels=[entry.labels for entry in entries] if label is not None else None,
