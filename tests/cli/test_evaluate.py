@@ -56,6 +56,13 @@ def test_a_folder_of_classes_is_measured_and_reported(
     assert again["model"]["fingerprint"] == weights.fingerprint(weights.read(model_folder))
 
 
+@pytest.mark.parametrize("task", ["few-shot", "linear-probe"])
+def test_one_folder_is_halved_for_tasks_that_learn(tandem: Run, data: Path, model_folder: str, task: str) -> None:
+    (result,) = tandem("evaluate", data, "--model", model_folder, "--task", task, "--json").json["results"]
+    assert result["dataset"]["images"] == 15
+    assert any("15 images were learnt from, 15 others measured on" in note for note in result["notes"])
+
+
 def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "90")
@@ -92,7 +99,7 @@ def test_a_card_has_the_figures_of_its_own_model_only(
         assert tandem("evaluate", "card", runs[0], card).code == 0
     text = card.read_text(encoding="utf-8")
     assert text.startswith("# Mine\n\nText.\n\n## Figures\n")
-    assert text.count("| animals: top-1 |") == 1
+    assert text.count("| top-1 |") == 1
     assert str(tmp_path) not in (tmp_path / "evaluation.json").read_text(encoding="utf-8")
     other = toy.folder(tmp_path / "other", seed=1)
     refused = tandem("evaluate", "card", runs[0], Path(other) / "README.md")

@@ -1,16 +1,17 @@
-"""The model that ships: its size, and its bars, measured from the shipped file through the public interface."""
+"""The model that ships: its size, its bars, and a card whose figures are those of the weights beside it."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import tandem
-from tandem.evaluate.tasks import retrieval, zero_shot
+from tandem.datasets import open_dataset
+from tandem.evaluate import evaluate
+from tandem.evaluate.report.card import EVALUATION, read_card_document, refreshed
 from tandem.model import SHIPPED
-from tandem.samples import read_samples
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -18,29 +19,57 @@ def mini() -> tandem.Model:
     return tandem.load()
 
 
+@pytest.fixture(scope="module")
+def card() -> dict[str, Any]:
+    """What the card says, by data set and figure; written by `python bench/mini.py --card`."""
+    return read_card_document(SHIPPED / EVALUATION)
+
+
+def figures(card: dict[str, Any], dataset: str) -> dict[str, Any]:
+    (result,) = (result for result in card["results"] if result["dataset"]["name"].startswith(dataset))
+    return result["figures"]
+
+
 def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) <= 12_000_000
 
 
-def test_seen_classes_of_tiny_imagenet(mini: tandem.Model, shared: Path) -> None:
-    samples = read_samples(shared / "data/tiny-imagenet/val.parquet", "names")
-    names = sorted({sample.texts[0] for sample in samples})
-    labels = [names.index(sample.texts[0]) for sample in samples]
-    first = [name.split(",")[0] for name in names]
-    result = zero_shot(mini, (sample.image for sample in samples), labels, first)
-    assert result.images == 10_000
-    assert result.chance == 0.005
-    assert result.top1 >= 0.40
+def test_the_card_is_about_these_weights(mini: tandem.Model, card: dict[str, Any]) -> None:
+    """Whoever changes the weights measures them again: `python bench/mini.py --card`."""
+    assert card["model"]["fingerprint"] == mini.fingerprint
 
 
-def test_retrieval_on_flickr8k_test(mini: tandem.Model, shared: Path) -> None:
-    samples = read_samples(shared / "data/flickr8k/test-00000.tar", "captions")
-    result = retrieval(mini, (sample.image for sample in samples), [sample.texts for sample in samples])
-    assert (result.images, result.texts) == (1000, 5000)
-    assert result.text_to_image[10] >= 0.308  # chance: 1%
-    assert result.image_to_text[10] >= 0.317  # chance: about 1%
+def test_the_card_says_what_was_measured(card: dict[str, Any]) -> None:
+    text = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    assert refreshed(text, card) == text
+    assert "Tiny-ImageNet val, 200 seen classes" in text
+    changed = text.replace("42.2% (", "43.2% (", 1)
+    assert refreshed(changed, card) == text != changed  # a figure that was typed is seen
 
 
+def test_the_bars(card: dict[str, Any]) -> None:
+    seen, found = figures(card, "Tiny-ImageNet val"), figures(card, "Flickr8k test")
+    assert (seen["top1"]["n"], seen["top1"]["chance"]) == (10_000, 0.005)
+    assert seen["top1_one_prompt"]["value"] >= 0.40
+    assert (found["text_to_image_recall@10"]["n"], found["image_to_text_recall@10"]["n"]) == (5000, 1000)
+    assert found["text_to_image_recall@10"]["value"] >= 0.308  # chance: 1%
+    assert found["image_to_text_recall@10"]["value"] >= 0.317  # chance: about 1%
+
+
+@pytest.mark.slow
+def test_the_figures_are_found_again(mini: tandem.Model, card: dict[str, Any], shared: Path) -> None:
+    """A part of Tiny-ImageNet val lies where the whole does; retrieval, which is of the whole gallery, is the same."""
+    part = open_dataset(shared / "data/tiny-imagenet/val.parquet", limit=500)
+    top1 = evaluate(mini, part, cache=False).results[0].figures["top1_one_prompt"]
+    assert top1.low <= figures(card, "Tiny-ImageNet val")["top1_one_prompt"]["value"] <= top1.high
+    test = dataclasses.replace(open_dataset(shared / "data/flickr8k/test-00000.tar"), name="Flickr8k test")
+    again = evaluate(mini, test, cache=False).results[0].figures
+    for name, stored in figures(card, "Flickr8k test").items():
+        if "recall" in name:
+            assert again[name].value == pytest.approx(stored["value"], abs=0.002), name  # two captions of a thousand
+
+
+@pytest.mark.slow
 def test_a_cat_is_called_a_cat(mini: tandem.Model) -> None:
     data = pytest.importorskip("skimage.data")
     answer = mini.classify(np.asarray(data.chelsea()), ["cat", "dog", "car", "building", "person", "food"])

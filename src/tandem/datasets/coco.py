@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
-from tandem.datasets.images import ImageFiles, full_path
+from tandem.datasets.images import ImageFiles
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
 from tandem.files import user_path
@@ -59,7 +59,7 @@ def read(request: Request) -> Rows:
     captions = [_captions(by_image[image["id"]], key) for image in images]
     folder = _image_folder(path, split, [str(image["file_name"]) for image in images])
     return Rows(
-        name=full_path(path.parent.parent if path.parent.name == "annotations" else path.parent).name,
+        name=(path.parent.parent if path.parent.name == "annotations" else path.parent).absolute().name,
         keys=[str(image["file_name"]) for image in images],
         images=ImageFiles([str(folder / str(image["file_name"])) for image in images]),
         labels=[_labels(by_image[image["id"]]) for image in images] if has_labels else None,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tandem import samples
 from tandem.datasets import split_names
-from tandem.datasets.images import ShardImages, full_path
+from tandem.datasets.images import ShardImages
 from tandem.datasets.labels import LABEL_COLUMNS, as_labels
 from tandem.datasets.memory import remembered
 from tandem.datasets.rows import ClassNames, Label, Request, Rows
@@ -96,7 +96,7 @@ def read(request: Request) -> Rows:
         return _rows(request, files, name_of(request.source, files, split), split)
     split, folder = split_names.choose(benchmark.splits, request.split, request.source)
     kind = benchmark.kind
-    rows = _rows(request, benchmark.shards(folder), full_path(benchmark.root).name, split, kind)
+    rows = _rows(request, benchmark.shards(folder), benchmark.root.absolute().name, split, kind)
     if kind == "retrieval":
         return rows
     return replace(rows, class_names=benchmark.class_names(), templates=benchmark.templates())
@@ -105,7 +105,7 @@ def read(request: Request) -> Rows:
 def _benchmark(source: str) -> _Benchmark | None:
     folder = user_path(source, strict=False)
     if (folder / _SHARDS).is_file():
-        return _Benchmark(full_path(folder).parent, {full_path(folder).name: folder})
+        return _Benchmark(folder.absolute().parent, {folder.absolute().name: folder})
     found = sorted(folder.glob(f"*/{_SHARDS}")) if folder.is_dir() else []
     return _Benchmark(folder, {path.parent.name: path.parent for path in found}) if found else None
 

@@ -7,18 +7,19 @@ from typing import Any, Literal
 
 from tandem.datasets.dataset import Dataset
 from tandem.datasets.opening import open_dataset
-from tandem.errors import DataError, TandemError
+from tandem.errors import TandemError
 from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.records import ModelRecord
 from tandem.evaluate.result import TaskResult
 from tandem.evaluate.run_report import RunReport
+from tandem.evaluate.splits import hold_out
 from tandem.evaluate.task_table import AUTO, TaskEntry, measure, takes, tasks_for
 from tandem.model import Model, load
 
 OnError = Literal["raise", "skip"]
 Data = Dataset | str | Path
 Waiting = Callable[[str], AbstractContextManager[None]]  # shows what is being measured, while it is
-TRAIN_SHARE = 0.5  # of the images, where one data set is both learnt from and measured on
+HELD_OUT = 0.5  # of the images of each class, where one data set is both learnt from and measured on
 
 
 def evaluate(
@@ -104,6 +105,10 @@ def _test_and_train(
     features: Features, train: Dataset | None, seed: int, embed: Callable[[Dataset], Features]
 ) -> tuple[Features, Features]:
     """What is measured on and what is learnt from: two data sets, or two halves of one, by class."""
-    if train is None:
-        raise DataError(f"{features.dataset.name}: expected labelled images to learn from: give train")
-    return features, embed(train)
+    if train is not None:
+        return features, embed(train)
+    learnt, held = hold_out(features.dataset.labels, HELD_OUT, seed)
+    note = (
+        f"{len(learnt):,} images were learnt from, {len(held):,} others measured on: halves of each class, seed {seed}"
+    )
+    return features.take(held, note), features.take(learnt)

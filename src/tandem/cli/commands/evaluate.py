@@ -51,7 +51,11 @@ def add_arguments(parser: Parser) -> None:
     )
     add_json(parser)
     data = parser.add_argument_group("data")
-    data.add_argument("--train", metavar="DATASET", help=f"what {listed(LEARNING)} learn from, with the same labels")
+    data.add_argument(
+        "--train",
+        metavar="DATASET",
+        help=f"what {listed(LEARNING)} learn from (default: the split train, else half of the photos of each class)",
+    )
     data.add_argument("--split", metavar="S", help="the split to measure on, such as test, where there are several")
     data.add_argument("--layout", metavar="L", help="how the data is laid out (default: recognised)")
     data.add_argument("--label", metavar="COLUMN", help="the column or key of labels (default: the usual ones)")

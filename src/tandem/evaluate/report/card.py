@@ -12,19 +12,19 @@ from typing import Any
 
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.report.formats import chance_text, interval_text, name_text, value_text
-from tandem.evaluate.report.markdown import escape, table
+from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
+from tandem.evaluate.report.markdown import escape, setting, table
 from tandem.evaluate.run_report import RESULT, RunReport, check_format, plain
 from tandem.files import json_text, user_path, write_text
 
 BEGIN, END = "<!-- tandem evaluate: figures -->", "<!-- tandem evaluate: end -->"
 EVALUATION = "evaluation.json"
-# What a card shows of a task: the beginnings of figures' names, in the order of the task.
-SHOWN = (
-    "top1", "top5", "mean_per_class", "accuracy", "mean_average_precision", "text_to_image_recall",
-    "image_to_text_recall", "calibration_error",
-)  # fmt: skip
-LEFT_OUT = ("top1_ensemble", "calibration_error_after")  # said by another figure
+# What a card shows of a task, in the order of the task; all else is in `evaluation.json`.
+SHOWN = re.compile(
+    r"top1|top5|top1_one_prompt|top1_prior_corrected|mean_average_precision|calibration_error|(text_to_image|image_to_text)_recall@\d+"
+    r"|accuracy|zero_shot.*|.*top1|.*_\d+_shots?"
+)
+LEFT_OUT = ("top1_ensemble",)  # another figure's name for the same
 
 
 def write_card(report: RunReport, card: str | Path) -> Path:
@@ -37,19 +37,21 @@ def write_card(report: RunReport, card: str | Path) -> Path:
     _check_model(report, path.parent)
     document = card_document(report)
     text = path.read_text(encoding="utf-8") if path.exists() else f"# {report.model.name}\n"
-    write_text(path.parent / EVALUATION, json_text(document) + "\n")
+    write_text(path.parent / EVALUATION, json_text(document, indent=None) + "\n")
     write_text(path, refreshed(text, document))
     return path
 
 
 def card_document(report: RunReport) -> dict[str, Any]:
-    """A run without tables and outcomes, and without the paths of the machine that measured it."""
+    """A run without tables and outcomes, long lists, and the paths of the machine that measured it."""
     document: dict[str, Any] = plain(report.as_dict())
     document["model"].pop("source")
     for result in document["results"]:
         for name in ("tables", "outcomes"):
             result.pop(name)
         result["dataset"].pop("source")
+        long = {name for name, value in result["settings"].items() if isinstance(value, list) and len(value) > 4}
+        result["settings"] |= {name: setting(result["settings"][name]) for name in long}
     return document
 
 
@@ -75,39 +77,47 @@ def refreshed(text: str, document: dict[str, Any]) -> str:
 
 
 def card_figures(document: dict[str, Any]) -> str:
-    """The table of figures and what it was measured with, as Markdown."""
-    rows, notes = [], []
-    for result in document["results"]:
-        data = result["dataset"]
-        for name, figure in _shown(result["figures"]):
-            rows.append(
-                (
-                    f"{data['name']}: {name_text(name)}",
-                    value_text(figure.value, figure.unit),
-                    interval_text(figure),
-                    chance_text(figure),
-                    f"{figure.n:,}",
-                )
-            )
-        notes += result["notes"]
-    lines = table(("what", "figure", "95% interval", "chance", "n"), rows, numbers=(1, 2, 3, 4))
-    lines += ["", *(f"- {escape(note)}" for note in dict.fromkeys(notes))] if notes else []
+    """A table of figures for each task, and what they were measured with, as Markdown."""
+    results = document["results"]
+    lines: list[str] = []
+    for task in dict.fromkeys(result["task"] for result in results):
+        lines += [*_task_table(task, [result for result in results if result["task"] == task]), ""]
+    lines += ["In brackets: the 95% interval, and what guessing would give.", ""]
+    notes = dict.fromkeys(note for result in results for note in result["notes"])
+    lines += [*(f"- {escape(note)}" for note in notes), ""] if notes else []
     model, environment = document["model"], document["environment"]
-    lines += [
-        "",
+    lines.append(
         f"Measured with `tandem evaluate` on the weights with the fingerprint `{model['fingerprint'][:12]}` "
-        f"({escape(model['engine'])}, Tandem {environment['tandem']}, {document['made'][:10]}); intervals are "
-        f"bootstrapped over images. All figures, settings and hashes of the data: [{EVALUATION}]({EVALUATION}).",
-    ]
+        f"({escape(model['engine'])}, Tandem {environment['tandem']}, {document['made'][:10]}). All figures, settings "
+        f"and hashes of the data: [{EVALUATION}]({EVALUATION})."
+    )
     return "\n".join(lines) + "\n"
 
 
-def _shown(figures: dict[str, Any]) -> Sequence[tuple[str, Figure]]:
-    return [
-        (name, Figure.from_dict(figure))
-        for name, figure in figures.items()
-        if name.startswith(SHOWN) and not name.startswith(LEFT_OUT)
+def _task_table(task: str, results: Sequence[dict[str, Any]]) -> list[str]:
+    """Data sets below one another, figures beside one another; the other way round where there are more figures."""
+    named = [f"{result['dataset']['name']} ({result['dataset']['images']:,} images)" for result in results]
+    figures = [
+        {name: Figure.from_dict(each) for name, each in result["figures"].items() if _is_shown(name)}
+        for result in results
     ]
+    names = list(dict.fromkeys(name for each in figures for name in each))
+    cells = [[_cell(each[name]) if name in each else "" for name in names] for each in figures]
+    if len(names) > len(results):
+        rows = [[name_text(name), *column] for name, column in zip(names, zip(*cells, strict=True), strict=True)]
+        return table([task_text(task), *map(escape, named)], rows, numbers=range(1, len(named) + 1))
+    rows = [[name, *row] for name, row in zip(named, cells, strict=True)]
+    return table([task_text(task), *map(name_text, names)], rows, numbers=range(1, len(names) + 1))
+
+
+def _is_shown(name: str) -> bool:
+    return SHOWN.fullmatch(name) is not None and name not in LEFT_OUT
+
+
+def _cell(figure: Figure) -> str:
+    """`57.9% (54.0 to 61.9%; 16.7%)`."""
+    chance = "" if figure.chance is None else f"; {chance_text(figure)}"
+    return f"{value_text(figure.value, figure.unit)} ({interval_text(figure)}{chance})"
 
 
 def _check_model(report: RunReport, folder: Path) -> None:

@@ -31,6 +31,8 @@ from tandem.evaluate.report.markdown import setting
 from tandem.evaluate.report.pictures import pictures
 from tandem.evaluate.result import TaskResult
 
+MANY = 16  # figures, of which a curve is easier to read
+
 
 def html_report(
     model: ModelRecord,
@@ -69,18 +71,20 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
     tables = result.tables
     settings = [(name_text(name), setting(value)) for name, value in result.settings.items()]
     settings += [("source", data.source), ("hash of the data", data.hash)]
+    drawn = side_by_side(
+        few_shot_curve(tables),
+        sweep_curve(tables),
+        calibration_curve(tables),
+        recall_curve(tables),
+        wise_ft_curve(tables),
+    )
+    # Where there are many figures, curves say more at first sight.
+    parts = (figures_table(result.figures), drawn)
     return section(
         f"{data.name}: {task_text(result.task)}",
         paragraph(", ".join(filter(None, described)), quiet=True),
         listing(result.notes),
-        figures_table(result.figures),
-        side_by_side(
-            few_shot_curve(tables),
-            sweep_curve(tables),
-            calibration_curve(tables),
-            recall_curve(tables),
-            wise_ft_curve(tables),
-        ),
+        *(reversed(parts) if len(result.figures) > MANY else parts),
         confusion(tables),
         classes(tables),
         favoured_names(tables),

@@ -35,7 +35,7 @@ def chance_text(figure: Figure) -> str:
 
 def name_text(name: str) -> str:
     """A figure's or setting's name as a person reads it: `top1_one_prompt` is `top-1 one prompt`, `recall@1` stays."""
-    return re.sub(r"\btop(?=\d)", "top-", name.replace("_", " "))
+    return re.sub(r"\btop(?=\d)", "top-", name.replace("_", " ").replace("zero shot", "zero-shot"))
 
 
 def task_text(task: str) -> str:

@@ -32,7 +32,7 @@ p, ul { margin: .4rem 0 .8rem; max-width: 46rem; }
 table { border-collapse: collapse; font-size: .93rem; }
 caption { text-align: left; padding-bottom: .3rem; }
 th, td { text-align: left; vertical-align: top; padding: .28rem .9rem .28rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: normal; max-width: 26rem; }
+  overflow-wrap: normal; max-width: 36rem; }
 th { color: var(--quiet); font-weight: 500; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 figure { margin: .8rem 0 1.2rem; }
