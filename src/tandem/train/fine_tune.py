@@ -21,7 +21,7 @@ from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import bootstrap, difference, mean_interval, means
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.image import read_bytes
-from tandem.train.measuring import Measured, measure
+from tandem.train.measuring import Elsewhere, Measured, measure, model_of
 from tandem.train.recipe import Recipe, from_dict
 from tandem.train.run.fine_tuned import CHOSEN_BY, FINE_TUNED, WISE_FT, ZERO_SHOT
 from tandem.train.run.loop import train
@@ -73,10 +73,12 @@ def fine_tune(
         raise DataError(f"{train_dataset.name}: two classes have the same names, apart from spaces: rename one")
     alpha = float(read_classifier(folder / WISE_FT).head.card["alpha"])
     known = {point.alpha: point.measures.get(CHOSEN_BY) for point in read_curve(folder / "wise-ft.csv")}
+    model = model_of(zero_shot)  # fine-tuning changes no text
+    others = [Elsewhere.of(model, each, chosen) for each in elsewhere]
     measured = {}
     for at in sorted({*alphas, 0.0, 1.0, alpha}):
         classifier = between(zero_shot, fine_tuned, at)
-        measured[at] = measure(classifier, test_dataset, order, elsewhere, chosen)
+        measured[at] = measure(classifier, test_dataset, order, others)
     return _result(train_dataset, test_dataset, recipe, measured, known, alpha, held_out)
 
 

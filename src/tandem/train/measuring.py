@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import engine as engines
+from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.evaluate.metrics import answers, chance_recall, label_ranks, match_ranks
 from tandem.model import Model
@@ -32,21 +33,40 @@ class Measured:
     elsewhere: Mapping[str, tuple[Outcomes, float]]  # "NAME measure" -> outcomes [n'], and the chance of one
 
 
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """A data set of other things, with the vectors [m d] of its class names or of all its captions.
+
+    They are encoded once: what is measured has one text tower.
+    """
+
+    dataset: Dataset
+    texts: Vectors
+
+    @staticmethod
+    def of(model: Model, dataset: Dataset, templates: str | Sequence[str] | None = None) -> "Elsewhere":
+        """`templates` serve where the data set has none."""
+        if dataset.classes:
+            return Elsewhere(dataset, model.class_vectors(dataset.classes, dataset.templates or templates))
+        texts = [text for texts in dataset.captions for text in texts]
+        return Elsewhere(dataset, model.embed_texts(texts, long="truncate"))
+
+
+def model_of(classifier: Classifier) -> Model:
+    """The model of a classifier, computed by torch."""
+    checkpoint = classifier.model
+    return Model(checkpoint, engines.build(checkpoint.config, checkpoint.tensors, engine="torch"))
+
+
 def measure(
-    classifier: Classifier,
-    test: Dataset,
-    classes: Sequence[str],
-    elsewhere: Sequence[Dataset] = (),
-    templates: str | Sequence[str] | None = None,
+    classifier: Classifier, test: Dataset, classes: Sequence[str], elsewhere: Sequence[Elsewhere] = ()
 ) -> Measured:
     """Measure a classifier whose head has the logits of `classes`, by their names in the data set `test`.
 
-    Classes of `test` that the head does not have are never answered. `elsewhere`, data sets of other things with labels
-    or captions, are measured with the model's own texts; `templates` serve where one has none. Raises `ImageError` for
-    an image that cannot be read.
+    Classes of `test` that the head does not have are never answered. Raises `ImageError` for an image that cannot be
+    read.
     """
-    checkpoint = classifier.model
-    model = Model(checkpoint, engines.build(checkpoint.config, checkpoint.tensors, engine="torch"))
+    model = model_of(classifier)
     places = {place: classes.index(name) for place, name in enumerate(test.classes) if name in classes}
     logits = np.full((len(test), len(test.classes)), -np.inf, np.float32)
     found = classifier.head.logits(model.embed_images(test.images(), progress=False))
@@ -56,23 +76,20 @@ def measure(
     probability = odds[np.arange(len(test)), answered] / odds.sum(1)
     right = (label_ranks(logits, test.labels) == 1).astype(np.float32)
     others: dict[str, tuple[Outcomes, float]] = {}
-    for dataset in elsewhere:
-        others |= zero_shot_outcomes(model, dataset, templates)
+    for other in elsewhere:
+        others |= zero_shot_outcomes(model, other)
     return Measured(right, answered, probability.astype(np.float32), len(places), others)
 
 
-def zero_shot_outcomes(
-    model: Model, dataset: Dataset, templates: str | Sequence[str] | None = None
-) -> dict[str, tuple[Outcomes, float]]:
+def zero_shot_outcomes(model: Model, other: Elsewhere) -> dict[str, tuple[Outcomes, float]]:
     """Top-1 by class names, or recall@10 both ways: by name, the outcome of each image and the chance of it."""
+    dataset = other.dataset
     vectors = model.embed_images(dataset.images(), progress=False)
     if dataset.classes:
-        classes = model.class_vectors(dataset.classes, dataset.templates or templates)
-        right = label_ranks(vectors @ classes.T, dataset.labels) == 1
+        right = label_ranks(vectors @ other.texts.T, dataset.labels) == 1
         return {f"{dataset.name} zero_shot_top1": (right.astype(np.float32), 1 / len(dataset.classes))}
     owner = np.array([image for image, texts in enumerate(dataset.captions) for _ in texts])
-    texts = model.embed_texts([text for texts in dataset.captions for text in texts], long="truncate")
-    scores = vectors @ texts.T  # [n m]
+    scores = vectors @ other.texts.T  # [n m]
     matches = owner[None] == np.arange(len(vectors))[:, None]
     to_image = match_ranks(scores.T, matches.T) <= K  # [m]
     counts = np.bincount(owner, minlength=len(vectors))

@@ -29,7 +29,8 @@ CHOSEN_BY = "classification_top1"
 def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: torch.device) -> str:
     """Choose alpha, write the classifier there and the curve, and return a line about them."""
     zero_shot, fine_tuned = (read_classifier(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
-    points = curve(zero_shot, fine_tuned, lambda each: measures(each, validation, device)) if validation else []
+    texts: dict[tuple[str, ...], np.ndarray] = {}
+    points = curve(zero_shot, fine_tuned, lambda each: measures(each, validation, device, texts)) if validation else []
     alpha = choose(points, CHOSEN_BY)
     write_classifier(between(zero_shot, fine_tuned, alpha), folder / WISE_FT)
     if points:
@@ -41,10 +42,26 @@ def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: tor
     return f"WiSE-FT: alpha {alpha:g}, {best:.1%} on validation (zero-shot {first:.1%}, fine-tuned {last:.1%})"
 
 
-def measures(classifier: Classifier, sets: Sequence[ValidationSet], device: torch.device) -> dict[str, float]:
-    """The validation measures of a classifier, by name, from 0 to 1."""
+def measures(
+    classifier: Classifier,
+    sets: Sequence[ValidationSet],
+    device: torch.device,
+    texts: dict[tuple[str, ...], np.ndarray] | None = None,
+) -> dict[str, float]:
+    """The validation measures of a classifier, by name, from 0 to 1.
+
+    texts: vectors of lists of texts, kept for the next classifier of the same text tower.
+    """
     encoder = _Encoder(classifier.model, device)
-    return validate(sets, encoder.images, encoder.texts, classifier.head.logits)
+    known = {} if texts is None else texts
+
+    def encode_texts(several: list[str]) -> np.ndarray:
+        key = tuple(several)
+        if key not in known:
+            known[key] = encoder.texts(several)
+        return known[key]
+
+    return validate(sets, encoder.images, encode_texts, classifier.head.logits)
 
 
 class _Encoder:
