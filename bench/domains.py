@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 import tandem
 from tandem.datasets import Dataset, open_dataset
 from tandem.evaluate.features import embed_dataset
+from tandem.evaluate.few_shot import few_shot
 from tandem.evaluate.intervals import mean_interval, paired_bootstrap
 from tandem.evaluate.metrics import label_ranks
 from tandem.files import write_json
-from tandem.heads.fitting import fit_head
 from tandem.prompts import DEFAULT_TEMPLATE, ENSEMBLE
-from tandem.samples import read_samples
 from tandem.train.fine_tune import fine_tune
 
 TEST, DEV, SEED, SHOTS, DRAWS, K = 0.27, 0.12, 0, (4, 16), 5, 10
@@ -191,28 +190,14 @@ def zero_shot(model: tandem.Model, dataset: Dataset, templates: Sequence[str]) -
 
 
 def learn(source: str, test: Dataset, rest: Dataset, templates: Sequence[str]) -> dict[str, Any]:
-    """CLAP from a few shots of each class, drawn several times; the outcome of an image is its mean over the draws."""
+    """What `tandem learn` does with a few shots of each class, drawn several times."""
     model = tandem.load(source)
-    shots, images = embed_dataset(model, rest), embed_dataset(model, test)
-    classes = model.class_vectors(test.classes, templates)
-    before = zero_shot(model, test, templates)
-    found: dict[str, Any] = {}
-    for count in SHOTS:
-        outcomes = []
-        for draw in range(DRAWS):
-            random = np.random.default_rng((SEED, count, draw))
-            rows = np.concatenate([
-                random.permutation(np.flatnonzero(rest.labels == label))[:count] for label in range(len(test.classes))
-            ])  # fmt: skip
-            head = fit_head(
-                "clap", shots.vectors[rows], rest.labels[rows], test.classes, classes,
-                logit_scale=model.logit_scale, fingerprint=model.fingerprint,
-            )  # fmt: skip
-            outcomes.append(label_ranks(head.logits(images.vectors), test.labels) == 1)
-        mean = np.mean(outcomes, axis=0)
-        least, most = (float(end) for end in (np.mean(outcomes, 1).min(), np.mean(outcomes, 1).max()))
-        found[str(count)] = {**interval(mean), "gain": interval(mean, before), "draws": [least, most]}
-    return found
+    seeds = tuple(range(DRAWS))
+    found = few_shot(
+        model, embed_dataset(model, rest), embed_dataset(model, test),
+        shots=SHOTS, seeds=seeds, methods=("clap", "gda"), templates=templates,
+    )  # fmt: skip
+    return {key: figure.as_dict() for key, figure in found.figures.items()} | {"rows": found.tables["few_shot"]}
 
 
 def search(models: dict[str, str], test: Dataset, templates: Sequence[str]) -> dict[str, Any]:
@@ -237,13 +222,7 @@ def elsewhere(data: Path, limit: int) -> list[Dataset]:
     """Everyday things that the model knows, and sentences: what a domain must not cost."""
     tiny = open_dataset(data / "tiny-imagenet/val.parquet", label="names", limit=limit, seed=SEED)
     names = tuple(name.split(",")[0] for name in tiny.classes)
-    samples = read_samples(data / "flickr8k/dev-00000.tar", "captions")
-    flickr = Dataset(
-        "Flickr8k dev", str(data / "flickr8k/dev-00000.tar"), "webdataset", "dev",
-        tuple(sample.key for sample in samples), (b"",) * len(samples),
-        lambda places: [samples[place].image for place in places],
-        captions=tuple(sample.texts for sample in samples),
-    )  # fmt: skip
+    flickr = dataclasses.replace(open_dataset(data / "flickr8k/dev-00000.tar"), name="Flickr8k dev")
     return [dataclasses.replace(tiny, name="Tiny-ImageNet val", classes=names, templates=(DEFAULT_TEMPLATE,)), flickr]
 
 
@@ -261,7 +240,8 @@ def table(name: str, found: dict[str, Any]) -> str:
         ("zero-shot, `a photo of a {}.`", prompts["test"]["default"], chance),
         ("zero-shot, built-in ensemble", prompts["test"]["ensemble"], chance),
         (f"zero-shot, chosen on dev: {prompts['name']}", prompts["test"]["chosen"], chance),
-        *((f"learn, {shots} shots", learnt[str(shots)], chance) for shots in SHOTS),
+        *((f"learn, {shots} shots (CLAP)", learnt[f"clap_{shots}_shots"], chance) for shots in SHOTS),
+        *((f"learn, {shots} shots (GDA)", learnt[f"gda_{shots}_shots"], chance) for shots in SHOTS),
         ("fine-tuned", tuned["fine_tuned_top1"], chance),
         (f"WiSE-FT, alpha {found['fine_tune']['settings']['alpha']:g}", tuned["wise_ft_top1"], chance),
         ("search by class name, precision of 10", hits["zero_shot"], hits["chance"]),

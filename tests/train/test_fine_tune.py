@@ -3,7 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support import toy
 from support.training_toys import COLOURS, colour_image
@@ -12,7 +11,7 @@ import tandem
 from tandem.datasets import Dataset, open_dataset
 from tandem.errors import DataError
 from tandem.evaluate.result import TaskResult
-from tandem.train.fine_tune import fine_tune, held_out_places
+from tandem.train.fine_tune import _without, fine_tune
 
 TEMPLATES = ("a photo of a {}.", "a {}.")
 
@@ -110,9 +109,10 @@ def test_a_test_class_without_training_images_is_refused(sets: tuple[Path, Datas
     assert not (root / "refused").exists()
 
 
-def test_a_share_of_every_class_is_held_out() -> None:
-    labels = np.array([0] * 10 + [1] * 5 + [2])
-    out = held_out_places(labels, 0.2, 0)
-    assert np.bincount(labels[out], minlength=3).tolist() == [2, 1, 0]
-    assert held_out_places(labels, 0.2, 0).tolist() == out.tolist() != held_out_places(labels, 0.2, 1).tolist()
-    assert np.bincount(labels[held_out_places(labels, 1.0, 0)]).tolist() == [9, 4]
+def test_images_that_are_measured_on_are_not_learnt_from(sets: tuple[Path, Dataset, Dataset]) -> None:
+    _, train, _ = sets
+    some = train.take(range(0, 40, 4))
+    rest = _without(train, some)
+    assert set(rest.keys) == set(train.keys) - set(some.keys)
+    assert rest.notes[-1] == "10 of 40 images to learn from are also measured on: left out"
+    assert _without(rest, some) is rest

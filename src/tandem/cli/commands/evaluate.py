@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, listed, positive
 from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.options.model import add_model, load_model
-from tandem.errors import TandemError
+from tandem.errors import MissingExtraError, TandemError
 
 if TYPE_CHECKING:
     from tandem.datasets.dataset import Dataset
@@ -143,12 +144,15 @@ def _fine_tuned(
     from tandem.evaluate.run_report import RunReport
     from tandem.files import user_path
     from tandem.model import SHIPPED
-    from tandem.train.fine_tune import fine_tune
 
     if train is None or not arguments.out:
         raise TandemError(
             "fine-tune: expected --train DATASET to learn from, and --out RUN; the model is kept beside it"
         )
+    if find_spec("torch") is None:
+        raise MissingExtraError("torch", "train", "--task fine-tune")
+    from tandem.train.fine_tune import fine_tune
+
     run = user_path(arguments.out)
     folder = run.with_name(f"{run.name}-training")
     model = load_model(arguments)
