@@ -61,9 +61,10 @@ class ClassVectors:
         with self._lock:
             vectors = self._cache.pop(key, None)
         if vectors is None:
-            filled = [text for label in labels for text in prompts.fill(label, chosen)]
-            each = embed_texts(filled, long=long).reshape(len(labels), len(chosen), -1)  # [c*k d] -> [c k d]
-            vectors = averaged(each)
+            # Those of one template together: an engine computes what they begin with once.
+            filled = [prompts.fill(label, template)[0] for template in chosen for label in labels]
+            each = embed_texts(filled, long=long).reshape(len(chosen), len(labels), -1)  # [k*c d] -> [k c d]
+            vectors = averaged(each.swapaxes(0, 1))
             vectors.flags.writeable = False  # shared with later callers
         with self._lock:
             self._cache[key] = vectors

@@ -31,6 +31,13 @@ def text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
     return ov.Model([_unit(graph.features(entries, config.text, tensors))], entries, "text")
 
 
+def prefixed_text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
+    """The ids of a beginning int32 [p], of what follows it in each text [b t], and its ends [b] -> vectors [b d]."""
+    graph = tower_part(config.text, "prefix_graph")
+    entries = graph.inputs()
+    return ov.Model([_unit(graph.features(entries, config.text, tensors))], entries, "prefixed_text")
+
+
 def image_states_graph(
     config: ModelConfig,
     tensors: Tensors,

@@ -21,8 +21,19 @@ from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
 from tandem.engine import numpy_engine
-from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_layer, check_pixels, check_token_ids, padded
+from tandem.engine.inputs import (
+    Pixels,
+    buckets,
+    check_image_layer,
+    check_layer,
+    check_pixels,
+    check_token_ids,
+    length_buckets,
+    padded,
+    read_positions,
+)
 from tandem.engine.memory import ReleasePages, mappings
+from tandem.engine.prefixes import LEAST_TEXTS, shared_prefixes
 from tandem.errors import EngineError
 from tandem.towers import has_part
 from tandem.towers.parts.tensors import Tensors, parts
@@ -82,6 +93,10 @@ class OpenVinoEngine:
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
         token_ids = check_token_ids(token_ids, self.config.text)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
+        rest = self._encode_prefixed(token_ids, vectors)
+        if rest is not None:
+            vectors[rest] = self.encode_texts(token_ids[rest])
+            return vectors
         cut = list(buckets(token_ids, self.config.text))
         total = sum(ids.size for _, ids, _ in cut)
         if len(token_ids) and self._still_in_numpy("text", total, TOKENS_BEFORE_COMPILING):
@@ -94,6 +109,24 @@ class OpenVinoEngine:
             for rows, ids, ends in cut:
                 vectors[rows] = tower(ids, ends)
         return vectors
+
+    def _encode_prefixed(self, token_ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> NDArray[np.intp] | None:
+        """Fill the vectors of texts that begin like many others. The rows that are left; None where none do."""
+        text = self.config.text
+        if len(token_ids) < LEAST_TEXTS or text.fixed_length or not has_part(text, "prefix_graph"):
+            return None
+        ends = read_positions(token_ids, text)
+        found, rest = shared_prefixes(token_ids, ends)
+        if not found:
+            return None
+        tower = self._tower(("prefixed text",), lambda: _graphs().prefixed_text_graph(self.config, self._tensors))
+        for group, shared in found:
+            prefix, following = np.ascontiguousarray(token_ids[group[0], :shared]), ends[group] - shared
+            for places, tokens in length_buckets(following):
+                rows = group[places]
+                ids = np.ascontiguousarray(token_ids[rows, shared : shared + tokens])
+                vectors[rows] = tower(prefix, ids, following[places])
+        return rest
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
         """The state of every token, float32 [n t w], for models that condition on them.
