@@ -72,7 +72,7 @@ def test_json_is_the_card(tandem: Run, animals: Path, model_folder: str, tmp_pat
 def test_names_for_folders(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
     (tmp_path / "names.csv").write_text("golden_retriever,dog\nowl,bird\n")
     head = tmp_path / "x.tandem-head"
-    found = tandem("learn", animals, "--to", head, "--model", model_folder, "--names", tmp_path / "names.csv")
+    found = tandem("learn", animals, "--to", head, "--model", model_folder, "--classes", tmp_path / "names.csv")
     assert found.code == 0, found.err
     assert read_head(head).classes == ("dog", "bird")
 

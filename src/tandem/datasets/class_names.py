@@ -3,6 +3,7 @@
 Knows texts and numbers; no image.
 """
 
+import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,8 @@ def class_names_of(classes: ClassNames | str | Path | None) -> ClassNames | None
 def read_class_names(path: Path) -> ClassNames:
     """Class names from a file: JSON (a list, or label -> name), or text.
 
-    Text has a name on each line: alone, after its number, after a tab, or after a WordNet id.
+    Text has a name on each line: alone, after its number, after a tab, or after a WordNet id; in a `.csv` of two
+    columns, after the label.
     Of several names with commas between them, the first counts, unless another class has the same.
     """
     try:
@@ -152,6 +154,8 @@ def read_class_names(path: Path) -> ClassNames:
         raise DataError(f"{path}: cannot be read as class names: {error}") from None
     if path.suffix.lower() == ".json":
         return _of_json(content, path)
+    if path.suffix.lower() == ".csv" and (rows := list(csv.reader(content.splitlines()))) and _in_pairs(rows):
+        return _mapping([(row[0].strip(), row[1].strip()) for row in rows if row], path)
     lines = [line.strip("\r") for line in content.split("\n") if line.strip()]
     if not lines:
         raise DataError(f"{path}: expected a class name on each line, found none")
@@ -194,6 +198,10 @@ def _of_json(content: str, path: Path) -> ClassNames:
                 return [name for _, name in ordered]
         return _mapping(pairs, path)
     raise DataError(f"{path}: expected a list of names, or labels with their names")
+
+
+def _in_pairs(rows: Sequence[Sequence[str]]) -> bool:
+    return all(not row or (len(row) == 2 and all(value.strip() for value in row)) for row in rows)
 
 
 def _mapping(pairs: Sequence[tuple[str, str]], path: Path) -> dict[str, str]:

@@ -4,20 +4,23 @@ The table is a CSV or TSV file with a row for each image: its id or path, and it
 """
 
 import csv
-import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.datasets.class_names import readable
+from tandem.datasets.building import build
+from tandem.datasets.class_names import class_names_of
+from tandem.datasets.collection import StoredImages
 from tandem.datasets.dataset import Dataset, StoredVectors
-from tandem.datasets.images import ImageFiles
+from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
 from tandem.files import user_path
 from tandem.search.indexing.image_record import paths_of
+from tandem.search.stores import backends
 from tandem.search.stores.protocol import Store
 
 # How the first row begins where it names the columns.
@@ -25,43 +28,38 @@ HEADINGS = ("id", "path", "image", "file", "filename", "photo")
 _BATCH = 8192
 
 
-def open_labelled_collection(store: Store, labels: str | Path, *, source: str, fingerprint: str) -> Dataset:
+def open_labelled_collection(
+    source: str, labels: str | Path, *, classes: ClassNames | str | Path | None = None
+) -> Dataset:
     """The images of a collection that a file of labels names, by id, path, or file name where that is unique.
 
-    Raises `DataError` for a file that is no such table, rows that no image has or two images have, and images with two
-    labels.
+    `classes` as for `open_dataset`. Raises `DataError` for a file that is no such table, rows that no image has or two
+    images have, and images with two labels; `StoreError`.
     """
     file = user_path(labels)
     rows = read_labels(file)
-    ids, paths, vectors = _images(store)
+    with closing(backends.open_store(source)) as store:
+        ids, paths, vectors = _images(store)
+        fingerprint, orientation = store.notes.get("model_fingerprint", ""), store.notes.get("orientation", "upright")
     places = _places(ids, paths)
     found: dict[int, str] = {}
     for line, name, label in rows:
         place = _place(places, name, f"{file}, line {line}", source)
         if found.setdefault(place, label) != label:
             raise DataError(f"{file}, line {line}: {name} has two labels, {found[place]!r} and {label!r}")
-    kept = sorted(found, key=lambda place: ids[place])
-    written = sorted(set(found.values()))
-    names = [readable(label) for label in written]
-    classes = tuple(names if len(set(names)) == len(names) else written)
-    number = {label: place for place, label in enumerate(written)}
-    files = ImageFiles([paths[place][0] if paths[place] else "" for place in kept])
-    return Dataset(
-        name=Path(source.rstrip("/")).stem,
-        source=source,
-        layout="collection",
-        split=None,
-        keys=tuple(ids[place] for place in kept),
-        # An image's id is the hash of its bytes, or whatever its caller gave it.
-        digests=tuple(hashlib.sha256(ids[place].encode()).digest() for place in kept),
-        open_images=files.open,
-        classes=classes,
-        label_sets=tuple((number[found[place]],) for place in kept),
-        stored=StoredVectors(fingerprint, vectors[kept]),
-        notes=(f"{len(ids) - len(kept):,} images of {source} have no label, and were left out",)
-        if len(kept) < len(ids)
-        else (),
+    kept = sorted(found, key=ids.__getitem__)
+    without = len(ids) - len(kept)
+    chosen = Rows(
+        name=os.path.basename(source.rstrip("/")).partition(".")[0],
+        keys=[ids[place] for place in kept],
+        images=StoredImages(
+            source, [ids[place] for place in kept], [paths[place][0] if paths[place] else None for place in kept]
+        ),
+        labels=[(found[place],) for place in kept],
+        stored=StoredVectors(fingerprint, vectors[kept], orientation == "upright"),
+        notes=(f"{without:,} images of {source} have no label, and were left out",) if without else (),
     )
+    return build(chosen, Request(source), "collection", classes=class_names_of(classes))
 
 
 def read_labels(file: Path) -> list[tuple[int, str, str]]:

@@ -10,7 +10,6 @@ from tandem.cli.exit_codes import DONE, SOME_SKIPPED
 from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.model import add_model, describe_model, load_model, loading
 from tandem.errors import HeadError, TandemError
-from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.datasets.dataset import Dataset
@@ -27,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
         "that were left out, beside that of the labels alone (zero-shot). The head is a small file for one model; "
         "classify, label, serve and tandem.load(...).classify take it. From one photo of each class on.",
         "tandem learn animals --to animals.tandem-head",
-        "tandem learn animals --to animals.tandem-head --model ViT-B/32 --names names.csv",
+        "tandem learn animals --to animals.tandem-head --model ViT-B/32 --classes names.csv",
         "tandem learn photos.tandem --labels labels.csv --to animals.tandem-head",
         "tandem classify new.jpg --head animals.tandem-head",
     )
@@ -53,8 +52,14 @@ def add_arguments(parser: Parser) -> None:
     data.add_argument(
         "--labels", metavar="F", help="of a collection: a CSV file of ids, paths or file names of photos and labels"
     )
-    data.add_argument("--label", metavar="COLUMN", help="the column that holds the label, in files and collections")
-    data.add_argument("--names", metavar="F", help="a file that names the classes: rows of folder,name (.csv), or JSON")
+    data.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="the column that holds the label, in files and collections; of a collection also: folder",
+    )
+    data.add_argument(
+        "--classes", metavar="F", help="a file with the names of the classes: rows of folder,name (.csv), or JSON"
+    )
     data.add_argument("--split", metavar="S", help="train, val or test, of a data set that has splits")
     data.add_argument(
         "--template",
@@ -100,17 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _opened(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
     """The data set, and the model: that of the collection, where it is one, and no other was asked for."""
-    if arguments.labels is not None:
-        return _labelled_collection(arguments)
-    from tandem.datasets.opening import open_dataset
-
     with progress.waiting("looking at the data"):
-        dataset = open_dataset(
-            arguments.source,
-            split=arguments.split,
-            label=arguments.label,
-            classes=None if arguments.names is None else _names(user_path(arguments.names)),
-        )
+        dataset = _dataset(arguments)
     if dataset.stored is None or arguments.model is not None:
         return dataset, load_model(arguments)
     from tandem.search.collection import open_collection
@@ -122,30 +118,17 @@ def _opened(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
         return dataset, model
 
 
-def _names(file: Path) -> "dict[str, str] | Path":
-    """The names of classes: by folder in a CSV file, else a file that `open_dataset` reads."""
-    if file.suffix.lower() != ".csv":
-        return file
-    from tandem.datasets.labelled_collection import read_labels
+def _dataset(arguments: argparse.Namespace) -> "Dataset":
+    if arguments.labels is None:
+        from tandem.datasets.opening import open_dataset
 
-    return {folder: name for _, folder, name in read_labels(file)}
-
-
-def _labelled_collection(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
+        return open_dataset(arguments.source, split=arguments.split, label=arguments.label, classes=arguments.classes)
     from tandem.datasets.labelled_collection import open_labelled_collection
-    from tandem.search.collection import open_collection
 
-    for option in ("label", "names", "split"):
+    for option in ("label", "split"):
         if getattr(arguments, option) is not None:
             raise TandemError(f"--labels and --{option} cannot go together: the file has the labels")
-    with open_collection(arguments.source, arguments.model, must_exist=True, **loading(arguments)) as photos:
-        with progress.waiting("loading the model"):
-            model = photos.model
-        describe_model(model)
-        dataset = open_labelled_collection(
-            photos.store, arguments.labels, source=arguments.source, fingerprint=model.fingerprint
-        )
-        return dataset, model
+    return open_labelled_collection(arguments.source, arguments.labels, classes=arguments.classes)
 
 
 def _document(learned: "Learned", target: Path) -> dict[str, Any]:
