@@ -38,6 +38,9 @@ def test_coco_captions(tmp_path: Path) -> None:
     assert [Path(str(image)).read_bytes() for image in data.images()] == [png(0), png(1), png(2)]
     assert dataset_splits(tmp_path / "coco") == ("val2017",)
     assert open_dataset(tmp_path / "coco", split="val").hash == data.hash
+    assert open_dataset(path, split="val").hash == data.hash
+    with pytest.raises(DataError, match="expected the split test, found val2017"):
+        open_dataset(path, split="test")
 
 
 def test_coco_categories_are_several_labels(tmp_path: Path) -> None:
@@ -66,6 +69,27 @@ def test_what_coco_lacks_is_named(tmp_path: Path) -> None:
         open_dataset(path)
     path.write_text('["a"]')
     with pytest.raises(DataError, match="expected COCO's layout"):
+        open_dataset(path)
+
+
+def test_karpathys_splits(tmp_path: Path) -> None:
+    write_images(tmp_path / "images" / "val2014", 3)
+    images = [
+        {"filepath": "val2014", "filename": f"{number}.png", "split": split, "sentences": [{"raw": f"text {number} "}]}
+        for number, split in enumerate(("test", "restval", "test"))
+    ]
+    path = tmp_path / "dataset_coco.json"
+    path.write_text(json.dumps({"images": images, "dataset": "coco"}))
+    assert dataset_splits(path) == ("test", "restval")
+    data = open_dataset(path, split="test")
+    assert (data.name, data.layout, data.keys) == ("coco", "karpathy", ("val2014/0.png", "val2014/2.png"))
+    assert data.captions == (("text 0",), ("text 2",))
+    assert [Path(str(image)).read_bytes() for image in data.images()] == [png(0), png(2)]
+    (tmp_path / "images" / "val2014" / "2.png").unlink()
+    with pytest.raises(DataError, match=r"there is no file .*2\.png"):
+        open_dataset(path, split="test")
+    path.write_text(json.dumps({"images": [{"filename": "val2014/0.png", "split": "test", "sentences": [1]}]}))
+    with pytest.raises(DataError, match=r"0\.png: expected sentences with raw"):
         open_dataset(path)
 
 

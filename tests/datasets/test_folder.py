@@ -109,7 +109,7 @@ def test_a_list_of_classes_is_the_set_of_them(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "a", {"sea_lion": 1, "cat": 1})
     data = open_dataset(root, classes=["dog", "cat", "sea lion"])
     assert data.labels.tolist() == [1, 2]
-    assert data.notes == ("1 of 3 classes have no images: dog",)
+    assert data.classes == ("dog", "cat", "sea lion")
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_draw_is_seeded_and_reads_only_what_is_drawn(tmp_path: Path) -> None:
     whole = open_dataset(root)
     drawn = open_dataset(root, limit=5, seed=3)
     assert drawn.keys == open_dataset(root, limit=5, seed=3).keys != open_dataset(root, limit=5, seed=4).keys
-    assert drawn.notes[0] == "5 of 12 images were drawn with seed 3"
+    assert drawn.notes == ("5 of 12 images were drawn with seed 3",)
     places = [whole.keys.index(key) for key in drawn.keys]
     assert drawn.digests == tuple(whole.digests[place] for place in places)
     assert drawn.hash == whole.take(places).hash != whole.hash
@@ -139,3 +139,15 @@ def test_taking_images_keeps_rows_together(tmp_path: Path) -> None:
     assert list(some.images()) == [list(whole.images())[3], list(whole.images())[1]]
     assert some.notes == ("two of them",)
     assert whole.take(range(4)).hash == whole.hash
+
+
+@pytest.mark.parametrize("source", [".", "../a", "./", "cat/.."])
+def test_keys_do_not_depend_on_how_the_folder_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1, "dog": 1})
+    monkeypatch.chdir(root)
+    data = open_dataset(source)
+    assert (data.name, data.keys) == ("a", ("cat/0.png", "dog/0.png"))
+    assert data.hash == open_dataset(root).hash
+    assert [Path(str(image)).is_file() for image in data.images()] == [True, True]

@@ -3,9 +3,12 @@
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.dataset_toys import png, write_tar
 
@@ -119,6 +122,40 @@ def test_damage_is_named(tmp_path: Path) -> None:
     lone = write_tar(tmp_path / "c.tar", [{"png": png(0), "cls": b"cat"}, {"png": png(1)}])
     with pytest.raises(DataError, match=r"c\.tar/1\.png: it has no label"):
         open_dataset(lone)
+
+
+def test_a_label_without_an_image_is_an_error_and_a_lone_text_a_note(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", [{"png": png(0), "txt": b"a"}, {"txt": b"about all of them"}])
+    data = open_dataset(path)
+    assert (data.captions, data.notes) == ((("a",),), ("texts without an image beside them were left out: 1",))
+    lone = write_tar(tmp_path / "b.tar", [{"png": png(0), "cls": b"a"}, {"tif": b"?", "cls": b"b"}])
+    with pytest.raises(DataError, match=r"b\.tar, 1\.cls: there is no image \(\.jpg, .*\) beside it"):
+        open_dataset(lone)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_memory_does_not_grow_with_the_data(tmp_path: Path, kind: str) -> None:
+    images = [np.random.default_rng(number).bytes(100_000) for number in range(120)]
+    path = tmp_path / f"a.{kind}"
+    if kind == "tar":
+        write_tar(path, [{"png": image, "txt": b"text"} for image in images])
+    else:
+        table = pa.table({"image": images, "caption": ["text"] * len(images)})
+        pq.write_table(table, path, row_group_size=10)
+        del table
+    del images
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    data = open_dataset(path)
+    total, most = 0, 0
+    for image in data.images():
+        total += len(image) if isinstance(image, bytes) else 0
+        most = max(most, pa.total_allocated_bytes() - before)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert total == 12_000_000
+    assert peak < 8_000_000
+    assert most < 6_000_000
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:

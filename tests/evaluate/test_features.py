@@ -4,6 +4,7 @@ import copy
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,26 @@ def test_a_write_that_was_cut_off_is_overwritten(kept: FeatureCache, name: str, 
     assert present.all()
     assert np.array_equal(vectors, ROWS)
     assert (kept.folder / VECTORS).stat().st_size == ROWS.nbytes
+
+
+def test_writers_take_turns_and_readers_see_whole_rows(kept: FeatureCache) -> None:
+    random = np.random.default_rng(0)
+    digests = [random.bytes(32) for _ in range(40)]
+    rows = random.normal(size=(40, 3)).astype(np.float32)
+    wrong = []
+
+    def write(part: int) -> None:
+        for row in range(part, 40, 4):
+            kept.append(digests[row : row + 1], rows[row : row + 1])
+            vectors, present = kept.lookup(digests)
+            wrong.append((vectors[present] != rows[present]).any())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    vectors, present = kept.lookup(digests)
+    assert present.all()
+    assert np.array_equal(vectors, rows)
+    assert not any(wrong)
 
 
 def test_digests_that_begin_alike_are_told_apart(kept: FeatureCache) -> None:

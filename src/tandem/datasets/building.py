@@ -10,8 +10,6 @@ from tandem.datasets.dataset import Dataset
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
 
-_SHOWN = 5
-
 
 def build(
     rows: Rows,
@@ -59,7 +57,6 @@ def build(
         dataset = dataset.take(drawn)
     else:
         drawn = range(len(kept))
-    notes += _empty_classes(dataset)
     return dataset.with_digests(rows.images.digests([kept[place] for place in drawn]), (*rows.notes, *notes))
 
 
@@ -103,12 +100,3 @@ def _check_keys(rows: Rows) -> None:
             if key in seen:
                 raise DataError(f"{rows.name}, {rows.place(row)}: {key} is there twice; each image may be there once")
             seen.add(key)
-
-
-def _empty_classes(dataset: Dataset) -> tuple[str, ...]:
-    used = {label for labels in dataset.label_sets for label in labels}
-    empty = [name for place, name in enumerate(dataset.classes) if place not in used]
-    if not empty:
-        return ()
-    shown = ", ".join(empty[:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
-    return (f"{len(empty):,} of {len(dataset.classes):,} classes have no images: {shown}",)

@@ -123,9 +123,10 @@ def _check(classes: Sequence[str], number: Mapping[str, int], name: str) -> None
             raise DataError(f"{name}: class {place} ({labels.get(place, '')!r}) has no name")
         other = first.setdefault(" ".join(each.lower().split()), place)
         if other != place:
+            which = f"{labels.get(other, classes[other])}, {labels.get(place, each)}"
             raise DataError(
-                f"{name}: two classes are called {each!r}: numbers {other} and {place} "
-                f"({labels.get(other, classes[other])}, {labels.get(place, each)}); name them apart with classes"
+                f"{name}: two classes are called {each!r}: numbers {other} and {place} ({which}); give them different "
+                "names with classes, or leave one out"
             )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
-from tandem.datasets.images import ImageFiles
+from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
 from tandem.files import user_path
@@ -41,9 +41,11 @@ def read(request: Request) -> Rows:
         split, path = split_names.choose(_files(path), request.split, request.source)
     else:
         split = path.stem.removeprefix(_PREFIX).removeprefix("instances_")
-        split = split if split_names.is_split(split) else None
-        if request.split is not None and split != request.split:
+        if split_names.is_split(split):
+            split_names.choose({split: path}, request.split, request.source)
+        else:
             split_names.refuse(request.split, request.source)
+            split = None
     document = _document(path)
     images = sorted(_entries(document, "images", path, ("id", "file_name")), key=lambda each: str(each["file_name"]))
     annotations = list(_entries(document, "annotations", path, ("image_id",)))
@@ -59,7 +61,7 @@ def read(request: Request) -> Rows:
     captions = [_captions(by_image[image["id"]], key) for image in images]
     folder = _image_folder(path, split, [str(image["file_name"]) for image in images])
     return Rows(
-        name=(path.parent.parent if path.parent.name == "annotations" else path.parent).absolute().name,
+        name=full_path(path.parent.parent if path.parent.name == "annotations" else path.parent).name,
         keys=[str(image["file_name"]) for image in images],
         images=ImageFiles([str(folder / str(image["file_name"])) for image in images]),
         labels=[_labels(by_image[image["id"]]) for image in images] if has_labels else None,

@@ -39,7 +39,7 @@ class Dataset:
 
     name: str  # short, for tables and reports
     source: str  # what the user gave
-    layout: str  # "folder", "parquet", "webdataset", "coco", "table", "collection"
+    layout: str  # "folder", "parquet", "webdataset", "coco", "karpathy", "table", "collection"
     split: str | None
     keys: tuple[str, ...]  # stable names of the images: relative paths, keys in shards, `FILE#ROW`
     digests: tuple[bytes, ...]  # SHA-256 of each image's bytes

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tandem.errors import DataError
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import columns_of, matches
 from tandem.search.stores.protocol import Kind, Schema, Value
@@ -12,16 +11,16 @@ RowFilter = Callable[[Mapping[str, Any]], bool]
 
 
 def row_filter(where: str, columns: Mapping[str, Kind]) -> tuple[set[str], RowFilter]:
-    """The columns that a filter needs, and whether a row with these passes it. Raises `FilterError`."""
+    """The columns that a filter needs, and whether a row with these passes it. Raises `FilterError`.
+
+    As for collections, `id` may be named where no column is called so: rows have to bring it.
+    """
     tree = parse(where, Schema(0, columns))
 
     def passes(row: Mapping[str, Value]) -> bool:
         return matches(tree, row) is True
 
-    needed = columns_of(tree)
-    if "id" in needed and "id" not in columns:
-        raise DataError(f"where: there is no column id; there are {', '.join(columns)}")
-    return needed, passes
+    return columns_of(tree) & columns.keys(), passes
 
 
 def kinds_of_parquet(columns: Mapping[str, str]) -> dict[str, Kind]:

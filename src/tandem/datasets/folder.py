@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tandem.datasets import split_names
 from tandem.datasets.class_names import FILES, read_class_names
-from tandem.datasets.images import ImageFiles
+from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
 from tandem.files import display_name, user_path
@@ -30,8 +30,9 @@ def read(request: Request) -> Rows:
         raise DataError(f"{request.source}: a folder has no columns for where")
     found = _splits(root)
     split, folder = split_names.choose(found, request.split, request.source) if found else (None, root)
-    if split is None and split_names.is_split(root.name) and root.parent.name:
-        split = root.name  # a split's folder was given itself
+    base = full_path(root)
+    if split is None and split_names.is_split(base.name):
+        split = base.name  # a split's folder was given itself
     if request.split is not None and (
         split is None or split_names.kind_of(split) != split_names.kind_of(request.split)
     ):
@@ -40,10 +41,11 @@ def read(request: Request) -> Rows:
     paths: list[str] = []
     labels: list[tuple[str]] = []
     classes = _folders(folder)
+    inside = len(str(folder / "_")) - 1  # characters of a path before its part below the folder
     for name in classes:
         before = len(keys)
         for path in _images(folder / name):
-            keys.append(display_name(os.path.relpath(path, folder)).replace(os.sep, "/"))
+            keys.append(display_name(path[inside:]).replace(os.sep, "/"))
             paths.append(path)
         if len(keys) == before:
             raise DataError(f"{folder / name}: it has no images; every folder of {folder} has to hold those of a class")
@@ -53,7 +55,6 @@ def read(request: Request) -> Rows:
         beside = f", but {loose:,} images without one" if loose else ""
         raise DataError(f"{folder}: expected the layout FOLDER/class/1.jpg, found no folder with images{beside}")
     is_own = split is not None and not found
-    base = root.absolute()
     return Rows(
         name=(base.parent if is_own else base).name,
         keys=keys,

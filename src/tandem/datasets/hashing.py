@@ -30,7 +30,7 @@ def digest(content: bytes) -> bytes:
 
 def file_digests(paths: Sequence[str]) -> list[bytes]:
     """SHA-256 of whole files, in their order. Raises `DataError` that names a file that cannot be read."""
-    full = [os.path.abspath(path) for path in paths]
+    full = [path if os.path.isabs(path) else os.path.abspath(path) for path in paths]
     with FileMemory.open() as memory:
         known = memory.lookup(full)
         found: list[bytes | None] = []

@@ -94,6 +94,11 @@ def in_any_order(places: Sequence[int], read: Callable[[Sequence[int]], Iterator
         yield from (found[place] for place in some)
 
 
+def full_path(path: Path) -> Path:
+    """A path from the root on, without `.` and `..`: its last part is a name."""
+    return Path(os.path.abspath(path))
+
+
 def existing(path: str, named_by: str) -> str:
     """The path of an image that a file names. Raises `DataError` where there is no such file."""
     if not os.path.isfile(path):

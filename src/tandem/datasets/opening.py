@@ -30,6 +30,7 @@ LAYOUTS = (
         "webdataset", "tandem.datasets.webdataset", "FILE.tar, a folder of them, or CLIP_benchmark's FOLDER/test/0.tar"
     ),
     Layout("parquet", "tandem.datasets.parquet", "FILE.parquet, or a folder of them"),
+    Layout("karpathy", "tandem.datasets.karpathy", "dataset_coco.json beside its images"),
     Layout("coco", "tandem.datasets.coco", "annotations/captions_val2017.json beside val2017/"),
     Layout("table", "tandem.datasets.table", "FILE.csv, .tsv or .jsonl with paths"),
     Layout("folder", "tandem.datasets.folder", "FOLDER/class/1.jpg"),

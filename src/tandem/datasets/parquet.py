@@ -15,7 +15,7 @@ import numpy as np
 from tandem import samples
 from tandem.datasets.class_names import first_synonyms
 from tandem.datasets.filtering import kinds_of_parquet, row_filter
-from tandem.datasets.images import ImageFiles, ShardImages, existing
+from tandem.datasets.images import ImageFiles, ShardImages, existing, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import ClassNames, Label, Request, Rows
 from tandem.datasets.shards import choose_files, name_of, shard_splits
@@ -61,9 +61,9 @@ def read(request: Request) -> Rows:
     for shard, (file, shown) in enumerate(zip(files, _shown(files), strict=True)):
         _check_columns(file, [*read_columns, image])
         for row, values in enumerate(_values(file, read_columns)):
-            if passes is not None and not passes(values):
-                continue
             key = f"{shown}#{row}"
+            if passes is not None and not passes({"id": key, **values}):
+                continue
             if label is not None:
                 labels.append(as_labels(values[label], f"{file}, row {row}"))
                 if names is not None:
@@ -124,8 +124,8 @@ def _shown(files: Sequence[Path]) -> list[str]:
     names = [file.name for file in files]
     if len(set(names)) == len(names):
         return names
-    common = os.path.commonpath([file.absolute().parent for file in files])
-    return [os.path.relpath(file.absolute(), common).replace(os.sep, "/") for file in files]
+    common = os.path.commonpath([full_path(file).parent for file in files])
+    return [os.path.relpath(full_path(file), common).replace(os.sep, "/") for file in files]
 
 
 def _check_columns(file: Path, needed: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from tandem.datasets import split_names
+from tandem.datasets.images import full_path
 from tandem.datasets.rows import Request
 from tandem.errors import DataError
 from tandem.files import user_path
@@ -38,8 +39,8 @@ def name_of(source: str, files: list[Path], split: str | None) -> str:
     """A short name: the folder's where there are several files or a split, else the file's."""
     path = user_path(source, strict=False)
     if path.is_dir():
-        return path.absolute().name
-    return files[0].absolute().parent.name if len(files) > 1 or split else files[0].name.partition(".")[0]
+        return full_path(path).name
+    return full_path(files[0]).parent.name if len(files) > 1 or split else files[0].name.partition(".")[0]
 
 
 def _files(source: str, kind: Kind) -> list[str]:

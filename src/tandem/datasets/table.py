@@ -14,7 +14,7 @@ from typing import Any
 
 from tandem.datasets import split_names
 from tandem.datasets.filtering import kinds_of_values, row_filter
-from tandem.datasets.images import ImageFiles, existing
+from tandem.datasets.images import ImageFiles, existing, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
@@ -49,7 +49,8 @@ def read(request: Request) -> Rows:
     columns = list(dict.fromkeys(name for _, values in lines for name in values))
     if request.where is not None:
         _, passes = row_filter(request.where, kinds_of_values(columns, (values for _, values in lines)))
-        lines = [(line, values) for line, values in lines if passes({name: values.get(name) for name in columns})]
+        blank = {"id": None, **dict.fromkeys(columns)}
+        lines = [(line, values) for line, values in lines if passes({**blank, **values})]
         if not lines:
             raise DataError(f"{path}: no row passes where {request.where!r}")
     split = None
@@ -81,7 +82,7 @@ def read(request: Request) -> Rows:
         entry.captions += texts
     entries = list(found.values())
     return Rows(
-        name=(path.parent if path.name in _METADATA else path.with_suffix("")).absolute().name,
+        name=full_path(path.parent if path.name in _METADATA else path.with_suffix("")).name,
         keys=list(found),
         images=ImageFiles([entry.path for entry in entries]),
         labels=[entry.labels for entry in entries] if label is not None else None,

@@ -1,9 +1,4 @@
-"""WebDataset tars: `KEY.jpg` with `KEY.cls`, `KEY.txt` or `KEY.json`; and CLIP_benchmark's folders of them.
-
-CLIP_benchmark's layout: `ROOT/{train,test}/{nshards.txt,0.tar,1.tar,...}`, and in ROOT `classnames.txt`,
-`zeroshot_classification_templates.txt` with `{c}` for the class, and `dataset_type.txt` ("retrieval": a caption on each
-line of `KEY.txt`; "multilabel": `KEY.npy` with a number for each class; else a class number in `KEY.cls`).
-"""
+"""WebDataset tars: `KEY.jpg` with `KEY.cls`, `KEY.txt` or `KEY.json`; and CLIP_benchmark's folders of them."""
 
 import hashlib
 import io
@@ -17,72 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem import samples
-from tandem.datasets import split_names
-from tandem.datasets.images import ShardImages
+from tandem.datasets import clip_benchmark, split_names
+from tandem.datasets.images import ShardImages, full_path
 from tandem.datasets.labels import LABEL_COLUMNS, as_labels
 from tandem.datasets.memory import remembered
-from tandem.datasets.rows import ClassNames, Label, Request, Rows
+from tandem.datasets.rows import Label, Request, Rows
 from tandem.datasets.shards import choose_files, name_of, shard_splits
-from tandem.errors import DataError, TextError
-from tandem.files import display_name, user_path
-from tandem.prompts import SLOT, check_templates
+from tandem.errors import DataError
+from tandem.files import display_name
 
 _ABOUT = (".cls", ".txt", ".json", ".npy")  # what is read of a sample besides its image
-_SHARDS, _TYPE = "nshards.txt", "dataset_type.txt"
-_TEMPLATES, _CLASSES = "zeroshot_classification_templates.txt", "classnames.txt"
-_CLASS = "{c}"  # in CLIP_benchmark's templates
-
-
-@dataclass(frozen=True)
-class _Benchmark:
-    """A folder of CLIP_benchmark, and what its text files say."""
-
-    root: Path
-    splits: Mapping[str, Path]
-
-    @property
-    def kind(self) -> str:
-        """ "retrieval", "multilabel", or "classification"."""
-        path = self.root / _TYPE
-        kind = _text(path).strip() if path.is_file() else "classification"
-        if kind not in ("retrieval", "multilabel", "classification"):
-            raise DataError(f"{path}: expected retrieval, multilabel or classification, found {kind!r:.40}")
-        return kind
-
-    def shards(self, folder: Path) -> list[Path]:
-        """The tars that `nshards.txt` counts. Raises `DataError` for one that is missing."""
-        written = _text(folder / _SHARDS).strip()
-        if not written.isdecimal() or not int(written):
-            raise DataError(f"{folder / _SHARDS}: expected the number of tars, found {written!r:.40}")
-        found = [folder / f"{number}.tar" for number in range(int(written))]
-        for path in found:
-            if not path.is_file():
-                raise DataError(f"{path}: there is no such file; {_SHARDS} says {written} tars, 0.tar on")
-        return found
-
-    def class_names(self) -> ClassNames | None:
-        path = self.root / _CLASSES
-        return [line.strip() for line in _text(path).splitlines() if line.strip()] if path.is_file() else None
-
-    def templates(self) -> tuple[str, ...] | None:
-        path = self.root / _TEMPLATES
-        if not path.is_file():
-            return None
-        lines = [line.strip().replace(_CLASS, SLOT) for line in _text(path).splitlines() if line.strip()]
-        try:
-            return check_templates(lines)
-        except TextError as error:
-            raise DataError(f"{path}: expected templates with {_CLASS} for the class: {error}") from None
 
 
 def recognises(source: str) -> bool:
     """Whether it is a tar, several, a folder of tars, or CLIP_benchmark's folder or one of its splits."""
-    return _benchmark(source) is not None or shard_splits(source, "tar") is not None
+    return clip_benchmark.find(source) is not None or shard_splits(source, "tar") is not None
 
 
 def splits(source: str) -> tuple[str, ...]:
     """The folders of CLIP_benchmark's, or the splits that the names of tars begin with."""
-    benchmark = _benchmark(source)
+    benchmark = clip_benchmark.find(source)
     return tuple(benchmark.splits if benchmark else (shard_splits(source, "tar") or ({}, []))[0])
 
 
@@ -90,31 +39,16 @@ def read(request: Request) -> Rows:
     """The samples of the tars; images are not read. Raises `DataError` that names the tar and the sample."""
     if request.where is not None:
         raise DataError(f"{request.source}: tars have no columns for where")
-    benchmark = _benchmark(request.source)
+    benchmark = clip_benchmark.find(request.source)
     if benchmark is None:
         split, files = choose_files(request, "tar")
         return _rows(request, files, name_of(request.source, files, split), split)
     split, folder = split_names.choose(benchmark.splits, request.split, request.source)
     kind = benchmark.kind
-    rows = _rows(request, benchmark.shards(folder), benchmark.root.absolute().name, split, kind)
+    rows = _rows(request, benchmark.shards(folder), full_path(benchmark.root).name, split, kind)
     if kind == "retrieval":
         return rows
     return replace(rows, class_names=benchmark.class_names(), templates=benchmark.templates())
-
-
-def _benchmark(source: str) -> _Benchmark | None:
-    folder = user_path(source, strict=False)
-    if (folder / _SHARDS).is_file():
-        return _Benchmark(folder.absolute().parent, {folder.absolute().name: folder})
-    found = sorted(folder.glob(f"*/{_SHARDS}")) if folder.is_dir() else []
-    return _Benchmark(folder, {path.parent.name: path.parent for path in found}) if found else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
 
 
 @dataclass
@@ -131,10 +65,16 @@ class _Found:
 def _rows(request: Request, files: list[Path], name: str, split: str | None, kind: str = "") -> Rows:
     found = _Found()
     places: dict[Path, NDArray[np.int64]] = {}
+    lone = 0
     for shard, path in enumerate(files):
         at: list[tuple[int, int]] = []
         for sample in _samples(path):
             place = f"{path}, {sample.name}"
+            if sample.size < 0:
+                if {".cls", ".npy"} & sample.about.keys():
+                    raise DataError(f"{place}: there is no image ({', '.join(samples.TAR_IMAGE_SUFFIXES)}) beside it")
+                lone += 1
+                continue
             found.keys.append(f"{path.name}/{sample.name}")
             found.labels.append(_labels(sample.about, request.label, kind, place))
             found.captions.append(_captions(sample.about, request, kind, place))
@@ -150,6 +90,7 @@ def _rows(request: Request, files: list[Path], name: str, split: str | None, kin
         labels=found.labels if labelled else None,
         captions=found.captions if any(found.captions) else None,
         split=split,
+        notes=(f"texts without an image beside them were left out: {lone:,}",) if lone else (),
         multi_label=labelled and (kind == "multilabel" or any(len(labels or ("",)) != 1 for labels in found.labels)),
     )
 
@@ -196,17 +137,17 @@ class Members:
 
 @dataclass(frozen=True)
 class _Sample:
-    """A sample of a tar: its image, by its place there (-1 in a compressed tar), and the small files beside it."""
+    """A sample of a tar: its image and the small files beside it."""
 
-    name: str
-    at: int
-    size: int
+    name: str  # of the image, or without one of the first file
+    at: int  # -1 in a compressed tar
+    size: int  # -1 without an image
     about: Mapping[str, bytes]  # by suffix
 
 
 def _samples(path: Path) -> list[_Sample]:
     """The samples of a tar. Its headers are read once, as long as it does not change."""
-    content = remembered(path, "samples", lambda: json.dumps(list(_listed(path))).encode())
+    content = remembered(path, "samples 2", lambda: json.dumps(list(_listed(path))).encode())
     found = []
     for name, at, size, about in json.loads(content):
         found.append(_Sample(name, at, size, {suffix: text.encode("latin-1") for suffix, text in about.items()}))
@@ -218,10 +159,13 @@ def _listed(path: Path) -> Iterator[tuple[str, int, int, Mapping[str, str]]]:
     last = None
     for group in samples.tar_groups(samples.tar_members(path, wanted=_ABOUT)):
         last = group[-1]
-        if (image := _image(group)) is not None:
-            shown = (each for each in group if each.suffix in _ABOUT and each.content is not None)
-            about = {each.suffix: (each.content or b"").decode("latin-1") for each in shown}
+        image = _image(group)
+        shown = [each for each in group if each.suffix in _ABOUT and not _is_hidden(each)]
+        about = {each.suffix: (each.content or b"").decode("latin-1") for each in shown}
+        if image is not None:
             yield display_name(image.name), image.at, image.size, about
+        elif shown:
+            yield display_name(shown[0].name), -1, -1, about
     if last is not None and last.end >= 0 and not samples.tar_has_end(path, last.end):
         raise DataError(
             f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; fetch it again"
@@ -230,8 +174,11 @@ def _listed(path: Path) -> Iterator[tuple[str, int, int, Mapping[str, str]]]:
 
 def _image(group: Sequence[samples.TarMember]) -> samples.TarMember | None:
     """The first image of a sample that is not hidden."""
-    found = (each for each in group if not each.name.rpartition("/")[2].startswith("."))
-    return next((each for each in found if each.suffix in samples.TAR_IMAGE_SUFFIXES), None)
+    return next((each for each in group if each.suffix in samples.TAR_IMAGE_SUFFIXES and not _is_hidden(each)), None)
+
+
+def _is_hidden(member: samples.TarMember) -> bool:
+    return member.name.rpartition("/")[2].startswith(".")
 
 
 def _labels(content: Mapping[str, bytes], asked: str | None, kind: str, place: str) -> tuple[Label, ...] | None:
