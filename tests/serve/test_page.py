@@ -249,6 +249,34 @@ def test_labels_that_are_independent(page: Any, collection: Path) -> None:
     assert page.locator(".classify").get_by_label("Independent labels").is_checked()
 
 
+def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> None:
+    """Its classes take the place of labels; what a person says instead is kept, and what is no name is refused."""
+    page.goto("/#/classify")
+    photo = collection.parent / "photos" / "chelsea-1.png"
+    page.locator("#classify-file").set_input_files(photo)
+    wait_for_bars(page, 6)
+    with page.expect_response("**/v1/classify") as answered:
+        page.get_by_label("Classify by").select_option("pets")
+    assert answered.value.json()["scoring"] == "head"
+    page.get_by_text("90% of 20 photos it had not seen were right (95% from 75% to 99%; guessing gives 33%)").wait_for()
+    classes = page.locator(".bars .class-name")
+    classes.first.wait_for()
+    assert classes.all_inner_texts()[0] == "cat"
+    assert set(classes.all_inner_texts()) == {"cat", "dog", "rabbit"}
+    assert not page.locator(".classify").get_by_label("Add a label").is_visible()
+    page.get_by_label("Not right? This is a").fill("../up")
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_text("expected a plain name").wait_for()
+    page.get_by_label("Not right? This is a").fill("tabby cat")
+    page.keyboard.press("Enter")
+    page.get_by_text("Kept as tabby cat: 1 photo so far.").wait_for()
+    (kept,) = (collection.parent / "corrections").glob("*/*")
+    assert kept.parent.name == "tabby cat"
+    assert kept.read_bytes() == photo.read_bytes()
+    page.get_by_label("Classify by").select_option("labels of my own")
+    wait_for_bars(page, 6)
+
+
 def test_a_model_that_cannot_judge_labels_by_themselves_says_so(page: Any, collection: Path) -> None:
     """As the model that ships."""
     page.goto("/#/classify")

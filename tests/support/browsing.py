@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,9 +19,12 @@ import tandem
 from support.serving import serving
 from tandem.cli.commands.demo import sample_photos
 from tandem.errors import MissingExtraError
+from tandem.heads.head import Head
+from tandem.heads.head_file import write_head
 
 CROPS = 12  # of each photo: more images than one page of hits
 HOSTILE = "<img src=x onerror=document.title='broken'>"  # a name that a careless page would run
+PETS = ("cat", "dog", "rabbit")
 VIEWS = ("#/", "#/?q=a+cat", "#/map", "#/classify")
 
 
@@ -55,7 +59,13 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def url(collection: Path) -> Iterator[str]:
-    with serving(collection) as server:
+    """A server that offers a head, "pets", and keeps corrections beside the collection."""
+    model = tandem.load()
+    weights = model.class_vectors(PETS) * model.logit_scale
+    card = {"model": model.name, "accuracy": {"value": 0.9, "interval": [0.75, 0.99], "n": 20, "chance": 1 / 3}}
+    head = Head(PETS, weights, np.zeros(len(PETS), np.float32), model.fingerprint, "clap", card)
+    file = write_head(head, collection.parent / "pets.tandem-head")
+    with serving(collection, heads=[str(file)], corrections=collection.parent / "corrections") as server:
         yield server.url
 
 

@@ -1,9 +1,12 @@
-// Classification of an image of the user with labels of their own. Nothing is stored.
+// Classification of an image of the user with labels of their own, or by a head of the server. Nothing is stored but
+// corrections, where the server keeps them.
 import { go, linkHere } from "./router.js";
 import { ask } from "./api.js";
 import { LabelBars, keptLabels } from "./bars.js";
+import { Correction } from "./corrections.js";
 import { icon, later, make } from "./dom.js";
 import { readImage } from "./drop_paste.js";
+import { HeadChoice, headBars } from "./heads.js";
 
 const LABELS = ["cat", "dog", "person", "flower", "building", "food"];
 const TEMPLATE = "a photo of a {}.";
@@ -17,14 +20,21 @@ export class Classify {
     this.zone = make("label", { class: "zone", for: "classify-file" }, this.hint, this.image);
     this.bars = new LabelBars("tandem-labels", keptLabels("tandem-labels", LABELS), (...asked) => this.classified(...asked));
     this.template = make("input", { type: "text", id: "template", value: TEMPLATE, autocomplete: "off", spellcheck: "false", maxlength: 500, oninput: later(() => this.bars.refresh(), 250) });
+    this.head = new HeadChoice(() => this.refresh());
+    this.classes = make("ul", { class: "bars", "aria-label": "Classes" });
+    this.classesSaid = make("p", { class: "bars-said", role: "status" });
+    this.byHead = make("div", { class: "label-bars", hidden: true }, make("h2", {}, "Classes"), this.classes, this.classesSaid);
+    this.byLabels = make("div", {},
+      make("h2", {}, "Labels"), this.bars.element,
+      make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template));
+    this.correction = new Correction(() => this.local?.uri ?? null, () => this.head.chosen?.classes ?? this.bars.labels());
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
       make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. They compete, and together make 100%, unless they are independent.")),
       make("div", { class: "classify-body" },
         make("div", { class: "classify-image" }, this.file, this.zone, this.said),
         make("div", { class: "classify-labels" },
-          make("h2", {}, "Labels"), this.bars.element,
-          make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template),
+          this.head.element, this.byLabels, this.byHead, this.correction.element,
         ),
       ),
     );
@@ -47,7 +57,30 @@ export class Classify {
     this.image.hidden = false;
     this.hint.classList.add("after");
     this.hint.replaceChildren(make("strong", {}, "Another one?"), make("span", {}, "Drop, paste or choose it"));
-    this.bars.refresh();
+    this.refresh();
+  }
+
+  /** Ask anew: another photo, or another head. */
+  async refresh() {
+    const head = this.head.chosen;
+    this.byLabels.hidden = Boolean(head);
+    this.byHead.hidden = !head;
+    this.correction.show();
+    this.asked?.abort();
+    if (!head) return this.bars.refresh();
+    const asked = (this.asked = new AbortController());
+    this.classes.replaceChildren();
+    this.classesSaid.classList.remove("wrong");
+    this.classesSaid.textContent = this.local ? "" : "Choose a photo to see what it is.";
+    if (!this.local) return;
+    try {
+      const answer = await ask("/v1/classify", { image: this.local.uri, head: head.name }, asked.signal);
+      if (!asked.signal.aborted) this.classes.replaceChildren(...headBars(answer.results[0].probabilities));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.classesSaid.textContent = error.message;
+      this.classesSaid.classList.add("wrong");
+    }
   }
 
   async classified(labels, independent, signal) {
@@ -61,12 +94,16 @@ export class Classify {
 
   open() {
     document.title = "Classify · Tandem";
-    this.bars.refresh();
+    this.refresh();
+    // Whoever has labels of their own needs neither.
+    this.head.load().then(() => this.head.chosen && this.refresh(), () => {});
+    this.correction.load().catch(() => {});
   }
 
   routeChanged() {}
 
   close() {
+    this.asked?.abort();
     this.bars.close();
   }
 }

@@ -1,0 +1,56 @@
+// "This is a ...": the right label of a photo, kept on the server to learn from. Hidden where the server keeps none.
+import { ask } from "./api.js";
+import { make } from "./dom.js";
+
+export class Correction {
+  /** `photo()` -> a data URI, or null; `labels()` -> what is offered while one types. */
+  constructor(photo, labels) {
+    this.photo = photo;
+    this.labels = labels;
+    this.accepted = false;
+    this.known = make("datalist", { id: "correction-labels" });
+    this.input = make("input", { type: "text", id: "correction", list: "correction-labels", maxlength: 150, autocomplete: "off", required: true, onfocus: () => this.offer() });
+    this.button = make("button", { class: "button" }, "Keep");
+    this.said = make("p", { class: "bars-said", role: "status" });
+    this.element = make("form", { class: "correction field", hidden: true, onsubmit: (event) => this.keep(event) },
+      make("label", { for: "correction" }, "Not right? This is a"),
+      make("div", { class: "correction-row" }, this.input, this.button), this.known, this.said);
+  }
+
+  async load() {
+    this.accepted = (await ask("/v1/corrections")).accepted;
+    this.show();
+  }
+
+  /** Another photo, or other labels. */
+  show() {
+    this.element.hidden = !(this.accepted && this.photo());
+    this.say("");
+  }
+
+  offer() {
+    this.known.replaceChildren(...this.labels().map((label) => make("option", { value: label })));
+  }
+
+  async keep(event) {
+    event.preventDefault();
+    const label = this.input.value.trim();
+    if (!label) return;
+    this.button.disabled = true;
+    try {
+      const kept = await ask("/v1/corrections", { image: this.photo(), label });
+      const count = kept.labels[kept.label];
+      this.input.value = "";
+      this.say(`Kept as ${kept.label}: ${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"} so far.`);
+    } catch (error) {
+      this.say(error.message, true);
+    } finally {
+      this.button.disabled = false;
+    }
+  }
+
+  say(text, wrong = false) {
+    this.said.textContent = text;
+    this.said.classList.toggle("wrong", wrong);
+  }
+}
