@@ -21,6 +21,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made.close()
 
 
+FILLED = records(0, 700)
+
+
+@pytest.fixture(scope="module", params=PARAMS)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """With records, for tests that only read."""
+    made = STORES[request.param](tmp_path_factory.mktemp("filled"), SCHEMA, NOTES)
+    made.upsert(FILLED)
+    yield made
+    made.close()
+
+
 def test_what_goes_in_comes_out(store: Store) -> None:
     put = records(0, 300)
     store.upsert(put)
@@ -106,14 +118,12 @@ def test_search_is_exact_while_small(store: Store) -> None:
         "width > 5000",
     ],
 )
-def test_filters_mean_what_they_say(store: Store, where: str) -> None:
-    put = records(0, 700)
-    store.upsert(put)
+def test_filters_mean_what_they_say(filled: Store, where: str) -> None:
     query = random_unit(1, seed=5)
-    passing = by_hand(put, query[0], 1000, where)
-    assert ids_of(store, where) == sorted(name for name, _ in passing)
-    assert store.count(where) == len(passing)
-    (hits,) = store.search(query, 10, where=where)
+    passing = by_hand(FILLED, query[0], 1000, where)
+    assert ids_of(filled, where) == sorted(name for name, _ in passing)
+    assert filled.count(where) == len(passing)
+    (hits,) = filled.search(query, 10, where=where)
     same(hits, passing[:10])
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from support.processes import TRAINING, Child
 from support.training_toys import matrix
 
 from tandem.errors import ConfigError, DataError
@@ -209,21 +210,19 @@ def test_a_checkpoint_of_another_model_is_refused(data: Path) -> None:
 def test_the_command_saves_on_a_signal_and_resumes(data: Path) -> None:
     path = data / "toy.toml"
     path.write_text(RECIPE.format(folder=data / "run", root=data))
-    command = [sys.executable, "-m", "tandem", "train", str(path), "log_every_steps=1"]
-    process = subprocess.Popen([*command, "steps=100000"], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step 3 "):
-            process.send_signal(signal.SIGTERM)
-            break
-    rest = process.stderr.read()
-    assert process.wait(60) == 75  # EX_TEMPFAIL: a scheduler starts it again
+    command = ["train", str(path), "log_every_steps=1"]
+    with Child(TRAINING, "tandem", *command, "steps=100000") as process:
+        assert any(line.startswith("step 3 ") for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 75  # EX_TEMPFAIL: a scheduler starts it again
     assert "resumes from there" in rest
     saved = next((data / "run" / "checkpoints").glob("step-*"))
     done = int(saved.name.removeprefix("step-"))
-    again = subprocess.run([*command, f"steps={done + 2}"], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert f"step {done} of {done + 2}" in again.stderr
+    with Child(TRAINING, "tandem", *command, f"steps={done + 2}") as again:
+        said = again.stderr.read()
+        assert again.wait(60) == 0, said
+    assert f"step {done} of {done + 2}" in said
     assert (data / "run" / "model" / "model.safetensors").exists()
 
 

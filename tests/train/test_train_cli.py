@@ -1,6 +1,7 @@
 """`tandem train`: what it prints, draws, saves and answers; under torchrun too. Loggers against stand-ins."""
 
 import csv
+import io
 import os
 import re
 import signal
@@ -13,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 from support import run_toys
+from support.processes import TRAINING, Child
 
 from tandem.cli import main
+from tandem.cli.commands.train import _stop_requests
 from tandem.errors import ConfigError, MissingExtraError
 from tandem.train.recipe import from_dict, read_recipe, to_dict
 from tandem.train.run import reporting
@@ -197,17 +200,38 @@ def test_the_end_names_the_model_and_some_of_its_classes(
 def test_a_signal_saves_and_leaves_with_a_code_that_schedulers_know(
     recipe: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    command = [sys.executable, "-m", "tandem", "train", str(recipe), "steps=100000", "workers=1", *QUICK]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    seen = next(line for line in process.stderr if line.startswith("step 2 "))
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait(60) == code, (seen, rest)
+    with Child(TRAINING, "tandem", "train", str(recipe), "steps=100000", "workers=1", *QUICK) as process:
+        seen = next(line for line in process.stderr if line.startswith("step 2 "))
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(60) == code, (seen, rest)
     assert "resumes from there" in rest
     [*_, newest] = sorted((tmp_path / "run" / "checkpoints").iterdir())
     assert int(newest.name[5:]) % 3 or "step 3 " in rest  # saved at the step it was at
+
+
+def test_a_signal_in_the_middle_of_a_line_is_heard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A handler that printed would end the run there: a buffered stream refuses a write within a write."""
+    heard = tmp_path / "heard"
+
+    class Interrupted(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def fileno(self) -> int:
+            return descriptor
+
+        def write(self, content: object) -> int:
+            signal.raise_signal(signal.SIGTERM)
+            return len(content)  # type: ignore[arg-type]
+
+    with heard.open("wb") as file:
+        descriptor = file.fileno()
+        with _stop_requests() as received, monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(Interrupted()), line_buffering=True))
+            print("step 2", file=sys.stderr)
+    assert received == [signal.SIGTERM]
+    assert heard.read_text() == "tandem: saving after this step (again: exit at once)\n"
 
 
 def test_under_torchrun_it_is_the_run_of_two_processes(recipe: Path, tmp_path: Path) -> None:

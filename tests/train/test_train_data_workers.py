@@ -2,15 +2,16 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 from support import toy
+from support.processes import TRAINING, Child
 from support.training_toys import CAPTIONED, recipe, write_tar
 
 from tandem.errors import DataError
@@ -102,6 +103,7 @@ STREAM = """
 import sys, time
 from pathlib import Path
 from support import toy
+from support.processes import TRAINING, Child
 from support.training_toys import CAPTIONED, recipe
 from tandem.train.data.loader import Loader
 stream = Loader(recipe(Path({root!r}), CAPTIONED, workers=2), toy.tokenizer()).stream(0, 10**9)
@@ -116,23 +118,17 @@ def test_a_training_process_that_ends_anyhow_leaves_no_worker(root: Path) -> Non
     """Killed, or interrupted while it waits for a batch (in torch's loader) or is busy with one (outside of it)."""
     Loader(recipe(root, CAPTIONED), toy.tokenizer())  # makes the index
     ends = [(signal.SIGKILL, "time.sleep(1)"), (signal.SIGINT, "time.sleep(1)"), (signal.SIGINT, "pass")]
-    begun = []
-    for _, between in ends:
-        code = STREAM.format(root=str(root), between=between)
-        command = [sys.executable, "-c", code]
-        begun.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
-    try:
+    with ExitStack() as stack:
+        begun = [
+            stack.enter_context(Child(TRAINING, STREAM.format(root=str(root), between=between))) for _, between in ends
+        ]
         for process, (number, _) in zip(begun, ends, strict=True):
-            assert process.stdout is not None
             assert process.stdout.readline() == "begun\n"
             workers = children(process.pid)
             assert len(workers) == 2
             process.send_signal(number)
-            process.wait(timeout=240)
+            process.wait(240)
             assert wait_for(lambda workers=workers: not any(map(alive, workers)))  # type: ignore[misc]
-    finally:
-        for process in begun:
-            process.kill()
 
 
 def test_steps_made_by_spawned_workers_are_the_same(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 Every command imports it, even for --help, so slow imports are inside functions.
 """
 
+import contextlib
 import os
 import re
 import sys
@@ -83,6 +84,12 @@ def is_quiet() -> bool:
 def complain(text: str) -> None:
     """Print an error in one line, even with -q."""
     _note(line(" ".join(text.split())))
+
+
+def complain_in_handler(text: str) -> None:
+    """`complain` for a handler of signals: `print` fails where the signal came in the middle of another one."""
+    with contextlib.suppress(OSError, ValueError):  # nobody is there to read it
+        os.write(sys.stderr.fileno(), f"{wrapped(line(text), sys.stderr, 'tandem: ', '  ')}\n".encode())
 
 
 def echo(text: str) -> None:

@@ -143,7 +143,7 @@ def _stop_requests() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        terminal.complain("saving after this step (again: exit at once)")
+        terminal.complain_in_handler("saving after this step (again: exit at once)")
 
     before = {number: signal.signal(number, ask) for number in SIGNALS}
     try:

@@ -1,0 +1,106 @@
+"""Processes for tests that signal or kill them: forks of one that has imported what takes seconds.
+
+They are what `python -c CODE` and `python -m MODULE` would be, to their exit codes and what runs at exit, but for the
+imports. (Those of `multiprocessing` end another way: without what runs at exit.)
+"""
+
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib import import_module
+from types import TracebackType
+from typing import Self, TextIO
+
+TRAINING = ("tandem.train.run.loop", "torch._dynamo", "support.run_toys")
+EMBEDDED = ("tandem.search.stores.embedded.backend", "tandem.search.stores.embedded.vector_index", "faiss")
+
+
+class Child:
+    """A process with its standard output and its standard error as files, and the methods of `subprocess.Popen`."""
+
+    def __init__(self, imported: tuple[str, ...], code: str, *arguments: str) -> None:
+        """Run `code`, or the module whose name it is, with these arguments."""
+        self._server = _server(imported)
+        self.returncode: int | None = None
+        (out, out_end), (error, error_end) = os.pipe(), os.pipe()
+        request = json.dumps({"code": code, "arguments": arguments}).encode()
+        socket.send_fds(self._server, [request], [out_end, error_end])
+        os.close(out_end)
+        os.close(error_end)
+        self.pid = int(self._server.recv(100))
+        self.stdout: TextIO = os.fdopen(out, encoding="utf-8")
+        self.stderr: TextIO = os.fdopen(error, encoding="utf-8")
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """As `Popen.wait`: the exit code, or less than 0 for the signal that ended it."""
+        if self.returncode is None:
+            self._server.settimeout(timeout_s)
+            self._server.send(json.dumps({"wait": self.pid}).encode())
+            self.returncode = int(self._server.recv(100))
+        return self.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.returncode is None and kind is not None:
+            self.send_signal(signal.SIGKILL)
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
+
+
+@cache
+def _server(imported: tuple[str, ...]) -> socket.socket:
+    """The connection to a process that has imported these modules. It ends with this one."""
+    mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "support.processes", str(other.fileno()), *imported]
+    subprocess.Popen(command, pass_fds=[other.fileno()], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    other.close()
+    return mine
+
+
+def _serve(connection: socket.socket) -> tuple[str, list[str]]:
+    """Fork for each request. Returns in the children only: code and arguments."""
+    while True:
+        request, files, _, _ = socket.recv_fds(connection, 2**20, 2)
+        if not request:
+            os._exit(0)
+        asked = json.loads(request)
+        if "wait" in asked:
+            _, status = os.waitpid(asked["wait"], 0)
+            connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+            continue
+        child = os.fork()
+        if not child:
+            connection.close()
+            for number, file in enumerate(files, start=1):
+                os.dup2(file, number)
+                os.close(file)
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
+            return asked["code"], asked["arguments"]
+        for file in files:
+            os.close(file)
+        connection.send(str(child).encode())
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        import_module(name)
+    code, arguments = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = ["-c", *arguments]
+    if code.isidentifier():
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(code, "<child>", "exec"), {"__name__": "__main__"})
