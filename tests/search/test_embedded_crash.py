@@ -10,8 +10,6 @@ More rounds: TANDEM_KILLS=200 pytest tests/test_embedded_crash.py
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.processes import EMBEDDED, Child
 
 from tandem.search.stores.embedded import nearest
 from tandem.search.stores.embedded.backend import EmbeddedBackend
@@ -133,24 +132,16 @@ def applied(model: dict[str, int], step: int) -> dict[str, int]:
     return {**model, **dict.fromkeys(names, step)}
 
 
-def child(code: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", code, *arguments]
-
-
 def test_nothing_acknowledged_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nearest, "EXACT_BELOW", 100)  # so that toys are searched by their index
     url = str(tmp_path / "photos.tandem")
     EmbeddedBackend(url).create(Schema(16, {"step": "integer", "blob": "bytes"}), {}).close()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     luck = random.Random(KILLS)
     model: dict[str, int] = {}
     step = 0
     recalls, indexed, most_files, in_index, in_compaction = [], 0, 0, 0, 0
     for kill in range(KILLS):
-        with subprocess.Popen(
-            child(WRITER, url, str(step)), stdout=subprocess.PIPE, text=True, env=environment
-        ) as writer:
-            assert writer.stdout is not None
+        with Child(EMBEDDED, WRITER, url, str(step)) as writer:
             assert writer.stdout.readline() == "ready\n"
             time.sleep(luck.uniform(0, 0.6) if kill % 4 else luck.uniform(0, 0.03))
             writer.send_signal(signal.SIGKILL)
@@ -258,10 +249,10 @@ def test_a_kill_at_each_step(tmp_path: Path) -> None:
     killed = 0
     for moment in ("before", "after", "never"):
         for module, name, nth in STEPS if moment != "never" else [("os", "replace", 1)]:
-            code = child(EXACT_WRITER, url, module, name, moment, str(nth))
-            writer = subprocess.run(code, capture_output=True, text=True, check=False)
-            reported = writer.stdout.split()
-            assert writer.returncode == -signal.SIGKILL or "closed" in reported, writer.stderr
+            with Child(EMBEDDED, EXACT_WRITER, url, module, name, moment, str(nth)) as writer:
+                reported, said = writer.stdout.read().split(), writer.stderr.read()
+                writer.wait()
+            assert writer.returncode == -signal.SIGKILL or "closed" in reported, said
             killed += writer.returncode == -signal.SIGKILL
             with EmbeddedBackend(url).open() as store:
                 found = {each for batch in store.scan(vectors=False) for each in batch.ids}

@@ -65,7 +65,9 @@ def _server(imported: tuple[str, ...]) -> socket.socket:
     """The connection to a process that has imported these modules. It ends with this one."""
     mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-m", "support.processes", str(other.fileno()), *imported]
-    subprocess.Popen(command, pass_fds=[other.fileno()], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.Popen(
+        command, pass_fds=[other.fileno()], env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    )
     other.close()
     return mine
 
