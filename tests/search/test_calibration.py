@@ -26,7 +26,7 @@ from tandem.scores.calibration_files import (
     save_calibration,
     to_json,
 )
-from tandem.scores.relevance import score_stats
+from tandem.scores.relevance import Calibration, score_stats
 from tandem.scores.scoring import LabelCoefficients
 from tandem.search.calibration import caption_set
 from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
@@ -151,6 +151,22 @@ def strong() -> CaptionSet:
     return a_set(3.0)
 
 
+@pytest.fixture(scope="module")
+def strong_fit(strong: CaptionSet) -> Calibration:
+    return fit("strong", "f" * 64, strong.known())
+
+
+@pytest.fixture(scope="module")
+def strong_report(strong: CaptionSet) -> Calibration:
+    """Without images of a test: measured on the half that it was not fitted on."""
+    return calibrate("strong", "f" * 64, strong)
+
+
+@pytest.fixture(scope="module")
+def noise() -> Calibration:
+    return calibrate("noise", "f" * 64, a_set(0.0, 400), a_set(0.0, 400, seed=1))
+
+
 def test_a_trial_is_the_same_collection_with_and_without_what_is_looked_for(strong: CaptionSet) -> None:
     known = strong.known()["text"]
     pairs = zip(run_trials(known, 20, 7, present=True), run_trials(known, 20, 7, present=False), strict=True)
@@ -200,10 +216,9 @@ def test_the_calibration_error_of_what_is_true_and_of_what_is_not() -> None:
     assert sum(row["hits"] for row in reliability(stated, drawn)) == 100_000
 
 
-def test_a_strong_model_is_well_calibrated(strong: CaptionSet) -> None:
+def test_a_strong_model_is_well_calibrated(strong_fit: Calibration) -> None:
     """On images that the fit has not seen."""
-    found = fit("strong", "f" * 64, strong.known())
-    figures = evaluate(found, a_set(3.0, seed=1))["queries"]
+    figures = evaluate(strong_fit, a_set(3.0, seed=1))["queries"]
     for name in ("captions", "phrases", "images"):
         at = figures[name]["collections"]["250"]
         assert at["auc_present_removed"] > 0.95
@@ -248,7 +263,7 @@ def test_the_fit_of_labels_finds_what_they_were_drawn_from() -> None:
     assert fit_labels(known.part(np.zeros(0, int)), found_image) == NO_WORDS
 
 
-def test_a_fit_says_how_well_it_can_tell_for_every_kind_and_size(strong: CaptionSet) -> None:
+def test_a_fit_says_how_well_it_can_tell_for_every_kind_and_size(strong: CaptionSet, noise: Calibration) -> None:
     """Of the images and labels that it has not seen; a model that knows nothing is told so."""
     found = calibrate("strong", "f" * 64, strong, a_set(3.0, seed=1))
     assert {kind: list(sizes) for kind, sizes in found.areas.items()} == {
@@ -262,7 +277,6 @@ def test_a_fit_says_how_well_it_can_tell_for_every_kind_and_size(strong: Caption
     assert found.figures["labels"]["ece"] < 0.05
     assert found.figures["labels"]["match_rate"] == pytest.approx(LABEL_PRIOR)
     assert from_json(to_json(found)) == found
-    noise = calibrate("noise", "f" * 64, a_set(0.0, 400), a_set(0.0, 400, seed=1))
     assert all(max(noise.areas[kind].values()) < 0.55 for kind in ("captions", "phrases", "images", "labels"))  # type: ignore[index]
     assert noise.cannot_tell(["captions"], 400) is not None
     assert isinstance(noise.label_scoring(a_set(0.0).label_vectors), str)
@@ -282,27 +296,27 @@ def test_the_prior_is_of_frequent_queries() -> None:
     assert dict(zip(two.vectors.argmax(1).tolist(), two.precision.tolist(), strict=True)) == {0: 0.5, 1: 0.0}
 
 
-def test_queries_without_a_match_have_low_relevance(strong: CaptionSet) -> None:
-    found = fit("strong", "f" * 64, strong.known())
+def test_queries_without_a_match_have_low_relevance(strong: CaptionSet, strong_fit: Calibration) -> None:
     queries = a_set(3.0, seed=5).out_of_domain
     scores = np.sort(queries @ strong.image_vectors.T, axis=1)[:, ::-1]
     stats = score_stats(queries, strong.image_vectors, 250)
-    best = found.probability("text", scores, stats, queries, [1] * len(queries))[:, 0]
-    assert np.mean(best < found.threshold) > 0.8
+    best = strong_fit.probability("text", scores, stats, queries, [1] * len(queries))[:, 0]
+    assert np.mean(best < strong_fit.threshold) > 0.8
 
 
-def test_a_model_that_knows_nothing_is_reported_so() -> None:
-    found = fit("noise", "f" * 64, a_set(0.0, 400).known())
-    at = evaluate(found, a_set(0.0, 400, seed=1))["queries"]["captions"]["collections"]["400"]
+def test_a_model_that_knows_nothing_is_reported_so(noise: Calibration) -> None:
+    at = noise.figures["queries"]["captions"]["collections"]["400"]
     assert abs(at["auc_present_removed"] - 0.5) < 0.03
     assert at["mean_probability_best"] < 0.02  # one of 400 is right, half of the time: nothing better can be said
     assert at["ece_best"] < 0.02
 
 
-def test_without_a_test_set_the_report_is_of_images_not_fitted_on(strong: CaptionSet) -> None:
-    found = calibrate("strong", "f" * 64, strong)
+def test_without_a_test_set_the_report_is_of_images_not_fitted_on(
+    strong: CaptionSet, strong_fit: Calibration, strong_report: Calibration
+) -> None:
+    found = strong_report
     assert found.figures["images"] == len(strong) // 2
-    assert found.text == fit("strong", "f" * 64, strong.known()).text
+    assert found.text == strong_fit.text
     one, other = strong.halves()
     assert not set(one.texts) & set(other.texts)
     assert json.loads(to_json(found))["figures"] == found.figures
@@ -360,35 +374,38 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("error")
-def test_ones_own_fit_comes_first_then_the_models(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+def test_ones_own_fit_comes_first_then_the_models(tmp_path: Path, home: Path, strong_fit: Calibration) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
     assert load_calibration(model) is None
-    theirs = fit("toy", model.fingerprint, strong.known())
+    theirs = dataclasses.replace(strong_fit, model="toy", fingerprint=model.fingerprint)
     save_calibration(theirs, tmp_path / "model" / FILE)
     assert load_calibration(model) == theirs
-    own = fit("toy", model.fingerprint, a_set(1.0).known())
+    own = dataclasses.replace(theirs, areas={"captions": {10: 0.6}})
     assert save_calibration(own) == own_path(model.fingerprint)
     assert load_calibration(model) == own
     assert [file.name for file in (home / "relevance").iterdir()] == [f"{model.fingerprint}.json"]
 
 
-def test_ones_own_says_what_it_replaces_and_can_be_reset(tmp_path: Path, home: Path, strong: CaptionSet) -> None:
+def test_ones_own_says_what_it_replaces_and_can_be_reset(tmp_path: Path, home: Path, strong_fit: Calibration) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
     assert replaced_by_own(model) is None
     assert not reset_calibration(model.fingerprint)
-    theirs = fit("toy", model.fingerprint, strong.known())
+    theirs = dataclasses.replace(strong_fit, model="toy", fingerprint=model.fingerprint)
     save_calibration(theirs, tmp_path / "model" / FILE)
     assert replaced_by_own(model) == tmp_path / "model" / FILE
-    save_calibration(fit("toy", model.fingerprint, a_set(1.0).known()))
+    save_calibration(dataclasses.replace(theirs, areas={"captions": {10: 0.6}}))
     assert replaced_by_own(model) == own_path(model.fingerprint)
     assert reset_calibration(model.fingerprint)
     assert load_calibration(model) == theirs
 
 
 @pytest.mark.parametrize("name", ["another", "toy"])
-def test_a_fit_of_other_weights_is_refused_aloud(tmp_path: Path, home: Path, strong: CaptionSet, name: str) -> None:
+def test_a_fit_of_other_weights_is_refused_aloud(
+    tmp_path: Path, home: Path, strong_fit: Calibration, name: str
+) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
-    save_calibration(fit(name, "0" * 64, strong.known()), tmp_path / "model" / FILE)
+    other = dataclasses.replace(strong_fit, model=name, fingerprint="0" * 64)
+    save_calibration(other, tmp_path / "model" / FILE)
     with pytest.warns(UserWarning, match=f"is for {name} .* not for toy .* tandem calibrate"):
         assert load_calibration(model) is None
 
@@ -402,10 +419,11 @@ def test_a_damaged_fit_is_an_error_that_names_it(tmp_path: Path, home: Path) -> 
 
 
 def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weights(
-    tmp_path: Path, home: Path, strong: CaptionSet
+    tmp_path: Path, home: Path, strong_fit: Calibration
 ) -> None:
     folder = toy.folder(tmp_path / "model")
-    save_calibration(fit("toy", tandem.load(folder).fingerprint, strong.known()), folder / FILE)
+    fingerprint = tandem.load(folder).fingerprint
+    save_calibration(dataclasses.replace(strong_fit, model="toy", fingerprint=fingerprint), folder / FILE)
     weights.write(toy.checkpoint(seed=1), folder, "tandem", overwrite=True)
     assert not (folder / FILE).exists()
     assert load_calibration(tandem.load(folder)) is None
@@ -451,8 +469,7 @@ def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[s
     assert "c.tar: no such file; expected a WebDataset tar or a Parquet file" in capsys.readouterr().err
 
 
-def test_what_cannot_be_told_is_not_promised(capsys: pytest.CaptureFixture[str]) -> None:
-    noise = calibrate("noise", "f" * 64, a_set(0.0, 400), a_set(0.0, 400, seed=1))
+def test_what_cannot_be_told_is_not_promised(capsys: pytest.CaptureFixture[str], noise: Calibration) -> None:
     show(noise)
     assert "nothing is said to match" not in capsys.readouterr().err
     assert not can_tell(noise, "captions", "phrases", "images")
@@ -462,16 +479,15 @@ def test_what_cannot_be_told_is_not_promised(capsys: pytest.CaptureFixture[str])
     assert "nothing is said to match" in capsys.readouterr().err
 
 
-def test_labels_that_were_left_out_say_why(strong: CaptionSet) -> None:
+def test_labels_that_were_left_out_say_why(strong: CaptionSet, strong_report: Calibration) -> None:
     """Upside down, images that a label is true of have the lowest cosines."""
     turned = dataclasses.replace(strong, label_vectors=-strong.label_vectors)
     found = calibrate("turned", "f" * 64, turned)
     assert (found.labels, found.labels_reason, "labels" in found.figures) == (None, CANNOT_TELL, False)
     again = from_json(to_json(found)).label_scoring(turned.label_vectors)
     assert again == f"its calibration says nothing of labels: {CANNOT_TELL}"  # and no command that was run already
-    strong_labels = calibrate("strong", "f" * 64, strong)
-    assert strong_labels.labels is not None
-    assert strong_labels.labels_reason is None
+    assert strong_report.labels is not None
+    assert strong_report.labels_reason is None
 
 
 # --- the model that ships --------------------------------------------------------------------------------------------
