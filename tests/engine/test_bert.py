@@ -131,6 +131,7 @@ def reference(text: Bert, tensors: Any, ids: np.ndarray) -> tuple[list[np.ndarra
     return [state.numpy() for state in answer.hidden_states], vectors.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [*TOYS, "larger"])
 def test_transformers_states_and_vectors(name: Any, size: str) -> None:
     text = TOYS.get(size) or Bert(77, 1000, 192, 4, 3, 400, positions=90)

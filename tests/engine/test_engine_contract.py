@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
-from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors
+from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors, toys
 
 from tandem import engine as engines
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
@@ -51,7 +51,7 @@ def name(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=TOYS)
+@pytest.fixture(scope="module", params=toys())
 def which_toy(request):
     return request.param
 
@@ -70,7 +70,7 @@ def engine(name, which_toy):
 TEXT_TOYS = list({toy.text: which for which, toy in reversed(TOYS.items())}.values())
 
 
-@pytest.fixture(scope="module", params=TEXT_TOYS)
+@pytest.fixture(scope="module", params=[name for name in toys() if name.values[0] in TEXT_TOYS])
 def which_text_toy(request):
     return request.param
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from support.engine_toys import TEXT, TOYS, random_pixels, random_tensors
+from support.engine_toys import TEXT, TOYS, random_pixels, random_tensors, toys
 
 from tandem import engine as engines
 from tandem import nn, weights
@@ -62,6 +62,7 @@ CLIP_SIZES = [
 PATCHES = {32: 8, 56: 14}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", CLIP_SIZES, ids=["48x3", "64x2"])
 def test_every_layer_of_clip(tmp_path, sizes):
     torch = pytest.importorskip("torch")
@@ -94,6 +95,7 @@ def test_every_layer_of_clip(tmp_path, sizes):
     assert abs(theirs.hidden_states[0][:, 1] - theirs.hidden_states[0][:, 2]).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", CLIP_SIZES, ids=["48x3", "64x2"])
 def test_every_layer_of_siglip(tmp_path, sizes):
     pytest.importorskip("torch")
@@ -157,6 +159,7 @@ def test_every_stage_of_a_resnet(which):
             engine.image_states(pixels, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [31, 33, 48, 50])
 def test_the_grid_of_odd_sizes(size):
     """The stem rounds up and averaging down: the layout says what the graph gives."""
@@ -181,7 +184,7 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("which", [*(name for name in TOYS if name != "naflex"), *MIXED])
+@pytest.mark.parametrize("which", toys(*MIXED, without=("naflex",)))
 @pytest.mark.parametrize("name", ENGINES)
 def test_what_holds_for_every_tower(name, which):
     toy = TOYS.get(which) or ModelConfig(
@@ -252,6 +255,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", FAMILIES)
 def test_engines_agree_on_every_layer_of_every_family(shared, which):
     config, tensors = weights.read_tensors(shared / "golden" / "families" / which)

@@ -1,6 +1,9 @@
 """Toy models for the engine tests: a few thousand random weights of every architecture."""
 
+from typing import Any
+
 import numpy as np
+import pytest
 
 from tandem.config import FastViT, ModelConfig, NaFlex, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.weights import expected_shapes
@@ -137,6 +140,16 @@ TOYS: dict[str, ModelConfig] = {
         Preprocessing(64),
     ),
 }
+
+
+# One of each architecture, for every day; with the others, which vary within one, `make test` has them all.
+EVERY_DAY = ("vit", "siglip", "naflex", "resnet-bottleneck", "fastvit")
+
+
+def toys(*others: str, without: tuple[str, ...] = ()) -> list[Any]:
+    """The names of the toys, and of others, as parameters: all but those for every day are marked slow."""
+    names = [name for name in (*TOYS, *others) if name not in without]
+    return [pytest.param(name, marks=() if name in EVERY_DAY else pytest.mark.slow) for name in names]
 
 
 def random_tensors(config: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
