@@ -11,7 +11,7 @@ from support.audit_toys import BagOfWords, Oracle
 
 from tandem.audit import running
 from tandem.audit.gathering import draw_things
-from tandem.audit.pages import html_page, markdown_page, summary_lines
+from tandem.audit.pages import html_page, markdown_page, summary
 from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
 from tandem.audit.report import AuditReport
 from tandem.audit.result import TestResult
@@ -54,9 +54,7 @@ def test_pages_escape_names_and_call_chance_chance() -> None:
         assert "not shown to be above chance" in text
         assert "44.0 to 61.0%" in text
         assert "Interrupted" in text
-    (chance, weak) = summary_lines(report)
-    assert "guessed" in chance
-    assert weak.endswith("wrong.")
+    assert summary(report) == [(HOSTILE, "–", f"{HOSTILE} guessed", "wrong")]
 
 
 def test_json_holds_every_figure_and_table(tmp_path: Path) -> None:

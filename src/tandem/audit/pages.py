@@ -42,22 +42,25 @@ def cells(finding: Finding) -> tuple[str, ...]:
         shown_name(finding),
         shown_value(finding),
         interval_text(figure),
-        chance_text(figure),
+        "0" if figure.unit == "difference" else chance_text(figure),
         f"{figure.n:,}",
         finding.verdict,
     )
 
 
-def summary_lines(report: AuditResult) -> list[str]:
-    """What stands out: what is at chance, and what is on the wrong side of it."""
-    at_chance = [f"{t.about.title}: {f.name}" for t, f in report.findings if f.at_chance and f.better == "higher"]
-    weak = [f"{t.about.title}: {f.name}" for t, f in report.findings if f.is_weakness and not f.control]
-    lines = []
-    if at_chance:
-        lines.append(f"Not shown to be above chance: {'; '.join(at_chance)}.")
-    if weak:
-        lines.append(f"On the wrong side of chance, or of no difference: {'; '.join(weak)}.")
-    return lines
+SUMMARY = ("test", "above chance", "not shown to be above chance", "a weakness is shown")
+
+
+def summary(report: AuditResult) -> list[tuple[str, str, str, str]]:
+    """A row for each test: which of its figures show an ability, nothing, or a weakness. Controls are left out."""
+    rows = []
+    for test in report.tests:
+        kept = [f for f in test.measured.findings if not f.control and f.better is not None and f.verdict]
+        above = [f.name for f in kept if f.better == "higher" and f.verdict == "above chance"]
+        nothing = [f.name for f in kept if f.better == "higher" and f.at_chance]
+        weak = [f.name for f in kept if f.is_weakness]
+        rows.append((test.about.title, *("; ".join(names) or "–" for names in (above, nothing, weak))))
+    return rows
 
 
 def html_page(report: AuditResult) -> Html:
@@ -66,7 +69,8 @@ def html_page(report: AuditResult) -> Html:
     return html.page(
         f"{report.model.name}, audited",
         html.note(state) if state else "",
-        html.listing([*summary_lines(report), *report.notes]),
+        html.listing(report.notes),
+        html.table(SUMMARY, summary(report)),
         *(_section(test) for test in report.tests),
         html.section("Tests that did not run", html.listing(f"{name}: {why}" for name, why in report.not_run)),
         html.section("How it was measured", html.table(("what", "value"), _measured(report))),
@@ -93,8 +97,8 @@ def _section(test: TestResult) -> Html:
         html.gallery(
             Tile(
                 thumbnail_uri(each.image, 160),
-                each.asked or each.right,
-                [f"right: {each.right}", _answer(each.answer, each.answer == each.right)],
+                each.asked or f"right: {each.right}",
+                [*([f"right: {each.right}"] if each.asked else []), _answer(each.answer, each.answer == each.right)],
             )
             for each in measured.examples
         ),
@@ -156,7 +160,8 @@ def markdown_page(report: AuditResult) -> str:
     lines += [describe(report.model, report.environment, report.made), ""]
     if report.pending:
         lines += [f"**Interrupted: {escape(', '.join(report.pending))} did not run.**", ""]
-    lines += [f"- {escape(each)}" for each in [*summary_lines(report), *report.notes]]
+    lines += [*(f"- {escape(each)}" for each in report.notes), ""] if report.notes else []
+    lines += table(SUMMARY, summary(report))
     for test in report.tests:
         lines += ["", f"## {escape(test.about.title)}", "", escape(test.about.measures), ""]
         lines += table(HEADINGS, [cells(finding) for finding in test.measured.findings], numbers=_NUMBERS)

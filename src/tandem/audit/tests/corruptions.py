@@ -30,11 +30,11 @@ _SHOWN = 3  # the strength of the examples
 
 def encoded(subject: Subject) -> int:
     """About how many pictures it encodes."""
-    return (1 + len(CORRUPTIONS) * len(STRENGTHS)) * len(subject.pictures.some(subject.count(48)))
+    return (1 + len(CORRUPTIONS) * len(STRENGTHS)) * len(subject.pictures.some(subject.count(64)))
 
 
 def measure(subject: Subject) -> Measured:
-    given = subject.pictures.some(subject.count(48))
+    given = subject.pictures.some(subject.count(64))
     clean = scores(subject.encoder, given.pictures, given)
     outcomes: dict[str, NDArray[np.floating]] = {}  # right or not, [strengths n]
     answers: dict[str, NDArray[np.int64]] = {}

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     Column("test", least=8, drop=1),
-    Column("figure", least=22),
+    Column("figure", least=30),
     Column("value", right=True),
     Column("95% interval", right=True, drop=2),
     Column("chance", right=True, drop=4),
     Column("n", right=True, drop=3),
-    Column("shown", least=12, drop=5),
+    Column("shown", drop=5),
 )
 
 
