@@ -17,6 +17,7 @@ from PIL import Image
 
 import tandem
 import tandem.cli.commands.demo
+from tandem.audit import audit
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -129,11 +130,27 @@ SHOTS: dict[str, tuple[Callable[[Any], None], str, int, int]] = {
 }
 
 
+AUDIT = "audit"  # no page of the server: the report of the model that ships
+
+
+def shoot_audit(browser: Any, folder: Path) -> None:
+    """A report's test of binding, with its scenes."""
+    report = audit(tandem.load(), only=["binding"], progress=False).save(folder / "report")
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.goto((report / "audit.html").as_uri())
+    page.locator("h2").first.scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('h2').scrollIntoView()")
+    shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    target = ROOT / "docs" / "images" / "audit-report.webp"
+    shot.save(target, quality=QUALITY, method=6)
+    print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
     from support.serving import serving
 
-    wanted = sys.argv[1:] or list(SHOTS)
+    wanted = sys.argv[1:] or [*SHOTS, AUDIT]
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("Chromium is not installed: apt install chromium")
@@ -146,6 +163,9 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--hide-scrollbars"])
         with serving(Path(temporary) / "photos.tandem") as server:
             for name in wanted:
+                if name == AUDIT:
+                    shoot_audit(browser, Path(temporary))
+                    continue
                 lead, scheme, width, height = SHOTS[name]
                 context = browser.new_context(
                     base_url=server.url, viewport={"width": width, "height": height}, color_scheme=scheme

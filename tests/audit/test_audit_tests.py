@@ -9,8 +9,10 @@ from tandem.arrays import Vectors
 from tandem.audit import scenes
 from tandem.audit.gathering import draw_things
 from tandem.audit.groups import groups_of
+from tandem.audit.pages import control_notes
 from tandem.audit.pictures import Picture
 from tandem.audit.protocol import Encoder, Finding, Measured, SkippedTest, Subject
+from tandem.audit.result import TestResult
 from tandem.audit.table import TESTS, load_test
 from tandem.audit.tests import typographic, word_order
 
@@ -62,6 +64,15 @@ def test_a_bag_of_words_is_at_chance_where_order_counts(name: str, blind: tuple[
             assert finding.figure.value <= 0.5
         if finding.control and name == "binding":
             assert finding.figure.value == 1
+
+
+def test_a_control_at_chance_says_that_nothing_was_shown() -> None:
+    found = measured("position", Guesser(), 0.3)
+    assert found.failed_controls == ("other shapes: caption for a picture",)
+    assert measured("position", Oracle()).failed_controls == ()
+    result = TestResult("position", load_test("position").ABOUT, found, 0.0)
+    assert "say nothing of the ability" in control_notes(result)[0]
+    assert result.as_dict()["failed_controls"]
 
 
 def test_a_model_that_reads_painted_words_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ from tandem.search.exploring.clusters import read_vocabulary
 OF_EACH = 12  # drawn pictures of each thing
 LIMIT = 200  # pictures of a user, unless another number is asked for
 _SHORTER = 336  # pixels that a user's picture keeps: what the largest usual models read
+_NAMES = 32  # everyday words among which unlabelled pictures are answered, at least
 # Drawn things are no photos: the average over four media is nearer to all of them.
 _TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "a cartoon of a {}.")
 
@@ -51,14 +53,17 @@ def draw_things(seed: int, scale: float = 1.0) -> LabelledPictures:
     return LabelledPictures(pictures, names, labels, "drawn", _TEMPLATES, "scenes drawn by Tandem", content)
 
 
-def open_pictures(source: str | Path, *, labels: bool = True, limit: int = LIMIT, seed: int = 0) -> Dataset:
+def open_pictures(
+    source: str | Path, *, labels: bool = True, limit: int = LIMIT, seed: int = 0, **options: Any
+) -> Dataset:
     """A user's pictures: any layout of data sets, or a folder of pictures that has no folders of classes.
 
-    `labels=False` takes a folder as pictures without labels, whatever folders they are in. Raises `DataError`.
+    `labels=False` takes a folder as pictures without labels, whatever folders they are in; `options` are those of
+    `open_dataset`. Raises `DataError`.
     """
     folder = user_path(source, strict=False)
-    if not folder.is_dir() or (labels and not _is_plain(folder)):
-        return open_dataset(source, limit=limit, seed=seed)
+    if not folder.is_dir() or any(options.values()) or (labels and not _is_plain(folder)):
+        return open_dataset(source, limit=limit, seed=seed, **options)
     paths = sorted(
         os.path.join(place, name)
         for place, folders, names in os.walk(folder)
@@ -135,11 +140,15 @@ def sample(dataset: Dataset, encoder: Encoder, *, labels: bool = True, limit: in
         "The pictures have no single label each: the model's own answer to the unchanged picture, among everyday "
         "words, is the reference. Figures then measure consistency, not whether answers are true."
     )
-    words = tuple(read_vocabulary())
-    vectors = name_vectors(encoder, words, (DEFAULT_TEMPLATE,))
-    answers = (encoder.images([Picture(images[place], "") for place in kept]) @ vectors.T).argmax(1)
-    by_place = dict(zip(kept, answers, strict=True))
-    return gathered(words, lambda place: int(by_place[place]), "own answer", (DEFAULT_TEMPLATE,))
+    words = np.array(read_vocabulary())
+    vectors = name_vectors(encoder, words.tolist(), (DEFAULT_TEMPLATE,))
+    cosines = encoder.images([Picture(images[place], "") for place in kept]) @ vectors.T
+    answers = cosines.argmax(1)
+    # The words that were answered, and the nearest others where these are few: prompts are read for each of them.
+    nearest = np.argsort(-cosines.max(0), kind="stable")
+    names = np.unique(np.concatenate([answers, nearest[:_NAMES]]))
+    by_place = dict(zip(kept, np.searchsorted(names, answers), strict=True))
+    return gathered(tuple(words[names].tolist()), lambda place: int(by_place[place]), "own answer", (DEFAULT_TEMPLATE,))
 
 
 def _small(image: Image.Image) -> Image.Image:

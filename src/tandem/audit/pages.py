@@ -53,14 +53,26 @@ SUMMARY = ("test", "above chance", "not shown to be above chance", "a weakness i
 
 def summary(report: AuditResult) -> list[tuple[str, str, str, str]]:
     """A row for each test: which of its figures show an ability, nothing, or a weakness. Controls are left out."""
-    rows = []
+    rows: list[tuple[str, str, str, str]] = []
     for test in report.tests:
         kept = [f for f in test.measured.findings if not f.control and f.better is not None and f.verdict]
         above = [f.name for f in kept if f.better == "higher" and f.verdict == "above chance"]
         nothing = [f.name for f in kept if f.better == "higher" and f.at_chance]
         weak = [f.name for f in kept if f.is_weakness]
-        rows.append((test.about.title, *("; ".join(names) or "–" for names in (above, nothing, weak))))
+        if nothing and test.measured.failed_controls:
+            nothing.append("(nor is the control)")
+        shown, at_chance, weakness = ("; ".join(names) or "–" for names in (above, nothing, weak))
+        rows.append((test.about.title, shown, at_chance, weakness))
     return rows
+
+
+def control_notes(test: TestResult) -> list[str]:
+    """What a control that is at chance means."""
+    return [
+        f"The control ({name}) is at chance, too: the model does not know what these scenes are made of, and the other "
+        "figures say nothing of the ability itself."
+        for name in test.measured.failed_controls
+    ]
 
 
 def html_page(report: AuditResult) -> Html:
@@ -93,7 +105,7 @@ def _section(test: TestResult) -> Html:
         html.table(HEADINGS, rows, numbers=_NUMBERS),
         html.paragraph(f"Chance: {about.chance}", quiet=True),
         html.note(f"What it must not be used for: {about.not_for}"),
-        html.listing(measured.notes),
+        html.listing([*control_notes(test), *measured.notes]),
         html.gallery(
             Tile(
                 thumbnail_uri(each.image, 160),
@@ -166,7 +178,7 @@ def markdown_page(report: AuditResult) -> str:
         lines += ["", f"## {escape(test.about.title)}", "", escape(test.about.measures), ""]
         lines += table(HEADINGS, [cells(finding) for finding in test.measured.findings], numbers=_NUMBERS)
         lines += ["", f"- Chance: {escape(test.about.chance)}", f"- Not for: {escape(test.about.not_for)}"]
-        lines += [f"- {escape(note)}" for note in test.measured.notes]
+        lines += [f"- {escape(note)}" for note in [*control_notes(test), *test.measured.notes]]
         for each in test.measured.tables:
             lines += ["", f"{escape(each.title)}:", ""]
             lines += table(_escaped(each.headings), _table_rows(each), numbers=tuple(range(1, len(each.headings))))

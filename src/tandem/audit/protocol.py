@@ -131,6 +131,11 @@ class Measured:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def failed_controls(self) -> tuple[str, ...]:
+        """Controls that are at chance: the model does not know what the test is made of."""
+        return tuple(finding.name for finding in self.findings if finding.control and finding.at_chance)
+
 
 class AuditTest(Protocol):
     """The interface of a test's module."""

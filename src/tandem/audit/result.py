@@ -35,6 +35,7 @@ class TestResult:
             "tables": [_table(table) for table in measured.tables],
             "examples": [{"asked": e.asked, "right": e.right, "answer": e.answer} for e in measured.examples],
             "settings": plain(measured.settings),
+            "failed_controls": list(measured.failed_controls),
             "notes": list(measured.notes),
             "seconds": round(self.seconds, 2),
         }

@@ -120,6 +120,20 @@ def other_things_pair(random: np.random.Generator) -> Pair:
     return scene((0, 1)), scene((2, 3))
 
 
+def other_shapes_pair(random: np.random.Generator) -> Pair:
+    """The same with flat shapes."""
+    kinds, colours, ground = _choose(random, SHAPES, 4), _choose(random, COLOURS, 4), _ground(random)
+    boxes = _beside(random, 0.38)
+
+    def scene(places: tuple[int, int]) -> Picture:
+        image = drawing.canvas(ground)
+        for place, box in zip(places, boxes, strict=True):
+            drawing.draw_shape(image, kinds[place], box, COLOURS[colours[place]])
+        return Picture(drawing.finished(image), f"{a(kinds[places[0]])} and {a(kinds[places[1]])}")
+
+    return scene((0, 1)), scene((2, 3))
+
+
 def position_pair(random: np.random.Generator, words: tuple[str, str]) -> Pair:
     """Such as "a star to the left of a heart" and "a star to the right of a heart"; or `words` above and below."""
     kinds, ground, colours = _choose(random, SHAPES, 2), _ground(random), _choose(random, COLOURS, 2)

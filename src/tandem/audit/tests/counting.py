@@ -13,7 +13,8 @@ ABOUT = About(
     measures='Scenes of one to five equal shapes; the model chooses among five captions, such as "one star" to '
     '"five stars". The painted area has the same distribution for every number, so that more colour does not mean '
     "more shapes.",
-    chance="One of five captions: 20%. The mean distance of a guess from the true number is 1.6.",
+    chance="One of five captions: 20%. The mean distance of a guess from the true number is 1.6. The control asks "
+    "which of the six shapes it is: 1/6.",
     not_for="It says nothing of counting in photos, where things overlap, and must not be used to let a model "
     "count anything that matters, whatever the figure.",
 )
@@ -36,9 +37,13 @@ def measure(subject: Subject) -> Measured:
     texts = subject.encoder.texts([_TEMPLATE.replace("{}", phrase) for phrase in phrases]).reshape(
         len(kinds), numbers, -1
     )
-    scores = np.einsum("nd,ncd->nc", subject.encoder.images(pictures), texts[kind_of])
+    images = subject.encoder.images(pictures)
+    scores = np.einsum("nd,ncd->nc", images, texts[kind_of])
     answers = scores.argmax(1)
+    # Which shape, at the right number: whoever does not know the shapes cannot be asked to count them.
+    shapes = np.einsum("nd,nkd->nk", images, texts[:, labels].transpose(1, 0, 2))
     findings = (
+        Finding("right shape", share(right_answers(shapes, kind_of), 1 / len(kinds)), control=True),
         Finding("right number", share(right_answers(scores, labels), 1 / numbers)),
         Finding("distance from the right number", mean(np.abs(answers - labels), 1.6), better="lower"),
     )

@@ -17,8 +17,8 @@ ABOUT = About(
     "frequent answer is given, and how often the word most often among the ten nearest is there (k-occurrence, k = "
     "10; Radovanovic et al. 2010). The word is chosen on one half of the pictures and counted on the other, so that "
     "the largest of many counts does not flatter itself.",
-    chance="What a fair share would be: that of the most frequent thing in the pictures where they are labelled, "
-    "else one of the words; ten of the words for the ten nearest.",
+    chance="For the most frequent answer, the share of the most frequent thing in the pictures; none is stated "
+    "where pictures have no labels. For the ten nearest, ten of the words.",
     not_for="Pictures of few things deserve few words: compare models on the same pictures only. Frequent words "
     "are not wrong by being frequent.",
 )
@@ -40,14 +40,14 @@ def measure(subject: Subject) -> Measured:
     centred = cosines - np.stack([cosines[halves != half].mean(0) for half in (0, 1)])[halves]
     first, second = (_top(scores, 1) for scores in (cosines, centred))
     near = _top(cosines, K)
-    fair = np.bincount(given.labels).max() / n if given.has_truth else 1 / len(words)
+    fair = float(np.bincount(given.labels).max() / n) if given.has_truth else None
     plain, corrected = _hub(first, halves), _hub(second, halves)
     skewness, never = bootstrap(_occurrence_statistics(near), n, centred=True)
     findings = (
-        Finding("most frequent answer", share(plain, float(fair)), better="lower"),
-        Finding("the same, less each word's mean", share(corrected, float(fair)), better="lower"),
+        Finding("most frequent answer", share(plain, fair), better="lower"),
+        Finding("the same, less each word's mean", share(corrected, fair), better="lower"),
         Finding("what subtracting means changes", difference(corrected, plain), better="lower"),
-        Finding("most frequent of ten nearest", share(_hub(near, halves), K / len(words)), better="lower"),
+        Finding("most frequent of ten nearest", share(_hub(near, halves), K / len(words)), better=None),
         Finding(
             "skewness of k-occurrence", Figure(skewness.value, n, skewness.low, skewness.high, None, "score"), None
         ),
@@ -55,7 +55,7 @@ def measure(subject: Subject) -> Measured:
     )
     counts = first.sum(0)
     ranked = np.argsort(-counts, kind="stable")[:10]
-    rows = tuple((words[i], share(first[:, i], float(fair))) for i in ranked if counts[i])
+    rows = tuple((words[i], share(first[:, i], fair)) for i in ranked if counts[i])
     hub = int(ranked[0])
     examples = [
         example(given.pictures[i].image, given.pictures[i].shows, words[hub])

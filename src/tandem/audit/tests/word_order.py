@@ -12,8 +12,8 @@ from tandem.audit.protocol import About, Example, Finding, Measured, Subject
 ABOUT = About(
     title="Word order",
     measures="Pairs of scenes such as a star inside a circle and a circle inside a star. Only captions with the "
-    "same bag of words enter, so that order alone tells them apart. Then captions against their own words shuffled, "
-    "beside what the model prefers when the picture is another one.",
+    "same bag of words enter, so that order alone tells them apart; the control is two scenes that share no shape. "
+    "Then captions against their own words shuffled, beside what the model prefers when the picture is another one.",
     chance="50% for one of two; 1/6 for all four choices of a pair. A shuffled sentence can be told from a whole "
     "one without looking at any picture: what counts is the difference to the same choice with another picture, for "
     "which chance is 0.",
@@ -25,14 +25,18 @@ _SHUFFLED = 4  # words, at least: fewer have too few orders
 
 def encoded(subject: Subject) -> int:
     """About how many pictures it encodes."""
-    return 4 * subject.count(80)
+    return 6 * subject.count(80)
 
 
 def measure(subject: Subject) -> Measured:
     count, random = subject.count(80), subject.random("word_order")
     pairs = [scenes.relation_pair(random) for _ in range(count)]
     outcomes = ask_pairs(subject.encoder, pairs, same_words=True)
-    findings = pair_findings("same words", outcomes)
+    control = [scenes.other_shapes_pair(random) for _ in range(count)]
+    findings = [
+        *pair_findings("other shapes", ask_pairs(subject.encoder, control), control=True),
+        *pair_findings("same words", outcomes),
+    ]
     pictures, where = _captioned(subject, pairs, random)
     shuffled = [shuffle(picture.shows, random) for picture in pictures]
     images = subject.encoder.images(pictures)

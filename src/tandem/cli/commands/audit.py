@@ -13,6 +13,7 @@ from tandem.errors import TandemError
 
 if TYPE_CHECKING:
     from tandem.audit.report import AuditReport
+    from tandem.datasets.dataset import Dataset
 
 COLUMNS = (
     Column("test", least=8, drop=1),
@@ -52,6 +53,9 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="the folders of --images are not classes: compare with the model's own answers to unchanged pictures",
     )
+    parser.add_argument("--split", metavar="S", help="of --images, such as test, where there are several")
+    parser.add_argument("--label", metavar="COLUMN", help="of --images: the column or key of labels")
+    parser.add_argument("--caption", metavar="COLUMN", help="of --images: the column or key of captions")
     parser.add_argument("--limit", type=positive, default=200, metavar="N", help="of --images, at most (%(default)s)")
     parser.add_argument(
         "--groups",
@@ -82,8 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     groups = read_groups(arguments.groups) if arguments.groups else None
     if arguments.seed < 0:
         raise TandemError(f"--seed: expected a whole number of at least 0, got {arguments.seed}")
-    if arguments.no_labels and not arguments.images:
-        raise TandemError("--no-labels goes with --images: add it")
+    of_images = {name: getattr(arguments, name) for name in ("no_labels", "split", "label", "caption")}
+    if not arguments.images and any(of_images.values()):
+        name = next(name for name, given in of_images.items() if given)
+        raise TandemError(f"--{name.replace('_', '-')} goes with --images: add it")
     target = check_target(arguments.out) if arguments.out else None
     model = load_model(arguments)
     latest: list[AuditReport] = []
@@ -96,9 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
             terminal.detail(f"{test.name.replace('_', ' ')}: {test.seconds:.1f} s")
 
     with progress.waiting("reading the pictures"):
+        images = _open(arguments) if arguments.images else None
         plan = prepare(
             model,
-            arguments.images,
+            images,
             labels=not arguments.no_labels,
             only=names,
             groups=groups,
@@ -120,6 +127,20 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code(done=report.count, skipped=len(report.skipped_images))
 
 
+def _open(arguments: argparse.Namespace) -> "Dataset":
+    from tandem.audit.gathering import open_pictures
+
+    return open_pictures(
+        arguments.images,
+        labels=not arguments.no_labels,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        split=arguments.split,
+        label=arguments.label,
+        caption=arguments.caption,
+    )
+
+
 def _list(*, as_json: bool) -> int:
     from tandem.audit.table import TESTS, load_test
 
@@ -137,7 +158,7 @@ def _list(*, as_json: bool) -> int:
 
 def _show(report: "AuditReport", out: str | None, *, as_json: bool) -> None:
     """The table of figures, grouped by test, and what must not be overlooked."""
-    from tandem.audit.pages import cells
+    from tandem.audit.pages import cells, control_notes
 
     if as_json:
         terminal.print_json(report.as_dict())
@@ -152,7 +173,10 @@ def _show(report: "AuditReport", out: str | None, *, as_json: bool) -> None:
         last = test.name
     print_table(COLUMNS, rows)
     sys.stdout.flush()
-    for note in report.notes:
+    for note in [
+        *report.notes,
+        *(f"{t.name.replace('_', ' ')}: {said}" for t in report.tests for said in control_notes(t)),
+    ]:
         terminal.echo(note)
     for name, why in report.not_run:
         terminal.echo(f"{name} did not run: {why}")
