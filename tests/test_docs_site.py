@@ -92,7 +92,7 @@ def test_imports_go_up_the_tables_of_the_design() -> None:
             for imported in _imports(file) if own is not None else ():
                 other = _row(imported, starts)
                 assert other is None or other <= own, f"{file.relative_to(SOURCE)} imports {imported}, from a row below"
-    assert tables == 5
+    assert tables >= 6
 
 
 def _row(dotted: str, starts: list[list[str]]) -> int | None:
