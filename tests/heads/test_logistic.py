@@ -25,7 +25,7 @@ def data(n: int, d: int = 16, classes: int = 5, seed: int = 0) -> tuple[np.ndarr
 @pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("d", [16, 80])  # fewer and more dimensions than images
 def test_coefficients_are_scikit_learns(C: float, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logistic, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(logistic, "DECREMENT", 1e-9)
     vectors, labels = data(60, d)
     scaled = np.sqrt(d) * vectors.astype(np.float64)
     theirs = LogisticRegression(C=C, max_iter=5000, tol=1e-9).fit(scaled, labels)

@@ -28,7 +28,7 @@ from tandem.heads.minimise import Objective, minimise
 from tandem.heads.shots import Shots
 from tandem.heads.softmax import cross_entropy, softmax
 
-TOLERANCE = 1e-4  # of the largest entry of the gradient; accuracy does not change below it (docs/log.md)
+TOLERANCE = 1e-5  # of the gradient's largest entry over the scale; accuracy does not change below it (docs/log.md)
 ITERATIONS = 300  # ZS-LP has no minimum to reach where the images can be separated: it stops here, or on a plateau
 
 
@@ -50,7 +50,10 @@ def penalties(shots: Shots) -> NDArray[np.float32]:
 
 def _fit(shots: Shots, penalty: NDArray[np.float32]) -> LinearFit:
     end = minimise(
-        objective_of_directions(shots, penalty), shots.class_vectors, tolerance=TOLERANCE, iterations=ITERATIONS
+        objective_of_directions(shots, penalty),
+        shots.class_vectors,
+        tolerance=TOLERANCE * shots.logit_scale,
+        iterations=ITERATIONS,
     )
     directions = end.parameters / np.linalg.norm(end.parameters, axis=1, keepdims=True)
     return LinearFit(

@@ -23,7 +23,7 @@ LINE_SEARCH_STEPS = 20
 
 @dataclass(frozen=True, eq=False)
 class Minimum:
-    """Where the search ended: `gradient` is the largest entry there, `converged` whether it is below the tolerance."""
+    """Where the search ended: `gradient` is the largest entry there, `converged` whether it stopped by itself."""
 
     parameters: Parameters
     value: float
@@ -42,10 +42,13 @@ def minimise(
     start: Parameters,
     *,
     tolerance: float,
+    decrement: float = 0.0,
     iterations: int = 1000,
     diagonal: Parameters | None = None,
 ) -> Minimum:
-    """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) until no entry of the gradient exceeds `tolerance`.
+    """L-BFGS (Nocedal and Wright 2006, algorithm 7.5) until no entry of the gradient exceeds `tolerance`, or until a
+    whole step would lower the value by a share of no more than `decrement`: g' H^-1 g / 2, with the curvature seen so
+    far as H.
 
     `diagonal` is an estimate of the Hessian's diagonal, positive, in the shape of the parameters. Deterministic. A
     search that can get no lower within float32 ends where it is, `converged` or not.
@@ -56,10 +59,13 @@ def minimise(
     evaluations = 1
     steps: list[tuple[Parameters, Parameters, float]] = []  # (step, change of the gradient, 1 / their product)
     scale = 1.0 if diagonal is not None else 1 / max(float(np.linalg.norm(gradient)), 1e-12)
-    iteration = 0
+    iteration, near = 0, False
     while iteration < iterations and float(np.abs(gradient).max()) > tolerance:
         direction = -_inverse_hessian_product(gradient, steps, inverse, scale)
         slope = _dot(gradient, direction)
+        if (steps or diagonal is not None) and 0 <= -0.5 * slope <= decrement * abs(value):
+            near = True
+            break
         if slope >= 0:  # the curvature that is remembered is wrong here: begin again with the steepest descent
             steps.clear()
             direction = -inverse * gradient
@@ -80,7 +86,7 @@ def minimise(
             scale = product / _dot(change, inverse * change)
         iteration += 1
     largest = float(np.abs(gradient).max())
-    return Minimum(here, value, largest, iteration, evaluations, largest <= tolerance)
+    return Minimum(here, value, largest, iteration, evaluations, near or largest <= tolerance)
 
 
 def _inverse_hessian_product(
