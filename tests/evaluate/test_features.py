@@ -13,6 +13,7 @@ import pytest
 from support import toy
 from support.dataset_toys import png, write_folder
 
+import tandem
 from tandem import engine
 from tandem.datasets import Dataset, open_dataset
 from tandem.errors import DataError, TandemError
@@ -143,6 +144,20 @@ def test_another_model_and_another_way_of_computing_share_nothing(model: Model, 
         assert np.abs(found.vectors - expected(each, data)).max() < 1e-6
     folders = {kept.folder for each in [model, *models] if (kept := feature_cache(each)) is not None}
     assert len(folders) == 6
+
+
+def test_changed_code_shares_nothing(tmp_path: Path) -> None:
+    own = Path(tandem.__file__).parent
+    assert len(module.code_hash(own)) == 64
+    hashes = set()
+    for number, (name, text) in enumerate(
+        [("pixels.py", "a"), ("pixels.py", "b"), ("engine/x.py", "a"), ("other.py", "a")]
+    ):
+        path = tmp_path / str(number) / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        hashes.add(module.code_hash(tmp_path / str(number)))
+    assert len(hashes) == 4
 
 
 def test_an_engine_of_the_callers_own_is_not_cached(model: Model, data: Dataset, own_cache: Path) -> None:

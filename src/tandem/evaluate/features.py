@@ -4,12 +4,14 @@ Shapes: n images, d the shared dimension.
 """
 
 import contextlib
+import functools
 import hashlib
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -26,6 +28,7 @@ from tandem.model import Model
 from tandem.prefetch import in_order
 from tandem.progress import Progress
 
+_CODE = ("image*.py", "pixels.py", "config.py", "engine/**/*.py", "towers/**/*.py")
 _BATCH = 128  # images encoded at once
 _KEEP_ROWS, _KEEP_S = 4096, 30.0  # after so many images or seconds, what was computed is written down
 
@@ -111,6 +114,15 @@ def feature_cache(model: Model) -> FeatureCache | None:
         | {"tandem": tandem.__version__},
     }
     return FeatureCache(cache_folder() / "features", key, model.config.embed_dim)
+
+
+@functools.cache
+def code_hash(package: Path) -> str:
+    """SHA-256 over the modules that make vectors of images: a change of them is not always a new version."""
+    found = hashlib.sha256()
+    for path in sorted(path for pattern in _CODE for path in package.glob(pattern)):
+        found.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def _version(package: str) -> str:
