@@ -72,6 +72,8 @@ def test_what_does_not_fit_is_refused(url: str, photos: Path, model: Model) -> N
         open_dataset(url, where="width > 100")
     with pytest.raises(FilterError):
         open_dataset(url, where="wide > 100")
+    with pytest.raises(DataError, match="its images have no captions; for labels name a column with label, or folder"):
+        open_dataset(url, where="caption is null")
     with pytest.raises(DataError, match="it has no splits"):
         open_dataset(url, split="test")
     data = open_dataset(url, label="folder")

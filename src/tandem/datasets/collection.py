@@ -69,6 +69,11 @@ def read(request: Request) -> Rows:
         values = _values(found, label, order)
         labels = [as_labels(value, f"{url}, {id}") for value, id in zip(values, ids, strict=True)]
     captions = [() if label == caption else _lines(value) for value in _values(found, caption, order)]
+    if labels is None and not any(captions):
+        raise DataError(
+            f"{request.source}: its images have no captions; for labels name a column with label, or {FOLDER} for the "
+            "names of the folders that they are in"
+        )
     named = len({path for path in paths if path}) == len(paths)
     fast = _values(found, "decoding", order).count("fast")
     return Rows(
