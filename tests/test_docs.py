@@ -202,6 +202,34 @@ def test_readme_shows_what_the_demo_prints(folder: Path, environment: dict[str, 
     assert shown_numbers == pytest.approx(numbers, abs=1.0)
 
 
+@pytest.mark.slow
+def test_the_guide_to_learning_shows_what_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its photos come with scikit-image; the figures are those of the model that ships."""
+    pytest.importorskip("skimage")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "92")
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+    (code,) = (code for _, remark, code in blocks("python") if remark == "learn-guide")
+    (shown,) = (code for _, remark, code in blocks("text") if remark == "learn-guide")
+    exec(code, {})
+    capfd.readouterr()
+    with monkeypatch.context() as watched:
+        watched.setattr(sys.stdout, "isatty", lambda: True)
+        assert main(["learn", "materials", "--to", "materials.tandem-head"]) == 0
+    printed = "".join(re.sub("\x1b\\[[0-9;]*m", "", text) for text in capfd.readouterr())
+    assert _words_and_numbers(printed)[0] == _words_and_numbers(shown)[0]
+    np.testing.assert_allclose(_words_and_numbers(printed)[1], _words_and_numbers(shown)[1], atol=0.11)
+    right = {}
+    for how in ("--head=materials.tandem-head", "--labels=brick,grass,gravel"):
+        assert main(["classify", "new", how, "--top", "1"]) == 0
+        rows = [line.split("\t") for line in capfd.readouterr().out.splitlines()]
+        right[how[:6]] = sum(Path(path).parent.name == label for path, label, _ in rows)
+    guide = " ".join((ROOT / "docs" / "learn.md").read_text(encoding="utf-8").split())
+    assert f"{right['--head']} are right with the head, and {right['--labe']} with the names alone" in guide
+
+
 def _words_and_numbers(text: str) -> tuple[list[str], list[float]]:
     tokens = re.sub("[▏▎▍▌▋▊▉█]", "", text).replace("%", "").split()
     numbers = [token for token in tokens if re.fullmatch(r"-?\d+(\.\d+)?", token)]

@@ -166,7 +166,7 @@ def test_near_duplicates_are_counted(model: Model) -> None:
     data.vectors[2] = data.vectors[0]
     data.vectors[3] = data.vectors[0]  # of another class
     assert near_duplicates(shots_of(model, data)) == 1
-    assert any("near-duplicates" in note for note in learn(model, data).notes)
+    assert any("near-duplicate" in note for note in learn(model, data).notes)
 
 
 def test_most_images_of_one_class_are_mentioned(model: Model) -> None:

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tandem.evaluate.comparison import compare
     from tandem.evaluate.evaluating import evaluate
+    from tandem.evaluate.features import embed_dataset
+    from tandem.evaluate.learning import learn
     from tandem.evaluate.run_report import RunReport
 
-__all__ = ["RunReport", "compare", "evaluate"]
+__all__ = ["RunReport", "compare", "embed_dataset", "evaluate", "learn"]
 
 _HOMES = {
     "RunReport": "tandem.evaluate.run_report",
     "compare": "tandem.evaluate.comparison",
+    "embed_dataset": "tandem.evaluate.features",
     "evaluate": "tandem.evaluate.evaluating",
+    "learn": "tandem.evaluate.learning",
 }
 
 

@@ -32,7 +32,7 @@ from tandem.scores.scoring import softmax
 Method = Literal["auto", "clap", "gda"]
 Verdict = Literal["gain", "loss", "no difference shown", "not measured"]
 
-GDA_FROM = 16  # images of every class from which GDA is taken: where it is ahead of CLAP (docs/log.md)
+GDA_FROM = 8  # images of every class from which GDA is ahead of CLAP (docs/log.md)
 NEAR_DUPLICATE = 0.99  # the cosine of photos of one moment
 _COMPARED = 20_000  # images among which near-duplicates are looked for
 _BLOCK = 2048
@@ -144,7 +144,8 @@ def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], see
     if alone:
         notes = (*notes, f"classes with one image cannot be measured: {metrics.named(alone)}")
     if len(shots.labels) <= _COMPARED and (near := near_duplicates(shots)):
-        notes = (*notes, f"{near:,} images are near-duplicates of others of their class: on new photos expect less")
+        what = f"{near:,} image is a near-duplicate" if near == 1 else f"{near:,} images are near-duplicates"
+        notes = (*notes, f"{what} of others of their class: on new photos expect less")
     left_out = leave_out(method, shots, seed=seed)
     places = np.flatnonzero(np.isfinite(left_out.logits).all(axis=1))
     logits, labels = left_out.logits[places], shots.labels[places]
@@ -239,7 +240,8 @@ def _distinct(data: Features) -> tuple[Features, tuple[str, ...]]:
     copies = len(labels) - len(first)
     if not copies:
         return data, ()
-    return data.take(list(first.values())), (f"{copies:,} copies of images were left out: equal files count once",)
+    what = "1 copy of an image was" if copies == 1 else f"{copies:,} copies of images were"
+    return data.take(list(first.values())), (f"{what} left out: equal files count once",)
 
 
 def near_duplicates(shots: Shots) -> int:
