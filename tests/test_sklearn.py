@@ -13,7 +13,9 @@ from support import lazy, skip_without, toy
 
 import tandem
 from tandem import weights
-from tandem.errors import ImageError, MissingExtraError, TandemError
+from tandem.errors import DataError, ImageError, MissingExtraError, TandemError
+from tandem.heads.fitting import fit_head
+from tandem.heads.head_file import write_head
 from tandem.image import Limits
 
 skip_without("sklearn", "pandas")
@@ -72,13 +74,18 @@ def test_features_pass_every_check_once_rows_are_images(source: str) -> None:
 
 
 def test_the_classifier_passes_every_check_once_numbers_have_names(source: str) -> None:
-    assert not results(sk.AnyTable(source))["xfail"]
+    assert not results(sk.ZeroShotOfTables(source))["xfail"]
 
 
 def test_the_classifier_fails_the_checks_that_are_named_and_no_other(source: str) -> None:
     ended = results(sk.ZeroShotClassifier(source), sk.EXPECTED_FAILED_CHECKS)
     # Some are run several times, with different data.
     assert ended["xfail"] == set(sk.EXPECTED_FAILED_CHECKS)
+
+
+def test_heads_pass_the_checks(source: str) -> None:
+    assert not results(sk.HeadOfTables(source))["xfail"]
+    assert results(sk.HeadOfTables(source, method="gda"), sk.EXPECTED_OF_GDA)["xfail"] == set(sk.EXPECTED_OF_GDA)
 
 
 def test_features_say_that_they_take_no_table(source: str, vectors: np.ndarray) -> None:
@@ -329,3 +336,47 @@ def test_cross_validated_probabilities_are_in_the_order_of_the_classes(source: s
     np.testing.assert_allclose(found, direct.predict_proba(IMAGES), atol=1e-6)
     with pytest.raises(ValueError, match="0 is not among the classes"):
         sk.cross_val_predict(sk.ZeroShotClassifier(source, classes=NAMES), IMAGES, LABELS, cv=2, method="predict_proba")
+
+
+# --- heads ---
+
+
+def test_a_head_is_that_of_fit_head_and_answers_everywhere(
+    source: str, model: tandem.Model, vectors: np.ndarray, tmp_path: Path
+) -> None:
+    classifier = sk.HeadClassifier(source, classes=NUMBERED).fit(3 * vectors, [0, 1, 2] * 4)
+    assert (classifier.head_.method, classifier.head_.fingerprint) == ("clap", model.fingerprint)
+    expected = fit_head(
+        "clap", vectors, [0, 1, 2] * 4, NAMES, model.class_vectors(NAMES),
+        logit_scale=model.logit_scale, fingerprint=model.fingerprint,
+    )  # fmt: skip
+    np.testing.assert_allclose(classifier.head_.weights, expected.weights, rtol=0.01, atol=0.05)
+    answer = model.classify(IMAGES, head=write_head(classifier.head_, tmp_path / "toy.tandem-head"), progress=False)
+    assert answer.labels == tuple(NAMES)
+    assert [NUMBERED[number] for number in classifier.predict(IMAGES)] == answer.best
+    for images in (IMAGES, vectors):
+        np.testing.assert_allclose(classifier.predict_proba(images), answer.probabilities, atol=1e-5)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict_proba(vectors), classifier.predict_proba(vectors))
+
+
+def test_a_search_over_methods_of_heads(source: str, vectors: np.ndarray) -> None:
+    pipeline = sk.make_pipeline(sk.TandemFeatures(source), sk.HeadClassifier(source))
+    grid = [
+        {"headclassifier__method": ["clap", "nearest_mean"]},
+        {"headclassifier__method": ["gda"], "headclassifier__alpha": [0.1, 1.0]},
+    ]
+    search = sk.GridSearchCV(pipeline, grid, cv=2, scoring="neg_log_loss", error_score="raise").fit(IMAGES, LABELS)
+    assert len(set(search.cv_results_["mean_test_score"])) == 4
+    assert search.predict(IMAGES).shape == (12,)
+
+
+def test_heads_refuse_what_they_cannot_learn_from(source: str, vectors: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="HeadClassifier requires y to be passed"):
+        sk.HeadClassifier(source, classes=NAMES).fit(vectors, None)
+    with pytest.raises(DataError, match="car"):
+        sk.HeadClassifier(source, classes=NAMES).fit(vectors[:4], ["cat", "dog"] * 2)
+    with pytest.raises(TandemError, match="clap has no setting 'alpha'"):
+        sk.HeadClassifier(source, alpha=1.0).fit(vectors, LABELS)
+    with pytest.raises(TandemError, match="unknown method 'clip'; did you mean 'clap'"):
+        sk.HeadClassifier(source, method="clip").fit(vectors, LABELS)

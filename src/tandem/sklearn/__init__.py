@@ -13,6 +13,7 @@ except ImportError:
     raise MissingExtraError("scikit-learn", "sklearn", "tandem.sklearn") from None
 
 from tandem.sklearn.features import TandemFeatures
+from tandem.sklearn.few_shot import HeadClassifier
 from tandem.sklearn.zero_shot import ZeroShotClassifier
 
-__all__ = ["TandemFeatures", "ZeroShotClassifier"]
+__all__ = ["HeadClassifier", "TandemFeatures", "ZeroShotClassifier"]
