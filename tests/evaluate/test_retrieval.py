@@ -1,13 +1,17 @@
 """Retrieval on vectors that are given, against brute force over the whole matrix."""
 
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support import toy
 from support.task_toys import GivenModel, features, unit
 
+import tandem
 from tandem.errors import DataError
 from tandem.evaluate import retrieval_ranks as blocks
+from tandem.evaluate.caption_vectors import caption_vectors
 from tandem.evaluate.metrics import match_ranks, recall_at_k
 from tandem.evaluate.result import TaskResult
 from tandem.evaluate.retrieval import retrieval, retrieval_figures
@@ -148,3 +152,23 @@ def test_what_cannot_be_measured_is_refused() -> None:
     images[0] = np.nan
     with pytest.raises(DataError, match="finite"):
         retrieval_ranks(images, images, np.arange(3))
+
+
+def test_captions_are_encoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path))
+    model = tandem.load(toy.folder(tmp_path / "model"))
+    texts = ["a cat", "a dog", "a cat", "a very old dog " * 40]
+    first = caption_vectors(model, texts)
+    assert np.abs(first - model.embed_texts(texts, long="truncate")).max() < 1e-6
+    monkeypatch.setattr(tandem.Model, "embed_texts", lambda *_, **__: pytest.fail("they are kept"))
+    again = caption_vectors(model, [*texts[1:], "a cat"])
+    assert (again == first[[1, 2, 3, 0]]).all()
+    monkeypatch.undo()
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path))
+    calls: list[list[str]] = []
+    embed = tandem.Model.embed_texts
+    monkeypatch.setattr(tandem.Model, "embed_texts", lambda m, t, **o: (calls.append(t), embed(m, t, **o))[1])
+    caption_vectors(model, ["a cat", "a fish"])
+    assert calls == [["a fish"]]
+    caption_vectors(model, ["a cat"], cache=False)
+    assert calls[1:] == [["a cat"]]

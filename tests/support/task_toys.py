@@ -26,6 +26,7 @@ class GivenModel:
     """Its vector of a text is that of the longest of `words` in it; of texts that begin with "not", the opposite."""
 
     name, fingerprint, logit_scale = "given", FINGERPRINT, 10.0
+    engine = None  # not one of ours: nothing is kept of it
 
     def __init__(self, words: Mapping[str, Sequence[float]], data: str = "") -> None:
         self.words = {word: unit(vector) for word, vector in words.items()}

@@ -46,10 +46,13 @@ def shared_prefixes(token_ids: Ids, ends: Ids) -> tuple[list[SharedPrefix], NDAr
         alive = alive[shared]
         same[alive] = place[shared]
         length[alive], group[alive] = tokens, place[shared]
-    found = list(_groups(length, group))
+    found = [each for each in _groups(length, group) if 4 * len(each.rows) >= LEAST_TEXTS]  # few are left of the others
     if sum(prefix.tokens * (len(prefix.rows) - 1) for prefix in found) < LEAST_SAVED:
         return [], np.arange(n)
-    return found, np.flatnonzero(length == 0)
+    alone = np.ones(n, dtype=bool)
+    for each in found:
+        alone[each.rows] = False
+    return found, np.flatnonzero(alone)
 
 
 def _groups(length: NDArray[np.int64], group: NDArray[np.int64]) -> Iterator[SharedPrefix]:

@@ -61,7 +61,7 @@ def evaluate(
     results: list[TaskResult] = []
     shown: list[Dataset] = []
     for dataset, entries in planned:
-        for features, result in measured(loaded, dataset, entries, learnt, settings, embed):
+        for features, result in measured(loaded, dataset, entries, learnt, {**settings, "cache": cache}, embed):
             results.append(result)
             shown.append(features.dataset)
     return RunReport.of(ModelRecord.of(loaded), results, shown)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tandem.arrays import Vectors
 from tandem.errors import DataError
 from tandem.evaluate import intervals
+from tandem.evaluate.caption_vectors import caption_vectors
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.metrics import chance_recall
@@ -24,12 +25,13 @@ KS = (1, 5, 10)
 _WORST = 20  # queries that are shown
 
 
-def retrieval(model: Model, data: Features, *, ks: Sequence[int] = KS, seed: int = 0) -> TaskResult:
+def retrieval(model: Model, data: Features, *, ks: Sequence[int] = KS, seed: int = 0, cache: bool = True) -> TaskResult:
     """Recall at each k, median and mean rank, in both directions; any of an image's own captions counts.
 
-    Every image needs a caption. Captions past the model's context are cut, and counted in a note. Only values of k
-    below the number of images are measured. Intervals are over resampled images, each with all of its captions. Raises
-    `DataError` for fewer than two images, for images without captions, and for vectors of another model.
+    Every image needs a caption. Captions past the model's context are cut, and counted in a note; with `cache` their
+    vectors are kept, as those of images are. Only values of k below the number of images are measured. Intervals are
+    over resampled images, each with all of its captions. Raises `DataError` for fewer than two images, for images
+    without captions, and for vectors of another model.
     """
     check_same_model(model, data)
     dataset = data.dataset
@@ -42,7 +44,7 @@ def retrieval(model: Model, data: Features, *, ks: Sequence[int] = KS, seed: int
     room = model.tokenizer.room(model.config.text.context_length)
     long = sum(len(ids) > room for ids in model.tokenizer.encode(texts))
     found = retrieval_figures(
-        data.vectors, model.embed_texts(texts, long="truncate"), owner, ks=ks, seed=seed, name=dataset.name
+        data.vectors, caption_vectors(model, texts, cache=cache), owner, ks=ks, seed=seed, name=dataset.name
     )
     figures, tables, outcomes, ranks = found
     cut = (f"{long:,} of {len(texts):,} captions are longer than {room} tokens, and were cut.",) if long else ()

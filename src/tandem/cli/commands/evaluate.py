@@ -120,6 +120,7 @@ def _measured(
 
     settings = {"language": arguments.language, "seed": arguments.seed}
     planned = [(dataset, plan(arguments.task, dataset, settings)) for dataset in datasets]
+    given = {**settings, "cache": not arguments.no_cache}
     model = _model_for(datasets, arguments)
     skipped: dict[str, int] = {}
 
@@ -130,7 +131,7 @@ def _measured(
 
     results, shown = [], []
     for dataset, entries in planned:
-        for features, result in measured(model, dataset, entries, train, settings, embed, progress.waiting):
+        for features, result in measured(model, dataset, entries, train, given, embed, progress.waiting):
             results.append(result)
             shown.append(features.dataset)
     return RunReport.of(ModelRecord.of(model), results, shown), sum(skipped.values())
