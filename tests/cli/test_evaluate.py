@@ -2,7 +2,10 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,9 @@ from support.commands import Run, one_line
 from tandem import weights
 from tandem.cli import main, terminal
 from tandem.cli.evaluation_tables import print_comparison, print_results
+from tandem.datasets import Dataset
 from tandem.evaluate import RunReport, compare
+from tandem.evaluate.result import TaskResult
 
 CLASSES = ("cat", "dog", "zebra")
 
@@ -141,3 +146,24 @@ def test_unreadable_photos_are_said_and_may_be_left_out(
 )
 def test_what_does_not_fit_is_said_in_one_line(tandem: Run, data: Path, arguments: list[str], said: str) -> None:
     assert said in one_line(tandem("evaluate", *(argument.format(data=data) for argument in arguments)))
+
+
+def test_fine_tuning_learns_from_one_half_and_is_measured_on_the_other(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The training itself is that of tests/train/test_fine_tune.py; here: what it is given."""
+    given: dict[str, Any] = {}
+
+    def fine_tune(model: str, train: Dataset, test: Dataset, **settings: Any) -> TaskResult:
+        given.update(settings, model=model, train=train, test=test)
+        return evaluations.zero_shot(test, np.ones(len(test), dtype=bool))
+
+    monkeypatch.setitem(sys.modules, "tandem.train.fine_tune", SimpleNamespace(fine_tune=fine_tune))
+    asked = ["evaluate", data, "--model", model_folder, "--task", "fine-tune", "--steps", "2"]
+    assert "fine-tune: expected --out RUN" in one_line(tandem(*asked))
+    assert tandem(*asked, "--out", tmp_path / "tuned").code == 0
+    assert (given["model"], given["steps"]) == (model_folder, 2)
+    assert given["folder"] == tmp_path / "tuned-training"
+    assert (len(given["train"]), len(given["test"])) == (15, 15)
+    assert not set(given["train"].keys) & set(given["test"].keys)
+    assert RunReport.load(tmp_path / "tuned").results[0].dataset.images == 15

@@ -5,6 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tandem.datasets.dataset import Dataset
 from tandem.datasets.opening import open_dataset
 from tandem.errors import TandemError
@@ -107,8 +110,19 @@ def _test_and_train(
     """What is measured on and what is learnt from: two data sets, or two halves of one, by class."""
     if train is not None:
         return features, embed(train)
-    learnt, held = hold_out(features.dataset.labels, HELD_OUT, seed)
+    learnt, held, note = _halved(features.dataset, seed)
+    return features.take(held, note), features.take(learnt)
+
+
+def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """A data set to learn from and one to measure on: half of the images of each class each."""
+    learnt, held, note = _halved(dataset, seed)
+    return dataset.take(learnt.tolist()), dataset.take(held.tolist(), note)
+
+
+def _halved(dataset: Dataset, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp], str]:
+    learnt, held = hold_out(dataset.labels, HELD_OUT, seed)
     note = (
         f"{len(learnt):,} images were learnt from, {len(held):,} others measured on: halves of each class, seed {seed}"
     )
-    return features.take(held, note), features.take(learnt)
+    return learnt, held, note

@@ -28,7 +28,7 @@ def add_arguments(parser: Parser) -> None:
         parser,
         "Measure a model on photos with labels or captions: a folder of classes, Parquet files, tars (WebDataset, "
         "CLIP_benchmark), a captions file of COCO, a CSV table, or a collection with a column of labels. Labels are "
-        "measured by zero-shot classification, captions by retrieval. Every figure stands with its 95%% interval, "
+        "measured by zero-shot classification, captions by retrieval. Every figure stands with its 95% interval, "
         "with what guessing would give, and with the number of photos or queries. When piped, each line is data set, "
         "task, figure, value, the interval's two ends, chance and n, separated by tabs.\n"
         "`tandem evaluate compare RUN RUN ...` compares what --out wrote, photo by photo, and says where no "
@@ -57,6 +57,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="DATASET",
         help=f"what {listed(LEARNING)} learn from (default: the split train, else half of the photos of each class)",
     )
+    data.add_argument("--steps", type=positive, metavar="N", help="training steps of fine-tune (default: its own)")
     data.add_argument("--split", metavar="S", help="the split to measure on, such as test, where there are several")
     data.add_argument("--layout", metavar="L", help="how the data is laid out (default: recognised)")
     data.add_argument("--label", metavar="COLUMN", help="the column or key of labels (default: the usual ones)")
@@ -141,15 +142,19 @@ def _fine_tuned(
     datasets: "list[Dataset]", train: "Dataset | None", arguments: argparse.Namespace
 ) -> "tuple[RunReport, int]":
     """Fine-tune on --train and measure on the first data set; the others say what it cost."""
+    from tandem.evaluate.evaluating import halves
     from tandem.evaluate.records import ModelRecord
     from tandem.evaluate.run_report import RunReport
     from tandem.files import user_path
     from tandem.model import SHIPPED
 
-    if train is None or not arguments.out:
-        raise TandemError(
-            "fine-tune: expected --train DATASET to learn from, and --out RUN; the model is kept beside it"
-        )
+    if any(not dataset.classes for dataset in (train, datasets[0]) if dataset):
+        raise TandemError("fine-tune: expected photos with labels")
+    if not arguments.out:
+        raise TandemError("fine-tune: expected --out RUN: the fine-tuned model is kept beside it")
+    test, *elsewhere = datasets
+    if train is None:
+        train, test = halves(test, arguments.seed)
     if find_spec("torch") is None:
         raise MissingExtraError("torch", "train", "--task fine-tune")
     from tandem.train.fine_tune import fine_tune
@@ -160,14 +165,15 @@ def _fine_tuned(
     result = fine_tune(
         arguments.model or str(SHIPPED),
         train,
-        datasets[0],
+        test,
         folder=folder,
         seed=arguments.seed,
         templates=arguments.template,
-        elsewhere=datasets[1:],
+        elsewhere=elsewhere,
+        **({} if arguments.steps is None else {"steps": arguments.steps}),
     )
     terminal.echo(f"the fine-tuned model: {folder / 'wise-ft'}")
-    return RunReport.of(ModelRecord.of(model), [result], datasets[:1]), 0
+    return RunReport.of(ModelRecord.of(model), [result], [test]), 0
 
 
 def _open(source: str, arguments: argparse.Namespace, **changes: Any) -> "Dataset":

@@ -1,0 +1,40 @@
+"""The table of tasks: every line leads to a function, and auto takes what the data has."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+
+from tandem.cli.commands.evaluate import FINE_TUNE
+from tandem.cli.commands.evaluate import TASKS as NAMED
+from tandem.errors import DataError, TandemError
+from tandem.evaluate.task_table import AUTO, TASKS, tasks_for
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_line_leads_to_a_function_of_its_kind(name: str) -> None:
+    entry = TASKS[name]
+    parameters = list(inspect.signature(getattr(import_module(entry.module), entry.function)).parameters)
+    assert parameters[: 3 if entry.learns else 2] == (["model", "train", "test"] if entry.learns else ["model", "data"])
+    assert "seed" in parameters
+
+
+def test_the_command_names_every_task() -> None:
+    assert (AUTO, *TASKS, FINE_TUNE) == NAMED
+
+
+@pytest.mark.parametrize(
+    ("labels", "captions", "names"),
+    [(True, False, ["zero-shot"]), (False, True, ["retrieval"]), (True, True, ["zero-shot", "retrieval"])],
+)
+def test_auto_takes_what_the_data_has(labels: bool, captions: bool, names: list[str]) -> None:
+    assert [entry.name for entry in tasks_for(AUTO, labels=labels, captions=captions, data="pets")] == names
+
+
+def test_what_the_data_lacks_is_refused() -> None:
+    with pytest.raises(DataError, match="pets: expected images with labels or with captions"):
+        tasks_for(AUTO, labels=False, captions=False, data="pets")
+    with pytest.raises(DataError, match="pets: few-shot needs images with labels"):
+        tasks_for("few-shot", labels=False, captions=True, data="pets")
+    with pytest.raises(TandemError, match="did you mean 'zero-shot'"):
+        tasks_for("zeroshot", labels=True, captions=True, data="pets")
