@@ -3,13 +3,13 @@ shots on data that it was not trained on.
 
     python bench/heads.py probe [--images 10000] [--width 512] [--classes 200]
     python bench/heads.py learn [--shots 16] [--classes 100] [--width 512]
-    python bench/heads.py mini DATA...      # each one a data set that `tandem evaluate` reads, or FILE.parquet#SOURCE
+    python bench/heads.py mini DATA... [--held-out 0.4]      # each one a data set that `tandem evaluate` reads, or FILE.parquet#SOURCE
 
 `probe`: vectors with class structure, a decaying spectrum and a common part, as CLIP's have. Both sides fit the same
 C's on the same images, at most 1,000 iterations each, choose by the same held-out images, fit again on all, and are
 measured on 10,000 others; scikit-learn's loop fits each C by itself. It gets float32, as we do.
 `learn`: the head, its left-out figures with intervals, and zero-shot beside it, from vectors to the end.
-`mini`: half of every class is learnt from, half is measured on.
+`mini`: a share of every class is measured on, the rest is learnt from.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def clip_like(images: int, classes: int, width: int, seed: int = 0) -> Arrays:
         return draw.standard_normal((count, width)) * spectrum
 
     centres, labels = rows(classes) * classes_differ, np.arange(images) % classes
-    vectors = 2 * rows(1) + centres[labels] + 2.5 * rows(images)
+    vectors = 2 * rows(1) + centres[labels] + 2 * rows(images)
     texts = 2 * rows(1) + centres + 0.7 * rows(classes)
     return _unit(vectors @ turned), labels, _unit(texts @ turned)
 
@@ -125,13 +125,13 @@ def learning(shots: int, classes: int, width: int) -> None:
         )
 
 
-def mini(sources: Sequence[str], shots: Sequence[int]) -> None:
+def mini(sources: Sequence[str], held_out: float) -> None:
     model = tandem.load("tandem-mini")
     for source in sources:
         dataset = _opened(source)
         data = embed_dataset(model, dataset)
-        learnt, measured = hold_out(dataset.labels, 0.5, seed=0)
-        found = few_shot(model, data.take(learnt), data.take(measured), shots=shots)
+        learnt, measured = hold_out(dataset.labels, held_out, seed=0)
+        found = few_shot(model, data.take(learnt), data.take(measured))
         print(f"\n{source}: {len(dataset.classes)} classes, {len(learnt)} to learn from, {len(measured)} measured")
         print("| method | shots | accuracy | 95% interval | gain | 95% interval |\n|---|---|---|---|---|---|")
         for row in found.tables["few_shot"]:
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--classes", type=int)
     parser.add_argument("--shots", type=int, default=16)
+    parser.add_argument("--held-out", type=float, default=0.4)
     parser.add_argument("--tolerance", type=float, default=1e-4, help="scikit-learn's; 1e-4 is its default")
     chosen = parser.parse_args()
     if chosen.what == "probe":
@@ -177,7 +178,7 @@ def main() -> None:
     elif chosen.what == "learn":
         learning(chosen.shots, chosen.classes or 100, chosen.width)
     else:
-        mini(chosen.data, (1, 2, 4, 8, 16))
+        mini(chosen.data, chosen.held_out)
 
 
 if __name__ == "__main__":

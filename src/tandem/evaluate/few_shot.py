@@ -37,7 +37,7 @@ def few_shot(
     test: Features,
     *,
     shots: Sequence[int] = (1, 2, 4, 8, 16),
-    seeds: Sequence[int] = (0, 1, 2),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
     methods: Sequence[str] = ("clap", "gda", TIP_ADAPTER, "nearest_mean"),
     templates: str | Sequence[str] | None = None,
     language: str | None = None,
@@ -47,7 +47,7 @@ def few_shot(
 
     Every seed is a draw of shots, the same for all methods, and the draw of two contains that of one. Nothing is chosen
     on `test` and there is no validation set: what a method has to choose it chooses on its shots. Values are means over
-    draws. Their intervals are over images, which are resampled (`seed`), and over draws: three are too few to
+    draws. Their intervals are over images, which are resampled (`seed`), and over draws: five are too few to
     resample, so their spread enters with Student's t. Raises `DataError` for vectors of another model, several labels
     for an image, and classes without an image to learn from; `TandemError` for unknown methods.
     """
