@@ -3,7 +3,8 @@ shots on data that it was not trained on.
 
     python bench/heads.py probe [--images 10000] [--width 512] [--classes 200]
     python bench/heads.py learn [--shots 16] [--classes 100] [--width 512]
-    python bench/heads.py mini DATA... [--held-out 0.4]      # each one a data set that `tandem evaluate` reads, or FILE.parquet#SOURCE
+    python bench/heads.py mini DATA... [--held-out 0.4]
+        each one a data set that `tandem evaluate` reads, or FILE.parquet#PART_OF_ITS_SOURCE
 
 `probe`: vectors with class structure, a decaying spectrum and a common part, as CLIP's have. Both sides fit the same
 C's on the same images, at most 1,000 iterations each, choose by the same held-out images, fit again on all, and are
