@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import tandem
 from tandem.arrays import Vectors
+from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, TandemError
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
@@ -97,14 +98,9 @@ def learn(
     """
     if method not in get_args(Method):
         raise TandemError(f"method: expected one of {', '.join(get_args(Method))}, got {method!r}")
+    check_classes(data.dataset)
     data, notes = _distinct(data)
     classes = data.dataset.classes
-    if len(classes) < 2:
-        only = repr(classes[0]) if classes else "none"
-        raise DataError(
-            f"{data.dataset.name}: expected at least two classes to tell apart, got {only}; add a class 'other' with "
-            "photos of anything else"
-        )
     chosen = templates if templates is not None else data.dataset.templates
     texts = model.class_vectors(classes, chosen, language=language)
     labels = data.dataset.labels
@@ -131,6 +127,15 @@ def learn(
     }
     head = replace(head, card={**head.card, **made})
     return _measured(shots, head, taken, (*data.dataset.notes, *notes), seed)
+
+
+def check_classes(dataset: Dataset) -> None:
+    """Raise `DataError` for a data set without labels, with several for an image, and with one class alone."""
+    if len(dataset.labels) and len(dataset.classes) < 2:
+        raise DataError(
+            f"{dataset.name}: expected at least two classes to tell apart, got {dataset.classes[0]!r}; add a class "
+            "'other' with photos of anything else"
+        )
 
 
 def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], seed: int) -> Learned:

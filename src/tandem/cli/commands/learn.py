@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tandem.evaluate.learning import Learned
     from tandem.model import Model
 
-SUFFIX = ".tandem-head"
-
 
 def add_arguments(parser: Parser) -> None:
     describe(
@@ -77,14 +75,16 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import learn_report
     from tandem.evaluate.features import embed_dataset
-    from tandem.evaluate.learning import learn
+    from tandem.evaluate.learning import check_classes, learn
     from tandem.heads.head_file import check_target, write_head
 
     try:
         target = check_target(arguments.to, overwrite=arguments.overwrite)
     except HeadError as error:
         raise HeadError(str(error).replace("say overwrite", "say --overwrite")) from None
-    dataset, model = _opened(arguments)
+    dataset = _dataset(arguments)
+    check_classes(dataset)  # before a model is loaded and photos are read
+    model = _model(dataset, arguments)
     found = embed_dataset(model, dataset, on_error="skip", progress=False if terminal.is_quiet() else None)
     with progress.waiting("learning"):
         learned = learn(
@@ -103,32 +103,33 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if len(found) == len(dataset) else SOME_SKIPPED
 
 
-def _opened(arguments: argparse.Namespace) -> "tuple[Dataset, Model]":
-    """The data set, and the model: that of the collection, where it is one, and no other was asked for."""
+def _dataset(arguments: argparse.Namespace) -> "Dataset":
     with progress.waiting("looking at the data"):
-        dataset = _dataset(arguments)
+        if arguments.labels is None:
+            from tandem.datasets.opening import open_dataset
+
+            return open_dataset(
+                arguments.source, split=arguments.split, label=arguments.label, classes=arguments.classes
+            )
+        from tandem.datasets.labelled_collection import open_labelled_collection
+
+        for option in ("label", "split"):
+            if getattr(arguments, option) is not None:
+                raise TandemError(f"--labels and --{option} cannot go together: the file has the labels")
+        return open_labelled_collection(arguments.source, arguments.labels, classes=arguments.classes)
+
+
+def _model(dataset: "Dataset", arguments: argparse.Namespace) -> "Model":
+    """The model: that of the collection, where it is one, and no other was asked for."""
     if dataset.stored is None or arguments.model is not None:
-        return dataset, load_model(arguments)
+        return load_model(arguments)
     from tandem.search.collection import open_collection
 
     with open_collection(arguments.source, must_exist=True, **loading(arguments)) as photos:
         with progress.waiting("loading the model"):
             model = photos.model
         describe_model(model)
-        return dataset, model
-
-
-def _dataset(arguments: argparse.Namespace) -> "Dataset":
-    if arguments.labels is None:
-        from tandem.datasets.opening import open_dataset
-
-        return open_dataset(arguments.source, split=arguments.split, label=arguments.label, classes=arguments.classes)
-    from tandem.datasets.labelled_collection import open_labelled_collection
-
-    for option in ("label", "split"):
-        if getattr(arguments, option) is not None:
-            raise TandemError(f"--labels and --{option} cannot go together: the file has the labels")
-    return open_labelled_collection(arguments.source, arguments.labels, classes=arguments.classes)
+        return model
 
 
 def _document(learned: "Learned", target: Path) -> dict[str, Any]:
