@@ -2,16 +2,16 @@
 
 import contextlib
 import random
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from support import skip_without
 from support.lance_toys import SCHEMA, ids_of, records, unit
+from support.processes import LANCE, Child
 
 from tandem.arrays import Vectors
 from tandem.errors import (
@@ -176,15 +176,14 @@ store.close()
 @pytest.mark.slow
 def test_several_processes_write_the_same_records_at_once(store: Store) -> None:
     parts = [(0, 400), (200, 600)]
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, store.url, str(first), str(stop)]) for first, stop in parts
-    ]
     reader = open_store(store.url)
-    while any(writer.poll() is None for writer in writers):
-        assert reader.count() % 50 == 0  # batches are whole, whoever looks
-        time.sleep(0.05)
+    with ExitStack() as stack:
+        writers = [stack.enter_context(Child(LANCE, WRITER, store.url, str(first), str(stop))) for first, stop in parts]
+        while any(writer.poll() is None for writer in writers):
+            assert reader.count() % 50 == 0  # batches are whole, whoever looks
+            time.sleep(0.05)
+        assert [writer.wait() for writer in writers] == [0, 0]
     reader.close()
-    assert [writer.wait() for writer in writers] == [0, 0]
     assert ids_of(store, batch_size=7) == [f"{i:05d}" for i in range(600)]
     assert store.count("width >= 400") == 200
 

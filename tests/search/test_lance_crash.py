@@ -2,14 +2,13 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from support import skip_without
 from support.lance_toys import SCHEMA, records
+from support.processes import LANCE, Child
 
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.lance import backend as backend_module
@@ -49,16 +48,11 @@ def test_a_writer_that_is_killed_leaves_whole_batches(store: Store) -> None:
     expected: dict[str, int] = {}
     step = 0
     for _ in range(3):
-        child = subprocess.Popen(
-            [sys.executable, "-c", KILLED, store.url, str(step)], stdout=subprocess.PIPE, text=True
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        time.sleep(dice.uniform(0.05, 0.6))
-        child.send_signal(signal.SIGKILL)
-        reported = [line.split() for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
-        child.wait()
-        child.stdout.close()
+        with Child(LANCE, KILLED, store.url, str(step)) as child:
+            assert child.stdout.readline() == "ready\n"
+            time.sleep(dice.uniform(0.05, 0.6))
+            child.send_signal(signal.SIGKILL)
+            reported = [line.split() for line in child.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         acknowledged = [int(number) for word, number in reported if word == "after"]
         begun = [int(number) for word, number in reported if word == "before"]
         for done in acknowledged:

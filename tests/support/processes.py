@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Self, TextIO
 
 TRAINING = ("tandem.train.run.loop", "torch._dynamo", "support.run_toys")
+# What LanceDB imports; itself it starts a thread, which a fork would not have.
+LANCE = ("numpy", "pandas", "pyarrow.dataset", "pydantic", "lance_namespace", "tandem.search.stores.protocol")
 EMBEDDED = ("tandem.search.stores.embedded.backend", "tandem.search.stores.embedded.vector_index", "faiss")
 
 
@@ -28,8 +30,8 @@ class Child:
         self._server = _server(imported)
         self.returncode: int | None = None
         (out, out_end), (error, error_end) = os.pipe(), os.pipe()
-        request = json.dumps({"code": code, "arguments": arguments}).encode()
-        socket.send_fds(self._server, [request], [out_end, error_end])
+        request = {"code": code, "arguments": arguments, "environment": dict(os.environ)}
+        socket.send_fds(self._server, [json.dumps(request).encode()], [out_end, error_end])
         os.close(out_end)
         os.close(error_end)
         self.pid = int(self._server.recv(100))
@@ -39,12 +41,21 @@ class Child:
     def send_signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def poll(self) -> int | None:
+        """As `Popen.poll`: the exit code, or less than 0 for the signal that ended it; None while it runs."""
+        return self._ask(os.WNOHANG)
+
     def wait(self, timeout_s: float = 60) -> int:
-        """As `Popen.wait`: the exit code, or less than 0 for the signal that ended it."""
+        """The exit code once it has ended."""
+        self._server.settimeout(timeout_s)
+        code = self._ask(0)
+        assert code is not None
+        return code
+
+    def _ask(self, options: int) -> int | None:
         if self.returncode is None:
-            self._server.settimeout(timeout_s)
-            self._server.send(json.dumps({"wait": self.pid}).encode())
-            self.returncode = int(self._server.recv(100))
+            self._server.send(json.dumps({"wait": self.pid, "options": options}).encode())
+            self.returncode = json.loads(self._server.recv(100))
         return self.returncode
 
     def __enter__(self) -> Self:
@@ -80,8 +91,8 @@ def _serve(connection: socket.socket) -> tuple[str, list[str]]:
             os._exit(0)
         asked = json.loads(request)
         if "wait" in asked:
-            _, status = os.waitpid(asked["wait"], 0)
-            connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+            ended, status = os.waitpid(asked["wait"], asked["options"])
+            connection.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
         child = os.fork()
         if not child:
@@ -89,6 +100,7 @@ def _serve(connection: socket.socket) -> tuple[str, list[str]]:
             for number, file in enumerate(files, start=1):
                 os.dup2(file, number)
                 os.close(file)
+            os.environ.update(asked["environment"])
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
             return asked["code"], asked["arguments"]
