@@ -195,5 +195,5 @@ def _x_ticks(xs: Sequence[float], logarithmic: bool, unit_square: bool) -> list[
     if logarithmic:
         powers = range(math.ceil(math.log10(distinct[0])), math.floor(math.log10(distinct[-1])) + 1)
         every = max(1, len(powers) // 6)
-        return [(10.0**power, f"1e{power}") for power in powers[::every]]
+        return [(10.0**power, f"{10**power:,}" if 0 <= power <= 4 else f"1e{power}") for power in powers[::every]]
     return [(tick, f"{tick:g}") for tick in _ticks(distinct[0], distinct[-1]) if distinct[0] <= tick <= distinct[-1]]
