@@ -136,13 +136,13 @@ AUDIT = "audit"  # no page of the server: the report of the model that ships
 def shoot_audit(browser: Any, folder: Path) -> None:
     """A report's test of binding, with its scenes."""
     report = audit(tandem.load(), only=["binding"], progress=False).save(folder / "report")
-    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page = browser.new_page(viewport={"width": 1000, "height": 850})
     page.goto((report / "audit.html").as_uri())
     page.locator("h2").first.scroll_into_view_if_needed()
     page.evaluate("document.querySelector('h2').scrollIntoView()")
     shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     target = ROOT / "docs" / "images" / "audit-report.webp"
-    shot.save(target, quality=QUALITY, method=6)
+    shot.save(target, quality=60, method=6)
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
 
 
