@@ -40,6 +40,8 @@ class Domain:
     templates: tuple[str, ...]
     where: str | None = None
     prefix: str = ""  # of labels that say the same for all of them
+    steps: int = 150  # of fine-tuning
+    rate: float = 3e-4
 
 
 DOMAINS = {
@@ -75,6 +77,9 @@ DOMAINS = {
             "{} served in a restaurant.",
         ),
         "source like '%(food101)%'",
+        # At the others' settings 101 classes were hardly learnt: 4.7% of the held-out photos
+        steps=300,
+        rate=1e-3,
     ),
 }
 
@@ -85,9 +90,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/domains"))
     parser.add_argument("--model", default="tandem-mini")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--limit", type=int, default=2000, help="images of Tiny-ImageNet val")
+    parser.add_argument("--steps", type=int, help="of fine-tuning, instead of the domain's")
+    parser.add_argument("--limit", type=int, default=1000, help="images of Tiny-ImageNet val")
     parser.add_argument("--plots", type=Path, help="a folder for the curves, as SVG")
     arguments = parser.parse_args()
     for name in arguments.domains or DOMAINS:
@@ -123,8 +127,8 @@ def measure(name: str, domain: Domain, arguments: argparse.Namespace) -> dict[st
             dataset.take(np.sort(everything).tolist()),
             test,
             folder=out / "run",
-            steps=arguments.steps,
-            learning_rate=arguments.rate,
+            steps=arguments.steps or domain.steps,
+            learning_rate=domain.rate,
             seed=SEED,
             held_out=HELD_OUT,
             templates=prompts["templates"],

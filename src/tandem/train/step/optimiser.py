@@ -71,15 +71,16 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     The same on every process: gradients are summed over processes before, or are parts of one sharded tensor.
     """
     learnt = [parameter for parameter in parameters if parameter.grad is not None]
-    gradients = [p.grad for p in learnt if p.grad is not None]
+    # Sharded and whole gradients apart: no operation takes both.
+    kinds = [mine for kind in (True, False) if (mine := [p for p in learnt if isinstance(p.grad, DTensor) == kind])]
     parts = []
-    for kind in (True, False):
-        if mine := [gradient for gradient in gradients if isinstance(gradient, DTensor) == kind]:
-            norm = nn.utils.get_total_norm(mine)
-            parts.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    for mine in kinds:
+        norm = nn.utils.get_total_norm([p.grad for p in mine if p.grad is not None])
+        parts.append(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     total = parts[0] if len(parts) == 1 else torch.linalg.vector_norm(torch.stack(parts))
     if max_norm:
-        nn.utils.clip_grads_with_norm_(learnt, max_norm, total)
+        for mine in kinds:
+            nn.utils.clip_grads_with_norm_(mine, max_norm, total)
     return total
 
 
