@@ -30,9 +30,9 @@ from tandem.train.objective.objective import ContrastiveObjective
 from tandem.train.parallel import process
 from tandem.train.parallel.process import Processes, split_ranges
 from tandem.train.parallel.wrapping import wrap
-from tandem.train.recipe import ObjectiveSettings, Parallel, Recipe
+from tandem.train.recipe import ObjectiveSettings, Optimiser, Parallel, Recipe
 from tandem.train.step.gradient import gradient
-from tandem.train.step.optimiser import clip_gradients
+from tandem.train.step.optimiser import build_optimiser, clip_gradients
 
 pytestmark = pytest.mark.slow
 
@@ -180,7 +180,9 @@ def ours(case: Case, processes: Processes) -> dict[str, Tensor]:
     losses = gradient(wrapped, objective, share(case, processes), case.parallel, processes)
     batch_norm.update_running_stats(towers, processes)
     found = results(towers, objective, losses["loss"])
-    if case.loss == "classification":  # the head's gradients are whole where the towers' are sharded
+    if case.loss == "classification":
+        build_optimiser(towers, objective, Optimiser()).step()  # of sharded and of whole parameters
+        # The head's gradients are whole where the towers' are sharded
         learnt = {id(p): p for module in (towers, objective) for p in module.parameters()}
         norm = clip_gradients(learnt.values(), 1e-3)
         clipped = results(towers, objective, losses["loss"])

@@ -37,13 +37,14 @@ def build_optimiser(towers: nn.Module, objective: nn.Module, chosen: Optimiser) 
     Gains, biases, embeddings of one dimension and the scale are not decayed. With `layer_decay` a block learns at that
     share of the rate of the block above it; the objective and what follows the last block at the full rate.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter, scale in _learning(towers, objective, chosen.layer_decay):
         decay = chosen.weight_decay if sum(size > 1 for size in parameter.shape) >= 2 else 0.0
-        groups.setdefault((decay, scale), []).append(parameter)
+        # Sharded and whole parameters apart: no fused step takes both.
+        groups.setdefault((decay, scale, isinstance(parameter, DTensor)), []).append(parameter)
     tables = [
         {"params": parameters, "weight_decay": decay, "lr_scale": scale, "lr": chosen.learning_rate * scale}
-        for (decay, scale), parameters in groups.items()
+        for (decay, scale, _), parameters in groups.items()
     ]
     return torch.optim.AdamW(
         tables, lr=chosen.learning_rate, betas=(chosen.beta1, chosen.beta2), eps=chosen.epsilon, fused=True
