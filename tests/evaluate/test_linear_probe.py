@@ -36,7 +36,7 @@ def result() -> TaskResult:
 
 
 def test_it_is_scikit_learns_classifier_at_the_same_c(result: TaskResult) -> None:
-    theirs = LogisticRegression(C=result.settings["c"], max_iter=1000).fit(
+    theirs = LogisticRegression(C=result.settings["c"], max_iter=5000, tol=1e-8).fit(
         np.sqrt(D) * TRAIN.vectors, TRAIN.dataset.labels
     )
     expected = theirs.score(np.sqrt(D) * TEST.vectors, TEST.dataset.labels)

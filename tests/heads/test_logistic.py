@@ -64,7 +64,7 @@ def test_the_sweep_goes_from_coarse_to_fine_and_takes_the_best() -> None:
     for each in found.points[4:8]:
         fit = logistic.fit_logistic(vectors[~held_out], labels[~held_out], 5, each.c)
         right = (fit.logits(vectors[held_out]).argmax(axis=1) == labels[held_out]).mean()
-        assert abs(right - each.accuracy) <= 0.05  # one image of 25: both are within their tolerance
+        assert abs(right - each.accuracy) <= 0.09  # two images of 25: both are within their tolerance
     alone = logistic.fit_logistic(vectors, labels, 5, found.best.c)  # all images, from another start
     assert np.allclose(found.fit.logits(vectors), alone.logits(vectors), atol=0.1)
 

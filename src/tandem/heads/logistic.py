@@ -22,7 +22,7 @@ from tandem.heads.minimise import Minimum, Objective, minimise
 from tandem.heads.softmax import cross_entropy, softmax
 
 ITERATIONS = 1000  # Radford et al. 2021, A.3
-DECREMENT = 1e-5  # share of the objective that a Newton step would still gain
+DECREMENT = 1e-4  # share of the objective that a Newton step would still gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def _with_ones(rows: Vectors) -> Vectors:
     return np.hstack([rows, np.ones((len(rows), 1), dtype=np.float32)])
 
 
-def solve(data: PrincipalAxes, C: float, start: Vectors) -> Minimum:
+def solve(data: PrincipalAxes, C: float, start: Vectors, *, decrement: float | None = None) -> Minimum:
     """The weights [c d+1] in the axes of `data` for one C, from those of another or from `data.start`."""
     penalty = np.full(data.rows.shape[1], 1 / (C * len(data.rows)), dtype=np.float32)
     penalty[-1] = 0  # biases are free
@@ -75,7 +75,7 @@ def solve(data: PrincipalAxes, C: float, start: Vectors) -> Minimum:
         _objective(data, penalty),
         start,
         tolerance=0.0,
-        decrement=DECREMENT,
+        decrement=DECREMENT if decrement is None else decrement,
         iterations=ITERATIONS,
         diagonal=_hessian_diagonal(data, penalty, start),
     )

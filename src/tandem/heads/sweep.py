@@ -21,6 +21,7 @@ from tandem.heads.shots import Shots
 STEPS = 96
 CS = np.logspace(-6, 6, STEPS + 1)
 COARSE = 16  # steps between the C's that are tried first
+CHOOSING = 1e-3  # decrement of what is fitted to choose C: ten times that of the head (docs/log.md)
 HELD_OUT = 4  # a fourth of the images chooses C
 
 
@@ -66,7 +67,7 @@ def sweep(vectors: Vectors, labels: NDArray[np.int64], classes: int, held_out: N
 
     def attempt(place: int) -> None:
         near = min(solved, key=lambda other: (abs(other - place), other), default=None)
-        end = solve(learnt, float(CS[place]), data.start if near is None else solved[near])
+        end = solve(learnt, float(CS[place]), data.start if near is None else solved[near], decrement=CHOOSING)
         solved[place] = end.parameters
         right = checked.answers(end.parameters) == checked.labels
         points[place] = SweepPoint(float(CS[place]), float(right.mean()), end.iterations, end.converged)
