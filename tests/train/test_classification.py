@@ -16,7 +16,7 @@ from tandem.errors import ConfigError, DataError
 from tandem.heads.head_file import read_head
 from tandem.train.data.loader import Loader
 from tandem.train.parallel.process import single_process
-from tandem.train.recipe import Recipe
+from tandem.train.recipe import Recipe, read_recipe
 from tandem.train.run.assembly import assemble, names_of_classes
 from tandem.train.run.loop import train, train_step
 from tandem.train.step.loss_monitor import LossMonitor
@@ -178,6 +178,12 @@ def test_two_sources_have_their_classes_together(root: Path, tmp_path: Path) -> 
         "crane, machine",
         "ox",
     )
+
+
+def test_the_recipe_that_ships_is_one_of_classification() -> None:
+    shipped = read_recipe(Path(__file__).resolve().parents[2] / "recipes" / "classify.toml")
+    assert shipped.classifies
+    assert shipped.validation.classification == "validation"
 
 
 @pytest.mark.parametrize(
