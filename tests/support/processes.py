@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import cache
 from importlib import import_module
 from types import TracebackType
@@ -43,20 +44,18 @@ class Child:
 
     def poll(self) -> int | None:
         """As `Popen.poll`: the exit code, or less than 0 for the signal that ended it; None while it runs."""
-        return self._ask(os.WNOHANG)
+        if self.returncode is None:
+            self._server.send(json.dumps({"wait": self.pid}).encode())
+            self.returncode = json.loads(self._server.recv(100))
+        return self.returncode
 
     def wait(self, timeout_s: float = 60) -> int:
         """The exit code once it has ended."""
-        self._server.settimeout(timeout_s)
-        code = self._ask(0)
-        assert code is not None
+        end = time.monotonic() + timeout_s
+        while (code := self.poll()) is None:
+            assert time.monotonic() < end, f"process {self.pid} still runs after {timeout_s} s"
+            time.sleep(0.005)
         return code
-
-    def _ask(self, options: int) -> int | None:
-        if self.returncode is None:
-            self._server.send(json.dumps({"wait": self.pid, "options": options}).encode())
-            self.returncode = json.loads(self._server.recv(100))
-        return self.returncode
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +90,7 @@ def _serve(connection: socket.socket) -> tuple[str, list[str]]:
             os._exit(0)
         asked = json.loads(request)
         if "wait" in asked:
-            ended, status = os.waitpid(asked["wait"], asked["options"])
+            ended, status = os.waitpid(asked["wait"], os.WNOHANG)
             connection.send(json.dumps(os.waitstatus_to_exitcode(status) if ended else None).encode())
             continue
         child = os.fork()
