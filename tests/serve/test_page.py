@@ -264,10 +264,10 @@ def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> N
     assert classes.all_inner_texts()[0] == "cat"
     assert set(classes.all_inner_texts()) == {"cat", "dog", "rabbit"}
     assert not page.locator(".classify").get_by_label("Add a label").is_visible()
-    page.get_by_label("Not right? This is a").fill("../up")
-    page.get_by_role("button", name="Keep").click()
+    page.locator(".classify").get_by_label("Not right? This is a").fill("../up")
+    page.locator(".classify").get_by_role("button", name="Keep").click()
     page.get_by_text("expected a plain name").wait_for()
-    page.get_by_label("Not right? This is a").fill("tabby cat")
+    page.locator(".classify").get_by_label("Not right? This is a").fill("tabby cat")
     page.keyboard.press("Enter")
     page.get_by_text("Kept as tabby cat: 1 photo so far.").wait_for()
     (kept,) = (collection.parent / "corrections").glob("*/*")
@@ -275,6 +275,12 @@ def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> N
     assert kept.read_bytes() == photo.read_bytes()
     page.get_by_label("Classify by").select_option("labels of my own")
     wait_for_bars(page, 6)
+    search(page, "a cat")
+    tiles(page).first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Not right? This is a").fill("rocket")
+    dialog.get_by_role("button", name="Keep").click()
+    page.get_by_text("Kept as rocket: 1 photo so far.").wait_for()
 
 
 def test_a_model_that_cannot_judge_labels_by_themselves_says_so(page: Any, collection: Path) -> None:

@@ -27,7 +27,7 @@ export class Classify {
     this.byLabels = make("div", {},
       make("h2", {}, "Labels"), this.bars.element,
       make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template));
-    this.correction = new Correction(() => this.local?.uri ?? null, () => this.head.chosen?.classes ?? this.bars.labels());
+    this.correction = new Correction("correction", () => this.local && { image: this.local.uri }, () => this.head.chosen?.classes ?? this.bars.labels());
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
       make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. They compete, and together make 100%, unless they are independent.")),
@@ -95,9 +95,8 @@ export class Classify {
   open() {
     document.title = "Classify · Tandem";
     this.refresh();
-    // Whoever has labels of their own needs neither.
+    // Whoever has labels of their own does not need them.
     this.head.load().then(() => this.head.chosen && this.refresh(), () => {});
-    this.correction.load().catch(() => {});
   }
 
   routeChanged() {}

@@ -3,29 +3,35 @@ import { ask } from "./api.js";
 import { make } from "./dom.js";
 
 export class Correction {
-  /** `photo()` -> a data URI, or null; `labels()` -> what is offered while one types. */
-  constructor(photo, labels) {
+  /** `photo()` -> { image } with a data URI, or { id, collection }, or null; `labels()` -> what is offered while typing. */
+  constructor(name, photo, labels) {
     this.photo = photo;
     this.labels = labels;
-    this.accepted = false;
-    this.known = make("datalist", { id: "correction-labels" });
-    this.input = make("input", { type: "text", id: "correction", list: "correction-labels", maxlength: 150, autocomplete: "off", required: true, onfocus: () => this.offer() });
+    this.accepted = null; // not known yet
+    this.known = make("datalist", { id: `${name}-labels` });
+    this.input = make("input", { type: "text", id: name, list: `${name}-labels`, maxlength: 150, autocomplete: "off", required: true, onfocus: () => this.offer() });
     this.button = make("button", { class: "button" }, "Keep");
     this.said = make("p", { class: "bars-said", role: "status" });
     this.element = make("form", { class: "correction field", hidden: true, onsubmit: (event) => this.keep(event) },
-      make("label", { for: "correction" }, "Not right? This is a"),
+      make("label", { for: name }, "Not right? This is a"),
       make("div", { class: "correction-row" }, this.input, this.button), this.known, this.said);
   }
 
-  async load() {
-    this.accepted = (await ask("/v1/corrections")).accepted;
-    this.show();
-  }
-
-  /** Another photo, or other labels. */
+  /** Another photo, or other labels. Whether the server keeps any is asked with the first photo. */
   show() {
+    if (this.accepted === null && this.photo()) this.load();
     this.element.hidden = !(this.accepted && this.photo());
     this.say("");
+  }
+
+  async load() {
+    this.accepted = false;
+    try {
+      this.accepted = (await ask("/v1/corrections")).accepted;
+      if (this.accepted) this.show();
+    } catch {
+      this.accepted = null; // asked again with the next photo
+    }
   }
 
   offer() {
@@ -38,7 +44,7 @@ export class Correction {
     if (!label) return;
     this.button.disabled = true;
     try {
-      const kept = await ask("/v1/corrections", { image: this.photo(), label });
+      const kept = await ask("/v1/corrections", { ...this.photo(), label });
       const count = kept.labels[kept.label];
       this.input.value = "";
       this.say(`Kept as ${kept.label}: ${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"} so far.`);

@@ -2,6 +2,7 @@
 import { ask, metadataPath, originalPath, imageUrl, thumbnailPath } from "./api.js";
 import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
+import { Correction } from "./corrections.js";
 import { icon, make } from "./dom.js";
 import { band, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
@@ -21,6 +22,7 @@ export class ImageDialog {
     this.known = make("dl", {});
     this.gone = make("p", { class: "gone", hidden: true });
     this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (...asked) => this.sees(...asked));
+    this.correction = new Correction("image-correction", () => this.id && { id: this.id, collection: this.session.collection }, () => this.bars.labels());
     this.before = this.button("left", "Previous photo", () => this.step(-1));
     this.after = this.button("right", "Next photo", () => this.step(1));
     this.closing = this.button("close", "Close", () => this.leave());
@@ -43,6 +45,7 @@ export class ImageDialog {
             make("div", { class: "actions" }, alike, this.original),
             make("h3", {}, "What the model sees"),
             this.bars.element,
+            this.correction.element,
             make("h3", {}, "About this photo"),
             this.known,
             this.gone,
@@ -93,6 +96,7 @@ export class ImageDialog {
   async open(id) {
     if (id === this.id) return;
     this.id = id;
+    this.correction.show();
     const hits = this.session.hits;
     const at = hits.findIndex((hit) => hit.id === id);
     this.before.hidden = at <= 0;
