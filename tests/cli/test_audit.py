@@ -8,9 +8,9 @@ from support import toy
 from support.commands import Run, one_line
 
 from tandem.audit import drawing
+from tandem.audit.checks import position
 from tandem.audit.protocol import Subject
 from tandem.audit.table import TESTS
-from tandem.audit.tests import position
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.audit import gathering
+from tandem.audit.checks import counting, prompts
 from tandem.audit.pictures import Picture
-from tandem.audit.tests import counting, prompts
 
 DIMENSIONS = 256
 TEMPLATES = sorted({*prompts.PROMPTS, *gathering._TEMPLATES, counting._TEMPLATE} - {"{}"}, key=len, reverse=True)

@@ -1,4 +1,4 @@
-"""The table of tests. Each has a line here and a module of the same name in `tests/` with `ABOUT` and `measure`."""
+"""The table of tests. Each has a line here and a module of the same name in `checks/` with `ABOUT` and `measure`."""
 
 from importlib import import_module
 from typing import cast
@@ -23,4 +23,4 @@ TESTS = (
 
 def load_test(name: str) -> AuditTest:
     """The module of a test."""
-    return cast(AuditTest, import_module(f"tandem.audit.tests.{name}"))
+    return cast(AuditTest, import_module(f"tandem.audit.checks.{name}"))

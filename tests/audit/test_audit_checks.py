@@ -7,6 +7,7 @@ from support.audit_toys import BagOfWords, Guesser, Oracle
 
 from tandem.arrays import Vectors
 from tandem.audit import scenes
+from tandem.audit.checks import typographic, word_order
 from tandem.audit.gathering import draw_things
 from tandem.audit.groups import groups_of
 from tandem.audit.pages import control_notes
@@ -14,7 +15,6 @@ from tandem.audit.pictures import Picture
 from tandem.audit.protocol import Encoder, Finding, Measured, SkippedTest, Subject
 from tandem.audit.result import TestResult
 from tandem.audit.table import TESTS, load_test
-from tandem.audit.tests import typographic, word_order
 
 ABILITIES = tuple(name for name in TESTS if name not in ("hubness", "subgroups"))
 
