@@ -1,5 +1,6 @@
 """Runs side by side: a difference is shown where there is one, and only there; other data is refused."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -63,6 +64,15 @@ def test_several_runs_are_corrected_for_their_number() -> None:
     other = three.tasks[0].figures[0].others[0]
     assert (other.p, other.p_corrected) == (alone.p, pytest.approx(3 * 0.0215, abs=3e-4))
     assert other.verdict == "no difference shown"
+    assert re.search(r"\| b \|.*\| 0\.064 \| no difference shown \|", comparison_markdown(three))
+
+
+def test_figures_stand_beside_the_run_that_they_are_of() -> None:
+    base = share(0.5)
+    better, worse = base | share(0.4, seed=1), base & share(0.4, seed=2)
+    text = comparison_markdown(compare([run(base), run(better), run(worse)], ["a", "b", "c"]))
+    for name, right, verdict in (("b", better, "higher"), ("c", worse, "lower")):
+        assert re.search(rf"\| {name} \| {right.mean():.1%} \|.*\| {verdict} \|", text), text
 
 
 def test_holm_steps_down() -> None:

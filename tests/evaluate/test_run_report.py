@@ -1,14 +1,20 @@
 """A run as a folder: what is saved is what is loaded, nothing else is replaced, hostile names stay names."""
 
+import base64
+import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import evaluations
 
 from tandem.errors import DataError
+from tandem.evaluate.report.card import card_document, card_figures
+from tandem.evaluate.report.pictures import pictures
 from tandem.evaluate.run_report import FORMAT, RunReport
 
 
@@ -56,6 +62,7 @@ def test_the_page_shows_figures_charts_and_pictures_and_escapes_names(saved: Pat
     assert page.count("data:image/jpeg;base64,") == 3 + 9 + 9 + 3  # at most three of one label and answer
     for words in ("75.0%", "65.0 to 85.0%", "33.3%", "What is taken for what", "Surest and wrong", "favoured"):
         assert words in page, words
+    assert page.count("<li>1 image was skipped</li>") == 2  # of each result
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")  # nothing is fetched
 
@@ -66,6 +73,27 @@ def test_the_surest_mistake_stands_first(saved: Path) -> None:
     places = [wrong.index(f"cat/{i}.png") for i in (8, 4)]
     assert places == sorted(places)
     assert wrong.index("onerror") > places[-1]  # image 0 was wrong with the least confidence
+
+
+def test_images_are_those_of_their_keys_and_mistakes_stand_with_mistakes() -> None:
+    """A result on some of the images in another order, as halves and skipped images leave it."""
+    data = evaluations.dataset()  # the red of image i is 20 i
+    kept = [11, 2, 7, 4, 9, 1]
+    given = evaluations.zero_shot(data, np.isin(np.arange(12), [2, 4, 1]))
+    outcomes = {name: values[kept] for name, values in given.outcomes.items()}
+    result = replace(given, keys=tuple(data.keys[at] for at in kept), outcomes=outcomes)
+    shown: list[list[int]] = []
+    for section in pictures(result, data).split("Surest and right"):
+        tiles = re.findall(r'base64,([^"]+)" alt="cat/(\d+)\.png"', section)
+        reds = [Image.open(io.BytesIO(base64.b64decode(uri))).getpixel((1, 1))[0] for uri, _ in tiles]  # type: ignore[index]
+        shown.append([int(number) for _, number in tiles])
+        assert reds == pytest.approx([20 * number for number in shown[-1]], abs=6)
+        assert section.count("labelled ") == (len(tiles) if len(shown) == 1 else 0)
+    assert shown == [[11, 9, 7], [4, 2, 1]]  # the surest first
+
+
+def test_a_card_says_each_note_once(saved: Path) -> None:
+    assert card_figures(card_document(RunReport.load(saved))).count("\n- 1 image was skipped\n") == 1
 
 
 def test_markdown_has_a_row_for_each_figure(saved: Path) -> None:
