@@ -9,6 +9,7 @@ from support.commands import Run, one_line
 
 from tandem.audit import drawing
 from tandem.audit.checks import position
+from tandem.audit.gathering import LIMIT
 from tandem.audit.protocol import Subject
 from tandem.audit.table import TESTS
 
@@ -89,7 +90,8 @@ def test_tests_are_listed(tandem: Run) -> None:
     [
         (("--only", "countin"), "did you mean 'counting'"),
         (("--only", ","), "at least one"),
-        (("--seed", "-1"), "at least 0"),
+        (("--seed", "-1"), "from 0 to"),
+        (("--layout", "folder"), "--layout goes with --images"),
         (("--no-labels",), "--images"),
         (("--groups", "absent.json"), "no such file"),
         (("--images", "absent"), "no such file or folder"),
@@ -121,3 +123,7 @@ def test_a_wrong_file_of_groups_is_one_line(content: str, said: str, tandem: Run
 def test_a_folder_of_something_else_is_refused_before_anything_is_measured(tandem: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("x")
     assert "something else" in one_line(tandem("audit", "--out", tmp_path))
+
+
+def test_the_help_says_how_many_photos_are_taken(tandem: Run) -> None:
+    assert f"at most N photos (default: {LIMIT})" in " ".join(tandem("audit", "--help").out.split())

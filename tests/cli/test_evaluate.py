@@ -140,6 +140,8 @@ def test_unreadable_photos_are_said_and_may_be_left_out(
         (["{data}", "--task", "zero-shots"], "zero-shots"),
         (["{data}", "--train", "{data}"], "--train goes with --task linear-probe, few-shot or fine-tune"),
         (["{data}", "--out", "{data}"], "something else than a run"),
+        (["{data}", "--seed", "-1"], "expected a whole number from 0 to"),
+        (["{data}", "--seed", "9" * 5000], "expected a whole number from 0 to"),
         (["compare", "{data}", "{data}"], "found no result.json"),
         (["card", "{data}"], "expected a run and a Markdown file"),
     ],

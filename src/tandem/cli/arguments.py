@@ -125,6 +125,13 @@ def positive(text: str) -> int:
     return number
 
 
+def non_negative(text: str) -> int:
+    """A whole number of at least 0 that generators of random numbers take as a seed."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {2**32 - 1:,}, got {text[:40]!r}")
+    return int(text)
+
+
 def unknown_option(parser: Parser, arguments: Sequence[str]) -> str | None:
     """The first of the arguments that looks like an option but is none of the parser's."""
     for argument in arguments:

@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tandem.cli import progress, terminal
-from tandem.cli.arguments import Parser, add_json, describe, positive
+from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import exit_code
+from tandem.cli.options.data import add_data, data_options, given_data_options
 from tandem.cli.options.model import add_activation, add_engine
 from tandem.cli.tables import Cell, Column, print_table
 from tandem.errors import TandemError
@@ -53,10 +54,6 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="the folders of --images are not classes: compare with the model's own answers to unchanged pictures",
     )
-    parser.add_argument("--split", metavar="S", help="of --images, such as test, where there are several")
-    parser.add_argument("--label", metavar="COLUMN", help="of --images: the column or key of labels")
-    parser.add_argument("--caption", metavar="COLUMN", help="of --images: the column or key of captions")
-    parser.add_argument("--limit", type=positive, default=200, metavar="N", help="of --images, at most (%(default)s)")
     parser.add_argument(
         "--groups",
         metavar="F",
@@ -66,8 +63,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--only", metavar="T,T", help="only these tests: binding, word_order, ... (--list names them)")
     parser.add_argument("--list", action="store_true", help="list the tests, what they measure, and stop")
     parser.add_argument("--quick", action="store_true", help="a quarter of the scenes; intervals twice as wide")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of scenes and samples (%(default)s)")
     add_json(parser)
+    data = parser.add_argument_group("data")
+    add_data(data, of="of --images: ", limit="at most N photos (default: 200)", seed="of scenes and samples")
     group = parser.add_argument_group("engine")
     add_engine(group)
     add_activation(group, "for weights that do not say which one they were trained with; overrides what they say")
@@ -84,12 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     only = None if arguments.only is None else [name.strip() for name in arguments.only.split(",") if name.strip()]
     names = check_names(None if only is None else [name.replace("-", "_") for name in only])
     groups = read_groups(arguments.groups) if arguments.groups else None
-    if arguments.seed < 0:
-        raise TandemError(f"--seed: expected a whole number of at least 0, got {arguments.seed}")
-    of_images = {name: getattr(arguments, name) for name in ("no_labels", "split", "label", "caption")}
-    if not arguments.images and any(of_images.values()):
-        name = next(name for name, given in of_images.items() if given)
-        raise TandemError(f"--{name.replace('_', '-')} goes with --images: add it")
+    of_images = ["--no-labels"] if arguments.no_labels else []
+    if not arguments.images and (of_images := of_images + given_data_options(arguments)):
+        raise TandemError(f"{of_images[0]} goes with --images: add it")
     target = check_target(arguments.out) if arguments.out else None
     model = load_model(arguments)
     latest: list[AuditReport] = []
@@ -111,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             groups=groups,
             quick=arguments.quick,
             seed=arguments.seed,
-            limit=arguments.limit,
+            **_limited({"limit": arguments.limit}),
         )
     try:
         with progress.counting("auditing", plan.images) as advance:
@@ -130,15 +125,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _open(arguments: argparse.Namespace) -> "Dataset":
     from tandem.audit.gathering import open_pictures
 
-    return open_pictures(
-        arguments.images,
-        labels=not arguments.no_labels,
-        limit=arguments.limit,
-        seed=arguments.seed,
-        split=arguments.split,
-        label=arguments.label,
-        caption=arguments.caption,
-    )
+    return open_pictures(arguments.images, labels=not arguments.no_labels, **_limited(data_options(arguments)))
+
+
+def _limited(options: dict[str, Any]) -> dict[str, Any]:
+    """Without a limit that was not given: the audit has its own."""
+    return {name: value for name, value in options.items() if name != "limit" or value is not None}
 
 
 def _list(*, as_json: bool) -> int:

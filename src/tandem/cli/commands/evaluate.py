@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, listed, positive
 from tandem.cli.exit_codes import DONE, exit_code
+from tandem.cli.options.data import add_data, data_options
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import MissingExtraError, TandemError
 
@@ -58,18 +59,8 @@ def add_arguments(parser: Parser) -> None:
         help=f"what {listed(LEARNING)} learn from (default: the split train, else half of the photos of each class)",
     )
     data.add_argument("--steps", type=positive, metavar="N", help="training steps of fine-tune (default: its own)")
-    data.add_argument("--split", metavar="S", help="the split to measure on, such as test, where there are several")
-    data.add_argument("--layout", metavar="L", help="how the data is laid out (default: recognised)")
-    data.add_argument("--label", metavar="COLUMN", help="the column or key of labels (default: the usual ones)")
-    data.add_argument("--caption", metavar="COLUMN", help="the column or key of captions (default: the usual ones)")
-    data.add_argument("--classes", metavar="F", help="a file with the names of the classes")
-    data.add_argument(
-        "--template", action="append", metavar="T", help="a prompt with {} for the class; several are averaged"
-    )
+    add_data(data, limit="measure on N photos, drawn with --seed")
     data.add_argument("--language", metavar="L", help="the language of the classes' names, such as de")
-    data.add_argument("--where", metavar="FILTER", help="only rows for which this holds, as for tandem search")
-    data.add_argument("--limit", type=positive, metavar="N", help="measure on N photos, drawn with --seed")
-    data.add_argument("--seed", type=int, default=0, metavar="N", help="of draws, splits and resamples (%(default)s)")
     data.add_argument("--skip-unreadable", action="store_true", help="leave out photos that cannot be read, and say so")
     data.add_argument("--no-cache", action="store_true", help="do not keep the photos' vectors for the next time")
     add_model(parser)
@@ -179,9 +170,7 @@ def _fine_tuned(
 def _open(source: str, arguments: argparse.Namespace, **changes: Any) -> "Dataset":
     from tandem.datasets.opening import open_dataset
 
-    names = ("layout", "split", "label", "caption", "classes", "where", "limit", "seed")
-    options = {name: getattr(arguments, name) for name in names} | {"templates": arguments.template} | changes
-    return open_dataset(source, **options)
+    return open_dataset(source, **(data_options(arguments) | changes))
 
 
 def _open_train(arguments: argparse.Namespace) -> "Dataset | None":
