@@ -82,7 +82,7 @@ LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tan
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
-LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "fetch", "plots", "tandem"}
+LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "processor", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.

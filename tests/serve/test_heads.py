@@ -1,5 +1,6 @@
 """Heads that a server offers, and corrections that it keeps: the routes, the client, and the folder."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.serving import data_uri, post_json, toy_collection
 
 import tandem
 from tandem.client import Client
+from tandem.datasets import open_dataset
 from tandem.errors import HeadError, ServerError, TandemError
 from tandem.heads.head import Head
 from tandem.heads.head_file import write_head
@@ -137,7 +139,8 @@ def test_a_correction_is_kept_and_the_last_label_stands(folder: Path, here: Test
     hit = post_json(here, "/v1/search", text="a", k=1)["hits"][0]
     answer = here.post("/v1/corrections", json={"id": hit["id"], "label": "cat"})
     assert answer.status_code == 201
-    assert here.get("/v1/corrections").json() == {"accepted": True, "labels": answer.json()["labels"]}
+    assert answer.json()["labels"] == {"cat": 1}  # of its own label alone: there may be a thousand
+    assert here.get("/v1/corrections").json()["labels"] == {"cat": 1, "dog": 1}
     assert next(iter((folder / "corrections" / "cat").iterdir())).read_bytes() == Path(hit["path"]).read_bytes()
 
 
@@ -155,9 +158,18 @@ def test_corrections_that_are_refused(folder: Path, here: TestClient, client: Cl
         "a\u202eb",
         "x" * 151,
         "\ud800",
+        "_",
+        "a\u00adb",
+        "\ufeffcat",
+        "\u3164",
+        "train",
+        "Val",
+        "test2017",
     ):
         with pytest.raises(TandemError, match="label"):
             check_label(label)
+    with pytest.raises(ServerError, match="names a split"):
+        client.correct(folder / "photos" / "1.png", "TEST")
     with pytest.raises(ServerError, match="plain name"):
         client.correct(folder / "photos" / "1.png", "../../etc")
     assert here.post("/v1/corrections", json={"image": "data:,text", "label": "cat"}).status_code == 422
@@ -170,7 +182,7 @@ def test_corrections_that_are_refused(folder: Path, here: TestClient, client: Cl
     assert sorted((folder / "corrections").rglob("*")) == before
     closed = open_service(Settings(), [], model=folder / "model")
     without = TestClient(build_app(closed), base_url="http://127.0.0.1:8000")
-    assert without.get("/v1/corrections").json() == {"accepted": False, "labels": {}}
+    assert without.get("/v1/corrections").json() == {"accepted": False, "max_label_bytes": 150, "labels": {}}
     answer = without.post("/v1/corrections", json={"image": data_uri(folder / "photos" / "1.png"), "label": "cat"})
     assert answer.status_code == 403
     assert "--corrections" in answer.text
@@ -205,3 +217,43 @@ def test_the_folder_is_bounded_and_counted_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TandemError, match="cannot be kept"):
         Corrections(tmp_path / "file")
+
+
+def test_labels_that_a_data_set_would_not_tell_apart_are_one(tmp_path: Path) -> None:
+    """The folder can be learnt from after every correction: no two classes of one name, and none without images."""
+    by_hand = tmp_path / "c" / "Tree_Frog" / "mine.png"
+    by_hand.parent.mkdir(parents=True)
+    by_hand.write_bytes(b"0")
+    kept = Corrections(tmp_path / "c")
+    assert kept.keep(b"1", "PNG", "tree frog").counts == {"Tree_Frog": 2}
+    assert kept.keep(b"2", "PNG", "caf\u00e9").counts == {"caf\u00e9": 1}
+    assert kept.keep(b"3", "PNG", "CAFE\u0301").counts == {"caf\u00e9": 2}
+    assert kept.keep(b"4", "PNG", "tpyo").label == "tpyo"
+    moved = kept.keep(b"4", "PNG", "Cafe\u0301")
+    assert (moved.label, moved.replaced, moved.counts) == ("caf\u00e9", "tpyo", {"caf\u00e9": 3})
+    assert kept.keep(b"4", "PNG", "Typo").label == "Typo"
+    assert open_dataset(tmp_path / "c").classes == ("Tree Frog", "Typo", "caf\u00e9")
+    assert kept.counts() == Corrections(tmp_path / "c").counts() == {"Tree_Frog": 2, "Typo": 1, "caf\u00e9": 2}
+
+
+def test_a_disk_that_is_full(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left of what was not kept: no folder, and no bytes that are counted."""
+
+    def full(path: Path, content: bytes, *, fsync: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    server = open_service(Settings(corrections=tmp_path / "c", read_only=True), [], model=folder / "model")
+    assert server.corrections is not None
+    server.corrections.max_bytes = (folder / "photos" / "1.png").stat().st_size
+    there = TestClient(build_app(server), base_url="http://127.0.0.1:8000")
+    body = {"image": data_uri(folder / "photos" / "1.png"), "label": "cat"}
+    with monkeypatch.context() as patched:
+        patched.setattr("tandem.serve.corrections.write_bytes", full)
+        for _ in range(2):
+            answer = there.post("/v1/corrections", json=body)
+            assert answer.status_code == 507
+            assert "No space left on device" in answer.text
+            assert str(tmp_path) not in answer.text
+    assert list((tmp_path / "c").iterdir()) == []
+    assert there.post("/v1/corrections", json=body).status_code == 201  # although --read-only: no collection changes
+    server.close()

@@ -275,9 +275,11 @@ class Client:
         }
 
     def correct(self, image: ImageSource, label: str) -> dict[str, int]:
-        """Keep an image with its right label, for `tandem learn`; gives the number of images of each label.
+        """Keep an image with its right label, for `tandem learn`; gives how many images that label has now.
 
-        Raises `ServerError` where the server keeps no corrections.
+        The label is the server's, where it has one that differs in case or underscores alone. If the image had another
+        one before, that one is there as well, unless no image is left. Raises `ServerError` where the server keeps no
+        corrections.
         """
         body = {"image": data_uri(image), "label": label}
         return dict(self._calls.document("POST", "/v1/corrections", body, wants="labels")["labels"])

@@ -1,15 +1,23 @@
 """Corrections ("this is a ...") kept as a folder of classes, which `tandem learn` reads and people can look through.
 
 An image stands once, in the folder of its last label, under a name made of its content: nothing that a client sends
-becomes part of a path but a label that is a plain name. Knows files; no HTTP and no models.
+becomes part of a path but a label that is a plain name. Labels that a data set would not tell apart (`Tree_Frog`, `tree
+frog`) share the folder that is there, and none is without images, so that the folder can be learnt from at any time.
+Knows files; no HTTP and no models.
 """
 
+import contextlib
 import os
 import re
 import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tandem.datasets.class_names import readable
+from tandem.datasets.split_names import is_split
 from tandem.errors import TandemError
 from tandem.files import write_bytes
 from tandem.search.indexing.image_record import image_id
@@ -19,13 +27,16 @@ MAX_IMAGES = 10_000
 MAX_BYTES = 2 * 2**30
 MAX_LABELS = 1_000
 MAX_LABEL_BYTES = 150  # file systems allow 255
-# What separates paths, what Windows cannot name, and what commands a terminal or hides the order of letters.
-_UNFIT = re.compile('[/\\\\:*?"<>|%\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]')
+_UNFIT = re.compile(r'[/\\:*?"<>|%]')  # what separates paths, and what Windows cannot name
+# What is unseen, commands a terminal or hides the order of letters: controls, format characters, lone surrogates...
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+# ... and characters that are drawn as nothing.
+_BLANK = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0") | {chr(0xFE00 + number) for number in range(16)}
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 class CorrectionsFullError(TandemError):
-    """The folder has as many corrections as the server keeps."""
+    """The folder has as many corrections as the server keeps, or cannot take another one."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Kept:
 
     label: str
     replaced: str | None
+    counts: dict[str, int]  # images of these labels now, where there are any
 
 
 class Corrections:
@@ -45,12 +57,15 @@ class Corrections:
         self.max_images, self.max_bytes = max_images, max_bytes
         self._lock = threading.Lock()
         self._files: dict[str, Path] = {}  # by the name without its ending: the image's hash
+        self._counts: Counter[str] = Counter()  # of each label that has images
+        self._known: dict[str, str] = {}  # the label that is there, by what it is told apart by
         self._bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for file in folder.glob("*/*"):
+            for file in sorted(folder.glob("*/*")):
                 if file.is_file() and not file.name.startswith("."):
                     self._files[file.stem] = file
+                    self._count(file.parent.name, 1)
                     self._bytes += file.stat().st_size
         except OSError as error:
             raise TandemError(f"{folder}: corrections cannot be kept there: {error.strerror or error}") from None
@@ -58,32 +73,50 @@ class Corrections:
     def counts(self) -> dict[str, int]:
         """The number of images of each label, by label."""
         with self._lock:
-            labels = [file.parent.name for file in self._files.values()]
-        return {label: labels.count(label) for label in sorted(set(labels))}
+            return dict(sorted(self._counts.items()))
 
     def keep(self, content: bytes, kind: str, label: str) -> Kept:
         """Keep an image of a format under a label, durably; one that is there already moves to the new label.
 
-        Raises `TandemError` for a label that is no plain name, and `CorrectionsFullError`.
+        The label is the one that is there already where they differ in case, underscores or the encoding of accents
+        alone. Raises `TandemError` for a label that is no plain name, and `CorrectionsFullError`.
         """
         label = check_label(label)
         name = image_id(content)
-        target = self.folder / label / file_name(name, kind)
         with self._lock:
+            label = self._known.get(_alike(label), label)
+            target = self.folder / label / file_name(name, kind)
             before = self._files.get(name)
-            replaced = before.parent.name if before is not None and before.parent.name != label else None
             if before is None:
                 self._check_room(len(content), label)
-                self._bytes += len(content)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                if before is None:
-                    raise FileNotFoundError
-                os.replace(before, target)
-            except FileNotFoundError:  # it is new, or somebody has moved it meanwhile
-                write_bytes(target, content, fsync=True)
+            with _full_where_refused(), _no_empty_folder(target.parent):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    if before is None:
+                        raise FileNotFoundError
+                    os.replace(before, target)
+                except FileNotFoundError:  # it is new, or somebody has moved it meanwhile
+                    write_bytes(target, content, fsync=True)
             self._files[name] = target
-        return Kept(label, replaced)
+            self._count(label, 1)
+            if before is None:
+                self._bytes += len(content)
+                return Kept(label, None, {label: self._counts[label]})
+            old = before.parent.name
+            self._count(old, -1)
+            if old != label:
+                _remove_if_empty(before.parent)
+            counts = {each: self._counts[each] for each in (label, old) if each in self._counts}
+            return Kept(label, old if old != label else None, counts)
+
+    def _count(self, label: str, more: int) -> None:
+        self._counts[label] += more
+        if self._counts[label]:
+            self._known.setdefault(_alike(label), label)
+        else:
+            del self._counts[label]
+            if self._known.get(_alike(label)) == label:
+                del self._known[_alike(label)]
 
     def _check_room(self, more: int, label: str) -> None:
         full = ""
@@ -91,7 +124,7 @@ class Corrections:
             full = f"{self.max_images:,} images"
         elif self._bytes + more > self.max_bytes:
             full = f"{self.max_bytes // 2**20:,} MB"
-        elif len(labels := {file.parent.name for file in self._files.values()}) >= MAX_LABELS and label not in labels:
+        elif len(self._counts) >= MAX_LABELS and label not in self._counts:
             full = f"{MAX_LABELS:,} labels"
         if full:
             raise CorrectionsFullError(
@@ -99,13 +132,53 @@ class Corrections:
             )
 
 
+@contextlib.contextmanager
+def _full_where_refused() -> Iterator[None]:
+    """`CorrectionsFullError` for a disk that takes nothing. It names no path: it is told to clients."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CorrectionsFullError(f"the server cannot keep the correction now: {reason}") from None
+
+
+@contextlib.contextmanager
+def _no_empty_folder(folder: Path) -> Iterator[None]:
+    """Leave no folder without images where they could not be written: it would be a class that cannot be learnt."""
+    try:
+        yield
+    except OSError:
+        _remove_if_empty(folder)
+        raise
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it has other files, or is gone
+        folder.rmdir()
+
+
+def _alike(label: str) -> str:
+    """What labels are told apart by: neither case nor underscores, nor how a letter is encoded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", readable(label)).casefold())
+
+
 def check_label(label: str) -> str:
-    """A label that can be the name of a folder everywhere, without blanks around it. Raises `TandemError`."""
-    label = " ".join(label.split())
-    unfit = _UNFIT.search(label)
+    """A label that can be the name of a folder everywhere, and of a class. Raises `TandemError`."""
+    label = readable(unicodedata.normalize("NFC", label))
+    if is_split(label):
+        raise TandemError(f"label: expected what the image shows, got {label!a}, which names a split of a data set")
+    unfit = _unfit(label)
     if not label or unfit or label.startswith(".") or label.endswith(".") or _RESERVED.fullmatch(label):
-        why = f"it has {unfit[0]!a} in it" if unfit else "it is no name of a folder"
+        why = f"it has {unfit!a} in it" if unfit else "it is no name of a folder"
         raise TandemError(f"label: expected a plain name such as 'golden retriever', got {label[:60]!a}: {why}")
     if len(label.encode()) > MAX_LABEL_BYTES:
         raise TandemError(f"label: expected at most {MAX_LABEL_BYTES} bytes, got {len(label.encode()):,}")
     return label
+
+
+def _unfit(label: str) -> str | None:
+    """The first character that cannot be in a label."""
+    for character in label:
+        if _UNFIT.match(character) or unicodedata.category(character) in _UNSEEN or character in _BLANK:
+            return character
+    return None

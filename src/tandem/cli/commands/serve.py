@@ -65,7 +65,11 @@ def add_arguments(parser: Parser) -> None:
         help="keep photos that are given their right label on the page in this folder, a folder for each label, as "
         "`tandem learn DIR` reads it; not kept by default",
     )
-    parser.add_argument("--read-only", action="store_true", help="refuse to add or remove images")
+    parser.add_argument(
+        "--read-only",
+        action="store_true",
+        help="refuse to add or remove images of collections; with --corrections, corrections are kept all the same",
+    )
     parser.add_argument(
         "--uploads", metavar="DIR", help="folder for the files of added images (default: in the collection)"
     )

@@ -9,7 +9,7 @@ export class Correction {
     this.labels = labels;
     this.accepted = null; // not known yet
     this.known = make("datalist", { id: `${name}-labels` });
-    this.input = make("input", { type: "text", id: name, list: `${name}-labels`, maxlength: 150, autocomplete: "off", required: true, onfocus: () => this.offer() });
+    this.input = make("input", { type: "text", id: name, list: `${name}-labels`, autocomplete: "off", required: true, onfocus: () => this.offer() });
     this.button = make("button", { class: "button" }, "Keep");
     this.said = make("p", { class: "bars-said", role: "status" });
     this.element = make("form", { class: "correction field", hidden: true, onsubmit: (event) => this.keep(event) },
@@ -27,7 +27,9 @@ export class Correction {
   async load() {
     this.accepted = false;
     try {
-      this.accepted = (await ask("/v1/corrections")).accepted;
+      const { accepted, max_label_bytes: longest } = await ask("/v1/corrections");
+      this.accepted = accepted;
+      this.input.maxLength = longest; // characters; those of several bytes are counted by the server
       if (this.accepted) this.show();
     } catch {
       this.accepted = null; // asked again with the next photo

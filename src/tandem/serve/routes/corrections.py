@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from tandem.errors import ImageError
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
-from tandem.serve.corrections import Corrections, CorrectionsFullError, check_label
+from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
@@ -24,7 +24,7 @@ class CorrectionRequest(RequestBody):
 
     image: EncodedImage | None = None
     id: Annotated[Text | None, Field(description="of an image in the collection")] = None
-    label: Annotated[Text, Field(description="a plain name, such as golden retriever", max_length=200)]
+    label: Annotated[Text, Field(description="a plain name, such as golden retriever", max_length=MAX_LABEL_BYTES)]
     collection: CollectionName = None
 
     image_fields = ("image",)
@@ -44,7 +44,8 @@ def router(service: Service) -> BodyRouter:
     @routes.get("/v1/corrections", summary="Whether corrections are kept, and how many there are of each label")
     async def corrections() -> dict[str, Any]:
         kept = service.corrections
-        return {"accepted": kept is not None, "labels": {} if kept is None else await asyncio.to_thread(kept.counts)}
+        labels = {} if kept is None else await asyncio.to_thread(kept.counts)
+        return {"accepted": kept is not None, "max_label_bytes": MAX_LABEL_BYTES, "labels": labels}
 
     @routes.with_body(
         "POST", "/v1/corrections", CorrectionRequest, summary="Keep an image with its right label", status_code=201
@@ -68,7 +69,7 @@ def _keep(kept: Corrections, content: bytes, kind: str, label: str) -> dict[str,
         found = kept.keep(content, kind, label)
     except CorrectionsFullError as error:
         raise ProblemError(507, "Insufficient Storage", str(error)) from None
-    return {"label": found.label, "replaced": found.replaced, "labels": kept.counts()}
+    return {"label": found.label, "replaced": found.replaced, "labels": found.counts}
 
 
 async def _image(service: Service, body: Body[CorrectionRequest]) -> tuple[bytes, str]:
