@@ -104,6 +104,17 @@ def test_a_damaged_memory_costs_time_only(tmp_path: Path, damage: str) -> None:
         assert hashing.file_digests(paths) == digests_now(paths)
 
 
+@pytest.mark.parametrize("content", [bytes(32), bytes(36), b"short", b"", "text", 5])
+def test_a_damaged_digest_is_not_known(tmp_path: Path, reads: list[str], content: object) -> None:
+    paths = write(tmp_path, "ab")
+    hashing.file_digests(paths)
+    with sqlite3.connect(tmp_path / "cache" / memory.FILE) as connection:
+        connection.execute("UPDATE files SET content = ? WHERE path = ?", [content, os.fsencode(paths[1])])
+    reads.clear()
+    assert hashing.file_digests(paths) == digests_now(paths)
+    assert reads == ["b"]
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone: cannot be read: No such file"):
         hashing.file_digests([*write(tmp_path, "a"), str(tmp_path / "gone")])

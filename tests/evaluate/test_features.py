@@ -160,6 +160,15 @@ def test_changed_code_shares_nothing(tmp_path: Path) -> None:
     assert len(hashes) == 4
 
 
+def test_the_code_is_in_the_key_of_the_cache(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = feature_cache(model)
+    monkeypatch.setattr(module, "code_hash", lambda package: "another")
+    after = feature_cache(model)
+    assert before is not None
+    assert after is not None
+    assert before.folder != after.folder
+
+
 def test_an_engine_of_the_callers_own_is_not_cached(model: Model, data: Dataset, own_cache: Path) -> None:
     class Own:
         def __getattr__(self, name: str) -> object:

@@ -3,13 +3,14 @@
 Something is remembered only where a later change of the file is sure to show: its status was the same before and after
 it was read, and the last change lay further back than the clock of any file system ticks. The change time (ctime)
 cannot be set by programs as the modification time can. Windows has none: nothing is remembered there. It is a cache:
-where it cannot be read or written, files are read.
+where it cannot be read or written, files are read; content ends with a checksum, and with a wrong one it is not known.
 """
 
 import contextlib
 import os
 import sqlite3
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -83,12 +84,17 @@ class FileMemory:
             some = [os.fsencode(path) for path in paths[start : start + _BATCH]]
             query = f"SELECT * FROM files WHERE part = ? AND path IN ({','.join('?' * len(some))})"
             for path, _, size, mtime_ns, ctime_ns, inode, content in self._run(query, [part, *some]):
-                found[os.fsdecode(path)] = (size, mtime_ns, ctime_ns, inode), content
+                status = (size, mtime_ns, ctime_ns, inode)
+                if isinstance(content, bytes) and content[-4:] == _checksum(path, part, status, content[:-4]):
+                    found[os.fsdecode(path)] = status, content[:-4]
         return found
 
     def remember(self, part: str, files: Iterable[tuple[str, Status, bytes]]) -> None:
         """Write content down; all or none."""
-        rows = [(os.fsencode(path), part, *status, content) for path, status, content in files]
+        named = [(os.fsencode(path), status, content) for path, status, content in files]
+        rows = [
+            (path, part, *status, content + _checksum(path, part, status, content)) for path, status, content in named
+        ]
         if self.connection is not None and rows:
             with contextlib.suppress(sqlite3.Error), self.connection as connection:  # it is read again next time
                 connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?)", rows)
@@ -100,6 +106,10 @@ class FileMemory:
             return self.connection.execute(query, values).fetchall()
         except sqlite3.Error:
             return []
+
+
+def _checksum(path: bytes, part: str, status: Status, content: bytes) -> bytes:
+    return zlib.crc32(content, zlib.crc32(repr((path, part, status)).encode())).to_bytes(4, "little")
 
 
 def _connect(path: Path) -> sqlite3.Connection | None:

@@ -28,7 +28,11 @@ from tandem.model import Model
 from tandem.prefetch import in_order
 from tandem.progress import Progress
 
-_CODE = ("image*.py", "pixels.py", "config.py", "engine/**/*.py", "towers/**/*.py")
+# The modules between an image, or a caption, and its vector
+_CODE = (
+    *("image*.py", "pixels.py", "processor.py", "config.py", "model.py", "bpe.py", "long_texts.py"),
+    *("tokenizer/**/*.py", "engine/**/*.py", "nn/**/*.py", "towers/**/*.py"),
+)
 _BATCH = 128  # images encoded at once
 _KEEP_ROWS, _KEEP_S = 4096, 30.0  # after so many images or seconds, what was computed is written down
 
@@ -112,13 +116,14 @@ def feature_cache(model: Model) -> FeatureCache | None:
         # What decodes, resizes and computes may differ in the last digits from version to version.
         "versions": {name: _version(name) for name in ("Pillow", "numpy", engine.name)}
         | {"tandem": tandem.__version__},
+        "code": code_hash(Path(tandem.__file__).parent),
     }
     return FeatureCache(cache_folder() / "features", key, model.config.embed_dim)
 
 
 @functools.cache
 def code_hash(package: Path) -> str:
-    """SHA-256 over the modules that make vectors of images: a change of them is not always a new version."""
+    """SHA-256 over the modules that make vectors: a change of them is not always a new version."""
     found = hashlib.sha256()
     for path in sorted(path for pattern in _CODE for path in package.glob(pattern)):
         found.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -158,7 +163,9 @@ def _embedded(model: Model, dataset: Dataset, places: Sequence[int]) -> Iterator
         except ImageError:
             return source  # the model finds the same, in its place
         if hashlib.sha256(content).digest() != dataset.digests[place]:
-            raise DataError(f"{dataset.name}, {dataset.keys[place]}: it has changed since the data set was opened")
+            raise DataError(
+                f"{dataset.name}, {dataset.keys[place]}: it has changed since the data set was opened; open it again"
+            )
         return content
 
     with contextlib.closing(in_order(checked, zip(places, dataset.images(places), strict=True), ahead=_BATCH)) as read:
