@@ -282,9 +282,7 @@ def draw(name: str, found: dict[str, Any], path: Path) -> None:
     alphas = [row["alpha"] for row in curve]
     series = {f"{name}, test: top-1": [row["test"] for row in curve]}
     for key in curve[0]["elsewhere"]:
-        series[key.replace(" zero_shot_top1", ": top-1").replace("_", " ").replace(" r10", " recall@10")] = [
-            row["elsewhere"][key] for row in curve
-        ]
+        series[key.replace(" zero_shot_top1", ": top-1").replace("_", " ")] = [row["elsewhere"][key] for row in curve]
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
     for label, points in series.items():
         (line,) = axes.plot(alphas, [100 * point["value"] for point in points], marker="o", markersize=3, label=label)

@@ -49,7 +49,7 @@ def test_a_folder_of_classes_is_measured_and_reported(
     done = tandem("evaluate", data, "--model", model_folder, "--out", out, "--limit", "24")
     assert done.code == 0, done.err
     lines = [line.split("\t") for line in done.out.splitlines()]
-    assert lines[0][:3] == ["animals", "zero_shot", "top1"]
+    assert lines[0][:3] == ["animals", "zero-shot", "top1"]
     value, low, high, chance, n = map(float, lines[0][3:])
     assert low <= value <= high
     assert (chance, n) == (pytest.approx(1 / 3, abs=1e-5), 24)

@@ -131,7 +131,7 @@ def test_what_only_one_run_has_is_said_and_settings_that_differ_are_listed() -> 
     other = replace(one, settings={"templates": ["{}"], "seed": 0})
     more = evaluations.zero_shot(two, np.ones(6, bool))
     compared = compare([evaluations.run(one, more), evaluations.run(other)], ["a", "b|c"])
-    assert compared.notes == ("b|c has no zero_shot on more",)
+    assert compared.notes == ("b|c has no zero-shot on more",)
     assert compared.tasks[0].settings == {"templates": (["a photo of a {}."], ["{}"])}
     text = comparison_markdown(compared)
     assert "no difference shown" in text

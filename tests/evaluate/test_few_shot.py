@@ -42,6 +42,7 @@ def test_the_curve_is_that_of_heads_fitted_on_the_draws(result: TaskResult) -> N
     rows = {(row["method"], row["shots"]): row for row in result.tables["few_shot"]}
     zero = (TEST.vectors @ TEXTS.T).argmax(axis=1) == labels
     assert rows["zero_shot", 0]["value"] == pytest.approx(zero.mean())
+    assert result.figures["zero_shot_top1"].value == pytest.approx(result.outcomes["zero_shot_top1"].mean())
     expected = []
     for seed in (0, 1, 2):
         places = draw_shots(TRAIN.dataset.labels, 4, seed)

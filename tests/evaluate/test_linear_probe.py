@@ -60,7 +60,7 @@ def test_figures_and_tables_are_those_of_the_outcomes(result: TaskResult) -> Non
     assert tried == sorted(tried)
     assert result.settings["c"] in tried
     assert result.settings["held_out_to_choose_c"] == 30
-    assert result.task == "linear_probe"
+    assert result.task == "linear-probe"
     assert any("toys" in note for note in result.notes)
 
 

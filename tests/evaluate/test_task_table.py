@@ -2,12 +2,14 @@
 
 import inspect
 from importlib import import_module
+from typing import get_args
 
 import pytest
 
 from tandem.cli.commands.evaluate import FINE_TUNE
 from tandem.cli.commands.evaluate import TASKS as NAMED
 from tandem.errors import DataError, TandemError
+from tandem.evaluate.result import Task
 from tandem.evaluate.task_table import AUTO, TASKS, tasks_for
 
 
@@ -21,6 +23,10 @@ def test_a_line_leads_to_a_function_of_its_kind(name: str) -> None:
 
 def test_the_command_names_every_task() -> None:
     assert (AUTO, *TASKS, FINE_TUNE) == NAMED
+
+
+def test_results_name_their_task_as_it_was_asked_for() -> None:
+    assert {*TASKS, FINE_TUNE, "multi-label"} == set(get_args(Task))
 
 
 @pytest.mark.parametrize(

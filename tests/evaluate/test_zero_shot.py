@@ -212,7 +212,7 @@ def test_several_labels_are_ranked_class_by_class() -> None:
     vectors = unit(np.pad(truth + 0.6 * rng.standard_normal((80, 4)), ((0, 0), (0, 3))))
     data = features(vectors, WORDS[:5], [np.flatnonzero(row) for row in truth], multi_label=True)
     result = zero_shot(model(), data)
-    assert result.task == "multi_label"
+    assert result.task == "multi-label"
     expected = [average_precision_score(truth[:, i], data.vectors[:, i]) for i in range(4)]
     rows = result.tables["average_precision"]
     assert [row["value"] for row in rows] == pytest.approx(expected, abs=1e-6)

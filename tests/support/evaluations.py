@@ -54,7 +54,7 @@ def zero_shot(data: Dataset, right: NDArray[np.bool_]) -> TaskResult:
         for at, name in enumerate(CLASSES)
     ]
     return TaskResult(
-        "zero_shot",
+        "zero-shot",
         DatasetRecord.of(data),
         {"templates": ["a photo of a {}."], "seed": 0},
         {

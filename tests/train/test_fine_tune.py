@@ -52,7 +52,7 @@ def found(sets: tuple[Path, Dataset, Dataset], elsewhere: list[Dataset]) -> Task
 
 
 def test_figures_are_of_the_test_images(found: TaskResult, sets: tuple[Path, Dataset, Dataset]) -> None:
-    assert found.task == "fine_tuning"
+    assert found.task == "fine-tune"
     assert found.keys == sets[2].keys
     for name in ("zero_shot_top1", "fine_tuned_top1", "wise_ft_top1"):
         figure = found.figures[name]
@@ -85,9 +85,9 @@ def test_the_curve_ends_at_both_models(found: TaskResult) -> None:
         for key, each in row["elsewhere"].items():
             assert each["value"] == found.figures[f"{name} on {key}"].value
     assert rows[0]["elsewhere"].keys() == {
-        "others zero_shot_top1", "captions text_to_image_r10", "captions image_to_text_r10",
+        "others zero_shot_top1", "captions text_to_image_recall@10", "captions image_to_text_recall@10",
     }  # fmt: skip
-    assert found.figures["zero_shot on captions text_to_image_r10"].chance == pytest.approx(10 / 12)
+    assert found.figures["zero_shot on captions text_to_image_recall@10"].chance == pytest.approx(10 / 12)
 
 
 def test_the_same_call_resumes_and_other_images_are_refused(

@@ -25,7 +25,7 @@ from tandem.heads.tip_adapter import fit_tip_adapter
 from tandem.model import Model
 
 TIP_ADAPTER = "tip_adapter"
-ZERO_SHOT = "zero_shot"
+ZERO_SHOT, ZERO_SHOT_TOP1 = "zero_shot", "zero_shot_top1"  # as a method of the curve, and as a figure
 _CHOOSES = ("gda", "linear_probe")  # on the shots: with one of each class there is nothing to choose by
 
 _Column = tuple[str, int]  # a method and its shots
@@ -81,7 +81,7 @@ def few_shot(
     baseline = answers(unseen @ prompts.chosen.T, labels) == labels
     measured = _measured(right, baseline, len(classes), seed)
     return TaskResult(
-        "few_shot",
+        "few-shot",
         DatasetRecord.of(test.dataset),
         {
             "train": train.dataset.name,
@@ -151,11 +151,11 @@ def _measured(
     n, chance = len(baseline), 1 / classes
     zero = baseline.astype(np.float64)
     level = intervals.mean_interval(zero, seed=seed)
-    figures = {ZERO_SHOT: Figure(level.value, n, level.low, level.high, chance)}
+    figures = {ZERO_SHOT_TOP1: Figure(level.value, n, level.low, level.high, chance)}
     rows: list[dict[str, Any]] = [
         {"method": ZERO_SHOT, "shots": 0, "value": level.value, "low": level.low, "high": level.high, "draws": 0}
     ]
-    outcomes = {ZERO_SHOT: zero.astype(np.float32)}
+    outcomes = {ZERO_SHOT_TOP1: zero.astype(np.float32)}
     for (method, count), draws in right.items():
         each = np.array(draws, dtype=np.float64)  # [r n]
         value = intervals.share(interval_over_draws(each, seed=seed), n)

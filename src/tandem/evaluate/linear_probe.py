@@ -39,7 +39,7 @@ def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0
     counts, accuracies = per_class(right, labels, len(classes))
     bounds = [intervals.wilson(each * n, int(n)) if n else None for each, n in zip(accuracies, counts, strict=True)]
     return TaskResult(
-        "linear_probe",
+        "linear-probe",
         DatasetRecord.of(test.dataset),
         {
             "train": train.dataset.name,

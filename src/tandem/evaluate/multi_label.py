@@ -76,7 +76,7 @@ def multi_label(
     if empty:
         notes.append(f"{len(empty)} of {len(counts)} classes have no images, and are left out: {metrics.named(empty)}.")
     return TaskResult(
-        "multi_label",
+        "multi-label",
         DatasetRecord.of(dataset),
         {
             "templates": list(chosen.templates),

@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from tandem.datasets.dataset import Dataset
 from tandem.evaluate.figures import Figure
 
-Task = Literal["zero_shot", "multi_label", "retrieval", "linear_probe", "few_shot", "fine_tuning"]
+# As `tandem evaluate --task` calls it; multi-label is zero-shot where labels do not compete.
+Task = Literal["zero-shot", "multi-label", "retrieval", "linear-probe", "few-shot", "fine-tune"]
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def zero_shot(
     outcomes = {key: column.astype(np.float32) for key, column in columns.items() if not key.endswith("_gain")}
     there = images[labels] * (images > 0).sum()
     return TaskResult(
-        "zero_shot",
+        "zero-shot",
         DatasetRecord.of(dataset),
         {
             "templates": list(chosen.templates),

@@ -207,7 +207,7 @@ def _result(
     outcomes = {f"{name}_top1": each.right for name, each in ends.items()}
     outcomes |= {"answer": chosen.answer.astype(np.float32), "probability": chosen.probability}
     return TaskResult(
-        "fine_tuning",
+        "fine-tune",
         DatasetRecord.of(test_dataset),
         {
             "train": train_dataset.name,

@@ -97,6 +97,6 @@ def zero_shot_outcomes(model: Model, other: Elsewhere) -> dict[str, tuple[Outcom
     to_text = match_ranks(scores, matches) <= K
     usual = round(len(owner) / len(vectors))  # captions of an image
     return {
-        f"{dataset.name} text_to_image_r10": (of_captions.astype(np.float32), chance_recall(len(vectors), 1, K)),
-        f"{dataset.name} image_to_text_r10": (to_text.astype(np.float32), chance_recall(len(owner), usual, K)),
+        f"{dataset.name} text_to_image_recall@{K}": (of_captions.astype(np.float32), chance_recall(len(vectors), 1, K)),
+        f"{dataset.name} image_to_text_recall@{K}": (to_text.astype(np.float32), chance_recall(len(owner), usual, K)),
     }

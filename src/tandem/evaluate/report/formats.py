@@ -40,9 +40,4 @@ def name_text(name: str) -> str:
 
 def task_text(task: str) -> str:
     """A task's name as the field writes it: `zero-shot`, `linear probe`."""
-    return {
-        "zero_shot": "zero-shot",
-        "few_shot": "few-shot",
-        "multi_label": "multi-label",
-        "fine_tuning": "fine-tuning",
-    }.get(task, task.replace("_", " "))
+    return {"linear-probe": "linear probe", "fine-tune": "fine-tuning"}.get(task, task)
