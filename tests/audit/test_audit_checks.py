@@ -8,10 +8,10 @@ from support.audit_toys import BagOfWords, Guesser, Oracle
 from tandem.arrays import Vectors
 from tandem.audit import scenes
 from tandem.audit.checks import typographic, word_order
-from tandem.audit.gathering import draw_things
 from tandem.audit.groups import groups_of
+from tandem.audit.image_sample import draw_things
+from tandem.audit.labelled_images import CaptionedImage
 from tandem.audit.pages import control_notes
-from tandem.audit.pictures import Picture
 from tandem.audit.protocol import Encoder, Finding, Measured, SkippedTest, Subject
 from tandem.audit.result import TestResult
 from tandem.audit.table import TESTS, load_test
@@ -68,7 +68,7 @@ def test_a_bag_of_words_is_at_chance_where_order_counts(name: str, blind: tuple[
 
 def test_a_control_at_chance_says_that_nothing_was_shown() -> None:
     found = measured("position", Guesser(), 0.3)
-    assert found.failed_controls == ("other shapes: caption for a picture",)
+    assert found.failed_controls == ("other shapes: caption for an image",)
     assert measured("position", Oracle()).failed_controls == ()
     result = TestResult("position", load_test("position").ABOUT, found, 0.0)
     assert "say nothing of the ability" in control_notes(result)[0]
@@ -82,12 +82,12 @@ def test_a_model_that_reads_painted_words_is_found_out(monkeypatch: pytest.Monke
         return painted
 
     class Reader(Oracle):
-        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
-            return super().images([Picture(p.image, p.image.info.get("word", p.shows)) for p in pictures])
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
+            return super().images([CaptionedImage(p.pixels, p.pixels.info.get("word", p.shows)) for p in images])
 
     monkeypatch.setattr(typographic, "paint", paint)
     found = by_name(measured("typographic", Reader()))
-    assert found["right, clean picture"].figure.value == 1
+    assert found["right, clean image"].figure.value == 1
     assert found["the painted word is the answer"].figure.value == 1
     assert found["the painted word is the answer"].is_weakness
     assert found["the same, beyond shuffled letters"].is_weakness
@@ -97,7 +97,7 @@ def test_a_painted_word_can_be_read() -> None:
     for size in ((64, 64), (300, 200)):
         image = Image.new("RGB", size, (200, 30, 30))
         painted = np.asarray(typographic.paint(image, "umbrella", top=False))
-        assert (painted == np.asarray(image)).all(2).mean() > 0.6  # most of the picture stays
+        assert (painted == np.asarray(image)).all(2).mean() > 0.6  # most of the image stays
         assert (painted.sum(2) < 150).sum() > size[0]  # letters
         assert np.array_equal(painted[: size[1] // 2], np.asarray(image)[: size[1] // 2])
 
@@ -114,8 +114,8 @@ def test_shuffled_words_and_letters() -> None:
 
 def test_a_word_that_answers_everything_is_found() -> None:
     class Hub(Oracle):
-        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
-            return np.tile(self.texts(["bride"]), (len(pictures), 1))
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
+            return np.tile(self.texts(["bride"]), (len(images), 1))
 
     found = by_name(measured("hubness", Hub(), 0.5))
     assert found["most frequent answer"].figure.value == 1
@@ -140,29 +140,29 @@ def test_gaps_between_groups_are_found_in_texts() -> None:
 
 
 @pytest.mark.parametrize(("apart", "shown"), [(True, "above chance"), (False, "not shown to differ from chance")])
-def test_gaps_between_groups_are_found_in_pictures(apart: bool, shown: str) -> None:
+def test_gaps_between_groups_are_found_in_images(apart: bool, shown: str) -> None:
     class Answers(Guesser):
-        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
             if not apart:
-                return super().images(pictures)
-            return self.texts(["good" if picture.shows == "sun" else "bad" for picture in pictures])
+                return super().images(images)
+            return self.texts(["good" if image.shows == "sun" else "bad" for image in images])
 
     things = draw_things(0, 0.5)
-    pictures = type(things)(
-        things.pictures, things.names, things.labels, "label", things.templates, things.source, things.hash
+    images = type(things)(
+        things.images, things.names, things.labels, "label", things.templates, things.source, things.hash
     )
     groups = groups_of({"attributes": {"sun": "sun", "moon": "moon"}, "words": ["good", "bad"]})
-    found = by_name(load_test("subgroups").measure(Subject(Answers(), pictures, groups)))
-    assert found["pictures: how far the answers of groups lie apart"].verdict == shown
+    found = by_name(load_test("subgroups").measure(Subject(Answers(), images, groups)))
+    assert found["images: how far the answers of groups lie apart"].verdict == shown
 
 
-def test_the_bar_knows_how_many_pictures_there_are() -> None:
+def test_the_bar_knows_how_many_images_there_are() -> None:
     class Counting(Guesser):
         count = 0
 
-        def images(self, pictures: list[Picture]) -> Vectors:  # type: ignore[override]
-            self.count += len(pictures)
-            return super().images(pictures)
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
+            self.count += len(images)
+            return super().images(images)
 
     for name in TESTS:
         if name in ("corruptions", "subgroups"):

@@ -1,4 +1,4 @@
-"""Fifteen kinds of damage: each grows with its strength, is repeatable, and keeps the picture's size."""
+"""Fifteen kinds of damage: each grows with its strength, is repeatable, and keeps the image's size."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tandem.audit.corrupting import CORRUPTIONS, FAMILIES, STRENGTHS, corrupt
 
 @pytest.fixture(scope="module")
 def image() -> Image.Image:
-    return scenes.thing(np.random.default_rng(0), "boat").image.resize((96, 72))
+    return scenes.thing(np.random.default_rng(0), "boat").pixels.resize((96, 72))
 
 
 def test_the_families_are_all_fifteen() -> None:
@@ -32,7 +32,7 @@ def test_damage_grows_with_strength(kind: str, image: Image.Image) -> None:
     assert np.corrcoef(STRENGTHS, damage)[0, 1] > 0.6
 
 
-def test_tiny_and_grey_pictures_are_damaged_too() -> None:
+def test_tiny_and_grey_images_are_damaged_too() -> None:
     for size in ((1, 1), (7, 3)):
         for kind in CORRUPTIONS:
             assert corrupt(Image.new("L", size, 90), kind, 5, np.random.default_rng(0)).size == size

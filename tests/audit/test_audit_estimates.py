@@ -12,14 +12,14 @@ def test_outcomes_of_pairs_by_hand() -> None:
     cosines = np.array(
         [
             [[0.9, 0.1], [0.2, 0.8]],  # all right
-            [[0.9, 0.8], [0.95, 0.85]],  # always the first caption, and the second picture
+            [[0.9, 0.8], [0.95, 0.85]],  # always the first caption, and the second image
             [[0.5, 0.5], [0.5, 0.5]],  # ties
             [[0.1, 0.9], [0.8, 0.2]],  # all wrong
         ]
     )
     outcomes = PairOutcomes(cosines.astype(np.float32))
     assert outcomes.caption.tolist() == [1, 0.5, 0.5, 0]
-    assert outcomes.picture.tolist() == [1, 0.5, 0.5, 0]
+    assert outcomes.image.tolist() == [1, 0.5, 0.5, 0]
     assert outcomes.both.tolist() == [True, False, False, False]
 
 

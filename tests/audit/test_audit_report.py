@@ -10,7 +10,7 @@ from support import toy
 from support.audit_toys import BagOfWords, Oracle
 
 from tandem.audit import running
-from tandem.audit.gathering import draw_things
+from tandem.audit.image_sample import draw_things
 from tandem.audit.pages import html_page, markdown_page, summary
 from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
 from tandem.audit.report import AuditReport
@@ -97,7 +97,7 @@ def test_finished_tests_survive_an_interruption(monkeypatch: pytest.MonkeyPatch)
     assert [test.name for test in seen[-1].tests] == ["binding"]
     assert [name for name, _ in seen[-1].not_run] == ["subgroups"]
     assert seen[-1].pending == ("position", "negation")
-    assert seen[-1].figure("binding", "colours: caption for a picture").value == 1
+    assert seen[-1].figure("binding", "colours: caption for an image").value == 1
 
 
 def test_a_test_gives_the_same_alone_and_among_others() -> None:
@@ -128,12 +128,12 @@ def model():  # type: ignore[no-untyped-def]
     return Model(checkpoint, build(checkpoint.config, checkpoint.tensors, engine="openvino"))
 
 
-def test_labelled_pictures_are_the_reference(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_labelled_images_are_the_reference(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for name in ("cat", "dog"):
         toy.write_images(tmp_path / name, 3)
     (tmp_path / "dog" / "broken.png").write_bytes(b"no image")
     plan = running.prepare(model, tmp_path, only=["resolution", "hubness"], quick=True)
-    assert (plan.subject.pictures.reference, plan.subject.pictures.names) == ("label", ("cat", "dog"))
+    assert (plan.subject.images.reference, plan.subject.images.names) == ("label", ("cat", "dog"))
     report = plan.run()
     assert report.count == 6
     assert [(error.source, type(error)) for error in report.skipped_images] == [("dog/broken.png", ImageError)]
@@ -141,10 +141,10 @@ def test_labelled_pictures_are_the_reference(model, tmp_path: Path) -> None:  # 
     assert report.as_dict()["failures"][0]["image"] == "dog/broken.png"
 
 
-def test_pictures_without_labels_are_compared_with_their_own_answers(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_images_without_labels_are_compared_with_their_own_answers(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     toy.write_images(tmp_path, 6)
     plan = running.prepare(model, tmp_path, only=["resolution"], quick=True, limit=5)
-    assert plan.subject.pictures.reference == "own answer"
+    assert plan.subject.images.reference == "own answer"
     assert any("consistency" in note for note in plan.report.notes)
     assert any("5 of 6" in note for note in plan.report.notes)
     report = plan.run()
@@ -153,9 +153,9 @@ def test_pictures_without_labels_are_compared_with_their_own_answers(model, tmp_
     folders = tmp_path / "folders"
     toy.write_images(folders / "2023", 4)
     toy.write_images(folders / "2024", 4)
-    assert running.prepare(model, folders, only=["hubness"]).subject.pictures.names == ("2023", "2024")
+    assert running.prepare(model, folders, only=["hubness"]).subject.images.names == ("2023", "2024")
     unlabelled = running.prepare(model, folders, only=["hubness"], labels=False)
-    assert unlabelled.subject.pictures.reference == "own answer"
-    assert len(unlabelled.subject.pictures) == 8
+    assert unlabelled.subject.images.reference == "own answer"
+    assert len(unlabelled.subject.images) == 8
     with pytest.raises(DataError, match="at least 4"):
         running.prepare(model, tmp_path, limit=3)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tandem.audit import scenes
 from tandem.audit.drawing import COLOURS, SHAPES
-from tandem.audit.gathering import draw_things
+from tandem.audit.image_sample import draw_things
 from tandem.audit.things import THINGS
 
 PAIRS: dict[str, Callable[[np.random.Generator], scenes.Pair]] = {
@@ -50,16 +50,16 @@ def middle(image: Image.Image, colour: str) -> tuple[float, float]:
 def test_as_many_shapes_are_drawn_as_the_caption_says(number: int) -> None:
     random = np.random.default_rng(number)
     for kind in SHAPES:
-        picture = scenes.counted(random, number, kind)
-        assert blobs(picture.image) == number
-        assert picture.shows.split()[0] == scenes.NUMBERS[number - 1]
+        image = scenes.counted(random, number, kind)
+        assert blobs(image.pixels) == number
+        assert image.shows.split()[0] == scenes.NUMBERS[number - 1]
 
 
 def test_what_is_painted_does_not_tell_the_number() -> None:
     random = np.random.default_rng(0)
     areas = []
     for number in (1, 2, 3, 4, 5):
-        images = [pixels(scenes.counted(random, number, "square").image) for _ in range(30)]
+        images = [pixels(scenes.counted(random, number, "square").pixels) for _ in range(30)]
         areas.append(np.mean([(np.abs(image - image[0, 0]).sum(2) > 60).mean() for image in images]))
     assert max(areas) < 1.35 * min(areas)
 
@@ -69,11 +69,11 @@ def test_a_pair_differs_clearly_and_its_captions_little(name: str) -> None:
     random, again = np.random.default_rng(7), np.random.default_rng(7)
     for _ in range(20):
         first, second = PAIRS[name](random)
-        assert first.image.size == (64, 64)
-        assert np.abs(pixels(first.image) - pixels(second.image)).mean() > 2
+        assert first.pixels.size == (64, 64)
+        assert np.abs(pixels(first.pixels) - pixels(second.pixels)).mean() > 2
         assert first.shows != second.shows
         assert len(set(first.shows.split()) ^ set(second.shows.split())) <= 2  # "left" and "right", "a" and "an"
-        assert np.array_equal(pixels(PAIRS[name](again)[0].image), pixels(first.image))
+        assert np.array_equal(pixels(PAIRS[name](again)[0].pixels), pixels(first.pixels))
 
 
 @pytest.mark.parametrize("name", ["attributes", "relations"])
@@ -90,7 +90,7 @@ def test_swapped_colours_are_where_the_caption_says() -> None:
         first, second = scenes.colour_pair(random)
         colours = [word for word in first.shows.split() if word in COLOURS]
         assert [word for word in second.shows.split() if word in COLOURS] == colours[::-1]
-        assert middle(first.image, colours[0])[0] == pytest.approx(middle(second.image, colours[1])[0], abs=6)
+        assert middle(first.pixels, colours[0])[0] == pytest.approx(middle(second.pixels, colours[1])[0], abs=6)
 
 
 def test_left_is_left_and_above_is_above(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,11 +101,11 @@ def test_left_is_left_and_above_is_above(monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(10):
         left, right = scenes.position_pair(random, ("to the left of", "to the right of"))
         assert (left.shows, right.shows) == ("a square to the left of a circle", "a square to the right of a circle")
-        assert middle(left.image, "red")[0] < middle(left.image, "blue")[0]
-        assert middle(right.image, "red")[0] > middle(right.image, "blue")[0]
+        assert middle(left.pixels, "red")[0] < middle(left.pixels, "blue")[0]
+        assert middle(right.pixels, "red")[0] > middle(right.pixels, "blue")[0]
         above, below = scenes.position_pair(random, ("above", "below"))
-        assert middle(above.image, "red")[1] < middle(above.image, "blue")[1]
-        assert middle(below.image, "red")[1] > middle(below.image, "blue")[1]
+        assert middle(above.pixels, "red")[1] < middle(above.pixels, "blue")[1]
+        assert middle(below.pixels, "red")[1] > middle(below.pixels, "blue")[1]
 
 
 def test_things_are_drawn_in_turn_and_by_seed() -> None:
@@ -113,7 +113,7 @@ def test_things_are_drawn_in_turn_and_by_seed() -> None:
     assert len(first) == 2 * len(THINGS)
     assert np.bincount(first.some(len(THINGS)).labels).tolist() == [1] * len(THINGS)
     assert first.hash == again.hash != other.hash
-    assert all(picture.shows == first.names[label] for picture, label in zip(first.pictures, first.labels, strict=True))
+    assert all(image.shows == first.names[label] for image, label in zip(first.images, first.labels, strict=True))
     assert (
-        min(np.abs(pixels(p.image) - pixels(p.image)[0, 0]).sum(2).astype(bool).mean() for p in first.pictures) > 0.08
+        min(np.abs(pixels(p.pixels) - pixels(p.pixels)[0, 0]).sum(2).astype(bool).mean() for p in first.images) > 0.08
     )

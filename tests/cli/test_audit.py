@@ -1,4 +1,4 @@
-"""`tandem audit`: the table, the report, wrong usage, Ctrl-C, unreadable pictures."""
+"""`tandem audit`: the table, the report, wrong usage, Ctrl-C, unreadable images."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from support.commands import Run, one_line
 
 from tandem.audit import drawing
 from tandem.audit.checks import position
-from tandem.audit.gathering import LIMIT
+from tandem.audit.image_sample import LIMIT
 from tandem.audit.protocol import Subject
 from tandem.audit.table import TESTS
 
@@ -34,6 +34,7 @@ def test_a_whole_audit_from_end_to_end(tandem: Run, model_folder: str, tmp_path:
         assert ("not shown" in row[6]) == (row[2] == "at chance")
     document = json.loads((tmp_path / "report" / "audit.json").read_text())
     assert document["complete"]
+    assert document["images"]["source"] == "scenes drawn by Tandem"
     assert [test["name"] for test in document["tests"]] == [name for name in TESTS if name != "corruptions"]
     for test in document["tests"]:
         assert test["measures"]
@@ -53,7 +54,7 @@ def test_json_is_the_report_and_a_seed_repeats_it(tandem: Run, model_folder: str
     assert first == again != other
 
 
-def test_unreadable_pictures_are_named_and_the_code_says_so(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+def test_unreadable_images_are_named_and_the_code_says_so(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     toy.write_images(tmp_path, 5)
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     done = tandem("audit", model_folder, "--images", tmp_path, "--only", "near-duplicates")

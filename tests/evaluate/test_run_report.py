@@ -14,7 +14,7 @@ from support import evaluations
 
 from tandem.errors import DataError
 from tandem.evaluate.report.card import card_document, card_figures
-from tandem.evaluate.report.pictures import pictures
+from tandem.evaluate.report.images import images
 from tandem.evaluate.run_report import FORMAT, RunReport
 
 
@@ -83,7 +83,7 @@ def test_images_are_those_of_their_keys_and_mistakes_stand_with_mistakes() -> No
     outcomes = {name: values[kept] for name, values in given.outcomes.items()}
     result = replace(given, keys=tuple(data.keys[at] for at in kept), outcomes=outcomes)
     shown: list[list[int]] = []
-    for section in pictures(result, data).split("Surest and right"):
+    for section in images(result, data).split("Surest and right"):
         tiles = re.findall(r'base64,([^"]+)" alt="cat/(\d+)\.png"', section)
         reds = [Image.open(io.BytesIO(base64.b64decode(uri))).getpixel((1, 1))[0] for uri, _ in tiles]  # type: ignore[index]
         shown.append([int(number) for _, number in tiles])

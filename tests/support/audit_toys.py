@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.audit import gathering
+from tandem.audit import image_sample
 from tandem.audit.checks import counting, prompts
-from tandem.audit.pictures import Picture
+from tandem.audit.labelled_images import CaptionedImage
 
 DIMENSIONS = 256
-TEMPLATES = sorted({*prompts.PROMPTS, *gathering._TEMPLATES, counting._TEMPLATE} - {"{}"}, key=len, reverse=True)
+TEMPLATES = sorted({*prompts.PROMPTS, *image_sample._TEMPLATES, counting._TEMPLATE} - {"{}"}, key=len, reverse=True)
 
 
 def meaning(text: str) -> str:
@@ -37,14 +37,14 @@ def unit(rows: Sequence[Vectors]) -> Vectors:
 
 
 class Oracle:
-    """Reads what a scene shows, and tells pictures of the same thing apart by their pixels."""
+    """Reads what a scene shows, and tells images of the same thing apart by their pixels."""
 
-    def images(self, pictures: Sequence[Picture]) -> Vectors:
+    def images(self, images: Sequence[CaptionedImage]) -> Vectors:
         rows = []
-        for picture in pictures:
-            small = np.asarray(picture.image.convert("L").resize((8, 8)), dtype=np.float32).ravel()
+        for image in images:
+            small = np.asarray(image.pixels.convert("L").resize((8, 8)), dtype=np.float32).ravel()
             small -= small.mean()
-            rows.append(np.concatenate([self.seen(picture.shows), 0.4 * small / max(1, np.linalg.norm(small))]))
+            rows.append(np.concatenate([self.seen(image.shows), 0.4 * small / max(1, np.linalg.norm(small))]))
         return unit(rows)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
@@ -68,13 +68,13 @@ class BagOfWords(Oracle):
 
 
 class Guesser:
-    """Looks at nothing: every picture has a random vector."""
+    """Looks at nothing: every image has a random vector."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(5)
 
-    def images(self, pictures: Sequence[Picture]) -> Vectors:
-        return unit(list(self._random.normal(size=(len(pictures), DIMENSIONS))))
+    def images(self, images: Sequence[CaptionedImage]) -> Vectors:
+        return unit(list(self._random.normal(size=(len(images), DIMENSIONS))))
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         return unit([direction(text) for text in texts])

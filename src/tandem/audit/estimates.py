@@ -1,6 +1,6 @@
 """Outcomes to figures with intervals; pairs and answers to outcomes. Plain arrays.
 
-Shapes: n pictures, p pairs of pictures, c names, d dimensions.
+Shapes: n images, p pairs of images, c names, d dimensions.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ Floats = NDArray[np.floating]
 
 
 def share(outcomes: NDArray[np.generic], chance: float | None) -> Figure:
-    """The mean of outcomes [n] in 0..1, each of a picture or a pair of its own."""
+    """The mean of outcomes [n] in 0..1, each of an image or a pair of its own."""
     found = mean_interval(np.asarray(outcomes, dtype=np.float64))
     return Figure(found.value, len(outcomes), found.low, found.high, chance)
 
 
 def difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> Figure:
-    """The mean of a - b over the same pictures [n]: above 0 where `a` is more."""
+    """The mean of a - b over the same images [n]: above 0 where `a` is more."""
     found = paired_bootstrap(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
     return Figure(found.value, len(a), found.low, found.high, 0.0, "difference")
 
@@ -35,19 +35,19 @@ def mean(values: NDArray[np.generic], chance: float | None = None, unit: Unit = 
 
 @dataclass(frozen=True, eq=False)
 class PairOutcomes:
-    """Two pictures and their two captions, each right for one: cosines [p 2 2], of pictures and captions."""
+    """Two images and their two captions, each right for one: cosines [p 2 2], of images and captions."""
 
     cosines: Vectors
 
     @property
     def caption(self) -> Floats:
-        """How many of the two pictures of a pair prefer their own caption, [p], 0 to 1; a tie is half. Chance 1/2."""
+        """How many of the two images of a pair prefer their own caption, [p], 0 to 1; a tie is half. Chance 1/2."""
         s = self.cosines
         return (_prefers(s[:, 0, 0], s[:, 0, 1]) + _prefers(s[:, 1, 1], s[:, 1, 0])) / 2
 
     @property
-    def picture(self) -> Floats:
-        """How many of the two captions of a pair prefer their own picture, [p]. Chance 1/2."""
+    def image(self) -> Floats:
+        """How many of the two captions of a pair prefer their own image, [p]. Chance 1/2."""
         s = self.cosines
         return (_prefers(s[:, 0, 0], s[:, 1, 0]) + _prefers(s[:, 1, 1], s[:, 0, 1])) / 2
 
@@ -68,7 +68,7 @@ CHANCE_OF_BOTH = 1 / 6
 
 
 def pair_outcomes(images: Vectors, texts: Vectors) -> PairOutcomes:
-    """Vectors of pictures and captions [2p d], those of a pair beside one another."""
+    """Vectors of images and captions [2p d], those of a pair beside one another."""
     images, texts = (vectors.reshape(-1, 2, vectors.shape[-1]) for vectors in (images, texts))
     return PairOutcomes(np.einsum("pid,pjd->pij", images, texts))
 

@@ -154,8 +154,8 @@ def _measured(report: AuditResult) -> list[tuple[str, str]]:
         ("fingerprint", model.fingerprint),
         ("source", model.source),
         ("engine", model.engine),
-        ("pictures", f"{report.count:,}: {report.pictures}; reference: {report.reference}"),
-        ("hash of the pictures", report.pictures_hash),
+        ("images", f"{report.count:,}: {report.images}; reference: {report.reference}"),
+        ("hash of the images", report.images_hash),
         ("seed", str(report.seed)),
         ("scenes", "all" if report.scale == 1 else f"{report.scale:.0%} (quick)"),
         ("Tandem", environment.tandem),
@@ -167,7 +167,7 @@ def _measured(report: AuditResult) -> list[tuple[str, str]]:
 
 
 def markdown_page(report: AuditResult) -> str:
-    """The figures and texts, without pictures."""
+    """The figures and texts, without images."""
     lines = [f"# {escape(report.model.name)}, audited", "", _LEAD, ""]
     lines += [describe(report.model, report.environment, report.made), ""]
     if report.pending:

@@ -1,6 +1,6 @@
 """What a test is: a module with `ABOUT`, and `measure(subject)`. Knows no test.
 
-Shapes: n pictures, m texts, d dimensions.
+Shapes: n images, m texts, d dimensions.
 """
 
 import zlib
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from tandem.arrays import Vectors
-from tandem.audit.pictures import LabelledPictures, Picture
+from tandem.audit.labelled_images import CaptionedImage, LabelledImages
 from tandem.evaluate.figures import Figure
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Encoder(Protocol):
     """What tests ask of a model: vectors of unit length."""
 
-    def images(self, pictures: Sequence[Picture]) -> Vectors:
+    def images(self, images: Sequence[CaptionedImage]) -> Vectors:
         """float32 [n d]"""
 
     def texts(self, texts: Sequence[str]) -> Vectors:
@@ -34,13 +34,13 @@ class Subject:
     """A model and all that a test may use. `scale` shrinks the number of scenes: 1 is the whole test."""
 
     encoder: Encoder
-    pictures: LabelledPictures
+    images: LabelledImages
     groups: "Groups | None" = None
     seed: int = 0
     scale: float = 1.0
 
     def count(self, whole: int) -> int:
-        """The number of scenes or pictures instead of `whole`."""
+        """The number of scenes or images instead of `whole`."""
         return max(4, round(whole * self.scale))
 
     def random(self, purpose: str) -> np.random.Generator:
@@ -104,7 +104,7 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A picture, what would have been right, and what the model answered."""
+    """An image, what would have been right, and what the model answered."""
 
     image: Image.Image
     right: str
@@ -143,7 +143,7 @@ class AuditTest(Protocol):
     ABOUT: About
 
     def encoded(self, subject: Subject) -> int:
-        """About how many pictures it encodes, for progress."""
+        """About how many images it encodes, for progress."""
 
     def measure(self, subject: Subject) -> Measured:
         """Run the test. Raises `SkippedTest` where it lacks what it needs."""

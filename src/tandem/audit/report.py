@@ -1,4 +1,4 @@
-"""An audit in a folder: audit.json, audit.html with pictures, audit.md."""
+"""An audit in a folder: audit.json, audit.html with images, audit.md."""
 
 from dataclasses import dataclass
 from pathlib import Path

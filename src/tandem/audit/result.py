@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tandem.audit.pictures import Reference
+from tandem.audit.labelled_images import Reference
 from tandem.audit.protocol import About, Finding, Measured, Table
 from tandem.errors import ImageError
 from tandem.evaluate.figures import Figure
@@ -26,7 +26,7 @@ class TestResult:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; pictures are in the HTML alone."""
+        """Plain values for JSON; images are in the HTML alone."""
         measured = self.measured
         return {
             "name": self.name,
@@ -55,10 +55,10 @@ class AuditResult:
     made: str  # ISO 8601, UTC
     seed: int
     scale: float  # of the number of scenes: 1, or 0.25 for a quick audit
-    pictures: str  # where they come from
-    pictures_hash: str
+    images: str  # where they come from
+    images_hash: str
     reference: Reference
-    count: int  # pictures
+    count: int  # images
     skipped_images: tuple[ImageError, ...] = ()
     notes: tuple[str, ...] = ()
     tests: tuple[TestResult, ...] = ()
@@ -88,9 +88,9 @@ class AuditResult:
             "environment": asdict(self.environment),
             "seed": self.seed,
             "scale": self.scale,
-            "pictures": {
-                "source": display_name(self.pictures),
-                "hash": self.pictures_hash,
+            "images": {
+                "source": display_name(self.images),
+                "hash": self.images_hash,
                 "reference": self.reference,
                 "n": self.count,
             },

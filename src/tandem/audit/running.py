@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.audit.gathering import LIMIT, Gathered, draw_things, open_pictures, sample
 from tandem.audit.groups import Groups, read_groups
-from tandem.audit.pictures import Picture
+from tandem.audit.image_sample import LIMIT, Gathered, draw_things, open_images, sample
+from tandem.audit.labelled_images import CaptionedImage
 from tandem.audit.protocol import Encoder, SkippedTest, Subject
 from tandem.audit.report import AuditReport
 from tandem.audit.result import TestResult
@@ -32,15 +32,15 @@ class ModelEncoder:
     """A loaded model as tests ask it. Vectors of texts are kept: tests share names."""
 
     def __init__(self, model: Model) -> None:
-        self.advance: Callable[[int], None] = lambda count: None  # told of each batch of pictures
+        self.advance: Callable[[int], None] = lambda count: None  # told of each batch of images
         self._model = model
         self._texts: dict[str, Vectors] = {}
 
-    def images(self, pictures: Sequence[Picture]) -> Vectors:
+    def images(self, images: Sequence[CaptionedImage]) -> Vectors:
         """float32 [n d]"""
         rows = []
-        for batch in batched(pictures, BATCH_SIZE):
-            rows.append(self._model.embed_images([p.image for p in batch], batch_size=BATCH_SIZE, progress=False))
+        for batch in batched(images, BATCH_SIZE):
+            rows.append(self._model.embed_images([p.pixels for p in batch], batch_size=BATCH_SIZE, progress=False))
             self.advance(len(batch))
         return np.concatenate(rows)
 
@@ -54,7 +54,7 @@ class ModelEncoder:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A model, its pictures and the tests to run, before the first of them."""
+    """A model, its images and the tests to run, before the first of them."""
 
     encoder: ModelEncoder
     subject: Subject
@@ -62,13 +62,13 @@ class Plan:
 
     @property
     def images(self) -> int:
-        """About how many pictures will be encoded."""
+        """About how many images will be encoded."""
         return sum(load_test(name).encoded(self.subject) for name in self.report.pending)
 
     def run(
         self, *, advance: Callable[[int], None] = lambda count: None, on_test: OnTest = lambda report: None
     ) -> AuditReport:
-        """Run the tests. `advance` is told of encoded pictures, `on_test` of the report after each test."""
+        """Run the tests. `advance` is told of encoded images, `on_test` of the report after each test."""
         self.encoder.advance = advance
         return run_tests(self.subject, self.report, on_test)
 
@@ -88,16 +88,16 @@ def audit(
     """Run the tests, all or `only` some, and report what they found.
 
     Args:
-        images: the user's own pictures, in any layout that `tandem.datasets.open_dataset` reads, labelled or not, for
+        images: the user's own images, in any layout that `tandem.datasets.open_dataset` reads, labelled or not, for
             the tests that can use them; the others draw their scenes.
-        labels: whether labels of these pictures are right, and folders their classes; else the model's own answers to
-            the unchanged pictures are the reference.
+        labels: whether labels of these images are right, and folders their classes; else the model's own answers to
+            the unchanged images are the reference.
         groups: a file of attributes and words, for the test of subgroups (see `read_groups`).
         quick: a quarter of the scenes; intervals are about twice as wide.
-        limit: at most so many of the user's pictures, drawn by `seed`.
+        limit: at most so many of the user's images, drawn by `seed`.
         progress: shows a bar; None shows one in a terminal or a notebook.
 
-    Raises: `TandemError` for unknown tests; `DataError` for pictures or groups that cannot be read.
+    Raises: `TandemError` for unknown tests; `DataError` for images or groups that cannot be read.
     """
     plan = prepare(model, images, labels=labels, only=only, groups=groups, quick=quick, seed=seed, limit=limit)
     with Progress(plan.images, show=progress, label="auditing", unit="image") as bar:
@@ -115,7 +115,7 @@ def prepare(
     seed: int = 0,
     limit: int = LIMIT,
 ) -> Plan:
-    """Read or draw the pictures of an audit; arguments and errors are those of `audit`."""
+    """Read or draw the images of an audit; arguments and errors are those of `audit`."""
     names = check_names(only)
     given = read_groups(groups) if isinstance(groups, str | Path) else groups
     encoder = ModelEncoder(model)
@@ -127,15 +127,15 @@ def prepare(
         made=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         seed=seed,
         scale=scale,
-        pictures=gathered.pictures.source,
-        pictures_hash=gathered.pictures.hash,
-        reference=gathered.pictures.reference,
-        count=len(gathered.pictures),
+        images=gathered.images.source,
+        images_hash=gathered.images.hash,
+        reference=gathered.images.reference,
+        count=len(gathered.images),
         skipped_images=gathered.skipped,
         notes=gathered.notes,
         pending=names,
     )
-    return Plan(encoder, Subject(encoder, gathered.pictures, given, seed, scale), report)
+    return Plan(encoder, Subject(encoder, gathered.images, given, seed, scale), report)
 
 
 def run_tests(subject: Subject, report: AuditReport, on_test: OnTest = lambda report: None) -> AuditReport:
@@ -171,5 +171,5 @@ def _gather(
 ) -> Gathered:
     if images is None:
         return Gathered(draw_things(seed, scale))
-    opened = images if isinstance(images, Dataset) else open_pictures(images, labels=labels, limit=limit, seed=seed)
+    opened = images if isinstance(images, Dataset) else open_images(images, labels=labels, limit=limit, seed=seed)
     return sample(opened, encoder, labels=labels, limit=limit, seed=seed)

@@ -1,7 +1,7 @@
 """Seeded scenes that differ in exactly one thing. Knows drawing and words, and no model.
 
 Scenes come in pairs wherever they can: the same objects, ground and places, with one property swapped. Each caption is
-then right for one picture and wrong for the other, so whoever always prefers a caption, or a picture, is right half of
+then right for one image and wrong for the other, so whoever always prefers a caption, or an image, is right half of
 the time.
 """
 
@@ -12,10 +12,10 @@ from PIL import Image
 
 from tandem.audit import drawing
 from tandem.audit.drawing import COLOURS, GROUNDS, SHAPES, SOLIDS, Box, Colour
-from tandem.audit.pictures import Picture
+from tandem.audit.labelled_images import CaptionedImage
 from tandem.audit.things import draw_thing
 
-Pair = tuple[Picture, Picture]
+Pair = tuple[CaptionedImage, CaptionedImage]
 
 NUMBERS = ("one", "two", "three", "four", "five")
 _PLURALS = {"cross": "crosses"}
@@ -66,12 +66,12 @@ def colour_pair(random: np.random.Generator) -> Pair:
     ground, order = _ground(random), random.permutation(2)
     boxes = _beside(random, random.uniform(0.38, 0.44))
 
-    def scene(colours: list[str]) -> Picture:
+    def scene(colours: list[str]) -> CaptionedImage:
         image = drawing.canvas(ground)
         for place, box in zip(order, boxes, strict=True):
             drawing.draw_solid(image, kinds[place], box, COLOURS[colours[place]])
         said = " and ".join(a(f"{colour} {kind}") for colour, kind in zip(colours, kinds, strict=True))
-        return Picture(drawing.finished(image), said)
+        return CaptionedImage(drawing.finished(image), said)
 
     return scene(colours), scene(colours[::-1])
 
@@ -88,7 +88,7 @@ def attribute_pair(random: np.random.Generator) -> Pair:
         attributes.reverse()
     order, boxes = random.permutation(2), _beside(random, 0.4)
 
-    def scene(attributes: list[str]) -> Picture:
+    def scene(attributes: list[str]) -> CaptionedImage:
         image = drawing.canvas(ground)
         for place, box in zip(order, boxes, strict=True):
             attribute = attributes[place]
@@ -101,7 +101,7 @@ def attribute_pair(random: np.random.Generator) -> Pair:
             style = attribute if attribute in ("striped", "spotted", "hollow") else "plain"
             drawing.draw_shape(image, kinds[place], sized, colour, style)
         said = " and ".join(a(f"{attribute} {kind}") for attribute, kind in zip(attributes, kinds, strict=True))
-        return Picture(drawing.finished(image), said)
+        return CaptionedImage(drawing.finished(image), said)
 
     return scene(attributes), scene(attributes[::-1])
 
@@ -111,11 +111,11 @@ def other_things_pair(random: np.random.Generator) -> Pair:
     kinds, colours, ground = _choose(random, SOLIDS, 4), _choose(random, COLOURS, 4), _ground(random)
     boxes = _beside(random, 0.42)
 
-    def scene(places: tuple[int, int]) -> Picture:
+    def scene(places: tuple[int, int]) -> CaptionedImage:
         image = drawing.canvas(ground)
         for place, box in zip(places, boxes, strict=True):
             drawing.draw_solid(image, kinds[place], box, COLOURS[colours[place]])
-        return Picture(drawing.finished(image), " and ".join(a(f"{colours[p]} {kinds[p]}") for p in places))
+        return CaptionedImage(drawing.finished(image), " and ".join(a(f"{colours[p]} {kinds[p]}") for p in places))
 
     return scene((0, 1)), scene((2, 3))
 
@@ -125,11 +125,11 @@ def other_shapes_pair(random: np.random.Generator) -> Pair:
     kinds, colours, ground = _choose(random, SHAPES, 4), _choose(random, COLOURS, 4), _ground(random)
     boxes = _beside(random, 0.38)
 
-    def scene(places: tuple[int, int]) -> Picture:
+    def scene(places: tuple[int, int]) -> CaptionedImage:
         image = drawing.canvas(ground)
         for place, box in zip(places, boxes, strict=True):
             drawing.draw_shape(image, kinds[place], box, COLOURS[colours[place]])
-        return Picture(drawing.finished(image), f"{a(kinds[places[0]])} and {a(kinds[places[1]])}")
+        return CaptionedImage(drawing.finished(image), f"{a(kinds[places[0]])} and {a(kinds[places[1]])}")
 
     return scene((0, 1)), scene((2, 3))
 
@@ -139,11 +139,11 @@ def position_pair(random: np.random.Generator, words: tuple[str, str]) -> Pair:
     kinds, ground, colours = _choose(random, SHAPES, 2), _ground(random), _choose(random, COLOURS, 2)
     boxes = _beside(random, random.uniform(0.34, 0.42), upright=words[0] == "above")
 
-    def scene(word: str, boxes: list[Box]) -> Picture:
+    def scene(word: str, boxes: list[Box]) -> CaptionedImage:
         image = drawing.canvas(ground)
         for kind, colour, box in zip(kinds, colours, boxes, strict=True):
             drawing.draw_shape(image, kind, box, COLOURS[colour])
-        return Picture(drawing.finished(image), f"{a(kinds[0])} {word} {a(kinds[1])}")
+        return CaptionedImage(drawing.finished(image), f"{a(kinds[0])} {word} {a(kinds[1])}")
 
     return scene(words[0], boxes), scene(words[1], boxes[::-1])
 
@@ -157,7 +157,7 @@ def relation_pair(random: np.random.Generator) -> Pair:
     relation = _RELATIONS[int(random.integers(len(_RELATIONS)))]
     lean = 0.14 * (1 if random.integers(2) else -1)
 
-    def scene(first: int) -> Picture:
+    def scene(first: int) -> CaptionedImage:
         second = 1 - first
         places = {  # which is drawn first, and where
             "inside": ((second, _square(0.5, 0.5, 0.84)), (first, _square(0.5, 0.54, 0.27))),
@@ -167,7 +167,7 @@ def relation_pair(random: np.random.Generator) -> Pair:
         image = drawing.canvas(ground)
         for place, box in places:
             drawing.draw_shape(image, kinds[place], box, COLOURS[colours[place]])
-        return Picture(drawing.finished(image), f"{a(kinds[first])} {relation} {a(kinds[second])}")
+        return CaptionedImage(drawing.finished(image), f"{a(kinds[first])} {relation} {a(kinds[second])}")
 
     return scene(0), scene(1)
 
@@ -175,7 +175,7 @@ def relation_pair(random: np.random.Generator) -> Pair:
 # --- single scenes -------------------------------------------------------------------------------------------------
 
 
-def counted(random: np.random.Generator, number: int, kind: str) -> Picture:
+def counted(random: np.random.Generator, number: int, kind: str) -> CaptionedImage:
     """`number` equal shapes apart from one another. How much is covered does not tell how many they are."""
     colour, ground = _colour(random), _ground(random)
     # The total area has the same distribution for every number.
@@ -193,7 +193,7 @@ def counted(random: np.random.Generator, number: int, kind: str) -> Picture:
             middles.append((x + random.uniform(-slack, slack), y + random.uniform(-slack, slack)))
     for x, y in middles:
         drawing.draw_shape(image, kind, _square(x, y, size), colour)
-    return Picture(drawing.finished(image), number_of(number, kind))
+    return CaptionedImage(drawing.finished(image), number_of(number, kind))
 
 
 def number_of(number: int, kind: str) -> str:
@@ -201,11 +201,11 @@ def number_of(number: int, kind: str) -> str:
     return f"{NUMBERS[number - 1]} {kind if number == 1 else _PLURALS.get(kind, f'{kind}s')}"
 
 
-def thing(random: np.random.Generator, kind: str) -> Picture:
+def thing(random: np.random.Generator, kind: str) -> CaptionedImage:
     """An everyday thing on a plain ground, somewhere near the middle."""
     image: Image.Image = drawing.canvas(_ground(random))
     size = random.uniform(0.55, 0.85)
     slack = (1 - size) / 2 * 0.9
     box = _square(0.5 + random.uniform(-slack, slack), 0.5 + random.uniform(-slack, slack), size)
     draw_thing(image, kind, box, _colour(random))
-    return Picture(drawing.finished(image), kind)
+    return CaptionedImage(drawing.finished(image), kind)

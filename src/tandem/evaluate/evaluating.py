@@ -37,7 +37,7 @@ def evaluate(
     on_error: OnError = "raise",
     progress: bool | None = None,
 ) -> RunReport:
-    """Measure a model on data sets; `RunReport.save` writes the report with charts and pictures.
+    """Measure a model on data sets; `RunReport.save` writes the report with charts and images.
 
     Args:
         model: a model, or what `tandem.load` takes.

@@ -3,7 +3,7 @@
 result.json     model, versions, machine, and for each result its data, settings, figures and tables
 outcomes.npz    the outcome for every image, for paired tests
 report.md       the figures, for a terminal or a forge
-report.html     the same with charts and pictures, in one file
+report.html     the same with charts and images, in one file
 """
 
 import json
@@ -62,7 +62,7 @@ class RunReport:
     def save(self, folder: str | Path) -> Path:
         """Write the run's folder, whole or not at all; an earlier run in it is replaced.
 
-        The HTML shows the best and worst pictures of `datasets`. Raises `DataError` where the folder holds anything
+        The HTML shows the best and worst images of `datasets`. Raises `DataError` where the folder holds anything
         else than a run.
         """
         target = check_target(folder)

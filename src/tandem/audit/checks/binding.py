@@ -1,7 +1,7 @@
 """Which colour, size or pattern belongs to which object: pairs of scenes with the two swapped."""
 
 from tandem.audit import scenes
-from tandem.audit.asking import ask_pairs, pair_examples, pair_findings
+from tandem.audit.answers import ask_pairs, pair_examples, pair_findings
 from tandem.audit.protocol import About, Measured, Subject
 
 ABOUT = About(
@@ -9,15 +9,15 @@ ABOUT = About(
     measures="Pairs of scenes such as a red cube and a blue ball against a blue cube and a red ball, with both "
     "captions; then sizes, patterns and fillings. Both captions are the same bag of words, so only what belongs to "
     "what tells them apart. The control is two scenes that share no object and no colour.",
-    chance="50% for one caption of two, or one picture of two; 1/6 for all four choices of a pair. A model that always "
-    "prefers one of the captions, or one of the pictures, gets exactly 50%.",
+    chance="50% for one caption of two, or one image of two; 1/6 for all four choices of a pair. A model that always "
+    "prefers one of the captions, or one of the images, gets exactly 50%.",
     not_for="Where the control is at chance, the model does not know these objects, and the figures say nothing "
     "of binding. Above chance here does not mean that long descriptions of photos are understood.",
 )
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
+    """About how many images it encodes."""
     return 6 * subject.count(80)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tandem.audit import scenes
-from tandem.audit.asking import answer_examples
+from tandem.audit.answers import answer_examples
 from tandem.audit.drawing import SHAPES
 from tandem.audit.estimates import mean, right_answers, share
 from tandem.audit.protocol import About, Finding, Measured, Subject, Table
@@ -22,7 +22,7 @@ _TEMPLATE = "a picture of {}"
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
+    """About how many images it encodes."""
     return subject.count(150)
 
 
@@ -32,16 +32,16 @@ def measure(subject: Subject) -> Measured:
     count = subject.count(150) // numbers * numbers or numbers
     kind_of = random.integers(len(kinds), size=count)
     labels = np.arange(count) % numbers
-    pictures = [scenes.counted(random, int(n) + 1, kinds[k]) for n, k in zip(labels, kind_of, strict=True)]
+    images = [scenes.counted(random, int(n) + 1, kinds[k]) for n, k in zip(labels, kind_of, strict=True)]
     phrases = [scenes.number_of(number, kind) for kind in kinds for number in range(1, numbers + 1)]
     texts = subject.encoder.texts([_TEMPLATE.replace("{}", phrase) for phrase in phrases]).reshape(
         len(kinds), numbers, -1
     )
-    images = subject.encoder.images(pictures)
-    scores = np.einsum("nd,ncd->nc", images, texts[kind_of])
+    vectors = subject.encoder.images(images)
+    scores = np.einsum("nd,ncd->nc", vectors, texts[kind_of])
     answers = scores.argmax(1)
     # Which shape, at the right number: whoever does not know the shapes cannot be asked to count them.
-    shapes = np.einsum("nd,nkd->nk", images, texts[:, labels].transpose(1, 0, 2))
+    shapes = np.einsum("nd,nkd->nk", vectors, texts[:, labels].transpose(1, 0, 2))
     findings = (
         Finding("right shape", share(right_answers(shapes, kind_of), 1 / len(kinds)), control=True),
         Finding("right number", share(right_answers(scores, labels), 1 / numbers)),
@@ -54,7 +54,7 @@ def measure(subject: Subject) -> Measured:
     )  # fmt: skip
     return Measured(
         findings,
-        tuple(answer_examples(pictures, scenes.NUMBERS, labels, scores)),
+        tuple(answer_examples(images, scenes.NUMBERS, labels, scores)),
         (Table("Answers (columns) for each number of shapes (rows)", ("shown", *scenes.NUMBERS), rows),),
         {"scenes": count, "template": _TEMPLATE},
     )

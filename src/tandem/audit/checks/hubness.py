@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.audit.asking import example, name_vectors
+from tandem.audit.answers import example, name_vectors
 from tandem.audit.estimates import difference, share
 from tandem.audit.protocol import About, Finding, Measured, Subject, Table
 from tandem.evaluate.figures import Figure
@@ -13,30 +13,30 @@ from tandem.search.exploring.clusters import read_vocabulary
 
 ABOUT = About(
     title="Hubness: words that answer everything",
-    measures="Every picture is answered with the nearest of some 1,300 everyday words. How often the most "
+    measures="Every image is answered with the nearest of some 1,300 everyday words. How often the most "
     "frequent answer is given, and how often the word most often among the ten nearest is there (k-occurrence, k = "
-    "10; Radovanovic et al. 2010). The word is chosen on one half of the pictures and counted on the other, so that "
+    "10; Radovanovic et al. 2010). The word is chosen on one half of the images and counted on the other, so that "
     "the largest of many counts does not flatter itself.",
-    chance="For the most frequent answer, the share of the most frequent thing in the pictures; none is stated "
-    "where pictures have no labels. For the ten nearest, ten of the words.",
-    not_for="Pictures of few things deserve few words: compare models on the same pictures only. Frequent words "
+    chance="For the most frequent answer, the share of the most frequent thing in the images; none is stated "
+    "where images have no labels. For the ten nearest, ten of the words.",
+    not_for="Images of few things deserve few words: compare models on the same images only. Frequent words "
     "are not wrong by being frequent.",
 )
 K = 10
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
-    return len(subject.pictures.some(subject.count(192)))
+    """About how many images it encodes."""
+    return len(subject.images.some(subject.count(192)))
 
 
 def measure(subject: Subject) -> Measured:
-    given = subject.pictures.some(subject.count(192))
+    given = subject.images.some(subject.count(192))
     words, n = read_vocabulary(), len(given)
-    images = subject.encoder.images(given.pictures)
-    cosines = images @ name_vectors(subject.encoder, words, (DEFAULT_TEMPLATE,)).T  # [n words]
+    vectors = subject.encoder.images(given.images)
+    cosines = vectors @ name_vectors(subject.encoder, words, (DEFAULT_TEMPLATE,)).T  # [n words]
     halves = subject.random("hubness").permutation(n) % 2
-    # Less the mean cosine of each word on the other half: what a word has over pictures in general.
+    # Less the mean cosine of each word on the other half: what a word has over images in general.
     centred = cosines - np.stack([cosines[halves != half].mean(0) for half in (0, 1)])[halves]
     first, second = (_top(scores, 1) for scores in (cosines, centred))
     near = _top(cosines, K)
@@ -58,27 +58,27 @@ def measure(subject: Subject) -> Measured:
     rows = tuple((words[i], share(first[:, i], fair)) for i in ranked if counts[i])
     hub = int(ranked[0])
     examples = [
-        example(given.pictures[i].image, given.pictures[i].shows, words[hub])
+        example(given.images[i].pixels, given.images[i].shows, words[hub])
         for i in np.flatnonzero(first[:, hub])
-        if not given.has_truth or given.pictures[i].shows != words[hub]
+        if not given.has_truth or given.images[i].shows != words[hub]
     ]
     return Measured(
         findings,
         tuple(examples[:6]),
-        (Table("The most frequent answers", ("word", "share of pictures"), rows),),
-        {"pictures": n, "words": len(words), "k": K, "template": DEFAULT_TEMPLATE},
+        (Table("The most frequent answers", ("word", "share of images"), rows),),
+        {"images": n, "words": len(words), "k": K, "template": DEFAULT_TEMPLATE},
     )
 
 
 def _top(scores: NDArray[np.floating], k: int) -> NDArray[np.bool_]:
-    """Whether a word is among the k nearest of a picture, [n words]."""
+    """Whether a word is among the k nearest of an image, [n words]."""
     found = np.zeros(scores.shape, dtype=bool)
     np.put_along_axis(found, np.argpartition(-scores, k - 1, axis=1)[:, :k], True, axis=1)
     return found
 
 
 def _hub(near: NDArray[np.bool_], halves: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether a picture has the word that is most frequent on the other half, [n]."""
+    """Whether an image has the word that is most frequent on the other half, [n]."""
     hubs = np.array([near[halves != half].sum(0).argmax() for half in (0, 1)])
     return np.asarray(near[np.arange(len(near)), hubs[halves]])
 

@@ -5,19 +5,18 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from tandem.audit.asking import example
+from tandem.audit.answers import example
 from tandem.audit.corrupting import as_jpeg
 from tandem.audit.estimates import mean, share
 from tandem.audit.protocol import About, Example, Finding, Measured, Subject
 
 ABOUT = About(
     title="Near-duplicates",
-    measures="Each picture saved again as JPEG, made 10% smaller, shifted by 2% of its side, and 5% brighter: the "
+    measures="Each image saved again as JPEG, made 10% smaller, shifted by 2% of its side, and 5% brighter: the "
     "cosine with its original, and whether of all originals its own is the nearest.",
-    chance="One of the originals. A cosine has no chance level: compare it with that of different pictures, the "
-    "control.",
-    not_for="A high cosine does not prove a copy: no threshold follows from these pictures. Deciding about "
-    "copyright or deletion by it needs a look at both pictures.",
+    chance="One of the originals. A cosine has no chance level: compare it with that of different images, the control.",
+    not_for="A high cosine does not prove a copy: no threshold follows from these images. Deciding about "
+    "copyright or deletion by it needs a look at both images.",
 )
 
 
@@ -42,21 +41,21 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
-    return (1 + len(COPIES)) * len(subject.pictures.some(subject.count(192)))
+    """About how many images it encodes."""
+    return (1 + len(COPIES)) * len(subject.images.some(subject.count(192)))
 
 
 def measure(subject: Subject) -> Measured:
-    given = subject.pictures.some(subject.count(192))
+    given = subject.images.some(subject.count(192))
     n = len(given)
-    originals = subject.encoder.images(given.pictures)
+    originals = subject.encoder.images(given.images)
     among = originals @ originals.T
     np.fill_diagonal(among, -np.inf)
     findings = []
     examples: list[Example] = []
     for name, change in COPIES.items():
-        pictures = [picture.changed(change(picture.image)) for picture in given.pictures]
-        copies = subject.encoder.images(pictures)
+        images = [image.changed(change(image.pixels)) for image in given.images]
+        copies = subject.encoder.images(images)
         cosines = copies @ originals.T  # [copies originals]
         own = cosines.diagonal()
         others = np.where(np.eye(n, dtype=bool), -np.inf, cosines).max(1)
@@ -65,8 +64,8 @@ def measure(subject: Subject) -> Measured:
         findings.append(Finding(f"{name}: cosine with the original", mean(own)))
         worst = int(np.argmin(own - others))
         nearest = int(np.argmax(cosines[worst]))
-        right, answer = f"picture {worst + 1}", f"picture {nearest + 1}"
-        examples.append(example(pictures[worst].image, right, answer, f"{name}: cosine {own[worst]:.3f}"))
+        right, answer = f"image {worst + 1}", f"image {nearest + 1}"
+        examples.append(example(images[worst].pixels, right, answer, f"{name}: cosine {own[worst]:.3f}"))
     nearest_others = among.max(1)
-    findings.append(Finding("cosine with the nearest other picture", mean(nearest_others), better=None, control=True))
-    return Measured(tuple(findings), tuple(examples), settings={"pictures": n})
+    findings.append(Finding("cosine with the nearest other image", mean(nearest_others), better=None, control=True))
+    return Measured(tuple(findings), tuple(examples), settings={"images": n})

@@ -1,22 +1,22 @@
 """Left and right, above and below: pairs of scenes with two shapes in each other's place."""
 
 from tandem.audit import scenes
-from tandem.audit.asking import ask_pairs, pair_examples, pair_findings
+from tandem.audit.answers import ask_pairs, pair_examples, pair_findings
 from tandem.audit.protocol import About, Measured, Subject
 
 ABOUT = About(
     title="Left and right, above and below",
     measures='Pairs of scenes with two shapes in each other\'s place, and the captions with "to the left of" and '
     '"to the right of", or "above" and "below". The control is two scenes that share no shape.',
-    chance="50% for one caption of two, or one picture of two; 1/6 for all four choices of a pair.",
-    not_for="It says nothing of directions as seen by someone in a picture. Images mirrored in training make left "
+    chance="50% for one caption of two, or one image of two; 1/6 for all four choices of a pair.",
+    not_for="It says nothing of directions as seen by someone in an image. Images mirrored in training make left "
     "and right unlearnable: a model at chance was perhaps never told.",
 )
 _WORDS = {"left and right": ("to the left of", "to the right of"), "above and below": ("above", "below")}
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
+    """About how many images it encodes."""
     return 6 * subject.count(80)
 
 

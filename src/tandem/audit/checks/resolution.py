@@ -1,19 +1,19 @@
-"""Fewer pixels, a part of the picture, and the picture small on a larger ground."""
+"""Fewer pixels, a part of the image, and the image small on a larger ground."""
 
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from tandem.audit.asking import answer_examples, scores
+from tandem.audit.answers import answer_examples, scores
 from tandem.audit.estimates import chance_agreement, right_answers, share
 from tandem.audit.protocol import About, Example, Finding, Measured, Subject
 
 ABOUT = About(
     title="Resolution and crop",
-    measures="The same pictures with a shorter side of 64, 32 and 16 pixels; their middle (80% and 50% of each "
-    "side) and one corner (80%) alone; and the whole picture at half its size on grey.",
-    chance="One of the names. Where the reference is the model's own answer to the clean picture: how often "
+    measures="The same images with a shorter side of 64, 32 and 16 pixels; their middle (80% and 50% of each "
+    "side) and one corner (80%) alone; and the whole image at half its size on grey.",
+    chance="One of the names. Where the reference is the model's own answer to the clean image: how often "
     "unrelated answers with the same frequencies would agree.",
     not_for="A crop may cut away what the right answer is about; a loss there is no fault by itself. A model that "
     "reads 64 pixels cannot lose by being given 64.",
@@ -56,25 +56,25 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
-    return (1 + len(CHANGES)) * len(subject.pictures.some(subject.count(192)))
+    """About how many images it encodes."""
+    return (1 + len(CHANGES)) * len(subject.images.some(subject.count(192)))
 
 
 def measure(subject: Subject) -> Measured:
-    given = subject.pictures.some(subject.count(192))
+    given = subject.images.some(subject.count(192))
     findings: list[Finding] = []
     examples: list[Example] = []
     if given.has_truth:
-        right = right_answers(scores(subject.encoder, given.pictures, given), given.labels)
-        findings.append(Finding("whole pictures", share(right, 1 / len(given.names)), control=True))
+        right = right_answers(scores(subject.encoder, given.images, given), given.labels)
+        findings.append(Finding("whole images", share(right, 1 / len(given.names)), control=True))
     for name, change in CHANGES.items():
-        pictures = [picture.changed(change(picture.image)) for picture in given.pictures]
-        found = scores(subject.encoder, pictures, given)
+        images = [image.changed(change(image.pixels)) for image in given.images]
+        found = scores(subject.encoder, images, given)
         chance = (
             1 / len(given.names)
             if given.has_truth
             else chance_agreement(given.labels, np.asarray(found.argmax(1)), len(given.names))
         )
         findings.append(Finding(name, share(right_answers(found, given.labels), chance)))
-        examples += answer_examples(pictures, given.names, given.labels, found, 1, name)[:1]
-    return Measured(tuple(findings), tuple(examples), settings={"pictures": len(given), "reference": given.reference})
+        examples += answer_examples(images, given.names, given.labels, found, 1, name)[:1]
+    return Measured(tuple(findings), tuple(examples), settings={"images": len(given), "reference": given.reference})

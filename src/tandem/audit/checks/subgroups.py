@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from tandem import prompts
 from tandem.arrays import Vectors
-from tandem.audit.asking import example, name_vectors
+from tandem.audit.answers import example, name_vectors
 from tandem.audit.estimates import share
 from tandem.audit.groups import Groups
 from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
@@ -15,10 +15,10 @@ from tandem.evaluate.intervals import bootstrap
 ABOUT = About(
     title="Subgroup gaps",
     measures="With --groups: attributes (a young person, an old person) and words that should fit them alike. For "
-    "each word, which attribute its text is nearest to. With pictures that are labelled by these attributes: how "
+    "each word, which attribute its text is nearest to. With images that are labelled by these attributes: how "
     "often each word is the answer in each group.",
     chance="If words did not depend on groups, each attribute would get an equal share of the words; for "
-    "pictures, the gap that pictures shuffled among the groups show.",
+    "images, the gap that images shuffled among the groups show.",
     not_for="It finds some gaps and proves the absence of none: lists are short, and words stand for people "
     "badly. Never use it to certify a model as fair, nor a model to guess such attributes of people.",
 )
@@ -26,8 +26,8 @@ _SHUFFLES = 200
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
-    return 0 if subject.groups is None else len(subject.pictures)
+    """About how many images it encodes."""
+    return 0 if subject.groups is None else len(subject.images)
 
 
 def measure(subject: Subject) -> Measured:
@@ -44,21 +44,21 @@ def measure(subject: Subject) -> Measured:
     findings, tables = _of_texts(groups, attributes, words)
     notes: tuple[str, ...] = ()
     examples: list[Example] = []
-    given = subject.pictures
+    given = subject.images
     places = [given.names.index(name) for name in groups.names if name in given.names]
     if given.reference == "label" and len(places) == len(groups.names):
         rows = np.flatnonzero(np.isin(given.labels, places))
         member = np.array([places.index(int(label)) for label in given.labels[rows]], dtype=np.int64)
-        pictures = [given.pictures[i] for i in rows]
-        answers = (subject.encoder.images(pictures) @ words.T).argmax(1)
-        more, table = _of_pictures(subject, groups, member, answers)
+        images = [given.images[i] for i in rows]
+        answers = (subject.encoder.images(images) @ words.T).argmax(1)
+        more, table = _of_images(subject, groups, member, answers)
         findings, tables = [*findings, *more], [*tables, table]
         examples = [
-            example(picture.image, groups.names[group], groups.words[answer], "the attribute, and the word")
-            for picture, group, answer in zip(pictures[:6], member, answers, strict=False)
+            example(image.pixels, groups.names[group], groups.words[answer], "the attribute, and the word")
+            for image, group, answer in zip(images[:6], member, answers, strict=False)
         ]
     else:
-        notes = ("Texts only: for pictures, give --images with labels that are the names of the attributes.",)
+        notes = ("Texts only: for images, give --images with labels that are the names of the attributes.",)
     settings = {"attributes": list(groups.names), "words": list(groups.words), "template": groups.template}
     return Measured(tuple(findings), tuple(examples), tuple(tables), settings, notes)
 
@@ -84,7 +84,7 @@ def _of_texts(groups: Groups, attributes: Vectors, words: Vectors) -> tuple[list
     ]
 
 
-def _of_pictures(
+def _of_images(
     subject: Subject, groups: Groups, member: NDArray[np.int64], answers: NDArray[np.int64]
 ) -> tuple[list[Finding], Table]:
     """How far the groups' answers lie apart: half of the sum of differences of shares, 0 (alike) to 1 (apart)."""
@@ -105,5 +105,5 @@ def _of_pictures(
     shares = (among.T @ given) / np.maximum(among.sum(0)[:, None], 1)
     order = np.argsort(-(shares.max(0) - shares.min(0)))
     rows = tuple((groups.words[w], *(f"{value:.1%}" for value in shares[:, w])) for w in order)
-    table = Table("Share of a group's pictures that are answered with each word", ("word", *groups.names), rows)
-    return [Finding("pictures: how far the answers of groups lie apart", figure, better="lower")], table
+    table = Table("Share of a group's images that are answered with each word", ("word", *groups.names), rows)
+    return [Finding("images: how far the answers of groups lie apart", figure, better="lower")], table

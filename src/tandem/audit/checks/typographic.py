@@ -1,15 +1,15 @@
-"""Typographic attack: a wrong word painted on the picture."""
+"""Typographic attack: a wrong word painted on the image."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tandem.audit.asking import answer_examples, scores
+from tandem.audit.answers import answer_examples, scores
 from tandem.audit.estimates import difference, right_answers, share
 from tandem.audit.protocol import About, Finding, Measured, Subject
 
 ABOUT = About(
     title="Typographic attack",
-    measures="The name of something else is painted on each picture, in black on a white label. The control "
+    measures="The name of something else is painted on each image, in black on a white label. The control "
     "paints the same letters in another order: it covers as much, and says nothing.",
     chance="One of the names. What the word's meaning does is the difference to the shuffled letters, for which "
     "chance is 0.",
@@ -19,12 +19,12 @@ ABOUT = About(
 
 
 def encoded(subject: Subject) -> int:
-    """About how many pictures it encodes."""
-    return 3 * len(subject.pictures.some(subject.count(96)))
+    """About how many images it encodes."""
+    return 3 * len(subject.images.some(subject.count(96)))
 
 
 def measure(subject: Subject) -> Measured:
-    given = subject.pictures.some(subject.count(96))
+    given = subject.images.some(subject.count(96))
     random = subject.random("typographic")
     names = given.names
     if len(names) < 3:
@@ -34,15 +34,15 @@ def measure(subject: Subject) -> Measured:
     shuffles = [mixed(names[place], names, random) for place in wrong]
     at_top = random.random(len(given)) < 0.5
     painted = [
-        picture.changed(paint(picture.image, names[place], top=bool(top)))
-        for picture, place, top in zip(given.pictures, wrong, at_top, strict=True)
+        image.changed(paint(image.pixels, names[place], top=bool(top)))
+        for image, place, top in zip(given.images, wrong, at_top, strict=True)
     ]
     control = [
-        picture.changed(paint(picture.image, letters, top=bool(top)))
-        for picture, letters, top in zip(given.pictures, shuffles, at_top, strict=True)
+        image.changed(paint(image.pixels, letters, top=bool(top)))
+        for image, letters, top in zip(given.images, shuffles, at_top, strict=True)
     ]
-    clean, attacked, covered = (scores(subject.encoder, p, given) for p in (given.pictures, painted, control))
-    chance, what = 1 / len(names), "right" if given.has_truth else "as on the clean picture"
+    clean, attacked, covered = (scores(subject.encoder, p, given) for p in (given.images, painted, control))
+    chance, what = 1 / len(names), "right" if given.has_truth else "as on the clean image"
     right = [right_answers(each, given.labels) for each in (attacked, covered)]
     fooled = [right_answers(each, wrong) for each in (attacked, covered)]
     findings = [
@@ -54,12 +54,12 @@ def measure(subject: Subject) -> Measured:
     ]
     if given.has_truth:
         findings.insert(
-            0, Finding("right, clean picture", share(right_answers(clean, given.labels), chance), control=True)
+            0, Finding("right, clean image", share(right_answers(clean, given.labels), chance), control=True)
         )
     return Measured(
         tuple(findings),
         tuple(answer_examples(painted, names, given.labels, attacked)),
-        settings={"pictures": len(given), "names": list(names), "reference": given.reference},
+        settings={"images": len(given), "names": list(names), "reference": given.reference},
     )
 
 
@@ -73,7 +73,7 @@ def mixed(word: str, names: tuple[str, ...], random: np.random.Generator) -> str
 
 
 def paint(image: Image.Image, word: str, *, top: bool) -> Image.Image:
-    """The picture with a word on a white label, across most of its width."""
+    """The image with a word on a white label, across most of its width."""
     painted = image.convert("RGB")
     width, height = painted.size
     font = ImageFont.load_default(size=100)

@@ -1,4 +1,4 @@
-"""`tandem audit`: what a model gets wrong, on scenes that Tandem draws and on the user's pictures."""
+"""`tandem audit`: what a model gets wrong, on scenes that Tandem draws and on the user's images."""
 
 import argparse
 import sys
@@ -43,16 +43,16 @@ def add_arguments(parser: Parser) -> None:
         metavar="MODEL",
         help="a folder, a file, a published name or a hub name (default: tandem-mini, which ships with Tandem)",
     )
-    parser.add_argument("--out", metavar="DIR", help="write audit.html (with pictures), audit.json and audit.md there")
+    parser.add_argument("--out", metavar="DIR", help="write audit.html (with images), audit.json and audit.md there")
     parser.add_argument(
         "--images",
         metavar="DIR",
-        help="your own pictures, labelled or not, for the tests that can use them; the others draw their scenes",
+        help="your own images, labelled or not, for the tests that can use them; the others draw their scenes",
     )
     parser.add_argument(
         "--no-labels",
         action="store_true",
-        help="the folders of --images are not classes: compare with the model's own answers to unchanged pictures",
+        help="the folders of --images are not classes: compare with the model's own answers to unchanged images",
     )
     parser.add_argument(
         "--groups",
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         for test in report.tests[-1:]:
             terminal.detail(f"{test.name.replace('_', ' ')}: {test.seconds:.1f} s")
 
-    with progress.waiting("reading the pictures"):
+    with progress.waiting("reading the images"):
         images = _open(arguments) if arguments.images else None
         plan = prepare(
             model,
@@ -123,9 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _open(arguments: argparse.Namespace) -> "Dataset":
-    from tandem.audit.gathering import open_pictures
+    from tandem.audit.image_sample import open_images
 
-    return open_pictures(arguments.images, labels=not arguments.no_labels, **_limited(data_options(arguments)))
+    return open_images(arguments.images, labels=not arguments.no_labels, **_limited(data_options(arguments)))
 
 
 def _limited(options: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +173,6 @@ def _show(report: "AuditReport", out: str | None, *, as_json: bool) -> None:
     for name, why in report.not_run:
         terminal.echo(f"{name} did not run: {why}")
     if out:
-        terminal.echo(f"pictures, limits and tables: {out}/audit.html")
+        terminal.echo(f"images, limits and tables: {out}/audit.html")
     else:
-        terminal.echo("what each test must not be used for, and pictures: --out DIR writes a report")
+        terminal.echo("what each test must not be used for, and images: --out DIR writes a report")

@@ -26,9 +26,9 @@ from tandem.evaluate.report.html import (
     side_by_side,
     table,
 )
+from tandem.evaluate.report.images import images
 from tandem.evaluate.report.listings import average_precisions, classes, confusion, favoured_names
 from tandem.evaluate.report.markdown import setting
-from tandem.evaluate.report.pictures import pictures
 from tandem.evaluate.result import TaskResult
 
 MANY = 16  # figures, of which a curve is easier to read
@@ -89,7 +89,7 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
         classes(tables),
         favoured_names(tables),
         average_precisions(tables),
-        pictures(result, dataset) if dataset is not None else "",
+        images(result, dataset) if dataset is not None else "",
         folded("Settings", table(("setting", "value"), settings)),
     )
 

@@ -19,7 +19,7 @@ SIDE = 180  # pixels of a thumbnail's longer side
 RIGHT = ("top1", "wise_ft_top1")  # outcomes that say whether the answer was right
 
 
-def pictures(result: TaskResult, dataset: Dataset) -> Html:
+def images(result: TaskResult, dataset: Dataset) -> Html:
     """The worst and the best answers with their images; for retrieval the captions that were found last.
 
     Nothing for tasks that have neither.

@@ -1,4 +1,4 @@
-"""The pictures of an audit: drawn everyday things, or a sample of the user's data set."""
+"""The images of an audit: drawn everyday things, or a sample of the user's data set."""
 
 import os
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from tandem.audit import scenes
-from tandem.audit.asking import name_vectors
-from tandem.audit.pictures import LabelledPictures, Picture, Reference
+from tandem.audit.answers import name_vectors
+from tandem.audit.labelled_images import CaptionedImage, LabelledImages, Reference
 from tandem.audit.protocol import Encoder
 from tandem.audit.things import THINGS
 from tandem.datasets import open_dataset
@@ -26,39 +26,39 @@ from tandem.pixels import as_rgb
 from tandem.prompts import DEFAULT_TEMPLATE
 from tandem.search.exploring.clusters import read_vocabulary
 
-OF_EACH = 12  # drawn pictures of each thing
-LIMIT = 200  # pictures of a user, unless another number is asked for
-_SHORTER = 336  # pixels that a user's picture keeps: what the largest usual models read
-_NAMES = 32  # everyday words among which unlabelled pictures are answered, at least
+OF_EACH = 12  # drawn images of each thing
+LIMIT = 200  # images of a user, unless another number is asked for
+_SHORTER = 336  # pixels that a user's image keeps: what the largest usual models read
+_NAMES = 32  # everyday words among which unlabelled images are answered, at least
 # Drawn things are no photos: the average over four media is nearer to all of them.
 _TEMPLATES = ("a photo of a {}.", "a picture of a {}.", "a drawing of a {}.", "a cartoon of a {}.")
 
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """The pictures, and those that could not be read."""
+    """The images, and those that could not be read."""
 
-    pictures: LabelledPictures
+    images: LabelledImages
     skipped: tuple[ImageError, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def draw_things(seed: int, scale: float = 1.0) -> LabelledPictures:
+def draw_things(seed: int, scale: float = 1.0) -> LabelledImages:
     """Sixteen things, each several times, in turn."""
     random, names = np.random.default_rng([seed, 1]), tuple(THINGS)
     times = max(1, round(OF_EACH * scale))
-    pictures = tuple(scenes.thing(random, name) for _ in range(times) for name in names)
-    content = sha256(b"".join(picture.image.tobytes() for picture in pictures)).hexdigest()
+    images = tuple(scenes.thing(random, name) for _ in range(times) for name in names)
+    content = sha256(b"".join(image.pixels.tobytes() for image in images)).hexdigest()
     labels = np.tile(np.arange(len(names)), times)
-    return LabelledPictures(pictures, names, labels, "drawn", _TEMPLATES, "scenes drawn by Tandem", content)
+    return LabelledImages(images, names, labels, "drawn", _TEMPLATES, "scenes drawn by Tandem", content)
 
 
-def open_pictures(
+def open_images(
     source: str | Path, *, labels: bool = True, limit: int = LIMIT, seed: int = 0, **options: Any
 ) -> Dataset:
-    """A user's pictures: any layout of data sets, or a folder of pictures that has no folders of classes.
+    """A user's images: any layout of data sets, or a folder of images that has no folders of classes.
 
-    `labels=False` takes a folder as pictures without labels, whatever folders they are in; `options` are those of
+    `labels=False` takes a folder as images without labels, whatever folders they are in; `options` are those of
     `open_dataset`. Raises `DataError`.
     """
     folder = user_path(source, strict=False)
@@ -71,10 +71,10 @@ def open_pictures(
         if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
     )
     if not paths:
-        raise DataError(f"{source}: no pictures in this folder")
+        raise DataError(f"{source}: no images in this folder")
     drawn = np.sort(np.random.default_rng([seed, 3]).permutation(len(paths))[:limit])
     kept = [paths[i] for i in drawn]
-    notes = () if len(kept) == len(paths) else (f"{len(kept):,} of {len(paths):,} pictures were drawn (seed {seed}).",)
+    notes = () if len(kept) == len(paths) else (f"{len(kept):,} of {len(paths):,} images were drawn (seed {seed}).",)
     return Dataset(
         name=display_name(folder.resolve().name),
         source=str(source),
@@ -88,7 +88,7 @@ def open_pictures(
 
 
 def _is_plain(folder: Path) -> bool:
-    """Whether pictures lie in the folder itself, and none in the folders directly below it."""
+    """Whether images lie in the folder itself, and none in the folders directly below it."""
 
     def has_images(path: str | Path) -> bool:
         with os.scandir(path) as entries:
@@ -103,33 +103,33 @@ def _is_plain(folder: Path) -> bool:
 
 
 def sample(dataset: Dataset, encoder: Encoder, *, labels: bool = True, limit: int = LIMIT, seed: int = 0) -> Gathered:
-    """At most `limit` pictures of a data set, drawn by `seed`; without one label each, with the model's own answers.
+    """At most `limit` images of a data set, drawn by `seed`; without one label each, with the model's own answers.
 
     Raises `DataError` where fewer than four can be read.
     """
     drawn = [int(i) for i in np.random.default_rng([seed, 2]).permutation(len(dataset))[:limit]]
     places = sorted(drawn)  # shards are read from front to back
-    images: dict[int, Image.Image] = {}
+    loaded: dict[int, Image.Image] = {}
     skipped = []
     for place, source in zip(places, dataset.images(places), strict=True):
         try:
-            images[place] = _small(load_image(source, limits=Limits(), at_least=_SHORTER))
+            loaded[place] = _small(load_image(source, limits=Limits(), at_least=_SHORTER))
         except ImageError as error:
             skipped.append(ImageError(dataset.keys[place], error.reason, error.kind))
-    if len(images) < 4:
-        raise DataError(f"{dataset.name}: an audit needs at least 4 pictures that can be read, found {len(images)}")
-    kept = [place for place in drawn if place in images]
+    if len(loaded) < 4:
+        raise DataError(f"{dataset.name}: an audit needs at least 4 images that can be read, found {len(loaded)}")
+    kept = [place for place in drawn if place in loaded]
     captions = tuple(dataset.captions[i] for i in kept) if dataset.captions else ()
     notes = [*dataset.notes]
     if len(kept) < len(dataset):
-        notes.append(f"{len(kept):,} of {len(dataset):,} pictures were drawn (seed {seed}).")
+        notes.append(f"{len(kept):,} of {len(dataset):,} images were drawn (seed {seed}).")
 
     def gathered(
         names: tuple[str, ...], of: Callable[[int], int], reference: Reference, templates: tuple[str, ...]
     ) -> Gathered:
         labels = np.array([of(place) for place in kept], dtype=np.int64)
-        pictures = tuple(Picture(images[place], names[label]) for place, label in zip(kept, labels, strict=True))
-        own = LabelledPictures(pictures, names, labels, reference, templates, dataset.name, dataset.hash, captions)
+        images = tuple(CaptionedImage(loaded[place], names[label]) for place, label in zip(kept, labels, strict=True))
+        own = LabelledImages(images, names, labels, reference, templates, dataset.name, dataset.hash, captions)
         return Gathered(own, tuple(skipped), tuple(notes))
 
     if labels and len(dataset.classes) > 1 and not dataset.multi_label:
@@ -137,12 +137,12 @@ def sample(dataset: Dataset, encoder: Encoder, *, labels: bool = True, limit: in
         templates = dataset.templates or (DEFAULT_TEMPLATE,)
         return gathered(dataset.classes, lambda place: int(everyone[place]), "label", templates)
     notes.append(
-        "The pictures have no single label each: the model's own answer to the unchanged picture, among everyday "
+        "The images have no single label each: the model's own answer to the unchanged image, among everyday "
         "words, is the reference. Figures then measure consistency, not whether answers are true."
     )
     words = np.array(read_vocabulary())
     vectors = name_vectors(encoder, words.tolist(), (DEFAULT_TEMPLATE,))
-    cosines = encoder.images([Picture(images[place], "") for place in kept]) @ vectors.T
+    cosines = encoder.images([CaptionedImage(loaded[place], "") for place in kept]) @ vectors.T
     answers = cosines.argmax(1)
     # The words that were answered, and the nearest others where these are few: prompts are read for each of them.
     nearest = np.argsort(-cosines.max(0), kind="stable")
