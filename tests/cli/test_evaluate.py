@@ -63,9 +63,46 @@ def test_a_folder_of_classes_is_measured_and_reported(
 
 @pytest.mark.parametrize("task", ["few-shot", "linear-probe"])
 def test_one_folder_is_halved_for_tasks_that_learn(tandem: Run, data: Path, model_folder: str, task: str) -> None:
-    (result,) = tandem("evaluate", data, "--model", model_folder, "--task", task, "--json").json["results"]
-    assert result["dataset"]["images"] == 15
-    assert any("15 images were learnt from, 15 others measured on" in note for note in result["notes"])
+    done = tandem("evaluate", data, "--model", model_folder, "--task", task, "--seed", "3", "--json")
+    (result,) = done.json["results"]
+    assert (result["dataset"]["images"], result["settings"]["seed"]) == (15, 3)
+    (note,) = [note for note in result["notes"] if note.startswith("15 images were learnt from, 15 others measured on")]
+    assert note.endswith("seed 3")
+    assert f"tandem: {note}" in done.err.splitlines()
+
+
+def test_the_data_sets_own_training_split_is_learnt_from(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "animals"
+    for split, some in (("train", slice(0, 4)), ("test", slice(4, 10))):
+        for name in CLASSES:
+            (folder / split / name).mkdir(parents=True)
+            for path in sorted((data / name).iterdir())[some]:
+                (folder / split / name / path.name).symlink_to(path)
+    asked = ("evaluate", folder, "--model", model_folder, "--task", "linear-probe", "--split", "test", "--json")
+    (result,) = tandem(*asked).json["results"]
+    assert (result["dataset"]["split"], result["dataset"]["images"]) == ("test", 18)
+    assert result["settings"]["train_images"] == 12
+    assert not any("halves" in note for note in result["notes"])
+
+
+def test_no_cache_keeps_nothing(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "photos.csv"
+    rows = [f"{path},a {path.parent.name} {path.stem}\n" for path in sorted(data.glob("*/*.png"))]
+    table.write_text("".join(["path,caption\n", *rows]))
+    asked = ("evaluate", table, "--model", model_folder, "--json")
+    figures = []
+    for options, kept in ((("--no-cache",), 0), ((), 60)):  # photos and captions
+        monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / f"cache{kept}"))
+        done = tandem(*asked, *options)
+        assert done.code == 0, done.err
+        figures.append(done.json["results"][0]["figures"])
+        features = list((tmp_path / f"cache{kept}").glob("features/**/*"))
+        assert bool(features) == bool(kept)
+    assert figures[0] == figures[1]
 
 
 def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ from PIL import Image
 from support.commands import Run, one_line
 
 import tandem as library
+from tandem.cli import learn_report
 from tandem.datasets.labelled_collection import read_labels
 from tandem.errors import DataError
+from tandem.evaluate.figures import Figure
+from tandem.evaluate.learning import Learned, Verdict
 from tandem.heads.head import Head
 from tandem.heads.head_file import read_head, write_head
 
@@ -67,6 +70,36 @@ def test_json_is_the_card(tandem: Run, animals: Path, model_folder: str, tmp_pat
     assert document["accuracy"] == read_head(head).card["accuracy"]
     assert [each["name"] for each in document["classes"]] == ["golden retriever", "owl"]
     assert document["verdict"] in ("gain", "loss", "no difference shown")
+
+
+def test_the_prompt_and_the_seed_reach_what_is_learned(
+    tandem: Run, animals: Path, model_folder: str, tmp_path: Path
+) -> None:
+    """CLAP begins at the prompts; the seed draws the resamples."""
+    given = {"plain": (), "drawn": ("--template", "a drawing of a {}", "--template", "{}"), "seeded": ("--seed", "9")}
+    cards = {}
+    for name, options in given.items():
+        head = tmp_path / f"{name}.tandem-head"
+        asked = ("learn", animals, "--to", head, "--model", model_folder, "--method", "clap")
+        assert tandem(*asked, *options).code == 0
+        cards[name] = read_head(head).card
+    plain, drawn, seeded = cards.values()
+    assert drawn["templates"] == ["a drawing of a {}", "{}"]
+    assert drawn["penalty_mean"] != plain["penalty_mean"] == seeded["penalty_mean"]
+    assert (plain["seed"], seeded["seed"]) == (0, 9)
+    assert seeded["calibration_error"] != plain["calibration_error"]
+
+
+@pytest.mark.parametrize(("value", "verdict", "said"), [
+    (0.2, "gain", "better than the names"), (-0.2, "loss", "worse than the names"),
+    (0.02, "no difference shown", "no gain shown"),
+])  # fmt: skip
+def test_a_loss_is_called_a_loss(value: float, verdict: Verdict, said: str) -> None:
+    head = Head(("a", "b"), np.ones((2, 12), np.float32), np.zeros(2, np.float32), "e" * 64, "clap", {})
+    figures = {"gain": Figure(value, 20, value - 0.1, value + 0.1, 0.0, "difference")}
+    text = learn_report.verdict(Learned(head, figures, verdict, "leave-one-out", ()))
+    assert text.startswith(said)
+    assert f"{100 * value:+.1f} points" in text
 
 
 def test_names_for_folders(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
