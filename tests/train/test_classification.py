@@ -1,7 +1,9 @@
 """Fine-tuning for classification: it starts at the zero-shot classifier, resumes to the same bits, ends in WiSE-FT."""
 
 import csv
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import tandem
 from tandem.errors import ConfigError, DataError
 from tandem.heads.head_file import read_head
 from tandem.train.data.loader import Loader
+from tandem.train.objective.classification import ClassificationObjective
 from tandem.train.parallel.process import single_process
 from tandem.train.recipe import Recipe, read_recipe
 from tandem.train.run.assembly import assemble, names_of_classes
@@ -99,6 +102,28 @@ def test_between_is_both_ends_at_0_and_1(whole: Path) -> None:
         assert all(np.array_equal(tensor, end.model.tensors[name]) for name, tensor in found.model.tensors.items())
     half = between(zero_shot, fine_tuned, 0.25).head
     assert np.allclose(half.weights, 0.75 * zero_shot.head.weights + 0.25 * fine_tuned.head.weights, atol=1e-6)
+    others = fine_tuned.head.classes[::-1]
+    with pytest.raises(ConfigError, match="have other classes: expected the same"):
+        between(zero_shot, fine_tuned._replace(head=dataclasses.replace(fine_tuned.head, classes=others)), 0.5)
+
+
+def test_the_loss_is_smoothed_and_the_head_has_its_logits() -> None:
+    draw = np.random.default_rng(0)
+    images, class_vectors, bias = (
+        torch.from_numpy(draw.normal(size=shape).astype(np.float32)) for shape in ((4, 6), (3, 6), (3,))
+    )
+    clip: Any = SimpleNamespace(logit_scale=torch.nn.Parameter(torch.tensor(0.7)), logit_bias=None)
+    objective = ClassificationObjective(clip, class_vectors, label_smoothing=0.3)
+    objective.bias.data.copy_(bias)
+    batch: Any = SimpleNamespace(labelled=torch.tensor([0, 1, 3]), labels=torch.tensor([2, 0, 1]), total_labelled=5)
+    logits = np.exp(0.7) * (images.numpy() @ class_vectors.numpy().T + bias.numpy())
+    assert np.allclose(objective.logits(images).detach().numpy(), logits, atol=1e-5)
+    log_shares = (logits - np.log(np.exp(logits).sum(1, keepdims=True)))[[0, 1, 3]]
+    target = 0.7 * np.eye(3)[[2, 0, 1]] + 0.3 / 3
+    loss = objective.losses(images, images[:0], batch)["loss"]
+    assert loss.item() == pytest.approx(-(target * log_shares).sum() / 5, abs=1e-5)
+    weights, biases = objective.head()
+    assert np.allclose(images.numpy() @ weights.numpy().T + biases.numpy(), logits, atol=1e-5)
 
 
 def test_alpha_is_the_best_on_validation(whole: Path) -> None:
