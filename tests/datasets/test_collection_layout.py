@@ -10,6 +10,7 @@ from support.dataset_toys import write_folder
 import tandem
 from tandem import engine
 from tandem.datasets import dataset_splits, open_dataset
+from tandem.datasets.labelled_collection import open_labelled_collection
 from tandem.errors import DataError, FilterError
 from tandem.evaluate.features import embed_dataset
 from tandem.model import Model
@@ -63,6 +64,23 @@ def test_captions_columns_and_filters(url: str) -> None:
     drawn = open_dataset(url, label="folder", limit=2)
     assert drawn.stored is not None
     assert len(drawn.stored.vectors) == 2
+
+
+def test_a_table_of_labels_gives_each_image_its_own_vector(
+    url: str, photos: Path, model: Model, tmp_path: Path
+) -> None:
+    paths = sorted(photos.glob("*/*.png"), reverse=True)[:4]
+    (tmp_path / "labels.csv").write_text("".join(f"{path},{path.parent.name}\n" for path in paths))
+    data = open_labelled_collection(url, tmp_path / "labels.csv")
+    assert (len(data), data.classes) == (4, ("cat", "sea lion"))
+    opened = [str(image) for image in data.images()]
+    assert sorted(opened) == sorted(map(str, paths))
+    assert [Path(path).parent.name.replace("_", " ") for path in opened] == [
+        data.classes[label] for label in data.labels
+    ]
+    vectors = embed_dataset(model, data).vectors
+    assert np.abs(vectors - model.embed_images(opened, progress=False)).max() < 1e-6
+    assert len(data.notes) == 1
 
 
 def test_what_does_not_fit_is_refused(url: str, photos: Path, model: Model) -> None:
