@@ -111,13 +111,49 @@ def test_a_left_out_image_has_no_say_in_its_own_alpha() -> None:
     given = shots((6, 6, 6), texts=3.0)
     logits = gda.leave_one_out(given)
     gaussian = gda.leave_one_out_gaussian(given)
-    image = 4
     right = np.array(
         [((given.zero_shot_logits + alpha * gaussian).argmax(axis=1) == given.labels) for alpha in gda.ALPHAS]
     )
-    alpha = gda.ALPHAS[np.delete(right, image, axis=1).sum(axis=1).argmax()]
-    expected = given.zero_shot_logits[image] + alpha * gaussian[image]
-    assert np.allclose(logits[image] / logits[image][0] * expected[0], expected, rtol=1e-4)
+    by_all, moved = right.sum(axis=1).argmax(), 0
+    for image in range(18):
+        chosen = np.delete(right, image, axis=1).sum(axis=1).argmax()
+        expected = given.zero_shot_logits[image] + gda.ALPHAS[chosen] * gaussian[image]
+        assert np.allclose(logits[image] / logits[image][0] * expected[0], expected, rtol=1e-4)
+        moved += chosen != by_all
+    assert moved  # for some images it is another alpha than all of them choose
+
+
+def test_a_head_is_that_of_the_equations_with_its_bias() -> None:
+    given = shots()
+    weights, bias = paper(given)
+    fit = gda.fit_gda(given, alpha=0.5)
+    assert np.ptp(bias) > 0.1  # one that is the same for all classes would change nothing
+    assert np.allclose(fit.bias, 0.5 * bias, rtol=1e-4)
+    assert np.allclose(fit.weights, 10 * given.class_vectors + 0.5 * weights, rtol=1e-3, atol=1e-2)
+
+
+def test_the_temperature_is_that_which_makes_left_out_labels_most_probable() -> None:
+    given = shots((6, 6, 6))
+    fit = gda.fit_gda(given)
+    logits = given.zero_shot_logits + np.float32(fit.facts["alpha"]) * gda.leave_one_out_gaussian(given)
+    losses = [-log_shares(logits * factor)[range(18), given.labels].mean() for factor in gda.INVERSE_TEMPERATURES]
+    best = gda.INVERSE_TEMPERATURES[int(np.argmin(losses))]
+    assert fit.facts["temperature"] == pytest.approx(1 / best)
+    assert best < 1
+    _, bias = paper(given)
+    assert np.allclose(fit.bias, best * fit.facts["alpha"] * bias, rtol=1e-4)
+
+
+def log_shares(logits: np.ndarray) -> np.ndarray:
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+
+
+def test_equal_logits_are_not_right() -> None:
+    given = shots((3, 3))
+    right = gda._right(given, np.zeros((6, 2), np.float32))
+    assert right.sum() > 0
+    tied = check_shots(given.vectors, given.labels, given.classes, given.class_vectors[[0, 0]], 10.0)
+    assert gda._right(tied, np.zeros((6, 2), np.float32)).sum() == 0
 
 
 def test_too_few_images_are_refused() -> None:
