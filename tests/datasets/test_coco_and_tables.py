@@ -151,6 +151,12 @@ def test_a_column_of_splits_and_a_table_in_a_folder(tmp_path: Path) -> None:
         ("path,label\nphotos/0.png,a,b\n", r"line 2: expected 2 values, as in the header"),
         ("path,label\n,a\n", r"line 2: there is no path in the column path"),
         ("name,label\nx,a\n", r"expected a column of paths"),
+        ("path,label\nphotos/0.png,a\n./photos/0.png,b\n", r"line 3: \./photos/0\.png was labelled"),
+        ("path,label\nphotos/0.png,a\nx/../photos/0.png,a\n", r"line 3: .* is there twice"),
+        (
+            "path,label\n../photos/0.png,a\n",
+            r"line 2: the path '\.\./photos/0\.png' leads out of the data set's folder",
+        ),
         ("path,label\n", r"it has a header at most, and no rows"),
         ("path,label\nphotos/0.png,0\nphotos/1.png,1\n", r"its labels are numbers"),
     ],
@@ -158,6 +164,77 @@ def test_a_column_of_splits_and_a_table_in_a_folder(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = table(tmp_path / "a.csv", text)
     with pytest.raises(DataError, match=message):
+        open_dataset(path)
+
+
+def test_rows_without_a_split_are_counted(tmp_path: Path) -> None:
+    text = "path,label,split\nphotos/0.png,a,test\nphotos/1.png,b,test\nphotos/2.png,a,\nphotos/3.png,b, \n"
+    data = open_dataset(table(tmp_path / "a.csv", text))
+    assert (data.split, len(data)) == ("test", 2)
+    assert data.notes == ("2 of 4 rows have no split, and were left out",)
+    lines = [{"path": f"photos/{number}.png", "label": "a", "split": number or "test"} for number in range(2)]
+    with pytest.raises(DataError, match="line 2: expected the name of a split, found 1"):
+        open_dataset(table(tmp_path / "b.jsonl", "\n".join(map(json.dumps, lines))))
+
+
+def test_absolute_paths_in_a_table_are_said_in_a_note(tmp_path: Path) -> None:
+    path = table(tmp_path / "a" / "a.csv", "") if (tmp_path / "a").mkdir() is None else None
+    assert path is not None
+    write_images(tmp_path / "b", 1)
+    path.write_text(f"path,label\n{tmp_path}/b/0.png,a\n./photos/1.png,b\n")
+    data = open_dataset(path)
+    assert data.keys == (f"{tmp_path}/b/0.png", "photos/1.png")
+    assert data.notes == ("1 of 2 images are named by absolute paths",)
+    path.write_text(f"path,label\n{tmp_path}/a/photos/0.png,a\nphotos/0.png,b\n")
+    with pytest.raises(DataError, match=r"line 3: photos/0\.png was labelled"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../../etc/passwd", "a/../../x.png", 5, [], "", "x" * 5000, "a\nb.png"]
+)
+def test_annotations_name_images_in_their_folder_only(tmp_path: Path, name: Any) -> None:
+    path = coco(tmp_path / "coco", CAPTIONS)
+    document = json.loads(path.read_text())
+    document["images"][1]["file_name"] = name
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        DataError, match=r"leads out of|expected the path of an image|there is no file|are in none"
+    ) as one:
+        open_dataset(path)
+    image = {"filepath": "", "filename": name, "split": "test", "sentences": [{"raw": "a"}]}
+    path.write_text(json.dumps({"images": [image]}))
+    with pytest.raises(DataError, match=r"leads out of|expected the path of an image|there is no file") as other:
+        open_dataset(path)
+    for error in (one, other):
+        assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": [{"id": [], "file_name": "0.png"}]}, r"images\[0\]: expected a number as id, found \[\]"),
+        ({"annotations": [{"image_id": {}}]}, r"annotations\[0\]: expected a number as image_id, found \{\}"),
+        ({"annotations": [{"image_id": 10, "category_id": []}]}, r"expected a number as category_id"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]}, r"two categories have the id '1'"),
+        ({"categories": [{"id": 1, "name": None}]}, r"category 1: expected a name, found None"),
+    ],
+)
+def test_what_is_wrong_with_annotations_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    annotations = [{"image_id": 10 + number, "category_id": 1} for number in range(3)]
+    path = coco(tmp_path / "coco", annotations, categories=[{"id": 1, "name": "a"}])
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=message):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize("raw", [None, ["a"], 5])
+def test_captions_of_karpathys_are_texts(tmp_path: Path, raw: Any) -> None:
+    write_images(tmp_path, 1)
+    path = tmp_path / "dataset_a.json"
+    path.write_text(json.dumps({"images": [{"filename": "0.png", "split": "test", "sentences": [{"raw": raw}]}]}))
+    with pytest.raises(DataError, match=r"0\.png: expected a caption as text, found"):
         open_dataset(path)
 
 

@@ -112,11 +112,33 @@ def test_a_list_of_classes_is_the_set_of_them(tmp_path: Path) -> None:
     assert data.classes == ("dog", "cat", "sea lion")
 
 
-def test_links_are_followed_once(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "a", {"cat": 1})
+def test_links_to_folders_bring_no_image_twice(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1, "dog": 1})
     os.symlink(root / "cat", root / "cat" / "again")
-    os.symlink(root, root / "cat" / "above")
-    assert open_dataset(root).keys == ("cat/0.png",)
+    os.symlink("..", root / "cat" / "up")
+    os.symlink(root, root / "dog" / "self")
+    data = open_dataset(root)
+    assert data.keys == ("cat/0.png", "dog/0.png")
+    assert data.notes == ("links to folders inside the folders of classes were not followed: 3",)
+    for target in (root / "cat", root, tmp_path):
+        os.symlink(target, root / "bird")
+        with pytest.raises(DataError, match=r"its images are those of .*, too; remove the link"):
+            open_dataset(root)
+        os.unlink(root / "bird")
+    elsewhere = write_folder(tmp_path / "b", {"bird": 1})
+    os.symlink(elsewhere / "bird", root / "bird")
+    assert open_dataset(root).keys == ("bird/0.png", "cat/0.png", "dog/0.png")
+
+
+def test_folders_that_are_linked_to_each_other_come_to_an_end(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1})
+    names = [str(number) for number in range(10)]
+    for name in names:
+        (root / "cat" / name).mkdir()
+    for name in names:
+        for other in names:
+            os.symlink(root / "cat" / other, root / "cat" / name / f"to{other}")
+    assert len(open_dataset(root)) == 1
 
 
 def test_a_draw_is_seeded_and_reads_only_what_is_drawn(tmp_path: Path) -> None:

@@ -147,6 +147,27 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         open_dataset(tmp_path / "d.parquet")
 
 
+@pytest.mark.parametrize("name", ["../0.png", "/etc/passwd"])
+def test_paths_stay_below_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "0.png").write_bytes(png(0))
+    path = write(tmp_path / "a" / "paths.parquet", {"path": [name], "label": ["a"]})
+    with pytest.raises(DataError, match=r"row 0: the path .* leads out of the data set's folder"):
+        open_dataset(path)
+    path = write(tmp_path / "b" / "structs.parquet", {"image": [{"bytes": None, "path": name}], "label": ["a"]})
+    with pytest.raises(DataError, match=r"row 0: the path .* leads out of the data set's folder"):
+        open_dataset(path)
+
+
+@pytest.mark.parametrize("declared", [[None, {}], "ab", "[" * 200_000])
+def test_names_of_classes_that_are_no_texts_are_not_taken(tmp_path: Path, declared: Any) -> None:
+    table = pa.table({"image": images(2), "label": [0, 1]})
+    features = {"label": {"names": declared, "_type": "ClassLabel"}}
+    text = json.dumps({"info": {"features": features}}) if len(declared) < 9 else declared
+    pq.write_table(table.replace_schema_metadata({"huggingface": text}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="its labels are numbers"):
+        open_dataset(tmp_path / "a.parquet")
+
+
 def test_real_files(shared: Path) -> None:
     data = open_dataset(shared / "data" / "tiny-imagenet", split="val", limit=20)
     assert len(data.classes) == 200

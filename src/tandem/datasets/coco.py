@@ -5,17 +5,20 @@ none. A folder with `annotations/captions_val2017.json` is a data set with split
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
+from tandem.datasets.data_files import existing, inside, read_text, shown
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
 from tandem.files import user_path
 
 _PREFIX = "captions_"
+_IDS = {"id", "image_id", "category_id"}
 
 
 def recognises(source: str) -> bool:
@@ -47,24 +50,31 @@ def read(request: Request) -> Rows:
             split_names.refuse(request.split, request.source)
             split = None
     document = _document(path)
-    images = sorted(_entries(document, "images", path, ("id", "file_name")), key=lambda each: str(each["file_name"]))
+    named = [
+        (inside(image["file_name"], f"{path}: image {shown(image['id'])}"), image["id"])
+        for image in _entries(document, "images", path, ("id", "file_name"))
+    ]
+    images = sorted(named, key=lambda each: each[0])
+    keys = [name for name, _ in images]
     annotations = list(_entries(document, "annotations", path, ("image_id",)))
-    by_image: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in images}
+    by_image: dict[Any, list[Mapping[str, Any]]] = {id: [] for _, id in images}
     if len(by_image) < len(images):
         raise DataError(f"{path}: two images have one id")
     for annotation in annotations:
         if annotation["image_id"] not in by_image:
-            raise DataError(f"{path}: an annotation is about image {annotation['image_id']!r}, which is not in images")
+            raise DataError(
+                f"{path}: an annotation is about image {shown(annotation['image_id'])}, which is not in images"
+            )
         by_image[annotation["image_id"]].append(annotation)
     has_labels = any("category_id" in annotation for annotation in annotations)
     key = request.caption or "caption"
-    captions = [_captions(by_image[image["id"]], key) for image in images]
-    folder = _image_folder(path, split, [str(image["file_name"]) for image in images])
+    captions = [_captions(by_image[id], key) for _, id in images]
+    folder = _image_folder(path, split, keys)
     return Rows(
         name=full_path(path.parent.parent if path.parent.name == "annotations" else path.parent).name,
-        keys=[str(image["file_name"]) for image in images],
-        images=ImageFiles([str(folder / str(image["file_name"])) for image in images]),
-        labels=[_labels(by_image[image["id"]]) for image in images] if has_labels else None,
+        keys=keys,
+        images=ImageFiles([str(folder / name) for name in keys]),
+        labels=[_labels(by_image[id]) for _, id in images] if has_labels else None,
         captions=captions if any(captions) else None,
         split=split,
         class_names=_categories(document, path) if has_labels else None,
@@ -79,7 +89,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _document(path: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(document, dict) or not {"images", "annotations"} <= document.keys():
@@ -95,7 +105,10 @@ def _entries(
         raise DataError(f"{path}: expected a list in {name}")
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or any(key not in entry for key in needed):
-            raise DataError(f"{path}: {name}[{number}]: expected {' and '.join(needed)}, found {entry!r:.60}")
+            raise DataError(f"{path}: {name}[{number}]: expected {' and '.join(needed)}, found {shown(entry)}")
+        for key in entry.keys() & _IDS:
+            if isinstance(entry[key], bool) or not isinstance(entry[key], int | str):
+                raise DataError(f"{path}: {name}[{number}]: expected a number as {key}, found {shown(entry[key])}")
         yield entry
 
 
@@ -113,7 +126,14 @@ def _labels(annotations: list[Mapping[str, Any]]) -> tuple[Label, ...]:
 def _categories(document: Mapping[str, Any], path: Path) -> dict[str, str]:
     if "categories" not in document:
         raise DataError(f"{path}: annotations have a category_id, but there are no categories")
-    return {str(each["id"]): str(each["name"]) for each in _entries(document, "categories", path, ("id", "name"))}
+    found: dict[str, str] = {}
+    for each in _entries(document, "categories", path, ("id", "name")):
+        if not isinstance(each["name"], str):
+            raise DataError(f"{path}: category {shown(each['id'])}: expected a name, found {shown(each['name'])}")
+        if str(each["id"]) in found:
+            raise DataError(f"{path}: two categories have the id {shown(each['id'])}")
+        found[str(each["id"])] = each["name"]
+    return found
 
 
 def _image_folder(path: Path, split: str | None, names: list[str]) -> Path:
@@ -125,9 +145,8 @@ def _image_folder(path: Path, split: str | None, names: list[str]) -> Path:
         [base, *(root / each for each in (*named, "images", *(f"images/{each}" for each in named))), root]
     )
     for folder in tried:
-        if names and (folder / names[0]).is_file():
-            missing = next((name for name in names if not (folder / name).is_file()), None)
-            if missing is not None:
-                raise DataError(f"{path}: there is no file {folder / missing}")
+        if names and os.path.isfile(folder / names[0]):
+            for name in names:
+                existing(str(folder / name), str(path))
             return folder
     raise DataError(f"{path}: its images are in none of {', '.join(str(folder) for folder in tried)}")

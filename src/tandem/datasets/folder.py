@@ -1,7 +1,6 @@
 """A folder of classes: `FOLDER/class/1.jpg`, or `FOLDER/split/class/1.jpg`, at any depth below the class."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from tandem.datasets import split_names
@@ -41,14 +40,21 @@ def read(request: Request) -> Rows:
     paths: list[str] = []
     labels: list[tuple[str]] = []
     classes = _folders(folder)
+    _check_apart(folder, classes)
+    links = 0
     inside = len(str(folder / "_")) - 1  # characters of a path before its part below the folder
     for name in classes:
         before = len(keys)
-        for path in _images(folder / name):
+        found_here, links_here = _images(folder / name)
+        links += links_here
+        for path in found_here:
             keys.append(display_name(path[inside:]).replace(os.sep, "/"))
             paths.append(path)
         if len(keys) == before:
-            raise DataError(f"{folder / name}: it has no images; every folder of {folder} has to hold those of a class")
+            linked = " (links to folders are not followed)" if links_here else ""
+            raise DataError(
+                f"{folder / name}: it has no images{linked}; every folder of {folder} has to hold those of a class"
+            )
         labels += [(display_name(name),)] * (len(keys) - before)
     loose = sum(_is_image(entry) for entry in os.scandir(folder))
     if not keys:
@@ -63,7 +69,10 @@ def read(request: Request) -> Rows:
         split=split,
         class_names=_class_names(folder, root, root.parent if is_own else root),
         class_order=[display_name(name) for name in classes],
-        notes=(f"images beside the folders of classes were left out: {loose:,}",) if loose else (),
+        notes=(
+            *((f"images beside the folders of classes were left out: {loose:,}",) if loose else ()),
+            *((f"links to folders inside the folders of classes were not followed: {links:,}",) if links else ()),
+        ),
     )
 
 
@@ -81,26 +90,42 @@ def _folders(folder: Path) -> list[str]:
         raise DataError(f"{folder}: cannot be read: {error.strerror or error}") from None
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """The images below a folder, sorted by path. Links are followed, but not into a folder that they are in."""
-    stack = [(str(folder), frozenset[tuple[int, int]]())]
-    found = []
+def _check_apart(folder: Path, classes: list[str]) -> None:
+    """Raise `DataError` where the folder of a class is a link to, or around, another: its images would have two."""
+    real = {name: os.path.realpath(folder / name) for name in classes}
+    names = {path: name for name, path in real.items()}
+    root = Path(os.path.realpath(folder))
+    for name, path in real.items():
+        around = next((names[str(each)] for each in Path(path).parents if str(each) in names), names[path])
+        if around != name or path in map(str, (root, *root.parents)):
+            other = folder / around if around != name else folder
+            raise DataError(f"{folder / name}: its images are those of {other}, too; remove the link")
+
+
+def _images(folder: Path) -> tuple[list[str], int]:
+    """The images below a folder, sorted by path, and how many links to folders there are.
+
+    Such links are not followed: below the same folder they would bring images twice, and elsewhere images of another
+    class, without an end where folders are linked to each other.
+    """
+    stack = [str(folder)]
+    found: list[str] = []
+    links = 0
     while stack:
-        path, above = stack.pop()
+        path = stack.pop()
         try:
-            status = os.stat(path)
-            inside = above | {(status.st_dev, status.st_ino)}
-            if len(inside) == len(above):
-                continue
             with os.scandir(path) as entries:
                 for entry in entries:
                     if not entry.name.startswith(".") and entry.is_dir():
-                        stack.append((entry.path, inside))
+                        if entry.is_symlink():
+                            links += 1
+                        else:
+                            stack.append(entry.path)
                     elif _is_image(entry):
                         found.append(entry.path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    yield from sorted(found)
+    return sorted(found), links
 
 
 def _is_image(entry: "os.DirEntry[str]") -> bool:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.datasets.hashing import file_digests, shard_digests
-from tandem.errors import DataError
 from tandem.image import ImageSource
 
 _CHUNK = 128  # images that are kept at once where they are asked for in an order that does not ascend
@@ -97,10 +96,3 @@ def in_any_order(places: Sequence[int], read: Callable[[Sequence[int]], Iterator
 def full_path(path: Path) -> Path:
     """A path from the root on, without `.` and `..`: its last part is a name."""
     return Path(os.path.abspath(path))
-
-
-def existing(path: str, named_by: str) -> str:
-    """The path of an image that a file names. Raises `DataError` where there is no such file."""
-    if not os.path.isfile(path):
-        raise DataError(f"{named_by}: there is no file {path}")
-    return path

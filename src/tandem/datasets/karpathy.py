@@ -4,12 +4,14 @@
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
-from tandem.datasets.images import ImageFiles, existing, full_path
+from tandem.datasets.data_files import existing, inside, read_text, shown
+from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Request, Rows
 from tandem.errors import DataError
 from tandem.files import user_path
@@ -38,8 +40,10 @@ def read(request: Request) -> Rows:
         raise DataError(f"{request.source}: this layout has no columns for where")
     path = user_path(request.source)
     split, images = split_names.choose(_by_split(path), request.split, request.source)
-    names = ["/".join(filter(None, (image.get("filepath"), str(image["filename"])))) for image in images]
-    folder = next((each for each in (path.parent, path.parent / "images") if (each / names[0]).is_file()), path.parent)
+    names = [_name(image, path) for image in images]
+    folder = next(
+        (each for each in (path.parent, path.parent / "images") if os.path.isfile(each / names[0])), path.parent
+    )
     return Rows(
         name=full_path(path).stem.removeprefix("dataset_"),
         keys=names,
@@ -51,18 +55,31 @@ def read(request: Request) -> Rows:
 
 def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
     try:
-        images = json.loads(path.read_text(encoding="utf-8-sig"))["images"]
+        images = json.loads(read_text(path))["images"]
         found: dict[str, list[Mapping[str, Any]]] = {}
         for image in images:
             found.setdefault(str(image["split"]), []).append(image)
             _ = image["filename"], image["sentences"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: expected images with filename, split and sentences: {error!r}") from None
+        raise DataError(f"{path}: expected images with filename, split and sentences: {shown(error)}") from None
     return found
 
 
+def _name(image: Mapping[str, Any], path: Path) -> str:
+    """The path of an image. Raises `DataError` where it is none, or leads out of the folder."""
+    parts = [image[key] for key in ("filepath", "filename") if image.get(key)]
+    for part in parts:
+        if not isinstance(part, str):
+            raise DataError(f"{path}: expected the path of an image as text, found {shown(part)}")
+    return inside("/".join(parts), str(path))
+
+
 def _captions(image: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(text for sentence in image["sentences"] if (text := str(sentence["raw"]).strip()))
-    except (KeyError, TypeError):
-        raise DataError(f"{path}, {image['filename']}: expected sentences with raw") from None
+    place = f"{path}, {image['filename']}"
+    sentences = image["sentences"]
+    if not isinstance(sentences, list) or not all(isinstance(each, dict) and "raw" in each for each in sentences):
+        raise DataError(f"{place}: expected sentences with raw")
+    for sentence in sentences:
+        if not isinstance(sentence["raw"], str):
+            raise DataError(f"{place}: expected a caption as text, found {shown(sentence['raw'])}")
+    return tuple(text for sentence in sentences if (text := sentence["raw"].strip()))

@@ -14,8 +14,9 @@ import numpy as np
 
 from tandem import samples
 from tandem.datasets.class_names import first_synonyms
+from tandem.datasets.data_files import existing, inside, shown
 from tandem.datasets.filtering import kinds_of_parquet, row_filter
-from tandem.datasets.images import ImageFiles, ShardImages, existing, full_path
+from tandem.datasets.images import ImageFiles, ShardImages, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import ClassNames, Label, Request, Rows
 from tandem.datasets.shards import choose_files, name_of, shard_splits
@@ -58,10 +59,10 @@ def read(request: Request) -> Rows:
     rows: list[int] = []
     paths: list[str] = []
     named: dict[Label, str] = {}
-    for shard, (file, shown) in enumerate(zip(files, _shown(files), strict=True)):
+    for shard, (file, called) in enumerate(zip(files, _shown(files), strict=True)):
         _check_columns(file, [*read_columns, image])
         for row, values in enumerate(_values(file, read_columns)):
-            key = f"{shown}#{row}"
+            key = f"{called}#{row}"
             if passes is not None and not passes({"id": key, **values}):
                 continue
             if label is not None:
@@ -70,12 +71,13 @@ def read(request: Request) -> Rows:
                     _note_name(named, labels[-1], values[names], f"{file}, row {row}")
             texts.append(captions_of(values, captions))
             if is_paths:
-                paths.append(existing(os.path.join(file.parent, str(values[image])), f"{file}, row {row}"))
+                place = f"{file}, row {row}"
+                paths.append(existing(os.path.join(file.parent, inside(values[image], place)), place))
             keys.append(key)
             shards.append(shard)
             rows.append(row)
     if not keys and passes is not None:
-        raise DataError(f"{request.source}: no row passes where {request.where!r}")
+        raise DataError(f"{request.source}: no row passes where {shown(request.where)}")
     if named and class_names is None:
         ordered = sorted(named, key=lambda each: (isinstance(each, str), each))
         class_names = dict(zip(map(str, ordered), first_synonyms([named[each] for each in ordered]), strict=True))
@@ -106,8 +108,8 @@ class Cells:
         for row, value in zip(rows, samples.parquet_cells(path, self.column, rows), strict=True):
             content = samples.image_bytes(value)
             if content is None and isinstance(value, Mapping) and isinstance(value.get("path"), str):
-                named = existing(os.path.join(path.parent, value["path"]), f"{path}, row {row}")
-                content = Path(named).read_bytes()
+                place = f"{path}, row {row}"
+                content = Path(existing(os.path.join(path.parent, inside(value["path"], place)), place)).read_bytes()
             if content is None:
                 raise DataError(f"{path}, row {row}: there is no image in the column {self.column}")
             yield content
@@ -141,7 +143,7 @@ def _note_name(named: dict[Label, str], labels: tuple[Label, ...] | None, value:
         return
     name = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
     if named.setdefault(labels[0], name) != name:
-        raise DataError(f"{place}: the label {labels[0]} has two names, {named[labels[0]]!r} and {name!r}")
+        raise DataError(f"{place}: the label {labels[0]} has two names, {shown(named[labels[0]])} and {shown(name)}")
 
 
 def _declared(metadata: Mapping[bytes, bytes], column: str) -> ClassNames | None:
@@ -152,6 +154,8 @@ def _declared(metadata: Mapping[bytes, bytes], column: str) -> ClassNames | None
         while not (isinstance(feature, dict) and feature.get("_type") == "ClassLabel"):
             feature = feature[0] if isinstance(feature, list) else feature["feature"]
         names = feature["names"]
-    except (KeyError, ValueError, TypeError, IndexError):
+    except (KeyError, ValueError, TypeError, IndexError, RecursionError):
         return None
-    return [str(name).replace("_", " ") for name in names] if isinstance(names, list) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return [name.replace("_", " ") for name in names]

@@ -1,4 +1,6 @@
-"""Tables of image files: CSV and TSV with a header, or a JSON object on each line. Paths are relative to the table.
+"""Tables of image files: CSV and TSV with a header, or a JSON object on each line.
+
+Paths are relative to the table and stay below its folder, or absolute, which a note says.
 
 Columns named in the plural (`labels`) hold several labels: a list, or text with `;` or `|` between them. Lines of one
 image with one caption each are one image with several.
@@ -6,6 +8,7 @@ image with one caption each are one image with several.
 
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
+from tandem.datasets.data_files import existing, inside, shown
 from tandem.datasets.filtering import kinds_of_values, row_filter
-from tandem.datasets.images import ImageFiles, existing, full_path
+from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
 from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError
@@ -35,7 +39,7 @@ def recognises(source: str) -> bool:
 def splits(source: str) -> tuple[str, ...]:
     """The values of the column `split`; () without one."""
     path = _table(source)
-    return tuple(_splits(list(_lines(path)))) if path is not None else ()
+    return tuple(_splits(list(_lines(path)), path)) if path is not None else ()
 
 
 def read(request: Request) -> Rows:
@@ -52,9 +56,11 @@ def read(request: Request) -> Rows:
         blank = {"id": None, **dict.fromkeys(columns)}
         lines = [(line, values) for line, values in lines if passes({**blank, **values})]
         if not lines:
-            raise DataError(f"{path}: no row passes where {request.where!r}")
-    split = None
-    if by_split := _splits(lines):
+            raise DataError(f"{path}: no row passes where {shown(request.where)}")
+    split, notes = None, []
+    if by_split := _splits(lines, path):
+        if without := len(lines) - sum(map(len, by_split.values())):
+            notes.append(f"{without:,} of {len(lines):,} rows have no split, and were left out")
         split, lines = split_names.choose(by_split, request.split, request.source)
     else:
         split_names.refuse(request.split, request.source)
@@ -71,34 +77,47 @@ def read(request: Request) -> Rows:
         if not isinstance(name, str) or not name:
             raise DataError(f"{place}: there is no path in the column {image}")
         labels = None if label is None else as_labels(_split(values.get(label), several), place)
-        entry = found.setdefault(
-            name, _Image(existing(os.path.join(path.parent, user_path(name)), place), labels, place)
-        )
+        key = _key(name, place)
+        full = os.path.abspath(path.parent / key)
+        entry = found.get(full)
+        if entry is None:
+            found[full] = entry = _Image(key, existing(os.path.join(path.parent, key), place), labels, place)
         if entry.labels != labels:
-            raise DataError(f"{place}: {name} was labelled {entry.labels} at {entry.place}, and {labels} here")
+            raise DataError(
+                f"{place}: {name} was labelled {shown(entry.labels)} at {entry.place}, and {shown(labels)} here"
+            )
         texts = captions_of({column: values.get(column) for column in captions}, captions)
         if entry.place != place and not texts:
             raise DataError(f"{place}: {name} is there twice, and has no other caption here ({entry.place})")
         entry.captions += texts
     entries = list(found.values())
+    if absolute := sum(os.path.isabs(entry.key) for entry in entries):
+        notes.append(f"{absolute:,} of {len(found):,} images are named by absolute paths")
     return Rows(
         name=full_path(path.parent if path.name in _METADATA else path.with_suffix("")).name,
-        keys=list(found),
+        keys=[entry.key for entry in entries],
         images=ImageFiles([entry.path for entry in entries]),
         labels=[entry.labels for entry in entries] if label is not None else None,
         captions=[entry.captions for entry in entries] if captions else None,
         split=split,
         multi_label=several,
         places=[entry.place.removeprefix(f"{path}, ") for entry in entries],
+        notes=tuple(notes),
     )
 
 
 class _Image:
     """An image of the table, and what its lines say."""
 
-    def __init__(self, path: str, labels: tuple[Label, ...] | None, place: str) -> None:
-        self.path, self.labels, self.place = path, labels, place
+    def __init__(self, key: str, path: str, labels: tuple[Label, ...] | None, place: str) -> None:
+        self.key, self.path, self.labels, self.place = key, path, labels, place
         self.captions: tuple[str, ...] = ()
+
+
+def _key(name: str, place: str) -> str:
+    """A path as it is the same for an image however it is written. Raises `DataError` where it leads out."""
+    path = str(user_path(name))
+    return os.path.normpath(path) if os.path.isabs(path) else inside(path, place)
 
 
 def _table(source: str) -> Path | None:
@@ -134,11 +153,17 @@ def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise DataError(f"{path}, line {line}: cannot be read: {error}") from None
 
 
-def _splits(lines: list[tuple[int, Mapping[str, Any]]]) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
+def _splits(lines: list[tuple[int, Mapping[str, Any]]], path: Path) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:
+    """The lines of each split; those without one are in none."""
     found: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for line, values in lines:
-        if isinstance(split := values.get("split"), str) and split:
-            found.setdefault(split, []).append((line, values))
+        split = values.get("split")
+        if split is None or (isinstance(split, float) and math.isnan(split)):
+            continue
+        if not isinstance(split, str):
+            raise DataError(f"{path}, line {line}: expected the name of a split, found {shown(split)}")
+        if split.strip():
+            found.setdefault(split.strip(), []).append((line, values))
     return found
 
 
