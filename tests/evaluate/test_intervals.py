@@ -7,7 +7,9 @@ import pytest
 
 from tandem.errors import DataError
 from tandem.evaluate import intervals
+from tandem.evaluate.figures import Figure
 from tandem.evaluate.metrics import mean_per_class
+from tandem.evaluate.report.formats import chance_text
 
 
 def test_a_resample_draws_as_many_images_as_there_are() -> None:
@@ -58,9 +60,10 @@ def test_pairs_are_surer_than_each_alone() -> None:
     a = (rng.random(400) < 0.5).astype(float)
     b = np.where(rng.random(400) < 0.05, 0, a)  # never better, sometimes worse
     gain = intervals.paired_bootstrap(a, b)
-    assert gain.excludes_zero
+    assert gain.high < 0 or gain.low > 0
     assert gain.high - gain.low < 0.3 * (intervals.mean_interval(a).high - intervals.mean_interval(a).low)
-    assert not intervals.paired_bootstrap(a, rng.permutation(a)).excludes_zero
+    mixed = intervals.paired_bootstrap(a, rng.permutation(a))
+    assert mixed.low <= 0 <= mixed.high
 
 
 def test_equal_outcomes_prove_little() -> None:
@@ -96,3 +99,12 @@ def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:
     assert intervals.mcnemar(np.ones(5000), np.zeros(5000)).p_exact < 1e-300
     with pytest.raises(DataError, match="0 or 1"):
         intervals.mcnemar(np.array([0.5]), np.array([1.0]))
+
+
+def test_the_chance_of_a_difference_is_zero() -> None:
+    found = intervals.Interval(0.02, -0.01, 1.2)
+    gain = Figure.of(found, 40, unit="difference")
+    assert (gain.value, gain.n, gain.low, gain.high, gain.chance) == (0.02, 40, -0.01, 1.2, 0.0)
+    assert chance_text(gain) == "0"
+    assert Figure.of(found.within(0, 1), 40, unit="score") == Figure(0.02, 40, 0, 1, None, "score")
+    assert Figure.of(found, 40, chance=0.5).chance == 0.5

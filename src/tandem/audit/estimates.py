@@ -18,19 +18,19 @@ Floats = NDArray[np.floating]
 def share(outcomes: NDArray[np.generic], chance: float | None) -> Figure:
     """The mean of outcomes [n] in 0..1, each of an image or a pair of its own."""
     found = mean_interval(np.asarray(outcomes, dtype=np.float64))
-    return Figure(found.value, len(outcomes), found.low, found.high, chance)
+    return Figure.of(found, len(outcomes), chance=chance)
 
 
 def difference(a: NDArray[np.generic], b: NDArray[np.generic]) -> Figure:
     """The mean of a - b over the same images [n]: above 0 where `a` is more."""
     found = paired_bootstrap(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64))
-    return Figure(found.value, len(a), found.low, found.high, 0.0, "difference")
+    return Figure.of(found, len(a), unit="difference")
 
 
 def mean(values: NDArray[np.generic], chance: float | None = None, unit: Unit = "score") -> Figure:
     """The mean of values [n] of any size."""
     (found,) = bootstrap(means(np.asarray(values, dtype=np.float64)[:, None]), len(values))
-    return Figure(found.value, len(values), found.low, found.high, chance, unit)
+    return Figure.of(found, len(values), chance=chance, unit=unit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ def cells(finding: Finding) -> tuple[str, ...]:
         shown_name(finding),
         shown_value(finding),
         interval_text(figure),
-        "0" if figure.unit == "difference" else chance_text(figure),
+        chance_text(figure),
         f"{figure.n:,}",
         finding.verdict,
     )

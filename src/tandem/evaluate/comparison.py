@@ -167,14 +167,8 @@ def _is_mean(name: str, result: TaskResult) -> bool:
 
 def _tested(figure: Figure, values: NDArray[np.floating], before: NDArray[np.floating]) -> Difference:
     interval = paired_bootstrap(values, before)
-    difference = Figure(
-        interval.value,
-        len(values),
-        interval.low,
-        interval.high,
-        None,
-        "difference" if figure.unit == "share" else figure.unit,
-    )
+    unit = "difference" if figure.unit == "share" else figure.unit
+    difference = Figure.of(interval, len(values), chance=0.0, unit=unit)
     if np.isin(values, (0, 1)).all() and np.isin(before, (0, 1)).all():
         test: McNemar = mcnemar(values, before)
         return Difference(figure, difference, test.p_exact, None, test.only_a, test.only_b)

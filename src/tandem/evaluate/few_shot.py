@@ -151,7 +151,7 @@ def _measured(
     n, chance = len(baseline), 1 / classes
     zero = baseline.astype(np.float64)
     level = intervals.mean_interval(zero, seed=seed)
-    figures = {ZERO_SHOT_TOP1: Figure(level.value, n, level.low, level.high, chance)}
+    figures = {ZERO_SHOT_TOP1: Figure.of(level, n, chance=chance)}
     rows: list[dict[str, Any]] = [
         {"method": ZERO_SHOT, "shots": 0, "value": level.value, "low": level.low, "high": level.high, "draws": 0}
     ]
@@ -162,8 +162,8 @@ def _measured(
         found = interval_over_draws(each - zero, seed=seed)
         gain = intervals.difference(found, n, bool((each != zero).any()))
         name = f"{method}_{count}_shot" + ("s" if count > 1 else "")
-        figures[name] = Figure(value.value, n, value.low, value.high, chance)
-        figures[f"{name}_gain"] = Figure(gain.value, n, gain.low, gain.high, None, "difference")
+        figures[name] = Figure.of(value, n, chance=chance)
+        figures[f"{name}_gain"] = Figure.of(gain, n, unit="difference")
         rows.append(
             {"method": method, "shots": count, "value": value.value, "low": value.low, "high": value.high}
             | {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high, "draws": len(each)}

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tandem.evaluate.intervals import Interval
 
 Unit = Literal["share", "rank", "score", "difference"]
 
@@ -12,7 +15,7 @@ class Figure:
     """One measured number.
 
     `low` and `high` bound the 95% bootstrap interval over images (or queries). `chance` is what guessing gives, in the
-    same unit; None where it has no meaning (a calibration error, a rank's median has one: half of the gallery).
+    same unit, and 0 for a difference; None where it has no meaning (a calibration error).
     """
 
     value: float
@@ -21,6 +24,13 @@ class Figure:
     high: float
     chance: float | None = None
     unit: Unit = "share"  # a share is 0..1 and shown in percent; a difference of shares in percentage points
+
+    @staticmethod
+    def of(interval: "Interval", n: int, *, chance: float | None = None, unit: Unit = "share") -> "Figure":
+        """The figure of an interval over n images; the chance of a difference is 0, that nothing differs."""
+        if unit == "difference":
+            chance = 0.0
+        return Figure(interval.value, n, interval.low, interval.high, chance, unit)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -33,10 +33,9 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether a difference of 0 is outside."""
-        return self.low > 0 or self.high < 0
+    def within(self, low: float, high: float) -> "Interval":
+        """The same, its bounds cut to what is possible."""
+        return Interval(self.value, max(low, self.low), min(high, self.high))
 
 
 def resamples_of(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from tandem.errors import DataError, TandemError
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
 from tandem.evaluate.features import Features
-from tandem.evaluate.figures import Figure, Unit
+from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
 from tandem.heads.fitting import fit_head
 from tandem.heads.head import Head
@@ -161,10 +161,10 @@ def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], see
     smoothing = 1 / (n + 2)  # as if one more answer of each kind were there (Platt 1999, Laplace's rule)
     temperature = fit_temperature(logits, labels, smoothing)
     figures = {
-        "accuracy": _figure(mean_interval(right, seed=seed), n, chance),
-        "zero_shot": _figure(mean_interval(zero_shot, seed=seed), n, chance),
-        "gain": _figure(gain, n, 0.0, "difference"),
-        "calibration_error": _figure(_calibration_error(logits, labels, smoothing, seed), n, None, "score"),
+        "accuracy": Figure.of(mean_interval(right, seed=seed), n, chance=chance),
+        "zero_shot": Figure.of(mean_interval(zero_shot, seed=seed), n, chance=chance),
+        "gain": Figure.of(gain, n, unit="difference"),
+        "calibration_error": Figure.of(_calibration_error(logits, labels, smoothing, seed), n, unit="score"),
     }
     largest = float(np.bincount(labels).max() / n)
     if largest > (1 + chance) / 2:
@@ -206,18 +206,13 @@ def _classes(
     )
 
 
-def _figure(interval: Interval, n: int, chance: float | None, unit: Unit = "share") -> Figure:
-    return Figure(interval.value, n, interval.low, interval.high, chance, unit)
-
-
 def _calibration_error(logits: Vectors, labels: NDArray[np.int64], smoothing: float, seed: int) -> Interval:
     """Of probabilities whose temperature was fitted on other images."""
     temperatures, _ = cross_fitted_temperatures(logits, labels, seed, smoothing)
     shares = softmax(np.asarray(logits / temperatures[:, None], dtype=np.float32))
     right = metrics.answers(logits, labels) == labels
     statistic = calibration_errors(shares.max(axis=1), right)
-    found = bootstrap(statistic, len(labels), centred=True, seed=seed)[0]
-    return Interval(found.value, max(0.0, found.low), found.high)
+    return bootstrap(statistic, len(labels), centred=True, seed=seed)[0].within(0.0, 1.0)
 
 
 def _confusions(classes: Sequence[str], logits: Vectors, labels: NDArray[np.int64]) -> tuple[Confusion, ...]:

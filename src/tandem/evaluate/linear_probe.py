@@ -83,8 +83,8 @@ def _figures(right: NDArray[np.float64], labels: NDArray[np.int64], classes: int
     (found,) = intervals.bootstrap(intervals.class_means(right[:, None], labels), n, seed=seed)
     mean = intervals.share(found, n)
     return {
-        "top1": Figure(top1.value, n, top1.low, top1.high, 1 / classes),
-        "mean_per_class": Figure(mean.value, n, mean.low, mean.high, 1 / classes),
+        "top1": Figure.of(top1, n, chance=1 / classes),
+        "mean_per_class": Figure.of(mean, n, chance=1 / classes),
     }
 
 

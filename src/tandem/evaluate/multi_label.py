@@ -50,19 +50,18 @@ def multi_label(
     statistic = average_precision_statistic([one, ensemble], truth[:, present])
     found = intervals.bootstrap(statistic, n, centred=True, seed=seed)
     c = len(present)
-    means = {"one_prompt": found[-3], "ensemble": found[-2]}
     main = found[c : 2 * c] if chosen.chosen_is_ensemble else found[:c]
     chance = float(counts[present].mean() / n)
 
-    def bounded(interval: intervals.Interval, chance: float | None) -> Figure:
-        return Figure(interval.value, n, max(0.0, interval.low), min(1.0, interval.high), chance)
-
-    figures = {
-        "mean_average_precision": bounded(means["ensemble" if chosen.chosen_is_ensemble else "one_prompt"], chance),
-        **{f"mean_average_precision_{key}": bounded(each, chance) for key, each in means.items()},
+    means = {
+        key: Figure.of(each.within(0.0, 1.0), n, chance=chance)
+        for key, each in (("one_prompt", found[-3]), ("ensemble", found[-2]))
     }
-    gain = found[-1]
-    figures["ensemble_gain"] = Figure(gain.value, n, gain.low, gain.high, None, "difference")
+    figures = {
+        "mean_average_precision": means["ensemble" if chosen.chosen_is_ensemble else "one_prompt"],
+        **{f"mean_average_precision_{key}": each for key, each in means.items()},
+        "ensemble_gain": Figure.of(found[-1], n, unit="difference"),
+    }
     tables: dict[str, Any] = {
         "classes": list(dataset.classes),
         "average_precision": [

@@ -103,14 +103,12 @@ def retrieval_figures(
         (median,) = intervals.bootstrap(intervals.medians(rank, image), n, seed=seed)
         for place, (k, average) in enumerate(zip(measured, averages, strict=False)):
             key, sure = f"{direction}_recall@{k}", intervals.share(average, n)
-            figures[key] = Figure(
-                sure.value, len(rank), sure.low, sure.high, _mean_chance(gallery, matches, queries, k)
-            )
+            figures[key] = Figure.of(sure, len(rank), chance=_mean_chance(gallery, matches, queries, k))
             # Of an image with more captions than others more is counted, so that the mean is the figure.
             outcomes[key] = np.asarray(hits[:, place] * (n / queries.sum()), dtype=np.float32)
         mean, chance = averages[-1], _chance_ranks(gallery, matches, queries)
-        figures[f"{direction}_median_rank"] = _rank(median, len(rank), chance[0])
-        figures[f"{direction}_mean_rank"] = _rank(mean, len(rank), chance[1])
+        figures[f"{direction}_median_rank"] = Figure.of(median, len(rank), chance=chance[0], unit="rank")
+        figures[f"{direction}_mean_rank"] = Figure.of(mean, len(rank), chance=chance[1], unit="rank")
         outcomes[f"{direction}_mean_rank"] = np.asarray(total * (n / queries.sum()), dtype=np.float32)
         curves += [
             {
@@ -123,10 +121,6 @@ def retrieval_figures(
             if k < n
         ]
     return figures, {"recall_curve": curves}, outcomes, ranks
-
-
-def _rank(found: intervals.Interval, n: int, chance: float) -> Figure:
-    return Figure(found.value, n, found.low, found.high, chance, "rank")
 
 
 def _mean_chance(gallery: int, matches: NDArray[np.int64], queries: NDArray[np.int64], k: int) -> float:

@@ -136,7 +136,7 @@ def _means(columns: dict[str, NDArray[np.float64]], chances: dict[str, float], s
         is_gain = key.endswith("_gain")
         sure = intervals.difference(found, n, bool(columns[key].any())) if is_gain else intervals.share(found, n)
         unit: Unit = "difference" if is_gain else "share"
-        figures[key] = Figure(sure.value, n, sure.low, sure.high, None if is_gain else chances[key], unit)
+        figures[key] = Figure.of(sure, n, chance=chances.get(key), unit=unit)
     return figures
 
 
@@ -145,7 +145,7 @@ def _with_mean_per_class(
 ) -> dict[str, Figure]:
     (found,) = intervals.bootstrap(intervals.class_means(right[:, None], labels), len(labels), seed=seed)
     sure = intervals.share(found, len(labels))
-    figure = Figure(sure.value, len(labels), sure.low, sure.high, 1 / classes)
+    figure = Figure.of(sure, len(labels), chance=1 / classes)
     first = {key: figures[key] for key in ("top1", "top5") if key in figures}
     return first | {"mean_per_class": figure} | figures
 
@@ -174,7 +174,7 @@ def _confidence(
         statistic = confidence.calibration_errors(chances, main.right)
         (found,) = intervals.bootstrap(statistic, n, centred=True, seed=seed)
         name = key.replace("calibration", "calibration_error", 1)
-        figures[name] = Figure(found.value, n, max(0.0, found.low), min(1.0, found.high), None, "score")
+        figures[name] = Figure.of(found.within(0.0, 1.0), n, unit="score")
         tables[key] = [
             {"confidence": each.confidence, "accuracy": each.accuracy, "n": each.n, "low": each.low, "high": each.high}
             for each in confidence.reliability(chances, main.right)

@@ -18,7 +18,7 @@ from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.intervals import bootstrap, difference, mean_interval, means
+from tandem.evaluate.intervals import mean_interval, paired_bootstrap
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.evaluate.splits import hold_out
 from tandem.image import read_bytes
@@ -241,15 +241,11 @@ def _notes(train_dataset: Dataset, test_dataset: Dataset, recipe: Recipe, alpha:
 
 
 def _share(outcomes: Vectors, chance: float) -> Figure:
-    found = mean_interval(outcomes)
-    return Figure(found.value, len(outcomes), found.low, found.high, chance)
+    return Figure.of(mean_interval(outcomes), len(outcomes), chance=chance)
 
 
 def _difference(after: Vectors, before: Vectors) -> Figure:
-    found = difference(
-        bootstrap(means((after - before)[:, None]), len(after))[0], len(after), bool((after != before).any())
-    )
-    return Figure(found.value, len(after), found.low, found.high, None, "difference")
+    return Figure.of(paired_bootstrap(after, before), len(after), unit="difference")
 
 
 def _interval(outcomes: Vectors) -> dict[str, float | int]:

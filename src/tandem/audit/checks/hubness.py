@@ -48,10 +48,8 @@ def measure(subject: Subject) -> Measured:
         Finding("the same, less each word's mean", share(corrected, fair), better="lower"),
         Finding("what subtracting means changes", difference(corrected, plain), better="lower"),
         Finding("most frequent of ten nearest", share(_hub(near, halves), K / len(words)), better=None),
-        Finding(
-            "skewness of k-occurrence", Figure(skewness.value, n, skewness.low, skewness.high, None, "score"), None
-        ),
-        Finding("words never among ten nearest", Figure(never.value, n, never.low, never.high, None, "share"), None),
+        Finding("skewness of k-occurrence", Figure.of(skewness, n, unit="score"), None),
+        Finding("words never among ten nearest", Figure.of(never.within(0.0, 1.0), n), None),
     )
     counts = first.sum(0)
     ranked = np.argsort(-counts, kind="stable")[:10]

@@ -101,7 +101,7 @@ def _of_images(
     one = np.ones((1, n))
     by_chance = float(np.mean([apart(one, among[random.permutation(n)])[0, 0] for _ in range(_SHUFFLES)]))
     (found,) = bootstrap(apart, n, centred=True)
-    figure = Figure(found.value, n, max(0.0, found.low), min(1.0, found.high), by_chance)
+    figure = Figure.of(found.within(0.0, 1.0), n, chance=by_chance)
     shares = (among.T @ given) / np.maximum(among.sum(0)[:, None], 1)
     order = np.argsort(-(shares.max(0) - shares.min(0)))
     rows = tuple((groups.words[w], *(f"{value:.1%}" for value in shares[:, w])) for w in order)

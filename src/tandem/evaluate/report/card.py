@@ -116,7 +116,7 @@ def _is_shown(name: str) -> bool:
 
 def _cell(figure: Figure) -> str:
     """`57.9% (54.0 to 61.9%; 16.7%)`."""
-    chance = "" if figure.chance is None else f"; {chance_text(figure)}"
+    chance = f"; {chance_text(figure)}" if figure.chance else ""
     return f"{value_text(figure.value, figure.unit)} ({interval_text(figure)}{chance})"
 
 

@@ -14,7 +14,7 @@ from tandem.evaluate.report.drawings import (
     sweep_curve,
     wise_ft_curve,
 )
-from tandem.evaluate.report.formats import name_text, task_text, value_text
+from tandem.evaluate.report.formats import chance_text, name_text, task_text, value_text
 from tandem.evaluate.report.html import (
     Html,
     figures_table,
@@ -58,8 +58,7 @@ def _summary(results: Sequence[TaskResult]) -> Html:
     rows = []
     for result in results:
         name, figure = next(iter(result.figures.items()))
-        chance = "–" if figure.chance is None else value_text(figure.chance, figure.unit)
-        value = value_text(figure.value, figure.unit)
+        value, chance = value_text(figure.value, figure.unit), chance_text(figure)
         rows.append((result.dataset.name, task_text(result.task), name_text(name), value, chance, f"{figure.n:,}"))
     return table(("data set", "task", "figure", "value", "chance", "n"), rows, numbers=(3, 4, 5))
 

@@ -30,6 +30,8 @@ def interval_text(figure: Figure) -> str:
 
 def chance_text(figure: Figure) -> str:
     """What guessing gives, or a dash where that means nothing."""
+    if figure.unit == "difference" and figure.chance == 0:
+        return "0"
     return "–" if figure.chance is None else value_text(figure.chance, figure.unit)
 
 
