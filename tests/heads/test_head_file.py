@@ -1,7 +1,9 @@
 """Files of heads: what is written is read, and nothing else is."""
 
 import dataclasses
+import errno
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tandem.errors import HeadError
 from tandem.heads.head import Head
@@ -34,6 +37,28 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["mine.tandem-head"]
 
 
+def test_equal_heads_are_equal_bytes(tmp_path: Path) -> None:
+    """The library's own metadata comes in another order each time."""
+    files = [write_head(a_head(), tmp_path / f"{number}.tandem-head").read_bytes() for number in range(8)]
+    assert len(set(files)) == 1
+    assert safe_open(tmp_path / "0.tandem-head", "numpy").metadata()["format"] == FORMAT  # the library reads it
+
+
+def test_names_in_other_scripts_and_pictures_are_names(tmp_path: Path) -> None:
+    names = ("\u0645\u06cc\u200c\u0631\u0648\u062f", "\U0001f468\u200d\U0001f373")
+    assert read_head(write_head(a_head(classes=names), tmp_path / "x.tandem-head")).classes == names
+
+
+def test_a_full_disk_is_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(HeadError, match=r"x\.tandem-head: cannot be written: No space left on device"):
+        write_head(a_head(), tmp_path / "x.tandem-head")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_not_replaced_unasked(tmp_path: Path) -> None:
     path = write_head(a_head(), tmp_path / "mine.tandem-head")
     with pytest.raises(HeadError, match="exists already"):
@@ -56,11 +81,18 @@ def test_targets_that_cannot_be(tmp_path: Path, name: str, expected: str) -> Non
     ("changes", "expected"),
     [
         ({"classes": ("cat", "cat")}, "there twice"),
+        ({"classes": ("cat", "Cat ")}, "there twice, as 'cat'"),
+        ({"classes": ("cat", "a\ud800")}, "as text in one line"),
+        ({"classes": ("cat", "\x1b[31mred")}, "as text in one line"),
+        ({"classes": ("cat", "a\nb")}, "as text in one line"),
+        ({"classes": ("cat", "a\u202eb")}, r"as text in one line, got 'a\\u202eb'"),
         ({"classes": ("cat", "dog", "cow")}, r"expected weights \[3 d\]"),
         ({"classes": ("cat",), "weights": np.ones((1, 8), np.float32), "bias": np.ones(1, np.float32)}, "2 to 50,000"),
         ({"classes": ("cat", " ")}, "names of classes"),
         ({"classes": ("cat", "x" * 501)}, "names of classes"),
         ({"weights": np.full((2, 8), np.nan, np.float32)}, "not finite"),
+        ({"weights": np.full((2, 8), 3.4e38, np.float32)}, "beyond 1,000,000,000"),  # their products are infinite
+        ({"bias": np.full(2, -np.inf, np.float32)}, "not finite"),
         ({"bias": np.ones(3, np.float32)}, r"bias \[2\]"),
         ({"fingerprint": "abc"}, "64 hexadecimal"),
     ],

@@ -1,5 +1,6 @@
 """Heads that a server offers, and corrections that it keeps: the routes, the client, and the folder."""
 
+import dataclasses
 import errno
 import os
 from collections.abc import Iterator
@@ -23,7 +24,8 @@ from tandem.serve.corrections import Corrections, CorrectionsFullError, check_la
 from tandem.serve.service import Service, open_service
 from tandem.serve.settings import Settings
 
-CARD = {"model": "toy", "accuracy": {"value": 0.9, "n": 9}, "data": {"source": "/home/me/secret"}}
+ACCURACY = {"value": 0.9, "interval": [0.7, 1.0], "n": 9, "chance": 0.3, "unit": "share"}
+CARD = {"model": "toy", "accuracy": ACCURACY, "data": {"source": "/home/me/secret"}}
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,22 @@ def test_a_head_of_another_model_keeps_the_server_from_starting(folder: Path, tm
     for heads, expected in (((other,), "d{12}"), ((folder / "animals.tandem-head",) * 2, "served already")):
         with pytest.raises(HeadError, match=expected):
             open_service(Settings(heads=heads), [], model=folder / "model")
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ({"accuracy": "high"}, "card.accuracy: expected"),
+        ({"accuracy": {"value": 0.9, "n": 9}}, "card.accuracy"),
+        ({"gain": ACCURACY | {"interval": [1]}}, r"card.gain.interval"),
+        ({"shots": [1]}, "card.shots"),
+    ],
+)
+def test_a_card_that_cannot_be_shown(folder: Path, tmp_path: Path, card: dict[str, object], expected: str) -> None:
+    head = dataclasses.replace(head_of(tandem.load(folder / "model")), card=card)
+    file = write_head(head, tmp_path / "odd.tandem-head")
+    with pytest.raises(HeadError, match=expected):
+        open_service(Settings(heads=(file,)), [], model=folder / "model")
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------

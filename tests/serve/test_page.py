@@ -253,8 +253,15 @@ def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> N
     """Its classes take the place of labels; what a person says instead is kept, and what is no name is refused."""
     page.goto("/#/classify")
     photo = collection.parent / "photos" / "chelsea-1.png"
+    asked = page.locator(".classify").get_by_label("Not right? This is a")
+    page.route("**/v1/classify", lambda route: route.abort())
+    page.locator("#classify-file").set_input_files(photo)
+    page.locator(".classify .wrong").first.wait_for()
+    assert not asked.is_visible()  # there is no answer that could be wrong
+    page.unroute("**/v1/classify")
     page.locator("#classify-file").set_input_files(photo)
     wait_for_bars(page, 6)
+    asked.wait_for()
     with page.expect_response("**/v1/classify") as answered:
         page.get_by_label("Classify by").select_option("pets")
     assert answered.value.json()["scoring"] == "head"

@@ -25,6 +25,7 @@ from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
 from tandem.heads.fitting import fit_head
 from tandem.heads.head import Head
+from tandem.heads.head_file import check_class_names
 from tandem.heads.leave_out import leave_out
 from tandem.heads.shots import Shots, check_shots
 from tandem.model import Model
@@ -130,12 +131,14 @@ def learn(
 
 
 def check_classes(dataset: Dataset) -> None:
-    """Raise `DataError` for a data set without labels, with several for an image, and with one class alone."""
+    """Raise `DataError` for a data set without labels, with several for an image, and with one class alone, and
+    `HeadError` for classes whose names no head can have."""
     if len(dataset.labels) and len(dataset.classes) < 2:
         raise DataError(
             f"{dataset.name}: expected at least two classes to tell apart, got {dataset.classes[0]!r}; add a class "
             "'other' with photos of anything else"
         )
+    check_class_names(dataset.classes, dataset.name)
 
 
 def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], seed: int) -> Learned:

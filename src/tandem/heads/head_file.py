@@ -9,7 +9,8 @@ Shapes: c classes, d the shared dimension.
 import json
 import os
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import numpy as np
 
 from tandem import fields
 from tandem.errors import HeadError, WeightsError
-from tandem.files import atomic_write, display_name, user_path
+from tandem.files import display_name, user_path, write_bytes
 from tandem.heads.head import Head
-from tandem.weights.safetensors_file import read_safetensors, write_safetensors
+from tandem.weights.safetensors_file import read_safetensors, safetensors_bytes
 
 SUFFIX = ".tandem-head"
 FORMAT = "tandem-head 1"
@@ -28,6 +29,10 @@ MAX_FILE_BYTES = 256 * 2**20  # 50,000 classes of 1,280 dimensions
 MAX_CLASSES = 50_000
 MAX_CLASS_CHARACTERS = 500
 MAX_MODEL_CHARACTERS = 500
+MAX_WEIGHT = 1e9  # far beyond what any fit gives; larger ones overflow in products with vectors
+# What commands a terminal, ends a line, hides the order of letters, or is no text at all.
+_UNFIT = ("Cc", "Cs", "Zl", "Zp")
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _TENSORS = {"weights", "bias"}
 _LEARN_AGAIN = "write it again with tandem learn"
 
@@ -52,10 +57,9 @@ def write_head(head: Head, path: str | os.PathLike[str], *, overwrite: bool = Fa
     _check(head, target.name)
     header = fields.to_plain(_Header(head.classes, head.fingerprint, head.method, head.card))
     text = json.dumps(header, ensure_ascii=False, allow_nan=False)
+    tensors = {"weights": np.asarray(head.weights, np.float32), "bias": np.asarray(head.bias, np.float32)}
     try:
-        with atomic_write(target) as temporary:
-            tensors = {"weights": np.asarray(head.weights, np.float32), "bias": np.asarray(head.bias, np.float32)}
-            write_safetensors(temporary, tensors, {"format": FORMAT, "head": text})
+        write_bytes(target, safetensors_bytes(tensors, {"format": FORMAT, "head": text}))
     except OSError as error:
         raise HeadError(f"{target}: cannot be written: {error.strerror or error}") from None
     return target
@@ -137,15 +141,30 @@ def _check(head: Head, named: str) -> None:
         raise HeadError(f"{named}: expected weights [{c} d] and bias [{c}] for its {c} classes, got {came}")
     if not 2 <= c <= MAX_CLASSES:
         raise HeadError(f"{named}: expected 2 to {MAX_CLASSES:,} classes, got {c:,}")
-    for each in head.classes:
-        if not each.strip() or len(each) > MAX_CLASS_CHARACTERS:
-            allowed = f"names of classes of 1 to {MAX_CLASS_CHARACTERS} characters"
-            raise HeadError(f"{named}: expected {allowed}, got {fields.shown(each)}")
-    if len(set(head.classes)) < c:
-        twice = next(each for each in head.classes if head.classes.count(each) > 1)
-        raise HeadError(f"{named}: the class {fields.shown(twice)} is there twice")
-    if not (np.isfinite(head.weights).all() and np.isfinite(head.bias).all()):
-        raise HeadError(f"{named}: its numbers are not finite; {_LEARN_AGAIN}")
+    check_class_names(head.classes, named)
+    if not all((np.abs(each) <= MAX_WEIGHT).all() for each in (head.weights, head.bias)):  # NaN is not, either
+        raise HeadError(f"{named}: its numbers are not finite, or beyond {MAX_WEIGHT:,.0f}; {_LEARN_AGAIN}")
     if not re.fullmatch("[0-9a-f]{64}", head.fingerprint):
         found = fields.shown(head.fingerprint)
         raise HeadError(f"{named}: expected a fingerprint of 64 hexadecimal digits, got {found}")
+
+
+def check_class_names(classes: Sequence[str], named: str) -> None:
+    """Raise `HeadError` for names that cannot be shown, and for two that people could not tell apart."""
+    first: dict[str, str] = {}
+    for each in classes:
+        if not each.strip() or len(each) > MAX_CLASS_CHARACTERS:
+            allowed = f"names of classes of 1 to {MAX_CLASS_CHARACTERS} characters"
+            raise HeadError(f"{named}: expected {allowed}, got {fields.shown(each)}")
+        if any(unicodedata.category(char) in _UNFIT or char in _DIRECTIONS for char in each):
+            raise HeadError(f"{named}: expected a name of a class as text in one line, got {_ascii(each)}")
+        alike = " ".join(each.lower().split())
+        if alike in first:
+            other = first[alike]
+            which = "" if other == each else f", as {fields.shown(other)}"
+            raise HeadError(f"{named}: the class {fields.shown(each)} is there twice{which}")
+        first[alike] = each
+
+
+def _ascii(text: str) -> str:
+    return fields.shown(text).encode("ascii", "backslashreplace").decode()

@@ -9,13 +9,40 @@ from pathlib import Path
 from typing import Any, Self
 
 from tandem.errors import HeadError, did_you_mean
+from tandem.fields import NonNegative, read, to_plain
 from tandem.heads.head import Head
 from tandem.heads.head_file import check_model, model_name, read_head
 from tandem.model import Model
 from tandem.serve.http.problems import not_found
 
-# What of a head's card is told to clients: nothing about the files it was learnt from.
-TOLD = ("accuracy", "zero_shot", "gain", "verdict", "images", "shots", "date")
+
+@dataclass(frozen=True)
+class _Measured:
+    """A figure as cards have it."""
+
+    value: float
+    interval: tuple[float, float]
+    n: NonNegative
+    chance: float | None
+    unit: str = "share"
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What of a head's card is told to clients: nothing about the files it was learnt from."""
+
+    accuracy: _Measured | None = None
+    zero_shot: _Measured | None = None
+    gain: _Measured | None = None
+    verdict: str | None = None
+    images: NonNegative | None = None
+    shots: Mapping[str, NonNegative] | None = None
+    date: str | None = None
+
+    @classmethod
+    def of(cls, head: Head, source: str) -> Self:
+        """Raises `HeadError` for a card of another form, whose figures nobody could show."""
+        return read(cls, head.card, path=f"{source}: card", error=HeadError, ignore_unknown=True)
 
 
 @dataclass(frozen=True)
@@ -38,6 +65,7 @@ class ServedHeads:
             if head.fingerprint not in known:
                 names = ", ".join(model.name for model in known.values())
                 check_model(head, name=names or "no model", fingerprint=next(iter(known), ""), source=str(path))
+            _Told.of(head, str(path))
             heads[path.stem] = head
         return cls(heads)
 
@@ -56,7 +84,7 @@ class ServedHeads:
                 "classes": list(head.classes),
                 "method": head.method,
                 "model": {"name": model_name(head), "fingerprint": head.fingerprint},
-                **{key: head.card[key] for key in TOLD if key in head.card},
+                **{key: value for key, value in to_plain(_Told.of(head, name)).items() if value is not None},
             }
             for name, head in self.heads.items()
         ]

@@ -102,3 +102,14 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: M
         metadata=dict(metadata),
     )
     path.chmod(mode)
+
+
+def safetensors_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """A small file as bytes, the same for equal tensors and metadata: the library's metadata is in a random order."""
+    from safetensors.numpy import save
+
+    content = save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, dict(metadata))
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # so that the tensors are aligned
+    return len(header).to_bytes(8, "little") + header + content[start:]

@@ -14,6 +14,7 @@ const TEMPLATE = "a photo of a {}.";
 export class Classify {
   constructor() {
     this.local = null;
+    this.answered = false; // only an answer can be corrected
     this.file = make("input", { type: "file", accept: "image/*", class: "unseen", id: "classify-file", onchange: () => this.file.files[0] && this.take({ file: this.file.files[0] }) });
     this.hint = make("div", { class: "hint" }, icon("image"), make("strong", {}, "Drop a photo"), make("span", {}, "or paste one, or choose a file"));
     this.image = make("img", { alt: "", hidden: true });
@@ -27,7 +28,7 @@ export class Classify {
     this.byLabels = make("div", {},
       make("h2", {}, "Labels"), this.bars.element,
       make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template));
-    this.correction = new Correction("correction", () => this.local && { image: this.local.uri }, () => this.head.chosen?.classes ?? this.bars.labels());
+    this.correction = new Correction("correction", () => this.local && this.answered && { image: this.local.uri }, () => this.head.chosen?.classes ?? this.bars.labels());
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
       make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. They compete, and together make 100%, unless they are independent.")),
@@ -65,8 +66,8 @@ export class Classify {
     const head = this.head.chosen;
     this.byLabels.hidden = Boolean(head);
     this.byHead.hidden = !head;
-    this.correction.show();
     this.asked?.abort();
+    this.hasAnswer(false);
     if (!head) return this.bars.refresh();
     const asked = (this.asked = new AbortController());
     this.classes.replaceChildren();
@@ -75,7 +76,9 @@ export class Classify {
     if (!this.local) return;
     try {
       const answer = await ask("/v1/classify", { image: this.local.uri, head: head.name }, asked.signal);
-      if (!asked.signal.aborted) this.classes.replaceChildren(...headBars(answer.results[0].probabilities));
+      if (asked.signal.aborted) return;
+      this.classes.replaceChildren(...headBars(answer.results[0].probabilities));
+      this.hasAnswer(true);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.classesSaid.textContent = error.message;
@@ -89,7 +92,14 @@ export class Classify {
     if (!template.includes("{}")) throw new Error("The template needs {} where the label belongs.");
     const answer = await ask("/v1/classify", { image: this.local.uri, labels, independent, templates: [template] }, signal);
     if (!answer.results.length) throw new Error(answer.failures[0]?.error ?? "The photo could not be read.");
+    if (!signal.aborted && !this.answered) this.hasAnswer(true);
     return answer.results[0].probabilities;
+  }
+
+  /** Whether there is an answer to the photo; the correction of another one goes. */
+  hasAnswer(answered) {
+    this.answered = answered;
+    this.correction.show();
   }
 
   open() {

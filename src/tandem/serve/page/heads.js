@@ -30,6 +30,7 @@ export class HeadChoice {
   /** What is known of the chosen one. */
   say() {
     const head = this.chosen;
+    this.about.textContent = ""; // nothing of another head stays, whatever happens
     this.about.textContent = head ? `${head.classes.length.toLocaleString("en")} classes, learned from labelled photos.${head.accuracy ? ` ${worth(head.accuracy)}` : ""}` : "";
   }
 }
