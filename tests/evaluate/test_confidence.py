@@ -81,6 +81,8 @@ def test_each_half_gets_the_temperature_of_the_other(labelled: tuple[np.ndarray,
     assert confidence.fit_temperature(logits[~half], labels[~half]) == both[0]  # not on itself
     again, _ = confidence.cross_fitted_temperatures(logits, labels, seed=3)
     assert (each == again).all()
+    other, both = confidence.cross_fitted_temperatures(logits, labels, seed=4)
+    assert ((other == both[0]) != half).any()  # another draw
 
 
 def test_temperatures_without_an_optimum_are_held() -> None:

@@ -114,6 +114,15 @@ def test_captions_of_one_image_are_drawn_together() -> None:
     assert (once.n, five.n) == (80, 400)
 
 
+def test_intervals_follow_the_seed() -> None:
+    images, texts, owner = drawn(100)
+    texts = np.random.default_rng(1).permutation(texts)  # ranks all over the gallery
+    found = [retrieval_figures(images, texts, owner, seed=seed)[0] for seed in (0, 0, 1, 2, 3)]
+    assert found[0] == found[1]
+    for name in (f"{way}_{kind}_rank" for way in ("text_to_image", "image_to_text") for kind in ("mean", "median")):
+        assert len({(figures[name].low, figures[name].high) for figures in found}) > 1, name
+
+
 WORDS = {"cat": [1, 0, 0, 0], "dog": [0, 1, 0, 0], "fish": [0, 0, 1, 0]}
 
 
@@ -136,6 +145,10 @@ def test_the_task_embeds_the_captions(pets: TaskResult) -> None:
 def test_captions_that_were_cut_are_counted(pets: TaskResult) -> None:
     assert any(note.startswith("1 of 5 captions are longer than 75 tokens") for note in pets.notes)
     assert any("trained on: pets" in note for note in pets.notes)
+    room = toy.CONTEXT - 2
+    for cats, cut in ((room, False), (room + 1, True)):  # a token each
+        found = retrieval(GivenModel(WORDS), features(np.eye(4)[:2], captions=[["cat " * cats], ["a dog"]]), ks=(1,))
+        assert any("were cut" in note for note in found.notes) == cut
 
 
 def test_what_cannot_be_measured_is_refused() -> None:

@@ -232,9 +232,36 @@ def test_the_folder_is_bounded_and_counted_again(tmp_path: Path) -> None:
     os.remove(moved)  # by hand, while the server runs
     again.keep(b"1234", "PNG", "cow")
     assert Corrections(tmp_path / "c").counts() == {"cat": 1, "cow": 1}
+    with pytest.raises(CorrectionsFullError, match="MB"):
+        Corrections(tmp_path / "c", max_bytes=10).keep(b"abc", "PNG", "cat")  # beside the eight bytes of before
     (tmp_path / "file").write_text("")
     with pytest.raises(TandemError, match="cannot be kept"):
         Corrections(tmp_path / "file")
+
+
+def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.serve.corrections.MAX_LABELS", 2)
+    kept = Corrections(tmp_path / "c")
+    for content, label in ((b"1", "cat"), (b"2", "dog"), (b"3", "Cat")):
+        kept.keep(content, "PNG", label)
+    for corrections in (kept, Corrections(tmp_path / "c")):
+        with pytest.raises(CorrectionsFullError, match="2 labels"):
+            corrections.keep(b"4", "PNG", "cow")
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["cat", "dog"]
+
+
+def test_what_is_kept_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image, its name, and the name of its folder: before the answer says that it is kept."""
+    synced: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.add(os.fstat(handle).st_ino), fsync(handle))[1])
+    kept = Corrections(tmp_path / "c")
+    for label in ("cat", "dog"):  # new, and moved
+        synced.clear()
+        kept.keep(b"1", "PNG", label)
+        (file,) = (tmp_path / "c" / label).iterdir()
+        wanted = {file, file.parent, tmp_path / "c"} if label == "cat" else {file.parent, tmp_path / "c"}
+        assert {path.stat().st_ino for path in wanted} <= synced
 
 
 def test_labels_that_a_data_set_would_not_tell_apart_are_one(tmp_path: Path) -> None:

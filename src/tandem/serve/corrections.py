@@ -19,7 +19,7 @@ from pathlib import Path
 from tandem.datasets.class_names import readable
 from tandem.datasets.split_names import is_split
 from tandem.errors import TandemError
-from tandem.files import write_bytes
+from tandem.files import sync, write_bytes
 from tandem.search.indexing.image_record import image_id
 from tandem.serve.collections.originals import file_name
 
@@ -90,6 +90,7 @@ class Corrections:
             if before is None:
                 self._check_room(len(content), label)
             with _full_where_refused(), _no_empty_folder(target.parent):
+                made = not target.parent.exists()
                 target.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     if before is None:
@@ -97,6 +98,10 @@ class Corrections:
                     os.replace(before, target)
                 except FileNotFoundError:  # it is new, or somebody has moved it meanwhile
                     write_bytes(target, content, fsync=True)
+                else:
+                    sync(target.parent)
+                if made:
+                    sync(self.folder)  # the name of the label's folder
             self._files[name] = target
             self._count(label, 1)
             if before is None:
