@@ -49,7 +49,8 @@ def test_the_gradient_is_that_of_the_value() -> None:
     assert slope == pytest.approx(float((objective(weights)[1] * towards).sum()), rel=1e-2)
 
 
-def test_the_sweep_goes_from_coarse_to_fine_and_takes_the_best() -> None:
+def test_the_sweep_goes_from_coarse_to_fine_and_takes_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "DECREMENT", 1e-7)
     vectors, labels = data(100)
     held_out = held_out_fourth(labels, seed=0)
     assert np.bincount(labels[held_out]).tolist() == [5] * 5
@@ -67,6 +68,24 @@ def test_the_sweep_goes_from_coarse_to_fine_and_takes_the_best() -> None:
         assert abs(right - each.accuracy) <= 0.09  # two images of 25: both are within their tolerance
     alone = logistic.fit_logistic(vectors, labels, 5, found.best.c)  # all images, from another start
     assert np.allclose(found.fit.logits(vectors), alone.logits(vectors), atol=0.1)
+
+
+def test_of_equally_good_cs_the_one_with_the_best_probabilities_is_taken() -> None:
+    """Classes far apart: nearly every C is right for all, and the smallest calls every class a third."""
+    labels = np.repeat(np.arange(3), 8)
+    vectors = unit(np.eye(3, 8)[labels] + 0.05 * np.random.default_rng(0).standard_normal((24, 8)))
+    held_out = held_out_fourth(labels, seed=0)
+    found = sweep(vectors, labels, 3, held_out)
+    best = [each for each in found.points if each.accuracy == 1]
+    assert len(best) > 8
+    assert best[0].c < 1e-3
+    assert found.best == min(best, key=lambda each: each.log_loss)
+    scores = found.fit.logits(vectors).astype(float)
+    assert (np.exp(scores) / np.exp(scores).sum(1, keepdims=True)).max(1).min() > 0.9
+    alone = logistic.fit_logistic(vectors[~held_out], labels[~held_out], 3, 1.0).logits(vectors[held_out]).astype(float)
+    own = alone[range(6), labels[held_out]]
+    at_one = next(each for each in found.points if each.c == 1.0)
+    assert at_one.log_loss == pytest.approx((np.log(np.exp(alone).sum(1)) - own).mean(), rel=0.05)
 
 
 def test_one_image_of_a_class_is_learnt_from_and_one_of_each_needs_a_c() -> None:

@@ -22,9 +22,9 @@ from tandem.model import Model
 def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0) -> TaskResult:
     """Logistic regression on the vectors of `train`, measured on `test` (Radford et al. 2021, A.3).
 
-    C is chosen on a fourth of `train`, drawn by `seed`; the classifier is then fitted on all of it. Images of `train`
-    that are in `test` too are left out. Raises `DataError` for vectors of another model, several labels for an image,
-    and classes without an image to learn from.
+    C is chosen on a fourth of `train`, drawn by `seed`, by accuracy and of equal ones by log loss; the classifier is
+    then fitted on all of it. Images of `train` that are in `test` too are left out. Raises `DataError` for vectors of
+    another model, several labels for an image, and classes without an image to learn from.
     """
     check_same_model(model, train)
     check_same_model(model, test)
@@ -55,7 +55,8 @@ def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0
         {
             "classes": list(classes),
             "sweep": [
-                {"c": each.c, "accuracy": each.accuracy, "iterations": each.iterations, "converged": each.converged}
+                {"c": each.c, "accuracy": each.accuracy, "log_loss": each.log_loss}
+                | {"iterations": each.iterations, "converged": each.converged}
                 for each in found.points
             ],
             "per_class": [

@@ -44,9 +44,9 @@ class PrincipalAxes:
         """Some of the images [n], in the same axes: any axes will do, and a search can begin with another's end."""
         return replace(self, rows=self.rows[chosen], labels=self.labels[chosen])
 
-    def answers(self, weights: Vectors) -> NDArray[np.int64]:
-        """The class of each image by weights [c d+1], int64 [n]."""
-        return np.asarray((self.rows @ weights.T).argmax(axis=1), dtype=np.int64)
+    def logits(self, weights: Vectors) -> Vectors:
+        """Those of each image by weights [c d+1], float32 [n c]."""
+        return np.asarray(self.rows @ weights.T, dtype=np.float32)
 
     def to_fit(self, weights: Vectors, facts: dict[str, Any]) -> LinearFit:
         """Weights in these axes [c d+1] as those of plain vectors."""

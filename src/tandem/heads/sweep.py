@@ -3,6 +3,10 @@
 Radford et al. 2021, A.3: 96 logarithmic steps from 1e-6 to 1e6, searched from coarse to fine: every two decades first,
 then twice as close around the best, four times, down to an eighth of a decade.
 
+Where several C's are right for equally many held-out images, as they often are of few images, the one that makes their
+labels most probable is taken. The first of them, as scikit-learn's LogisticRegressionCV takes it, may be 1e-6: its
+answers are those of nearest means, and its probabilities all but equal for every class.
+
 Shapes: n images, d the shared dimension, c classes.
 """
 
@@ -17,6 +21,7 @@ from tandem.heads.folds import stratified_folds
 from tandem.heads.linear import LinearFit
 from tandem.heads.logistic import fit_logistic, principal_axes, solve
 from tandem.heads.shots import Shots
+from tandem.heads.softmax import cross_entropy
 
 STEPS = 96
 CS = np.logspace(-6, 6, STEPS + 1)
@@ -27,10 +32,11 @@ HELD_OUT = 4  # a fourth of the images chooses C
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One C: the share of the held-out images that it classifies, and how it was reached."""
+    """One C: the share of the held-out images that it classifies, how probable it makes their labels, and its fit."""
 
     c: float
     accuracy: float
+    log_loss: float  # mean, in nats
     iterations: int
     converged: bool
 
@@ -59,7 +65,7 @@ def held_out_fourth(labels: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
 
 
 def sweep(vectors: Vectors, labels: NDArray[np.int64], classes: int, held_out: NDArray[np.bool_]) -> Sweep:
-    """Choose C by the accuracy on the held-out images, the smallest of equal ones; then fit on all images with it."""
+    """Choose C by the accuracy on the held-out images, of equal ones by their log loss; then fit on all images."""
     data = principal_axes(vectors, labels, classes)  # of all, so that the last fit begins where the best one ended
     learnt, checked = data.take(~held_out), data.take(held_out)
     solved: dict[int, Vectors] = {}
@@ -69,8 +75,10 @@ def sweep(vectors: Vectors, labels: NDArray[np.int64], classes: int, held_out: N
         near = min(solved, key=lambda other: (abs(other - place), other), default=None)
         end = solve(learnt, float(CS[place]), data.start if near is None else solved[near], decrement=CHOOSING)
         solved[place] = end.parameters
-        right = checked.answers(end.parameters) == checked.labels
-        points[place] = SweepPoint(float(CS[place]), float(right.mean()), end.iterations, end.converged)
+        logits = checked.logits(end.parameters)
+        accuracy = float((logits.argmax(axis=1) == checked.labels).mean())
+        log_loss, _ = cross_entropy(logits, checked.labels)
+        points[place] = SweepPoint(float(CS[place]), accuracy, log_loss, end.iterations, end.converged)
 
     for place in range(0, STEPS + 1, COARSE):
         attempt(place)
@@ -89,7 +97,7 @@ def sweep(vectors: Vectors, labels: NDArray[np.int64], classes: int, held_out: N
 
 
 def _best(points: dict[int, SweepPoint]) -> int:
-    return min(points, key=lambda place: (-points[place].accuracy, place))
+    return min(points, key=lambda place: (-points[place].accuracy, points[place].log_loss, place))
 
 
 def fit_linear_probe(shots: Shots, *, C: float | None = None, seed: int = 0) -> LinearFit:
