@@ -13,8 +13,8 @@ import tandem
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, TandemError
 from tandem.evaluate.features import Features
-from tandem.evaluate.learning import GDA_FROM, Learned, learn, near_duplicates
-from tandem.heads.fitting import fit_head
+from tandem.evaluate.learning import Learned, learn, near_duplicates
+from tandem.heads.fitting import METHODS, fit_head
 from tandem.heads.head_file import read_head, write_head
 from tandem.heads.leave_out import leave_out
 from tandem.heads.shots import check_shots
@@ -147,8 +147,19 @@ def test_classes_with_one_image_are_learnt_but_not_measured(model: Model) -> Non
 
 
 def test_gda_where_there_are_enough(model: Model) -> None:
-    assert learn(model, features(model, [0, 1] * GDA_FROM)).head.method == "gda"
-    assert learn(model, features(model, ([0, 1] * GDA_FROM)[:-1])).head.method == "clap"
+    enough = METHODS["gda"].learned_from
+    assert enough is not None
+    assert learn(model, features(model, [0, 1] * enough)).head.method == "gda"
+    assert learn(model, features(model, ([0, 1] * enough)[:-1])).head.method == "clap"
+
+
+def test_gda_looks_at_its_shots_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its axes cost far more than the rest of it: the head and leaving out share them."""
+    computed = []
+    eigh = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: computed.append(len(matrix)) or eigh(matrix))
+    learn(model, features(model, [0, 1] * 4), method="gda")
+    assert computed == [model.config.embed_dim]
 
 
 def test_a_copy_does_not_answer_for_its_original(model: Model) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tandem.cli import terminal
 from tandem.cli.tables import Cell, Column, Value, print_table
 from tandem.evaluate.report.formats import chance_text, interval_text, value_text
+from tandem.heads.fitting import METHODS
 
 if TYPE_CHECKING:
     from tandem.evaluate.learning import Learned
@@ -29,7 +30,6 @@ CLASSES = (
     Column("zero-shot", right=True),
     Column("learned", right=True),
 )
-METHODS = {"clap": "CLAP", "gda": "GDA"}
 
 
 def show(learned: "Learned", target: Path) -> None:
@@ -37,7 +37,7 @@ def show(learned: "Learned", target: Path) -> None:
     head, figures = learned.head, learned.figures
     images = int(head.card["images"])
     if sys.stdout.isatty():
-        method = METHODS.get(head.method, head.method)
+        method = METHODS[head.method].title
         how = f"{terminal.count_of(images)} of {len(head.classes)} classes, learned by {method} ({head.card['model']})"
         terminal.print_result(how)
         if figures:

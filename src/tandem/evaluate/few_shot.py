@@ -26,7 +26,6 @@ from tandem.model import Model
 
 TIP_ADAPTER = "tip_adapter"
 ZERO_SHOT, ZERO_SHOT_TOP1 = "zero_shot", "zero_shot_top1"  # as a method of the curve, and as a figure
-_CHOOSES = ("gda", "linear_probe")  # on the shots: with one of each class there is nothing to choose by
 
 _Column = tuple[str, int]  # a method and its shots
 
@@ -132,7 +131,7 @@ def _logits(method: str, given: Shots, unseen: NDArray[np.float32]) -> NDArray[n
     """What a method says of the test images [n c]; None where the shots are too few for it."""
     if method == TIP_ADAPTER:
         return fit_tip_adapter(given).logits(unseen)
-    if method in _CHOOSES and given.counts.min() < 2:
+    if given.counts.min() < METHODS[method].least_images:  # it chooses on its shots
         return None
     return fit_shots(method, given).logits(unseen)
 

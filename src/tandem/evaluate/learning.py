@@ -9,7 +9,7 @@ Shapes: n images, d the shared dimension, c classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 import tandem
 from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
-from tandem.errors import DataError, TandemError
+from tandem.errors import DataError
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
-from tandem.heads.fitting import fit_head
+from tandem.heads.fitting import AUTO, automatic, check_learned, head_of
 from tandem.heads.head import Head
 from tandem.heads.head_file import check_class_names
 from tandem.heads.leave_out import leave_out
@@ -31,10 +31,8 @@ from tandem.heads.shots import Shots, check_shots
 from tandem.model import Model
 from tandem.scores.scoring import softmax
 
-Method = Literal["auto", "clap", "gda"]
 Verdict = Literal["gain", "loss", "no difference shown", "not measured"]
 
-GDA_FROM = 8  # images of every class from which GDA is ahead of CLAP (docs/log.md)
 NEAR_DUPLICATE = 0.99  # the cosine of photos of one moment
 _COMPARED = 20_000  # images among which near-duplicates are looked for
 _BLOCK = 2048
@@ -85,20 +83,19 @@ def learn(
     model: Model,
     data: Features,
     *,
-    method: Method = "auto",
+    method: str = AUTO,
     templates: str | Sequence[str] | None = None,
     language: str | None = None,
     seed: int = 0,
 ) -> Learned:
     """A head for the classes of a data set, from the vectors of its images.
 
-    `method`: "clap", sound from one image of a class; "gda", which needs several of each; "auto" takes GDA from
-    `GDA_FROM` images of every class, else CLAP. `templates` and `language` are of the prompts that zero-shot uses and
-    CLAP begins at: None for those of the data set, else the default. Equal files count once. Raises `DataError` for a
-    single class, a class without images, an image with two labels, and too few images for the method.
+    `method`: "clap", sound from one image of a class; "gda", which needs several of each; "auto" takes GDA from 8
+    images of every class, else CLAP (`heads.fitting.METHODS`). `templates` and `language` are of the prompts that
+    zero-shot uses and CLAP begins at: None for those of the data set, else the default. Equal files count once. Raises
+    `DataError` for a single class, a class without images, an image with two labels, and too few images for the method.
     """
-    if method not in get_args(Method):
-        raise TandemError(f"method: expected one of {', '.join(get_args(Method))}, got {method!r}")
+    check_learned(method)
     check_classes(data.dataset)
     data, notes = _distinct(data)
     classes = data.dataset.classes
@@ -106,16 +103,8 @@ def learn(
     texts = model.class_vectors(classes, chosen, language=language)
     labels = data.dataset.labels
     shots = check_shots(np.asarray(data.vectors), labels, classes, texts, model.logit_scale)
-    taken = method if method != "auto" else "gda" if shots.counts.min() >= GDA_FROM else "clap"
-    head = fit_head(
-        taken,
-        shots.vectors,
-        labels,
-        classes,
-        texts,
-        logit_scale=model.logit_scale,
-        fingerprint=model.fingerprint,
-    )
+    taken = automatic(int(shots.counts.min())) if method == AUTO else method
+    head = head_of(taken, shots, fingerprint=model.fingerprint)
     prompts = list(chosen) if chosen is not None and not isinstance(chosen, str) else chosen
     made = {
         "model": model.name,

@@ -15,7 +15,10 @@ too sure of themselves, so the same held-out ones give a temperature by which al
 Shapes: n images, d the shared dimension, c classes, a values of alpha.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +32,19 @@ from tandem.heads.softmax import cross_entropy
 ALPHAS = np.array([0.0, *np.geomspace(1e-3, 1e2, 41)], dtype=np.float32)  # 0 is zero-shot
 INVERSE_TEMPERATURES = np.geomspace(1e-3, 1, 61, dtype=np.float32)  # never surer than the equations are
 _Doubles = NDArray[np.float64]
+_Found = TypeVar("_Found")
+
+
+def _once(compute: Callable[[Shots], _Found]) -> Callable[[Shots], _Found]:
+    """Computed once for the same shots: a head and what it is worth begin alike. Forgotten with the shots."""
+    known: WeakKeyDictionary[Shots, _Found] = WeakKeyDictionary()
+
+    def found(shots: Shots) -> _Found:
+        if shots not in known:
+            known[shots] = compute(shots)
+        return known[shots]
+
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +57,7 @@ class _Spread:
     means: _Doubles  # [c d], in these axes
 
 
+@_once
 def _spread(shots: Shots) -> _Spread:
     if len(shots.labels) < len(shots.classes) + 1:
         raise DataError("gda needs at least two images of a class to see how images differ within it: use clap")
@@ -58,7 +75,7 @@ def fit_gda(shots: Shots, *, alpha: float | None = None) -> LinearFit:
     inverse_temperature, facts = 1.0, {"alpha": alpha, "alpha_chosen_by": "given"}
     if alpha is None:
         gaussian = leave_one_out_gaussian(shots)
-        alpha = float(ALPHAS[_right(shots, gaussian).sum(axis=1).argmax()])  # of equal ones the smallest
+        alpha = float(ALPHAS[_right_left_out(shots).sum(axis=1).argmax()])  # of equal ones the smallest
         inverse_temperature = _best_inverse_temperature(shots.zero_shot_logits + alpha * gaussian, shots.labels)
         facts = {"alpha": alpha, "alpha_chosen_by": "leave-one-out", "temperature": 1 / inverse_temperature}
     return LinearFit(
@@ -79,6 +96,7 @@ def gaussian_head(shots: Shots) -> tuple[Vectors, Vectors]:
     return np.asarray(scaled @ spread.axes.T, dtype=np.float32), np.asarray(bias, dtype=np.float32)
 
 
+@_once
 def leave_one_out_gaussian(shots: Shots) -> Vectors:
     """For each image, f W' + b of the head fitted without it, float32 [n c]. Exact."""
     shots.at_least(2, "leaving one out")
@@ -114,10 +132,15 @@ def leave_one_out(shots: Shots) -> Vectors:
     """For each image, the logits of the head fitted without it, alpha chosen by the other images' outcomes alone:
     float32 [n c]. The temperature is that of all images."""
     gaussian = leave_one_out_gaussian(shots)
-    right = _right(shots, gaussian)
+    right = _right_left_out(shots)
     others = right.sum(axis=1, keepdims=True) - right
     logits = shots.zero_shot_logits + ALPHAS[others.argmax(axis=0)][:, None] * gaussian
     return np.asarray(_best_inverse_temperature(logits, shots.labels) * logits, dtype=np.float32)
+
+
+@_once
+def _right_left_out(shots: Shots) -> NDArray[np.int64]:
+    return _right(shots, leave_one_out_gaussian(shots))
 
 
 def _right(shots: Shots, gaussian: Vectors) -> NDArray[np.int64]:

@@ -6,22 +6,16 @@ chooses (GDA's alpha, the linear probe's C) is chosen without the images that ar
 Shapes: n images, c classes.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.heads import gda, nearest_mean
-from tandem.heads.fitting import fit_shots
+from tandem.heads.fitting import METHODS, fit_shots
 from tandem.heads.folds import stratified_folds
 from tandem.heads.shots import Shots
 
 FOLDS = 8
-CLOSED_FORMS: dict[str, Callable[[Shots], Vectors]] = {
-    "gda": gda.leave_one_out,
-    "nearest_mean": nearest_mean.leave_one_out,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +36,9 @@ def leave_out(method: str, shots: Shots, *, folds: int = FOLDS, seed: int = 0) -
     """
     if shots.counts.max() < 2:
         shots.at_least(2, "measuring on images that are left out")
-    if method in CLOSED_FORMS and shots.counts.min() > 1:
-        return LeftOut(CLOSED_FORMS[method](shots), "leave-one-out", None)
+    closed_form = METHODS[method].leave_one_out
+    if closed_form is not None and shots.counts.min() > 1:
+        return LeftOut(closed_form(shots), "leave-one-out", None)
     several = shots.counts[shots.labels] > 1
     count = int(min(folds, several.sum()))
     fold = np.full(len(shots.labels), -1)

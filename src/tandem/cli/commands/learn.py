@@ -40,7 +40,6 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument(
         "--method",
-        choices=("auto", "clap", "gda"),
         default="auto",
         metavar="M",
         help="clap holds classes near their names, and is sound from one photo of each; gda needs several of each; "
@@ -76,8 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.cli import learn_report
     from tandem.evaluate.features import embed_dataset
     from tandem.evaluate.learning import check_classes, learn
+    from tandem.heads.fitting import check_learned
     from tandem.heads.head_file import check_target, write_head
 
+    check_learned(arguments.method)
     try:
         target = check_target(arguments.to, overwrite=arguments.overwrite)
     except HeadError as error:
