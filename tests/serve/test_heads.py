@@ -247,6 +247,10 @@ def test_labels_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for corrections in (kept, Corrections(tmp_path / "c")):
         with pytest.raises(CorrectionsFullError, match="2 labels"):
             corrections.keep(b"4", "PNG", "cow")
+        with pytest.raises(CorrectionsFullError, match="2 labels"):
+            corrections.keep(b"1", "PNG", "cow")  # one of two cats
+    assert kept.keep(b"2", "PNG", "cow").counts == {"cow": 1}  # the only dog
+    assert kept.keep(b"2", "PNG", "dog").counts == {"dog": 1}
     assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["cat", "dog"]
 
 

@@ -89,6 +89,8 @@ class Corrections:
             before = self._files.get(name)
             if before is None:
                 self._check_room(len(content), label)
+            elif self._counts[before.parent.name] > 1:  # whose label stays
+                self._check_labels(label)
             with _full_where_refused(), _no_empty_folder(target.parent):
                 made = not target.parent.exists()
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,17 +126,19 @@ class Corrections:
                 del self._known[_alike(label)]
 
     def _check_room(self, more: int, label: str) -> None:
-        full = ""
         if len(self._files) >= self.max_images:
-            full = f"{self.max_images:,} images"
-        elif self._bytes + more > self.max_bytes:
-            full = f"{self.max_bytes // 2**20:,} MB"
-        elif len(self._counts) >= MAX_LABELS and label not in self._counts:
-            full = f"{MAX_LABELS:,} labels"
-        if full:
-            raise CorrectionsFullError(
-                f"the server keeps at most {full} of corrections; learn from them, and move them"
-            )
+            raise _full(f"{self.max_images:,} images")
+        if self._bytes + more > self.max_bytes:
+            raise _full(f"{self.max_bytes // 2**20:,} MB")
+        self._check_labels(label)
+
+    def _check_labels(self, label: str) -> None:
+        if label not in self._counts and len(self._counts) >= MAX_LABELS:
+            raise _full(f"{MAX_LABELS:,} labels")
+
+
+def _full(of: str) -> CorrectionsFullError:
+    return CorrectionsFullError(f"the server keeps at most {of} of corrections; learn from them, and move them")
 
 
 @contextlib.contextmanager
