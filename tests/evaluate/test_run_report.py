@@ -15,7 +15,8 @@ from support import evaluations
 from tandem.errors import DataError
 from tandem.evaluate.report.card import card_document, card_figures
 from tandem.evaluate.report.images import images
-from tandem.evaluate.run_report import FORMAT, RunReport
+from tandem.evaluate.run_report import RunReport
+from tandem.evaluate.stored_run import FORMAT
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tandem.evaluate.run_report import RunReport
 
 SIGNIFICANCE = 0.05
 FLIPS = 4999  # of a sign-flip test
-_SAME_MEAN = 1e-4  # how near the mean of outcomes is to the figure that they are averaged to
+_SAME_MEAN = 1e-4  # how near the mean of outcomes, which are float32, is to the figure that they are averaged to
 _CELLS = 1 << 22  # flipped differences held at once
 
 Verdict = Literal["higher", "lower", "no difference shown", "not tested"]
@@ -162,7 +162,9 @@ def _is_mean(name: str, result: TaskResult) -> bool:
     values = result.outcomes.get(name)
     if values is None or values.ndim != 1 or len(values) != len(result.keys) or not len(values):
         return False
-    return abs(float(values.mean(dtype=np.float64)) - result.figures[name].value) <= _SAME_MEAN
+    return abs(float(values.mean(dtype=np.float64)) - result.figures[name].value) <= _SAME_MEAN * max(
+        1, abs(result.figures[name].value)
+    )
 
 
 def _tested(figure: Figure, values: NDArray[np.floating], before: NDArray[np.floating]) -> Difference:

@@ -6,8 +6,6 @@ report.md       the figures, for a terminal or a forge
 report.html     the same with charts and images, in one file
 """
 
-import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,15 +16,14 @@ import numpy as np
 
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
-from tandem.evaluate.figures import Figure
 from tandem.evaluate.records import Environment, ModelRecord
 from tandem.evaluate.report.document import html_report
 from tandem.evaluate.report.markdown import markdown_report
-from tandem.evaluate.result import DatasetRecord, TaskResult
+from tandem.evaluate.result import TaskResult
+from tandem.evaluate.stored_run import FORMAT, OUTCOMES, RESULT, VERSION, read_run
 from tandem.files import atomic_folder, json_text, user_path, write_text
 
-FORMAT, VERSION = "tandem-evaluation", 1
-RESULT, OUTCOMES, MARKDOWN, HTML = "result.json", "outcomes.npz", "report.md", "report.html"
+MARKDOWN, HTML = "report.md", "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,20 +78,8 @@ class RunReport:
         Raises `DataError` where there is none, or where it is damaged.
         """
         path = user_path(folder)
-        path = path.parent if path.name == RESULT else path
-        if not (path / RESULT).is_file():
-            raise DataError(f"{path}: expected a folder that tandem evaluate --out wrote, found no {RESULT} in it")
-        try:
-            document = json.loads((path / RESULT).read_text(encoding="utf-8"))
-            check_format(document, path / RESULT)
-            with np.load(path / OUTCOMES, allow_pickle=False) as arrays:
-                results = [_result_from(each, at, arrays) for at, each in enumerate(document["results"])]
-            model, environment = ModelRecord(**document["model"]), Environment(**document["environment"])
-            return RunReport(model, environment, document["made"], tuple(results))
-        except FileNotFoundError as error:
-            raise DataError(f"{path}: {Path(error.filename).name} is missing: the run is not whole") from None
-        except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-            raise DataError(f"{path}: the run is damaged ({type(error).__name__}: {error}); measure it again") from None
+        found = read_run(path.parent if path.name == RESULT else path)
+        return RunReport(found.model, found.environment, found.made, found.results)
 
 
 def check_target(folder: str | Path) -> Path:
@@ -107,16 +92,6 @@ def check_target(folder: str | Path) -> Path:
         if there and not (RESULT in there and there <= {RESULT, OUTCOMES, MARKDOWN, HTML}):
             raise DataError(f"{target}: the folder holds something else than a run; give a new one")
     return target
-
-
-def check_format(document: Any, path: Path) -> None:
-    """Refuse JSON that is no evaluation, or one of a later version. Raises `DataError`."""
-    if not isinstance(document, Mapping) or document.get("format") != FORMAT:
-        raise DataError(f"{path}: expected an evaluation that tandem evaluate wrote")
-    if document.get("version") != VERSION:
-        raise DataError(
-            f"{path}: written by another Tandem (version {document.get('version')}, this one reads {VERSION})"
-        )
 
 
 def plain(value: Any) -> Any:
@@ -138,19 +113,6 @@ def _result_as_dict(result: TaskResult) -> dict[str, Any]:
         "outcomes": list(result.outcomes),
         "notes": list(result.notes),
     }
-
-
-def _result_from(document: Mapping[str, Any], at: int, arrays: Mapping[str, Any]) -> TaskResult:
-    return TaskResult(
-        document["task"],
-        DatasetRecord(**document["dataset"]),
-        document["settings"],
-        {name: Figure.from_dict(figure) for name, figure in document["figures"].items()},
-        document["tables"],
-        tuple(arrays[f"{at}/keys"].tolist()),
-        {name: arrays[f"{at}/{name}"] for name in document["outcomes"]},
-        tuple(document["notes"]),
-    )
 
 
 def _arrays(results: Sequence[TaskResult]) -> Iterator[tuple[str, Any]]:

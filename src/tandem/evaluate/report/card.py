@@ -14,7 +14,8 @@ from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
 from tandem.evaluate.report.markdown import escape, setting, table
-from tandem.evaluate.run_report import RESULT, RunReport, check_format, plain
+from tandem.evaluate.run_report import RunReport, plain
+from tandem.evaluate.stored_run import RESULT, check_format
 from tandem.files import json_text, user_path, write_text
 
 BEGIN, END = "<!-- tandem evaluate: figures -->", "<!-- tandem evaluate: end -->"
@@ -36,10 +37,19 @@ def write_card(report: RunReport, card: str | Path) -> Path:
     path = user_path(card)
     _check_model(report, path.parent)
     document = card_document(report)
-    text = path.read_text(encoding="utf-8") if path.exists() else f"# {report.model.name}\n"
+    text = _text(path) if path.exists() else f"# {report.model.name}\n"
     write_text(path.parent / EVALUATION, json_text(document, indent=None) + "\n")
     write_text(path, refreshed(text, document))
     return path
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(f"{path}: expected a Markdown file for the figures")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: expected a Markdown file for the figures; this is no UTF-8 text") from None
 
 
 def card_document(report: RunReport) -> dict[str, Any]:
