@@ -3,6 +3,7 @@
 Both formats are streamed: memory does not grow with the length of a file. The `read_` functions return a list.
 """
 
+import itertools
 import json
 import re
 import tarfile
@@ -22,6 +23,8 @@ CAPTION_KEYS = ("caption", "captions", "text", "texts", "txt", "sentence", "sent
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _COUNT = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_FILES = 1_000_000  # a typo in a brace must not fill the memory
+_MAX_BRACES, _MAX_DIGITS = 20, 18
+_LONGEST_SHOWN = 200  # characters of a pattern in a message
 _TAR_BLOCK = 512  # bytes
 ROWS_BATCH = 64  # of Parquet, images included: bounds memory
 
@@ -69,27 +72,35 @@ def shard_kind(path: str | Path) -> Literal["tar", "parquet"] | None:
 
 def expand_braces(pattern: str) -> list[str]:
     """A pattern with its braces expanded: `{00..12}` counts and keeps zeros, `{a,b}` lists. Raises `DataError`."""
-    match = _BRACES.search(pattern)
-    if match is None:
-        return [pattern]
-    before, after = pattern[: match.start()], pattern[match.end() :]
-    found = [path for word in _alternatives(match.group(1), pattern) for path in expand_braces(before + word + after)]
+    if pattern.count("{") > _MAX_BRACES:
+        raise DataError(f"{pattern[:_LONGEST_SHOWN]}: expected at most {_MAX_BRACES} pairs of braces")
+    found = list(itertools.islice(_expanded(pattern), _MAX_FILES + 1))
     if len(found) > _MAX_FILES:
-        raise DataError(f"{pattern}: over {_MAX_FILES:,} files; look at its braces")
+        raise DataError(f"{pattern[:_LONGEST_SHOWN]}: over {_MAX_FILES:,} files; look at its braces")
     return found
 
 
-def _alternatives(inside: str, pattern: str) -> list[str]:
+def _expanded(pattern: str) -> Iterator[str]:
+    match = _BRACES.search(pattern)
+    if match is None:
+        yield pattern
+        return
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    for word in _alternatives(match.group(1), pattern[:_LONGEST_SHOWN]):
+        yield from _expanded(before + word + after)
+
+
+def _alternatives(inside: str, pattern: str) -> Iterable[str]:
     count = _COUNT.fullmatch(inside)
     if count is None:
         if "," not in inside:
-            raise DataError(f"{pattern}: expected {{0000..0099}} or {{a,b}}, got {{{inside}}}")
+            raise DataError(f"{pattern}: expected {{0000..0099}} or {{a,b}}, got {{{inside[:_LONGEST_SHOWN]}}}")
         return inside.split(",")
     first, last = count.groups()
-    if int(last) < int(first) or int(last) - int(first) >= _MAX_FILES:
-        raise DataError(f"{pattern}: {{{inside}}} does not count up, or too far")
+    if max(len(first), len(last)) > _MAX_DIGITS or not 0 <= int(last) - int(first) < _MAX_FILES:
+        raise DataError(f"{pattern}: {{{inside[:_LONGEST_SHOWN]}}} does not count up, or too far")
     width = len(first) if first.startswith("0") or len(first) == len(last) else 0
-    return [str(number).zfill(width) for number in range(int(first), int(last) + 1)]
+    return (str(number).zfill(width) for number in range(int(first), int(last) + 1))
 
 
 def read_samples(path: Path, text: str) -> list[Sample]:
@@ -130,22 +141,24 @@ def read_parquet(path: Path, text: str) -> list[Sample]:
 # --- tars ----------------------------------------------------------------------------------------------------------
 
 
-def tar_members(path: Path, wanted: Sequence[str] = ()) -> Iterator[TarMember]:
+def tar_members(path: Path, wanted: Sequence[str] = (), if_compressed: Sequence[str] = ()) -> Iterator[TarMember]:
     """The regular files of a tar, in order, with the bytes of those whose names have a `wanted` suffix.
 
-    `at` is the offset of a file's bytes in the tar; -1 in a compressed tar. Yields the files before any damage, then
-    raises `DataError`.
+    In a compressed tar, where none can be read later by its offset, `if_compressed` suffixes are wanted, too. `at` is
+    the offset of a file's bytes in the tar; -1 in a compressed tar. Yields the files before any damage, then raises
+    `DataError`.
     """
     try:
         tar = _open_tar(path)
         with tar:
             compressed = tar.fileobj is not None and not _is_plain(path)
+            suffixes = (*wanted, *if_compressed) if compressed else tuple(wanted)
             while (found := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else they are all kept until the end
                 if not found.isreg() or found.issparse():
                     continue
                 member = TarMember(found.name, -1 if compressed else found.offset_data, found.size, None)
-                if compressed or found.name.lower().endswith(tuple(wanted)):
+                if found.name.lower().endswith(suffixes):
                     stream = tar.extractfile(found)
                     content = stream.read() if stream is not None else b""
                     member = TarMember(found.name, member.at, found.size, content)

@@ -10,6 +10,7 @@ import pytest
 from support.dataset_toys import png, write_folder
 
 from tandem.datasets import dataset_splits, open_dataset
+from tandem.datasets.labelled_collection import read_labels
 from tandem.errors import DataError
 
 
@@ -71,6 +72,39 @@ def test_a_file_names_classes(tmp_path: Path, name: str, content: str) -> None:
     assert data.labels.tolist() == [0, 1, 1]
     by_order = name == "classnames.txt"
     assert data.notes == (("class names were taken in the order of the folders: n01440761 is 'tench'",) * by_order)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("classes.txt", "\n".join(f"{number}\tname {number}" for number in [*range(200_000), 7]), "'7' has two names"),
+        ("classes.json", json.dumps({"9" * 5000: "cat"}), "is not among the 1 classes"),
+        ("classes.json", "[" * 200_000, "cannot be read as JSON"),
+        ("classes.json", '{"cat": ["' + "x" * 5000 + '", 5]}', "expected a name for 'cat'"),
+    ],
+)
+def test_a_hostile_file_of_classes_is_refused_in_short(tmp_path: Path, name: str, content: str, message: str) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1})
+    (root / name).write_text(content)
+    with pytest.raises(DataError, match=message) as error:
+        open_dataset(root)
+    assert len(str(error.value)) < 500
+
+
+def test_classes_are_read_from_files_only(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1})
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    large = tmp_path / "large.txt"
+    with large.open("wb") as file:
+        file.truncate(17 << 20)
+    for path in (Path("/dev/zero"), pipe):
+        with pytest.raises(DataError, match="expected a file, found a device or a pipe"):
+            open_dataset(root, classes=path)
+        with pytest.raises(DataError, match="expected a file, found a device or a pipe"):
+            read_labels(path)
+    with pytest.raises(DataError, match="expected at most 16,777,216 bytes, found 17,825,792"):
+        open_dataset(root, classes=large)
 
 
 def test_numbers_that_all_folders_begin_with_are_no_names(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import tarfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -82,6 +83,68 @@ def test_what_clip_benchmark_lacks_is_named(tmp_path: Path) -> None:
     (root / "dataset_type.txt").unlink()
     with pytest.raises(DataError, match=r"1\.tar: there is no such file; nshards\.txt says 2 tars"):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("count", ["30000000", "99999999999", "9" * 5000, "0", "²"])
+def test_a_wrong_number_of_tars_is_seen_at_the_first_that_is_missing(tmp_path: Path, count: str) -> None:
+    root = benchmark(tmp_path / "wds")
+    (root / "test" / "nshards.txt").write_text(count)
+    with pytest.raises(DataError, match=r"2\.tar: there is no such file|expected the number of tars"):
+        open_dataset(root)
+
+
+def npy(values: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def npz() -> bytes:
+    file = io.BytesIO()
+    np.savez(file, a=np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(np.array([np.nan, 1, 0])),
+        npy(np.array([0, np.inf, 0])),
+        npy(np.array([1j, 0, 0])),
+        npy(np.array(["1", "0", "0"])),
+        npy(np.array([(1, 2)] * 3, dtype="i4,i4")),
+        npy(np.array([1, 2, 3], "datetime64[s]")),
+        npy(np.zeros((1, 3))),
+        npy(np.zeros(99)).replace(b"(99,)", b"(99999999999999,)")[:128],
+        npz(),
+        npz()[:40],
+        b"",
+    ],
+)
+def test_labels_that_are_no_numbers_are_refused(tmp_path: Path, content: bytes) -> None:
+    root = benchmark(tmp_path / "wds", "multilabel")
+    write_tar(root / "test" / "1.tar", [{"png": png(2), "npy": content}, {"png": png(3), "npy": content}])
+    with pytest.raises(DataError, match=r"1\.tar, 0\.png: (its labels cannot be read|expected)"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("label", [{"cls": b"9" * 5000}, {"json": b'{"label": ' + b"[" * 900 + b"]" * 900 + b"}"}])
+def test_labels_of_any_length_are_named_in_short(tmp_path: Path, label: dict[str, bytes]) -> None:
+    path = write_tar(tmp_path / "a.tar", [{"png": png(0), **label}])
+    with pytest.raises(DataError, match=r"0\.png: (the label|expected labels)") as error:
+        open_dataset(path, classes=["cat", "dog"])
+    assert len(str(error.value)) < 500
+
+
+def test_what_is_not_wanted_of_a_compressed_tar_is_not_kept(tmp_path: Path) -> None:
+    samples = [{"png": png(0), "txt": b"a", "bin": bytes(30_000_000)}]
+    path = write_tar(tmp_path / "a.tar.gz", samples, "w:gz")
+    tracemalloc.start()
+    data = open_dataset(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(data.images()) == [png(0)]
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -27,6 +27,7 @@ from support.training_toys import (
     write_tar,
 )
 
+from tandem import samples
 from tandem.errors import DataError
 from tandem.tokenizer import Tokenizer
 from tandem.train.data import rows
@@ -73,7 +74,7 @@ def test_names_come_from_parquet_and_folders(tmp_path: Path) -> None:
     assert {p: (w[1],) for p, w in content(from_parquet).items()} == content(from_folder)
 
 
-def test_paths_are_globs_braces_and_lists(tmp_path: Path) -> None:
+def test_paths_are_globs_braces_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(8, 12):
         write_tar(tmp_path / f"part-{i:02d}.tar", captions=1)
     found = [f"part-{i:02d}.tar" for i in range(8, 12)]
@@ -84,6 +85,12 @@ def test_paths_are_globs_braces_and_lists(tmp_path: Path) -> None:
     assert [several.key(i) for i in (0, 40, 159)] == ["part-08.tar/000", "part-09.tar/000", "part-11.tar/039"]
     assert expand_braces("{1..3}-{a,b}") == ["1-a", "1-b", "2-a", "2-b", "3-a", "3-b"]
     assert expand_braces("{9..11}") == ["9", "10", "11"]
+    digits = "1" * 5000
+    monkeypatch.setattr(samples, "_MAX_FILES", 1000)
+    for many in ("{0..999}" * 20, "{a,b}" * 21, "{0..1000}", f"{{{digits}..2}}", f"{{2..{digits}}}"):
+        with pytest.raises(DataError, match=r"over 1,000 files|pairs of braces|does not count up") as error:
+            expand_braces(many)
+        assert len(str(error.value)) < 1000
 
 
 @pytest.mark.parametrize(

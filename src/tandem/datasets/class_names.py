@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tandem.datasets.data_files import number_in, read_text, shown
 from tandem.datasets.rows import ClassNames, Label, Rows
 from tandem.errors import DataError, did_you_mean
 from tandem.files import user_path
 
 FILES = ("classes.txt", "classnames.txt", "class_names.txt", "classes.json", "classnames.json")
 _WNID = re.compile(r"n\d{8}")
-_NUMBERED = re.compile(r"(\d+)[ \t]+(\S.*)")
+_NUMBERED = re.compile(r"(\d{1,18})[ \t]+(\S.*)")
 _SHOWN = 5
+_LONGEST = 100  # characters of a label in a message
+_LARGEST = 16 << 20  # bytes of a file of class names
 
 
 def number_labels(
@@ -61,17 +64,18 @@ def _number(
     if isinstance(label, str) and (place := number.get(readable(label))) is not None:
         return place
     if not isinstance(names, Mapping):
-        place = label if isinstance(label, int) else int(label) if label.isdecimal() else -1
-        if 0 <= place < len(classes):
+        place = label if isinstance(label, int) else number_in(label)
+        if place is not None and 0 <= place < len(classes):
             return place
         if isinstance(label, int) or label.isdecimal():
+            count = len(classes)
             raise DataError(
-                f"{rows.name}, {rows.place(row)}: the label {label} is not among {len(classes)} classes, 0 to "
-                f"{len(classes) - 1}"
+                f"{rows.name}, {rows.place(row)}: the label {str(label)[:_LONGEST]} is not among {count} classes, "
+                f"0 to {count - 1}"
             )
     raise DataError(
-        f"{rows.name}, {rows.place(row)}: the label {label!r} is not among the {len(classes)} classes"
-        f"{did_you_mean(str(label), number)}"
+        f"{rows.name}, {rows.place(row)}: the label {shown(label)} is not among the {len(classes)} classes"
+        f"{did_you_mean(str(label)[:_LONGEST], number)}"
     )
 
 
@@ -95,8 +99,8 @@ def _of_labels(rows: Rows, labels: Sequence[tuple[Label, ...]]) -> tuple[list[st
     """No names: labels are their own names, sorted. Raises `DataError` for numbers, which say nothing to a model."""
     written = sorted({str(label) for several in labels for label in several} | set(rows.class_order or ()))
     if not rows.class_order and written and all(label.isdecimal() for label in written):
-        shown = ", ".join(written[:_SHOWN])
-        raise DataError(f"{rows.name}: its labels are numbers ({shown}): name the classes with classes, from 0 on")
+        some = ", ".join(label[:_LONGEST] for label in written[:_SHOWN])
+        raise DataError(f"{rows.name}: its labels are numbers ({some}): name the classes with classes, from 0 on")
     return _named(written), {label: place for place, label in enumerate(written)}
 
 
@@ -120,13 +124,13 @@ def _check(classes: Sequence[str], number: Mapping[str, int], name: str) -> None
     first: dict[str, int] = {}
     for place, each in enumerate(classes):
         if not each.strip():
-            raise DataError(f"{name}: class {place} ({labels.get(place, '')!r}) has no name")
+            raise DataError(f"{name}: class {place} ({shown(labels.get(place, ''))}) has no name")
         other = first.setdefault(" ".join(each.lower().split()), place)
         if other != place:
-            which = f"{labels.get(other, classes[other])}, {labels.get(place, each)}"
+            which = f"{labels.get(other, classes[other])[:_LONGEST]}, {labels.get(place, each)[:_LONGEST]}"
             raise DataError(
-                f"{name}: two classes are called {each!r}: numbers {other} and {place} ({which}); give them different "
-                "names with classes, or leave one out"
+                f"{name}: two classes are called {shown(each)}: numbers {other} and {place} ({which}); give them "
+                "different names with classes, or leave one out"
             )
 
 
@@ -150,7 +154,7 @@ def read_class_names(path: Path) -> ClassNames:
     Of several names with commas between them, the first counts, unless another class has the same.
     """
     try:
-        content = path.read_text(encoding="utf-8-sig")
+        content = read_text(path, most=_LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as class names: {error}") from None
     if path.suffix.lower() == ".json":
@@ -179,7 +183,7 @@ def _are_wnids(pairs: Sequence[tuple[str, str]]) -> bool:
 def _of_json(content: str, path: Path) -> ClassNames:
     try:
         plain: Any = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from None
     if isinstance(plain, list) and all(isinstance(name, str) for name in plain):
         return [str(name) for name in plain]
@@ -188,13 +192,14 @@ def _of_json(content: str, path: Path) -> ClassNames:
         for label, value in plain.items():
             texts = [value] if isinstance(value, str) else value
             if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-                raise DataError(f"{path}: expected a name for {label!r}, found {value!r:.60}")
+                raise DataError(f"{path}: expected a name for {shown(label)}, found {shown(value)}")
             if len(texts) == 2 and _WNID.fullmatch(texts[0]):  # Keras writes {"0": ["n01440764", "tench"]}
                 pairs.append((texts[0], readable(texts[1])))
             else:
                 pairs.append((label, texts[0]))
-        if pairs and all(label.isdecimal() for label, _ in pairs):
-            ordered = sorted((int(label), name) for label, name in pairs)
+        numbers = [number_in(label) for label, _ in pairs]
+        if pairs and None not in numbers:
+            ordered = sorted((number or 0, name) for number, (_, name) in zip(numbers, pairs, strict=True))
             if [number for number, _ in ordered] == list(range(len(ordered))):
                 return [name for _, name in ordered]
         return _mapping(pairs, path)
@@ -209,9 +214,11 @@ def _mapping(pairs: Sequence[tuple[str, str]], path: Path) -> dict[str, str]:
     labels = [label for label, _ in pairs]
     if not labels:
         raise DataError(f"{path}: expected class names, found none")
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise DataError(f"{path}: {twice!r} has two names")
+    seen: set[str] = set()
+    for label in labels:
+        if label in seen:
+            raise DataError(f"{path}: {shown(label)} has two names")
+        seen.add(label)
     return dict(zip(labels, first_synonyms([name for _, name in pairs]), strict=True))
 
 

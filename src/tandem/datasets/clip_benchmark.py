@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tandem.datasets.data_files import number_in, read_text
 from tandem.datasets.images import full_path
 from tandem.datasets.rows import ClassNames
 from tandem.errors import DataError, TextError
@@ -18,6 +19,7 @@ from tandem.prompts import SLOT, check_templates
 _SHARDS, _TYPE = "nshards.txt", "dataset_type.txt"
 _TEMPLATES, _CLASSES = "zeroshot_classification_templates.txt", "classnames.txt"
 _CLASS = "{c}"
+_LARGEST = 16 << 20  # bytes of a text file
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,15 @@ class BenchmarkFolder:
     def shards(self, folder: Path) -> list[Path]:
         """The tars that `nshards.txt` counts. Raises `DataError` for one that is missing."""
         written = _text(folder / _SHARDS).strip()
-        if not written.isdecimal() or not int(written):
+        count = number_in(written)
+        if not count:
             raise DataError(f"{folder / _SHARDS}: expected the number of tars, found {written!r:.40}")
-        found = [folder / f"{number}.tar" for number in range(int(written))]
-        for path in found:
+        found = []
+        for number in range(count):
+            path = folder / f"{number}.tar"
             if not path.is_file():
                 raise DataError(f"{path}: there is no such file; {_SHARDS} says {written} tars, 0.tar on")
+            found.append(path)
         return found
 
     def class_names(self) -> ClassNames | None:
@@ -73,6 +78,6 @@ def find(source: str) -> BenchmarkFolder | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, most=_LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None

@@ -36,10 +36,14 @@ def number_in(text: str) -> int | None:
 
 def read_text(path: Path, *, most: int = _LARGEST) -> str:
     """A text file in UTF-8. Raises `OSError`, `UnicodeDecodeError`, and `DataError` for what is no file, or large."""
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+
+    def at_once(name: str, flags: int) -> int:  # a pipe without a writer would wait
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    with open(path, "rb", opener=at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: expected a file, found a device, a pipe or a folder")
+            raise DataError(f"{path}: expected a file, found a device or a pipe")
         if status.st_size > most:
             raise DataError(f"{path}: expected at most {most:,} bytes, found {status.st_size:,}")
         return file.read(most + 1).decode("utf-8-sig")

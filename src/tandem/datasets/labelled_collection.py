@@ -15,6 +15,7 @@ from tandem.arrays import Vectors
 from tandem.datasets.building import build
 from tandem.datasets.class_names import class_names_of
 from tandem.datasets.collection import StoredImages
+from tandem.datasets.data_files import read_text, shown
 from tandem.datasets.dataset import Dataset, StoredVectors
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
@@ -26,6 +27,7 @@ from tandem.search.stores.protocol import Store
 # How the first row begins where it names the columns.
 HEADINGS = ("id", "path", "image", "file", "filename", "photo")
 _BATCH = 8192
+_LARGEST = 1 << 28  # bytes of a table of labels
 
 
 def open_labelled_collection(
@@ -46,7 +48,9 @@ def open_labelled_collection(
     for line, name, label in rows:
         place = _place(places, name, f"{file}, line {line}", source)
         if found.setdefault(place, label) != label:
-            raise DataError(f"{file}, line {line}: {name} has two labels, {found[place]!r} and {label!r}")
+            raise DataError(
+                f"{file}, line {line}: {shown(name)} has two labels, {shown(found[place])} and {shown(label)}"
+            )
     kept = sorted(found, key=ids.__getitem__)
     without = len(ids) - len(kept)
     chosen = Rows(
@@ -65,7 +69,7 @@ def open_labelled_collection(
 def read_labels(file: Path) -> list[tuple[int, str, str]]:
     """The rows of a table of labels: the number of the line, the image and its label. A row of headings is left out."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_text(file, most=_LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise DataError(f"{file}: the labels cannot be read: {reason}") from None
@@ -78,8 +82,8 @@ def read_labels(file: Path) -> list[tuple[int, str, str]]:
             if not any(values) or (not found and values[0].lower() in HEADINGS):
                 continue
             if len(values) != 2 or not all(values):
-                came = separator.join(row)[:60]
-                raise DataError(f"{file}, line {reader.line_num}: expected two values, image and label, got {came!r}")
+                came = shown(separator.join(row))
+                raise DataError(f"{file}, line {reader.line_num}: expected two values, image and label, got {came}")
             found.append((reader.line_num, values[0], values[1]))
     except csv.Error as error:
         raise DataError(f"{file}, line {reader.line_num}: {error}") from None
@@ -116,7 +120,7 @@ def _places(ids: Sequence[str], paths: Sequence[Sequence[str]]) -> dict[str, set
 def _place(places: dict[str, set[int]], name: str, where: str, source: str) -> int:
     found = places.get(name) or places.get(os.path.abspath(user_path(name, strict=False))) or set()
     if not found:
-        raise DataError(f"{where}: no image {name!r} in {source}; expected an id, a path or a file name")
+        raise DataError(f"{where}: no image {shown(name)} in {source}; expected an id, a path or a file name")
     if len(found) > 1:
-        raise DataError(f"{where}: {len(found)} images of {source} are called {name!r}; write the path in full")
+        raise DataError(f"{where}: {len(found)} images of {source} are called {shown(name)}; write the path in full")
     return next(iter(found))

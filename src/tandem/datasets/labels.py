@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tandem.datasets.data_files import shown
 from tandem.datasets.rows import Label
 from tandem.errors import DataError, did_you_mean
 from tandem.samples import CAPTION_KEYS, as_captions
@@ -54,10 +55,12 @@ def as_labels(value: Any, place: str) -> tuple[Label, ...] | None:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, list | tuple):
+        if nested := next((each for each in value if isinstance(each, list | tuple)), None):
+            raise DataError(f"{place}: expected labels in a list, found the list {shown(nested)} inside it")
         labels = [as_labels(each, place) for each in value]
         return tuple(label for each in labels for label in each or ())
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{place}: expected a label as text or a number, found {value!r:.40}")
+        raise DataError(f"{place}: expected a label as text or a number, found {shown(value)}")
     if isinstance(value, float):
         if not value.is_integer():
             raise DataError(f"{place}: expected a label as text or a whole number, found {value}")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from tandem import samples
 from tandem.datasets import clip_benchmark, split_names
+from tandem.datasets.data_files import number_in
 from tandem.datasets.images import ShardImages, full_path
 from tandem.datasets.labels import LABEL_COLUMNS, as_labels
 from tandem.datasets.memory import remembered
@@ -124,7 +126,7 @@ class Members:
     def _one_by_one(self, path: Path, rows: Sequence[int]) -> Iterator[bytes]:
         wanted = iter(rows)
         row = next(wanted, None)
-        groups = samples.tar_groups(samples.tar_members(path))
+        groups = samples.tar_groups(samples.tar_members(path, samples.TAR_IMAGE_SUFFIXES))
         images = (image for group in groups if (image := _image(group)) is not None)
         for number, image in enumerate(images):
             if number == row:
@@ -190,7 +192,8 @@ def _labels(content: Mapping[str, bytes], asked: str | None, kind: str, place: s
         return as_labels(_decoded(content.get(f".{asked}", b""), place).strip(), place)
     if asked is None and ".cls" in content:
         written = _decoded(content[".cls"], place).strip()
-        return (int(written),) if written.isdecimal() else as_labels(written, place)
+        number = number_in(written)
+        return as_labels(written, place) if number is None else (number,)
     if ".json" in content:
         document = _document(content[".json"], place)
         keys = LABEL_COLUMNS if asked is None else (asked,)
@@ -199,15 +202,19 @@ def _labels(content: Mapping[str, bytes], asked: str | None, kind: str, place: s
 
 
 def _of_array(content: bytes | None, place: str) -> tuple[Label, ...]:
-    """The classes whose number is above 0 in an array [c] in numpy's format."""
+    """The classes whose number is above 0 in an array [c] of whole or real numbers in numpy's format."""
     if content is None:
         raise DataError(f"{place}: expected its labels in .npy")
     try:
         values = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError, zipfile.BadZipFile) as error:
         raise DataError(f"{place}: its labels cannot be read: {error}") from None
-    if values.ndim != 1:
-        raise DataError(f"{place}: expected labels [c] in .npy, found an array {list(values.shape)}")
+    if not isinstance(values, np.ndarray):
+        raise DataError(f"{place}: expected labels [c] in .npy, found several arrays (.npz)")
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
+        raise DataError(f"{place}: expected labels [c] in .npy, found an array {list(values.shape)} of {values.dtype}")
+    if not np.isfinite(values).all():
+        raise DataError(f"{place}: expected a number for each label in .npy, found {values[~np.isfinite(values)][0]}")
     return tuple(np.flatnonzero(values > 0).tolist())
 
 

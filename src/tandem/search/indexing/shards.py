@@ -42,7 +42,9 @@ def holds_paths(shard: Shard) -> bool:
 
 
 def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
-    for group in samples.tar_groups(samples.tar_members(Path(shard.path), wanted=CAPTION_FILES)):
+    for group in samples.tar_groups(
+        samples.tar_members(Path(shard.path), CAPTION_FILES, if_compressed=tuple(IMAGE_SUFFIXES))
+    ):
         for member in filter(_is_image, group):
             path = f"{shard.path}/{member.name.removeprefix('./')}"
             entry = Entry(path, shard.signature, shard.path, member.at, member.size, member.content)

@@ -56,7 +56,7 @@ def tar_rows(path: Path, source: Source) -> Iterator[SampleRow | SkippedRow]:
     failed: dict[str, str] = {}
     damage, end = "", 0
     try:
-        for member in tar_members(path, wanted=suffixes):
+        for member in tar_members(path, suffixes, if_compressed=TAR_IMAGE_SUFFIXES):
             end = member.end
             if member.suffix in TAR_IMAGE_SUFFIXES:
                 content = member.content if member.at < 0 else None
