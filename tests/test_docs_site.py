@@ -74,25 +74,42 @@ def test_files_of_the_project_that_are_named_exist(page: Path) -> None:
     assert not missing, f"{name(page)} names {missing}"
 
 
+def _tables() -> dict[str, list[list[str]]]:
+    """The tables of docs/design.md: a room's name, "" for all of them, and the paths that each row names."""
+    found = {}
+    for section in re.split(r"^#+ ", (DOCS / "design.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        lines = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        room = re.match(r"`(\w+)/`", section)
+        if lines and (room or section.startswith("Layout")):
+            found[room[1] if room else ""] = [re.findall(r"`([\w/.]+)`", line) for line in lines]
+    return found
+
+
 def test_imports_go_up_the_tables_of_the_design() -> None:
     """A row of a table in docs/design.md imports from the rows above it, and from its own."""
-    tables = 0
-    for section in re.split(r"^#+ ", (DOCS / "design.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
-        rows = [
-            re.findall(r"`([\w/.]+)`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")
-        ]
-        room = re.match(r"`(\w+)/`", section)
-        if not rows or not (room or section.startswith("Layout")):
-            continue
-        tables += 1
-        prefix = f"tandem.{room[1]}." if room else "tandem."
+    tables = _tables()
+    assert len(tables) >= 6
+    for room, rows in tables.items():
+        prefix = f"tandem.{room}." if room else "tandem."
         starts = [[prefix + each.removesuffix(".py").rstrip("/").replace("/", ".") for each in row] for row in rows]
         for file in SOURCE.rglob("*.py"):
             own = _row("tandem." + file.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."), starts)
             for imported in _imports(file) if own is not None else ():
                 other = _row(imported, starts)
                 assert other is None or other <= own, f"{file.relative_to(SOURCE)} imports {imported}, from a row below"
-    assert tables >= 6
+
+
+@pytest.mark.parametrize("room", _tables())
+def test_the_tables_of_the_design_name_every_module(room: str) -> None:
+    """Once, by itself or by its folder."""
+    named = [name for row in _tables()[room] for name in row]
+    files = [file.relative_to(SOURCE / room).as_posix() for file in (SOURCE / room).rglob("*.py")]
+    files = [file for file in files if file.rpartition("/")[2] not in ("__init__.py", "__main__.py")]
+    places = {
+        file: [name for name in named if file == name or (name[-1] == "/" and file.startswith(name))] for file in files
+    }
+    wrong = {file: names for file, names in places.items() if len(names) != 1}
+    assert not wrong, f"docs/design.md, {room or 'Layout'}: named in no row, or in several: {wrong}"
 
 
 def _row(dotted: str, starts: list[list[str]]) -> int | None:

@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.task_toys import GivenModel, features, unit
+from support.task_toys import GivenModel, draw_shots, features, unit
 
 from tandem.errors import DataError, TandemError
 from tandem.evaluate.features import Features
 from tandem.evaluate.few_shot import few_shot, interval_over_draws
 from tandem.evaluate.result import TaskResult
-from tandem.evaluate.splits import draw_shots
 from tandem.heads.fitting import fit_head
 
 D = 10

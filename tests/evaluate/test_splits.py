@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.task_toys import features
+from support.task_toys import draw_shots, features
 
 from tandem.errors import DataError
 from tandem.evaluate.features import Features
-from tandem.evaluate.splits import draw_shots, hold_out, matched
+from tandem.evaluate.model_checks import matched
+from tandem.evaluate.splits import hold_out
 
 LABELS = np.array([0, 1, 1, 0, 2, 1, 1, 0, 1])  # 3, 5 and 1
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from support import toy
 from tandem import prompts
@@ -13,6 +14,7 @@ from tandem.class_vectors import ClassVectors
 from tandem.datasets.dataset import Dataset
 from tandem.defaults import LongTexts
 from tandem.evaluate.features import Features
+from tandem.evaluate.splits import ranks_within_class
 
 FINGERPRINT = "f" * 64
 
@@ -69,3 +71,8 @@ def features(
         **changes,
     )
     return Features(dataset, rows, "given", FINGERPRINT)
+
+
+def draw_shots(labels: NDArray[np.int64], shots: int, seed: int) -> NDArray[np.intp]:
+    """The places of `shots` images of every class, fewer of a class that has fewer."""
+    return np.flatnonzero(ranks_within_class(labels, seed) < shots)

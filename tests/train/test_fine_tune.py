@@ -14,8 +14,9 @@ from support.training_toys import COLOURS, colour_image
 import tandem
 from tandem.datasets import Dataset, open_dataset
 from tandem.errors import DataError
+from tandem.evaluate.model_checks import unseen
 from tandem.evaluate.result import TaskResult
-from tandem.train.fine_tune import _without, fine_tune
+from tandem.train.fine_tune import fine_tune
 
 TEMPLATES = ("a photo of a {}.", "a {}.")
 
@@ -122,7 +123,7 @@ def test_recall_elsewhere_is_the_mean_over_the_captions_of_each_image(
     for place, captions in enumerate(other.captions):
         scores = model.embed_texts(captions) @ images.T
         shares.append(((scores >= scores[:, place, None]).sum(1) <= 10).mean())
-    figure = found.figures["zero_shot on captions text_to_image_r10"]
+    figure = found.figures["zero_shot on captions text_to_image_recall@10"]
     assert (figure.value, figure.n) == (pytest.approx(np.mean(shares), abs=1e-6), 12)
 
 
@@ -162,7 +163,8 @@ def test_a_test_class_without_training_images_is_refused(sets: tuple[Path, Datas
 def test_images_that_are_measured_on_are_not_learnt_from(sets: tuple[Path, Dataset, Dataset]) -> None:
     _, train, _ = sets
     some = train.take(range(0, 40, 4))
-    rest = _without(train, some)
+    fresh, notes = unseen(train, some)
+    rest = train.take(fresh)
     assert set(rest.keys) == set(train.keys) - set(some.keys)
-    assert rest.notes[-1] == "10 of 40 images to learn from are also measured on: left out"
-    assert _without(rest, some) is rest
+    assert notes == ("10 of 40 images to learn from are also measured on: left out",)
+    assert unseen(rest, some) == (list(range(30)), ())

@@ -16,9 +16,9 @@ from tandem.evaluate.class_prompts import class_prompts
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.metrics import answers, named
-from tandem.evaluate.model_checks import check_same_model, note_of_training
+from tandem.evaluate.model_checks import check_same_model, matched, note_of_training
 from tandem.evaluate.result import DatasetRecord, TaskResult
-from tandem.evaluate.splits import matched, ranks_within_class
+from tandem.evaluate.splits import ranks_within_class
 from tandem.heads.fitting import METHODS, fit_shots
 from tandem.heads.shots import Shots, check_shots
 from tandem.heads.tip_adapter import fit_tip_adapter

@@ -10,9 +10,8 @@ from tandem.evaluate import intervals
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.metrics import answers, named, per_class
-from tandem.evaluate.model_checks import check_same_model, note_of_training
+from tandem.evaluate.model_checks import check_same_model, matched, note_of_training
 from tandem.evaluate.result import DatasetRecord, TaskResult
-from tandem.evaluate.splits import matched
 from tandem.heads import logistic
 from tandem.heads.softmax import softmax
 from tandem.heads.sweep import HELD_OUT, held_out_fourth, sweep

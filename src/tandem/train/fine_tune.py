@@ -19,6 +19,7 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import mean_interval, paired_bootstrap
+from tandem.evaluate.model_checks import unseen
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.evaluate.splits import hold_out
 from tandem.image import read_bytes
@@ -61,7 +62,9 @@ def fine_tune(
     another run.
     """
     chosen = prompts.check_templates(templates or train_dataset.templates or prompts.templates())
-    train_dataset = _without(train_dataset, test_dataset)
+    fresh, notes = unseen(train_dataset, test_dataset)
+    if notes:
+        train_dataset = train_dataset.take(fresh, *notes)
     labels = train_dataset.labels
     every = np.arange(len(labels))
     rest, out = hold_out(labels, held_out, seed) if held_out else (every, every[:0])
@@ -99,15 +102,6 @@ def _classes_in_use(train_dataset: Dataset, rows: NDArray[np.int64], test_datase
             f"others, such as {unknown[0]!r}"
         )
     return order
-
-
-def _without(dataset: Dataset, others: Dataset) -> Dataset:
-    """The data set without images that the other one has, too."""
-    known = set(others.digests)
-    places = [place for place, digest in enumerate(dataset.digests) if digest not in known]
-    left = len(dataset) - len(places)
-    note = f"{left} of {len(dataset)} images to learn from are also measured on: left out"
-    return dataset.take(places, note) if left else dataset
 
 
 def _recipe(
