@@ -1,5 +1,7 @@
 """The tests can pass and can fail: an oracle is right, a guesser at chance, a bag of words where order counts."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,7 +9,7 @@ from support.audit_toys import BagOfWords, Guesser, Oracle
 
 from tandem.arrays import Vectors
 from tandem.audit import scenes
-from tandem.audit.checks import typographic, word_order
+from tandem.audit.checks import hubness, typographic, word_order
 from tandem.audit.groups import groups_of
 from tandem.audit.image_sample import draw_things
 from tandem.audit.labelled_images import CaptionedImage
@@ -81,13 +83,24 @@ def test_a_model_that_reads_painted_words_is_found_out(monkeypatch: pytest.Monke
         painted.info["word"] = word
         return painted
 
+    things = draw_things(0, 0.5)
+
     class Reader(Oracle):
+        """Reads names; letters in another order mean nothing."""
+
         def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
-            return super().images([CaptionedImage(p.pixels, p.pixels.info.get("word", p.shows)) for p in images])
+            words = [image.pixels.info.get("word", "") for image in images]
+            given = zip(images, words, strict=True)
+            return super().images(
+                [CaptionedImage(p.pixels, word if word in things.names else p.shows) for p, word in given]
+            )
 
     monkeypatch.setattr(typographic, "paint", paint)
-    found = by_name(measured("typographic", Reader()))
-    assert found["right, clean image"].figure.value == 1
+    found = by_name(load_test("typographic").measure(Subject(Reader(), things)))
+    assert found["right, clean image"].figure.value == found["right, letters shuffled"].figure.value == 1
+    assert found["right, wrong word painted"].figure.value == 0  # on none of 96 is it the right one
+    assert found["lost to the word's meaning"].figure.value == -1
+    assert found["lost to the word's meaning"].is_weakness
     assert found["the painted word is the answer"].figure.value == 1
     assert found["the painted word is the answer"].is_weakness
     assert found["the same, beyond shuffled letters"].is_weakness
@@ -125,6 +138,48 @@ def test_a_word_that_answers_everything_is_found() -> None:
     assert fair["skewness of k-occurrence"].figure.value < found["skewness of k-occurrence"].figure.value
 
 
+def test_a_hub_is_chosen_on_one_half_and_counted_on_the_other() -> None:
+    near = np.array([[True, False], [True, False], [False, True], [False, True]])
+    assert not hubness._hub(near, np.array([0, 0, 1, 1])).any()
+    assert hubness._hub(near, np.array([0, 1, 0, 1])).tolist() == [True, True, False, False]
+
+
+def test_an_equal_stranger_is_no_original_that_was_found() -> None:
+    class Same(Oracle):
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
+            rows = super().images(images[:1])
+            # As products of equal vectors come out of a multiplication of matrices.
+            return np.concatenate([rows * np.float32(1 + 1e-7 * place) for place in range(len(images))])
+
+    found = by_name(measured("near_duplicates", Same()))
+    assert found["saved as JPEG: the original is nearest"].figure.value == 0
+
+
+def test_without_asks_for_the_image_of_the_other_thing() -> None:
+    asked: dict[str, dict[int, str]] = {"with": {}, "without": {}, "but no": {}}
+
+    class Listening(Guesser):
+        def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
+            word = next(word for word in ("without", "with", "but no") if f" {word} " in images[0].shows)
+            asked[word] |= {id(image.pixels): image.shows for image in images}
+            kept.extend(images)
+            return super().images(images)
+
+    kept: list[CaptionedImage] = []  # else another object may get the same id
+    measured("negation", Listening())
+    assert asked["with"].keys() == asked["without"].keys() == asked["but no"].keys()
+    for place, text in asked["but no"].items():
+        shown, absent = (name.split()[-1] for name in text.split(" but no "))
+        assert asked["with"][place].split()[-1] == shown
+        assert asked["without"][place].split()[-1] == absent != shown
+
+
+def test_a_guess_is_one_point_six_from_the_right_number() -> None:
+    distance = by_name(measured("counting", Guesser(), 1))["distance from the right number"]
+    assert distance.figure.chance == pytest.approx(np.abs(np.subtract.outer(range(5), range(5))).mean())
+    assert distance.figure.low < 1.6 < distance.figure.high
+
+
 def test_gaps_between_groups_are_found_in_texts() -> None:
     class Partial(Oracle):
         def read(self, text: str) -> Vectors:
@@ -153,7 +208,12 @@ def test_gaps_between_groups_are_found_in_images(apart: bool, shown: str) -> Non
     )
     groups = groups_of({"attributes": {"sun": "sun", "moon": "moon"}, "words": ["good", "bad"]})
     found = by_name(load_test("subgroups").measure(Subject(Answers(), images, groups)))
-    assert found["images: how far the answers of groups lie apart"].verdict == shown
+    gap = found["images: how far the answers of groups lie apart"]
+    assert gap.verdict == shown
+    if apart:  # six good and six bad answers, shuffled among two groups of six
+        good = [sum(half) for half in combinations([1] * 6 + [0] * 6, 6)]
+        assert gap.figure.value == 1
+        assert gap.figure.chance == pytest.approx(np.abs(2 * np.array(good) - 6).mean() / 6, abs=0.04)
 
 
 def test_the_bar_knows_how_many_images_there_are() -> None:

@@ -15,12 +15,14 @@ def test_outcomes_of_pairs_by_hand() -> None:
             [[0.9, 0.8], [0.95, 0.85]],  # always the first caption, and the second image
             [[0.5, 0.5], [0.5, 0.5]],  # ties
             [[0.1, 0.9], [0.8, 0.2]],  # all wrong
+            [[0.7, 0.1], [0.8, 0.9]],  # each image has its own caption, both captions have the second image
+            [[0.7, 0.8], [0.1, 0.9]],  # the other way round
         ]
     )
     outcomes = PairOutcomes(cosines.astype(np.float32))
-    assert outcomes.caption.tolist() == [1, 0.5, 0.5, 0]
-    assert outcomes.image.tolist() == [1, 0.5, 0.5, 0]
-    assert outcomes.both.tolist() == [True, False, False, False]
+    assert outcomes.caption.tolist() == [1, 0.5, 0.5, 0, 1, 0.5]
+    assert outcomes.image.tolist() == [1, 0.5, 0.5, 0, 0.5, 1]
+    assert outcomes.both.tolist() == [True, False, False, False, False, False]
 
 
 def test_vectors_of_pairs_stand_beside_one_another() -> None:

@@ -108,6 +108,35 @@ def test_left_is_left_and_above_is_above(monkeypatch: pytest.MonkeyPatch) -> Non
         assert middle(below.pixels, "red")[1] > middle(below.pixels, "blue")[1]
 
 
+def test_relations_are_drawn_as_they_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "_choose", lambda random, names, count: list(names)[:count])
+    random, seen = np.random.default_rng(4), set()
+    whole = {"square": 1.0, "circle": np.pi / 4}  # of the box around it
+
+    def box(colour: str) -> tuple[np.ndarray, np.ndarray, float]:
+        """The corners of what is seen of a shape, and how much of the box between them."""
+        near = np.abs(pixels(image.pixels) - np.array(COLOURS[colour])).sum(2) < 60
+        places = np.argwhere(near)
+        low, high = places.min(0), places.max(0) + 1
+        return low, high, near.sum() / np.prod(high - low)
+
+    names = ("square", "red"), ("circle", "blue")
+    for _ in range(12):
+        for image, (first, second) in zip(scenes.relation_pair(random), (names, names[::-1]), strict=True):
+            relation = image.shows.removeprefix(f"a {first[0]} ").removesuffix(f" a {second[0]}")
+            seen.add(relation)
+            mine, other = box(first[1]), box(second[1])
+            assert mine[2] == pytest.approx(whole[first[0]], abs=0.1)  # seen whole
+            if relation == "above":
+                assert mine[1][0] <= other[0][0] + 1
+            elif relation == "inside":
+                assert (other[0] < mine[0]).all()
+                assert (mine[1] < other[1]).all()
+            else:
+                assert other[2] < whole[second[0]] - 0.1  # partly hidden
+    assert seen == {"inside", "above", "in front of"}
+
+
 def test_things_are_drawn_in_turn_and_by_seed() -> None:
     first, again, other = draw_things(0, 0.2), draw_things(0, 0.2), draw_things(1, 0.2)
     assert len(first) == 2 * len(THINGS)
