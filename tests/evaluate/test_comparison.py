@@ -8,8 +8,10 @@ import pytest
 from support import evaluations
 
 from tandem.errors import DataError
+from tandem.evaluate import comparison
 from tandem.evaluate.comparison import compare, holm, sign_flip_p
 from tandem.evaluate.figures import Figure
+from tandem.evaluate.intervals import Interval
 from tandem.evaluate.report.side_by_side import comparison_as_dict, comparison_markdown
 from tandem.evaluate.run_report import RunReport
 
@@ -82,11 +84,13 @@ def test_holm_steps_down() -> None:
 
 
 def test_sign_flips_agree_with_counting_all_of_them() -> None:
-    differences = np.array([0.4, 0.2, -0.1, 0.6, 0.2, 0.0, 0.4, 0.2])
-    moved = differences[differences != 0]
-    signs = np.array(np.meshgrid(*[[-1, 1]] * len(moved))).reshape(len(moved), -1)
-    exact = np.mean(np.abs(moved @ signs) >= abs(moved.sum()) - 1e-12)
-    assert sign_flip_p(differences) == pytest.approx(exact, abs=0.02)
+    for differences in ([0.4, 0.2, -0.1, 0.6, 0.2, 0.0, 0.4, 0.2], [0.4, -0.2, -0.1, 0.6, 0.2, 0.0, -0.4, 0.2]):
+        moved = np.array([each for each in differences if each])
+        signs = np.array(np.meshgrid(*[[-1, 1]] * len(moved))).reshape(len(moved), -1)
+        exact = np.mean(np.abs(moved @ signs) >= abs(moved.sum()) - 1e-12)
+        assert sign_flip_p(np.array(differences)) == pytest.approx(exact, abs=0.03)
+        assert sign_flip_p(-np.array(differences)) == pytest.approx(exact, abs=0.03)
+    assert exact > 0.3
     assert sign_flip_p(np.zeros(5)) == 1.0
 
 
@@ -107,6 +111,25 @@ def test_a_figure_of_shares_has_a_test_too() -> None:
     assert other.only_this is None
     assert other.p == pytest.approx(1 / 5000)
     assert other.verdict == "higher"
+
+
+def test_a_difference_needs_both_its_test_and_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    worse = share(0.5)
+    runs = [run(worse), run(worse | share(0.4, seed=1))]
+    monkeypatch.setattr(comparison, "paired_bootstrap", lambda *_: Interval(0.2, -0.01, 0.4))
+    (top1, _) = compare(runs, ["a", "b"]).tasks[0].figures
+    assert top1.others[0].p_corrected is not None
+    assert top1.others[0].p_corrected < 0.001
+    assert top1.others[0].verdict == "no difference shown"
+
+
+def test_a_figure_that_is_no_mean_of_its_outcomes_is_not_tested() -> None:
+    """As a median, whose outcomes are kept, too."""
+    result = evaluations.zero_shot(evaluations.dataset(N), share(0.5))
+    other = replace(result, outcomes={"top1": share(0.9).astype(np.float32)})
+    (figure, _) = compare([evaluations.run(result), evaluations.run(other)], ["a", "b"]).tasks[0].figures
+    (found,) = figure.others
+    assert (found.verdict, found.p, found.difference) == ("not tested", None, None)
 
 
 def test_other_data_is_refused_with_the_reason() -> None:

@@ -81,6 +81,8 @@ def test_each_half_gets_the_temperature_of_the_other(labelled: tuple[np.ndarray,
     assert confidence.fit_temperature(logits[~half], labels[~half]) == both[0]  # not on itself
     again, _ = confidence.cross_fitted_temperatures(logits, labels, seed=3)
     assert (each == again).all()
+    other, _ = confidence.cross_fitted_temperatures(logits, labels, seed=4)
+    assert 100 < ((other == other[0]) == (each == each[0])).sum() < 300  # other halves
     other, both = confidence.cross_fitted_temperatures(logits, labels, seed=4)
     assert ((other == both[0]) != half).any()  # another draw
 

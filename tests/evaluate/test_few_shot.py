@@ -65,6 +65,17 @@ def test_the_curve_is_that_of_heads_fitted_on_the_draws(result: TaskResult) -> N
     assert result.outcomes["clap_4_shots"].mean() == pytest.approx(figure.value)
 
 
+def test_it_is_compared_with_the_prompts_that_were_asked_for() -> None:
+    """Prompts that say the opposite: the zero-shot row is theirs, as is what heads begin at."""
+    found = few_shot(
+        MODEL, TRAIN, TEST, shots=(1,), seeds=(0,), methods=("clap",), templates=["not a {}.", "not the {}."]
+    )
+    opposite = (TEST.vectors @ -TEXTS.T).argmax(axis=1) == TEST.dataset.labels
+    assert opposite.mean() < 0.25
+    assert found.figures["zero_shot_top1"].value == pytest.approx(opposite.mean())
+    assert found.outcomes["zero_shot_top1"].tolist() == opposite.tolist()
+
+
 def test_more_shots_help_and_a_gain_is_shown_where_there_is_one(result: TaskResult) -> None:
     assert result.figures["clap_8_shots"].value > result.figures["clap_1_shot"].value
     assert result.figures["clap_8_shots_gain"].low > 0

@@ -34,6 +34,13 @@ def test_values_are_those_of_all_images_once() -> None:
     assert grouped.value == 0.5
 
 
+def test_a_class_that_a_resample_lacks_is_left_out_of_its_mean() -> None:
+    outcomes, labels = np.array([[1.0], [0.0], [1.0], [0.5]]), np.array([0, 0, 2, 3])
+    statistic = intervals.class_means(outcomes, labels)
+    weights = np.array([[1, 1, 1, 1], [4, 0, 0, 0], [1, 1, 2, 0], [0, 0, 1, 3]], dtype=np.float32)
+    assert statistic(weights)[:, 0] == pytest.approx([2 / 3, 1.0, 0.75, 0.75])
+
+
 @pytest.mark.parametrize("groups", [None, np.repeat(np.arange(3), 2)])
 def test_medians_of_resamples_are_those_of_repeated_values(groups: np.ndarray | None) -> None:
     values = np.array([5, 1, 9, 3, 7, 3])
@@ -84,6 +91,8 @@ def test_equal_outcomes_prove_little() -> None:
 def test_wilson_is_that_of_the_textbook() -> None:
     assert intervals.wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)  # R: prop.test, no correction
     assert intervals.wilson(0, 10) == pytest.approx((0, 0.2775328), abs=1e-6)
+    for n in range(1, 200):  # exactly: a bound a little off would exclude the value itself
+        assert (intervals.wilson(0, n)[0], intervals.wilson(n, n)[1]) == (0.0, 1.0)
 
 
 def test_mcnemar_is_the_binomial_of_the_pairs_that_differ() -> None:

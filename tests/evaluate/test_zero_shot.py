@@ -8,6 +8,7 @@ import pytest
 from support.task_toys import GivenModel, features, unit
 
 from tandem.errors import DataError, TextError
+from tandem.evaluate import confidence, intervals
 from tandem.evaluate.features import Features
 from tandem.evaluate.result import TaskResult
 from tandem.evaluate.zero_shot import zero_shot
@@ -82,6 +83,25 @@ def test_tables_say_which_classes_go_wrong(noisy: tuple[Features, TaskResult]) -
     assert any("2 of 7 classes have no images: snail, worm" in note for note in result.notes)
 
 
+def test_mistakes_are_listed_from_the_most_frequent_on() -> None:
+    given = [1, 1, 1, 0, 0, 2, 2, 1, 0, 2]  # of cats, dogs and a bird
+    labels = [0, 0, 0, 0, 0, 1, 1, 1, 3, 3]
+    result = zero_shot(model(), features(EYE[given], WORDS, [[label] for label in labels]))
+    pairs = [(row["class"], row["answer"], row["images"], row["of"]) for row in result.tables["confused_pairs"]]
+    assert pairs[:2] == [("cat", "dog", 3, 5), ("dog", "fish", 2, 3)]
+    assert sorted(pairs[2:]) == [("bird", "cat", 1, 2), ("bird", "fish", 1, 2)]
+    for row, right in zip(result.tables["per_class"], (2, 1, 0), strict=True):
+        assert (row["low"], row["high"]) == pytest.approx(intervals.wilson(right, row["n"]))
+    favourite = result.figures["most_answered_share"]
+    assert (favourite.value, favourite.chance) == (0.4, 0.3)  # "dog" is answered four times, and true of three
+
+
+def test_the_fifth_place_is_among_the_first_five() -> None:
+    order = np.arange(7, 0, -1)
+    result = zero_shot(model(), features([order, order], WORDS, [[4], [5]]))
+    assert result.outcomes["top5"].tolist() == [1, 0]
+
+
 def test_one_prompt_and_the_ensemble_are_always_both_shown() -> None:
     data = features(EYE[:4], WORDS, [[0], [1], [2], [3]])
     both = zero_shot(model(), data, templates=["not a {}.", "not the {}."])
@@ -146,6 +166,9 @@ def test_overconfidence_is_shown_and_mended() -> None:
     assert sum(row["n"] for row in result.tables["calibration"]) == 300
     gap = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in result.tables["calibration"]) / 300
     assert before.value == pytest.approx(gap, abs=1e-5)
+    statistic = confidence.calibration_errors(result.outcomes["probability"], result.outcomes["top1"])
+    (expected,) = intervals.bootstrap(statistic, 300, centred=True)  # resampling alone makes it larger
+    assert (before.low, before.high) == pytest.approx((expected.low, expected.high), abs=1e-5)
 
 
 # --- cases at the edge -----------------------------------------------------------------------------------------------
@@ -229,15 +252,25 @@ def test_several_labels_are_ranked_class_by_class() -> None:
 def test_several_labels_show_one_prompt_and_the_ensemble_too() -> None:
     truth = [[0], [0, 1], [1], []]
     data = features([EYE[0], EYE[0] + EYE[1], EYE[1], EYE[2]], WORDS[:2], truth, multi_label=True)
-    figures = zero_shot(model(), data, templates=["not a {}.", "not the {}."]).figures
+    result = zero_shot(model(), data, templates=["not a {}.", "not the {}."])
+    figures = result.figures
     assert figures["mean_average_precision_one_prompt"].value == 1.0
     assert figures["mean_average_precision"].value == figures["mean_average_precision_ensemble"].value < 0.6
+    own = [row["value"] for row in result.tables["average_precision"]]
+    assert np.mean(own) == pytest.approx(figures["mean_average_precision"].value)
     gain = figures["ensemble_gain"]
     assert gain.value == pytest.approx(figures["mean_average_precision"].value - 1)
     assert gain.unit == "difference"
     nothing = features(EYE[:2], WORDS[:2], [[], []], multi_label=True)
     with pytest.raises(DataError, match="no image has any label"):
         zero_shot(model(), nothing)
+
+
+def test_a_class_without_images_moves_no_others_name() -> None:
+    data = features([EYE[1], EYE[1] + EYE[3], EYE[0]], WORDS[:4], [[1], [1, 3], [3]], multi_label=True)
+    rows = zero_shot(model(), data).tables["average_precision"]
+    assert [(row["class"], row["n"]) for row in rows] == [("dog", 2), ("bird", 2)]
+    assert [row["value"] for row in rows] == pytest.approx([1.0, 0.5 + 0.5 * 2 / 3], abs=1e-6)
 
 
 def test_resampled_average_precisions_are_those_of_repeated_images() -> None:
