@@ -119,6 +119,11 @@ def test_what_stands_in_the_way(tandem: Run, animals: Path, model_folder: str, t
     assert head.read_text() == "mine"
     assert tandem("learn", animals, "--to", head, "--overwrite", "--model", model_folder).code == 0
     other = tmp_path / "other.tandem-head"
+    assert "auto, clap, gda" in one_line(tandem("learn", animals, "--to", other, "--method", "svm"))
+    assert "a whole number from 0" in one_line(tandem("learn", animals, "--to", other, "--seed", "-1"))
+    assert "no columns for label" in one_line(tandem("learn", animals, "--to", other, "--label", "kind"))
+    beside = one_line(tandem("learn", "x.tandem", "--to", other, "--table", "x.csv", "--where", "width > 1"))
+    assert "--table and --where cannot go together" in beside
     assert "no such file" in one_line(tandem("learn", tmp_path / "nothing", "--to", other))
     shutil.rmtree(animals / "owl")
     alone = one_line(tandem("learn", animals, "--to", other, "--model", model_folder))
@@ -171,7 +176,7 @@ def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_p
     names = [ids[0], paths[1], Path(paths[2]).name, ids[3], ids[4], ids[5]]
     labels.write_text("id,label\n" + "".join(f'"{name}",{"ab"[at % 2]}\n' for at, name in enumerate(names)))
     head = tmp_path / "x.tandem-head"
-    learned = tandem("learn", collection, "--labels", labels, "--to", head)
+    learned = tandem("learn", collection, "--table", labels, "--to", head)
     assert learned.code == 0, learned.err
     assert "2 images of" in learned.err
     assert read_head(head).card["shots"] == {"a": 3, "b": 3}
@@ -195,7 +200,7 @@ def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_p
 )
 def test_tables_that_do_not_fit(tandem: Run, collection: Path, tmp_path: Path, rows: str, expected: str) -> None:
     (tmp_path / "labels.csv").write_text(rows)
-    found = tandem("learn", collection, "--labels", tmp_path / "labels.csv", "--to", tmp_path / "x.tandem-head")
+    found = tandem("learn", collection, "--table", tmp_path / "labels.csv", "--to", tmp_path / "x.tandem-head")
     assert expected in one_line(found)
 
 

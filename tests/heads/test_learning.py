@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from support import toy
 
 import tandem
+from tandem.datasets import open_dataset
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, TandemError
-from tandem.evaluate.features import Features
+from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.learning import Learned, learn, near_duplicates
 from tandem.heads.fitting import METHODS, fit_head
 from tandem.heads.head_file import read_head, write_head
@@ -151,6 +153,20 @@ def test_gda_where_there_are_enough(model: Model) -> None:
     assert enough is not None
     assert learn(model, features(model, [0, 1] * enough)).head.method == "gda"
     assert learn(model, features(model, ([0, 1] * enough)[:-1])).head.method == "clap"
+
+
+def test_a_data_set_by_its_name_and_a_model_by_its_own(model: Model, tmp_path: Path) -> None:
+    for number, name in enumerate(("cat", "cat", "dog", "dog")):
+        (tmp_path / "animals" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (60 * number, 0, 200)).save(tmp_path / "animals" / name / f"{number}.png")
+    toy_model = toy.folder(tmp_path / "toy")
+    found = learn(toy_model, tmp_path / "animals", cache=False, progress=False)
+    features = embed_dataset(tandem.load(toy_model), open_dataset(tmp_path / "animals"), cache=False)
+    same = learn(tandem.load(toy_model), features)
+    assert found.head.card == same.head.card
+    assert np.array_equal(found.head.weights, same.head.weights)
+    with pytest.raises(DataError, match="another model"):
+        learn(None, features)
 
 
 def test_gda_looks_at_its_shots_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

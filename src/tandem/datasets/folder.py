@@ -25,8 +25,9 @@ def splits(source: str) -> tuple[str, ...]:
 def read(request: Request) -> Rows:
     """The images and the names of their folders. Raises `DataError` for folders without images, and without classes."""
     root = user_path(request.source)
-    if request.where is not None:
-        raise DataError(f"{request.source}: a folder has no columns for where")
+    for option, value in (("where", request.where), ("label", request.label), ("caption", request.caption)):
+        if value is not None:
+            raise DataError(f"{request.source}: a folder has no columns for {option}: its folders are the labels")
     found = _splits(root)
     split, folder = split_names.choose(found, request.split, request.source) if found else (None, root)
     base = full_path(root)

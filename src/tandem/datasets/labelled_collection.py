@@ -31,14 +31,14 @@ _LARGEST = 1 << 28  # bytes of a table of labels
 
 
 def open_labelled_collection(
-    source: str, labels: str | Path, *, classes: ClassNames | str | Path | None = None
+    source: str, table: str | Path, *, classes: ClassNames | str | Path | None = None
 ) -> Dataset:
-    """The images of a collection that a file of labels names, by id, path, or file name where that is unique.
+    """The images of a collection that a table of labels names, by id, path, or file name where that is unique.
 
     `classes` as for `open_dataset`. Raises `DataError` for a file that is no such table, rows that no image has or two
     images have, and images with two labels; `StoreError`.
     """
-    file = user_path(labels)
+    file = user_path(table)
     rows = read_labels(file)
     with closing(backends.open_store(source)) as store:
         ids, paths, vectors = _images(store)

@@ -9,6 +9,7 @@ Shapes: n images, d the shared dimension, c classes.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,15 +21,17 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
-from tandem.evaluate.features import Features
+from tandem.evaluate.evaluating import Data, OnError, opened_dataset
+from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
+from tandem.evaluate.model_checks import check_same_model
 from tandem.heads.fitting import AUTO, automatic, check_learned, head_of
 from tandem.heads.head import Head
 from tandem.heads.head_file import check_class_names
 from tandem.heads.leave_out import leave_out
 from tandem.heads.shots import Shots, check_shots
-from tandem.model import Model
+from tandem.model import Model, load
 from tandem.scores.scoring import softmax
 
 Verdict = Literal["gain", "loss", "no difference shown", "not measured"]
@@ -80,23 +83,33 @@ class Learned:
 
 
 def learn(
-    model: Model,
-    data: Features,
+    model: Model | str | Path | None,
+    data: Features | Data,
     *,
     method: str = AUTO,
     templates: str | Sequence[str] | None = None,
     language: str | None = None,
     seed: int = 0,
+    cache: bool = True,
+    on_error: OnError = "raise",
+    progress: bool | None = None,
 ) -> Learned:
     """A head for the classes of a data set, from the vectors of its images.
 
+    `model` is a model, or what `tandem.load` takes; `data` a data set, what `datasets.open_dataset` takes, or features.
+    `cache`, `on_error` and `progress` are those of `embed_dataset`, for data that has no vectors yet.
     `method`: "clap", sound from one image of a class; "gda", which needs several of each; "auto" takes GDA from 8
     images of every class, else CLAP (`heads.fitting.METHODS`). `templates` and `language` are of the prompts that
     zero-shot uses and CLAP begins at: None for those of the data set, else the default. Equal files count once. Raises
     `DataError` for a single class, a class without images, an image with two labels, and too few images for the method.
     """
     check_learned(method)
-    check_classes(data.dataset)
+    dataset = data.dataset if isinstance(data, Features) else opened_dataset(data)
+    check_classes(dataset)  # before a model is loaded and images are read
+    model = model if isinstance(model, Model) else load(model)
+    if not isinstance(data, Features):
+        data = embed_dataset(model, dataset, cache=cache, on_error=on_error, progress=progress)
+    check_same_model(model, data)
     data, notes = _distinct(data)
     classes = data.dataset.classes
     chosen = templates if templates is not None else data.dataset.templates

@@ -8,6 +8,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import DONE, SOME_SKIPPED
 from tandem.cli.options.collection import complete_collections
+from tandem.cli.options.data import add_data, data_options, given_data_options
 from tandem.cli.options.model import add_model, describe_model, load_model, loading
 from tandem.errors import HeadError, TandemError
 
@@ -25,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
         "classify, label, serve and tandem.load(...).classify take it. From one photo of each class on.",
         "tandem learn animals --to animals.tandem-head",
         "tandem learn animals --to animals.tandem-head --model ViT-B/32 --classes names.csv",
-        "tandem learn photos.tandem --labels labels.csv --to animals.tandem-head",
+        "tandem learn photos.tandem --table labels.csv --to animals.tandem-head",
         "tandem classify new.jpg --head animals.tandem-head",
     )
     source = parser.add_argument(
@@ -47,26 +48,12 @@ def add_arguments(parser: Parser) -> None:
     )
     data = parser.add_argument_group("data")
     data.add_argument(
-        "--labels", metavar="F", help="of a collection: a CSV file of ids, paths or file names of photos and labels"
+        "--table",
+        metavar="F",
+        help="of a collection: a CSV or TSV file with the id, path or file name of some photos, and their labels",
     )
-    data.add_argument(
-        "--label",
-        metavar="COLUMN",
-        help="the column that holds the label, in files and collections; of a collection also: folder",
-    )
-    data.add_argument(
-        "--classes", metavar="F", help="a file with the names of the classes: rows of folder,name (.csv), or JSON"
-    )
-    data.add_argument("--split", metavar="S", help="train, val or test, of a data set that has splits")
-    data.add_argument(
-        "--template",
-        action="append",
-        metavar="T",
-        help="a prompt with {} for the class's name; several are averaged (default: those of the data set, else "
-        '"a photo of a {}.")',
-    )
+    add_data(data, limit="learn from N photos, drawn with --seed", seed="of draws, folds and resamples", captions=False)
     data.add_argument("--language", metavar="L", help="the language of the names, such as de")
-    data.add_argument("--seed", type=int, default=0, metavar="N", help="of the folds and resamples (%(default)s)")
     add_json(parser)
     add_model(parser)
 
@@ -106,18 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _dataset(arguments: argparse.Namespace) -> "Dataset":
     with progress.waiting("looking at the data"):
-        if arguments.labels is None:
+        if arguments.table is None:
             from tandem.datasets.opening import open_dataset
 
-            return open_dataset(
-                arguments.source, split=arguments.split, label=arguments.label, classes=arguments.classes
-            )
+            return open_dataset(arguments.source, **data_options(arguments))
         from tandem.datasets.labelled_collection import open_labelled_collection
 
-        for option in ("label", "split"):
-            if getattr(arguments, option) is not None:
-                raise TandemError(f"--labels and --{option} cannot go together: the file has the labels")
-        return open_labelled_collection(arguments.source, arguments.labels, classes=arguments.classes)
+        beside = [each for each in given_data_options(arguments) if each not in ("--classes", "--template")]
+        if beside:
+            raise TandemError(
+                f"--table and {beside[0]} cannot go together: the table says which photos have which label"
+            )
+        return open_labelled_collection(arguments.source, arguments.table, classes=arguments.classes)
 
 
 def _model(dataset: "Dataset", arguments: argparse.Namespace) -> "Model":

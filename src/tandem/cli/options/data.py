@@ -23,13 +23,16 @@ def add_data(
     of: str = "",
     limit: str = "take N photos, drawn with --seed",
     seed: str = "of draws, splits and resamples",
+    captions: bool = True,
 ) -> None:
-    """The options of a data set. `of` is put before each help text where a command takes other things, too."""
+    """The options of a data set. `of` is put before each help text where a command takes other things, too; without
+    `captions` for one that reads none."""
     add = group.add_argument
     add("--split", metavar="S", help=f"{of}the split, such as test, where there are several")
     add("--layout", metavar="L", help=f"{of}how the data is laid out (default: recognised)")
     add("--label", metavar="COLUMN", help=f"{of}the column or key of labels (default: the usual ones)")
-    add("--caption", metavar="COLUMN", help=f"{of}the column or key of captions (default: the usual ones)")
+    if captions:
+        add("--caption", metavar="COLUMN", help=f"{of}the column or key of captions (default: the usual ones)")
     add("--classes", metavar="F", help=f"{of}a file with the names of the classes: folder,name (.csv), or JSON")
     add("--template", action="append", metavar="T", help=f"{of}a prompt with {{}} for the class; several are averaged")
     add("--where", metavar="FILTER", help=f"{of}only rows for which this holds, as for tandem search")
@@ -39,10 +42,10 @@ def add_data(
 
 def data_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `open_dataset` takes beside the source."""
-    return {name: getattr(arguments, name) for name in _PLAIN} | {"templates": arguments.template}
+    return {name: getattr(arguments, name, None) for name in _PLAIN} | {"templates": arguments.template}
 
 
 def given_data_options(arguments: argparse.Namespace) -> list[str]:
     """The options that were given, as they are written; --seed is not counted, which also serves other things."""
     names = ("split", "layout", "label", "caption", "classes", "template", "where", "limit")
-    return [f"--{name}" for name in names if getattr(arguments, name) is not None]
+    return [f"--{name}" for name in names if getattr(arguments, name, None) is not None]
