@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support import toy
+from support import evaluations, toy
 from support.audit_toys import BagOfWords, Oracle
 
 from tandem.audit import running
-from tandem.audit.image_sample import draw_things
+from tandem.audit.image_sample import draw_things, sample
 from tandem.audit.pages import html_page, markdown_page, summary
 from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
 from tandem.audit.report import AuditReport
@@ -139,6 +139,21 @@ def test_labelled_images_are_the_reference(model, tmp_path: Path) -> None:  # ty
     assert [(error.source, type(error)) for error in report.skipped_images] == [("dog/broken.png", ImageError)]
     assert report.figure("resolution", "64 pixels").chance == 0.5
     assert report.as_dict()["failures"][0]["image"] == "dog/broken.png"
+    assert not any("drawn" in note for note in report.notes)  # all of them were
+
+
+def test_a_sample_of_a_data_set_is_drawn_by_the_seed_and_says_so() -> None:
+    data = evaluations.dataset()  # the red of image i is 20 i, its class i modulo 3
+    found = []
+    for seed in (0, 0, 1):
+        drawn = sample(data, Oracle(), limit=5, seed=seed)
+        assert drawn.notes == (f"5 of 12 images were drawn (seed {seed}).",)
+        reds = [image.pixels.getpixel((0, 0))[0] for image in drawn.images.images]  # type: ignore[index]
+        assert drawn.images.labels.tolist() == [red // 20 % 3 for red in reds]
+        found.append(reds)
+    assert found[0] == found[1]
+    assert set(found[0]) != set(found[2])
+    assert sample(data, Oracle(), limit=12).notes == ()
 
 
 def test_images_without_labels_are_compared_with_their_own_answers(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

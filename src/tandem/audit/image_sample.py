@@ -121,8 +121,8 @@ def sample(dataset: Dataset, encoder: Encoder, *, labels: bool = True, limit: in
     kept = [place for place in drawn if place in loaded]
     captions = tuple(dataset.captions[i] for i in kept) if dataset.captions else ()
     notes = [*dataset.notes]
-    if len(kept) < len(dataset):
-        notes.append(f"{len(kept):,} of {len(dataset):,} images were drawn (seed {seed}).")
+    if len(drawn) < len(dataset):
+        notes.append(f"{len(drawn):,} of {len(dataset):,} images were drawn (seed {seed}).")
 
     def gathered(
         names: tuple[str, ...], of: Callable[[int], int], reference: Reference, templates: tuple[str, ...]
