@@ -1,12 +1,16 @@
 """The pieces of HTML reports: what is hostile stays text, and charts are well-formed."""
 
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from tandem.evaluate import result
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.report import charts, formats, html
+from tandem.evaluate.report import charts, drawings, formats, html, listings
 
+SOURCE = Path(result.__file__).parent
 HOSTILE = '<script>alert("x")</script>&\'\udcff'
 SAFE = "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#x27;\\xff"
 
@@ -74,3 +78,20 @@ def test_figures_as_text() -> None:
     assert formats.value_text(-0.0125, "difference") == "-1.2 points"
     assert formats.value_text(12.0, "rank") == "12"
     assert formats.chance_text(Figure(0.05, 10, 0.0, 0.1)) == "–"
+
+
+def test_every_stored_table_is_described_and_shown() -> None:
+    """What a task keeps beside its figures is no dead weight."""
+    code = "".join(path.read_text() for path in (SOURCE / "report").glob("*.py"))
+    described = re.findall(r"^- `(\w+)`", str(result.__doc__), re.MULTILINE)
+    assert len(set(described)) == len(described) > 10
+    unread = [name for name in described if f'"{name}"' not in code]
+    assert not unread
+    favoured = {"class": "boat", "share": 0.5, "true_share": 0.25, "share_after_correction": 0.3}
+    assert "30.0%" in listings.favoured_names({"class_prior": [favoured]})
+    rows = [{"method": "clap", "shots": 2, "draws": 3, "value": 0.5, "of_draws": [0.375, 0.5, 0.625]}]
+    drawn = listings.draws({"few_shot": rows})
+    assert all(each in drawn for each in ("37.5%", "50.0%", "62.5%"))
+    fitted = {"of_halves": [2.0, 2.25], "log_loss_before": 1.5, "log_loss_after": 1.25}
+    bins = [{"confidence": 0.9, "accuracy": 0.5, "n": 4}]
+    assert "log loss from 1.500 to 1.250" in drawings.calibration_curve({"calibration": bins, "temperature": fitted})

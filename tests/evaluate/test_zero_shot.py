@@ -77,8 +77,6 @@ def test_tables_say_which_classes_go_wrong(noisy: tuple[Features, TaskResult]) -
     assert first["low"] < first["accuracy"] < first["high"]
     np.fill_diagonal(whole, 0)
     assert first["confused_with"] == WORDS[whole[0].argmax()]
-    pair = result.tables["confused_pairs"][0]
-    assert pair["images"] == whole.max() == whole[WORDS.index(pair["class"]), WORDS.index(pair["answer"])]
     assert [row["class"] for row in result.tables["per_class"]] == list(WORDS[:5])  # no None for what has no images
     assert any("2 of 7 classes have no images: snail, worm" in note for note in result.notes)
 

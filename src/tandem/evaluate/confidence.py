@@ -71,13 +71,6 @@ def calibration_errors(
     return statistic
 
 
-def expected_calibration_error(
-    confidence: NDArray[np.floating], right: NDArray[np.floating] | NDArray[np.bool_], bins: int = BINS
-) -> float:
-    """The expected calibration error of answers [n] that are right or not [n], as `calibration_errors`."""
-    return float(calibration_errors(confidence, right, bins)(np.ones((1, len(confidence))))[0, 0])
-
-
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.integer], smoothing: float = 0.0) -> float:
     """The temperature t for which softmax(logits / t) has the least log-loss on [n c] and [n] (Guo et al. 2017, 4.2).
 

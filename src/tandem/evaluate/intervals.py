@@ -166,7 +166,6 @@ class McNemar:
     only_a: int
     only_b: int
     p_exact: float
-    p_mid: float  # less cautious, and closer to its nominal level (Fagerland et al. 2013)
 
 
 def mcnemar(a: Floats | NDArray[np.bool_], b: Floats | NDArray[np.bool_]) -> McNemar:
@@ -183,4 +182,4 @@ def mcnemar(a: Floats | NDArray[np.bool_], b: Floats | NDArray[np.bool_]) -> McN
     at = np.arange(fewer + 1)
     chances = np.exp(logs[pairs] - logs[at] - logs[pairs - at] - pairs * math.log(2))  # of i out of all pairs
     exact = min(1.0, 2 * float(chances.sum()))
-    return McNemar(only_a, only_b, exact, min(1.0, 2 * float(chances.sum()) - float(chances[-1])))
+    return McNemar(only_a, only_b, exact)

@@ -1,19 +1,23 @@
 """What a task measured: figures by name, the tables behind them, and the outcome for every image.
 
-Reports are written from it, and two of them are compared image by image. Tables that reports draw, by name; all are
-plain values for JSON, and places are places in `classes`:
+Reports are written from it, and two of them are compared image by image. Tables by name; all are plain
+values for JSON, and places are places in `classes`:
 
 - `classes`: the names, in the order of the data set
 - `per_class`: rows of `class`, `n`, `accuracy`, `low`, `high`, `confused_with` (the most frequent mistake, or None)
 - `confusion`: rows of [true place, answered place, images], those that occur
-- `calibration`: rows of `confidence` (mean), `accuracy`, `n`, one for each bin that has images
-- `class_prior`: rows of `class`, `share` (of all answers), `true_share` (of all images): which names a model favours
-- `few_shot`: rows of `method`, `shots`, `value`, `low`, `high`
+- `calibration`: rows of `confidence` (mean), `accuracy`, `n`, and `low` and `high` of the bin, for bins with images
+- `class_prior`: rows of `class`, `share` (of all answers), `true_share` (of all images) and `share_after_correction`:
+  which names a model favours
+- `few_shot`: rows of `method`, `shots`, `value`, `low`, `high`, `gain` with `gain_low` and `gain_high`, `draws` (how
+  many) and `of_draws` (the accuracy of each); of zero-shot, no gain, and 0 shots and draws
+- `draws`: rows of `seed`, `shots`, `keys` (of the images drawn; the first of each class are the draw of one shot)
+- `wise_ft`: rows of `alpha`, `validation` (the accuracy that alpha was chosen by, or None), `test` and `elsewhere` (by
+  name), each of these with `value`, `low`, `high`, `n`
 - `sweep`: rows of `c`, `accuracy`, in the order of `c`
 - `calibration_after_temperature`: as `calibration`
 - `average_precision`: rows of `class`, `n`, `value`, `low`, `high`, `chance`, for labels that do not compete
 - `recall_curve`: rows of `direction`, `k`, `value`, `chance`
-- `confused_pairs`: rows of `class`, `answer`, `images`, `of` (all images of the class), the most frequent first
 - `class_prior_distance`: the share of answers that had to be others for each class to be answered as often as it
   occurs, `plain` and `after_correction`
 - `temperature`: `of_halves` (each fitted on one half of the images and used on the other), `log_loss_before`, `_after`
@@ -60,8 +64,8 @@ class TaskResult:
     """The result of one task on one data set.
 
     `figures` in the order in which they are shown; `tables` are plain values for JSON (per class, confusion, curves,
-    calibration bins), by name; `outcomes` are arrays whose first axis is that of `keys`, by the name of the figure that
-    they are averaged to, for paired tests and for finding the worst images.
+    calibration bins), by name; `outcomes` are arrays whose first axis is that of `keys`: what is averaged to the figure
+    of that name, for paired tests; and `answer` and `probability`, for finding the worst images.
     """
 
     task: Task

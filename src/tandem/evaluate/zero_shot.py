@@ -22,7 +22,6 @@ from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.model import Model
 
 _ROWS = 1 << 22  # scores worked on at once: 16 MB
-_PAIRS = 20  # confused pairs that are listed
 
 
 def zero_shot(
@@ -209,10 +208,6 @@ def _class_tables(names: Sequence[str], labels: NDArray[np.int64], main: Judged,
     return {
         "per_class": rows,
         "confusion": cells.tolist(),
-        "confused_pairs": [
-            {"class": names[true], "answer": names[given], "images": images, "of": int(count[true])}
-            for true, given, images in wrong[:_PAIRS].tolist()
-        ],
         "class_prior": prior,
         "class_prior_distance": dict(zip(("plain", "after_correction"), moved, strict=True)),
     }

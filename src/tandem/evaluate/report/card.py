@@ -4,7 +4,6 @@ The card is a model's README. Its figures are never typed: a test, or whoever re
 sees whether anything changed.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from tandem.evaluate.figures import Figure
 from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
 from tandem.evaluate.report.markdown import escape, setting, table
 from tandem.evaluate.run_report import RunReport, plain
-from tandem.evaluate.stored_run import RESULT, check_format
+from tandem.evaluate.stored_run import RESULT
 from tandem.files import json_text, user_path, write_text
 
 BEGIN, END = "<!-- tandem evaluate: figures -->", "<!-- tandem evaluate: end -->"
@@ -62,17 +61,6 @@ def card_document(report: RunReport) -> dict[str, Any]:
         result["dataset"].pop("source")
         long = {name for name, value in result["settings"].items() if isinstance(value, list) and len(value) > 4}
         result["settings"] |= {name: setting(result["settings"][name]) for name in long}
-    return document
-
-
-def read_card_document(path: str | Path) -> dict[str, Any]:
-    """The `evaluation.json` beside a card. Raises `DataError`."""
-    file = Path(path)
-    try:
-        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: expected what tandem evaluate card wrote ({error})") from None
-    check_format(document, file)
     return document
 
 

@@ -27,7 +27,7 @@ from tandem.evaluate.report.html import (
     table,
 )
 from tandem.evaluate.report.images import images
-from tandem.evaluate.report.listings import average_precisions, classes, confusion, favoured_names
+from tandem.evaluate.report.listings import average_precisions, classes, confusion, draws, favoured_names
 from tandem.evaluate.report.markdown import setting
 from tandem.evaluate.result import TaskResult
 
@@ -88,6 +88,7 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
         classes(tables),
         favoured_names(tables),
         average_precisions(tables),
+        draws(tables),
         images(result, dataset) if dataset is not None else "",
         folded("Settings", table(("setting", "value"), settings)),
     )

@@ -60,7 +60,14 @@ def calibration_curve(tables: Mapping[str, Any]) -> str:
         diagonal=True,
         unit_square=True,
     )
-    return drawing(drawn, "How often answers are right, by the probability stated; honest answers lie on the dashes.")
+    said = "How often answers are right, by the probability stated; honest answers lie on the dashes."
+    if fitted := tables.get("temperature"):
+        said += (
+            f" Temperatures of {' and '.join(f'{each:.2f}' for each in fitted['of_halves'])}, each fitted on the other "
+            f"half of the images, take the log loss from {fitted['log_loss_before']:.3f} to "
+            f"{fitted['log_loss_after']:.3f}."
+        )
+    return drawing(drawn, said)
 
 
 def recall_curve(tables: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tandem.evaluate.report import charts
-from tandem.evaluate.report.formats import percent
+from tandem.evaluate.report.formats import name_text, percent
 from tandem.evaluate.report.html import Html, drawing, folded, paragraph, section, table
 
 MATRIX = 30  # classes that a drawn confusion matrix has at most
@@ -72,14 +72,21 @@ def favoured_names(tables: Mapping[str, Any]) -> Html:
     rows = sorted(rows, key=lambda row: row["true_share"] - row["share"])
     half = ROWS // 2
     shown = rows if len(rows) <= ROWS else rows[:half] + rows[-half:]
-    cells = [(row["class"], percent(row["share"]), percent(row["true_share"])) for row in shown]
+    cells = [
+        (row["class"], percent(row["share"]), percent(row["true_share"]), _share(row.get("share_after_correction")))
+        for row in shown
+    ]
     return section(
         "Which names are favoured",
         *([paragraph(_distance(tables["class_prior_distance"]))] if "class_prior_distance" in tables else []),
         paragraph("The names that are answered too often, and those that are answered too rarely.", quiet=True),
-        table(("class", "of the answers", "of the images"), cells, numbers=(1, 2)),
+        table(("class", "of the answers", "of the images", "of the answers, corrected"), cells, numbers=(1, 2, 3)),
         level=3,
     )
+
+
+def _share(share: float | None) -> str:
+    return "–" if share is None else percent(share)
 
 
 def _distance(distance: Mapping[str, float]) -> str:
@@ -104,6 +111,24 @@ def average_precisions(tables: Mapping[str, Any]) -> Html:
     lowest = table(headings, cells[:ROWS], numbers=(1, 2, 3, 4))
     rest = folded(f"All {len(cells):,} labels", table(headings, cells, numbers=(1, 2, 3, 4)))
     return section("Labels that are found worst", lowest, rest if len(cells) > ROWS else "", level=3)
+
+
+def draws(tables: Mapping[str, Any]) -> Html:
+    """How far the draws of labelled images lie apart, for each method and number of shots."""
+    rows = [row for row in tables.get("few_shot") or [] if len(row.get("of_draws", ())) > 1]
+    if not rows:
+        return Html("")
+    cells = [
+        (
+            name_text(row["method"]),
+            f"{row['shots']:,}",
+            f"{row['draws']:,}",
+            *(percent(share) for share in (min(row["of_draws"]), row["value"], max(row["of_draws"]))),
+        )
+        for row in rows
+    ]
+    headings = ("method", "shots", "draws", "lowest", "mean", "highest")
+    return folded("The draws of labelled images", table(headings, cells, numbers=(1, 2, 3, 4, 5)))
 
 
 def _between(row: Mapping[str, Any]) -> str:

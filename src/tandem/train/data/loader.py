@@ -26,9 +26,8 @@ class Loader:
         self.recipe = recipe
         self.samples = open_sources(recipe, rank, processes)
         known: list[np.ndarray | None] = [None] * len(self.samples)
-        if (
-            processes > 1 and not recipe.classifies
-        ):  # other processes' images matter here where they share texts, or have several
+        # Other processes' images matter here where they share texts, or have several.
+        if processes > 1 and not recipe.classifies:
             known = [None if is_paired(each.source) else decodable(each) for each in self.samples]
         self._assembler = Assembler(recipe, tokenizer, self.samples, known, rank, processes)
 

@@ -41,9 +41,7 @@ from tandem.train.wise_ft import head_file
 class TrainResult:
     """How a run ended: at its last step, or stopped on request."""
 
-    model: (
-        Path | None
-    )  # the folder of the finished model, WiSE-FT's of a classifier; None: stopped before the last step
+    model: Path | None  # the folder of the finished model, WiSE-FT's of a classifier; None: stopped before its end
     step: int  # steps done
     saved_step: int | None  # the step of the newest checkpoint: where the same command resumes; None: there is none
     classes: tuple[str, ...] = ()  # that the model was trained on, where its training sets have names
