@@ -167,6 +167,28 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, text: str, message:
         open_dataset(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("path,label\nphotos/0.png," + "9" * 4000 + "\n", {"classes": ["a"]}),
+        ("path,label\nphotos/0.png," + "x" * 4000 + "\n", {"classes": ["a"]}),
+        ("path,label\nphotos/0.png,a\nphotos/0.png," + "x" * 4000 + "\n", {}),
+        ('path,label\n"photos/\n' + "x" * 200 + '.png",a\n', {}),
+        ("path,label\nphotos/0.png,a\n", {"where": "label = '" + "x" * 90_000 + "'"}),
+        ("path,label\nphotos/0.png,a\n", {"label": "x" * 5000}),
+        ("path,label\nphotos/0.png,a\n", {"split": "x" * 5000}),
+        ("path,label,split\nphotos/0.png,a,test\n", {"split": "x\ny" * 5000}),
+        ("path,label,split\n" + "".join(f"photos/0.png,a,{n}\n" for n in range(2000)), {}),
+    ],
+)
+def test_messages_are_a_line_and_short(tmp_path: Path, text: str, arguments: dict[str, Any]) -> None:
+    path = table(tmp_path / "a.csv", text)
+    with pytest.raises(DataError) as error:
+        open_dataset(path, **arguments)
+    assert len(str(error.value)) < 1200
+    assert "\n" not in str(error.value)
+
+
 def test_rows_without_a_split_are_counted(tmp_path: Path) -> None:
     text = "path,label,split\nphotos/0.png,a,test\nphotos/1.png,b,test\nphotos/2.png,a,\nphotos/3.png,b, \n"
     data = open_dataset(table(tmp_path / "a.csv", text))

@@ -4,6 +4,7 @@ import json
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from support.dataset_toys import png, write_folder
 
 from tandem.datasets import dataset_splits, open_dataset
 from tandem.datasets.labelled_collection import read_labels
-from tandem.errors import DataError
+from tandem.datasets.opening import LAYOUTS
+from tandem.errors import DataError, TandemError
 
 
 def test_folders_are_classes_with_readable_names(tmp_path: Path) -> None:
@@ -137,6 +139,30 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         open_dataset(root, where="a = 1")
     with pytest.raises(DataError, match="limit: expected at least 1, got 0"):
         open_dataset(root, limit=0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"limit": each} for each in (True, "x", 0, 1.5)),
+        *({"seed": each} for each in (True, "x", -1, None)),
+        *({name: 3} for name in ("layout", "split", "label", "caption", "where", "classes", "templates")),
+        *({"classes": each} for each in ({"0": None}, {None: "a"}, [], {}, [1], b"ab", "x" * 5000, "a\0b")),
+        *({"source": each} for each in (b"x", 5, None, "", " ", "x" * 5000, "a\0b")),
+        *({"source": "x" * 5000, "layout": each.name} for each in LAYOUTS),
+        {"layout": "x" * 5000},
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_a_line(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    root = write_folder(tmp_path / "a", {"cat": 1})
+    with pytest.raises(TandemError) as error:
+        open_dataset(**{"source": root, **arguments})
+    assert len(str(error.value)) < 1000
+
+
+def test_numbers_name_classes(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "a", {"0": 1, "1": 1})
+    assert open_dataset(root, classes={0: "cat", 1: "dog"}).classes == ("cat", "dog")  # type: ignore[dict-item]
 
 
 def test_a_list_of_classes_is_the_set_of_them(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tandem.datasets.class_names import number_labels
+from tandem.datasets.data_files import in_line
 from tandem.datasets.dataset import Dataset
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
@@ -98,5 +99,7 @@ def _check_keys(rows: Rows) -> None:
         seen: set[str] = set()
         for row, key in enumerate(rows.keys):
             if key in seen:
-                raise DataError(f"{rows.name}, {rows.place(row)}: {key} is there twice; each image may be there once")
+                raise DataError(
+                    f"{rows.name}, {rows.place(row)}: {in_line(key)} is there twice; each image may be there once"
+                )
             seen.add(key)

@@ -6,11 +6,11 @@ Knows texts and numbers; no image.
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tandem.datasets.data_files import number_in, read_text, shown
+from tandem.datasets.data_files import number_in, path_text, read_text, shown
 from tandem.datasets.rows import ClassNames, Label, Rows
 from tandem.errors import DataError, did_you_mean
 from tandem.files import user_path
@@ -139,11 +139,23 @@ def _check(classes: Sequence[str], number: Mapping[str, int], name: str) -> None
 
 def class_names_of(classes: ClassNames | str | Path | None) -> ClassNames | None:
     """Class names as a caller gives them: a list, a mapping from labels, or the path of a file with either."""
-    if classes is None or isinstance(classes, Mapping):
-        return classes
+    if classes is None:
+        return None
     if isinstance(classes, str | Path):
-        return read_class_names(user_path(classes))
-    return [str(name) for name in classes]
+        return read_class_names(user_path(path_text(classes, "classes")))
+    if not isinstance(classes, Iterable) or isinstance(classes, bytes):
+        raise DataError(f"classes: expected names, labels with their names, or a file, got {shown(classes)}")
+    pairs = list(classes.items()) if isinstance(classes, Mapping) else [("", name) for name in classes]
+    if not pairs:
+        raise DataError("classes: expected at least one name, got none")
+    for label, name in pairs:
+        if not isinstance(name, str):
+            raise DataError(f"classes: expected a name, got {shown(name)}")
+        if isinstance(label, bool) or not isinstance(label, str | int):
+            raise DataError(f"classes: expected a label as text or a number, got {shown(label)}")
+    if isinstance(classes, Mapping):
+        return {str(label): name for label, name in pairs}
+    return [name for _, name in pairs]
 
 
 def read_class_names(path: Path) -> ClassNames:

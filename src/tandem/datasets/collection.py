@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tandem.datasets import split_names
+from tandem.datasets.data_files import in_line, shown
 from tandem.datasets.dataset import StoredVectors
 from tandem.datasets.labels import as_labels
 from tandem.datasets.rows import Label, Request, Rows
@@ -46,14 +47,14 @@ def read(request: Request) -> Rows:
         label, caption = _column(request.label, columns, request.source), request.caption or "caption"
         read_columns = {"path", "decoding", caption, *({label} - {FOLDER, None})} & set(columns)
         if request.caption is not None and caption not in columns:
-            raise DataError(f"{request.source}: no column {caption}; there are {', '.join(columns)}")
+            raise DataError(f"{request.source}: no column {in_line(caption)}; there are {', '.join(columns)}")
         found = list(store.scan(where=request.where, columns=sorted(name for name in read_columns if name)))
         fingerprint, orientation = store.notes.get("model_fingerprint", ""), store.notes.get("orientation", "upright")
         url = store.url
     ids = [each for records in found for each in records.ids]
     if not ids:
         raise DataError(
-            f"{request.source}: no image passes where {request.where!r}" if request.where else f"{url} is empty"
+            f"{request.source}: no image passes where {shown(request.where)}" if request.where else f"{url} is empty"
         )
     order = sorted(range(len(ids)), key=ids.__getitem__)
     vectors = np.concatenate([records.vectors for records in found if records.vectors is not None])[order]
@@ -117,8 +118,8 @@ class StoredImages:
 def _column(asked: str | None, columns: Sequence[str], source: str) -> str | None:
     if asked is not None and asked != FOLDER and asked not in columns:
         raise DataError(
-            f"{source}: expected {FOLDER} or a column for label ({', '.join(columns)}), got {asked}"
-            f"{did_you_mean(asked, [FOLDER, *columns])}"
+            f"{source}: expected {FOLDER} or a column for label ({', '.join(columns)}), got {in_line(asked)}"
+            f"{did_you_mean(asked[:100], [FOLDER, *columns])}"
         )
     return asked
 

@@ -12,7 +12,8 @@ from typing import Any
 from tandem.errors import DataError
 
 _LONGEST = 80  # characters of a value that a message shows
-_LONGEST_PATH = 4096  # bytes
+_LONGEST_NAME = 400  # characters of a name
+_LONGEST_PATH = 4096  # characters
 _LARGEST = 1 << 32  # bytes of a text file: COCO's annotations have under 1 GB
 _DIGITS = 18  # of a number that fits 64 bits
 
@@ -29,9 +30,25 @@ def shown(value: Any) -> str:
     return text if len(text) <= 2 * _LONGEST else f"{text[: 2 * _LONGEST - 3]}..."
 
 
+def in_line(name: str) -> str:
+    """A name as a message shows it: itself, or where it is long or has line ends as `shown`."""
+    return name if len(name) <= _LONGEST_NAME and name.isprintable() else shown(name)
+
+
 def number_in(text: str) -> int | None:
     """The whole number that a text is; None for other texts, and for more digits than 64 bits have."""
     return int(text) if text.isdecimal() and len(text) <= _DIGITS else None
+
+
+def path_text(value: Any, name: str) -> str:
+    """A path or address that a caller gave, as text. Raises `DataError` for what can be none."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(path := os.fspath(value), str):
+        raise DataError(f"{name}: expected a path as text, got {shown(value)}")
+    if not path.strip():
+        raise DataError(f'{name}: expected a path, got nothing; "." is the current folder')
+    if "\0" in path or len(path) > _LONGEST_PATH:
+        raise DataError(f"{name}: {shown(path)} is no path: it has a NUL in it, or over {_LONGEST_PATH:,} characters")
+    return path
 
 
 def read_text(path: Path, *, most: int = _LARGEST) -> str:
@@ -52,8 +69,7 @@ def read_text(path: Path, *, most: int = _LARGEST) -> str:
 def existing(path: str, named_by: str) -> str:
     """The path of an image that a file names. Raises `DataError` where there is no such file."""
     if not os.path.isfile(path):
-        name = path if path.isprintable() and len(path) < _LONGEST_PATH else shown(path)
-        raise DataError(f"{named_by}: there is no file {name}")
+        raise DataError(f"{named_by}: there is no file {in_line(path)}")
     return path
 
 

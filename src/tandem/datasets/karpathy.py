@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
-from tandem.datasets.data_files import existing, inside, read_text, shown
+from tandem.datasets.data_files import existing, in_line, inside, read_text, shown
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.rows import Request, Rows
 from tandem.errors import DataError
@@ -75,7 +75,7 @@ def _name(image: Mapping[str, Any], path: Path) -> str:
 
 
 def _captions(image: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    place = f"{path}, {image['filename']}"
+    place = f"{path}, {in_line(image['filename'])}"
     sentences = image["sentences"]
     if not isinstance(sentences, list) or not all(isinstance(each, dict) and "raw" in each for each in sentences):
         raise DataError(f"{place}: expected sentences with raw")

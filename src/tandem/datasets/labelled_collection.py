@@ -15,7 +15,7 @@ from tandem.arrays import Vectors
 from tandem.datasets.building import build
 from tandem.datasets.class_names import class_names_of
 from tandem.datasets.collection import StoredImages
-from tandem.datasets.data_files import read_text, shown
+from tandem.datasets.data_files import path_text, read_text, shown
 from tandem.datasets.dataset import Dataset, StoredVectors
 from tandem.datasets.rows import ClassNames, Request, Rows
 from tandem.errors import DataError
@@ -38,7 +38,7 @@ def open_labelled_collection(
     `classes` as for `open_dataset`. Raises `DataError` for a file that is no such table, rows that no image has or two
     images have, and images with two labels; `StoreError`.
     """
-    file = user_path(table)
+    file = user_path(path_text(table, "table"))
     rows = read_labels(file)
     with closing(backends.open_store(source)) as store:
         ids, paths, vectors = _images(store)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tandem.datasets.data_files import shown
+from tandem.datasets.data_files import in_line, shown
 from tandem.datasets.rows import Label
 from tandem.errors import DataError, did_you_mean
 from tandem.samples import CAPTION_KEYS, as_captions
@@ -37,7 +37,8 @@ def caption_columns(asked: str | None, columns: Iterable[str], file: Path) -> li
 def _check(asked: str, names: list[str], file: Path, what: str) -> None:
     if asked not in names:
         raise DataError(
-            f"{file}: expected the column {asked} for {what}, found {', '.join(names)}{did_you_mean(asked, names)}"
+            f"{file}: expected the column {in_line(asked)} for {what}, found {in_line(', '.join(names))}"
+            f"{did_you_mean(asked[:100], names)}"
         )
 
 

@@ -1,13 +1,14 @@
 """`open_dataset`: a source, its layout recognised, as a `Dataset`. A new layout is a module and a line in `LAYOUTS`."""
 
-import os
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tandem.datasets.building import build
 from tandem.datasets.class_names import class_names_of
+from tandem.datasets.data_files import path_text, shown
 from tandem.datasets.dataset import Dataset
 from tandem.datasets.rows import ClassNames, Request
 from tandem.errors import DataError, did_you_mean
@@ -65,11 +66,19 @@ def open_dataset(
 
     Raises: `DataError` that names the row for what is missing or contradictory, `FilterError` for an invalid `where`.
     """
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise DataError(f"limit: expected at least 1, got {limit}")
-    request = Request(os.fspath(source), split, label, caption, where)
+    for name, text in (("split", split), ("label", label), ("caption", caption), ("where", where)):
+        if text is not None and not isinstance(text, str):
+            raise DataError(f"{name}: expected text, got {shown(text)}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise DataError(f"limit: expected at least 1, got {shown(limit)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise DataError(f"seed: expected a whole number of at least 0, got {shown(seed)}")
+    if templates is not None and not isinstance(templates, str | Iterable):
+        raise DataError(f"templates: expected a text or several, got {shown(templates)}")
+    request = Request(path_text(source, "source"), split, label, caption, where)
     chosen = _layout(request.source, layout)
-    rows = import_module(chosen.module).read(request)
+    with _named(request.source):
+        rows = import_module(chosen.module).read(request)
     return build(
         rows,
         request,
@@ -83,22 +92,38 @@ def open_dataset(
 
 def dataset_splits(source: str | Path, *, layout: str | None = None) -> tuple[str, ...]:
     """The names of a source's splits, as `open_dataset` takes them; () where it has none. Opens no image."""
-    text = os.fspath(source)
-    splits: tuple[str, ...] = import_module(_layout(text, layout).module).splits(text)
+    text = path_text(source, "source")
+    module = import_module(_layout(text, layout).module)
+    with _named(text):
+        splits: tuple[str, ...] = module.splits(text)
     return splits
+
+
+@contextlib.contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Errors of the disk name the source: a name that is too long, a folder that may not be read."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read: {error.strerror or error}") from None
 
 
 def _layout(source: str, name: str | None) -> Layout:
     if name is not None:
+        if not isinstance(name, str):
+            raise DataError(f"layout: expected text, got {shown(name)}")
         found = next((each for each in LAYOUTS if each.name == name), None)
         if found is None:
             names = [each.name for each in LAYOUTS]
-            raise DataError(f"layout: expected one of {', '.join(names)}, got {name!r}{did_you_mean(name, names)}")
+            raise DataError(
+                f"layout: expected one of {', '.join(names)}, got {shown(name)}{did_you_mean(name[:99], names)}"
+            )
         return found
     for each in LAYOUTS:
         module: Any = import_module(each.module)
-        if module.recognises(source):
-            return each
+        with _named(source):
+            if module.recognises(source):
+                return each
     if not user_path(source, strict=False).exists():
         raise DataError(f"{source}: there is no such file or folder")
     layouts = "; ".join(f"{each.name}: {each.example}" for each in LAYOUTS)

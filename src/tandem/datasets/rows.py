@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from tandem.datasets.data_files import in_line
 from tandem.datasets.dataset import StoredVectors
 from tandem.datasets.images import Images
 
@@ -42,4 +43,4 @@ class Rows:
 
     def place(self, row: int) -> str:
         """What to call a row in a message."""
-        return self.places[row] if self.places is not None else self.keys[row]
+        return in_line(self.places[row] if self.places is not None else self.keys[row])

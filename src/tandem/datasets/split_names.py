@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from tandem.datasets.data_files import in_line
 from tandem.errors import DataError
 
 _NAMES = {
@@ -50,10 +51,10 @@ def choose(found: Mapping[str, _Found], split: str | None, source: str) -> tuple
     if split is None:
         if len(found) == 1:
             return next(iter(found.items()))
-        raise DataError(f"{source}: it has the splits {', '.join(found)}: choose one with split")
+        raise DataError(f"{source}: it has the splits {in_line(', '.join(found))}: choose one with split")
     matching = [name for name in found if name == split] or [name for name in found if _is(name, split)]
     if not matching:
-        raise DataError(f"{source}: expected the split {split}, found {', '.join(found)}")
+        raise DataError(f"{source}: expected the split {in_line(split)}, found {in_line(', '.join(found))}")
     if len(matching) > 1:
         raise DataError(f"{source}: {split} may be {' or '.join(matching)}: choose one with split")
     return matching[0], found[matching[0]]
@@ -62,7 +63,7 @@ def choose(found: Mapping[str, _Found], split: str | None, source: str) -> tuple
 def refuse(split: str | None, source: str) -> None:
     """Raise `DataError` where a split is asked of a source that has none."""
     if split is not None:
-        raise DataError(f"{source}: it has no splits, so no {split}; leave split out")
+        raise DataError(f"{source}: it has no splits, so no {in_line(split)}; leave split out")
 
 
 def _is(name: str, split: str) -> bool:

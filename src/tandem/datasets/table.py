@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tandem.datasets import split_names
-from tandem.datasets.data_files import existing, inside, shown
+from tandem.datasets.data_files import existing, in_line, inside, shown
 from tandem.datasets.filtering import kinds_of_values, row_filter
 from tandem.datasets.images import ImageFiles, full_path
 from tandem.datasets.labels import as_labels, caption_columns, captions_of, chosen_label
@@ -83,12 +83,11 @@ def read(request: Request) -> Rows:
         if entry is None:
             found[full] = entry = _Image(key, existing(os.path.join(path.parent, key), place), labels, place)
         if entry.labels != labels:
-            raise DataError(
-                f"{place}: {name} was labelled {shown(entry.labels)} at {entry.place}, and {shown(labels)} here"
-            )
+            before = f"{shown(entry.labels)} at {entry.place}"
+            raise DataError(f"{place}: {in_line(name)} was labelled {before}, and {shown(labels)} here")
         texts = captions_of({column: values.get(column) for column in captions}, captions)
         if entry.place != place and not texts:
-            raise DataError(f"{place}: {name} is there twice, and has no other caption here ({entry.place})")
+            raise DataError(f"{place}: {in_line(name)} is there twice, and has no other caption here ({entry.place})")
         entry.captions += texts
     entries = list(found.values())
     if absolute := sum(os.path.isabs(entry.key) for entry in entries):

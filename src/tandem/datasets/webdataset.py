@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tandem import samples
 from tandem.datasets import clip_benchmark, split_names
-from tandem.datasets.data_files import number_in
+from tandem.datasets.data_files import in_line, number_in
 from tandem.datasets.images import ShardImages, full_path
 from tandem.datasets.labels import LABEL_COLUMNS, as_labels
 from tandem.datasets.memory import remembered
@@ -71,7 +71,7 @@ def _rows(request: Request, files: list[Path], name: str, split: str | None, kin
     for shard, path in enumerate(files):
         at: list[tuple[int, int]] = []
         for sample in _samples(path):
-            place = f"{path}, {sample.name}"
+            place = f"{path}, {in_line(sample.name)}"
             if sample.size < 0:
                 if {".cls", ".npy"} & sample.about.keys():
                     raise DataError(f"{place}: there is no image ({', '.join(samples.TAR_IMAGE_SUFFIXES)}) beside it")
