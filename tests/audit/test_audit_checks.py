@@ -14,18 +14,18 @@ from tandem.audit.groups import groups_of
 from tandem.audit.image_sample import draw_things
 from tandem.audit.labelled_images import CaptionedImage
 from tandem.audit.pages import control_notes
-from tandem.audit.protocol import Encoder, Finding, Measured, SkippedTest, Subject
+from tandem.audit.protocol import Encoder, Finding, Findings, SkippedTest, Subject
 from tandem.audit.result import TestResult
 from tandem.audit.table import TESTS, load_test
 
 ABILITIES = tuple(name for name in TESTS if name not in ("hubness", "subgroups"))
 
 
-def measured(name: str, encoder: Encoder, scale: float = 0.05, **given: object) -> Measured:
+def measured(name: str, encoder: Encoder, scale: float = 0.05, **given: object) -> Findings:
     return load_test(name).measure(Subject(encoder, draw_things(0, 0.1), scale=scale, **given))  # type: ignore[arg-type]
 
 
-def by_name(found: Measured) -> dict[str, Finding]:
+def by_name(found: Findings) -> dict[str, Finding]:
     return {finding.name: finding for finding in found.findings}
 
 

@@ -12,7 +12,7 @@ from support.audit_toys import BagOfWords, Oracle
 from tandem.audit import running
 from tandem.audit.image_sample import draw_things, sample
 from tandem.audit.pages import html_page, markdown_page, summary
-from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
+from tandem.audit.protocol import About, Example, Finding, Findings, SkippedTest, Subject, Table
 from tandem.audit.report import AuditReport
 from tandem.audit.result import TestResult
 from tandem.errors import DataError, ImageError, TandemError
@@ -30,7 +30,7 @@ def empty(*pending: str) -> AuditReport:
 
 def hostile() -> AuditReport:
     at_chance, bad = Figure(0.523, 40, 0.44, 0.61, 0.5), Figure(0.1, 40, 0.02, 0.2, 0.5)
-    measured = Measured(
+    measured = Findings(
         (Finding(f"{HOSTILE} guessed", at_chance), Finding("wrong", bad)),
         (Example(Image.new("RGB", (8, 8)), HOSTILE, "answer", "asked"),),
         (Table(HOSTILE, ("kind", HOSTILE), ((HOSTILE, at_chance),)),),

@@ -14,7 +14,7 @@ from tandem.cli import learn_report
 from tandem.datasets.labelled_collection import read_labels
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.learning import Learned, Verdict
+from tandem.evaluate.learning import GainVerdict, Learned
 from tandem.heads.head import Head
 from tandem.heads.head_file import read_head, write_head
 
@@ -94,7 +94,7 @@ def test_the_prompt_and_the_seed_reach_what_is_learned(
     (0.2, "gain", "better than the names"), (-0.2, "loss", "worse than the names"),
     (0.02, "no difference shown", "no gain shown"),
 ])  # fmt: skip
-def test_a_loss_is_called_a_loss(value: float, verdict: Verdict, said: str) -> None:
+def test_a_loss_is_called_a_loss(value: float, verdict: GainVerdict, said: str) -> None:
     head = Head(("a", "b"), np.ones((2, 12), np.float32), np.zeros(2, np.float32), "e" * 64, "clap", {})
     figures = {"gain": Figure(value, 20, value - 0.1, value + 0.1, 0.0, "difference")}
     text = learn_report.verdict(Learned(head, figures, verdict, "leave-one-out", ()))

@@ -23,7 +23,7 @@ from tandem.train.recipe import Recipe, read_recipe
 from tandem.train.run.assembly import assemble, names_of_classes
 from tandem.train.run.loop import train, train_step
 from tandem.train.step.loss_monitor import LossMonitor
-from tandem.train.wise_ft import Point, between, choose, read_classifier
+from tandem.train.wise_ft import Point, between, choose, read_model_with_head
 
 STEPS = 10
 SOURCE = {**NAMED, "per_batch": 12}
@@ -83,7 +83,7 @@ def test_the_first_head_is_the_zero_shot_classifier(root: Path, whole: Path) -> 
 
 
 def test_every_classifier_fits_its_model_and_the_text_tower_stays(whole: Path) -> None:
-    zero_shot, fine_tuned, wise_ft = (read_classifier(whole / name) for name in ("zero-shot", "model", "wise-ft"))
+    zero_shot, fine_tuned, wise_ft = (read_model_with_head(whole / name) for name in ("zero-shot", "model", "wise-ft"))
     assert [each.head.method for each in (zero_shot, fine_tuned, wise_ft)] == ["fine_tuning", "fine_tuning", "wise_ft"]
     read_head(whole / "best.tandem-head")
     for name, tensor in zero_shot.model.tensors.items():
@@ -93,7 +93,7 @@ def test_every_classifier_fits_its_model_and_the_text_tower_stays(whole: Path) -
 
 
 def test_between_is_both_ends_at_0_and_1(whole: Path) -> None:
-    zero_shot, fine_tuned = read_classifier(whole / "zero-shot"), read_classifier(whole / "model")
+    zero_shot, fine_tuned = read_model_with_head(whole / "zero-shot"), read_model_with_head(whole / "model")
     for alpha, end in ((0.0, zero_shot), (1.0, fine_tuned)):
         found = between(zero_shot, fine_tuned, alpha)
         assert found.head.fingerprint == end.head.fingerprint

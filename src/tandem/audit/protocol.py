@@ -122,7 +122,7 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class Findings:
     """What a test found."""
 
     findings: tuple[Finding, ...]
@@ -145,7 +145,7 @@ class AuditTest(Protocol):
     def encoded(self, subject: Subject) -> int:
         """About how many images it encodes, for progress."""
 
-    def measure(self, subject: Subject) -> Measured:
+    def measure(self, subject: Subject) -> Findings:
         """Run the test. Raises `SkippedTest` where it lacks what it needs."""
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tandem.audit.labelled_images import Reference
-from tandem.audit.protocol import About, Finding, Measured, Table
+from tandem.audit.protocol import About, Finding, Findings, Table
 from tandem.errors import ImageError
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.records import Environment, ModelRecord
@@ -22,7 +22,7 @@ class TestResult:
 
     name: str
     about: About
-    measured: Measured
+    measured: Findings
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ FLIPS = 4999  # of a sign-flip test
 _SAME_MEAN = 1e-4  # how near the mean of outcomes, which are float32, is to the figure that they are averaged to
 _CELLS = 1 << 22  # flipped differences held at once
 
-Verdict = Literal["higher", "lower", "no difference shown", "not tested"]
+DifferenceVerdict = Literal["higher", "lower", "no difference shown", "not tested"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Difference:
     p_corrected: float | None = None
     only_this: int | None = None  # images that only this run got right
     only_first: int | None = None
-    verdict: Verdict = "not tested"
+    verdict: DifferenceVerdict = "not tested"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _figure(name: str, results: Sequence[TaskResult]) -> ComparedFigure:
     for each, p in zip(tested, corrected, strict=True):
         assert each.difference is not None
         low, high = each.difference.low, each.difference.high
-        verdict: Verdict = "no difference shown"
+        verdict: DifferenceVerdict = "no difference shown"
         if p < SIGNIFICANCE and (low > 0 or high < 0):
             verdict = "higher" if each.difference.value > 0 else "lower"
         found.append(Difference(each.value, each.difference, each.p, p, each.only_this, each.only_first, verdict))

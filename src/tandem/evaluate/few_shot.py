@@ -137,7 +137,7 @@ def _logits(method: str, given: Shots, unseen: NDArray[np.float32]) -> NDArray[n
 
 
 @dataclass(frozen=True, eq=False)
-class _Measured:
+class _Curve:
     figures: Mapping[str, Figure]
     rows: list[dict[str, Any]]
     outcomes: Mapping[str, NDArray[np.float32]]
@@ -145,7 +145,7 @@ class _Measured:
 
 def _measured(
     right: Mapping[_Column, Sequence[NDArray[np.bool_]]], baseline: NDArray[np.bool_], classes: int, seed: int
-) -> _Measured:
+) -> _Curve:
     """Figures, the table of the curve and the outcomes for each image, from what was right in each draw."""
     n, chance = len(baseline), 1 / classes
     zero = baseline.astype(np.float64)
@@ -169,7 +169,7 @@ def _measured(
             | {"of_draws": each.mean(axis=1).tolist()}
         )
         outcomes[name] = each.mean(axis=0).astype(np.float32)
-    return _Measured(figures, rows, outcomes)
+    return _Curve(figures, rows, outcomes)
 
 
 def interval_over_draws(outcomes: NDArray[np.float64], *, seed: int = 0) -> intervals.Interval:

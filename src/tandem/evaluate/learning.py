@@ -34,7 +34,7 @@ from tandem.heads.shots import Shots, check_shots
 from tandem.model import Model, load
 from tandem.scores.scoring import softmax
 
-Verdict = Literal["gain", "loss", "no difference shown", "not measured"]
+GainVerdict = Literal["gain", "loss", "no difference shown", "not measured"]
 
 NEAR_DUPLICATE = 0.99  # the cosine of photos of one moment
 _COMPARED = 20_000  # images among which near-duplicates are looked for
@@ -75,7 +75,7 @@ class Learned:
 
     head: Head
     figures: Mapping[str, Figure]  # "accuracy", "zero_shot", "gain", "calibration_error"
-    verdict: Verdict
+    verdict: GainVerdict
     scheme: str  # "leave-one-out", "8 folds"; "" where nothing was measured
     classes: tuple[LearnedClass, ...]
     confusions: tuple[Confusion, ...] = ()
@@ -175,7 +175,7 @@ def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], see
     if largest > (1 + chance) / 2:
         name = shots.classes[int(np.bincount(labels).argmax())]
         notes = (*notes, f"always answering {name!r} would be right for {largest:.1%}: there are most images of it")
-    verdict: Verdict = "gain" if gain.low > 0 else "loss" if gain.high < 0 else "no difference shown"
+    verdict: GainVerdict = "gain" if gain.low > 0 else "loss" if gain.high < 0 else "no difference shown"
     head = replace(
         head,
         weights=np.asarray(head.weights / temperature, dtype=np.float32),

@@ -23,11 +23,11 @@ from tandem.evaluate.model_checks import unseen
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.evaluate.splits import hold_out
 from tandem.image import read_bytes
-from tandem.train.measuring import Elsewhere, Measured, measure, model_of
+from tandem.train.measuring import Elsewhere, HeadOutcomes, measure, model_of
 from tandem.train.recipe import Recipe, from_dict
 from tandem.train.run.fine_tuned import CHOSEN_BY, FINE_TUNED, WISE_FT, ZERO_SHOT
 from tandem.train.run.loop import train
-from tandem.train.wise_ft import ALPHAS, between, read_classifier, read_curve
+from tandem.train.wise_ft import ALPHAS, between, read_curve, read_model_with_head
 
 HELD_OUT = 0.2  # of the training images of each class, for choosing alpha
 _ROWS = 64  # images of a row group
@@ -75,10 +75,10 @@ def fine_tune(
     run = {"steps": steps, "batch": batch_size, "rate": learning_rate}
     recipe = _recipe(model_source, train_dataset.name, folder, chosen, seed, run, bool(len(out)), overrides or {})
     train(recipe)
-    zero_shot, fine_tuned = (read_classifier(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
     if len(zero_shot.head.classes) != len(order):
         raise DataError(f"{train_dataset.name}: two classes have the same names, apart from spaces: rename one")
-    alpha = float(read_classifier(folder / WISE_FT).head.card["alpha"])
+    alpha = float(read_model_with_head(folder / WISE_FT).head.card["alpha"])
     known = {point.alpha: point.measures.get(CHOSEN_BY) for point in read_curve(folder / "wise-ft.csv")}
     model = model_of(zero_shot)  # fine-tuning changes no text
     others = [Elsewhere.of(model, each, chosen) for each in elsewhere]
@@ -177,7 +177,7 @@ def _result(
     train_dataset: Dataset,
     test_dataset: Dataset,
     recipe: Recipe,
-    measured: Mapping[float, Measured],
+    measured: Mapping[float, HeadOutcomes],
     validation: Mapping[float, float | None],
     alpha: float,
     held_out: float,

@@ -16,14 +16,14 @@ from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.evaluate.metrics import answers, chance_recall, label_ranks, match_ranks
 from tandem.model import Model
-from tandem.train.wise_ft import Classifier
+from tandem.train.wise_ft import ModelWithHead
 
 K = 10  # of recall, where another data set has captions
 Outcomes = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class HeadOutcomes:
     """The outcome for each image, 0 to 1."""
 
     right: Outcomes  # [n]: whether the head's answer is right; ties count against it
@@ -52,15 +52,15 @@ class Elsewhere:
         return Elsewhere(dataset, model.embed_texts(texts, long="truncate"))
 
 
-def model_of(classifier: Classifier) -> Model:
+def model_of(classifier: ModelWithHead) -> Model:
     """The model of a classifier, computed by torch."""
     checkpoint = classifier.model
     return Model(checkpoint, engines.build(checkpoint.config, checkpoint.tensors, engine="torch"))
 
 
 def measure(
-    classifier: Classifier, test: Dataset, classes: Sequence[str], elsewhere: Sequence[Elsewhere] = ()
-) -> Measured:
+    classifier: ModelWithHead, test: Dataset, classes: Sequence[str], elsewhere: Sequence[Elsewhere] = ()
+) -> HeadOutcomes:
     """Measure a classifier whose head has the logits of `classes`, by their names in the data set `test`.
 
     Classes of `test` that the head does not have are never answered. Raises `ImageError` for an image that cannot be
@@ -78,7 +78,7 @@ def measure(
     others: dict[str, tuple[Outcomes, float]] = {}
     for other in elsewhere:
         others |= zero_shot_outcomes(model, other)
-    return Measured(right, answered, probability.astype(np.float32), len(places), others)
+    return HeadOutcomes(right, answered, probability.astype(np.float32), len(places), others)
 
 
 def zero_shot_outcomes(model: Model, other: Elsewhere) -> dict[str, tuple[Outcomes, float]]:

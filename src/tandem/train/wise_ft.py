@@ -22,7 +22,7 @@ ALPHAS = tuple(i / 10 for i in range(11))
 DEFAULT_ALPHA = 0.5  # where nothing is measured; near the best on most of the paper's data sets (its section 4)
 
 
-class Classifier(NamedTuple):
+class ModelWithHead(NamedTuple):
     """A model, and a head on its image vectors."""
 
     model: Checkpoint
@@ -42,18 +42,18 @@ def head_file(model: Path) -> Path:
     return model.with_name(model.name + SUFFIX)
 
 
-def read_classifier(model: Path) -> Classifier:
+def read_model_with_head(model: Path) -> ModelWithHead:
     """A model folder and the head beside it. Raises `WeightsError` or `HeadError`."""
-    return Classifier(read(str(model)), read_head(head_file(model)))
+    return ModelWithHead(read(str(model)), read_head(head_file(model)))
 
 
-def write_classifier(classifier: Classifier, model: Path) -> None:
+def write_model_with_head(classifier: ModelWithHead, model: Path) -> None:
     """Write a model folder and the head beside it; both replace what a run wrote there before."""
     write(classifier.model, model, "tandem", overwrite=True)
     write_head(classifier.head, head_file(model), overwrite=True)
 
 
-def between(zero_shot: Classifier, fine_tuned: Classifier, alpha: float) -> Classifier:
+def between(zero_shot: ModelWithHead, fine_tuned: ModelWithHead, alpha: float) -> ModelWithHead:
     """(1 - alpha) times the weights of the first plus alpha times those of the second, head included.
 
     At 0 and at 1 all weights are those of one of them. Raises `ConfigError` unless architectures and classes are equal.
@@ -66,13 +66,13 @@ def between(zero_shot: Classifier, fine_tuned: Classifier, alpha: float) -> Clas
         )
     weights, bias = ((1 - alpha) * x + alpha * y for x, y in ((a.weights, b.weights), (a.bias, b.bias)))
     card = {**b.card, "alpha": alpha}
-    return Classifier(model, Head(b.classes, weights, bias, fingerprint(model), "wise_ft", card))
+    return ModelWithHead(model, Head(b.classes, weights, bias, fingerprint(model), "wise_ft", card))
 
 
 def curve(
-    zero_shot: Classifier,
-    fine_tuned: Classifier,
-    measure: Callable[[Classifier], Mapping[str, float]],
+    zero_shot: ModelWithHead,
+    fine_tuned: ModelWithHead,
+    measure: Callable[[ModelWithHead], Mapping[str, float]],
     alphas: Sequence[float] = ALPHAS,
 ) -> list[Point]:
     """The measures at each alpha."""

@@ -2,7 +2,7 @@
 
 from tandem.audit import scenes
 from tandem.audit.answers import ask_pairs, pair_examples, pair_findings
-from tandem.audit.protocol import About, Measured, Subject
+from tandem.audit.protocol import About, Findings, Subject
 
 ABOUT = About(
     title="Binding colours and attributes to objects",
@@ -21,7 +21,7 @@ def encoded(subject: Subject) -> int:
     return 6 * subject.count(80)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     count = subject.count(80)
     random = subject.random("binding")
     control = [scenes.other_things_pair(random) for _ in range(count)]
@@ -43,4 +43,4 @@ def measure(subject: Subject) -> Measured:
         if pairs is not control
         for each in pair_examples(pairs, outcomes, 4)
     ]
-    return Measured(tuple(findings), tuple(examples), settings={"pairs": count})
+    return Findings(tuple(findings), tuple(examples), settings={"pairs": count})

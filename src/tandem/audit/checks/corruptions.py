@@ -11,7 +11,7 @@ from tandem.audit.answers import answer_examples, scores
 from tandem.audit.corrupting import CORRUPTIONS, FAMILIES, STRENGTHS, corrupt
 from tandem.audit.estimates import chance_agreement, difference, right_answers, share
 from tandem.audit.labelled_images import CaptionedImage, LabelledImages
-from tandem.audit.protocol import About, Example, Finding, Measured, Subject, Table
+from tandem.audit.protocol import About, Example, Finding, Findings, Subject, Table
 from tandem.prefetch import in_order
 
 ABOUT = About(
@@ -33,7 +33,7 @@ def encoded(subject: Subject) -> int:
     return (1 + len(CORRUPTIONS) * len(STRENGTHS)) * len(subject.images.some(subject.count(64)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(64))
     clean = scores(subject.encoder, given.images, given)
     outcomes: dict[str, NDArray[np.floating]] = {}  # right or not, [strengths n]
@@ -73,7 +73,7 @@ def measure(subject: Subject) -> Measured:
         ),
     )
     settings = {"images": len(given), "names": len(given.names), "reference": given.reference}
-    return Measured(tuple(findings), tuple(examples), (table,), settings)
+    return Findings(tuple(findings), tuple(examples), (table,), settings)
 
 
 def _damaged(seed: int, given: LabelledImages, kind: str, strength: int) -> list[CaptionedImage]:

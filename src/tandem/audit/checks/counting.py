@@ -6,7 +6,7 @@ from tandem.audit import scenes
 from tandem.audit.answers import answer_examples
 from tandem.audit.drawing import SHAPES
 from tandem.audit.estimates import mean, right_answers, share
-from tandem.audit.protocol import About, Finding, Measured, Subject, Table
+from tandem.audit.protocol import About, Finding, Findings, Subject, Table
 
 ABOUT = About(
     title="Counting",
@@ -26,7 +26,7 @@ def encoded(subject: Subject) -> int:
     return subject.count(150)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     random = subject.random("counting")
     kinds, numbers = list(SHAPES), len(scenes.NUMBERS)
     count = subject.count(150) // numbers * numbers or numbers
@@ -52,7 +52,7 @@ def measure(subject: Subject) -> Measured:
     rows = tuple(
         (scenes.NUMBERS[true], *(f"{value:.0f}" for value in matrix[true])) for true in range(numbers)
     )  # fmt: skip
-    return Measured(
+    return Findings(
         findings,
         tuple(answer_examples(images, scenes.NUMBERS, labels, scores)),
         (Table("Answers (columns) for each number of shapes (rows)", ("shown", *scenes.NUMBERS), rows),),

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from tandem.audit.answers import example, name_vectors
 from tandem.audit.estimates import difference, share
-from tandem.audit.protocol import About, Finding, Measured, Subject, Table
+from tandem.audit.protocol import About, Finding, Findings, Subject, Table
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Statistic, bootstrap
 from tandem.prompts import DEFAULT_TEMPLATE
@@ -30,7 +30,7 @@ def encoded(subject: Subject) -> int:
     return len(subject.images.some(subject.count(192)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(192))
     words, n = read_vocabulary(), len(given)
     vectors = subject.encoder.images(given.images)
@@ -60,7 +60,7 @@ def measure(subject: Subject) -> Measured:
         for i in np.flatnonzero(first[:, hub])
         if not given.has_truth or given.images[i].shows != words[hub]
     ]
-    return Measured(
+    return Findings(
         findings,
         tuple(examples[:6]),
         (Table("The most frequent answers", ("word", "share of images"), rows),),

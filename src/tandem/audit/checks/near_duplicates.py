@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 from tandem.audit.answers import example
 from tandem.audit.corrupting import as_jpeg
 from tandem.audit.estimates import mean, share
-from tandem.audit.protocol import About, Example, Finding, Measured, Subject
+from tandem.audit.protocol import About, Example, Finding, Findings, Subject
 from tandem.evaluate.retrieval_ranks import RESOLUTION
 
 ABOUT = About(
@@ -46,7 +46,7 @@ def encoded(subject: Subject) -> int:
     return (1 + len(COPIES)) * len(subject.images.some(subject.count(192)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(192))
     n = len(given)
     originals = subject.encoder.images(given.images)
@@ -69,4 +69,4 @@ def measure(subject: Subject) -> Measured:
         examples.append(example(images[worst].pixels, right, answer, f"{name}: cosine {own[worst]:.3f}"))
     nearest_others = among.max(1)
     findings.append(Finding("cosine with the nearest other image", mean(nearest_others), better=None, control=True))
-    return Measured(tuple(findings), tuple(examples), settings={"images": n})
+    return Findings(tuple(findings), tuple(examples), settings={"images": n})

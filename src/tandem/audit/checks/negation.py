@@ -6,7 +6,7 @@ from tandem.audit import scenes
 from tandem.audit.answers import ask_pairs, chosen, example, pair_examples, pair_findings
 from tandem.audit.estimates import pair_outcomes, share
 from tandem.audit.labelled_images import CaptionedImage
-from tandem.audit.protocol import About, Finding, Measured, Subject
+from tandem.audit.protocol import About, Finding, Findings, Subject
 from tandem.audit.things import THINGS
 
 ABOUT = About(
@@ -26,7 +26,7 @@ def encoded(subject: Subject) -> int:
     return 6 * subject.count(80)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     count, random = subject.count(80), subject.random("negation")
     pairs, with_it, without = [], [], []
     # "an apple but no tree" and "a tree but no apple" are not the same words.
@@ -62,6 +62,6 @@ def measure(subject: Subject) -> Measured:
         for pair, texts, answers in zip(pairs, without, picked, strict=True)
         for place, answer in enumerate(answers)
     ]  # fmt: skip
-    return Measured(
+    return Findings(
         tuple(findings), (*chosen(shown_examples, 4), *pair_examples(pairs, outcomes, 4)), settings={"pairs": count}
     )

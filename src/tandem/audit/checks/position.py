@@ -2,7 +2,7 @@
 
 from tandem.audit import scenes
 from tandem.audit.answers import ask_pairs, pair_examples, pair_findings
-from tandem.audit.protocol import About, Measured, Subject
+from tandem.audit.protocol import About, Findings, Subject
 
 ABOUT = About(
     title="Left and right, above and below",
@@ -20,7 +20,7 @@ def encoded(subject: Subject) -> int:
     return 6 * subject.count(80)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     count, random = subject.count(80), subject.random("position")
     control = [scenes.other_shapes_pair(random) for _ in range(count)]
     findings = pair_findings("other shapes", ask_pairs(subject.encoder, control), control=True)
@@ -30,4 +30,4 @@ def measure(subject: Subject) -> Measured:
         outcomes = ask_pairs(subject.encoder, pairs)
         findings += pair_findings(name, outcomes)
         examples += pair_examples(pairs, outcomes, 4)
-    return Measured(tuple(findings), tuple(examples), settings={"pairs": count})
+    return Findings(tuple(findings), tuple(examples), settings={"pairs": count})

@@ -6,7 +6,7 @@ import numpy as np
 
 from tandem.audit.answers import answer_examples, name_vectors
 from tandem.audit.estimates import chance_agreement, difference, right_answers, share
-from tandem.audit.protocol import About, Finding, Measured, Subject, Table
+from tandem.audit.protocol import About, Finding, Findings, Subject, Table
 
 ABOUT = About(
     title="Synonyms and prompts",
@@ -46,7 +46,7 @@ def encoded(subject: Subject) -> int:
     return len(subject.images.some(subject.count(192)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(192))
     names, chance = given.names, 1 / len(given.names)
     vectors = subject.encoder.images(given.images)
@@ -76,7 +76,7 @@ def measure(subject: Subject) -> Measured:
     else:
         notes.append("Synonyms are known for the names of drawn scenes only, and were left out.")
     settings = {"images": len(given), "prompts": list(PROMPTS), "reference": given.reference}
-    return Measured(tuple(findings), tuple(examples), tuple(tables), settings, tuple(notes))
+    return Findings(tuple(findings), tuple(examples), tuple(tables), settings, tuple(notes))
 
 
 def _synonyms(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tandem.audit.answers import answer_examples, scores
 from tandem.audit.estimates import chance_agreement, right_answers, share
-from tandem.audit.protocol import About, Example, Finding, Measured, Subject
+from tandem.audit.protocol import About, Example, Finding, Findings, Subject
 
 ABOUT = About(
     title="Resolution and crop",
@@ -60,7 +60,7 @@ def encoded(subject: Subject) -> int:
     return (1 + len(CHANGES)) * len(subject.images.some(subject.count(192)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(192))
     findings: list[Finding] = []
     examples: list[Example] = []
@@ -77,4 +77,4 @@ def measure(subject: Subject) -> Measured:
         )
         findings.append(Finding(name, share(right_answers(found, given.labels), chance)))
         examples += answer_examples(images, given.names, given.labels, found, 1, name)[:1]
-    return Measured(tuple(findings), tuple(examples), settings={"images": len(given), "reference": given.reference})
+    return Findings(tuple(findings), tuple(examples), settings={"images": len(given), "reference": given.reference})

@@ -8,7 +8,7 @@ from tandem.arrays import Vectors
 from tandem.audit.answers import example, name_vectors
 from tandem.audit.estimates import share
 from tandem.audit.groups import Groups
-from tandem.audit.protocol import About, Example, Finding, Measured, SkippedTest, Subject, Table
+from tandem.audit.protocol import About, Example, Finding, Findings, SkippedTest, Subject, Table
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import bootstrap
 
@@ -30,7 +30,7 @@ def encoded(subject: Subject) -> int:
     return 0 if subject.groups is None else len(subject.images)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     groups = subject.groups
     if groups is None:
         raise SkippedTest("needs attributes and words: --groups FILE")
@@ -60,7 +60,7 @@ def measure(subject: Subject) -> Measured:
     else:
         notes = ("Texts only: for images, give --images with labels that are the names of the attributes.",)
     settings = {"attributes": list(groups.names), "words": list(groups.words), "template": groups.template}
-    return Measured(tuple(findings), tuple(examples), tuple(tables), settings, notes)
+    return Findings(tuple(findings), tuple(examples), tuple(tables), settings, notes)
 
 
 def _escaped(phrase: str) -> str:

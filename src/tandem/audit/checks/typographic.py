@@ -5,7 +5,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tandem.audit.answers import answer_examples, scores
 from tandem.audit.estimates import difference, right_answers, share
-from tandem.audit.protocol import About, Finding, Measured, Subject
+from tandem.audit.protocol import About, Finding, Findings, Subject
 
 ABOUT = About(
     title="Typographic attack",
@@ -23,7 +23,7 @@ def encoded(subject: Subject) -> int:
     return 3 * len(subject.images.some(subject.count(96)))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     given = subject.images.some(subject.count(96))
     random = subject.random("typographic")
     names = given.names
@@ -56,7 +56,7 @@ def measure(subject: Subject) -> Measured:
         findings.insert(
             0, Finding("right, clean image", share(right_answers(clean, given.labels), chance), control=True)
         )
-    return Measured(
+    return Findings(
         tuple(findings),
         tuple(answer_examples(painted, names, given.labels, attacked)),
         settings={"images": len(given), "names": list(names), "reference": given.reference},

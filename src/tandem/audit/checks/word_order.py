@@ -7,7 +7,7 @@ from tandem.audit import scenes
 from tandem.audit.answers import ask_pairs, chosen, example, pair_examples, pair_findings
 from tandem.audit.estimates import difference, share
 from tandem.audit.labelled_images import CaptionedImage
-from tandem.audit.protocol import About, Example, Finding, Measured, Subject
+from tandem.audit.protocol import About, Example, Finding, Findings, Subject
 
 ABOUT = About(
     title="Word order",
@@ -28,7 +28,7 @@ def encoded(subject: Subject) -> int:
     return 6 * subject.count(80)
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject) -> Findings:
     count, random = subject.count(80), subject.random("word_order")
     pairs = [scenes.relation_pair(random) for _ in range(count)]
     outcomes = ask_pairs(subject.encoder, pairs, same_words=True)
@@ -53,7 +53,7 @@ def measure(subject: Subject) -> Measured:
         for image, words, prefers in zip(images, shuffled, own, strict=True)
     ]
     shown: list[Example] = [*pair_examples(pairs, outcomes, 4), *chosen(examples, 4)]
-    return Measured(tuple(findings), tuple(shown), settings={"pairs": count, "sentences": len(images)})
+    return Findings(tuple(findings), tuple(shown), settings={"pairs": count, "sentences": len(images)})
 
 
 def shuffle(sentence: str, random: np.random.Generator) -> str:

@@ -36,7 +36,7 @@ from tandem.train.recipe import Recipe
 from tandem.train.run.checkpoint import full_state_dict
 from tandem.train.step.ema import ModelEma
 from tandem.train.step.optimiser import build_optimiser
-from tandem.train.wise_ft import Classifier, write_classifier
+from tandem.train.wise_ft import ModelWithHead, write_model_with_head
 from tandem.weights import Checkpoint, fingerprint, write
 
 IMAGES_PER_PASS, TEXTS_PER_PASS = 250, 500  # in validation, on each process
@@ -175,7 +175,7 @@ class TrainingRun:
             "label_smoothing": self.recipe.objective.label_smoothing,
         }
         made = Head(self.classes, found.weights, found.bias, fingerprint(model), "fine_tuning", card)
-        write_classifier(Classifier(model, made), folder)
+        write_model_with_head(ModelWithHead(model, made), folder)
 
 
 def assemble(recipe: Recipe, processes: Processes, folder: Path, steps: Sequence[int] | None = None) -> TrainingRun:

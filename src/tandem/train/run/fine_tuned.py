@@ -19,7 +19,15 @@ from tandem.tokenizer import Tokenizer
 from tandem.train.model.towers import Towers
 from tandem.train.run.assembly import IMAGES_PER_PASS, TEXTS_PER_PASS
 from tandem.train.run.validation import ValidationSet, validate
-from tandem.train.wise_ft import Classifier, between, choose, curve, read_classifier, write_classifier, write_curve
+from tandem.train.wise_ft import (
+    ModelWithHead,
+    between,
+    choose,
+    curve,
+    read_model_with_head,
+    write_curve,
+    write_model_with_head,
+)
 from tandem.weights import Checkpoint
 
 ZERO_SHOT, FINE_TUNED, WISE_FT = "zero-shot", "model", "wise-ft"
@@ -28,11 +36,11 @@ CHOSEN_BY = "classification_top1"
 
 def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: torch.device) -> str:
     """Choose alpha, write the classifier there and the curve, and return a line about them."""
-    zero_shot, fine_tuned = (read_classifier(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
+    zero_shot, fine_tuned = (read_model_with_head(folder / name) for name in (ZERO_SHOT, FINE_TUNED))
     texts: dict[tuple[str, ...], np.ndarray] = {}
     points = curve(zero_shot, fine_tuned, lambda each: measures(each, validation, device, texts)) if validation else []
     alpha = choose(points, CHOSEN_BY)
-    write_classifier(between(zero_shot, fine_tuned, alpha), folder / WISE_FT)
+    write_model_with_head(between(zero_shot, fine_tuned, alpha), folder / WISE_FT)
     if points:
         write_curve(points, folder / "wise-ft.csv")
     found = {point.alpha: point.measures.get(CHOSEN_BY) for point in points}
@@ -43,7 +51,7 @@ def write_wise_ft(folder: Path, validation: Sequence[ValidationSet], device: tor
 
 
 def measures(
-    classifier: Classifier,
+    classifier: ModelWithHead,
     sets: Sequence[ValidationSet],
     device: torch.device,
     texts: dict[tuple[str, ...], np.ndarray] | None = None,

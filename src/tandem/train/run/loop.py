@@ -32,7 +32,7 @@ from tandem.train.run.resume import check_checkpoint, layout, restore, versions
 from tandem.train.run.sample_records import SkippedSamples, record_suspect_batch
 from tandem.train.run.validation import ValidationSet, read_validation, score, validate
 from tandem.train.step.gradient import gradient
-from tandem.train.step.loss_monitor import LossMonitor, Verdict
+from tandem.train.step.loss_monitor import LossCheck, LossMonitor
 from tandem.train.step.optimiser import clip_gradients, learning_rate, set_learning_rate
 from tandem.train.wise_ft import head_file
 
@@ -55,7 +55,7 @@ class StepResult:
     learning_rate: float
     losses: dict[str, float]  # of the whole batch, by name
     gradient_norm: float
-    verdict: Verdict
+    verdict: LossCheck
 
 
 def train(

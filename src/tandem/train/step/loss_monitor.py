@@ -16,7 +16,7 @@ MIN_LOSSES = 10  # before a median means something
 
 
 @dataclass(frozen=True)
-class Verdict:
+class LossCheck:
     """The verdict on a step; `reason` is empty if nothing is wrong."""
 
     reason: str = ""
@@ -34,19 +34,19 @@ class LossMonitor:
         self.bad_steps: int = state.get("bad_steps", 0)  # in a row, up to now
         self._losses: deque[float] = deque(state.get("losses", ()), maxlen=max(chosen.median_steps, 1))
 
-    def check(self, loss: float, gradient_norm: float) -> Verdict:
+    def check(self, loss: float, gradient_norm: float) -> LossCheck:
         """The verdict on a step; called once for every step, in order."""
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             self.bad_steps += 1
             what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {gradient_norm}"
-            return Verdict(what, apply=False, stop=self.bad_steps >= self.chosen.max_bad)
+            return LossCheck(what, apply=False, stop=self.bad_steps >= self.chosen.max_bad)
         self.bad_steps = 0
         median = statistics.median(self._losses) if len(self._losses) >= MIN_LOSSES else None
         self._losses.append(loss)
         factor = self.chosen.spike_factor
         if factor and median is not None and median > 0 and loss > factor * median:
-            return Verdict(f"the loss is {loss:.4g}, {loss / median:.1f} times its running median of {median:.4g}")
-        return Verdict()
+            return LossCheck(f"the loss is {loss:.4g}, {loss / median:.1f} times its running median of {median:.4g}")
+        return LossCheck()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values that restore this monitor."""
