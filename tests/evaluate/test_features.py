@@ -17,6 +17,7 @@ import tandem
 from tandem import engine
 from tandem.datasets import Dataset, open_dataset
 from tandem.errors import DataError, TandemError
+from tandem.evaluate import feature_cache as feature_cache_module
 from tandem.evaluate import features as module
 from tandem.evaluate.feature_cache import INDEX, VECTORS, FeatureCache
 from tandem.evaluate.features import embed_dataset, feature_cache
@@ -144,6 +145,32 @@ def test_another_model_and_another_way_of_computing_share_nothing(model: Model, 
         assert np.abs(found.vectors - expected(each, data)).max() < 1e-6
     folders = {kept.folder for each in [model, *models] if (kept := feature_cache(each)) is not None}
     assert len(folders) == 6
+
+
+def test_other_versions_of_what_computes_share_nothing(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each library by itself: another version may decode, resize or compute other digits."""
+
+    def folder() -> Path:
+        kept = feature_cache(model)
+        assert kept is not None
+        return kept.folder
+
+    folders, version = {folder()}, module._version
+    for library in ("Pillow", "numpy", model.engine.name):
+        monkeypatch.setattr(module, "_version", lambda name, new=library: "0.0" if name == new else version(name))
+        folders.add(folder())
+    monkeypatch.setattr(module, "_version", version)
+    monkeypatch.setattr(tandem, "__version__", "0.0")
+    assert len({*folders, folder()}) == 5
+
+
+def test_digests_that_begin_alike_are_different_images(tmp_path: Path) -> None:
+    kept = FeatureCache(tmp_path, {}, 2)
+    one, other = b"12345678" + b"a" * 24, b"12345678" + b"b" * 24
+    kept.append([one], np.ones((1, 2), np.float32))
+    assert kept.lookup([one, other])[1].tolist() == [True, False]
+    known, wanted = (np.frombuffer(each, np.uint8).reshape(1, 32) for each in (one, other))
+    assert feature_cache_module._find(known, wanted).tolist() == [-1]  # before a checksum says so
 
 
 def test_changed_code_shares_nothing(tmp_path: Path) -> None:

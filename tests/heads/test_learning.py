@@ -16,7 +16,7 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, TandemError
 from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.learning import Learned, learn, near_duplicates
-from tandem.heads.fitting import METHODS, fit_head
+from tandem.heads.fitting import METHODS, fit_head, fit_shots
 from tandem.heads.head_file import read_head, write_head
 from tandem.heads.leave_out import leave_out
 from tandem.heads.shots import check_shots
@@ -100,6 +100,36 @@ def test_the_head_is_that_of_all_images_at_a_temperature(model: Model, learned: 
     assert learned.figures["calibration_error"].chance is None
 
 
+def test_the_bias_is_at_the_temperature_too(model: Model) -> None:
+    data = features(model, [0, 1, 2] * 6)
+    shots = shots_of(model, data)
+    found = learn(model, data, method="gda").head
+    whole = fit_shots("gda", shots)
+    temperature = found.card["probabilities_temperature"]
+    assert abs(temperature - 1) > 0.01
+    assert np.ptp(whole.bias) > 0.01  # else it would change nothing
+    np.testing.assert_allclose(found.bias * temperature, whole.bias, rtol=1e-4)
+    np.testing.assert_allclose(found.logits(data.vectors) * temperature, whole.logits(data.vectors), rtol=1e-3)
+
+
+def test_the_folds_are_drawn_by_the_seed(model: Model) -> None:
+    data = features(model, [0, 1, 2] * 6, noise=1)
+    shots, accuracies = shots_of(model, data), set()
+    for seed in range(4):
+        expected = (leave_out("clap", shots, seed=seed).logits.argmax(axis=1) == shots.labels).mean()
+        assert learn(model, data, method="clap", seed=seed).figures["accuracy"].value == pytest.approx(expected)
+        accuracies.add(expected)
+    assert len(accuracies) > 1
+
+
+def test_names_that_say_the_same_are_right_for_no_image(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tie counts against zero-shot, as it does against the head."""
+    data = features(model, [0, 1] * 4)
+    same = np.repeat(model.class_vectors(("cat",)), 2, axis=0)
+    monkeypatch.setattr(Model, "class_vectors", lambda *_, **__: same)
+    assert learn(model, data, method="clap").figures["zero_shot"].value == 0
+
+
 def test_the_card_says_how_and_names_no_path(learned: Learned, model: Model, tmp_path: Path) -> None:
     card = read_head(write_head(learned.head, tmp_path / "x.tandem-head")).card
     assert card["shots"] == {"cat": 6, "dog": 6, "owl": 6}
@@ -150,7 +180,7 @@ def test_classes_with_one_image_are_learnt_but_not_measured(model: Model) -> Non
 
 def test_gda_where_there_are_enough(model: Model) -> None:
     enough = METHODS["gda"].learned_from
-    assert enough is not None
+    assert enough == 8  # as the guide says
     assert learn(model, features(model, [0, 1] * enough)).head.method == "gda"
     assert learn(model, features(model, ([0, 1] * enough)[:-1])).head.method == "clap"
 
