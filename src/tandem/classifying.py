@@ -190,13 +190,10 @@ class Classifier(ABC):
 
         Raises `TandemError` unless exactly one of both is given, and for options of labels beside a head.
         """
-        if (labels is None) == (head is None):
-            raise TandemError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
+        prompts.check_labels_or_head(
+            labels, head, templates=templates, language=language, long=long, independent=independent
+        )
         if head is not None:
-            if templates is not None or language is not None or long != "error" or independent:
-                raise TandemError(
-                    "templates, language, long and independent are for labels; a head has its own classes"
-                )
             found, scoring = self.head_scoring(head)
             return found.classes, found.weights, scoring
         assert labels is not None

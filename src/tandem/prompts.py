@@ -197,6 +197,22 @@ def check_labels(labels: Iterable[str], source: str = "labels") -> list[str]:
     return checked
 
 
+def check_labels_or_head(
+    labels: Labels | None,
+    head: object | None,
+    *,
+    templates: str | Sequence[str] | None = None,
+    language: str | None = None,
+    long: str = "error",
+    independent: bool = False,
+) -> None:
+    """Raises `TextError` unless exactly one of both is given, and for options of labels beside a head."""
+    if (labels is None) == (head is None):
+        raise TextError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
+    if head is not None and (templates is not None or language is not None or long != "error" or independent):
+        raise TextError("templates, language, long and independent are for labels; a head has its own classes")
+
+
 def parse_labels(text: str, source: str = "labels") -> list[str]:
     """Labels from `cat,dog,zebra`. Labels that contain commas can be read from a file."""
     return check_labels([part for part in text.split(",") if part.strip()], source)

@@ -92,7 +92,7 @@ def test_one_image_of_a_class_is_learnt_from_and_one_of_each_needs_a_c() -> None
     vectors, labels = data(9, classes=5)  # the last class has one
     assert not held_out_fourth(labels, seed=0)[4]
     shots = check_shots(vectors[:5], labels[:5], tuple("abcde"), np.eye(5, 16), 10.0)
-    with pytest.raises(DataError, match="give C"):
+    with pytest.raises(DataError, match="give more images"):
         fit_linear_probe(shots)
     assert (fit_shots("linear_probe", shots, C=1.0).logits(vectors[:5]).argmax(axis=1) == labels[:5]).all()
     with pytest.raises(DataError, match="C > 0"):

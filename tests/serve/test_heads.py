@@ -15,7 +15,7 @@ from support.serving import data_uri, post_json, toy_collection
 import tandem
 from tandem.client import Client
 from tandem.datasets import open_dataset
-from tandem.errors import HeadError, ServerError, TandemError
+from tandem.errors import HeadError, ServerError, TandemError, TextError
 from tandem.heads.head import Head
 from tandem.heads.head_file import write_head
 from tandem.model import Model
@@ -119,6 +119,22 @@ def test_requests_that_are_refused(
         answer = here.post(path, json={**body, **more})
         assert answer.status_code == status, answer.text
         assert expected in answer.text
+
+
+def test_labels_or_a_head_is_asked_for_in_one_way(folder: Path, client: Client) -> None:
+    """Of a model, a collection and a server, in the same words; nothing is sent that would be refused."""
+    photo = folder / "photos" / "1.png"
+    model = tandem.load(folder / "model")
+    with tandem.open(folder / "photos.tandem") as photos:
+        for ask in (lambda **given: model.classify(photo, **given), lambda **given: client.classify(photo, **given)):
+            with pytest.raises(TextError, match="either labels or a head, got neither"):
+                ask()
+            with pytest.raises(TextError, match="either labels or a head, got both"):
+                ask(labels=["a"], head="animals")
+        for label in (photos.label, client.label):
+            for options in ({"templates": "{}"}, {"language": "de"}, {"long": "split"}, {"independent": True}):
+                with pytest.raises(TextError, match="are for labels; a head has its own classes"):
+                    label(head="animals", **options)
 
 
 def test_a_head_of_another_model_keeps_the_server_from_starting(folder: Path, tmp_path: Path) -> None:

@@ -148,10 +148,8 @@ class Client:
         """Classify images, as `Model.classify`; a `head` is named as `heads` lists it. Unreadable images are in
         `.failures`.
         """
-        names, body = _labels_or_head(labels, head, language)
-        body |= _beside_defaults(language=language, long=long, independent=independent)
-        if templates is not None:
-            body["templates"] = [templates] if isinstance(templates, str) else list(templates)
+        chosen = [templates] if isinstance(templates, str) else templates
+        names, body = _labels_or_head(labels, head, chosen, language, long, independent)
         failures: list[Failure] = []
 
         def readable() -> Iterator[_Sent]:
@@ -264,9 +262,8 @@ class Client:
     ) -> dict[str, list[LabelledImage]]:
         """For each label, or class of a `head`, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
-        names, body = _labels_or_head(labels, head, language)
-        body |= {"k": k, "templates": chosen, "where": where, **self._collection()}
-        body |= _beside_defaults(language=language, long=long, independent=independent)
+        names, body = _labels_or_head(labels, head, chosen, language, long, independent)
+        body |= {"k": k, "where": where, **self._collection()}
         answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
         names = names or [each["label"] for each in answer["labels"]]
         return {
@@ -340,15 +337,22 @@ class Client:
 
 
 def _labels_or_head(
-    labels: prompts.Labels | None, head: str | None, language: str | None
+    labels: prompts.Labels | None,
+    head: str | None,
+    templates: Sequence[str] | None,
+    language: str | None,
+    long: LongTexts,
+    independent: bool,
 ) -> tuple[list[str], dict[str, Any]]:
     """The names of labels, none for a head, and the fields to send."""
-    if (labels is None) == (head is None):
-        raise TandemError(f"expected either labels or a head, got {'neither' if head is None else 'both'}")
+    prompts.check_labels_or_head(
+        labels, head, templates=templates, language=language, long=long, independent=independent
+    )
     if labels is None:
         return [], {"head": head}
     names, texts = prompts.labels_in(labels, language)
-    return names, {"labels": texts}
+    body = {"labels": texts, **_beside_defaults(language=language, long=long, independent=independent)}
+    return names, body if templates is None else {**body, "templates": list(templates)}
 
 
 def _beside_defaults(

@@ -58,7 +58,7 @@ def held_out_fourth(labels: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     """
     several = np.bincount(labels)[labels] > 1
     if not several.any():
-        raise DataError("linear_probe chooses C on images that are held out, and every class has only one: give C")
+        raise DataError("linear_probe holds images out to choose C, and every class has only one: give more images")
     result = np.zeros(len(labels), dtype=bool)
     result[several] = stratified_folds(labels[several], min(HELD_OUT, int(several.sum())), seed) == 0
     return result

@@ -33,6 +33,7 @@ _Result = TypeVar("_Result")
 class LabelsOrHead(Protocol):
     """The fields of requests that take labels or the name of a head."""
 
+    labels: list[str] | None
     head: str | None
     templates: list[str] | str | None
     language: str | None
@@ -99,12 +100,17 @@ class Service:
         return await encoder.class_vectors(labels, chosen, long)
 
     def head_of(self, params: LabelsOrHead) -> Head | None:
-        """The head that a request names; None for one with labels. Raises `ProblemError`."""
+        """The head that a request names; None for one with labels. Raises `TextError` and `ProblemError`."""
         if params.head is None:
             return None
-        if params.templates is not None or params.language is not None or params.long != "error" or params.independent:
-            detail = "templates, language, long and independent are for labels; a head has its own classes"
-            raise ProblemError(422, "Request cannot be answered", detail)
+        prompts.check_labels_or_head(
+            params.labels,
+            params.head,
+            templates=params.templates,
+            language=params.language,
+            long=params.long,
+            independent=params.independent,
+        )
         return self.heads.get(params.head)
 
     def check_texts(self, texts: Sequence[str], what: str) -> None:
