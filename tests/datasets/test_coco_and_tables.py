@@ -251,6 +251,20 @@ def test_what_is_wrong_with_annotations_is_named(tmp_path: Path, change: dict[st
         open_dataset(path)
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "it has no images"),
+        ([{"filename": "0.png", "split": [], "sentences": []}], r"the name of a split, found \[\]"),
+    ],
+)
+def test_splits_of_karpathys_are_texts(tmp_path: Path, images: list[Any], message: str) -> None:
+    path = tmp_path / "dataset_a.json"
+    path.write_text(json.dumps({"images": images, "filename": 0, "sentences": 0}))
+    with pytest.raises(DataError, match=message):
+        open_dataset(path)
+
+
 @pytest.mark.parametrize("raw", [None, ["a"], 5])
 def test_captions_of_karpathys_are_texts(tmp_path: Path, raw: Any) -> None:
     write_images(tmp_path, 1)

@@ -58,7 +58,9 @@ def _by_split(path: Path) -> dict[str, list[Mapping[str, Any]]]:
         images = json.loads(read_text(path))["images"]
         found: dict[str, list[Mapping[str, Any]]] = {}
         for image in images:
-            found.setdefault(str(image["split"]), []).append(image)
+            if not isinstance(image["split"], str):
+                raise DataError(f"{path}: expected the name of a split, found {shown(image['split'])}")
+            found.setdefault(image["split"], []).append(image)
             _ = image["filename"], image["sentences"]
     except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
         raise DataError(f"{path}: expected images with filename, split and sentences: {shown(error)}") from None

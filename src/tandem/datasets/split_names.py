@@ -48,6 +48,8 @@ def by_split(names: Iterable[str]) -> dict[str, list[str]] | None:
 
 def choose(found: Mapping[str, _Found], split: str | None, source: str) -> tuple[str, _Found]:
     """The split that is asked for by any of its names, or the only one. Raises `DataError` where that is none."""
+    if not found:
+        raise DataError(f"{source}: it has no images")
     if split is None:
         if len(found) == 1:
             return next(iter(found.items()))
