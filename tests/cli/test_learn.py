@@ -176,10 +176,11 @@ def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_p
     names = [ids[0], paths[1], Path(paths[2]).name, ids[3], ids[4], ids[5]]
     labels.write_text("id,label\n" + "".join(f'"{name}",{"ab"[at % 2]}\n' for at, name in enumerate(names)))
     head = tmp_path / "x.tandem-head"
-    learned = tandem("learn", collection, "--table", labels, "--to", head)
+    learned = tandem("learn", collection, "--table", labels, "--to", head, "--template", "a drawing of a {}")
     assert learned.code == 0, learned.err
     assert "2 images of" in learned.err
     assert read_head(head).card["shots"] == {"a": 3, "b": 3}
+    assert read_head(head).card["templates"] == ["a drawing of a {}"]
     by_label = tandem("label", collection, "--head", head, "--json").json
     assert by_label["scoring"] == "head"
     assert [each["label"] for each in by_label["labels"]] == ["a", "b"]
