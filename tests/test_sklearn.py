@@ -361,26 +361,20 @@ def test_a_head_is_that_of_fit_head_and_answers_everywhere(
 
 
 def test_a_head_has_its_bias_and_its_seed(source: str, model: tandem.Model) -> None:
-    def expected(method: str, **settings: Any) -> Any:
-        return fit_head(
-            method, unit, numbers, NAMES, model.class_vectors(NAMES),
-            logit_scale=model.logit_scale, fingerprint=model.fingerprint, **settings,
-        )  # fmt: skip
-
     draw, numbers = np.random.default_rng(0), [0, 1, 2] * 12
     vectors = draw.standard_normal((3, 12))[numbers] + draw.standard_normal((36, 12))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    gda = sk.HeadClassifier(source, classes=NUMBERED, method="gda", alpha=1.0).fit(vectors, numbers)
-    head = expected("gda", alpha=1.0)
+    given = (unit, numbers, NAMES, model.class_vectors(NAMES))
+    whose: dict[str, Any] = {"logit_scale": model.logit_scale, "fingerprint": model.fingerprint}
+    head = fit_head("gda", *given, alpha=1.0, **whose)
     assert np.ptp(head.bias) > 0.01  # else it would change nothing
+    gda = sk.HeadClassifier(source, classes=NUMBERED, method="gda", alpha=1.0).fit(vectors, numbers)
     np.testing.assert_allclose(gda.decision_function(vectors), head.logits(unit), rtol=1e-3, atol=1e-2)
-    chosen = set()
-    for seed in range(4):
-        probe = sk.HeadClassifier(source, classes=NUMBERED, method="linear_probe", seed=seed)
-        head = expected("linear_probe", seed=seed)
-        assert probe.fit(vectors, numbers).head_.card["C"] == pytest.approx(head.card["C"])
-        chosen.add(head.card["C"])
-    assert len(chosen) > 1
+    heads = [fit_head("linear_probe", *given, seed=seed, **whose) for seed in range(4)]
+    assert len({head.card["C"] for head in heads}) > 1
+    for seed, head in enumerate(heads):
+        probe = sk.HeadClassifier(source, classes=NUMBERED, method="linear_probe", seed=seed).fit(vectors, numbers)
+        assert probe.head_.card["C"] == pytest.approx(head.card["C"])
 
 
 def test_a_search_over_methods_of_heads(source: str, vectors: np.ndarray) -> None:
