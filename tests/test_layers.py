@@ -36,7 +36,8 @@ LAYERS: dict[str, set[str]] = {
     "image_source": {"fetch", "files", "errors"},
     "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
     "prompts": {"prompt_templates", "config", "files", "errors"},
-    "samples": {"errors"},
+    "tar_files": {"errors"},
+    "samples": {"errors", "tar_files"},
     "plots": {"files", "progress", "errors"},
     "nn": {"towers", "config", "errors"},
     "weights": {"towers", "tokenizer", "fetch", "config", "home", "fields", "files", "errors"},
@@ -69,11 +70,11 @@ LAYERS: dict[str, set[str]] = {
 }
 LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
-LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "plots"}
+LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
-LAYERS["datasets"] = {"samples", "search", "image", "image_source", "prompts", "progress", "home"}
+LAYERS["datasets"] = {"samples", "tar_files", "search", "image", "image_source", "prompts", "progress", "home"}
 LAYERS["datasets"] |= {"arrays", "fields", "files", "prefetch", "errors"}
-LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "processor", "samples", "plots", "tandem"}
+LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "processor", "samples", "tar_files", "plots", "tandem"}
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # It has its own report of progress, and runs where the bar's package may be missing.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem import samples
+from tandem import samples, tar_files
 from tandem.datasets import clip_benchmark, split_names
 from tandem.datasets.data_files import in_line, number_in
 from tandem.datasets.images import ShardImages, full_path
@@ -126,7 +126,7 @@ class Members:
     def _one_by_one(self, path: Path, rows: Sequence[int]) -> Iterator[bytes]:
         wanted = iter(rows)
         row = next(wanted, None)
-        groups = samples.tar_groups(samples.tar_members(path, samples.TAR_IMAGE_SUFFIXES))
+        groups = tar_files.tar_groups(tar_files.tar_members(path, samples.TAR_IMAGE_SUFFIXES))
         images = (image for group in groups if (image := _image(group)) is not None)
         for number, image in enumerate(images):
             if number == row:
@@ -159,7 +159,7 @@ def _samples(path: Path) -> list[_Sample]:
 def _listed(path: Path) -> Iterator[tuple[str, int, int, Mapping[str, str]]]:
     """As `_Sample`, with bytes as Latin 1. Raises `DataError` where the tar is cut off, which `tarfile` does not."""
     last = None
-    for group in samples.tar_groups(samples.tar_members(path, wanted=_ABOUT)):
+    for group in tar_files.tar_groups(tar_files.tar_members(path, wanted=_ABOUT)):
         last = group[-1]
         image = _image(group)
         shown = [each for each in group if each.suffix in _ABOUT and not _is_hidden(each)]
@@ -168,18 +168,18 @@ def _listed(path: Path) -> Iterator[tuple[str, int, int, Mapping[str, str]]]:
             yield display_name(image.name), image.at, image.size, about
         elif shown:
             yield display_name(shown[0].name), -1, -1, about
-    if last is not None and last.end >= 0 and not samples.tar_has_end(path, last.end):
+    if last is not None and last.end >= 0 and not tar_files.tar_has_end(path, last.end):
         raise DataError(
             f"{path}: it ends at byte {path.stat().st_size:,}, before the end mark of a tar; fetch it again"
         )
 
 
-def _image(group: Sequence[samples.TarMember]) -> samples.TarMember | None:
+def _image(group: Sequence[tar_files.TarMember]) -> tar_files.TarMember | None:
     """The first image of a sample that is not hidden."""
     return next((each for each in group if each.suffix in samples.TAR_IMAGE_SUFFIXES and not _is_hidden(each)), None)
 
 
-def _is_hidden(member: samples.TarMember) -> bool:
+def _is_hidden(member: tar_files.TarMember) -> bool:
     return member.name.rpartition("/")[2].startswith(".")
 
 

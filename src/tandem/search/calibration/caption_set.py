@@ -29,13 +29,12 @@ from tandem.samples import (
     parquet_columns,
     parquet_rows,
     shard_kind,
-    tar_groups,
-    tar_members,
 )
 from tandem.scores.relevance import log_length, number_of_words
 from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
 from tandem.search.calibration.trials import LabelledQueries
 from tandem.search.exploring.clusters import read_vocabulary
+from tandem.tar_files import tar_groups, tar_members
 
 MAX_IMAGES, MAX_CAPTIONS, MAX_OUT_OF_DOMAIN = 1000, 5, 1000  # more make no better fit: it has a handful of numbers
 MIN_IMAGES = 50

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tandem import samples
+from tandem import samples, tar_files
 from tandem.errors import DataError
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
-from tandem.samples import CAPTION_KEYS, TarMember
+from tandem.samples import CAPTION_KEYS
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
+from tandem.tar_files import TarMember
 
 
 def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFile]:
@@ -30,7 +31,7 @@ def length(shard: Shard) -> int:
     """How many images it says it has. Raises `DataError`."""
     if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
-    return sum(_is_image(member) for member in samples.tar_members(Path(shard.path)))
+    return sum(_is_image(member) for member in tar_files.tar_members(Path(shard.path)))
 
 
 def holds_paths(shard: Shard) -> bool:
@@ -42,8 +43,8 @@ def holds_paths(shard: Shard) -> bool:
 
 
 def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
-    for group in samples.tar_groups(
-        samples.tar_members(Path(shard.path), CAPTION_FILES, if_compressed=tuple(IMAGE_SUFFIXES))
+    for group in tar_files.tar_groups(
+        tar_files.tar_members(Path(shard.path), CAPTION_FILES, if_compressed=tuple(IMAGE_SUFFIXES))
     ):
         for member in filter(_is_image, group):
             path = f"{shard.path}/{member.name.removeprefix('./')}"

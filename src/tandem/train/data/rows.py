@@ -19,9 +19,8 @@ from tandem.samples import (
     image_bytes,
     parquet_columns,
     parquet_rows,
-    tar_has_end,
-    tar_members,
 )
+from tandem.tar_files import tar_has_end, tar_members
 from tandem.train.data.paths import separator_of
 from tandem.train.recipe import Source
 
