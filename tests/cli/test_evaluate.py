@@ -187,22 +187,93 @@ def test_what_does_not_fit_is_said_in_one_line(tandem: Run, data: Path, argument
     assert said in one_line(tandem("evaluate", *(argument.format(data=data) for argument in arguments)))
 
 
-def test_fine_tuning_learns_from_one_half_and_is_measured_on_the_other(
-    tandem: Run, data: Path, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The training itself is that of tests/train/test_fine_tune.py; here: what it is given."""
-    given: dict[str, Any] = {}
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the training is given; it is not run. The training itself is that of tests/train/test_fine_tune.py."""
+    found: dict[str, Any] = {}
 
-    def fine_tune(model: str, train: Dataset, test: Dataset, **settings: Any) -> TaskResult:
-        given.update(settings, model=model, train=train, test=test)
+    def fine_tune(
+        model: str, train: Dataset, test: Dataset, *, folder: Path, elsewhere: list[Dataset], steps: int = 300,
+        seed: int = 0, templates: list[str] | None = None,
+    ) -> TaskResult:  # fmt: skip
+        found.update(model=model, train=train, test=test, folder=folder, elsewhere=elsewhere, steps=steps)
         return evaluations.zero_shot(test, np.ones(len(test), dtype=bool))
 
     monkeypatch.setitem(sys.modules, "tandem.train.fine_tune", SimpleNamespace(fine_tune=fine_tune))
+    return found
+
+
+def test_fine_tuning_learns_from_one_half_and_is_measured_on_the_other(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path, given: dict[str, Any]
+) -> None:
     asked = ["evaluate", data, "--model", model_folder, "--task", "fine-tune", "--steps", "2"]
     assert "fine-tune: expected --out RUN" in one_line(tandem(*asked))
+    for options, said in (
+        (("--engine", "openvino"), "--engine does not go with fine-tune"),
+        (("--activation", "gelu"), "--activation does not go with fine-tune"),
+        (("--language", "de"), "language: fine-tune takes none"),
+    ):
+        assert said in one_line(tandem(*asked, "--out", tmp_path / "tuned", *options))
+    assert not given
     assert tandem(*asked, "--out", tmp_path / "tuned").code == 0
     assert (given["model"], given["steps"]) == (model_folder, 2)
     assert given["folder"] == tmp_path / "tuned-training"
     assert (len(given["train"]), len(given["test"])) == (15, 15)
     assert not set(given["train"].keys) & set(given["test"].keys)
-    assert RunReport.load(tmp_path / "tuned").results[0].dataset.images == 15
+    run = RunReport.load(tmp_path / "tuned")
+    assert run.results[0].dataset.images == 15
+    assert run.model.engine.startswith("torch ")  # what trained and measured
+
+
+def torn(folder: Path, data: Path, readable: int = 1) -> Path:
+    """A folder of cats and dogs of which some photos cannot be read."""
+    (folder / "cat").mkdir(parents=True)
+    (folder / "dog").symlink_to(data / "dog")
+    for at in range(readable):
+        (folder / "cat" / f"{at}.png").symlink_to(data / "cat" / f"{3 * at}.png")
+    for at in range(15):
+        (folder / "cat" / f"torn{at}.png").write_bytes(b"\x89PNG\r\n\x1a\n%d" % at)
+    return folder
+
+
+def test_photos_are_looked_at_before_the_training(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    folder = torn(tmp_path / "animals", data, readable=4)
+    asked = ["evaluate", folder, data, "--model", model_folder, "--task", "fine-tune", "--out", tmp_path / "run"]
+    assert "--skip-unreadable" in one_line(tandem(*asked, "--train", data))
+    assert "--skip-unreadable" in one_line(tandem("evaluate", data, *asked[2:], "--train", folder))
+    assert not given
+    assert tandem(*asked, "--train", data, "--skip-unreadable").code == 1
+    assert len(given["test"]) == 14
+    (elsewhere,) = given["elsewhere"]
+    assert len(elsewhere) == 30
+
+
+def test_unreadable_photos_to_learn_from_do_not_fail_a_finished_run(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path
+) -> None:
+    """More photos to learn from are torn than there are photos to measure on."""
+    train = torn(tmp_path / "train", data, readable=6)
+    asked = ["--train", train, "--task", "few-shot", "--model", model_folder, "--skip-unreadable", "--json"]
+    (tmp_path / "test").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "test" / name).mkdir()
+        for path in sorted((data / name).iterdir())[8:]:
+            (tmp_path / "test" / name / path.name).symlink_to(path)
+    done = tandem("evaluate", tmp_path / "test", *asked)
+    assert done.code == 1, done.err
+    assert done.json["results"][0]["dataset"]["images"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--steps", "5"), "steps: zero-shot takes none"),
+        (("--task", "linear-probe", "--template", "a {}."), "templates: linear-probe takes none"),
+    ],
+)
+def test_an_option_that_a_task_does_not_take_is_refused(
+    tandem: Run, data: Path, options: tuple[str, ...], said: str
+) -> None:
+    assert said in one_line(tandem("evaluate", data, *options))

@@ -1,32 +1,28 @@
 """The table of tasks: every line leads to a function, and auto takes what the data has."""
 
 import inspect
-from importlib import import_module
 from typing import get_args
 
 import pytest
 
-from tandem.cli.commands.evaluate import FINE_TUNE
-from tandem.cli.commands.evaluate import TASKS as NAMED
 from tandem.errors import DataError, TandemError
 from tandem.evaluate.result import Task
-from tandem.evaluate.task_table import AUTO, TASKS, tasks_for
+from tandem.evaluate.task_table import AUTO, TASKS, function_of, tasks_for
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_line_leads_to_a_function_of_its_kind(name: str) -> None:
     entry = TASKS[name]
-    parameters = list(inspect.signature(getattr(import_module(entry.module), entry.function)).parameters)
-    assert parameters[: 3 if entry.learns else 2] == (["model", "train", "test"] if entry.learns else ["model", "data"])
+    parameters = list(inspect.signature(function_of(entry)).parameters)
+    expected = ["model", "train", "test"] if entry.learns else ["model", "data"]
+    if entry.trains:
+        expected = ["model_source", "train_dataset", "test_dataset"]
+    assert parameters[: len(expected)] == expected
     assert "seed" in parameters
 
 
-def test_the_command_names_every_task() -> None:
-    assert (AUTO, *TASKS, FINE_TUNE) == NAMED
-
-
 def test_results_name_their_task_as_it_was_asked_for() -> None:
-    assert {*TASKS, FINE_TUNE, "multi-label"} == set(get_args(Task))
+    assert {*TASKS, "multi-label"} == set(get_args(Task))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, ImageError, TandemError
 from tandem.evaluate.feature_cache import FeatureCache
+from tandem.evaluate.readable import OnError, unreadable_note
 from tandem.home import cache_folder
 from tandem.image import ImageSource, read_bytes
 from tandem.model import Model
@@ -60,7 +60,7 @@ def embed_dataset(
     dataset: Dataset,
     *,
     cache: bool = True,
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: OnError = "raise",
     progress: bool | None = None,
 ) -> Features:
     """The vectors of a data set's images by a model.
@@ -205,11 +205,7 @@ class _Keeper:
         self.written = time.monotonic()
 
 
-def _without(features: Features, failures: dict[int, ImageError], on_error: str) -> Features:
+def _without(features: Features, failures: dict[int, ImageError], on_error: OnError) -> Features:
     """The features without images that cannot be read, or the error that counts them."""
-    count = len(features)
-    first = failures[min(failures)]
-    what = f"{len(failures):,} of {count:,} images cannot be read; the first is {first}"
-    if on_error == "raise" or len(failures) == count:
-        raise DataError(f"{features.dataset.name}: {what}")
-    return features.take([place for place in range(count) if place not in failures], f"{what}: left out")
+    note = unreadable_note(features.dataset, failures, on_error)
+    return features.take([place for place in range(len(features)) if place not in failures], note)

@@ -21,11 +21,12 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
-from tandem.evaluate.evaluating import Data, OnError, opened_dataset
+from tandem.evaluate.evaluating import Data, opened_dataset
 from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
 from tandem.evaluate.model_checks import check_same_model
+from tandem.evaluate.readable import OnError
 from tandem.heads.fitting import AUTO, automatic, check_learned, head_of
 from tandem.heads.head import Head
 from tandem.heads.head_file import check_class_names

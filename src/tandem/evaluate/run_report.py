@@ -30,7 +30,8 @@ MARKDOWN, HTML = "report.md", "report.html"
 class RunReport:
     """What one model was measured to be worth on one or several data sets.
 
-    `datasets` are those whose images can be shown; a run that was loaded has none.
+    `datasets` are those whose images can be shown, and `skipped` counts images that could not be read; a run that was
+    loaded has neither.
     """
 
     model: ModelRecord
@@ -38,6 +39,7 @@ class RunReport:
     made: str  # ISO 8601, UTC
     results: tuple[TaskResult, ...]
     datasets: tuple[Dataset, ...] = ()
+    skipped: int = 0
 
     @staticmethod
     def of(model: ModelRecord, results: Sequence[TaskResult], datasets: Sequence[Dataset] = ()) -> "RunReport":

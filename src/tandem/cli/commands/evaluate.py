@@ -2,25 +2,23 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, listed, positive
 from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.options.data import add_data, data_options
-from tandem.cli.options.model import add_model, load_model
-from tandem.errors import MissingExtraError, TandemError
+from tandem.cli.options.model import add_model, model_for
+from tandem.errors import TandemError
+from tandem.evaluate.task_table import AUTO, TASKS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tandem.datasets.dataset import Dataset
-    from tandem.evaluate.features import Features
-    from tandem.evaluate.run_report import RunReport
     from tandem.model import Model
 
-TASKS = ("auto", "zero-shot", "retrieval", "linear-probe", "few-shot", "fine-tune")
-LEARNING = TASKS[3:]  # those that learn from labelled photos
-FINE_TUNE = TASKS[-1]
+LEARNING = [entry.name for entry in TASKS.values() if entry.learns]
 COMPARE, CARD = "compare", "card"
 
 
@@ -46,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
         "no data set: give a folder of classes, a Parquet file, a tar, a captions file or a collection"
     )
     parser.add_argument(
-        "--task", choices=TASKS, default=TASKS[0], metavar="T", help=f"{', '.join(TASKS)} (%(default)s)"
+        "--task", choices=(AUTO, *TASKS), default=AUTO, metavar="T", help=f"{', '.join((AUTO, *TASKS))} (%(default)s)"
     )
     parser.add_argument(
         "--out", metavar="RUN", help="write the run to this folder: JSON, Markdown, and HTML with charts"
@@ -77,14 +75,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from tandem.cli.evaluation_tables import print_results
+    from tandem.evaluate.evaluating import prepare
+    from tandem.evaluate.readable import UnreadableImagesError
     from tandem.evaluate.run_report import check_target, plain
 
     target = check_target(arguments.out) if arguments.out else None
     with progress.waiting("reading the data"):
         datasets = [_open(source, arguments) for source in arguments.sources]
-        train = _open_train(arguments)
-    with progress.resumable():
-        report, skipped = (_fine_tuned if arguments.task == FINE_TUNE else _measured)(datasets, train, arguments)
+        settings = _settings(arguments, target)
+        plan = prepare(datasets, task=arguments.task, train=_open_train(arguments), settings=settings)
+    model: Model | str | None = arguments.model
+    if plan.trains:
+        _refuse_engines(arguments)
+    else:
+        model = model_for(datasets[0], arguments)
+    try:
+        with progress.resumable():
+            report = plan.run(
+                model,
+                cache=not arguments.no_cache,
+                on_error="skip" if arguments.skip_unreadable else "raise",
+                progress=False if terminal.is_quiet() else None,
+                waiting=progress.waiting,
+            )
+    except UnreadableImagesError as error:
+        raise TandemError(f"{error}; --skip-unreadable measures without them") from None
+    if plan.trains:
+        terminal.echo(f"the fine-tuned model: {settings['folder'] / 'wise-ft'}")
     if target:
         with progress.waiting("writing the report"):
             report.save(target)
@@ -99,72 +116,28 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         terminal.echo(f"wrote {target / 'report.html'}, and the same as Markdown and JSON")
     elif not arguments.json:
         terminal.echo("--out RUN writes a report with charts, the worst classes and pictures")
-    return exit_code(done=sum(map(len, datasets)) - skipped, skipped=skipped)
+    return exit_code(done=sum(result.dataset.images for result in report.results), skipped=report.skipped)
 
 
-def _measured(
-    datasets: "list[Dataset]", train: "Dataset | None", arguments: argparse.Namespace
-) -> "tuple[RunReport, int]":
-    """The run over all data sets, and how many photos could not be read."""
-    from tandem.evaluate.evaluating import measured, plan
-    from tandem.evaluate.records import ModelRecord
-    from tandem.evaluate.run_report import RunReport
-
-    settings = {"language": arguments.language, "seed": arguments.seed}
-    planned = [(dataset, plan(arguments.task, dataset, settings)) for dataset in datasets]
-    given = {**settings, "cache": not arguments.no_cache}
-    model = _model_for(datasets, arguments)
-    skipped: dict[str, int] = {}
-
-    def embed(dataset: "Dataset") -> "Features":
-        features = _embed(model, dataset, arguments)
-        skipped[dataset.hash] = len(dataset) - len(features)
-        return features
-
-    results, shown = [], []
-    for dataset, entries in planned:
-        for features, result in measured(model, dataset, entries, train, given, embed, progress.waiting):
-            results.append(result)
-            shown.append(features.dataset)
-    return RunReport.of(ModelRecord.of(model), results, shown), sum(skipped.values())
+def _settings(arguments: argparse.Namespace, target: "Path | None") -> dict[str, Any]:
+    """What tasks take. What was not given is None: a task that does not have it is not asked for it."""
+    settings = {name: getattr(arguments, name) for name in ("language", "steps", "seed")}
+    trains = arguments.task in TASKS and TASKS[arguments.task].trains
+    if trains and target is None:
+        raise TandemError(f"{arguments.task}: expected --out RUN: the fine-tuned model is kept beside it")
+    folder = target.with_name(f"{target.name}-training") if trains and target else None
+    return settings | {"templates": arguments.template, "folder": folder}
 
 
-def _fine_tuned(
-    datasets: "list[Dataset]", train: "Dataset | None", arguments: argparse.Namespace
-) -> "tuple[RunReport, int]":
-    """Fine-tune on --train and measure on the first data set; the others say what it cost."""
-    from tandem.evaluate.evaluating import halves
-    from tandem.evaluate.records import ModelRecord
-    from tandem.evaluate.run_report import RunReport
-    from tandem.files import user_path
-    from tandem.model import SHIPPED
-
-    if any(not dataset.classes for dataset in (train, datasets[0]) if dataset):
-        raise TandemError("fine-tune: expected photos with labels")
-    if not arguments.out:
-        raise TandemError("fine-tune: expected --out RUN: the fine-tuned model is kept beside it")
-    test, *elsewhere = datasets
-    if train is None:
-        train, test = halves(test, arguments.seed)
-    if find_spec("torch") is None:
-        raise MissingExtraError("torch", "train", "--task fine-tune")
-    from tandem.train.fine_tune import fine_tune
-
-    run = user_path(arguments.out)
-    folder = run.with_name(f"{run.name}-training")
-    model = load_model(arguments)
-    result = fine_tune(
-        arguments.model or str(SHIPPED),
-        train,
-        test,
-        folder=folder,
-        seed=arguments.seed,
-        templates=arguments.template,
-        elsewhere=elsewhere,
-        **({} if arguments.steps is None else {"steps": arguments.steps}),
-    )
-    terminal.echo(f"the fine-tuned model: {folder / 'wise-ft'}")
-    return RunReport.of(ModelRecord.of(model), [result], [test]), 0
+def _refuse_engines(arguments: argparse.Namespace) -> None:
+    """Training computes by torch, as its recipe says."""
+    for name, usual in (("engine", ("auto", "torch")), ("device", (None,)), ("precision", ("auto", "float32"))):
+        if getattr(arguments, name) not in usual:
+            raise TandemError(
+                f"--{name} does not go with {arguments.task}, which trains and measures by torch in float32"
+            )
+    if arguments.activation is not None:
+        raise TandemError(f"--activation does not go with {arguments.task}: give a model whose files say it")
 
 
 def _open(source: str, arguments: argparse.Namespace, **changes: Any) -> "Dataset":
@@ -175,41 +148,17 @@ def _open(source: str, arguments: argparse.Namespace, **changes: Any) -> "Datase
 
 def _open_train(arguments: argparse.Namespace) -> "Dataset | None":
     """What --train names, or the split `train` of the data set itself; of either the split `train` where it has one."""
-    from tandem.datasets.opening import dataset_splits
+    from tandem.evaluate.evaluating import open_train_split
 
     if arguments.task not in LEARNING:
         if arguments.train:
             raise TandemError(f"--train goes with --task {listed(LEARNING)}, not with {arguments.task}")
         return None
-    source = arguments.train or arguments.sources[0]
-    has_train = "train" in dataset_splits(source, layout=arguments.layout)
-    if not arguments.train and (not has_train or len(arguments.sources) > 1):
-        return None
-    return _open(source, arguments, split="train" if has_train else None, limit=None)
-
-
-def _model_for(datasets: "list[Dataset]", arguments: argparse.Namespace) -> "Model":
-    """The model that was named; without a name that of the collection, where the first data set is one."""
-    if arguments.model is None and datasets[0].layout == "collection":
-        from tandem.search.collection import open_collection
-
-        with open_collection(datasets[0].source) as photos, progress.waiting("loading the model"):
-            return photos.model
-    return load_model(arguments)
-
-
-def _embed(model: "Model", dataset: "Dataset", arguments: argparse.Namespace) -> "Features":
-    """The vectors of a data set; what cannot be read is said after all others were computed, and kept."""
-    from tandem.evaluate.features import embed_dataset
-
-    shown = False if terminal.is_quiet() else None
-    features = embed_dataset(model, dataset, cache=not arguments.no_cache, on_error="skip", progress=shown)
-    if len(features) < len(dataset) and not arguments.skip_unreadable:
-        raise TandemError(
-            f"{dataset.name}: {features.dataset.notes[-1].removesuffix(': left out')}; --skip-unreadable measures "
-            "without them"
-        )
-    return features
+    if not arguments.train:
+        only = arguments.sources[0] if len(arguments.sources) == 1 else None
+        return None if only is None else open_train_split(only, **data_options(arguments))
+    found = open_train_split(arguments.train, **data_options(arguments))
+    return found or _open(arguments.train, arguments, split=None, limit=None)
 
 
 def _compare(folders: list[str], arguments: argparse.Namespace) -> int:

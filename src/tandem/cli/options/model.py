@@ -11,6 +11,7 @@ from tandem.config import Activation
 from tandem.engine import ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
+    from tandem.datasets.dataset import Dataset
     from tandem.model import Model
 
 ACTIVATIONS = get_args(Activation)
@@ -80,6 +81,19 @@ def load_model(arguments: argparse.Namespace) -> "Model":
         model = load(arguments.model, **loading(arguments))
     describe_model(model, time.perf_counter() - began)
     return model
+
+
+def model_for(dataset: "Dataset", arguments: argparse.Namespace) -> "Model":
+    """The model that was named; without a name that of the collection, where the data set is one."""
+    if arguments.model is not None or dataset.stored is None:
+        return load_model(arguments)
+    from tandem.search.collection import open_collection
+
+    with open_collection(dataset.source, must_exist=True, **loading(arguments)) as photos:
+        with progress.waiting("loading the model"):
+            model = photos.model
+        describe_model(model)
+        return model
 
 
 def describe_model(model: "Model", seconds: float | None = None) -> None:
