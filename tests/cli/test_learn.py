@@ -194,7 +194,7 @@ def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_p
     ("rows", "expected"),
     [
         ("0.png,a\nnone.png,b\n", "line 2: no image 'none.png'"),
-        ("0.png,a\n0.png,b\n", "line 2: 0.png has two labels, 'a' and 'b'"),
+        ("0.png,a\n0.png,b\n", "line 2: '0.png' has two labels, 'a' and 'b'"),
         ("0.png\n", "line 1: expected two values"),
         ("path,label\n", "found none"),
     ],
