@@ -48,7 +48,7 @@ LAYERS: dict[str, set[str]] = {
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "scores", "config", "errors"},
     # Labelled vectors to heads, and their files.
-    "heads": {"weights", "arrays", "fields", "files", "errors"},
+    "heads": {"weights", "scores", "arrays", "fields", "files", "errors"},
     "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
     "classifying": {"answer", "heads", "weights", "image", "prompts", "progress", "scores"}
     | {"arrays", "defaults", "config", "errors"},

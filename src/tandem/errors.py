@@ -4,7 +4,7 @@ Every message says what was expected, what was found, and what to do next. The c
 line with exit code 2 (`--debug` shows the trace); any other exception is a bug.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 ImageErrorKind: TypeAlias = Literal[
@@ -95,6 +95,12 @@ class EngineError(TandemError):
 
 class HeadError(TandemError):
     """A `.tandem-head` file that cannot be used: truncated, hostile, foreign, or of another model."""
+
+
+def named(names: Sequence[str], shown: int = 5) -> str:
+    """Names for a line: the first few, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
 
 
 class DataError(TandemError):

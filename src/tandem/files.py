@@ -11,11 +11,11 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import TandemError
+from tandem.errors import DataError, TandemError
 
 _LONGEST_NAME = 150  # characters of the target's name in the temporary one; file systems allow 255 bytes
 
@@ -110,6 +110,22 @@ def atomic_folder(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         if path.exists():
             shutil.rmtree(previous, ignore_errors=True)
+
+
+def folder_to_write(path: str | Path, names: Sequence[str], what: str) -> Path:
+    """The path of a folder for files of these names: new, empty, or one with the first of them and no others.
+
+    Raises `DataError` for anything else; `what` the folder holds is said with its article, as in "a run".
+    """
+    target = user_path(path)
+    bare = what.split(" ", 1)[1]
+    if target.is_file() or target.is_symlink():
+        raise DataError(f"{target}: expected a folder for the {bare}, found a file or a link")
+    if target.is_dir():
+        there = {each.name for each in target.iterdir()}
+        if there and not (names[0] in there and there <= set(names)):
+            raise DataError(f"{target}: the folder holds something else than {what}; give a new one")
+    return target
 
 
 def write_bytes(path: str | Path, content: bytes, *, fsync: bool = False) -> None:

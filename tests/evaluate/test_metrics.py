@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tandem.errors import DataError
+from tandem.errors import DataError, named
 from tandem.evaluate.metrics import (
     answers,
     average_precision,
@@ -16,7 +16,6 @@ from tandem.evaluate.metrics import (
     label_ranks,
     match_ranks,
     mean_per_class,
-    named,
     per_class,
     recall_at_k,
     top_k_accuracy,

@@ -148,20 +148,13 @@ def _html_table(given: Table) -> Html:
 
 
 def _measured(report: AuditResult) -> list[tuple[str, str]]:
-    model, environment = report.model, report.environment
     return [
-        ("model", model.name),
-        ("fingerprint", model.fingerprint),
-        ("source", model.source),
-        ("engine", model.engine),
+        *report.model.rows,
         ("images", f"{report.count:,}: {report.images}; reference: {report.reference}"),
         ("hash of the images", report.images_hash),
         ("seed", str(report.seed)),
         ("scenes", "all" if report.scale == 1 else f"{report.scale:.0%} (quick)"),
-        ("Tandem", environment.tandem),
-        ("Python", environment.python),
-        *environment.libraries.items(),
-        ("machine", environment.machine),
+        *report.environment.rows,
         ("measured", report.made),
     ]
 

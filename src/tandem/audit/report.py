@@ -5,8 +5,7 @@ from pathlib import Path
 
 from tandem.audit.pages import html_page, markdown_page
 from tandem.audit.result import AuditResult
-from tandem.errors import DataError
-from tandem.files import atomic_folder, json_text, user_path, write_text
+from tandem.files import atomic_folder, folder_to_write, json_text, write_text
 
 JSON, HTML, MARKDOWN = "audit.json", "audit.html", "audit.md"
 
@@ -30,11 +29,4 @@ class AuditReport(AuditResult):
 
 def check_target(folder: str | Path) -> Path:
     """The path of a folder that an audit may be written to: new, empty, or holding an audit. Raises `DataError`."""
-    target = user_path(folder)
-    if target.is_file() or target.is_symlink():
-        raise DataError(f"{target}: expected a folder for the audit, found a file or a link")
-    if target.is_dir():
-        there = {path.name for path in target.iterdir()}
-        if there and not (JSON in there and there <= {JSON, HTML, MARKDOWN}):
-            raise DataError(f"{target}: the folder holds something else than an audit; give a new one")
-    return target
+    return folder_to_write(folder, (JSON, HTML, MARKDOWN), "an audit")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from tandem.audit.result import TestResult
 from tandem.audit.table import TESTS, load_test
 from tandem.datasets.dataset import Dataset
 from tandem.errors import TandemError, did_you_mean
-from tandem.evaluate.records import Environment, ModelRecord
+from tandem.evaluate.records import Environment, ModelRecord, timestamp
 from tandem.model import Model
 from tandem.prefetch import batched
 from tandem.progress import Progress
@@ -124,7 +123,7 @@ def prepare(
     report = AuditReport(
         model=ModelRecord.of(model),
         environment=Environment.here(),
-        made=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        made=timestamp(),
         seed=seed,
         scale=scale,
         images=gathered.images.source,

@@ -7,7 +7,7 @@ from tandem.cli import terminal
 from tandem.cli.tables import Column, print_table
 from tandem.evaluate.comparison import Comparison
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
+from tandem.evaluate.report.formats import figure_row, task_text
 from tandem.evaluate.report.side_by_side import HOW, differing, heading, rows
 from tandem.evaluate.result import TaskResult
 
@@ -39,12 +39,13 @@ def print_results(results: Sequence[TaskResult]) -> None:
         return
     for result in results:
         print(terminal.line(f"{result.dataset.name}: {task_text(result.task)}, {described(result)}"))
-        print_table(FIGURES, [_row(name, figure) for name, figure in result.figures.items()])
+        print_table(FIGURES, [figure_row(name, figure) for name, figure in result.figures.items()])
         print()
     if len(results) > 1:
         heads = ((result, *next(iter(result.figures.items()))) for result in results)
         print_table(
-            SUMMARY, [(result.dataset.name, task_text(result.task), *_row(name, each)) for result, name, each in heads]
+            SUMMARY,
+            [(result.dataset.name, task_text(result.task), *figure_row(name, each)) for result, name, each in heads],
         )
 
 
@@ -53,11 +54,6 @@ def described(result: TaskResult) -> str:
     data = result.dataset
     classes = f", {terminal.count_of(data.classes, 'class', 'classes')}" if data.classes else ""
     return f"{terminal.count_of(data.images)}{classes}"
-
-
-def _row(name: str, figure: Figure) -> tuple[str, ...]:
-    value = value_text(figure.value, figure.unit)
-    return (name_text(name), value, interval_text(figure), chance_text(figure), f"{figure.n:,}")
 
 
 def _numbers(figure: Figure) -> list[str]:

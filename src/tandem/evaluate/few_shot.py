@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import TandemError, did_you_mean
+from tandem.errors import TandemError, did_you_mean, named
 from tandem.evaluate import intervals
 from tandem.evaluate.class_prompts import class_prompts
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.metrics import answers, named
+from tandem.evaluate.metrics import answers
 from tandem.evaluate.model_checks import check_same_model, matched, note_of_training
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.evaluate.splits import ranks_within_class

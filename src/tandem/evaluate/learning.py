@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import tandem
 from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
-from tandem.errors import DataError
+from tandem.errors import DataError, named
 from tandem.evaluate import metrics
 from tandem.evaluate.confidence import calibration_errors, cross_fitted_temperatures, fit_temperature
 from tandem.evaluate.evaluating import Data, opened_dataset
@@ -153,7 +153,7 @@ def _measured(shots: Shots, head: Head, method: str, notes: tuple[str, ...], see
         classes = _classes(shots, unknown, unknown, np.zeros(0, dtype=np.int64))
         return _with_card(Learned(head, {}, "not measured", "", classes, (), notes))
     if alone:
-        notes = (*notes, f"classes with one image cannot be measured: {metrics.named(alone)}")
+        notes = (*notes, f"classes with one image cannot be measured: {named(alone)}")
     if len(shots.labels) <= _COMPARED and (near := near_duplicates(shots)):
         what = f"{near:,} image is a near-duplicate" if near == 1 else f"{near:,} images are near-duplicates"
         notes = (*notes, f"{what} of others of their class: on new photos expect less")

@@ -6,16 +6,18 @@ Shapes: n images, c classes.
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.errors import named
 from tandem.evaluate import intervals
+from tandem.evaluate.class_rows import per_class_rows
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.metrics import answers, named, per_class
+from tandem.evaluate.metrics import answers
 from tandem.evaluate.model_checks import check_same_model, matched, note_of_training
 from tandem.evaluate.result import DatasetRecord, TaskResult
 from tandem.heads import logistic
-from tandem.heads.softmax import softmax
 from tandem.heads.sweep import HELD_OUT, held_out_fourth, sweep
 from tandem.model import Model
+from tandem.scores.scoring import softmax
 
 
 def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0) -> TaskResult:
@@ -35,8 +37,6 @@ def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0
     given = answers(logits, labels)
     right = (given == labels).astype(np.float64)
     probability = softmax(logits)[np.arange(len(labels)), given]
-    counts, accuracies = per_class(right, labels, len(classes))
-    bounds = [intervals.wilson(each * n, int(n)) if n else None for each, n in zip(accuracies, counts, strict=True)]
     return TaskResult(
         "linear-probe",
         DatasetRecord.of(test.dataset),
@@ -58,14 +58,7 @@ def linear_probe(model: Model, train: Features, test: Features, *, seed: int = 0
                 | {"iterations": each.iterations, "converged": each.converged}
                 for each in found.points
             ],
-            "per_class": [
-                {"class": name, "n": int(n), "accuracy": float(accuracy), "low": bound[0], "high": bound[1]}
-                | {"confused_with": _confused_with(place, labels, given, classes)}
-                for place, (name, n, accuracy, bound) in enumerate(
-                    zip(classes, counts, accuracies, bounds, strict=True)
-                )
-                if bound is not None
-            ],
+            "per_class": per_class_rows(classes, labels, given),
         },
         test.dataset.keys,
         {
@@ -86,14 +79,6 @@ def _figures(right: NDArray[np.float64], labels: NDArray[np.int64], classes: int
         "top1": Figure.of(top1, n, chance=1 / classes),
         "mean_per_class": Figure.of(mean, n, chance=1 / classes),
     }
-
-
-def _confused_with(
-    place: int, labels: NDArray[np.int64], given: NDArray[np.int64], classes: tuple[str, ...]
-) -> str | None:
-    """The most frequent wrong answer to the images of a class."""
-    wrong = given[(labels == place) & (given != place)]
-    return classes[int(np.bincount(wrong).argmax())] if len(wrong) else None
 
 
 def _notes(train: Features, converged: bool) -> list[str]:

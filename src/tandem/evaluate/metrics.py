@@ -6,8 +6,6 @@ lower, so constant scores are never right, and neither are scores that are not n
 Shapes: n images, m texts, c classes, q queries, g things searched in.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -141,9 +139,3 @@ def clip_score(images: Vectors, texts: Vectors) -> NDArray[np.float32]:
     norms = np.linalg.norm(images, axis=1) * np.linalg.norm(texts, axis=1)
     cosines = np.einsum("nd,nd->n", images, texts) / norms
     return np.asarray(CLIP_SCORE_FACTOR * np.maximum(cosines, 0), dtype=np.float32)
-
-
-def named(names: Sequence[str], shown: int = 5) -> str:
-    """Names for a line: the first few, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

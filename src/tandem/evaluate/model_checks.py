@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from tandem.datasets.dataset import Dataset
-from tandem.errors import DataError
+from tandem.errors import DataError, named
 from tandem.evaluate.features import Features
-from tandem.evaluate.metrics import named
 from tandem.model import Model
 
 

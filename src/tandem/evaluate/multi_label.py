@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import DataError
+from tandem.errors import DataError, named
 from tandem.evaluate import intervals, metrics
 from tandem.evaluate.class_prompts import class_prompts
 from tandem.evaluate.features import Features
@@ -73,7 +73,7 @@ def multi_label(
     empty = [name for name, count in zip(dataset.classes, counts, strict=True) if not count]
     notes = list(dataset.notes)
     if empty:
-        notes.append(f"{len(empty)} of {len(counts)} classes have no images, and are left out: {metrics.named(empty)}.")
+        notes.append(f"{len(empty)} of {len(counts)} classes have no images, and are left out: {named(empty)}.")
     return TaskResult(
         "multi-label",
         DatasetRecord.of(dataset),

@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from tandem import __version__
@@ -28,6 +29,16 @@ class ModelRecord:
             model.name, model.fingerprint, model.checkpoint.source, f"{engine.name} {engine.device} {engine.precision}"
         )
 
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """For a table of a report."""
+        return [
+            ("model", self.name),
+            ("fingerprint", self.fingerprint),
+            ("source", self.source),
+            ("engine", self.engine),
+        ]
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -43,6 +54,17 @@ class Environment:
         """This process and its machine."""
         machine = f"{platform.system()} {platform.machine()}; {processor()}"
         return Environment(__version__, platform.python_version(), _versions(), machine)
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """For a table of a report."""
+        own = [("Tandem", self.tandem), ("Python", self.python)]
+        return [*own, *self.libraries.items(), ("machine", self.machine)]
+
+
+def timestamp() -> str:
+    """Now, as reports say it: ISO 8601, UTC, in whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _versions() -> dict[str, str]:

@@ -8,20 +8,18 @@ report.html     the same with charts and images, in one file
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tandem.datasets.dataset import Dataset
-from tandem.errors import DataError
-from tandem.evaluate.records import Environment, ModelRecord
+from tandem.evaluate.records import Environment, ModelRecord, timestamp
 from tandem.evaluate.report.document import html_report
 from tandem.evaluate.report.markdown import markdown_report
 from tandem.evaluate.result import TaskResult
 from tandem.evaluate.stored_run import FORMAT, OUTCOMES, RESULT, VERSION, read_run
-from tandem.files import atomic_folder, json_text, user_path, write_text
+from tandem.files import atomic_folder, folder_to_write, json_text, user_path, write_text
 
 MARKDOWN, HTML = "report.md", "report.html"
 
@@ -44,8 +42,7 @@ class RunReport:
     @staticmethod
     def of(model: ModelRecord, results: Sequence[TaskResult], datasets: Sequence[Dataset] = ()) -> "RunReport":
         """A report made now, here."""
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        return RunReport(model, Environment.here(), now, tuple(results), tuple(datasets))
+        return RunReport(model, Environment.here(), timestamp(), tuple(results), tuple(datasets))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the outcomes for every image are not among them."""
@@ -86,14 +83,7 @@ class RunReport:
 
 def check_target(folder: str | Path) -> Path:
     """The path of a folder that a run may be written to: new, empty, or holding a run. Raises `DataError`."""
-    target = user_path(folder)
-    if target.is_file() or target.is_symlink():
-        raise DataError(f"{target}: expected a folder for the run, found a file or a link")
-    if target.is_dir():
-        there = {entry.name for entry in target.iterdir()}
-        if there and not (RESULT in there and there <= {RESULT, OUTCOMES, MARKDOWN, HTML}):
-            raise DataError(f"{target}: the folder holds something else than a run; give a new one")
-    return target
+    return folder_to_write(folder, (RESULT, OUTCOMES, MARKDOWN, HTML), "a run")
 
 
 def plain(value: Any) -> Any:

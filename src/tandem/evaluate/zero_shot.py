@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
-from tandem.errors import DataError
+from tandem.errors import DataError, named
 from tandem.evaluate import confidence, intervals, metrics
 from tandem.evaluate.class_prompts import class_prompts
+from tandem.evaluate.class_rows import per_class_rows
 from tandem.evaluate.features import Features
 from tandem.evaluate.figures import Figure, Unit
 from tandem.evaluate.model_checks import check_same_model, note_of_training
@@ -46,7 +47,7 @@ def zero_shot(
     dataset, vectors = data.dataset, data.vectors
     names, labels = dataset.classes, dataset.labels
     if len(names) < 2:
-        raise DataError(f"{dataset.name}: zero-shot needs at least two classes, got {metrics.named(names) or 'none'}")
+        raise DataError(f"{dataset.name}: zero-shot needs at least two classes, got {named(names) or 'none'}")
     chosen = class_prompts(model, dataset, templates, language)
     main = judged(vectors, chosen.chosen, labels)
     other = judged(vectors, chosen.one if chosen.chosen_is_ensemble else chosen.ensemble, labels)
@@ -182,21 +183,8 @@ def _confidence(
 
 
 def _class_tables(names: Sequence[str], labels: NDArray[np.int64], main: Judged, corrected: Judged) -> dict[str, Any]:
-    count, accuracy = metrics.per_class(main.right, labels, len(names))
+    count = np.bincount(labels, minlength=len(names))
     cells = metrics.confusion(labels, main.answers, len(names))
-    wrong = cells[cells[:, 0] != cells[:, 1]]
-    wrong = wrong[np.argsort(-wrong[:, 2], kind="stable")]
-    taken_for: dict[int, int] = {}
-    for true, given, _ in wrong.tolist():
-        taken_for.setdefault(true, given)
-    rows = []
-    for place in np.flatnonzero(count).tolist():
-        low, high = intervals.wilson(accuracy[place] * count[place], int(count[place]))
-        mistake = names[taken_for[place]] if place in taken_for else None
-        rows.append(
-            {"class": names[place], "n": int(count[place]), "accuracy": float(accuracy[place]), "low": low}
-            | {"high": high, "confused_with": mistake}
-        )
     shares = [np.bincount(each.answers, minlength=len(names)) / len(labels) for each in (main, corrected)]
     prior = [
         {"class": name, "share": float(shares[0][i]), "true_share": float(count[i] / len(labels))}
@@ -206,7 +194,7 @@ def _class_tables(names: Sequence[str], labels: NDArray[np.int64], main: Judged,
     # How many answers had to be others for the classes to be answered as often as they occur.
     moved = [float(np.abs(share - count / len(labels)).sum() / 2) for share in shares]
     return {
-        "per_class": rows,
+        "per_class": per_class_rows(names, labels, main.answers),
         "confusion": cells.tolist(),
         "class_prior": prior,
         "class_prior_distance": dict(zip(("plain", "after_correction"), moved, strict=True)),
@@ -218,7 +206,7 @@ def _notes(names: Sequence[str], images: NDArray[np.int64]) -> list[str]:
     notes = []
     if empty:
         notes.append(
-            f"{len(empty)} of {len(names)} classes have no images: {metrics.named(empty)}. They can be answered, but "
+            f"{len(empty)} of {len(names)} classes have no images: {named(empty)}. They can be answered, but "
             "do not count in the mean per class."
         )
     notes.append(

@@ -26,7 +26,8 @@ from tandem.arrays import Vectors
 from tandem.heads.linear import LinearFit
 from tandem.heads.minimise import Objective, minimise
 from tandem.heads.shots import Shots
-from tandem.heads.softmax import cross_entropy, softmax
+from tandem.heads.softmax import cross_entropy
+from tandem.scores.scoring import softmax
 
 TOLERANCE = 1e-5  # of the gradient's largest entry over the scale; accuracy does not change below it (docs/log.md)
 ITERATIONS = 300  # ZS-LP has no minimum to reach where the images can be separated: it stops here, or on a plateau

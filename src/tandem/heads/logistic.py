@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tandem.arrays import Vectors
 from tandem.heads.linear import LinearFit
 from tandem.heads.minimise import Minimum, Objective, minimise
-from tandem.heads.softmax import cross_entropy, softmax
+from tandem.heads.softmax import cross_entropy
+from tandem.scores.scoring import softmax
 
 ITERATIONS = 1000  # Radford et al. 2021, A.3
 DECREMENT = 1e-4  # share of the objective that a Newton step would still gain

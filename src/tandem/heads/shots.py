@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tandem.arrays import Vectors
-from tandem.errors import DataError
-
-_NAMED = 5  # classes that an error names
+from tandem.errors import DataError, named
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +51,9 @@ class Shots:
 
     def at_least(self, images: int, why: str) -> None:
         """Raise `DataError`, naming the classes, where a class has fewer images than a method needs."""
-        few = [name for name, count in zip(self.classes, self.counts, strict=True) if count < images]
+        few = [repr(name) for name, count in zip(self.classes, self.counts, strict=True) if count < images]
         if few:
-            raise DataError(f"{why} needs at least {images} images of every class; fewer of {listed(few)}")
-
-
-def listed(names: list[str]) -> str:
-    """Names for an error: the first few, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(repr(name) for name in names[:_NAMED]) + more
+            raise DataError(f"{why} needs at least {images} images of every class; fewer of {named(few)}")
 
 
 def check_shots(
@@ -84,7 +76,7 @@ def check_shots(
     if not (np.isfinite(images).all() and np.isfinite(texts).all()):
         raise DataError("expected finite vectors, got NaN or infinity: leave out the images that could not be read")
     shots = Shots(images, places.astype(np.int64), tuple(classes), texts, float(logit_scale))
-    without = [name for name, count in zip(shots.classes, shots.counts, strict=True) if not count]
+    without = [repr(name) for name, count in zip(shots.classes, shots.counts, strict=True) if not count]
     if without:
-        raise DataError(f"no image of {listed(without)}: give at least one of every class, or leave the class out")
+        raise DataError(f"no image of {named(without)}: give at least one of every class, or leave the class out")
     return shots

@@ -9,13 +9,6 @@ from numpy.typing import NDArray
 from tandem.arrays import Vectors
 
 
-def softmax(logits: Vectors) -> Vectors:
-    """Probabilities, float32 [n c]."""
-    result = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result /= result.sum(axis=1, keepdims=True)
-    return np.asarray(result, dtype=np.float32)
-
-
 def cross_entropy(logits: Vectors, labels: NDArray[np.int64]) -> tuple[float, Vectors]:
     """The mean over images, in nats, and its gradient in the logits times n: probabilities minus labels, [n c].
 

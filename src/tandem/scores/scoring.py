@@ -23,8 +23,9 @@ _Float = TypeVar("_Float", bound=np.floating[Any])
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Over the last axis."""
-    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True), dtype=np.float32)
+    result = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result /= result.sum(axis=-1, keepdims=True)
+    return np.asarray(result, dtype=np.float32)
 
 
 def sigmoid(log_odds: NDArray[_Float]) -> NDArray[_Float]:

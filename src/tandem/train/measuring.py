@@ -16,6 +16,7 @@ from tandem.arrays import Vectors
 from tandem.datasets.dataset import Dataset
 from tandem.evaluate.metrics import answers, chance_recall, label_ranks, match_ranks
 from tandem.model import Model
+from tandem.scores.scoring import softmax
 from tandem.train.wise_ft import ModelWithHead
 
 K = 10  # of recall, where another data set has captions
@@ -72,13 +73,12 @@ def measure(
     found = classifier.head.logits(model.embed_images(test.images(), progress=False))
     logits[:, list(places)] = found[:, list(places.values())]
     answered = answers(logits, test.labels)
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    probability = odds[np.arange(len(test)), answered] / odds.sum(1)
+    probability = softmax(logits)[np.arange(len(test)), answered]
     right = (label_ranks(logits, test.labels) == 1).astype(np.float32)
     others: dict[str, tuple[Outcomes, float]] = {}
     for other in elsewhere:
         others |= zero_shot_outcomes(model, other)
-    return HeadOutcomes(right, answered, probability.astype(np.float32), len(places), others)
+    return HeadOutcomes(right, answered, probability, len(places), others)
 
 
 def zero_shot_outcomes(model: Model, other: Elsewhere) -> dict[str, tuple[Outcomes, float]]:

@@ -95,15 +95,4 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
 
 
 def _measured(model: ModelRecord, environment: Environment, made: str) -> Html:
-    rows = [
-        ("model", model.name),
-        ("fingerprint", model.fingerprint),
-        ("source", model.source),
-        ("engine", model.engine),
-        ("Tandem", environment.tandem),
-        ("Python", environment.python),
-        *environment.libraries.items(),
-        ("machine", environment.machine),
-        ("measured", made),
-    ]
-    return table(("what", "value"), rows)
+    return table(("what", "value"), [*model.rows, *environment.rows, ("measured", made)])

@@ -4,6 +4,8 @@ import re
 
 from tandem.evaluate.figures import Figure, Unit
 
+FIGURE_HEADINGS = ("", "value", "95% interval", "chance", "n")
+
 
 def value_text(value: float, unit: Unit = "share") -> str:
     """`42.2%`, `+1.3 points`, `12` (a rank) or `0.048` (a score)."""
@@ -33,6 +35,12 @@ def chance_text(figure: Figure) -> str:
     if figure.unit == "difference" and figure.chance == 0:
         return "0"
     return "–" if figure.chance is None else value_text(figure.chance, figure.unit)
+
+
+def figure_row(name: str, figure: Figure) -> tuple[str, ...]:
+    """Cells for `FIGURE_HEADINGS`."""
+    value = value_text(figure.value, figure.unit)
+    return (name_text(name), value, interval_text(figure), chance_text(figure), f"{figure.n:,}")
 
 
 def name_text(name: str) -> str:

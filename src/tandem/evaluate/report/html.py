@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tandem import html
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.report.formats import chance_text, interval_text, name_text, value_text
+from tandem.evaluate.report.formats import FIGURE_HEADINGS, figure_row
 
 # Nothing that a report contains may run or be fetched, whatever it is called.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -129,14 +129,8 @@ def table(
 
 def figures_table(figures: Mapping[str, Figure], *, caption: str = "") -> Html:
     """Figures with their interval, chance and n."""
-    rows = [
-        (name_text(name), value_text(each.value, each.unit), interval_text(each), chance_text(each), f"{each.n:,}")
-        for name, each in figures.items()
-    ]
+    rows = [figure_row(name, each) for name, each in figures.items()]
     return table(FIGURE_HEADINGS, rows, numbers=(1, 2, 3, 4), caption=caption)
-
-
-FIGURE_HEADINGS = ("", "value", "95% interval", "chance", "n")
 
 
 def drawing(svg: str, caption: str) -> Html:

@@ -5,7 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tandem.evaluate.records import Environment, ModelRecord
-from tandem.evaluate.report.formats import chance_text, interval_text, name_text, task_text, value_text
+from tandem.evaluate.report.formats import (
+    FIGURE_HEADINGS,
+    figure_row,
+    name_text,
+    task_text,
+)
 from tandem.evaluate.result import TaskResult
 from tandem.files import display_name
 
@@ -18,7 +23,7 @@ def markdown_report(model: ModelRecord, environment: Environment, made: str, res
     lines = [f"# {escape(model.name)}, evaluated", "", describe(model, environment, made)]
     for result in results:
         lines += ["", f"## {title(result)}", "", data_line(result), ""]
-        lines += table(("", "value", "95% interval", "chance", "n"), figure_rows(result), numbers=(1, 2, 3, 4))
+        lines += table(FIGURE_HEADINGS, figure_rows(result), numbers=(1, 2, 3, 4))
         lines += ["", *(f"- {escape(note)}" for note in result.notes)] if result.notes else []
         lines += ["", f"Settings: {settings_text(result)}"]
     return "\n".join(lines) + "\n"
@@ -48,10 +53,7 @@ def data_line(result: TaskResult) -> str:
 
 def figure_rows(result: TaskResult) -> list[tuple[str, ...]]:
     """A row for each figure."""
-    return [
-        (name_text(name), value_text(each.value, each.unit), interval_text(each), chance_text(each), f"{each.n:,}")
-        for name, each in result.figures.items()
-    ]
+    return [figure_row(name, each) for name, each in result.figures.items()]
 
 
 def settings_text(result: TaskResult) -> str:
