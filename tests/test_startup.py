@@ -137,3 +137,13 @@ assert openvino.convert_model is not None
     loaded = loaded_after(code)
     assert "openvino" in loaded
     assert "openvino_telemetry" not in loaded
+
+
+def test_evaluating_imports_no_comparison_no_store_and_no_training(tmp_path: Path) -> None:
+    loaded = modules_of("evaluate", str(tmp_path / "absent"))
+    assert "tandem.datasets.opening" in loaded
+    assert not ours(
+        loaded, "evaluate.comparison", "evaluate.report.side_by_side", "evaluate.few_shot", "train", "audit"
+    )
+    assert not ours(loaded, "search.collection", "search.stores.embedded", "cli.comparison_tables")
+    assert not loaded & {"torch", "openvino", "pyarrow", "rich"}

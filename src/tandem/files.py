@@ -79,6 +79,17 @@ def atomic_write(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say where there was no space: the system's error about a write names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
 def atomic_folder(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
     """Give the path of an empty temporary folder that replaces `path` when the block succeeds.
 
@@ -91,7 +102,8 @@ def atomic_folder(path: str | Path, *, fsync: bool = False) -> Iterator[Path]:
     previous = temporary.with_suffix(".old")
     try:
         temporary.mkdir(parents=True)
-        yield temporary
+        with _naming(path):
+            yield temporary
         if fsync:
             for entry in temporary.rglob("*"):
                 sync(entry)

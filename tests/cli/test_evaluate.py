@@ -14,7 +14,8 @@ from support.commands import Run, one_line
 
 from tandem import weights
 from tandem.cli import main, terminal
-from tandem.cli.evaluation_tables import print_comparison, print_results
+from tandem.cli.comparison_tables import print_comparison
+from tandem.cli.evaluation_tables import print_results
 from tandem.datasets import Dataset
 from tandem.evaluate import RunReport, compare
 from tandem.evaluate.result import TaskResult
@@ -181,6 +182,8 @@ def test_unreadable_photos_are_said_and_may_be_left_out(
         (["{data}", "--seed", "9" * 5000], "expected a whole number from 0 to"),
         (["compare", "{data}", "{data}"], "found no result.json"),
         (["card", "{data}"], "expected a run and a Markdown file"),
+        (["compare", "{data}", "{data}", "--model", "nope"], "--model does not go with compare"),
+        (["card", "{data}", "x.md", "--skip-unreadable"], "--skip-unreadable does not go with card"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tandem: Run, data: Path, arguments: list[str], said: str) -> None:

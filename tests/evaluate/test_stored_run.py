@@ -1,5 +1,6 @@
 """Runs that were edited or damaged: each is refused in one line that says what is wrong."""
 
+import errno
 import io
 import json
 import zipfile
@@ -125,3 +126,14 @@ def test_figures_are_written_into_text_only(saved: Path, tmp_path: Path) -> None
     with pytest.raises(DataError, match=r"x\.png: expected a Markdown file"):
         write_card(RunReport.load(saved), picture)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        evaluations.run().save(tmp_path / "run")
+    assert raised.value.filename == str(tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -1,14 +1,12 @@
-"""Figures of an evaluation, and of a comparison, as tables of the terminal."""
+"""Figures of an evaluation as tables of the terminal."""
 
 import sys
 from collections.abc import Sequence
 
 from tandem.cli import terminal
 from tandem.cli.tables import Column, print_table
-from tandem.evaluate.comparison import Comparison
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.report.formats import figure_row, task_text
-from tandem.evaluate.report.side_by_side import HOW, differing, heading, rows
 from tandem.evaluate.result import TaskResult
 
 FIGURES = (
@@ -19,15 +17,6 @@ FIGURES = (
     Column("n", right=True, drop=1),
 )
 SUMMARY = (Column("data set", least=8), Column("task", drop=1), *FIGURES)
-COMPARED = (
-    Column("figure", least=8),
-    Column("run", least=8, keep_end=True),
-    Column("value", right=True),
-    Column("against the first", right=True),
-    Column("95% interval", right=True, drop=1),
-    Column("p", right=True, drop=2),
-    Column("verdict"),
-)
 
 
 def print_results(results: Sequence[TaskResult]) -> None:
@@ -60,16 +49,3 @@ def _numbers(figure: Figure) -> list[str]:
     """Value, both ends of the interval, chance (empty where it means nothing), n."""
     chance = "" if figure.chance is None else f"{figure.chance:.6g}"
     return [*(f"{value:.6g}" for value in (figure.value, figure.low, figure.high)), chance, str(figure.n)]
-
-
-def print_comparison(comparison: Comparison) -> None:
-    """A table for each task on each data set, and how it was tested."""
-    for task in comparison.tasks:
-        print(terminal.line(heading(task)))
-        print_table(COMPARED, list(rows(comparison, task)))
-        for line in differing(task):
-            print(terminal.line(line))
-        print()
-    for note in comparison.notes:
-        print(terminal.line(note))
-    terminal.echo(HOW)

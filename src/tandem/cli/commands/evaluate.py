@@ -66,11 +66,23 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     first, *rest = arguments.sources
+    if first in (COMPARE, CARD):
+        _refuse_options(first, arguments)
     if first == COMPARE:
         return _compare(rest, arguments)
     if first == CARD:
         return _card(rest, arguments)
     return _evaluate(arguments)
+
+
+def _refuse_options(verb: str, arguments: argparse.Namespace) -> None:
+    """Runs are stored: nothing is measured, so what says how is refused."""
+    parser = Parser(add_help=False)
+    add_arguments(parser)
+    usual = vars(parser.parse_args([verb]))
+    for name in usual.keys() - {"sources", "json", "out"}:
+        if getattr(arguments, name) != usual[name]:
+            raise TandemError(f"--{name.replace('_', '-')} does not go with {verb}, which measures nothing")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -162,7 +174,7 @@ def _open_train(arguments: argparse.Namespace) -> "Dataset | None":
 
 
 def _compare(folders: list[str], arguments: argparse.Namespace) -> int:
-    from tandem.cli.evaluation_tables import print_comparison
+    from tandem.cli.comparison_tables import print_comparison
     from tandem.evaluate.comparison import compare
     from tandem.evaluate.report.side_by_side import comparison_as_dict, comparison_markdown
     from tandem.evaluate.run_report import RunReport, plain
@@ -187,6 +199,8 @@ def _card(given: list[str], arguments: argparse.Namespace) -> int:
 
     if len(given) != 2:
         raise TandemError("card: expected a run and a Markdown file, as in: tandem evaluate card runs/a README.md")
+    if arguments.out:
+        raise TandemError("--out does not go with card, which writes into the Markdown file")
     folder, card = given
     path = write_card(RunReport.load(folder), card)
     if arguments.json:

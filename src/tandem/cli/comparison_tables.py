@@ -1,0 +1,29 @@
+"""A comparison of runs as tables of the terminal."""
+
+from tandem.cli import terminal
+from tandem.cli.tables import Column, print_table
+from tandem.evaluate.comparison import Comparison
+from tandem.evaluate.report.side_by_side import HOW, differing, heading, rows
+
+COMPARED = (
+    Column("figure", least=8),
+    Column("run", least=8, keep_end=True),
+    Column("value", right=True),
+    Column("against the first", right=True),
+    Column("95% interval", right=True, drop=1),
+    Column("p", right=True, drop=2),
+    Column("verdict"),
+)
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """A table for each task on each data set, and how it was tested."""
+    for task in comparison.tasks:
+        print(terminal.line(heading(task)))
+        print_table(COMPARED, list(rows(comparison, task)))
+        for line in differing(task):
+            print(terminal.line(line))
+        print()
+    for note in comparison.notes:
+        print(terminal.line(note))
+    terminal.echo(HOW)
