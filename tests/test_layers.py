@@ -16,6 +16,7 @@ LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "arrays": set(),
     "defaults": set(),
+    "lazy_names": set(),
     "files": {"errors"},
     "fields": {"errors"},
     "progress": {"errors"},
@@ -48,7 +49,7 @@ LAYERS: dict[str, set[str]] = {
     "html": {"files", "image", "fetch", "pixels", "errors"},
     "answer": {"files", "plots", "html", "image", "scores", "config", "errors"},
     # Labelled vectors to heads, and their files.
-    "heads": {"weights", "scores", "arrays", "fields", "files", "errors"},
+    "heads": {"lazy_names", "weights", "scores", "arrays", "fields", "files", "errors"},
     "image_states": {"engine", "image", "config", "arrays", "defaults", "errors"},
     "classifying": {"answer", "heads", "weights", "image", "prompts", "progress", "scores"}
     | {"arrays", "defaults", "config", "errors"},
@@ -74,7 +75,15 @@ LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
 LAYERS["datasets"] = {"samples", "tar_files", "search", "image", "image_source", "prompts", "progress", "home"}
 LAYERS["datasets"] |= {"arrays", "fields", "files", "prefetch", "errors"}
-LAYERS["evaluate"] = _MODEL_AND_BELOW | {"datasets", "processor", "samples", "tar_files", "plots", "tandem"}
+LAYERS["evaluate"] = _MODEL_AND_BELOW | {
+    "lazy_names",
+    "datasets",
+    "processor",
+    "samples",
+    "tar_files",
+    "plots",
+    "tandem",
+}
 # What a model gets wrong: scenes and corruptions drawn here, measured as `evaluate` measures.
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # It has its own report of progress, and runs where the bar's package may be missing.
@@ -87,7 +96,7 @@ LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch",
 LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "processor", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
-LAYERS["__init__"] = {"answer", "client", "model", "search", "tokenizer", "config", "errors"}
+LAYERS["__init__"] = {"lazy_names", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
 
 # The rooms inside of train/, and what each may import of the others.
 _TRAIN_TOP = {"recipe", "model_config", "toml"}

@@ -1,7 +1,8 @@
 """Tandem: CLIP for everyday use. Public names are imported on first use, so that `import tandem` is cheap."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tandem.lazy_names import lazy
 
 if TYPE_CHECKING:
     from tandem.answer import Answer
@@ -60,7 +61,7 @@ __all__ = [
     "open",
 ]
 
-_HOMES = {
+_HOMES = dict.fromkeys(__all__, "tandem.errors") | {  # what has no other home is an error
     "Answer": "tandem.answer",
     "Client": "tandem.client",
     "Collection": "tandem.search.collection",
@@ -69,17 +70,10 @@ _HOMES = {
     "SearchQuery": "tandem.search.query",
     "Tokenizer": "tandem.tokenizer",
     "load": "tandem.model",
-    "open": "tandem.search.collection",
-}  # every other public name is an error
+    "open": "tandem.search.collection:open_collection",
+}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'tandem' has no attribute {name!r}; its names are {', '.join(__all__)}")
-    home = import_module(_HOMES.get(name, "tandem.errors"))
-    value = getattr(home, "open_collection" if name == "open" else name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

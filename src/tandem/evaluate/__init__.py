@@ -1,7 +1,8 @@
 """How good a model is: tasks, metrics with intervals, reports. The names here are imported on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tandem.lazy_names import lazy
 
 if TYPE_CHECKING:
     from tandem.evaluate.comparison import compare
@@ -20,10 +21,4 @@ _HOMES = {
     "learn": "tandem.evaluate.learning",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tandem.evaluate' has no attribute {name!r}; its names are {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(globals(), _HOMES)

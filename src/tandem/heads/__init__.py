@@ -3,8 +3,9 @@
 The names here are imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tandem.lazy_names import lazy
 
 if TYPE_CHECKING:
     from tandem.heads.head import Head
@@ -14,10 +15,4 @@ __all__ = ["Head", "read_head", "write_head"]
 
 _HOMES = {"Head": "tandem.heads.head", "read_head": "tandem.heads.head_file", "write_head": "tandem.heads.head_file"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'tandem.heads' has no attribute {name!r}; its names are {', '.join(__all__)}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy(globals(), _HOMES)
