@@ -30,8 +30,9 @@ def empty(*pending: str) -> AuditReport:
 
 def hostile() -> AuditReport:
     at_chance, bad = Figure(0.523, 40, 0.44, 0.61, 0.5), Figure(0.1, 40, 0.02, 0.2, 0.5)
+    below = Figure(0.05, 40, 0.0, 0.15, 1 / 6)
     measured = Findings(
-        (Finding(f"{HOSTILE} guessed", at_chance), Finding("wrong", bad)),
+        (Finding(f"{HOSTILE} guessed", at_chance), Finding("wrong", bad), Finding("all four", below, one_sided=True)),
         (Example(Image.new("RGB", (8, 8)), HOSTILE, "answer", "asked"),),
         (Table(HOSTILE, ("kind", HOSTILE), ((HOSTILE, at_chance),)),),
         {"words": [HOSTILE]},
@@ -54,7 +55,10 @@ def test_pages_escape_names_and_call_chance_chance() -> None:
         assert "not shown to be above chance" in text
         assert "44.0 to 61.0%" in text
         assert "Interrupted" in text
-    assert summary(report) == [(HOSTILE, "–", f"{HOSTILE} guessed", "wrong")]
+        assert "0.0 to 15.0%" in text
+        assert "5.0%" in text.replace("15.0%", "")  # an interval below chance stands with its value
+        assert "not above chance" in text
+    assert summary(report) == [(HOSTILE, "–", f"{HOSTILE} guessed; all four", "wrong")]
 
 
 def test_json_holds_every_figure_and_table(tmp_path: Path) -> None:

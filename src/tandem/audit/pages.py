@@ -24,7 +24,7 @@ _LEAD = (
 
 
 def shown_value(finding: Finding) -> str:
-    """The value for people; "at chance" where the interval says no more."""
+    """The value for people; "at chance" where the interval contains chance."""
     if finding.at_chance:
         return "at chance"
     return value_text(finding.figure.value, finding.figure.unit)
@@ -57,7 +57,7 @@ def summary(report: AuditResult) -> list[tuple[str, str, str, str]]:
     for test in report.tests:
         kept = [f for f in test.measured.findings if not f.control and f.better is not None and f.verdict]
         above = [f.name for f in kept if f.better == "higher" and f.verdict == "above chance"]
-        nothing = [f.name for f in kept if f.better == "higher" and f.at_chance]
+        nothing = [f.name for f in kept if f.better == "higher" and (f.at_chance or f.verdict == "not above chance")]
         weak = [f.name for f in kept if f.is_weakness]
         if nothing and test.measured.failed_controls:
             nothing.append("(nor is the control)")

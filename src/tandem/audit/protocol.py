@@ -63,7 +63,7 @@ class Finding:
     """A figure of a test, and how to read it.
 
     `better` is the direction that a user wants, None where there is none. A control says what the other figures can be
-    worth: where it is at chance, they mean nothing. `one_sided`: below chance is no other news than at chance.
+    worth: where it is at chance, they mean nothing. `one_sided`: below chance is no weakness, only no ability.
     """
 
     name: str
@@ -81,13 +81,15 @@ class Finding:
         above, below = figure.low > figure.chance, figure.high < figure.chance
         if figure.unit == "difference":
             return "higher" if above else "lower" if below else "no difference shown"
-        if above or (below and not self.one_sided):
-            return "above chance" if above else "below chance"
+        if above:
+            return "above chance"
+        if below:
+            return "not above chance" if self.one_sided else "below chance"
         return "not shown to be above chance" if self.better == "higher" else "not shown to differ from chance"
 
     @property
     def at_chance(self) -> bool:
-        """Whether its value must not be read as an ability."""
+        """Whether the interval contains chance: its value must not be read as an ability."""
         return self.verdict.startswith("not shown")
 
     @property

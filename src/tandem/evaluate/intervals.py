@@ -19,6 +19,7 @@ from tandem.errors import DataError
 RESAMPLES = 1000
 LEVEL = 0.95
 _Z = 1.959963984540054  # the normal quantile of LEVEL
+_EQUAL = 1e-6  # a narrower interval is one of equal outcomes, but for float32 sums
 _CELLS = 1 << 20  # weights held at once: 4 MB
 
 Floats = NDArray[np.floating]
@@ -131,7 +132,7 @@ def share(interval: Interval, n: int) -> Interval:
 
     No resample of equal outcomes differs from another, as if three right answers of three proved that all will be.
     """
-    if interval.value in (0.0, 1.0):
+    if interval.high - interval.low < _EQUAL:
         return Interval(interval.value, *wilson(interval.value * n, n))
     return Interval(interval.value, max(0.0, interval.low), min(1.0, interval.high))
 

@@ -53,7 +53,8 @@ def measure(subject: Subject) -> Findings:
     )
     counts = first.sum(0)
     ranked = np.argsort(-counts, kind="stable")[:10]
-    rows = tuple((words[i], share(first[:, i], fair)) for i in ranked if counts[i])
+    # Chance is that of the most frequent answer, not of each word.
+    rows = tuple((words[i], share(first[:, i], None)) for i in ranked if counts[i])
     hub = int(ranked[0])
     examples = [
         example(given.images[i].pixels, given.images[i].shows, words[hub])

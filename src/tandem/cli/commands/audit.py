@@ -82,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     only = None if arguments.only is None else [name.strip() for name in arguments.only.split(",") if name.strip()]
     names = check_names(None if only is None else [name.replace("-", "_") for name in only])
     groups = read_groups(arguments.groups) if arguments.groups else None
+    if names == ("subgroups",) and groups is None:
+        raise TandemError("--only subgroups needs --groups F, a JSON file of attributes and words: nothing to measure")
     of_images = ["--no-labels"] if arguments.no_labels else []
     if not arguments.images and (of_images := of_images + given_data_options(arguments)):
         raise TandemError(f"{of_images[0]} goes with --images: add it")
@@ -151,6 +153,7 @@ def _list(*, as_json: bool) -> int:
 def _show(report: "AuditReport", out: str | None, *, as_json: bool) -> None:
     """The table of figures, grouped by test, and what must not be overlooked."""
     from tandem.audit.pages import cells, control_notes
+    from tandem.evaluate.report.formats import value_text
 
     if as_json:
         terminal.print_json(report.as_dict())
@@ -161,7 +164,8 @@ def _show(report: "AuditReport", out: str | None, *, as_json: bool) -> None:
         name, value, interval, chance, n, verdict = cells(finding)
         style = terminal.QUIET if finding.at_chance else "bold red" if finding.is_weakness else ""
         title = Cell("" if test.name == last else test.name.replace("_", " "), test.name)
-        rows.append((title, name, Cell(value, style=style), interval, chance, n, Cell(verdict, style=style)))
+        plain = value_text(finding.figure.value, finding.figure.unit)  # programs read the verdict in its own column
+        rows.append((title, name, Cell(value, plain, style), interval, chance, n, Cell(verdict, style=style)))
         last = test.name
     print_table(COLUMNS, rows)
     sys.stdout.flush()
