@@ -131,6 +131,27 @@ def test_what_stands_in_the_way(tandem: Run, animals: Path, model_folder: str, t
     assert not other.exists()
 
 
+def test_classes_are_not_lost_without_a_word(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
+    """A head of a few corrections does not take the place of one that knows more classes."""
+    head = tmp_path / "x.tandem-head"
+    write_head(Head(("owl", "cat"), np.ones((2, 12), np.float32), np.zeros(2, np.float32), "e" * 64, "clap", {}), head)
+    asked = ("learn", animals, "--to", head, "--overwrite", "--model", model_folder)
+    refused = one_line(tandem(*asked))
+    assert "the new head would not know cat" in refused
+    assert "say --yes" in refused
+    assert read_head(head).classes == ("owl", "cat")
+    assert tandem(*asked, "--yes").code == 0
+    assert read_head(head).classes == ("golden retriever", "owl")
+    assert tandem(*asked).code == 0
+
+
+def test_the_data_is_complained_of_before_the_target(tandem: Run, animals: Path, tmp_path: Path) -> None:
+    assert "say what to learn from, and where to write the head" in one_line(tandem("learn"))
+    assert "no data: say what to learn from" in one_line(tandem("learn", "--to", "x.tandem-head"))
+    single = one_line(tandem("learn", animals / "owl" / "0.png", "--to", "x"))
+    assert "0.png: not recognised as a data set" in single
+
+
 def test_a_photo_that_cannot_be_read_is_left_out_and_named(
     tandem: Run, animals: Path, model_folder: str, tmp_path: Path
 ) -> None:

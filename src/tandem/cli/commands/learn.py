@@ -10,7 +10,7 @@ from tandem.cli.exit_codes import DONE, SOME_SKIPPED
 from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.data import add_data, data_options, given_data_options
 from tandem.cli.options.model import add_model, describe_model, load_model, loading
-from tandem.errors import HeadError, TandemError
+from tandem.errors import HeadError, TandemError, named
 
 if TYPE_CHECKING:
     from tandem.datasets.dataset import Dataset
@@ -37,8 +37,12 @@ def add_arguments(parser: Parser) -> None:
     )
     complete_collections(source)
     parser.add_argument("--to", metavar="F", required=True, help="the file to write, such as animals.tandem-head")
-    parser.missing["--to"] = "no target: say where to write the head: --to animals.tandem-head"
+    parser.missing["--to"] = (
+        "no target: say what to learn from, and where to write the head: tandem learn animals --to animals.tandem-head"
+    )
+    parser.missing["DATA"] = "no data: say what to learn from: a folder with a folder of photos for each class"
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("-y", "--yes", action="store_true", help="with --overwrite: even if the new head lacks classes")
     parser.add_argument(
         "--method",
         default="auto",
@@ -66,12 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.heads.head_file import check_target, write_head
 
     check_learned(arguments.method)
+    dataset = _dataset(arguments)
     try:
         target = check_target(arguments.to, overwrite=arguments.overwrite)
     except HeadError as error:
         raise HeadError(str(error).replace("say overwrite", "say --overwrite")) from None
-    dataset = _dataset(arguments)
     check_classes(dataset)  # before a model is loaded and photos are read
+    if not arguments.yes:
+        _check_replaced(target, dataset)
     model = _model(dataset, arguments)
     found = embed_dataset(model, dataset, on_error="skip", progress=False if terminal.is_quiet() else None)
     with progress.waiting("learning"):
@@ -89,6 +95,22 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         learn_report.show(learned, target)
     return DONE if len(found) == len(dataset) else SOME_SKIPPED
+
+
+def _check_replaced(target: Path, dataset: "Dataset") -> None:
+    """Raise `HeadError` where the head that would be replaced knows classes that the data lacks."""
+    from tandem.heads.head_file import read_head
+
+    try:
+        before = read_head(target).classes if target.exists() else ()
+    except HeadError:
+        return  # no head: it has no classes to lose
+    lost = [name for name in before if name not in dataset.classes]
+    if lost:
+        raise HeadError(
+            f"{target}: the new head would not know {named(lost)}, which this one does; learn from the photos of all "
+            "classes together, or say --yes"
+        )
 
 
 def _dataset(arguments: argparse.Namespace) -> "Dataset":
