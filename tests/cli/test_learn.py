@@ -14,7 +14,7 @@ from tandem.cli import learn_report
 from tandem.datasets.labelled_collection import read_labels
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
-from tandem.evaluate.learning import GainVerdict, Learned
+from tandem.evaluate.learning import Confusion, GainVerdict, Learned
 from tandem.heads.head import Head
 from tandem.heads.head_file import read_head, write_head
 
@@ -100,6 +100,14 @@ def test_a_loss_is_called_a_loss(value: float, verdict: GainVerdict, said: str) 
     text = learn_report.verdict(Learned(head, figures, verdict, "leave-one-out", ()))
     assert text.startswith(said)
     assert f"{100 * value:+.1f} points" in text
+
+
+@pytest.mark.parametrize(("more", "said"), [(1, "and 1 more pair"), (2, "and 2 more pairs")])
+def test_confusions_beyond_those_shown_are_counted(more: int, said: str) -> None:
+    head = Head(("a", "b"), np.ones((2, 12), np.float32), np.zeros(2, np.float32), "e" * 64, "clap", {})
+    pairs = tuple(Confusion("a", "b", 1, 4) for _ in range(learn_report.CONFUSIONS_SHOWN + more))
+    (text,) = learn_report._confused(Learned(head, {}, "not measured", "", (), pairs))
+    assert text.endswith(said)
 
 
 def test_names_for_folders(tandem: Run, animals: Path, model_folder: str, tmp_path: Path) -> None:
@@ -199,7 +207,7 @@ def test_a_collection_and_a_table_of_labels(tandem: Run, collection: Path, tmp_p
     head = tmp_path / "x.tandem-head"
     learned = tandem("learn", collection, "--table", labels, "--to", head, "--template", "a drawing of a {}")
     assert learned.code == 0, learned.err
-    assert "2 images of" in learned.err
+    assert "without a label were left out: 2" in learned.err
     assert read_head(head).card["shots"] == {"a": 3, "b": 3}
     assert read_head(head).card["templates"] == ["a drawing of a {}"]
     by_label = tandem("label", collection, "--head", head, "--json").json

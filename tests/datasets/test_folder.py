@@ -233,3 +233,9 @@ def test_keys_do_not_depend_on_how_the_folder_is_written(
     assert (data.name, data.keys) == ("a", ("cat/0.png", "dog/0.png"))
     assert data.hash == open_dataset(root).hash
     assert [Path(str(image)).is_file() for image in data.images()] == [True, True]
+
+
+def test_one_loose_image_is_one(tmp_path: Path) -> None:
+    (tmp_path / "loose.png").write_bytes(png(902))
+    with pytest.raises(DataError, match="found no folder with images, but 1 image without one"):
+        open_dataset(tmp_path)

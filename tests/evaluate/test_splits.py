@@ -65,7 +65,7 @@ def test_images_to_measure_on_are_not_learnt_from() -> None:
     learnt, _, notes = matched(train, test)
     assert learnt.dataset.keys == ("0.png", "1.png", "2.png")
     assert notes == ("1 of 4 images to learn from are also measured on: left out",)
-    with pytest.raises(DataError, match="no image to learn from of b"):
+    with pytest.raises(DataError, match="no image to learn from of b; equal files count once"):
         matched(images(("a", "b"), [0, 1], 0), images(("a", "b"), [1, 0], 1))
 
 

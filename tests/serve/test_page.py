@@ -265,12 +265,18 @@ def test_a_head_of_the_server_and_a_correction(page: Any, collection: Path) -> N
     with page.expect_response("**/v1/classify") as answered:
         page.get_by_label("Classify by").select_option("pets")
     assert answered.value.json()["scoring"] == "head"
-    page.get_by_text("90% of 20 photos it had not seen were right (95% from 75% to 99%; guessing gives 33%)").wait_for()
+    page.get_by_text(
+        "90% of 20 photos were right when left out of the learning (95% from 75% to 99%; guessing gives 33%)"
+    ).wait_for()
+    page.get_by_text("The classes of a head. They compete, and together make 100%.").wait_for()
     classes = page.locator(".bars .class-name")
     classes.first.wait_for()
     assert classes.all_inner_texts()[0] == "cat"
     assert set(classes.all_inner_texts()) == {"cat", "dog", "rabbit"}
     assert not page.locator(".classify").get_by_label("Add a label").is_visible()
+    page.locator(".classify").get_by_label("Not right? This is a").fill(" ")
+    page.locator(".classify").get_by_role("button", name="Keep").click()
+    page.get_by_text("Say what it is: the label is empty.").wait_for()
     page.locator(".classify").get_by_label("Not right? This is a").fill("../up")
     page.locator(".classify").get_by_role("button", name="Keep").click()
     page.get_by_text("expected a plain name").wait_for()

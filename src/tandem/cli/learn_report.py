@@ -112,7 +112,7 @@ def _confused(learned: "Learned") -> list[str]:
         return []
     pairs = [f"{each.label} for {each.answer} ({each.images} of {each.of})" for each in most]
     more = len(learned.confusions) - len(most)
-    return [f"still taken: {', '.join(pairs)}" + (f", and {more} pairs more" if more else "")]
+    return [f"still taken: {', '.join(pairs)}" + (f", and {terminal.count_of(more, 'more pair')}" if more else "")]
 
 
 def _share(value: float) -> Cell:

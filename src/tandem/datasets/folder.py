@@ -59,7 +59,7 @@ def read(request: Request) -> Rows:
         labels += [(display_name(name),)] * (len(keys) - before)
     loose = sum(_is_image(entry) for entry in os.scandir(folder))
     if not keys:
-        beside = f", but {loose:,} images without one" if loose else ""
+        beside = f", but {loose:,} {'image' if loose == 1 else 'images'} without one" if loose else ""
         raise DataError(f"{folder}: expected the layout FOLDER/class/1.jpg, found no folder with images{beside}")
     is_own = split is not None and not found
     return Rows(

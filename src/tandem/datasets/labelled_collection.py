@@ -61,7 +61,7 @@ def open_labelled_collection(
         ),
         labels=[(found[place],) for place in kept],
         stored=StoredVectors(fingerprint, vectors[kept], orientation == "upright"),
-        notes=(f"{without:,} images of {source} have no label, and were left out",) if without else (),
+        notes=(f"images of {source} without a label were left out: {without:,}",) if without else (),
     )
     return build(chosen, Request(source), "collection", classes=class_names_of(classes))
 

@@ -51,7 +51,11 @@ def matched(train: Features, test: Features) -> tuple[Features, Features, tuple[
     without = [name for name in measured.classes if name in needed and name not in learnt.classes]
     without += [name for name, count in zip(learnt.classes, counts, strict=True) if not count]
     if without:
-        raise DataError(f"{learnt.name}: no image to learn from of {named(without)}")
+        advice = (
+            "; equal files count once: give two images of each class that differ, or other data to learn from, --train"
+        )
+        known = set(without) <= set(learnt.classes)
+        raise DataError(f"{learnt.name}: no image to learn from of {named(without)}{advice if known else ''}")
     if measured.classes != learnt.classes:
         place = {name: number for number, name in enumerate(learnt.classes)}
         label_sets = tuple((place[measured.classes[labels[0]]],) for labels in measured.label_sets)

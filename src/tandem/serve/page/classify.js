@@ -10,6 +10,8 @@ import { HeadChoice, headBars } from "./heads.js";
 
 const LABELS = ["cat", "dog", "person", "flower", "building", "food"];
 const TEMPLATE = "a photo of a {}.";
+const BY_LABELS = "Any photo, any labels. They compete, and together make 100%, unless they are independent.";
+const BY_HEAD = "The classes of a head. They compete, and together make 100%.";
 
 export class Classify {
   constructor() {
@@ -29,9 +31,10 @@ export class Classify {
       make("h2", {}, "Labels"), this.bars.element,
       make("div", { class: "field" }, make("label", { for: "template" }, "Template for each label"), this.template));
     this.correction = new Correction("correction", () => this.local && this.answered && { image: this.local.uri }, () => this.head.chosen?.classes ?? this.bars.labels());
+    this.meaning = make("p", {}, BY_LABELS);
     this.said = make("div", {});
     this.element = make("section", { class: "classify", "aria-labelledby": "classify-title" },
-      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), make("p", {}, "Any photo, any labels. They compete, and together make 100%, unless they are independent.")),
+      make("div", { class: "classify-head" }, make("h1", { id: "classify-title" }, "Classify"), this.meaning),
       make("div", { class: "classify-body" },
         make("div", { class: "classify-image" }, this.file, this.zone, this.said),
         make("div", { class: "classify-labels" },
@@ -66,6 +69,7 @@ export class Classify {
     const head = this.head.chosen;
     this.byLabels.hidden = Boolean(head);
     this.byHead.hidden = !head;
+    this.meaning.textContent = head ? BY_HEAD : BY_LABELS;
     this.asked?.abort();
     this.hasAnswer(false);
     if (!head) return this.bars.refresh();

@@ -9,7 +9,7 @@ export class Correction {
     this.labels = labels;
     this.accepted = null; // not known yet
     this.known = make("datalist", { id: `${name}-labels` });
-    this.input = make("input", { type: "text", id: name, list: `${name}-labels`, autocomplete: "off", required: true, onfocus: () => this.offer() });
+    this.input = make("input", { type: "text", id: name, list: `${name}-labels`, autocomplete: "off", onfocus: () => this.offer() });
     this.button = make("button", { class: "button" }, "Keep");
     this.said = make("p", { class: "bars-said", role: "status" });
     this.element = make("form", { class: "correction field", hidden: true, onsubmit: (event) => this.keep(event) },
@@ -43,7 +43,7 @@ export class Correction {
   async keep(event) {
     event.preventDefault();
     const label = this.input.value.trim();
-    if (!label) return;
+    if (!label) return this.say("Say what it is: the label is empty.", true);
     this.button.disabled = true;
     try {
       const kept = await ask("/v1/corrections", { ...this.photo(), label });

@@ -38,7 +38,7 @@ export class HeadChoice {
 /** Its accuracy with the interval, as /v1/heads gives them. */
 function worth({ value, interval: [low, high], n, chance }) {
   const guessing = chance ? `; guessing gives ${percent(chance)}` : "";
-  return `${percent(value)} of ${n.toLocaleString("en")} photos it had not seen were right (95% from ${percent(low)} to ${percent(high)}${guessing}).`;
+  return `${percent(value)} of ${n.toLocaleString("en")} photos were right when left out of the learning (95% from ${percent(low)} to ${percent(high)}${guessing}).`;
 }
 
 /** The likeliest classes with their bars, likeliest first. */
