@@ -121,6 +121,24 @@ def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], mo
     ]
 
 
+def test_a_run_of_other_data_or_another_model_is_kept(
+    tandem: Run, data: Path, model_folder: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    asked = ("evaluate", data, "--out", out, "--model")
+    assert tandem(*asked, model_folder).code == 0
+    assert tandem(*asked, model_folder).code == 0  # the same again
+    before = (out / "result.json").read_bytes()
+    other = toy.folder(tmp_path / "other", seed=1)
+    assert "holds a run of another model" in one_line(tandem(*asked, other))
+    for options in (("--limit", "24"), ("--task", "linear-probe"), ("--limit", "24", "--skip-unreadable")):
+        assert "holds a run on other data (animals)" in tandem(*asked, model_folder, *options).err
+    assert (out / "result.json").read_bytes() == before
+    assert tandem(*asked, other, "--overwrite").code == 0
+    fingerprints = [json.loads(text)["model"]["fingerprint"] for text in (before, (out / "result.json").read_bytes())]
+    assert fingerprints[0] != fingerprints[1]
+
+
 def test_runs_are_compared(tandem: Run, runs: list[str]) -> None:
     document = tandem("evaluate", "compare", *runs, "--json").json
     (task,) = document["tasks"]

@@ -54,6 +54,12 @@ def test_noise_is_no_difference() -> None:
     assert (same.verdict, same.p, same.only_this) == ("no difference shown", 1.0, 0)
 
 
+def test_a_run_against_itself_is_said() -> None:
+    (note,) = compare([run(share(0.5))] * 2, ["a", "copy"]).notes
+    assert note == "a and copy are the same run: nothing can differ"
+    assert not compare([run(share(0.5)), run(share(0.6))], ["a", "b"]).notes
+
+
 def test_several_runs_are_corrected_for_their_number() -> None:
     base = share(0.5)
     moved = base.copy()

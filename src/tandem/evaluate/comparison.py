@@ -97,8 +97,17 @@ def compare(runs: Sequence[RunReport], names: Sequence[str]) -> Comparison:
             for run, name in zip(runs, names, strict=True)
         )
         raise DataError(f"the runs have no task on the same data in common ({had})")
+    for run, name in zip(runs[1:], names[1:], strict=True):
+        if _is_same(runs[0], run):
+            notes.append(f"{names[0]} and {name} are the same run: nothing can differ")
     models = tuple(run.model.name for run in runs)
     return Comparison(tuple(names), models, tuple(run.model.fingerprint for run in runs), tuple(tasks), tuple(notes))
+
+
+def _is_same(a: RunReport, b: RunReport) -> bool:
+    """Whether two are one run, or copies of it."""
+    figures = [[(each.task, each.dataset.hash, each.figures) for each in run.results] for run in (a, b)]
+    return (a.made, a.model) == (b.made, b.model) and figures[0] == figures[1]
 
 
 def _match(result: TaskResult, run: RunReport, first: str, name: str) -> TaskResult | None:

@@ -6,7 +6,7 @@ report.md       the figures, for a terminal or a forge
 report.html     the same with charts and images, in one file
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tandem.datasets.dataset import Dataset
+from tandem.errors import DataError
 from tandem.evaluate.records import Environment, ModelRecord, timestamp
 from tandem.evaluate.report.document import html_report
 from tandem.evaluate.report.markdown import markdown_report
@@ -84,6 +85,25 @@ class RunReport:
 def check_target(folder: str | Path) -> Path:
     """The path of a folder that a run may be written to: new, empty, or holding a run. Raises `DataError`."""
     return folder_to_write(folder, (RESULT, OUTCOMES, MARKDOWN, HTML), "a run")
+
+
+def refuse_other_run(folder: Path, fingerprint: str, hashes: Iterable[str]) -> None:
+    """Refuse to replace a run of another model, of other data, or one that cannot be read. Raises `DataError`.
+
+    `hashes` are those of the data sets that the new run measured.
+    """
+    if not (folder / RESULT).is_file():
+        return
+    how = "give another folder, or --overwrite to replace it"
+    try:
+        found = read_run(folder)
+    except DataError as error:
+        raise DataError(f"{error}; {how}") from None
+    if found.model.fingerprint != fingerprint:
+        raise DataError(f"{folder}: holds a run of another model, {found.model.name}: {how}")
+    if {result.dataset.hash for result in found.results} != set(hashes):
+        names = ", ".join(dict.fromkeys(result.dataset.name for result in found.results))
+        raise DataError(f"{folder}: holds a run on other data ({names}): {how}")
 
 
 def plain(value: Any) -> Any:

@@ -86,6 +86,8 @@ def read_run(folder: Path) -> StoredRun:
             results = tuple(_result(each, at, arrays) for at, each in enumerate(stored.results))
     except _Damaged as error:
         raise DataError(f"{folder}: the run is damaged ({error}); measure it again") from None
+    except DataError:  # no damage, but another format
+        raise
     except (*_DAMAGED, *_DAMAGED_ZIP) as error:
         said = " ".join(str(error).split())[:200]
         raise DataError(f"{folder}: the run is damaged ({type(error).__name__}: {said}); measure it again") from None
@@ -97,8 +99,12 @@ def check_format(document: Any, path: Path) -> None:
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise DataError(f"{path}: expected an evaluation that tandem evaluate wrote")
     if document.get("version") != VERSION:
-        version = fields.shown(document.get("version"))
-        raise DataError(f"{path}: written by another Tandem (version {version}, this one reads {VERSION})")
+        version = document.get("version")
+        age = "an unknown" if not isinstance(version, int) else "an older" if version < VERSION else "a newer"
+        raise DataError(
+            f"{path}: written in {age} format (version {fields.shown(version)}, this Tandem reads {VERSION}): "
+            "measure it again"
+        )
 
 
 class _Damaged(DataError):

@@ -49,6 +49,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--out", metavar="RUN", help="write the run to this folder: JSON, Markdown, and HTML with charts"
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a run of another model or other data in RUN; else refused"
+    )
     add_json(parser)
     data = parser.add_argument_group("data")
     data.add_argument(
@@ -89,7 +92,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tandem.cli.evaluation_tables import print_results
     from tandem.evaluate.evaluating import prepare
     from tandem.evaluate.readable import UnreadableImagesError
-    from tandem.evaluate.run_report import check_target, plain
+    from tandem.evaluate.run_report import check_target, plain, refuse_other_run
+    from tandem.evaluate.stored_run import RESULT
 
     target = check_target(arguments.out) if arguments.out else None
     with progress.waiting("reading the data"):
@@ -97,10 +101,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         settings = _settings(arguments, target)
         plan = prepare(datasets, task=arguments.task, train=_open_train(arguments), settings=settings)
     model: Model | str | None = arguments.model
+    kept = None if arguments.overwrite else target  # a run there is only replaced by one of the same model and data
     if plan.trains:
         _refuse_engines(arguments)
+        if kept and (kept / RESULT).is_file():
+            raise TandemError(f"{kept}: holds a run; give another folder, or --overwrite to replace it")
     else:
-        model = model_for(datasets[0], arguments)
+        loaded = model = model_for(datasets[0], arguments)
+        if kept and arguments.task not in LEARNING and not arguments.skip_unreadable:  # which measure on fewer photos
+            refuse_other_run(kept, loaded.fingerprint, [data.hash for data in plan.datasets])
     try:
         with progress.resumable():
             report = plan.run(
@@ -114,6 +123,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise TandemError(f"{error}; --skip-unreadable measures without them") from None
     if plan.trains:
         terminal.echo(f"the fine-tuned model: {settings['folder'] / 'wise-ft'}")
+    if kept:
+        refuse_other_run(kept, report.model.fingerprint, [result.dataset.hash for result in report.results])
     if target:
         with progress.waiting("writing the report"):
             report.save(target)
