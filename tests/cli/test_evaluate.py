@@ -56,10 +56,23 @@ def test_a_folder_of_classes_is_measured_and_reported(
     assert (chance, n) == (pytest.approx(1 / 3, abs=1e-5), 24)
     assert {path.name for path in out.iterdir()} == {"result.json", "outcomes.npz", "report.md", "report.html"}
     assert "data:image/jpeg" in (out / "report.html").read_text(encoding="utf-8")
+    for report in ("report.html", "report.md"):
+        assert "prompts: a photo of a {}." in (out / report).read_text(encoding="utf-8")
+    assert "darker" not in (out / "report.html").read_text(encoding="utf-8")  # the page has a dark mode
     again = tandem("evaluate", data, "--model", model_folder, "--limit", "24", "--json").json
     stored = json.loads((out / "result.json").read_text(encoding="utf-8"))
     assert again["results"] == stored["results"]  # seeded, and the same from the cache
     assert again["model"]["fingerprint"] == weights.fingerprint(weights.read(model_folder))
+
+
+def test_the_prompts_are_those_of_classify_and_are_named(tandem: Run, data: Path, model_folder: str) -> None:
+    command = ("evaluate", data, "--model", model_folder)
+    plain, ensemble = tandem(*command), tandem(*command, "--ensemble")
+    assert "tandem: prompts: a photo of a {}." in plain.err.splitlines()
+    assert re.search(r"prompts: a photo of a \{\}\., .*\(30 in all\)", ensemble.err)
+    shown = [{row[2]: row[3] for row in done.rows} for done in (plain, ensemble)]
+    assert shown[0]["top1"] == shown[0]["top1_one_prompt"] == shown[1]["top1_one_prompt"]
+    assert shown[1]["top1"] == shown[1]["top1_ensemble"] == shown[0]["top1_ensemble"]
 
 
 @pytest.mark.parametrize("task", ["few-shot", "linear-probe"])

@@ -57,6 +57,8 @@ def test_from_folders_to_answers(tandem: Run, animals: Path, model_folder: str, 
     assert float(rows["gain"][0]) == pytest.approx(accuracy - float(rows["zero-shot"][0]), abs=1e-6)
     assert rows["owl"][0] == "4"
     assert f"--head {head} --model" in learned.err
+    assert "tandem: zero-shot prompts: a photo of a {}." in learned.err.splitlines()
+    assert "What was seen in training is not zero-shot" in learned.err
     answered = tandem("classify", animals / "owl" / "0.png", "--head", head, "--model", model_folder)
     assert next(row[1] for row in answered.rows) == "owl"
     assert {row[1] for row in answered.rows} == {"owl", "golden retriever"}

@@ -120,7 +120,10 @@ def test_templates_of_the_data_set_come_before_the_built_in_ones() -> None:
     assert result.figures["top1"].value == 0.0
     assert zero_shot(model(), own, templates=ENSEMBLE).figures["top1"].value == 1.0
     plain = features(EYE[:4], WORDS, [[0], [1], [2], [3]])
-    assert zero_shot(model(), plain).settings["templates"] == list(ENSEMBLE)
+    default = zero_shot(model(), plain)
+    assert default.settings["templates"] == ["a photo of a {}."]  # what classifying uses
+    assert default.figures["top1"] == default.figures["top1_one_prompt"]
+    assert zero_shot(model(), plain, templates=ENSEMBLE).settings["templates"] == list(ENSEMBLE)
     german = zero_shot(model(), plain, language="de").settings
     assert german["one_prompt"] == german["templates"][0] != "a photo of a {}."
 

@@ -7,6 +7,7 @@ from tandem.cli import terminal
 from tandem.cli.tables import Column, print_table
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.report.formats import figure_row, task_text
+from tandem.evaluate.report.markdown import prompts_line
 from tandem.evaluate.result import TaskResult
 
 FIGURES = (
@@ -22,12 +23,16 @@ SUMMARY = (Column("data set", least=8), Column("task", drop=1), *FIGURES)
 def print_results(results: Sequence[TaskResult]) -> None:
     """All figures of a run; in a pipe one line each with plain numbers."""
     if not sys.stdout.isatty():
+        for said in dict.fromkeys(filter(None, map(prompts_line, results))):
+            terminal.echo(said)
         for result in results:
             for name, figure in result.figures.items():
                 print("\t".join((terminal.line(result.dataset.name), result.task, name, *_numbers(figure))))
         return
     for result in results:
         print(terminal.line(f"{result.dataset.name}: {task_text(result.task)}, {described(result)}"))
+        if said := prompts_line(result):
+            print(terminal.line(said))
         print_table(FIGURES, [figure_row(name, figure) for name, figure in result.figures.items()])
         print()
     if len(results) > 1:

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tandem import prompts
 from tandem.cli import terminal
 from tandem.cli.tables import Cell, Column, Value, print_table
 from tandem.evaluate.report.formats import chance_text, interval_text, value_text
+from tandem.evaluate.report.markdown import prompts_text
 from tandem.heads.fitting import METHODS
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ def show(learned: "Learned", target: Path) -> None:
         print()
     for text in (*_confused(learned), verdict(learned)):
         terminal.echo(text)
+    templates = head.card["templates"] or prompts.default_templates(head.card["language"])
+    terminal.echo(f"zero-shot {prompts_text([templates] if isinstance(templates, str) else templates)}")
     for text in learned.notes:
         terminal.echo(f"note: {text}")
     terminal.echo(f"wrote {target} ({max(1, round(target.stat().st_size / 1000)):,} KB)")

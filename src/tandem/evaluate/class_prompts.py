@@ -36,14 +36,15 @@ class ClassPrompts:
 def class_prompts(
     model: Model, dataset: Dataset, templates: str | Sequence[str] | None, language: str | None
 ) -> ClassPrompts:
-    """The templates asked for, else those of the data set, else the built-in ones; and what they are compared with.
+    """The templates asked for, else those of the data set, else the default one, as classifying takes them; and what
+    they are compared with.
 
     One prompt is a single template that was asked for, else the default one; the ensemble is several that were asked
     for, else those of the data set, else the built-in ones. Raises `TextError` for names that are not distinct.
     """
     built_in = prompts.templates(language or prompts.ENGLISH)
     own = tuple(dataset.templates or ())
-    chosen = prompts.check_templates(own or built_in if templates is None else templates)
+    chosen = prompts.check_templates((own or prompts.default_templates(language)) if templates is None else templates)
     several = len(chosen) > 1
     one = prompts.default_templates(language)[0] if several else chosen[0]
     ensemble = chosen if several else own if len(own) > 1 else built_in

@@ -51,7 +51,7 @@ def evaluate(
             first data set; further ones say what it cost elsewhere.
         train: labelled images for tasks that learn; None takes the split `train` of the data, and where there is none
             holds out half of the data for measuring.
-        templates: prompts with {} for a class; None for those of the data set, else the built-in ones.
+        templates: prompts with {} for a class; None for those of the data set, else the default one.
         language: that of the labels, as for `Model.classify`.
         steps, folder: of "fine-tune": how many training steps, and where its run and its model are kept.
         seed: of draws, splits and resamples.

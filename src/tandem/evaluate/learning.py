@@ -25,7 +25,7 @@ from tandem.evaluate.evaluating import Data, opened_dataset
 from tandem.evaluate.features import Features, embed_dataset
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import Interval, bootstrap, mean_interval, paired_bootstrap
-from tandem.evaluate.model_checks import check_same_model
+from tandem.evaluate.model_checks import check_same_model, note_of_training
 from tandem.evaluate.readable import OnError
 from tandem.heads.fitting import AUTO, automatic, check_learned, head_of
 from tandem.heads.head import Head
@@ -130,7 +130,7 @@ def learn(
         "seed": seed,
     }
     head = replace(head, card={**head.card, **made})
-    return _measured(shots, head, taken, (*data.dataset.notes, *notes), seed)
+    return _measured(shots, head, taken, (*data.dataset.notes, *notes, *note_of_training(model)), seed)
 
 
 def check_classes(dataset: Dataset) -> None:

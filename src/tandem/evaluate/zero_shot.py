@@ -35,8 +35,9 @@ def zero_shot(
 ) -> TaskResult:
     """Classify the images among the names of the data set's classes; images of several labels by `multi_label`.
 
-    `templates` are those of the data set where it has some, else the built-in ensemble of `language`. One prompt and an
-    ensemble are always both shown, with their paired difference. The prior-corrected accuracy divides the probability
+    `templates` are those of the data set where it has some, else the default one of `language`, as classifying takes
+    it. All figures are of these; one prompt and an ensemble are always both shown beside, with their paired difference.
+    The prior-corrected accuracy divides the probability
     of each class by its mean over all of these images (`confidence.answer_prior`), which so help each other: it is no
     property of one photo by itself. Raises `DataError` for vectors of another model, no images, or fewer than two
     classes.

@@ -53,7 +53,7 @@ def fine_tune(
 
     A share `held_out` of each class's training images is not trained on and chooses WiSE-FT's alpha; with 0, alpha is
     0.5. The test images choose nothing, and are left out of the training set where it has them. `templates` are those
-    of the training set where it has some, else the built-in ensemble. `elsewhere` are data sets of other things, with
+    of the training set where it has some, else the default one. `elsewhere` are data sets of other things, with
     labels or captions, on which the image tower is measured with the model's own texts: what fine-tuning cost.
     `overrides`: further values of the recipe.
 
@@ -61,7 +61,7 @@ def fine_tune(
     `folder/wise-ft.tandem-head`. Raises `DataError` for test classes without training images, and for a folder of
     another run.
     """
-    chosen = prompts.check_templates(templates or train_dataset.templates or prompts.templates())
+    chosen = prompts.check_templates(templates or train_dataset.templates or prompts.default_templates(None))
     fresh, notes = unseen(train_dataset, test_dataset)
     if notes:
         train_dataset = train_dataset.take(fresh, *notes)

@@ -8,6 +8,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, listed, positive
 from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.options.data import add_data, data_options
+from tandem.cli.options.labels import add_ensemble, given_templates
 from tandem.cli.options.model import add_model, model_for
 from tandem.errors import TandemError
 from tandem.evaluate.task_table import AUTO, TASKS
@@ -62,6 +63,7 @@ def add_arguments(parser: Parser) -> None:
     data.add_argument("--steps", type=positive, metavar="N", help="training steps of fine-tune (default: its own)")
     add_data(data, limit="measure on N photos, drawn with --seed")
     data.add_argument("--language", metavar="L", help="the language of the classes' names, such as de")
+    add_ensemble(data)
     data.add_argument("--skip-unreadable", action="store_true", help="leave out photos that cannot be read, and say so")
     data.add_argument("--no-cache", action="store_true", help="do not keep the photos' vectors for the next time")
     add_model(parser)
@@ -149,7 +151,7 @@ def _settings(arguments: argparse.Namespace, target: "Path | None") -> dict[str,
     if trains and target is None:
         raise TandemError(f"{arguments.task}: expected --out RUN: the fine-tuned model is kept beside it")
     folder = target.with_name(f"{target.name}-training") if trains and target else None
-    return settings | {"templates": arguments.template, "folder": folder}
+    return settings | {"templates": given_templates(arguments), "folder": folder}
 
 
 def _refuse_engines(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from tandem import prompts
 from tandem.cli import terminal
-from tandem.cli.arguments import Parser
+from tandem.cli.arguments import Group, Parser
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.texts import add_long
 from tandem.errors import TandemError
@@ -32,11 +32,7 @@ def add_labels(parser: Parser) -> None:
         metavar="T",
         help=f'a prompt with {{}} for the label; several are averaged (default: "{prompts.DEFAULT_TEMPLATE}")',
     )
-    parser.add_argument(
-        "--ensemble",
-        action="store_true",
-        help="average a built-in set of templates: slower; usually better with published models",
-    )
+    add_ensemble(parser)
     parser.add_argument(
         "--independent",
         action="store_true",
@@ -44,6 +40,15 @@ def add_labels(parser: Parser) -> None:
         "to 100%%); for models trained with a sigmoid, and for calibrated ones",
     )
     add_long(parser)
+
+
+def add_ensemble(group: Group | Parser) -> None:
+    """`--ensemble`, for commands that fill labels into prompts."""
+    group.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="average a built-in set of templates: slower; usually better with published models",
+    )
 
 
 def read_labels(arguments: argparse.Namespace) -> prompts.Labels:
@@ -69,8 +74,13 @@ def read_labels(arguments: argparse.Namespace) -> prompts.Labels:
 
 
 def read_templates(arguments: argparse.Namespace) -> list[str]:
-    """From --template and --ensemble, together when both are given; in the language of --language."""
+    """Those of `given_templates`, else the default one; in the language of --language."""
+    return given_templates(arguments) or list(prompts.default_templates(arguments.language))
+
+
+def given_templates(arguments: argparse.Namespace) -> list[str] | None:
+    """From --template and --ensemble, together when both are given; None for neither."""
     templates = [prompts.check_template(template) for template in arguments.template or []]
     if arguments.ensemble:
         templates += prompts.templates(arguments.language or prompts.ENGLISH)
-    return templates or list(prompts.default_templates(arguments.language))
+    return templates or None

@@ -21,10 +21,10 @@ BEGIN, END = "<!-- tandem evaluate: figures -->", "<!-- tandem evaluate: end -->
 EVALUATION = "evaluation.json"
 # What a card shows of a task, in the order of the task; all else is in `evaluation.json`.
 SHOWN = re.compile(
-    r"top1|top5|top1_one_prompt|top1_prior_corrected|mean_average_precision|calibration_error|(text_to_image|image_to_text)_recall@\d+"
+    r"top1|top5|top1_ensemble|top1_prior_corrected|mean_average_precision|calibration_error|(text_to_image|image_to_text)_recall@\d+"
     r"|accuracy|zero_shot.*|.*top1|.*_\d+_shots?"
 )
-LEFT_OUT = ("top1_ensemble",)  # another figure's name for the same
+LEFT_OUT = ("top1_one_prompt",)  # top1 itself, where no templates were asked for
 
 
 def write_card(report: RunReport, card: str | Path) -> Path:

@@ -28,7 +28,7 @@ from tandem.evaluate.report.html import (
 )
 from tandem.evaluate.report.images import images
 from tandem.evaluate.report.listings import average_precisions, classes, confusion, draws, favoured_names
-from tandem.evaluate.report.markdown import setting
+from tandem.evaluate.report.markdown import prompts_line, setting
 from tandem.evaluate.result import TaskResult
 
 MANY = 16  # figures, of which a curve is easier to read
@@ -82,6 +82,7 @@ def _result(result: TaskResult, dataset: Dataset | None) -> Html:
     return section(
         f"{data.name}: {task_text(result.task)}",
         paragraph(", ".join(filter(None, described)), quiet=True),
+        paragraph(said, quiet=True) if (said := prompts_line(result)) else "",
         listing(result.notes),
         *(reversed(parts) if len(result.figures) > MANY else parts),
         confusion(tables),

@@ -34,7 +34,7 @@ def confusion(tables: Mapping[str, Any]) -> Html:
             shares[true][answer] = count / of_class[true]
         drawn = drawing(
             charts.matrix(shares, names, rows="labelled", columns="answered"),
-            "Each row is a class of the data; the darker a cell, the larger its share of that class's images.",
+            "Each row is a class of the data; the stronger a cell's colour, the larger its share of that row.",
         )
     listed = table(
         ("labelled", "answered", "images", "of the class"), rows, numbers=(2, 3), caption="The most frequent mistakes"

@@ -23,6 +23,8 @@ def markdown_report(model: ModelRecord, environment: Environment, made: str, res
     lines = [f"# {escape(model.name)}, evaluated", "", describe(model, environment, made)]
     for result in results:
         lines += ["", f"## {title(result)}", "", data_line(result), ""]
+        if said := prompts_line(result):
+            lines += [escape(said), ""]
         lines += table(FIGURE_HEADINGS, figure_rows(result), numbers=(1, 2, 3, 4))
         lines += ["", *(f"- {escape(note)}" for note in result.notes)] if result.notes else []
         lines += ["", f"Settings: {settings_text(result)}"]
@@ -49,6 +51,17 @@ def data_line(result: TaskResult) -> str:
     parts = [f"{data.images:,} images", f"{data.classes:,} classes" if data.classes else ""]
     parts += [f"split {data.split}" if data.split else "", f"hash {data.hash[:12]}"]
     return escape(", ".join(filter(None, parts)))
+
+
+def prompts_line(result: TaskResult) -> str:
+    """`prompts: a photo of a {}.`: what the classes' names are filled into; empty for a task without."""
+    templates = result.settings.get("templates")
+    return prompts_text(templates) if templates else ""
+
+
+def prompts_text(templates: Sequence[str]) -> str:
+    """Templates in a line; of many the first three, and how many there are."""
+    return f"prompts: {setting(templates)}"
 
 
 def figure_rows(result: TaskResult) -> list[tuple[str, ...]]:
