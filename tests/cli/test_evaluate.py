@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,6 +118,36 @@ def test_no_cache_keeps_nothing(
         features = list((tmp_path / f"cache{kept}").glob("features/**/*"))
         assert bool(features) == bool(kept)
     assert figures[0] == figures[1]
+
+
+def terminal_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, show: Callable[[], None]
+) -> list[str]:
+    """What a terminal of so many columns shows."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show()
+    return re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out).splitlines()
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_narrow_terminals_keep_intervals_and_verdicts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    right = np.arange(12) % 4 != 0
+    first, other = (evaluations.zero_shot(evaluations.dataset(), each) for each in (right, np.roll(right, 1)))
+    shown = terminal_lines(capsys, monkeypatch, columns, lambda: print_results([first, other]))
+    assert sum("95% interval" in line and "chance" in line for line in shown) == 3
+    assert sum("65.0 to 85.0%" in line for line in shown) == 4
+    compared = compare([evaluations.run(first), evaluations.run(other, name="other")], ["runs/first", "runs/other"])
+    shown = terminal_lines(capsys, monkeypatch, columns, lambda: print_comparison(compared))
+    (row,) = (line for line in shown if "no difference shown" in line)
+    assert re.search(r"-\d+\.\d to \+\d+\.\d", row)
+    assert ("1.000" in row) == (columns == 80)
+    assert "er " in row  # the end of the run's name
+    assert any(line.startswith("top-1 ") for line in shown)
+    cut = terminal_lines(capsys, monkeypatch, 30, lambda: print_comparison(compared))
+    assert any(line.endswith("…") and "no diff" in line for line in cut)
 
 
 def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

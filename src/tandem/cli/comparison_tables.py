@@ -5,12 +5,13 @@ from tandem.cli.tables import Column, print_table
 from tandem.evaluate.comparison import Comparison
 from tandem.evaluate.report.side_by_side import HOW, differing, heading, rows
 
+# The interval and p make the verdict; the difference itself can be read off the values.
 COMPARED = (
-    Column("figure", least=8),
-    Column("run", least=8, keep_end=True),
-    Column("value", right=True),
-    Column("against the first", right=True),
-    Column("95% interval", right=True, drop=1),
+    Column("figure", least=6),
+    Column("run", least=4, keep_end=True),
+    Column("value", right=True, drop=1),
+    Column("against the first", right=True, drop=3),
+    Column("difference, 95%", right=True),
     Column("p", right=True, drop=2),
     Column("verdict"),
 )

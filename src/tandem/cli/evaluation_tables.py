@@ -13,11 +13,11 @@ from tandem.evaluate.result import TaskResult
 FIGURES = (
     Column("figure", least=16),
     Column("value", right=True),
-    Column("95% interval", right=True, drop=2),
+    Column("95% interval", right=True),
     Column("chance", right=True),
     Column("n", right=True, drop=1),
 )
-SUMMARY = (Column("data set", least=8), Column("task", drop=1), *FIGURES)
+SUMMARY = (Column("data set", least=8), Column("task", drop=2), FIGURES[0]._replace(least=10), *FIGURES[1:])
 
 
 def print_results(results: Sequence[TaskResult]) -> None:

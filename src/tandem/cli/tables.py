@@ -73,6 +73,7 @@ def row_printer(columns: Sequence[Column], natural: Sequence[int]) -> Callable[[
                 shown = " " * (len(shown) - len(shown.rstrip())) + shown.rstrip()
             text.append(shown, style=cell.style)
         text.rstrip()
+        text.truncate(out.width, overflow="ellipsis")  # what is cut is marked
         out.print(text, no_wrap=True, crop=True)
 
     return show
