@@ -147,7 +147,7 @@ def test_narrow_terminals_keep_intervals_and_verdicts(
     assert "er " in row  # the end of the run's name
     assert any(line.startswith("top-1 ") for line in shown)
     cut = terminal_lines(capsys, monkeypatch, 30, lambda: print_comparison(compared))
-    assert any(line.endswith("…") and "no diff" in line for line in cut)
+    assert any(line.endswith("…") and "  no d" in line for line in cut)
 
 
 def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
