@@ -6,9 +6,11 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# A process a core; tests that share a server or a browser share a process (tests/conftest.py). Tests start hundreds of
-# Pythons: compiled files are kept, whatever the environment says.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+# A process more than there are cores, since many tests wait for servers and other processes; tests that share a server or
+# a browser share a process (tests/conftest.py). Tests start hundreds of Pythons: compiled files are kept, whatever the
+# environment says.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick check format docs clean
 
