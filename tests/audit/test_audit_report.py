@@ -178,3 +178,8 @@ def test_images_without_labels_are_compared_with_their_own_answers(model, tmp_pa
     assert len(unlabelled.subject.images) == 8
     with pytest.raises(DataError, match="at least 4"):
         running.prepare(model, tmp_path, limit=3)
+
+
+def test_a_model_may_be_given_by_what_it_is_loaded_from(tmp_path: Path) -> None:
+    source = toy.folder(tmp_path / "toy")
+    assert running.prepare(source, only=["position"], quick=True).report.model.name == "toy"

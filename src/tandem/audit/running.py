@@ -18,7 +18,7 @@ from tandem.audit.table import TESTS, load_test
 from tandem.datasets.dataset import Dataset
 from tandem.errors import TandemError, did_you_mean
 from tandem.evaluate.records import Environment, ModelRecord, timestamp
-from tandem.model import Model
+from tandem.model import Model, load
 from tandem.prefetch import batched
 from tandem.progress import Progress
 
@@ -73,7 +73,7 @@ class Plan:
 
 
 def audit(
-    model: Model,
+    model: Model | str | Path | None,
     images: str | Path | Dataset | None = None,
     *,
     labels: bool = True,
@@ -87,6 +87,7 @@ def audit(
     """Run the tests, all or `only` some, and report what they found.
 
     Args:
+        model: a model, or what `tandem.load` takes.
         images: the user's own images, in any layout that `tandem.datasets.open_dataset` reads, labelled or not, for
             the tests that can use them; the others draw their scenes.
         labels: whether labels of these images are right, and folders their classes; else the model's own answers to
@@ -104,7 +105,7 @@ def audit(
 
 
 def prepare(
-    model: Model,
+    model: Model | str | Path | None,
     images: str | Path | Dataset | None = None,
     *,
     labels: bool = True,
@@ -116,6 +117,7 @@ def prepare(
 ) -> Plan:
     """Read or draw the images of an audit; arguments and errors are those of `audit`."""
     names = check_names(only)
+    model = model if isinstance(model, Model) else load(model)
     given = read_groups(groups) if isinstance(groups, str | Path) else groups
     encoder = ModelEncoder(model)
     scale = QUICK if quick else 1.0

@@ -44,9 +44,8 @@ def multi_label(
     if not len(present):
         raise DataError(f"{dataset.name}: no image has any label: there is nothing to find")
     chosen = class_prompts(model, dataset, templates, language)
-    one, ensemble = (
-        data.vectors @ vectors[present].T for vectors in (chosen.one, chosen.ensemble)
-    )  # the scale and the bias of logits change no order
+    # The scale and the bias of logits change no order.
+    one, ensemble = (data.vectors @ vectors[present].T for vectors in (chosen.one, chosen.ensemble))
     statistic = average_precision_statistic([one, ensemble], truth[:, present])
     found = intervals.bootstrap(statistic, n, centred=True, seed=seed)
     c = len(present)

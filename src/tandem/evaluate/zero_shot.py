@@ -37,10 +37,10 @@ def zero_shot(
 
     `templates` are those of the data set where it has some, else the default one of `language`, as classifying takes
     it. All figures are of these; one prompt and an ensemble are always both shown beside, with their paired difference.
-    The prior-corrected accuracy divides the probability
-    of each class by its mean over all of these images (`confidence.answer_prior`), which so help each other: it is no
-    property of one photo by itself. Raises `DataError` for vectors of another model, no images, or fewer than two
-    classes.
+    The prior-corrected accuracy divides the probability of each class by its mean over all of these images
+    (`confidence.answer_prior`), which so help each other: it is no property of one photo by itself.
+
+    Raises `DataError` for vectors of another model, no images, or fewer than two classes.
     """
     check_same_model(model, data)
     if data.dataset.multi_label:
