@@ -71,7 +71,9 @@ LAYERS: dict[str, set[str]] = {
 }
 LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
-LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots"}
+# Frames of films, as images with a time.
+LAYERS["videos"] = {"image", "image_source", "prefetch", "pixels", "arrays", "files", "errors"}
+LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots", "videos"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
 LAYERS["datasets"] = {"samples", "tar_files", "search", "image", "image_source", "prompts", "progress", "home"}
 LAYERS["datasets"] |= {"arrays", "fields", "files", "prefetch", "errors"}
@@ -88,12 +90,33 @@ LAYERS["evaluate"] = _MODEL_AND_BELOW | {
 LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of everyday words
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
+# Where in an image: below `model`, which has `locate` from here.
+LAYERS["localization"] = LAYERS["classifying"] | {
+    "engine",
+    "class_vectors",
+    "pixels",
+    "processor",
+    "files",
+    "plots",
+    "html",
+}
+LAYERS["model"] |= {"localization"}
+# What other programs take from a model: the states of texts, the scores of generated images, a gradient.
+LAYERS["conditioning"] = _MODEL_AND_BELOW | {"bpe", "nn", "towers", "lazy_names", "tandem"}
+LAYERS["clip_score"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "tandem"}
+LAYERS["guidance"] = _MODEL_AND_BELOW | {"nn", "towers", "lazy_names", "plots", "tandem"}
+LAYERS["moderation"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "search", "tandem"}
+# The interfaces of other libraries over a model of ours.
+LAYERS["compat"] = _MODEL_AND_BELOW | {"bpe", "lazy_names", "tandem"}
+LAYERS["mcp_server"] = _MODEL_AND_BELOW | {"localization", "search", "tandem"}
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
+_APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
-LAYERS["cli"] = LAYERS["serve"] | {"serve", "train", "datasets", "audit", "processor", "tandem"}
+LAYERS["serve"] |= {"localization", "moderation", "clip_score", "videos"}
+LAYERS["cli"] = LAYERS["serve"] | _APPLICATIONS | {"serve", "train", "datasets", "audit", "processor", "tandem"}
 LAYERS["__main__"] = {"cli"}
 # The public names are resolved on first use: nothing but names for type checkers.
 LAYERS["__init__"] = {"lazy_names", "answer", "client", "model", "search", "tokenizer", "config", "errors"}
@@ -130,7 +153,20 @@ TORCH_OF_TOWERS = (
 )
 # Packages that only these places may import.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "torch": (*TORCH_OF_TOWERS, "nn/", "train/", "engine/torch.py", "engine/onnx.py"),
+    "torch": (
+        *TORCH_OF_TOWERS,
+        "nn/",
+        "train/",
+        "engine/torch.py",
+        "engine/onnx.py",
+        "guidance/",
+        "conditioning/diffusers.py",
+        "compat/tensors.py",
+    ),
+    "av": ("videos/",),
+    "mcp": ("mcp_server/",),
+    "diffusers": (),
+    "sentence_transformers": (),
     "openvino": ("openvino_import.py", "engine/"),
     "matplotlib": ("plots/",),
     "rich": ("cli/", "train/"),
