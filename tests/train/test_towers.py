@@ -250,6 +250,19 @@ def test_classes_are_a_cross_entropy_over_their_texts_alone() -> None:
     torch.testing.assert_close(losses["loss"], losses["contrast"] + 0.5 * wanted)
 
 
+def test_classes_of_one_source_do_not_compete_with_those_of_another() -> None:
+    objective = ContrastiveObjective(_clip(), _recipe(objective=ObjectiveSettings(classes=1.0)))
+    images, texts = _unit(4, 12, 0), _unit(9, 12, 1)  # 4 texts, 2 and 3 classes
+    rows, labels = torch.tensor([0, 2, 3]), torch.tensor([1, 4, 2])
+    batch = _batch(
+        classes=5, labelled=rows, labels=labels, total_labelled=3, class_sources=torch.tensor([0, 0, 3, 3, 3])
+    )
+    logits = objective.logit_scale.exp() * images[rows] @ texts[4:].T
+    first = F.cross_entropy(logits[:1, :2], torch.tensor([1]), reduction="sum")
+    others = F.cross_entropy(logits[1:, 2:], torch.tensor([2, 0]), reduction="sum")
+    torch.testing.assert_close(objective.losses(images, texts, batch)["classes"], (first + others) / 3)
+
+
 def test_a_share_without_images_of_a_class_is_zero_with_gradient() -> None:
     objective = ContrastiveObjective(_clip(), _recipe(objective=ObjectiveSettings(classes=1.0)))
     none = torch.empty(0, dtype=torch.int64)

@@ -33,16 +33,20 @@ class Source:
     path: str | list[str]  # below `data_root`, or absolute; globs and braces: `cc12m-{0000..0099}.tar` (docs/train.md)
     text: str = ""  # tar: a JSON key such as `captions`, or `txt`; Parquet, CSV, TSV: the text column; folders: none
     image: str = "image"  # Parquet: the column of encoded images; CSV, TSV: of paths, relative to the file
+    where: dict[str, str] = field(default_factory=dict)  # Parquet: only rows whose column has this text in it
+    hold_out: Fraction = 0.0  # share of the samples, drawn by their keys, that is kept for validation
     per_batch: NonNegative = 0  # images of every batch that come from here; or else
     weight: Weight = 0.0  # its share of `batch_size`, over the sum of all weights
     kind: Literal["captions", "names"] = "captions"  # names: comma-separated synonyms, put into `templates`
     templates: tuple[str, ...] = ("a photo of a {}.",)
-    broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for: cat -> tabby, ...
+    broader: dict[str, tuple[str, ...]] = field(default_factory=dict)  # word -> names it holds for, or ["*"] for all
     captions: Literal["random", "first", "longest", "shortest", "all"] = "random"  # which of those of an image
     captions_per_image: Positive = 1  # texts for each image of a batch
     augment: Literal["crop", "paper", "strong", "none"] = "crop"  # paper: a random square of the resized image
     crop: tuple[Area, Area] = (0.5, 1.0)  # share of the area that a random crop keeps (crop, strong)
-    classes: bool = True  # its names are classes for `objective.classes`; of several sources, those of the first
+    low_resolution: Share = 0.0  # share of the images that are reduced and enlarged again (crop, strong)
+    classes: bool = True  # its names are classes for `objective.classes`: an image's compete within its source
+    classes_per_step: NonNegative = 0  # of those, at most as many at a step, those of its images first; 0: all
 
     def __post_init__(self) -> None:
         least, most = self.crop
@@ -138,6 +142,8 @@ class ValidationSource:
     # JSON key or column; empty: `names` for zero-shot, `captions` for retrieval, the training set's for classification
     text: str = ""
     limit: NonNegative = 2000  # images that are used; 0: all
+    where: dict[str, str] = field(default_factory=dict)  # as of a training set
+    hold_out: Fraction = 0.0  # only the samples that a training set with the same share leaves out; 0: all
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tandem.train.parallel.process import split_ranges
 from tandem.train.recipe import Recipe
 
 # The purpose of a random generator: the last number of its seed, after (seed, step).
-_SLOTS, _PATCHES, _TEXTS = 1, 2, 4
+_SLOTS, _PATCHES, _TEXTS, _CLASSES = 1, 2, 4, 5
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class Assembler:
         self.concepts = {i: names.concepts_of_labels() for i, names in self.names.items()}
         self.class_numbers = {names: i for i, names in enumerate(class_names(samples))}
         self.paired = all(is_paired(source) for source in sources)
-        with_classes = [i for i in self.names if sources[i].classes] if recipe.objective.classes > 0 else []
-        self.class_source = with_classes[0] if with_classes else None
+        self.class_sources = [i for i in self.names if sources[i].classes and recipe.objective.classes > 0]
         own = split_ranges(recipe.batch_size, processes)[rank]
         self.first, self.last = own.start, own.stop
 
@@ -102,7 +101,7 @@ class Assembler:
             total_images=len(plan.sources),
             total_texts=layout.total,
             kept=self._kept(step),
-            classes=self._classes(plan, labels, name_texts),
+            classes=self._classes(step, plan, labels, name_texts),
             replaced=tuple(filled.replaced),
         )
 
@@ -252,20 +251,39 @@ class Assembler:
         return Matches(images[own] - self.first, texts[own], np.bincount(texts, minlength=layout.total))
 
     def _classes(
-        self, plan: BatchPlan, labels: dict[int, dict[int, int]], name_texts: dict[int, list[str]]
+        self, step: int, plan: BatchPlan, labels: dict[int, dict[int, int]], name_texts: dict[int, list[str]]
     ) -> Classes | None:
-        i = self.class_source
-        if i is None:
+        if not self.class_sources:
             return None
-        rows = [slot for slot in labels[i] if self.first <= slot < self.last]
-        texts = name_texts[i][: len(self.names[i].labels)]
+        rows: list[int] = []
+        numbers: list[int] = []
+        texts: list[str] = []
+        groups: list[int] = []
+        for i in self.class_sources:
+            chosen = self._chosen_classes(step, i, sorted(set(labels[i].values())))
+            position = {label: len(texts) + k for k, label in enumerate(chosen)}
+            own = [slot for slot in labels[i] if self.first <= slot < self.last]
+            rows += own
+            numbers += [position[labels[i][slot]] for slot in own]
+            texts += [name_texts[i][label] for label in chosen]
+            groups += [i] * len(chosen)
         return Classes(
             np.array(rows, np.int64) - self.first,
-            np.array([labels[i][slot] for slot in rows], np.int64),
+            np.array(numbers, np.int64),
             self._ids(texts),
             texts,
-            int((plan.sources == i).sum()),
+            int(np.isin(plan.sources, self.class_sources).sum()),
+            np.array(groups, np.int64),
         )
+
+    def _chosen_classes(self, step: int, i: int, present: list[int]) -> list[int]:
+        """The classes of a source that compete at a step: all, or those of its images and others drawn at random."""
+        count, most = len(self.names[i].labels), self.recipe.data[i].classes_per_step
+        if not most or count <= most:
+            return list(range(count))
+        order = np.random.default_rng((self.recipe.seed, step, _CLASSES, i)).permutation(count)
+        others = order[~np.isin(order, present)].tolist()
+        return [*present, *others[: max(0, most - len(present))]]
 
     def _ids(self, texts: list[str]) -> np.ndarray:
         return self.tokenizer(texts, self.recipe.model.text.context_length, truncate=True)

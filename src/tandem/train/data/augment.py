@@ -17,6 +17,7 @@ _LOG_ASPECT = math.log(4 / 3)  # a crop's aspect ratio is within exp(-this)..exp
 _JITTER = 0.4  # brightness, contrast and saturation are scaled by 1 - this .. 1 + this
 _HUE = 0.1  # of a whole turn
 _GREY_PROBABILITY = 0.2
+_LEAST_RESOLUTION = 0.35  # of the side of an image that loses resolution
 _LUMA = np.array([0.299, 0.587, 0.114])
 # RGB -> YIQ and back: a turn of hue is a rotation of the last two (ITU-R BT.601, NTSC)
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -38,6 +39,8 @@ def augment(image: Image.Image, source: Source, size: int, u: Sequence[float]) -
     if source.augment == "paper":  # of the image resized to `size` on its shorter side: Radford et al. 2021, 2.5
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=_square_box(image, u[2], u[3])))
     crop = image.resize((size, size), Image.Resampling.BILINEAR, box=_crop_box(image, source, u))
+    if u[10] < source.low_resolution:
+        crop = _reduce(crop, u[11])
     if source.augment == "strong":
         crop = _jitter_colours(crop, u)
     # Pillow mirrors pixels as whole words: three times as fast as numpy over runs of 3 bytes
@@ -65,6 +68,12 @@ def _square_box(image: Image.Image, across: float, down: float) -> tuple[float, 
     side = min(width, height)
     left, top = across * (width - side), down * (height - side)
     return left, top, left + side, top + side
+
+
+def _reduce(image: Image.Image, u: float) -> Image.Image:
+    """As if a smaller photo had been enlarged."""
+    side = max(1, round(image.width * (_LEAST_RESOLUTION + (1 - _LEAST_RESOLUTION) * u)))
+    return image.resize((side, side), Image.Resampling.BOX).resize(image.size, Image.Resampling.BILINEAR)
 
 
 def _jitter_colours(image: Image.Image, u: Sequence[float]) -> Image.Image:

@@ -34,6 +34,7 @@ class Classes:
     ids: np.ndarray  # int32 [c t], or [0 t]
     texts: list[str]  # c of them, or none
     total: int  # images of all processes that have a class: the denominator of a mean
+    sources: np.ndarray | None = None  # int64 [c]: of which training set each class is; None: all of one
 
 
 @dataclass(frozen=True)

@@ -46,20 +46,21 @@ def decodable(samples: Samples) -> np.ndarray:
     With several processes, each must know which images the others cannot decode: their names are targets of all.
     """
     parts, first = [], 0
-    for file in samples.files:
-        parts.append(_decodable_in(samples, file, range(first, first + file.count)))
-        first += file.count
+    for file, count in zip(samples.files, samples.counts, strict=True):
+        parts.append(_decodable_in(samples, file, range(first, first + count)))
+        first += count
     return np.concatenate(parts)
 
 
 def _decodable_in(samples: Samples, file: IndexedFile, numbers: range) -> np.ndarray:
     from filelock import FileLock
 
-    state = hashlib.sha256(file.state.encode()).hexdigest()[:8]
+    share = f" {samples.source.hold_out:g}" if samples.source.hold_out else ""
+    state = hashlib.sha256(f"{file.state}{share}".encode()).hexdigest()[:8]
     path = file.index.with_suffix(f".{state}.decodable")
     try:
         with FileLock(path.with_suffix(".lock")):
-            if path.exists() and path.stat().st_size == file.count:
+            if path.exists() and path.stat().st_size == len(numbers):
                 return np.fromfile(path, bool)
             found = np.fromiter(_check(samples, numbers), bool, len(numbers))
             files.write_bytes(path, found.tobytes())

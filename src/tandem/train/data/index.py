@@ -131,6 +131,7 @@ def open_index(file: IndexedFile) -> Index:
 
 def _digest(path: Path, source: Source) -> str:
     identity = [_FORMAT, str(path.absolute()), source.text, source.image, source.kind]
+    identity += [sorted(source.where.items())] if source.where else []
     return hashlib.sha256(json.dumps(identity).encode(errors="surrogateescape")).hexdigest()[:16]
 
 

@@ -94,9 +94,15 @@ def parquet_rows_of(path: Path, source: Source) -> Iterator[SampleRow | SkippedR
         return
     if missing := [name for name in (source.image, source.text) if name not in columns]:
         raise DataError(f"{path}: expected the columns {source.image} and {source.text}, found no {missing[0]!r}")
+    if missing := [name for name in source.where if name not in columns]:
+        raise DataError(
+            f"{path}: where: expected one of the columns {', '.join(list(columns)[:10])}, got {missing[0]!r}"
+        )
     number = -1
     try:
-        for number, values in enumerate(parquet_rows(path, [source.image, source.text])):
+        for number, values in enumerate(parquet_rows(path, list({source.image, source.text, *source.where}))):
+            if any(wanted not in str(values[name]) for name, wanted in source.where.items()):
+                continue
             content = image_bytes(values[source.image])
             if content is not None:
                 yield SampleRow(f"#{number}", as_captions(values[source.text]), content=content)

@@ -3,6 +3,7 @@
 Knows indexes and bytes; no batch, no random order, no pixels.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -29,13 +30,21 @@ class BrokenSample(Exception):
 class Samples:
     """One source. Raises `DataError` if its files are missing or hold nothing that can be drawn."""
 
-    def __init__(self, source: Source, root: Path, cache: Path, *, rank: int = 0, processes: int = 1) -> None:
-        self.source = source
+    def __init__(
+        self, source: Source, root: Path, cache: Path, *, rank: int = 0, processes: int = 1, held_out: bool = False
+    ) -> None:
+        """held_out: the samples that the source holds out, instead of the others."""
+        self.source, self.held_out = source, held_out
         self.label_of_source = label_of(source, root)  # for messages
         self.files = _index_all(source, source_files(source, root), cache, rank, processes)
-        self.ends = np.cumsum([file.count for file in self.files])
         self._indexes: OrderedDict[int, Index] = OrderedDict()
         self._open: OrderedDict[Path, int] = OrderedDict()
+        # By file: the rows of its index that count; None for all.
+        self._rows = [self._drawn(file) if source.hold_out else None for file in range(len(self.files))]
+        self.counts = [
+            file.count if rows is None else len(rows) for file, rows in zip(self.files, self._rows, strict=True)
+        ]
+        self.ends = np.cumsum(self.counts)
         if len(self) == 0:
             raise DataError(f"{self.label_of_source}: {self._why_empty()}")
         self.names: list[tuple[str, ...]] = []  # of a source of names: the distinct ones, by label
@@ -65,6 +74,13 @@ class Samples:
         file, row = self._locate(number)
         return int(self._labels[file][self._index(file).text_of[row]])
 
+    def _drawn(self, file: int) -> np.ndarray:
+        """The rows of a file that are held out, or the others: by a hash of their keys, so whatever else is there."""
+        keys = self._index(file).keys
+        numbers = (hashlib.blake2b(keys[row].encode(errors="surrogatepass"), digest_size=8) for row in range(len(keys)))
+        held = np.array([int.from_bytes(each.digest(), "big") < self.source.hold_out * 2**64 for each in numbers], bool)
+        return np.flatnonzero(held == self.held_out)
+
     def image(self, number: int) -> bytes:
         """The encoded image of a sample. Raises `BrokenSample`; `DataError` if the file system keeps refusing."""
         index, row = self._find(number)
@@ -78,9 +94,10 @@ class Samples:
     def all_texts(self) -> Iterator[tuple[str, ...]]:
         """As `texts` for each sample, once for each distinct entry of a file."""
         for file in range(len(self.files)):
-            entries = self._index(file).texts
-            for number in range(len(entries)):
-                yield tuple(json.loads(entries[number]))
+            index, rows = self._index(file), self._rows[file]
+            numbers = range(len(index.texts)) if rows is None else np.unique(index.text_of[rows]).tolist()
+            for number in numbers:
+                yield tuple(json.loads(index.texts[number]))
 
     def skipped(self) -> Iterator[tuple[str, str]]:
         """(key, reason) of what the files hold that can never be drawn; what is not named is counted."""
@@ -108,7 +125,8 @@ class Samples:
 
     def _locate(self, number: int) -> tuple[int, int]:
         file = int(np.searchsorted(self.ends, number, side="right"))
-        return file, number - (int(self.ends[file - 1]) if file else 0)
+        row, rows = number - (int(self.ends[file - 1]) if file else 0), self._rows[file]
+        return file, row if rows is None else int(rows[row])
 
     def _find(self, number: int) -> tuple[Index, int]:
         file, row = self._locate(number)

@@ -53,7 +53,7 @@ class Names:
         """For each label, the concepts that hold for it: itself and the broader words."""
         broader = list(self.source.broader.values())
         return [
-            [label, *(len(self.labels) + i for i, held in enumerate(broader) if any(name in held for name in names))]
+            [label, *(len(self.labels) + i for i, held in enumerate(broader) if _holds(held, names))]
             for label, names in enumerate(self.labels)
         ]
 
@@ -72,6 +72,10 @@ class Names:
         return [
             template.format(name) for names in self.synonyms for template in self.source.templates for name in names
         ]
+
+
+def _holds(held: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    return held == ("*",) or any(name in held for name in names)
 
 
 @dataclass(frozen=True)

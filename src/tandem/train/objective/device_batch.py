@@ -42,6 +42,7 @@ class DeviceBatch:
     labelled: Tensor | None = None  # int64 [k]: rows of the own images that have a class
     labels: Tensor | None = None  # int64 [k]: which one
     total_labelled: int = 0  # of all processes
+    class_sources: Tensor | None = None  # int64 [c]: classes of one source compete; None: all of them
 
 
 def to_device_batch(
@@ -82,6 +83,7 @@ def to_device_batch(
         labelled=to_device(classes.rows) if classes else None,
         labels=to_device(classes.labels) if classes else None,
         total_labelled=classes.total if classes else 0,
+        class_sources=to_device(classes.sources) if classes else None,
     )
 
 

@@ -69,6 +69,8 @@ class ContrastiveObjective(nn.Module):
             weights["teacher"] = self.distillation.model_weight
         if batch.labelled is not None and batch.labels is not None and batch.total_labelled:
             logits = self.logit_scale.exp() * images[batch.labelled] @ texts[with_words:].T  # [k c]
+            if (sources := batch.class_sources) is not None:
+                logits = logits.masked_fill(sources[batch.labels][:, None] != sources, -math.inf)
             shares["classes"] = F.cross_entropy(logits, batch.labels, reduction="sum") / batch.total_labelled
             weights["classes"] = self.chosen.classes
         loss = torch.stack([weights[name] * share for name, share in shares.items()]).sum()

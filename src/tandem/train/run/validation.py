@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -47,6 +48,8 @@ def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> 
     return [
         _read_labelled(prefix, measured, recipe, root, classes)
         if measured.kind == "classification"
+        else _read_part(prefix, measured, recipe, root)
+        if measured.hold_out or measured.where
         else _read(prefix, measured, root, recipe.model.preprocessing)
         for prefix, measured in chosen
     ]
@@ -125,17 +128,48 @@ def _read_labelled(
             f"{samples.label_of_source}: expected classes of the training set ({some}, ...), got "
             f"{', '.join(unknown[0])!r}"
         )
+    taken = _spread(samples, chosen.limit)
+    labels = [numbers[samples.names[samples.label(number)]] for number in taken]
+    return ValidationSet(
+        prefix, _pixels_of(samples, taken, recipe.model.preprocessing), np.array(labels), [], chosen.kind
+    )
+
+
+def _read_part(prefix: str, chosen: ValidationSource, recipe: Recipe, root: Path) -> ValidationSet:
+    """A part of a file: some rows, or the samples that training leaves out. Its classes are those of the whole."""
+    kind: Literal["names", "captions"] = "names" if chosen.kind == "zero_shot" else "captions"
+    text = chosen.text or ("names" if chosen.kind == "zero_shot" else "captions")
+    source = Source(
+        chosen.path, text, where=chosen.where, hold_out=chosen.hold_out, weight=1, kind=kind, captions="all"
+    )
+    cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
+    samples = Samples(source, root, cache, held_out=chosen.hold_out > 0)
+    taken = _spread(samples, chosen.limit)
+    pixels = _pixels_of(samples, taken, recipe.model.preprocessing)
+    if kind == "names":
+        labels = np.array([samples.label(number) for number in taken])
+        return ValidationSet(prefix, pixels, labels, [names[0] for names in samples.names], chosen.kind)
+    texts = [samples.texts(number) for number in taken]
+    owner = np.array([i for i, found in enumerate(texts) for _ in found])
+    return ValidationSet(prefix, pixels, owner, [text for found in texts for text in found], chosen.kind)
+
+
+def _spread(samples: Samples, limit: int) -> list[int]:
+    """At most `limit` samples (0: all), spread over the files, which may be sorted by class."""
     count = len(samples)
-    # Spread over the files, which may be sorted by class.
-    taken = np.unique(np.linspace(0, count - 1, min(chosen.limit or count, count)).round().astype(int)).tolist()
-    pixels, labels = [], []
-    for number in taken:
+    taken: list[int] = np.unique(np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)).tolist()
+    return taken
+
+
+def _pixels_of(samples: Samples, numbers: Sequence[int], preprocessing: Preprocessing) -> np.ndarray:
+    """uint8 [n s s 3]. Raises `DataError` for an image that cannot be read."""
+    pixels = []
+    for number in numbers:
         try:
-            pixels.append(_pixels(Sample(samples.key(number), samples.image(number), ()), recipe.model.preprocessing))
+            pixels.append(_pixels(Sample(samples.key(number), samples.image(number), ()), preprocessing))
         except BrokenSample as error:
             raise DataError(f"{samples.key(number)}: an image of a validation set cannot be read: {error}") from None
-        labels.append(numbers[samples.names[samples.label(number)]])
-    return ValidationSet(prefix, np.stack(pixels), np.array(labels), [], chosen.kind)
+    return np.stack(pixels)
 
 
 def _pixels(sample: Sample, preprocessing: Preprocessing) -> np.ndarray:
