@@ -35,12 +35,14 @@ def touch(*paths: Path) -> None:
 
 
 def test_a_folder_is_searched_in_sorted_order_without_what_is_hidden(tmp_path: Path) -> None:
-    kept = ["10.jpg", "2.JPG", "a/b/deep.webp", "a/x.png", "z.heic"]
+    kept = ["10.jpg", "2.JPG", "a/b/deep.webp", "a/x.png", "p.mov", "z.heic"]
     touch(*(tmp_path / name for name in kept))
-    touch(*(tmp_path / name for name in (".hidden.jpg", ".cache/y.jpg", "a/.git/z.jpg", "notes.txt", "s.tar", "p.mov")))
+    touch(*(tmp_path / name for name in (".hidden.jpg", ".cache/y.jpg", "a/.git/z.jpg", "notes.txt", "s.tar", "p.ts")))
     found = items(tmp_path)
     assert names(found, tmp_path) == kept
-    assert all(isinstance(item, Entry) and item.path == item.file and os.path.isabs(item.path) for item in found)
+    assert isinstance(found[4], Shard)  # a film
+    photos = [item for item in found if item != found[4]]
+    assert all(isinstance(item, Entry) and item.path == item.file and os.path.isabs(item.path) for item in photos)
     assert names(items(tmp_path), tmp_path) == kept  # and again the same
 
 

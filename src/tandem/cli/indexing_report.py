@@ -1,5 +1,6 @@
 """The reports of `tandem index` and `tandem migrate`."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from tandem.cli import terminal
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
     from tandem.search.indexing.entries import SkippedFile
-    from tandem.search.indexing.run import IndexingReport
+    from tandem.search.indexing.run import IndexingReport, UnreadFilms
 
 
 def summary(name: str, report: "IndexingReport") -> str:
@@ -48,6 +49,7 @@ def as_document(photos: "Collection", report: "IndexingReport") -> dict[str, Any
         "gone": report.gone,
         "excluded": report.excluded,
         "decoded_fast": report.fast,
+        "unread_films": 0 if report.unread_films is None else report.unread_films.count,
         "seconds": round(report.seconds, 3),
         "failures": [{"image": one.path, "error": one.reason, "retried": one.retried} for one in report.failures],
     }
@@ -58,6 +60,15 @@ def echo_gone(count: int) -> None:
     if count:
         files, them = ("1 file is", "it") if count == 1 else (f"{count:,} files are", "them")
         terminal.echo(f"{files} gone; --prune removes {them}")
+
+
+def echo_unread_films(films: "UnreadFilms | None") -> None:
+    """Say which films were left alone, and why, in one line."""
+    if films is not None:
+        named = ", ".join(os.path.basename(path) for path in films.paths) + (
+            ", ..." if films.count > len(films.paths) else ""
+        )
+        terminal.complain(f"left out {terminal.count_of(films.count, 'film')} ({named}): {films.reason}")
 
 
 def echo_failures(failures: "Sequence[SkippedFile]") -> None:

@@ -95,6 +95,7 @@ class Collection(StoreAndModel):
         fast_decode: bool = False,
         caption: str | None = None,
         exclude: Sequence[str] = (),
+        every: float | None = None,
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
         progress: bool | None = None,
@@ -103,8 +104,8 @@ class Collection(StoreAndModel):
         """Add images. Creates the collection if it does not exist.
 
         Args:
-            sources: folders, globs, files, WebDataset tars and Parquet files; or images in memory (PIL images, arrays,
-                bytes): one, several, or a mapping from ids to images.
+            sources: folders, globs, photos, films, WebDataset tars and Parquet files; or images in memory (PIL images,
+                arrays, bytes): one, several, or a mapping from ids to images.
             ids: ids of images in memory; hashes of their content if None. Images with existing ids are replaced, unless
                 they are indexed files.
             prune: delete images whose files are gone from the sources.
@@ -112,6 +113,8 @@ class Collection(StoreAndModel):
             caption: the key or column of captions; the usual names are tried if None.
             exclude: patterns, as in a .gitignore, of files to exclude from folders and globs, in addition to
                 `.tandemignore` files.
+            every: seconds between the moments of a film that are kept within a scene; 5 if None. Films need the extra
+                `video`.
             batch_size: the number of images that are encoded, and committed, at once.
             workers: index with this many encoders on Ray Data.
             progress: show a bar; None shows it in terminals and notebooks.
@@ -124,14 +127,17 @@ class Collection(StoreAndModel):
         from tandem.search.indexing.progress import bar
         from tandem.search.indexing.run import IndexingOptions, check_arguments, check_not_empty
 
-        check_arguments(batch_size, workers, exclude)
+        check_arguments(batch_size, workers, exclude, every)
         chosen = in_memory.named_images(sources, ids)
         if not isinstance(chosen, list):
-            in_memory.refuse(prune=prune, fast_decode=fast_decode, caption=caption, exclude=exclude, workers=workers)
+            given = {"prune": prune, "fast_decode": fast_decode, "caption": caption, "exclude": exclude}
+            in_memory.refuse(**given, every=every, workers=workers)
             with in_memory.reporting(sources, progress, on_progress) as report:
                 return self._add_images(chosen, batch_size, report)
         with bar(progress, on_progress) as reported:
-            options = IndexingOptions(prune, fast_decode, caption, tuple(exclude), batch_size, on_progress=reported)
+            options = IndexingOptions(
+                prune, fast_decode, caption, tuple(exclude), every, batch_size, on_progress=reported
+            )
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made

@@ -22,6 +22,7 @@ from tandem.search.indexing.recording import read_records, to_records
 from tandem.search.indexing.run import IndexingOptions, open_sources
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Backend, Store
+from tandem.videos.naming import moment_of, moment_path
 
 IDS_BATCH = 1000
 KEPT_NOTES = ("created", "roots")  # of the collection, whatever its model
@@ -110,17 +111,25 @@ def _embed(
 
 
 def _paths(store: Store) -> Iterator[str]:
-    """Every path of every image; for images in tars and Parquet files, the path of the file, once."""
+    """Every path of every image; for images in tars and Parquet files, the path of the file, once.
+
+    Those of a film's moments come together: it is read once, for these moments.
+    """
     shards: set[str] = set()
+    films: dict[str, list[float]] = {}
     for some in store.scan(columns=("path", "paths"), vectors=False):
         for row in range(len(some)):
             for path in paths_of(some.row(row)):
                 shard = shard_of(path)
-                if shard is None:
+                if (moment := moment_of(path)) is not None:
+                    films.setdefault(moment[0], []).append(moment[1])
+                elif shard is None:
                     yield path
                 elif shard not in shards:
                     shards.add(shard)
                     yield shard
+    for film, times in films.items():
+        yield from (moment_path(film, time_s) for time_s in sorted(times))
 
 
 def _align(old: Store, new: Store) -> int:
@@ -138,5 +147,5 @@ def _align(old: Store, new: Store) -> int:
         for image in images.values():
             image.values["caption"] = captions[image.id]
         if images:
-            new.upsert(to_records(list(images.values())))
+            new.upsert(to_records(list(images.values()), new.schema))
     return old.count() - new.count()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, summary
+from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, echo_unread_films, summary
 from tandem.cli.inputs import check_list
 from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.images import add_exclude
@@ -17,6 +17,7 @@ from tandem.defaults import ADDRESS_FORMS, BATCH_SIZE
 from tandem.engine import ENGINES
 from tandem.errors import TandemError
 from tandem.files import user_path
+from tandem.videos.naming import EVERY_S
 
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Add photos to a collection, with their vectors. Photos that are already in it and have not changed are "
-        "skipped. If it is stopped half-way, the same command resumes.",
+        "Add photos, and moments of films, to a collection, with their vectors. Files that are already in it and have "
+        "not changed are skipped. If it is stopped half-way, the same command resumes.",
         "tandem index ~/Pictures --to photos.tandem",
+        "tandem index holiday.mp4 films/ --to films.tandem --every 10",
         "tandem index 'shards/*.tar' table.parquet --to milvus://localhost:19530/photos",
         "find . -name '*.jpg' -print0 | tandem index - --to photos.tandem --fast-decode",
     )
@@ -35,8 +37,8 @@ def add_arguments(parser: Parser) -> None:
         "sources",
         nargs="+",
         metavar="SOURCE",
-        help="a folder (searched through), a glob in quotes, a photo, a WebDataset tar, a Parquet file with images "
-        "or paths, or - for a list of paths on standard input",
+        help="a folder (searched through), a glob in quotes, a photo, a film, a WebDataset tar, a Parquet file with "
+        "images or paths, or - for a list of paths on standard input",
     )
     add_exclude(parser)
     target = parser.add_argument(
@@ -48,6 +50,12 @@ def add_arguments(parser: Parser) -> None:
     )
     complete_collections(target)
     parser.missing["--to"] = "no collection to put them in: give --to photos.tandem"
+    parser.add_argument(
+        "--every",
+        type=float,
+        metavar="SECONDS",
+        help=f"of films, keep a moment this often within a scene ({EVERY_S:g}); scene changes are kept anyway",
+    )
     parser.add_argument("--prune", action="store_true", help="remove photos that are no longer among the sources")
     parser.add_argument(
         "--fast-decode",
@@ -82,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             fast_decode=arguments.fast_decode,
             caption=arguments.caption,
             exclude=arguments.exclude,
+            every=arguments.every,
             batch_size=arguments.batch_size,
             workers=workers,
             on_progress=on_progress,
@@ -93,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.print_result(summary(arguments.collection, report))
     sys.stdout.flush()
     echo_gone(report.gone)
+    echo_unread_films(report.unread_films)
     echo_failures(report.failures)
     return exit_code(done=report.total, skipped=len(report.failures))
 

@@ -1,15 +1,20 @@
 """Results of a walk: files that hold images, their signatures, how they are read, and whether they are gone.
 
-The path of an image is a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`. Knows no store.
+The path of an image is a file's absolute path, `shard.tar/member.jpg`, `table.parquet#row`, or `film.mp4#t=83.200`.
+Knows no store.
 """
 
 import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from tandem.samples import PARQUET_SUFFIXES, TAR_SUFFIXES
+from tandem.videos.naming import moment_of
+
+if TYPE_CHECKING:
+    from tandem.videos.moments import Moment
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class FileSignature:
 class Entry:
     """A path that holds an image, and how to read it. Small, and can be sent to another process."""
 
-    path: str  # a file's absolute path, `shard.tar/member.jpg`, or `table.parquet#row`
+    path: str  # see above
     signature: FileSignature
     file: str  # what is opened
     at: int = 0  # where the image begins in `file`, if `count` is given
@@ -36,6 +41,7 @@ class Entry:
     caption_file: str | None = None  # beside the image, where there is one
     caption_reason: str | None = None  # why its caption could not be read
     broken: str | None = None  # why there is nothing to read
+    moment: "Moment | None" = None  # of a film: already decoded
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,11 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of many images: a tar, or Parquet."""
+    """A file of many images: a tar, Parquet, or a film."""
 
     path: str
     signature: FileSignature
+    times_s: tuple[float, ...] | None = None  # the moments of a film that are wanted; None to choose them
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,14 @@ class Excluded:
     path: str
 
 
-Item: TypeAlias = Entry | Shard | SkippedFile | Excluded
+@dataclass(frozen=True)
+class UnreadFilm:
+    """A film that was found, where films cannot be indexed."""
+
+    path: str
+
+
+Item: TypeAlias = Entry | Shard | SkippedFile | Excluded | UnreadFilm
 
 
 def reason_of(error: OSError) -> str:
@@ -72,7 +86,9 @@ def reason_of(error: OSError) -> str:
 
 
 def shard_of(path: str) -> str | None:
-    """The tar or Parquet file that a path lies in; None for a file of its own."""
+    """The tar, Parquet file or film that a path lies in; None for a file of its own."""
+    if (moment := moment_of(path)) is not None:
+        return moment[0]
     lower = path.lower()
     for suffix in TAR_SUFFIXES:
         if (end := lower.find(suffix + "/")) >= 0:

@@ -25,6 +25,7 @@ COLUMNS: Mapping[str, Kind] = {
     "latitude": "real",  # degrees, north and east positive
     "longitude": "real",
     "caption": "text",  # one a line
+    "time": "real",  # of a moment of a film: seconds from its beginning
     "decoding": "text",  # "fast" if the vector comes from an image that shrank while it was decoded, else "full"
     "indexed": "text",  # ISO 8601, UTC
     "thumbnail": "bytes",  # JPEG

@@ -119,7 +119,7 @@ def add_images(
                         values["decoding"] = None
                     records.append(ImageRecord(id, one.vector, values, False, held.paths))
             if records and store is not None:
-                store.upsert(to_records(records))
+                store.upsert(to_records(records, store.schema))
             done += len(batch)
             report(done, len(failures))
     seconds = time.perf_counter() - began

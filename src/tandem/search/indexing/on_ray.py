@@ -153,12 +153,16 @@ def _rounds(items: Iterator[Entry | FinishedShard]) -> Iterator[list[Entry | Fin
     size = 0
     for part in chunks(items, 64):
         some += part
-        size += sum(len(item.content or b"") for item in part if isinstance(item, Entry))
+        size += sum(_bytes_of(item) for item in part if isinstance(item, Entry))
         if len(some) >= ENTRIES_A_ROUND or size >= BYTES_A_ROUND:
             yield some
             some, size = [], 0
     if some:
         yield some
+
+
+def _bytes_of(entry: Entry) -> int:
+    return entry.moment.pixels.nbytes if entry.moment is not None else len(entry.content or b"")
 
 
 # --- the cluster ---------------------------------------------------------------------------------------------------

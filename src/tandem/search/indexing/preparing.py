@@ -6,12 +6,13 @@ Knows images and the input of a model. It knows no store: `known` says whether a
 import errno
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
@@ -23,6 +24,7 @@ from tandem.search.stores.protocol import Value
 
 if TYPE_CHECKING:
     from tandem.model import Model
+    from tandem.videos.moments import Moment
 
 SIZE_MARGIN = 2  # how many times the model's size an image has to keep when it shrinks while it is decoded
 
@@ -96,6 +98,8 @@ def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], 
     not raised."""
     if entry.broken is not None:
         return PreparedImage(entry, reason=entry.broken)
+    if entry.moment is not None:
+        return _prepare_moment(entry, entry.moment, options, known, in_flight)
     try:
         content = entry.content
         if content is None:
@@ -118,6 +122,28 @@ def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], 
     except ImageError as error:
         return _undecodable(entry, id, error.reason, in_flight, _is_transient(error))
     return PreparedImage(entry, id, caption=caption, caption_reason=caption_reason, values=values, pixels=pixels)
+
+
+def _prepare_moment(
+    entry: Entry, moment: "Moment", options: DecodeOptions, known: Callable[[str], bool], in_flight: InFlight
+) -> PreparedImage:
+    """A picture of a film, which its reader has decoded. The outcome is without its pixels: many may wait."""
+    entry = replace(entry, moment=None)
+    if not in_flight.claim(moment.id):
+        return PreparedImage(entry, moment.id, in_flight.failed(moment.id))
+    if known(moment.id):
+        in_flight.release([moment.id])
+        return PreparedImage(entry, moment.id)
+    image = Image.fromarray(moment.pixels)
+    values = describe(image, b"", (moment.width, moment.height)) | {
+        "bytes": None,  # of the film, which has many
+        "format": moment.format,
+        "taken": moment.taken,
+        "time": moment.time_s,
+        "decoding": "full",
+        "indexed": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return PreparedImage(entry, moment.id, values=values, pixels=preprocess(image, options.preprocessing))
 
 
 def _undecodable(entry: Entry, id: str, reason: str, in_flight: InFlight, transient: bool = False) -> PreparedImage:

@@ -54,7 +54,7 @@ class ProgressMeter:
             self._past.popleft()
         then, before = self._past[0]
         rate = (done - before) / (now - then) if now > then else 0.0
-        found = max(self._found, done)
+        found = done if at_once else max(self._found, done)  # at the end: of films it was only expected
         total = found if self._is_total else None
         left = (found - done) / rate if total is not None and rate > 0 else None
         self._report(IndexingProgress(done, found, total, skipped, now - self._began, rate, left))

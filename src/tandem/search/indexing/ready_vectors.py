@@ -95,7 +95,7 @@ def vector_records(
         own |= {name: column[row] for name, column in metadata.items()}
         path = own.get("path")
         records.append(ImageRecord(id, vectors[row], own, True, {str(path)} if path else set()))
-    return to_records(records)
+    return to_records(records, store.schema)
 
 
 def is_of_a_file(values: Mapping[str, Value]) -> bool:

@@ -113,7 +113,7 @@ def apply_removals(store: Store, ledger: Ledger) -> None:
         for image in kept:
             image.paths -= lost[image.id]
         if some := [image for image in kept if image.paths]:
-            store.upsert(to_records(some))
+            store.upsert(to_records(some, store.schema))
         if empty := [image.id for image in images if not image.paths]:
             store.delete(empty)
         ledger.removals_done(pairs)

@@ -15,7 +15,7 @@ from tandem.search.indexing.entries import SkippedFile
 from tandem.search.indexing.image_record import COLUMNS, paths_of
 from tandem.search.indexing.ledger import BATCH, FileRecord, Ledger
 from tandem.search.indexing.preparing import InFlight, PreparedImage
-from tandem.search.stores.protocol import Records, Store, Value
+from tandem.search.stores.protocol import Records, Schema, Store, Value
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Recorder:
         touched = [image for image in images.values() if image.is_touched]
         self.is_whole = False
         if touched:
-            self.store.upsert(to_records(touched))
+            self.store.upsert(to_records(touched, self.store.schema))
         self.ledger.update(records, pending_removals=pending_removals, gone=gone)
         self.is_whole = True
         self.in_flight.release([image.id for image in images.values()])
@@ -172,7 +172,7 @@ def read_records(store: Store, ids: Sequence[str]) -> dict[str, ImageRecord]:
     """Complete records, as writing them again needs them."""
     images: dict[str, ImageRecord] = {}
     for start in range(0, len(ids), BATCH):
-        held = store.get(ids[start : start + BATCH], columns=list(COLUMNS))
+        held = store.get(ids[start : start + BATCH], columns=columns_of(store.schema))
         for index, id in enumerate(held.ids):
             values = held.row(index)
             assert held.vectors is not None
@@ -180,10 +180,15 @@ def read_records(store: Store, ids: Sequence[str]) -> dict[str, ImageRecord]:
     return images
 
 
-def to_records(images: Sequence[ImageRecord]) -> Records:
-    """Records as the store takes them, each with its paths. An image that was added from memory has none."""
+def columns_of(schema: Schema) -> list[str]:
+    """The columns of images that a store has: one that was made earlier may have fewer."""
+    return [name for name in COLUMNS if name in schema.columns]
+
+
+def to_records(images: Sequence[ImageRecord], schema: Schema) -> Records:
+    """Records as a store takes them, each with its paths. An image that was added from memory has none."""
     for image in images:
         paths = sorted(image.paths)
         image.values |= {"path": paths[0] if paths else None, "paths": json.dumps(paths, ensure_ascii=False)}
-    columns = {name: [image.values.get(name) for image in images] for name in COLUMNS}
+    columns = {name: [image.values.get(name) for image in images] for name in columns_of(schema)}
     return Records([image.id for image in images], np.stack([image.vector for image in images]), columns)

@@ -16,17 +16,22 @@ import numpy as np
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
 from tandem.search.indexing import reconciling, shards, sources
-from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, inside
+from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, UnreadFilm, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
 from tandem.search.indexing.preparing import InFlight, PreparedImage
 from tandem.search.indexing.progress import IndexingProgress, ProgressMeter
 from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.recording import Recorder, Tally
-from tandem.search.indexing.sources import Sources
+from tandem.search.indexing.sources import Sources, films_need_pyav
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store
+from tandem.videos.choosing import STRETCH_S
+from tandem.videos.naming import is_film, moment_of
 
 SHARD_BATCH = 64  # entries, which may carry images
+MOMENT_BATCH = 4  # of a film, decoded
+LEAST_EVERY_S, MOST_EVERY_S = 0.2, STRETCH_S
+FILMS_NAMED = 3  # of those that were not read
 
 
 @dataclass(frozen=True)
@@ -37,22 +42,26 @@ class IndexingOptions:
     fast_decode: bool = False  # let large JPEGs shrink while they are decoded
     caption: str | None = None  # the key or column of captions; the usual names are tried if None
     exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, beside those of `.tandemignore` files
+    every_s: float | None = None  # between the moments of films that are kept; None for the default
     batch_size: int = BATCH_SIZE  # images encoded, and committed, at once
     standard_input: BinaryIO | None = None  # what `-` reads; the process' own if None
     on_progress: Callable[[IndexingProgress], None] | None = None  # called in the caller's thread, a few times a second
 
     def __post_init__(self) -> None:
-        check_arguments(self.batch_size, None, self.exclude)
+        check_arguments(self.batch_size, None, self.exclude, self.every_s)
 
 
-def check_arguments(batch_size: object, workers: object, exclude: object) -> None:
-    """Refuse what is no count, and what is no list of patterns, in one line."""
+def check_arguments(batch_size: object, workers: object, exclude: object, every_s: object = None) -> None:
+    """Refuse what is no count, no list of patterns, and no time, in one line."""
     _check_count("batch_size", batch_size)
     if workers is not None:
         _check_count("workers", workers)
     several = isinstance(exclude, Sequence) and not isinstance(exclude, str)
     if not (several and all(isinstance(pattern, str) for pattern in cast(Sequence[object], exclude))):
         raise TandemError(f"exclude: expected a list of patterns, got {exclude!r:.60}")
+    number = isinstance(every_s, int | float) and not isinstance(every_s, bool)
+    if every_s is not None and not (number and LEAST_EVERY_S <= cast(float, every_s) <= MOST_EVERY_S):
+        raise TandemError(f"every: expected {LEAST_EVERY_S:g} to {MOST_EVERY_S:g} seconds, got {every_s!r:.60}")
 
 
 def _check_count(name: str, value: object) -> None:
@@ -78,11 +87,21 @@ class IndexingReport:
     fast: int = 0  # of these, with vectors from images that shrank while they were decoded
     seconds: float = 0.0
     rate: float = 0.0  # files that were read, a second
+    unread_films: "UnreadFilms | None" = None  # found, and left alone
 
     @property
     def not_retried(self) -> int:
         """The number of failures that were known before and have not changed since."""
         return sum(not failure.retried for failure in self.failures)
+
+
+@dataclass(frozen=True)
+class UnreadFilms:
+    """Films that were found and not read: how many, the first of them, and why."""
+
+    count: int
+    paths: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,7 @@ def open_sources(named: Sequence[str | Path], options: IndexingOptions) -> Sourc
         is_collection=stores.is_store_folder,
         caption=options.caption,
         exclude=options.exclude,
+        every_s=options.every_s,
         standard_input=options.standard_input,
     )
 
@@ -115,7 +135,7 @@ def check_not_empty(found: Sources, caption: str | None = None) -> None:
             damaged.append(f"{item.path}: {item.reason}")
         if isinstance(item, Shard):
             try:
-                if next(shards.entries(item, caption), None) is not None:
+                if is_film(item.path) or next(shards.entries(item, caption), None) is not None:
                     return
                 empty.append(item.path)
             except DataError as error:
@@ -151,6 +171,7 @@ class IndexingRun:
         self._known = 0  # paths found that held an image before
         self._known_before = 0  # as many as there were under the sources
         self._excluded = 0
+        self._films: list[str] = []  # that were not read
         was_moved = reconciling.was_moved_away(sources)
         self._recorder = Recorder(store, ledger, self.in_flight, was_moved, self._recorded)
         self._meter = ProgressMeter(self._counts, options.on_progress) if options.on_progress is not None else None
@@ -188,6 +209,8 @@ class IndexingRun:
             self._known += earlier is not None and earlier.id is not None
             if isinstance(item, Excluded):
                 self._excluded += 1
+            elif isinstance(item, UnreadFilm) or (is_film(item.path) and not self._keeps_times):
+                self._films.append(item.path)
             elif isinstance(item, SkippedFile):
                 if item.missing and earlier is not None and earlier.id is not None:
                     self._missing.add(item.path)
@@ -207,12 +230,27 @@ class IndexingRun:
             if earlier is not None and unchanged and not shards.holds_paths(shard) and self._has_all(shard):
                 self._count_unchanged_shard(shard, earlier)
                 return
-            for some in chunks(shards.entries(shard, self.options.caption), SHARD_BATCH):
-                yield from self._unread(some)
+            every_s, since_s = self.options.every_s, self._read_until(shard, earlier)
+            found = shards.entries(shard, self.options.caption, every_s=every_s, since_s=since_s)
+            with contextlib.closing(found):
+                for some in chunks(found, MOMENT_BATCH if is_film(shard.path) else SHARD_BATCH):
+                    yield from self._unread(some)
         except DataError as error:
             yield FinishedShard(shard, str(error).removeprefix(f"{shard.path}: "))
         else:
             yield FinishedShard(shard)
+
+    def _read_until(self, shard: Shard, earlier: FileRecord | None) -> float:
+        """Up to where an interrupted run read a film: the time of the last moment that it wrote down."""
+        if not is_film(shard.path) or (earlier is not None and earlier.is_unchanged(shard.signature)):
+            return 0.0  # it was read to its end, and moments were taken out since
+        known = (one for one in self.ledger.under(f"{shard.path}#") if one.is_unchanged(shard.signature))
+        return max((moment[1] for one in known if (moment := moment_of(one.path))), default=0.0)
+
+    @property
+    def _keeps_times(self) -> bool:
+        """Whether the collection has a place for the times of moments; those of earlier versions do not."""
+        return "time" in self.store.schema.columns
 
     def _still_there(self, records: Iterable[FileRecord]) -> Iterator[FileRecord]:
         return reconciling.without_removed(self.store, self.ledger, records)
@@ -250,7 +288,7 @@ class IndexingRun:
         """How many files there are, in parts."""
         with contextlib.suppress(OSError, StoreError):  # it only informs
             for item in self._sources.items():
-                if isinstance(item, Excluded):
+                if isinstance(item, Excluded | UnreadFilm):
                     continue
                 if not isinstance(item, Shard):
                     yield 1
@@ -260,7 +298,7 @@ class IndexingRun:
                     if known is not None and known.is_unchanged(item.signature) and not shards.holds_paths(item):
                         yield sum(sum(self.ledger.counts_under(prefix)) for prefix in inside(item.path))
                     else:
-                        yield shards.length(item)
+                        yield shards.length(item, self.options.every_s)
 
     # --- what is written down ------------------------------------------------------------------------------------
 
@@ -274,11 +312,30 @@ class IndexingRun:
                 if one.reason is not None:
                     self._recorded.skipped += 1
                     self._recorded.failures.append(SkippedFile(one.shard.path, one.reason))
+            for one in self._finished:
+                if is_film(one.shard.path) and one.shard.times_s is None:
+                    self._drop_old_moments(one.shard)
             self.ledger.update(
                 FileRecord(one.shard.path, one.shard.signature, SHARD, one.reason) for one in self._finished
             )
             self._finished = []
         self.report_progress()
+
+    def _drop_old_moments(self, film: Shard) -> None:
+        """Take out the moments that a film had before it changed."""
+        old = [one for one in self.ledger.under(f"{film.path}#") if one.id and not one.is_unchanged(film.signature)]
+        for some in chunks(old, BATCH):
+            removals = [(one.path, one.id) for one in some if one.id]
+            self.ledger.update(pending_removals=removals, gone=[one.path for one in some])
+            self._recorded.pruned += len(some)
+
+    def _unread_films(self) -> UnreadFilms | None:
+        if not self._films:
+            return None
+        reason = str(films_need_pyav())
+        if not self._keeps_times:
+            reason = "this collection was made before films could be in one: index them to a new one"
+        return UnreadFilms(len(self._films), tuple(self._films[:FILMS_NAMED]), reason)
 
     def finish(self) -> IndexingReport:
         """Finish the run: deal with lost and missing files, and give the report."""
@@ -288,7 +345,7 @@ class IndexingRun:
             kept = [one for one in skipped.failures if one.path not in self._missing]
             skipped.skipped -= len(skipped.failures) - len(kept)
             skipped.failures = kept
-            recorded.pruned = reconciling.mark_gone(self.store, self.ledger, self._sources, self._missing)
+            recorded.pruned += reconciling.mark_gone(self.store, self.ledger, self._sources, self._missing)
         reconciling.apply_removals(self.store, self.ledger)
         gone = 0
         if not self.options.prune and not (self._sources.are_apart and self._known >= self._known_before):
@@ -309,6 +366,7 @@ class IndexingRun:
             fast=self.store.count("decoding = 'fast'"),
             seconds=seconds,
             rate=self._read / seconds if seconds > 0 else 0.0,
+            unread_films=self._unread_films(),
         )
 
     def report_progress(self, *, at_once: bool = False) -> None:

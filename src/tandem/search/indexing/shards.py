@@ -1,7 +1,8 @@
-"""The images inside tars and Parquet files -> entries, streamed. Knows no store and no model."""
+"""The images inside tars, Parquet files and films -> entries, streamed. Knows no store and no model."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,38 @@ from tandem import samples, tar_files
 from tandem.errors import DataError
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
+from tandem.prefetch import in_thread
 from tandem.samples import CAPTION_KEYS
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 from tandem.tar_files import TarMember
+from tandem.videos.naming import is_film
+
+MOMENTS_AHEAD = 16  # decoded pictures of a film that wait, 1.4 MB each at most for films of usual shapes
 
 
-def entries(shard: Shard, key: str | None = None) -> Iterator[Entry | SkippedFile]:
+def entries(
+    shard: Shard, key: str | None = None, *, every_s: float | None = None, since_s: float = 0.0
+) -> Generator[Entry | SkippedFile, None, None]:
     """The images of a shard, in order; `key` is where captions are, the first usual one if None.
 
+    Of a film, `every_s` are the seconds between moments, and `since_s` is where an earlier run came to.
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
-    if samples.shard_kind(shard.path) == "parquet":
+    if is_film(shard.path):
+        yield from _moments(shard, every_s, since_s)
+    elif samples.shard_kind(shard.path) == "parquet":
         yield from _rows(shard, key)
     else:
         yield from _members(shard, key)
 
 
-def length(shard: Shard) -> int:
-    """How many images it says it has. Raises `DataError`."""
+def length(shard: Shard, every_s: float | None = None) -> int:
+    """How many images it says it has; of a film, about how many moments. Raises `DataError`."""
+    if is_film(shard.path):
+        from tandem.videos.moments import expected
+
+        return expected(shard.path, every_s) if shard.times_s is None else len(shard.times_s)
     if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
     return sum(_is_image(member) for member in tar_files.tar_members(Path(shard.path)))
@@ -36,7 +50,25 @@ def length(shard: Shard) -> int:
 
 def holds_paths(shard: Shard) -> bool:
     """Whether it is Parquet that names files, which may change while it does not. Raises `DataError`."""
+    if is_film(shard.path):
+        return False
     return samples.shard_kind(shard.path) == "parquet" and samples.parquet_image_column(Path(shard.path))[1]
+
+
+# --- films ---------------------------------------------------------------------------------------------------------
+
+
+def _moments(shard: Shard, every_s: float | None, since_s: float) -> Iterator[Entry]:
+    """Decoded in a thread of its own, while what came before is encoded."""
+    from tandem.videos.moments import moments, moments_at
+
+    if shard.times_s is None:
+        decoding = moments(shard.path, every_s=every_s, since_s=since_s)
+    else:
+        decoding = moments_at(shard.path, shard.times_s)
+    with contextlib.closing(in_thread(decoding, ahead=MOMENTS_AHEAD)) as found:
+        for moment in found:
+            yield Entry(moment.path, shard.signature, shard.path, moment=moment)
 
 
 # --- tars ----------------------------------------------------------------------------------------------------------

@@ -12,19 +12,20 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cached_property
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
-from tandem.errors import TandemError
+from tandem.errors import MissingExtraError, TandemError
 from tandem.files import user_path
 from tandem.image import IMAGE_SUFFIXES
-from tandem.search.indexing.entries import Excluded, Item, inside, reason_of, shard_of
+from tandem.search.indexing.entries import Excluded, Item, Shard, UnreadFilm, inside, reason_of, shard_of
 from tandem.search.indexing.ignoring import IgnoreRules
 from tandem.search.indexing.walking import WalkOptions, named, walk
+from tandem.videos import naming
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -94,6 +95,7 @@ def find(
     is_collection: Callable[[str, Container[str]], bool] = lambda folder, names: False,
     caption: str | None = None,
     exclude: Sequence[str] = (),
+    every_s: float | None = None,
     standard_input: BinaryIO | None = None,
 ) -> Sources:
     """Check that all sources exist and are of a kind that can be indexed.
@@ -105,10 +107,11 @@ def find(
             counts as changed.
         exclude: patterns as in a .gitignore of what to leave out of folders and globs, beside `.tandemignore` files.
             What is named itself is taken.
+        every_s: seconds between moments of films; another number than before counts as a change of the films.
 
     Raises: `TandemError` for a source that is not there, cannot be read, or holds no images.
     """
-    options = WalkOptions(is_collection, caption or "", tuple(exclude))
+    options = WalkOptions(is_collection, caption or "", tuple(exclude), every_s, reads_films=naming.is_installed())
     IgnoreRules.of(options.exclude)  # a pattern that cannot be understood is refused here
     if not sources:
         raise TandemError("nothing to index: name a folder, a glob, a file, or - for a list on standard input")
@@ -139,20 +142,33 @@ def _part(source: str, options: WalkOptions, standard_input: BinaryIO | None) ->
                 pass
         except OSError as error:
             raise TandemError(f"{source}: {reason_of(error)}") from None
-        nothing = f"no images in this folder (looked for {', '.join(sorted(IMAGE_SUFFIXES))}; tars and Parquet by name)"
+        looked_for = f"{', '.join(sorted(IMAGE_SUFFIXES))} and films; tars and Parquet by name"
+        nothing = f"no images in this folder (looked for {looked_for})"
     elif os.path.lexists(path):
+        if naming.is_film(path) and not options.reads_films:
+            raise films_need_pyav()
         return File(path, options)
     elif _MAGIC.search(source):
         part = Pattern(path, options)
         nothing = "no image, tar or Parquet file matches"
     else:
         raise TandemError(f"{source}: no such file or folder")
-    excluded = 0
+    excluded = films = 0
     for item in part.items():
-        if not isinstance(item, Excluded):
+        if isinstance(item, UnreadFilm):
+            films += 1
+        elif isinstance(item, Excluded):
+            excluded += 1
+        else:
             return part
-        excluded += 1
+    if films:
+        raise NoImagesError(f"{source}: {films_need_pyav()}; nothing but films is here")
     raise NoImagesError(f"{source}: {nothing}" + (f"; {excluded:,} excluded by rule" if excluded else ""))
+
+
+def films_need_pyav() -> TandemError:
+    """What is said of films where they cannot be read."""
+    return MissingExtraError("PyAV", "video", "reading films")
 
 
 # --- the kinds of sources ------------------------------------------------------------------------------------------
@@ -272,12 +288,23 @@ class Listed:
     options: WalkOptions
 
     def items(self) -> Iterator[Item]:
-        for line in self._lines():
-            path = os.path.abspath(user_path(os.fsdecode(line), strict=False))
-            if os.path.isdir(path):
-                yield from walk(path, self.options)
-            else:
-                yield named(path, self.options)
+        lines = (os.path.abspath(user_path(os.fsdecode(line), strict=False)) for line in self._lines())
+        for film, paths in groupby(lines, lambda path: (naming.moment_of(path) or ("",))[0]):
+            if film:
+                yield self._moments(film, paths)
+                continue
+            for path in paths:
+                if os.path.isdir(path):
+                    yield from walk(path, self.options)
+                else:
+                    yield named(path, self.options)
+
+    def _moments(self, film: str, paths: Iterator[str]) -> Item:
+        """A film of which some moments are listed, one after the other."""
+        item = named(film, self.options)
+        if not isinstance(item, Shard):
+            return item
+        return replace(item, times_s=tuple(moment[1] for path in paths if (moment := naming.moment_of(path))))
 
     @property
     def prefixes(self) -> tuple[str, ...]:

@@ -18,9 +18,11 @@ from tandem.search.indexing.entries import (
     Item,
     Shard,
     SkippedFile,
+    UnreadFilm,
     reason_of,
 )
 from tandem.search.indexing.ignoring import IGNORE_FILE, IgnoreRules
+from tandem.videos.naming import FILM_SUFFIXES, is_film
 
 CAPTION_FILES = (".txt", ".json")
 
@@ -32,6 +34,8 @@ class WalkOptions:
     is_collection: Callable[[str, Container[str]], bool]  # of a folder and the names in it; such a one is left alone
     caption_key: str = ""  # part of the signature: captions that were read under another key count as changed
     exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, from each walk's root on
+    every_s: float | None = None  # seconds between moments of films, where that was asked for: part of their signature
+    reads_films: bool = True  # else films are told as `UnreadFilm`
 
 
 _Names: TypeAlias = Sequence[str]  # of the folders from the root down, and of what is looked at
@@ -56,10 +60,10 @@ def walk(
     besides: str | None = None,
     shards: bool = False,
 ) -> Iterator[Item]:
-    """The images under a folder, and shards if wanted. Hidden names, links to folders and links out are left out.
+    """The images and films under a folder, and shards if wanted.
 
-    What is left out by a rule (`ignoring`) is an `Excluded`. `besides` is a suffix that is taken besides those of
-    images.
+    Hidden names, links to folders and links out are left out. What is left out by a rule (`ignoring`) is an `Excluded`.
+    `besides` is a suffix that is taken besides those of images.
     """
     inside = os.path.realpath(root).rstrip(os.sep) + os.sep
     stack: list[_OpenFolder] = []
@@ -98,7 +102,8 @@ def walk(
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()
             is_shard = shards and shard_kind(entry.name) is not None
-            if not (suffix in IMAGE_SUFFIXES or suffix == besides or is_shard) or not take(names):
+            wanted = suffix in IMAGE_SUFFIXES or suffix in FILM_SUFFIXES or suffix == besides or is_shard
+            if not wanted or not take(names):
                 continue
             if folder.rules.excludes(names, is_folder=False):
                 yield Excluded(entry.path)
@@ -156,6 +161,10 @@ def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result]
     except UnicodeEncodeError:
         return SkippedFile(display_name(path), "its name is not UTF-8: rename it")
     key = options.caption_key
+    if is_film(path):
+        if not options.reads_films:
+            return UnreadFilm(path)
+        return Shard(path, _signature(status, "" if options.every_s is None else f"every {options.every_s:g} s"))
     if shard_kind(path) is not None:
         return Shard(path, _signature(status, key))
     if caption is None:
