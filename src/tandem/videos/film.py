@@ -101,7 +101,7 @@ class Film:
             return None
         # Matroska counts to its end from zero, wherever it begins.
         before = self._begins if "matroska" in self._container.format.name else 0
-        return (self._container.duration - before) / self._av.time_base
+        return float(self._container.duration - before) / float(self._av.time_base)
 
     def frames(self, since_s: float = 0.0) -> Generator[Frame, None, None]:
         """The frames from a time on, in order; of compressed films those that others are built on, a few a second.
