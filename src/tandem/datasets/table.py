@@ -39,7 +39,7 @@ def recognises(source: str) -> bool:
 def splits(source: str) -> tuple[str, ...]:
     """The values of the column `split`; () without one."""
     path = _table(source)
-    return tuple(_splits(list(_lines(path)), path)) if path is not None else ()
+    return tuple(_splits(list(read_lines(path)), path)) if path is not None else ()
 
 
 def read(request: Request) -> Rows:
@@ -47,7 +47,7 @@ def read(request: Request) -> Rows:
     path = _table(request.source)
     if path is None:
         raise DataError(f"{request.source}: expected a table ({', '.join([*SEPARATORS, *LINES])})")
-    lines = list(_lines(path))
+    lines = list(read_lines(path))
     if not lines:
         raise DataError(f"{path}: it has a header at most, and no rows")
     columns = list(dict.fromkeys(name for _, values in lines for name in values))
@@ -126,7 +126,7 @@ def _table(source: str) -> Path | None:
     return path if path.suffix.lower() in (*SEPARATORS, *LINES) and path.is_file() else None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each row with its line's number. Raises `DataError` that names the line."""
     line = 0
     try:

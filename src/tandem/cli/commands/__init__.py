@@ -22,6 +22,7 @@ COMMANDS = {
     "info": "describe a collection",
     "remove": "remove photos from a collection",
     "migrate": "move a collection to another model",
+    "score": "score images against their prompts",
     "audit": "show what a model gets wrong",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",

@@ -1,0 +1,119 @@
+"""`tandem score`: figures, files, sheets, and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from support import toy
+from support.commands import Run, one_line
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Four images in a table, and a row whose image is not there."""
+    toy.write_images(tmp_path, 4)
+    path = tmp_path / "prompts.csv"
+    rows = "".join(f"{i}.png,a cat number {i}\n" for i in range(4))
+    path.write_text(f"file,prompt\n{rows}gone.png,nothing\n")
+    return path
+
+
+def test_a_table_with_a_missing_image(tandem: Run, table: Path, model_folder: str, tmp_path: Path) -> None:
+    target, sheet = tmp_path / "out" / "scores.csv", tmp_path / "sheet.html"
+    done = tandem("score", table, "--to", target, "--sheet", sheet, "--json", "--model", model_folder)
+    assert done.code == 1
+    document = done.json
+    assert document["formulas"]["clip_score"].startswith("2.5 max(cos, 0)")
+    figure = document["figures"]["clip_score"]
+    assert figure["n"] == 4
+    assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
+    assert document["figures"]["clip_score_100"]["value"] == pytest.approx(40 * figure["value"], rel=1e-5)
+    assert [each["error"] for each in document["failures"]] == ["no such file or folder"]
+    with target.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["row"] for row in rows] == list("01234")
+    assert rows[4]["error"] == "no such file or folder"
+    assert rows[4]["clip_score"] == ""
+    mean = sum(float(row["clip_score"]) for row in rows[:4]) / 4
+    assert mean == pytest.approx(figure["value"], abs=1e-6)
+    page = sheet.read_text()
+    assert page.count("<img") == 4  # those that are lowest are not repeated
+    assert "a cat number 3" in page
+
+
+def test_figures_for_people_and_programs(tandem: Run, table: Path, model_folder: str) -> None:
+    done = tandem("score", table, "--top", "1", "--model", model_folder)
+    assert [row[0] for row in done.rows] == ["clip_score", "clip_score_100", "lowest", "highest"]
+    assert "fit their own prompt better than another row's" in done.err
+    assert "guessing: 50%" in done.err
+    assert "skipped 1 of 5" in done.err
+
+
+def test_folders_with_text_files_names_or_one_prompt(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    first, second = toy.write_images(tmp_path / "x", 2)
+    first.with_suffix(".txt").write_text("a cat")
+    second.rename(second.with_name("a_dog_02.png"))
+    options = ("--json", "--top", "9", "--model", model_folder)
+    beside = tandem("score", tmp_path / "x", "--prompts-from", "sidecars", *options)
+    assert (beside.code, [each["prompt"] for each in beside.json["lowest"]]) == (1, ["a cat"])
+    assert "there is no a_dog_02.txt" in beside.json["failures"][0]["error"]
+    names = tandem("score", tmp_path / "x", "--prompts-from", "names", *options)
+    assert [each["prompt"] for each in names.json["lowest"]] == ["a dog"]
+    one = tandem("score", tmp_path / "x", "--prompt", "a bird", *options)
+    assert (one.code, one.json["figures"]["clip_score"]["n"]) == (0, 2)
+
+
+def test_edits(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    toy.write_images(tmp_path / "edited", 3)
+    for i in range(3):
+        (tmp_path / "originals").mkdir(exist_ok=True)
+        toy.random_image(i + 7).save(tmp_path / "originals" / f"{i}.png")
+    beside = ("--source-images", tmp_path / "originals", "--json", "--model", model_folder)
+    done = tandem("score", tmp_path / "edited", *beside, "--prompt", "a dog", "--source-prompt", "a cat")
+    assert set(done.json["figures"]) >= {"directional_similarity", "image_similarity", "clip_score"}
+    alone = tandem("score", tmp_path / "edited", *beside)
+    assert set(alone.json["figures"]) == {"image_similarity"}
+    assert alone.json["figures"]["image_similarity"] == done.json["figures"]["image_similarity"]
+
+
+def test_references_and_texts_that_are_cut(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    toy.write_images(tmp_path, 2)
+    rows = [
+        {"image": "0.png", "prompt": "do " * 200, "references": ["a cat"]},
+        {"image": "1.png", "prompt": "a dog", "references": ["a dog", "do " * 200]},
+    ]
+    path = tmp_path / "p.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = tandem("score", path, "--model", model_folder)
+    assert done.rows[0][0] == "ref_clip_score"
+    assert "2 texts cut to the 77 tokens" in done.err
+    assert "row 0:" in done.err
+    refused = tandem("score", path, "--long", "error", "--model", model_folder)
+    assert "tokens" in one_line(refused)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "say what to score"),
+        (("x",), "no prompts: give a table"),
+        (("x", "--prompt", "a", "--prompts-from", "names"), "cannot go together"),
+        (("x", "--prompt", " "), "expected a text"),
+        (("x", "--prompt", "a", "--columns", "image=a"), "goes with a table"),
+        (("x", "--prompt", "a", "--source-prompt", "b"), "goes with --source-images"),
+        (("x", "--prompt", "a", "--source-images", "nowhere"), "expected a folder"),
+        (("x", "--prompt", "a", "--to", "s.txt"), "expected a name ending in .csv"),
+        (("x", "--prompt", "a", "--sheet", "s.txt"), "expected a name ending in .html"),
+        (("p.csv", "--prompt", "a"), "a table has its own columns"),
+        (("p.csv", "x"), "a table goes alone"),
+        (("p.csv", "--columns", "image"), "expected image=file,prompt=text"),
+    ],
+)
+def test_what_is_refused(
+    tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], says: str
+) -> None:
+    toy.write_images(tmp_path / "x", 1)
+    (tmp_path / "p.csv").write_text("file,prompt\nx/0.png,a\n")
+    monkeypatch.chdir(tmp_path)
+    assert says in one_line(tandem("score", *arguments))
