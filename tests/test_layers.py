@@ -103,7 +103,7 @@ LAYERS["localization"] = LAYERS["classifying"] | {
 LAYERS["model"] |= {"localization"}
 # What other programs take from a model: the states of texts, the scores of generated images, a gradient.
 LAYERS["conditioning"] = _MODEL_AND_BELOW | {"bpe", "nn", "towers", "lazy_names", "tandem"}
-LAYERS["clip_score"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "tandem"}
+LAYERS["clip_score"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "samples", "tandem"}
 LAYERS["guidance"] = _MODEL_AND_BELOW | {"nn", "towers", "lazy_names", "plots", "tandem"}
 LAYERS["moderation"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "search", "tandem"}
 # The interfaces of other libraries over a model of ours.
