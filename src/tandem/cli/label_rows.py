@@ -15,6 +15,7 @@ from tandem.cli.tables import Cell, Column, print_table, tab_separated
 from tandem.scores.scoring import ScoringKind, digits, percent
 from tandem.search.labelling import LabelBlock, LabelledImage, with_paths
 from tandem.search.stores.protocol import Store
+from tandem.videos.naming import shown
 
 BAR_WIDTH = 10
 COUNTS_SHOWN = 30  # labels
@@ -79,7 +80,7 @@ def show_labels(found: Sequence[dict[str, Any]], scoring: ScoringKind = "softmax
                 Cell(percent(probability), plain=digits(probability)),
                 Cell(terminal.bar(probability, BAR_WIDTH), style=style),
                 Cell(f"{image['score']:.3f}", plain=f"{image['score']:.6f}"),
-                Cell(image["path"]),
+                Cell(shown(image["path"]), plain=image["path"]),
             ))  # fmt: skip
     print_table(columns if scoring == "head" else BY_LABEL, rows)
 
@@ -162,7 +163,7 @@ def printer(labels: Sequence[str], scoring: ScoringKind) -> Show:
     def by_line(part: LabelBlock) -> None:
         for document in documents_of(part, labels):
             best = [(found["label"], found["probability"]) for found in document["labels"]]
-            line(document["path"], best, scoring)
+            line(shown(document["path"]), best, scoring)
 
     return by_line
 

@@ -21,7 +21,7 @@ from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.calls import Calls
 from tandem.client.sending import batched, data_uri
-from tandem.defaults import BATCH_SIZE, HITS, LongTexts
+from tandem.defaults import BATCH_SIZE, HITS, MOMENTS, LongTexts
 from tandem.errors import ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
 from tandem.search.labelling import LabelledImage
@@ -204,6 +204,7 @@ class Client:
         weight: float = SearchQuery.weight,
         k: int = SearchQuery.k,
         offset: int = 0,
+        moments: int = MOMENTS,
         where: str | None = None,
         threshold: float | None = None,
         long: LongTexts = "error",
@@ -220,6 +221,7 @@ class Client:
             weight=weight,
             k=k,
             offset=offset,
+            moments=moments,
             where=where,
             threshold=threshold,
             long=long,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tandem.arrays import Vectors
-from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, TEXT_WEIGHT, LongTexts
+from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, MOMENTS, TEXT_WEIGHT, LongTexts
 from tandem.errors import StoreError, TandemError
 from tandem.search import identity
 from tandem.search.store_and_model import StoreAndModel
@@ -265,6 +265,7 @@ class Collection(StoreAndModel):
         weight: float = TEXT_WEIGHT,
         k: int = HITS,
         offset: int = 0,
+        moments: int = MOMENTS,
         where: str | None = None,
         threshold: float | None = None,
         long: LongTexts = "error",
@@ -278,6 +279,8 @@ class Collection(StoreAndModel):
             minus, minus_image: a text and an image to avoid.
             weight: the weight of the text beside an image, 0..1.
             k, offset: the number of hits to return, and to skip.
+            moments: how many moments of one film come before everything else; the others follow, but for those within
+                seconds of a better one. 0 for all, by cosine alone.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
             threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
             long: what happens to texts of more tokens than the model takes, as for `Model.embed_texts`.
@@ -299,6 +302,7 @@ class Collection(StoreAndModel):
             weight=weight,
             k=k,
             offset=offset,
+            moments=moments,
             where=where,
             threshold=threshold,
             long=long,

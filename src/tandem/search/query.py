@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from tandem.arrays import Vectors
-from tandem.defaults import HITS, TEXT_WEIGHT, LongTexts
+from tandem.defaults import HITS, MOMENTS, TEXT_WEIGHT, LongTexts
 from tandem.errors import TandemError, did_you_mean
 from tandem.image import ImageSource, source_name
 from tandem.scores.relevance import MeasuredKind, QueryKind, kind_of_text
@@ -44,6 +44,7 @@ class SearchQuery:
         minus, minus_image: a text and an image to avoid.
         weight: the weight of the text beside an image, 0..1.
         k, offset: the number of hits to return, and to skip.
+        moments: how many moments of one film come before everything else; 0 for all, also those next to each other.
         where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
         threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.
         long: what happens to texts of more tokens than the model takes, as for `Model.embed_texts`.
@@ -57,6 +58,7 @@ class SearchQuery:
     weight: float = TEXT_WEIGHT
     k: int = HITS
     offset: int = 0
+    moments: int = MOMENTS
     where: str | None = None
     threshold: float | None = None
     long: LongTexts = "error"
@@ -69,7 +71,7 @@ class SearchQuery:
         _check_share("weight", self.weight, "the share of the text, 0..1")
         if self.threshold is not None:
             _check_share("threshold", self.threshold, "a probability in 0..1")
-        for name, least in (("k", 1), ("offset", 0)):
+        for name, least in (("k", 1), ("offset", 0), ("moments", 0)):
             # Converted to a Python int: numpy's is not JSON.
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         if self.long not in get_args(LongTexts):

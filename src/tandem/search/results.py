@@ -13,6 +13,7 @@ from tandem.errors import ImageError, MissingExtraError, StoreError, TandemError
 from tandem.files import user_path
 from tandem.image import load_image
 from tandem.search.stores.protocol import Value
+from tandem.videos.naming import shown
 
 if TYPE_CHECKING:
     import pandas
@@ -30,6 +31,12 @@ class _WithPaths:
     def path(self) -> str:
         """One of the files that hold the image."""
         return str(self.metadata.get("path") or "")
+
+    @property
+    def time(self) -> float | None:
+        """Of a moment of a film: seconds from its beginning. None for photos."""
+        time = self.metadata.get("time")
+        return float(time) if isinstance(time, int | float) else None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -166,7 +173,9 @@ class Results:
             image = None
             with suppress(ImageError):  # a sheet without it is better than none
                 image = load_image(small) if small else None
-            cells.append(plots.Cell(image, f"{rank}. {_meaning(hit, relevance)}", os.path.basename(hit.path) or hit.id))
+            cells.append(
+                plots.Cell(image, f"{rank}. {_meaning(hit, relevance)}", shown(os.path.basename(hit.path)) or hit.id)
+            )
         note = self.model + (": nothing matches well" if self.nothing_matches else "")
         target = None if path is None else user_path(path)
         return plots.draw_contact_sheet(cells, target, title=self.title, note=note)
@@ -181,15 +190,15 @@ class Results:
     def _cell(self, rank: int, hit: SearchHit) -> str:
         small = self._thumbnail(hit.id)
         side = f"max-width:{THUMBNAIL_PIXELS}px;max-height:{THUMBNAIL_PIXELS}px"
-        shown = "<i>no thumbnail</i>"
+        drawn = "<i>no thumbnail</i>"
         if small:
-            shown = f'<img style="{side}" src="data:image/jpeg;base64,{base64.b64encode(small).decode("ascii")}">'
-        name = html.escape(os.path.basename(hit.path) or hit.id)
+            drawn = f'<img style="{side}" src="data:image/jpeg;base64,{base64.b64encode(small).decode("ascii")}">'
+        name = html.escape(shown(os.path.basename(hit.path)) or hit.id)
         missing = " (missing)" if hit.missing else ""
         style = f"width:{THUMBNAIL_PIXELS}px;overflow:hidden;font-size:smaller"
         return (
             f'<div style="{style}" title="{html.escape(hit.path)}">'
-            f"{shown}<br>{rank}. {_meaning(hit, False)}{missing}<br>{name}</div>"
+            f"{drawn}<br>{rank}. {_meaning(hit, False)}{missing}<br>{name}</div>"
         )
 
     def _thumbnail(self, identifier: str) -> bytes | None:

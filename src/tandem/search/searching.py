@@ -17,10 +17,13 @@ from tandem.search.query import SearchQuery, combine, kind_of
 from tandem.search.results import Metadata, Results, SearchHit
 from tandem.search.sample import CollectionSample
 from tandem.search.stores.protocol import Store, StoreHit, Value
+from tandem.videos.naming import moment_of
 
 if TYPE_CHECKING:
     from tandem.model import Model
 
+APART_S = 15.0  # between two moments of a film in one answer: three times what frames of a scene are apart
+MOST_ASKED = 4096  # hits that are looked at for moments that are apart
 NO_SAMPLE: Vectors = np.empty((0, 0), dtype=np.float32)
 
 
@@ -49,7 +52,7 @@ def search(
         if calibration is not None or len(parts) > 1:
             count, sample = sampled.now(store)
         vector = combine(parts, sample)[None]
-        hits = store.search(vector, query.k + query.offset, where=query.where)[0]
+        hits = _nearest(store, vector, query)
         relevance: list[float | None] = [None] * len(hits)
         reason = _why_not(calibration, model, query.measured_kinds(parts), count)
         if calibration is not None and reason is None and hits:
@@ -74,6 +77,39 @@ def search(
         offset=query.offset,
         relevance_reason=reason,
     )
+
+
+def _nearest(store: Store, vector: Vectors, query: SearchQuery) -> list[StoreHit]:
+    """The hits up to the last that is shown: more are asked for where moments of films stand back."""
+    wanted = asked = query.k + query.offset
+    while True:
+        hits = store.search(vector, asked, where=query.where)[0]
+        if not query.moments or all(moment_of(str(hit.metadata.get("path") or "")) is None for hit in hits):
+            return hits
+        first, later = spread(hits, query.moments)
+        if len(first) >= wanted or len(hits) < asked or asked >= MOST_ASKED:
+            return [*first, *later][:wanted]
+        asked = min(4 * asked, max(wanted, MOST_ASKED))
+
+
+def spread(hits: Sequence[StoreHit], most: int) -> tuple[list[StoreHit], list[StoreHit]]:
+    """The hits without moments of films that are next to better ones: up to `most` of each film, and the others.
+
+    Both in the order of the hits. So no film fills an answer, and pages of an answer fit together.
+    """
+    first: list[StoreHit] = []
+    later: list[StoreHit] = []
+    taken: dict[str, list[float]] = {}
+    for hit in hits:
+        moment = moment_of(str(hit.metadata.get("path") or ""))
+        if moment is None:
+            first.append(hit)
+            continue
+        times = taken.setdefault(moment[0], [])
+        if all(abs(moment[1] - time_s) >= APART_S for time_s in times):
+            times.append(moment[1])
+            (first if len(times) <= most else later).append(hit)
+    return first, later
 
 
 def _why_not(calibration: Calibration | None, model: "Model", kinds: Sequence[MeasuredKind], count: int) -> str | None:

@@ -14,6 +14,7 @@ from tandem.cli.options.model import add_model, describe_model
 from tandem.defaults import HITS, LABELS
 from tandem.errors import TandemError
 from tandem.files import user_path
+from tandem.videos.naming import file_of
 
 if TYPE_CHECKING:
     from tandem import prompts
@@ -92,10 +93,11 @@ def run(arguments: argparse.Namespace) -> int:
         elif arguments.paths_only:
             paths = [image["path"] for found in document["labels"] for image in found["images"]]
             named = list(dict.fromkeys(filter(None, paths)))
-            there = [path for path in named if not is_missing([path])]
+            there = list(dict.fromkeys(file_of(path) for path in named if not is_missing([path])))
+            gone = sum(is_missing([path]) for path in named)
             terminal.print_paths(there, null=arguments.null)
-            if len(there) < len(named):
-                terminal.echo(f"left out {terminal.count_of(len(named) - len(there))} whose files are gone")
+            if gone:
+                terminal.echo(f"left out {terminal.count_of(gone)} whose files are gone")
         elif arguments.by == "label":
             label_rows.show_labels(document["labels"], scoring.kind)
         elif target:

@@ -10,6 +10,7 @@ from tandem.cli.exit_codes import DONE, exit_code
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.collection import add_collection, add_where, open_collection
 from tandem.errors import TandemError
+from tandem.videos.naming import shown
 
 if TYPE_CHECKING:
     from tandem.search.stores.protocol import Records
@@ -65,12 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
                 there |= _names(records)
         removed = 0
         if there:
-            shown = ", ".join(terminal.shortened(path, sys.stderr) for path in list(there.values())[:EXAMPLES]) + (
-                ", ..." if len(there) > EXAMPLES else ""
-            )
+            examples = ", ".join(
+                terminal.shortened(shown(path), sys.stderr) for path in list(there.values())[:EXAMPLES]
+            ) + (", ..." if len(there) > EXAMPLES else "")
             of = "all" if len(there) == photos.count() else f"of {photos.count():,}"
             terminal.confirm(
-                f"remove {terminal.count_of(len(there))} ({of}) from {arguments.collection}: {shown}?",
+                f"remove {terminal.count_of(len(there))} ({of}) from {arguments.collection}: {examples}?",
                 yes=arguments.yes,
             )
             ids = list(there)

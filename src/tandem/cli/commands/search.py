@@ -13,9 +13,10 @@ from tandem.cli.options.collection import add_collection, add_where, explain_emp
 from tandem.cli.options.model import add_model, describe_model
 from tandem.cli.options.texts import add_long
 from tandem.cli.tables import Cell, Column, print_table, tab_separated
-from tandem.defaults import HITS, TEXT_WEIGHT
+from tandem.defaults import HITS, MOMENTS, TEXT_WEIGHT
 from tandem.errors import TandemError
 from tandem.files import user_path
+from tandem.videos.naming import file_of, shown
 
 if TYPE_CHECKING:
     from tandem.search.results import Results, SearchHit
@@ -36,7 +37,7 @@ def add_arguments(parser: Parser) -> None:
         "Show the photos of a collection that are nearest to a text, to a photo, or to both. Says so if nothing "
         "matches well, where the model's calibration can tell. When piped, each line is rank, cosine and path "
         "(--relevance: rank, relevance, cosine and path), separated by tabs, and a last value 'missing' where the file "
-        "is gone.",
+        "is gone. The path of a moment of a film ends in #t= and its seconds; --paths-only gives the film.",
         "tandem search photos.tandem a black cat sleeping on a red sofa",
         "tandem search photos.tandem --image sofa.jpg --where \"width > 1000 and taken >= '2023'\" --plot sheet.png",
         'tandem search photos.tandem a street --image beach.jpg --weight 0.3 --minus "people"',
@@ -56,6 +57,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--minus-image", metavar="PHOTO", help="less of what this photo shows")
     parser.add_argument("-k", "--top", type=positive, default=HITS, metavar="K", help="number of hits (%(default)s)")
     parser.add_argument("--page", type=positive, default=1, metavar="N", help="page number (%(default)s)")
+    parser.add_argument(
+        "--moments",
+        type=int,
+        default=MOMENTS,
+        metavar="N",
+        help="of one film, show this many moments before everything else (%(default)s); 0 for all by cosine",
+    )
     add_where(parser)
     parser.add_argument(
         "--threshold",
@@ -99,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
                 weight=TEXT_WEIGHT if arguments.weight is None else arguments.weight,
                 k=arguments.top,
                 offset=(arguments.page - 1) * arguments.top,
+                moments=arguments.moments,
                 where=arguments.where,
                 threshold=arguments.threshold,
                 long=arguments.long,
@@ -107,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             terminal.print_json(results.as_dict())
         elif arguments.paths_only:
-            terminal.print_paths([hit.path for hit in results.hits if not hit.missing], null=arguments.null)
+            files = dict.fromkeys(file_of(hit.path) for hit in results.hits if not hit.missing)
+            terminal.print_paths(list(files), null=arguments.null)
         else:
             show(results, relevance=arguments.relevance)
         sys.stdout.flush()
@@ -149,7 +159,7 @@ def cells_of(hit: "SearchHit", rank: int, threshold: float | None) -> tuple[Cell
         Cell(percent(hit.relevance), plain="" if hit.relevance is None else f"{hit.relevance:.4f}"),
         Cell(terminal.bar(hit.relevance or 0, BAR_WIDTH), style=terminal.QUIET if weak else terminal.ACCENT),
         Cell(f"{hit.score:.3f}", plain=f"{hit.score:.6f}"),
-        Cell(shortest(hit.path) + (" (missing)" if hit.missing else ""), plain=hit.path),
+        Cell(shown(shortest(hit.path)) + (" (missing)" if hit.missing else ""), plain=hit.path),
     )
 
 

@@ -59,12 +59,14 @@ def find(
     columns: Sequence[str] = (),
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[DuplicateGroup]:
-    """The groups of a whole collection, those that free most bytes first.
+    """The groups of a whole collection, those that free most bytes first. Moments of films are no files, and left out.
 
     `columns` are what members bring along, besides what decides which is kept. `advance` is told how many records
     have been compared.
     """
     check_threshold(threshold)
+    if "time" in store.schema.columns:
+        where = "time is null" if where is None else f"({where}) and time is null"
     joined = _Joined()
     if store.count(where) <= EXACT_UP_TO:
         batches = list(store.scan(where=where, columns=[]))

@@ -45,6 +45,9 @@ class SearchRequest(RequestBody):
     ] = SearchQuery.weight
     k: Annotated[int, Field(ge=1), WHOLE, AtMost("max_hits")] = SearchQuery.k
     offset: Annotated[int, Field(ge=0), WHOLE, AtMost("max_offset")] = SearchQuery.offset
+    moments: Annotated[
+        int, Field(ge=0, description="of one film, before everything else that was found; 0 for all"), WHOLE
+    ] = SearchQuery.moments
     where: Where = None
     threshold: Annotated[float | None, Field(ge=0, le=1, allow_inf_nan=False)] = None
     long: Long = "error"
