@@ -33,6 +33,14 @@ def byte_symbols() -> list[str]:
     return [chr(code) for code in (*printable, *range(256, 256 + others))]
 
 
+def symbol_bytes() -> dict[str, int]:
+    """The byte that each of the printable characters stands for."""
+    symbols = byte_symbols()
+    plain = {symbol: ord(symbol) for symbol in symbols if ord(symbol) < 256}
+    others = sorted(set(range(256)) - set(plain.values()))
+    return {**plain, **{chr(256 + i): code for i, code in enumerate(others)}}
+
+
 @dataclass(frozen=True)
 class Table:
     """A byte-level BPE with an end-of-word mark. `added` maps special strings to ids, start and end included."""

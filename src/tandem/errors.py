@@ -93,6 +93,10 @@ class EngineError(TandemError):
     """An engine, device or precision that this machine or installation cannot offer."""
 
 
+class ConditioningError(TandemError):
+    """A prompt, a text encoder or an embedding that an image generator cannot be conditioned with."""
+
+
 class HeadError(TandemError):
     """A `.tandem-head` file that cannot be used: truncated, hostile, foreign, or of another model."""
 

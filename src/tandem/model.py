@@ -239,16 +239,21 @@ class Model(Classifier, ImageBackbone):
                 rows.append(self.encode_token_ids(self.tokenizer(chunk, context, long == "truncate")))
         return np.concatenate(rows)
 
-    def text_states(self, texts: str | Iterable[str], *, layer: int = -1, truncate: bool = False) -> Vectors:
+    def text_states(
+        self, texts: str | Iterable[str], *, layer: int = -1, norm: bool | None = None, truncate: bool = False
+    ) -> Vectors:
         """The hidden state of every token, float32 [n t w], padded to the context length, as diffusion models use them.
 
         `layer=-1`: after the last block and the final layer norm; `layer=-2`: after the last block but one, without
-        the norm (as `hidden_states[-2]` of transformers); `layer=k`: after k blocks.
+        the norm (as `hidden_states[-2]` of transformers); `layer=k`: after k blocks. `norm` overrules whether the final
+        norm follows. `tandem.conditioning` gives what an image generator takes, by its name.
         """
         context, width = self.config.text.context_length, self.config.text.width
         rows = [np.empty((0, context, width), dtype=np.float32)]
         for chunk in batched(prompts.several(texts), BATCH_TEXTS):
-            rows.append(self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer))
+            rows.append(
+                self.engine.text_states(self.tokenizer(chunk, context, truncate, pad_to=context), layer, norm=norm)
+            )
         return np.concatenate(rows)
 
     def class_vectors(

@@ -7,10 +7,10 @@ Shapes: n images or texts, h height, w width, t tokens of a text, p tokens of an
 """
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from tandem.config import ModelConfig
+from tandem.config import ModelConfig, TextTower
 from tandem.errors import EngineError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -37,8 +37,14 @@ class Engine(Protocol):
     def encode_texts(self, token_ids: "NDArray[np.int32]") -> "NDArray[np.float32]":
         """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
 
-    def text_states(self, token_ids: "NDArray[np.int32]", layer: int = -1) -> "NDArray[np.float32]":
-        """The state of every token float32 [n t width]: -1 after the final norm, else as transformers counts them."""
+    def text_states(
+        self, token_ids: "NDArray[np.int32]", layer: int = -1, *, norm: bool | None = None
+    ) -> "NDArray[np.float32]":
+        """The state of every token float32 [n t w].
+
+        layer: -1 is the tower's end; 0 the embedding; k the state after k blocks; -2 before the last block, and so on,
+        as transformers counts its hidden states. norm: the final norm, by default at layer -1 only.
+        """
 
     def image_states(
         self,
@@ -57,6 +63,31 @@ class Engine(Protocol):
         """Release what can be rebuilt from the tensors; the next call that needs it rebuilds it."""
 
 
+class TextEngine(Protocol):
+    """Computes the states of texts, by a text tower alone."""
+
+    name: str
+    text: TextTower
+    device: str
+    precision: str
+
+    def hidden_states(
+        self,
+        token_ids: "NDArray[np.int32]",
+        layers: Sequence[int],
+        *,
+        norm: bool | None = None,
+        added: "NDArray[np.float32] | None" = None,
+    ) -> "NDArray[np.float32]":
+        """The state of every token at each of the layers, float32 [l n t w]; layers and norm as `Engine.text_states`.
+
+        added [m w]: embeddings for the ids from the vocabulary's end on, which stand for words that were learnt later.
+        """
+
+    def release(self) -> None:
+        """Release what can be rebuilt from the tensors."""
+
+
 def build(
     config: ModelConfig,
     tensors: "Mapping[str, NDArray[np.generic]]",
@@ -72,6 +103,36 @@ def build(
     precision: auto is float32, the reference's numbers; bfloat16 is faster where the device has it.
     Raises `EngineError` for what this machine cannot offer and `MissingExtraError` where torch is not installed.
     """
+    if _chosen(engine, device, precision) == "torch":
+        from tandem.engine.torch import TorchEngine
+
+        return TorchEngine(config, tensors, device, precision)
+    from tandem.engine.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(config, tensors, device, precision)
+
+
+def build_text(
+    text: TextTower,
+    embed_dim: int,
+    tensors: "Mapping[str, NDArray[np.generic]]",
+    *,
+    engine: EngineName = "auto",
+    device: str | None = None,
+    precision: Precision = "auto",
+) -> TextEngine:
+    """An engine for a text tower that stands alone, as text encoders of image generators do; see `build`."""
+    if _chosen(engine, device, precision) == "torch":
+        from tandem.engine.torch_text import TorchTextEngine
+
+        return TorchTextEngine.from_arrays(text, embed_dim, tensors, device, precision)
+    from tandem.engine.openvino_text import OpenVinoTextEngine
+
+    return OpenVinoTextEngine(text, tensors, device, precision)
+
+
+def _chosen(engine: EngineName, device: str | None, precision: Precision) -> EngineName:
+    """The engine that is meant. Raises `EngineError` and `MissingExtraError` as `build` says."""
     if engine not in ENGINES:
         raise EngineError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
     if precision not in PRECISIONS:
@@ -84,19 +145,14 @@ def build(
     if engine == "torch":
         if not _installed("torch"):
             raise MissingExtraError("torch", "train", f"the torch engine{f' ({device})' if device else ''}")
-        from tandem.engine.torch import TorchEngine
-
-        return TorchEngine(config, tensors, device, precision)
-    if not _installed("openvino"):
+    elif not _installed("openvino"):
         raise EngineError("openvino is not installed; install it with: pip install openvino")
-    from tandem.engine.openvino import OpenVinoEngine
-
-    return OpenVinoEngine(config, tensors, device, precision)
+    return engine
 
 
 def available_precisions(device: str | None = None) -> tuple[str, ...]:
     """The precisions in which the openvino engine computes on the device; bfloat16 only where it is in hardware."""
-    from tandem.engine.openvino import available_precisions as available
+    from tandem.engine.compiled import available_precisions as available
 
     return available(device)
 

@@ -10,9 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from tandem.config import ModelConfig
+from tandem.config import ModelConfig, TextTower
 from tandem.openvino_import import Node, PartialShape, Type, op, ov
 from tandem.towers import tower_part
+from tandem.towers.parts.description import Wanted
 from tandem.towers.parts.openvino import constant, integers
 from tandem.towers.parts.tensors import Tensors
 
@@ -52,11 +53,16 @@ def image_states_graph(
     return ov.Model([op.result(x, name="states")], [entry], "image_states")
 
 
-def text_states_graph(config: ModelConfig, tensors: Tensors, blocks: int, final_norm: bool) -> ov.Model:
-    """Token ids int32 [b t] -> the state of every token after so many blocks, float32 [b t w]."""
+def text_states_graph(text: TextTower, tensors: Tensors, wanted: Wanted, with_added: bool = False) -> ov.Model:
+    """Token ids int32 [b t] -> for each of the l `wanted` the state of every token, float32 [l b t w].
+
+    with_added: a second input float32 [m w], the embeddings of ids from the vocabulary's end on.
+    """
     token_ids = op.parameter(PartialShape([-1, -1]), Type.i32, name="token_ids")
-    x = tower_part(config.text, "graph").states(token_ids, config.text, tensors, blocks, final_norm)
-    return ov.Model([op.result(x, name="states")], [token_ids], "text_states")
+    added = op.parameter(PartialShape([-1, text.width]), Type.f32, name="added") if with_added else None
+    states = tower_part(text, "graph").states(token_ids, text, tensors, wanted, added)
+    x = op.concat([op.unsqueeze(each, integers(0)) for each in states], 0)
+    return ov.Model([op.result(x, name="states")], [token_ids] + ([] if added is None else [added]), "text_states")
 
 
 def _pixels(config: ModelConfig, kind: Literal["u8", "f32"]) -> tuple[Node, Node]:

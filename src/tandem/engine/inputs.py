@@ -5,7 +5,7 @@ Knows shapes, dtypes and ranges. It knows no graph and no device.
 Shapes: n images or texts, h height, w width, t tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,17 +29,20 @@ def check_pixels(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
     return np.ascontiguousarray(pixels)  # type: ignore[return-value]  # the dtype was checked
 
 
-def check_token_ids(token_ids: NDArray[np.int32], text: TextTower) -> NDArray[np.int32]:
-    """The same ids as int32. Raises `EngineError` unless they are whole numbers [n t] that the model knows."""
+def check_token_ids(token_ids: NDArray[np.int32], text: TextTower, added: int = 0) -> NDArray[np.int32]:
+    """The same ids as int32. Raises `EngineError` unless they are whole numbers [n t] that the model knows.
+
+    added: how many ids follow those of the vocabulary.
+    """
     wanted = f"token_ids: expected int32 [n t] with t in 1..{text.context_length}"
     if not isinstance(token_ids, np.ndarray):
         raise EngineError(f"{wanted}, got {type(token_ids).__name__}")
     if token_ids.dtype.kind not in "iu" or token_ids.ndim != 2 or not 1 <= token_ids.shape[1] <= text.context_length:
         raise EngineError(f"{wanted}, got {token_ids.dtype} {_shape(token_ids)}")
-    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= text.vocabulary_size):
+    if token_ids.size and (token_ids.min() < 0 or token_ids.max() >= text.vocabulary_size + added):
         raise EngineError(
-            f"token_ids: expected ids in 0..{text.vocabulary_size - 1}, got {token_ids.min()}..{token_ids.max()}; "
-            "make them with the model's own tokenizer"
+            f"token_ids: expected ids in 0..{text.vocabulary_size + added - 1}, "
+            f"got {token_ids.min()}..{token_ids.max()}; make them with the model's own tokenizer"
         )
     if text.masks_padding:
         empty = np.flatnonzero((token_ids == text.pad_id).all(axis=1))
@@ -61,6 +64,28 @@ def check_layer(layer: int, layers: int) -> tuple[int, bool]:
     if layer == -1:
         return layers, True
     return (layer if layer >= 0 else layers + 1 + layer), False
+
+
+def check_text_layers(text: TextTower, layers: Sequence[int], norm: bool | None) -> tuple[tuple[int, bool], ...]:
+    """What each of `layers` means in states of texts: see `check_layer`. `norm` overrules whether the norm follows.
+
+    Raises `EngineError` for no layer, and for one that the tower does not have.
+    """
+    if not layers:
+        raise EngineError("layers: expected at least one, got none")
+    found = [check_layer(layer, text.layers) for layer in layers]
+    return tuple((blocks, at_end if norm is None else norm) for blocks, at_end in found)
+
+
+def check_added(added: NDArray[np.float32] | None, width: int) -> NDArray[np.float32] | None:
+    """The same embeddings as float32, C-contiguous. Raises `EngineError` unless they are finite floats [m w]."""
+    if added is None:
+        return None
+    if added.ndim != 2 or added.shape[1] != width or added.dtype.kind != "f":
+        raise EngineError(f"added: expected float32 [m {width}], got {added.dtype} {_shape(added)}")
+    if not np.isfinite(added).all():
+        raise EngineError("added: expected finite numbers; the file they come from is damaged")
+    return np.ascontiguousarray(added, np.float32)
 
 
 def check_image_layer(vision: ImageTower, layer: int, norm: bool | None, projection: bool) -> tuple[int, bool, bool]:

@@ -9,7 +9,6 @@ Shapes: n images or texts, t tokens, w width, d shared dimension.
 """
 
 import functools
-import mmap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +20,19 @@ from numpy.typing import NDArray
 
 from tandem.config import ModelConfig
 from tandem.engine import numpy_engine
+from tandem.engine.compiled import CompiledGraph, device_name, precision_name
 from tandem.engine.inputs import (
     Pixels,
     buckets,
     check_image_layer,
-    check_layer,
     check_pixels,
     check_token_ids,
     length_buckets,
-    padded,
     read_positions,
 )
 from tandem.engine.memory import ReleasePages, mappings
+from tandem.engine.openvino_text import OpenVinoTextEngine
 from tandem.engine.prefixes import LEAST_TEXTS, shared_prefixes
-from tandem.errors import EngineError
 from tandem.towers import has_part
 from tandem.towers.parts.tensors import Tensors, parts
 
@@ -47,9 +45,6 @@ BATCH_IMAGES = 32  # bounds the memory of a call; larger batches are no faster (
 IMAGES_BEFORE_COMPILING = 1
 LARGEST_IMAGE_IN_NUMPY = 400  # tokens: beyond, compiling a tower and running it once is faster
 TOKENS_BEFORE_COMPILING = 256
-
-_CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
-_TYPES = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OpenVinoEngine:
@@ -65,11 +60,12 @@ class OpenVinoEngine:
         self, config: ModelConfig, tensors: Tensors, device: str | None = None, precision: str = "auto"
     ) -> None:
         self.config = config
-        self.device = _device(device)
-        self.precision = _precision(self.device, precision)
+        self.device = device_name(device)
+        self.precision = precision_name(self.device, precision)
         self._tensors = tensors  # the graphs' constants share its memory
         self._mapped = mappings(array for name in tensors for array in parts(tensors, name))
-        self._towers: dict[tuple[str | int, ...], _Tower] = {}
+        self._text_states = OpenVinoTextEngine(config.text, tensors, device, precision)
+        self._towers: dict[tuple[str | int, ...], CompiledGraph] = {}
         self._computed_in_numpy = {"image": 0, "text": 0}  # images and tokens computed before compiling
         self._lock = threading.Lock()
 
@@ -128,20 +124,11 @@ class OpenVinoEngine:
                 vectors[rows] = tower(prefix, ids, following[places])
         return rest
 
-    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
-        """The state of every token, float32 [n t w], for models that condition on them.
-
-        layer: -1 is the tower's end, after the final norm; 0 the embedding; k the state after k blocks; -2 the state
-        before the last block, and so on, as transformers counts its hidden states.
-        """
-        token_ids = check_token_ids(token_ids, self.config.text)
-        blocks, final_norm = check_layer(layer, self.config.text.layers)
-        if not len(token_ids):
-            return np.empty((*token_ids.shape, self.config.text.width), np.float32)
-        build = functools.partial(_graphs().text_states_graph, self.config, self._tensors, blocks, final_norm)
-        tower = self._tower(("states", blocks, final_norm), build)
-        tokens, ids = token_ids.shape[1], padded(token_ids, self.config.text)
-        return np.concatenate([tower(ids[start : start + 32])[:, :tokens] for start in range(0, len(ids), 32)])
+    def text_states(
+        self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None
+    ) -> NDArray[np.float32]:
+        """The state of every token, float32 [n t w]; see `Engine.text_states`."""
+        return self._text_states.hidden_states(token_ids, [layer], norm=norm)[0]  # type: ignore[no-any-return]
 
     def image_states(
         self, pixels: Pixels, layer: int = -2, *, norm: bool | None = None, projection: bool = False
@@ -167,6 +154,7 @@ class OpenVinoEngine:
         """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""
         with self._lock:
             self._towers.clear()
+        self._text_states.release()
 
     def _still_in_numpy(self, tower: str, amount: int, allowance: int) -> bool:
         """Whether so little was asked of the tower until now, this included, that it need not be compiled."""
@@ -178,39 +166,11 @@ class OpenVinoEngine:
             self._computed_in_numpy[tower] += amount
             return self._computed_in_numpy[tower] <= allowance
 
-    def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"]) -> "_Tower":
+    def _tower(self, key: tuple[str | int, ...], build: Callable[[], "ov.Model"]) -> CompiledGraph:
         with self._lock:
             if key not in self._towers:
-                self._towers[key] = _Tower(build, self.device, self.precision, self._mapped)
+                self._towers[key] = CompiledGraph(build, self.device, self.precision, self._mapped)
             return self._towers[key]
-
-
-class _Tower:
-    """A compiled graph with one request; calls from several threads take turns, since each uses every core."""
-
-    def __init__(self, build: Callable[[], "ov.Model"], device: str, precision: str, mapped: list[mmap.mmap]) -> None:
-        options: dict[str, str | bool] = {
-            "INFERENCE_PRECISION_HINT": _TYPES[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        if device == "CPU":
-            # Denormals count as zero. Otherwise all weights are searched for them before any is packed (measured:
-            # a third of the time to compile, and a whole copy of the weights in memory at once)
-            options["CPU_DENORMALS_OPTIMIZATION"] = True
-        with ReleasePages(mapped):
-            graph = build()
-            self._request = _core().compile_model(graph, device, options).create_infer_request()
-        self._inputs = len(graph.inputs)
-        self._mapped = mapped  # until the first run, which packs what compiling has not
-        self._lock = threading.Lock()
-
-    def __call__(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
-        """The output for the first inputs that the graph has: not every text tower needs the positions of ends."""
-        with self._lock:
-            with ReleasePages(self._mapped):
-                self._request.infer(list(inputs[: self._inputs]), share_inputs=True)
-            self._mapped = []
-            return self._request.get_output_tensor(0).data.copy()  # type: ignore[no-any-return]
 
 
 def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
@@ -228,44 +188,7 @@ def save_ir(config: ModelConfig, tensors: Tensors, folder: Path) -> None:
     ov.save_model(_graphs().text_graph(config, tensors), folder / "text.xml", compress_to_fp16=False)
 
 
-def available_precisions(device: str | None = None) -> tuple[str, ...]:
-    """The precisions in which the device computes, float32 first."""
-    capabilities = _core().get_property(_device(device), "OPTIMIZATION_CAPABILITIES")
-    return tuple(name for name, capability in _CAPABILITIES.items() if capability in capabilities)
-
-
-@functools.cache
-def _core() -> "ov.Core":
-    # Imported when something is compiled: what the numpy engine answers alone is spared a tenth of a second (measured)
-    from tandem.openvino_import import ov
-
-    return ov.Core()
-
-
 def _graphs() -> ModuleType:
     from tandem.engine import graph
 
     return graph
-
-
-def _device(device: str | None) -> str:
-    name = (device or "cpu").upper()
-    if name == "CPU":
-        return name
-    found = _core().available_devices
-    if name.split(".")[0] not in {other.split(".")[0] for other in found}:
-        known = ", ".join(other.lower() for other in found)
-        raise EngineError(f"device: OpenVINO finds {known} on this machine, not {device!r}; cuda and mps need torch")
-    return name
-
-
-def _precision(device: str, precision: str) -> str:
-    if precision in ("auto", "float32"):
-        return "float32"
-    available = available_precisions(device)
-    if precision not in available:
-        raise EngineError(
-            f"precision: {device.lower()} computes in {', '.join(available)} here, not in {precision!r}; "
-            "use one of these, or auto"
-        )
-    return precision

@@ -15,14 +15,12 @@ from torch.nn import functional
 
 from tandem import nn
 from tandem.config import ModelConfig
-from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_layer, check_pixels, check_token_ids
-from tandem.errors import EngineError
+from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_pixels, check_token_ids
+from tandem.engine.torch_text import TorchTextEngine, autocast, to_device, torch_device, torch_precision
 
 # How much of a large call is in flight: bounds the memory, and is enough to fill the device
 BATCH_IMAGES = {"cpu": 32, "cuda": 256, "mps": 64}
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
-
-_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchEngine:
@@ -42,10 +40,11 @@ class TorchEngine:
         precision: str = "auto",
     ) -> None:
         self.config = config
-        self._device = _device(device)
+        self._device = torch_device(device)
         self.device = str(self._device)
-        self.precision = _precision(self._device, precision)
+        self.precision = torch_precision(self._device, precision)
         self._model = nn.from_arrays(config, tensors).to(self._device)
+        self._text_states = TorchTextEngine(config.text, self._model.text, self._device, self.precision)
         channels_first = (1, -1, *(1,) * (len(config.preprocessing.pixel_shape) - 1))
         self._mean, self._std = (
             255 * torch.tensor(values, device=self._device).reshape(channels_first)
@@ -72,13 +71,11 @@ class TorchEngine:
                 vectors[rows] = _unit(self._model.encode_text(self._to_device(ids).long()))
         return vectors
 
-    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> NDArray[np.float32]:
-        """The state of every token, float32 [n t w]; `layer` as `OpenVinoEngine.text_states` counts."""
-        token_ids = check_token_ids(token_ids, self.config.text)
-        blocks, final_norm = check_layer(layer, self.config.text.layers)
-        with torch.inference_mode(), self._autocast():
-            states = self._model.text_states(self._to_device(token_ids).long(), blocks, final_norm)
-            return states.float().cpu().numpy()
+    def text_states(
+        self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None
+    ) -> NDArray[np.float32]:
+        """The state of every token, float32 [n t w]; see `Engine.text_states`."""
+        return self._text_states.hidden_states(token_ids, [layer], norm=norm)[0]  # type: ignore[no-any-return]
 
     def image_states(
         self, pixels: Pixels, layer: int = -2, *, norm: bool | None = None, projection: bool = False
@@ -102,43 +99,15 @@ class TorchEngine:
         """Do nothing: the weights on the device are all there is, and every method needs them."""
 
     def _autocast(self) -> torch.autocast:
-        dtype = _TYPES[self.precision]
-        # `enabled` is off for float32, whose dtype autocast would refuse on some devices
-        reduced = dtype is not torch.float32
-        return torch.autocast(self._device.type, dtype if reduced else torch.bfloat16, enabled=reduced)
+        return autocast(self._device, self.precision)
 
     def _normalised(self, pixels: Pixels) -> Tensor:
         """[n h w 3] in 0..255 -> [n 3 h w], by mean and std."""
         return (self._to_device(pixels).movedim(-1, 1).float() - self._mean) / self._std
 
     def _to_device(self, array: NDArray[np.generic]) -> Tensor:
-        if not array.flags.writeable:
-            array = array.copy()  # torch warns of read-only memory
-        return torch.from_numpy(array).to(self._device)
+        return to_device(array, self._device)
 
 
 def _unit(features: Tensor) -> NDArray[np.float32]:
     return functional.normalize(features.float(), dim=1).cpu().numpy()
-
-
-def _device(name: str | None) -> torch.device:
-    kind = (name or "cpu").split(":")[0]
-    found = ["cpu"]
-    if torch.cuda.is_available():
-        found += ["cuda"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found += ["mps"]
-    if (name or "cpu") not in found:
-        raise EngineError(f"device: torch finds {', '.join(found)} on this machine, not {name!r}")
-    return torch.device(name or kind)
-
-
-def _precision(device: torch.device, precision: str) -> str:
-    if precision == "auto":
-        return "float32"
-    available = list(_TYPES)
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        available.remove("bfloat16")
-    if precision not in available:
-        raise EngineError(f"precision: {device} computes in {', '.join(available)}, not in {precision!r}")
-    return precision

@@ -57,7 +57,7 @@ class CLIP(nn.Module):
 
     def text_states(self, ids: Tensor, blocks: int, final_norm: bool) -> Tensor:
         """ids [n t] -> states of every token [n t w] after so many blocks."""
-        return self.text.states(ids, blocks, final_norm)  # type: ignore[no-any-return, operator]
+        return self.text.states(ids, [(blocks, final_norm)])[0]  # type: ignore[no-any-return, operator]
 
     def image_states(self, pixels: Tensor, blocks: int, final_norm: bool, projection: bool = False) -> Tensor:
         """pixels [n 3 H W], normalised -> states of every token or position [n p w] after so many blocks."""

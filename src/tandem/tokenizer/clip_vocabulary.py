@@ -4,6 +4,7 @@ Shapes and contexts are not known here: texts in, ids out.
 """
 
 import copy
+import functools
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -62,7 +63,11 @@ class ClipVocabulary:
         return self._ids.get(token)
 
     def token_of(self, id: int) -> str | None:
-        return next((token for token, i in self._ids.items() if i == id), None)
+        return self._tokens.get(id)
+
+    @functools.cached_property
+    def _tokens(self) -> dict[int, str]:
+        return {i: token for token, i in reversed(self._ids.items())}
 
     def to_json(self) -> str:
         return bpe.to_json(self.table, self._format.start_id, self._format.end_id)

@@ -64,7 +64,16 @@ def check_tensors(
 
     `display_name` turns an original name into the one the user finds in the file.
     """
-    expected = expected_shapes(config)
+    check_shapes(tensors, expected_shapes(config), source, display_name)
+
+
+def check_shapes(
+    tensors: Mapping[str, np.ndarray],
+    expected: Shapes,
+    source: str,
+    display_name: Callable[[str], str] = lambda name: name,
+) -> None:
+    """`check_tensors` against shapes by name."""
     came = {name: shape_and_dtype(tensors, name) for name in tensors}
     missing = [f"{display_name(name)} (expected {list(expected[name])})" for name in expected if name not in came]
     surplus = [f"{display_name(name)} {list(shape)}" for name, (shape, _) in came.items() if name not in expected]

@@ -138,6 +138,26 @@ def config_from(
         raise ConfigError(f"{source}: {error}") from None
 
 
+def text_tower_from(
+    plain: Mapping[str, Any], source: str, start_id: int | None, end_id: int | None, pad_id: int
+) -> TextTransformer:
+    """The configuration of a text tower alone (`clip_text_model`), with the special tokens of its tokenizer."""
+    text = _read(_Text, plain, source)
+    return TextTransformer(
+        text.max_position_embeddings,
+        text.vocab_size,
+        text.hidden_size,
+        text.num_hidden_layers,
+        text.num_attention_heads,
+        text.intermediate_size,
+        _ACTIVATIONS[text.hidden_act or "quick_gelu"],
+        start_id,
+        end_id,
+        pad_id,
+        norm_epsilon=text.layer_norm_eps,
+    )
+
+
 def _image_tower(kind: ModelType, vision: _Vision, preprocessing: Preprocessing) -> ImageTower:
     blocks = (
         vision.hidden_size,

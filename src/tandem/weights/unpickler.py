@@ -270,7 +270,8 @@ def _named(value: dict[Any, Any]) -> list[tuple[str, _Tensor]]:
     return [(name, one) for name, one in value.items() if isinstance(name, str) and isinstance(one, _Tensor)]
 
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+# `string_to_param`: embeddings that the web UIs learnt
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "string_to_param")
 
 
 def _dense(array: np.ndarray) -> np.ndarray:

@@ -202,7 +202,7 @@ class _BatchedEngine:
     def encode_texts(self, token_ids: NDArray[np.int32]) -> Vectors:
         return np.stack(self._encoder.texts.map_from_thread(list(token_ids), deadline_s=self._encoder.deadline_s))
 
-    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1) -> Vectors:
+    def text_states(self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None) -> Vectors:
         raise NotImplementedError("a server does not return the states of tokens")
 
     def image_states(

@@ -8,11 +8,13 @@ import numpy as np
 from tandem.openvino_import import Node, PartialShape, Type, op
 from tandem.towers.bert.description import Bert
 from tandem.towers.bert.shapes import EMBEDDING, layer
+from tandem.towers.parts.description import Wanted
 from tandem.towers.parts.openvino import (
     activate,
     attention,
     constant,
     embedded,
+    embedded_with,
     integers,
     layer_norm,
     merge_heads,
@@ -46,14 +48,17 @@ def features(entries: list[Node], text: Bert, tensors: Tensors) -> Node:
     return _project(_pool(x, is_token, text, tensors), text, tensors)
 
 
-def states(token_ids: Node, text: Bert, tensors: Tensors, blocks: int, final_norm: bool) -> Node:
-    """Token ids int32 [b t] -> every token's state after so many layers [b t w]. Each ends with its norm."""
+def states(token_ids: Node, text: Bert, tensors: Tensors, wanted: Wanted, added: Node | None = None) -> list[Node]:
+    """Token ids int32 [b t] -> for each of `wanted` every token's state [b t w]. Each layer ends with its norm.
+
+    added [m w]: the embeddings of ids from the vocabulary's end on.
+    """
     is_token = _is_token(token_ids, text)
-    x = _embed(token_ids, is_token, text, tensors)
     mask = _mask(is_token)
-    for i in range(blocks):
-        x = _layer(x, x, text, tensors, layer(i), mask)
-    return x
+    after = [_embed(token_ids, is_token, text, tensors, added)]
+    for i in range(max(blocks for blocks, _ in wanted)):
+        after.append(_layer(after[-1], after[-1], text, tensors, layer(i), mask))
+    return [after[blocks] for blocks, _ in wanted]
 
 
 def _is_token(token_ids: Node, text: Bert) -> Node:
@@ -67,10 +72,10 @@ def _mask(is_token: Node) -> Node:
     return op.unsqueeze(op.multiply(absent, constant(np.float32(_MASKED))), integers([1, 2]))
 
 
-def _embed(token_ids: Node, is_token: Node, text: Bert, tensors: Tensors) -> Node:
+def _embed(token_ids: Node, is_token: Node, text: Bert, tensors: Tensors, added: Node | None = None) -> Node:
     """[b t] -> [b t w]"""
     prefix = "transformer.embeddings."
-    x = embedded(token_ids, tensors, EMBEDDING)
+    x = embedded_with(token_ids, tensors, EMBEDDING, added)
     if text.positions_from_zero:
         positions = op.range(integers(0), token_count(token_ids), integers(1), "i32")  # [t]
     else:  # padding is at the position `pad_id`

@@ -12,8 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from tandem.towers.bert.description import Bert
-from tandem.towers.parts.description import Activation
-from tandem.towers.parts.torch import LayerNorm, activate, attend, empty_embedding, normal, stretch_positions
+from tandem.towers.parts.description import Activation, Wanted
+from tandem.towers.parts.torch import (
+    LayerNorm,
+    activate,
+    attend,
+    embed_with,
+    empty_embedding,
+    normal,
+    stretch_positions,
+)
 
 
 class _SelfAttention(nn.Module):
@@ -88,9 +96,9 @@ class _Embeddings(nn.Module):
         self.token_type_embeddings = empty_embedding(text.token_types, text.width)
         self.LayerNorm = LayerNorm(text.width, text.norm_epsilon)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, added: Tensor | None = None) -> Tensor:
         """[n t] -> [n t w]"""
-        x = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
+        x = embed_with(self.word_embeddings, ids, added) + self.token_type_embeddings.weight[0]
         return self.LayerNorm(x + self.position_embeddings(self._positions(ids)))  # type: ignore[no-any-return]
 
     def _positions(self, ids: Tensor) -> Tensor:
@@ -154,16 +162,19 @@ class Module(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [n t], padded at will -> [n d], not of unit length."""
-        x = self._pooled(self.states(ids, self.text.layers, True), ids)
+        x = self._pooled(self.states(ids, [(self.text.layers, True)])[0], ids)
         return x if self.proj is None else self.proj(x)
 
-    def states(self, ids: Tensor, blocks: int, final_norm: bool) -> Tensor:
-        """ids [n t] -> every token's state after so many layers [n t w]. Each ends with its norm: there is no other."""
+    def states(self, ids: Tensor, wanted: Wanted, added: Tensor | None = None) -> list[Tensor]:
+        """ids [n t] -> for each of `wanted` every token's state [n t w]. Each layer ends with its norm.
+
+        added [m w]: the embeddings of ids from the vocabulary's end on.
+        """
         mask = (ids != self.text.pad_id)[:, None, None]  # [n 1 1 t]
-        x: Tensor = self.transformer.embeddings(ids)
-        for layer in self.transformer.encoder.layer[:blocks]:
-            x = layer(x, mask)
-        return x
+        after: list[Tensor] = [self.transformer.embeddings(ids, added)]
+        for layer in list(self.transformer.encoder.layer)[: max(blocks for blocks, _ in wanted)]:
+            after.append(layer(after[-1], mask))
+        return [after[blocks] for blocks, _ in wanted]
 
     def _pooled(self, x: Tensor, ids: Tensor) -> Tensor:
         if self.text.pooling == "mean":

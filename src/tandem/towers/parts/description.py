@@ -1,5 +1,6 @@
 """Types that the descriptions of several towers share. Pure: no arrays, no files, no engine."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -24,6 +25,8 @@ VariedFlag = Annotated[bool, LeftOutAtDefault()]
 VariedEpsilon = Annotated[float, Range(above=0, most=1), LeftOutAtDefault()]
 VariedWidth = Annotated[int, Range(0, 2**20), LeftOutAtDefault()]
 TokenId = NonNegative | None
+# Which states of a text tower: so many blocks, and whether the final norm follows
+Wanted = Sequence[tuple[int, bool]]
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,16 @@ def embedded(ids: Node, tensors: Tensors, name: str) -> Node:
     return op.convert(op.gather(op.constant(words, shared_memory=True), ids, integers(0)), "f32")
 
 
+def embedded_with(ids: Node, tensors: Tensors, name: str, added: Node | None) -> Node:
+    """`embedded`; ids from the table's end on are rows of `added` [m w], which no vocabulary has."""
+    if added is None:
+        return embedded(ids, tensors, name)
+    rows = tensors[name].shape[0]
+    known = embedded(op.minimum(ids, integers(rows - 1)), tensors, name)
+    new = op.gather(added, op.maximum(op.subtract(ids, integers(rows)), integers(0)), integers(0))
+    return op.select(op.unsqueeze(op.greater_equal(ids, integers(rows)), integers(-1)), new, known)
+
+
 def constant(array: NDArray[np.generic] | np.float32) -> Node:
     """A constant of float32, that shares the array's memory wherever it can."""
     array = np.asarray(array)

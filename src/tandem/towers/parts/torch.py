@@ -300,3 +300,12 @@ class AttentionPool(nn.Module):
         normal(self.query, len(self.query) ** -0.5, draw)
         initialise_attention(self.attn, draw)
         initialise_mlp(self.mlp, draw)
+
+
+def embed_with(table: nn.Embedding, ids: Tensor, added: Tensor | None) -> Tensor:
+    """Rows of the table [... w]; ids from its end on are rows of `added` [m w], which no vocabulary has."""
+    if added is None:
+        return table(ids)  # type: ignore[no-any-return]
+    rows = table.num_embeddings
+    known = table(ids.clamp(max=rows - 1))
+    return torch.where((ids >= rows)[..., None], added[(ids - rows).clamp(min=0)].to(known.dtype), known)

@@ -6,10 +6,11 @@ Shapes: b batch, t tokens, w width, d shared dimension.
 import numpy as np
 
 from tandem.openvino_import import Node, PartialShape, Type, op
+from tandem.towers.parts.description import Wanted
 from tandem.towers.parts.openvino import (
     block,
     constant,
-    embedded,
+    embedded_with,
     integers,
     last_block,
     layer_norm,
@@ -49,22 +50,31 @@ def features(entries: list[Node], text: TextTransformer, tensors: Tensors) -> No
     return project(x, tensors, "text_projection", "text_projection_bias" if text.projection_bias else None)
 
 
-def states(token_ids: Node, text: TextTransformer, tensors: Tensors, blocks: int, final_norm: bool) -> Node:
-    """Token ids int32 [b t] -> the state of every token after so many blocks [b t w]."""
-    x = _embed(token_ids, tensors)
+def states(
+    token_ids: Node, text: TextTransformer, tensors: Tensors, wanted: Wanted, added: Node | None = None
+) -> list[Node]:
+    """Token ids int32 [b t] -> for each of `wanted` the state of every token [b t w].
+
+    added [m w]: the embeddings of ids from the vocabulary's end on.
+    """
+    x = _embed(token_ids, tensors, added)
     mask = _causal_mask(x, text.context_length) if text.causal else None
-    for i in range(blocks):
-        x = block(x, text, tensors, _block_name(i), mask)
-    return layer_norm(x, tensors, "ln_final.", text.norm_epsilon) if final_norm else x
+    after = [x]
+    for i in range(max(blocks for blocks, _ in wanted)):
+        after.append(block(after[-1], text, tensors, _block_name(i), mask))
+    return [
+        layer_norm(after[blocks], tensors, "ln_final.", text.norm_epsilon) if norm else after[blocks]
+        for blocks, norm in wanted
+    ]
 
 
 def _block_name(i: int) -> str:
     return f"transformer.resblocks.{i}."
 
 
-def _embed(token_ids: Node, tensors: Tensors) -> Node:
+def _embed(token_ids: Node, tensors: Tensors, added: Node | None = None) -> Node:
     """[b t] -> [b t w]"""
-    x = embedded(token_ids, tensors, "token_embedding.weight")
+    x = embedded_with(token_ids, tensors, "token_embedding.weight", added)
     positions = op.range(integers(0), token_count(token_ids), integers(1), "i32")
     return op.add(x, op.gather(tensor(tensors, "positional_embedding"), positions, integers(0)))
 

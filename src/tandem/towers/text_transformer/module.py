@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tandem.towers.parts.torch import LayerNorm, Transformer, empty_embedding, normal, stretch_positions
+from tandem.towers.parts.description import Wanted
+from tandem.towers.parts.torch import LayerNorm, Transformer, embed_with, empty_embedding, normal, stretch_positions
 from tandem.towers.text_transformer.description import TextTransformer
 
 
@@ -67,19 +68,24 @@ class Module(nn.Module):
         x = self.token_embedding(ids) + self.positional_embedding[positions]
         return self._project(self.transformer(x, causal=True, mask=mask, chosen=ends))
 
-    def states(self, ids: Tensor, blocks: int, final_norm: bool) -> Tensor:
-        """ids [n t] -> every token's state after so many blocks [n t w]."""
+    def states(self, ids: Tensor, wanted: Wanted, added: Tensor | None = None) -> list[Tensor]:
+        """ids [n t] -> for each of `wanted` every token's state [n t w].
+
+        added [m w]: the embeddings of ids from the vocabulary's end on.
+        """
         tokens = ids.shape[1]
-        x = self.transformer(self._embed(self._padded(ids)), causal=self.text.causal, depth=blocks)
-        return (self.ln_final(x) if final_norm else x)[:, :tokens]  # type: ignore[no-any-return]
+        after = [self._embed(self._padded(ids), added)]
+        for block in list(self.transformer.resblocks)[: max(blocks for blocks, _ in wanted)]:
+            after.append(block(after[-1], self.text.causal))
+        return [(self.ln_final(after[blocks]) if norm else after[blocks])[:, :tokens] for blocks, norm in wanted]
 
     def _padded(self, ids: Tensor) -> Tensor:
         if not self.text.fixed_length:
             return ids
         return F.pad(ids, (0, self.text.context_length - ids.shape[1]), value=self.text.pad_id)
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        return self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]  # type: ignore[no-any-return]
+    def _embed(self, ids: Tensor, added: Tensor | None = None) -> Tensor:
+        return embed_with(self.token_embedding, ids, added) + self.positional_embedding[: ids.shape[1]]
 
     def _project(self, x: Tensor) -> Tensor:
         x = self.ln_final(x) @ self.text_projection.to(x.dtype)

@@ -1,0 +1,52 @@
+"""What conditioning gives: states, pooled vectors, and which words were cut. Plain values.
+
+Shapes: n prompts, t tokens (those of k chunks, one after the other), w width of a tower, d shared dimension.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.arrays import Vectors
+
+
+@dataclass(frozen=True, eq=False)
+class TowerStates:
+    """What one text tower makes of prompts, both pooled forms among it."""
+
+    states: Vectors  # [n t w], at the layer that the consumer reads, with the weights of words applied
+    pooled: Vectors  # [n w]: after the final norm, at the end token of the first chunk
+    projected: Vectors  # [n d]: the same in the shared space, not of unit length; [n 0] for a tower without projection
+    token_ids: NDArray[np.int32]  # [n t]
+    attention_mask: NDArray[np.int32]  # [n t]: 1 up to the end token of each chunk, 0 at padding
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioning:
+    """What an image generator takes for prompts and negative prompts, as it takes it."""
+
+    consumer: str
+    context_length: int  # tokens of a chunk
+    prompts: tuple[str, ...]
+    negative_prompts: tuple[str | None, ...]
+    states: Vectors  # [n t w]; of several towers side by side, and T5's after them
+    pooled: Vectors  # [n p]; [n 0] for a consumer that takes none
+    negative_states: Vectors
+    negative_pooled: Vectors
+    towers: Mapping[str, TowerStates]
+    negative_towers: Mapping[str, TowerStates]
+    cut: tuple[tuple[str, ...], ...]  # for each prompt the words that reached no row
+    negative_cut: tuple[tuple[str, ...], ...]
+    missing: str = ""  # what the consumer needs beside this, in words; "": nothing
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks every prompt was made of."""
+        return int(next(iter(self.towers.values())).token_ids.shape[1]) // self.context_length
+
+    def __repr__(self) -> str:
+        cut = f", {sum(map(len, self.cut))} words cut" if any(self.cut) else ""
+        shapes = f"states {list(self.states.shape)}, pooled {list(self.pooled.shape)}"
+        return f"<Conditioning for {self.consumer}: {shapes}{cut}>"
