@@ -158,6 +158,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "nn/",
         "train/",
         "engine/torch.py",
+        "engine/torch_text.py",
         "engine/onnx.py",
         "guidance/",
         "conditioning/diffusers.py",
