@@ -1,6 +1,7 @@
 """The exit codes of `tandem`, as `tandem --help` and docs/commands.md list them."""
 
 DONE, SOME_SKIPPED, NOT_DONE = 0, 1, 2
+FLAGGED = 3  # what `moderate --fail-on` was asked to report
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: an error nobody foresaw
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read the output has seen enough
@@ -9,6 +10,7 @@ MEANINGS = {
     DONE: "done",
     SOME_SKIPPED: "done, but some inputs were skipped (they are listed)",
     NOT_DONE: "not done, one line says why",
+    FLAGGED: "done, and a photo is in the band of moderate --fail-on, or a worse one",
     INTERNAL_ERROR: "an unexpected error; --debug shows where",
     INTERRUPTED: "interrupted by Ctrl-C",
     PIPE_CLOSED: "the reader of a pipe left",

@@ -16,6 +16,7 @@ COMMANDS = {
     "index": "make a folder of photos searchable",
     "search": "find photos by text or by image",
     "label": "label a whole collection at once",
+    "moderate": "say of photos what a written policy asks",
     "learn": "make a classifier from a few labelled photos",
     "explore": "see what is in a collection",
     "list": "list the collections of this machine",

@@ -1,0 +1,231 @@
+"""Decisions, fits and reports of `tandem moderate` as lines of a terminal and rows of files."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import terminal
+from tandem.cli.tables import Cell, Column, Value, print_table, row_printer
+from tandem.fields import to_plain
+from tandem.moderation.decisions import BANDS, CategoryDecision, Decision
+from tandem.scores.scoring import digits, percent
+
+if TYPE_CHECKING:
+    from tandem.evaluate.figures import Figure
+    from tandem.moderation.fit_file import Fit
+    from tandem.moderation.log_report import CategoryReport
+    from tandem.moderation.policy import Policy
+
+NAME_CELLS, TEXT_CELLS = 32, 24
+FILE_COLUMNS = {
+    "image": str, "band": str, "category": str, "category_band": str, "probability": float, "low": float, "high": float,
+    "score": float, "text_for": str, "text_against": str, "example_for": str, "example_against": str,
+}  # fmt: skip
+STYLES = {"block": "bold red", "review": "yellow", "cannot tell": "yellow", "allow": terminal.ACCENT}
+ROWS = (
+    Column("photo", least=12, keep_end=True),
+    Column("band"),
+    Column("category", drop=2),
+    Column("probability", right=True),
+    Column("score", right=True, drop=1),
+    Column("nearest text", least=10, for_people=True, drop=3),
+)
+COUNTS = (Column("category", least=8), *(Column(band, right=True) for band in BANDS))
+FIGURES = (
+    Column("category", least=8),
+    Column(""),
+    Column("promised", right=True),
+    Column("measured", right=True),
+    Column("95% from", right=True),
+    Column("to", right=True),
+    Column("chance", right=True, drop=1),
+    Column("n", right=True, drop=2),
+)
+NAMES = {
+    "block_precision": "right of what is blocked",
+    "block_recall": "blocked of what shows it",
+    "review_precision": "right of what is looked at",
+    "review_recall": "not allowed of what shows it",
+    "auc": "AUC",
+    "calibration_error": "calibration error",
+}
+
+
+def rows_of(decision: Decision) -> Iterator[tuple[Any, ...]]:
+    """The rows of an image, in the order of `FILE_COLUMNS`: one for each category."""
+    for name, each in decision.categories.items():
+        low, high = each.interval or (None, None)
+        texts = [each.nearest[side].text for side in ("for", "against")]
+        examples = [each.nearest[side].example for side in ("for", "against")]
+        yield (
+            *(decision.image, decision.band, name, each.band, each.probability, low, high, each.score),
+            *texts,
+            *(example or "" for example in examples),
+        )
+
+
+def printer(policy: "Policy") -> Callable[[Sequence[Decision]], None]:
+    """The function that prints photos as they come: for people a line for each, for programs one for each category."""
+    widest = max(map(len, policy.categories))
+    show = row_printer(ROWS, [NAME_CELLS, max(map(len, BANDS)), widest, len("probability"), 8, TEXT_CELLS])
+    terse = not sys.stdout.isatty()
+
+    def show_part(part: Sequence[Decision]) -> None:
+        for decision in part:
+            each = decision.categories
+            for name in each if terse else [_decisive(each)]:
+                show(_row(decision, name, each[name], decision.band if not terse else each[name].band))
+
+    return show_part
+
+
+def _decisive(categories: Mapping[str, CategoryDecision]) -> str:
+    """The category that decides: of the most severe band the likeliest."""
+    return max(
+        categories,
+        key=lambda name: (
+            BANDS.index(categories[name].band),
+            categories[name].probability or 0,
+            categories[name].score,
+        ),
+    )
+
+
+def _row(decision: Decision, name: str, each: CategoryDecision, band: str) -> Sequence[Value]:
+    shown = "" if each.probability is None else percent(each.probability)
+    return (
+        decision.image,
+        Cell(band, style=STYLES.get(band, "")),
+        name,
+        Cell(shown, plain="" if each.probability is None else digits(each.probability)),
+        Cell(f"{each.score:.2f}", plain=f"{each.score:.6g}"),
+        Cell(each.nearest["for" if each.band in ("block", "review") else _nearer(each)].text, style=terminal.QUIET),
+    )
+
+
+def _nearer(each: CategoryDecision) -> str:
+    return max(each.nearest, key=lambda side: each.nearest[side].text_cosine)
+
+
+def show_counts(tally: Mapping[str, Mapping[str, int]]) -> None:
+    """The photos in each band: in a terminal a table by category, else a note."""
+    everything = tally[""]
+    said = ", ".join(f"{everything[band]:,} {band}" for band in reversed(BANDS) if everything[band])
+    if sys.stdout.isatty() and len(tally) > 2:
+        print()
+        print_table(
+            COUNTS,
+            [
+                (name or "all", *(Cell(f"{bands[band]:,}", plain=str(bands[band])) for band in BANDS))
+                for name, bands in tally.items()
+            ],
+        )
+        sys.stdout.flush()
+    if said:
+        terminal.echo(f"{terminal.count_of(sum(everything.values()))}: {said}")
+
+
+# --- fits ------------------------------------------------------------------------------------------------------------
+
+
+def fit_document(fit: "Fit", target: Path) -> dict[str, Any]:
+    """What --json prints."""
+    document = to_plain(fit)
+    for name, each in fit.categories.items():
+        plain = document["categories"][name]
+        del plain["weights"], plain["covariance"]
+        plain["figures"] = {key: figure.as_dict() for key, figure in each.figures.items()}
+        plain["review_probability"] = each.probability_of(each.review)
+        plain["block_probability"] = each.probability_of(each.block)
+    return {"file": str(target), "fingerprint": fit.fingerprint, **document}
+
+
+def show_fit(fit: "Fit", target: Path) -> None:
+    """What was promised and what was measured, and where the bands begin."""
+    rows: list[Sequence[Value]] = []
+    for name, each in fit.categories.items():
+        promised = {"block_precision": each.wanted_precision, "review_recall": each.wanted_recall}
+        rows += _figure_rows(name, each.figures, promised)
+    print_table(FIGURES, rows)
+    sys.stdout.flush()
+    for name, each in fit.categories.items():
+        terminal.echo(
+            f"{name}: fitted on {each.positives:,} photos with it and {each.negatives:,} without, by the score of "
+            f"{each.score}; stated base rate {percent(each.base_rate)}, there {percent(each.fitted_base_rate)}"
+        )
+        if each.cannot_tell:
+            terminal.echo(f"{name}: cannot tell: {each.cannot_tell}; no photo will be in a band")
+        else:
+            bands = [("review", each.review), ("block", each.block)]
+            said = [f"{band} {_from(each.probability_of(score))}" for band, score in bands]
+            terminal.echo(f"{name}: {', '.join(said)}")
+        for note in each.notes:
+            terminal.echo(f"{name}: {note}")
+    for note in fit.notes:
+        terminal.echo(f"note: {note}")
+    terminal.echo(f"figures are of photos that the bands were not set on; wrote {target}")
+
+
+def _from(probability: float | None) -> str:
+    return "never" if probability is None else f"from {percent(probability)}"
+
+
+def _figure_rows(
+    name: str, figures: "Mapping[str, Figure]", promised: Mapping[str, float | None]
+) -> Iterator[Sequence[Value]]:
+    for key, what in NAMES.items():
+        figure = figures.get(key)
+        if figure is None:
+            continue
+        share = figure.unit == "share"
+        wanted = promised.get(key)
+        numbers = [wanted, figure.value, figure.low, figure.high, figure.chance]
+        cells = [
+            Cell("") if each is None else Cell(percent(each) if share else f"{each:.3f}", plain=f"{each:.6f}")
+            for each in numbers
+        ]
+        yield name, Cell(what, plain=key), *cells, Cell(f"{figure.n:,}", plain=str(figure.n))
+
+
+# --- reports ---------------------------------------------------------------------------------------------------------
+
+
+def show_reports(reports: "Sequence[CategoryReport]") -> None:
+    """The bands of every category; with labels the figures, and the photos that were hardest."""
+    print_table(
+        (Column("policy", least=6, drop=1), *COUNTS, Column("mean probability", right=True, drop=2)),
+        [
+            (
+                each.policy,
+                each.category,
+                *(Cell(f"{each.bands[band]:,}", plain=str(each.bands[band])) for band in BANDS),
+                ""
+                if each.mean_probability is None
+                else Cell(percent(each.mean_probability), plain=digits(each.mean_probability)),
+            )
+            for each in reports
+        ],
+    )
+    for each in reports:
+        if each.figures is None:
+            continue
+        print()
+        print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
+        for title, found in (("without it, highest first", each.hard_negatives), ("with it, but allowed", each.missed)):
+            if found:
+                sys.stdout.flush()
+                terminal.echo(f"{each.category}: {title}:")
+                print_table(
+                    (Column("photo", least=12, keep_end=True), Column("band"), Column(right=True), Column(right=True)),
+                    [
+                        (
+                            one.image,
+                            one.band,
+                            "" if one.probability is None else Cell(percent(one.probability), digits(one.probability)),
+                            Cell(f"{one.score:.2f}", plain=f"{one.score:.6g}"),
+                        )
+                        for one in found
+                    ],
+                )
+    sys.stdout.flush()

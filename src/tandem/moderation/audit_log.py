@@ -1,0 +1,259 @@
+"""A log of decisions that is only added to: JSON lines, each with the SHA-256 of the line before it.
+
+Who changes, removes or inserts a line breaks the chain at the next one. Cutting off the end breaks nothing inside: so
+`LOG.head` beside it holds the number of lines and the digest of the last one, and whoever keeps that digest elsewhere
+can also tell a log that was written anew from some line on, head included. Without one kept elsewhere nobody can.
+
+A line that a kill left unfinished stays as it is: the next writer ends it and marks it in a line of the chain. Writers
+take turns by a lock file. Knows lines and digests; what is decided, it does not.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from tandem.errors import ConfigError, DataError
+from tandem.fields import NonNegative, read
+from tandem.files import json_text, sync, user_path, write_json
+
+FORMAT = "tandem-moderation-log"
+VERSION = 1
+FIRST = "0" * 64  # what the first line names as the line before it
+MAX_LINE = 16 << 20
+_LOCK_S = 60.0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a log ends: how many lines, the digest of the last one and its length, the bytes of all."""
+
+    lines: NonNegative = 0
+    sha256: str = FIRST
+    last_bytes: NonNegative = 0
+    bytes: NonNegative = 0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A log whose chain holds."""
+
+    head: Head
+    decisions: int
+    torn: int  # lines that a kill left unfinished, and that are marked
+    unfinished_bytes: int  # of a last line that is not ended; the next writer marks it
+    notes: tuple[str, ...] = ()
+
+
+def head_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.head")
+
+
+class AuditLog:
+    """Adds decisions to a log. Several processes may, at once; use it in a `with` block."""
+
+    def __init__(self, path: str | os.PathLike[str], *, now: Callable[[], str] = _now) -> None:
+        """Raises `DataError` for what is no such log, or cannot be written."""
+        self.path = user_path(os.fspath(path))
+        self._now = now
+        self.head = Head()
+        if self.path.exists() and not self.path.is_file():
+            raise DataError(f"{self.path}: expected a file for the log")
+        self.append(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait until all of it is on the disk."""
+        for path in (self.path, head_path(self.path)):
+            sync(path)
+
+    def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Add a line for each of plain values; they are in the file when this returns. Raises `DataError`."""
+        from filelock import FileLock, Timeout
+
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock", timeout=_LOCK_S), open(self.path, "a+b") as file:
+                before = self._end(file)
+                self.head = self._write(file, before, entries)
+                if self.head != before:
+                    write_json(head_path(self.path), asdict(self.head), indent=None)
+        except Timeout:
+            raise DataError(f"{self.path}: another program has locked the log for {_LOCK_S:.0f} s") from None
+        except OSError as error:
+            raise DataError(f"{self.path}: the log cannot be written: {error.strerror or error}") from None
+
+    def _write(self, file: BinaryIO, before: Head, entries: Iterable[Mapping[str, Any]]) -> Head:
+        content, lines, digest, length = bytearray(), before.lines, before.sha256, before.last_bytes
+        size = file.seek(0, os.SEEK_END)
+        values: list[Mapping[str, Any]] = []
+        if size > before.bytes:  # what a kill left
+            file.seek(before.bytes)
+            rest = file.read()
+            lines, digest, length = lines + 1, hashlib.sha256(rest).hexdigest(), len(rest)
+            content += b"\n"
+            values.append({"torn": digest})
+        elif not size:
+            values.append({"format": FORMAT, "version": VERSION})
+        for value in (*values, *entries):
+            line = json_text({"n": lines, "previous": digest, "time": self._now(), **value}, indent=None).encode()
+            lines, digest, length = lines + 1, hashlib.sha256(line).hexdigest(), len(line)
+            content += line + b"\n"
+        if content:
+            file.write(content)  # opened to append: always at the end
+            file.flush()
+        return Head(lines, digest, length, size + len(content))
+
+    def _end(self, file: BinaryIO) -> Head:
+        """Where the chain ends: as the head says, where the file is just so long and ends so; else all is read."""
+        size = file.seek(0, os.SEEK_END)
+        known = read_head(self.path)
+        if known is not None and known.bytes == size and known.last_bytes < size:
+            file.seek(size - known.last_bytes - 1)
+            if hashlib.sha256(file.read()[:-1]).hexdigest() == known.sha256:
+                return known
+        file.seek(0)
+        checked = check(file, self.path)
+        if known is not None:
+            _check_head(checked, known, self.path)
+        return checked.verified.head
+
+
+def read_head(path: Path) -> Head | None:
+    """The head beside a log; None without one. Raises `DataError` for anything else."""
+    try:
+        text = head_path(path).read_bytes()
+        return read(Head, json.loads(text))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, ConfigError) as error:
+        raise DataError(f"{head_path(path)}: no head of a log: {error}") from None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checked:
+    verified: Verified
+    digests: list[str]  # of every line
+
+
+def lines_of(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines with their ends. Raises `DataError` for one that no writer makes so long."""
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise DataError(f"{path}, line {number}: longer than {MAX_LINE >> 20} MB: no log of decisions")
+        yield line
+
+
+def check(file: BinaryIO, path: Path) -> Checked:
+    """Follow the chain from the start of a file. Raises `DataError` with the first line where it breaks."""
+    digests: list[str] = []
+    previous, size, length, decisions, torn, unfinished = FIRST, 0, 0, 0, 0, 0
+    pending: str | None = None  # the digest of a line that must be marked by the next one
+    for number, raw in enumerate(lines_of(file, path), start=1):
+        if not raw.endswith(b"\n"):
+            unfinished = len(raw)
+            break
+        line = raw[:-1]
+        digest = hashlib.sha256(line).hexdigest()
+        value = _value(line)
+        if pending is not None and (value is None or value.get("torn") != pending):
+            raise _broken(path, number - 1, "it is no line of a log, and the next one does not mark it as unfinished")
+        if value is None or "previous" not in value:
+            pending = digest
+        elif value["previous"] != previous:
+            raise _broken(path, number, "it does not follow the line before it: one was changed, removed or inserted")
+        elif value.get("n") != len(digests):
+            raise _broken(path, number, f"expected number {len(digests)}, got {str(value.get('n'))[:20]}")
+        elif number == 1 and (value.get("format"), value.get("version")) != (FORMAT, VERSION):
+            raise DataError(f"{path}: expected a log of decisions, version {VERSION}")
+        else:
+            torn += "torn" in value
+            pending = None
+            decisions += "decision" in value
+        digests.append(digest)
+        previous, size, length = digest, size + len(raw), len(line)
+    if pending is not None:
+        raise _broken(path, len(digests), "it is no line of a log")
+    return Checked(Verified(Head(len(digests), previous, length, size), decisions, torn, unfinished), digests)
+
+
+def _value(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _broken(path: Path, number: int, why: str) -> DataError:
+    return DataError(f"{path}, line {number}: the chain is broken: {why}")
+
+
+def _check_head(checked: Checked, known: Head, path: Path) -> None:
+    there = len(checked.digests)
+    if known.lines > there:
+        raise DataError(f"{path}: its head counts {known.lines:,} lines, but there are {there:,}: the end was cut off")
+    if known.lines and checked.digests[known.lines - 1] != known.sha256:
+        raise DataError(f"{path}, line {known.lines}: it is not the line that the head names: the log was written anew")
+
+
+def verify_log(path: str | os.PathLike[str], *, head: str | None = None) -> Verified:
+    """Check the whole chain, the head beside the log and, where given, a digest of a line that was kept elsewhere.
+
+    Raises `DataError` that says where it breaks.
+    """
+    place = user_path(os.fspath(path))
+    try:
+        with open(place, "rb") as file:
+            checked = check(file, place)
+    except OSError as error:
+        raise DataError(f"{place}: the log cannot be read: {error.strerror or error}") from None
+    known = read_head(place)
+    notes: tuple[str, ...] = ()
+    if known is None:
+        notes += ("there is no head beside it: whether its end was cut off cannot be seen",)
+    else:
+        _check_head(checked, known, place)
+        if known.lines < len(checked.digests):
+            more = len(checked.digests) - known.lines
+            notes += (f"its last {more:,} lines are not in the head: a writer was stopped in between",)
+    if head is not None:
+        wanted = head.strip().lower()
+        if wanted not in checked.digests:
+            raise DataError(
+                f"{place}: no line has the digest {wanted[:12]} that was kept: the log was cut off or written anew"
+            )
+        notes += (f"the kept digest is that of line {checked.digests.index(wanted) + 1:,}: all up to it is as it was",)
+    verified = checked.verified
+    return Verified(verified.head, verified.decisions, verified.torn, verified.unfinished_bytes, notes)
+
+
+def read_entries(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The decisions of a log, in order; whether its chain holds is for `verify_log`. Raises `DataError`."""
+    place = user_path(os.fspath(path))
+    try:
+        with open(place, "rb") as file:
+            for line in lines_of(file, place):
+                value = _value(line)
+                if value is not None and "decision" in value:
+                    yield value
+    except OSError as error:
+        raise DataError(f"{place}: the log cannot be read: {error.strerror or error}") from None

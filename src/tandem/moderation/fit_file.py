@@ -1,0 +1,187 @@
+"""What was measured of a policy with a model, and the file beside the policy that keeps it.
+
+A fit holds for one model and one policy, to the byte: any other is refused by name. Knows numbers and files; how they
+are found is `fitting`.
+
+Shapes: n images, d the shared dimension.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.errors import ConfigError, DataError
+from tandem.evaluate.figures import Figure
+from tandem.fields import NonNegative, Positive, Range, Share, read, to_plain
+from tandem.files import write_text
+from tandem.home import data_folder
+from tandem.moderation.category_scores import LinearScore
+from tandem.moderation.policy_files import SHIPPED, PolicyFile
+from tandem.scores.scoring import sigmoid
+
+VERSION = 1
+MAX_BYTES = 32 << 20
+_Z = 1.959963984540054  # of a 95% interval
+
+Numbers = NDArray[np.float64]
+ScoreKind = Literal["texts", "examples", "learned"]
+
+
+@dataclass(frozen=True)
+class CategoryFit:
+    """From a category's score to its probability, its thresholds, and the figures of both.
+
+    With z = (score - center) / spread the log-odds are intercept + slope z at the stated base rate. Scores beyond those
+    of the labelled images count as the nearest of them: nothing is known there.
+    """
+
+    score: ScoreKind
+    center: float
+    spread: Annotated[float, Range(above=0)]
+    intercept: float
+    slope: float
+    covariance: tuple[
+        float, float, float
+    ]  # of intercept and slope: both variances' and, in the middle, their covariance
+    low: float  # the range of the scores
+    high: float
+    base_rate: Share  # where the policy is used
+    fitted_base_rate: Share  # among the labelled images
+    positives: Positive
+    negatives: Positive
+    review: float | None  # the score from which an image is looked at; None: never
+    block: float | None
+    wanted_recall: float | None = None  # what the thresholds were set for; None: the policy's bands
+    wanted_precision: float | None = None
+    cannot_tell: str = ""  # why no image is in a band
+    weights: tuple[float, ...] = ()  # of a score that is not that of the texts
+    bias: float = 0.0
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def linear(self) -> LinearScore | None:
+        """The score, where it is not that of the texts."""
+        return LinearScore(np.array(self.weights, np.float32), self.bias) if self.score != "texts" else None
+
+    def probabilities(self, scores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+        """The probability of each image [n] at the stated base rate, and the bounds of its 95% interval."""
+        z = (np.clip(scores, self.low, self.high) - self.center) / self.spread
+        log_odds = self.intercept + self.slope * z
+        var_intercept, covariance, var_slope = self.covariance
+        half = _Z * np.sqrt(np.maximum(var_intercept + 2 * z * covariance + z * z * var_slope, 0))
+        return sigmoid(log_odds), sigmoid(log_odds - half), sigmoid(log_odds + half)
+
+    def score_of(self, probability: float) -> float | None:
+        """The score from which a probability is reached; None where no score that was seen does."""
+        if probability <= 0:
+            return self.low
+        if probability >= 1:
+            return None
+        log_odds = math.log(probability) - math.log1p(-probability)
+        score = self.center + self.spread * (log_odds - self.intercept) / self.slope
+        return None if score > self.high else max(score, self.low)
+
+    def probability_of(self, score: float | None) -> float | None:
+        """The probability where a band begins."""
+        return None if score is None else float(self.probabilities(np.array([score]))[0][0])
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """The labelled images."""
+
+    name: str
+    hash: str
+    images: NonNegative
+    corrections: NonNegative = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was measured of a policy with a model. `categories` may lack some: those were not fitted."""
+
+    policy: str
+    policy_fingerprint: str
+    model: str
+    model_fingerprint: str
+    data: FittedOn
+    date: str
+    tandem: str
+    seed: NonNegative
+    categories: Mapping[str, CategoryFit]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all of it."""
+        return hashlib.sha256(json.dumps(to_plain(self), sort_keys=True).encode()).hexdigest()
+
+    def check(self, opened: PolicyFile, *, model: str, fingerprint: str, source: str) -> None:
+        """Raise `DataError` where it was made with another policy or another model."""
+        if self.policy_fingerprint != opened.fingerprint:
+            what = "another policy" if self.policy != opened.policy.name else "an earlier version of the policy"
+            raise DataError(
+                f"{source}: fitted with {what} ({self.policy}, {self.policy_fingerprint[:12]}), but this is "
+                f"{opened.policy.name} ({opened.fingerprint[:12]}): {_AGAIN}"
+            )
+        if self.model_fingerprint != fingerprint:
+            raise DataError(
+                f"{source}: fitted with another model ({self.model}, {self.model_fingerprint[:12]}), but this is "
+                f"{model} ({fingerprint[:12]}): {_AGAIN}"
+            )
+        unknown = [name for name in self.categories if name not in opened.policy.categories]
+        if unknown:
+            raise DataError(f"{source}: categories: {unknown[0]!r} is none of the policy: {_AGAIN}")
+
+
+_AGAIN = "fit it again (tandem moderate fit), or go without a fit"
+
+
+def fit_path(opened: PolicyFile) -> Path:
+    """Where the fit of a policy is kept: beside its file; of one that ships, among the user's own data."""
+    folder = data_folder() / "policies" if opened.path.parent == SHIPPED else opened.path.parent
+    return folder / f"{opened.path.stem}.fit.json"
+
+
+def write_fit(fit: Fit, path: Path) -> None:
+    """Write a fit; an earlier one is replaced. Raises `DataError`."""
+    document = {"format": "tandem-moderation-fit", "version": VERSION, **to_plain(fit)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{path}: the fit cannot be written: {error.strerror or error}") from None
+
+
+def read_fit(path: Path) -> Fit:
+    """The fit that `write_fit` wrote. Raises `DataError` that names the file and the key for anything else."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise DataError(f"{path}: expected a fit of at most {MAX_BYTES >> 20} MB")
+        document: Any = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+    except OSError as error:
+        raise DataError(f"{path}: the fit cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: no fit of a policy: expected JSON as tandem moderate fit writes it") from None
+    if not isinstance(document, dict) or document.get("format") != "tandem-moderation-fit":
+        raise DataError(f"{path}: no fit of a policy: expected what tandem moderate fit writes")
+    if document.get("version") != VERSION:
+        raise DataError(
+            f"{path}: expected version {VERSION} of a fit, got {str(document.get('version'))[:20]}: {_AGAIN}"
+        )
+    values = {key: value for key, value in document.items() if key not in ("format", "version")}
+    try:
+        return read(Fit, values)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _no_constant(_: str) -> float:
+    raise ValueError("NaN is not JSON")

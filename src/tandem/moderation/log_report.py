@@ -1,0 +1,156 @@
+"""What a log says in sum: the images in each band, category by category, and with labels how often that was right.
+
+Of an image that was decided several times by a policy, the last decision counts. Knows logs and labelled images; no
+model.
+
+Shapes: n images.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tandem.datasets.dataset import Dataset
+from tandem.errors import DataError
+from tandem.evaluate.figures import Figure
+from tandem.moderation.category_fitting import band_figures
+from tandem.moderation.decisions import BANDS
+from tandem.moderation.labelled import classes_of
+
+HARDEST = 20  # images that are listed of each kind
+
+
+@dataclass(frozen=True)
+class Logged:
+    """An image in a log, by one category: what was said of it."""
+
+    image: str
+    band: str
+    score: float
+    probability: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"image": self.image, "band": self.band, "score": self.score, "probability": self.probability}
+
+
+@dataclass(frozen=True)
+class CategoryReport:
+    """A category of a log. What needs labels is empty without them."""
+
+    policy: str
+    category: str
+    bands: Mapping[str, int]
+    mean_probability: float | None  # of the images that have one: about the base rate, where that was stated rightly
+    labelled: int = 0
+    figures: Mapping[str, Figure] | None = None
+    hard_negatives: Sequence[Logged] = ()  # images without the category, the highest scores first
+    missed: Sequence[Logged] = ()  # images with it that were allowed, the lowest scores first
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        found: dict[str, Any] = {
+            "policy": self.policy,
+            "category": self.category,
+            "bands": dict(self.bands),
+            "mean_probability": self.mean_probability,
+        }
+        if self.figures is not None:
+            found |= {
+                "labelled": self.labelled,
+                "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+                "hard_negatives": [each.as_dict() for each in self.hard_negatives],
+                "missed": [each.as_dict() for each in self.missed],
+            }
+        return found
+
+
+def report(
+    entries: Iterable[Mapping[str, Any]],
+    labelled: Dataset | None = None,
+    *,
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> list[CategoryReport]:
+    """Every category of every policy in a log (`audit_log.read_entries`).
+
+    `labelled` and `classes` as for `fit_policy`; images are found by their content. Raises `DataError` for entries that
+    are none, and where no image of the log has a label.
+    """
+    last: dict[tuple[str, str], dict[str, tuple[str, Logged]]] = {}
+    for entry in entries:
+        try:
+            key = str(entry.get("sha256") or entry.get("id") or entry["image"])
+            for name, each in entry["categories"].items():
+                probability = each["probability"]
+                said = Logged(
+                    str(entry["image"]),
+                    str(each["band"]),
+                    float(each["score"]),
+                    None if probability is None else float(probability),
+                )
+                last.setdefault((str(entry["policy"]["name"]), str(name)), {})[key] = key, said
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise DataError(f"line {entry.get('n')}: expected a decision as tandem moderate logs it") from None
+    names = _names(labelled)
+    reports = [
+        _category(policy, name, list(found.values()), labelled, names, classes or {})
+        for (policy, name), found in last.items()
+    ]
+    if labelled is not None and reports and not any(each.labelled for each in reports):
+        raise DataError(
+            f"{labelled.name}: none of its images with a class of the log's categories is in the log; images are found "
+            "by their content, so the labelled files must be those that were moderated"
+        )
+    return reports
+
+
+def _names(labelled: Dataset | None) -> dict[str, int]:
+    """The places of labelled images, by what a log may call their content."""
+    found: dict[str, int] = {}
+    for place, digest in enumerate(labelled.digests if labelled is not None else ()):
+        found[digest.hex()] = place
+        found[digest.hex()[:32]] = place  # the id of an indexed file
+    return found
+
+
+def _place(names: Mapping[str, int], key: str) -> int | None:
+    """Labelled collections know the digest of an image's id."""
+    return names.get(key, names.get(hashlib.sha256(key.encode()).hexdigest(), names.get(key[:32])))
+
+
+def _category(
+    policy: str,
+    name: str,
+    found: list[tuple[str, Logged]],
+    labelled: Dataset | None,
+    names: Mapping[str, int],
+    classes: Mapping[str, Sequence[str]],
+) -> CategoryReport:
+    bands: dict[str, int] = {band: sum(said.band == band for _, said in found) for band in BANDS}
+    stated = [said.probability for _, said in found if said.probability is not None]
+    plain = CategoryReport(policy, name, bands, float(np.mean(stated)) if stated else None)
+    matrix = None if labelled is None else classes_of([name], labelled, classes).get(name)
+    if matrix is None:
+        return plain
+    pairs = [(said, bool(matrix[place])) for key, said in found if (place := _place(names, key)) is not None]
+    if not pairs:
+        return plain
+    shown = np.array([each for _, each in pairs])
+    scores = np.array([said.score for said, _ in pairs])
+    blocked = np.array([said.band == "block" for said, _ in pairs])
+    flagged = np.array([said.band != "allow" for said, _ in pairs])
+    share = float(shown.mean())
+    figures = band_figures(blocked, flagged, shown, share) if 0 < share < 1 else {}
+    order = np.argsort(-scores, kind="stable").tolist()
+    return CategoryReport(
+        policy,
+        name,
+        bands,
+        plain.mean_probability,
+        len(pairs),
+        figures,
+        [pairs[place][0] for place in order if not shown[place]][:HARDEST],
+        [pairs[place][0] for place in reversed(order) if shown[place] and pairs[place][0].band == "allow"][:HARDEST],
+    )

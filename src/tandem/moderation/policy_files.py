@@ -1,0 +1,142 @@
+"""Policies as TOML files, with the bytes of their examples and a fingerprint over both; and those that ship by name."""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tandem.errors import ConfigError, did_you_mean, named
+from tandem.fields import read, to_plain
+from tandem.files import display_name, user_path
+from tandem.image import IMAGE_SUFFIXES, read_bytes
+from tandem.moderation.policy import Policy
+
+SHIPPED = Path(__file__).parents[1] / "assets" / "policies"
+SUFFIX = ".toml"
+MAX_BYTES = 1 << 20  # of a policy
+MAX_EXAMPLES = 1000  # of a policy: they are held in memory while it is opened
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example image: its file, and what it holds."""
+
+    path: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        return display_name(self.path)
+
+
+@dataclass(frozen=True)
+class PolicyFile:
+    """A policy as it was read. `examples` are by category and side, "for" or "against"."""
+
+    policy: Policy
+    path: Path
+    fingerprint: str
+    examples: Mapping[tuple[str, str], tuple[Example, ...]]
+
+
+def shipped_policies() -> list[str]:
+    """The names of the policies that ship with Tandem."""
+    return sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
+
+
+def open_policy(source: str | os.PathLike[str]) -> PolicyFile:
+    """The policy of a file, or of one that ships by name ("people").
+
+    Raises `ConfigError` that names the file and the key for anything that is no policy, and `ImageError` for an
+    example that cannot be read.
+    """
+    path = _path(source)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: expected a policy of at most {MAX_BYTES:,} bytes")
+        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: the policy cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected a policy in TOML, which is UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    try:
+        policy = read(Policy, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    examples = _examples(policy, path)
+    return PolicyFile(policy, path, fingerprint_of(policy, examples), examples)
+
+
+def fingerprint_of(policy: Policy, examples: Mapping[tuple[str, str], tuple[Example, ...]]) -> str:
+    """SHA-256 over all values of the policy and the bytes of its examples, whatever the files are called."""
+    plain = to_plain(policy)
+    for name, category in plain["categories"].items():
+        for side in ("for", "against"):
+            category[f"examples_{side}"] = sorted(
+                hashlib.sha256(example.content).hexdigest() for example in examples.get((name, side), ())
+            )
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _path(source: str | os.PathLike[str]) -> Path:
+    text = os.fspath(source)
+    path = user_path(text, strict=False)
+    is_name = os.sep not in text and "/" not in text and not text.endswith(SUFFIX)
+    if path.is_file() or not is_name:
+        if not path.is_file():
+            raise ConfigError(f"{display_name(text)}: no such policy file; by name there are {_names()}")
+        return path
+    if text not in shipped_policies():
+        near = did_you_mean(text[:100], shipped_policies())
+        raise ConfigError(
+            f"{display_name(text)}: no such policy{near}; expected a {SUFFIX} file, or by name {_names()}"
+        )
+    return SHIPPED / f"{text}{SUFFIX}"
+
+
+def _names() -> str:
+    return named(shipped_policies(), 20)
+
+
+def _examples(policy: Policy, path: Path) -> dict[tuple[str, str], tuple[Example, ...]]:
+    found: dict[tuple[str, str], tuple[Example, ...]] = {}
+    count = 0
+    for name, category in policy.categories.items():
+        seen: dict[str, str] = {}  # the side that each content is an example of
+        for side, given in (("for", category.examples_for), ("against", category.examples_against)):
+            each = []
+            for file in _files(given, path, f"categories.{name}.examples_{side}"):
+                count += 1
+                if count > MAX_EXAMPLES:
+                    raise ConfigError(f"{path}: expected at most {MAX_EXAMPLES:,} examples")
+                content = read_bytes(file)
+                digest = hashlib.sha256(content).hexdigest()
+                if seen.setdefault(digest, side) != side:
+                    raise ConfigError(f"{path}: {file} is an example for and against {name!r}")
+                each.append(Example(file, content))
+            found[name, side] = tuple(each)
+    return found
+
+
+def _files(given: tuple[str, ...], path: Path, key: str) -> Iterator[str]:
+    """The files that are meant, folders searched through, in a fixed order."""
+    for each in given:
+        place = path.parent / user_path(each)
+        if place.is_dir():
+            inside = sorted(
+                file
+                for file in place.rglob("*")
+                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+            )
+            if not inside:
+                raise ConfigError(f"{path}: {key}: {each}: no images in this folder")
+            yield from map(str, inside)
+        elif place.is_file():
+            yield str(place)
+        else:
+            raise ConfigError(f"{path}: {key}: {each}: no such image (paths are relative to the policy)")

@@ -1,0 +1,125 @@
+"""`tandem moderate` and its verbs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.commands import Run, one_line
+from support.moderation_toys import POLICY, draw, draw_labelled
+
+import tandem as library
+
+
+@pytest.fixture(autouse=True)
+def _homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TANDEM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_labelled(tmp_path_factory.mktemp("labelled") / "colours", 26)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    (tmp_path / "red.toml").write_text(POLICY)
+    return tmp_path / "red.toml"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(4):
+        draw(tmp_path / "images" / f"{i}.png", red=i < 2, seed=500 + i)
+    return tmp_path / "images"
+
+
+def test_from_labelled_photos_to_a_log_that_holds(
+    tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, tmp_path: Path
+) -> None:
+    options = ("--policy", policy, "--model", model_folder)
+    unfitted = tandem("moderate", images, *options)
+    assert unfitted.code == 0, unfitted.err
+    assert [row[1:4] for row in unfitted.rows] == [["not fitted", "red", ""]] * 4
+    assert "tandem: not fitted: red; photos are only ordered" in unfitted.err
+
+    fitted = tandem("moderate", "fit", *options, "--labelled", labelled)
+    assert fitted.code == 0, fitted.err
+    assert {row[1] for row in fitted.rows} >= {"auc", "block_precision", "review_recall", "calibration_error"}
+    assert policy.with_name("red.fit.json").is_file()
+    assert "red: fitted on 26 photos with it and 26 without, by the score of learned" in fitted.err
+
+    before = {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in images.iterdir()}
+    log, rows = tmp_path / "log.jsonl", tmp_path / "rows.jsonl"
+    (images / "broken.png").write_bytes(b"nothing")
+    found = tandem("moderate", images, *options, "--log", log, "--out", rows, "--json")
+    (images / "broken.png").unlink()
+    assert found.code == 1
+    document = found.json
+    assert document["counts"]["all"]["allow"] == 2
+    assert [each["image"] for each in document["failures"]] == [str(images / "broken.png")]
+    assert len(rows.read_text().splitlines()) == 4
+    first = json.loads(rows.read_text().splitlines()[0])
+    assert first["band"] in ("review", "block")
+    assert 0 < first["low"] < first["probability"] < first["high"] < 1
+    assert before == {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in images.iterdir()}
+
+    verified = tandem("moderate", "verify-log", log, "--json").json
+    assert verified["decisions"] == 4
+    assert verified["head"] == document["log"]["head"]
+    (images / "red").mkdir()
+    (images / "blue").mkdir()
+    for i in range(4):  # as if 1 were blue: a hard negative
+        (images / f"{i}.png").rename(images / ("red" if i == 0 else "blue") / f"{i}.png")
+    summed = tandem("moderate", "report", log, "--labelled", images, "--json").json
+    (report,) = summed["reports"]
+    assert report["labelled"] == 4
+    assert Path(report["hard_negatives"][0]["image"]).name == "1.png"
+    assert tandem("moderate", "report", log, "--labelled", images).code == 0
+    log.write_bytes(log.read_bytes().replace(b'"allow"', b'"block"', 1))
+    assert "the chain is broken" in one_line(tandem("moderate", "report", log))
+    assert "line" in one_line(tandem("moderate", "verify-log", log))
+
+
+def test_a_collection_and_the_exit_code_of_a_band(
+    tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, tmp_path: Path
+) -> None:
+    collection = library.open(tmp_path / "photos.tandem", model_folder)
+    collection.add(images)
+    table = tmp_path / "labels.csv"
+    known = library.open(tmp_path / "labelled.tandem", model_folder)
+    known.add(labelled)
+    table.write_text("".join(f"{each},{each.parent.name}\n" for each in sorted(labelled.rglob("*.png"))))
+    stored = ("--labelled", known.url, "--table", table)
+    assert tandem("moderate", "fit", "--policy", policy, *stored, "--shows", "red=red").code == 0
+    found = tandem("moderate", collection.url, "--policy", policy, "--fail-on", "review")
+    assert found.code == 3, found.err
+    assert len(found.rows) == 4
+    blue = tandem("moderate", images / "3.png", "--policy", policy, "--model", model_folder, "--fail-on", "review")
+    assert blue.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x.png"], "no policy: name one with --policy"),
+        (["x.png", "--policy", "peple"], "did you mean 'people'"),
+        (["fit", "--policy", "people"], "no labelled photos"),
+        (["fit", "more", "--policy", "people", "--labelled", "x"], "got 'more'; for a folder called fit say ./fit"),
+        (["report"], "moderate report takes one log, got 0"),
+        (
+            ["report", "x", "--policy", "people"],
+            "--policy goes with moderate and moderate fit, not with tandem moderate report",
+        ),
+        (["x.png", "--policy", "people", "--labelled", "y"], "--labelled goes with moderate fit and moderate report"),
+        (["x.png", "--policy", "people", "--limit", "3"], "--limit goes with --labelled"),
+        (["x.png", "--policy", "people", "--fit", "a", "--no-fit"], "--fit and --no-fit cannot go together"),
+        (["x.png", "--policy", "people", "--where", "width > 1"], "--where goes with a collection"),
+        (["x.png", "--policy", "people", "--out", "x.txt"], "expected a name ending in .csv"),
+        (["fit", "--policy", "people", "--labelled", "x", "--precision", "0.95"], "say --block-precision 0.95"),
+        (["fit", "--policy", "people", "--labelled", "x", "--shows", "people"], "expected CATEGORY=CLASS,CLASS"),
+        (["verify-log", "none.jsonl"], "none.jsonl: the log cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tandem: Run, arguments: list[str], said: str) -> None:
+    assert said in one_line(tandem("moderate", *arguments))

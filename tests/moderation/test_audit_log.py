@@ -1,0 +1,160 @@
+"""The log of decisions: its chain shows what was changed, and survives kills and several writers."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tandem.errors import DataError
+from tandem.moderation.audit_log import AuditLog, head_path, read_entries, verify_log
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    place = tmp_path / "log.jsonl"
+    with AuditLog(place) as log:
+        log.append({"decision": "allow", "image": f"{i}.png"} for i in range(3))
+        log.append([{"decision": "block", "image": "\udcff.png"}])
+    return place
+
+
+def lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_each_line_names_the_one_before_it(path: Path) -> None:
+    found = verify_log(path)
+    assert found.head.lines == 5
+    assert found.decisions == 4
+    assert found.notes == ()
+    assert [each["image"] for each in read_entries(path)] == ["0.png", "1.png", "2.png", "\\xff.png"]
+    assert [json.loads(line)["n"] for line in lines(path)] == [0, 1, 2, 3, 4]
+
+
+def test_a_later_run_goes_on_where_the_last_one_ended(path: Path) -> None:
+    before = path.read_bytes()
+    with AuditLog(path) as log:
+        log.append([{"decision": "review", "image": "x"}])
+        assert log.head.lines == 6
+    assert path.read_bytes().startswith(before)
+    assert verify_log(path).decisions == 5
+
+
+@pytest.mark.parametrize("change", ["edited", "removed", "inserted", "swapped"])
+def test_what_was_changed_is_found(path: Path, change: str) -> None:
+    rows = lines(path)
+    changed = {
+        "edited": [*rows[:2], rows[2].replace(b"allow", b"block"), *rows[3:]],
+        "removed": [*rows[:2], *rows[3:]],
+        "inserted": [*rows[:2], rows[1], *rows[2:]],
+        "swapped": [rows[0], rows[2], rows[1], *rows[3:]],
+    }[change]
+    path.write_bytes(b"".join(changed))
+    with pytest.raises(DataError, match="the chain is broken"):
+        verify_log(path)
+    if change in ("removed", "inserted"):  # of another length: nothing is added to it
+        with pytest.raises(DataError, match="the chain is broken"):
+            AuditLog(path)
+
+
+def test_an_edited_last_line_is_found_by_the_head(path: Path) -> None:
+    rows = lines(path)
+    path.write_bytes(b"".join(rows[:-1]) + rows[-1].replace(b"block", b"allow"))
+    with pytest.raises(DataError, match="the log was written anew"):
+        verify_log(path)
+
+
+def test_an_end_that_was_cut_off_is_found_by_the_head(path: Path) -> None:
+    kept = verify_log(path).head.sha256
+    path.write_bytes(b"".join(lines(path)[:-1]))
+    with pytest.raises(DataError, match="its head counts 5 lines, but there are 4"):
+        verify_log(path)
+    with pytest.raises(DataError, match="cut off"):
+        AuditLog(path)
+    head_path(path).unlink()  # by somebody who knows of it
+    assert "no head beside it" in verify_log(path).notes[0]
+    with pytest.raises(DataError, match="no line has the digest"):
+        verify_log(path, head=kept)
+
+
+def test_a_digest_kept_elsewhere_proves_all_before_it(path: Path) -> None:
+    kept = verify_log(path).head.sha256
+    with AuditLog(path) as log:
+        log.append([{"decision": "allow", "image": "later"}])
+    assert "line 5" in verify_log(path, head=f" {kept.upper()}\n").notes[0]
+    path.unlink()
+    head_path(path).unlink()
+    with AuditLog(path) as log:  # all written anew
+        log.append([{"decision": "allow", "image": f"{i}.png"} for i in range(4)])
+    assert verify_log(path).decisions == 4
+    with pytest.raises(DataError, match="no line has the digest"):
+        verify_log(path, head=kept)
+
+
+@pytest.mark.parametrize("cut", [1, 20, -1])
+def test_a_line_that_a_kill_left_is_marked_and_the_chain_goes_on(path: Path, cut: int) -> None:
+    """Cut in the middle, and just before its end: then it is whole, but nobody can know."""
+    head_before = head_path(path).read_bytes()
+    with AuditLog(path) as log:
+        log.append([{"decision": "review", "image": "torn"}])
+    rows = lines(path)
+    path.write_bytes(b"".join(rows[:-1]) + rows[-1][:cut])
+    head_path(path).write_bytes(head_before)  # the head is written last
+    found = verify_log(path)
+    assert found.unfinished_bytes == len(rows[-1][:cut])
+    before = path.read_bytes()
+    with AuditLog(path) as log:
+        log.append([{"decision": "allow", "image": "after"}])
+    assert path.read_bytes().startswith(before)
+    found = verify_log(path)
+    assert (found.torn, found.unfinished_bytes) == (1, 0)
+    assert [each["image"] for each in read_entries(path)][-1] == "after"
+    rows = lines(path)
+    path.write_bytes(b"".join(rows).replace(before.splitlines()[-1], b"something else"))
+    with pytest.raises(DataError, match="the chain is broken"):
+        verify_log(path)
+
+
+def test_lines_that_the_head_does_not_know_are_said(path: Path) -> None:
+    """Killed between the lines and the head."""
+    head_before = head_path(path).read_bytes()
+    with AuditLog(path) as log:
+        log.append([{"decision": "review", "image": "x"}])
+    head_path(path).write_bytes(head_before)
+    assert "last 1 lines are not in the head" in verify_log(path).notes[0]
+    with AuditLog(path) as log:
+        log.append([{"decision": "review", "image": "y"}])
+    assert verify_log(path).notes == ()
+
+
+def test_writers_take_turns(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "log.jsonl"
+
+    def write(who: int) -> None:
+        with AuditLog(place) as log:
+            for i in range(5):
+                log.append([{"decision": "allow", "image": f"{who} {i}"}] * 2)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert verify_log(place).decisions == 40
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    place = tmp_path / "notes.txt"
+    place.write_text('{"previous": "x"}\n')
+    for refused in (lambda: AuditLog(place), lambda: verify_log(place)):
+        with pytest.raises(DataError, match="line 1"):
+            refused()
+    assert place.read_text() == '{"previous": "x"}\n'
+    place.write_text("nobody's notes\n")
+    with pytest.raises(DataError, match="it is no line of a log"):
+        AuditLog(place)
+    with pytest.raises(DataError, match="expected a file"):
+        AuditLog(tmp_path)
+    with pytest.raises(DataError, match="cannot be read"):
+        verify_log(tmp_path / "none")
+    head_path(place).write_text("{}" * 2)
+    with pytest.raises(DataError, match="no head of a log"):
+        AuditLog(place)
