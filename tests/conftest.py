@@ -1,5 +1,6 @@
 """Where the reference data is, what child processes inherit, and which tests share a process when several run."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -21,6 +22,8 @@ LONG = (*SHARED, "kill", "server", "slow")
 NEEDS = {"milvus": "milvus", "milvus-lite": "milvus", "lance-s3": "s3"}
 
 
+# Collection makes objects by the hundred thousand, which stay: to look for garbage among them took a sixth of its time.
+gc.disable()
 HOME = tempfile.TemporaryDirectory(prefix="tandem-home-")
 
 
@@ -52,26 +55,36 @@ def pytest_configure() -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; long groups first."""
+    groups, long = {}, set()
     for item in items:
         for need in needs(item):
             item.add_marker(need)
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    long = {group(item) for item in items if any(item.get_closest_marker(name) for name in LONG)}
+        marks = {mark.name for mark in item.iter_markers()}
+        groups[item] = group(item, marks)
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+        if not marks.isdisjoint(LONG):
+            long.add(groups[item])
     # Training first: it takes longest, and whoever ends first takes the next group.
-    items.sort(key=lambda item: (group(item) in long, group(item)), reverse=True)
+    items.sort(key=lambda item: (groups[item] in long, groups[item]), reverse=True)
     yield
     if config.getoption("loadgroup", False):
-        keep_groups(items)
+        keep_groups(items, groups)
 
 
-def keep_groups(items: list[pytest.Item]) -> None:
+def pytest_collection_finish() -> None:
+    """Garbage is collected from here on, without going through all that was imported and collected each time."""
+    gc.freeze()
+    gc.enable()
+
+
+def keep_groups(items: list[pytest.Item], groups: dict[pytest.Item, str]) -> None:
     """Write its group at the end of each test's id, where pytest-xdist's scheduler reads it.
 
     pytest-xdist does so itself, but up to 3.8 into an attribute that pytest 9.2 no longer has: then tests went to
     whichever process was free, and each process started every server, browser and model again (its issue 1386).
     """
     for item in items:
-        wanted = f"{item.nodeid.removesuffix('@' + group(item))}@{group(item)}"
+        wanted = f"{item.nodeid.removesuffix('@' + groups[item])}@{groups[item]}"
         if item.nodeid != wanted:
             path, *names = wanted.split("::")
             item._id = type(item._id)(path=path, names=tuple(names))  # type: ignore[attr-defined]
@@ -86,6 +99,6 @@ def needs(item: pytest.Item) -> Iterator[str]:
             yield NEEDS[value]
 
 
-def group(item: pytest.Item) -> str:
+def group(item: pytest.Item, marks: set[str]) -> str:
     """A file's tests stay together, with its fixtures; those that share a server or a browser, across files."""
-    return next((name for name in SHARED if item.get_closest_marker(name)), item.location[0])
+    return next((name for name in SHARED if name in marks), item.location[0])

@@ -1,15 +1,18 @@
 """Many images decoded ahead, in order, and images fetched from addresses."""
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.images import SQUARE, encoded, scene
+from support.serving import LONG_S
 
 from tandem.errors import ImageError
 from tandem.image import Limits, decode_stream, load_image, preprocess
@@ -98,8 +101,11 @@ def test_an_image_from_an_address(site: str) -> None:
         ("/page", "not an image: a text that begins '<html>"),
     ],
 )
-def test_an_address_that_gives_none(site: str, path: str, reason: str) -> None:
-    limits = Limits(max_bytes=2_000_000, timeout_s=0.6)
+def test_an_address_that_gives_none(site: str, path: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(max_bytes=2_000_000, timeout_s=0.6 if path == "/silent" else LONG_S)
+    if path == "/slow":
+        clock = itertools.count(step=LONG_S / 3)
+        monkeypatch.setattr("tandem.fetch.time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(ImageError) as caught:
         load_image(site + path, limits=limits)
     assert caught.value.source == site + path

@@ -178,13 +178,32 @@ def test_an_encoder_is_shared_and_closed_once_after_its_last_user() -> None:
     assert closed == ["a"]
 
 
-def test_one_that_is_wanted_again_while_it_lingers_stays() -> None:
+def test_one_that_is_wanted_again_while_it_lingers_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the time was up at that moment."""
+    timers: list[Any] = []
+
+    class Timer:
+        cancelled = False
+
+        def __init__(self, interval_s: float, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+            self.interval_s, self.end = interval_s, lambda: work(*arguments)
+            timers.append(self)
+
+        def start(self) -> None: ...
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    monkeypatch.setattr(threading, "Timer", Timer)
     closed: list[str] = []
     pool = pool_of(closed, 0.2)
     encoder = pool.add(SimpleNamespace(fingerprint="a"))  # type: ignore[arg-type]
     pool.release(encoder)
     assert pool.acquire("a") is encoder
-    time.sleep(0.4)
+    (timer,) = timers
+    assert timer.interval_s == 0.2
+    assert timer.cancelled
+    timer.end()
     assert closed == []
     pool.release(encoder)
     pool.close()  # does not wait for what lingers

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from support.browsing import VIEWS, announced, fresh_page, names, search, tiles
+from support.browsing import VIEWS, announced, fresh_page, leave_image, names, search, tiles
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
@@ -26,8 +26,7 @@ def test_keyboard_only(page: Any) -> None:
     page.keyboard.press("Enter")
     page.get_by_role("dialog").wait_for()
     assert page.evaluate(f"{focused}.closest('dialog') !== null")
-    page.keyboard.press("Escape")
-    page.get_by_role("dialog").wait_for(state="hidden")
+    leave_image(page)
     assert page.evaluate(f"{focused}.title") == names(page)[0]
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -77,6 +76,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
     page.get_by_role("button", name="Help").click()
     look("help")
     page.keyboard.press("Escape")
+    page.get_by_role("dialog", name="Help").wait_for(state="hidden")
     page.locator(".alike").first.evaluate("button => button.click()")
     page.locator("#text").fill("red")
     page.locator("#balance").wait_for()
@@ -84,7 +84,7 @@ def test_axe_finds_nothing_serious(page: Any, scheme: str, width: int) -> None:
     tiles(page).first.click()
     page.get_by_role("dialog").wait_for()
     look("image")
-    page.keyboard.press("Escape")
+    leave_image(page)
     page.route("**/v1/search", lambda route: route.abort())
     page.locator("#text").fill("blue")
     page.get_by_role("alert").wait_for()
@@ -107,6 +107,7 @@ def test_help(page: Any) -> None:
     page.keyboard.press("?")
     dialog.wait_for()
     page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "text"
 
@@ -119,8 +120,7 @@ def test_focus_goes_where_one_has_walked(page: Any) -> None:
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     page.get_by_role("dialog").get_by_role("heading", name=names(page)[2]).wait_for()
-    page.keyboard.press("Escape")
-    page.get_by_role("dialog").wait_for(state="hidden")
+    leave_image(page)
     assert page.evaluate("document.activeElement.title") == names(page)[2]
 
 
@@ -158,12 +158,17 @@ def test_motion(browser: Any, url: str, motion: str) -> None:
         page.locator(".cluster").first.wait_for()
         steps = page.evaluate(
             """async () => {
+                let now = performance.now();
+                performance.now = () => now; // frames are 50 ms apart, however slow the machine
+                const frame = requestAnimationFrame.bind(window);
+                window.requestAnimationFrame = (act) => frame(() => act(now));
                 const names = [...document.querySelectorAll(".names button")];
                 const places = () => names.map((each) => each.style.transform).join();
                 const seen = new Set();
                 document.querySelector("[aria-label='Zoom in']").click();
-                for (let frame = 0; frame < 12; frame++) {
-                    await new Promise(requestAnimationFrame);
+                for (let frames = 0; frames < 12; frames++) {
+                    now += 50;
+                    await new Promise(frame);
                     seen.add(places());
                 }
                 return seen.size;

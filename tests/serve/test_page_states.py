@@ -15,7 +15,9 @@ from support.browsing import (
     announced,
     fresh_page,
     hand_over_all,
+    leave_image,
     names,
+    scroll_to_the_end,
     search,
     tiles,
     until,
@@ -152,6 +154,7 @@ def test_a_key_is_requested_once(browser: Any, collection: Path, tmp_path: Path)
 def test_an_address_leads_to_an_image(page: Any) -> None:
     search(page, "a rocket")
     tiles(page).first.click()
+    page.wait_for_url(re.compile("image="))
     page.goto(page.url.replace("q=a+rocket&", ""))
     page.reload()
     page.get_by_role("dialog").get_by_role("heading", name=re.compile("rocket")).wait_for()
@@ -167,15 +170,15 @@ def test_several_collections(browser: Any, two: Server) -> None:
         choice = page.get_by_label("Collection")
         choice.select_option("squares")
         until(page, "document.querySelectorAll('.grid li').length === 5")
-        assert "in=squares" in page.url
-        assert "q=red" in page.url
+        page.wait_for_url(re.compile("in=squares"))
+        page.wait_for_url(re.compile("q=red"))
         until(page, "document.querySelector('.grid img.there')")
         tiles(page).first.click()
         page.get_by_role("dialog").get_by_text("PNG").first.wait_for()
-        page.keyboard.press("Escape")
-        page.get_by_role("link", name="Map").click()
+        leave_image(page)
         with page.expect_response(re.compile("/v1/map.*squares")):
-            page.get_by_role("heading", name="Map").wait_for()
+            page.get_by_role("link", name="Map").click()
+        page.get_by_role("heading", name="Map").wait_for()
         page.locator(".cluster").first.wait_for()
         assert page.locator(".map-count").inner_text().startswith("5 photos")
         page.reload()
@@ -300,11 +303,8 @@ def test_a_thousand_hits_are_laid_out_once_each(page: Any) -> None:
     )
     page.locator("#text").fill("a photo")
     tiles(page).first.wait_for()
-    for _ in range(60):
-        page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        if page.get_by_text("That is all: 1,200 photos").count():
-            break
-        page.wait_for_timeout(60)
+    scroll_to_the_end(page)
+    assert page.get_by_text("That is all: 1,200 photos").count()
     assert len(names(page)) == 1200
     assert page.evaluate("laid") < 1200 * 2 * 1.5  # width and height of each, and those of last rows again
 

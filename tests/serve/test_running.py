@@ -56,10 +56,14 @@ def test_a_server_that_is_full_says_when_to_come_back_and_who_left_costs_nothing
         httpx.Client(base_url=there.url, timeout=LONG_S) as http,
     ):
         with ThreadPoolExecutor(1) as threads:
-            first = threads.submit(httpx.post, f"{there.url}/v1/embeddings", json={"input": "a"}, timeout=LONG_S)
-            while metric(http, "tandem_requests_in_flight") < 1:
-                time.sleep(0.01)
-            refused = http.post("/v1/embeddings", json={"input": "b"})
+            for _ in range(10):  # on a busy machine the first may be answered before the second is sent
+                first = threads.submit(httpx.post, f"{there.url}/v1/embeddings", json={"input": "a"}, timeout=LONG_S)
+                while metric(http, "tandem_requests_in_flight") < 1 and not first.done():
+                    time.sleep(0.01)
+                refused = http.post("/v1/embeddings", json={"input": "b"})
+                if refused.status_code == 503:
+                    break
+                assert first.result(LONG_S).status_code == 200
             assert refused.status_code == 503
             assert int(refused.headers["retry-after"]) >= 1
             assert refused.json()["title"] == "Server is full"
@@ -78,7 +82,7 @@ def test_a_server_that_is_full_says_when_to_come_back_and_who_left_costs_nothing
         # A server that is told to stop finishes the requests in flight.
         with ThreadPoolExecutor(1) as threads:
             last = threads.submit(httpx.post, f"{there.url}/v1/embeddings", json={"input": "d"}, timeout=LONG_S)
-            while metric(http, "tandem_requests_in_flight") < 1:
+            while metric(http, "tandem_requests_in_flight") < 1 and not last.done():
                 time.sleep(0.01)
             there.process.send_signal(signal.SIGTERM)
             assert last.result(LONG_S).status_code == 200

@@ -94,17 +94,19 @@ def test_a_body_without_end_is_not_read_for_ever(server: Server, http: httpx.Cli
 
 def test_slow_clients_hold_up_nobody_and_are_let_go(server: Server, http: httpx.Client) -> None:
     with ExitStack() as stack:
-        bodies, heads, silent, second = (
-            [stack.enter_context(closing(connected(server))) for _ in range(7)] for _ in range(4)
-        )
+        bodies, heads, silent = ([stack.enter_context(closing(connected(server))) for _ in range(7)] for _ in range(3))
         for there in bodies:
             there.sendall(head("POST", "/v1/search", "content-length: 100") + b'{"text')
         for there in heads:
             there.sendall(b"POST /v1/search HTTP/1.1\r\nhost: localhost\r\ncontent-le")
-        for there in second:  # slow from their second request on
+        second: list[socket.socket] = []
+        for _ in range(20):  # slow from their second request on; on a busy machine their first may be late too
+            there = stack.enter_context(closing(connected(server)))
             there.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            assert b" 200 " in received(there)
-            there.sendall(b"POST /v1/sea")
+            if b" 200 " in received(there) and len(second) < 7:
+                there.sendall(b"POST /v1/sea")
+                second.append(there)
+        assert len(second) == 7
         stop = threading.Event()
 
         def drip() -> None:  # it is no help that something comes all the time
@@ -142,19 +144,19 @@ def test_more_connections_than_there_may_be_push_out_idle_ones(server: Server, h
 
 
 def test_bodies_together_are_bounded_and_one_that_is_alone_fits(server: Server, http: httpx.Client) -> None:
-    fits(http)
-    with ExitStack() as stack:
-        held = [stack.enter_context(closing(connected(server))) for _ in range(3)]
-        answers = []
-        for there in held:  # 250 KB each, but for the last byte
-            there.sendall(head("POST", "/v1/search", "content-length: 250000") + b'{"text": "' + b"a" * 249_900)
-        for there in held[1:]:
-            answers.append(received(there))
-        refusals = [answer for answer in answers if b" 503 " in answer]
-        assert refusals
-        assert b"retry-after: " in refusals[0].lower()
-        assert http.get("/readyz").status_code == 200
-        assert http.post("/v1/search", json={"text": "a"}).status_code == 200  # there is room for small ones
+    refusals: list[bytes] = []
+    for _ in range(5):  # on a busy machine the first may be given up as late before the others come
+        fits(http)
+        with ExitStack() as stack:
+            held = [stack.enter_context(closing(connected(server))) for _ in range(3)]
+            for there in held:  # 250 KB each, but for the last byte
+                there.sendall(head("POST", "/v1/search", "content-length: 250000") + b'{"text": "' + b"a" * 249_900)
+            refusals += [answer for answer in map(received, held[1:]) if b" 503 " in answer]
+            assert http.get("/readyz").status_code == 200
+            assert http.post("/v1/search", json={"text": "a"}).status_code == 200  # there is room for small ones
+        if refusals:
+            break
+    assert b"retry-after: " in refusals[0].lower()
     fits(http)
 
 

@@ -117,12 +117,44 @@ def until(page: Any, expression: str, arg: object = None, within_s: float = 15) 
         page.wait_for_timeout(30)
 
 
+def frames(page: Any, count: int = 4) -> None:
+    """Wait until the page has been drawn so many times: what was begun before is seen then, on any machine."""
+    page.evaluate(
+        """async (count) => {
+            for (let drawn = 0; drawn < count; drawn++) await new Promise(requestAnimationFrame);
+        }""",
+        count,
+    )
+
+
 def search(page: Any, words: str) -> None:
     """Type, and wait for the answer to it."""
     page.goto("/")
     with page.expect_response(lambda answer: "/v1/search" in answer.url and words in (answer.request.post_data or "")):
         page.get_by_role("searchbox").press_sequentially(words, delay=5)
+    answered(page)
+
+
+def answered(page: Any) -> None:
+    """Wait until the hits of the search that was asked last are shown: those of one before stay until then."""
+    until(page, "!document.querySelector('.busy')")
     tiles(page).first.wait_for()
+
+
+def leave_image(page: Any) -> None:
+    """Close the image that is open. That is a step back, which the browser takes when it has time."""
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="hidden")
+
+
+def scroll_to_the_end(page: Any, within_s: float = 60) -> None:
+    """Scroll until no more hits come."""
+    end = time.monotonic() + within_s
+    page.mouse.move(600, 400)
+    while not page.get_by_text("That is all").count():
+        assert time.monotonic() < end, "there is no end"
+        page.mouse.wheel(0, 40_000)
+        frames(page)
 
 
 def tiles(page: Any) -> Any:

@@ -35,6 +35,7 @@ export class ImageDialog {
         onkeydown: (event) => this.key(event),
         onclick: (event) => event.target === this.element && this.leave(),
         oncancel: (event) => { event.preventDefault(); this.leave(); },
+        onclose: () => this.id && !this.element.open && this.leave(), // the browser closes it by itself when Escape is pressed again
       },
       make("div", { class: "image-frame" },
         make("div", { class: "view" }, this.stage, this.before, this.after),
@@ -64,7 +65,7 @@ export class ImageDialog {
   routeChanged() {
     const { values } = currentRoute();
     if (values.image) this.open(values.image);
-    else if (this.element.open) this.close();
+    else if (this.id) this.close();
   }
 
   leave() {

@@ -29,11 +29,17 @@ export function go(address, { replace = false } = {}) {
   dispatchEvent(new Event("tandem:route"));
 }
 
-/** Close what a step opened: Back if the user came by one, so that Back does not open it again. */
+let isGoingBack = false; // the browser takes its time
+
+/** Close what a step opened: Back if the user came by one, so that Back does not open it again. Asked twice, it goes back once. */
 export function leaveFor(address) {
-  if (history.state?.isStep) history.back();
+  if (isGoingBack) return;
+  isGoingBack = Boolean(history.state?.isStep);
+  if (isGoingBack) history.back();
   else go(address, { replace: true });
 }
+
+addEventListener("popstate", () => { isGoingBack = false; });
 
 export function onRouteChange(listener) {
   addEventListener("tandem:route", listener);
