@@ -4,7 +4,6 @@ Only the formats of `_FORMATS` are opened, from a local file: a playlist that ca
 """
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ MAX_BAD_PACKETS = 500  # in a row, of a damaged part, before the rest is given u
 SIDE = 512  # pixels of the shorter side of a kept picture; more than twice what most models read
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg"
 _ENDS_EARLY_S = 2.0  # less than its length by this: it was cut off
-_BLOCK, _BLOCKS = 2**18, 16  # bytes and number of the parts of a file that its digest is made of
 
 
 @dataclass(frozen=True)
@@ -237,24 +235,6 @@ class Film:
             width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         turns = round(frame.rotation / 90) % 4
         return (height, width, turns) if turns % 2 else (width, height, turns)
-
-
-def digest(path: str) -> str:
-    """What tells a film from others: a hash of its size and of parts spread over it, not of gigabytes.
-
-    Raises `DataError`.
-    """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            made = hashlib.sha256(b"film %d" % size)
-            last = max(0, size - _BLOCK)
-            for place in range(_BLOCKS):
-                file.seek(last * place // (_BLOCKS - 1))
-                made.update(file.read(_BLOCK))
-    except OSError as error:
-        raise DataError(f"{path}: {_reason(error)}") from None
-    return made.hexdigest()
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """A film to its moments: pictures with a time, streamed. Joins decoding and choosing."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,10 +8,12 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.errors import DataError
 from tandem.image_source import DEFAULT_LIMITS, Limits
 from tandem.videos.choosing import SMALL, STRETCH_S, FrameChooser
-from tandem.videos.film import Film, Frame, digest
-from tandem.videos.naming import EVERY_S, moment_path
+from tandem.videos.digest import digest
+from tandem.videos.film import Film, Frame
+from tandem.videos.naming import EVERY_S, moment_id, moment_of, moment_path
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,19 @@ def moments_at(
             yield moment
 
 
+def moment_at(path: str, identifier: str) -> Moment | None:
+    """The picture at the path of a moment; None where that film is gone, or is another one by now.
+
+    `MissingExtraError` without PyAV.
+    """
+    found = moment_of(path)
+    try:
+        moment = None if found is None else next(moments_at(found[0], [found[1]]), None)
+    except DataError:
+        return None
+    return moment if moment is not None and moment.id == identifier else None
+
+
 def _chosen(
     path: str, since_s: float, is_kept: Callable[[float, Frame], bool], limits: Limits
 ) -> Generator[Moment, None, None]:
@@ -71,11 +85,6 @@ def expected(path: str, every_s: float | None = None) -> int:
     """About how many moments a film has, by its length. `DataError` where it cannot be read."""
     with Film(path) as film:
         return max(1, round((film.length_s or 0.0) / (EVERY_S if every_s is None else every_s)))
-
-
-def moment_id(film_digest: str, time_s: float) -> str:
-    """The id of a moment. Copies of a film have the same."""
-    return hashlib.sha256(f"{film_digest} {time_s:.3f}".encode()).hexdigest()[:32]
 
 
 def _taken(created: str | None, time_s: float) -> str | None:

@@ -4,6 +4,7 @@ The path of a moment is that of the film and a media fragment, as in `film.mp4#t
 what a browser plays from there. Knows no PyAV.
 """
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -29,6 +30,11 @@ def moment_of(path: str) -> tuple[str, float] | None:
     """The film and the time in seconds of a moment's path; None for the path of anything else."""
     found = _MOMENT.fullmatch(path)
     return (found["film"], float(found["time"])) if found and is_film(found["film"]) else None
+
+
+def moment_id(film_digest: str, time_s: float) -> str:
+    """The id of a moment, 32 hexadecimal digits. Copies of a film have the same."""
+    return hashlib.sha256(f"{film_digest} {time_s:.3f}".encode()).hexdigest()[:32]
 
 
 def clock(time_s: float) -> str:

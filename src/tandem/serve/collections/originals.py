@@ -1,17 +1,24 @@
-"""The files behind a collection's images: uploaded ones are stored, and indexed ones are read by id.
+"""The files behind a collection's images: uploaded ones are stored, and indexed ones are read by id; films in parts.
 
 A file is served only while its bytes are those that were indexed under the id: a path that leads elsewhere by now
 gives nothing. Knows files and stores; no HTTP.
 """
 
+import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from PIL import Image
+
+from tandem.errors import DataError
 from tandem.files import write_bytes
 from tandem.search.indexing.image_record import image_id, paths_of
 from tandem.search.stores.backends import backend
 from tandem.search.stores.protocol import Value
+from tandem.videos.digest import digest
+from tandem.videos.naming import moment_id, moment_of
 
 # What browsers show; everything else is sent as a download.
 TYPES = {
@@ -21,6 +28,15 @@ TYPES = {
     "WEBP": "image/webp",
     "AVIF": "image/avif",
     "BMP": "image/bmp",
+}
+FILM_TYPES = {
+    "MP4": "video/mp4",
+    "M4V": "video/mp4",
+    "MOV": "video/mp4",  # the same boxes: browsers refuse QuickTime by its name
+    "MKV": "video/x-matroska",
+    "WEBM": "video/webm",
+    "OGV": "video/ogg",
+    "3GP": "video/3gpp",
 }
 _SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "TIFF": ".tif"}
 
@@ -55,6 +71,36 @@ def read(identifier: str, values: Mapping[str, Value], max_bytes: int) -> tuple[
         content = _content(path, max_bytes)
         if content is not None and image_id(content) == identifier:
             return content, TYPES.get(str(values.get("format")), "application/octet-stream")
+    return None
+
+
+def film(identifier: str, values: Mapping[str, Value]) -> tuple[Path, str] | None:
+    """The film of a moment and its media type; None if none of its files is as it was."""
+    for path in paths_of(values):
+        found = moment_of(path)
+        if found is None or not os.path.isfile(found[0]):
+            continue
+        with suppress(DataError):
+            if moment_id(digest(found[0]), found[1]) == identifier:
+                return Path(found[0]), FILM_TYPES.get(str(values.get("format")), "application/octet-stream")
+    return None
+
+
+def is_of_film(values: Mapping[str, Value]) -> bool:
+    """Whether this is a moment of a film."""
+    return any(moment_of(path) is not None for path in paths_of(values))
+
+
+def still(identifier: str, values: Mapping[str, Value]) -> bytes | None:
+    """The picture of a moment as a JPEG; None if its film is gone. `MissingExtraError` where films cannot be read."""
+    from tandem.videos.moments import moment_at
+
+    for path in paths_of(values):
+        moment = moment_at(path, identifier)
+        if moment is not None:
+            file = io.BytesIO()
+            Image.fromarray(moment.pixels).save(file, "JPEG", quality=90)
+            return file.getvalue()
     return None
 
 

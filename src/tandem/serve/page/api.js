@@ -83,6 +83,9 @@ export const thumbnailPath = (id, inside) => place(id, inside)("/thumbnail");
 export const metadataPath = (id, inside) => place(id, inside)("");
 export const originalPath = (id, inside) => place(id, inside)("/original");
 
+/** Whether requests carry a key: a <video> cannot send one. */
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 const kept = new Map(); // path -> promise of a blob's URL, for images that need a key
 const MAX_CACHED = 2000;
 

@@ -13,7 +13,7 @@ const FILTERS = {
   until: { where: (value) => `taken <= ${quoted(`${value}T99`)}`, label: (value) => `taken until ${value}` },
   where: { where: (value) => `(${value})`, label: (value) => value },
 };
-const COLUMNS = ["width", "height", "bytes", "format", "taken", "caption", "path", "latitude", "longitude"];
+const COLUMNS = ["width", "height", "bytes", "format", "taken", "time", "caption", "path", "latitude", "longitude"];
 export const FILTER_NAMES = Object.keys(FILTERS);
 
 export const filtersIn = (values) => Object.fromEntries(FILTER_NAMES.filter((name) => values[name]).map((name) => [name, values[name]]));

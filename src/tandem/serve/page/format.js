@@ -20,7 +20,16 @@ export function band(relevance, threshold) {
 
 export const count = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
+/** Seconds of a film -> "0:01:23". */
+export function clock(time) {
+  const two = (number) => String(Math.floor(number)).padStart(2, "0");
+  return `${Math.floor(time / 3600)}:${two((time / 60) % 60)}:${two(time % 60)}`;
+}
+
+/** The name of a file; of a moment of a film "film.mp4 @ 0:01:23". */
 export function fileName(path) {
+  const found = /^(.*\.\w+)#t=(\d+\.\d{3})$/s.exec(path || "");
+  if (found) return `${fileName(found[1])} @ ${clock(Number(found[2]))}`;
   const parts = (path || "").split(/[\\/]/).filter(Boolean);
   return parts.at(-1) || "photo";
 }

@@ -2,7 +2,7 @@
 import { show } from "./api.js";
 import { linkWith } from "./router.js";
 import { icon, make } from "./dom.js";
-import { fileName, percent } from "./format.js";
+import { clock, fileName, percent } from "./format.js";
 
 const GAP = 8;
 const rowHeight = (width) => (width < 520 ? 128 : width < 900 ? 170 : 208);
@@ -63,6 +63,7 @@ export class Grid {
         { href: linkWith({ image: hit.id }), tabindex: first ? 0 : -1, "aria-label": this.described(hit), title: fileName(hit.path) },
         show(make("img", { alt: "", draggable: "false" }), hit.thumbnail),
         hit.relevance === null ? null : make("span", { class: "relevance", "aria-hidden": "true", hidden: !this.relevance }, percent(hit.relevance)),
+        hit.metadata.time === undefined ? null : make("span", { class: "film-time", "aria-hidden": "true" }, clock(hit.metadata.time)),
         hit.missing ? make("span", { class: "file-missing", "aria-hidden": "true" }, "file missing") : null,
       ),
       make(

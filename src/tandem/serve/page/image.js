@@ -1,10 +1,10 @@
 // One image in a dialog: large, with its metadata and the probabilities of labels.
-import { ask, metadataPath, originalPath, imageUrl, thumbnailPath } from "./api.js";
+import { ask, hasKey, metadataPath, originalPath, imageUrl, thumbnailPath } from "./api.js";
 import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { Correction } from "./corrections.js";
 import { icon, make } from "./dom.js";
-import { band, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
+import { band, clock, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
 const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
 const ENLARGED = 3;
@@ -16,7 +16,8 @@ export class ImageDialog {
     this.focusBehind = focus;
     this.id = null;
     this.image = make("img", { class: "shown", alt: "", onerror: () => this.image.removeAttribute("src") });
-    this.stage = make("div", { class: "stage" }, this.image);
+    this.film = make("video", { class: "shown", controls: true, playsinline: true, preload: "metadata", hidden: true });
+    this.stage = make("div", { class: "stage" }, this.image, this.film);
     this.title = make("h2", { id: "image-title" });
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
@@ -75,6 +76,7 @@ export class ImageDialog {
   close() {
     const last = this.id;
     this.id = null;
+    this.stopFilm();
     this.bars.close();
     this.element.close();
     // After moving from image to image, the focus returns to the last one.
@@ -89,7 +91,7 @@ export class ImageDialog {
   }
 
   key(event) {
-    if (event.target.matches("input")) return;
+    if (event.target.matches("input, video")) return;
     if (event.key === "ArrowLeft") this.step(-1);
     if (event.key === "ArrowRight") this.step(1);
   }
@@ -111,7 +113,7 @@ export class ImageDialog {
       this.closing.focus(); // the last image has no next one
     }
     this.describe(hits[at] ?? { id, path: "", relevance: null, metadata: {} });
-    this.showImage(id, hits[at]?.metadata ?? {});
+    if (at >= 0) this.showImage(id, hits[at].metadata);
     this.bars.refresh();
     if (at < 0) await this.look(id);
   }
@@ -122,9 +124,10 @@ export class ImageDialog {
       const { path = "", ...metadata } = await ask(metadataPath(id, this.session.collection));
       if (this.id !== id) return;
       this.describe({ id, path, relevance: null, metadata });
-      this.fit(metadata.width, metadata.height);
+      this.showImage(id, metadata);
     } catch (error) {
       if (this.id !== id) return;
+      this.showImage(id, {});
       this.body.hidden = error.status === 404; // there is nothing to show or do
       this.title.textContent = error.status === 404 ? "This photo is not here" : "Photo";
       this.relevance.textContent = error.status === 404 ? "It may have been deleted, or be in another collection." : error.message;
@@ -144,6 +147,7 @@ export class ImageDialog {
     this.relevance.textContent = label ? `${label}${share}${what}` : "";
     const lines = {
       Caption: metadata.caption,
+      Time: metadata.time === undefined ? null : clock(metadata.time),
       Size: metadata.width && pixels(metadata.width, metadata.height),
       File: [metadata.format, metadata.bytes && fileSize(metadata.bytes)].filter(Boolean).join(", "),
       Taken: metadata.taken && moment(metadata.taken),
@@ -162,14 +166,49 @@ export class ImageDialog {
     this.image.style.maxHeight = height ? `${height * ENLARGED}px` : "";
   }
 
-  /** The thumbnail at once, the original when it has loaded. */
-  async showImage(id, { width, height }) {
+  /** The film from a moment on, if the browser plays it; else the picture of the moment stays. */
+  showFilm(id, time) {
     const { collection } = this.session;
+    const address = originalPath(id, collection);
+    const stays = (why) => {
+      if (this.id !== id) return;
+      this.stopFilm();
+      this.gone.hidden = false;
+      this.gone.textContent = why;
+    };
+    this.image.classList.remove("small");
+    this.original.hidden = hasKey();
+    if (hasKey()) return stays("This is a picture of the film. Films are played only by servers that need no key.");
+    this.original.href = `${address}#t=${time}`;
+    this.film.onloadeddata = () => {
+      if (this.id !== id) return;
+      this.image.hidden = true;
+      this.film.hidden = false;
+    };
+    this.film.onerror = () => stays("This is a picture of the film. The film was moved, or has a format that this browser does not play.");
+    this.film.setAttribute("aria-label", `${this.title.textContent}, from this moment on`);
+    this.film.src = `${address}#t=${time}`;
+  }
+
+  stopFilm() {
+    this.film.onerror = this.film.onloadeddata = null;
+    this.film.pause();
+    this.film.removeAttribute("src");
+    this.film.load();
+    this.film.hidden = true;
+    this.image.hidden = false;
+  }
+
+  /** The thumbnail at once, the original when it has loaded. */
+  async showImage(id, { width, height, time }) {
+    const { collection } = this.session;
+    this.stopFilm();
     this.image.classList.add("small");
     this.image.removeAttribute("src"); // do not show the previous image while this one loads
     this.gone.hidden = true;
     this.fit(width, height);
     imageUrl(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
+    if (time !== undefined) return this.showFilm(id, time);
     try {
       const address = await imageUrl(originalPath(id, collection));
       this.original.href = address;

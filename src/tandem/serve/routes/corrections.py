@@ -85,6 +85,8 @@ async def _image(service: Service, body: Body[CorrectionRequest]) -> tuple[bytes
             found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {identifier[:100]!r}")
+            if originals.is_of_film(found.row(0)):
+                return originals.still(identifier, found.row(0))
             read = originals.read(identifier, found.row(0), MAX_ORIGINAL_BYTES)
             return None if read is None else read[0]
 

@@ -15,6 +15,7 @@ from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.http import ranges
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
@@ -80,12 +81,18 @@ def router(service: Service) -> BodyRouter:
             raise not_found(f"no thumbnail of {id!r}")
         return _cached(request, Response(content, media_type="image/jpeg"), f'"{quote(id)}-thumbnail"', _ONE_HOUR)
 
-    @routes.get("/v1/images/{id:path}/original", summary="The image itself, as it was indexed", response_class=Response)
+    @routes.get(
+        "/v1/images/{id:path}/original",
+        summary="The image itself, as it was indexed; of a moment, its film",
+        response_class=Response,
+    )
     async def original(request: Request, id: Identifier, collection: Named = None) -> Response:
-        def work(leased: OpenCollection) -> tuple[bytes, str] | None:
+        def work(leased: OpenCollection) -> tuple[bytes, str] | Response | None:
             found = leased.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {id!r}")
+            if originals.is_of_film(found.row(0)):
+                return _film(id, found.row(0), request.headers.get("range"))
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 
         if not _asks_for(request, "/original"):
@@ -93,6 +100,8 @@ def router(service: Service) -> BodyRouter:
         read = await service.registry.run(collection, work)
         if read is None:
             raise not_found(f"the file of {id!r} is gone or has changed since it was indexed")
+        if isinstance(read, Response):
+            return read
         content, kind = read
         answer = Response(content, media_type=kind)
         if kind not in originals.TYPES.values():
@@ -130,6 +139,22 @@ def _asks_for(request: Request, part: str) -> bool:
     """Whether the path ends in this part as it was sent: in an id, the slash is percent-encoded."""
     raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
     return raw.partition(b"?")[0].endswith(part.encode())
+
+
+def _film(identifier: str, values: Mapping[str, Any], wanted: str | None) -> Response | None:
+    """The film of a moment, or a part of it; None if it is gone. Its name goes along, not its folder."""
+    found = originals.film(identifier, values)
+    if found is None:
+        return None
+    path, kind = found
+    try:
+        answer = ranges.answer(path, kind, wanted)
+    except OSError:
+        return None
+    shown = "inline" if kind in originals.FILM_TYPES.values() else "attachment"
+    answer.headers["content-disposition"] = f"{shown}; filename*=UTF-8''{quote(path.name, errors='replace')}"
+    answer.headers.update({"etag": f'"{quote(identifier)}"', "cache-control": _ONE_HOUR})
+    return answer
 
 
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""Films behind moments: served in parts, only as they were indexed, and played by the page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import skip_without, toy
+
+skip_without("av", "fastapi")
+
+from fastapi.testclient import TestClient  # noqa: E402
+from support import films  # noqa: E402
+from support.browsing import until  # noqa: E402
+from support.serving import post_json, serving  # noqa: E402
+
+import tandem  # noqa: E402
+from tandem.serve.app import build_app  # noqa: E402
+from tandem.serve.http import ranges  # noqa: E402
+from tandem.serve.service import open_service  # noqa: E402
+from tandem.serve.settings import Settings  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection of a film and a photo, with a model of random weights."""
+    here = tmp_path_factory.mktemp("served")
+    toy.folder(here / "model")
+    toy.write_images(here / "photos", 1)
+    films.make(here / "photos" / "a film.webm", codec="libvpx")
+    with tandem.open(here / "photos.tandem", here / "model") as photos:
+        photos.add(here / "photos")
+    return here / "photos.tandem"
+
+
+@pytest.fixture(scope="module")
+def here(collection: Path) -> Iterator[TestClient]:
+    corrections = collection.parent / "corrections"
+    service = open_service(Settings(batch_wait_s=0, corrections=corrections), [str(collection)])
+    yield TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+    service.close()
+
+
+def moment(here: TestClient) -> dict[str, Any]:
+    """The hit at 2 s."""
+    hits = post_json(here, "/v1/search", text="a", moments=0)["hits"]
+    return next(hit for hit in hits if hit["path"].endswith("a film.webm#t=2.000"))
+
+
+def test_a_moment_has_its_time_its_thumbnail_and_its_film_in_parts(here: TestClient, collection: Path) -> None:
+    film = (collection.parent / "photos" / "a film.webm").read_bytes()
+    hit = moment(here)
+    assert hit["metadata"]["time"] == 2.0
+    described = here.get(f"/v1/images/{hit['id']}").json()
+    assert (described["time"], described["format"]) == (2.0, "WEBM")
+    assert here.get(hit["thumbnail"]).headers["content-type"] == "image/jpeg"
+    whole = here.get(described["original"])
+    assert (whole.status_code, whole.content, whole.headers["content-type"]) == (200, film, "video/webm")
+    assert whole.headers["accept-ranges"] == "bytes"
+    assert whole.headers["content-disposition"] == "inline; filename*=UTF-8''a%20film.webm"
+    assert str(collection.parent) not in str(whole.headers)
+    part = here.get(described["original"], headers={"range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, film[10:20])
+    assert part.headers["content-range"] == f"bytes 10-19/{len(film)}"
+    last = here.get(described["original"], headers={"range": "bytes=-5"})
+    assert last.content == film[-5:]
+    outside = here.get(described["original"], headers={"range": f"bytes={len(film)}-"})
+    assert (outside.status_code, outside.headers["content-range"]) == (416, f"bytes */{len(film)}")
+
+
+def test_filters_know_the_time_and_no_film_fills_the_answer(here: TestClient) -> None:
+    assert len(post_json(here, "/v1/search", text="a", where="time > 1", moments=0)["hits"]) == 2
+    hits = post_json(here, "/v1/search", text="a")["hits"]
+    assert sum("film" in hit["path"] for hit in hits) == 1
+
+
+def test_a_moment_is_corrected_by_its_picture(here: TestClient, collection: Path) -> None:
+    kept = post_json(here, "/v1/corrections", id=moment(here)["id"], label="green")
+    assert kept["labels"] == {"green": 1}
+    (file,) = (collection.parent / "corrections" / "green").iterdir()
+    assert films.colour_of(tandem_image(file)) == "green"
+
+
+def tandem_image(file: Path) -> Any:
+    import numpy as np
+
+    from tandem.image import load_image
+
+    return np.asarray(load_image(file))
+
+
+def test_a_film_is_served_only_while_it_is_the_indexed_one(tmp_path: Path) -> None:
+    toy.folder(tmp_path / "model")
+    film = films.make(tmp_path / "film.mp4")
+    with tandem.open(tmp_path / "c.tandem", tmp_path / "model") as photos:
+        photos.add(film)
+    service = open_service(Settings(batch_wait_s=0), [str(tmp_path / "c.tandem")])
+    here = TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+    link = f"/v1/images/{post_json(here, '/v1/search', text='a')['hits'][0]['id']}/original"
+    assert here.get(link).headers["content-type"] == "video/mp4"
+    secret = tmp_path / "secret.txt"
+    secret.write_text("not a film")
+    film.unlink()
+    film.symlink_to(secret)
+    assert here.get(link).status_code == 404
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("bytes=0-", (0, 100)),
+        ("bytes=5-9", (5, 10)),
+        ("bytes=90-500", (90, 100)),
+        ("bytes=-10", (90, 100)),
+        ("bytes=-500", (0, 100)),
+        ("bytes=0-1,5-6", None),
+        ("bytes=9-5", None),
+        ("bytes=-", None),
+        ("lines=1-2", None),
+        (None, None),
+        ("bytes=100-", ValueError),
+        ("bytes=-0", ValueError),
+    ],
+)
+def test_parts_of_a_file(header: str | None, part: Any) -> None:
+    if part is ValueError:
+        with pytest.raises(ValueError, match="of 100"):
+            ranges.part_of(header, 100)
+    else:
+        assert ranges.part_of(header, 100) == part
+    begin, end = ranges.part_of("bytes=7-", 10**12) or (0, 0)
+    assert (begin, end) == (7, 7 + ranges.MOST_BYTES)
+
+
+@pytest.mark.server
+@pytest.mark.browser
+def test_the_page_plays_a_film_from_the_moment(collection: Path, browser: Any) -> None:
+    with serving(collection) as server:
+        page = browser.new_page()
+        page.goto(f"{server.url}/#/search?q=a")
+        tile = page.get_by_role("link", name="a film.webm @ 0:00").first
+        tile.wait_for()
+        assert page.locator(".film-time").first.inner_text().startswith("0:00:0")
+        tile.click()
+        until(page, "!document.querySelector('video').hidden")
+        seconds = page.evaluate("document.querySelector('video').currentTime")
+        title = page.get_by_role("dialog").get_by_role("heading").first.inner_text()
+        assert title == f"a film.webm @ 0:00:{int(seconds):02}"
+        page.keyboard.press("Escape")
+        until(page, "!document.querySelector('video').hasAttribute('src')")
+        page.close()
