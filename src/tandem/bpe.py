@@ -41,6 +41,13 @@ def symbol_bytes() -> dict[str, int]:
     return {**plain, **{chr(256 + i): code for i, code in enumerate(others)}}
 
 
+def text_of(tokens: Iterable[str]) -> str:
+    """What tokens stand for, a space after each word and each run of punctuation; half characters are marked."""
+    bytes_of = symbol_bytes() | {" ": 0x20}
+    spaced = "".join(token.removesuffix(END_OF_WORD) + " " * token.endswith(END_OF_WORD) for token in tokens)
+    return bytes(bytes_of[symbol] for symbol in spaced).decode(errors="replace").strip()
+
+
 @dataclass(frozen=True)
 class Table:
     """A byte-level BPE with an end-of-word mark. `added` maps special strings to ids, start and end included."""
@@ -129,6 +136,18 @@ def core(table: Table) -> "tokenizers.Tokenizer":
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    return tokenizer
+
+
+def whole(table: Table) -> "tokenizers.Tokenizer":
+    """What a reader of `to_json` has: `core` with its cleaning, and special strings wherever a text has them."""
+    from tokenizers import AddedToken, Regex, normalizers
+
+    tokenizer = core(table)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in table.added])
     return tokenizer
 
 

@@ -203,13 +203,18 @@ class Model(Classifier, ImageBackbone):
         warn_of(failures)
         return np.stack(rows) if rows else self._no_vectors()
 
-    def encode_pixels(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
-        """Preprocessed images [n h w 3] -> [n d]. Raises `EngineError` for vectors that are not finite."""
-        return self._finite(self.engine.encode_images(pixels))
+    def encode_pixels(self, pixels: NDArray[np.uint8] | Vectors, *, normalize: bool = True) -> Vectors:
+        """Preprocessed images [n h w 3] -> [n d]. Raises `EngineError` for vectors that are not finite.
 
-    def encode_token_ids(self, token_ids: NDArray[np.int32]) -> Vectors:
-        """Tokenized texts [n t] -> [n d]. Raises `EngineError` for vectors that are not finite."""
-        return self._finite(self.engine.encode_texts(token_ids))
+        normalize: False leaves them at the length that the tower gives them, as other libraries' `encode_image` does.
+        """
+        options = {} if normalize else {"normalize": False}  # engines of others may know unit vectors only
+        return self._finite(self.engine.encode_images(pixels, **options))
+
+    def encode_token_ids(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
+        """Tokenized texts [n t] -> [n d]; `normalize` as above. Raises `EngineError` for ones that are not finite."""
+        options = {} if normalize else {"normalize": False}
+        return self._finite(self.engine.encode_texts(token_ids, **options))
 
     def _finite(self, vectors: Vectors) -> Vectors:
         """Raise `EngineError` for vectors that are not finite; every vector passes through here."""

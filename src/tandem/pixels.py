@@ -6,6 +6,7 @@ read an array of patches instead of a square. Knows no files and no limits.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -21,14 +22,18 @@ _FILTERS = {
 _LONGEST_ASPECT = 32  # beyond this aspect ratio, most of a resized image is cropped away
 
 
-def preprocess(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """RGB pixels uint8 of `preprocessing.pixel_shape`: a square [s s 3], or patches. Does not change the image."""
+def preprocess(image: Image.Image, preprocessing: Preprocessing, *, floor_crop: bool = False) -> np.ndarray:
+    """RGB pixels uint8 of `preprocessing.pixel_shape`: a square [s s 3], or patches. Does not change the image.
+
+    floor_crop: round the start of the crop down, as transformers does; at some odd sizes that is one pixel beside the
+    original's.
+    """
     image = image.convert("RGBA") if image.mode == "PA" else _eight_bit(image)  # PIL would average palette indices
     size, resample = preprocessing.image_size, _FILTERS[preprocessing.interpolation]
     if preprocessing.makes_patches:
         return _patches(_to_rgb(image), preprocessing, resample)
     if preprocessing.resize_mode == "shortest":
-        square = _to_rgb(_shortest(image, size, resample))
+        square = _to_rgb(_shortest(image, size, resample, math.floor if floor_crop else round))
     elif preprocessing.resize_mode == "squash":
         square = _to_rgb(image.resize((size, size), resample))
     else:
@@ -48,11 +53,13 @@ def thumbnail(image: Image.Image, longest: int) -> Image.Image:
     return _to_rgb(image)
 
 
-def _shortest(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+def _shortest(
+    image: Image.Image, size: int, resample: Image.Resampling, rounded: Callable[[float], int] = round
+) -> Image.Image:
     """The shorter side to `size`, the centre of the longer one."""
     shorter, longer = min(image.size), max(image.size)
     length = int(size * longer / shorter)
-    start = round((length - size) / 2)
+    start = rounded((length - size) / 2)
     wide = image.width >= image.height
     if longer > _LONGEST_ASPECT * shorter:
         # Apply the filter only to the part that stays: an image of 1 x 50,000 pixels would become 224 x 11,200,000.

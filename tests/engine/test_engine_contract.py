@@ -139,6 +139,9 @@ def test_golden(shared, name, which):
     images, texts = engine.encode_images(pixels), engine.encode_texts(expected["token_ids"])
     np.testing.assert_allclose(images, unit(expected["image_features"]), atol=1e-4)
     np.testing.assert_allclose(texts, unit(expected["text_features"]), atol=1e-4)
+    whole = engine.encode_images(pixels, normalize=False), engine.encode_texts(expected["token_ids"], normalize=False)
+    np.testing.assert_allclose(whole[0], expected["image_features"], atol=1e-4)
+    np.testing.assert_allclose(whole[1], expected["text_features"], atol=1e-4)
     logits = np.exp(tensors["logit_scale"]) * images @ texts.T
     np.testing.assert_allclose(logits, expected["logits_per_image"], atol=1e-4)
 

@@ -56,7 +56,7 @@ def test_vectors_are_those_of_each_text_by_itself(activation: str, monkeypatch: 
     texts = [t.format(name) for t in ("a photo of a {}.", "a drawing of the {}.") for name in names] + ["x", "cat"]
     ids = toy.tokenizer()(texts)
     together = engine.encode_texts(ids)
-    assert ("prefixed text",) in engine._towers
+    assert ("prefixed text", True) in engine._towers
     with monkeypatch.context() as alone:
         alone.setattr(openvino, "LEAST_TEXTS", 1000)
         each = np.concatenate([engine.encode_texts(row[None]) for row in ids])
@@ -69,4 +69,4 @@ def test_a_tower_that_sees_padding_shares_nothing() -> None:
     engine = openvino.OpenVinoEngine(config, engine_toys.random_tensors(config))
     ids = np.tile(engine_toys.random_ids(config)[:1], (5, 1))
     assert len(engine.encode_texts(ids)) == 5
-    assert ("prefixed text",) not in engine._towers
+    assert ("prefixed text", True) not in engine._towers

@@ -31,11 +31,16 @@ class Engine(Protocol):
     device: str
     precision: str
 
-    def encode_images(self, pixels: "NDArray[np.uint8] | NDArray[np.float32]") -> "NDArray[np.float32]":
-        """uint8 or float32 pixels in 0..255, [n h w 3] or as `Preprocessing.pixel_shape` says -> unit vectors [n d]."""
+    def encode_images(
+        self, pixels: "NDArray[np.uint8] | NDArray[np.float32]", *, normalize: bool = True
+    ) -> "NDArray[np.float32]":
+        """uint8 or float32 pixels in 0..255, [n h w 3] or as `Preprocessing.pixel_shape` says -> unit vectors [n d].
 
-    def encode_texts(self, token_ids: "NDArray[np.int32]") -> "NDArray[np.float32]":
-        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
+        normalize: False leaves the vectors at the length that the tower gives them.
+        """
+
+    def encode_texts(self, token_ids: "NDArray[np.int32]", *, normalize: bool = True) -> "NDArray[np.float32]":
+        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]; `normalize` as above."""
 
     def text_states(
         self, token_ids: "NDArray[np.int32]", layer: int = -1, *, norm: bool | None = None

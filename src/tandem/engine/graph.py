@@ -1,4 +1,4 @@
-"""Both towers as OpenVINO graphs, from images and token ids to unit vectors; the towers' own graphs are in their rooms.
+"""Both towers as OpenVINO graphs, from images and token ids to vectors; the towers' own graphs are in their rooms.
 
 Knows pixels, vectors and OpenVINO's operators. It compiles and runs nothing, and knows no file.
 Weights enter as constants that share the arrays' memory: whoever holds a graph must keep the arrays alive.
@@ -18,25 +18,27 @@ from tandem.towers.parts.openvino import constant, integers
 from tandem.towers.parts.tensors import Tensors
 
 
-def image_graph(config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8") -> ov.Model:
-    """Pixels in 0..255 [b s s 3], or patches [b t v] -> unit vectors float32 [b d]."""
+def image_graph(
+    config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8", normalize: bool = True
+) -> ov.Model:
+    """Pixels in 0..255 [b s s 3], or patches [b t v] -> vectors float32 [b d], of unit length if `normalize`."""
     entry, x = _pixels(config, pixels)
     x = tower_part(config.vision, "graph").features(x, config.vision, tensors)
-    return ov.Model([_unit(x)], [entry], "image")
+    return ov.Model([_vectors(x, normalize)], [entry], "image")
 
 
-def text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
-    """Token ids int32 [b t], and what else the text tower takes -> unit vectors float32 [b d]."""
+def text_graph(config: ModelConfig, tensors: Tensors, normalize: bool = True) -> ov.Model:
+    """Token ids int32 [b t], and what else the text tower takes -> vectors float32 [b d], of unit length if asked."""
     graph = tower_part(config.text, "graph")
     entries = graph.inputs(config.text)
-    return ov.Model([_unit(graph.features(entries, config.text, tensors))], entries, "text")
+    return ov.Model([_vectors(graph.features(entries, config.text, tensors), normalize)], entries, "text")
 
 
-def prefixed_text_graph(config: ModelConfig, tensors: Tensors) -> ov.Model:
+def prefixed_text_graph(config: ModelConfig, tensors: Tensors, normalize: bool = True) -> ov.Model:
     """The ids of a beginning int32 [p], of what follows it in each text [b t], and its ends [b] -> vectors [b d]."""
     graph = tower_part(config.text, "prefix_graph")
     entries = graph.inputs()
-    return ov.Model([_unit(graph.features(entries, config.text, tensors))], entries, "prefixed_text")
+    return ov.Model([_vectors(graph.features(entries, config.text, tensors), normalize)], entries, "prefixed_text")
 
 
 def image_states_graph(
@@ -76,5 +78,5 @@ def _pixels(config: ModelConfig, kind: Literal["u8", "f32"]) -> tuple[Node, Node
     return entry, x
 
 
-def _unit(x: Node) -> Node:
-    return op.result(op.normalize_l2(x, integers([1]), 1e-12, "max"), name="vectors")
+def _vectors(x: Node, normalize: bool) -> Node:
+    return op.result(op.normalize_l2(x, integers([1]), 1e-12, "max") if normalize else x, name="vectors")

@@ -19,18 +19,26 @@ from tandem.towers.parts.tensors import Tensors
 Array = NDArray[np.float32]
 
 
-def encode_images(config: ModelConfig, tensors: Tensors, pixels: NDArray[np.uint8] | Array) -> Array:
-    """Pixels in 0..255 [b s s 3] -> unit vectors [b d]."""
+def encode_images(
+    config: ModelConfig, tensors: Tensors, pixels: NDArray[np.uint8] | Array, normalize: bool = True
+) -> Array:
+    """Pixels in 0..255 [b s s 3] -> vectors [b d], of unit length if `normalize`."""
     mean, std = (np.asarray(values, np.float32) for values in config.preprocessing.normalisation)
     x = (pixels / np.float32(255) - mean) / std
-    return _unit(tower_part(config.vision, "arrays").features(x, config.vision, tensors))
+    return _vectors(tower_part(config.vision, "arrays").features(x, config.vision, tensors), normalize)
 
 
-def encode_texts(config: ModelConfig, tensors: Tensors, token_ids: NDArray[np.int32], ends: NDArray[np.int32]) -> Array:
-    """Token ids [b t] and the position each vector is read at [b] -> unit vectors [b d]."""
-    return _unit(tower_part(config.text, "arrays").features(token_ids, ends, config.text, tensors))
+def encode_texts(
+    config: ModelConfig,
+    tensors: Tensors,
+    token_ids: NDArray[np.int32],
+    ends: NDArray[np.int32],
+    normalize: bool = True,
+) -> Array:
+    """Token ids [b t] and the position each vector is read at [b] -> vectors [b d], of unit length if `normalize`."""
+    return _vectors(tower_part(config.text, "arrays").features(token_ids, ends, config.text, tensors), normalize)
 
 
-def _unit(x: Array) -> Array:
-    unit: Array = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    return unit
+def _vectors(x: Array, normalize: bool) -> Array:
+    found: Array = x / np.linalg.norm(x, axis=-1, keepdims=True) if normalize else x
+    return found

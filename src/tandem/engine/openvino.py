@@ -69,44 +69,48 @@ class OpenVinoEngine:
         self._computed_in_numpy = {"image": 0, "text": 0}  # images and tokens computed before compiling
         self._lock = threading.Lock()
 
-    def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
-        """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
+    def encode_images(self, pixels: Pixels, *, normalize: bool = True) -> NDArray[np.float32]:
+        """uint8 or float32 pixels in 0..255 [n h w 3] -> vectors float32 [n d], of unit length if `normalize`."""
         pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
         small = self.config.vision.tokens <= LARGEST_IMAGE_IN_NUMPY
         if len(pixels) and small and self._still_in_numpy("image", len(pixels), IMAGES_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
-                return numpy_engine.encode_images(self.config, self._tensors, pixels)
+                return numpy_engine.encode_images(self.config, self._tensors, pixels, normalize)
         if len(pixels):
             kind = "u8" if pixels.dtype == np.uint8 else "f32"
-            tower = self._tower(("image", kind), lambda: _graphs().image_graph(self.config, self._tensors, kind))
+            build = functools.partial(_graphs().image_graph, self.config, self._tensors, kind, normalize)
+            tower = self._tower(("image", kind, normalize), build)
             for start in range(0, len(pixels), BATCH_IMAGES):
                 part = slice(start, start + BATCH_IMAGES)
                 vectors[part] = tower(pixels[part])
         return vectors
 
-    def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
+    def encode_texts(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> NDArray[np.float32]:
+        """Token ids int32 [n t], start and end tokens included -> vectors float32 [n d], of unit length if asked."""
         token_ids = check_token_ids(token_ids, self.config.text)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
-        rest = self._encode_prefixed(token_ids, vectors)
+        rest = self._encode_prefixed(token_ids, vectors, normalize)
         if rest is not None:
-            vectors[rest] = self.encode_texts(token_ids[rest])
+            vectors[rest] = self.encode_texts(token_ids[rest], normalize=normalize)
             return vectors
         cut = list(buckets(token_ids, self.config.text))
         total = sum(ids.size for _, ids, _ in cut)
         if len(token_ids) and self._still_in_numpy("text", total, TOKENS_BEFORE_COMPILING):
             with ReleasePages(self._mapped):
                 for rows, ids, ends in cut:
-                    vectors[rows] = numpy_engine.encode_texts(self.config, self._tensors, ids, ends)
+                    vectors[rows] = numpy_engine.encode_texts(self.config, self._tensors, ids, ends, normalize)
             return vectors
         if len(token_ids):
-            tower = self._tower(("text",), lambda: _graphs().text_graph(self.config, self._tensors))
+            build = functools.partial(_graphs().text_graph, self.config, self._tensors, normalize)
+            tower = self._tower(("text", normalize), build)
             for rows, ids, ends in cut:
                 vectors[rows] = tower(ids, ends)
         return vectors
 
-    def _encode_prefixed(self, token_ids: NDArray[np.int32], vectors: NDArray[np.float32]) -> NDArray[np.intp] | None:
+    def _encode_prefixed(
+        self, token_ids: NDArray[np.int32], vectors: NDArray[np.float32], normalize: bool
+    ) -> NDArray[np.intp] | None:
         """Fill the vectors of texts that begin like many others. The rows that are left; None where none do."""
         text = self.config.text
         if len(token_ids) < LEAST_TEXTS or text.fixed_length or not has_part(text, "prefix_graph"):
@@ -115,7 +119,8 @@ class OpenVinoEngine:
         found, rest = shared_prefixes(token_ids, ends)
         if not found:
             return None
-        tower = self._tower(("prefixed text",), lambda: _graphs().prefixed_text_graph(self.config, self._tensors))
+        build = functools.partial(_graphs().prefixed_text_graph, self.config, self._tensors, normalize)
+        tower = self._tower(("prefixed text", normalize), build)
         for group, shared in found:
             prefix, following = np.ascontiguousarray(token_ids[group[0], :shared]), ends[group] - shared
             for places, tokens in length_buckets(following):

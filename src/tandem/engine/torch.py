@@ -51,24 +51,24 @@ class TorchEngine:
             for values in config.preprocessing.normalisation
         )
 
-    def encode_images(self, pixels: Pixels) -> NDArray[np.float32]:
-        """uint8 or float32 pixels in 0..255 [n h w 3] -> unit vectors float32 [n d]."""
+    def encode_images(self, pixels: Pixels, *, normalize: bool = True) -> NDArray[np.float32]:
+        """uint8 or float32 pixels in 0..255 [n h w 3] -> vectors float32 [n d], of unit length if `normalize`."""
         pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         vectors = np.empty((len(pixels), self.config.embed_dim), np.float32)
         step = BATCH_IMAGES[self._device.type]
         with torch.inference_mode(), self._autocast():
             for start in range(0, len(pixels), step):
                 part = self._normalised(pixels[start : start + step])
-                vectors[start : start + step] = _unit(self._model.encode_image(part))
+                vectors[start : start + step] = _vectors(self._model.encode_image(part), normalize)
         return vectors
 
-    def encode_texts(self, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Token ids int32 [n t], start and end tokens included -> unit vectors float32 [n d]."""
+    def encode_texts(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> NDArray[np.float32]:
+        """Token ids int32 [n t], start and end tokens included -> vectors float32 [n d], of unit length if asked."""
         token_ids = check_token_ids(token_ids, self.config.text)
         vectors = np.empty((len(token_ids), self.config.embed_dim), np.float32)
         with torch.inference_mode(), self._autocast():
             for rows, ids, _ in buckets(token_ids, self.config.text, BATCH_TOKENS[self._device.type]):
-                vectors[rows] = _unit(self._model.encode_text(self._to_device(ids).long()))
+                vectors[rows] = _vectors(self._model.encode_text(self._to_device(ids).long()), normalize)
         return vectors
 
     def text_states(
@@ -109,5 +109,5 @@ class TorchEngine:
         return to_device(array, self._device)
 
 
-def _unit(features: Tensor) -> NDArray[np.float32]:
-    return functional.normalize(features.float(), dim=1).cpu().numpy()
+def _vectors(features: Tensor, normalize: bool) -> NDArray[np.float32]:
+    return (functional.normalize(features.float(), dim=1) if normalize else features.float()).cpu().numpy()

@@ -5,6 +5,7 @@ Shapes and contexts are not known here: texts in, ids out.
 
 import copy
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from tandem import bpe
 from tandem.files import write_text
 from tandem.tokenizer.cleaning import CLEANINGS, clean
 from tandem.tokenizer.text_format import TextFormat
+from tandem.tokenizer.vocabularies import JsonVocabulary
 
 
 class ClipVocabulary:
@@ -36,6 +38,10 @@ class ClipVocabulary:
         # The file of such a vocabulary lowercases, too: `whitespace` keeps the case for those that know it.
         other._clean = clean if format.cleaning == "whitespace" else CLEANINGS[format.cleaning]
         return other
+
+    def as_read_from_json(self) -> JsonVocabulary:
+        """The vocabulary as other readers of its `tokenizer.json` have it: without ftfy and HTML entities."""
+        return JsonVocabulary(bpe.whole(self.table)).formatted(self._format)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         cleaner, search = self._clean, self._specials.search
@@ -68,6 +74,15 @@ class ClipVocabulary:
     @functools.cached_property
     def _tokens(self) -> dict[int, str]:
         return {i: token for token, i in reversed(self._ids.items())}
+
+    def decode(self, rows: list[list[int]]) -> list[str]:
+        """What ids stand for, up to the first end token: cleaned texts with spaces between their words and signs."""
+        format, names = self._format, self._tokens
+        frame = (format.start_id, format.end_id, format.pad_id if format.end_id is None else None)
+        return [
+            bpe.text_of(names[i] for i in itertools.takewhile(lambda i: i != format.end_id, row) if i not in frame)
+            for row in rows
+        ]
 
     def to_json(self) -> str:
         return bpe.to_json(self.table, self._format.start_id, self._format.end_id)

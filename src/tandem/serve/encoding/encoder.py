@@ -196,10 +196,14 @@ class _BatchedEngine:
         self.device = encoder.engine.device
         self.precision = encoder.engine.precision
 
-    def encode_images(self, pixels: Pixels) -> Vectors:
+    def encode_images(self, pixels: Pixels, *, normalize: bool = True) -> Vectors:
+        if not normalize:
+            raise NotImplementedError("a server returns vectors of unit length")
         return np.stack(self._encoder.images.map_from_thread(list(pixels), deadline_s=self._encoder.deadline_s))
 
-    def encode_texts(self, token_ids: NDArray[np.int32]) -> Vectors:
+    def encode_texts(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
+        if not normalize:
+            raise NotImplementedError("a server returns vectors of unit length")
         return np.stack(self._encoder.texts.map_from_thread(list(token_ids), deadline_s=self._encoder.deadline_s))
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None) -> Vectors:
