@@ -55,6 +55,13 @@ def image_states_graph(
     return ov.Model([op.result(x, name="states")], [entry], "image_states")
 
 
+def dense_graph(config: ModelConfig, tensors: Tensors, pixels: Literal["u8", "f32"] = "u8") -> ov.Model:
+    """Pixels in 0..255 [b s s 3] -> a unit vector for each patch or position, float32 [b p d]."""
+    entry, x = _pixels(config, pixels)
+    x = tower_part(config.vision, "graph").dense(x, config.vision, tensors)
+    return ov.Model([_vectors(x, normalize=True)], [entry], "dense")
+
+
 def text_states_graph(text: TextTower, tensors: Tensors, wanted: Wanted, with_added: bool = False) -> ov.Model:
     """Token ids int32 [b t] -> for each of the l `wanted` the state of every token, float32 [l b t w].
 
@@ -79,4 +86,4 @@ def _pixels(config: ModelConfig, kind: Literal["u8", "f32"]) -> tuple[Node, Node
 
 
 def _vectors(x: Node, normalize: bool) -> Node:
-    return op.result(op.normalize_l2(x, integers([1]), 1e-12, "max") if normalize else x, name="vectors")
+    return op.result(op.normalize_l2(x, integers([-1]), 1e-12, "max") if normalize else x, name="vectors")

@@ -104,6 +104,15 @@ def check_image_layer(vision: ImageTower, layer: int, norm: bool | None, project
     return layers, wanted and vision.has_last_norm, projection
 
 
+def check_dense(vision: ImageTower) -> None:
+    """Raises `EngineError` for an image tower whose patches have no vectors of their own."""
+    if vision.dense_method is None:
+        raise EngineError(
+            f"this image tower ({tower_type(vision)}) gives its patches no vectors of their own; locate with "
+            'method="windows"'
+        )
+
+
 def end_positions(token_ids: NDArray[np.int32], end_id: int) -> NDArray[np.int32]:
     """Where each text's first end token is: [n t] -> int32 [n]. Raises `EngineError` for one that has none."""
     is_end = token_ids == end_id

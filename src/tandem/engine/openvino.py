@@ -24,6 +24,7 @@ from tandem.engine.compiled import CompiledGraph, device_name, precision_name
 from tandem.engine.inputs import (
     Pixels,
     buckets,
+    check_dense,
     check_image_layer,
     check_pixels,
     check_token_ids,
@@ -154,6 +155,19 @@ class OpenVinoEngine:
                 part = slice(start, start + BATCH_IMAGES)
                 states[part] = tower(pixels[part])
         return states
+
+    def dense_vectors(self, pixels: Pixels) -> NDArray[np.float32]:
+        """A unit vector for each patch or position of images, float32 [n p d]; see `Engine.dense_vectors`."""
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
+        check_dense(self.config.vision)
+        vectors = np.empty((len(pixels), self.config.vision.grid**2, self.config.embed_dim), np.float32)
+        if len(pixels):
+            kind: Literal["u8", "f32"] = "u8" if pixels.dtype == np.uint8 else "f32"
+            tower = self._tower(("dense", kind), lambda: _graphs().dense_graph(self.config, self._tensors, kind))
+            for start in range(0, len(pixels), BATCH_IMAGES):
+                part = slice(start, start + BATCH_IMAGES)
+                vectors[part] = tower(pixels[part])
+        return vectors
 
     def release(self) -> None:
         """Give back the memory of the compiled towers. A tower that is needed again is compiled again."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from tandem import nn
 from tandem.config import ModelConfig
-from tandem.engine.inputs import Pixels, buckets, check_image_layer, check_pixels, check_token_ids
+from tandem.engine.inputs import Pixels, buckets, check_dense, check_image_layer, check_pixels, check_token_ids
 from tandem.engine.torch_text import TorchTextEngine, autocast, to_device, torch_device, torch_precision
 
 # How much of a large call is in flight: bounds the memory, and is enough to fill the device
@@ -95,6 +95,18 @@ class TorchEngine:
                 states[start : start + step] = part.float().cpu().numpy()
         return states
 
+    def dense_vectors(self, pixels: Pixels) -> NDArray[np.float32]:
+        """A unit vector for each patch or position of images, float32 [n p d]; see `Engine.dense_vectors`."""
+        pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
+        check_dense(self.config.vision)
+        vectors = np.empty((len(pixels), self.config.vision.grid**2, self.config.embed_dim), np.float32)
+        step = BATCH_IMAGES[self._device.type]
+        with torch.inference_mode(), self._autocast():
+            for start in range(0, len(pixels), step):
+                part = self._normalised(pixels[start : start + step])
+                vectors[start : start + step] = _vectors(self._model.dense(part), normalize=True)
+        return vectors
+
     def release(self) -> None:
         """Do nothing: the weights on the device are all there is, and every method needs them."""
 
@@ -110,4 +122,4 @@ class TorchEngine:
 
 
 def _vectors(features: Tensor, normalize: bool) -> NDArray[np.float32]:
-    return (functional.normalize(features.float(), dim=1) if normalize else features.float()).cpu().numpy()
+    return (functional.normalize(features.float(), dim=-1) if normalize else features.float()).cpu().numpy()

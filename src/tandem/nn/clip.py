@@ -63,6 +63,10 @@ class CLIP(nn.Module):
         """pixels [n 3 H W], normalised -> states of every token or position [n p w] after so many blocks."""
         return self.visual.states(pixels, blocks, final_norm, projection)  # type: ignore[no-any-return, operator]
 
+    def dense(self, pixels: Tensor) -> Tensor:
+        """pixels [n 3 H W], normalised -> a vector for each patch or position [n p d], not of unit length."""
+        return self.visual.dense(pixels)  # type: ignore[no-any-return, operator]
+
 
 def _without_text(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     for name in [name for name in state if name.startswith(f"{prefix}text.")]:

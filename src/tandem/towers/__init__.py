@@ -12,6 +12,9 @@ An image tower gives its states too, as the backbone of other models. Its graph 
 `states(..., blocks, final_norm, projection)` -> [b p w]: the states after so many layers, 0 being the embedding or the
 stem, with the class token first where there is one and the patches or positions row by row. A norm or projection that
 the description denies is never asked for.
+
+Where its description has a `dense_method`, they have `dense(...)` -> [b p d] too: a vector for each patch or position
+at the end of the tower, in the space of the texts' vectors.
 """
 
 import importlib

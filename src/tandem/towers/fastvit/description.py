@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from tandem.errors import ConfigError
 from tandem.fields import LeftOutAtDefault, Range
-from tandem.towers.parts.description import Layers, Pixels, StateLayout, VariedFlag, Width
+from tandem.towers.parts.description import DenseMethod, Layers, Pixels, StateLayout, VariedFlag, Width
 
 HEAD_WIDTH = 32  # channels of an attention head
 STAGES = 8  # at most; each halves the grid
@@ -35,6 +35,7 @@ class FastViT:
     squeezed_stages: StageCount = 2  # the last stages, whose downsampling has squeeze-and-excitation
     stem_scale: VariedFlag = True  # branches of 1 x 1 in the stem's larger convolutions
 
+    dense_method: ClassVar[DenseMethod | None] = None  # its head takes the mean of all positions
     takes_patch_dropout: ClassVar[bool] = False
     has_last_norm: ClassVar[bool] = False
     projects_states: ClassVar[bool] = False  # its projection takes what the last convolution gives

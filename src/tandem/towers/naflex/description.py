@@ -8,6 +8,7 @@ from tandem.errors import ConfigError, EngineError
 from tandem.fields import Range
 from tandem.towers.parts.description import (
     Activation,
+    DenseMethod,
     Layers,
     Pixels,
     StateLayout,
@@ -35,6 +36,7 @@ class NaFlex:
     activation: Activation
     norm_epsilon: VariedEpsilon = 1e-6
 
+    dense_method: ClassVar[DenseMethod | None] = None  # attention pooling, as for a VisionTransformer that has it
     takes_patch_dropout: ClassVar[bool] = False
     has_last_norm: ClassVar[bool] = True
     projects_states: ClassVar[bool] = False

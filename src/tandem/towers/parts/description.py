@@ -28,6 +28,12 @@ TokenId = NonNegative | None
 # Which states of a text tower: so many blocks, and whether the final norm follows
 Wanted = Sequence[tuple[int, bool]]
 
+# How each patch or position gets a vector of its own in the shared space. naclip: in the last block, tokens attend to
+# tokens with similar keys and to their neighbours (Hajimiri et al. 2024); attention pool: what an attention pooling
+# makes of a position that it attends to alone (Zhou et al. 2022)
+DenseMethod = Literal["naclip", "attention pool"]
+NEIGHBOURHOOD = 5.0  # of naclip: the standard deviation of the Gaussian around a patch, in patches
+
 
 @dataclass(frozen=True)
 class StateLayout:
@@ -113,6 +119,10 @@ class ImageDescription(Protocol):
     @property
     def projects_states(self) -> bool:
         """Whether every token's state can go through the projection."""
+
+    @property
+    def dense_method(self) -> DenseMethod | None:
+        """How each patch or position at the end of the tower gets a vector of its own; None: in no way."""
 
     @property
     def summary(self) -> str:

@@ -94,6 +94,19 @@ def attention(q: Node, k: Node, v: Node, mask: Node | None = None) -> Node:
     return op.matmul(op.softmax(op.add(scores, mask), -1), v, False, False)
 
 
+def neighbour_attention(x: Node, near: NDArray[np.float32], sizes: BlockSizes, tensors: Tensors, name: str) -> Node:
+    """NACLIP (Hajimiri et al. 2024): tokens attend to similar keys and to neighbours; x [b t w], near [t t] -> [b t w].
+
+    Neither the residual nor the MLP of a block.
+    """
+    weights, biases = (split_qkv(tensors, f"{name}in_proj_{kind}") for kind in ("weight", "bias"))
+    k, v = (
+        split_heads(linear(x, weight, bias), sizes.heads, weight.shape[1])
+        for weight, bias in zip(weights[1:], biases[1:], strict=True)
+    )
+    return attention_out(attention(k, k, v, constant(near[None, None])), tensors, name)
+
+
 def attention_out(x: Node, tensors: Tensors, name: str) -> Node:
     """[b h t w/h] -> [b t w]"""
     width = tensors[name + "out_proj.weight"].shape[1]

@@ -168,6 +168,15 @@ class Attention(nn.Module):
             out = out.flatten(0, 1).index_select(0, chosen)
         return self.out_proj(out)  # type: ignore[no-any-return]
 
+    def among_neighbours(self, x: Tensor, near: Tensor) -> Tensor:
+        """NACLIP (Hajimiri et al. 2024): tokens attend to similar keys and to neighbours; x [n t w], near [t t]."""
+        n, t, w = x.shape
+        kv = F.linear(x, self.in_proj_weight[w:], self.in_proj_bias[w:])  # [n t 2w]
+        k, v = kv.view(n, t, 2, self.heads, w // self.heads).permute(2, 0, 3, 1, 4)  # each [n h t w/h]
+        scores = (k * k.shape[-1] ** -0.5) @ k.transpose(-2, -1) + near
+        out = scores.softmax(-1).to(v.dtype) @ v
+        return self.out_proj(out.transpose(1, 2).reshape(n, t, w))  # type: ignore[no-any-return]
+
 
 class MLP(nn.Module):
     """Two linear layers with the model's activation between them."""

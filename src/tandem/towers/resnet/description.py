@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from tandem.errors import ConfigError
-from tandem.towers.parts.description import Layers, Pixels, StateLayout, Width
+from tandem.towers.parts.description import DenseMethod, Layers, Pixels, StateLayout, Width
 
 Block = Literal["bottleneck", "basic"]
 
@@ -24,6 +24,7 @@ class ResNet:
     block: Block = "bottleneck"
     stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
 
+    dense_method: ClassVar[DenseMethod | None] = "attention pool"
     takes_patch_dropout: ClassVar[bool] = False
     has_last_norm: ClassVar[bool] = False
     projects_states: ClassVar[bool] = False  # its projection takes what the attention pooling gives

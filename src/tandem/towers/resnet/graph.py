@@ -5,7 +5,7 @@ Shapes: b batch, c channels, s pixels a side, d shared dimension.
 
 from tandem.openvino_import import Node, op
 from tandem.towers.parts.folding import normed_convolution
-from tandem.towers.parts.openvino import convolve, integers, merge_heads, named_linear, split_heads, tensor
+from tandem.towers.parts.openvino import constant, convolve, integers, merge_heads, named_linear, split_heads, tensor
 from tandem.towers.parts.tensors import Tensors
 from tandem.towers.resnet.description import ResNet
 
@@ -21,6 +21,16 @@ def states(pixels: Node, vision: ResNet, tensors: Tensors, blocks: int, final_no
     There is no last norm, and no projection of a position: both are false.
     """
     return _positions(_stages(pixels, vision, tensors, blocks), vision.state_layout(blocks).width)
+
+
+def dense(pixels: Node, vision: ResNet, tensors: Tensors) -> Node:
+    """Normalised pixels [b 3 s s] -> a vector for each position [b positions d], not of unit length.
+
+    The pooling's values of a position alone, projected (MaskCLIP for ResNets, Zhou et al. 2022).
+    """
+    x = _positions(_stages(pixels, vision, tensors, len(vision.layers)), vision.pool_width)
+    x = op.add(x, constant(tensors["visual.attnpool.positional_embedding"][1:]))
+    return named_linear(named_linear(x, tensors, "visual.attnpool.v_proj"), tensors, "visual.attnpool.c_proj")
 
 
 def _stages(pixels: Node, vision: ResNet, tensors: Tensors, count: int) -> Node:

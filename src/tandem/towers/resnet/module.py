@@ -100,6 +100,12 @@ class AttentionPool(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v)  # [n heads 1 c/heads]
         return self.c_proj(out.reshape(n, c))  # type: ignore[no-any-return]
 
+    def dense(self, x: Tensor) -> Tensor:
+        """x [n c H W] -> what the pooling makes of each position alone [n H*W d] (Zhou et al. 2022)."""
+        positions = resize_grid(self.positional_embedding, (x.shape[2], x.shape[3]))[1:]
+        x = x.flatten(2).transpose(1, 2)  # [n H*W c]
+        return self.c_proj(self.v_proj(x + positions.to(x.dtype)))  # type: ignore[no-any-return]
+
 
 class Module(nn.Module):
     """Stem, four stages, attention pooling."""
@@ -140,6 +146,10 @@ class Module(nn.Module):
         There is no last norm, and no projection of a position: both are false.
         """
         return self._stages(pixels, blocks).flatten(2).transpose(1, 2)
+
+    def dense(self, pixels: Tensor) -> Tensor:
+        """pixels [n 3 H W] -> a vector for each position [n p d], not of unit length."""
+        return self.attnpool.dense(self._stages(pixels, 4))
 
     def _stages(self, pixels: Tensor, count: int) -> Tensor:
         """The stem and the first `count` stages: [n 3 H W] -> [n c h w]."""

@@ -8,6 +8,7 @@ from tandem.fields import LeftOutAtDefault
 from tandem.towers.parts.description import (
     NORM_EPSILON,
     Activation,
+    DenseMethod,
     Layers,
     Pixels,
     StateLayout,
@@ -93,6 +94,15 @@ class VisionTransformer:
     def projects_states(self) -> bool:
         """Whether there is a projection, which every token's state can go through."""
         return self.projection != "none"
+
+    @property
+    def dense_method(self) -> DenseMethod | None:
+        """naclip where a patch goes through the same norm and projection as the pooled token.
+
+        Attention pooling has an MLP between them, trained on what is pooled from all patches; and what rotary
+        positions do to products of keys with keys, nobody has measured.
+        """
+        return None if self.pooling == "attention" or self.rotary_grid else "naclip"
 
     @property
     def summary(self) -> str:

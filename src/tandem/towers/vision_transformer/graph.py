@@ -5,6 +5,7 @@ Shapes: b batch, s pixels a side, g patches along a side, t tokens, w width, d s
 
 from tandem.openvino_import import Node, op
 from tandem.towers.parts.folding import normed_convolution
+from tandem.towers.parts.neighbours import closeness
 from tandem.towers.parts.openvino import (
     activate,
     attention_pool,
@@ -14,6 +15,7 @@ from tandem.towers.parts.openvino import (
     integers,
     last_block,
     layer_norm,
+    neighbour_attention,
     project,
     tensor,
 )
@@ -59,6 +61,18 @@ def states(
         x = block(x, vision, tensors, _block_name(i), rotary=rotary)
     x = layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon) if final_norm else x
     return _project(x, vision, tensors) if projection else x
+
+
+def dense(pixels: Node, vision: VisionTransformer, tensors: Tensors) -> Node:
+    """Normalised pixels [b 3 s s] -> a vector for each patch [b g*g d], not of unit length (`naclip`)."""
+    x, name = _embed(pixels, vision, tensors), _block_name(vision.layers - 1)
+    for i in range(vision.layers - 1):
+        x = block(x, vision, tensors, _block_name(i))
+    y = layer_norm(x, tensors, name + "ln_1.", vision.norm_epsilon)
+    x = neighbour_attention(y, closeness(vision.grid, vision.grid, vision.class_token), vision, tensors, name + "attn.")
+    if vision.class_token:
+        x = op.slice(x, integers([1]), integers([2**31 - 1]), integers([1]), integers([1]))
+    return _project(layer_norm(x, tensors, "visual.ln_post.", vision.norm_epsilon), vision, tensors)
 
 
 def _block_name(i: int) -> str:

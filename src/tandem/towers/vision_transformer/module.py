@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tandem.towers.parts.neighbours import closeness
 from tandem.towers.parts.torch import (
     AttentionPool,
+    Block,
     ConvNorm,
     LayerNorm,
     Transformer,
@@ -73,6 +75,14 @@ class Module(nn.Module):
         x = self.transformer(self._embed(pixels), causal=False, depth=blocks, rotary=self._rotation(pixels))
         x = self.ln_post(x) if final_norm else x
         return self._project(x) if projection else x
+
+    def dense(self, pixels: Tensor) -> Tensor:
+        """pixels [n 3 H W] -> a vector for each patch [n p d], not of unit length (`naclip`)."""
+        x = self.transformer(self._embed(pixels), causal=False, depth=self.vision.layers - 1)
+        last = cast(Block, self.transformer.resblocks[-1])
+        near = torch.from_numpy(closeness(*self._grid(pixels), self.vision.class_token)).to(x)
+        x = last.attn.among_neighbours(last.ln_1(x), near)
+        return self._project(self.ln_post(x[:, 1:] if self.vision.class_token else x))
 
     def _embed(self, pixels: Tensor, kept: Tensor | None = None) -> Tensor:
         """[n 3 H W] -> [n t w]"""
