@@ -7,6 +7,7 @@ from tandem.plots.answers import Ranking, Row, draw_answer, draw_rankings
 from tandem.plots.curves import Run, draw_curves
 from tandem.plots.map import Pin, Region, draw_map
 from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target, is_installed
+from tandem.plots.places import Found, draw_locations
 from tandem.plots.sheet import Cell, draw_contact_sheet
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "OTHER",
     "TRACK",
     "Cell",
+    "Found",
     "Pin",
     "Ranking",
     "Region",
@@ -24,6 +26,7 @@ __all__ = [
     "draw_answer",
     "draw_contact_sheet",
     "draw_curves",
+    "draw_locations",
     "draw_map",
     "draw_rankings",
     "is_installed",

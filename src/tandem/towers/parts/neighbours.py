@@ -11,7 +11,7 @@ def closeness(rows: int, columns: int, class_token: bool) -> NDArray[np.float32]
 
     The Gaussian window of NACLIP (Hajimiri et al. 2024, equation 5).
     """
-    places = np.stack(np.mgrid[:rows, :columns], axis=-1).reshape(-1, 2)  # [rows*columns 2]
+    places = np.indices((rows, columns)).reshape(2, -1).T  # [rows*columns 2]
     distances = ((places[:, None] - places) ** 2).sum(axis=-1)
     near = np.exp(-distances / (2 * NEIGHBOURHOOD**2)).astype(np.float32)
     return np.pad(near, (int(class_token), 0))

@@ -1,0 +1,151 @@
+"""How a model locates: by which method, in which windows, and what its scores mean there.
+
+What was measured for a model is kept in `location.json` in its folder, or among the user's own files; every other model
+has the settings of its architecture, and no probabilities.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.config import ImageTower
+from tandem.errors import ConfigError, TandemError
+from tandem.fields import read
+from tandem.files import write_text
+from tandem.home import data_folder
+
+Method = Literal["windows", "naclip", "attention pool"]
+METHODS: tuple[Method, ...] = get_args(Method)
+FILE = "location.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Presence:
+    """The log-odds that a text is there: intercept + peak * (highest logit) + whole * (the whole picture's logit)."""
+
+    intercept: float
+    peak: float
+    whole: float
+
+    def log_odds(self, logits: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of logits at places, and of the whole picture, in shapes that broadcast."""
+        return np.asarray(self.intercept + self.peak * logits + self.whole * whole, np.float32)
+
+
+@dataclass(frozen=True)
+class LocateSettings:
+    """How to look, and what was measured of it."""
+
+    method: Method
+    scales: tuple[float, ...]  # windows' sides, over the shorter side of the image
+    stride: float  # between windows, over a window's side
+    reach: float  # of the Gaussian that spreads a place's score, over the place's side
+    level: float  # of a box's edge: how far up from the map's median to its peak
+    vocabulary: bool  # whether places choose among everyday words too, or among words for backgrounds alone
+    presence: Presence | None = None  # None: not measured
+    figures: Mapping[str, Any] = field(default_factory=dict)  # how it was measured, and what came out
+
+
+# By architecture, where nothing was measured. Patches: windows of the size the model was trained at, over an image
+# whose shorter side is 1.5 times as long, half a window apart (Hajimiri et al. 2024, 4.1: 336, 224 and 112 pixels).
+_PATCHES = LocateSettings("naclip", (2 / 3,), 0.5, 0.5, 0.6, vocabulary=False)
+_WINDOWS = LocateSettings("windows", (0.5, 0.35, 0.25), 1 / 3, 0.25, 0.6, vocabulary=False)
+_LEAST_GRID = 7  # positions along a side, from which a grid tells places apart better than windows do
+
+
+class LocatingModel(Protocol):
+    """What is asked of a model."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def checkpoint(self) -> Any: ...
+
+
+def by_architecture(vision: ImageTower, method: Method | None = None) -> LocateSettings:
+    """The settings of an image tower of which nothing was measured; of one method, where it is given.
+
+    Raises `TandemError` for a method that the tower does not have.
+    """
+    dense = vision.dense_method
+    if method is None:
+        method = dense if dense is not None and vision.grid >= _LEAST_GRID else "windows"
+    if method not in ("windows", dense):
+        has = "windows" if dense is None else f"windows or {dense}"
+        raise TandemError(f"method: this image tower has {has}, got {method!r}")
+    return _WINDOWS if method == "windows" else replace(_PATCHES, method=method)
+
+
+def load_settings(model: LocatingModel) -> LocateSettings | None:
+    """What was measured for this model: the user's own file, else the one in its folder, else None.
+
+    Settings of other weights are ignored with a warning. Raises `TandemError` for an invalid file.
+    """
+    for path in (own_path(model.fingerprint), Path(model.checkpoint.source) / FILE):
+        if path.is_file():
+            fingerprint, settings = from_json(path.read_text(encoding="utf-8"), str(path))
+            if fingerprint == model.fingerprint:
+                return settings
+            warnings.warn(
+                f"{path} was measured with other weights ({fingerprint[:12]}) than those of {model.name} "
+                f"({model.fingerprint[:12]}): not used",
+                stacklevel=2,
+            )
+    return None
+
+
+def own_path(fingerprint: str) -> Path:
+    """Where the user's own settings for a model are kept."""
+    return data_folder() / "location" / f"{fingerprint}.json"
+
+
+def save_settings(settings: LocateSettings, fingerprint: str, path: Path | None = None) -> Path:
+    """Keep settings where `load_settings` finds them, or at `path`."""
+    path = own_path(fingerprint) if path is None else path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, to_json(settings, fingerprint))
+    except OSError as error:
+        raise TandemError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def to_json(settings: LocateSettings, fingerprint: str) -> str:
+    """As text that `from_json` reads."""
+    plain = {"version": _VERSION, "fingerprint": fingerprint, "settings": asdict(settings)}
+    return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: str = FILE) -> tuple[str, LocateSettings]:
+    """The fingerprint and the settings. Raises `TandemError`, naming `source`, for what `to_json` does not write."""
+    try:
+        plain = json.loads(text)
+        if plain["version"] != _VERSION:
+            raise ValueError(plain["version"])
+        settings = plain["settings"]
+        presence = settings.pop("presence")
+        found = LocateSettings(
+            **{**settings, "scales": tuple(settings["scales"])},
+            presence=None if presence is None else read(Presence, presence),
+        )
+        _check(found)
+        return str(plain["fingerprint"]), found
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
+        raise TandemError(f"{source}: expected settings of locating, version {_VERSION}; measure again") from None
+
+
+def _check(settings: LocateSettings) -> None:
+    shares = (*settings.scales, settings.stride, settings.level)
+    if settings.method not in METHODS or not settings.scales or not all(0 < share <= 1 for share in shares):
+        raise ValueError("expected a method, and shares in 0..1")
+    if not (isinstance(settings.reach, float) and settings.reach > 0 and len(settings.scales) <= 8):
+        raise ValueError("expected a reach above 0")
