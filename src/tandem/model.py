@@ -34,6 +34,7 @@ from tandem.tokenizer import Tokenizer
 from tandem.weights.published import reads_english_only
 
 if TYPE_CHECKING:
+    from tandem.localization.choosing import Choice
     from tandem.localization.locating import Locator
     from tandem.localization.location import Locations
     from tandem.localization.settings import Method
@@ -256,6 +257,17 @@ class Model(Classifier, ImageBackbone):
         tower does not have.
         """
         return self._locator.locate(image, texts, templates=templates, method=method, heat_size=heat_size)
+
+    def which(self, images: ImageSource | Iterable[ImageSource], instruction: str) -> "Choice":
+        """The region of an image, or the image of several, that an instruction such as "pick up the red ball" is about.
+
+        Its `candidates` are ranked, the best one first, each with the point to reach for; `instruction.thing` are the
+        words that were looked for. Raises `ImageError` where no image can be read, and `TextError` for an instruction
+        that names no thing.
+        """
+        from tandem.localization.choosing import choose
+
+        return choose(self._locator, images, instruction)
 
     @cached_property
     def _locator(self) -> "Locator":

@@ -12,6 +12,8 @@ from tandem.cli.arguments import Parser
 
 COMMANDS = {
     "classify": "tell which of your labels fits each photo",
+    "locate": "show where in a photo your words are, or that they are not there",
+    "which": "find the thing, or the photo, that an instruction is about",
     "embed": "turn photos or texts into vectors",
     "index": "make a folder of photos searchable",
     "search": "find photos by text or by image",

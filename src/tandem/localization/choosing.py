@@ -1,0 +1,116 @@
+"""`which`: the region of an image, or the image of several, that an instruction is about. Knows locations and words."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tandem.answer import Failure
+from tandem.errors import ImageError, TandemError
+from tandem.files import display_name
+from tandem.image import ImageSource, many
+from tandem.localization.boxes import Box
+from tandem.localization.instructions import Instruction, read_instruction
+from tandem.localization.locating import Locator
+from tandem.localization.location import Locations
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A region of an image, or an image: where to reach for the thing in it."""
+
+    source: str
+    point: tuple[int, int]  # x, y in pixels of the upright image
+    box: Box | None  # None for an image in which the thing was not found
+    present: bool
+    score: float  # of an image: its log-odds; of a region: the highest heat in it
+    probability: float | None  # that the thing is in the image; None where that was not measured
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "image": display_name(self.source),
+            "present": self.present,
+            "point": list(self.point),
+            "box": None if self.box is None else list(self.box.edges),
+            "score": float(f"{self.score:.6g}"),
+            "probability": None if self.probability is None else float(f"{self.probability:.6g}"),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What an instruction is about, and what it may mean: the best candidate first, the runner-up second."""
+
+    instruction: Instruction
+    kind: str  # "regions" of one image, or "images"
+    candidates: tuple[Candidate, ...]
+    failures: tuple[Failure, ...]
+    located: tuple[Locations, ...]  # of the images that could be read, in their order
+
+    @property
+    def best(self) -> Candidate | None:
+        """The first candidate, where the thing is there; else None."""
+        return self.candidates[0] if self.candidates and self.candidates[0].present else None
+
+    @property
+    def lead(self) -> float | None:
+        """How far the best candidate is ahead of the runner-up, in the unit of `score`; None without a runner-up."""
+        if len(self.candidates) < 2:
+            return None
+        return self.candidates[0].score - self.candidates[1].score
+
+    def as_dict(self) -> dict[str, Any]:
+        """A dict of plain values, as `tandem which --json` prints it."""
+        return {
+            "instruction": self.instruction.text,
+            "thing": self.instruction.thing,
+            "left_out": list(self.instruction.left_out),
+            "found": self.best is not None,
+            "candidates_are": self.kind,
+            "candidates": [each.as_dict() for each in self.candidates],
+            "lead": None if self.lead is None else float(f"{self.lead:.6g}"),
+        }
+
+
+def choose(locator: Locator, images: ImageSource | Iterable[ImageSource], text: str) -> Choice:
+    """Rank the regions of one image, or several images, by how well they fit an instruction.
+
+    Images that cannot be read are in `failures`. Raises `ImageError` where none can, and `TextError` for an
+    instruction without a thing.
+    """
+    instruction = read_instruction(text)
+    located: list[Locations] = []
+    failures: list[Failure] = []
+    for index, image in enumerate(many(images)):
+        try:
+            located.append(locator.locate(image, [instruction.thing]))
+        except ImageError as error:
+            failures.append(Failure(index, error.renewed()))
+    if not located:
+        if failures:
+            raise failures[0].error
+        raise TandemError("expected at least one image, got none")
+    several = len(located) + len(failures) > 1
+    candidates = [_of_image(each) for each in located] if several else _of_regions(located[0])
+    candidates.sort(key=lambda each: (each.present, each.score), reverse=True)
+    return Choice(instruction, "images" if several else "regions", tuple(candidates), tuple(failures), tuple(located))
+
+
+def _of_image(found: Locations) -> Candidate:
+    location = found[0]
+    box = location.boxes[0] if location.boxes else None
+    return Candidate(found.source, location.point, box, location.present, location.score, location.probability)
+
+
+def _of_regions(found: Locations) -> list[Candidate]:
+    location = found[0]
+    if not location.present:
+        return [_of_image(found)]
+    points: Sequence[tuple[int, int]] = [
+        location.point if i == 0 else ((box.left + box.right) // 2, (box.top + box.bottom) // 2)
+        for i, box in enumerate(location.boxes)
+    ]
+    return [
+        Candidate(found.source, point, box, True, box.score, location.probability)
+        for point, box in zip(points, location.boxes, strict=True)
+    ]
