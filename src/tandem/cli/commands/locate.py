@@ -56,9 +56,7 @@ def add_arguments(parser: Parser) -> None:
         "--text", action="append", default=[], metavar="T", help="words to find; then all other arguments are photos"
     )
     add_exclude(parser)
-    parser.add_argument(
-        "--plot", metavar="PNG", help="draw the heat over the photo; a file for each of several"
-    )
+    parser.add_argument("--plot", metavar="PNG", help="draw the heat over the photo; a file for each of several")
     parser.add_argument(
         "--method",
         choices=METHODS,
