@@ -99,6 +99,8 @@ LAYERS["localization"] = LAYERS["classifying"] | {
     "files",
     "plots",
     "html",
+    "fields",
+    "home",
 }
 LAYERS["model"] |= {"localization"}
 # What other programs take from a model: the states of texts, the scores of generated images, a gradient.
