@@ -107,6 +107,10 @@ def named(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(names[:shown]) + more
 
 
+class SidecarError(TandemError):
+    """An XMP sidecar that is left as it is: damaged, hostile, or of a form that is not edited."""
+
+
 class DataError(TandemError):
     """A training or evaluation set that cannot be read."""
 

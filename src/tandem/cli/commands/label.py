@@ -11,6 +11,7 @@ from tandem.cli.options.collection import add_collection, add_where, explain_emp
 from tandem.cli.options.head import add_head, read_head, scoring_of
 from tandem.cli.options.labels import add_labels, read_labels, read_templates
 from tandem.cli.options.model import add_model, describe_model
+from tandem.cli.options.tagging import add_tagging, check_tagging, is_tagging
 from tandem.defaults import HITS, LABELS
 from tandem.errors import TandemError
 from tandem.files import user_path
@@ -34,6 +35,8 @@ def add_arguments(parser: Parser) -> None:
         "tandem label photos.tandem --labels dog,snow,people --by image",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
         "tandem label photos.tandem --head animals.tandem-head --by image",
+        "tandem label photos.tandem --labels dog,snow,people --independent --write-xmp --dry-run",
+        "tandem label photos.tandem --labels dog,snow,people --independent --albums albums",
     )
     add_collection(parser)
     add_labels(parser)
@@ -48,16 +51,18 @@ def add_arguments(parser: Parser) -> None:
     add_where(parser)
     parser.add_argument("--out", metavar="F", help="write all results to labels.csv, labels.jsonl or labels.parquet")
     add_paths_only(parser)
+    add_tagging(parser)
     add_json(parser)
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem.cli import label_rows, row_files
+    from tandem.cli import label_rows, label_tagging, row_files
     from tandem.search.indexing.entries import is_missing
     from tandem.search.labelling import top_images, top_labels
 
     check_paths_only(arguments)
+    check_tagging(arguments)
     head = read_head(arguments)
     given, templates = ([], []) if head else (read_labels(arguments), read_templates(arguments))
     labels = list(head.classes if head else given)
@@ -70,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         with progress.waiting("loading the model"):
             vectors, scoring = _vectors_and_scoring(arguments, photos.model, head, given, templates)
         describe_model(photos.model)
+        if is_tagging(arguments):
+            return label_tagging.run(arguments, photos, labels, vectors, scoring)
         k = arguments.top or (HITS if arguments.by == "label" else LABELS)
         options = {"k": k, "where": arguments.where, "scoring": scoring}
         document: dict[str, Any] = {
