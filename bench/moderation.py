@@ -4,11 +4,11 @@
     python bench/moderation.py --speed [--data ../shared/data] [--images 1000] [--rounds 7]
 
 Policies are fitted with tandem-mini on one half of the data (Flickr8k dev, or a seeded half of the other sets) and
-measured on the other (Flickr8k test, the other half), which is looked at once. What an image of Flickr8k shows is read
-from its five captions: it shows people, or a dog, if any of them has a word of the lists below, which were written down
-before anything was measured. People leave out what they do not care about, and "a player" may be a toy, so that some of
-what counts as wrong is right and the other way round: the share of images with exactly one such caption says how many
-are in doubt.
+measured on the other (Flickr8k test, the other half). Nothing is chosen by the other half; docs/log.md says how often
+it was looked at, and what changed in between. What an image of Flickr8k shows is read from its five captions: it shows
+people, or a dog, if any of them has a word of the lists below, which were written down before anything was measured.
+People leave out what they do not care about, and "a player" may be a toy, so that some of what counts as wrong is right
+and the other way round: the number of images with exactly one such caption says how many are in doubt.
 
 `--speed`: seconds for the same images, `embed_images` and `moderate` in turn, the best of each.
 """

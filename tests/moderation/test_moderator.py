@@ -168,7 +168,7 @@ def test_examples_order_images_before_a_fit_and_are_named(model: Model, policy: 
     assert min(each.score for each in found[:2]) > max(each.score for each in found[2:])
     nearest = found[0].nearest["for"]
     assert nearest.example is not None
-    assert Path(nearest.example).parent == folder / "red"
+    assert (policy.parent / nearest.example).parent == folder / "red"
     assert nearest.example_cosine == pytest.approx(1, abs=0.2)
 
 

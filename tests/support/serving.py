@@ -26,6 +26,7 @@ from tandem.serve.settings import Settings
 values = json.loads(sys.argv[1])
 paths = {name: Path(values[name]) for name in ("keys_file", "uploads", "corrections") if name in values}
 paths["heads"] = tuple(map(Path, values.get("heads", ())))
+paths["policies"] = tuple(values.get("policies", ()))
 serve(json.loads(sys.argv[2]), Settings(**{**values, **paths}), say=lambda line: print(line, flush=True))
 """
 READY_WITHIN_S = 60

@@ -20,6 +20,7 @@ from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
 from tandem.client.calls import Calls
+from tandem.client.request_fields import beside_defaults, labels_or_head, without_none
 from tandem.client.sending import batched, data_uri
 from tandem.defaults import BATCH_SIZE, HITS, MOMENTS, LongTexts
 from tandem.errors import ImageError, ServerError, TandemError
@@ -112,7 +113,7 @@ class Client:
         items = [texts] if isinstance(texts, str) else list(texts)
         # a text may begin like a data URI
         inputs = ({"text": text} if text[:5].lower() == "data:" else text for text in items)
-        return self._embed(inputs, batch_size, _beside_defaults(long=long))
+        return self._embed(inputs, batch_size, beside_defaults(long=long))
 
     def embed_images(self, sources: ImageSource | Iterable[ImageSource], *, batch_size: int = BATCH_SIZE) -> Vectors:
         """Embed images: float32 [n d] of unit length, in order; one image gives [1 d]. Raises `ImageError` for one
@@ -149,7 +150,7 @@ class Client:
         `.failures`.
         """
         chosen = [templates] if isinstance(templates, str) else templates
-        names, body = _labels_or_head(labels, head, chosen, language, long, independent)
+        names, body = labels_or_head(labels, head, chosen, language, long, independent)
         failures: list[Failure] = []
 
         def readable() -> Iterator[_Sent]:
@@ -190,6 +191,32 @@ class Client:
             tuple(None if hasattr(sent.source, "read") else sent.source for sent in good),
             answer.get("scoring", "softmax"),
         )
+
+    def moderate(
+        self, images: ImageSource | Iterable[ImageSource], policy: str, *, batch_size: int = BATCH_SIZE
+    ) -> list[dict[str, Any]]:
+        """What a policy says of images, in order, as the server answers: `image`, `band` and `categories` of each.
+
+        `policy` is named as `policies` lists it. Raises `ImageError` for an image that cannot be read here, or by the
+        server.
+        """
+        sent = (_Sent(index, source, data_uri(source)) for index, source in enumerate(many(images)))
+        decided: list[dict[str, Any]] = []
+        for batch in batched(sent, batch_size):
+            body = {"images": [each.uri for each in batch], "policy": policy}
+            try:
+                answer = self._calls.document("POST", "/v1/moderate", body, wants="results")
+                failures = answer["failures"]
+            except ServerError as error:
+                failures = error.members.get("failures")  # of a single image it is the answer
+                if not failures:
+                    raise
+            if failures:
+                raise _failures(batch, failures)[0].error
+            decided += [
+                {**row, "image": source_name(each.source)} for each, row in zip(batch, answer["results"], strict=True)
+            ]
+        return decided
 
     # --- the collection ------------------------------------------------------------------------------------------
 
@@ -264,9 +291,9 @@ class Client:
     ) -> dict[str, list[LabelledImage]]:
         """For each label, or class of a `head`, the k images most likely to have it, as `Collection.label`."""
         chosen = [templates] if isinstance(templates, str) else templates
-        names, body = _labels_or_head(labels, head, chosen, language, long, independent)
+        names, body = labels_or_head(labels, head, chosen, language, long, independent)
         body |= {"k": k, "where": where, **self._collection()}
-        answer = self._calls.document("POST", "/v1/label", _without_none(body), wants="labels")
+        answer = self._calls.document("POST", "/v1/label", without_none(body), wants="labels")
         names = names or [each["label"] for each in answer["labels"]]
         return {
             name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
@@ -326,6 +353,10 @@ class Client:
         """The heads that `classify` and `label` take by name, as the server describes them."""
         return list(self._calls.document("GET", "/v1/heads", wants="data")["data"])
 
+    def policies(self) -> list[dict[str, Any]]:
+        """The policies that `moderate` takes by name, as the server describes them."""
+        return list(self._calls.document("GET", "/v1/policies", wants="data")["data"])
+
     def collections(self) -> list[dict[str, Any]]:
         """The collections served, as the server describes them."""
         return list(self._calls.document("GET", "/v1/collections", wants="data")["data"])
@@ -336,38 +367,6 @@ class Client:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:
             return False
-
-
-def _labels_or_head(
-    labels: prompts.Labels | None,
-    head: str | None,
-    templates: Sequence[str] | None,
-    language: str | None,
-    long: LongTexts,
-    independent: bool,
-) -> tuple[list[str], dict[str, Any]]:
-    """The names of labels, none for a head, and the fields to send."""
-    prompts.check_labels_or_head(
-        labels, head, templates=templates, language=language, long=long, independent=independent
-    )
-    if labels is None:
-        return [], {"head": head}
-    names, texts = prompts.labels_in(labels, language)
-    body = {"labels": texts, **_beside_defaults(language=language, long=long, independent=independent)}
-    return names, body if templates is None else {**body, "templates": list(templates)}
-
-
-def _beside_defaults(
-    *, long: LongTexts, language: str | None = None, independent: bool = False
-) -> dict[str, str | bool]:
-    """What servers that are older than these fields need not know."""
-    given: dict[str, str | bool] = {} if long == "error" else {"long": long}
-    given |= {} if language is None else {"language": language}
-    return given | ({"independent": True} if independent else {})
-
-
-def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if value is not None}
 
 
 def _failures(batch: "Sequence[_Sent]", listed: Iterable[Mapping[str, Any]]) -> list[Failure]:

@@ -24,12 +24,8 @@ MAX_EXAMPLES = 1000  # of a policy: they are held in memory while it is opened
 class Example:
     """An example image: its file, and what it holds."""
 
-    path: str
+    name: str  # its path beside the policy, or that of a file elsewhere without its folders
     content: bytes
-
-    @property
-    def name(self) -> str:
-        return display_name(self.path)
 
 
 @dataclass(frozen=True)
@@ -118,9 +114,15 @@ def _examples(policy: Policy, path: Path) -> dict[tuple[str, str], tuple[Example
                 digest = hashlib.sha256(content).hexdigest()
                 if seen.setdefault(digest, side) != side:
                     raise ConfigError(f"{path}: {file} is an example for and against {name!r}")
-                each.append(Example(file, content))
+                each.append(Example(_name(file, path), content))
             found[name, side] = tuple(each)
     return found
+
+
+def _name(file: str, path: Path) -> str:
+    inside = Path(os.path.abspath(file)), Path(os.path.abspath(path.parent))
+    is_inside = inside[0].is_relative_to(inside[1])
+    return display_name(inside[0].relative_to(inside[1]).as_posix() if is_inside else os.path.basename(file))
 
 
 def _files(given: tuple[str, ...], path: Path, key: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tandem.serve.http import bodies
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
 from tandem.serve.metrics import Metrics
+from tandem.serve.policies import ServedPolicies
 from tandem.serve.settings import Settings
 
 _Params = TypeVar("_Params", bound=RequestBody)
@@ -50,6 +51,7 @@ class Service:
     registry: CollectionRegistry
     maps: MapDocuments = field(default_factory=MapDocuments)
     heads: ServedHeads = field(default_factory=ServedHeads)
+    policies: ServedPolicies = field(default_factory=ServedPolicies)
     corrections: Corrections | None = None
 
     async def read(self, request: Request, shape: type[_Params]) -> bodies.Body[_Params]:
@@ -156,6 +158,7 @@ def open_service(
     try:
         registry.open_all()
         service.heads = ServedHeads.open(settings.heads, (each.model for each in registry.pool.encoders))
+        service.policies = ServedPolicies.open(settings.policies, (each.model for each in registry.pool.encoders))
         service.corrections = None if settings.corrections is None else Corrections(settings.corrections)
     except BaseException:
         service.close()

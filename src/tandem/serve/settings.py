@@ -25,6 +25,7 @@ class Settings:
     uploads: Path | None = None  # where originals of added images are stored; None: in each collection's folder
     read_only: bool = False  # images can be neither added nor deleted
     heads: tuple[Path, ...] = ()  # .tandem-head files that requests may name
+    policies: tuple[str, ...] = ()  # files of policies, or names of those that ship, that requests may name
     corrections: Path | None = None  # the folder where images with their right labels are kept; None: they are not
 
     max_body_bytes: Positive = 32 * 2**20  # of a request

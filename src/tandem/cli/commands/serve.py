@@ -60,6 +60,13 @@ def add_arguments(parser: Parser) -> None:
         help="offer a .tandem-head file that `tandem learn` wrote: requests and the page name it without the ending",
     )
     parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="P",
+        help="offer a policy for /v1/moderate: a file in TOML, with the fit beside it, or one that ships (people)",
+    )
+    parser.add_argument(
         "--corrections",
         metavar="DIR",
         help="keep photos that are given their right label on the page in this folder, a folder for each label, as "
@@ -125,6 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         uploads=uploads,
         read_only=arguments.read_only,
         heads=tuple(user_path(each) for each in arguments.head),
+        policies=tuple(arguments.policy),
         corrections=user_path(arguments.corrections).resolve() if arguments.corrections else None,
         max_body_bytes=arguments.max_body_mb * MB,
         max_pixels=arguments.max_megapixels * MEGAPIXEL,

@@ -19,13 +19,14 @@ from tandem.serve.routes import (
     images,
     label,
     models,
+    moderate,
     search,
 )
 from tandem.serve.service import Service
 
 # In the order in which the documentation lists them.
 _RESOURCES = (
-    *(embeddings, classify, heads, corrections, search, label),
+    *(embeddings, classify, heads, corrections, moderate, search, label),
     *(images, image_map, models, collections, health, docs),
 )
 

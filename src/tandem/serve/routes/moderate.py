@@ -1,0 +1,112 @@
+"""POST /v1/moderate: what a policy says of each image of a request. GET /v1/policies: which there are.
+
+Nothing is kept: who needs a log of decisions keeps the answers.
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem.errors import ImageError
+from tandem.moderation.decisions import Band, Decision
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError, for_image
+from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, ImageFailure, ModelName, RequestBody, one_of
+from tandem.serve.service import Service
+
+
+class ModerateRequest(RequestBody):
+    """One `image` or several `images`, and the name of a policy."""
+
+    image: EncodedImage | None = None
+    images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
+    policy: Annotated[str, Field(min_length=1, description="a policy's name, as /v1/policies lists them")]
+
+    image_fields = either = ("image", "images")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"image": PIXEL, "policy": "people"}],
+            **one_of("oneOf", "image", "images", others_null=True),
+        },
+    )
+
+
+class NearestSide(BaseModel):
+    text: str
+    text_cosine: float
+    example: str | None = None
+    example_cosine: float | None = None
+
+
+class CategorySaid(BaseModel):
+    band: Band
+    probability: Annotated[float | None, Field(description="null without a fit, and where the fit cannot tell")]
+    interval: Annotated[tuple[float, float] | None, Field(description="of the probability, 95%")]
+    score: Annotated[float, Field(description="orders images; means nothing by itself")]
+    nearest: Annotated[dict[str, NearestSide], Field(description="the text and example nearest, for and against")]
+
+
+class Moderated(BaseModel):
+    image: str
+    band: Annotated[Band, Field(description="the most severe one of all categories")]
+    categories: dict[str, CategorySaid]
+
+
+class PolicyName(BaseModel):
+    name: str
+    fingerprint: str
+
+
+class FitName(BaseModel):
+    fingerprint: str
+    date: str
+
+
+class ModerateAnswer(BaseModel):
+    model: ModelName
+    policy: PolicyName
+    fit: FitName | None
+    results: list[Moderated]
+    failures: list[ImageFailure]
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["model"])
+
+    @routes.with_body(
+        "POST",
+        "/v1/moderate",
+        ModerateRequest,
+        summary="What a policy says of each image",
+        response_model=ModerateAnswer,
+    )
+    async def moderate(request: Request) -> JSONResponse:
+        body = await service.read(request, ModerateRequest)
+        params = body.params
+        moderator = service.policies.get(params.policy)
+        encoder = await service.registry.encoder_named(moderator.model.fingerprint)
+        values = [params.image] if params.image is not None else params.images or []
+        names = ["image"] if params.image is not None else [f"images[{i}]" for i in range(len(values))]
+        if not values:
+            raise ProblemError(422, "Request cannot be answered", "images: expected an image or several, got none")
+        found = await encoder.embed_images([body.image(value) for value in values], names)
+        if len(found) == 1 and isinstance(found[0], ImageError):
+            raise for_image(found[0])
+        good = [(index, each) for index, each in enumerate(found) if not isinstance(each, ImageError)]
+        decided = []
+        if good:
+            decided = await asyncio.to_thread(moderator.decide, np.stack([each for _, each in good]))
+        results = [Decision(names[index], said).as_dict() for (index, _), said in zip(good, decided, strict=True)]
+        failures = [each.as_dict() for each in found if isinstance(each, ImageError)]
+        return JSONResponse({**moderator.about(), "results": results, "failures": failures})
+
+    @routes.get("/v1/policies", summary="The policies that moderate takes by name")
+    async def policies() -> dict[str, Any]:
+        return {"object": "list", "data": service.policies.described()}
+
+    return routes
