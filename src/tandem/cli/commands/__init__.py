@@ -26,6 +26,7 @@ COMMANDS = {
     "remove": "remove photos from a collection",
     "migrate": "move a collection to another model",
     "score": "score images against their prompts",
+    "guide": "make a picture that a text describes",
     "audit": "show what a model gets wrong",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",

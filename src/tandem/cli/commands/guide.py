@@ -1,0 +1,293 @@
+"""`tandem guide`: a picture that is changed until the model finds in it what a text says. Ctrl-C keeps it."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from tandem.cli import progress, terminal
+from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
+from tandem.cli.exit_codes import DONE, INTERRUPTED
+from tandem.cli.options.model import add_model, load_model
+from tandem.errors import TandemError
+from tandem.files import user_path
+from tandem.guidance.settings import CROPS, SIZE, STATE_SUFFIX, STEPS, STRENGTH
+
+if TYPE_CHECKING:
+    from tandem.guidance.guiding import Guided, Progress
+    from tandem.guidance.state_file import State
+
+SAVE_EVERY_S = 20.0  # seconds between two saved states of a run, which a crash would lose
+OF_THE_RUN = (
+    "text",
+    "toward",
+    "away",
+    "like",
+    "start",
+    "size",
+    "steps",
+    "seed",
+    "shapes",
+    "crops",
+    "strength",
+    "among",
+)
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Make a picture that a text describes, or change a photo towards it: the picture is optimised by the gradient "
+        "of the model's image encoder, so it shows what the model reads into the text, and a small model reads little. "
+        "This is no diffusion model. Ctrl-C keeps the picture so far, and a state from which --resume goes on. "
+        "Needs torch.",
+        'tandem guide "a red circle on white" --out circle.png',
+        'tandem guide "a snowy street" --start photo.jpg --strength 0.3 --out snow.png',
+        'tandem guide "a lighthouse" --shapes 32 --out lighthouse.svg --progress frames',
+        'tandem guide "a forest" --toward "autumn:0.5" --away "text, watermark" --seconds 60 --out forest.png',
+        "tandem guide --resume forest.png.guidance --out forest.png",
+    )
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="what the picture should show")
+    parser.add_argument("--out", metavar="F", required=True, help="the picture to write: .png, .jpg, .webp, or .svg")
+    parser.missing["--out"] = 'no target: say where to write the picture: tandem guide "a red circle" --out picture.png'
+    parser.add_argument("--resume", metavar="F", help="go on with a run that was stopped, to the same picture")
+    goals = parser.add_argument_group("goals")
+    goals.add_argument(
+        "--toward", action="append", metavar="T[:W]", help="another text to go towards, with its weight (1)"
+    )
+    goals.add_argument(
+        "--away", action="append", metavar="T[:W],...", help="texts that the picture should not answer to"
+    )
+    goals.add_argument("--like", action="append", metavar="PHOTO", help="a photo to go towards")
+    goals.add_argument("--start", metavar="PHOTO", help="change this photo instead of starting from grey")
+    goals.add_argument(
+        "--strength", type=float, metavar="X", help=f"how far --start may change, above 0 to 1 ({STRENGTH})"
+    )
+    goals.add_argument(
+        "--among", metavar="FILE", help="rank the text among these, one a line (default: 49 common sentences)"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument(
+        "--shapes", type=positive, metavar="N", help="draw with so many vector shapes, which an SVG can keep"
+    )
+    how.add_argument(
+        "--size", type=_size, metavar="N|WxH", help=f"pixels of the longer side, or width and height ({SIZE})"
+    )
+    how.add_argument("--steps", type=positive, metavar="N", help=f"steps of the optimiser ({STEPS})")
+    how.add_argument("--seconds", type=float, metavar="S", help="the time it may take: fewer steps where needed")
+    how.add_argument("--crops", type=positive, metavar="N", help=f"random views a step ({CROPS})")
+    how.add_argument("--seed", type=non_negative, metavar="N", help="another seed gives another picture (0)")
+    how.add_argument(
+        "--progress", metavar="DIR|F", help="pictures on the way: numbered in a folder, or one file that is renewed"
+    )
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.guidance.guiding import check_installed, check_target
+    from tandem.guidance.state_file import read_state, write_state
+
+    resumed = None
+    if arguments.resume is None:
+        _check_goals(arguments)
+    else:
+        _check_nothing_else(arguments)
+        resumed = read_state(arguments.resume)
+    shapes = arguments.shapes if resumed is None else resumed.settings.shapes
+    target = check_target(arguments.out, shapes=shapes is not None)
+    state_file = target.with_name(target.name + STATE_SUFFIX)
+    keep_picture = _progress_writer(arguments.progress)
+    if arguments.seconds is not None and not arguments.seconds > 0:
+        raise TandemError(f"--seconds: expected a number above 0, got {arguments.seconds:g}")
+    check_installed()
+    asked = None if resumed else _asked(arguments)
+    model = load_model(arguments)
+
+    saved_at = time.monotonic()
+    with _ctrl_c() as pressed, _line() as show:
+
+        def on_step(moment: "Progress") -> bool:
+            nonlocal saved_at
+            show(moment)
+            if moment.just_judged:
+                keep_picture(moment)
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
+                write_state(moment.state(), state_file)
+                saved_at = time.monotonic()
+            return bool(pressed)
+
+        guided = _guided(model, asked, resumed, arguments.seconds, on_step)
+    guided.save(target)
+    if guided.is_complete:
+        state_file.unlink(missing_ok=True)
+    else:
+        guided.save_state(state_file)
+    _report(guided, target, state_file, as_json=arguments.json)
+    return INTERRUPTED if pressed and not guided.is_complete else DONE
+
+
+def _guided(
+    model: Any,
+    asked: dict[str, Any] | None,
+    resumed: "State | None",
+    seconds: float | None,
+    on_step: "Callable[[Progress], bool]",
+) -> "Guided":
+    from tandem.guidance.guiding import guide, resume
+
+    if resumed is not None:
+        return resume(model, resumed, seconds=seconds, callback=on_step)
+    assert asked is not None
+    return guide(model, **asked, seconds=seconds, callback=on_step)
+
+
+def _check_goals(arguments: argparse.Namespace) -> None:
+    if arguments.text is None and not arguments.toward and not arguments.like:
+        raise TandemError('no goal: say what the picture should show: tandem guide "a red circle" --out picture.png')
+    if arguments.text is not None and not arguments.text.strip():
+        raise TandemError("the text is empty: say what the picture should show")
+    if arguments.strength is not None and arguments.start is None:
+        raise TandemError("--strength goes with --start: it says how far that photo may change")
+
+
+def _check_nothing_else(arguments: argparse.Namespace) -> None:
+    """A run that goes on knows what it was asked for."""
+    for name in OF_THE_RUN:
+        if getattr(arguments, name) is not None:
+            written = "a text" if name == "text" else f"--{name}"
+            raise TandemError(f"--resume and {written} cannot go together: the run goes on with what it began with")
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `guide`, of those that were given."""
+    from tandem.guidance.goals import read_goal
+
+    towards = [each for each in (arguments.text and (arguments.text, 1.0),) if each]
+    for written in arguments.toward or ():
+        goal = read_goal(written)
+        towards.append((goal.name, goal.weight))
+    away = [read_goal(part) for each in arguments.away or () for part in each.split(",") if part.strip()]
+    given = {
+        "like": arguments.like,
+        "among": _lines(arguments.among),
+        **{
+            name: getattr(arguments, name) for name in ("start", "size", "steps", "seed", "shapes", "crops", "strength")
+        },
+    }
+    named = {name: value for name, value in given.items() if value is not None}
+    return {"toward": towards, "away": [(goal.name, goal.weight) for goal in away], **named}
+
+
+def _lines(name: str | None) -> list[str] | None:
+    if name is None:
+        return None
+    path = user_path(name)
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise TandemError(f"{path}: expected a text in each line, in UTF-8") from None
+
+
+def _size(text: str) -> int | tuple[int, int]:
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected pixels, such as 256 or 320x200, got {text!r}")
+    numbers = [int(part) for part in parts]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _progress_writer(name: str | None) -> "Callable[[Progress], None]":
+    """What writes pictures on the way: numbered ones in a folder, or one file, renewed at once."""
+    if name is None:
+        return lambda _: None
+    from tandem.guidance.guiding import check_target, write_image
+
+    path = user_path(name)
+    if path.suffix and not path.is_dir():
+        target = check_target(path, shapes=False)
+        return lambda moment: write_image(moment.image(), target)
+    path.mkdir(parents=True, exist_ok=True)
+    return lambda moment: write_image(moment.image(), path / f"{moment.step:06}.png")
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """A list that the first Ctrl-C is noted in; a second one interrupts as always."""
+    pressed: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: whoever runs this one hears Ctrl-C
+        yield pressed
+        return
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _line() -> "Iterator[Callable[[Progress], None]]":
+    """One line on standard error, renewed in a terminal; nothing in a pipe, and with -q."""
+    if terminal.is_quiet() or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+
+    def show(moment: "Progress") -> None:
+        text = f"step {moment.step:,} of {moment.steps:,}, {_judged(moment.judged)}, {_left(moment.seconds_left)}"
+        print(f"\r{text[: terminal.columns(sys.stderr) - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    with progress.waiting("guiding"):
+        yield show
+
+
+def _left(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02} left"
+
+
+def _judged(judged: Any) -> str:
+    ranked = "" if judged.rank is None else f", rank {judged.rank} of {judged.among}"
+    return f"similarity {judged.similarity:.3f}{ranked}"
+
+
+def _report(guided: "Guided", target: Path, state_file: Path, *, as_json: bool) -> None:
+    steps, total = guided.after.step, guided.settings.steps
+    if as_json:
+        terminal.print_json(
+            {
+                "file": str(target),
+                "complete": guided.is_complete,
+                "state": None if guided.is_complete else str(state_file),
+                "step": steps,
+                "steps": total,
+                "seed": guided.settings.seed,
+                "seconds": round(guided.seconds, 2),
+                "before": vars(guided.before),
+                "after": vars(guided.after),
+                "history": [vars(each) for each in guided.history],
+            }
+        )
+        return
+    terminal.print_result(
+        f"{target}: {_judged(guided.after)} (before: {_judged(guided.before)}), {steps:,} steps in "
+        f"{guided.seconds:.0f} s"
+    )
+    if guided.after.rank not in (None, 1):
+        terminal.echo(f"the model finds {guided.after.best!r} first; another --seed or more --steps may help")
+    if not guided.is_complete:
+        terminal.echo(
+            f"stopped after {steps:,} of {total:,} steps; to go on: {terminal.program()} guide --resume "
+            f"{state_file} --out {target}"
+        )
