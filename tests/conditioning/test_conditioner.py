@@ -180,6 +180,7 @@ def test_what_is_cut_is_told_in_words(made):
     assert found.cut[0] == ("october", "rain")
     assert found.cut[1] == ()
     assert found.negative_cut == (found.cut[0],) * 2
+    assert [word.text for word in found.words[0] if word.chunk is None] == ["october", "rain"]
     with pytest.raises(ConditioningError, match="the prompt has 79 tokens, start and end included"):
         made("sd1").encode(LONG, long="error")
     whole = made("sd1").encode("apple " * 75, long="error")
@@ -196,6 +197,7 @@ def test_words_are_kept_whole_and_break_begins_a_chunk(made):
     assert (rows[1] != END).sum() == count + 1
     rows = made("sd1").encode("apple BREAK fox").towers["clip_l"].token_ids.reshape(2, 77)
     assert (rows[:, 2] == END).all()
+    assert [word.chunk for word in made("sd1").encode("apple BREAK fox").words[0]] == [0, 1]
     monster = made("sd1").encode("x" * 3000)
     assert monster.chunks > 1
     assert not monster.cut[0]

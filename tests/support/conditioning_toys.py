@@ -89,3 +89,5 @@ def save(checkpoint: TextCheckpoint, folder: Path, *, prefix: str = "text_model.
     checkpoint.tokenizer.save(beside)
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "pad_token": pad}
     write_json(beside / "special_tokens_map.json", special)
+    settings = {"model_max_length": words.context_length, "tokenizer_class": "CLIPTokenizer"}
+    write_json(beside / "tokenizer_config.json", {**settings, **special})

@@ -7,7 +7,7 @@ Shapes: k chunks, t tokens of a chunk.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,12 +24,16 @@ LONGEST_WHOLE_WORD = 8  # tokens
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a prompt: its ids, spelling and weight. `breaks`: a new chunk begins before it."""
+    """A word of a prompt: its ids, spelling and weight. `breaks`: a new chunk begins before it.
+
+    chunk: where it begins; None for one that was cut, and before it is known.
+    """
 
     ids: tuple[int, ...]
     text: str
     weight: float = 1.0
     breaks: bool = False
+    chunk: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +74,13 @@ def words_in(
 def rows_of(words: Sequence[Word], tokenizer: Tokenizer, context_length: int, pad_id: int, long: LongPrompts) -> Rows:
     """A prompt's words as rows. Raises `ConditioningError` for a prompt that is too long where `long` is "error"."""
     room = tokenizer.room(context_length)
-    cut: tuple[str, ...] = ()
     tokens = [(i, word.weight) for word in words for i in word.ids]
     if long == "chunk":
-        chunks = _chunks(words, room)
+        chunks, places = _chunks(words, room)
     else:
-        chunks = [tokens[:room]]
-        if len(tokens) > room:
-            cut = _cut(words, room)
+        chunks, places = [tokens[:room]], _places_in_first(words, room)
+    placed = tuple(replace(word, chunk=chunk) for word, chunk in zip(words, places, strict=True))
+    cut = tuple(word.text for word in placed if word.chunk is None)
     if long == "error" and cut:
         raise ConditioningError(
             f"the prompt has {len(tokens) + tokenizer.format.added} tokens, start and end included, and one chunk has "
@@ -94,26 +97,31 @@ def rows_of(words: Sequence[Word], tokenizer: Tokenizer, context_length: int, pa
         weight[first:end] = [w for _, w in chunk]
         if tokenizer.end_id is not None:
             row[end] = tokenizer.end_id
-    return Rows(ids, weights, tuple(words), cut)
+    return Rows(ids, weights, placed, cut)
 
 
-def _chunks(words: Sequence[Word], room: int) -> list[list[tuple[int, float]]]:
+def _chunks(words: Sequence[Word], room: int) -> tuple[list[list[tuple[int, float]]], list[int | None]]:
+    """The ids and weights of each chunk, and in which one each word begins."""
     chunks: list[list[tuple[int, float]]] = [[]]
+    places: list[int | None] = []
     for word in words:
         whole = len(word.ids) <= min(LONGEST_WHOLE_WORD, room)
-        if chunks[-1] and (word.breaks or (whole and len(chunks[-1]) + len(word.ids) > room)):
+        full = len(chunks[-1]) + (len(word.ids) if whole else 1) > room
+        if chunks[-1] and (word.breaks or full):
             chunks.append([])
+        places.append(len(chunks) - 1)
         for i in word.ids:
             if len(chunks[-1]) == room:
                 chunks.append([])
             chunks[-1].append((i, word.weight))
-    return chunks
+    return chunks, places
 
 
-def _cut(words: Sequence[Word], room: int) -> tuple[str, ...]:
+def _places_in_first(words: Sequence[Word], room: int) -> list[int | None]:
+    """0 for the words that are whole in the first chunk, None for those that are not."""
+    places: list[int | None] = []
     at = 0
-    for i, word in enumerate(words):
+    for word in words:
         at += len(word.ids)
-        if at > room:
-            return tuple(each.text for each in words[i:])
-    return ()
+        places.append(0 if at <= room else None)
+    return places

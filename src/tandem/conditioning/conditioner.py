@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from tandem import engine as engines
 from tandem.arrays import Vectors
-from tandem.conditioning.chunks import LongPrompts, Rows
+from tandem.conditioning.chunks import LongPrompts, Rows, Word
 from tandem.conditioning.consumers import CONSUMERS, Consumer
 from tandem.conditioning.encoding import TextEncoder
 from tandem.conditioning.inversions import TextualInversion, read_inversions
 from tandem.conditioning.prompt_syntax import Segment, parse_prompt
 from tandem.conditioning.result import Conditioning, TowerStates
 from tandem.errors import ConditioningError, did_you_mean
+from tandem.files import user_path
+from tandem.weights import published
 from tandem.weights.text_tower import TextCheckpoint, read_text_tower
 
 TowerSource = str | Path | TextCheckpoint
@@ -46,7 +48,8 @@ class Conditioner:
 
         Args:
             consumer: "sd1", "sd2", "sdxl", "sd3", "flux", or "states" for any CLIP; or a description of your own.
-            source: a diffusers repository or its local folder, with `text_encoder` and so on in it.
+            source: a diffusers repository or its local folder, with `text_encoder` and so on in it. For a consumer of
+                one text tower also a CLIP, by path or name.
             embeddings: files of textual inversion, or words with files.
             engine, device, precision: as for `tandem.load`.
             towers: instead of `source`, each tower by its name (`clip_l=..., clip_g=...`): a folder or file of a text
@@ -68,7 +71,9 @@ class Conditioner:
         for use in self.consumer.towers:
             given = towers.get(use.name)
             if not isinstance(given, TextCheckpoint):
-                given = read_text_tower(given) if given is not None else _of_pipeline(source, use.subfolder)
+                given = (
+                    read_text_tower(given) if given is not None else _of_source(source, self.consumer, use.subfolder)
+                )
             self.encoders[use.name] = TextEncoder(
                 self.consumer, use, given, self.inversions, engine=engine, device=device, precision=precision
             )
@@ -120,11 +125,13 @@ class Conditioner:
         n = len(prompts)
         skips = [clip_skip or 0] * n + [negative_clip_skip or 0] * n
         cut: list[tuple[str, ...]] = [()] * len(read)
+        words: tuple[tuple[Word, ...], ...] = ()
         positive: dict[str, TowerStates] = {}
         negative: dict[str, TowerStates] = {}
         for name, encoder in self.encoders.items():
             rows = [encoder.rows(segments, long) for segments in read]
             cut = [max(known, each.cut, key=len) for known, each in zip(cut, rows, strict=True)]
+            words = words or tuple(each.words for each in rows[:n])
             both = encoder.encode(_even(rows, encoder), skips)
             positive[name], negative[name] = (_part(both, part) for part in (slice(n), slice(n, None)))
         zeroed = self.consumer.zeros_without_negative
@@ -140,6 +147,7 @@ class Conditioner:
             _zeroed(self._pooled(negative), zeros),
             positive,
             negative,
+            words,
             tuple(cut[:n]),
             tuple(cut[n:]),
             self._missing(t5_states),
@@ -193,9 +201,19 @@ def _consumer(consumer: str | Consumer) -> Consumer:
     return CONSUMERS[consumer]
 
 
-def _of_pipeline(source: str | Path | None, subfolder: str) -> TextCheckpoint:
+def _of_source(source: str | Path | None, consumer: Consumer, subfolder: str) -> TextCheckpoint:
+    """The text encoder in a pipeline; for a consumer of a single one also that of a CLIP."""
     assert source is not None  # checked before
-    return read_text_tower(source, subfolder=subfolder)
+    return read_text_tower(source, subfolder=None if _is_one_tower(str(source), consumer, subfolder) else subfolder)
+
+
+def _is_one_tower(source: str, consumer: Consumer, subfolder: str) -> bool:
+    if len(consumer.towers) > 1:
+        return False
+    path = user_path(source)
+    if path.exists():
+        return not (path / subfolder).is_dir()
+    return not consumer.towers[0].width or published.shipped_folder(source) is not None or bool(published.find(source))
 
 
 def _negatives(given: str | Sequence[str] | None, count: int) -> tuple[str | None, ...]:

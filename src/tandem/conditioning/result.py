@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
+from tandem.conditioning.chunks import Word
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Conditioning:
     negative_pooled: Vectors
     towers: Mapping[str, TowerStates]
     negative_towers: Mapping[str, TowerStates]
+    words: tuple[tuple[Word, ...], ...]  # of each prompt, with their weights
     cut: tuple[tuple[str, ...], ...]  # for each prompt the words that reached no row
     negative_cut: tuple[tuple[str, ...], ...]
     missing: str = ""  # what the consumer needs beside this, in words; "": nothing

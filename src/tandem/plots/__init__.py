@@ -8,6 +8,7 @@ from tandem.plots.curves import Run, draw_curves
 from tandem.plots.map import Pin, Region, draw_map
 from tandem.plots.page import BEST, OTHER, TRACK, check_installed, check_target, is_installed
 from tandem.plots.places import Found, draw_locations
+from tandem.plots.prompts import PromptWord, draw_prompts
 from tandem.plots.sheet import Cell, draw_contact_sheet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Cell",
     "Found",
     "Pin",
+    "PromptWord",
     "Ranking",
     "Region",
     "Row",
@@ -28,6 +30,7 @@ __all__ = [
     "draw_curves",
     "draw_locations",
     "draw_map",
+    "draw_prompts",
     "draw_rankings",
     "is_installed",
 ]

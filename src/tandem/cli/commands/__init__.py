@@ -27,6 +27,7 @@ COMMANDS = {
     "migrate": "move a collection to another model",
     "score": "score images against their prompts",
     "guide": "make a picture that a text describes",
+    "condition": "turn prompts into what image generators take",
     "audit": "show what a model gets wrong",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",
