@@ -168,6 +168,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "av": ("videos/",),
     "mcp": ("mcp_server/",),
+    "watchfiles": ("search/watching/",),
     "diffusers": (),
     "sentence_transformers": (),
     "openvino": ("openvino_import.py", "engine/"),

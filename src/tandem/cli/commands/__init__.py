@@ -16,6 +16,7 @@ COMMANDS = {
     "which": "find the thing, or the photo, that an instruction is about",
     "embed": "turn photos or texts into vectors",
     "index": "make a folder of photos searchable",
+    "watch": "follow folders and keep a collection up to date",
     "search": "find photos by text or by image",
     "label": "label a whole collection at once",
     "moderate": "say of photos what a written policy asks",

@@ -1,0 +1,1 @@
+"""Follows folders: what changes in them is indexed, a batch at a time."""
