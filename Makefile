@@ -6,11 +6,12 @@ BIN := .venv/bin
 # torch is for training and for tests: the demo installs none. It must come through constraints.txt.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# A process more than there are cores, since many tests wait for servers and other processes; tests that share a server or
-# a browser share a process (tests/conftest.py). Tests start hundreds of Pythons: compiled files are kept, whatever the
-# environment says.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# All tests: a process more than there are cores, since many wait for servers and other processes; tests that share a
+# server or a browser share a process (tests/conftest.py). Tests start hundreds of Pythons: compiled files are kept,
+# whatever the environment says.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell echo $$(( $(CORES) + 1 )))
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test quick check format docs clean
 
@@ -18,11 +19,11 @@ demo: .venv/.demo
 	$(BIN)/tandem demo
 
 test: .venv/.dev
-	$(PYTEST)
+	$(PYTEST) -n $(WORKERS)
 
-# For every day: no servers, browsers, Ray or kill loops.
+# For every day: no servers, browsers, Ray or kill loops. These tests wait for nothing, and each process imports torch.
 quick: .venv/.dev
-	$(PYTEST) -m 'not (server or browser or milvus or s3 or ray or kill or slow)'
+	$(PYTEST) -n $(CORES) -m 'not (server or browser or milvus or s3 or ray or kill or slow)'
 
 check: .venv/.dev
 	$(BIN)/ruff format --check

@@ -1,13 +1,17 @@
 """Where the reference data is, what child processes inherit, and which tests share a process when several run."""
 
+import functools
 import gc
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tandem.engine import compiled
 
 pytest.register_assert_rewrite("support")  # before any of it is imported
 
@@ -73,8 +77,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Garbage is collected from here on, without going through all that was imported and collected each time."""
+    compiled.core = _core_that_remembers  # type: ignore[assignment]
     gc.freeze()
     gc.enable()
+
+
+@functools.cache
+def _core_that_remembers() -> Any:
+    """OpenVINO, which compiles the same graph of the same weights once in a test run: no part of a toy costs more."""
+    from tandem.openvino_import import ov
+
+    core = ov.Core()
+    core.set_property({"CACHE_DIR": os.path.join(HOME.name, "openvino")})
+    return core
 
 
 def keep_groups(items: list[pytest.Item], groups: dict[pytest.Item, str]) -> None:

@@ -57,7 +57,7 @@ def test_a_device_that_is_not_there():
 
 
 def test_a_precision_the_cpu_lacks(monkeypatch):
-    import tandem.engine.openvino as module
+    import tandem.engine.compiled as module
 
     monkeypatch.setattr(module, "available_precisions", lambda device: ("float32",))
     with pytest.raises(EngineError, match="precision: cpu computes in float32 here, not in 'bfloat16'"):

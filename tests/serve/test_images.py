@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from support.images import announcing
 from support.reading import data_uri, encoded, read, reader, refused
 from support.toy import SIZE, random_image
 
@@ -75,7 +76,7 @@ def test_a_photo_on_its_side_is_turned_upright_as_in_the_collection() -> None:
         (b"x" * 100_001, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png;base64," + "a" * 140_000, "too_large", "more bytes than the limit of 100,000"),
         ("data:image/png," + "%41" * 100_010, "too_large", "more bytes than the limit of 100,000"),
-        (encoded(Image.new("1", (20_000, 20_000))), "too_large", "20,000 x 20,000 pixels, more than the limit of"),
+        (announcing(20_000, 20_000), "too_large", "20,000 x 20,000 pixels, more than the limit of"),
         ("http://example.org/a.png", "forbidden", "not fetched here"),
         ("HTTPS://127.0.0.1/a.png", "forbidden", "not fetched here"),
     ],

@@ -17,6 +17,8 @@ from typing import Any
 
 from rich.cells import cell_len
 
+from support.processes import COMMANDS, Child
+
 COMMAND = [sys.executable, "-m", "tandem"]
 _STYLE = re.compile("\x1b\\[[0-9;?]*[a-zA-Z]")
 
@@ -53,7 +55,7 @@ def one_line(outcome: Outcome, code: int = 2) -> str:
 
 
 def run_process(*arguments: Any, stdin: bytes | None = None, **environment: str) -> Outcome:
-    """The command in a process of its own, its output in pipes."""
+    """The command in a process of its own, as people start it: nothing is imported before. Its output is in pipes."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         check=False,
@@ -70,24 +72,21 @@ def run_in_terminal(*arguments: Any, columns: int, answer: str = "", program: Se
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen(
-        [*program, *map(str, arguments)],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env={**plain, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"},
-    )
+    environment = {**plain, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
+    given = list(map(str, arguments))
+    process: Child | subprocess.Popen[bytes]
+    if program is COMMAND:
+        process = Child(COMMANDS, "tandem", *given, environment=environment, terminal=terminal)
+    else:
+        process = subprocess.Popen(
+            [*program, *given], stdin=terminal, stdout=terminal, stderr=terminal, env=environment
+        )
     os.close(terminal)
     os.write(controller, answer.encode())
     seen = b""
-    while True:
-        try:
-            some = os.read(controller, 65536)
-        except OSError:  # the other side is closed
-            break
-        if not some:
-            break
-        seen += some
+    with process, contextlib.suppress(OSError):  # the other side is closed
+        while some := os.read(controller, 65536):
+            seen += some
     os.close(controller)
     return Outcome(process.wait(), _STYLE.sub("", seen.decode()).replace("\r\n", "\n"), "")
 

@@ -1,6 +1,8 @@
 """Images to test with: drawn, and encoded in any format."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -25,3 +27,12 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def announcing(width: int, height: int) -> bytes:
+    """A PNG that says it is so large. What it holds is one pixel."""
+    out = io.BytesIO()
+    Image.new("1", (1, 1)).save(out, "PNG")
+    content = out.getvalue()
+    head = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
+    return content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]

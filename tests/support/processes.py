@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from types import TracebackType
@@ -21,18 +22,54 @@ TRAINING = ("tandem.train.run.loop", "torch._dynamo", "support.run_toys")
 # What LanceDB imports; itself it starts a thread, which a fork would not have.
 LANCE = ("numpy", "pandas", "pyarrow.dataset", "pydantic", "lance_namespace", "tandem.search.stores.protocol")
 EMBEDDED = ("tandem.search.stores.embedded.backend", "tandem.search.stores.embedded.vector_index", "faiss")
+# What the commands need that people wait for, and a server; nothing that reads the environment when it is imported.
+COMMANDS = (
+    "tandem.cli",
+    "tandem.cli.commands.classify",
+    "tandem.cli.commands.index",
+    "tandem.cli.commands.label",
+    "tandem.cli.commands.remove",
+    "tandem.cli.commands.search",
+    "tandem.engine.graph",
+    "tandem.engine.openvino",
+    "tandem.openvino_import",
+    "tandem.search.collection",
+    "tandem.search.stores.embedded.backend",
+    "tandem.search.stores.embedded.vector_index",
+    "rich.table",
+)
 
 
 class Child:
     """A process with its standard output and its standard error as files, and the methods of `subprocess.Popen`."""
 
-    def __init__(self, imported: tuple[str, ...], code: str, *arguments: str) -> None:
-        """Run `code`, or the module whose name it is, with these arguments."""
+    def __init__(
+        self,
+        imported: tuple[str, ...],
+        code: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        terminal: int | None = None,
+    ) -> None:
+        """Run `code`, or the module whose name it is, with these arguments.
+
+        `environment` and `cwd` are those of this process unless they are given. With a `terminal`, a file descriptor,
+        all three standard files are that terminal, and those of this object are empty; without one it reads nothing.
+        """
         self._server = _server(imported)
         self.returncode: int | None = None
         (out, out_end), (error, error_end) = os.pipe(), os.pipe()
-        request = {"code": code, "arguments": arguments, "environment": dict(os.environ)}
-        socket.send_fds(self._server, [json.dumps(request).encode()], [out_end, error_end])
+        given = os.environ if environment is None else environment
+        request = {
+            "code": code,
+            "arguments": arguments,
+            "environment": dict(given),
+            "cwd": os.fspath(cwd or os.getcwd()),
+        }
+        with open(os.devnull) as nothing:
+            files = [nothing.fileno(), out_end, error_end] if terminal is None else [terminal] * 3
+            socket.send_fds(self._server, [json.dumps(request).encode()], files)
         os.close(out_end)
         os.close(error_end)
         self.pid = int(self._server.recv(100))
@@ -85,7 +122,7 @@ def _server(imported: tuple[str, ...]) -> socket.socket:
 def _serve(connection: socket.socket) -> tuple[str, list[str]]:
     """Fork for each request. Returns in the children only: code and arguments."""
     while True:
-        request, files, _, _ = socket.recv_fds(connection, 2**20, 2)
+        request, files, _, _ = socket.recv_fds(connection, 2**20, 3)
         if not request:
             os._exit(0)
         asked = json.loads(request)
@@ -96,10 +133,13 @@ def _serve(connection: socket.socket) -> tuple[str, list[str]]:
         child = os.fork()
         if not child:
             connection.close()
-            for number, file in enumerate(files, start=1):
+            for number, file in enumerate(files):
                 os.dup2(file, number)
                 os.close(file)
+            os.environ.clear()
             os.environ.update(asked["environment"])
+            os.chdir(asked["cwd"])
+            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
             return asked["code"], asked["arguments"]

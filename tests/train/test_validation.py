@@ -1,6 +1,5 @@
 """Validation reads images by the door that every other image comes through."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support.images import encoded, scene
+from support.images import announcing, encoded, scene
 from support.training_toys import MODEL, NAMED, recipe, write_parquet
 
 from tandem.errors import DataError
@@ -42,18 +41,12 @@ def test_pixels_are_those_of_every_other_door(tmp_path: Path) -> None:
     assert not np.array_equal(found.pixels[0], load_pixels(turned, recipe.model.preprocessing, orient=False))
 
 
-def _bomb() -> bytes:
-    out = io.BytesIO()
-    Image.new("1", (19_000, 10_000)).save(out, "PNG")
-    return out.getvalue()
-
-
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
         (encoded(scene(), "PCX"), "not an image in a format that is read"),
         (encoded(scene(), "JPEG")[:300], "damaged|truncated"),
-        (_bomb(), r"19,000 x 10,000 pixels, more than the limit"),
+        (announcing(19_000, 10_000), r"19,000 x 10,000 pixels, more than the limit"),
     ],
     ids=["PCX", "cut off", "too large"],
 )
