@@ -3,7 +3,7 @@
     python bench/video.py [--minutes 10] [--film FILE] [--rounds 3]
 
 The film is made here: scenes of 1.5 to 12 s, each a slow pan over a photograph of scikit-image or scikit-learn in other
-colours, with grain, H.264 by libx264 (veryfast, crf 23). So the times of its cuts are known: a scene counts as found if a
+colours, with grain, H.264 by libx264 (veryfast, crf 23). So the times of its cuts are known: a scene is found if a
 moment lies in it. With --film it is one of yours, of which only times are measured. Every way of decoding is timed by
 itself, then the frames that are kept, then `tandem index` as a whole process with the model that ships.
 """

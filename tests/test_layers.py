@@ -193,7 +193,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "fastapi": ("serve/",),
     "starlette": ("serve/",),
     "uvicorn": ("serve/",),
-    "pydantic": ("serve/",),
+    "pydantic": ("serve/", "mcp_server/server.py"),
     "prometheus_client": ("serve/",),
     "python_multipart": ("serve/",),
     "httpx": ("fetch.py", "client/", "serve/encoding/fetching.py"),

@@ -228,6 +228,17 @@ class Collection(StoreAndModel):
                 forget_images(store, identity.ledger_path(store), ids)
             return store.delete(ids)
 
+    def set_caption(self, id: str, caption: str | None) -> None:
+        """Write the caption of an image, or take it away; its files are not touched. `StoreError` if there is none."""
+        from tandem.search.indexing.recording import read_records, to_records
+
+        with self._writing() as store:
+            record = read_records(store, [id]).get(id)
+            if record is None:
+                raise StoreError(f"{self.url}: no image {id!r}")
+            record.values["caption"] = caption
+            store.upsert(to_records([record], store.schema))
+
     def remove(self) -> None:
         """Remove the whole collection. The files of its images are not touched."""
         ledger = identity.ledger_path(self.store)

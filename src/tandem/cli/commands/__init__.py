@@ -32,6 +32,7 @@ COMMANDS = {
     "audit": "show what a model gets wrong",
     "calibrate": "learn what a model's scores mean",
     "serve": "answer over HTTP, with a web page",
+    "mcp": "give collections to an assistant as tools",
     "evaluate": "measure how good a model is on your photos",
     "train": "train a model from a recipe",
     "interpolate": "average a model and its fine-tuned version",

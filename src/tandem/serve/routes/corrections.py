@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from tandem.errors import ImageError
+from tandem.search import indexed_files
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
@@ -85,8 +86,8 @@ async def _image(service: Service, body: Body[CorrectionRequest]) -> tuple[bytes
             found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {identifier[:100]!r}")
-            if originals.is_of_film(found.row(0)):
-                return originals.still(identifier, found.row(0))
+            if indexed_files.is_of_film(found.row(0)):
+                return indexed_files.still(identifier, found.row(0))
             read = originals.read(identifier, found.row(0), MAX_ORIGINAL_BYTES)
             return None if read is None else read[0]
 

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field
 
 from tandem.errors import ImageError
+from tandem.search import indexed_files
 from tandem.search.indexing.entries import is_missing
 from tandem.search.indexing.image_record import paths_of
 from tandem.serve.collections import originals
@@ -91,7 +92,7 @@ def router(service: Service) -> BodyRouter:
             found = leased.collection.store.get([id], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {id!r}")
-            if originals.is_of_film(found.row(0)):
+            if indexed_files.is_of_film(found.row(0)):
                 return _film(id, found.row(0), request.headers.get("range"))
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 

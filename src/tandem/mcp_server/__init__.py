@@ -1,0 +1,1 @@
+"""Collections as tools of assistants, over the Model Context Protocol."""

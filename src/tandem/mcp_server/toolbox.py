@@ -1,0 +1,313 @@
+"""What an assistant can do with collections: plain functions with plain results. Knows no protocol.
+
+Pictures are named by their id or path in a collection, or by the path of a file in a folder that was opened to the
+assistant; no other file is read. Sizes are bounded. Whatever is wrong is a `TandemError` of one line.
+"""
+
+import io
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tandem.errors import MissingExtraError, StoreError, TandemError
+from tandem.image import Limits, load_image
+from tandem.mcp_server.permission import folders, permitted
+from tandem.model import Model
+from tandem.pixels import as_rgb
+from tandem.search import indexed_files
+from tandem.search.collection import Collection, open_collection
+from tandem.search.indexing.image_record import paths_of
+from tandem.search.stores import backends
+from tandem.search.stores.protocol import Value
+
+MAX_HITS = 50
+MAX_OFFSET = 10_000
+MAX_LABELS = 200
+MAX_CHARACTERS = 2000  # of a text
+SHOWN_CHARACTERS = 500  # of a caption in an answer
+MAX_SIDE = 1536  # pixels of a picture that is looked at
+LOOK_SIDE = 768
+MAX_FILES = 1000  # that one call adds
+MAX_BYTES = 128 * 2**20
+LIMITS = Limits(allow_urls=False)
+_SHOWN = ("time", "taken", "width", "height", "format", "latitude", "longitude")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was asked for: what is known of it, and how it is read."""
+
+    name: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+    content: bytes | None = None
+    is_thumbnail: bool = False  # its file is gone or in an archive
+
+    def image(self) -> Image.Image:
+        if self.content is None:
+            raise TandemError(f"{self.name}: its file is gone, and there is no thumbnail of it")
+        return load_image(self.content, limits=LIMITS)
+
+
+class Toolbox:
+    """The collections that an assistant works with. Any thread may call it; one call runs at a time."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        files: Sequence[str | Path] = (),
+        allow_writes: bool = False,
+        model: Model | str | None = None,
+        loading: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the collections, which must exist; models are loaded when they are needed.
+
+        `files` are folders whose pictures may be named by path; `allow_writes` offers `add` and `set_caption`.
+        """
+        if not urls:
+            raise TandemError("no collection: name one or more, as in: tandem mcp photos.tandem")
+        self.folders = folders(files)
+        self.allow_writes = allow_writes
+        self._lock = threading.Lock()
+        self._collections: dict[str, Collection] = {}
+        for url in urls:
+            name = backends.backend(url).name
+            if name in self._collections:
+                raise TandemError(f"two collections are called {name}: an assistant could not tell them apart")
+            self._collections[name] = open_collection(url, model, must_exist=True, **(loading or {}))
+
+    def close(self) -> None:
+        for collection in self._collections.values():
+            collection.close()
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def collections(self) -> dict[str, Any]:
+        """Each collection: its name, how many pictures, its model, what filters can name, its folders."""
+        with self._lock:
+            infos = {name: collection.info() for name, collection in self._collections.items()}
+        return {
+            "collections": [
+                {
+                    "name": name,
+                    "pictures": info.count,
+                    "model": info.model,
+                    "filter_columns": list(info.columns),
+                    "folders": list(info.roots),
+                }
+                for name, info in infos.items()
+            ],
+            "files_may_be_named_under": [str(folder) for folder in self.folders],
+            "can_write": self.allow_writes,
+        }
+
+    def search(
+        self,
+        words: str | None = None,
+        picture: str | None = None,
+        without: str | None = None,
+        collection: str | None = None,
+        where: str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        moments: int = 1,
+    ) -> dict[str, Any]:
+        """The pictures nearest to words, to a picture, or to both; nearest first."""
+        _check_text("words", words)
+        _check_text("without", without)
+        _check_text("where", where)
+        _check_range("limit", limit, 1, MAX_HITS)
+        _check_range("offset", offset, 0, MAX_OFFSET)
+        with self._lock:
+            name, chosen = self._chosen(collection)
+            image = like = None
+            if picture is not None:
+                found = self._in_collection(chosen, picture)
+                if found is not None:
+                    like = found[0]
+                else:
+                    image = self._file(picture).image()
+            results = chosen.search(
+                words, image=image, like=like, minus=without, where=where, k=limit, offset=offset, moments=moments
+            )
+            passing = chosen.count(where)
+        document = results.as_dict()
+        hits = [
+            {
+                "id": hit["id"],
+                "path": hit["path"],
+                "score": hit["score"],
+                "relevance": hit["relevance"],
+                **_described(hit["metadata"]),
+                **({"missing": True} if hit.get("missing") else {}),
+            }
+            for hit in document["hits"]
+        ]
+        return {
+            "collection": name,
+            "searched": passing,
+            "nothing_matches": document["nothing_matches"],
+            "relevance_reason": document["relevance_reason"],
+            "hits": hits,
+        }
+
+    def look(self, picture: str, collection: str | None = None, side: int = LOOK_SIDE) -> tuple[bytes, dict[str, Any]]:
+        """A picture as a JPEG of at most `side` pixels, and what is known of it."""
+        _check_range("side", side, 64, MAX_SIDE)
+        with self._lock:
+            found = self._picture(picture, collection)
+        image = as_rgb(found.image())
+        known = {"picture": found.name, "width": image.width, "height": image.height, **_described(found.values)}
+        if found.is_thumbnail:
+            known["note"] = "this is the thumbnail: the file is gone, or in an archive"
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=85)
+        return file.getvalue(), known
+
+    def classify(
+        self, picture: str, labels: Sequence[str], collection: str | None = None, independent: bool = False
+    ) -> dict[str, Any]:
+        """Which of the labels a picture has: probabilities over them, or of each by itself (`independent`)."""
+        if not 1 <= len(labels) <= MAX_LABELS:
+            raise TandemError(f"labels: expected 1 to {MAX_LABELS}, got {len(labels):,}")
+        for label in labels:
+            _check_text("labels", label)
+        with self._lock:
+            found, model = self._picture(picture, collection), self._model(collection)
+            answer = model.classify(found.image(), list(labels), independent=independent)
+        document = answer.as_dict()
+        return {
+            "picture": found.name,
+            "model": model.name,
+            "scoring": document["scoring"],
+            "probabilities": document["results"][0]["probabilities"],
+        }
+
+    def locate(self, picture: str, words: Sequence[str], collection: str | None = None) -> dict[str, Any]:
+        """Where each of the texts is in a picture, in pixels of it, or that it is not there."""
+        if not 1 <= len(words) <= 16:
+            raise TandemError(f"words: expected 1 to 16 texts, got {len(words):,}")
+        for text in words:
+            _check_text("words", text)
+        with self._lock:
+            found, model = self._picture(picture, collection), self._model(collection)
+            document = model.locate(found.image(), list(words)).as_dict()
+        return document | {"image": found.name, "model": model.name}
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    def add(self, paths: Sequence[str], collection: str | None = None) -> dict[str, Any]:
+        """Add photos, films or folders of them, under the folders that were opened, to a collection."""
+        self._may_write()
+        if not 1 <= len(paths) <= MAX_FILES:
+            raise TandemError(f"paths: expected 1 to {MAX_FILES:,}, got {len(paths):,}")
+        files = [permitted(path, self.folders) for path in paths]
+        with self._lock:
+            name, chosen = self._chosen(collection)
+            report = chosen.add(files, progress=False)
+        return {
+            "collection": name,
+            "pictures": report.total,
+            "added": report.added,
+            "unchanged": report.unchanged,
+            "changed": report.changed,
+            "failures": [{"path": one.path, "error": one.reason} for one in report.failures[:MAX_HITS]],
+        }
+
+    def set_caption(self, picture: str, caption: str, collection: str | None = None) -> dict[str, Any]:
+        """Write the caption of a picture into the collection; its file is not touched."""
+        self._may_write()
+        _check_text("caption", caption or None)
+        with self._lock:
+            name, chosen = self._chosen(collection)
+            found = self._in_collection(chosen, picture)
+            if found is None:
+                raise TandemError(f"{picture[:200]}: not a picture of {name}")
+            chosen.set_caption(found[0], caption.strip() or None)
+        return {"collection": name, "id": found[0], "caption": caption.strip() or None}
+
+    # --- which collection, which picture --------------------------------------------------------------------------
+
+    def _may_write(self) -> None:
+        if not self.allow_writes:
+            raise TandemError("this server only reads: start it with --allow-writes")
+
+    def _chosen(self, name: str | None) -> tuple[str, Collection]:
+        if name is None:
+            return next(iter(self._collections.items()))
+        if name not in self._collections:
+            raise TandemError(f"no collection {name[:100]!r}; there are {', '.join(self._collections)}")
+        return name, self._collections[name]
+
+    def _model(self, name: str | None) -> Model:
+        return self._chosen(name)[1].model
+
+    def _picture(self, named: str, name: str | None) -> Picture:
+        """A picture of a collection (the named one, else any), else a file in a folder that was opened."""
+        chosen = [self._chosen(name)[1]] if name is not None else list(self._collections.values())
+        for collection in chosen:
+            found = self._in_collection(collection, named)
+            if found is not None:
+                return self._of_collection(collection, *found)
+        return self._file(named)
+
+    def _in_collection(self, collection: Collection, named: str) -> tuple[str, dict[str, Value]] | None:
+        """The id and the values of a picture, by its id or one of its paths."""
+        if not named or len(named) > MAX_CHARACTERS or "\0" in named:
+            raise TandemError("picture: expected the id or the path of a picture")
+        columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
+        found = collection.store.get([named], columns=columns, vectors=False)
+        if not len(found):
+            quoted = named.replace("'", "''")
+            found = next(
+                collection.store.scan(where=f"path = '{quoted}'", columns=columns, vectors=False, batch_size=1), found
+            )
+        return (found.ids[0], found.row(0)) if len(found) else None
+
+    def _of_collection(self, collection: Collection, identifier: str, values: dict[str, Value]) -> Picture:
+        paths = paths_of(values)
+        name = paths[0] if paths else identifier
+        content = None
+        if indexed_files.is_of_film(values):
+            with suppress(MissingExtraError):
+                content = indexed_files.still(identifier, values)
+        else:
+            content = indexed_files.content(identifier, values, MAX_BYTES)
+        if content is not None:
+            return Picture(name, values, content)
+        try:
+            return Picture(name, values, collection.thumbnail(identifier), is_thumbnail=True)
+        except StoreError:
+            return Picture(name, values)
+
+    def _file(self, named: str) -> Picture:
+        path = permitted(named, self.folders)
+        try:
+            if not path.is_file() or path.stat().st_size > MAX_BYTES:
+                raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_BYTES // 2**20} MiB")
+            return Picture(str(path), content=path.read_bytes())
+        except OSError as error:
+            raise TandemError(f"{named[:200]}: {error.strerror}") from None
+
+
+def _described(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a picture beside its id and path."""
+    known = {name: values[name] for name in _SHOWN if values.get(name) is not None}
+    caption = values.get("caption")
+    return known | ({"caption": str(caption)[:SHOWN_CHARACTERS]} if caption else {})
+
+
+def _check_text(name: str, text: str | None) -> None:
+    if text is not None and (not text.strip() or len(text) > MAX_CHARACTERS):
+        raise TandemError(f"{name}: expected a text of 1 to {MAX_CHARACTERS:,} characters, got {len(text):,}")
+
+
+def _check_range(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise TandemError(f"{name}: expected {least:,} to {most:,}, got {value:,}")

@@ -1,0 +1,69 @@
+"""The files behind a record: read only while they are what was indexed under its id.
+
+A path that leads elsewhere by now gives nothing. Knows no store, no server and no model.
+"""
+
+import io
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from tandem.errors import DataError
+from tandem.search.indexing.image_record import image_id, paths_of
+from tandem.search.stores.protocol import Value
+from tandem.videos.digest import digest
+from tandem.videos.naming import moment_id, moment_of
+
+
+def content(identifier: str, values: Mapping[str, Value], max_bytes: int) -> bytes | None:
+    """The bytes of an indexed photo; None if none of its files is as it was, or can be read by itself."""
+    for path in paths_of(values):
+        read = _content(path, max_bytes)
+        if read is not None and image_id(read) == identifier:
+            return read
+    return None
+
+
+def film(identifier: str, values: Mapping[str, Value]) -> Path | None:
+    """The film of a moment; None if none of its files is as it was."""
+    for path in paths_of(values):
+        found = moment_of(path)
+        if found is None or not os.path.isfile(found[0]):
+            continue
+        with suppress(DataError):
+            if moment_id(digest(found[0]), found[1]) == identifier:
+                return Path(found[0])
+    return None
+
+
+def is_of_film(values: Mapping[str, Value]) -> bool:
+    """Whether this is a moment of a film."""
+    return any(moment_of(path) is not None for path in paths_of(values))
+
+
+def still(identifier: str, values: Mapping[str, Value]) -> bytes | None:
+    """The picture of a moment as a JPEG; None if its film is gone. `MissingExtraError` where films cannot be read."""
+    from tandem.videos.moments import moment_at
+
+    for path in paths_of(values):
+        moment = moment_at(path, identifier) if os.path.isfile((moment_of(path) or ("",))[0]) else None
+        if moment is not None:
+            file = io.BytesIO()
+            Image.fromarray(moment.pixels).save(file, "JPEG", quality=90)
+            return file.getvalue()
+    return None
+
+
+def _content(path: str, max_bytes: int) -> bytes | None:
+    """None for anything but a regular file: a member of an archive, a row of a table, a pipe, or nothing."""
+    try:
+        if not os.path.isfile(path) or os.path.getsize(path) > max_bytes:
+            return None
+        with open(path, "rb") as file:
+            read = file.read(max_bytes + 1)
+    except (OSError, ValueError):
+        return None
+    return read if len(read) <= max_bytes else None

@@ -1,0 +1,94 @@
+"""The tools through a real client: in this process, and over standard input and output of another."""
+
+import base64
+import io
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support import skip_without
+from support.serving import toy_collection
+
+skip_without("mcp")
+
+import anyio  # noqa: E402
+from mcp import Client, StdioServerParameters  # noqa: E402
+
+from tandem.mcp_server import server  # noqa: E402
+from tandem.mcp_server.toolbox import Toolbox  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return toy_collection(tmp_path_factory.mktemp("spoken"))
+
+
+def ask(where: Any, work: Callable[[Client], Awaitable[Any]]) -> Any:
+    """What a client finds at a server: one of this process, or one that is started."""
+
+    async def run() -> Any:
+        async with Client(where) as client:
+            return await work(client)
+
+    return anyio.run(run)
+
+
+async def _uses(client: Client) -> dict[str, Any]:
+    tools = (await client.list_tools()).tools
+    listed = await client.call_tool("collections", {})
+    found = await client.call_tool("search", {"words": "a cat", "limit": 2})
+    hit = found.structured_content["hits"][0]
+    seen = await client.call_tool("look", {"picture": hit["id"], "side": 64})
+    wrong = await client.call_tool("look", {"picture": "/etc/passwd"})
+    untyped = await client.call_tool("search", {"words": "a cat", "limit": "many"})
+    return {
+        "tools": tools,
+        "collections": listed.structured_content,
+        "hits": found.structured_content["hits"],
+        "seen": seen.content,
+        "errors": [(each.is_error, each.content[0].text) for each in (wrong, untyped)],
+    }
+
+
+def check(used: dict[str, Any]) -> None:
+    assert [tool.name for tool in used["tools"]] == ["collections", "search", "look", "classify", "locate"]
+    assert all(tool.annotations.read_only_hint for tool in used["tools"])
+    assert used["collections"]["collections"][0]["pictures"] == 9
+    assert len(used["hits"]) == 2
+    picture, known = used["seen"]
+    assert (picture.type, picture.mime_type) == ("image", "image/jpeg")
+    assert max(Image.open(io.BytesIO(base64.b64decode(picture.data))).size) <= 64
+    assert json.loads(known.text)["picture"] == used["hits"][0]["path"]
+    for is_error, text in used["errors"]:
+        assert is_error
+        assert "\n" not in text
+    assert "not a picture of the collections" in used["errors"][0][1]
+    assert "limit" in used["errors"][1][1]
+
+
+def test_tools_answer_a_client(photos: Path) -> None:
+    toolbox = Toolbox([str(photos)])
+    check(ask(server.make(toolbox), _uses))
+    toolbox.close()
+
+
+def test_tools_that_write_are_offered_only_when_allowed(photos: Path) -> None:
+    toolbox = Toolbox([str(photos)], allow_writes=True)
+
+    async def names(client: Client) -> list[tuple[str, bool]]:
+        return [(tool.name, tool.annotations.read_only_hint) for tool in (await client.list_tools()).tools]
+
+    assert ask(server.make(toolbox), names)[-2:] == [("add", False), ("set_caption", False)]
+    toolbox.close()
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_command_speaks_on_standard_output_and_nothing_else_does(photos: Path) -> None:
+    arguments = ["-m", "tandem", "mcp", str(photos)]
+    check(ask(StdioServerParameters(command=sys.executable, args=arguments, env=dict(os.environ)), _uses))

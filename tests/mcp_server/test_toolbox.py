@@ -1,0 +1,188 @@
+"""What assistants can do: only with the collections, only with the folders that were opened, in bounded sizes."""
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import skip_without, toy
+from support.serving import toy_collection
+
+skip_without("av")
+
+from support import films  # noqa: E402
+
+import tandem  # noqa: E402
+from tandem.errors import StoreError, TandemError  # noqa: E402
+from tandem.mcp_server import toolbox as tools  # noqa: E402
+from tandem.mcp_server.permission import permitted  # noqa: E402
+from tandem.mcp_server.toolbox import Toolbox  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`photos.tandem` of nine toy images and a film, `others.tandem`, a folder `more`, and a secret beside them."""
+    here = tmp_path_factory.mktemp("tools")
+    toy_collection(here)
+    toy_collection(here, "others")
+    films.make(here / "film.mp4")
+    with tandem.open(here / "photos.tandem") as photos:
+        photos.add(here / "film.mp4")
+    toy.write_images(here / "more", 3)
+    (here / "secret.png").write_bytes((here / "more/0.png").read_bytes())
+    (here / "more/link.png").symlink_to(here / "secret.png")
+    (here / "more/notes.txt").write_text("private")
+    return here
+
+
+@pytest.fixture(scope="module")
+def box(here: Path) -> Iterator[Toolbox]:
+    made = Toolbox([str(here / "photos.tandem"), str(here / "others.tandem")], files=[here / "more"])
+    yield made
+    made.close()
+
+
+def test_collections_are_listed_without_a_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.model.load", lambda *_, **__: pytest.fail("a model was loaded"))
+    box = Toolbox([str(here / "photos.tandem")])
+    found = box.collections()
+    assert found["collections"][0]["name"] == "photos"
+    assert found["collections"][0]["pictures"] == 9 + 3
+    assert "time" in found["collections"][0]["filter_columns"]
+    assert (found["can_write"], found["files_may_be_named_under"]) == (False, [])
+    box.close()
+
+
+def test_search_by_words_and_by_picture(box: Toolbox, here: Path) -> None:
+    found = box.search("a cat", limit=5)
+    assert (found["collection"], found["searched"], len(found["hits"])) == ("photos", 12, 5)
+    assert {"id", "path", "score", "relevance", "width", "height", "format"} <= found["hits"][0].keys()
+    with tandem.open(here / "photos.tandem") as photos:
+        expected = [hit.id for hit in photos.search("a cat", k=5).hits]
+    assert [hit["id"] for hit in found["hits"]] == expected
+    first = found["hits"][0]
+    for named in (first["id"], first["path"]):
+        assert box.search(picture=named, limit=1, moments=0)["hits"][0]["id"] == first["id"]
+    assert box.search(picture=str(here / "more/1.png"), limit=1)["hits"][0]["score"] > 0.99  # by the file's content
+    assert len(box.search("a", collection="others", limit=50)["hits"]) == 9
+    assert box.search("a", where="time > 1", moments=0)["hits"][0]["time"] > 1
+
+
+def test_a_picture_is_looked_at_smaller_and_a_moment_is_its_frame(box: Toolbox, here: Path) -> None:
+    hit = box.search("a", where="time = 2", moments=0)["hits"][0]
+    content, known = box.look(hit["id"], side=64)
+    image = Image.open(io.BytesIO(content))
+    assert (image.format, image.size) == ("JPEG", (64, 48))
+    assert films.colour_of(np.asarray(image)) == "green"
+    assert known["time"] == 2.0
+    assert known["picture"].endswith("film.mp4#t=2.000")
+    Image.new("RGB", (3000, 1000)).save(here / "more/large.png")
+    content, known = box.look(str(here / "more/large.png"))
+    assert Image.open(io.BytesIO(content)).size == (768, 256)
+    assert (known["width"], known["height"]) == (3000, 1000)
+
+
+def test_a_picture_whose_file_changed_is_shown_as_it_was_indexed(tmp_path: Path) -> None:
+    box = Toolbox([str(toy_collection(tmp_path))])
+    hit = box.search("a", limit=1)["hits"][0]
+    (tmp_path / "secret.png").write_bytes(Path(hit["path"]).read_bytes()[:-1] + b"x")
+    os.replace(tmp_path / "secret.png", hit["path"])
+    assert "this is the thumbnail" in box.look(hit["path"])[1]["note"]
+    box.close()
+
+
+def test_no_other_file_is_seen(box: Toolbox, here: Path) -> None:
+    closed = Toolbox([str(here / "photos.tandem")])
+    refused = [
+        "/etc/passwd",
+        str(here / "secret.png"),
+        str(here / "more/../secret.png"),
+        str(here / "more/link.png"),
+        "../secret.png",
+        "http://127.0.0.1/a.png",
+        f"file://{here}/more/0.png",
+    ]
+    for path in refused:
+        for call in (
+            box.look,
+            closed.look,
+            lambda path: box.search(picture=path),
+            lambda path: box.locate(path, ["a"]),
+        ):
+            with pytest.raises(TandemError, match=r"not a picture of the collections|no such file"):
+                call(path)
+    with pytest.raises(TandemError, match="no folder was opened with --files"):
+        closed.look(str(here / "more/0.png"))
+    with pytest.raises(TandemError, match="not an image"):
+        box.look(str(here / "more/notes.txt"))
+    for path in ("", "a\0b", "x" * 5000):
+        with pytest.raises(TandemError, match="expected the"):
+            box.look(path)
+        with pytest.raises(TandemError, match="expected the path"):
+            permitted(path, [here])
+    closed.close()
+
+
+def test_labels_and_places(box: Toolbox) -> None:
+    hit = box.search("a", limit=1)["hits"][0]
+    found = box.classify(hit["id"], ["cat", "dog"])
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    places = box.locate(hit["id"], ["a cat", "a dog"])
+    assert [each["text"] for each in places["locations"]] == ["a cat", "a dog"]
+    assert places["image"] == hit["path"]
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (lambda box: box.search(), "nothing to look for"),
+        (lambda box: box.search("a", limit=51), "limit: expected 1 to 50, got 51"),
+        (lambda box: box.search("a", offset=-1), "offset: expected 0"),
+        (lambda box: box.search("a" * 3000), "words: expected a text of 1 to 2,000 characters, got 3,000"),
+        (lambda box: box.search("a", where="nonsense ="), "no column 'nonsense'"),
+        (lambda box: box.search("a", collection="x"), "no collection 'x'; there are photos, others"),
+        (lambda box: box.look("0" * 32, side=5000), "side: expected 64 to 1,536, got 5,000"),
+        (lambda box: box.classify("0" * 32, []), "labels: expected 1 to 200, got 0"),
+        (lambda box: box.classify("0" * 32, ["a"] * 201), "labels: expected 1 to 200, got 201"),
+        (lambda box: box.locate("0" * 32, []), "words: expected 1 to 16"),
+        (lambda box: box.add(["x"]), "this server only reads: start it with --allow-writes"),
+        (lambda box: box.set_caption("x", "y"), "this server only reads"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(box: Toolbox, call: object, why: str) -> None:
+    with pytest.raises(TandemError, match=why) as raised:
+        call(box)  # type: ignore[operator]
+    assert "\n" not in str(raised.value)
+
+
+def test_writing_adds_from_opened_folders_and_captions_stay_in_the_collection(tmp_path: Path) -> None:
+    url = str(toy_collection(tmp_path))
+    toy.write_images(tmp_path / "more", 12)
+    box = Toolbox([url], files=[tmp_path / "more"], allow_writes=True)
+    report = box.add([str(tmp_path / "more")])
+    assert (report["added"] + report["unchanged"], report["pictures"]) == (3, 12)  # nine were there: the same content
+    with pytest.raises(TandemError, match="not a picture of the collections"):
+        box.add([str(tmp_path / "photos")])
+    path = str(tmp_path / "photos/0.png")
+    before = Path(path).read_bytes()
+    assert box.set_caption(path, "a house by the sea")["caption"] == "a house by the sea"
+    assert Path(path).read_bytes() == before
+    (hit,) = box.search("a", where="caption like '%sea%'")["hits"]
+    assert hit["caption"] == "a house by the sea"
+    assert box.set_caption(hit["id"], "")["caption"] is None
+    with pytest.raises(TandemError, match="not a picture of photos"):
+        box.set_caption("/nowhere.png", "x")
+    box.close()
+
+
+def test_collections_have_to_exist_and_to_have_different_names(here: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        Toolbox([str(tmp_path / "none.tandem")])
+    with pytest.raises(TandemError, match="two collections are called photos"):
+        Toolbox([str(here / "photos.tandem")] * 2)
+    with pytest.raises(TandemError, match="expected a folder"):
+        Toolbox([str(here / "photos.tandem")], files=[here / "secret.png"])
+    assert tools.MAX_HITS == 50
