@@ -123,6 +123,14 @@ tandem.load({str(toy.folder(tmp_path / "model"))!r}).classify([PIL.Image.new("RG
     assert not loaded_after(code) & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx"}
 
 
+def test_conditioning_imports_no_torch(tmp_path: Path) -> None:
+    code = f"""
+from tandem.conditioning import Conditioner
+Conditioner("states", {str(toy.folder(tmp_path / "model"))!r}).encode("a (red:1.2) cat", "x")
+"""
+    assert not loaded_after(code) & {"torch", "transformers", "diffusers", "huggingface_hub", "matplotlib", "rich"}
+
+
 def test_answering_sends_nothing(tmp_path: Path) -> None:
     """OpenVINO's telemetry is not even imported, and no address is looked up or connected to."""
     code = f"""

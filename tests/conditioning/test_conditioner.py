@@ -31,9 +31,7 @@ def made():
 
 def hidden(name, ids, layer, norm=None):
     """The states of a toy tower, from the engine itself."""
-    tower = toys.tower(name)
-    engine = engines.build_text(tower.text, tower.embed_dim, tower.tensors)
-    return engine.hidden_states(np.asarray(ids), [layer], norm=norm)[0]
+    return toys.engine(name).hidden_states(np.asarray(ids), [layer], norm=norm)[0]
 
 
 def ids_of(words, pad):
@@ -201,6 +199,37 @@ def test_words_are_kept_whole_and_break_begins_a_chunk(made):
     monster = made("sd1").encode("x" * 3000)
     assert monster.chunks > 1
     assert not monster.cut[0]
+
+
+def test_a_book_is_no_prompt(made):
+    with pytest.raises(ConditioningError, match="134 chunks of 75 tokens; expected at most 100"):
+        made("sd1").encode("apple " * 10_000)
+
+
+@pytest.mark.slow
+def test_bfloat16_is_near(made):
+    if "bfloat16" not in engines.available_precisions():
+        pytest.skip("this CPU has no bfloat16")
+    half = Conditioner(toys.consumer("sdxl"), precision="bfloat16", **toys.towers("sdxl")).encode(FOX)
+    whole = made("sdxl").encode(FOX)
+    for found, expected in ((half.states, whole.states), (half.pooled, whole.pooled)):
+        assert found.dtype == np.float32
+        assert 1e-4 < abs(found - expected).max() / abs(expected).max() < 0.05
+
+
+@pytest.mark.slow
+def test_torch_gives_the_same(made):
+    pytest.importorskip("torch")
+    found = Conditioner(toys.consumer("sdxl"), engine="torch", **toys.towers("sdxl")).encode("a (red:1.5) fox", "x")
+    expected = made("sdxl").encode("a (red:1.5) fox", "x")
+    np.testing.assert_allclose(found.states, expected.states, atol=2e-4)
+    np.testing.assert_allclose(found.negative_pooled, expected.negative_pooled, atol=1e-4)
+    bare = toys.tower("clip_l", projection=False)
+    found, expected = (
+        Conditioner(toys.consumer("sd1"), engine=engine, clip_l=bare).encode(FOX) for engine in ("torch", "openvino")
+    )
+    np.testing.assert_allclose(found.states, expected.states, atol=1e-4)
+    assert found.towers["clip_l"].projected.shape == (1, 0)
 
 
 def test_several_prompts_are_those_one_by_one(made):

@@ -1,6 +1,7 @@
 """Toy text towers of every kind that image generators take, and consumers of their sizes."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from safetensors.numpy import save_file
 
 from tandem.conditioning import CONSUMERS, Consumer
 from tandem.config import TextTransformer
+from tandem.engine import TextEngine, build_text
 from tandem.files import write_json
 from tandem.tokenizer import TextFormat, Tokenizer
 from tandem.towers import tower_part
@@ -30,6 +32,7 @@ def text(name: str, **changes) -> TextTransformer:
     )
 
 
+@functools.cache
 def tower(name: str, *, projection: bool = True, seed: int = 0, **changes) -> TextCheckpoint:
     """Random weights; their scale is that of trained ones, so that layers differ."""
     description = text(name, **changes)
@@ -45,6 +48,13 @@ def tower(name: str, *, projection: bool = True, seed: int = 0, **changes) -> Te
         del tensors["text_projection"]
     tokenizer = Tokenizer.clip().with_format(TextFormat.of(description))
     return TextCheckpoint(description, dim, tensors, tokenizer, f"toy {name}")
+
+
+@functools.cache
+def engine(name: str) -> TextEngine:
+    """What computes a toy, for what is expected."""
+    made = tower(name)
+    return build_text(made.text, made.embed_dim, made.tensors)
 
 
 def consumer(name: str, **changes) -> Consumer:

@@ -62,6 +62,20 @@ def test_a_lone_file(tmp_path, pipeline):
     assert read_text_tower(file, activation="quick_gelu").text.activation == "quick_gelu"
 
 
+def test_what_lies_in_parts_is_not_stacked(pipeline):
+    """Queries, keys and values lie apart in the file: a stacked copy would be a third of the weights, in memory."""
+    found = read_text_tower(pipeline / "text_encoder_2").tensors
+    parts = found.parts("transformer.resblocks.0.attn.in_proj_weight")
+    assert len(parts) == 3
+    assert not any(part.flags.owndata for part in parts)
+
+
+def test_a_whole_image_generator_in_one_file_is_refused(tmp_path):
+    save_file({"cond_stage_model.transformer.text_model.x": np.zeros(1, np.float32)}, tmp_path / "v1-5.safetensors")
+    with pytest.raises(WeightsError, match="a whole image generator in one file"):
+        read_text_tower(tmp_path / "v1-5.safetensors")
+
+
 def test_from_the_hub_only_what_is_needed(pipeline, tmp_path, monkeypatch):
     server = hub_server.Server(pipeline.parent.parent)
     monkeypatch.setenv("HF_ENDPOINT", server.url)

@@ -20,6 +20,7 @@ from tandem.tokenizer import Tokenizer
 
 LongPrompts = Literal["chunk", "truncate", "error"]
 LONGEST_WHOLE_WORD = 8  # tokens
+MOST_CHUNKS = 100  # bounds the memory of a prompt
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,10 @@ def rows_of(words: Sequence[Word], tokenizer: Tokenizer, context_length: int, pa
         chunks, places = [tokens[:room]], _places_in_first(words, room)
     placed = tuple(replace(word, chunk=chunk) for word, chunk in zip(words, places, strict=True))
     cut = tuple(word.text for word in placed if word.chunk is None)
+    if len(chunks) > MOST_CHUNKS:
+        raise ConditioningError(
+            f"the prompt has {len(chunks)} chunks of {room} tokens; expected at most {MOST_CHUNKS}: shorten it"
+        )
     if long == "error" and cut:
         raise ConditioningError(
             f"the prompt has {len(tokens) + tokenizer.format.added} tokens, start and end included, and one chunk has "

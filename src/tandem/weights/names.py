@@ -48,6 +48,13 @@ class StackedOnDemand(Mapping[str, np.ndarray]):
         return len(self._parts)
 
 
+def subset(tensors: Mapping[str, np.ndarray], names: Iterable[str]) -> Mapping[str, np.ndarray]:
+    """The tensors of these names, without stacking what lies in parts. Raises `KeyError`."""
+    if isinstance(tensors, StackedOnDemand):
+        return StackedOnDemand({}, {name: tensors.parts(name) for name in names})
+    return {name: tensors[name] for name in names}
+
+
 def shape_and_dtype(tensors: Mapping[str, np.ndarray], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Without stacking what lies in parts."""
     parts = tensors.parts(name) if isinstance(tensors, StackedOnDemand) else (tensors[name],)

@@ -17,7 +17,7 @@ from tandem.config import Activation, TextTower, TextTransformer
 from tandem.errors import ConfigError, HubError, WeightsError
 from tandem.files import user_path
 from tandem.towers import tower_part
-from tandem.weights.names import display_name, names_of, strip_prefixes, to_original
+from tandem.weights.names import display_name, names_of, shape_and_dtype, strip_prefixes, subset, to_original
 from tandem.weights.reading import read
 from tandem.weights.repository import Repository, is_offline
 from tandem.weights.safetensors_file import read_safetensors
@@ -36,6 +36,8 @@ _WEIGHTS = (*WEIGHTS, "model.fp16.safetensors", "pytorch_model.fp16.bin")
 _TOKENIZER_FOLDERS = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
 _PROJECTION = "text_projection"
+# What tensors of image generators in one file begin with
+_OF_PIPELINES = ("cond_stage_model.", "conditioner.embedders.", "model.diffusion_model.", "diffusion_model.")
 _QUICK_GELU_WIDTHS = (512, 640, 768)  # of OpenAI's text towers; wider ones in image generators are open_clip's
 
 
@@ -79,7 +81,7 @@ def read_text_tower(
         raise WeightsError(f"{text}: this is a whole pipeline: name one of its folders, such as {text}/text_encoder")
     whole = read(source if subfolder is None else path, activation=activation)
     names = tower_part(whole.config.text, "shapes").shapes(whole.config.text, whole.config.embed_dim)
-    tensors = {name: whole.tensors[name] for name in names}
+    tensors = subset(whole.tensors, names)
     return TextCheckpoint(whole.config.text, whole.config.embed_dim, tensors, whole.tokenizer, text)
 
 
@@ -139,6 +141,11 @@ def _is_text_file(path: Path) -> bool:
     if path.with_name("config.json").is_file():
         return False
     names = set(strip_prefixes(read_safetensors(path)[0]).values())
+    if any(name.startswith(_OF_PIPELINES) for name in names):
+        raise WeightsError(
+            f"{path}: this is a whole image generator in one file; give the folder of a diffusers pipeline, or "
+            "its text encoders as files of their own"
+        )
     return any(name.startswith("text_model.") for name in names) and not any(
         name.startswith(("vision_model.", "visual.")) for name in names
     )
@@ -169,9 +176,9 @@ def _checked(
         # As transformers 5 names them: the model is the tower itself
         stripped = {name if name.startswith("text_") else f"text_model.{name}": stripped[name] for name in stripped}
     ours, _ = to_original(stripped)
-    kept = {name: ours[name] for name in ours if name != "logit_scale"}
-    projection = kept.get(_PROJECTION)
-    embed_dim = projection.shape[-1] if projection is not None and projection.ndim == 2 else 0
+    kept = subset(ours, [name for name in ours if name != "logit_scale"])
+    shape = shape_and_dtype(kept, _PROJECTION)[0] if _PROJECTION in kept else ()
+    embed_dim = shape[-1] if len(shape) == 2 else 0
     try:
         text.check(embed_dim)
     except ConfigError as error:
