@@ -210,3 +210,36 @@ def test_a_collection_is_judged_by_the_vectors_it_holds(
     other = SimpleNamespace(notes={"model_fingerprint": "0" * 64}, url="other.tandem")
     with pytest.raises(DataError, match=r"vectors of another model \(000000000000\), not of toy"):
         list(moderator.iter_store(other))  # type: ignore[arg-type]
+
+
+def test_what_the_score_is_of_is_said(model: Model, policy: Path, fit: Fit, images: list[Path]) -> None:
+    assert Moderator(policy, model).moderate(images)[0].categories["red"].by == "texts"
+    assert Moderator(policy, model, fit=fit).moderate(images)[0].categories["red"].by == "learned"
+
+
+def test_a_fit_whose_weights_do_not_fit_is_refused(model: Model, policy: Path, fit: Fit) -> None:
+    wrong = dataclasses.replace(fit.categories["red"], weights=(1.0, 2.0))
+    with pytest.raises(DataError, match=r"categories.red.weights: expected 12 numbers, got 2"):
+        Moderator(policy, model, fit=dataclasses.replace(fit, categories={"red": wrong}))
+
+
+def test_a_wide_interval_cannot_tell(model: Model, policy: Path, fit: Fit, images: list[Path]) -> None:
+    one = fit.categories["red"]
+    unsure = dataclasses.replace(fit, categories={"red": dataclasses.replace(one, covariance=(25.0, 0.0, 25.0))})
+    found = Moderator(policy, model, fit=unsure).moderate(images)
+    assert {each.band for each in found} == {"cannot tell"}
+    chance = dataclasses.replace(fit, categories={"red": dataclasses.replace(one, cannot_tell="noise")})
+    (red,) = {each.categories["red"].probability for each in Moderator(policy, model, fit=chance).moderate(images)}
+    assert red is None
+
+
+def test_corrections_of_a_labelled_collection_are_known_by_their_ids(
+    model: Model, model_folder: Path, labelled: Path, features: Features, tmp_path: Path
+) -> None:
+    """A collection's digests are not those of files: a photo that is in both must not be learnt and measured."""
+    from tandem.moderation.labelled import without
+
+    with tandem.open(tmp_path / "c.tandem", model_folder) as collection:
+        collection.add(labelled)
+    stored = embed_dataset(model, open_dataset(tmp_path / "c.tandem", label="folder"))
+    assert len(without(features, stored)) == 0

@@ -85,6 +85,8 @@ def moderate(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     if not arguments.json:
         view.show_counts(tally)
+    if not done and not skipped:
+        terminal.echo("there are no photos to moderate" + (f" where {arguments.where}" if arguments.where else ""))
     if target:
         terminal.echo(f"wrote {target}")
     if log is not None:

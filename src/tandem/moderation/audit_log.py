@@ -139,7 +139,7 @@ def read_head(path: Path) -> Head | None:
         return read(Head, json.loads(text))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ConfigError) as error:
+    except (OSError, ValueError, RecursionError, ConfigError) as error:
         raise DataError(f"{head_path(path)}: no head of a log: {error}") from None
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from tandem.arrays import Vectors
 from tandem.files import display_name
 from tandem.moderation.category_scores import CategoryVectors, Nearest
-from tandem.moderation.fit_file import CategoryFit
+from tandem.moderation.fit_file import CategoryFit, ScoreKind
 
 Band = Literal["allow", "not fitted", "cannot tell", "review", "block"]  # the mildest first
 BANDS: tuple[Band, ...] = get_args(Band)
@@ -25,6 +25,7 @@ class CategoryDecision:
 
     score: float  # orders images; means nothing by itself
     band: Band
+    by: ScoreKind  # what the score is of: the texts, the examples, or the labelled images of the fit
     nearest: Mapping[str, Nearest]  # by "for" and "against"
     probability: float | None = None
     interval: tuple[float, float] | None = None  # of the probability, 95%
@@ -41,6 +42,7 @@ class CategoryDecision:
             "probability": self.probability,
             "interval": interval,
             "score": self.score,
+            "by": self.by,
             "nearest": nearest,
         }
 
@@ -80,36 +82,35 @@ def decide(category: CategoryVectors, fit: CategoryFit | None, vectors: Vectors)
     """One category of each image [n d]."""
     nearest = category.nearest(vectors)
     if fit is None:
+        by: ScoreKind = "texts" if category.example_score is None else "examples"
         scores = category.unfitted(vectors).tolist()
         return [
-            CategoryDecision(_rounded(score), "not fitted", near) for score, near in zip(scores, nearest, strict=True)
+            CategoryDecision(_rounded(score), "not fitted", by, near)
+            for score, near in zip(scores, nearest, strict=True)
         ]
     linear = fit.linear()
     exact = category.text_scores(vectors) if linear is None else linear(vectors)
     if fit.cannot_tell:
         return [
-            CategoryDecision(_rounded(score), "cannot tell", near)
+            CategoryDecision(_rounded(score), "cannot tell", fit.score, near)
             for score, near in zip(exact.tolist(), nearest, strict=True)
         ]
     found = []
+    review, block = fit.probability_of(fit.review), fit.probability_of(fit.block)
     columns = (exact, *fit.probabilities(exact))
     for score, probability, low, high, near in zip(*(each.tolist() for each in columns), nearest, strict=True):
-        band = _band(fit, score, low, high)
+        # Where the interval is as good as none, or reaches from allow to block.
+        if high - low > WIDEST or (review is not None and block is not None and low < review < block <= high):
+            band: Band = "cannot tell"
+        elif fit.block is not None and score >= fit.block:
+            band = "block"
+        elif fit.review is not None and score >= fit.review:
+            band = "review"
+        else:
+            band = "allow"
         interval = (_rounded(low), _rounded(high))
-        found.append(CategoryDecision(_rounded(score), band, near, _rounded(probability), interval))
+        found.append(CategoryDecision(_rounded(score), band, fit.score, near, _rounded(probability), interval))
     return found
-
-
-def _band(fit: CategoryFit, score: float, low: float, high: float) -> Band:
-    """ "cannot tell" where the interval of the probability is as good as none, or reaches from allow to block."""
-    review, block = fit.probability_of(fit.review), fit.probability_of(fit.block)
-    if high - low > WIDEST or (review is not None and block is not None and low < review < block <= high):
-        return "cannot tell"
-    if fit.block is not None and score >= fit.block:
-        return "block"
-    if fit.review is not None and score >= fit.review:
-        return "review"
-    return "allow"
 
 
 def _rounded(value: float) -> float:

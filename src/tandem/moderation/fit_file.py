@@ -123,7 +123,7 @@ class Fit:
         """SHA-256 over all of it."""
         return hashlib.sha256(json.dumps(to_plain(self), sort_keys=True).encode()).hexdigest()
 
-    def check(self, opened: PolicyFile, *, model: str, fingerprint: str, source: str) -> None:
+    def check(self, opened: PolicyFile, *, model: str, fingerprint: str, dimensions: int, source: str) -> None:
         """Raise `DataError` where it was made with another policy or another model."""
         if self.policy_fingerprint != opened.fingerprint:
             what = "another policy" if self.policy != opened.policy.name else "an earlier version of the policy"
@@ -139,6 +139,11 @@ class Fit:
         unknown = [name for name in self.categories if name not in opened.policy.categories]
         if unknown:
             raise DataError(f"{source}: categories: {unknown[0]!r} is none of the policy: {_AGAIN}")
+        for name, each in self.categories.items():
+            wanted = 0 if each.score == "texts" else dimensions
+            if len(each.weights) != wanted:
+                came = f"expected {wanted:,} numbers, got {len(each.weights):,}"
+                raise DataError(f"{source}: categories.{name}.weights: {came}: {_AGAIN}")
 
 
 _AGAIN = "fit it again (tandem moderate fit), or go without a fit"

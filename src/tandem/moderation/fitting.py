@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import tandem
 from tandem.errors import DataError, did_you_mean, named
 from tandem.evaluate.features import Features
+from tandem.evaluate.learning import near_duplicates
 from tandem.model import Model
 from tandem.moderation import promises
 from tandem.moderation.category_fitting import FOLDS, Shown, fit_category, scores
@@ -19,6 +20,7 @@ from tandem.moderation.labelled import check_classes, classes_of, distinct, with
 from tandem.moderation.policy import Category
 from tandem.moderation.policy_files import PolicyFile
 
+COMPARED = 20_000  # images among which near-duplicates are looked for
 LEAST = 20  # labelled images on either side, for a probability of two coefficients
 
 
@@ -72,6 +74,9 @@ def fit_policy(
             continue
         further = None if others is None or name not in more else (others.vectors, more[name])
         category = opened.policy.categories[name]
+        alike = near_duplicates(each.shots(labelled.vectors, shown[name])) if len(labelled) <= COMPARED else 0
+        if alike:
+            notes = (*notes, f"{name}: {alike:,} images are near-duplicates of others: on new ones expect less")
         found = scores(each, labelled.vectors, shown[name], further, seed=seed)
         categories[name] = fit_category(found, shown[name], category, precision=precision, recall=recall, seed=seed)
     return Fit(

@@ -3,6 +3,7 @@
 Shapes: n images.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -65,6 +66,13 @@ def distinct(data: Features) -> tuple[Features, tuple[str, ...]]:
 
 
 def without(corrections: Features, labelled: Features) -> Features:
-    """The corrections that are none of the labelled images, which have their labels."""
+    """The corrections that are none of the labelled images, which have their labels.
+
+    The digests of a collection are those of its images' ids, which begin as the digests of their files do.
+    """
     known = set(labelled.dataset.digests)
-    return corrections.take([place for place, each in enumerate(corrections.dataset.digests) if each not in known])
+
+    def is_new(digest: bytes) -> bool:
+        return digest not in known and hashlib.sha256(digest.hex()[:32].encode()).digest() not in known
+
+    return corrections.take([place for place, each in enumerate(corrections.dataset.digests) if is_new(each)])

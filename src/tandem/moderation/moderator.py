@@ -77,7 +77,13 @@ class Moderator:
             if given is True and not path.exists():
                 return None
             found, source = read_fit(path), str(path)
-        found.check(self.opened, model=self.model.name, fingerprint=self.model.fingerprint, source=source)
+        found.check(
+            self.opened,
+            model=self.model.name,
+            fingerprint=self.model.fingerprint,
+            dimensions=self.model.config.embed_dim,
+            source=source,
+        )
         return found
 
     @property

@@ -58,7 +58,7 @@ def open_policy(source: str | os.PathLike[str]) -> PolicyFile:
         raise ConfigError(f"{path}: the policy cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected a policy in TOML, which is UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     try:
         policy = read(Policy, values)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import ImageError
 from tandem.moderation.decisions import Band, Decision
+from tandem.moderation.fit_file import ScoreKind
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, ImageFailure, ModelName, RequestBody, one_of
@@ -48,6 +49,7 @@ class CategorySaid(BaseModel):
     probability: Annotated[float | None, Field(description="null without a fit, and where the fit cannot tell")]
     interval: Annotated[tuple[float, float] | None, Field(description="of the probability, 95%")]
     score: Annotated[float, Field(description="orders images; means nothing by itself")]
+    by: Annotated[ScoreKind, Field(description="what the score is of: texts, examples, or the fit's labelled images")]
     nearest: Annotated[dict[str, NearestSide], Field(description="the text and example nearest, for and against")]
 
 
