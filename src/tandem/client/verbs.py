@@ -9,8 +9,7 @@ Shapes: n images or texts, d the shared dimension, c labels.
 import base64
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,46 +18,16 @@ import numpy as np
 from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
+from tandem.client.answers import Sent, Served, ServedResults, failures_of, prompts_of
 from tandem.client.calls import Calls
 from tandem.client.request_fields import beside_defaults, labels_or_head, without_none
 from tandem.client.sending import batched, data_uri
 from tandem.defaults import BATCH_SIZE, HITS, MOMENTS, LongTexts
-from tandem.errors import ImageError, ServerError, TandemError
+from tandem.errors import DataError, ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
 from tandem.search.labelling import LabelledImage
 from tandem.search.query import SearchQuery
 from tandem.search.results import Results, SearchHit
-
-
-@dataclass(frozen=True)
-class Served:
-    """The model that answered, by name and fingerprint."""
-
-    name: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class ServedResults(Results):
-    """Results from a server, which has decided whether anything matches."""
-
-    matches_nothing: bool = False
-
-    @property
-    def nothing_matches(self) -> bool:
-        return self.matches_nothing
-
-
-@dataclass(frozen=True)
-class _Sent:
-    """An image to send: its index among those given, and its data URI."""
-
-    index: int
-    source: ImageSource
-    uri: str
-
-    def __len__(self) -> int:
-        return len(self.uri)
 
 
 class Client:
@@ -153,10 +122,10 @@ class Client:
         names, body = labels_or_head(labels, head, chosen, language, long, independent)
         failures: list[Failure] = []
 
-        def readable() -> Iterator[_Sent]:
+        def readable() -> Iterator[Sent]:
             for index, source in enumerate(many(images)):
                 try:
-                    yield _Sent(index, source, data_uri(source))
+                    yield Sent(index, source, data_uri(source))
                 except ImageError as error:
                     failures.append(Failure(index, error))
 
@@ -167,7 +136,7 @@ class Client:
             except ServerError as error:
                 if len(batch) > 1 or not error.members.get("failures"):
                     raise
-                failures += _failures(batch, error.members["failures"])  # of a single image it is the answer
+                failures += failures_of(batch, error.members["failures"])  # of a single image it is the answer
         if not parts:
             raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
@@ -175,10 +144,10 @@ class Client:
         answer = dataclasses.replace(answer, labels=tuple(names or answer.labels))
         return dataclasses.replace(answer, failures=tuple(sorted(failures, key=lambda failure: failure.index)))
 
-    def _classified(self, batch: "Sequence[_Sent]", body: Mapping[str, Any]) -> Answer:
+    def _classified(self, batch: "Sequence[Sent]", body: Mapping[str, Any]) -> Answer:
         uris = [sent.uri for sent in batch]
         answer = self._calls.document("POST", "/v1/classify", {"images": uris, **body}, wants="results")
-        failures = _failures(batch, answer["failures"])
+        failures = failures_of(batch, answer["failures"])
         failed = {failure.index for failure in failures}
         good = [sent for sent in batch if sent.index not in failed]
         logits = [[row["logits"][label] for label in answer["labels"]] for row in answer["results"]]
@@ -200,23 +169,57 @@ class Client:
         `policy` is named as `policies` lists it. Raises `ImageError` for an image that cannot be read here, or by the
         server.
         """
-        sent = (_Sent(index, source, data_uri(source)) for index, source in enumerate(many(images)))
-        decided: list[dict[str, Any]] = []
+        return self._rows("/v1/moderate", images, lambda batch: {"policy": policy}, batch_size)
+
+    def score(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        prompts: Iterable[str],
+        *,
+        prefix: str = "",
+        long: LongTexts = "truncate",
+        batch_size: int = BATCH_SIZE,
+    ) -> list[dict[str, Any]]:
+        """How well each image fits its prompt, as the server answers: `clip_score`, `cosine` and `cut_tokens` of each.
+
+        2.5 max(cos, 0) (Hessel et al. 2021); the rest as for `tandem.clip_score.clip_score`. Raises as `moderate`.
+        """
+        texts, options = list(prompts), {"prefix": prefix, "long": long}
+
+        def fields(batch: Sequence[Sent]) -> dict[str, Any]:
+            return {"prompts": prompts_of(batch, texts), **options}
+
+        rows = self._rows("/v1/score", images, fields, batch_size)
+        if len(rows) != len(texts):
+            raise DataError(f"prompts: expected one for each of the {len(rows):,} images, got {len(texts):,}")
+        return rows
+
+    def _rows(
+        self,
+        path: str,
+        images: ImageSource | Iterable[ImageSource],
+        fields: Callable[[Sequence[Sent]], Mapping[str, Any]],
+        batch_size: int,
+    ) -> list[dict[str, Any]]:
+        """The results of a route for each image, in order, under the images' own names."""
+        sent = (Sent(index, source, data_uri(source)) for index, source in enumerate(many(images)))
+        rows: list[dict[str, Any]] = []
         for batch in batched(sent, batch_size):
-            body = {"images": [each.uri for each in batch], "policy": policy}
             try:
-                answer = self._calls.document("POST", "/v1/moderate", body, wants="results")
+                answer = self._calls.document(
+                    "POST", path, {"images": [each.uri for each in batch], **fields(batch)}, wants="results"
+                )
                 failures = answer["failures"]
             except ServerError as error:
                 failures = error.members.get("failures")  # of a single image it is the answer
                 if not failures:
                     raise
             if failures:
-                raise _failures(batch, failures)[0].error
-            decided += [
+                raise failures_of(batch, failures)[0].error
+            rows += [
                 {**row, "image": source_name(each.source)} for each, row in zip(batch, answer["results"], strict=True)
             ]
-        return decided
+        return rows
 
     # --- the collection ------------------------------------------------------------------------------------------
 
@@ -367,17 +370,3 @@ class Client:
             return self._calls.once("GET", "/readyz").status_code == 200
         except TandemError:
             return False
-
-
-def _failures(batch: "Sequence[_Sent]", listed: Iterable[Mapping[str, Any]]) -> list[Failure]:
-    """What a server says of the images of a batch that it cannot read, by their places among those given here."""
-    failures = []
-    for each in listed:
-        sent = batch[_place(each["image"])]
-        failures.append(Failure(sent.index, ImageError(source_name(sent.source), each["error"], each["kind"])))
-    return failures
-
-
-def _place(name: str) -> int:
-    """`images[3]` -> 3."""
-    return int(name.rpartition("[")[2].rstrip("]"))

@@ -20,13 +20,14 @@ from tandem.serve.routes import (
     label,
     models,
     moderate,
+    score,
     search,
 )
 from tandem.serve.service import Service
 
 # In the order in which the documentation lists them.
 _RESOURCES = (
-    *(embeddings, classify, heads, corrections, moderate, search, label),
+    *(embeddings, classify, heads, corrections, moderate, score, search, label),
     *(images, image_map, models, collections, health, docs),
 )
 

@@ -1,0 +1,92 @@
+"""POST /v1/score and the client's method: the scores of the local functions, in order, within bounds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from support import toy
+from support.serving import data_uri, post_json, toy_collection
+
+import tandem
+from tandem.client import Client
+from tandem.clip_score import clip_score
+from tandem.errors import DataError, ImageError
+from tandem.serve.app import build_app
+from tandem.serve.service import open_service
+from tandem.serve.settings import Settings
+
+PROMPTS = ["a cat", "a dog", "do " * 200]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("scored")
+    toy_collection(here)
+    toy.write_images(here / "x", 3)
+    return here
+
+
+@pytest.fixture(scope="module")
+def http(folder: Path) -> Iterator[httpx.Client]:
+    made = open_service(Settings(batch_wait_s=0, max_batch=8), [str(folder / "photos.tandem")])
+    yield TestClient(build_app(made), base_url="http://127.0.0.1:8000")
+    made.close()
+
+
+@pytest.fixture
+def client(http: httpx.Client) -> Client:
+    """Its requests are answered in this process."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        answer = http.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
+        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
+
+    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered), retries=0)
+
+
+@pytest.fixture
+def images(folder: Path) -> list[Path]:
+    return sorted((folder / "x").glob("*.png"))
+
+
+def test_the_scores_of_the_local_function(http: httpx.Client, folder: Path, images: list[Path]) -> None:
+    answer = post_json(http, "/v1/score", images=[*map(data_uri, images)], prompts=PROMPTS, prefix="A photo depicts")
+    local = clip_score(tandem.load(folder / "model"), images, PROMPTS, prefix="A photo depicts")
+    assert [row["clip_score"] for row in answer["results"]] == pytest.approx(local.scores.tolist(), abs=1e-5)
+    assert [row["cut_tokens"] > 0 for row in answer["results"]] == [False, False, True]
+    assert answer["results"][2]["cut_tokens"] == local.cut[0].cut
+    assert answer["figures"]["clip_score"]["value"] == pytest.approx(local.figure.value, abs=1e-5)
+    assert answer["model"]["fingerprint"] == local.model.fingerprint
+
+
+def test_the_client(client: Client, folder: Path, images: list[Path]) -> None:
+    local = clip_score(tandem.load(folder / "model"), images, PROMPTS)
+    found = client.score(images, PROMPTS, batch_size=2)
+    assert [row["clip_score"] for row in found] == pytest.approx(local.scores.tolist(), abs=1e-5)
+    assert [row["image"] for row in found] == [str(image) for image in images]
+    for prompts in (PROMPTS[:2], [*PROMPTS, "more"]):
+        with pytest.raises(DataError, match="prompts: expected one for each of the"):
+            client.score(images, prompts)
+    with pytest.raises(ImageError):
+        client.score([images[0], b"no image"], PROMPTS[:2])
+
+
+def test_what_cannot_be_read_and_what_is_refused(http: httpx.Client, images: list[Path]) -> None:
+    good, bad = data_uri(images[0]), "data:image/png;base64,AAAA"
+    answer = post_json(http, "/v1/score", images=[bad, good], prompts=["a", "b"])
+    assert [row["image"] for row in answer["results"]] == ["images[1]"]
+    assert [row["image"] for row in answer["failures"]] == ["images[0]"]
+    nothing = post_json(http, "/v1/score", images=[bad, bad], prompts=["a", "b"])
+    assert (nothing["figures"], nothing["results"], len(nothing["failures"])) == ({}, [], 2)
+    for body, status, says in (
+        ({"images": [good], "prompts": ["a", "b"]}, 422, "one for each of the 1 images, got 2"),
+        ({"images": [good] * 9, "prompts": ["a"] * 9}, 413, "8"),
+        ({"images": [good], "prompts": [PROMPTS[2]], "long": "error"}, 422, "tokens"),
+        ({"images": [bad], "prompts": ["a"]}, 422, "images[0]"),
+        ({"images": [good]}, 422, "prompts"),
+    ):
+        refused = http.post("/v1/score", json=body)
+        assert refused.status_code == status, refused.text
+        assert says in refused.text
