@@ -148,6 +148,7 @@ def test_weights_interpolate_from_the_empty_prompt(made):
     expected[:, place] = empty[:, place] + 1.5 * (plain[:, place] - empty[:, place])
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert abs(found - plain).max() > 0.05
+    made("sd1").release()
     np.testing.assert_array_equal(made("sd1").encode("a (red:1) fox").states, plain)
     pooled = made("sdxl").encode("a (red:1.5) fox").pooled
     np.testing.assert_allclose(pooled, made("sdxl").encode(FOX).pooled, atol=1e-6)

@@ -42,6 +42,10 @@ def test_every_layout_is_read(tmp_path, rows):
             "sd_checkpoint": None,
         },
     }
+    saved["first.pt"] = {
+        "string_to_token": {"*": torch.tensor(265)},
+        "string_to_param": torch.nn.ParameterDict({"*": torch.nn.Parameter(tensor)}),
+    }
     for name, content in saved.items():
         torch.save(content, tmp_path / name)
     save_file({"<cat-toy>": rows}, tmp_path / "named.safetensors")
@@ -52,11 +56,12 @@ def test_every_layout_is_read(tmp_path, rows):
         "named.bin": "<cat-toy>",
         "one.pt": "<cat-toy>",
         "webui.pt": "webui",
+        "first.pt": "first",
         "named.safetensors": "<cat-toy>",
         "learnt.safetensors": "learnt",
         "xl.safetensors": "xl",
     }
-    for name in ("named.bin", "webui.pt", "named.safetensors", "learnt.safetensors"):
+    for name in ("named.bin", "webui.pt", "first.pt", "named.safetensors", "learnt.safetensors"):
         np.testing.assert_array_equal(read_inversion(tmp_path / name).vectors[""], rows)
     assert read_inversion(tmp_path / "one.pt", "toy").token == "toy"
     assert read_inversion(tmp_path / "one.pt").vectors[""].shape == (1, WIDE)

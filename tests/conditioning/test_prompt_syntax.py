@@ -46,6 +46,7 @@ def test_break_begins_a_chunk():
         ("a [cat:dog:0.5]", "changes it between the steps"),
         ("a [cat:0.5]", "changes it between the steps"),
         ("a [cat|dog]", "changes it between the steps"),
+        ("(" * 5000 + "fox", "nests more than 50"),
         ("a fox <lora:ink:0.8>", "asks for weights, not words"),
         ("a (fox:900)", "a weight of 900; expected -100 to 100"),
         ("(fox:" + "9" * 400 + ")", "expected -100 to 100"),

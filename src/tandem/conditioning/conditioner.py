@@ -83,6 +83,11 @@ class Conditioner:
         """The tokens of one chunk, start and end included."""
         return next(iter(self.encoders.values())).context_length
 
+    def release(self) -> None:
+        """Give back the memory of compiled graphs, of which there is one for each set of layers that was asked for."""
+        for encoder in self.encoders.values():
+            encoder.release()
+
     def encode(
         self,
         prompt: str | Sequence[str],

@@ -104,11 +104,14 @@ class TextEncoder:
             mask.astype(np.int32).reshape(n, k * t),
         )
 
+    def release(self) -> None:
+        """Give back what the engine can build again."""
+        self._engine.release()
+
     def _hidden(self, ids: NDArray[np.int32], layers: Sequence[int]) -> tuple[Vectors, Vectors]:
         """The states at each of the layers [l r t w], and those that pooled vectors are read from [r t w]."""
-        end = self.checkpoint.text.layers if self.end == self.checkpoint.text.layers else self.end
         if self.use.norm:
-            found = self._engine.hidden_states(ids, [*layers, end], norm=True, added=self._added)
+            found = self._engine.hidden_states(ids, [*layers, self.end], norm=True, added=self._added)
         else:
             found = self._engine.hidden_states(ids, [*layers, -1], added=self._added)
         if not np.isfinite(found).all():

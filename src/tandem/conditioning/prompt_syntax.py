@@ -13,6 +13,7 @@ from tandem.errors import ConditioningError
 
 STEP = 1.1  # what parentheses multiply by, and brackets divide by
 LARGEST_WEIGHT = 100.0
+DEEPEST = 50  # each level passes over what is inside of it
 
 _PARTS = re.compile(
     r"""\\(?P<escaped>[\\()\[\]])
@@ -62,6 +63,10 @@ def parse_prompt(prompt: str) -> tuple[Segment, ...]:
                 found.append((written, 1.0))
         elif written in ("(", "["):
             opened.append((written, len(found)))
+            if len(opened) > DEEPEST:
+                raise ConditioningError(
+                    f"the prompt nests more than {DEEPEST} parentheses and brackets; a backslash makes them plain text"
+                )
         elif written == ")":
             if not close("(", STEP):
                 found.append((written, 1.0))

@@ -145,6 +145,8 @@ def _callables() -> dict[str, Any]:
         "builtins.set": _Function(lambda items=(): set(items)),
         "__builtin__.set": _Function(lambda items=(): set(items)),
     }
+    # What the first files of textual inversion keep tensors in: as of a module, its attributes are all that is read
+    allowed["torch.nn.modules.container.ParameterDict"] = type("ParameterDict", (Module,), {})
     allowed.update({name: name for name in _INERT})
     allowed.update({name: _Function(list) for name in _JIT_LISTS})
     for name, dtype in _STORAGES.items():
@@ -248,14 +250,14 @@ def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str,
         if not isinstance(value, dict):
             break
         tensors = {name: _dense(tensor.array) for name, tensor in _named(value)}
-        inner = next((key for key in _WRAPPERS if isinstance(value.get(key), dict)), None)
+        inner = next((key for key in _WRAPPERS if isinstance(_mapping(value.get(key)), dict)), None)
         # A checkpoint may keep a tensor or two (a random state) beside its state dict; a state dict holds no mappings.
         if tensors and inner is None:
             return tensors, tuple(extra_keys)
         if inner is None:
             break
         extra_keys += [key for key in value if isinstance(key, str) and key != inner]
-        value = value[inner]
+        value = _mapping(value[inner])
     found = (
         ", ".join(key for key in list(value)[:8] if isinstance(key, str))
         if isinstance(value, dict)
@@ -264,6 +266,11 @@ def state_dict(path: Path, root: Any) -> tuple[dict[str, np.ndarray], tuple[str,
     raise WeightsError(
         f"{path}: expected tensors by name, or a mapping with one of {', '.join(_WRAPPERS)}; found {found or 'nothing'}"
     )
+
+
+def _mapping(value: Any) -> Any:
+    """The parameters of a module; anything else as it is."""
+    return value.attributes.get("_parameters") if isinstance(value, Module) else value
 
 
 def _named(value: dict[Any, Any]) -> list[tuple[str, _Tensor]]:
