@@ -1,5 +1,6 @@
 """Where rows to score come from: tables, text files beside images, file names, folders of source images."""
 
+import io
 import json
 from pathlib import Path
 
@@ -27,7 +28,13 @@ def test_a_csv_with_usual_columns(tmp_path: Path) -> None:
 
 
 def test_json_lines_with_references_and_sources(tmp_path: Path) -> None:
-    row = {"image": "a.png", "prompt": "a", "references": ["b", " ", "c"], "source": "d.png", "source_prompt": "e"}
+    row = {
+        "image": "a.png",
+        "prompt": "a",
+        "references": ["b", " ", "c"],
+        "source_image": "d.png",
+        "source_prompt": "e",
+    }
     table = Table(write(tmp_path / "p.jsonl", json.dumps(row) + "\n"))
     assert set(table.metrics) == {"clip_score", "ref_clip_score", "image_similarity", "directional_similarity"}
     assert table.metrics[0] == "directional_similarity"
@@ -38,10 +45,10 @@ def test_json_lines_with_references_and_sources(tmp_path: Path) -> None:
 
 
 def test_columns_of_other_names_and_references_in_a_cell(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.tsv", "where\twords\treference\na.png\ta cat\tone | two\n")
+    path = write(tmp_path / "p.tsv", "where\twords\treferences\na.png\ta cat\tone | two\n")
     (row,) = Table(path, {"image": "where", "prompt": "words"}).rows()
     assert (row.prompt, row.references) == ("a cat", ("one", "two"))
-    with pytest.raises(DataError, match="no column 'text'; found where, words, reference"):
+    with pytest.raises(DataError, match="no column 'text'; found where, words, references"):
         Table(path, {"prompt": "text"})
     with pytest.raises(DataError, match="expected image, prompt"):
         Table(path, {"picture": "where"})
@@ -108,3 +115,19 @@ def test_source_images_and_rows_that_are_left_out(tmp_path: Path) -> None:
     rows = list(sources.file_rows(images, skipped, prompt=lambda image: "x", source_image=find))
     assert [row.source_image for row in rows] == [str(tmp_path / "originals" / "a.jpg")]
     assert [error.reason for error in skipped] == [f"no source image: there is no b.png in {tmp_path / 'originals'}"]
+
+
+def test_an_open_file_has_no_name_to_read_a_prompt_from() -> None:
+    skipped: list[ImageError] = []
+    image = io.BytesIO(b"")
+    assert not list(sources.file_rows([image], skipped, prompt=prompt_in_name))
+    assert "it has no file name" in skipped[0].reason
+    (row,) = sources.file_rows([image], skipped, prompt=lambda image: "a cat", takes_any=True)
+    assert row.prompt == "a cat"
+
+
+def test_a_later_row_with_more_keys_is_refused(tmp_path: Path) -> None:
+    rows = ({"image": "a", "prompt": "b"}, {"image": "a", "prompt": "b", "references": ["c"]})
+    path = write(tmp_path / "p.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match="line 2: it has references, which the first row has not"):
+        list(Table(path).rows())

@@ -114,7 +114,9 @@ def _lines(report: "TaggingReport", arguments: argparse.Namespace, above: float,
             "labels compete: the likeliest may hold of a photo that none fits; --independent judges each alone"
         )
     if report.inside:
-        lines.append(f"{terminal.count_of(report.inside)} in tars or Parquet files: nothing can stand beside them")
+        lines.append(
+            f"{terminal.count_of(report.inside)} in tars, Parquet files or films: nothing can stand beside them"
+        )
     if report.gone:
         lines.append(f"left out {terminal.count_of(report.gone, 'path')} whose files are gone")
     return lines

@@ -4,7 +4,7 @@ Shapes: n rows whose images could be read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -37,7 +37,6 @@ class Scores:
     failures: tuple[Failure, ...] = ()
     cut: tuple[Cut, ...] = ()
     prefix: str = ""
-    _figures: dict[str, Figure] = field(default_factory=dict)
 
     @classmethod
     def join(

@@ -13,15 +13,15 @@ from tandem.datasets.data_files import in_line, inside, read_text, shown
 from tandem.datasets.table import LINES, SEPARATORS, read_lines
 from tandem.errors import DataError, ImageError
 from tandem.files import user_path
-from tandem.image import IMAGE_SUFFIXES
+from tandem.image import IMAGE_SUFFIXES, source_name
 from tandem.samples import CAPTION_KEYS, IMAGE_COLUMNS, PATH_COLUMNS
 
 # The usual names of a row's fields, the likeliest first.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "image": (*PATH_COLUMNS, *IMAGE_COLUMNS, "edited_image", "output_image"),
     "prompt": ("prompt", *CAPTION_KEYS, "edited_prompt", "output_caption"),
-    "references": ("references", "reference", "reference_captions"),
-    "source_image": ("source_image", "original_image", "input_image", "source", "original", "before"),
+    "references": ("references", "reference_captions"),
+    "source_image": ("source_image", "original_image", "input_image"),
     "source_prompt": ("source_prompt", "original_prompt", "source_caption", "input_caption", "source_text"),
 }
 _BETWEEN = "|"  # references in one cell
@@ -58,8 +58,14 @@ class Table:
 
     def rows(self) -> Iterator[ScoreRow]:
         """Each row once. Raises `DataError` that names the line."""
+        others = {field: COLUMNS[field] for field in COLUMNS.keys() - self.columns.keys()}
         for line, values in self._lines:
             place = f"{self.path}, line {line}"
+            for field, usual in others.items():  # JSON Lines: each line may have keys of its own
+                if extra := next((name for name in usual if values.get(name)), None):
+                    raise DataError(
+                        f"{place}: it has {extra}, which the first row has not: every row needs the {field}"
+                    )
             found = {field: values.get(column) for field, column in self.columns.items()}
             yield ScoreRow(
                 self._image(found["image"], place),
@@ -137,10 +143,16 @@ def file_rows(
     prompt: Callable[[str], str] | None = None,
     source_image: Callable[[str], str] | None = None,
     source_prompt: str | None = None,
+    takes_any: bool = False,
 ) -> Iterator[ScoreRow]:
-    """A row for each image; the errors of those without a prompt or a source image go to `skipped`."""
+    """A row for each image; the errors of those without a prompt or a source image go to `skipped`.
+
+    `takes_any`: the functions need no path, so that an image may be an open file.
+    """
     for image in images:
         try:
+            if not isinstance(image, str) and not takes_any:
+                raise ImageError(source_name(image), "no prompt: it has no file name", "invalid")
             yield ScoreRow(
                 image,
                 prompt(image) if prompt else None,

@@ -166,7 +166,12 @@ def _rows_of_files(
     fields = {"prompt": prompt, "source_image": source, "source_prompt": arguments.source_prompt}
     metrics = sources.possible({name for name, value in fields.items() if value is not None})
     rows = sources.file_rows(
-        found.images, skipped, prompt=prompt, source_image=source, source_prompt=arguments.source_prompt
+        found.images,
+        skipped,
+        prompt=prompt,
+        source_image=source,
+        source_prompt=arguments.source_prompt,
+        takes_any=how is None and source is None,
     )
     return rows, metrics, len(found.images)
 

@@ -30,7 +30,7 @@ class TaggingReport:
     added: int = 0  # keywords
     withdrawn: int = 0
     gone: int = 0  # paths without a file
-    inside: int = 0  # paths in tars and Parquet files
+    inside: int = 0  # paths in tars, Parquet files and films
     failures: list[tuple[str, str]] = field(default_factory=list)  # paths and reasons
     albums: AlbumReport | None = None
 
