@@ -1,4 +1,4 @@
-"""transformers' own examples through both sides: the same inputs, the same numbers."""
+"""The examples of transformers and sentence-transformers through both sides: the same inputs, the same numbers."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def clip(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clip")
     random_weights(theirs.CLIPModel(config)).save_pretrained(folder)
     Tokenizer.clip().save(folder)
-    words = theirs.CLIPTokenizer.from_pretrained(folder)
+    words = theirs.CLIPTokenizer.from_pretrained(folder, model_max_length=77)
     images = theirs.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=32)
     theirs.CLIPProcessor(image_processor=images, tokenizer=words).save_pretrained(folder)
     return folder
@@ -199,8 +199,8 @@ def test_every_string_has_transformers_ids(theirs: Any, clip: Path, shared: Path
     """Its tokenizer knows neither ftfy nor HTML: for about one in thirty of these strings that makes other ids."""
     texts = [row["text"] for row in json.loads((shared / "golden" / "tokens.json").read_text())]
     reference, tokenizer = (library.AutoTokenizer.from_pretrained(clip) for library in (theirs, ours))
-    expected = reference(texts, truncation=True, padding="max_length", max_length=77)
-    found = tokenizer(texts, truncation=True, padding="max_length", max_length=77)
+    expected = reference(texts, truncation=True, padding="max_length")
+    found = tokenizer(texts, truncation=True, padding="max_length")
     wrong = [
         text for text, one, other in zip(texts, found.input_ids, expected["input_ids"], strict=True) if one != other
     ]
@@ -228,3 +228,22 @@ def test_every_kind_of_image_has_transformers_pixels(theirs: Any, clip: Path, si
             expected = reference(images=image, return_tensors="np")["pixel_values"]
             found = processor(images=image, return_tensors="np").pixel_values
             np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"image {number}")
+
+
+def test_sentence_transformers_example(clip: Path, tmp_path: Path, photo: Image.Image) -> None:
+    """Of a folder that it saved itself: images and texts in one space, and their cosines."""
+    library = pytest.importorskip("sentence_transformers")
+    from tandem.compat import sentence_transformers as compat
+
+    library.SentenceTransformer(str(clip), device="cpu").save(str(tmp_path))
+    images = [photo, photo.rotate(90), photo.convert("L")]
+    answers = []
+    for each in (library, compat):
+        model = each.SentenceTransformer(str(tmp_path), device="cpu")
+        vectors = model.encode(images, batch_size=2), model.encode([*TEXTS, "dog " * 99], convert_to_tensor=True)
+        cosines = each.util.cos_sim(*vectors)
+        unit = model.encode(TEXTS[0], normalize_embeddings=True)
+        answers.append((*vectors, cosines, model.similarity(*vectors), unit))
+    for expected, found in zip(*answers, strict=True):
+        assert type(found) is type(expected)
+        same(found, expected)

@@ -1,7 +1,10 @@
 """The scripts that people have, on a toy and on golden outputs of the originals; no other library is asked."""
 
+import functools
 import hashlib
+import http.server
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +92,7 @@ def test_what_a_processor_returns(folder: Path, photo: Image.Image, tmp_path: Pa
             wrong()
     for wrong in (
         processor,
+        lambda: processor(images=[]),
         lambda: processor(text=TEXTS, return_tensors="tf"),
         lambda: processor(images=np.zeros((4, 4, 3), np.float32)),
         lambda: processor(images=photo, do_resize=False),
@@ -161,6 +165,28 @@ def test_the_pipeline(folder: Path, model: Model, photo: Image.Image) -> None:
     assert [row["label"] for row in again] == [row["label"] for row in found[0]]
 
 
+def test_images_from_the_web(folder: Path, photo: Image.Image, tmp_path: Path) -> None:
+    """As scripts fetch them, with requests, and as an address in the place of an image."""
+    requests = pytest.importorskip("requests")
+    photo.save(tmp_path / "photo.png")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/photo.png"
+        processor = transformers.CLIPProcessor.from_pretrained(folder)
+        expected = processor(images=photo, return_tensors="pt").pixel_values
+        close(
+            processor(images=Image.open(requests.get(url, stream=True).raw), return_tensors="pt").pixel_values, expected
+        )
+        close(processor(images=[url], return_tensors="pt").pixel_values, expected)
+        classifier = transformers.pipeline("zero-shot-image-classification", model=folder)
+        found, same = (classifier(image, candidate_labels=TEXTS) for image in (url, photo))
+        close([row["score"] for row in found], [row["score"] for row in same])
+        encoder = sentence_transformers.SentenceTransformer(folder)
+        close(encoder.encode(url), encoder.encode(photo))
+        server.shutdown()
+
+
 def test_openais_own_vectors(shared: Path) -> None:
     """The golden outputs of the original: features as it gives them, not of unit length, and logits."""
     for which in ("vit-tiny", "resnet-tiny"):
@@ -230,13 +256,16 @@ def test_open_clips_script(folder: Path, model: Model, photo: Image.Image) -> No
     again, same = open_clip.create_model_from_pretrained(name)
     close(again.eval().to("cpu").encode_text(ids), ours.encode_text(ids))
     close(same(photo), preprocess(photo))
+    assert ours.visual.image_size == 32
+    by_name = open_clip.create_model(name, output_dict=True)(preprocess(photo).unsqueeze(0))
+    close(by_name["image_features"], model.embed_images(photo))
     for wrong, says in (
         (lambda: train(photo), "preprocess_val"),
         (lambda: open_clip.create_model("ViT-B-32"), "laion2b_s34b_b79k"),
         (lambda: open_clip.create_model("ViT-B-32", pretrained="laion2b_s34b_b79"), "did you mean"),
         (lambda: open_clip.create_model(name, force_image_size=336), "preprocessing"),
         (lambda: open_clip.create_model(name, precision="int4"), "fp32"),
-        (lambda: ours.visual, "image_states"),
+        (lambda: ours.visual.conv1, "image_states"),
     ):
         with pytest.raises(NotCoveredError, match=says):
             wrong()

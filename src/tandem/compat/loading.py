@@ -36,7 +36,7 @@ HARMLESS: dict[str, Any] = {
     "local_files_only": False,
     "token": (False,),
     "weights_only": ...,
-    "device_map": ("cpu",),
+    "device_map": ("cpu", "auto"),
     "output_loading_info": False,
 }
 _HUB = "is a setting of the machine: set {} in the environment"

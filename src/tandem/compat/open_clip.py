@@ -39,7 +39,7 @@ _PRECISIONS = {
 }
 _HARMLESS = {
     **loading.HARMLESS,
-    **dict.fromkeys(("jit", "force_custom_text", "output_dict", "pretrained_image"), False),
+    **dict.fromkeys(("jit", "force_custom_text", "pretrained_image"), False),
     **dict.fromkeys(("pretrained_hf", "require_pretrained", "load_weights_only"), ...),
     "load_weights": True,
 }
@@ -53,7 +53,6 @@ _INSTEAD = {
     "jit": "the engine compiles by itself: jit=False",
     "force_patch_dropout": TRAIN,
     "force_quick_gelu": "name the architecture with -quickgelu",
-    "output_dict": "the model gives a tuple",
 }
 
 
@@ -62,6 +61,7 @@ def create_model(
     pretrained: str | None = None,
     precision: str = "fp32",
     device: object = "cpu",
+    output_dict: bool | None = None,
     **options: Any,
 ) -> "CLIP":
     """The model of an architecture and a tag ("laion2b_s34b_b79k") or file of weights, or of a prefixed name.
@@ -72,7 +72,9 @@ def create_model(
     if precision not in _PRECISIONS:
         refuse(f"precision={precision!r}", f"expected one of {', '.join(_PRECISIONS)}")
     source, activation = _source(model_name, pretrained)
-    return CLIP(loading.model(source, device=device, dtype=_PRECISIONS[precision], activation=activation))
+    made = CLIP(loading.model(source, device=device, dtype=_PRECISIONS[precision], activation=activation))
+    made.output_dict = bool(output_dict)
+    return made
 
 
 def create_model_and_transforms(
@@ -128,14 +130,19 @@ class CLIP(EncodingModel):
         logits = self._model.logits(self._image_vectors(image), self._text_vectors(text))
         return arrays.tensor(logits, like=image), arrays.tensor(np.ascontiguousarray(logits.T), like=image)
 
-    def __call__(self, image: Any = None, text: Any = None) -> tuple[Any, ...]:
-        """Vectors of unit length [n d] and [m d], and the factor of cosines; then the bias, where there is one."""
-        found = (
-            None if image is None else self.encode_image(image, normalize=True),
-            None if text is None else self.encode_text(text, normalize=True),
-            self.logit_scale.exp(),
-        )
-        return found if self.logit_bias is None else (*found, self.logit_bias)
+    def __call__(self, image: Any = None, text: Any = None) -> Any:
+        """Vectors of unit length [n d] and [m d], and the factor of cosines; then the bias, where there is one.
+
+        A dict of them where the model was created with `output_dict=True`.
+        """
+        found = {
+            "image_features": None if image is None else self.encode_image(image, normalize=True),
+            "text_features": None if text is None else self.encode_text(text, normalize=True),
+            "logit_scale": self.logit_scale.exp(),
+        }
+        if self.logit_bias is not None:
+            found["logit_bias"] = self.logit_bias
+        return found if self.output_dict else tuple(found.values())
 
     forward = __call__
 

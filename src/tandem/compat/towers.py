@@ -21,7 +21,6 @@ _METHODS = dict.fromkeys(
 ) | {
     "state_dict": "tandem.load(...).tensors are the weights, as arrays",
     "load_state_dict": "weights come from the folder, file or name",
-    "visual": STATES,
     "transformer": STATES,
     "token_embedding": STATES,
     "ln_final": STATES,
@@ -48,6 +47,18 @@ class Preprocess:
         return f"<preprocessing of {self._checkpoint.source}: {self._checkpoint.config.preprocessing}>"
 
 
+class Visual:
+    """What scripts ask of the image tower: how large its images and vectors are."""
+
+    def __init__(self, model: Model) -> None:
+        self.input_resolution = self.image_size = model.config.preprocessing.image_size
+        self.output_dim = model.config.embed_dim
+        self.image_mean, self.image_std = model.config.preprocessing.mean, model.config.preprocessing.std
+
+    def __getattr__(self, name: str) -> Any:
+        refuse_method(self, name, {name: STATES})
+
+
 class EncodingModel:
     """A model for inference: its engine has no gradients."""
 
@@ -58,6 +69,10 @@ class EncodingModel:
     def logit_scale(self) -> Any:
         """The logarithm of the factor of cosines."""
         return arrays.tensor(np.array(np.log(self._model.logit_scale), np.float32))
+
+    @property
+    def visual(self) -> Visual:
+        return Visual(self._model)
 
     @property
     def context_length(self) -> int:

@@ -186,6 +186,8 @@ class CLIPImageProcessor(_FromPretrained):
         check_options(type(self).__name__, options, _IMAGE_HARMLESS, _IMAGE_INSTEAD)
         _check_kind(return_tensors)
         pixels = [self._values(image) for image in _several(images)]
+        if not pixels:
+            refuse("no images", "expected an image or several")
         if return_tensors is None:
             return BatchFeature(pixel_values=pixels)
         return BatchFeature(pixel_values=_returned(np.stack(pixels), return_tensors))
