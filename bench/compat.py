@@ -4,8 +4,10 @@
 
 Each line of the table is one script, run by both sides on the same folder (ViT-B/32, random weights) and the same
 photo; the sides take turns, medians are printed. Time is wall-clock from starting the process to its end, and beside it
-the CPU time, which a busy machine changes less. The probabilities of both sides are compared. "as written" is the script of the model's card, which does not import torch itself; the
-others import it first, or ask for NumPy's arrays (which transformers' model does not take: its side is as written).
+the CPU time, which a busy machine changes less. The probabilities of both sides are compared.
+
+"as written" is the script of the model's card, which does not import torch itself; the others import it first, or ask
+for NumPy's arrays (which transformers' model does not take: its side is as written).
 """
 
 import argparse
@@ -56,9 +58,7 @@ def main() -> None:
     Image.fromarray(np.stack([grid, grid[::-1], 255 - grid], axis=-1).astype(np.uint8)).save(photo)
 
     print(f"{machine()}; {load_note()}\n")
-    print(
-        f"| the script | transformers, s | tandem.compat, s | faster (target {TARGET:.0f}x) | CPU, s | largest difference |"
-    )
+    print(f"| the script | transformers, s | tandem.compat, s | faster (target {TARGET:.0f}x) | CPU, s | difference |")
     print("|---|---|---|---|---|---|")
     for name, sides in SCRIPTS.items():
         seconds: list[list[float]] = [[], []]
