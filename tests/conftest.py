@@ -79,6 +79,7 @@ def pytest_collection_finish() -> None:
     """Garbage is collected from here on, without going through all that was imported and collected each time."""
     compiled.core = _core_that_remembers  # type: ignore[assignment]
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
     gc.enable()
 
 

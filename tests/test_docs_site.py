@@ -3,6 +3,7 @@ from other hosts.
 """
 
 import ast
+import functools
 import importlib
 import itertools
 import os
@@ -117,6 +118,7 @@ def _row(dotted: str, starts: list[list[str]]) -> int | None:
     return found[0] if found else None
 
 
+@functools.cache
 def _imports(file: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -133,6 +135,7 @@ def test_the_menu_has_every_page_once() -> None:
     assert sorted(in_menu) == sorted(outside + [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")])
 
 
+@pytest.mark.slow
 def test_the_python_reference_has_every_public_name() -> None:
     described = re.findall(r"^::: ([\w.]+)$", (DOCS / "python.md").read_text(encoding="utf-8"), re.MULTILINE)
     objects = []

@@ -323,12 +323,21 @@ CALLS_ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 
 
+def attributes(node: ast.expr) -> list[str]:
+    """`PIL.Image.open` -> PIL, Image, open; what is no name at the beginning is empty."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id if isinstance(node, ast.Name) else "", *reversed(parts)]
+
+
 def dotted_names(nodes: Iterable[ast.AST]) -> set[str]:
     """The attributes a module reaches for, as written: `PIL.Image.open` gives `Image.open` too; and what it imports."""
     names = set()
     for node in nodes:
         if isinstance(node, ast.Attribute):
-            parts = ast.unparse(node).split(".")
+            parts = attributes(node)
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{(node.module or '').rpartition('.')[2]}.{alias.name}" for alias in node.names}
             parts = (node.module or "").split(".")

@@ -19,6 +19,7 @@ def small_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "SIDE", 64)
 
 
+@pytest.mark.slow
 def test_a_whole_audit_from_end_to_end(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     groups = tmp_path / "groups.json"
     groups.write_text('{"attributes": {"cats": ["a cat"], "dogs": ["a dog"]}, "words": ["good", "bad", "loud"]}')

@@ -22,6 +22,7 @@ def test_classify_json_is_the_answer(tandem: Run, model_folder: str, photos: lis
     assert outcome.json == load(model_folder).classify(photos, ["cat", "dog", "car"]).as_dict()
 
 
+@pytest.mark.slow
 def test_classify_by_labels_in_a_language(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("en,de\ndog,Hund\ncat,Katze\n", encoding="utf-8")

@@ -65,6 +65,7 @@ def test_piped_a_hit_is_rank_cosine_and_path(tandem: Run, collection: Path) -> N
     assert "no relevance: toy has no calibration" in tandem(*command, "--threshold", "0.5").err
 
 
+@pytest.mark.slow
 def test_percentages_are_shown_where_they_are_asked_for_and_mean_something(tandem: Run, tmp_path: Path) -> None:
     """With the model that ships: of images it can tell, of short texts it cannot."""
     files = toy.write_images(tmp_path / "photos", 12)
@@ -220,6 +221,7 @@ def test_damaged_entries_are_passed_over(tandem: Run, collection: Path) -> None:
     assert [row[:2] for row in rows] == [[str(collection), "8"], ["/a\\x00b", "not reachable"]]
 
 
+@pytest.mark.slow
 def test_a_collection_in_a_folder_of_lancedb_is_listed_by_its_full_address(
     tandem: Run, photos: list[str], model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

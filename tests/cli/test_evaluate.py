@@ -102,6 +102,7 @@ def test_the_data_sets_own_training_split_is_learnt_from(
     assert not any("halves" in note for note in result["notes"])
 
 
+@pytest.mark.slow
 def test_no_cache_keeps_nothing(
     tandem: Run, data: Path, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +166,7 @@ def test_several_data_sets_make_one_table(capsys: pytest.CaptureFixture[str], mo
     ]
 
 
+@pytest.mark.slow
 def test_a_run_of_other_data_or_another_model_is_kept(
     tandem: Run, data: Path, model_folder: str, tmp_path: Path
 ) -> None:

@@ -45,7 +45,13 @@ def test_a_table_whose_reader_left_says_so_as_shells_do() -> None:
     assert done.returncode in (0, 141)  # 0 when all was written before the reader left
 
 
-@pytest.mark.parametrize("command", ["classify {photos} --top 2", "label {collection} --by image --top 2"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "classify {photos} --top 2",
+        pytest.param("label {collection} --by image --top 2", marks=pytest.mark.slow),
+    ],
+)
 def test_results_stay_on_standard_output_though_errors_are_in_a_terminal(
     command: str, made_collection: Path, model_folder: str, tmp_path: Path
 ) -> None:

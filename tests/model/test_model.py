@@ -97,6 +97,7 @@ class _Token:
     """Lives as long as the image it is fixed to."""
 
 
+@pytest.mark.slow
 def test_memory_stays_flat(model: Model) -> None:
     """Of 3,000 images from a generator, only those in flight are alive at any moment."""
     alive: weakref.WeakSet[_Token] = weakref.WeakSet()

@@ -49,6 +49,7 @@ def test_the_photo_is_there_whole(tmp_path: Path) -> None:
     assert width > 300
 
 
+@pytest.mark.slow
 def test_more_photos_take_more_room(tmp_path: Path) -> None:
     sizes = [Image.open(plots.draw_answer(rows(n), tmp_path / f"{n}.png")).size for n in (1, 3, 4, 7)]
     assert sizes[1][1] > sizes[0][1]  # one below the other
@@ -86,7 +87,7 @@ def cells(count: int, size: tuple[int, int] = (60, 40)) -> list[plots.Cell]:
     return [plots.Cell(Image.new("RGB", size, (200, 0, 0)), f"{i}  50%", f"{i}.jpg") for i in range(count)]
 
 
-@pytest.mark.parametrize("count", [2, 10, 60])
+@pytest.mark.parametrize("count", [2, 10, pytest.param(60, marks=pytest.mark.slow)])
 def test_rows_of_a_contact_sheet_are_as_wide_as_the_page(tmp_path: Path, count: int) -> None:
     path = plots.draw_contact_sheet(cells(count), tmp_path / "sheet.png", title="a $ sign", note="of 60")
     red = colored(path, "#c80000")
@@ -148,6 +149,7 @@ def test_a_map_shows_the_image_of_each_region_where_it_is(tmp_path: Path) -> Non
     assert middles[0] < width / 6
 
 
+@pytest.mark.slow
 def test_images_of_a_map_never_cover_one_another(tmp_path: Path) -> None:
     """Thirty regions at one spot: those that have room around it are shown, whole."""
     places, region_of, regions = islands(30)
@@ -170,6 +172,7 @@ def test_a_map_of_hardly_anything(tmp_path: Path, count: int) -> None:
     assert plots.draw_map(places, region_of, regions, [], tmp_path / "map.png", title="").is_file()
 
 
+@pytest.mark.slow
 def test_the_callers_matplotlib_is_left_alone(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -275,6 +275,7 @@ def test_vocab_json_and_merges_txt(tmp_path: Path, small: Tokenizer) -> None:
     assert again.to_json() == small.to_json()
 
 
+@pytest.mark.slow
 def test_files_of_transformers_give_the_originals_ids(tmp_path: Path, shared: Path) -> None:
     """transformers' own normaliser knows no ftfy and no HTML; the original's ids come out all the same."""
     transformers = pytest.importorskip("transformers")

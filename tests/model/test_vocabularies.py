@@ -310,6 +310,7 @@ def test_damaged_models_are_named(tmp_path: Path) -> None:
         saved(tmp_path, TextFormat(0, 2, 1))
 
 
+@pytest.mark.slow
 def test_clips_own_vocabulary_in_other_formats() -> None:
     """What open_clip names a Hugging Face tokenizer may be CLIP's vocabulary: it is of lower-case texts."""
     whitespace = Tokenizer.clip().with_format(TextFormat(cleaning="whitespace"))

@@ -26,26 +26,28 @@ from tandem.search.stores import backends as store
 pytest_plugins = ["support.photos"]
 
 
-def test_an_image_finds_itself_first(photos: tandem.Collection, image_folder: Path) -> None:
-    results = photos.search(image=image_folder / "3.png", k=3)
-    assert results[0].path == str(image_folder / "3.png")
+def test_an_image_finds_itself_first(kept_photos: tandem.Collection, kept_images: Path) -> None:
+    results = kept_photos.search(image=kept_images / "3.png", k=3)
+    assert results[0].path == str(kept_images / "3.png")
     assert results[0].score == pytest.approx(1, abs=1e-5)
     assert [hit.score for hit in results] == sorted((hit.score for hit in results), reverse=True)
 
 
-def test_hits_are_the_nearest_by_the_models_own_vectors(photos: tandem.Collection, image_folder: Path) -> None:
-    files = sorted(image_folder.iterdir())
-    cosines = (photos.model.embed_images(files) @ photos.model.embed_texts("a cat")[0]).tolist()
-    found = photos.search("a cat", k=8)
+def test_hits_are_the_nearest_by_the_models_own_vectors(kept_photos: tandem.Collection, kept_images: Path) -> None:
+    files = sorted(kept_images.iterdir())
+    cosines = (kept_photos.model.embed_images(files) @ kept_photos.model.embed_texts("a cat")[0]).tolist()
+    found = kept_photos.search("a cat", k=8)
     assert [hit.path for hit in found] == [str(files[i]) for i in np.argsort(cosines)[::-1]]
     assert [hit.score for hit in found] == pytest.approx(sorted(cosines, reverse=True), abs=1e-5)
 
 
-def test_a_search_is_one_value(photos: tandem.Collection, image_folder: Path) -> None:
-    query = SearchQuery("a cat", image=image_folder / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
-    found = photos.search(query)
-    assert found == photos.search("a cat", image=image_folder / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
-    assert found.query == {"text": "a cat", "image": str(image_folder / "2.png")}
+def test_a_search_is_one_value(kept_photos: tandem.Collection, kept_images: Path) -> None:
+    query = SearchQuery("a cat", image=kept_images / "2.png", weight=0.3, k=3, offset=1, where="width > 50")
+    found = kept_photos.search(query)
+    assert found == kept_photos.search(
+        "a cat", image=kept_images / "2.png", weight=0.3, k=3, offset=1, where="width > 50"
+    )
+    assert found.query == {"text": "a cat", "image": str(kept_images / "2.png")}
 
 
 def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, image_folder: Path) -> None:
@@ -58,41 +60,41 @@ def test_a_hit_lists_all_places_of_its_image(photos: tandem.Collection, image_fo
     assert document["metadata"]["paths"] == list(hit.paths)
 
 
-def test_like_is_the_image_of_that_id(photos: tandem.Collection, image_folder: Path) -> None:
-    one = photos.search(image=image_folder / "5.png", k=1)[0]
-    assert photos.search(like=one.id, k=1)[0].id == one.id
+def test_like_is_the_image_of_that_id(kept_photos: tandem.Collection, kept_images: Path) -> None:
+    one = kept_photos.search(image=kept_images / "5.png", k=1)[0]
+    assert kept_photos.search(like=one.id, k=1)[0].id == one.id
     with pytest.raises(StoreError, match="no image"):
-        photos.search(like="0" * 32)
+        kept_photos.search(like="0" * 32)
 
 
-def test_pages_join_without_gap_or_overlap(photos: tandem.Collection) -> None:
-    whole = [hit.id for hit in photos.search("a cat", k=8)]
-    parts = [hit.id for offset in (0, 3, 6) for hit in photos.search("a cat", k=3, offset=offset)]
+def test_pages_join_without_gap_or_overlap(kept_photos: tandem.Collection) -> None:
+    whole = [hit.id for hit in kept_photos.search("a cat", k=8)]
+    parts = [hit.id for offset in (0, 3, 6) for hit in kept_photos.search("a cat", k=3, offset=offset)]
     assert parts == whole
 
 
-def test_a_filter_leaves_k_where_k_pass(photos: tandem.Collection) -> None:
-    hits = photos.search("a cat", k=3, where="width >= 80").hits
+def test_a_filter_leaves_k_where_k_pass(kept_photos: tandem.Collection) -> None:
+    hits = kept_photos.search("a cat", k=3, where="width >= 80").hits
     assert len(hits) == 3
     assert all(isinstance(width := hit.metadata["width"], int) and width >= 80 for hit in hits)
     for wrong in ("widht", "widtH"):
         with pytest.raises(FilterError, match=f"no column '{wrong}': did you mean width\\? There are width, "):
-            photos.search("a cat", where=f"{wrong} > 3")
+            kept_photos.search("a cat", where=f"{wrong} > 3")
     with pytest.raises(FilterError, match="no column 'colour'; there are "):
-        photos.search("a cat", where="colour = 'red'")
+        kept_photos.search("a cat", where="colour = 'red'")
 
 
-def test_less_of_an_image_sinks_it(photos: tandem.Collection, image_folder: Path) -> None:
+def test_less_of_an_image_sinks_it(kept_photos: tandem.Collection, kept_images: Path) -> None:
     def rank(**query: object) -> int:
-        return [hit.path for hit in photos.search(k=8, **query)].index(str(image_folder / "3.png"))  # type: ignore[arg-type]
+        return [hit.path for hit in kept_photos.search(k=8, **query)].index(str(kept_images / "3.png"))  # type: ignore[arg-type]
 
-    assert rank(image=image_folder / "2.png", minus_image=image_folder / "3.png") > rank(image=image_folder / "2.png")
+    assert rank(image=kept_images / "2.png", minus_image=kept_images / "3.png") > rank(image=kept_images / "2.png")
 
 
-def test_text_and_image_have_the_given_weights(photos: tandem.Collection, image_folder: Path) -> None:
-    image = image_folder / "1.png"
-    assert photos.search("a cat", image=image, weight=0.0).hits == photos.search(image=image).hits
-    assert photos.search("a cat", image=image, weight=1.0).hits == photos.search("a cat").hits
+def test_text_and_image_have_the_given_weights(kept_photos: tandem.Collection, kept_images: Path) -> None:
+    image = kept_images / "1.png"
+    assert kept_photos.search("a cat", image=image, weight=0.0).hits == kept_photos.search(image=image).hits
+    assert kept_photos.search("a cat", image=image, weight=1.0).hits == kept_photos.search("a cat").hits
 
 
 @pytest.mark.parametrize(
@@ -127,40 +129,40 @@ def test_text_and_image_have_the_given_weights(photos: tandem.Collection, image_
         ({"text": "a cat", "vectors": {"text": np.ones(12)}}, "vectors: text: expected unit length, got 3.46"),
     ],
 )
-def test_questions_that_make_no_sense(photos: tandem.Collection, query: dict[str, object], said: str) -> None:
+def test_questions_that_make_no_sense(kept_photos: tandem.Collection, query: dict[str, object], said: str) -> None:
     with pytest.raises(TandemError, match=said):
-        photos.search(**query)  # type: ignore[arg-type]
+        kept_photos.search(**query)  # type: ignore[arg-type]
 
 
-def test_whole_numbers_of_numpy_are_numbers(photos: tandem.Collection) -> None:
-    found = photos.search("a cat", k=np.int64(3), offset=np.int32(1), weight=np.float32(0.5))  # type: ignore[arg-type]
-    assert found.hits == photos.search("a cat", k=4)[1:]  # type: ignore[index]
+def test_whole_numbers_of_numpy_are_numbers(kept_photos: tandem.Collection) -> None:
+    found = kept_photos.search("a cat", k=np.int64(3), offset=np.int32(1), weight=np.float32(0.5))  # type: ignore[arg-type]
+    assert found.hits == kept_photos.search("a cat", k=4)[1:]  # type: ignore[index]
     assert json.loads(json.dumps(found.as_dict()))["offset"] == 1
 
 
 def test_vectors_made_elsewhere_find_the_same(
-    photos: tandem.Collection, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+    kept_photos: tandem.Collection, kept_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query: dict[str, Any] = {
-        "image": image_folder / "2.png",
+        "image": kept_images / "2.png",
         "minus": "a dog",
-        "minus_image": image_folder / "3.png",
+        "minus_image": kept_images / "3.png",
         "k": 8,
     }
-    expected = photos.search("a cat", **query)
+    expected = kept_photos.search("a cat", **query)
     vectors = {
-        "text": photos.model.embed_texts("a cat")[0],
-        "image": photos.model.embed_images(query["image"])[0],
-        "minus": photos.model.embed_texts("a dog")[0],
-        "minus_image": photos.model.embed_images(query["minus_image"])[0],
+        "text": kept_photos.model.embed_texts("a cat")[0],
+        "image": kept_photos.model.embed_images(query["image"])[0],
+        "minus": kept_photos.model.embed_texts("a dog")[0],
+        "minus_image": kept_photos.model.embed_images(query["minus_image"])[0],
     }
 
     def never(*_: object) -> None:
         raise AssertionError("embedded once more")
 
-    monkeypatch.setattr(photos.model, "embed_texts", never)
-    monkeypatch.setattr(photos.model, "embed_images", never)
-    again = photos.search("a cat", vectors=vectors, **(query | {"image": "a name", "minus_image": "another"}))
+    monkeypatch.setattr(kept_photos.model, "embed_texts", never)
+    monkeypatch.setattr(kept_photos.model, "embed_images", never)
+    again = kept_photos.search("a cat", vectors=vectors, **(query | {"image": "a name", "minus_image": "another"}))
     assert [hit.id for hit in again] == [hit.id for hit in expected]
     assert [hit.score for hit in again] == pytest.approx([hit.score for hit in expected], abs=1e-5)
     assert again.query == {"text": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}

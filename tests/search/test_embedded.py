@@ -124,6 +124,7 @@ def test_a_closed_store_says_so(url: str) -> None:
             verb()
 
 
+@pytest.mark.slow
 def test_many_threads_search_while_one_writes(url: str, small_index: None) -> None:
     store = filled(url, 2000)
     query = unit(1, seed=77)

@@ -175,6 +175,7 @@ def test_wrong_columns_are_named(text: str, words: list[str]) -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.slow
 def test_hostile_texts_end_in_an_error_and_soon() -> None:
     for text in (
         "(" * (MAX_CHARACTERS - 1),

@@ -12,6 +12,7 @@ from tandem.errors import TandemError
 from tandem.search.indexing.ignoring import IgnoreRules
 
 
+@pytest.mark.slow
 def test_wildcards_mean_what_they_mean_to_the_library() -> None:
     drawn = random.Random(0)
     parts = ("a", "b", "*", "*", "?", "[ab]", "\\*", "/", "/**/", "**/")

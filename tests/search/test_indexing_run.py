@@ -74,7 +74,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
     assert threading.get_ident() not in engine.threads
 
 
-@pytest.mark.parametrize("count", [60, 180])
+@pytest.mark.parametrize("count", [60, pytest.param(180, marks=pytest.mark.slow)])
 def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """The images alive at any time are those that are under way, however many there are."""
     toy.write_images(home / "images", count)

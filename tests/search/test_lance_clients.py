@@ -245,6 +245,7 @@ def test_threads_read_while_another_client_writes(store: Store) -> None:
     assert store.count() == 450
 
 
+@pytest.mark.slow
 def test_of_a_new_version_only_what_has_changed_is_read(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "COMPACT_EVERY", 8)
     monkeypatch.setattr(maintenance, "LOOK_EVERY", 8)

@@ -70,6 +70,7 @@ def test_a_writer_that_is_killed_leaves_whole_batches(store: Store) -> None:
     assert step > 3, "the child never came to write"
 
 
+@pytest.mark.slow
 def test_a_folder_is_synced_before_a_batch_is_acknowledged(
     local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

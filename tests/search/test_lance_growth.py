@@ -82,6 +82,7 @@ def _recall(store: Store, queries: Vectors, vectors: Vectors, among: np.ndarray,
     return right / (10 * len(queries))
 
 
+@pytest.mark.slow
 def test_hits_that_the_index_misses_are_found(local: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """An index that loses its way gives too few; here it is made to, by an answer cut short."""
     monkeypatch.setattr(snapshots, "IN_MEMORY", 0)
@@ -172,6 +173,7 @@ def test_a_collection_of_a_newer_format_is_refused(local: Store, monkeypatch: py
         open_store(f"{url}_newer")
 
 
+@pytest.mark.slow
 def test_small_files_become_large_ones_and_old_versions_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance, "LOOK_EVERY", 8)
     monkeypatch.setattr(maintenance, "COMPACT_EVERY", 16)

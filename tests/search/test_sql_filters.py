@@ -18,6 +18,7 @@ def url(tmp_path: Path) -> str:
     return str(tmp_path / "photos.tandem")
 
 
+@pytest.mark.slow
 def test_sql_means_what_filters_mean() -> None:
     """Random expressions over values that are hard to compare: SQLite finds what `matches` finds."""
     texts = [

@@ -105,6 +105,7 @@ def assert_same(one: Any, other: Any) -> None:
             assert a == b, field.name
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_number_of_workers_changes_no_bit(root: Path) -> None:
     streams = [list(Loader(mixed(root, workers=n), toy.tokenizer()).stream(47, 54)) for n in (0, 1, 3)]
@@ -252,6 +253,7 @@ def test_all_texts_hold_what_batches_hold(root: Path) -> None:
         assert set(loader.batch(step).texts) <= set(known)
 
 
+@pytest.mark.slow
 def test_a_batch_of_many_texts_has_no_matrix_of_targets(root: Path) -> None:
     """3,000 images with two captions each: as a matrix of float32, their targets would take 72 MB in every process."""
     many = {**CAPTIONED, "path": "more.tar", "per_batch": 3000, "captions": "all"}

@@ -166,6 +166,7 @@ def ours(clip: CLIP, config: ModelConfig, micro_batches: int = 1) -> dict[str, t
     return {"loss": losses["loss"], **{name: p.grad for name, p in clip.named_parameters() if p.grad is not None}}
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_transformers() -> None:
     """Loss and gradient of every parameter in float64; texts are padded by the model, not by the batch."""
     transformers = pytest.importorskip("transformers")

@@ -142,6 +142,7 @@ def test_names_of_bert_tell_heads_of_64(name: str) -> None:
     assert read.heads == text.heads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_language_models_configuration_makes_its_tensors_in_transformers(text: str) -> None:
     transformers = pytest.importorskip("transformers")

@@ -99,6 +99,7 @@ def test_transformers_without_a_tokenizer_takes_the_configurations_ids(tmp_path:
     assert (config.text.start_id, config.text.end_id, config.text.pad_id) == (0, 2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", LAYOUTS)
 def test_no_embedding_is_copied_between_the_file_and_the_fingerprint(tmp_path: Path, to: Any) -> None:
     """XLM-V's are 3.7 GB in float32. Here 13 MB, and everything else is small."""

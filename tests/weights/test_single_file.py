@@ -150,19 +150,14 @@ def test_safetensors_agree_with_the_library(tmp_path: Path) -> None:
     assert all(array.flags.aligned for array in read.values())
 
 
-@pytest.mark.parametrize("first", [0x80, 0x50], ids=["a pickle", "a zip"])
-def test_a_header_length_that_looks_like_another_container(tmp_path: Path, first: int) -> None:
+@pytest.mark.parametrize("start", [b"\x80K", b"PK"], ids=["a pickle", "a zip"])
+def test_a_header_length_that_looks_like_another_container(tmp_path: Path, start: bytes) -> None:
     path = tmp_path / "model.weights"
     arrays = toys.tensors(toys.vit())
-    for padding in range(40_000):
-        if padding % 256 and padding % 8:
-            continue
-        save_file(arrays, path, metadata={"x": "x" * padding})
-        start = path.read_bytes()[:2]
-        if start[0] == first and (first != 0x50 or start[1] == ord("K")):
-            break
-    else:
-        pytest.fail("no such length")
+    save_file(arrays, path, metadata={"x": ""})
+    shortest = int.from_bytes(path.read_bytes()[:8], "little")  # a multiple of 8, as all are
+    save_file(arrays, path, metadata={"x": "x" * (int.from_bytes(start, "little") - shortest)})
+    assert path.read_bytes()[:2] == start
     toys.same(weights.read_tensors(path)[1], arrays)
 
 

@@ -81,6 +81,7 @@ def test_small_files_are_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert special_tokens(tmp_path) == SpecialTokens(2, 1, 0)
 
 
+@pytest.mark.slow
 def test_what_stands_behind_a_large_vocabulary_is_found(tmp_path: Path) -> None:
     """The library writes the vocabulary last; other programs may write it first."""
     write(tmp_path, template("A", "<eos>"), **BOTH)
