@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 from support import conditioning_toys as toys
 from support.commands import Run
@@ -79,6 +80,7 @@ def test_json_is_one_document(tandem: Run) -> None:
     assert json.loads(tandem("condition", "x", "--json").out)["missing"] == ""
 
 
+@pytest.mark.slow
 def test_a_drawing_of_words(tandem: Run, tmp_path: Path) -> None:
     outcome = tandem("condition", PROMPT + " BREAK (cat:0.5)", LONG, "--plot", tmp_path / "words.png")
     assert outcome.code == 0, outcome.err

@@ -70,8 +70,13 @@ def test_clip_skip_leaves_out_blocks_but_not_the_norm(made):
     np.testing.assert_allclose(found.states, hidden("clip_l", ids, -3, norm=True), atol=1e-5)
     blurry = made("sd1").encode("blurry")
     np.testing.assert_allclose(found.negative_states, blurry.states, atol=1e-5)  # as diffusers
-    both = made("sd1").encode(FOX, "blurry", clip_skip=1, negative_clip_skip=1)
-    np.testing.assert_allclose(both.negative_states, made("sd1").encode("blurry", clip_skip=1).states, atol=1e-5)
+    both = made("sd1").encode(FOX, "blurry", clip_skip=2, negative_clip_skip=2)
+    np.testing.assert_allclose(both.negative_states, made("sd1").encode("blurry", clip_skip=2).states, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_clip_skip_counts_from_where_a_consumer_reads(made):
+    ids = ids_of(WORDS, END)
     wide = made("sdxl").encode(FOX, clip_skip=1)
     np.testing.assert_allclose(wide.states[..., :32], hidden("clip_l", ids, -3), atol=1e-4)
     np.testing.assert_allclose(wide.states[..., 32:], hidden("clip_g", ids_of(WORDS, 0), -3), atol=1e-4)

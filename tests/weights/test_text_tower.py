@@ -40,6 +40,7 @@ def test_both_encoders_of_a_repository(pipeline):
     same(second, toys.tower("clip_g", pad_id=0))
     assert second.text.pad_id == second.tokenizer.pad_id == 0  # "!", as its tokenizer says
     assert first.tokenizer.pad_id == 49407
+    same(read_text_tower(pipeline / "text_encoder_2" / "model.safetensors"), toys.tower("clip_g", pad_id=0))
     assert second.tokenizer.encode("a fox!") == toys.tower("clip_g").tokenizer.encode("a fox!")
 
 
@@ -84,6 +85,8 @@ def test_from_the_hub_only_what_is_needed(pipeline, tmp_path, monkeypatch):
     found = read_text_tower("who/pipe", subfolder="text_encoder_2")
     same(found, toys.tower("clip_g", pad_id=0))
     assert not [path for _, path in server.requests if "/text_encoder/" in path]
+    fetched = [path for method, path in server.requests if method == "GET"]
+    assert all(f"/resolve/{hub_server.COMMIT}/" in path for path in fetched[1:])  # all of one commit
     with pytest.raises(HubError, match=r"text_encoder_3/config\.json"):
         read_text_tower("who/pipe", subfolder="text_encoder_3")
     server.http.shutdown()

@@ -125,8 +125,9 @@ class Repository:
         except Exception as error:
             # Transport errors are whichever HTTP library's this version of huggingface_hub is built on.
             raise HubError(f"{self}: {name} cannot be downloaded from {host}: {_reason(error)}") from None
-        if path.parent.parent.name == "snapshots":
-            self.revision = path.parent.name  # the others come from the same commit
+        root = path.parents[name.count("/")]
+        if root.parent.name == "snapshots":
+            self.revision = root.name  # the others come from the same commit
         return path
 
     def tokenizer(self) -> bool:

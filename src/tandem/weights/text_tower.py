@@ -75,6 +75,8 @@ def read_text_tower(
         path = folder / subfolder
     if path.is_dir() and _is_text_model(path):
         return _read_folder(path, activation)
+    if path.is_file() and _is_text_model(path.parent):
+        return _read_folder(path.parent, activation, path)
     if path.is_file() and path.suffix == ".safetensors" and _is_text_file(path):
         return _read_file(path, activation)
     if path.is_dir() and (path / "model_index.json").is_file():
@@ -99,10 +101,10 @@ def _is_text_model(folder: Path) -> bool:
     return config.is_file() and read_json(config).get("model_type") == MODEL_TYPE
 
 
-def _read_folder(folder: Path, activation: Activation | None) -> TextCheckpoint:
+def _read_folder(folder: Path, activation: Activation | None, weights: Path | None = None) -> TextCheckpoint:
     from tandem.tokenizer import Tokenizer
 
-    weights = first_present(folder, _WEIGHTS)
+    weights = weights or first_present(folder, _WEIGHTS)
     if weights is None:
         raise WeightsError(f"{folder}: expected one of {', '.join(_WEIGHTS)} beside config.json; found none")
     beside = folder.parent / _TOKENIZER_FOLDERS.get(folder.name, "tokenizer")
