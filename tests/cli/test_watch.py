@@ -1,12 +1,14 @@
 """`tandem watch`: a line for each batch, Ctrl-C, and what it refuses."""
 
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support import toy
-from support.commands import Run, one_line
+from support.commands import COMMAND, Run, one_line
 
 from tandem.search.watching import changes
 
@@ -74,3 +76,30 @@ def test_what_is_refused(
     (tmp_path / "a.jpg").touch()
     monkeypatch.chdir(tmp_path)
     assert says in one_line(tandem("watch", *arguments))
+
+
+@pytest.mark.slow
+def test_a_service_that_is_stopped_ends_with_a_sum(model_folder: str, tmp_path: Path) -> None:
+    """In a process of its own, with the system's reports: a photo comes, then the signal that stops services."""
+    pytest.importorskip("watchfiles")
+    (tmp_path / "photos").mkdir()
+    toy.random_image(1).save(tmp_path / "photos" / "first.png")
+    options = ["--to", str(tmp_path / "c.tandem"), "--model", model_folder, "--settle", "0.1", "--json"]
+    process = subprocess.Popen(
+        [*COMMAND, "watch", str(tmp_path / "photos"), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["added"] == 1
+        toy.random_image(2).save(tmp_path / "photos" / "second.png")
+        assert json.loads(process.stdout.readline())["total"] == 2
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "2 added" in said
+    assert "Traceback" not in said
