@@ -180,3 +180,19 @@ def test_another_score_is_taken_where_it_is_better_outside_of_the_noise() -> Non
     assert chosen.kind == "texts"
     assert "not taken" in notes[0]
     assert figure.low < figure.value < figure.high
+
+
+def test_what_only_folds_would_block_is_not_shown() -> None:
+    """A fit that blocks nothing has no figures of blocking; one that blocks says where folds could not."""
+    values, shown = labelled(60, 200, apart=1.5)
+    nothing = fit_category([Score("texts", values)], shown, category(0.2), precision=0.95)
+    assert nothing.block is None
+    assert "nothing is blocked" in nothing.notes[-1]
+    assert not [name for name in nothing.figures if name.startswith("block_")]
+
+
+def test_thresholds_that_cannot_keep_the_promise_are_not_tried() -> None:
+    """Each costs the others; which ones depends on counts and what is wanted, on no label."""
+    assert promises.tried(755, 0.9, 0.2) == [0, 1, 2, 3, 4, 6, 9, 13, 19]
+    assert promises.tried(10, 0.99, 0.01) == [0]
+    assert max(promises.tried(20, 0.1, 0.9)) < 20

@@ -33,12 +33,12 @@ ROWS = (
 )
 COUNTS = (Column("category", least=8), *(Column(band, right=True) for band in BANDS))
 FIGURES = (
-    Column("category", least=8),
-    Column(""),
+    Column("category"),
+    Column("", least=12),
     Column("promised", right=True),
     Column("measured", right=True),
-    Column("95% from", right=True),
-    Column("to", right=True),
+    Column("95% from", right=True, drop=4),
+    Column("to", right=True, drop=3),
     Column("chance", right=True, drop=1),
     Column("n", right=True, drop=2),
 )

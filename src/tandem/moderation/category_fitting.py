@@ -143,11 +143,15 @@ def fit_category(
         fit = replace(fit, score=score.kind, weights=weights, bias=score.linear.bias)
     figures = {"auc": area}
     if area.low <= 0.5 or fit.slope <= 0:
-        measured = f"AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
-        why = f"its score does not tell images with it from others: {measured}"
+        shows = f"AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
+        why = f"its score does not tell images with it from others: {shows}"
         return replace(fit, figures=figures, notes=notes, cannot_tell=why, review=None, block=None)
-    figures |= _measured(score.values, shown, category, precision, recall, seed)
-    return replace(fit, figures=figures, notes=(*notes, *more))
+    measured, without = _measured(score.values, shown, category, precision, recall, seed)
+    if fit.block is None:  # what some folds blocked is not what this fit does
+        measured = {name: figure for name, figure in measured.items() if not name.startswith("block_")}
+    elif without:
+        more = (*more, f"in {without} of {FOLDS} folds, which have fewer images, nothing would be blocked")
+    return replace(fit, figures=figures | measured, notes=(*notes, *more))
 
 
 def _set(
@@ -213,22 +217,22 @@ def _set(
 
 def _measured(
     values: Numbers, shown: Shown, category: Category, precision: float | None, recall: float | None, seed: int
-) -> dict[str, Figure]:
-    """The figures of thresholds and probabilities on the images of folds that they were not set on."""
+) -> tuple[dict[str, Figure], int]:
+    """The figures of thresholds and probabilities on the images of folds that they were not set on, and the number of
+    folds whose others did not suffice to block anything."""
     fold = stratified_folds(shown.astype(np.int64), FOLDS, seed)
     flagged, blocked = np.zeros(len(shown), bool), np.zeros(len(shown), bool)
-    probability = np.zeros(len(shown))
+    probability, without = np.zeros(len(shown)), 0
     for each in range(FOLDS):
         kept = fold != each
         fit, _ = _set(values[kept], shown[kept], category, precision, recall)
-        here = values[~kept]
+        here, without = values[~kept], without + (fit.block is None)
         probability[~kept] = fit.probabilities(here)[0]
         flagged[~kept] = False if fit.review is None else here >= fit.review
         blocked[~kept] = False if fit.block is None else here >= fit.block
-    return {
-        **band_figures(blocked, flagged | blocked, shown, category.base_rate),
-        "calibration_error": calibration_figure(probability, shown, category.base_rate, seed=seed),
-    }
+    figures = band_figures(blocked, flagged | blocked, shown, category.base_rate)
+    error = calibration_figure(probability, shown, category.base_rate, seed=seed)
+    return {**figures, "calibration_error": error}, without
 
 
 def band_figures(blocked: Shown, flagged: Shown, shown: Shown, base_rate: float) -> dict[str, Figure]:

@@ -81,10 +81,15 @@ def precision_bound(found: int, n: int, j: int, m: int, base_rate: float, error:
     return float(np.quantile(precision_of(true, false, base_rate), error))
 
 
-def tried(m: int) -> list[int]:
-    """How many of m images without the category may lie above each threshold that is tried: 0, 1, 2, 3, 4, 6, 9, ..."""
+def tried(m: int, precision: float, base_rate: float) -> list[int]:
+    """How many of m images without the category may lie above each threshold that is tried: 0, 1, 2, 3, 4, 6, 9, ...
+
+    No more than leave room for the precision if all images with it lay above. Each one that is tried costs the others,
+    and these are known before any label is.
+    """
+    most = base_rate * (1 - precision) / ((1 - base_rate) * precision) * (m + 1)
     found = [0]
-    while (more := max(found[-1] + 1, found[-1] * 3 // 2)) < m // 2:
+    while (more := max(found[-1] + 1, found[-1] * 3 // 2)) < min(most, m) - 1:
         found.append(more)
     return found
 
@@ -96,7 +101,7 @@ def precision_threshold(
 
     None where none does: the best bound says what could be promised.
     """
-    ordered, choices = np.sort(negatives)[::-1], tried(len(negatives))
+    ordered, choices = np.sort(negatives)[::-1], tried(len(negatives), precision, base_rate)
     above_all = np.sort(positives)
     threshold, best = None, 0.0
     for j in choices:
@@ -119,7 +124,7 @@ def needed_for_precision(precision: float, base_rate: float, n: int) -> int | No
     """
 
     def enough(m: int) -> bool:
-        error = (1 - CONFIDENCE) / len(tried(m))
+        error = (1 - CONFIDENCE) / len(tried(m, precision, base_rate))
         return precision_bound(n, n, 0, m, base_rate, error) >= precision
 
     return _least(enough)
