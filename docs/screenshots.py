@@ -130,6 +130,7 @@ SHOTS: dict[str, tuple[Callable[[Any], None], str, int, int]] = {
 }
 
 
+FILM = "film"  # a collection of its own
 AUDIT = "audit"  # no page of the server: the report of the model that ships
 
 
@@ -146,11 +147,46 @@ def shoot_audit(browser: Any, folder: Path) -> None:
     print(f"{target.relative_to(ROOT)}: {target.stat().st_size // 1000} kB")
 
 
+def shoot_film(browser: Any, folder: Path) -> None:
+    """A moment of a film, found by words: slow pans over the photos, in a codec that every browser plays."""
+    import av
+    import numpy as np
+    from support.serving import serving
+
+    films = folder / "Films" / "Pictures"
+    films.mkdir(parents=True)
+    with av.open(str(films / "holiday.webm"), "w") as out:
+        stream = out.add_stream("libvpx", rate=10, options={"deadline": "realtime", "cpu-used": "8", "b": "3M"})
+        stream.width, stream.height = 960, 540
+        stream.pix_fmt = "yuv420p"
+        for name in ("china", "rocket", "coffee", "astronaut", "chelsea", "flower"):
+            with Image.open(folder / "Pictures" / f"{name}.jpg") as photo:
+                scale = 1.25 * max(960 / photo.width, 540 / photo.height)
+                large = np.asarray(photo.resize((round(photo.width * scale), round(photo.height * scale))))
+            for step in range(80):
+                top, left = (
+                    round((side - most) * step / 80) for side, most in zip(large.shape, (540, 960), strict=False)
+                )
+                part = np.ascontiguousarray(large[top : top + 540, left : left + 960])
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(part, format="rgb24")))
+        out.mux(stream.encode())
+    with tandem.open(folder / "films.tandem") as collection:
+        collection.add(films)
+    with serving(folder / "films.tandem") as server:
+        page = browser.new_page(base_url=server.url, viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto("/")
+        page.get_by_role("searchbox").fill("a cat")
+        page.locator("a:has(.film-time)").first.press("Enter")
+        page.locator("video:not([hidden])").wait_for()
+        shoot(page, FILM)
+        page.close()
+
+
 def main() -> None:
     from playwright.sync_api import sync_playwright
     from support.serving import serving
 
-    wanted = sys.argv[1:] or [*SHOTS, AUDIT]
+    wanted = sys.argv[1:] or [*SHOTS, FILM, AUDIT]
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise SystemExit("Chromium is not installed: apt install chromium")
@@ -165,6 +201,9 @@ def main() -> None:
             for name in wanted:
                 if name == AUDIT:
                     shoot_audit(browser, Path(temporary))
+                    continue
+                if name == FILM:
+                    shoot_film(browser, Path(temporary))
                     continue
                 lead, scheme, width, height = SHOTS[name]
                 context = browser.new_context(

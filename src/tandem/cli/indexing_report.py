@@ -23,7 +23,8 @@ def summary(name: str, report: "IndexingReport") -> str:
         "taken out": report.pruned,
     }
     did = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing to do"
-    line = f"{name}: {terminal.count_of(report.total)}; {did}"
+    moments = f" ({report.moments:,} of films)" if report.moments else ""
+    line = f"{name}: {terminal.count_of(report.total)}{moments}; {did}"
     if report.added + report.changed:
         line += f"; {report.rate:,.0f} a second"
     if report.excluded:
@@ -40,6 +41,7 @@ def as_document(photos: "Collection", report: "IndexingReport") -> dict[str, Any
         "collection": photos.url,
         "model": {"name": notes["model_name"], "fingerprint": notes["model_fingerprint"]},
         "total": report.total,
+        "moments": report.moments,
         "added": report.added,
         "unchanged": report.unchanged,
         "duplicates": report.duplicates,

@@ -290,7 +290,7 @@ class Collection(StoreAndModel):
             minus, minus_image: a text and an image to avoid.
             weight: the weight of the text beside an image, 0..1.
             k, offset: the number of hits to return, and to skip.
-            moments: how many moments of one film come before everything else; the others follow, but for those within
+            moments: how many moments of one film come before everything else; its others follow, and last those within
                 seconds of a better one. 0 for all, by cosine alone.
             where: a filter over the metadata, such as "width > 1000 and path like '%2023%'".
             threshold: if the best hit is less relevant, nothing matches; None for the calibration's own threshold.

@@ -86,19 +86,21 @@ def _nearest(store: Store, vector: Vectors, query: SearchQuery) -> list[StoreHit
         hits = store.search(vector, asked, where=query.where)[0]
         if not query.moments or all(moment_of(str(hit.metadata.get("path") or "")) is None for hit in hits):
             return hits
-        first, later = spread(hits, query.moments)
+        first, later, near = spread(hits, query.moments)
         if len(first) >= wanted or len(hits) < asked or asked >= MOST_ASKED:
-            return [*first, *later][:wanted]
+            return [*first, *later, *near][:wanted]
         asked = min(4 * asked, max(wanted, MOST_ASKED))
 
 
-def spread(hits: Sequence[StoreHit], most: int) -> tuple[list[StoreHit], list[StoreHit]]:
-    """The hits without moments of films that are next to better ones: up to `most` of each film, and the others.
+def spread(hits: Sequence[StoreHit], most: int) -> tuple[list[StoreHit], list[StoreHit], list[StoreHit]]:
+    """Hits in three parts: up to `most` moments of each film with all photos, its other moments, and those next to
+    better ones.
 
-    Both in the order of the hits. So no film fills an answer, and pages of an answer fit together.
+    Each in the order of the hits. So no film fills an answer, and pages of an answer fit together.
     """
     first: list[StoreHit] = []
     later: list[StoreHit] = []
+    near: list[StoreHit] = []
     taken: dict[str, list[float]] = {}
     for hit in hits:
         moment = moment_of(str(hit.metadata.get("path") or ""))
@@ -109,7 +111,9 @@ def spread(hits: Sequence[StoreHit], most: int) -> tuple[list[StoreHit], list[St
         if all(abs(moment[1] - time_s) >= APART_S for time_s in times):
             times.append(moment[1])
             (first if len(times) <= most else later).append(hit)
-    return first, later
+        else:
+            near.append(hit)
+    return first, later, near
 
 
 def _why_not(calibration: Calibration | None, model: "Model", kinds: Sequence[MeasuredKind], count: int) -> str | None:

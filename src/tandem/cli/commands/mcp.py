@@ -11,7 +11,7 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.model import add_model, loading
 from tandem.defaults import ADDRESS_FORMS
-from tandem.errors import MissingExtraError, TandemError
+from tandem.errors import MissingExtraError
 
 
 def add_arguments(parser: Parser) -> None:
@@ -92,5 +92,5 @@ def configuration(arguments: argparse.Namespace) -> dict[str, object]:
 
 def _port(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise TandemError(f"--http: expected a port, 1 to 65535, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a port, 1 to 65535, got {text!r}")
     return int(text)

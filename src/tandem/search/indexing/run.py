@@ -84,6 +84,7 @@ class IndexingReport:
     excluded: int = 0  # files and folders that a rule leaves out
     failures: list[SkippedFile] = field(default_factory=list)
     total: int = 0  # images in the collection now
+    moments: int = 0  # of these, pictures of films
     fast: int = 0  # of these, with vectors from images that shrank while they were decoded
     seconds: float = 0.0
     rate: float = 0.0  # files that were read, a second
@@ -363,6 +364,7 @@ class IndexingRun:
             excluded=self._excluded,
             failures=[*skipped.failures, *recorded.failures],
             total=self.store.count(),
+            moments=self.store.count("time is not null") if self._keeps_times else 0,
             fast=self.store.count("decoding = 'fast'"),
             seconds=seconds,
             rate=self._read / seconds if seconds > 0 else 0.0,
