@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -478,3 +479,9 @@ def test_the_rule_sees_what_it_forbids(tmp_path: Path) -> None:
     assert imports(bad) == {"torch.nn", "tandem.cli.main"}
     assert room("tandem.cli.main") == "cli"
     assert "cli" not in LAYERS["model"]
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest would import the first for both, and stop."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
