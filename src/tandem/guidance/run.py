@@ -28,7 +28,7 @@ DECAY = 1.5
 FIRST_BAND, WHOLE_AT = 0.15, 0.6  # the share of frequencies that is shown first; when in a run all of them are
 RATES = {"fourier": 1.0, "geometry": 0.01, "colour": 0.05}  # of Adam
 VARIATION = {"fourier": 2.0, "shapes": 0.0}  # weights of the total variation
-HELD = 10.0  # weight of the squared distance from the photo at a strength of one half
+HELD = 40.0  # weight of the squared distance from the photo at a strength of one half
 AUGMENTATION = Augmentation()
 
 Arrays = dict[str, NDArray[np.generic]]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tandem.errors import TandemError
 
-SIZE, STEPS, CROPS, STRENGTH = 256, 300, 32, 0.5  # defaults, which the command shares
+SIZE, STEPS, CROPS, STRENGTH = 256, 250, 32, 0.5  # defaults, which the command shares
 LARGEST, MOST_SHAPES = 4096, 1024
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 STATE_SUFFIX = ".guidance"  # added to a picture's name
