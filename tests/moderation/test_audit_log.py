@@ -158,3 +158,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     head_path(place).write_text("{}" * 2)
     with pytest.raises(DataError, match="no head of a log"):
         AuditLog(place)
+
+
+def test_a_log_without_its_head_gets_one_again(path: Path) -> None:
+    head_path(path).unlink()
+    with AuditLog(path):
+        pass  # nothing to add
+    assert verify_log(path).notes == ()

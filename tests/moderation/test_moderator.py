@@ -15,6 +15,7 @@ from tandem.errors import DataError, ImageError
 from tandem.evaluate.features import Features, embed_dataset
 from tandem.model import Model
 from tandem.moderation import Fit, Moderator, fit_policy, open_policy, read_fit, write_fit
+from tandem.moderation.decisions import worst
 from tandem.moderation.fit_file import fit_path
 
 
@@ -243,3 +244,37 @@ def test_corrections_of_a_labelled_collection_are_known_by_their_ids(
         collection.add(labelled)
     stored = embed_dataset(model, open_dataset(tmp_path / "c.tandem", label="folder"))
     assert len(without(features, stored)) == 0
+
+
+TWO = """
+[categories.blue]
+texts_for = ["a blue thing"]
+texts_against = ["red"]
+base_rate = 0.5
+
+[categories.green]
+texts_for = ["a green thing"]
+texts_against = ["red"]
+base_rate = 0.5
+"""
+
+
+def test_the_most_severe_category_decides_and_what_is_not_fitted_allows_nothing(
+    model: Model, policy: Path, features: Features, images: list[Path]
+) -> None:
+    policy.write_text(POLICY + TWO)
+    opened = open_policy(policy)
+    fit = fit_policy(model, opened, features)
+    assert set(fit.categories) == {"red", "blue"}
+    assert "green: no class of the labelled images shows it: not fitted" in fit.notes
+    moderator = Moderator(opened, model, fit=fit)
+    assert not moderator.is_fitted
+    for image, decision in zip(images, moderator.moderate(images), strict=True):
+        bands = {name: each.band for name, each in decision.categories.items()}
+        assert bands["green"] == "not fitted"
+        shown, other = ("red", "blue") if int(image.stem) < 2 else ("blue", "red")
+        assert bands[shown] != "allow"
+        assert decision.band == worst(bands.values()) != "allow"
+        assert moderator.moderate(image)[0].categories[other].probability < 0.5  # type: ignore[operator]
+    only = dataclasses.replace(fit, categories={"red": fit.categories["red"]})
+    assert Moderator(opened, model, fit=only).moderate(images[3])[0].band == "not fitted"  # red allows it

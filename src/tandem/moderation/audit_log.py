@@ -87,9 +87,9 @@ class AuditLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=_LOCK_S), open(self.path, "a+b") as file:
-                before = self._end(file)
-                self.head = self._write(file, before, entries)
-                if self.head != before:
+                known = read_head(self.path)
+                self.head = self._write(file, self._end(file, known), entries)
+                if self.head != known:
                     write_json(head_path(self.path), asdict(self.head), indent=None)
         except Timeout:
             raise DataError(f"{self.path}: another program has locked the log for {_LOCK_S:.0f} s") from None
@@ -117,10 +117,9 @@ class AuditLog:
             file.flush()
         return Head(lines, digest, length, size + len(content))
 
-    def _end(self, file: BinaryIO) -> Head:
+    def _end(self, file: BinaryIO, known: Head | None) -> Head:
         """Where the chain ends: as the head says, where the file is just so long and ends so; else all is read."""
         size = file.seek(0, os.SEEK_END)
-        known = read_head(self.path)
         if known is not None and known.bytes == size and known.last_bytes < size:
             file.seek(size - known.last_bytes - 1)
             if hashlib.sha256(file.read()[:-1]).hexdigest() == known.sha256:
