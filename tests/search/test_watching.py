@@ -14,7 +14,15 @@ from tandem.errors import EngineError, MissingExtraError, StoreBusyError, Tandem
 from tandem.search.indexing.run import IndexingReport
 from tandem.search.indexing.sources import NoImagesError
 from tandem.search.watching import changes, following
-from tandem.search.watching.following import AT_MOST_S, REST, RETRY_S, Batch, follow, relevant_in
+from tandem.search.watching.following import (
+    AT_MOST_S,
+    REST,
+    REST_AFTER_WORK_S,
+    RETRY_S,
+    Batch,
+    follow,
+    relevant_in,
+)
 
 
 class Clock:
@@ -34,7 +42,7 @@ class Story:
         self.clock, self.changes, self.until = Clock(), changes, until
         self.looked: list[float] = []
         self.answers: list[Exception] = []
-        self.takes = 0.0
+        self.takes, self.adds = 0.0, 1
 
     def stream(self) -> Iterator[frozenset[str]]:
         while self.clock.now <= self.until:
@@ -46,7 +54,7 @@ class Story:
         self.clock.now += self.takes
         if self.answers:
             raise self.answers.pop(0)
-        return IndexingReport(added=1, unchanged=0)
+        return IndexingReport(added=self.adds, unchanged=0)
 
     def batches(self, **options: object) -> list[Batch]:
         return list(follow(self.index, self.stream(), clock=self.clock, **options))  # type: ignore[arg-type]
@@ -91,11 +99,19 @@ def test_a_folder_without_rest_is_looked_at_nevertheless() -> None:
 
 def test_long_looks_are_followed_by_rests() -> None:
     story = Story({at / 2: {"x"} for at in range(0, 400, 10)}, until=150)
-    story.takes = 10
+    story.takes, story.adds = 10, 0
     story.batches(quiet_s=1)
     gaps = [after - before for before, after in zip(story.looked, story.looked[1:], strict=False)]
     assert len(gaps) > 1
     assert min(gaps) >= 10 + 10 * REST
+
+
+def test_work_is_followed_by_a_short_rest() -> None:
+    """After a first run of hours, what came meanwhile is not left for as many more."""
+    story = Story({at / 2: {"x"} for at in range(0, 8000, 2)}, until=4000)
+    story.takes = 3600
+    story.batches(quiet_s=1, at_most_s=1)
+    assert story.looked[1] <= 3600 + REST_AFTER_WORK_S + 1
 
 
 # --- what may pass, and what may not ---------------------------------------------------------------------------------

@@ -111,7 +111,8 @@ def _lines(report: "TaggingReport", arguments: argparse.Namespace, above: float,
         )
     if competes and report.images:
         lines.append(
-            "labels compete: the likeliest may hold of a photo that none fits; --independent judges each alone"
+            "labels compete: the likeliest may hold of a photo that none fits; name what else is there, or judge each "
+            "alone with --independent"
         )
     if report.inside:
         lines.append(

@@ -20,7 +20,8 @@ from tandem.videos.naming import FILM_SUFFIXES
 
 QUIET_S, AT_MOST_S = 1.0, 30.0
 RETRY_S = 5.0  # until a collection that another process writes to, or a folder that is gone, is tried again
-REST = 4.0  # times as long as a batch took: looking at many folders takes at most a fifth of the time
+REST = 4.0  # times as long as a look took: looking at many folders takes at most a fifth of the time
+REST_AFTER_WORK_S = 10.0  # at most, where photos were read: a long first run must not be followed by hours of rest
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def follow(
             batch = _looked(index, unsettled)
             after = clock()
             failed = batch.problem is not None
-            rests_until = after + (RETRY_S if failed else REST * (after - now))
+            rests_until = after + (RETRY_S if failed else _rest_s(batch.report, after - now))
             due = failed
             pending = {path: at for path, at in pending.items() if path in unsettled}
             first = now
@@ -80,6 +81,11 @@ def follow(
                 yield batch
             problem = batch.problem
         waiting = next(changes, None)
+
+
+def _rest_s(report: IndexingReport | None, took_s: float) -> float:
+    worked = report is not None and (report.added or report.changed or report.moved or report.duplicates)
+    return min(REST * took_s, REST_AFTER_WORK_S) if worked else REST * took_s
 
 
 def _looked(index: Callable[[], IndexingReport], unsettled: frozenset[str]) -> Batch:
