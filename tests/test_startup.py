@@ -131,6 +131,22 @@ Conditioner("states", {str(toy.folder(tmp_path / "model"))!r}).encode("a (red:1.
     assert not loaded_after(code) & {"torch", "transformers", "diffusers", "huggingface_hub", "matplotlib", "rich"}
 
 
+def test_the_ten_lines_of_compat_import_no_torch(tmp_path: Path) -> None:
+    """Although they ask for its tensors: a script that does not import it does not wait for it."""
+    folder = str(toy.folder(tmp_path / "model"))
+    code = f"""
+import PIL.Image
+from tandem.compat.transformers import CLIPModel, CLIPProcessor
+inputs = CLIPProcessor.from_pretrained({folder!r})(
+    text=["a", "b"], images=PIL.Image.new("RGB", (80, 60)), return_tensors="pt", padding=True
+)
+print(CLIPModel.from_pretrained({folder!r})(**inputs).logits_per_image.softmax(dim=1))
+"""
+    loaded = loaded_after(code)
+    assert "tandem" in loaded
+    assert not loaded & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx"}
+
+
 def test_answering_sends_nothing(tmp_path: Path) -> None:
     """OpenVINO's telemetry is not even imported, and no address is looked up or connected to."""
     code = f"""

@@ -62,6 +62,16 @@ def device_name(device: object) -> str:
     return f"cuda:{device}" if isinstance(device, int) else str(device)
 
 
+def device_of(name: str) -> Any:
+    """A device as scripts ask a model for it: torch's where it is imported, else the name."""
+    return sys.modules["torch"].device(name) if uses_torch() else name
+
+
+def float32() -> Any:
+    """The type of numbers as scripts ask a model for it: torch's where it is imported, else NumPy's."""
+    return sys.modules["torch"].float32 if uses_torch() else np.dtype(np.float32)
+
+
 def dtype_name(dtype: object) -> str:
     """The name of a type of numbers, torch's or NumPy's: "float32"."""
     return str(dtype).removeprefix("torch.")

@@ -83,8 +83,11 @@ class EncodingModel:
         return self._model.config.text.vocabulary_size
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
+    def dtype(self) -> Any:
+        return tensors.float32()
+
+    def __repr__(self) -> str:
+        return f"<tandem.compat {type(self).__name__} of {self._model!r}>"
 
     def eval(self) -> Any:
         return self

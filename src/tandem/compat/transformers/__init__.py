@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tandem.compat.refusals import STATES, module_names
 
 if TYPE_CHECKING:
+    from tandem.compat.transformers.batches import BatchFeature
+    from tandem.compat.transformers.batches import BatchFeature as BatchEncoding
+    from tandem.compat.transformers.images import CLIPImageProcessor
+    from tandem.compat.transformers.images import CLIPImageProcessor as AutoImageProcessor
+    from tandem.compat.transformers.images import CLIPImageProcessor as CLIPImageProcessorFast
+    from tandem.compat.transformers.images import CLIPImageProcessor as SiglipImageProcessor
     from tandem.compat.transformers.modelling import (
         AutoModel,
         AutoModelForZeroShotImageClassification,
@@ -19,21 +25,11 @@ if TYPE_CHECKING:
         SiglipModel,
     )
     from tandem.compat.transformers.pipelines import ZeroShotImageClassificationPipeline, pipeline
-    from tandem.compat.transformers.processing import (
-        AutoImageProcessor,
-        AutoProcessor,
-        AutoTokenizer,
-        BatchEncoding,
-        BatchFeature,
-        CLIPImageProcessor,
-        CLIPImageProcessorFast,
-        CLIPProcessor,
-        CLIPTokenizer,
-        CLIPTokenizerFast,
-        SiglipImageProcessor,
-        SiglipProcessor,
-        SiglipTokenizer,
-    )
+    from tandem.compat.transformers.processing import AutoProcessor, CLIPProcessor, SiglipProcessor
+    from tandem.compat.transformers.tokenizing import CLIPTokenizer
+    from tandem.compat.transformers.tokenizing import CLIPTokenizer as AutoTokenizer
+    from tandem.compat.transformers.tokenizing import CLIPTokenizer as CLIPTokenizerFast
+    from tandem.compat.transformers.tokenizing import CLIPTokenizer as SiglipTokenizer
 
 __all__ = [
     "AutoImageProcessor",
@@ -59,15 +55,14 @@ __all__ = [
     "pipeline",
 ]
 
-_MODELS = ("AutoModel", "AutoModelForZeroShotImageClassification", "CLIPModel", "SiglipModel")
-_HOMES = (
-    dict.fromkeys(__all__, "tandem.compat.transformers.processing")
-    | dict.fromkeys(
-        (*_MODELS, "CLIPTextModelWithProjection", "CLIPVisionModelWithProjection"),
-        "tandem.compat.transformers.modelling",
-    )
-    | dict.fromkeys(("ZeroShotImageClassificationPipeline", "pipeline"), "tandem.compat.transformers.pipelines")
-)
+_ROOM = "tandem.compat.transformers"
+_HOMES = {name: f"{_ROOM}.modelling" for name in __all__ if "Model" in name} | {
+    **dict.fromkeys(("AutoProcessor", "CLIPProcessor", "SiglipProcessor"), f"{_ROOM}.processing"),
+    **dict.fromkeys(("ZeroShotImageClassificationPipeline", "pipeline"), f"{_ROOM}.pipelines"),
+    **dict.fromkeys(("BatchFeature", "BatchEncoding"), f"{_ROOM}.batches:BatchFeature"),
+    **{name: f"{_ROOM}.images:CLIPImageProcessor" for name in __all__ if "ImageProcessor" in name},
+    **{name: f"{_ROOM}.tokenizing:CLIPTokenizer" for name in __all__ if "Tokenizer" in name},
+}
 _INSTEAD = {
     "CLIPTextModel": f"CLIPTextModelWithProjection gives its states; {STATES}",
     "CLIPVisionModel": f"CLIPVisionModelWithProjection gives its states; {STATES}",

@@ -86,11 +86,15 @@ class _PretrainedModel:
 
     @property
     def device(self) -> Any:
-        return self._model.engine.device.lower()
+        return tensors.device_of(self._model.engine.device.lower())
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.float32)
+    def dtype(self) -> Any:
+        """Of its results, whatever the arithmetic is."""
+        return tensors.float32()
+
+    def __repr__(self) -> str:
+        return f"<tandem.compat {type(self).__name__} of {self._model!r}>"
 
     @property
     def logit_scale(self) -> Any:

@@ -41,6 +41,9 @@ class ModelOutput(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __repr__(self) -> str:
+        return f"<ModelOutput: {', '.join(self._values)}>"
+
     def to_tuple(self) -> tuple[Any, ...]:
         """The values in order."""
         return self[:]  # type: ignore[no-any-return]
