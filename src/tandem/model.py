@@ -121,6 +121,7 @@ class Model(Classifier, ImageBackbone):
         """A new object that shares the weights and the engine."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
+        new.__dict__.pop("_locator", None)  # it asks the model that it was made for
         return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Model":

@@ -221,6 +221,24 @@ class Client:
             ]
         return rows
 
+    def locate(
+        self, image: ImageSource | None = None, texts: str | Sequence[str] = (), *, id: str | None = None
+    ) -> dict[str, Any]:
+        """Where texts are in an image, or in one of the collection by its id: the document of `/v1/locate`.
+
+        Its `locations` are as `Model.locate` says; `heat` is float32 [h w].
+        """
+        body: dict[str, Any] = {"texts": prompts.several(texts), "heat": True}
+        body |= {"id": id} if image is None else {"image": data_uri(image)}
+        if self.collection is not None:
+            body["collection"] = self.collection
+        answer = self._calls.document("POST", "/v1/locate", body, wants="locations")
+        for each in answer["locations"]:
+            heat = each["heat"]
+            values = np.frombuffer(base64.b64decode(heat["values"]), np.uint8).astype(np.float32) / 255
+            each["heat"] = values.reshape(heat["height"], heat["width"])
+        return answer
+
     # --- the collection ------------------------------------------------------------------------------------------
 
     def search(

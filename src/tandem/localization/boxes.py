@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_BOXES = 5
+LOW = 0.1  # the quantile of a map that counts as its ground
+SPECK = 0.002  # of a map's places
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ def find_boxes(
 ) -> tuple[Box, ...]:
     """Boxes around the regions where a map of logits is high, the one with the peak first, at most five.
 
-    A region is what is connected and above `level` (0..1) of the way from the map's median to its peak. The score is
-    the highest `heat` in it.
+    A region is what is connected and above `level` (0..1) of the way from the map's lowest tenth to its peak: things
+    may fill most of an image. Specks beside the first region are left out. The score is the highest `heat` in it.
     """
-    low, high = float(np.median(logits)), float(logits.max())
+    low, high = float(np.quantile(logits, LOW)), float(logits.max())
     above = logits >= low + level * (high - low)
     rows, columns = logits.shape
     found = []
@@ -60,13 +62,14 @@ def find_boxes(
             -(-(int(row.max()) + 1) * height // rows),
             float(heat[row, column].max()),
         )
-        found.append((float(logits[row, column].max()), box))
+        found.append((float(logits[row, column].max()), box, len(row)))
     found.sort(key=lambda each: -each[0])
-    return tuple(box for _, box in found[:MOST_BOXES])
+    found = found[:1] + [each for each in found[1:] if each[2] >= SPECK * above.size]
+    return tuple(box for _, box, _ in found[:MOST_BOXES])
 
 
 def _regions(above: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The rows and columns of each region of connected true values, by their sides."""
+    """The rows and columns of each region of true values that are connected by their sides."""
     rows, columns = above.shape
     left = above.copy()
     found = []

@@ -1,4 +1,4 @@
-"""How well texts fit places, against words that fit there too: for backgrounds, or for everyday things.
+"""How well texts fit places, against words for backgrounds, which fit there too.
 
 Knows texts and vectors; the encoder is passed in.
 
@@ -8,8 +8,6 @@ Shapes: t texts, b words, d the shared dimension.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +29,7 @@ BACKGROUND = (
     "shadow",
     "blurred background",
 )
-VOCABULARY = Path(__file__).parents[1] / "assets" / "vocabulary.txt"
 _SMALL = frozenset(("a", "an", "the", "of", "on", "in", "at", "with", "and", "or", "to", "from", "by", "for", "its"))
-
-
-@cache
-def everyday_words() -> tuple[str, ...]:
-    """Names of what photos show, without repetitions."""
-    lines = (line.strip() for line in VOCABULARY.read_text(encoding="utf-8").splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +40,8 @@ class Contrast:
     words: Vectors  # [b d]
     against: NDArray[np.bool_]  # [t b]
     scale: float  # from cosines to logits
+    zero: NDArray[np.float32] | float = 0.0  # [t], of each text's logits
+    unit: NDArray[np.float32] | float = 1.0  # [t]
 
     @classmethod
     def of(
@@ -65,13 +57,14 @@ class Contrast:
         return cls(embed(texts), embed(words), against, scale)
 
     def logits(self, vectors: Vectors) -> NDArray[np.float32]:
-        """Vectors [... d] -> [... t]: the log-odds of each text against all of its words, by softmax."""
+        """Vectors [... d] -> [... t]: the log-odds of each text against all of its words, from `zero` in `unit`s."""
         flat = vectors.reshape(-1, vectors.shape[-1])
         ours = self.scale * (flat @ self.texts.T)  # [n t]
         others = self.scale * (flat @ self.words.T)  # [n b]
         highest = others.max(axis=1, keepdims=True)
         total = np.exp(others - highest) @ self.against.T.astype(np.float32)  # [n t]
         odds = ours - highest - np.log(np.maximum(total, 1e-30))
+        odds = (odds - self.zero) / self.unit
         return np.asarray(odds.reshape(*vectors.shape[:-1], -1), np.float32)
 
 

@@ -28,7 +28,7 @@ _PRONOUNS = re.compile(
     r"(?: that is| that are| that has| that have| which is| which has| that shows| that looks like| showing| with| of"
     r"| that| which| in| having)?\s+(?P<rest>.+)$"
 )
-_DETERMINER = re.compile(r"^(?:the|a|an|that|this|those|these|my|your|his|her|its|our|their|some|any)\s+")
+_DETERMINER = re.compile(r"^(?:the|a|an|that|this|those|these|my|your|his|her|its|our|their|some|any)(?:\s+|$)")
 # Where the thing is, where it goes, what happens next: everything from there on is left out
 _AFTER = re.compile(
     r"\s+(?:from|off|out of|onto|into|to|towards|toward|on top of|on|in front of|in|inside|under|underneath|below|above"

@@ -4,10 +4,12 @@ Shapes: t texts, h and w rows and columns of a map, d the shared dimension.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from tandem import prompts
@@ -15,10 +17,10 @@ from tandem.arrays import Vectors
 from tandem.errors import TandemError, TextError
 from tandem.image import ImageSource, Limits, decode, image_errors, source_name
 from tandem.localization.boxes import find_boxes, peak
-from tandem.localization.contrast import BACKGROUND, Contrast, everyday_words
-from tandem.localization.evidence import Eyes, look
+from tandem.localization.contrast import BACKGROUND, Contrast
+from tandem.localization.evidence import Eyes, Places, look
 from tandem.localization.location import Location, Locations
-from tandem.localization.maps import FloatMap, competing, log_odds_of_shares, map_size, spread
+from tandem.localization.maps import FloatMap, best_mean, competing, log_odds_of_shares, map_size, spread
 from tandem.localization.settings import LocateSettings, Method, by_architecture, load_settings
 from tandem.pixels import as_rgb, preprocess
 
@@ -47,6 +49,18 @@ class LocatingModel(Eyes, Protocol):
     def class_vectors(self, labels: prompts.Labels, templates: str | Sequence[str] | None = None) -> Vectors: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What a model sees in an image: the same for all texts."""
+
+    name: str
+    image: ImageSource | None  # None where it was not kept
+    size: tuple[int, int]  # width and height of the upright image, in pixels
+    seen: tuple[int, int]  # of what places are measured in
+    whole: Vectors  # [d], the image's own vector
+    places: tuple[Places, ...]  # at each scale
+
+
 class Locator:
     """Finds texts in images with one model."""
 
@@ -72,36 +86,61 @@ class Locator:
         templates: str | Sequence[str] | None = None,
         method: Method | None = None,
         heat_size: int = HEAT_SIZE,
-        settings: LocateSettings | None = None,
     ) -> Locations:
-        """See `tandem.Model.locate`; `settings` take the place of the model's."""
+        """See `tandem.Model.locate`."""
         wanted = _checked(texts, heat_size)
-        settings = settings or self.with_method(method)
-        contrast = self._contrast(wanted, settings, templates)
-        name, shorter = source_name(image), self._shorter_side(settings)
+        settings = self.with_method(method)
+        contrast = self.contrast(wanted, settings, templates)  # before the image: texts are what is wrong more often
+        return self.find(self.look(image, settings), wanted, contrast, settings, heat_size)
+
+    def look(self, image: ImageSource, settings: LocateSettings) -> Sight:
+        """The vectors of an image and of its places. Raises `ImageError`."""
+        name, shorter = source_name(image), round(self._model.config.vision.image_size / min(settings.scales))
         decoded = decode(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
         with image_errors(name, "converted"):
-            whole = preprocess(decoded.image, self._model.config.preprocessing)
+            pixels = preprocess(decoded.image, self._model.config.preprocessing)
             small = _shrunk(as_rgb(decoded.image), shorter)
-        width, height = decoded.width, decoded.height
-        whole_logits = contrast.logits(self._model.encode_pixels(whole[None]))[0]  # [t]
-        maps = self._maps(small, contrast, settings, heat_size)
-        scores = maps.max(axis=(1, 2))
+        kept = None if hasattr(image, "read") and not isinstance(image, Image.Image) else image
+        return Sight(
+            name,
+            kept,
+            (decoded.width, decoded.height),
+            small.size,
+            self._model.encode_pixels(pixels[None])[0],
+            tuple(look(small, self._model, settings)),
+        )
+
+    def find(
+        self,
+        sight: Sight,
+        texts: Sequence[str],
+        contrast: Contrast,
+        settings: LocateSettings,
+        heat_size: int = HEAT_SIZE,
+    ) -> Locations:
+        """Where texts are in an image that was looked at."""
+        width, height = sight.size
+        whole = contrast.logits(sight.whole)  # [t]
+        logits = [contrast.logits(places.vectors) for places in sight.places]
+        scores = best_mean([each.reshape(-1, len(texts)) for each in logits], settings.best)  # [t]
+        maps = self._maps(sight, logits, settings, heat_size)
+        # The hottest place of a map is as likely as its text
+        maps += (scores - maps.max(axis=(1, 2)))[:, None, None]
         presence = settings.presence
-        if presence is not None:  # then a heat is a probability, too
-            maps = presence.log_odds(maps, whole_logits[:, None, None])
+        if presence is not None:
+            maps = presence.log_odds(maps, whole[:, None, None])
         heat, odds = competing(maps), log_odds_of_shares(maps)
         found = []
-        for i, text in enumerate(wanted):
+        for i, text in enumerate(texts):
             probability = None if presence is None else _sigmoid(float(maps[i].max()))
-            present = scores[i] > 0 if probability is None else probability >= _LEVEL
+            present = bool(scores[i] > 0 if probability is None else probability >= _LEVEL)
             boxes = find_boxes(odds[i], heat[i], settings.level, width, height) if present else ()
             found.append(
                 Location(
                     text=text,
-                    present=bool(present),
+                    present=present,
                     score=float(scores[i]),
-                    whole_score=float(whole_logits[i]),
+                    whole_score=float(whole[i]),
                     probability=probability,
                     point=peak(odds[i], width, height),
                     boxes=boxes,
@@ -110,42 +149,30 @@ class Locator:
                     height=height,
                 )
             )
-        kept = None if hasattr(image, "read") and not isinstance(image, Image.Image) else image
-        return Locations(self._model, name, width, height, settings.method, tuple(found), kept)
+        return Locations(self._model, sight.name, width, height, settings.method, tuple(found), sight.image)
 
-    def _contrast(
-        self,
-        texts: Sequence[str],
-        settings: LocateSettings,
-        templates: str | Sequence[str] | None,
+    def contrast(
+        self, texts: Sequence[str], settings: LocateSettings, templates: str | Sequence[str] | None = None
     ) -> Contrast:
-        words = tuple(dict.fromkeys((*BACKGROUND, *everyday_words()))) if settings.vocabulary else BACKGROUND
+        """The texts against words for backgrounds, by what both get in neutral windows where there are some."""
 
         def embed(some: Sequence[str]) -> Vectors:
-            return self._model.class_vectors(some, TEMPLATES if some is words or templates is None else templates)
+            return self._model.class_vectors(some, TEMPLATES if some is BACKGROUND or templates is None else templates)
 
-        return Contrast.of(texts, words, embed, self._model.logit_scale)
+        plain = Contrast.of(texts, BACKGROUND, embed, self._model.logit_scale)
+        return plain if settings.neutral is None else settings.neutral.standardise(plain)
 
-    def _maps(self, image: Image.Image, contrast: Contrast, settings: LocateSettings, heat_size: int) -> FloatMap:
+    def _maps(
+        self, sight: Sight, logits: Sequence[NDArray[np.float32]], settings: LocateSettings, heat_size: int
+    ) -> FloatMap:
         """The mean of the maps at all scales: logits [t h w]."""
-        size = map_size(image.width, image.height, heat_size)
+        width, height = sight.seen
+        size = map_size(width, height, heat_size)
         maps = [
-            spread(
-                contrast.logits(places.vectors),
-                places.rows,
-                places.columns,
-                places.side,
-                settings.reach,
-                (image.height, image.width),
-                size,
-            )
-            for places in look(image, self._model, settings)
+            spread(each, places.rows, places.columns, places.side, settings.reach, (height, width), size)
+            for each, places in zip(logits, sight.places, strict=True)
         ]
         return np.asarray(np.mean(maps, axis=0), np.float32)
-
-    def _shorter_side(self, settings: LocateSettings) -> int:
-        """Pixels of an image's shorter side at which the smallest windows have as many as the model reads."""
-        return round(self._model.config.vision.image_size / min(settings.scales))
 
 
 def _checked(texts: str | Sequence[str], heat_size: int) -> tuple[str, ...]:

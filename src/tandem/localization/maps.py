@@ -58,6 +58,13 @@ def _weights(places: FloatArray, reach: float, length: int, steps: int) -> Float
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
+def best_mean(logits: Sequence[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    """The mean of the `count` highest of all places, of each text: each [n t] -> [t]."""
+    together = np.concatenate(logits)
+    best = np.partition(together, max(len(together) - count, 0), axis=0)[-count:]
+    return np.asarray(best.mean(axis=0), np.float32)
+
+
 def competing(logits: FloatMap) -> FloatMap:
     """Softmax over texts and nothing, whose logit is 0: [t h w] -> shares [t h w], which sum to less than 1."""
     highest = np.maximum(logits.max(axis=0, keepdims=True), 0)
@@ -70,7 +77,7 @@ def log_odds_of_shares(logits: FloatMap) -> FloatMap:
     if len(logits) == 1:
         return logits
     highest = np.maximum(logits.max(axis=0), 0)  # [h w]
-    each = np.exp(logits - highest)
+    each = np.exp((logits - highest).astype(np.float64))  # the others of one that is far ahead are a small difference
     others = each.sum(axis=0) - each + np.exp(-highest)
     return np.asarray(logits - highest - np.log(np.maximum(others, 1e-30)), np.float32)
 

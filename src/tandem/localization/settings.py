@@ -19,6 +19,7 @@ from tandem.errors import ConfigError, TandemError
 from tandem.fields import read
 from tandem.files import write_text
 from tandem.home import data_folder
+from tandem.localization.neutral import Neutral
 
 Method = Literal["windows", "naclip", "attention pool"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -28,15 +29,15 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Presence:
-    """The log-odds that a text is there: intercept + peak * (highest logit) + whole * (the whole picture's logit)."""
+    """The log-odds that a text is there: intercept + best * (the logit of its best places) + whole * (of the image)."""
 
     intercept: float
-    peak: float
+    best: float
     whole: float
 
     def log_odds(self, logits: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Of logits at places, and of the whole picture, in shapes that broadcast."""
-        return np.asarray(self.intercept + self.peak * logits + self.whole * whole, np.float32)
+        """Of logits at places, and of the whole image, in shapes that broadcast."""
+        return np.asarray(self.intercept + self.best * logits + self.whole * whole, np.float32)
 
 
 @dataclass(frozen=True)
@@ -47,16 +48,17 @@ class LocateSettings:
     scales: tuple[float, ...]  # windows' sides, over the shorter side of the image
     stride: float  # between windows, over a window's side
     reach: float  # of the Gaussian that spreads a place's score, over the place's side
-    level: float  # of a box's edge: how far up from the map's median to its peak
-    vocabulary: bool  # whether places choose among everyday words too, or among words for backgrounds alone
+    level: float  # of a box's edge: how far up from the map's lowest tenth to its peak
+    best: int  # places, over whose logits a text's score is the mean
+    neutral: Neutral | None = None  # what texts get where nobody looked for them; None: not measured
     presence: Presence | None = None  # None: not measured
     figures: Mapping[str, Any] = field(default_factory=dict)  # how it was measured, and what came out
 
 
 # By architecture, where nothing was measured. Patches: windows of the size the model was trained at, over an image
 # whose shorter side is 1.5 times as long, half a window apart (Hajimiri et al. 2024, 4.1: 336, 224 and 112 pixels).
-_PATCHES = LocateSettings("naclip", (2 / 3,), 0.5, 0.5, 0.6, vocabulary=False)
-_WINDOWS = LocateSettings("windows", (0.5, 0.35, 0.25), 1 / 3, 0.25, 0.6, vocabulary=False)
+_PATCHES = LocateSettings("naclip", (2 / 3,), 0.5, 0.5, 0.6, best=5)
+_WINDOWS = LocateSettings("windows", (0.35, 0.25), 1 / 3, 0.25, 0.6, best=5)
 _LEAST_GRID = 7  # positions along a side, from which a grid tells places apart better than windows do
 
 
@@ -90,7 +92,7 @@ def load_settings(model: LocatingModel) -> LocateSettings | None:
 
     Settings of other weights are ignored with a warning. Raises `TandemError` for an invalid file.
     """
-    for path in (own_path(model.fingerprint), Path(model.checkpoint.source) / FILE):
+    for path in (own_path(model.fingerprint), shipped_path(model)):
         if path.is_file():
             fingerprint, settings = from_json(path.read_text(encoding="utf-8"), str(path))
             if fingerprint == model.fingerprint:
@@ -108,6 +110,11 @@ def own_path(fingerprint: str) -> Path:
     return data_folder() / "location" / f"{fingerprint}.json"
 
 
+def shipped_path(model: LocatingModel) -> Path:
+    """Where settings that came with the model would be: in its folder."""
+    return Path(model.checkpoint.source) / FILE
+
+
 def save_settings(settings: LocateSettings, fingerprint: str, path: Path | None = None) -> Path:
     """Keep settings where `load_settings` finds them, or at `path`."""
     path = own_path(fingerprint) if path is None else path
@@ -121,7 +128,12 @@ def save_settings(settings: LocateSettings, fingerprint: str, path: Path | None 
 
 def to_json(settings: LocateSettings, fingerprint: str) -> str:
     """As text that `from_json` reads."""
-    plain = {"version": _VERSION, "fingerprint": fingerprint, "settings": asdict(settings)}
+    neutral = None if settings.neutral is None else settings.neutral.to_dict()
+    plain = {
+        "version": _VERSION,
+        "fingerprint": fingerprint,
+        "settings": {**asdict(replace(settings, neutral=None)), "neutral": neutral},
+    }
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -132,10 +144,11 @@ def from_json(text: str, source: str = FILE) -> tuple[str, LocateSettings]:
         if plain["version"] != _VERSION:
             raise ValueError(plain["version"])
         settings = plain["settings"]
-        presence = settings.pop("presence")
+        presence, neutral = settings.pop("presence"), settings.pop("neutral")
         found = LocateSettings(
             **{**settings, "scales": tuple(settings["scales"])},
             presence=None if presence is None else read(Presence, presence),
+            neutral=None if neutral is None else Neutral.from_dict(neutral),
         )
         _check(found)
         return str(plain["fingerprint"]), found
@@ -147,5 +160,7 @@ def _check(settings: LocateSettings) -> None:
     shares = (*settings.scales, settings.stride, settings.level)
     if settings.method not in METHODS or not settings.scales or not all(0 < share <= 1 for share in shares):
         raise ValueError("expected a method, and shares in 0..1")
-    if not (isinstance(settings.reach, float) and settings.reach > 0 and len(settings.scales) <= 8):
+    if not (
+        isinstance(settings.reach, float) and settings.reach > 0 and len(settings.scales) <= 8 and settings.best >= 1
+    ):
         raise ValueError("expected a reach above 0")

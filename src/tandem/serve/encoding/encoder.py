@@ -74,6 +74,7 @@ class Encoder:
         self._cache: OrderedDict[tuple[str, LongTexts], Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self.model = _for_threads(model, self)
+        self.model.limits = self.reader.limits
 
     async def embed_texts(self, texts: Sequence[str], names: Sequence[str], long: LongTexts = "error") -> Vectors:
         """[n d] of texts of a request, called `names` in errors. Raises `ProblemError` 422 for one that is too long."""

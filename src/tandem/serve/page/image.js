@@ -4,6 +4,7 @@ import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { Correction } from "./corrections.js";
 import { icon, make } from "./dom.js";
+import { Located } from "./locate.js";
 import { band, clock, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
 const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
@@ -17,7 +18,8 @@ export class ImageDialog {
     this.id = null;
     this.image = make("img", { class: "shown", alt: "", onerror: () => this.image.removeAttribute("src") });
     this.film = make("video", { class: "shown", controls: true, playsinline: true, preload: "metadata", hidden: true });
-    this.stage = make("div", { class: "stage" }, this.image, this.film);
+    this.located = new Located(this.image, () => this.id && { id: this.id, collection: this.session.collection });
+    this.stage = make("div", { class: "stage" }, this.image, this.film, this.located.overlay);
     this.title = make("h2", { id: "image-title" });
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
@@ -45,6 +47,7 @@ export class ImageDialog {
           this.relevance,
           this.body = make("div", { class: "image-body" },
             make("div", { class: "actions" }, alike, this.original),
+            this.located.element,
             make("h3", {}, "What the model sees"),
             this.bars.element,
             this.correction.element,
@@ -100,6 +103,7 @@ export class ImageDialog {
     if (id === this.id) return;
     this.id = id;
     this.correction.show();
+    this.located.clear();
     const hits = this.session.hits;
     const at = hits.findIndex((hit) => hit.id === id);
     this.before.hidden = at <= 0;
@@ -208,6 +212,7 @@ export class ImageDialog {
     this.gone.hidden = true;
     this.fit(width, height);
     imageUrl(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
+    this.located.element.hidden = time !== undefined; // a film moves on
     if (time !== undefined) return this.showFilm(id, time);
     try {
       const address = await imageUrl(originalPath(id, collection));

@@ -18,6 +18,7 @@ from tandem.serve.routes import (
     image_map,
     images,
     label,
+    locate,
     models,
     moderate,
     score,
@@ -27,7 +28,7 @@ from tandem.serve.service import Service
 
 # In the order in which the documentation lists them.
 _RESOURCES = (
-    *(embeddings, classify, heads, corrections, moderate, score, search, label),
+    *(embeddings, classify, locate, heads, corrections, moderate, score, search, label),
     *(images, image_map, models, collections, health, docs),
 )
 

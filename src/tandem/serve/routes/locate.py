@@ -1,0 +1,139 @@
+"""POST /v1/locate: where texts are in an image, and whether they are there."""
+
+import asyncio
+import base64
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from tandem.errors import ImageError
+from tandem.localization.location import Location, Locations
+from tandem.serve.collections import originals
+from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import for_image, not_found
+from tandem.serve.http.schemas import PIXEL, CollectionName, EncodedImage, ModelName, RequestBody, Text, one_of
+from tandem.serve.routes.images import MAX_ORIGINAL_BYTES
+from tandem.serve.service import Service
+
+MOST_TEXTS = 16
+AT_ONCE = 2  # images: each is a hundred windows or more
+
+
+class LocateRequest(RequestBody):
+    """An `image`, or the `id` of one in a collection, and the texts, which compete for each place."""
+
+    image: EncodedImage | None = None
+    id: Annotated[Text | None, Field(description="of an image in the collection")] = None
+    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS, json_schema_extra={"uniqueItems": True})]
+    heat: Annotated[bool, Field(description="with a heat map for each text")] = False
+    collection: CollectionName = None
+
+    image_fields = ("image",)
+    either = ("image", "id")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"image": PIXEL, "texts": ["a red cup"]}],
+            **one_of("oneOf", "image", "id", others_null=True),
+        },
+    )
+
+
+class LocatedBox(BaseModel):
+    box: Annotated[list[int], Field(description="left, top, right, bottom, in pixels of the upright image")]
+    score: float
+
+
+class HeatMap(BaseModel):
+    width: int
+    height: int
+    values: Annotated[str, Field(description="base64 of width * height bytes, row by row: 255 is a share of 1")]
+
+
+class Located(BaseModel):
+    text: str
+    present: bool
+    score: Annotated[float, Field(description="log-odds at its best places against words for backgrounds")]
+    whole_score: Annotated[float, Field(description="the same for the image as a whole")]
+    probability: Annotated[float | None, Field(description="that it is there; null where that was not measured")]
+    point: Annotated[list[int], Field(description="x, y of the best place, in pixels of the upright image")]
+    boxes: list[LocatedBox]
+    heat: HeatMap | None = None
+
+
+class LocateAnswer(BaseModel):
+    model: ModelName
+    width: Annotated[int, Field(description="of the upright image, in pixels")]
+    height: int
+    method: str
+    locations: list[Located]
+
+
+def router(service: Service) -> BodyRouter:
+    routes = BodyRouter(tags=["model"])
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    @routes.with_body(
+        "POST",
+        "/v1/locate",
+        LocateRequest,
+        summary="Where in an image texts are, or that they are not there",
+        response_model=LocateAnswer,
+    )
+    async def locate(request: Request) -> JSONResponse:
+        body = await service.read(request, LocateRequest)
+        params = body.params
+        service.check_texts(params.texts, "texts")
+        if params.id is not None:
+            encoder, content = await _stored(service, params.collection, params.id)
+        else:
+            encoder = await service.registry.encoder_of(params.collection)
+            try:
+                content, _ = await encoder.reader.read_encoded(body.image(params.image or ""), "image")
+            except ImageError as error:
+                raise for_image(error) from None
+        try:
+            async with turns:
+                found = await asyncio.to_thread(encoder.model.locate, content, params.texts)
+        except ImageError as error:
+            raise for_image(error.renewed("image")) from None
+        return JSONResponse(_document(found, heat=params.heat))
+
+    return routes
+
+
+async def _stored(service: Service, collection: str | None, identifier: str) -> tuple[Encoder, bytes]:
+    """The encoder of a collection, and an image of it: its file, else its thumbnail. Raises `ProblemError`."""
+
+    def work(leased: OpenCollection) -> bytes:
+        found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
+        if not len(found):
+            raise not_found(f"no image {identifier!r}")
+        values = found.row(0)
+        read = None if originals.is_of_film(values) else originals.read(identifier, values, MAX_ORIGINAL_BYTES)
+        content = leased.collection.thumbnail(identifier) if read is None else read[0]
+        if content is None:
+            raise not_found(f"the file of {identifier!r} is gone, and it has no thumbnail")
+        return content
+
+    return await service.registry.encoder_of(collection), await service.registry.run(collection, work)
+
+
+def _document(found: Locations, *, heat: bool) -> dict[str, Any]:
+    plain = found.as_dict()
+    if heat:
+        for location, each in zip(found, plain["locations"], strict=True):
+            each["heat"] = _heat(location)
+    del plain["image"]
+    return {"model": {"name": found.model.name, "fingerprint": found.model.fingerprint}, **plain}
+
+
+def _heat(location: Location) -> dict[str, Any]:
+    rows, columns = location.heat.shape
+    values = np.round(np.clip(location.heat, 0, 1) * 255).astype(np.uint8)
+    return {"width": columns, "height": rows, "values": base64.b64encode(values.tobytes()).decode("ascii")}

@@ -1,0 +1,258 @@
+"""`Model.locate` and `Model.which`: places, verdicts, bounds, and what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import toy
+from support.engine_toys import TOYS
+
+import tandem
+from tandem.audit.placed_scenes import shapes_scene, things_scene
+from tandem.errors import ImageError, TandemError, TextError
+from tandem.image import ImageSource
+from tandem.localization.contrast import Contrast
+from tandem.localization.locating import Locator
+from tandem.localization.location import Locations
+from tandem.localization.neutral import Neutral
+from tandem.localization.settings import (
+    LocateSettings,
+    Presence,
+    by_architecture,
+    from_json,
+    load_settings,
+    save_settings,
+    to_json,
+)
+
+SMALL = LocateSettings("windows", (0.5,), 0.5, 0.4, 0.6, best=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> tandem.Model:
+    """With few windows, to be fast."""
+    model = tandem.load()
+    model._locator.__dict__["settings"] = SMALL
+    return model
+
+
+@pytest.fixture(scope="module")
+def scene() -> Image.Image:
+    """A red circle at the right of a white ground."""
+    image = Image.new("RGB", (300, 150), "white")
+    image.paste("red", (210, 40, 270, 100))
+    return image
+
+
+def small(model: tandem.Model, image: ImageSource, texts: list[str], **changes: Any) -> Locations:
+    locator, settings = Locator(model), replace(SMALL, **changes)
+    return locator.find(locator.look(image, settings), texts, locator.contrast(texts, settings), settings)
+
+
+def test_an_answer_is_in_pixels_and_its_maps_in_the_aspect_of_the_image(
+    model: tandem.Model, scene: Image.Image
+) -> None:
+    found = model.locate(scene, ["apple", "house"], heat_size=60)
+    assert (found.width, found.height, found.texts) == (300, 150, ("apple", "house"))
+    assert found.method == "windows"
+    for each in found:
+        assert each.heat.shape == (30, 60)
+        assert each.heat.dtype == np.float32
+        assert 0 <= each.heat.min() <= each.heat.max() <= 1
+        assert each.heat_at().shape == (150, 300)
+        assert each.heat_at(20, 10).shape == (10, 20)
+        assert 0 <= each.point[0] < 300
+        assert 0 <= each.point[1] < 150
+        assert bool(each.boxes) == each.present
+        for box in each.boxes:
+            assert 0 <= box.left < box.right <= 300
+            assert 0 <= box.top < box.bottom <= 150
+    assert (sum(each.heat for each in found) <= 1 + 1e-5).all()  # they compete
+    assert found.to_json() == model.locate(scene, ["apple", "house"], heat_size=60).to_json()
+
+
+def test_a_text_that_wins_a_place_takes_it_from_the_others(model: tandem.Model, scene: Image.Image) -> None:
+    alone = small(model, scene, ["red"])[0]
+    both = small(model, scene, ["red", "a red square"])
+    assert (both[0].heat <= alone.heat + 1e-6).all()
+    assert both[0].score == pytest.approx(alone.score, abs=1e-4)  # the verdict does not depend on the company
+
+
+def test_a_photo_that_lies_on_its_side_is_answered_upright(model: tandem.Model, tmp_path: Path) -> None:
+    lying = Image.new("RGB", (120, 60), "white")
+    exif = lying.getexif()
+    exif[0x0112] = 6
+    lying.save(tmp_path / "a.jpg", exif=exif)
+    found = small(model, tmp_path / "a.jpg", ["dog"])
+    assert (found.width, found.height) == (60, 120)
+    assert found[0].heat.shape[0] > found[0].heat.shape[1]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (1, 400), (900, 5)])
+def test_any_size_and_aspect(model: tandem.Model, size: tuple[int, int]) -> None:
+    found = small(model, Image.new("RGB", size, "blue"), ["sky", "dog"])
+    assert (found.width, found.height) == size
+    assert np.isfinite(found[0].heat).all()
+
+
+def test_a_large_photo_is_looked_at_small(model: tandem.Model, tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg", quality=30)
+    sight = Locator(model).look(tmp_path / "large.jpg", SMALL)
+    assert sight.size == (4000, 3000)
+    assert min(sight.seen) == 128  # two windows of 64 pixels
+    found = small(model, tmp_path / "large.jpg", [f"text {i}" for i in range(8)])
+    assert sum(each.heat.nbytes for each in found) <= 8 * 128 * 128 * 4
+
+
+def test_what_cannot_be_located_is_refused(model: tandem.Model, scene: Image.Image, tmp_path: Path) -> None:
+    with pytest.raises(TextError, match=r"expected 1\.\.64 to locate at once, got 0"):
+        model.locate(scene, [])
+    with pytest.raises(TextError, match="'dog' is there twice"):
+        model.locate(scene, ["dog", "dog"])
+    with pytest.raises(TextError, match="expected words, got ' '"):
+        model.locate(scene, " ")
+    with pytest.raises(TandemError, match=r"heat_size: expected 1\.\.1024, got 0"):
+        model.locate(scene, "dog", heat_size=0)
+    with pytest.raises(TandemError, match="this image tower has windows or attention pool, got 'naclip'"):
+        model.locate(scene, "dog", method="naclip")
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
+        model.locate(tmp_path / "gone.jpg", "dog")
+
+
+# --- methods -------------------------------------------------------------------------------------------------------
+
+
+def test_each_architecture_has_its_method() -> None:
+    methods = {which: by_architecture(toy.vision).method for which, toy in TOYS.items()}
+    assert methods["resnet-bottleneck"] == "windows"  # its grid is too small
+    vit = TOYS["vit"].vision
+    assert by_architecture(replace(vit, image_size=64, patch_size=8)).method == "naclip"
+    assert by_architecture(replace(vit, image_size=64, patch_size=8), "windows").method == "windows"
+
+
+def test_patches_are_places_where_they_lie(model: tandem.Model) -> None:
+    """By an engine whose patches are their own mean colour: red is found where it is, across windows."""
+
+    class Colours:
+        def __getattr__(self, name: str) -> object:
+            return getattr(model.engine, name)
+
+        def dense_vectors(self, pixels: np.ndarray) -> np.ndarray:
+            grid = model.config.vision.grid
+            side = pixels.shape[1] // grid
+            cells = pixels.reshape(len(pixels), grid, side, grid, side, 3).mean(axis=(2, 4)).reshape(len(pixels), -1, 3)
+            vectors = np.zeros((*cells.shape[:2], model.config.embed_dim), np.float32)
+            vectors[..., :3] = cells / 255
+            return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+    image = Image.new("RGB", (200, 100), "blue")
+    image.paste("red", (150, 20, 190, 60))
+    seeing = model.__copy__()
+    seeing.engine = Colours()  # type: ignore[assignment]
+    settings = LocateSettings("attention pool", (0.5,), 0.5, 0.5, 0.5, best=3)
+    text = np.zeros((2, model.config.embed_dim), np.float32)
+    text[0, 0] = text[1, 2] = 1
+    contrast = Contrast(text[:1], text[1:], np.ones((1, 1), bool), 10.0)
+    locator = Locator(seeing)
+    found = locator.find(locator.look(image, settings), ["red"], contrast, settings)[0]
+    assert found.present
+    assert 150 <= found.point[0] < 190
+    assert 20 <= found.point[1] < 60
+    assert found.boxes[0].overlap((150, 20, 190, 60)) > 0.6
+
+
+# --- settings ------------------------------------------------------------------------------------------------------
+
+
+def measured() -> LocateSettings:
+    vectors = np.eye(4, 256, dtype=np.float32)
+    return replace(SMALL, neutral=Neutral.of(vectors, 0.9), presence=Presence(-1.0, 2.0, 0.5), figures={"n": 3})
+
+
+def test_settings_are_kept_and_read_again(model: tandem.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
+    settings = measured()
+    save_settings(settings, model.fingerprint)
+    found = load_settings(model)
+    assert found is not None
+    assert found.neutral is not None
+    assert settings.neutral is not None
+    assert np.array_equal(found.neutral.vectors, settings.neutral.vectors)
+    assert replace(found, neutral=None) == replace(settings, neutral=None)
+
+
+def test_settings_of_other_weights_are_not_used(model: tandem.Model, tmp_path: Path) -> None:
+    folder = toy.folder(tmp_path / "toy")
+    save_settings(measured(), "00", Path(folder) / "location.json")
+    with pytest.warns(UserWarning, match="measured with other weights"):
+        assert load_settings(tandem.load(folder)) is None
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"version": 9}', to_json(measured(), "0").replace("0.6", "7.5")])
+def test_a_damaged_file_is_an_error(text: str) -> None:
+    with pytest.raises(TandemError, match=r"mine\.json: expected settings of locating"):
+        from_json(text, "mine.json")
+
+
+def test_a_probability_is_said_only_where_it_was_measured(model: tandem.Model, scene: Image.Image) -> None:
+    assert small(model, scene, ["dog"])[0].probability is None
+    found = small(model, scene, ["dog"], presence=Presence(0.5, 1.0, 0.25))[0]
+    expected = 1 / (1 + np.exp(-(0.5 + found.score + 0.25 * found.whole_score)))
+    assert found.probability == pytest.approx(expected, abs=1e-5)
+    assert found.heat.max() == pytest.approx(expected, abs=1e-5)
+    assert found.present == (expected >= 0.5)
+
+
+def test_neutral_windows_give_each_text_its_own_zero_and_unit() -> None:
+    random = np.random.default_rng(0)
+    vectors = random.normal(size=(500, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    plain = Contrast(vectors[:2], vectors[2:4], np.ones((2, 2), bool), 5.0)
+    neutral = Neutral.of(vectors, 0.9)
+    logits = neutral.standardise(plain).logits(neutral.unit)
+    np.testing.assert_allclose(np.quantile(logits, 0.9, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(logits.std(axis=0), 1, atol=1e-5)
+
+
+def test_a_text_is_not_held_against_its_own_words() -> None:
+    contrast = Contrast.of(
+        ["blue walls", "dog"], ["wall", "sky"], lambda texts: np.eye(len(texts), 4, dtype=np.float32), 1.0
+    )
+    assert contrast.against.tolist() == [[False, True], [True, True]]
+
+
+# --- which ---------------------------------------------------------------------------------------------------------
+
+
+def test_which_of_several_images(model: tandem.Model) -> None:
+    random = np.random.default_rng(4)
+    apple, other = (things_scene(random, kinds) for kinds in (("apple", "cloud", "tree"), ("moon", "sun", "car")))
+    choice = model.which([other.pixels, b"broken", apple.pixels], f"pick up the {apple.things[0].words} please")
+    assert choice.kind == "images"
+    assert choice.instruction.thing == apple.things[0].words
+    assert [failure.index for failure in choice.failures] == [1]
+    assert len(choice.candidates) == 2
+    scores = [each.score for each in choice.candidates if each.present]
+    assert scores == sorted(scores, reverse=True)
+    assert choice.as_dict()["lead"] == pytest.approx(choice.lead, rel=1e-4)
+    with pytest.raises(ImageError):
+        model.which([b"broken"], "the dog")
+
+
+def test_scenes_are_seeded_and_their_boxes_are_around_what_was_drawn() -> None:
+    for make in (things_scene, shapes_scene):
+        scene, again = (make(np.random.default_rng(3)) for _ in range(2))
+        assert scene.things == again.things
+        assert np.array_equal(np.asarray(scene.pixels), np.asarray(again.pixels))
+        assert 2 <= len(scene.things) <= 6
+        assert scene.absent not in {thing.words for thing in scene.things}
+        ground = np.asarray(scene.pixels)[0, 0]
+        outside = np.abs(np.asarray(scene.pixels).astype(int) - ground).sum(axis=2) > 30
+        for thing in scene.things:
+            left, top, right, bottom = thing.box
+            assert outside[top:bottom, left:right].any()
+            outside[top:bottom, left:right] = False
+        assert not outside.any()
