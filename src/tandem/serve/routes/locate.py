@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import ImageError
 from tandem.localization.location import Location, Locations
+from tandem.search import indexed_files
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
@@ -115,8 +116,8 @@ async def _stored(service: Service, collection: str | None, identifier: str) -> 
         if not len(found):
             raise not_found(f"no image {identifier!r}")
         values = found.row(0)
-        read = None if originals.is_of_film(values) else originals.read(identifier, values, MAX_ORIGINAL_BYTES)
-        content = leased.collection.thumbnail(identifier) if read is None else read[0]
+        read = None if indexed_files.is_of_film(values) else originals.read(identifier, values, MAX_ORIGINAL_BYTES)
+        content = leased.collection.thumbnail(identifier) if read is None else read[0]  # of a moment its picture
         if content is None:
             raise not_found(f"the file of {identifier!r} is gone, and it has no thumbnail")
         return content
