@@ -116,8 +116,14 @@ def _names(labelled: Dataset | None) -> dict[str, int]:
 
 
 def _place(names: Mapping[str, int], key: str) -> int | None:
-    """Labelled collections know the digest of an image's id."""
-    return names.get(key, names.get(hashlib.sha256(key.encode()).hexdigest(), names.get(key[:32])))
+    """The labelled image of a file's digest, or of a collection's id, which begins as that does.
+
+    Labelled collections know the digest of an image's id.
+    """
+    for known in (key, key[:32], hashlib.sha256(key[:32].encode()).hexdigest()):
+        if known in names:
+            return names[known]
+    return None
 
 
 def _category(
