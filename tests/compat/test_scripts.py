@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine.test_engine_contract import golden
 from PIL import Image
 from support import toy
+from support.engine_toys import golden
 
 import tandem
 from tandem import engine as engines

@@ -2,17 +2,13 @@
 
 import dataclasses
 import functools
-import json
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from support.engine_toys import TOYS, random_ids, random_pixels, random_tensors, toys
+from support.engine_toys import TOYS, golden, random_ids, random_pixels, random_tensors, toys
 
 from tandem import engine as engines
-from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import EngineError
-from tandem.weights import expected_shapes
 
 ENGINES = ("openvino", "torch")
 # "numpy": the openvino engine before it has compiled anything, when it computes in numpy
@@ -90,45 +86,6 @@ def unit(features):
 
 
 # --- the original's numbers --------------------------------------------------------------------------------------
-
-
-def golden(shared, which):
-    """Configuration, tensors and the original's inputs and outputs.
-
-    The golden pixels are normalised already: a mean of 0 and a std of 1/255 make the engine's own step leave them be.
-    """
-    with safe_open(shared / "golden" / f"{which}.safetensors", "np") as file:
-        arguments = json.loads(file.metadata()["config"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
-    size, width = arguments["image_resolution"], arguments["vision_width"]
-    if which == "vit-tiny":
-        vision = VisionTransformer(
-            size,
-            arguments["vision_patch_size"],
-            width,
-            arguments["vision_layers"],
-            width // 64,
-            4 * width,
-            "quick_gelu",
-        )
-    else:
-        vision = ResNet(size, tuple(arguments["vision_layers"]), width, width * 32 // 64)
-    text_width, vocabulary = arguments["transformer_width"], arguments["vocab_size"]
-    text = TextTransformer(
-        arguments["context_length"],
-        vocabulary,
-        text_width,
-        arguments["transformer_layers"],
-        arguments["transformer_heads"],
-        4 * text_width,
-        "quick_gelu",
-        start_id=vocabulary - 2,
-        end_id=vocabulary - 1,
-    )
-    plain = Preprocessing(size, mean=(0, 0, 0), std=(1 / 255,) * 3)
-    config = ModelConfig(arguments["embed_dim"], vision, text, plain)
-    tensors = {key: tensors[key] for key in expected_shapes(config)}
-    return config, tensors, np.load(shared / "golden" / f"{which}.npz")
 
 
 @pytest.mark.parametrize("which", ["vit-tiny", "resnet-tiny"])

@@ -1,9 +1,12 @@
 """Toy models for the engine tests: a few thousand random weights of every architecture."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tandem.config import FastViT, ModelConfig, NaFlex, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.weights import expected_shapes
@@ -194,3 +197,42 @@ def random_ids(config: ModelConfig, lengths: tuple[int, ...] = (9, 3, 12, 2, 7, 
         framed = [text.start_id, *rng.integers(1, 90, length - 2), text.end_id]
         row[:length] = framed if text.start_id is not None else [5, *framed[1:]]
     return ids
+
+
+def golden(shared: Path, which: str) -> tuple[ModelConfig, dict[str, np.ndarray], Any]:
+    """Configuration, tensors and the original's inputs and outputs.
+
+    The golden pixels are normalised already: a mean of 0 and a std of 1/255 make the engine's own step leave them be.
+    """
+    with safe_open(shared / "golden" / f"{which}.safetensors", "np") as file:
+        arguments = json.loads(file.metadata()["config"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  no mapping
+    size, width = arguments["image_resolution"], arguments["vision_width"]
+    if which == "vit-tiny":
+        vision = VisionTransformer(
+            size,
+            arguments["vision_patch_size"],
+            width,
+            arguments["vision_layers"],
+            width // 64,
+            4 * width,
+            "quick_gelu",
+        )
+    else:
+        vision = ResNet(size, tuple(arguments["vision_layers"]), width, width * 32 // 64)
+    text_width, vocabulary = arguments["transformer_width"], arguments["vocab_size"]
+    text = TextTransformer(
+        arguments["context_length"],
+        vocabulary,
+        text_width,
+        arguments["transformer_layers"],
+        arguments["transformer_heads"],
+        4 * text_width,
+        "quick_gelu",
+        start_id=vocabulary - 2,
+        end_id=vocabulary - 1,
+    )
+    plain = Preprocessing(size, mean=(0, 0, 0), std=(1 / 255,) * 3)
+    config = ModelConfig(arguments["embed_dim"], vision, text, plain)
+    tensors = {key: tensors[key] for key in expected_shapes(config)}
+    return config, tensors, np.load(shared / "golden" / f"{which}.npz")
