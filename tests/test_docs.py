@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import toy
+from support.processes import DOCUMENTS, Child
 
 from tandem import weights
 from tandem.cli import main, terminal
@@ -115,11 +116,10 @@ def test_python_blocks_run(place: str, remark: str, code: str, folder: Path, env
 
 
 def _run_python(place: str, code: str, folder: Path, environment: dict[str, str]) -> None:
-    process = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code],
-        check=False, cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert process.returncode == 0, f"{place}:\n{process.stderr}"
+    strict = "import warnings\nwarnings.filterwarnings('error', category=UserWarning)\n"
+    with Child(DOCUMENTS, strict + code, environment=environment, cwd=folder) as process:
+        said = process.stderr.read()
+        assert process.wait() == 0, f"{place}:\n{said}"
 
 
 @contextmanager

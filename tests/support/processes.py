@@ -39,6 +39,9 @@ COMMANDS = (
     "rich.table",
 )
 
+# What the blocks of the documents import; not huggingface_hub, which reads where its files are when it is imported.
+DOCUMENTS = (*COMMANDS, "torch", "matplotlib.pyplot", "sklearn.linear_model", "pyarrow.parquet", "pandas")
+
 
 class Child:
     """A process with its standard output and its standard error as files, and the methods of `subprocess.Popen`."""
