@@ -256,3 +256,24 @@ def test_scenes_are_seeded_and_their_boxes_are_around_what_was_drawn() -> None:
             assert outside[top:bottom, left:right].any()
             outside[top:bottom, left:right] = False
         assert not outside.any()
+
+
+@pytest.mark.slow
+def test_the_model_that_ships_points_at_drawn_things_that_it_knows() -> None:
+    """bench/locate.py measures it on more scenes, and "there / not there" too."""
+    random, locator, known = np.random.default_rng(99), Locator(tandem.load()), ("apple", "cloud", "moon", "snowman")
+    assert locator.settings.presence is not None  # its settings are in its folder, and for its weights
+    hits, covered, there, absent = [], [], [], []
+    for _ in range(14):
+        scene = things_scene(random)
+        sight = locator.look(scene.pixels, locator.settings)
+        boxes = {thing.words: thing.box for thing in scene.things}
+        for text in known:
+            found = locator.find(sight, [text], locator.contrast([text], locator.settings), locator.settings)[0]
+            (there if text in boxes else absent).append(found.score)
+            if text in boxes:
+                left, top, right, bottom = boxes[text]
+                hits.append(left <= found.point[0] < right and top <= found.point[1] < bottom)
+                covered.append((right - left) * (bottom - top) / (found.width * found.height))
+    assert np.mean(hits) >= 3 * np.mean(covered)
+    assert np.mean([a > b for a in there for b in absent]) > 0.65  # chance: 0.5; few scenes
