@@ -268,6 +268,12 @@ def test_states_of_others_and_damaged_ones_are_refused(model: Model, tmp_path: P
     wrong = replace(part.state, arrays={**part.state.arrays, "picture.spectrum": np.zeros(3, np.float32)})
     with pytest.raises(TandemError, match=r"picture\.spectrum"):
         resume(model, write_state(wrong, tmp_path / "wrong.guidance"))
+    generator = np.zeros_like(part.state.arrays["generator"])
+    with pytest.raises(TandemError, match="generator"):
+        resume(model, replace(part.state, arrays={**part.state.arrays, "generator": generator}))
+    narrow = replace(part.state.goals, towards_vectors=np.ones((1, 3), np.float32))
+    with pytest.raises(TandemError, match="vectors of 12"):
+        resume(model, replace(part.state, goals=narrow))
     file = part.save_state(tmp_path / "x.guidance")
     file.write_bytes(file.read_bytes()[:-40])
     for path, said in ((file, "damaged"), (tmp_path, "a folder"), (tmp_path / "none", "not there")):

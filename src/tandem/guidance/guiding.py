@@ -167,6 +167,8 @@ def resume(
             f"the run belongs to another model: {state.model} ({state.fingerprint[:12]}), not {model.name} "
             f"({model.fingerprint[:12]})"
         )
+    if (found := state.goals.towards_vectors.shape[1]) != model.config.embed_dim:
+        raise TandemError(f"a damaged state: expected vectors of {model.config.embed_dim} values, got {found}")
     first = state.goals.towards[0]
     judge = Judge(model, first.name if first.is_text else None, state.goals.towards_vectors[0], state.among)
     return _continue(model, state, judge, began, seconds, callback)

@@ -130,5 +130,8 @@ class Run:
                 if step:
                     moments = {kind: tensors[f"adam.{kind}.{name}"] for kind in ("exp_avg", "exp_avg_sq")}
                     self._optimiser.state[parameter] = {"step": tensors[f"adam.step.{name}"][0], **moments}
-        self._draw.set_state(tensors["generator"])
+        try:
+            self._draw.set_state(tensors["generator"])
+        except RuntimeError:
+            raise TandemError("the state does not fit the run it describes: generator") from None
         self.step = step

@@ -86,6 +86,8 @@ def _state(about: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> State:
     vectors: list[Vectors] = [np.array(tensors[f"goals.{name}"], dtype=np.float32) for name in _GOALS]
     towards, away = (tuple(Goal(**goal) for goal in about[name]) for name in ("towards", "away"))
     dimension = vectors[0].shape[-1]
+    if not towards:
+        raise ValueError("no goal to go towards")
     if [len(vectors[0]), len(vectors[1])] != [len(towards), len(away)]:
         raise ValueError("goals without vectors")
     if any(each.ndim != 2 or each.shape[1] != dimension for each in vectors):
