@@ -70,7 +70,7 @@ def test_a_moment_has_its_time_its_thumbnail_and_its_film_in_parts(here: TestCli
 
 def test_filters_know_the_time_and_no_film_fills_the_answer(here: TestClient) -> None:
     assert len(post_json(here, "/v1/search", text="a", where="time > 1", moments=0)["hits"]) == 2
-    hits = post_json(here, "/v1/search", text="a")["hits"]
+    hits = post_json(here, "/v1/search", text="a", k=2)["hits"]
     assert sum("film" in hit["path"] for hit in hits) == 1
 
 
