@@ -43,7 +43,7 @@ def test_help_fits_the_terminal(command: str, columns: str, tandem: Run, monkeyp
         assert widest(shown) > 90 or command in ("", "list", "info", "models", "completion")
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("train", "serve", "completion")])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in ("train", "serve", "mcp", "completion")])
 def test_every_command_that_answers_has_json(command: str, tandem: Run) -> None:
     assert "--json" in tandem(command, "--help").out
 

@@ -25,7 +25,9 @@ def add_arguments(parser: Parser) -> None:
         "tandem mcp photos.tandem --files ~/Pictures --allow-writes",
     )
     complete_collections(
-        parser.add_argument("collections", nargs="+", metavar="COLLECTION", help=ADDRESS_FORMS + "; they must exist")
+        parser.add_argument(
+            "collections", nargs="+", metavar="C", help=f"collections, which must exist: {ADDRESS_FORMS}"
+        )
     )
     parser.add_argument(
         "--files",
