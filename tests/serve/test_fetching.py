@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from support.processes import unused_port
 from support.reading import LIMITS, encoded, read, refused
 from support.serving import LONG_S
 from support.toy import random_image
@@ -327,9 +327,7 @@ def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nothing_listens() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     allowed = fetcher(Web(port, []), "photos.invalid")
     with pytest.raises(ImageError, match="cannot be fetched"):
         asyncio.run(allowed.fetch(f"http://photos.invalid:{port}/"))

@@ -6,6 +6,7 @@ imports. (Those of `multiprocessing` end another way: without what runs at exit.
 
 import json
 import os
+import random
 import runpy
 import signal
 import socket
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from types import TracebackType
@@ -108,6 +110,15 @@ class Child:
         self.stdout.close()
         self.stderr.close()
         self.wait()
+
+
+def unused_port() -> int:
+    """A port for a server that does not choose its own. Not of those that the system gives to whoever asks for any."""
+    while True:
+        with socket.socket() as tried, suppress(OSError):
+            port = random.SystemRandom().randrange(20_000, 32_000)
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 @cache

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from support import run_toys
+from support.processes import unused_port
 
 import tandem
 
@@ -31,9 +31,7 @@ def _run(
     recipe = run_toys.write_recipe(root, root / name)
     if processes > 1:  # one of them may have a single text: four names are in all of the data
         overrides = ("parallel.micro_batches=1", *overrides)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     started = [
         run_toys.start(recipe, overrides, die=die if rank == processes - 1 else "", rank=rank, processes=processes,
                        port=port, float64=float64)
