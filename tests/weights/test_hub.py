@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 from support import weights_toys as toys
 from support.hub_server import COMMIT, OTHER, Server, endpoint, publish, server
+from support.processes import unused_port
 
 from tandem import weights
 from tandem.errors import HubError
@@ -154,9 +154,7 @@ def test_an_unreachable_hub_serves_what_is_cached_and_says_why_otherwise(
 ) -> None:
     checkpoint = publish(endpoint, "org/model", "tandem")
     weights.read("org/model")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
+    nowhere = f"http://127.0.0.1:{unused_port()}"
     monkeypatch.setenv("HF_ENDPOINT", nowhere)
     toys.same(weights.read("org/model").tensors, checkpoint.tensors)
     with pytest.raises(
