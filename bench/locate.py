@@ -1,7 +1,7 @@
 """How well a model locates: pointing, boxes, and "there / not there", on drawn scenes and on mosaics of real photos.
 
     python bench/locate.py [--model M] [--scenes 200] [--seed 7] [--mosaics val.parquet]
-    python bench/locate.py --choose [--photos photos.tar] [--write]     measures, and keeps what is best
+    python bench/locate.py --choose [--photos photos.tar] [--mosaics val.parquet] [--write]     measures, keeps the best
     python bench/locate.py --time                                       a window against an embedding, ViT-B/32 and B/16
 
 Kinds that the model knows are those whose drawn crops its score tells from crops of all other kinds with an area under
@@ -248,7 +248,9 @@ def groups(model: tandem.Model) -> list[tuple[LocateSettings, list[tuple[float, 
     return found
 
 
-def choose(model: tandem.Model, count: int, photos: Path | None, methods: Sequence[str]) -> LocateSettings:
+def choose(
+    model: tandem.Model, count: int, photos: Path | None, methods: Sequence[str], labelled: Path | None
+) -> LocateSettings:
     """The best by the mean of pointing and of there / not there on known things of the dev seed."""
     locator = Locator(model)
     known = {kind for kind, value in known_kinds(model).items() if value >= KNOWN and kind in THINGS}
@@ -279,7 +281,7 @@ def choose(model: tandem.Model, count: int, photos: Path | None, methods: Sequen
                     best = value, settings, seen
     assert best is not None
     _, settings, seen = best
-    return fit_presence(locator, fit_level(locator, settings, seen, known), seen, known)
+    return fit_presence(locator, fit_level(locator, settings, seen, known), seen, known, labelled)
 
 
 Seen = list[tuple[str, PlacedScene, Sight]]
@@ -340,12 +342,20 @@ def fit_level(locator: Locator, settings: LocateSettings, seen: Seen, known: set
     return dataclasses.replace(settings, level=max(values, key=lambda level: values[level]))
 
 
-def fit_presence(locator: Locator, settings: LocateSettings, seen: Seen, known: set[str]) -> LocateSettings:
-    """Logistic regression on what was asked for of the dev seed, both verdicts weighing the same."""
+def fit_presence(
+    locator: Locator, settings: LocateSettings, seen: Seen, known: set[str], photos: Path | None
+) -> LocateSettings:
+    """Logistic regression on what was asked for of the dev seed: both verdicts weigh the same, and so do drawn scenes
+    and mosaics.
+    """
     asked = [each for each in asked_in_all(locator, seen, settings, known) if each.text in known]
-    x = np.array([[1.0, each.location.score, each.location.whole_score] for each in asked])
-    y = np.array([each.box is not None for each in asked], float)
-    balance = np.where(y == 1, 0.5 / y.mean(), 0.5 / (1 - y.mean()))
+    groups = [asked]
+    if photos is not None:
+        groups.append(asked_of(locator, mosaics(photos, DEV, 24), settings, set()))
+    together = [each for group in groups for each in group]
+    x = np.array([[1.0, each.location.score, each.location.whole_score] for each in together])
+    y = np.array([each.box is not None for each in together], float)
+    balance = np.concatenate([balanced([each.box is not None for each in group]) for group in groups])
     weights = logistic(x, y, balance)
     if weights[2] < 0:  # an image as a whole never speaks against what is in it: noise
         weights = np.append(logistic(x[:, :2], y, balance), 0.0)
@@ -354,10 +364,17 @@ def fit_presence(locator: Locator, settings: LocateSettings, seen: Seen, known: 
         "known_kinds": sorted(known),
         "scenes": len(seen),
         "dev_pointing": round(pointing(asked), 4),
-        "dev_area": round(area(x @ weights, y == 1), 4),
+        "dev_area": round(present_area(asked), 4),
+        "mosaics": 0 if photos is None else 24,
         "prior": 0.5,
     }
     return dataclasses.replace(settings, presence=presence, figures=figures)
+
+
+def balanced(there: Sequence[bool]) -> NDArray[Any]:
+    """Weights under which both verdicts weigh the same, and a group as much as any other."""
+    share = np.mean(there)
+    return np.where(there, 0.5 / share, 0.5 / (1 - share)) * 100 / len(there)
 
 
 def logistic(x: NDArray[Any], y: NDArray[Any], balance: NDArray[Any]) -> NDArray[Any]:
@@ -418,7 +435,7 @@ def main() -> None:
     model = tandem.load(arguments.model)
     locator = Locator(model)
     if arguments.choose:
-        settings = choose(model, arguments.scenes, arguments.photos, arguments.methods)
+        settings = choose(model, arguments.scenes, arguments.photos, arguments.methods, arguments.mosaics)
         print(settings.method, settings.scales, settings.reach, settings.level, settings.presence, settings.figures)
         path = save_settings(settings, model.fingerprint, shipped_path(model) if arguments.write else None)
         print(f"wrote {path}")
