@@ -34,6 +34,7 @@ from tandem.evaluate.features import Features, embed_dataset
 from tandem.model import Model
 from tandem.moderation import Moderator, PolicyFile, fit_policy, open_policy
 from tandem.moderation.category_fitting import areas, band_figures, calibration_figure
+from tandem.moderation.decisions import is_flagged
 from tandem.moderation.fit_file import Fit
 
 # Written down before anything was measured.
@@ -106,7 +107,7 @@ def _rows(name: str, fit: Fit, labelled: Features, others: Features, model: Mode
     shown = others.dataset.label_matrix[:, others.dataset.classes.index(name)]
     each = [row[name] for row in Moderator(opened, model, fit=fit).decide(others.vectors)]
     blocked = np.array([row.band == "block" for row in each])
-    flagged = np.array([row.band != "allow" for row in each])
+    flagged = np.array([is_flagged(row.band) for row in each])
     figures = band_figures(blocked, flagged, shown, found.base_rate)
     if all(row.probability is not None for row in each):
         stated = np.array([row.probability for row in each])

@@ -7,6 +7,7 @@ import pytest
 
 from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
+from tandem.moderation.decisions import BANDS, is_flagged
 from tandem.moderation.log_report import report
 
 CONTENTS = [b"zero", b"one", b"two", b"three"]
@@ -61,6 +62,25 @@ def test_labels_are_found_by_content_and_hard_negatives_come_first(logged: str, 
     assert found.figures is not None
     assert found.figures["block_precision"].value == 0.5
     assert found.figures["review_recall"].value == 0.5
+
+
+def test_what_was_not_judged_has_no_figures() -> None:
+    """Without a fit nothing was flagged, so that nothing was found either."""
+    digests = [hashlib.sha256(content).digest() for content in CONTENTS]
+    unfitted = [entry(i, "not fitted", i) for i in range(4)]
+    for each in unfitted:
+        each["categories"]["red"]["probability"] = None
+    (found,) = report(unfitted, labelled(digests, [1, 0, 0, 1]))
+    assert (found.labelled, found.figures) == (4, {})
+    assert len(found.hard_negatives) == 2  # the order means something
+    mixed = [entry(0, "block", 9), entry(1, "allow", 1), entry(3, "cannot tell", 5), unfitted[2]]
+    (found,) = report(mixed, labelled(digests, [1, 0, 0, 1]))
+    assert found.figures is not None
+    assert (found.figures["review_recall"].value, found.figures["review_recall"].n) == (0.5, 2)
+
+
+def test_a_band_is_flagged_by_one_rule() -> None:
+    assert [band for band in BANDS if is_flagged(band)] == ["review", "block"]
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

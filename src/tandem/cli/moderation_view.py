@@ -211,7 +211,13 @@ def show_reports(reports: "Sequence[CategoryReport]") -> None:
         if each.figures is None:
             continue
         print()
-        print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
+        if each.figures:
+            print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
+        else:
+            sys.stdout.flush()
+            terminal.echo(
+                f"{each.category}: no figures: they take photos with it and without it that have a probability"
+            )
         for title, found in (("without it, highest first", each.hard_negatives), ("with it, but allowed", each.missed)):
             if found:
                 sys.stdout.flush()

@@ -16,6 +16,7 @@ from tandem.moderation.fit_file import CategoryFit, ScoreKind
 
 Band = Literal["allow", "not fitted", "cannot tell", "review", "block"]  # the mildest first
 BANDS: tuple[Band, ...] = get_args(Band)
+FLAGGED: tuple[Band, ...] = BANDS[BANDS.index("review") :]
 WIDEST = 0.5  # of the interval of a probability that still says something
 
 
@@ -71,6 +72,11 @@ class Decision:
             "band": self.band,
             "categories": {name: each.as_dict() for name, each in self.categories.items()},
         }
+
+
+def is_flagged(band: str) -> bool:
+    """Whether an image is looked at or blocked. One that was not judged is neither allowed nor flagged."""
+    return band in FLAGGED
 
 
 def worst(bands: Iterable[Band]) -> Band:

@@ -17,7 +17,7 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError
 from tandem.evaluate.figures import Figure
 from tandem.moderation.category_fitting import band_figures
-from tandem.moderation.decisions import BANDS
+from tandem.moderation.decisions import BANDS, is_flagged
 from tandem.moderation.labelled import classes_of
 
 HARDEST = 20  # images that are listed of each kind
@@ -45,7 +45,7 @@ class CategoryReport:
     bands: Mapping[str, int]
     mean_probability: float | None  # of the images that have one: about the base rate, where that was stated rightly
     labelled: int = 0
-    figures: Mapping[str, Figure] | None = None
+    figures: Mapping[str, Figure] | None = None  # of labelled images with a probability: no others were judged
     hard_negatives: Sequence[Logged] = ()  # images without the category, the highest scores first
     missed: Sequence[Logged] = ()  # images with it that were allowed, the lowest scores first
 
@@ -145,10 +145,8 @@ def _category(
         return plain
     shown = np.array([each for _, each in pairs])
     scores = np.array([said.score for said, _ in pairs])
-    blocked = np.array([said.band == "block" for said, _ in pairs])
-    flagged = np.array([said.band != "allow" for said, _ in pairs])
-    share = float(shown.mean())
-    figures = band_figures(blocked, flagged, shown, share) if 0 < share < 1 else {}
+    judged = [(said, there) for said, there in pairs if said.probability is not None]
+    figures = _figures(judged) if judged else {}
     order = np.argsort(-scores, kind="stable").tolist()
     return CategoryReport(
         policy,
@@ -160,3 +158,12 @@ def _category(
         [pairs[place][0] for place in order if not shown[place]][:HARDEST],
         [pairs[place][0] for place in reversed(order) if shown[place] and pairs[place][0].band == "allow"][:HARDEST],
     )
+
+
+def _figures(judged: Sequence[tuple[Logged, bool]]) -> dict[str, Figure]:
+    """How often the bands were right, of images with a probability and what they show."""
+    shown = np.array([there for _, there in judged])
+    blocked = np.array([said.band == "block" for said, _ in judged])
+    flagged = np.array([is_flagged(said.band) for said, _ in judged])
+    share = float(shown.mean())
+    return band_figures(blocked, flagged, shown, share) if 0 < share < 1 else {}
