@@ -12,7 +12,7 @@ from support.serving import data_uri, post_json, toy_collection
 import tandem
 from tandem.client import Client
 from tandem.clip_score import clip_score
-from tandem.errors import DataError, ImageError
+from tandem.errors import DataError, ImageError, TandemError
 from tandem.serve.app import build_app
 from tandem.serve.service import open_service
 from tandem.serve.settings import Settings
@@ -69,8 +69,31 @@ def test_the_client(client: Client, folder: Path, images: list[Path]) -> None:
     for prompts in (PROMPTS[:2], [*PROMPTS, "more"]):
         with pytest.raises(DataError, match="prompts: expected one for each of the"):
             client.score(images, prompts)
+
+
+def test_the_client_takes_one_prompt_for_all_images(client: Client, folder: Path, images: list[Path]) -> None:
+    local = clip_score(tandem.load(folder / "model"), images[:2], "ab")  # as many letters as images
+    found = client.score(images[:2], "ab")
+    assert [row["prompt"] for row in found] == ["ab", "ab"]
+    assert [row["clip_score"] for row in found] == pytest.approx(local.scores.tolist(), abs=1e-5)
+
+
+def test_the_client_answers_for_what_can_be_read_and_lists_the_rest(
+    client: Client, images: list[Path], tmp_path: Path
+) -> None:
+    some = [images[0], b"no image", tmp_path / "gone.png", images[1]]
+    for batch_size in (1, 2, 9):
+        found = client.score(some, ["a", "b", "c", "d"], batch_size=batch_size)
+        assert [row["prompt"] for row in found] == ["a", "d"]
+        assert [(each.index, each.error.kind) for each in found.failures] == [(1, "unsupported"), (2, "not_found")]
+    with pytest.raises(DataError, match="each of the 4 images, got 5"):
+        client.score(some, ["a", "b", "c", "d", "e"])
     with pytest.raises(ImageError):
-        client.score([images[0], b"no image"], PROMPTS[:2])
+        client.score(some[1:3], "a")
+    with pytest.raises(TandemError, match="got both"):
+        client.locate(images[0], "dog", id="00")
+    with pytest.raises(TandemError, match="got neither"):
+        client.locate(texts="dog")
 
 
 def test_what_cannot_be_read_and_what_is_refused(http: httpx.Client, images: list[Path]) -> None:

@@ -97,9 +97,11 @@ def test_an_image_that_cannot_be_read_is_a_failure_in_its_place(
     assert [each["image"] for each in answer["failures"]] == ["images[0]"]
     assert set(answer) == {"model", "policy", "fit", "results", "failures"}
     (tmp_path / "bad.png").write_bytes(b"hello")
-    for images in (tmp_path / "bad.png", [folder / "a.png", tmp_path / "bad.png"]):
-        with pytest.raises(ImageError, match=r"bad\.png"):
-            client.moderate(images, "red")
+    found = client.moderate([tmp_path / "bad.png", folder / "a.png"], "red")
+    assert [each["image"] for each in found] == [str(folder / "a.png")]
+    assert [(each.index, each.source) for each in found.failures] == [(0, str(tmp_path / "bad.png"))]
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        client.moderate(tmp_path / "bad.png", "red")
 
 
 def test_what_is_refused(here: TestClient, client: Client, folder: Path) -> None:

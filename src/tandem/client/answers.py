@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 from tandem.answer import Failure
 from tandem.errors import DataError, ImageError
@@ -27,6 +27,26 @@ class ServedResults(Results):
     @property
     def nothing_matches(self) -> bool:
         return self.matches_nothing
+
+
+@dataclass(frozen=True)
+class ServedRows(Sequence[dict[str, Any]]):
+    """What a server answered: a row for each image that could be read, in order; the others are in `failures`."""
+
+    rows: tuple[dict[str, Any], ...]
+    failures: tuple[Failure, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Sequence[dict[str, Any]]:
+        return self.rows[index]
 
 
 @dataclass(frozen=True)
@@ -55,8 +75,10 @@ def _place(name: str) -> int:
     return int(name.rpartition("[")[2].rstrip("]"))
 
 
-def prompts_of(batch: Sequence[Sent], prompts: Sequence[str]) -> list[str]:
-    """The prompts of the images of a batch. Raises `DataError` where there are fewer prompts than images."""
+def prompts_of(batch: Sequence[Sent], prompts: str | Sequence[str]) -> list[str]:
+    """The prompts of the images of a batch; one alone is that of all. Raises `DataError` where there are fewer."""
+    if isinstance(prompts, str):
+        return [prompts] * len(batch)
     if batch[-1].index >= len(prompts):
         raise DataError(f"prompts: expected one for each of the images, got {len(prompts):,}")
     return [prompts[each.index] for each in batch]

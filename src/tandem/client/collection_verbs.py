@@ -1,0 +1,141 @@
+"""The methods of a collection, over HTTP: search, label, add, delete, corrections."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from tandem import prompts
+from tandem.client.answers import ServedResults
+from tandem.client.connected import Connected
+from tandem.client.request_fields import labels_or_head, without_none
+from tandem.client.sending import batched, data_uri
+from tandem.defaults import BATCH_SIZE, HITS, MOMENTS, LongTexts
+from tandem.errors import ServerError
+from tandem.image import ImageSource, many
+from tandem.search.labelling import LabelledImage
+from tandem.search.query import SearchQuery
+from tandem.search.results import Results, SearchHit
+
+
+class CollectionVerbs(Connected):
+    """What a server does with a collection."""
+
+    def search(
+        self,
+        text: str | SearchQuery | None = None,
+        *,
+        image: ImageSource | None = None,
+        like: str | None = None,
+        minus: str | None = None,
+        minus_image: ImageSource | None = None,
+        weight: float = SearchQuery.weight,
+        k: int = SearchQuery.k,
+        offset: int = 0,
+        moments: int = MOMENTS,
+        where: str | None = None,
+        threshold: float | None = None,
+        long: LongTexts = "error",
+    ) -> Results:
+        """Find the images nearest to a text, an image, or both, as `Collection.search`; `text` may be the whole search
+        as a `SearchQuery`.
+        """
+        query = SearchQuery.of(
+            text,
+            image=image,
+            like=like,
+            minus=minus,
+            minus_image=minus_image,
+            weight=weight,
+            k=k,
+            offset=offset,
+            moments=moments,
+            where=where,
+            threshold=threshold,
+            long=long,
+        )
+        images = {name: data_uri(each) for name, each in query.images.items()}
+        found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._collection(), wants="hits")
+        hits = tuple(
+            SearchHit(
+                hit["id"],
+                hit["score"],
+                hit["relevance"],
+                {"path": hit["path"], **hit["metadata"]},
+                bool(hit.get("missing")),
+            )
+            for hit in found["hits"]
+        )
+        return ServedResults(
+            found["query"],
+            found["model"]["name"],
+            found["model"]["fingerprint"],
+            hits,
+            hits[0].relevance if hits and not found["offset"] else None,
+            found["threshold"],
+            found["offset"],
+            found.get("relevance_reason"),
+            matches_nothing=found["nothing_matches"],
+        )
+
+    def label(
+        self,
+        labels: prompts.Labels | None = None,
+        *,
+        head: str | None = None,
+        k: int = HITS,
+        templates: str | Sequence[str] | None = None,
+        language: str | None = None,
+        long: LongTexts = "error",
+        independent: bool = False,
+        where: str | None = None,
+    ) -> dict[str, list[LabelledImage]]:
+        """For each label, or class of a `head`, the k images most likely to have it, as `Collection.label`."""
+        chosen = [templates] if isinstance(templates, str) else templates
+        names, body = labels_or_head(labels, head, chosen, language, long, independent)
+        body |= {"k": k, "where": where, **self._collection()}
+        answer = self._calls.document("POST", "/v1/label", without_none(body), wants="labels")
+        names = names or [each["label"] for each in answer["labels"]]
+        return {
+            name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
+            for name, each in zip(names, answer["labels"], strict=True)
+        }
+
+    def correct(self, image: ImageSource, label: str) -> dict[str, int]:
+        """Keep an image with its right label, for `tandem learn`; gives how many images that label has now.
+
+        The label is the server's, where it has one that differs in case or underscores alone. If the image had another
+        one before, that one is there as well, unless no image is left. Raises `ServerError` where the server keeps no
+        corrections.
+        """
+        body = {"image": data_uri(image), "label": label}
+        return dict(self._calls.document("POST", "/v1/corrections", body, wants="labels")["labels"])
+
+    def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
+        """Add images. Returns the server's report of each batch: what was added, and what failed and why."""
+        reports = []
+        for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
+            body = {"images": batch, **self._collection()}
+            try:
+                reports.append(self._calls.document("POST", "/v1/images", body, wants="added"))
+            except ServerError as error:
+                if "failures" not in error.members:
+                    raise
+                reports.append({"added": [], "failures": error.members["failures"]})  # it added none of this batch
+        return reports
+
+    def delete(self, ids: str | Sequence[str]) -> int:
+        """Delete images by id. Returns how many existed. Not retried once the server may have begun."""
+        body = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._collection()}
+        return int(self._calls.document("DELETE", "/v1/images", body, wants="deleted", safe=False)["deleted"])
+
+    def thumbnail(self, identifier: str) -> bytes | None:
+        """The thumbnail of an image, a JPEG; None if there is none."""
+        path = f"/v1/images/{quote(identifier, safe='')}/thumbnail"
+        if self.collection is not None:
+            path += f"?collection={quote(self.collection, safe='')}"
+        try:
+            return self._calls.answer("GET", path).content
+        except ServerError as error:
+            if error.status == 404:
+                return None
+            raise
