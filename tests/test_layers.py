@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -485,3 +486,11 @@ def test_no_two_files_of_tests_have_one_name() -> None:
     """pytest would import the first for both, and stop."""
     names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_design_says_where_torch_may_be_imported() -> None:
+    """Engines are counted there; the modules of towers are one pattern."""
+    said = re.search(r"\(torch in [^;]*;", (SOURCE.parents[1] / "docs/design.md").read_text(encoding="utf-8"))
+    assert said
+    places = [place for place in ONLY_IN["torch"] if not place.startswith(("engine/", "towers/"))]
+    assert not [place for place in places if f"`{place}`" not in said[0]]

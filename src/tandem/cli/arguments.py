@@ -61,6 +61,11 @@ class Help(argparse.HelpFormatter):
         self._prog = own
         return text
 
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """A name with dots says itself that there are several."""
+        named = action.metavar
+        return named if isinstance(named, str) and "..." in named else super()._format_args(action, default_metavar)
+
     def _expand_help(self, action: argparse.Action) -> str:
         return super()._expand_help(action) + (REPEATED if isinstance(action, argparse._AppendAction) else "")
 
