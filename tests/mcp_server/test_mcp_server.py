@@ -41,11 +41,11 @@ def ask(where: Any, work: Callable[[Client], Awaitable[Any]]) -> Any:
 async def _uses(client: Client) -> dict[str, Any]:
     tools = (await client.list_tools()).tools
     listed = await client.call_tool("collections", {})
-    found = await client.call_tool("search", {"words": "a cat", "limit": 2})
+    found = await client.call_tool("search", {"text": "a cat", "k": 2})
     hit = found.structured_content["hits"][0]
-    seen = await client.call_tool("look", {"picture": hit["id"], "side": 64})
-    wrong = await client.call_tool("look", {"picture": "/etc/passwd"})
-    untyped = await client.call_tool("search", {"words": "a cat", "limit": "many"})
+    seen = await client.call_tool("look", {"image": hit["id"], "side": 64})
+    wrong = await client.call_tool("look", {"image": "/etc/passwd"})
+    untyped = await client.call_tool("search", {"text": "a cat", "k": "many"})
     return {
         "tools": tools,
         "collections": listed.structured_content,
@@ -58,17 +58,17 @@ async def _uses(client: Client) -> dict[str, Any]:
 def check(used: dict[str, Any]) -> None:
     assert [tool.name for tool in used["tools"]] == ["collections", "search", "look", "classify", "locate"]
     assert all(tool.annotations.read_only_hint for tool in used["tools"])
-    assert used["collections"]["collections"][0]["pictures"] == 9
+    assert used["collections"]["collections"][0]["count"] == 9
     assert len(used["hits"]) == 2
     picture, known = used["seen"]
     assert (picture.type, picture.mime_type) == ("image", "image/jpeg")
     assert max(Image.open(io.BytesIO(base64.b64decode(picture.data))).size) <= 64
-    assert json.loads(known.text)["picture"] == used["hits"][0]["path"]
+    assert json.loads(known.text)["image"] == used["hits"][0]["path"]
     for is_error, text in used["errors"]:
         assert is_error
         assert "\n" not in text
-    assert "not a picture of the collections" in used["errors"][0][1]
-    assert "limit" in used["errors"][1][1]
+    assert "not an image of the collections" in used["errors"][0][1]
+    assert "k:" in used["errors"][1][1]
 
 
 def test_tools_answer_a_client(photos: Path) -> None:
@@ -84,6 +84,24 @@ def test_tools_that_write_are_offered_only_when_allowed(photos: Path) -> None:
         return [(tool.name, tool.annotations.read_only_hint) for tool in (await client.list_tools()).tools]
 
     assert ask(server.make(toolbox), names)[-2:] == [("add", False), ("set_caption", False)]
+    toolbox.close()
+
+
+def test_what_a_tool_says_of_itself_is_said_where_it_is_made(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A further tool that writes is announced as one, whatever its name."""
+
+    def rename() -> dict[str, str]:
+        """Rename."""
+        return {}
+
+    monkeypatch.setattr(server, "_writing", lambda _: (server._Tool(rename, writes=True),))
+    toolbox = Toolbox([str(photos)], allow_writes=True)
+
+    async def last(client: Client) -> tuple[str, bool]:
+        tool = (await client.list_tools()).tools[-1]
+        return tool.name, tool.annotations.read_only_hint
+
+    assert ask(server.make(toolbox), last) == ("rename", False)
     toolbox.close()
 
 

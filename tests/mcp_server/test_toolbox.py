@@ -50,24 +50,24 @@ def test_collections_are_listed_without_a_model(here: Path, monkeypatch: pytest.
     box = Toolbox([str(here / "photos.tandem")])
     found = box.collections()
     assert found["collections"][0]["name"] == "photos"
-    assert found["collections"][0]["pictures"] == 9 + 3
+    assert found["collections"][0]["count"] == 9 + 3
     assert "time" in found["collections"][0]["filter_columns"]
     assert (found["can_write"], found["files_may_be_named_under"]) == (False, [])
     box.close()
 
 
 def test_search_by_words_and_by_picture(box: Toolbox, here: Path) -> None:
-    found = box.search("a cat", limit=5)
-    assert (found["collection"], found["searched"], len(found["hits"])) == ("photos", 12, 5)
+    found = box.search("a cat", k=5)
+    assert (found["collection"], found["total"], len(found["hits"])) == ("photos", 12, 5)
     assert {"id", "path", "score", "relevance", "width", "height", "format"} <= found["hits"][0].keys()
     with tandem.open(here / "photos.tandem") as photos:
         expected = [hit.id for hit in photos.search("a cat", k=5).hits]
     assert [hit["id"] for hit in found["hits"]] == expected
     first = found["hits"][0]
     for named in (first["id"], first["path"]):
-        assert box.search(picture=named, limit=1, moments=0)["hits"][0]["id"] == first["id"]
-    assert box.search(picture=str(here / "more/1.png"), limit=1)["hits"][0]["score"] > 0.99  # by the file's content
-    assert len(box.search("a", collection="others", limit=50)["hits"]) == 9
+        assert box.search(image=named, k=1, moments=0)["hits"][0]["id"] == first["id"]
+    assert box.search(image=str(here / "more/1.png"), k=1)["hits"][0]["score"] > 0.99  # by the file's content
+    assert len(box.search("a", collection="others", k=50)["hits"]) == 9
     assert box.search("a", where="time > 1", moments=0)["hits"][0]["time"] > 1
 
 
@@ -78,7 +78,7 @@ def test_a_picture_is_looked_at_smaller_and_a_moment_is_its_frame(box: Toolbox, 
     assert (image.format, image.size) == ("JPEG", (64, 48))
     assert films.colour_of(np.asarray(image)) == "green"
     assert known["time"] == 2.0
-    assert known["picture"].endswith("film.mp4#t=2.000")
+    assert known["image"].endswith("film.mp4#t=2.000")
     Image.new("RGB", (3000, 1000)).save(here / "more/large.png")
     content, known = box.look(str(here / "more/large.png"))
     assert Image.open(io.BytesIO(content)).size == (768, 256)
@@ -87,10 +87,11 @@ def test_a_picture_is_looked_at_smaller_and_a_moment_is_its_frame(box: Toolbox, 
 
 def test_a_picture_whose_file_changed_is_shown_as_it_was_indexed(tmp_path: Path) -> None:
     box = Toolbox([str(toy_collection(tmp_path))])
-    hit = box.search("a", limit=1)["hits"][0]
+    hit = box.search("a", k=1)["hits"][0]
     (tmp_path / "secret.png").write_bytes(Path(hit["path"]).read_bytes()[:-1] + b"x")
     os.replace(tmp_path / "secret.png", hit["path"])
-    assert "this is the thumbnail" in box.look(hit["path"])[1]["note"]
+    assert box.look(hit["path"])[1]["of_thumbnail"]
+    assert box.classify(hit["id"], ["a", "b"])["of_thumbnail"]
     box.close()
 
 
@@ -109,10 +110,10 @@ def test_no_other_file_is_seen(box: Toolbox, here: Path) -> None:
         for call in (
             box.look,
             closed.look,
-            lambda path: box.search(picture=path),
+            lambda path: box.search(image=path),
             lambda path: box.locate(path, ["a"]),
         ):
-            with pytest.raises(TandemError, match=r"not a picture of the collections|no such file"):
+            with pytest.raises(TandemError, match=r"not an image of the collections|no such file"):
                 call(path)
     with pytest.raises(TandemError, match="no folder was opened with --files"):
         closed.look(str(here / "more/0.png"))
@@ -127,27 +128,31 @@ def test_no_other_file_is_seen(box: Toolbox, here: Path) -> None:
 
 
 def test_labels_and_places(box: Toolbox) -> None:
-    hit = box.search("a", limit=1)["hits"][0]
+    hit = box.search("a", k=1)["hits"][0]
     found = box.classify(hit["id"], ["cat", "dog"])
     assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-3)
     places = box.locate(hit["id"], ["a cat", "a dog"])
     assert [each["text"] for each in places["locations"]] == ["a cat", "a dog"]
-    assert places["image"] == hit["path"]
+    assert places["image"] == found["image"] == hit["path"]
+    assert places["model"] == found["model"] == box.search("a")["model"]
+    (first, *_) = box.collections()["collections"]
+    assert places["model"] == {"name": first["model"], "fingerprint": first["fingerprint"]}
+    assert not places["of_thumbnail"]
 
 
 @pytest.mark.parametrize(
     ("call", "why"),
     [
         (lambda box: box.search(), "nothing to look for"),
-        (lambda box: box.search("a", limit=51), "limit: expected 1 to 50, got 51"),
+        (lambda box: box.search("a", k=51), "k: expected 1 to 50, got 51"),
         (lambda box: box.search("a", offset=-1), "offset: expected 0"),
-        (lambda box: box.search("a" * 3000), "words: expected a text of 1 to 2,000 characters, got 3,000"),
+        (lambda box: box.search("a" * 3000), "text: expected a text of 1 to 2,000 characters, got 3,000"),
         (lambda box: box.search("a", where="nonsense ="), "no column 'nonsense'"),
         (lambda box: box.search("a", collection="x"), "no collection 'x'; there are photos, others"),
         (lambda box: box.look("0" * 32, side=5000), "side: expected 64 to 1,536, got 5,000"),
         (lambda box: box.classify("0" * 32, []), "labels: expected 1 to 200, got 0"),
         (lambda box: box.classify("0" * 32, ["a"] * 201), "labels: expected 1 to 200, got 201"),
-        (lambda box: box.locate("0" * 32, []), "words: expected 1 to 16"),
+        (lambda box: box.locate("0" * 32, []), "texts: expected 1 to 16"),
         (lambda box: box.add(["x"]), "this server only reads: start it with --allow-writes"),
         (lambda box: box.set_caption("x", "y"), "this server only reads"),
     ],
@@ -163,8 +168,8 @@ def test_writing_adds_from_opened_folders_and_captions_stay_in_the_collection(tm
     toy.write_images(tmp_path / "more", 12)
     box = Toolbox([url], files=[tmp_path / "more"], allow_writes=True)
     report = box.add([str(tmp_path / "more")])
-    assert (report["added"] + report["unchanged"], report["pictures"]) == (3, 12)  # nine were there: the same content
-    with pytest.raises(TandemError, match="not a picture of the collections"):
+    assert (report["added"] + report["unchanged"], report["count"]) == (3, 12)  # nine were there: the same content
+    with pytest.raises(TandemError, match="not an image of the collections"):
         box.add([str(tmp_path / "photos")])
     path = str(tmp_path / "photos/0.png")
     before = Path(path).read_bytes()
@@ -173,7 +178,7 @@ def test_writing_adds_from_opened_folders_and_captions_stay_in_the_collection(tm
     (hit,) = box.search("a", where="caption like '%sea%'")["hits"]
     assert hit["caption"] == "a house by the sea"
     assert box.set_caption(hit["id"], "")["caption"] is None
-    with pytest.raises(TandemError, match="not a picture of photos"):
+    with pytest.raises(TandemError, match="not an image of photos"):
         box.set_caption("/nowhere.png", "x")
     box.close()
 

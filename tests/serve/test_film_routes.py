@@ -15,6 +15,7 @@ from support.browsing import until  # noqa: E402
 from support.serving import post_json, serving  # noqa: E402
 
 import tandem  # noqa: E402
+from tandem.search.indexing.image_record import image_id  # noqa: E402
 from tandem.serve.app import build_app  # noqa: E402
 from tandem.serve.http import ranges  # noqa: E402
 from tandem.serve.service import open_service  # noqa: E402
@@ -45,6 +46,18 @@ def moment(here: TestClient) -> dict[str, Any]:
     """The hit at 2 s."""
     hits = post_json(here, "/v1/search", text="a", moments=0)["hits"]
     return next(hit for hit in hits if hit["path"].endswith("a film.webm#t=2.000"))
+
+
+def test_texts_are_located_in_the_frame_and_in_a_thumbnail_only_where_it_is_said(
+    here: TestClient, collection: Path
+) -> None:
+    assert post_json(here, "/v1/locate", id=moment(here)["id"], texts=["a"])["of_thumbnail"] is False
+    (photo,) = (collection.parent / "photos").glob("*.png")
+    identifier = image_id(photo.read_bytes())
+    assert post_json(here, "/v1/locate", id=identifier, texts=["a"])["of_thumbnail"] is False
+    moved = photo.rename(collection.parent / "moved.png")
+    assert post_json(here, "/v1/locate", id=identifier, texts=["a"])["of_thumbnail"] is True
+    moved.rename(photo)
 
 
 def test_a_moment_has_its_time_its_thumbnail_and_its_film_in_parts(here: TestClient, collection: Path) -> None:

@@ -28,5 +28,5 @@ def permitted(path: str, allowed: Sequence[Path]) -> Path:
     real = Path(os.path.realpath(path if os.path.isabs(path) or not allowed else allowed[0] / path))
     if not any(real.is_relative_to(folder) for folder in allowed):
         where = f"under {', '.join(map(str, allowed))}" if allowed else "and no folder was opened with --files"
-        raise TandemError(f"{path[:200]}: not a picture of the collections, {'nor ' if allowed else ''}{where}")
+        raise TandemError(f"{path[:200]}: not an image of the collections, {'nor ' if allowed else ''}{where}")
     return real

@@ -7,6 +7,7 @@ written to standard output.
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from mcp.server import MCPServer
@@ -16,12 +17,13 @@ from mcp.types import ToolAnnotations
 from pydantic import Field, ValidationError
 
 from tandem import __version__
+from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
 from tandem.errors import TandemError
 from tandem.mcp_server.toolbox import LOOK_SIDE, MAX_HITS, MAX_LABELS, MAX_SIDE, Toolbox
 
 INSTRUCTIONS = (
-    "Photos and films of the user, searchable by what they show. Call `collections` first. `search` finds pictures by "
-    "words or by another picture, and says when nothing matches well; `look` shows one of them. Pictures are named by "
+    "Photos and films of the user, searchable by what they show. Call `collections` first. `search` finds images by a "
+    "text or by another image, and says when nothing matches well; `look` shows one of them. Images are named by "
     "the id or the path of a hit. A hit with `time` is a moment of a film, that many seconds from its beginning. "
     "Words for what is visible find more than names, dates or moods: use `where` for dates, places and paths."
 )
@@ -29,14 +31,27 @@ INSTRUCTIONS = (
 _Call = ParamSpec("_Call")
 _Result = TypeVar("_Result")
 
-Picture = Annotated[
-    str, Field(description="the id or the path of a picture of a collection; or of a file in a folder that was opened")
+ImageName = Annotated[
+    str, Field(description="the id or the path of an image of a collection; or of a file in a folder that was opened")
 ]
 CollectionName = Annotated[str | None, Field(description="a name from `collections`; the first one if left out")]
 Where = Annotated[
     str | None,
     Field(description="a filter: width > 1000 and taken >= '2023-06' and path like '%Italy%'; of films: time > 60"),
 ]
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """What is offered to assistants, and what they are told about its effects."""
+
+    call: Callable[..., Any]
+    writes: bool = False
+    is_structured: bool = True  # the answer is one JSON object
+
+    @property
+    def hints(self) -> ToolAnnotations:
+        return ToolAnnotations(read_only_hint=not self.writes, destructive_hint=False, open_world_hint=False)
 
 
 class _Server(MCPServer[Any]):
@@ -60,9 +75,7 @@ def make(toolbox: Toolbox) -> MCPServer[Any]:
         "tandem", title="Tandem", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR"
     )  # fmt: skip
     for tool in (*_reading(toolbox), *(_writing(toolbox) if toolbox.allow_writes else ())):
-        reads = tool.__name__ not in ("add", "set_caption")
-        hints = ToolAnnotations(read_only_hint=reads, destructive_hint=False, open_world_hint=False)
-        server.add_tool(_in_one_line(tool), annotations=hints, structured_output=tool.__name__ != "look")
+        server.add_tool(_in_one_line(tool.call), annotations=tool.hints, structured_output=tool.is_structured)
     return server
 
 
@@ -79,59 +92,60 @@ def _in_one_line(function: Callable[_Call, _Result]) -> Callable[_Call, _Result]
     return call
 
 
-def _reading(toolbox: Toolbox) -> tuple[Callable[..., Any], ...]:
+def _reading(toolbox: Toolbox) -> tuple[_Tool, ...]:
     def collections() -> dict[str, Any]:
-        """List the collections: names, how many pictures, what filters can name, and which folders were opened."""
+        """List the collections: names, how many images, what filters can name, and which folders were opened."""
         return toolbox.collections()
 
     def search(
-        words: Annotated[str | None, Field(description="what the pictures show, in plain words")] = None,
-        picture: Annotated[
-            str | None, Field(description="find what resembles this picture: its id, or its path; may go with words")
+        text: Annotated[str | None, Field(description="what the images show, in plain words")] = None,
+        image: Annotated[
+            str | None, Field(description="find what resembles this image: its id, or its path; may go with a text")
         ] = None,
-        without: Annotated[str | None, Field(description="less of what these words describe")] = None,
+        minus: Annotated[str | None, Field(description="less of what this text describes")] = None,
         collection: CollectionName = None,
         where: Where = None,
-        limit: Annotated[int, Field(description=f"1 to {MAX_HITS}")] = 10,
+        k: Annotated[int, Field(description=f"how many, 1 to {MAX_HITS}")] = HITS,
         offset: Annotated[int, Field(description="hits to skip, for the next page")] = 0,
-        moments: Annotated[int, Field(description="of one film, how many before everything else; 0 for all")] = 1,
+        moments: Annotated[int, Field(description="of one film, how many before everything else; 0 for all")] = MOMENTS,
     ) -> dict[str, Any]:
-        """Find pictures by what they show, nearest first. `relevance` is the probability that a hit matches; null where
+        """Find images by what they show, nearest first. `relevance` is the probability that a hit matches; null where
         that cannot be told, and then only the order means something. Look at the best hits before answering."""
-        return toolbox.search(words, picture, without, collection, where, limit, offset, moments)
+        return toolbox.search(text, image, minus, collection, where, k, offset, moments)
 
     def look(
-        picture: Picture,
+        image: ImageName,
         collection: CollectionName = None,
         side: Annotated[int, Field(description=f"pixels of the longer side, 64 to {MAX_SIDE}")] = LOOK_SIDE,
     ) -> list[Any]:
-        """See a picture, made smaller, with what is known of it. Of a moment of a film: that frame."""
-        content, known = toolbox.look(picture, collection, side)
+        """See an image, made smaller, with what is known of it. Of a moment of a film: that frame. `of_thumbnail`: its
+        file is gone or in an archive, and only the small image of the collection is left."""
+        content, known = toolbox.look(image, collection, side)
         return [Image(data=content, format="jpeg"), json.dumps(known, ensure_ascii=False)]
 
     def classify(
-        picture: Picture,
+        image: ImageName,
         labels: Annotated[list[str], Field(description=f"1 to {MAX_LABELS} names, as for: cat, dog, empty street")],
         collection: CollectionName = None,
         independent: Annotated[
             bool, Field(description="each label by itself: several may be true, or none (needs a calibrated model)")
         ] = False,
     ) -> dict[str, Any]:
-        """Which label fits a picture: probabilities that add up to 1, for these labels and no others."""
-        return toolbox.classify(picture, labels, collection, independent)
+        """Which label fits an image: probabilities that add up to 1, for these labels and no others."""
+        return toolbox.classify(image, labels, collection, independent)
 
     def locate(
-        picture: Picture,
-        words: Annotated[list[str], Field(description="1 to 16 things to find, as for: the red ball")],
+        image: ImageName,
+        texts: Annotated[list[str], Field(description=f"1 to {LOCATED_TEXTS} things to find, as: the red ball")],
         collection: CollectionName = None,
     ) -> dict[str, Any]:
-        """Where things are in a picture: a point and boxes in pixels of the whole, or that they are not there."""
-        return toolbox.locate(picture, words, collection)
+        """Where things are in an image: a point and boxes in pixels of the whole, or that they are not there."""
+        return toolbox.locate(image, texts, collection)
 
-    return collections, search, look, classify, locate
+    return _Tool(collections), _Tool(search), _Tool(look, is_structured=False), _Tool(classify), _Tool(locate)
 
 
-def _writing(toolbox: Toolbox) -> tuple[Callable[..., Any], ...]:
+def _writing(toolbox: Toolbox) -> tuple[_Tool, ...]:
     def add(
         paths: Annotated[
             list[str], Field(description="photos, films, or folders of them, in a folder that was opened")
@@ -142,14 +156,14 @@ def _writing(toolbox: Toolbox) -> tuple[Callable[..., Any], ...]:
         return toolbox.add(paths, collection)
 
     def set_caption(
-        picture: Picture,
+        image: ImageName,
         caption: Annotated[str, Field(description="one line for each caption; empty to take it away")],
         collection: CollectionName = None,
     ) -> dict[str, Any]:
-        """Write the caption of a picture into the collection, where filters find it. The file is not changed."""
-        return toolbox.set_caption(picture, caption, collection)
+        """Write the caption of an image into the collection, where filters find it. The file is not changed."""
+        return toolbox.set_caption(image, caption, collection)
 
-    return add, set_caption
+    return _Tool(add, writes=True), _Tool(set_caption, writes=True)
 
 
 def serve_stdio(toolbox: Toolbox) -> None:

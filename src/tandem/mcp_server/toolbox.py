@@ -1,7 +1,8 @@
 """What an assistant can do with collections: plain functions with plain results. Knows no protocol.
 
-Pictures are named by their id or path in a collection, or by the path of a file in a folder that was opened to the
-assistant; no other file is read. Sizes are bounded. Whatever is wrong is a `TandemError` of one line.
+Arguments and answers are called as over HTTP. Images are named by their id or path in a collection, or by the path of a
+file in a folder that was opened to the assistant; no other file is read. Sizes are bounded. Whatever is wrong is a
+`TandemError` of one line.
 """
 
 import io
@@ -14,7 +15,8 @@ from typing import Any
 
 from PIL import Image
 
-from tandem.errors import MissingExtraError, StoreError, TandemError
+from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
+from tandem.errors import StoreError, TandemError
 from tandem.image import Limits, load_image
 from tandem.mcp_server.permission import folders, permitted
 from tandem.model import Model
@@ -30,7 +32,7 @@ MAX_OFFSET = 10_000
 MAX_LABELS = 200
 MAX_CHARACTERS = 2000  # of a text
 SHOWN_CHARACTERS = 500  # of a caption in an answer
-MAX_SIDE = 1536  # pixels of a picture that is looked at
+MAX_SIDE = 1536  # pixels of an image that is looked at
 LOOK_SIDE = 768
 MAX_FILES = 1000  # that one call adds
 MAX_BYTES = 128 * 2**20
@@ -39,15 +41,15 @@ _SHOWN = ("time", "taken", "width", "height", "format", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that was asked for: what is known of it, and how it is read."""
+class NamedImage:
+    """An image that was asked for: what is known of it, and how it is read."""
 
     name: str
     values: Mapping[str, Value] = field(default_factory=dict)
     content: bytes | None = None
-    is_thumbnail: bool = False  # its file is gone or in an archive
+    of_thumbnail: bool = False  # its file is gone, or in an archive
 
-    def image(self) -> Image.Image:
+    def pixels(self) -> Image.Image:
         if self.content is None:
             raise TandemError(f"{self.name}: its file is gone, and there is no thumbnail of it")
         return load_image(self.content, limits=LIMITS)
@@ -67,7 +69,7 @@ class Toolbox:
     ) -> None:
         """Open the collections, which must exist; models are loaded when they are needed.
 
-        `files` are folders whose pictures may be named by path; `allow_writes` offers `add` and `set_caption`.
+        `files` are folders whose images may be named by path; `allow_writes` offers `add` and `set_caption`.
         """
         if not urls:
             raise TandemError("no collection: name one or more, as in: tandem mcp photos.tandem")
@@ -88,15 +90,16 @@ class Toolbox:
     # --- reading -------------------------------------------------------------------------------------------------
 
     def collections(self) -> dict[str, Any]:
-        """Each collection: its name, how many pictures, its model, what filters can name, its folders."""
+        """Each collection: its name, how many images, its model, what filters can name, its folders."""
         with self._lock:
             infos = {name: collection.info() for name, collection in self._collections.items()}
         return {
             "collections": [
                 {
                     "name": name,
-                    "pictures": info.count,
+                    "count": info.count,
                     "model": info.model,
+                    "fingerprint": info.fingerprint,
                     "filter_columns": list(info.columns),
                     "folders": list(info.roots),
                 }
@@ -108,32 +111,32 @@ class Toolbox:
 
     def search(
         self,
-        words: str | None = None,
-        picture: str | None = None,
-        without: str | None = None,
+        text: str | None = None,
+        image: str | None = None,
+        minus: str | None = None,
         collection: str | None = None,
         where: str | None = None,
-        limit: int = 10,
+        k: int = HITS,
         offset: int = 0,
-        moments: int = 1,
+        moments: int = MOMENTS,
     ) -> dict[str, Any]:
-        """The pictures nearest to words, to a picture, or to both; nearest first."""
-        _check_text("words", words)
-        _check_text("without", without)
+        """The images nearest to a text, to an image, or to both; nearest first."""
+        _check_text("text", text)
+        _check_text("minus", minus)
         _check_text("where", where)
-        _check_range("limit", limit, 1, MAX_HITS)
+        _check_range("k", k, 1, MAX_HITS)
         _check_range("offset", offset, 0, MAX_OFFSET)
         with self._lock:
             name, chosen = self._chosen(collection)
-            image = like = None
-            if picture is not None:
-                found = self._in_collection(chosen, picture)
+            pixels = like = None
+            if image is not None:
+                found = self._in_collection(chosen, image)
                 if found is not None:
                     like = found[0]
                 else:
-                    image = self._file(picture).image()
+                    pixels = self._file(image).pixels()
             results = chosen.search(
-                words, image=image, like=like, minus=without, where=where, k=limit, offset=offset, moments=moments
+                text, image=pixels, like=like, minus=minus, where=where, k=k, offset=offset, moments=moments
             )
             passing = chosen.count(where)
         document = results.as_dict()
@@ -150,55 +153,57 @@ class Toolbox:
         ]
         return {
             "collection": name,
-            "searched": passing,
+            "model": document["model"],
+            "total": passing,
             "nothing_matches": document["nothing_matches"],
             "relevance_reason": document["relevance_reason"],
             "hits": hits,
         }
 
-    def look(self, picture: str, collection: str | None = None, side: int = LOOK_SIDE) -> tuple[bytes, dict[str, Any]]:
-        """A picture as a JPEG of at most `side` pixels, and what is known of it."""
+    def look(self, image: str, collection: str | None = None, side: int = LOOK_SIDE) -> tuple[bytes, dict[str, Any]]:
+        """An image as a JPEG of at most `side` pixels, and what is known of it."""
         _check_range("side", side, 64, MAX_SIDE)
         with self._lock:
-            found = self._picture(picture, collection)
-        image = as_rgb(found.image())
-        known = {"picture": found.name, "width": image.width, "height": image.height, **_described(found.values)}
-        if found.is_thumbnail:
-            known["note"] = "this is the thumbnail: the file is gone, or in an archive"
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+            found = self._image(image, collection)
+        pixels = as_rgb(found.pixels())
+        known = {"image": found.name, "width": pixels.width, "height": pixels.height, **_described(found.values)}
+        known["of_thumbnail"] = found.of_thumbnail
+        pixels.thumbnail((side, side), Image.Resampling.LANCZOS)
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=85)
+        pixels.save(file, "JPEG", quality=85)
         return file.getvalue(), known
 
     def classify(
-        self, picture: str, labels: Sequence[str], collection: str | None = None, independent: bool = False
+        self, image: str, labels: Sequence[str], collection: str | None = None, independent: bool = False
     ) -> dict[str, Any]:
-        """Which of the labels a picture has: probabilities over them, or of each by itself (`independent`)."""
+        """Which of the labels an image has: probabilities over them, or of each by itself (`independent`)."""
         if not 1 <= len(labels) <= MAX_LABELS:
             raise TandemError(f"labels: expected 1 to {MAX_LABELS}, got {len(labels):,}")
         for label in labels:
             _check_text("labels", label)
         with self._lock:
-            found, model = self._picture(picture, collection), self._model(collection)
-            answer = model.classify(found.image(), list(labels), independent=independent)
+            found, model = self._image(image, collection), self._model(collection)
+            answer = model.classify(found.pixels(), list(labels), independent=independent)
         document = answer.as_dict()
         return {
-            "picture": found.name,
-            "model": model.name,
+            "image": found.name,
+            "of_thumbnail": found.of_thumbnail,
+            "model": document["model"],
             "scoring": document["scoring"],
             "probabilities": document["results"][0]["probabilities"],
         }
 
-    def locate(self, picture: str, words: Sequence[str], collection: str | None = None) -> dict[str, Any]:
-        """Where each of the texts is in a picture, in pixels of it, or that it is not there."""
-        if not 1 <= len(words) <= 16:
-            raise TandemError(f"words: expected 1 to 16 texts, got {len(words):,}")
-        for text in words:
-            _check_text("words", text)
+    def locate(self, image: str, texts: Sequence[str], collection: str | None = None) -> dict[str, Any]:
+        """Where each of the texts is in an image, in pixels of it, or that it is not there."""
+        if not 1 <= len(texts) <= LOCATED_TEXTS:
+            raise TandemError(f"texts: expected 1 to {LOCATED_TEXTS}, got {len(texts):,}")
+        for text in texts:
+            _check_text("texts", text)
         with self._lock:
-            found, model = self._picture(picture, collection), self._model(collection)
-            document = model.locate(found.image(), list(words)).as_dict()
-        return document | {"image": found.name, "model": model.name}
+            found, model = self._image(image, collection), self._model(collection)
+            document = model.locate(found.pixels(), list(texts)).as_dict()
+            named = {"name": model.name, "fingerprint": model.fingerprint}
+        return document | {"image": found.name, "of_thumbnail": found.of_thumbnail, "model": named}
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -213,26 +218,26 @@ class Toolbox:
             report = chosen.add(files, progress=False)
         return {
             "collection": name,
-            "pictures": report.total,
+            "count": report.total,
             "added": report.added,
             "unchanged": report.unchanged,
             "changed": report.changed,
             "failures": [{"path": one.path, "error": one.reason} for one in report.failures[:MAX_HITS]],
         }
 
-    def set_caption(self, picture: str, caption: str, collection: str | None = None) -> dict[str, Any]:
-        """Write the caption of a picture into the collection; its file is not touched."""
+    def set_caption(self, image: str, caption: str, collection: str | None = None) -> dict[str, Any]:
+        """Write the caption of an image into the collection; its file is not touched."""
         self._may_write()
         _check_text("caption", caption or None)
         with self._lock:
             name, chosen = self._chosen(collection)
-            found = self._in_collection(chosen, picture)
+            found = self._in_collection(chosen, image)
             if found is None:
-                raise TandemError(f"{picture[:200]}: not a picture of {name}")
+                raise TandemError(f"{image[:200]}: not an image of {name}")
             chosen.set_caption(found[0], caption.strip() or None)
         return {"collection": name, "id": found[0], "caption": caption.strip() or None}
 
-    # --- which collection, which picture --------------------------------------------------------------------------
+    # --- which collection, which image ----------------------------------------------------------------------------
 
     def _may_write(self) -> None:
         if not self.allow_writes:
@@ -248,8 +253,8 @@ class Toolbox:
     def _model(self, name: str | None) -> Model:
         return self._chosen(name)[1].model
 
-    def _picture(self, named: str, name: str | None) -> Picture:
-        """A picture of a collection (the named one, else any), else a file in a folder that was opened."""
+    def _image(self, named: str, name: str | None) -> NamedImage:
+        """An image of a collection (the named one, else any), else a file in a folder that was opened."""
         chosen = [self._chosen(name)[1]] if name is not None else list(self._collections.values())
         for collection in chosen:
             found = self._in_collection(collection, named)
@@ -258,9 +263,9 @@ class Toolbox:
         return self._file(named)
 
     def _in_collection(self, collection: Collection, named: str) -> tuple[str, dict[str, Value]] | None:
-        """The id and the values of a picture, by its id or one of its paths."""
+        """The id and the values of an image, by its id or one of its paths."""
         if not named or len(named) > MAX_CHARACTERS or "\0" in named:
-            raise TandemError("picture: expected the id or the path of a picture")
+            raise TandemError("image: expected the id or the path of an image")
         columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
         found = collection.store.get([named], columns=columns, vectors=False)
         if not len(found):
@@ -270,34 +275,31 @@ class Toolbox:
             )
         return (found.ids[0], found.row(0)) if len(found) else None
 
-    def _of_collection(self, collection: Collection, identifier: str, values: dict[str, Value]) -> Picture:
+    def _of_collection(self, collection: Collection, identifier: str, values: dict[str, Value]) -> NamedImage:
+        def thumbnail(identifier: str) -> bytes | None:
+            with suppress(StoreError):  # of a store without thumbnails
+                return collection.thumbnail(identifier)
+            return None
+
         paths = paths_of(values)
         name = paths[0] if paths else identifier
-        content = None
-        if indexed_files.is_of_film(values):
-            with suppress(MissingExtraError):
-                content = indexed_files.still(identifier, values)
-        else:
-            content = indexed_files.content(identifier, values, MAX_BYTES)
-        if content is not None:
-            return Picture(name, values, content)
-        try:
-            return Picture(name, values, collection.thumbnail(identifier), is_thumbnail=True)
-        except StoreError:
-            return Picture(name, values)
+        found = indexed_files.image_or_thumbnail(identifier, values, thumbnail, MAX_BYTES)
+        return (
+            NamedImage(name, values) if found is None else NamedImage(name, values, found.content, found.of_thumbnail)
+        )
 
-    def _file(self, named: str) -> Picture:
+    def _file(self, named: str) -> NamedImage:
         path = permitted(named, self.folders)
         try:
             if not path.is_file() or path.stat().st_size > MAX_BYTES:
                 raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_BYTES // 2**20} MiB")
-            return Picture(str(path), content=path.read_bytes())
+            return NamedImage(str(path), content=path.read_bytes())
         except OSError as error:
             raise TandemError(f"{named[:200]}: {error.strerror}") from None
 
 
 def _described(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said of a picture beside its id and path."""
+    """What is said of an image beside its id and path."""
     known = {name: values[name] for name in _SHOWN if values.get(name) is not None}
     caption = values.get("caption")
     return known | ({"caption": str(caption)[:SHOWN_CHARACTERS]} if caption else {})

@@ -5,13 +5,14 @@ A path that leads elsewhere by now gives nothing. Knows no store, no server and 
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from tandem.errors import DataError
+from tandem.errors import DataError, MissingExtraError
 from tandem.search.indexing.image_record import image_id, paths_of
 from tandem.search.stores.protocol import Value
 from tandem.videos.digest import digest
@@ -55,6 +56,35 @@ def still(identifier: str, values: Mapping[str, Value]) -> bytes | None:
             Image.fromarray(moment.pixels).save(file, "JPEG", quality=90)
             return file.getvalue()
     return None
+
+
+@dataclass(frozen=True)
+class IndexedImage:
+    """What there is of an indexed image."""
+
+    content: bytes
+    of_thumbnail: bool  # its file is gone, has changed, is too large, or lies in an archive
+
+
+def image(identifier: str, values: Mapping[str, Value], max_bytes: int) -> bytes | None:
+    """The bytes of an indexed photo, or the frame of a moment; None if its file is gone or has changed.
+
+    Raises `MissingExtraError` where films cannot be read.
+    """
+    return still(identifier, values) if is_of_film(values) else content(identifier, values, max_bytes)
+
+
+def image_or_thumbnail(
+    identifier: str, values: Mapping[str, Value], thumbnail: Callable[[str], bytes | None], max_bytes: int
+) -> IndexedImage | None:
+    """The image as `image` gives it, else what `thumbnail` knows of it; None with neither."""
+    found = None
+    with suppress(MissingExtraError):
+        found = image(identifier, values, max_bytes)
+    if found is not None:
+        return IndexedImage(found, False)
+    small = thumbnail(identifier)
+    return None if small is None else IndexedImage(small, True)
 
 
 def _content(path: str, max_bytes: int) -> bytes | None:

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 
 from tandem.errors import ImageError
 from tandem.search import indexed_files
-from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.corrections import MAX_LABEL_BYTES, Corrections, CorrectionsFullError, check_label
 from tandem.serve.http.bodies import Body
@@ -86,10 +85,7 @@ async def _image(service: Service, body: Body[CorrectionRequest]) -> tuple[bytes
             found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
             if not len(found):
                 raise not_found(f"no image {identifier[:100]!r}")
-            if indexed_files.is_of_film(found.row(0)):
-                return indexed_files.still(identifier, found.row(0))
-            read = originals.read(identifier, found.row(0), MAX_ORIGINAL_BYTES)
-            return None if read is None else read[0]
+            return indexed_files.image(identifier, found.row(0), MAX_ORIGINAL_BYTES)
 
         content = await service.registry.run(params.collection, work)
         if content is None:

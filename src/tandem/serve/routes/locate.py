@@ -9,10 +9,10 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from tandem.defaults import LOCATED_TEXTS
 from tandem.errors import ImageError
 from tandem.localization.location import Location, Locations
-from tandem.search import indexed_files
-from tandem.serve.collections import originals
+from tandem.search.indexed_files import IndexedImage, image_or_thumbnail
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
@@ -21,7 +21,6 @@ from tandem.serve.http.schemas import PIXEL, CollectionName, EncodedImage, Model
 from tandem.serve.routes.images import MAX_ORIGINAL_BYTES
 from tandem.serve.service import Service
 
-MOST_TEXTS = 16
 AT_ONCE = 2  # images: each is a hundred windows or more
 
 
@@ -30,7 +29,7 @@ class LocateRequest(RequestBody):
 
     image: EncodedImage | None = None
     id: Annotated[Text | None, Field(description="of an image in the collection")] = None
-    texts: Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS, json_schema_extra={"uniqueItems": True})]
+    texts: Annotated[list[Text], Field(min_length=1, max_length=LOCATED_TEXTS, json_schema_extra={"uniqueItems": True})]
     heat: Annotated[bool, Field(description="with a heat map for each text")] = False
     collection: CollectionName = None
 
@@ -72,6 +71,9 @@ class LocateAnswer(BaseModel):
     width: Annotated[int, Field(description="of the upright image, in pixels")]
     height: int
     method: str
+    of_thumbnail: Annotated[
+        bool, Field(description="the file of the `id` is gone: looked for in its thumbnail, whose pixels are meant")
+    ]
     locations: list[Located]
 
 
@@ -90,8 +92,10 @@ def router(service: Service) -> BodyRouter:
         body = await service.read(request, LocateRequest)
         params = body.params
         service.check_texts(params.texts, "texts")
+        of_thumbnail = False
         if params.id is not None:
-            encoder, content = await _stored(service, params.collection, params.id)
+            encoder, stored = await _stored(service, params.collection, params.id)
+            content, of_thumbnail = stored.content, stored.of_thumbnail
         else:
             encoder = await service.registry.encoder_of(params.collection)
             try:
@@ -103,24 +107,22 @@ def router(service: Service) -> BodyRouter:
                 found = await asyncio.to_thread(encoder.model.locate, content, params.texts)
         except ImageError as error:
             raise for_image(error.renewed("image")) from None
-        return JSONResponse(_document(found, heat=params.heat))
+        return JSONResponse({**_document(found, heat=params.heat), "of_thumbnail": of_thumbnail})
 
     return routes
 
 
-async def _stored(service: Service, collection: str | None, identifier: str) -> tuple[Encoder, bytes]:
+async def _stored(service: Service, collection: str | None, identifier: str) -> tuple[Encoder, IndexedImage]:
     """The encoder of a collection, and an image of it: its file, else its thumbnail. Raises `ProblemError`."""
 
-    def work(leased: OpenCollection) -> bytes:
+    def work(leased: OpenCollection) -> IndexedImage:
         found = leased.collection.store.get([identifier], columns=("path", "paths", "format"), vectors=False)
         if not len(found):
             raise not_found(f"no image {identifier!r}")
-        values = found.row(0)
-        read = None if indexed_files.is_of_film(values) else originals.read(identifier, values, MAX_ORIGINAL_BYTES)
-        content = leased.collection.thumbnail(identifier) if read is None else read[0]  # of a moment its picture
-        if content is None:
+        stored = image_or_thumbnail(identifier, found.row(0), leased.collection.thumbnail, MAX_ORIGINAL_BYTES)
+        if stored is None:
             raise not_found(f"the file of {identifier!r} is gone, and it has no thumbnail")
-        return content
+        return stored
 
     return await service.registry.encoder_of(collection), await service.registry.run(collection, work)
 
