@@ -15,7 +15,7 @@ import torch
 from reference import load_note, machine
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from tandem.conditioning.diffusers import TextEncoder
+from tandem.conditioning.diffusers import CLIPTextModule
 from tandem.tokenizer import Tokenizer
 from tandem.weights.text_tower import text_tower_of
 
@@ -45,7 +45,7 @@ def main() -> None:
     theirs = CLIPTextModelWithProjection(config).eval()
     tokenizer = Tokenizer.clip()
     tensors = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-    ours = TextEncoder(
+    ours = CLIPTextModule(
         text_tower_of(config.to_dict(), tensors, tokenizer, "random weights"), precision=arguments.precision
     )
     ids = torch.from_numpy(tokenizer(PROMPTS, pad_to=77)).long()

@@ -78,3 +78,9 @@ CONSUMERS: dict[str, Consumer] = {
         ),
     )
 }
+
+
+def tower_names(subfolder: str | None = None) -> tuple[str, ...]:
+    """The towers of published image generators: those that lie in a folder of a pipeline, or all."""
+    uses = [use for consumer in CONSUMERS.values() for use in consumer.towers if use.width]
+    return tuple(dict.fromkeys(use.name for use in uses if subfolder in (None, use.subfolder)))

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from tandem import engine as engines
+from tandem.arrays import Vectors
+from tandem.conditioning.consumers import tower_names
+from tandem.conditioning.encoding import check_finite
 from tandem.conditioning.inversions import TextualInversion, read_inversions
+from tandem.conditioning.learnt_words import LearntWords, learnt_words
 from tandem.conditioning.pipeline_parts import LEARNT, PromptTokenizer, TextConfig, TextOutput
 from tandem.conditioning.result import Conditioning
 from tandem.engine.inputs import read_positions
@@ -39,22 +43,22 @@ class _FinalNorm(nn.Module):
         self.requires_grad_(False)
 
 
-class TextEncoder(nn.Module):
+class CLIPTextModule(nn.Module):
     """Takes the place of CLIPTextModel, or of CLIPTextModelWithProjection where there is a projection."""
 
     def __init__(
         self,
         checkpoint: TextCheckpoint,
         *,
-        embeddings: Sequence[np.ndarray] = (),
+        learnt: LearntWords | None = None,
         projects: bool | None = None,
         engine: engines.EngineName = "auto",
         device: str | None = None,
         precision: engines.Precision = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`embeddings`, each [m w], have the ids from the vocabulary's end on. `projects`: whether the output begins
-        with projected vectors; by default where the weights have a projection.
+        """`learnt`: words with embeddings of their own, whose ids the tokenizer gives. `projects`: whether the output
+        begins with projected vectors; by default where the weights have a projection.
         """
         super().__init__()
         self.projects = checkpoint.has_projection if projects is None else projects
@@ -71,7 +75,7 @@ class TextEncoder(nn.Module):
             device=device,
             precision=precision,
         )
-        self._added = np.concatenate(list(embeddings)) if len(embeddings) else None
+        self._added = None if learnt is None else learnt.vectors
         self.to(dtype)
         self.eval()
 
@@ -108,13 +112,13 @@ class TextEncoder(nn.Module):
         ids = input_ids.detach().cpu().numpy().astype(np.int32)
         layers = [*range(text.layers + 1), -1] if output_hidden_states else [-1]
         found = self._engine.hidden_states(ids, layers, added=self._added)
+        check_finite(found, self.checkpoint.source, self._engine.precision)
         last = found[-1]
         pooled = last[np.arange(len(ids)), read_positions(ids, text)]
         hidden = tuple(map(self._out, found[:-1])) if output_hidden_states else None
         values: dict[str, Any] = {"last_hidden_state": self._out(last), "hidden_states": hidden}
         if self.projects:
-            projected = pooled @ np.asarray(self.checkpoint.tensors["text_projection"], np.float32)
-            values = {"text_embeds": self._out(projected), **values}
+            values = {"text_embeds": self._out(self.checkpoint.project(pooled)), **values}
         else:
             values = {
                 "last_hidden_state": values["last_hidden_state"],
@@ -138,12 +142,14 @@ class TextEncoder(nn.Module):
 
 def load_text_encoder(
     source: str | Path, *, subfolder: str | None = None, embeddings: Embeddings = (), tower: str = "", **options: Any
-) -> tuple[TextEncoder, PromptTokenizer]:
+) -> tuple[CLIPTextModule, PromptTokenizer]:
     """A text encoder and its tokenizer, for a pipeline's constructor; see `read_text_tower` for what is read.
 
-    `tower`, such as "clip_l", says which embeddings are meant in files that have several; `options` as `TextEncoder`.
+    `tower`, such as "clip_l", says which embeddings are meant in files that have several; by default those of the
+    encoder's width. `options` as `CLIPTextModule`.
     """
-    return _pair(read_text_tower(source, subfolder=subfolder), read_inversions(embeddings), tower, **options)
+    towers = (tower,) if tower else tower_names(subfolder)
+    return _pair(read_text_tower(source, subfolder=subfolder), read_inversions(embeddings), towers, **options)
 
 
 def replace_text_encoders(
@@ -169,12 +175,11 @@ def replace_text_encoders(
     for name in names:
         theirs, words = getattr(pipe, name), getattr(pipe, _PAIRS[name])
         checkpoint = _checkpoint_of(theirs, words, f"{type(pipe).__name__}.{name}")
-        tower = "clip_g" if name == "text_encoder_2" else "clip_l"
         encoder, tokenizer = _pair(
             checkpoint,
             inversions,
-            tower,
-            projects=theirs.projects if isinstance(theirs, TextEncoder) else hasattr(theirs, "text_projection"),
+            tower_names(name),
+            projects=theirs.projects if isinstance(theirs, CLIPTextModule) else hasattr(theirs, "text_projection"),
             engine=engine,
             device=device,
             precision=precision,
@@ -208,22 +213,23 @@ def pipeline_inputs(
 
 
 def _pair(
-    checkpoint: TextCheckpoint, inversions: Sequence[TextualInversion], tower: str, **options: Any
-) -> tuple[TextEncoder, PromptTokenizer]:
+    checkpoint: TextCheckpoint, inversions: Sequence[TextualInversion], towers: Sequence[str], **options: Any
+) -> tuple[CLIPTextModule, PromptTokenizer]:
     text = checkpoint.text
-    at, learnt, vectors = text.vocabulary_size, {}, []
-    for inversion in inversions:
-        some = inversion.vectors.get(tower, inversion.vectors.get(""))
-        if some is None or some.shape[1] != text.width:
+
+    def chosen(inversion: TextualInversion) -> Vectors:
+        some = [inversion.vectors[name] for name in (*towers, "") if name in inversion.vectors]
+        fitting = [each for each in some if each.shape[1] == text.width]
+        if not fitting:
             found = ", ".join(f"{name or 'one'} of width {each.shape[1]}" for name, each in inversion.vectors.items())
             raise ConditioningError(
                 f"{inversion.source}: expected embeddings of width {text.width} for {checkpoint.source}, got {found}"
             )
-        learnt[inversion.token.lower()] = tuple(range(at, at + len(some)))
-        vectors.append(some)
-        at += len(some)
-    encoder = TextEncoder(checkpoint, embeddings=vectors, **options)
-    return encoder, PromptTokenizer(checkpoint.tokenizer, text.context_length, inversions, learnt, torch.from_numpy)
+        return fitting[0]
+
+    learnt = learnt_words(inversions, text.vocabulary_size, chosen)
+    tokenizer = PromptTokenizer(checkpoint.tokenizer, text.context_length, learnt, torch.from_numpy)
+    return CLIPTextModule(checkpoint, learnt=learnt, **options), tokenizer
 
 
 def _is_clip(module: Any) -> bool:
@@ -232,7 +238,7 @@ def _is_clip(module: Any) -> bool:
 
 def _checkpoint_of(encoder: Any, words: Any, source: str) -> TextCheckpoint:
     """The text tower of transformers' module, with the tokenizer of theirs."""
-    if isinstance(encoder, TextEncoder):
+    if isinstance(encoder, CLIPTextModule):
         return encoder.checkpoint
     tensors = {name: _array(tensor) for name, tensor in encoder.state_dict().items()}
     config = encoder.config.to_dict()

@@ -12,7 +12,8 @@ from tandem import engine as engines
 from tandem.arrays import Vectors
 from tandem.conditioning.chunks import LongPrompts, Rows, rows_of, words_in
 from tandem.conditioning.consumers import Consumer, TowerUse
-from tandem.conditioning.inversions import TextualInversion, pattern_of
+from tandem.conditioning.inversions import TextualInversion
+from tandem.conditioning.learnt_words import learnt_words
 from tandem.conditioning.prompt_syntax import Segment
 from tandem.conditioning.result import TowerStates
 from tandem.engine.inputs import read_positions
@@ -48,25 +49,21 @@ class TextEncoder:
         self._engine = engines.build_text(
             text, checkpoint.embed_dim, checkpoint.tensors, engine=engine, device=device, precision=precision
         )
-        self._words = pattern_of(inversions)
-        self._learnt: dict[str, tuple[int, ...]] = {}
-        vectors: list[Vectors] = []
-        at = text.vocabulary_size
-        for inversion in inversions:
-            some = inversion.of(use.name, consumer)
-            if some.shape[1] != text.width:
+
+        def chosen(inversion: TextualInversion) -> Vectors:
+            vectors = inversion.of(use.name, consumer)
+            if vectors.shape[1] != text.width:
                 raise ConditioningError(
-                    f"{inversion.source}: {use.name}: expected vectors of width {text.width}, got {some.shape[1]}: "
+                    f"{inversion.source}: {use.name}: expected vectors of width {text.width}, got {vectors.shape[1]}: "
                     "they were learnt for another text encoder"
                 )
-            self._learnt[inversion.token.lower()] = tuple(range(at, at + len(some)))
-            vectors.append(some)
-            at += len(some)
-        self._added = np.concatenate(vectors) if vectors else None
+            return vectors
+
+        self._learnt = learnt_words(inversions, text.vocabulary_size, chosen)
 
     def rows(self, segments: Sequence[Segment], long: LongPrompts) -> Rows:
         """The parts of a prompt as rows of ids."""
-        words = words_in(segments, self.tokenizer, self._divided)
+        words = words_in(segments, self.tokenizer, self._learnt.divide)
         return rows_of(words, self.tokenizer, self.context_length, self.pad_id, long)
 
     def encode(self, prompts: Sequence[Rows], skips: Sequence[int]) -> TowerStates:
@@ -99,7 +96,7 @@ class TextEncoder:
         return TowerStates(
             states.reshape(n, k * t, -1),
             pooled,
-            self._project(pooled),
+            self.checkpoint.project(pooled),
             ids.reshape(n, k * t),
             mask.astype(np.int32).reshape(n, k * t),
         )
@@ -111,14 +108,10 @@ class TextEncoder:
     def _hidden(self, ids: NDArray[np.int32], layers: Sequence[int]) -> tuple[Vectors, Vectors]:
         """The states at each of the layers [l r t w], and those that pooled vectors are read from [r t w]."""
         if self.use.norm:
-            found = self._engine.hidden_states(ids, [*layers, self.end], norm=True, added=self._added)
+            found = self._engine.hidden_states(ids, [*layers, self.end], norm=True, added=self._learnt.vectors)
         else:
-            found = self._engine.hidden_states(ids, [*layers, -1], added=self._added)
-        if not np.isfinite(found).all():
-            raise ConditioningError(
-                f"{self.checkpoint.source}: its states are not finite; the weights are damaged, or overflow in "
-                f"{self._engine.precision}: try precision float32"
-            )
+            found = self._engine.hidden_states(ids, [*layers, -1], added=self._learnt.vectors)
+        check_finite(found, self.checkpoint.source, self._engine.precision)
         return found[:-1], found[-1]
 
     def _layer(self, skip: int) -> int:
@@ -129,28 +122,14 @@ class TextEncoder:
             )
         return self.end - self.use.skip - skip
 
-    def _project(self, pooled: Vectors) -> Vectors:
-        checkpoint = self.checkpoint
-        if not checkpoint.has_projection:
-            return np.empty((len(pooled), 0), np.float32)
-        projected: Vectors = pooled @ np.asarray(checkpoint.tensors["text_projection"], np.float32)
-        bias = checkpoint.tensors.get("text_projection_bias")
-        return projected if bias is None else projected + np.asarray(bias, np.float32)
 
-    def _divided(self, text: str) -> list[str | tuple[str, Sequence[int]]]:
-        """A text divided at words with embeddings of their own."""
-        if self._words is None:
-            return [text]
-        pieces: list[str | tuple[str, Sequence[int]]] = []
-        at = 0
-        for match in self._words.finditer(text):
-            if before := text[at : match.start()].strip():
-                pieces.append(before)
-            pieces.append((match["word"], self._learnt[match["word"].lower()]))
-            at = match.end()
-        if rest := text[at:].strip():
-            pieces.append(rest)
-        return pieces
+def check_finite(states: Vectors, source: str, precision: str) -> None:
+    """Refuse states that no image can come of. Raises `ConditioningError`."""
+    if not np.isfinite(states).all():
+        raise ConditioningError(
+            f"{source}: its states are not finite; the weights are damaged, or overflow in {precision}: try precision "
+            "float32"
+        )
 
 
 def _check(consumer: Consumer, use: TowerUse, checkpoint: TextCheckpoint) -> None:

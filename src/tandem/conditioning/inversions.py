@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.conditioning.consumers import Consumer
+from tandem.conditioning.consumers import Consumer, tower_names
 from tandem.errors import ConditioningError
 from tandem.files import user_path
 from tandem.weights.tensor_files import read_tensor_file
@@ -52,7 +52,7 @@ def read_inversion(source: str | Path, token: str | None = None) -> TextualInver
     """
     path = user_path(source)
     tensors = read_tensor_file(path).tensors
-    towers = [name for name in tensors if name in ("clip_l", "clip_g", "clip_h")]
+    towers = [name for name in tensors if name in tower_names()]
     if towers:
         named = {name: tensors[name] for name in towers}
     elif len(tensors) == 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tandem.conditioning.inversions import TextualInversion, pattern_of
+from tandem.conditioning.learnt_words import LearntWords
 from tandem.conditioning.words import spelling
 from tandem.errors import ConditioningError
 from tandem.tokenizer import Tokenizer
@@ -83,15 +83,14 @@ class PromptTokenizer:
         self,
         tokenizer: Tokenizer,
         context_length: int,
-        inversions: Sequence[TextualInversion] = (),
-        learnt: Mapping[str, Sequence[int]] | None = None,
+        learnt: LearntWords | None = None,
         to_tensor: Callable[[np.ndarray], Any] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.model_max_length = context_length
         self._to_tensor = to_tensor
-        self._words, self._learnt = pattern_of(inversions), dict(learnt or {})
-        self._spelt = {ids[0]: word for word, ids in self._learnt.items()}
+        self._learnt = learnt or LearntWords()
+        self._spelt = {ids[0]: word for word, ids in self._learnt.ids.items()}
         self.bos_token_id, self.eos_token_id = tokenizer.start_id, tokenizer.end_id
         self.pad_token_id = tokenizer.pad_id
         self.vocab_size = tokenizer.vocabulary_size
@@ -165,11 +164,7 @@ class PromptTokenizer:
         return self.vocab_size
 
     def _ids(self, text: str) -> list[int]:
-        if self._words is None:
-            return self.tokenizer.encode(text)[0]
         ids: list[int] = []
-        at = 0
-        for match in self._words.finditer(text):
-            ids += [*self.tokenizer.encode(text[at : match.start()])[0], *self._learnt[match["word"].lower()]]
-            at = match.end()
-        return ids + self.tokenizer.encode(text[at:])[0]
+        for piece in self._learnt.divide(text):
+            ids += self.tokenizer.encode(piece)[0] if isinstance(piece, str) else piece[1]
+        return ids
