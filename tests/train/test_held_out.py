@@ -105,7 +105,8 @@ def test_rows_of_one_origin(root: Path) -> None:
 
 def _validated(root: Path, **chosen: Any) -> Recipe:
     part = {"name": "part", "path": "names.parquet", "kind": "zero_shot", **chosen}
-    return recipe(root, HELD, validation={"sets": [part]})
+    head = {"objective": {"kind": "classification"}, "init": {"model": "tandem-mini"}, "model": {}}
+    return recipe(root, HELD, validation={"sets": [part]}, **(head if part["kind"] == "classification" else {}))
 
 
 def test_validation_sees_what_training_leaves_out(root: Path) -> None:
@@ -118,6 +119,18 @@ def test_validation_sees_what_training_leaves_out(root: Path) -> None:
     assert len(found.pixels) == 2
     (found,) = read_validation(_validated(root, where={"origin": "drawing"}))
     assert len(found.pixels) == 20
+
+
+def test_a_head_is_measured_on_what_training_leaves_out(root: Path) -> None:
+    left = samples(root, held_out=True, hold_out=0.25)
+    made = _validated(root, kind="classification", hold_out=0.25)
+    classes = samples(root).names
+    (found,) = read_validation(made, classes)
+    assert [classes[label] for label in found.owner] == [left.texts(number) for number in range(len(left))]
+    (whole,) = read_validation(_validated(root, kind="classification"), classes)
+    assert len(found.pixels) < len(whole.pixels) == 40
+    (drawn,) = read_validation(_validated(root, kind="classification", where={"origin": "drawing"}), classes)
+    assert np.array_equal(drawn.pixels, whole.pixels[1::2])
 
 
 def test_validation_of_held_out_captions(root: Path) -> None:

@@ -46,10 +46,8 @@ def read_validation(recipe: Recipe, classes: Sequence[tuple[str, ...]] = ()) -> 
     if recipe.validation.best not in ("sum", *names) and names:
         raise ConfigError(f"validation.best: expected sum or one of {', '.join(names)}, got {recipe.validation.best!r}")
     return [
-        _read_labelled(prefix, measured, recipe, root, classes)
-        if measured.kind == "classification"
-        else _read_part(prefix, measured, recipe, root)
-        if measured.hold_out or measured.where
+        _read_part(prefix, measured, recipe, root, classes)
+        if measured.kind == "classification" or measured.hold_out or measured.where
         else _read(prefix, measured, root, recipe.model.preprocessing)
         for prefix, measured in chosen
     ]
@@ -114,14 +112,27 @@ def _read(prefix: str, chosen: ValidationSource, root: Path, preprocessing: Prep
     return ValidationSet(prefix, pixels, owner, [text for sample in taken for text in sample.texts], chosen.kind)
 
 
-def _read_labelled(
+def _read_part(
     prefix: str, chosen: ValidationSource, recipe: Recipe, root: Path, classes: Sequence[tuple[str, ...]]
 ) -> ValidationSet:
-    """Images of the classes of a head, read as those of the first training set are."""
-    first = recipe.data[0]
-    source = Source(chosen.path, chosen.text or first.text, first.image, weight=1, kind="names")
-    samples = Samples(source, root, user_path(recipe.cache_folder or Path(recipe.folder) / "indexes"))
-    numbers = {names: i for i, names in enumerate(classes)}
+    """A source, or a part of it: some rows, or the samples that training leaves out. Classes are those of the whole;
+    for a head those that it has, in images that are read as those of the first training set are.
+    """
+    of_head, first = chosen.kind == "classification", recipe.data[0]
+    kind: Literal["names", "captions"] = "captions" if chosen.kind == "retrieval" else "names"
+    source = Source(
+        chosen.path,
+        chosen.text or (first.text if of_head else kind),
+        first.image if of_head else Source.image,
+        where=chosen.where,
+        hold_out=chosen.hold_out,
+        weight=1,
+        kind=kind,
+        captions="all",
+    )
+    cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
+    samples = Samples(source, root, cache, held_out=chosen.hold_out > 0)
+    numbers = {names: i for i, names in enumerate(classes if of_head else samples.names)}
     if unknown := [names for names in samples.names if names not in numbers]:
         some = ", ".join(names[0] for names in list(numbers)[:5])
         raise DataError(
@@ -129,29 +140,14 @@ def _read_labelled(
             f"{', '.join(unknown[0])!r}"
         )
     taken = _spread(samples, chosen.limit)
-    labels = [numbers[samples.names[samples.label(number)]] for number in taken]
-    return ValidationSet(
-        prefix, _pixels_of(samples, taken, recipe.model.preprocessing), np.array(labels), [], chosen.kind
-    )
-
-
-def _read_part(prefix: str, chosen: ValidationSource, recipe: Recipe, root: Path) -> ValidationSet:
-    """A part of a file: some rows, or the samples that training leaves out. Its classes are those of the whole."""
-    kind: Literal["names", "captions"] = "names" if chosen.kind == "zero_shot" else "captions"
-    text = chosen.text or ("names" if chosen.kind == "zero_shot" else "captions")
-    source = Source(
-        chosen.path, text, where=chosen.where, hold_out=chosen.hold_out, weight=1, kind=kind, captions="all"
-    )
-    cache = user_path(recipe.cache_folder or Path(recipe.folder) / "indexes")
-    samples = Samples(source, root, cache, held_out=chosen.hold_out > 0)
-    taken = _spread(samples, chosen.limit)
     pixels = _pixels_of(samples, taken, recipe.model.preprocessing)
     if kind == "names":
-        labels = np.array([samples.label(number) for number in taken])
-        return ValidationSet(prefix, pixels, labels, [names[0] for names in samples.names], chosen.kind)
-    texts = [samples.texts(number) for number in taken]
-    owner = np.array([i for i, found in enumerate(texts) for _ in found])
-    return ValidationSet(prefix, pixels, owner, [text for found in texts for text in found], chosen.kind)
+        labels = np.array([numbers[samples.names[samples.label(number)]] for number in taken])
+        texts = [] if of_head else [names[0] for names in samples.names]
+        return ValidationSet(prefix, pixels, labels, texts, chosen.kind)
+    captions = [samples.texts(number) for number in taken]
+    owner = np.array([i for i, found in enumerate(captions) for _ in found])
+    return ValidationSet(prefix, pixels, owner, [text for found in captions for text in found], chosen.kind)
 
 
 def _spread(samples: Samples, limit: int) -> list[int]:
