@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tandem.arrays import Vectors
 from tandem.config import Activation, TextTower, TextTransformer
 from tandem.errors import ConfigError, HubError, WeightsError
 from tandem.files import user_path
@@ -57,11 +56,11 @@ class TextCheckpoint:
         """Whether pooled vectors can be projected into the space that the tower shares with an image tower."""
         return self.embed_dim > 0
 
-    def project(self, pooled: Vectors) -> Vectors:
+    def project(self, pooled: np.ndarray) -> np.ndarray:
         """[n w] -> [n d], not of unit length; [n 0] for a tower without projection."""
         if not self.has_projection:
             return np.empty((len(pooled), 0), np.float32)
-        projected: Vectors = pooled @ np.asarray(self.tensors[_PROJECTION], np.float32)
+        projected: np.ndarray = pooled @ np.asarray(self.tensors[_PROJECTION], np.float32)
         bias = self.tensors.get(f"{_PROJECTION}_bias")
         return projected if bias is None else projected + np.asarray(bias, np.float32)
 
