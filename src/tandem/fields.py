@@ -14,6 +14,7 @@ nothing of models or files.
 import dataclasses
 import functools
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -77,6 +78,18 @@ class LeftOutAtDefault:
 
 class _Mismatch(Exception):
     """What is wrong with a plain value; the text begins with the path of its key."""
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML as plain values. Raises `tomllib.TOMLDecodeError`, and `ConfigError` for what is too large for Python."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ConfigError("expected plain TOML, got brackets nested too deep") from None
+    except ValueError as error:  # a number of thousands of digits, a date of month 13
+        raise ConfigError(f"expected plain TOML ({error})") from None
 
 
 def read(

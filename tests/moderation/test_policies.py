@@ -35,6 +35,9 @@ def test_those_that_ship_are_read_and_say_what_they_are_for() -> None:
         ("base_rate", 'examples_for = ["x.png"]\nbase_rate', "examples_against: expected at least one"),
         ('name = "red things"', 'name = "red\\u001b"', "printable characters"),
         ("[categories.red]", "[categories.red", "not TOML"),
+        ("base_rate = 0.25", f"base_rate = {'1' * 5000}", "expected plain TOML (Exceeds the limit"),
+        ("base_rate = 0.25", f"base_rate = {'[' * 5000}", "expected plain TOML, got brackets nested too deep"),
+        ("base_rate = 0.25", "base_rate = 2020-13-01", "TOML"),
     ],
 )
 def test_what_is_wrong_is_named(policy: Path, before: str, after: str, said: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tandem.errors import ConfigError, did_you_mean, named
-from tandem.fields import read, to_plain
+from tandem.fields import parse_toml, read, to_plain
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES, read_bytes
 from tandem.moderation.policy import Policy
@@ -53,15 +53,15 @@ def open_policy(source: str | os.PathLike[str]) -> PolicyFile:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: expected a policy of at most {MAX_BYTES:,} bytes")
-        values = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: the policy cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected a policy in TOML, which is UTF-8 text") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
     try:
-        policy = read(Policy, values)
+        policy = read(Policy, parse_toml(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     examples = _examples(policy, path)

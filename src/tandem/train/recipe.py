@@ -248,7 +248,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises `ConfigError` that names the file and the key.
     """
     try:
-        values = toml.parsed(path.read_text(encoding="utf-8"))
+        values = fields.parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

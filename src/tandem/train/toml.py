@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tandem.errors import ConfigError
+from tandem.fields import parse_toml
 
 
 def override(values: dict[str, Any], text: str) -> None:
@@ -18,7 +19,7 @@ def override(values: dict[str, Any], text: str) -> None:
     if not equals or not key:
         raise ConfigError(f"expected key=value, got {text!r:.80}")
     try:
-        value = parsed(f"value = {written}")["value"]
+        value = parse_toml(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
         value = written  # no quoted quotes in a shell
     *parents, last = key.split(".")
@@ -27,18 +28,6 @@ def override(values: dict[str, Any], text: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"{key:.80}: {parent:.80} is a single value, not a table")
     values[last] = value
-
-
-def parsed(text: str) -> dict[str, Any]:
-    """TOML as plain values. Raises `tomllib.TOMLDecodeError`, and `ConfigError` for what is too large for Python."""
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise
-    except RecursionError:
-        raise ConfigError("expected plain TOML, got brackets nested too deep") from None
-    except ValueError as error:  # a number of thousands of digits, a date of month 13
-        raise ConfigError(f"expected plain TOML ({error})") from None
 
 
 def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
