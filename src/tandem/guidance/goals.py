@@ -68,7 +68,7 @@ def _weight(name: str, weight: float) -> float:
     return float(weight)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Goals:
     """All goals with their vectors, of unit length.
 

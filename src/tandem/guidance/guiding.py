@@ -49,7 +49,7 @@ class Progress:
 Callback = Callable[[Progress], bool | None]  # a true answer stops the run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Guided:
     """A guided picture: `image` RGB, its `svg` where it is of shapes, and what it was judged to be.
 

@@ -24,7 +24,7 @@ FORMAT = "tandem-guidance-1"
 _GOALS = ("towards_vectors", "away_vectors", "contrast_vectors")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """An interrupted run: what it was asked for, how far it came, and the arrays that it consists of.
 

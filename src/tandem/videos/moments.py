@@ -16,7 +16,7 @@ from tandem.videos.film import Film, Frame
 from tandem.videos.naming import EVERY_S, moment_id, moment_of, moment_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moment:
     """A picture of a film. Can be sent to another process."""
 
