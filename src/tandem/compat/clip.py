@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tandem.compat import arrays, loading
+from tandem.compat.encoding_model import EncodingModel, Preprocess
 from tandem.compat.refusals import check_options, module_names, refuse
-from tandem.compat.towers import EncodingModel, Preprocess
 from tandem.errors import TextError
 from tandem.tokenizer import Tokenizer
 

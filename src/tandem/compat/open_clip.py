@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tandem.compat import arrays, loading
+from tandem.compat.encoding_model import EncodingModel, Preprocess
 from tandem.compat.refusals import TRAIN, check_options, module_names, refuse, refuse_method
-from tandem.compat.towers import EncodingModel, Preprocess
 from tandem.config import Activation
 from tandem.errors import ConfigError, did_you_mean
 from tandem.tokenizer import Tokenizer
