@@ -1,4 +1,4 @@
-"""What the tests of the server share: one server of two toy collections, which its tests leave as they found it."""
+"""What the tests of the server share: a server of two toy collections and a policy; its tests leave it as it was."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_server(place: Path) -> Iterator[Server]:
     with serving(
-        place / "photos.tandem", place / "others.tandem", batch_wait_s=0.05, corrections=place / "corrections"
+        place / "photos.tandem",
+        place / "others.tandem",
+        batch_wait_s=0.05,
+        corrections=place / "corrections",
+        policies=["people"],  # of the example of /v1/moderate
     ) as there:
         yield there
 
