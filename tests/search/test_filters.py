@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from tandem.errors import FilterError
-from tandem.search.stores.filter_parser import MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse
+from tandem.search.stores.filter_parser import MAX_CHARACTERS, MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, parse, quoted
 from tandem.search.stores.filters import (
     And,
     AnyOf,
@@ -77,6 +77,11 @@ SCHEMA = Schema(
 )
 def test_what_is_read(text: str, tree: Expression) -> None:
     assert parse(text, SCHEMA) == tree
+
+
+def test_any_text_can_be_quoted() -> None:
+    for text in ("cat", "it's", "''", "a\\'b", "' or width > 1 or path = '"):
+        assert parse(f"path = {quoted(text)}", SCHEMA) == Compare("path", "=", text)
 
 
 def test_of_several_values_any_counts() -> None:

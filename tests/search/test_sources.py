@@ -152,7 +152,8 @@ def test_what_cannot_be_a_source_is_refused_in_one_line_before_anything(tmp_path
         (tmp_path / "*.gif", "matches"),
         ("https://example.org/a.jpg", "fetch the file"),
     ):
-        with pytest.raises(TandemError) as raised:
+        kind = sources.SourceNotFoundError if named == tmp_path / "nowhere" else TandemError
+        with pytest.raises(kind) as raised:
             items(tmp_path / "a.jpg", named)
         assert says in str(raised.value)
         assert str(named) in str(raised.value)

@@ -10,9 +10,9 @@ import pytest
 from support import toy
 
 import tandem
-from tandem.errors import EngineError, MissingExtraError, StoreBusyError, TandemError
+from tandem.errors import EngineError, MissingExtraError, StoreBusyError, TandemError, WeightsError
 from tandem.search.indexing.run import IndexingReport
-from tandem.search.indexing.sources import NoImagesError
+from tandem.search.indexing.sources import NoImagesError, SourceNotFoundError
 from tandem.search.watching import changes, following
 from tandem.search.watching.following import (
     AT_MOST_S,
@@ -128,7 +128,7 @@ def test_a_busy_collection_is_tried_again_and_said_once() -> None:
 
 def test_a_folder_that_is_gone_is_waited_for() -> None:
     story = Story({}, until=30)
-    story.answers = [TandemError("/photos: no such file or folder")]
+    story.answers = [SourceNotFoundError("/photos: no such file or folder")]
     first, second = story.batches()
     assert first.problem == "/photos: no such file or folder; waiting for it"
     assert second.report is not None
@@ -141,10 +141,11 @@ def test_an_empty_folder_is_no_problem() -> None:
     assert story.looked == [0]
 
 
-def test_what_does_not_pass_is_raised() -> None:
+@pytest.mark.parametrize("error", [EngineError("vectors are not finite"), WeightsError("no such file or folder")])
+def test_what_does_not_pass_is_raised(error: TandemError) -> None:
     story = Story({}, until=30)
-    story.answers = [EngineError("vectors are not finite")]
-    with pytest.raises(EngineError, match="not finite"):
+    story.answers = [error]
+    with pytest.raises(type(error), match=str(error)):
         story.batches()
 
 

@@ -25,6 +25,7 @@ from tandem.search import indexed_files
 from tandem.search.collection import Collection, open_collection
 from tandem.search.indexing.image_record import paths_of
 from tandem.search.stores import backends
+from tandem.search.stores.filter_parser import quoted
 from tandem.search.stores.protocol import Value
 
 MAX_HITS = 50
@@ -269,9 +270,9 @@ class Toolbox:
         columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
         found = collection.store.get([named], columns=columns, vectors=False)
         if not len(found):
-            quoted = named.replace("'", "''")
             found = next(
-                collection.store.scan(where=f"path = '{quoted}'", columns=columns, vectors=False, batch_size=1), found
+                collection.store.scan(where=f"path = {quoted(named)}", columns=columns, vectors=False, batch_size=1),
+                found,
             )
         return (found.ids[0], found.row(0)) if len(found) else None
 

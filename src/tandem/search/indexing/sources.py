@@ -89,6 +89,10 @@ class NoImagesError(TandemError):
     """A source is there, and holds nothing that can be indexed."""
 
 
+class SourceNotFoundError(TandemError):
+    """A source that is not there: no such file or folder."""
+
+
 def find(
     sources: Sequence[str | Path],
     *,
@@ -109,7 +113,8 @@ def find(
             What is named itself is taken.
         every_s: seconds between moments of films; another number than before counts as a change of the films.
 
-    Raises: `TandemError` for a source that is not there, cannot be read, or holds no images.
+    Raises: `SourceNotFoundError` for a source that is not there, `NoImagesError` for one that holds no images, and
+        `TandemError` for one that cannot be read.
     """
     options = WalkOptions(is_collection, caption or "", tuple(exclude), every_s, reads_films=naming.is_installed())
     IgnoreRules.of(options.exclude)  # a pattern that cannot be understood is refused here
@@ -152,7 +157,7 @@ def _part(source: str, options: WalkOptions, standard_input: BinaryIO | None) ->
         part = Pattern(path, options)
         nothing = "no image, tar or Parquet file matches"
     else:
-        raise TandemError(f"{source}: no such file or folder")
+        raise SourceNotFoundError(f"{source}: no such file or folder")
     excluded = films = 0
     for item in part.items():
         if isinstance(item, UnreadFilm):

@@ -43,6 +43,11 @@ MAX_VALUES = 10_000
 SIMILAR = 0.7  # names of columns; 1 is the same
 
 
+def quoted(text: str) -> str:
+    """A text as a value in a filter, and in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def parse(text: str, schema: Schema) -> Expression:
     """The tree of a filter. `FilterError` names the position, or the column, of what cannot be understood."""
     return _Parser(text, schema).whole()
@@ -297,8 +302,8 @@ class _Parser:
             return _typed(column, kind, token)
         advice = ""
         if token.kind == "column":
-            inner = str(token.value)[:30].replace("'", "''")
-            advice = f" (there is no column of that name; text is written '{inner}')"
+            written = quoted(str(token.value)[:30])
+            advice = f" (there is no column of that name; text is written {written})"
         self.fail(_HOLDS[kind], advice)
 
     def kind_of(self, column: str) -> Kind:

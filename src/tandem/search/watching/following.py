@@ -10,11 +10,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.errors import StoreBusyError, TandemError
+from tandem.errors import StoreBusyError
 from tandem.image import IMAGE_SUFFIXES
 from tandem.search.indexing.ignoring import IGNORE_FILE
 from tandem.search.indexing.run import IndexingReport
-from tandem.search.indexing.sources import NoImagesError
+from tandem.search.indexing.sources import NoImagesError, SourceNotFoundError
 from tandem.search.indexing.walking import CAPTION_FILES
 from tandem.videos.naming import FILM_SUFFIXES
 
@@ -95,10 +95,8 @@ def _looked(index: Callable[[], IndexingReport], unsettled: frozenset[str]) -> B
         return Batch(unsettled=unsettled)  # an empty folder is no error of somebody who waits for photos
     except StoreBusyError as error:
         return Batch(problem=str(error), unsettled=unsettled)
-    except TandemError as error:
-        if "no such file or folder" in str(error):
-            return Batch(problem=f"{error}; waiting for it", unsettled=unsettled)
-        raise
+    except SourceNotFoundError as error:
+        return Batch(problem=f"{error}; waiting for it", unsettled=unsettled)
 
 
 def relevant_in(folders: Sequence[str], collection: str) -> Callable[[str], bool]:

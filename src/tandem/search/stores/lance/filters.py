@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from tandem.search.stores.filter_parser import quoted
 from tandem.search.stores.filters import And, Compare, Constant, Expression, In, IsNull, Like, Not, Operator, Or
 from tandem.search.stores.protocol import Kind, Schema
 
@@ -37,11 +38,6 @@ class Condition:
 def translated(expression: Expression, schema: Schema, fields: Mapping[str, str]) -> Condition:
     """When the filter is true. `fields` names the field of each column, and of `id`."""
     return _when(expression, True, schema, fields)
-
-
-def quoted(text: str) -> str:
-    """A text as a literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def one_of(ids: list[str]) -> str:
