@@ -3,15 +3,18 @@
 import pytest
 
 import tandem
+from tandem import errors
 
 NAMES = {
     "Answer",
     "Client",
     "Collection",
+    "ConditioningError",
     "ConfigError",
     "DataError",
     "EngineError",
     "FilterError",
+    "HeadError",
     "HubError",
     "ImageError",
     "MissingExtraError",
@@ -19,6 +22,7 @@ NAMES = {
     "ModelConfig",
     "SearchQuery",
     "ServerError",
+    "SidecarError",
     "StoreBusyError",
     "StoreError",
     "StoreExistsError",
@@ -43,9 +47,14 @@ def test_each_name_resolves(name: str) -> None:
     assert getattr(tandem, name) is not None
 
 
+def test_every_error_of_the_module_is_public() -> None:
+    kinds = {name for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, Exception)}
+    assert kinds <= NAMES
+
+
 def test_errors_are_one_tree() -> None:
-    errors = [getattr(tandem, name) for name in NAMES if name.endswith("Error")]
-    assert all(issubclass(error, tandem.TandemError) for error in errors)
+    kinds = [getattr(tandem, name) for name in NAMES if name.endswith("Error")]
+    assert all(issubclass(each, tandem.TandemError) for each in kinds)
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

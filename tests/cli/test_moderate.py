@@ -113,6 +113,11 @@ def test_a_collection_and_the_exit_code_of_a_band(
         ),
         (["x.png", "--policy", "people", "--labelled", "y"], "--labelled goes with moderate fit and moderate report"),
         (["x.png", "--policy", "people", "--limit", "3"], "--limit goes with --labelled"),
+        (
+            ["fit", "--policy", "people", "--labelled", "x", "--limit", "0"],
+            "--limit: expected a whole number of at least 1",
+        ),
+        (["fit", "--policy", "people", "--labelled", "x", "--seed", "-1"], "--seed: expected a whole number from 0"),
         (["x.png", "--policy", "people", "--fit", "a", "--no-fit"], "--fit and --no-fit cannot go together"),
         (["x.png", "--policy", "people", "--where", "width > 1"], "--where goes with a collection"),
         (["x.png", "--policy", "people", "--out", "x.txt"], "expected a name ending in .csv"),

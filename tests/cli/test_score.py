@@ -21,7 +21,7 @@ def table(tmp_path: Path) -> Path:
 
 def test_a_table_with_a_missing_image(tandem: Run, table: Path, model_folder: str, tmp_path: Path) -> None:
     target, sheet = tmp_path / "out" / "scores.csv", tmp_path / "sheet.html"
-    done = tandem("score", table, "--to", target, "--sheet", sheet, "--json", "--model", model_folder)
+    done = tandem("score", table, "--out", target, "--sheet", sheet, "--json", "--model", model_folder)
     assert done.code == 1
     document = done.json
     assert document["formulas"]["clip_score"].startswith("2.5 max(cos, 0)")
@@ -103,7 +103,7 @@ def test_references_and_texts_that_are_cut(tandem: Run, model_folder: str, tmp_p
         (("x", "--prompt", "a", "--columns", "image=a"), "goes with a table"),
         (("x", "--prompt", "a", "--source-prompt", "b"), "goes with --source-images"),
         (("x", "--prompt", "a", "--source-images", "nowhere"), "expected a folder"),
-        (("x", "--prompt", "a", "--to", "s.txt"), "expected a name ending in .csv"),
+        (("x", "--prompt", "a", "--out", "s.txt"), "expected a name ending in .csv"),
         (("x", "--prompt", "a", "--sheet", "s.txt"), "expected a name ending in .html"),
         (("p.csv", "--prompt", "a"), "a table has its own columns"),
         (("p.csv", "x"), "a table goes alone"),

@@ -122,7 +122,7 @@ def test_references(model: Model, images: list[Path]) -> None:
 
 
 def test_pairs_of_images(model: Model, images: list[Path]) -> None:
-    same = image_similarity(model, images, images, batch_size=2)
+    same = image_similarity(model, images, source_images=images, batch_size=2)
     assert same.scores == pytest.approx(np.ones(5), abs=1e-5)
     assert same.as_dict()["results"][0].keys() == {"row", "image", "image_similarity"}
     turned = images[1:] + images[:1]

@@ -83,13 +83,13 @@ def ref_clip_score(
 def image_similarity(
     model: "Model",
     images: ImageSource | Iterable[ImageSource],
-    sources: ImageSource | Iterable[ImageSource],
+    source_images: ImageSource | Iterable[ImageSource],
     *,
     batch_size: int = BATCH_SIZE,
     progress: bool | None = None,
 ) -> Scores:
     """The cosine of each image with its source image, float32 [n] in -1..1."""
-    pairs = _together(many(images), many(sources), "images", "sources")
+    pairs = _together(many(images), many(source_images), "images", "source_images")
     rows = (ScoreRow(image, source_image=source) for image, source in pairs)
     return _scored(model, rows, ("image_similarity",), images, "", "truncate", batch_size, progress)
 
@@ -97,7 +97,7 @@ def image_similarity(
 def directional_similarity(
     model: "Model",
     images: ImageSource | Iterable[ImageSource],
-    sources: ImageSource | Iterable[ImageSource],
+    source_images: ImageSource | Iterable[ImageSource],
     prompts: str | Iterable[str],
     source_prompts: str | Iterable[str],
     *,
@@ -112,7 +112,7 @@ def directional_similarity(
     not move. A row whose two prompts are the same to the model is in `failures`. `values` has the similarity of the
     images and the CLIPScore of the prompts, too.
     """
-    pictures = _together(many(images), many(sources), "images", "sources")
+    pictures = _together(many(images), many(source_images), "images", "source_images")
     prompted = _together(pictures, _texts(prompts), "images", "prompts")
     rows = (
         ScoreRow(image, prompt, source_image=source, source_prompt=before)

@@ -3,7 +3,7 @@
 import argparse
 import re
 
-from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.options.collection import add_where
 from tandem.cli.options.images import add_exclude
 from tandem.cli.options.model import add_model
@@ -90,8 +90,8 @@ def add_arguments(parser: Parser) -> None:
     data("--layout", metavar="L", help="of labelled photos: how they are laid out (default: recognised)")
     data("--label", metavar="COLUMN", help="of labelled photos: the column or key of labels")
     data("--classes", metavar="F", help="of labelled photos: a file with the names of the classes")
-    data("--limit", type=int, metavar="N", help="of labelled photos: take so many, drawn with --seed")
-    data("--seed", type=int, default=0, metavar="N", help="of draws, folds and resamples (%(default)s)")
+    data("--limit", type=positive, metavar="N", help="of labelled photos: take so many, drawn with --seed")
+    data("--seed", type=non_negative, default=0, metavar="N", help="of draws, folds and resamples (%(default)s)")
     verify = parser.add_argument_group("verify-log")
     verify.add_argument("--head", metavar="DIGEST", help="the digest of a line of the log that was kept elsewhere")
     add_json(parser)

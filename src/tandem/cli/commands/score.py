@@ -30,7 +30,7 @@ def add_arguments(parser: Parser) -> None:
         "max(cos, 0) (torchmetrics); with references RefCLIPScore; with source images the similarity of both, and with "
         "source prompts whether the image changed as the text did. Prompts come from a table (CSV, TSV, JSONL), from "
         ".txt files beside the images, from file names, or one holds for all. The mean has a 95% interval.",
-        "tandem score prompts.csv --to scores.csv --sheet sheet.png",
+        "tandem score prompts.csv --out scores.csv --sheet sheet.png",
         "tandem score generated/ --prompts-from names",
         'tandem score generated/ --prompt "a red ball on white"',
         'tandem score captions.jsonl --prefix "A photo depicts"',
@@ -69,7 +69,7 @@ def add_arguments(parser: Parser) -> None:
         help="what to do with texts that are too long for the model: fail, cut them (they are listed), or split them "
         "and average (%(default)s)",
     )
-    parser.add_argument("--to", metavar="F", help="write every row to scores.csv, scores.jsonl or scores.parquet")
+    parser.add_argument("--out", metavar="F", help="write every row to scores.csv, scores.jsonl or scores.parquet")
     parser.add_argument("--sheet", metavar="F", help="draw the lowest and highest (.png, .pdf, .svg, .webp, .html)")
     parser.add_argument(
         "--top", type=positive, default=5, metavar="K", help="how many to show at each end (%(default)s)"
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tandem.clip_score.scoring import iter_scores
 
     skipped: list[ImageError] = []
-    target = user_path(arguments.to) if arguments.to else None
+    target = user_path(arguments.out) if arguments.out else None
     drawing = user_path(arguments.sheet) if arguments.sheet else None
     if target:
         row_files.check_target(target)

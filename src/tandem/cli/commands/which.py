@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tandem.cli import progress, terminal
-from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.options.images import add_exclude, find_images
 from tandem.cli.options.model import add_model, load_model
@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
         help="files, folders (searched through), globs in quotes, or http(s) URLs; then the instruction, in quotes",
     )
     add_exclude(parser)
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="candidates to show (%(default)s)")
+    parser.add_argument("--top", type=positive, default=5, metavar="K", help="candidates to show (%(default)s)")
     add_json(parser)
     add_model(parser)
 
@@ -54,8 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
     *photos, text = arguments.arguments
     if not photos:
         raise TandemError(f'expected a photo and an instruction: tandem which {text} "pick up the red ball"')
-    if arguments.top < 1:
-        raise TandemError(f"--top: expected at least 1, got {arguments.top}")
     read_instruction(text)
     found = find_images(photos, arguments.exclude)
     model = load_model(arguments)
