@@ -79,6 +79,30 @@ def test_a_moment_has_its_time_its_thumbnail_and_its_film_in_parts(here: TestCli
     assert last.content == film[-5:]
     outside = here.get(described["original"], headers={"range": f"bytes={len(film)}-"})
     assert (outside.status_code, outside.headers["content-range"]) == (416, f"bytes */{len(film)}")
+    assert outside.headers["content-type"] == "application/problem+json"
+    assert outside.json()["title"] == "Range not satisfiable"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=9-5", "bytes=a-b", "bytes=0-1,5-6", "lines=1-2"])
+def test_what_is_no_range_of_one_part_gets_the_whole_film(here: TestClient, wanted: str) -> None:
+    link = f"/v1/images/{moment(here)['id']}/original"
+    whole = here.get(link)
+    found = here.get(link, headers={"range": wanted})
+    assert (found.status_code, found.content) == (200, whole.content)
+
+
+def test_a_film_that_is_there_already_is_not_sent_and_parts_are_of_the_same_film(here: TestClient) -> None:
+    link = f"/v1/images/{moment(here)['id']}/original"
+    whole = here.get(link)
+    tag = whole.headers["etag"]
+    for headers in ({}, {"range": "bytes=0-9"}):
+        again = here.get(link, headers={"if-none-match": tag, **headers})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert here.get(link, headers={"if-none-match": '"other"'}).status_code == 200
+    assert here.get(link, headers={"range": "bytes=0-9", "if-range": tag}).status_code == 206
+    for other in ('"other"', f"W/{tag}", "Sun, 22 Nov 2026 04:00:00 GMT"):
+        found = here.get(link, headers={"range": "bytes=0-9", "if-range": other})
+        assert (found.status_code, found.content) == (200, whole.content)
 
 
 def test_filters_know_the_time_and_no_film_fills_the_answer(here: TestClient) -> None:

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 from fastapi.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from tandem.serve.http.problems import ProblemError
 
 MOST_BYTES = 2 * 2**20
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
@@ -31,15 +34,27 @@ def part_of(header: str | None, size: int) -> tuple[int, int] | None:
     return begin, min(end, begin + MOST_BYTES)
 
 
+class _Whole(FileResponse):
+    """All of a file: what the request's `Range` asks for was decided before, and is not asked again."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+
 def answer(path: Path, kind: str, header: str | None) -> Response:
-    """A file, or the part of it that a `Range` header asks for. `OSError` where it cannot be read."""
+    """A file, or the part of it that a `Range` header asks for.
+
+    `OSError` where it cannot be read, `ProblemError` (416) for a part outside.
+    """
     size = path.stat().st_size
     try:
         part = part_of(header, size)
-    except ValueError:
-        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    except ValueError as error:
+        outside = {"content-range": f"bytes */{size}"}
+        raise ProblemError(416, "Range not satisfiable", f"outside of the file: {error}", headers=outside) from None
     if part is None:
-        return FileResponse(path, media_type=kind, headers={"accept-ranges": "bytes"})
+        return _Whole(path, media_type=kind, headers={"accept-ranges": "bytes"})
     begin, end = part
     with path.open("rb") as file:
         file.seek(begin)

@@ -93,7 +93,7 @@ def router(service: Service) -> BodyRouter:
             if not len(found):
                 raise not_found(f"no image {id!r}")
             if indexed_files.is_of_film(found.row(0)):
-                return _film(id, found.row(0), request.headers.get("range"))
+                return _film(request, id, found.row(0))
             return originals.read(id, found.row(0), MAX_ORIGINAL_BYTES)
 
         if not _asks_for(request, "/original"):
@@ -142,20 +142,24 @@ def _asks_for(request: Request, part: str) -> bool:
     return raw.partition(b"?")[0].endswith(part.encode())
 
 
-def _film(identifier: str, values: Mapping[str, Any], wanted: str | None) -> Response | None:
+def _film(request: Request, identifier: str, values: Mapping[str, Any]) -> Response | None:
     """The film of a moment, or a part of it; None if it is gone. Its name goes along, not its folder."""
     found = originals.film(identifier, values)
     if found is None:
         return None
     path, kind = found
+    tag = f'"{quote(identifier)}"'
+    if _has(request, tag):
+        return _cached(request, Response(), tag, _ONE_HOUR)
+    # A part of another film is of no use to who has the beginning of this one: RFC 9110, section 13.1.5.
+    wanted = request.headers.get("range") if request.headers.get("if-range", tag).strip() == tag else None
     try:
         answer = ranges.answer(path, kind, wanted)
     except OSError:
         return None
     shown = "inline" if kind in originals.FILM_TYPES.values() else "attachment"
     answer.headers["content-disposition"] = f"{shown}; filename*=UTF-8''{quote(path.name, errors='replace')}"
-    answer.headers.update({"etag": f'"{quote(identifier)}"', "cache-control": _ONE_HOUR})
-    return answer
+    return _cached(request, answer, tag, _ONE_HOUR)
 
 
 async def _values(service: Service, collection: str | None, identifier: str) -> dict[str, Any]:
@@ -254,10 +258,15 @@ def _may_write(service: Service) -> None:
         raise ProblemError(403, "Forbidden", "this server only reads: it was started with --read-only")
 
 
+def _has(request: Request, tag: str) -> bool:
+    """Whether the client has the version of this tag."""
+    return tag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]
+
+
 def _cached(request: Request, answer: Response, tag: str, control: str) -> Response:
     """304 for a browser that has it already."""
     headers = {"etag": tag, "cache-control": control}
-    if tag in [each.strip() for each in request.headers.get("if-none-match", "").split(",")]:
+    if _has(request, tag):
         return Response(status_code=304, headers=headers)
     answer.headers.update(headers)
     return answer
