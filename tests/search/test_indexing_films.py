@@ -97,14 +97,8 @@ def test_another_interval_reads_a_film_again(home: Path) -> None:
             run(home, home / "in/film.mp4", every_s=wrong)
 
 
-def test_an_interrupted_film_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("choosing", "moments"):
-        monkeypatch.setattr(f"tandem.videos.{module}.STRETCH_S", 4.0)
-    colours = [("red", 2.0), ("green", 2.0), ("blue", 2.0), ("grey", 2.0), ("red", 2.0), ("green", 2.0)]
-    film = films.make(home / "in/film.mp4", colours)
-    other = home / "other"
-    other.mkdir()
-    run(other, film)
+def interrupted(home: Path, film: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
+    """A run that is stopped after two batches."""
     encode, left = local.encoded, [2]
 
     def stops(batch: list[object], model: object) -> object:
@@ -116,7 +110,17 @@ def test_an_interrupted_film_goes_on_where_it_was(home: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(local, "encoded", stops)
         with pytest.raises(KeyboardInterrupt):
-            run(home, film, batch_size=2)
+            run(home, film, batch_size=batch_size)
+
+
+def test_an_interrupted_film_goes_on_where_it_was(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.videos.choosing.STRETCH_S", 4.0)
+    colours = [("red", 2.0), ("green", 2.0), ("blue", 2.0), ("grey", 2.0), ("red", 2.0), ("green", 2.0)]
+    film = films.make(home / "in/film.mp4", colours)
+    other = home / "other"
+    other.mkdir()
+    run(other, film)
+    interrupted(home, film, monkeypatch, batch_size=2)
     assert times(home) == [0.0, 2.0, 4.0, 6.0]
     began = []
     read = shards.entries
@@ -141,6 +145,29 @@ def test_a_film_that_is_cut_off_keeps_what_was_read_and_is_not_tried_again(home:
     again = run(home, home / "in", model=never)
     assert counts(again) == {"unchanged": report.added}
     assert again.not_retried == 2
+
+
+def test_no_film_ends_a_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: object) -> None:
+        raise OverflowError("Python int too large")
+
+    monkeypatch.setattr("tandem.videos.film.Frame.picture", raises)
+    report = run(home, home / "in")
+    assert counts(report) == {"added": 1}  # the photo
+    assert reasons(report) == {"film.mp4": "it cannot be read: Python int too large"}
+
+
+def test_a_film_that_is_read_on_has_no_more_moments_than_one_read_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.videos.choosing.STRETCH_S", 2.0)
+    monkeypatch.setattr("tandem.videos.moments.MAX_MOMENTS", 3)
+    film = films.make(home / "in/film.mp4", [("red", 2.0), ("green", 2.0), ("blue", 2.0), ("grey", 2.0), ("red", 2.0)])
+    interrupted(home, film, monkeypatch, batch_size=1)
+    assert times(home) == [0.0, 2.0]
+    report = run(home, film)
+    assert times(home) == [0.0, 2.0, 4.0]
+    assert "more than 3 moments; those before 0:00:06 are kept" in reasons(report)["film.mp4"]
 
 
 def test_copies_of_a_film_are_one_and_a_moment_that_was_removed_comes_back(home: Path) -> None:

@@ -1,5 +1,6 @@
 """Films are read to moments: scenes at their times, upright, and what of a damaged one can be read."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from support import films  # noqa: E402
 from tandem.errors import DataError, MissingExtraError  # noqa: E402
 from tandem.image import Limits  # noqa: E402
 from tandem.videos import choosing, film, naming  # noqa: E402
-from tandem.videos.moments import Moment, expected, moments, moments_at  # noqa: E402
+from tandem.videos.moments import Moment, _taken, expected, moments, moments_at  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,6 @@ def test_reading_on_finds_the_same_moments_and_begins_before_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tandem.videos.choosing.STRETCH_S", 4.0)
-    monkeypatch.setattr("tandem.videos.moments.STRETCH_S", 4.0)
     colours = [("red", 3.0), ("green", 3.0), ("blue", 3.0), ("grey", 3.0), ("red", 3.0)]
     for suffix in ("mp4", "mkv", "avi"):
         path = films.make(folder / f"long.{suffix}", colours, codec="mpeg4" if suffix == "avi" else "libx264")
@@ -147,6 +147,78 @@ def test_what_is_no_film_is_refused_in_a_line(folder: Path, monkeypatch: pytest.
         film.Film(str(small))
 
 
+def shaped(film: Path, to: Path, wide: int, high: int) -> Path:
+    """A copy of an MP4 of MPEG-4 video in which the shape of pixels, `pasp`, is said to be this."""
+    content, box = film.read_bytes(), struct.pack(">I4sII", 16, b"pasp", wide, high)
+    entry = content.index(b"mp4v") - 4
+    end = entry + int.from_bytes(content[entry : entry + 4])
+    patched = bytearray(content[:end] + box + content[end:])
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4v"):
+        place = patched.index(name) - 4
+        size = int.from_bytes(patched[place : place + 4])
+        patched[place : place + 4] = (size + len(box)).to_bytes(4)
+    to.write_bytes(patched)
+    return to
+
+
+def test_pixels_of_an_impossible_shape_are_refused_in_a_line(folder: Path) -> None:
+    square = films.make(folder / "square.mp4", [("red", 1.0)], codec="mpeg4")
+    (moment,), wrong = read(shaped(square, folder / "wide.mp4", 4, 3))
+    assert (moment.width, moment.height, wrong) == (85, 48, None)
+    for wide, high in ((2**31 - 1, 1), (20_000, 1), (1, 600), (17, 1)):
+        found, wrong = read(shaped(square, folder / f"{wide}-{high}.mp4", wide, high))
+        assert (found, wrong) == ([], f"damaged: the shape of its pixels is said to be {wide:,}:{high:,}")
+    tall = shaped(square, folder / "tall.mp4", 1, 16)
+    assert read(tall)[0][0].pixels.shape == (768, 64, 3)
+    larger = films.make(folder / "larger.mp4", [("red", 1.0)], codec="mpeg4", size=(320, 240))
+    shown = shaped(larger, folder / "shown.mp4", 1, 16)  # 77 thousand pixels as it is stored
+    wanted = "320 x 3,840 pixels, more than the limit of 1,000,000"
+    assert read(shown, limits=Limits(max_pixels=1_000_000)) == ([], wanted)
+
+
+def test_a_picture_is_bounded_on_both_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film, "LONG_SIDE", 200)
+    square = films.make(folder / "bounded.mp4", [("red", 1.0)], codec="mpeg4")
+    ((moment,), _) = read(shaped(square, folder / "flat.mp4", 10, 1))
+    assert (moment.width, moment.height, moment.pixels.shape) == (640, 48, (15, 200, 3))
+
+
+@pytest.mark.parametrize(
+    "error", [OverflowError("too large"), MemoryError(), RuntimeError("odd\nlines"), KeyError("k")]
+)
+def test_whatever_decoding_raises_is_the_failure_of_that_film(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = films.make(folder / "raises.mp4")
+
+    def raises(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(film.Frame, "picture", raises)
+    found, wrong = read(path)
+    assert found == []
+    assert wrong is not None
+    assert wrong.startswith("it cannot be read: ")
+    assert "\n" not in wrong
+    monkeypatch.setattr(film.Film, "length_s", property(raises))
+    with pytest.raises(DataError, match="it cannot be read"):
+        expected(str(path))
+
+
+def test_a_film_has_at_most_so_many_moments_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.videos.moments.MAX_MOMENTS", 2)
+    path = films.make(folder / "many.mp4")
+    found, wrong = read(path)
+    assert [moment.time_s for moment in found] == [0.0, 2.0]
+    assert wrong == "more than 2 moments; those before 0:00:03 are kept: a larger --every keeps fewer"
+    assert len(read(path, earlier=1)[0]) == 1
+
+
+def test_a_date_beyond_all_calendars_is_none() -> None:
+    assert _taken("9999-12-31T23:59:50.000000Z", 20.0) is None
+    assert _taken("2023-05-01T12:00:00.000000Z", 1e15) is None
+
+
 def test_ids_are_of_the_content_and_the_time(folder: Path) -> None:
     one = films.make(folder / "one.mp4")
     (copy := folder / "copy.mp4").write_bytes(one.read_bytes())
@@ -172,12 +244,22 @@ def test_paths_of_moments() -> None:
     assert not naming.is_film("a.ts")
 
 
-def test_a_cut_between_alike_scenes_is_not_kept_twice_and_each_stretch_keeps_one() -> None:
+def test_a_cut_between_alike_scenes_is_not_kept_twice_within_a_minute() -> None:
     chooser = choosing.FrameChooser(every_s=5.0)
     dark, light = (np.full((18, 32, 3), value, np.uint8) for value in (20, 200))
     times = [step / 2 for step in range(200)]  # 100 s: the pictures take turns, 2 s each
     kept = [time for time in times if chooser.is_kept(time, dark if int(time) // 2 % 2 == 0 else light)]
-    assert kept == [0.0, 2.0, 60.0, 62.0]
+    assert kept == [0.0, 2.0, 60.0]  # and at 62 s it is as the last one before that minute
+
+
+def test_a_still_film_of_hours_needs_one_moment_in_five_minutes() -> None:
+    chooser = choosing.FrameChooser(every_s=5.0)
+    black = np.zeros((18, 32, 3), np.uint8)
+    kept = [time for time in range(0, 7200, 61) if chooser.is_kept(float(time), black)]
+    assert len(kept) == 7200 / choosing.STRETCH_S
+    # What changes slowly is seen: each is compared with what was kept, not with the frame before.
+    dusk = [time for time in range(0, 240) if chooser.is_kept(8000.0 + time, np.full_like(black, 200 - time // 2))]
+    assert len(dusk) > 10
 
 
 def test_something_small_that_enters_a_still_room_is_seen() -> None:

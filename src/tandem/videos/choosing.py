@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tandem.videos.naming import EVERY_S
 
-STRETCH_S = 60.0  # a multiple of these is where reading can begin again; one frame of each is always kept
+STRETCH_S = 300.0  # a multiple of these is where reading can begin again; one frame of each is always kept
+COMPARED_S = 60.0  # frames are compared with those kept in the same part of this length, and the last one before
 SMALL = (32, 18)  # width and height of the copies that are compared
 LEAST_GAP_S = 1.0  # between two kept frames: flashes and fast pans are no scenes
 # Mean difference of two frames in a row, 0..255, that makes a cut. Chosen on drawn films: see docs/log.md.
@@ -17,6 +18,11 @@ CUT = 18.0
 # Frames as alike as this are one picture: the mean difference, and the largest of any cell, so that a person who enters
 # a still room is seen.
 ALIKE_MEAN, ALIKE_MOST = 4.0, 32.0
+
+
+def begin_of(since_s: float) -> float:
+    """Where reading begins again that came to this time, in seconds."""
+    return since_s // STRETCH_S * STRETCH_S
 
 
 class FrameChooser:
@@ -28,8 +34,9 @@ class FrameChooser:
 
     def _begin(self, stretch: int) -> None:
         self._stretch = stretch
+        self._part = 0  # the minute that the kept frames are of
         self._last: NDArray[np.int16] | None = None  # the frame before
-        self._kept: list[NDArray[np.int16]] = []  # of this stretch
+        self._kept: list[NDArray[np.int16]] = []  # of this minute, and the last before
         self._considered_s = 0.0  # when a frame was last considered
         self._is_cut = False  # a scene began, and no frame was considered since
 
@@ -38,6 +45,8 @@ class FrameChooser:
         stretch = int(time_s // STRETCH_S)
         if stretch != self._stretch:
             self._begin(stretch)
+        if (part := int(time_s // COMPARED_S)) != self._part:
+            self._part, self._kept = part, self._kept[-1:]
         frame = small.astype(np.int16)
         last, self._last = self._last, frame
         if last is None:

@@ -5,19 +5,21 @@ Only the formats of `_FORMATS` are opened, from a local file: a playlist that ca
 
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tandem.errors import DataError, MissingExtraError
+from tandem.errors import DataError, MissingExtraError, TandemError
 from tandem.videos.naming import clock
 
 MAX_PIXELS = 8192 * 4608  # of a frame, whatever the limits are: a decoder holds some twenty at once
 MAX_BAD_PACKETS = 500  # in a row, of a damaged part, before the rest is given up
 SIDE = 512  # pixels of the shorter side of a kept picture; more than twice what most models read
+LONG_SIDE = 4096  # of the longer one: of a film as flat as a ticker, the shorter one is less
+MOST_ASPECT = 16  # of a pixel, its longer side to its shorter: cameras write at most 2, and a damaged file anything
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,asf,flv,ogg"
 _ENDS_EARLY_S = 2.0  # less than its length by this: it was cut off
 
@@ -41,9 +43,9 @@ class Frame:
         return self._scaled(*size)
 
     def picture(self) -> NDArray[np.uint8]:
-        """The frame upright, uint8 [h w 3], with at most `SIDE` pixels on the shorter side."""
+        """The frame upright, uint8 [h w 3]: at most `SIDE` pixels on the shorter side, `LONG_SIDE` on the other."""
         width, height, turns = self._shape
-        share = min(1.0, SIDE / min(width, height))
+        share = min(1.0, SIDE / min(width, height), LONG_SIDE / max(width, height))
         width, height = max(1, round(width * share)), max(1, round(height * share))
         if turns % 2:
             width, height = height, width
@@ -232,9 +234,24 @@ class Film:
         width, height = frame.width, frame.height
         aspect = self._stream.sample_aspect_ratio
         if aspect and aspect > 0:
+            if not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT:
+                shape = f"{aspect.numerator:,}:{aspect.denominator:,}"
+                raise DataError(f"{self.path}: damaged: the shape of its pixels is said to be {shape}")
             width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+            self._check(width, height)
         turns = round(frame.rotation / 90) % 4
         return (height, width, turns) if turns % 2 else (width, height, turns)
+
+
+@contextlib.contextmanager
+def film_errors(path: str) -> Iterator[None]:
+    """Whatever a film makes the decoder raise becomes a `DataError` of one line: no film may end a run over many."""
+    try:
+        yield
+    except TandemError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: it cannot be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -242,7 +259,9 @@ def _reason(error: Exception) -> str:
     known = dict.fromkeys(("InvalidDataError", "EOFError", "ArgumentError"), "it is damaged, incomplete, or no film")
     known |= {"MemoryError": "it needs too much memory", "PermissionError": "permission denied"}
     known |= {"FileNotFoundError": "no such file"}
-    return known.get(type(error).__name__, str(getattr(error, "strerror", None) or error).splitlines()[0])
+    name = type(error).__name__
+    lines = str(getattr(error, "strerror", None) or error).splitlines()
+    return known.get(name, lines[0] if lines else name)
 
 
 def _pyav() -> Any:

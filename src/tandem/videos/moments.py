@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from tandem.errors import DataError
 from tandem.image_source import DEFAULT_LIMITS, Limits
-from tandem.videos.choosing import SMALL, STRETCH_S, FrameChooser
+from tandem.videos.choosing import SMALL, FrameChooser, begin_of
 from tandem.videos.digest import digest
-from tandem.videos.film import Film, Frame
-from tandem.videos.naming import EVERY_S, moment_id, moment_of, moment_path
+from tandem.videos.film import Film, Frame, film_errors
+from tandem.videos.naming import EVERY_S, clock, moment_id, moment_of, moment_path
+
+MAX_MOMENTS = 20_000  # of a film: more than a day, one every 5 s
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +33,28 @@ class Moment:
 
 
 def moments(
-    path: str, *, every_s: float | None = None, since_s: float = 0.0, limits: Limits = DEFAULT_LIMITS
+    path: str,
+    *,
+    every_s: float | None = None,
+    since_s: float = 0.0,
+    earlier: int = 0,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Generator[Moment, None, None]:
     """The moments of a film in order: at scene changes, and every so many seconds where the picture changed.
 
-    `since_s` is where an earlier reading came to: this one begins at or before it, and finds the same moments again.
+    `since_s` is where an earlier reading came to: this one begins at `begin_of` it, and finds the same moments again;
+    `earlier` is how many came before that. A film has at most `MAX_MOMENTS`.
     Raises `DataError` of one line where the film cannot be read on, after the moments before; `MissingExtraError`
     without PyAV.
     """
     chooser = FrameChooser(EVERY_S if every_s is None else every_s)
-    begin_s = since_s // STRETCH_S * STRETCH_S
-    yield from _chosen(path, begin_s, lambda time_s, frame: chooser.is_kept(time_s, frame.small(SMALL)), limits)
+    found = _chosen(path, begin_of(since_s), lambda time_s, frame: chooser.is_kept(time_s, frame.small(SMALL)), limits)
+    with contextlib.closing(found):
+        for number, moment in enumerate(found, start=earlier):
+            if number >= MAX_MOMENTS:
+                kept = f"more than {MAX_MOMENTS:,} moments; those before {clock(moment.time_s)} are kept"
+                raise DataError(f"{path}: {kept}: a larger --every keeps fewer")
+            yield moment
 
 
 def moments_at(
@@ -72,7 +85,11 @@ def _chosen(
     path: str, since_s: float, is_kept: Callable[[float, Frame], bool], limits: Limits
 ) -> Generator[Moment, None, None]:
     made = digest(path)
-    with Film(path, limits.max_pixels) as film, contextlib.closing(film.frames(since_s)) as frames:
+    with (
+        film_errors(path),
+        Film(path, limits.max_pixels) as film,
+        contextlib.closing(film.frames(since_s)) as frames,
+    ):
         for frame in frames:
             time_s = round(frame.time_s, 3)
             if is_kept(time_s, frame):
@@ -83,15 +100,15 @@ def _chosen(
 
 def expected(path: str, every_s: float | None = None) -> int:
     """About how many moments a film has, by its length. `DataError` where it cannot be read."""
-    with Film(path) as film:
+    with film_errors(path), Film(path) as film:
         return max(1, round((film.length_s or 0.0) / (EVERY_S if every_s is None else every_s)))
 
 
 def _taken(created: str | None, time_s: float) -> str | None:
     try:
         began = datetime.fromisoformat(created) if created else None
-    except ValueError:
+        if began is None or began.year < 1980:  # cameras without a clock count from 1904 or 1970
+            return None
+        return (began + timedelta(seconds=time_s)).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):  # no date, or one after the year 9999
         return None
-    if began is None or began.year < 1980:  # cameras without a clock count from 1904 or 1970
-        return None
-    return (began + timedelta(seconds=time_s)).isoformat(timespec="seconds")

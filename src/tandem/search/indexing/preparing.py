@@ -134,8 +134,14 @@ def _prepare_moment(
     if known(moment.id):
         in_flight.release([moment.id])
         return PreparedImage(entry, moment.id)
-    image = Image.fromarray(moment.pixels)
-    values = describe(image, b"", (moment.width, moment.height)) | {
+    try:
+        with image_errors(entry.path, "converted"):
+            image = Image.fromarray(moment.pixels)
+            described = describe(image, b"", (moment.width, moment.height))
+            pixels = preprocess(image, options.preprocessing)
+    except ImageError as error:
+        return _undecodable(entry, moment.id, error.reason, in_flight, _is_transient(error))
+    values = described | {
         "bytes": None,  # of the film, which has many
         "format": moment.format,
         "taken": moment.taken,
@@ -143,7 +149,7 @@ def _prepare_moment(
         "decoding": "full",
         "indexed": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return PreparedImage(entry, moment.id, values=values, pixels=preprocess(image, options.preprocessing))
+    return PreparedImage(entry, moment.id, values=values, pixels=pixels)
 
 
 def _undecodable(entry: Entry, id: str, reason: str, in_flight: InFlight, transient: bool = False) -> PreparedImage:

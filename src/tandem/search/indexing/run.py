@@ -25,12 +25,12 @@ from tandem.search.indexing.recording import Recorder, Tally
 from tandem.search.indexing.sources import Sources, films_need_pyav
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store
-from tandem.videos.choosing import STRETCH_S
+from tandem.videos.choosing import COMPARED_S, begin_of
 from tandem.videos.naming import is_film, moment_of
 
 SHARD_BATCH = 64  # entries, which may carry images
 MOMENT_BATCH = 4  # of a film, decoded
-LEAST_EVERY_S, MOST_EVERY_S = 0.2, STRETCH_S
+LEAST_EVERY_S, MOST_EVERY_S = 0.2, COMPARED_S
 FILMS_NAMED = 3  # of those that were not read
 
 
@@ -231,8 +231,10 @@ class IndexingRun:
             if earlier is not None and unchanged and not shards.holds_paths(shard) and self._has_all(shard):
                 self._count_unchanged_shard(shard, earlier)
                 return
-            every_s, since_s = self.options.every_s, self._read_until(shard, earlier)
-            found = shards.entries(shard, self.options.caption, every_s=every_s, since_s=since_s)
+            since_s, kept = self._read_until(shard, earlier)
+            found = shards.entries(
+                shard, self.options.caption, every_s=self.options.every_s, since_s=since_s, earlier=kept
+            )
             with contextlib.closing(found):
                 for some in chunks(found, MOMENT_BATCH if is_film(shard.path) else SHARD_BATCH):
                     yield from self._unread(some)
@@ -241,12 +243,17 @@ class IndexingRun:
         else:
             yield FinishedShard(shard)
 
-    def _read_until(self, shard: Shard, earlier: FileRecord | None) -> float:
-        """Up to where an interrupted run read a film: the time of the last moment that it wrote down."""
+    def _read_until(self, shard: Shard, earlier: FileRecord | None) -> tuple[float, int]:
+        """Up to where an interrupted run read a film: the time of the last moment that it wrote down.
+
+        And how many there are before the place where reading begins again for that.
+        """
         if not is_film(shard.path) or (earlier is not None and earlier.is_unchanged(shard.signature)):
-            return 0.0  # it was read to its end, and moments were taken out since
+            return 0.0, 0  # it was read to its end, and moments were taken out since
         known = (one for one in self.ledger.under(f"{shard.path}#") if one.is_unchanged(shard.signature))
-        return max((moment[1] for one in known if (moment := moment_of(one.path))), default=0.0)
+        times = [moment[1] for one in known if (moment := moment_of(one.path))]
+        since_s = max(times, default=0.0)
+        return since_s, sum(time_s < begin_of(since_s) for time_s in times)
 
     @property
     def _keeps_times(self) -> bool:

@@ -22,15 +22,16 @@ MOMENTS_AHEAD = 16  # decoded pictures of a film that wait, 1.4 MB each at most 
 
 
 def entries(
-    shard: Shard, key: str | None = None, *, every_s: float | None = None, since_s: float = 0.0
+    shard: Shard, key: str | None = None, *, every_s: float | None = None, since_s: float = 0.0, earlier: int = 0
 ) -> Generator[Entry | SkippedFile, None, None]:
     """The images of a shard, in order; `key` is where captions are, the first usual one if None.
 
-    Of a film, `every_s` are the seconds between moments, and `since_s` is where an earlier run came to.
+    Of a film, `every_s` are the seconds between moments, `since_s` is where an earlier run came to, and `earlier`
+    how many moments it has before the place where reading begins again.
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
     if is_film(shard.path):
-        yield from _moments(shard, every_s, since_s)
+        yield from _moments(shard, every_s, since_s, earlier)
     elif samples.shard_kind(shard.path) == "parquet":
         yield from _rows(shard, key)
     else:
@@ -58,12 +59,12 @@ def holds_paths(shard: Shard) -> bool:
 # --- films ---------------------------------------------------------------------------------------------------------
 
 
-def _moments(shard: Shard, every_s: float | None, since_s: float) -> Iterator[Entry]:
+def _moments(shard: Shard, every_s: float | None, since_s: float, earlier: int) -> Iterator[Entry]:
     """Decoded in a thread of its own, while what came before is encoded."""
     from tandem.videos.moments import moments, moments_at
 
     if shard.times_s is None:
-        decoding = moments(shard.path, every_s=every_s, since_s=since_s)
+        decoding = moments(shard.path, every_s=every_s, since_s=since_s, earlier=earlier)
     else:
         decoding = moments_at(shard.path, shard.times_s)
     with contextlib.closing(in_thread(decoding, ahead=MOMENTS_AHEAD)) as found:
