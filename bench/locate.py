@@ -28,15 +28,15 @@ import tandem
 from tandem.audit import drawing, scenes
 from tandem.audit.placed_scenes import PlacedScene, PlacedThing, shapes_scene, things_scene
 from tandem.audit.things import THINGS
+from tandem.localization.baseline import Baseline
 from tandem.localization.contrast import BACKGROUND, Contrast
-from tandem.localization.locating import TEMPLATES, Locator, Sight
+from tandem.localization.locating import TEMPLATES, ImageFeatures, Locator
 from tandem.localization.location import Location
-from tandem.localization.neutral import Neutral
 from tandem.localization.settings import LocateSettings, Presence, by_architecture, save_settings, shipped_path
 
-CROPS, DEV, NEUTRAL, TEST = 11, 21, 31, 7  # seeds: kinds that are known, choosing, neutral windows, reporting
+CROPS, DEV, BASELINE, TEST = 11, 21, 31, 7  # seeds: kinds that are known, choosing, baseline windows, reporting
 KNOWN = 0.9
-KEPT = 640  # neutral windows
+KEPT = 640  # baseline windows
 HEAT = 64  # of maps, on the longer side: half of the default, for speed
 
 
@@ -128,13 +128,19 @@ def asked_of(
     """Every thing of every scene, each asked for alone, and what is absent: of known kinds all that are."""
     found = []
     for i, (family, scene) in enumerate(images):
-        sight = locator.look(scene.pixels, settings)
-        found += asked_in(locator, i, family, scene, sight, settings, known)
+        features = locator.encode(scene.pixels, settings)
+        found += asked_in(locator, i, family, scene, features, settings, known)
     return found
 
 
 def asked_in(
-    locator: Locator, i: int, family: str, scene: PlacedScene, sight: Sight, settings: LocateSettings, known: set[str]
+    locator: Locator,
+    i: int,
+    family: str,
+    scene: PlacedScene,
+    features: ImageFeatures,
+    settings: LocateSettings,
+    known: set[str],
 ) -> list[Asked]:
     """What is there and, of a scene of things, all known kinds that are not; each text is asked for alone."""
     boxes = {thing.words: thing.box for thing in scene.things}
@@ -142,7 +148,7 @@ def asked_in(
     found = []
     for text in [*boxes, *absent]:
         contrast = contrast_of(locator, text, settings)
-        location = locator.find(sight, [text], contrast, settings, HEAT)[0]
+        location = locator.find(features, [text], contrast, settings, HEAT)[0]
         found.append(Asked(i, family, text, location, boxes.get(text), scene.pixels.size))
     return found
 
@@ -153,9 +159,9 @@ _KEPT: list[Any] = []  # whose ids are keys
 
 def contrast_of(locator: Locator, text: str, settings: LocateSettings) -> Contrast:
     """The same texts recur in all scenes."""
-    key = (text, id(settings.neutral))
+    key = (text, id(settings.baseline))
     if key not in _CONTRASTS:
-        _KEPT.append(settings.neutral)
+        _KEPT.append(settings.baseline)
         _CONTRASTS[key] = locator.contrast([text], settings)
     return _CONTRASTS[key]
 
@@ -258,22 +264,22 @@ def choose(
     best: tuple[float, LocateSettings, Seen] | None = None
     for looked, together in (each for each in groups(model) if not methods or each[0].method in methods):
         images = list(drawn(DEV, count))
-        sights = [locator.look(scene.pixels, looked) for _, scene in images]
-        anywhere = neutral_sights(locator, looked, photos)
+        looked_at = [locator.encode(scene.pixels, looked) for _, scene in images]
+        anywhere = baseline_features(locator, looked, photos)
         for scales in together:
-            pairs = zip(images, sights, strict=True)
-            seen = [(family, scene, only(sight, looked, scales)) for (family, scene), sight in pairs]
-            vectors = neutral_vectors([[only(sight, looked, scales) for sight in group] for group in anywhere])
-            standards = {q: None if q is None else Neutral.of(vectors, q) for q in (None, 0.97, 0.99)}
-            for reach, quantile in itertools.product((0.25, 0.4), standards):
-                settings = dataclasses.replace(looked, scales=scales, reach=reach, neutral=standards[quantile])
+            pairs = zip(images, looked_at, strict=True)
+            seen = [(family, scene, only(features, looked, scales)) for (family, scene), features in pairs]
+            vectors = baseline_vectors([[only(features, looked, scales) for features in group] for group in anywhere])
+            standards = {q: None if q is None else Baseline.of(vectors, q) for q in (None, 0.97, 0.99)}
+            for bandwidth, quantile in itertools.product((0.25, 0.4), standards):
+                settings = dataclasses.replace(looked, scales=scales, bandwidth=bandwidth, baseline=standards[quantile])
                 asked = asked_in_all(locator, seen, settings, known)
                 mine = [each for each in asked if each.family == "things" and each.text in known]
                 shapes = [each for each in asked if each.family == "shapes"]
                 value = (pointing(mine) + present_area(mine)) / 2
                 print(
-                    f"{settings.method:15} {','.join(f'{scale:.2f}' for scale in scales):15} reach {reach:.2f} "
-                    f"neutral {quantile or '-':<5} known: pointing {pointing(mine):.3f} area {present_area(mine):.3f}  "
+                    f"{settings.method:15} {','.join(f'{scale:.2f}' for scale in scales):15} bandwidth {bandwidth:.2f} "
+                    f"base {quantile or '-':<5} known: pointing {pointing(mine):.3f} area {present_area(mine):.3f}  "
                     f"shapes: pointing {pointing(shapes):.3f} area {present_area(shapes):.3f}",
                     flush=True,
                 )
@@ -284,38 +290,38 @@ def choose(
     return fit_presence(locator, fit_level(locator, settings, seen, known), seen, known, labelled)
 
 
-Seen = list[tuple[str, PlacedScene, Sight]]
+Seen = list[tuple[str, PlacedScene, ImageFeatures]]
 
 
-def only(sight: Sight, looked: LocateSettings, scales: tuple[float, ...]) -> Sight:
+def only(features: ImageFeatures, looked: LocateSettings, scales: tuple[float, ...]) -> ImageFeatures:
     """What was seen at some of the scales."""
-    kept = tuple(places for places, scale in zip(sight.places, looked.scales, strict=True) if scale in scales)
-    return dataclasses.replace(sight, places=kept)
+    kept = tuple(places for places, scale in zip(features.dense, looked.scales, strict=True) if scale in scales)
+    return dataclasses.replace(features, dense=kept)
 
 
 def asked_in_all(locator: Locator, seen: Seen, settings: LocateSettings, known: set[str]) -> list[Asked]:
     return [
         each
-        for i, (family, scene, sight) in enumerate(seen)
-        for each in asked_in(locator, i, family, scene, sight, settings, known)
+        for i, (family, scene, features) in enumerate(seen)
+        for each in asked_in(locator, i, family, scene, features, settings, known)
     ]
 
 
-def neutral_sights(locator: Locator, settings: LocateSettings, photos: Path | None) -> list[list[Sight]]:
+def baseline_features(locator: Locator, settings: LocateSettings, photos: Path | None) -> list[list[ImageFeatures]]:
     """Drawn scenes, and photos where there are some."""
-    images = [[scene.pixels for _, scene in drawn(NEUTRAL, 24)]]
+    images = [[scene.pixels for _, scene in drawn(BASELINE, 24)]]
     if photos is not None:
         images.append(list(itertools.islice(photos_in(photos), 40)))
-    return [[locator.look(image, settings) for image in group] for group in images]
+    return [[locator.encode(image, settings) for image in group] for group in images]
 
 
-def neutral_vectors(sights: list[list[Sight]]) -> NDArray[np.float32]:
+def baseline_vectors(looked_at: list[list[ImageFeatures]]) -> NDArray[np.float32]:
     """As many places of one group as of the other, [n d]."""
     random, kept = np.random.default_rng(0), []
-    for group in sights:
-        each = [places.vectors.reshape(-1, places.vectors.shape[-1]) for sight in group for places in sight.places]
+    for group in looked_at:
+        each = [places.vectors.reshape(-1, places.vectors.shape[-1]) for features in group for places in features.dense]
         vectors = np.concatenate(each)
-        count = min(len(vectors), KEPT // len(sights))
+        count = min(len(vectors), KEPT // len(looked_at))
         kept.append(vectors[random.choice(len(vectors), count, replace=False)])
     return np.concatenate(kept)
 
@@ -405,11 +411,11 @@ def time_engines() -> None:
         pixels = np.random.default_rng(0).integers(0, 256, (16, 224, 224, 3), np.uint8)
         built = engines.build(config, tensors)
         seconds = {}
-        for verb in (built.encode_images, built.dense_vectors):
+        for verb in (built.encode_images, built.encode_dense):
             verb(pixels)
             verb(pixels)
         for _ in range(7):
-            for verb in (built.encode_images, built.dense_vectors):
+            for verb in (built.encode_images, built.encode_dense):
                 began = time.perf_counter()
                 verb(pixels)
                 seconds.setdefault(verb.__name__, []).append(time.perf_counter() - began)
@@ -423,7 +429,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=TEST)
     parser.add_argument("--mosaics", type=Path, help="a Parquet file of labelled photos: columns image, names")
-    parser.add_argument("--photos", type=Path, help="a tar of photos, for neutral windows")
+    parser.add_argument("--photos", type=Path, help="a tar of photos, for baseline windows")
     parser.add_argument("--choose", action="store_true")
     parser.add_argument("--methods", nargs="+", default=(), help="with --choose: only these")
     parser.add_argument("--write", action="store_true", help="into the model's folder")
@@ -436,7 +442,7 @@ def main() -> None:
     locator = Locator(model)
     if arguments.choose:
         settings = choose(model, arguments.scenes, arguments.photos, arguments.methods, arguments.mosaics)
-        print(settings.method, settings.scales, settings.reach, settings.level, settings.presence, settings.figures)
+        print(settings.method, settings.scales, settings.bandwidth, settings.level, settings.presence, settings.figures)
         path = save_settings(settings, model.fingerprint, shipped_path(model) if arguments.write else None)
         print(f"wrote {path}")
         return

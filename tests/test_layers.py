@@ -102,7 +102,7 @@ LAYERS["localization"] = LAYERS["classifying"] | {
     "plots",
     "html",
     "fields",
-    "home",
+    "lazy_names",
 }
 LAYERS["model"] |= {"localization"}
 # What other programs take from a model: the states of texts, the scores of generated images, a gradient.

@@ -8,6 +8,8 @@ import html
 import io
 from collections.abc import Sequence
 
+from PIL import Image
+
 from tandem import fetch
 from tandem.errors import ImageError
 from tandem.files import display_name
@@ -27,15 +29,26 @@ def text(value: str) -> str:
 
 def thumbnail_uri(source: ImageSource | None, side: int = SIDE) -> str | None:
     """A small JPEG as a data URI; None for an image that was not kept, is a URL, or can no longer be read."""
+    image = small_image(source, side)
+    return None if image is None else image_uri(image)
+
+
+def small_image(source: ImageSource | None, side: int = SIDE) -> Image.Image | None:
+    """A small RGB image; None where there is no thumbnail."""
     if source is None or hasattr(source, "read") or (isinstance(source, str) and fetch.is_url(source)):
         return None
     try:
         image = load_image(source, limits=_LIMITS, at_least=side)
-        file = io.BytesIO()
         with image_errors("thumbnail", "converted"):
-            thumbnail(image, side).save(file, "JPEG", quality=80)
+            return thumbnail(image, side)
     except ImageError:
         return None
+
+
+def image_uri(image: Image.Image) -> str:
+    """A JPEG as a data URI."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 

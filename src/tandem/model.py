@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +27,12 @@ from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import EngineError, ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, many
 from tandem.image_states import ImageBackbone
+from tandem.localization.localizer import Localizer
 from tandem.long_texts import check_long, embed_split
 from tandem.prefetch import batched
 from tandem.progress import Progress, count_of
 from tandem.tokenizer import Tokenizer
 from tandem.weights.published import reads_english_only
-
-if TYPE_CHECKING:
-    from tandem.localization.choosing import Choice
-    from tandem.localization.locating import Locator
-    from tandem.localization.location import Locations
-    from tandem.localization.settings import Method
 
 SHIPPED = Path(__file__).parent / "assets" / "tandem-mini"
 BATCH_TEXTS = 8192  # passed to the engine at once, which sorts them by length; bounds memory for long streams
@@ -75,7 +70,7 @@ def load(
     return Model(checkpoint, built, orient=orient, limits=limits or Limits())
 
 
-class Model(Classifier, ImageBackbone):
+class Model(Classifier, ImageBackbone, Localizer):
     """Two encoders into one space. Vectors are float32, of unit length.
 
     `engine` is public, for callers with their own pixels or token ids; it was built from `config`, `tensors` and
@@ -223,58 +218,13 @@ class Model(Classifier, ImageBackbone):
         options = {} if normalize else {"normalize": False}
         return self._finite(self.engine.encode_texts(token_ids, **options))
 
-    def encode_places(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
+    def encode_dense(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
         """Preprocessed images [n h w 3] -> a unit vector for each patch or position, row by row, [n p d].
 
         Patches by NACLIP (Hajimiri et al. 2024), a ResNet's positions by its attention pool. Raises `EngineError` for
         image towers that give their patches no vectors of their own.
         """
-        return self._finite(self.engine.dense_vectors(pixels))
-
-    def locate(
-        self,
-        image: ImageSource,
-        texts: str | Sequence[str],
-        *,
-        templates: str | Sequence[str] | None = None,
-        method: "Method | None" = None,
-        heat_size: int = 128,
-    ) -> "Locations":
-        """Where texts are in an image, and whether they are there: one `Location` for each text.
-
-        Each has `present`, a `point` and `boxes` in pixels of the upright image, and `heat` [h w] in its aspect. Texts
-        compete for each place, with one another and with words for what else may be there.
-
-        Args:
-            image: a path, URL, bytes, PIL image or array.
-            texts: one or several, 64 at most.
-            templates: prompts with {} for the text; the text itself by default.
-            method: "windows" (parts of the image, each encoded), "naclip" (patches of a transformer) or
-                "attention pool" (positions of a ResNet). By default what was measured to be best for the model, or
-                else its architecture's: the answer's `method` says which.
-            heat_size: of a heat map's longer side. It bounds memory; `Location.heat_at` resizes a map.
-
-        Raises `ImageError` for an image that cannot be read, and `TandemError` for a method that the model's image
-        tower does not have.
-        """
-        return self._locator.locate(image, texts, templates=templates, method=method, heat_size=heat_size)
-
-    def which(self, images: ImageSource | Iterable[ImageSource], instruction: str) -> "Choice":
-        """The region of an image, or the image of several, that an instruction such as "pick up the red ball" is about.
-
-        Its `candidates` are ranked, the best one first, each with the point to reach for; `instruction.thing` are the
-        words that were looked for. Raises `ImageError` where no image can be read, and `TextError` for an instruction
-        that names no thing.
-        """
-        from tandem.localization.choosing import choose
-
-        return choose(self._locator, images, instruction)
-
-    @cached_property
-    def _locator(self) -> "Locator":
-        from tandem.localization.locating import Locator
-
-        return Locator(self)
+        return self._finite(self.engine.encode_dense(pixels))
 
     def _finite(self, vectors: Vectors) -> Vectors:
         """Raise `EngineError` for vectors that are not finite; every vector passes through here."""

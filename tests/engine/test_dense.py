@@ -29,7 +29,7 @@ def test_naclip_is_the_references(shared, name):
     tensors = load_file(shared / "golden" / "vit-tiny.safetensors")
     pixels = np.load(shared / "golden" / "vit-tiny.npz")["pixels"].transpose(0, 2, 3, 1)
     expected = np.load(shared / "golden" / "naclip.npz")["patches"]
-    vectors = build(name, VIT, tensors).dense_vectors(np.ascontiguousarray(pixels))
+    vectors = build(name, VIT, tensors).encode_dense(np.ascontiguousarray(pixels))
     assert vectors.dtype == np.float32
     lengths = np.linalg.norm(expected, axis=-1, keepdims=True)  # the reference's are not of unit length
     np.testing.assert_allclose(vectors * lengths, expected, atol=1e-4)
@@ -40,11 +40,11 @@ def test_engines_agree_and_do_not_mix_images(which):
     toy = TOYS[which]
     tensors = random_tensors(toy)
     pixels = random_pixels(toy, 3)
-    graph, module = (build(name, toy, tensors).dense_vectors(pixels) for name in ("openvino", "torch"))
+    graph, module = (build(name, toy, tensors).encode_dense(pixels) for name in ("openvino", "torch"))
     assert graph.shape == (3, toy.vision.grid**2, toy.embed_dim)
     np.testing.assert_allclose(graph, module, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(graph, axis=-1), 1, atol=1e-5)
-    np.testing.assert_allclose(graph[1:2], build("openvino", toy, tensors).dense_vectors(pixels[1:2]), atol=1e-5)
+    np.testing.assert_allclose(graph[1:2], build("openvino", toy, tensors).encode_dense(pixels[1:2]), atol=1e-5)
 
 
 def test_a_resnets_position_is_what_its_pooling_makes_of_that_position_alone():
@@ -55,7 +55,7 @@ def test_a_resnets_position_is_what_its_pooling_makes_of_that_position_alone():
     for name in ("v_proj", "c_proj"):
         x = x @ tensors[f"visual.attnpool.{name}.weight"].T + tensors[f"visual.attnpool.{name}.bias"]
     expected = x / np.linalg.norm(x, axis=-1, keepdims=True)
-    np.testing.assert_allclose(engine.dense_vectors(pixels), expected, atol=1e-5)
+    np.testing.assert_allclose(engine.encode_dense(pixels), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("which", WITHOUT)
@@ -65,4 +65,4 @@ def test_other_towers_are_refused_by_name(which):
         with pytest.raises(
             EngineError, match=r"gives its patches no vectors of their own; locate with method=.windows"
         ):
-            build(name, toy, random_tensors(toy)).dense_vectors(random_pixels(toy, 1))
+            build(name, toy, random_tensors(toy)).encode_dense(random_pixels(toy, 1))

@@ -1,8 +1,11 @@
 """`Model.locate` and `Model.which`: places, verdicts, bounds, and what is refused."""
 
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,13 +14,17 @@ from support import toy
 from support.engine_toys import TOYS
 
 import tandem
+from tandem.answer import ModelIdentity
 from tandem.audit.placed_scenes import shapes_scene, things_scene
 from tandem.errors import ImageError, TandemError, TextError
 from tandem.image import ImageSource
+from tandem.localization.baseline import Baseline
+from tandem.localization.boxes import Box
+from tandem.localization.choosing import choose
 from tandem.localization.contrast import Contrast
 from tandem.localization.locating import Locator
-from tandem.localization.location import Locations
-from tandem.localization.neutral import Neutral
+from tandem.localization.location import Locations, painted
+from tandem.localization.methods import METHODS, Method
 from tandem.localization.settings import (
     LocateSettings,
     Presence,
@@ -27,6 +34,7 @@ from tandem.localization.settings import (
     save_settings,
     to_json,
 )
+from tandem.towers.parts.description import DenseMethod
 
 SMALL = LocateSettings("windows", (0.5,), 0.5, 0.4, 0.6, best=2)
 
@@ -49,7 +57,7 @@ def scene() -> Image.Image:
 
 def small(model: tandem.Model, image: ImageSource, texts: list[str], **changes: Any) -> Locations:
     locator, settings = Locator(model), replace(SMALL, **changes)
-    return locator.find(locator.look(image, settings), texts, locator.contrast(texts, settings), settings)
+    return locator.find(locator.encode(image, settings), texts, locator.contrast(texts, settings), settings)
 
 
 def test_an_answer_is_in_pixels_and_its_maps_in_the_aspect_of_the_image(
@@ -100,9 +108,9 @@ def test_any_size_and_aspect(model: tandem.Model, size: tuple[int, int]) -> None
 
 def test_a_large_photo_is_looked_at_small(model: tandem.Model, tmp_path: Path) -> None:
     Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg", quality=30)
-    sight = Locator(model).look(tmp_path / "large.jpg", SMALL)
-    assert sight.size == (4000, 3000)
-    assert min(sight.seen) == 128  # two windows of 64 pixels
+    features = Locator(model).encode(tmp_path / "large.jpg", SMALL)
+    assert features.size == (4000, 3000)
+    assert min(features.working_size) == 128  # two windows of 64 pixels
     found = small(model, tmp_path / "large.jpg", [f"text {i}" for i in range(8)])
     assert sum(each.heat.nbytes for each in found) <= 8 * 128 * 128 * 4
 
@@ -116,10 +124,35 @@ def test_what_cannot_be_located_is_refused(model: tandem.Model, scene: Image.Ima
         model.locate(scene, " ")
     with pytest.raises(TandemError, match=r"heat_size: expected 1\.\.1024, got 0"):
         model.locate(scene, "dog", heat_size=0)
-    with pytest.raises(TandemError, match="this image tower has windows or attention pool, got 'naclip'"):
+    with pytest.raises(TandemError, match="this image tower has windows or attention-pool, got 'naclip'"):
         model.locate(scene, "dog", method="naclip")
     with pytest.raises(ImageError, match=r"gone\.jpg"):
         model.locate(tmp_path / "gone.jpg", "dog")
+
+
+def test_an_answer_is_pickled_without_its_model(model: tandem.Model, scene: Image.Image) -> None:
+    found = small(model, scene, ["red"])
+    again = pickle.loads(pickle.dumps(found))
+    assert isinstance(again.model, ModelIdentity)  # a model would be loaded again
+    assert again.to_json() == found.to_json()
+
+
+def test_a_notebook_shows_the_photo_with_heat_and_box(model: tandem.Model, scene: Image.Image) -> None:
+    found = small(model, scene, ["red", "<dog>"])
+    html = found._repr_html_()
+    assert html.count("data:image/jpeg;base64,") == 2
+    assert "&lt;dog&gt;" in html
+    assert str(found[0].point[0]) in repr(found) or not found[0].present
+    box = Box(40, 20, 80, 60, 0.9)
+    heat = np.zeros((15, 30), np.float32)
+    heat[3:6, 5:7] = 1
+    location = replace(found[0], present=True, boxes=(box,), point=(60, 40), heat=heat)
+    white = Image.new("RGB", (150, 75), "white")
+    drawn = np.asarray(painted(white, location)).astype(int)
+    assert (drawn[10, 20:38] == (232, 89, 12)).all()  # the upper edge, at half the size
+    assert (drawn[40:, 80:] == 255).all()
+    assert drawn[25, 28, 2] < 128  # hot
+    assert "<img" not in replace(found, image=None)._repr_html_()
 
 
 # --- methods -------------------------------------------------------------------------------------------------------
@@ -133,6 +166,14 @@ def test_each_architecture_has_its_method() -> None:
     assert by_architecture(replace(vit, image_size=64, patch_size=8), "windows").method == "windows"
 
 
+def test_the_methods_are_windows_and_what_towers_have() -> None:
+    """And their module is light: it is behind `--help`."""
+    assert set(METHODS) == set(get_args(Method)) == {"windows", *get_args(DenseMethod)}
+    assert all(" " not in method for method in METHODS)
+    heavy = "import sys, tandem.localization.methods; sys.exit('numpy' in sys.modules or 'PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0
+
+
 def test_patches_are_places_where_they_lie(model: tandem.Model) -> None:
     """By an engine whose patches are their own mean colour: red is found where it is, across windows."""
 
@@ -140,7 +181,7 @@ def test_patches_are_places_where_they_lie(model: tandem.Model) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(model.engine, name)
 
-        def dense_vectors(self, pixels: np.ndarray) -> np.ndarray:
+        def encode_dense(self, pixels: np.ndarray) -> np.ndarray:
             grid = model.config.vision.grid
             side = pixels.shape[1] // grid
             cells = pixels.reshape(len(pixels), grid, side, grid, side, 3).mean(axis=(2, 4)).reshape(len(pixels), -1, 3)
@@ -152,12 +193,12 @@ def test_patches_are_places_where_they_lie(model: tandem.Model) -> None:
     image.paste("red", (150, 20, 190, 60))
     seeing = model.__copy__()
     seeing.engine = Colours()  # type: ignore[assignment]
-    settings = LocateSettings("attention pool", (0.5,), 0.5, 0.5, 0.5, best=3)
+    settings = LocateSettings("attention-pool", (0.5,), 0.5, 0.5, 0.5, best=3)
     text = np.zeros((2, model.config.embed_dim), np.float32)
     text[0, 0] = text[1, 2] = 1
     contrast = Contrast(text[:1], text[1:], np.ones((1, 1), bool), 10.0)
     locator = Locator(seeing)
-    found = locator.find(locator.look(image, settings), ["red"], contrast, settings)[0]
+    found = locator.find(locator.encode(image, settings), ["red"], contrast, settings)[0]
     assert found.present
     assert 150 <= found.point[0] < 190
     assert 20 <= found.point[1] < 60
@@ -169,7 +210,7 @@ def test_patches_are_places_where_they_lie(model: tandem.Model) -> None:
 
 def measured() -> LocateSettings:
     vectors = np.eye(4, 256, dtype=np.float32)
-    return replace(SMALL, neutral=Neutral.of(vectors, 0.9), presence=Presence(-1.0, 2.0, 0.5), figures={"n": 3})
+    return replace(SMALL, baseline=Baseline.of(vectors, 0.9), presence=Presence(-1.0, 2.0, 0.5), figures={"n": 3})
 
 
 def test_settings_are_kept_and_read_again(model: tandem.Model, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -178,22 +219,22 @@ def test_settings_are_kept_and_read_again(model: tandem.Model, monkeypatch: pyte
     save_settings(settings, model.fingerprint)
     found = load_settings(model)
     assert found is not None
-    assert found.neutral is not None
-    assert settings.neutral is not None
-    assert np.array_equal(found.neutral.vectors, settings.neutral.vectors)
-    assert replace(found, neutral=None) == replace(settings, neutral=None)
+    assert found.baseline is not None
+    assert settings.baseline is not None
+    assert np.array_equal(found.baseline.vectors, settings.baseline.vectors)
+    assert replace(found, baseline=None) == replace(settings, baseline=None)
 
 
 def test_settings_of_other_weights_are_not_used(model: tandem.Model, tmp_path: Path) -> None:
     folder = toy.folder(tmp_path / "toy")
     save_settings(measured(), "00", Path(folder) / "location.json")
-    with pytest.warns(UserWarning, match="measured with other weights"):
+    with pytest.warns(UserWarning, match="is for 00, not for "):
         assert load_settings(tandem.load(folder)) is None
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"version": 9}', to_json(measured(), "0").replace("0.6", "7.5")])
 def test_a_damaged_file_is_an_error(text: str) -> None:
-    with pytest.raises(TandemError, match=r"mine\.json: expected settings of locating"):
+    with pytest.raises(TandemError, match=r"mine\.json: expected settings of locating, version 1; delete it"):
         from_json(text, "mine.json")
 
 
@@ -211,8 +252,8 @@ def test_neutral_windows_give_each_text_its_own_zero_and_unit() -> None:
     vectors = random.normal(size=(500, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     plain = Contrast(vectors[:2], vectors[2:4], np.ones((2, 2), bool), 5.0)
-    neutral = Neutral.of(vectors, 0.9)
-    logits = neutral.standardise(plain).logits(neutral.unit)
+    baseline = Baseline.of(vectors, 0.9)
+    logits = baseline.standardise(plain).logits(baseline.unit)
     np.testing.assert_allclose(np.quantile(logits, 0.9, axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(logits.std(axis=0), 1, atol=1e-5)
 
@@ -237,9 +278,27 @@ def test_which_of_several_images(model: tandem.Model) -> None:
     assert len(choice.candidates) == 2
     scores = [each.score for each in choice.candidates if each.present]
     assert scores == sorted(scores, reverse=True)
+    assert choice.ranked_by == choice.as_dict()["ranked_by"] == "score"
+    assert choice.lead == choice.candidates[0].score - choice.candidates[1].score
     assert choice.as_dict()["lead"] == pytest.approx(choice.lead, rel=1e-4)
     with pytest.raises(ImageError):
         model.which([b"broken"], "the dog")
+
+
+def test_regions_are_ranked_by_heat_and_have_the_score_of_their_image(model: tandem.Model, scene: Image.Image) -> None:
+    found = small(model, scene, ["red"])
+    boxes = (Box(0, 0, 10, 10, 0.25), Box(20, 20, 40, 40, 0.75))
+    found = replace(found, locations=(replace(found[0], present=True, boxes=boxes),))
+
+    class Fixed:
+        def locate(self, image: object, texts: object) -> Locations:
+            return found
+
+    choice = choose(Fixed(), scene, "the red thing")  # type: ignore[arg-type]
+    assert [each.heat for each in choice.candidates] == [0.75, 0.25]
+    assert {each.score for each in choice.candidates} == {found[0].score}
+    assert (choice.ranked_by, choice.lead) == ("heat", 0.5)
+    assert found.as_dict()["locations"][0]["boxes"][1] == {"box": [20, 20, 40, 40], "heat": 0.75}
 
 
 def test_scenes_are_seeded_and_their_boxes_are_around_what_was_drawn() -> None:
@@ -266,10 +325,10 @@ def test_the_model_that_ships_points_at_drawn_things_that_it_knows() -> None:
     hits, covered, there, absent = [], [], [], []
     for _ in range(14):
         scene = things_scene(random)
-        sight = locator.look(scene.pixels, locator.settings)
+        features = locator.encode(scene.pixels, locator.settings)
         boxes = {thing.words: thing.box for thing in scene.things}
         for text in known:
-            found = locator.find(sight, [text], locator.contrast([text], locator.settings), locator.settings)[0]
+            found = locator.find(features, [text], locator.contrast([text], locator.settings), locator.settings)[0]
             (there if text in boxes else absent).append(found.score)
             if text in boxes:
                 left, top, right, bottom = boxes[text]

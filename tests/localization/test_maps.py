@@ -79,7 +79,7 @@ def test_boxes_are_in_pixels_of_the_image_and_begin_with_the_peak() -> None:
     first, second = find_boxes(logits, 1 / (1 + np.exp(-logits)), 0.6, 1000, 500)
     assert first.edges == (700, 300, 800, 440)
     assert second.edges == (300, 100, 500, 200)
-    assert first.score > second.score > 0.8
+    assert first.heat > second.heat > 0.8
     assert peak(logits, 1000, 500) == (705, 305)
 
 

@@ -64,7 +64,7 @@ class Engine(Protocol):
         norm: the last norm, by default at layer -1 and before a projection. projection: into the shared space [n p d].
         """
 
-    def dense_vectors(self, pixels: "NDArray[np.uint8] | NDArray[np.float32]") -> "NDArray[np.float32]":
+    def encode_dense(self, pixels: "NDArray[np.uint8] | NDArray[np.float32]") -> "NDArray[np.float32]":
         """Pixels as for `encode_images` -> a unit vector for each patch or position, float32 [n p d], row by row.
 
         Raises `EngineError` for an image tower that gives its patches none (`dense_method`).

@@ -156,8 +156,8 @@ class OpenVinoEngine:
                 states[part] = tower(pixels[part])
         return states
 
-    def dense_vectors(self, pixels: Pixels) -> NDArray[np.float32]:
-        """A unit vector for each patch or position of images, float32 [n p d]; see `Engine.dense_vectors`."""
+    def encode_dense(self, pixels: Pixels) -> NDArray[np.float32]:
+        """A unit vector for each patch or position of images, float32 [n p d]; see `Engine.encode_dense`."""
         pixels = check_pixels(pixels, self.config.preprocessing.pixel_shape)
         check_dense(self.config.vision)
         vectors = np.empty((len(pixels), self.config.vision.grid**2, self.config.embed_dim), np.float32)

@@ -12,13 +12,13 @@ SPECK = 0.002  # of a map's places
 
 @dataclass(frozen=True)
 class Box:
-    """Pixels of the upright image, from its top left corner; right and bottom are just outside. `score` 0..1."""
+    """Pixels of the upright image, from its top left corner; right and bottom are just outside."""
 
     left: int
     top: int
     right: int
     bottom: int
-    score: float
+    heat: float  # 0..1, the highest in it
 
     @property
     def edges(self) -> tuple[int, int, int, int]:
@@ -47,7 +47,7 @@ def find_boxes(
     """Boxes around the regions where a map of logits is high, the one with the peak first, at most five.
 
     A region is what is connected and above `level` (0..1) of the way from the map's lowest tenth to its peak: things
-    may fill most of an image. Specks beside the first region are left out. The score is the highest `heat` in it.
+    may fill most of an image. Specks beside the first region are left out. `heat` is the same map as shares.
     """
     low, high = float(np.quantile(logits, LOW)), float(logits.max())
     above = logits >= low + level * (high - low)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tandem.answer import Failure
 from tandem.errors import ImageError, TandemError
@@ -13,6 +13,8 @@ from tandem.localization.instructions import Instruction, read_instruction
 from tandem.localization.locating import Locator
 from tandem.localization.location import Locations
 
+RankedBy: TypeAlias = Literal["score", "heat"]
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -22,8 +24,13 @@ class Candidate:
     point: tuple[int, int]  # x, y in pixels of the upright image
     box: Box | None  # None for an image in which the thing was not found
     present: bool
-    score: float  # of an image: its log-odds; of a region: the highest heat in it
+    score: float  # of the image, as `Location.score`
+    heat: float | None  # the highest in the box, 0..1; None without a box
     probability: float | None  # that the thing is in the image; None where that was not measured
+
+    def rank(self, by: RankedBy) -> float:
+        """What it is ranked by; a region without a box comes last."""
+        return self.score if by == "score" else self.heat or 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -32,8 +39,9 @@ class Candidate:
             "present": self.present,
             "point": list(self.point),
             "box": None if self.box is None else list(self.box.edges),
-            "score": float(f"{self.score:.6g}"),
-            "probability": None if self.probability is None else float(f"{self.probability:.6g}"),
+            "score": _short(self.score),
+            "heat": _short(self.heat),
+            "probability": _short(self.probability),
         }
 
 
@@ -53,11 +61,16 @@ class Choice:
         return self.candidates[0] if self.candidates and self.candidates[0].present else None
 
     @property
+    def ranked_by(self) -> RankedBy:
+        """What ranks the candidates, and the unit of `lead`: the scores of images, the heat of regions."""
+        return "score" if self.kind == "images" else "heat"
+
+    @property
     def lead(self) -> float | None:
-        """How far the best candidate is ahead of the runner-up, in the unit of `score`; None without a runner-up."""
+        """How far the best candidate is ahead of the runner-up, in what they are ranked by; None without one."""
         if len(self.candidates) < 2:
             return None
-        return self.candidates[0].score - self.candidates[1].score
+        return self.candidates[0].rank(self.ranked_by) - self.candidates[1].rank(self.ranked_by)
 
     def as_dict(self) -> dict[str, Any]:
         """A dict of plain values, as `tandem which --json` prints it."""
@@ -68,7 +81,8 @@ class Choice:
             "found": self.best is not None,
             "candidates_are": self.kind,
             "candidates": [each.as_dict() for each in self.candidates],
-            "lead": None if self.lead is None else float(f"{self.lead:.6g}"),
+            "ranked_by": self.ranked_by,
+            "lead": _short(self.lead),
         }
 
 
@@ -92,14 +106,16 @@ def choose(locator: Locator, images: ImageSource | Iterable[ImageSource], text: 
         raise TandemError("expected at least one image, got none")
     several = len(located) + len(failures) > 1
     candidates = [_of_image(each) for each in located] if several else _of_regions(located[0])
-    candidates.sort(key=lambda each: (each.present, each.score), reverse=True)
+    by: RankedBy = "score" if several else "heat"
+    candidates.sort(key=lambda each: (each.present, each.rank(by)), reverse=True)
     return Choice(instruction, "images" if several else "regions", tuple(candidates), tuple(failures), tuple(located))
 
 
 def _of_image(found: Locations) -> Candidate:
     location = found[0]
     box = location.boxes[0] if location.boxes else None
-    return Candidate(found.source, location.point, box, location.present, location.score, location.probability)
+    heat = None if box is None else box.heat
+    return Candidate(found.source, location.point, box, location.present, location.score, heat, location.probability)
 
 
 def _of_regions(found: Locations) -> list[Candidate]:
@@ -111,6 +127,10 @@ def _of_regions(found: Locations) -> list[Candidate]:
         for i, box in enumerate(location.boxes)
     ]
     return [
-        Candidate(found.source, point, box, True, box.score, location.probability)
+        Candidate(found.source, point, box, True, location.score, box.heat, location.probability)
         for point, box in zip(points, location.boxes, strict=True)
     ]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

@@ -6,7 +6,7 @@ Shapes: t texts, h and w rows and columns of a map, d the shared dimension.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,14 @@ from tandem.errors import TandemError, TextError
 from tandem.image import ImageSource, Limits, decode, image_errors, source_name
 from tandem.localization.boxes import find_boxes, peak
 from tandem.localization.contrast import BACKGROUND, Contrast
-from tandem.localization.evidence import Eyes, Places, look
+from tandem.localization.dense_features import DenseEncoder, DenseFeatures, dense_features
 from tandem.localization.location import Location, Locations
 from tandem.localization.maps import FloatMap, best_mean, competing, log_odds_of_shares, map_size, spread
-from tandem.localization.settings import LocateSettings, Method, by_architecture, load_settings
+from tandem.localization.methods import HEAT_SIZE, Method
+from tandem.localization.settings import LocateSettings, by_architecture, load_settings
 from tandem.pixels import as_rgb, preprocess
+from tandem.scores.measured_files import MeasuredModel
 
-HEAT_SIZE = 128  # of a map's longer side: more than any of the methods tells apart
 MOST_HEAT_SIZE = 1024
 MOST_TEXTS = 64  # at once: each has a map
 # The words as they are. A window shows one thing, and what people ask for often is more than a noun.
@@ -32,33 +33,27 @@ TEMPLATES = ("{}",)
 _LEVEL = 0.5  # the probability from which a text counts as there
 
 
-class LocatingModel(Eyes, Protocol):
+class LocatingModel(DenseEncoder, MeasuredModel, Protocol):
     """What is asked of a model."""
 
     orient: bool
     limits: Limits
 
     @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def checkpoint(self) -> Any: ...
-    @property
     def logit_scale(self) -> float: ...
     def class_vectors(self, labels: prompts.Labels, templates: str | Sequence[str] | None = None) -> Vectors: ...
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
-    """What a model sees in an image: the same for all texts."""
+class ImageFeatures:
+    """The vectors of an image and of its places: the same for all texts."""
 
     name: str
     image: ImageSource | None  # None where it was not kept
     size: tuple[int, int]  # width and height of the upright image, in pixels
-    seen: tuple[int, int]  # of what places are measured in
+    working_size: tuple[int, int]  # of what places are measured in
     whole: Vectors  # [d], the image's own vector
-    places: tuple[Places, ...]  # at each scale
+    dense: tuple[DenseFeatures, ...]  # at each scale
 
 
 class Locator:
@@ -91,9 +86,9 @@ class Locator:
         wanted = _checked(texts, heat_size)
         settings = self.with_method(method)
         contrast = self.contrast(wanted, settings, templates)  # before the image: texts are what is wrong more often
-        return self.find(self.look(image, settings), wanted, contrast, settings, heat_size)
+        return self.find(self.encode(image, settings), wanted, contrast, settings, heat_size)
 
-    def look(self, image: ImageSource, settings: LocateSettings) -> Sight:
+    def encode(self, image: ImageSource, settings: LocateSettings) -> ImageFeatures:
         """The vectors of an image and of its places. Raises `ImageError`."""
         name, shorter = source_name(image), round(self._model.config.vision.image_size / min(settings.scales))
         decoded = decode(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
@@ -101,29 +96,29 @@ class Locator:
             pixels = preprocess(decoded.image, self._model.config.preprocessing)
             small = _shrunk(as_rgb(decoded.image), shorter)
         kept = None if hasattr(image, "read") and not isinstance(image, Image.Image) else image
-        return Sight(
+        return ImageFeatures(
             name,
             kept,
             (decoded.width, decoded.height),
             small.size,
             self._model.encode_pixels(pixels[None])[0],
-            tuple(look(small, self._model, settings)),
+            tuple(dense_features(small, self._model, settings)),
         )
 
     def find(
         self,
-        sight: Sight,
+        features: ImageFeatures,
         texts: Sequence[str],
         contrast: Contrast,
         settings: LocateSettings,
         heat_size: int = HEAT_SIZE,
     ) -> Locations:
-        """Where texts are in an image that was looked at."""
-        width, height = sight.size
-        whole = contrast.logits(sight.whole)  # [t]
-        logits = [contrast.logits(places.vectors) for places in sight.places]
+        """Where texts are in an image that was encoded."""
+        width, height = features.size
+        whole = contrast.logits(features.whole)  # [t]
+        logits = [contrast.logits(places.vectors) for places in features.dense]
         scores = best_mean([each.reshape(-1, len(texts)) for each in logits], settings.best)  # [t]
-        maps = self._maps(sight, logits, settings, heat_size)
+        maps = self._maps(features, logits, settings, heat_size)
         # The hottest place of a map is as likely as its text
         maps += (scores - maps.max(axis=(1, 2)))[:, None, None]
         presence = settings.presence
@@ -149,28 +144,28 @@ class Locator:
                     height=height,
                 )
             )
-        return Locations(self._model, sight.name, width, height, settings.method, tuple(found), sight.image)
+        return Locations(self._model, features.name, width, height, settings.method, tuple(found), features.image)
 
     def contrast(
         self, texts: Sequence[str], settings: LocateSettings, templates: str | Sequence[str] | None = None
     ) -> Contrast:
-        """The texts against words for backgrounds, by what both get in neutral windows where there are some."""
+        """The texts against words for backgrounds, by what both get in baseline windows where there are some."""
 
         def embed(some: Sequence[str]) -> Vectors:
             return self._model.class_vectors(some, TEMPLATES if some is BACKGROUND or templates is None else templates)
 
         plain = Contrast.of(texts, BACKGROUND, embed, self._model.logit_scale)
-        return plain if settings.neutral is None else settings.neutral.standardise(plain)
+        return plain if settings.baseline is None else settings.baseline.standardise(plain)
 
     def _maps(
-        self, sight: Sight, logits: Sequence[NDArray[np.float32]], settings: LocateSettings, heat_size: int
+        self, features: ImageFeatures, logits: Sequence[NDArray[np.float32]], settings: LocateSettings, heat_size: int
     ) -> FloatMap:
         """The mean of the maps at all scales: logits [t h w]."""
-        width, height = sight.seen
+        width, height = features.working_size
         size = map_size(width, height, heat_size)
         maps = [
-            spread(each, places.rows, places.columns, places.side, settings.reach, (height, width), size)
-            for each, places in zip(logits, sight.places, strict=True)
+            spread(each, places.rows, places.columns, places.side, settings.bandwidth, (height, width), size)
+            for each, places in zip(logits, features.dense, strict=True)
         ]
         return np.asarray(np.mean(maps, axis=0), np.float32)
 

@@ -11,14 +11,20 @@ from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
-from tandem.answer import Identity
+from tandem import html
+from tandem.answer import Identity, ModelIdentity
 from tandem.errors import TandemError
 from tandem.files import display_name, user_path
 from tandem.image import ImageSource, load_image
 from tandem.localization.boxes import Box
 from tandem.localization.maps import resized
-from tandem.localization.settings import Method
+from tandem.localization.methods import Method
+
+REPR_ROWS = 5
+REPR_SIDE = 224  # pixels
+_COLOUR, _OPACITY = (232, 89, 12), 0.72  # as on the page
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +62,7 @@ class Location:
             "whole_score": _short(self.whole_score),
             "probability": None if self.probability is None else _short(self.probability),
             "point": list(self.point),
-            "boxes": [{"box": list(box.edges), "score": _short(box.score)} for box in self.boxes],
+            "boxes": [{"box": list(box.edges), "heat": _short(box.heat)} for box in self.boxes],
         }
 
 
@@ -134,12 +140,41 @@ class Locations:
         named = {"model": {"name": self.model.name, "fingerprint": self.model.fingerprint}, **self.as_dict()}
         return json.dumps(named, indent=indent, ensure_ascii=False, allow_nan=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "model": ModelIdentity(self.model.name, self.model.fingerprint)}
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the photo, small, with the heat, the box and the point of the first texts."""
+        small = html.small_image(self.image, REPR_SIDE)
+        rows = []
+        for each in self.locations[:REPR_ROWS]:
+            uri = None if small is None else html.image_uri(painted(small, each))
+            said = f"<div>{html.text(each.text)}</div><div>{html.text(verdict(each))}</div>"
+            rows.append((html.photo(uri, each.text, REPR_SIDE), said))
+        more = f"; the first {REPR_ROWS} texts are shown" if len(self) > REPR_ROWS else ""
+        return html.table(rows, f"{display_name(self.source)}, {self.said()}{more}")
+
     def __repr__(self) -> str:
         lines = [f"Locations: {display_name(self.source)}, {self.width} x {self.height}, {self.said()}"]
         for each in self.locations:
             where = f" at {each.point[0]}, {each.point[1]}" if each.present else ""
             lines.append(f"  {each.text}: {verdict(each)}{where}")
         return "\n".join(lines)
+
+
+def painted(image: Image.Image, location: Location) -> Image.Image:
+    """An RGB image, of any size, under the heat of a text, with its first box and its point where it is there."""
+    share = Image.fromarray(np.uint8(np.clip(location.heat, 0, 1) * (255 * _OPACITY)))
+    drawn = Image.composite(Image.new("RGB", image.size, _COLOUR), image, share.resize(image.size))
+    across, down = image.width / max(location.width, 1), image.height / max(location.height, 1)
+    draw = ImageDraw.Draw(drawn)
+    for box in location.boxes[:1]:
+        edges = (box.left * across, box.top * down, box.right * across - 1, box.bottom * down - 1)
+        left, top, right, bottom = map(round, edges)
+        draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=_COLOUR, width=2)
+        x, y = location.point[0] * across, location.point[1] * down
+        draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=_COLOUR, outline="white")
+    return drawn
 
 
 def verdict(location: Location) -> str:

@@ -25,22 +25,22 @@ def spread(
     rows: FloatArray,
     columns: FloatArray,
     side: float,
-    reach: float,
+    bandwidth: float,
     image: tuple[int, int],
     size: tuple[int, int],
 ) -> FloatMap:
     """Scores at places [r c t] -> maps [t h w]: at each point the mean of the places around, by a Gaussian.
 
     Outside of the image there are places too, of the median score: or a thing near an edge would seem to be at the
-    edge, where no other place is near. side: pixels that a place covers. reach: the Gaussian's standard deviation,
+    edge, where no other place is near. side: pixels that a place covers. bandwidth: the Gaussian's standard deviation,
     in sides. image: height and width in pixels; size: h and w.
     """
     middle = np.median(scores, axis=(0, 1))
     padded = np.empty((scores.shape[0] + 2, scores.shape[1] + 2, scores.shape[2]), np.float32)
     padded[:] = middle
     padded[1:-1, 1:-1] = scores
-    by_row = _weights(_with_outside(rows, side), reach * side, image[0], size[0])  # [h r+2]
-    by_column = _weights(_with_outside(columns, side), reach * side, image[1], size[1])  # [w c+2]
+    by_row = _weights(_with_outside(rows, side), bandwidth * side, image[0], size[0])  # [h r+2]
+    by_column = _weights(_with_outside(columns, side), bandwidth * side, image[1], size[1])  # [w c+2]
     return np.asarray(np.einsum("hr,rct,wc->thw", by_row, padded, by_column, optimize=True), np.float32)
 
 
@@ -50,10 +50,10 @@ def _with_outside(places: FloatArray, side: float) -> FloatArray:
     return np.concatenate([[places[0] - step], places, [places[-1] + step]])
 
 
-def _weights(places: FloatArray, reach: float, length: int, steps: int) -> FloatArray:
+def _weights(places: FloatArray, bandwidth: float, length: int, steps: int) -> FloatArray:
     """How much each place counts at each step of a map, [steps places]; each row sums to 1."""
     at = (np.arange(steps) + 0.5) * (length / steps)
-    exponents = -((at[:, None] - places) ** 2) / (2 * reach**2)
+    exponents = -((at[:, None] - places) ** 2) / (2 * bandwidth**2)
     weights = np.exp(exponents - exponents.max(axis=1, keepdims=True))  # far from every place: the nearest one
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 

@@ -5,11 +5,10 @@ has the settings of its architecture, and no probabilities.
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from tandem.config import ImageTower
 from tandem.errors import ConfigError, TandemError
 from tandem.fields import read
-from tandem.files import write_text
-from tandem.home import data_folder
-from tandem.localization.neutral import Neutral
+from tandem.localization.baseline import Baseline
+from tandem.localization.methods import METHODS, Method
+from tandem.scores.measured_files import MeasuredFile, MeasuredModel, Read
 
-Method = Literal["windows", "naclip", "attention pool"]
-METHODS: tuple[Method, ...] = get_args(Method)
 FILE = "location.json"
 _VERSION = 1
 
@@ -47,10 +44,10 @@ class LocateSettings:
     method: Method
     scales: tuple[float, ...]  # windows' sides, over the shorter side of the image
     stride: float  # between windows, over a window's side
-    reach: float  # of the Gaussian that spreads a place's score, over the place's side
+    bandwidth: float  # of the Gaussian that spreads a place's score, over the place's side
     level: float  # of a box's edge: how far up from the map's lowest tenth to its peak
     best: int  # places, over whose logits a text's score is the mean
-    neutral: Neutral | None = None  # what texts get where nobody looked for them; None: not measured
+    baseline: Baseline | None = None  # what texts get where nobody looked for them; None: not measured
     presence: Presence | None = None  # None: not measured
     figures: Mapping[str, Any] = field(default_factory=dict)  # how it was measured, and what came out
 
@@ -60,17 +57,6 @@ class LocateSettings:
 _PATCHES = LocateSettings("naclip", (2 / 3,), 0.5, 0.5, 0.6, best=5)
 _WINDOWS = LocateSettings("windows", (0.35, 0.25), 1 / 3, 0.25, 0.6, best=5)
 _LEAST_GRID = 7  # positions along a side, from which a grid tells places apart better than windows do
-
-
-class LocatingModel(Protocol):
-    """What is asked of a model."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def checkpoint(self) -> Any: ...
 
 
 def by_architecture(vision: ImageTower, method: Method | None = None) -> LocateSettings:
@@ -87,52 +73,31 @@ def by_architecture(vision: ImageTower, method: Method | None = None) -> LocateS
     return _WINDOWS if method == "windows" else replace(_PATCHES, method=method)
 
 
-def load_settings(model: LocatingModel) -> LocateSettings | None:
+def load_settings(model: MeasuredModel) -> LocateSettings | None:
     """What was measured for this model: the user's own file, else the one in its folder, else None.
 
     Settings of other weights are ignored with a warning. Raises `TandemError` for an invalid file.
     """
-    for path in (own_path(model.fingerprint), shipped_path(model)):
-        if path.is_file():
-            fingerprint, settings = from_json(path.read_text(encoding="utf-8"), str(path))
-            if fingerprint == model.fingerprint:
-                return settings
-            warnings.warn(
-                f"{path} was measured with other weights ({fingerprint[:12]}) than those of {model.name} "
-                f"({model.fingerprint[:12]}): not used",
-                stacklevel=2,
-            )
-    return None
+    return _FILE.load(model)
 
 
-def own_path(fingerprint: str) -> Path:
-    """Where the user's own settings for a model are kept."""
-    return data_folder() / "location" / f"{fingerprint}.json"
-
-
-def shipped_path(model: LocatingModel) -> Path:
+def shipped_path(model: MeasuredModel) -> Path:
     """Where settings that came with the model would be: in its folder."""
-    return Path(model.checkpoint.source) / FILE
+    return _FILE.shipped_path(model)
 
 
 def save_settings(settings: LocateSettings, fingerprint: str, path: Path | None = None) -> Path:
     """Keep settings where `load_settings` finds them, or at `path`."""
-    path = own_path(fingerprint) if path is None else path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, to_json(settings, fingerprint))
-    except OSError as error:
-        raise TandemError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return path
+    return _FILE.save(to_json(settings, fingerprint), fingerprint, path)
 
 
 def to_json(settings: LocateSettings, fingerprint: str) -> str:
     """As text that `from_json` reads."""
-    neutral = None if settings.neutral is None else settings.neutral.to_dict()
+    baseline = None if settings.baseline is None else settings.baseline.to_dict()
     plain = {
         "version": _VERSION,
         "fingerprint": fingerprint,
-        "settings": {**asdict(replace(settings, neutral=None)), "neutral": neutral},
+        "settings": {**asdict(replace(settings, baseline=None)), "baseline": baseline},
     }
     return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -144,16 +109,19 @@ def from_json(text: str, source: str = FILE) -> tuple[str, LocateSettings]:
         if plain["version"] != _VERSION:
             raise ValueError(plain["version"])
         settings = plain["settings"]
-        presence, neutral = settings.pop("presence"), settings.pop("neutral")
+        presence, baseline = settings.pop("presence"), settings.pop("baseline")
         found = LocateSettings(
             **{**settings, "scales": tuple(settings["scales"])},
             presence=None if presence is None else read(Presence, presence),
-            neutral=None if neutral is None else Neutral.from_dict(neutral),
+            baseline=None if baseline is None else Baseline.from_dict(baseline),
         )
         _check(found)
         return str(plain["fingerprint"]), found
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
-        raise TandemError(f"{source}: expected settings of locating, version {_VERSION}; measure again") from None
+        raise TandemError(
+            f"{source}: expected settings of locating, version {_VERSION}; delete it, "
+            "and the model locates as others of its architecture do"
+        ) from None
 
 
 def _check(settings: LocateSettings) -> None:
@@ -161,6 +129,17 @@ def _check(settings: LocateSettings) -> None:
     if settings.method not in METHODS or not settings.scales or not all(0 < share <= 1 for share in shares):
         raise ValueError("expected a method, and shares in 0..1")
     if not (
-        isinstance(settings.reach, float) and settings.reach > 0 and len(settings.scales) <= 8 and settings.best >= 1
+        isinstance(settings.bandwidth, float)
+        and settings.bandwidth > 0
+        and len(settings.scales) <= 8
+        and settings.best >= 1
     ):
-        raise ValueError("expected a reach above 0")
+        raise ValueError("expected a bandwidth above 0")
+
+
+def _read(text: str, source: str) -> Read[LocateSettings]:
+    fingerprint, settings = from_json(text, source)
+    return Read(settings, fingerprint)
+
+
+_FILE = MeasuredFile(FILE, "location", _read)

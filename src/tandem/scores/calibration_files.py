@@ -5,7 +5,6 @@ Knows files; the arithmetic is in `relevance`, the fitting in `calibration`.
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any, Protocol, get_args
 
 from tandem.errors import ConfigError, TandemError
 from tandem.fields import read, renamed
-from tandem.files import write_text
-from tandem.home import data_folder
+from tandem.scores.measured_files import MeasuredFile, MeasuredModel, Read
 from tandem.scores.query_prior import QueryPrior
 from tandem.scores.relevance import MEASURED, Calibration, Coefficients, MeasuredKind, QueryKind
 from tandem.scores.scoring import LabelCoefficients
@@ -43,24 +41,8 @@ _V2_PRIOR = {"right": "precision"}
 _AREA = "auc_present_emptied"  # in the report of versions 2 and 3, which had no areas of their own
 
 
-class Source(Protocol):
-    """Where a model's weights came from."""
-
-    @property
-    def source(self) -> str: ...
-
-
-class CalibratedModel(Protocol):
+class CalibratedModel(MeasuredModel, Protocol):
     """What is asked of a model."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def checkpoint(self) -> Source: ...
 
     @property
     def hides_source(self) -> bool: ...
@@ -71,17 +53,7 @@ def load_calibration(model: CalibratedModel) -> Calibration | None:
 
     A calibration of other weights is ignored with a warning. Raises `TandemError` for an invalid file.
     """
-    for path in (own_path(model.fingerprint), shipped_path(model)):
-        if path.is_file():
-            found = from_json(path.read_text(encoding="utf-8"), str(path))
-            if found.fingerprint == model.fingerprint:
-                return found
-            warnings.warn(
-                f"{path} is for {found.model} ({found.fingerprint[:12]}), not for {model.name} "
-                f"({model.fingerprint[:12]}): not used; calibrate this model with tandem calibrate",
-                stacklevel=2,
-            )
-    return None
+    return _FILE.load(model)
 
 
 def save_calibration(calibration: Calibration, path: Path | None = None) -> Path:
@@ -89,13 +61,7 @@ def save_calibration(calibration: Calibration, path: Path | None = None) -> Path
 
     It replaces the user's own earlier one, and is used instead of the one in the model's folder (`replaced_by_own`).
     """
-    path = own_path(calibration.fingerprint) if path is None else path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, to_json(calibration))
-    except OSError as error:
-        raise TandemError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return path
+    return _FILE.save(to_json(calibration), calibration.fingerprint, path)
 
 
 def how_to_calibrate(model: CalibratedModel) -> str:
@@ -110,17 +76,17 @@ def how_to_calibrate(model: CalibratedModel) -> str:
 
 def own_path(fingerprint: str) -> Path:
     """Where the user's own calibration of a model is kept."""
-    return data_folder() / "relevance" / f"{fingerprint}.json"
+    return _FILE.own_path(fingerprint)
 
 
 def shipped_path(model: CalibratedModel) -> Path:
     """Where a calibration that came with the model would be: in its folder."""
-    return Path(model.checkpoint.source) / FILE
+    return _FILE.shipped_path(model)
 
 
 def replaced_by_own(model: CalibratedModel) -> Path | None:
     """The calibration file that a new one of the user would replace: the user's earlier one, else the model's."""
-    return next((path for path in (own_path(model.fingerprint), shipped_path(model)) if path.is_file()), None)
+    return next(iter(_FILE.existing(model)), None)
 
 
 def reset_calibration(fingerprint: str) -> bool:
@@ -184,6 +150,14 @@ def from_json(text: str, source: str = FILE) -> Calibration:
             f"{source}: expected a calibration of version {_VERSION}; run tandem calibrate again"
         ) from None
     return calibration
+
+
+def _read(text: str, source: str) -> Read[Calibration]:
+    found = from_json(text, source)
+    return Read(found, found.fingerprint, found.model)
+
+
+_FILE = MeasuredFile(FILE, "relevance", _read, "; calibrate this model with tandem calibrate")
 
 
 def _areas(plain: Mapping[str, Mapping[str, Any]]) -> dict[MeasuredKind, dict[int, float]]:

@@ -16,12 +16,12 @@ from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, row_printer
 from tandem.errors import ImageError, TandemError
 from tandem.files import user_path
+from tandem.localization.methods import METHODS
 
 if TYPE_CHECKING:
     from tandem.image import ImageSource
     from tandem.localization.location import Location, Locations
 
-METHODS = ("windows", "naclip", "attention pool")
 COLUMNS = (
     Column("photo", least=8, keep_end=True, drop=1),
     Column("text", least=8),
@@ -60,8 +60,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        help="windows: parts of the photo, each encoded; naclip: patches of a transformer; attention pool: positions "
-        "of a ResNet (default: what was measured to be best for the model, or its architecture's)",
+        metavar="WAY",
+        help="; ".join(f"{name}: {what}" for name, what in METHODS.items())
+        + " (default: what was measured to be best for the model, or its architecture's)",
     )
     add_json(parser)
     add_model(parser)

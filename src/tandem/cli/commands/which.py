@@ -20,7 +20,8 @@ COLUMNS = (
     Column("photo", least=8, keep_end=True),
     Column("found"),
     Column("probability", right=True, drop=2),
-    Column("score", right=True),
+    Column("score", right=True, drop=1),
+    Column("heat", right=True),
     Column("x", right=True),
     Column("y", right=True),
     Column("box", drop=3),
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         if choice.best is None:
             terminal.echo("not there: nothing fits these words better than it fits others")
         elif choice.lead is not None:
-            terminal.echo(f"ahead of the runner-up by {choice.lead:.2f}")
+            terminal.echo(f"ahead of the runner-up by {choice.lead:.2f} in {choice.ranked_by}")
     sys.stdout.flush()
     terminal.echo_skipped(skipped, len(found.images) + len(found.skipped))
     return exit_code(done=len(choice.located), skipped=len(skipped))
@@ -92,7 +93,8 @@ def row(rank: int, candidate: "Candidate") -> list[Cell]:
         Cell(display_name(candidate.source), candidate.source, style=style),
         Cell("there" if candidate.present else "not there", style=style),
         Cell("") if probability is None else Cell(percent(probability), digits(probability)),
-        Cell(f"{candidate.score:.2f}", f"{candidate.score:.4f}"),
+        Cell(f"{candidate.score:+.2f}", f"{candidate.score:.4f}"),
+        Cell("") if candidate.heat is None else Cell(f"{candidate.heat:.2f}", f"{candidate.heat:.4f}"),
         *(Cell(str(value) if candidate.present else "") for value in candidate.point),
         Cell("" if candidate.box is None else ",".join(map(str, candidate.box.edges))),
     ]

@@ -215,8 +215,8 @@ class _BatchedEngine:
     ) -> Vectors:
         raise NotImplementedError("a server does not return the states of tokens")
 
-    def dense_vectors(self, pixels: Pixels) -> Vectors:
-        return self._encoder.engine.dense_vectors(pixels)  # one image's windows, which are a batch already
+    def encode_dense(self, pixels: Pixels) -> Vectors:
+        return self._encoder.engine.encode_dense(pixels)  # one image's windows, which are a batch already
 
     def release(self) -> None:
         """Does nothing: the batchers' engine stays ready."""

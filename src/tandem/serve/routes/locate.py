@@ -46,7 +46,7 @@ class LocateRequest(RequestBody):
 
 class LocatedBox(BaseModel):
     box: Annotated[list[int], Field(description="left, top, right, bottom, in pixels of the upright image")]
-    score: float
+    heat: Annotated[float, Field(description="the highest in it, 0 to 1")]
 
 
 class HeatMap(BaseModel):

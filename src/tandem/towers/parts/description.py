@@ -31,7 +31,7 @@ Wanted = Sequence[tuple[int, bool]]
 # How each patch or position gets a vector of its own in the shared space. naclip: in the last block, tokens attend to
 # tokens with similar keys and to their neighbours (Hajimiri et al. 2024); attention pool: what an attention pooling
 # makes of a position that it attends to alone (Zhou et al. 2022)
-DenseMethod = Literal["naclip", "attention pool"]
+DenseMethod = Literal["naclip", "attention-pool"]
 NEIGHBOURHOOD = 5.0  # of naclip: the standard deviation of the Gaussian around a patch, in patches
 
 

@@ -24,7 +24,7 @@ class ResNet:
     block: Block = "bottleneck"
     stem_stride: Literal[2, 4] = 4  # 4: the stem ends in an average pooling of 2; 2: it does not
 
-    dense_method: ClassVar[DenseMethod | None] = "attention pool"
+    dense_method: ClassVar[DenseMethod | None] = "attention-pool"
     takes_patch_dropout: ClassVar[bool] = False
     has_last_norm: ClassVar[bool] = False
     projects_states: ClassVar[bool] = False  # its projection takes what the attention pooling gives

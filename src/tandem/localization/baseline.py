@@ -20,14 +20,14 @@ from tandem.localization.contrast import Contrast
 
 
 @dataclass(frozen=True, eq=False)
-class Neutral:
+class Baseline:
     """Unit vectors times 127, int8 [n d], and which of a text's logits there, by size, is its zero."""
 
     vectors: NDArray[np.int8]
     quantile: float  # 0..1
 
     @classmethod
-    def of(cls, vectors: Vectors, quantile: float) -> "Neutral":
+    def of(cls, vectors: Vectors, quantile: float) -> "Baseline":
         """From unit vectors [n d]."""
         return cls(np.round(vectors * 127).astype(np.int8), quantile)
 
@@ -37,7 +37,7 @@ class Neutral:
         return np.asarray(self.vectors.astype(np.float32) / 127, np.float32)
 
     def standardise(self, contrast: Contrast) -> Contrast:
-        """Logits by what the same texts get in the neutral windows: 0 at the quantile, in standard deviations."""
+        """Logits by what the same texts get in the baseline windows: 0 at the quantile, in standard deviations."""
         there = contrast.logits(self.unit)  # [n t]
         zero = np.quantile(there, self.quantile, axis=0).astype(np.float32)
         return replace(contrast, zero=zero, unit=np.maximum(there.std(axis=0), 1e-6))
@@ -48,7 +48,7 @@ class Neutral:
         return {"dimensions": self.vectors.shape[1], "quantile": self.quantile, "vectors": text}
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> "Neutral":
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Baseline":
         """Raises ValueError, TypeError or KeyError for anything but what `to_dict` writes."""
         data = np.frombuffer(base64.b64decode(plain["vectors"], validate=True), np.int8)
         quantile = float(plain["quantile"])

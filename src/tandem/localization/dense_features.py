@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8] | Vectors
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class DenseFeatures:
     """Vectors at places of one kind, on a grid that need not be even."""
 
     rows: FloatArray  # [r] pixels from the top, of the places' middles
@@ -33,16 +33,16 @@ class Places:
     vectors: Vectors  # [r c d], of unit length
 
 
-class Eyes(Protocol):
+class DenseEncoder(Protocol):
     """What is asked of a model."""
 
     @property
     def config(self) -> ModelConfig: ...
     def encode_pixels(self, pixels: Pixels) -> Vectors: ...
-    def encode_places(self, pixels: Pixels) -> Vectors: ...
+    def encode_dense(self, pixels: Pixels) -> Vectors: ...
 
 
-def look(image: Image.Image, model: Eyes, settings: LocateSettings) -> Iterator[Places]:
+def dense_features(image: Image.Image, model: DenseEncoder, settings: LocateSettings) -> Iterator[DenseFeatures]:
     """The places of an RGB image at each of the settings' scales."""
     config = model.config
     for scale in settings.scales:
@@ -50,11 +50,11 @@ def look(image: Image.Image, model: Eyes, settings: LocateSettings) -> Iterator[
         if settings.method == "windows":
             vectors = _encoded(image, grid, config, model.encode_pixels)
             half = grid.side / 2
-            yield Places(
+            yield DenseFeatures(
                 grid.tops + half, grid.lefts + half, grid.side, vectors.reshape(len(grid.tops), len(grid.lefts), -1)
             )
         else:
-            vectors = _encoded(image, grid, config, model.encode_places)
+            vectors = _encoded(image, grid, config, model.encode_dense)
             yield _of_patches(vectors, grid, config.vision.grid)
 
 
@@ -82,10 +82,10 @@ def cut(image: Image.Image, box: tuple[float, float, float, float], config: Mode
     return np.asarray(image.resize((size, size), resample, box=inside))
 
 
-def _of_patches(vectors: Vectors, grid: WindowGrid, patches: int) -> Places:
+def _of_patches(vectors: Vectors, grid: WindowGrid, patches: int) -> DenseFeatures:
     """The patches of windows [r*c g*g d] as one grid of places."""
     middles = (np.arange(patches) + 0.5) * (grid.side / patches)
     rows, columns = ((starts[:, None] + middles).ravel() for starts in (grid.tops, grid.lefts))
     split = vectors.reshape(len(grid.tops), len(grid.lefts), patches, patches, -1)
     joined = split.transpose(0, 2, 1, 3, 4).reshape(len(rows), len(columns), -1)
-    return Places(rows, columns, grid.side / patches, joined)
+    return DenseFeatures(rows, columns, grid.side / patches, joined)
