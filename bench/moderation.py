@@ -96,7 +96,7 @@ def promises(model: Model, data: Path, plot: Path | None) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, opened, fitted_on, measured_on in tasks(data):
         labelled, others = embed_dataset(model, fitted_on), embed_dataset(model, measured_on)
-        fit = fit_policy(model, opened, labelled, precision=PRECISION, recall=RECALL)
+        fit = fit_policy(model, opened, labelled, block_precision=PRECISION, review_recall=RECALL)
         _rows(name, fit, labelled, others, model, opened)
         if plot is not None and name == "dogs":
             _draw(plot, fit, others, model, opened)
@@ -124,7 +124,7 @@ def _rows(name: str, fit: Fit, labelled: Features, others: Features, model: Mode
         print(f"| {' | '.join((*head, what.replace('_', ' '), wanted.get(what, ''), *values))} |")
     for note in found.notes:
         print(f"<!-- {name}: {note} -->")
-    print(f"<!-- {name}: measured on {len(others):,}, {int(shown.sum()):,} with it; score of {found.score} -->")
+    print(f"<!-- {name}: measured on {len(others):,}, {int(shown.sum()):,} with it; score of {found.score_kind} -->")
 
 
 def _shown(figure: Any) -> str:
@@ -249,8 +249,8 @@ def _draw(path: Path, fit: Fit, others: Features, model: Model, opened: PolicyFi
     right.hist(stated[~shown], bins, weights=weights[~shown], alpha=0.6, label=f"without {name}", color="#7a869a")
     right.hist(stated[shown], bins, weights=weights[shown], alpha=0.6, label=f"with {name}", color="#1b7f5c")
     for threshold, text in (
-        (found.probability_of(found.review), "review"),
-        (found.probability_of(found.block), "block"),
+        (found.review_probability, "review"),
+        (found.block_probability, "block"),
     ):
         if threshold is not None:
             right.axvline(threshold, color="0.2", lw=1, ls="--")
@@ -280,7 +280,7 @@ def speed(model: Model, data: Path, images: int, rounds: int) -> None:
             model, captioned(data / "flickr8k" / "dev-00000.tar", "people", PEOPLE), progress=False
         )
         opened = open_policy("people")
-        moderator = Moderator(opened, model, fit=fit_policy(model, opened, labelled, recall=RECALL))
+        moderator = Moderator(opened, model, fit=fit_policy(model, opened, labelled, review_recall=RECALL))
         ways: dict[str, Callable[[], object]] = {
             "embed_images": lambda: model.embed_images(paths, progress=False),
             "moderate": lambda: moderator.moderate(paths),

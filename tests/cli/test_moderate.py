@@ -8,6 +8,7 @@ from support.commands import Run, one_line
 from support.moderation_toys import POLICY, draw, draw_labelled
 
 import tandem as library
+from tandem.moderation import read_fit
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +44,9 @@ def test_from_labelled_photos_to_a_log_that_holds(
     assert [row[1:4] for row in unfitted.rows] == [["not fitted", "red", ""]] * 4
     assert "tandem: not fitted: red; photos are only ordered" in unfitted.err
 
-    fitted = tandem("moderate", "fit", *options, "--labelled", labelled)
+    fitted = tandem("moderate", "fit", *options, "--labelled", labelled, "--review-recall", "0.8")
     assert fitted.code == 0, fitted.err
+    assert read_fit(policy.with_name("red.fit.json")).categories["red"].promised == {"review_recall": 0.8}
     assert {row[1] for row in fitted.rows} >= {"auc", "block_precision", "review_recall", "calibration_error"}
     assert policy.with_name("red.fit.json").is_file()
     assert "red: fitted on 26 photos with it and 26 without, by the score of learned" in fitted.err
@@ -66,7 +68,7 @@ def test_from_labelled_photos_to_a_log_that_holds(
 
     verified = tandem("moderate", "verify-log", log, "--json").json
     assert verified["decisions"] == 4
-    assert verified["head"] == document["log"]["head"]
+    assert verified["digest"] == document["log"]["digest"]
     (images / "red").mkdir()
     (images / "blue").mkdir()
     for i in range(4):  # as if 1 were blue: a hard negative
@@ -122,6 +124,10 @@ def test_a_collection_and_the_exit_code_of_a_band(
         (["x.png", "--policy", "people", "--where", "width > 1"], "--where goes with a collection"),
         (["x.png", "--policy", "people", "--out", "x.txt"], "expected a name ending in .csv"),
         (["fit", "--policy", "people", "--labelled", "x", "--precision", "0.95"], "say --block-precision 0.95"),
+        (
+            ["x.png", "--policy", "people", "--precision", "95%"],
+            "how the model computes, got 95%; for a share of right",
+        ),
         (["fit", "--policy", "people", "--labelled", "x", "--shows", "people"], "expected CATEGORY=CLASS,CLASS"),
         (["verify-log", "none.jsonl"], "none.jsonl: the log cannot be read"),
     ],

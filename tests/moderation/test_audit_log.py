@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tandem.errors import DataError
-from tandem.moderation.audit_log import AuditLog, head_path, read_entries, verify_log
+from tandem.moderation.audit_log import AuditLog, end_path, read_entries, verify_log
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     place = tmp_path / "log.jsonl"
     with AuditLog(place) as log:
-        log.append({"decision": "allow", "image": f"{i}.png"} for i in range(3))
-        log.append([{"decision": "block", "image": "\udcff.png"}])
+        log.append({"band": "allow", "image": f"{i}.png"} for i in range(3))
+        log.append([{"band": "block", "image": "\udcff.png"}])
     return place
 
 
@@ -25,7 +25,7 @@ def lines(path: Path) -> list[bytes]:
 
 def test_each_line_names_the_one_before_it(path: Path) -> None:
     found = verify_log(path)
-    assert found.head.lines == 5
+    assert found.end.lines == 5
     assert found.decisions == 4
     assert found.notes == ()
     assert [each["image"] for each in read_entries(path)] == ["0.png", "1.png", "2.png", "\\xff.png"]
@@ -35,8 +35,8 @@ def test_each_line_names_the_one_before_it(path: Path) -> None:
 def test_a_later_run_goes_on_where_the_last_one_ended(path: Path) -> None:
     before = path.read_bytes()
     with AuditLog(path) as log:
-        log.append([{"decision": "review", "image": "x"}])
-        assert log.head.lines == 6
+        log.append([{"band": "review", "image": "x"}])
+        assert log.end.lines == 6
     assert path.read_bytes().startswith(before)
     assert verify_log(path).decisions == 5
 
@@ -58,54 +58,54 @@ def test_what_was_changed_is_found(path: Path, change: str) -> None:
             AuditLog(path)
 
 
-def test_an_edited_last_line_is_found_by_the_head(path: Path) -> None:
+def test_an_edited_last_line_is_found_by_its_end(path: Path) -> None:
     rows = lines(path)
     path.write_bytes(b"".join(rows[:-1]) + rows[-1].replace(b"block", b"allow"))
     with pytest.raises(DataError, match="the log was written anew"):
         verify_log(path)
 
 
-def test_an_end_that_was_cut_off_is_found_by_the_head(path: Path) -> None:
-    kept = verify_log(path).head.sha256
+def test_an_end_that_was_cut_off_is_found_by_its_end(path: Path) -> None:
+    kept = verify_log(path).end.sha256
     path.write_bytes(b"".join(lines(path)[:-1]))
-    with pytest.raises(DataError, match="its head counts 5 lines, but there are 4"):
+    with pytest.raises(DataError, match=r"log\.jsonl\.end counts 5 lines, but there are 4"):
         verify_log(path)
     with pytest.raises(DataError, match="cut off"):
         AuditLog(path)
-    head_path(path).unlink()  # by somebody who knows of it
-    assert "no head beside it" in verify_log(path).notes[0]
+    end_path(path).unlink()  # by somebody who knows of it
+    assert "no log.jsonl.end beside it" in verify_log(path).notes[0]
     with pytest.raises(DataError, match="no line has the digest"):
-        verify_log(path, head=kept)
+        verify_log(path, digest=kept)
 
 
 def test_a_digest_kept_elsewhere_proves_all_before_it(path: Path) -> None:
-    kept = verify_log(path).head.sha256
+    kept = verify_log(path).end.sha256
     with AuditLog(path) as log:
-        log.append([{"decision": "allow", "image": "later"}])
-    assert "line 5" in verify_log(path, head=f" {kept.upper()}\n").notes[0]
+        log.append([{"band": "allow", "image": "later"}])
+    assert "line 5" in verify_log(path, digest=f" {kept.upper()}\n").notes[0]
     path.unlink()
-    head_path(path).unlink()
+    end_path(path).unlink()
     with AuditLog(path) as log:  # all written anew
-        log.append([{"decision": "allow", "image": f"{i}.png"} for i in range(4)])
+        log.append([{"band": "allow", "image": f"{i}.png"} for i in range(4)])
     assert verify_log(path).decisions == 4
     with pytest.raises(DataError, match="no line has the digest"):
-        verify_log(path, head=kept)
+        verify_log(path, digest=kept)
 
 
 @pytest.mark.parametrize("cut", [1, 20, -1])
 def test_a_line_that_a_kill_left_is_marked_and_the_chain_goes_on(path: Path, cut: int) -> None:
     """Cut in the middle, and just before its end: then it is whole, but nobody can know."""
-    head_before = head_path(path).read_bytes()
+    end_before = end_path(path).read_bytes()
     with AuditLog(path) as log:
-        log.append([{"decision": "review", "image": "torn"}])
+        log.append([{"band": "review", "image": "torn"}])
     rows = lines(path)
     path.write_bytes(b"".join(rows[:-1]) + rows[-1][:cut])
-    head_path(path).write_bytes(head_before)  # the head is written last
+    end_path(path).write_bytes(end_before)  # the end is written last
     found = verify_log(path)
     assert found.unfinished_bytes == len(rows[-1][:cut])
     before = path.read_bytes()
     with AuditLog(path) as log:
-        log.append([{"decision": "allow", "image": "after"}])
+        log.append([{"band": "allow", "image": "after"}])
     assert path.read_bytes().startswith(before)
     found = verify_log(path)
     assert (found.torn, found.unfinished_bytes) == (1, 0)
@@ -116,15 +116,15 @@ def test_a_line_that_a_kill_left_is_marked_and_the_chain_goes_on(path: Path, cut
         verify_log(path)
 
 
-def test_lines_that_the_head_does_not_know_are_said(path: Path) -> None:
-    """Killed between the lines and the head."""
-    head_before = head_path(path).read_bytes()
+def test_lines_that_its_end_does_not_know_are_said(path: Path) -> None:
+    """Killed between the lines and the end."""
+    end_before = end_path(path).read_bytes()
     with AuditLog(path) as log:
-        log.append([{"decision": "review", "image": "x"}])
-    head_path(path).write_bytes(head_before)
-    assert "last 1 lines are not in the head" in verify_log(path).notes[0]
+        log.append([{"band": "review", "image": "x"}])
+    end_path(path).write_bytes(end_before)
+    assert "last 1 lines are not in log.jsonl.end" in verify_log(path).notes[0]
     with AuditLog(path) as log:
-        log.append([{"decision": "review", "image": "y"}])
+        log.append([{"band": "review", "image": "y"}])
     assert verify_log(path).notes == ()
 
 
@@ -134,7 +134,7 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     def write(who: int) -> None:
         with AuditLog(place) as log:
             for i in range(5):
-                log.append([{"decision": "allow", "image": f"{who} {i}"}] * 2)
+                log.append([{"band": "allow", "image": f"{who} {i}"}] * 2)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
@@ -155,13 +155,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         AuditLog(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         verify_log(tmp_path / "none")
-    head_path(place).write_text("{}" * 2)
-    with pytest.raises(DataError, match="no head of a log"):
+    end_path(place).write_text("{}" * 2)
+    with pytest.raises(DataError, match="no end of a log"):
         AuditLog(place)
 
 
-def test_a_log_without_its_head_gets_one_again(path: Path) -> None:
-    head_path(path).unlink()
+def test_a_log_without_its_end_gets_one_again(path: Path) -> None:
+    end_path(path).unlink()
     with AuditLog(path):
         pass  # nothing to add
     assert verify_log(path).notes == ()

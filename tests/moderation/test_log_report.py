@@ -87,4 +87,4 @@ def test_what_does_not_belong_together_is_refused() -> None:
     with pytest.raises(DataError, match="none of its images with a class of the log's categories is in the log"):
         report([entry(0, "block", 9)], labelled([b"x" * 32], [1]))
     with pytest.raises(DataError, match="line 3: expected a decision"):
-        report([{"n": 3, "decision": "block"}])
+        report([{"n": 3, "band": "block"}])

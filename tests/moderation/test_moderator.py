@@ -79,7 +79,7 @@ def test_a_fit_gives_probabilities_and_bands_and_changes_no_image(
 def test_the_head_is_taken_where_texts_say_nothing(fit: Fit) -> None:
     """A random model's texts have no meaning; its pictures differ by colour."""
     found = fit.categories["red"]
-    assert found.score == "learned"
+    assert found.score_kind == "learned"
     assert found.figures["auc"].value > 0.9
     assert found.positives == found.negatives == 26
     assert found.fitted_base_rate == 0.5
@@ -125,14 +125,14 @@ def test_another_policy_or_model_invalidates_a_fit_by_name(
 def test_too_few_are_refused_with_how_many_are_needed(model: Model, policy: Path, features: Features) -> None:
     opened = open_policy(policy)
     with pytest.raises(DataError, match=r"red: a recall of 0.95 needs at least 67 .* with it .* got 26 and 26"):
-        fit_policy(model, opened, features, recall=0.95)
+        fit_policy(model, opened, features, review_recall=0.95)
     with pytest.raises(DataError, match=r"red: a precision of 0.95 at a base rate of 0.25 needs at least"):
-        fit_policy(model, opened, features, precision=0.95)
+        fit_policy(model, opened, features, block_precision=0.95)
     few = features.take([*range(10), *range(26, 52)])
     with pytest.raises(DataError, match="red: a probability needs at least 20 labelled images with it and 20 without"):
         fit_policy(model, opened, few)
     with pytest.raises(DataError, match="precision: expected a share between 0 and 1, got 95"):
-        fit_policy(model, opened, features, precision=95)
+        fit_policy(model, opened, features, block_precision=95)
 
 
 def test_classes_that_are_none_of_the_policy_are_named(model: Model, policy: Path, features: Features) -> None:
@@ -140,11 +140,11 @@ def test_classes_that_are_none_of_the_policy_are_named(model: Model, policy: Pat
     other = dataclasses.replace(features, dataset=dataclasses.replace(features.dataset, classes=("blue", "crimson")))
     with pytest.raises(DataError, match=r"no class is called as a category of the policy \(red\)"):
         fit_policy(model, opened, other)
-    assert fit_policy(model, opened, other, classes={"red": ["Crimson"]}).categories["red"].positives == 26
+    assert fit_policy(model, opened, other, shows={"red": ["Crimson"]}).categories["red"].positives == 26
     with pytest.raises(DataError, match="no class 'crimsn'; did you mean 'crimson'"):
-        fit_policy(model, opened, other, classes={"red": ["crimsn"]})
+        fit_policy(model, opened, other, shows={"red": ["crimsn"]})
     with pytest.raises(DataError, match="no category 'rde'; did you mean 'red'"):
-        fit_policy(model, opened, other, classes={"rde": ["crimson"]})
+        fit_policy(model, opened, other, shows={"rde": ["crimson"]})
 
 
 def test_corrections_teach_the_head_and_are_not_measured(
@@ -177,9 +177,9 @@ def test_an_image_that_cannot_be_read_stands_in_its_place(model: Model, policy: 
     images[1].write_bytes(b"no image")
     for digests in (False, True):
         (batch,) = Moderator(policy, model).iter_moderate([*images, "gone.png"], digests=digests)
-        assert [isinstance(each.decision, ImageError) for each in batch] == [False, True, False, False, True]
-        assert isinstance(batch[1].decision, ImageError)
-        assert batch[1].decision.source == str(images[1])
+        assert [isinstance(each.result, ImageError) for each in batch] == [False, True, False, False, True]
+        assert isinstance(batch[1].result, ImageError)
+        assert batch[1].result.source == str(images[1])
     with pytest.raises(ImageError):
         Moderator(policy, model).moderate(images)
 
@@ -214,8 +214,8 @@ def test_a_collection_is_judged_by_the_vectors_it_holds(
 
 
 def test_what_the_score_is_of_is_said(model: Model, policy: Path, fit: Fit, images: list[Path]) -> None:
-    assert Moderator(policy, model).moderate(images)[0].categories["red"].by == "texts"
-    assert Moderator(policy, model, fit=fit).moderate(images)[0].categories["red"].by == "learned"
+    assert Moderator(policy, model).moderate(images)[0].categories["red"].score_kind == "texts"
+    assert Moderator(policy, model, fit=fit).moderate(images)[0].categories["red"].score_kind == "learned"
 
 
 def test_a_fit_whose_weights_do_not_fit_is_refused(model: Model, policy: Path, fit: Fit) -> None:

@@ -119,7 +119,7 @@ def labelled(n: int, m: int, seed: int = 0, apart: float = 2.0) -> tuple[np.ndar
 @pytest.fixture(scope="module")
 def fit() -> CategoryFit:
     values, shown = labelled(300, 300)
-    return fit_category([Score("texts", values)], shown, category(0.1), precision=0.6, recall=0.9)
+    return fit_category([Score("texts", values)], shown, category(0.1), block_precision=0.6, review_recall=0.9)
 
 
 def test_probabilities_are_true_at_the_stated_base_rate(fit: CategoryFit) -> None:
@@ -134,11 +134,11 @@ def test_probabilities_are_true_at_the_stated_base_rate(fit: CategoryFit) -> Non
 
 
 def test_the_bands_of_a_fit_keep_what_was_promised(fit: CategoryFit) -> None:
-    assert fit.block is not None
-    assert fit.review is not None
-    true, false = normal_above(fit.block, 2), normal_above(fit.block, 0)
+    assert fit.block_score is not None
+    assert fit.review_score is not None
+    true, false = normal_above(fit.block_score, 2), normal_above(fit.block_score, 0)
     assert promises.precision_of(true, false, 0.1) >= 0.6
-    assert normal_above(fit.review, 2) >= 0.9
+    assert normal_above(fit.review_score, 2) >= 0.9
     measured = fit.figures["block_precision"]
     assert measured.low <= promises.precision_of(true, false, 0.1) <= measured.high
     assert measured.chance == 0.1
@@ -154,20 +154,20 @@ def test_nothing_is_claimed_beyond_the_scores_that_were_seen(fit: CategoryFit) -
 
 def test_noise_cannot_tell() -> None:
     values, shown = labelled(60, 60, apart=0.0)
-    fit = fit_category([Score("texts", values)], shown, category(), precision=0.9)
+    fit = fit_category([Score("texts", values)], shown, category(), block_precision=0.9)
     assert "does not tell" in fit.cannot_tell
-    assert fit.block is None
-    assert fit.review is None
+    assert fit.block_score is None
+    assert fit.review_score is None
     assert set(fit.figures) == {"auc"}
 
 
 def test_the_policys_own_bands_are_probabilities() -> None:
     values, shown = labelled(200, 200)
     fit = fit_category([Score("texts", values)], shown, category(0.5, bands=Bands(0.3, 0.8)))
-    assert fit.probability_of(fit.review) == pytest.approx(0.3)
-    assert fit.probability_of(fit.block) == pytest.approx(0.8)
+    assert fit.review_probability == pytest.approx(0.3)
+    assert fit.block_probability == pytest.approx(0.8)
     never = fit_category([Score("texts", values)], shown, category(0.01, bands=Bands(0.1, 0.999)))
-    assert never.block is None
+    assert never.block_score is None
     assert any("0.999" in note for note in never.notes)
 
 
@@ -185,8 +185,8 @@ def test_another_score_is_taken_where_it_is_better_outside_of_the_noise() -> Non
 def test_what_only_folds_would_block_is_not_shown() -> None:
     """A fit that blocks nothing has no figures of blocking; one that blocks says where folds could not."""
     values, shown = labelled(60, 200, apart=1.5)
-    nothing = fit_category([Score("texts", values)], shown, category(0.2), precision=0.95)
-    assert nothing.block is None
+    nothing = fit_category([Score("texts", values)], shown, category(0.2), block_precision=0.95)
+    assert nothing.block_score is None
     assert "nothing is blocked" in nothing.notes[-1]
     assert not [name for name in nothing.figures if name.startswith("block_")]
 

@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 from support import toy
 
 from tandem.image import decode
-from tandem.search.indexing.image_record import COLUMNS, THUMBNAIL_SIDE, describe, image_id
+from tandem.search.indexing.image_record import COLUMNS, THUMBNAIL_SIDE, describe, digest_of_id, id_of_digest, image_id
 
 Rational = TiffImagePlugin.IFDRational
 
@@ -34,7 +34,9 @@ def described(content: bytes, at_least: int | None = None) -> dict[str, Any]:
 
 
 def test_the_id_is_the_content() -> None:
-    assert image_id(b"abc") == hashlib.sha256(b"abc").hexdigest()[:32]
+    digest = hashlib.sha256(b"abc").hexdigest()
+    assert image_id(b"abc") == id_of_digest(digest) == id_of_digest(image_id(b"abc")) == digest[:32]
+    assert digest_of_id(image_id(b"abc")) == hashlib.sha256(digest[:32].encode()).digest()
 
 
 def test_a_photo_of_a_phone() -> None:

@@ -15,7 +15,7 @@ from tandem.client import Client
 from tandem.datasets.opening import open_dataset
 from tandem.errors import ConfigError, DataError, ImageError, ServerError
 from tandem.evaluate.features import embed_dataset
-from tandem.moderation import Moderator, fit_policy, open_policy, write_fit
+from tandem.moderation import Moderator, fit_policy, open_policy, read_fit, write_fit
 from tandem.serve.app import build_app
 from tandem.serve.service import Service, open_service
 from tandem.serve.settings import Settings
@@ -78,6 +78,9 @@ def test_the_policies_are_listed_with_their_figures_and_without_files(client: Cl
     assert (red["name"], people["name"]) == ("red", "people")
     assert red["policy"] == {"name": "red things", "fingerprint": open_policy(folder / "red.toml").fingerprint}
     assert red["categories"]["red"]["figures"]["auc"]["chance"] == 0.5
+    fit = read_fit(folder / "red.fit.json").categories["red"]
+    for name in ("review_probability", "block_probability"):  # called as the fit and its JSON have them
+        assert red["categories"]["red"][name] == getattr(fit, name) == fit.as_dict()[name]
     assert red["fit"]["fingerprint"]
     assert people["fit"] is None
     assert people["categories"]["people"] == {

@@ -78,7 +78,7 @@ def moderate(arguments: argparse.Namespace) -> int:
                 "counts": {"all": tally.pop(""), "categories": tally},
                 "results": [each.as_dict() for each in decisions],
                 "failures": [error.as_dict() for error in skipped],
-                **({} if log is None else {"log": {"lines": log.head.lines, "head": log.head.sha256}}),
+                **({} if log is None else {"log": {"lines": log.end.lines, "digest": log.end.sha256}}),
             }
         )
         tally[""] = {band: sum(each.band == band for each in decisions) for band in BANDS}
@@ -90,8 +90,8 @@ def moderate(arguments: argparse.Namespace) -> int:
     if target:
         terminal.echo(f"wrote {target}")
     if log is not None:
-        terminal.echo(f"logged to {arguments.log}: {log.head.lines:,} lines; to tell later if its end is cut off, keep")
-        terminal.echo(f"its head: {log.head.sha256}")
+        terminal.echo(f"logged to {arguments.log}: {log.end.lines:,} lines; to tell later if its end is cut off, keep")
+        terminal.echo(f"its digest: {log.end.sha256}")
     terminal.echo_skipped(skipped, done + len(skipped))
     worst = BANDS[BANDS.index(arguments.fail_on) :] if arguments.fail_on else ()
     if any(tally[""][band] for band in worst):
@@ -153,8 +153,8 @@ def _parts(
         with closing(backends.open_store(source)) as store:
             yield from moderator.iter_store(store, where=arguments.where)
     for batch in moderator.iter_moderate(found.images, digests=digests):
-        skipped += [each.decision for each in batch if isinstance(each.decision, ImageError)]
-        yield [each.decision for each in batch if isinstance(each.decision, Decision)]
+        skipped += [each.result for each in batch if isinstance(each.result, ImageError)]
+        yield [each.result for each in batch if isinstance(each.result, Decision)]
 
 
 # --- fit -------------------------------------------------------------------------------------------------------------
@@ -181,16 +181,16 @@ def fit(arguments: argparse.Namespace, _: str) -> int:
             model,
             opened,
             labelled,
-            precision=arguments.block_precision,
-            recall=arguments.allow_recall,
-            classes=shows,
+            block_precision=arguments.block_precision,
+            review_recall=arguments.review_recall,
+            shows=shows,
             corrections=corrections,
             seed=arguments.seed,
         )
     target = user_path(arguments.to) if arguments.to else fit_path(opened)
     write_fit(fitted, target)
     if arguments.json:
-        terminal.print_json(view.fit_document(fitted, target))
+        terminal.print_json({"file": str(target), **fitted.as_dict()})
     else:
         view.show_fit(fitted, target)
     return exit_code(done=len(labelled), skipped=len(dataset) - len(labelled))
@@ -234,7 +234,7 @@ def report(arguments: argparse.Namespace, log: str) -> int:
 
     verified = verify_log(log)
     dataset = _labelled(arguments) if arguments.labelled else None
-    reports = log_report.report(read_entries(log), dataset, classes=_shows(arguments))
+    reports = log_report.report(read_entries(log), dataset, shows=_shows(arguments))
     if not reports:
         raise DataError(f"{log}: there are no decisions in the log")
     if arguments.json:
@@ -251,22 +251,12 @@ def report(arguments: argparse.Namespace, log: str) -> int:
 def verify(arguments: argparse.Namespace, log: str) -> int:
     from tandem.moderation.audit_log import verify_log
 
-    found = verify_log(log, head=arguments.head)
+    found = verify_log(log, digest=arguments.digest)
     if arguments.json:
-        terminal.print_json(
-            {
-                "log": os.fspath(log),
-                "lines": found.head.lines,
-                "decisions": found.decisions,
-                "head": found.head.sha256,
-                "torn": found.torn,
-                "unfinished_bytes": found.unfinished_bytes,
-                "notes": list(found.notes),
-            }
-        )
+        terminal.print_json({"log": os.fspath(log), **found.as_dict()})
         return DONE
-    terminal.print_result(f"the chain holds: {found.head.lines:,} lines, {found.decisions:,} decisions")
-    terminal.print_result(f"head: {found.head.sha256}")
+    terminal.print_result(f"the chain holds: {found.end.lines:,} lines, {found.decisions:,} decisions")
+    terminal.print_result(f"digest: {found.end.sha256}")
     if found.torn:
         terminal.echo(f"{terminal.count_of(found.torn, 'line')} left unfinished by a kill, and marked")
     if found.unfinished_bytes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from tandem.cli import terminal
 from tandem.cli.tables import Cell, Column, Value, print_table, row_printer
-from tandem.fields import to_plain
 from tandem.moderation.decisions import BANDS, CategoryDecision, Decision
 from tandem.scores.scoring import digits, percent
 
@@ -46,7 +45,7 @@ NAMES = {
     "block_precision": "right of what is blocked",
     "block_recall": "blocked of what shows it",
     "review_precision": "right of what is looked at",
-    "review_recall": "not allowed of what shows it",
+    "review_recall": "looked at or blocked of what shows it",
     "auc": "AUC",
     "calibration_error": "calibration error",
 }
@@ -129,36 +128,23 @@ def show_counts(tally: Mapping[str, Mapping[str, int]]) -> None:
 # --- fits ------------------------------------------------------------------------------------------------------------
 
 
-def fit_document(fit: "Fit", target: Path) -> dict[str, Any]:
-    """What --json prints."""
-    document = to_plain(fit)
-    for name, each in fit.categories.items():
-        plain = document["categories"][name]
-        del plain["weights"], plain["covariance"]
-        plain["figures"] = {key: figure.as_dict() for key, figure in each.figures.items()}
-        plain["review_probability"] = each.probability_of(each.review)
-        plain["block_probability"] = each.probability_of(each.block)
-    return {"file": str(target), "fingerprint": fit.fingerprint, **document}
-
-
 def show_fit(fit: "Fit", target: Path) -> None:
     """What was promised and what was measured, and where the bands begin."""
     rows: list[Sequence[Value]] = []
     for name, each in fit.categories.items():
-        promised = {"block_precision": each.wanted_precision, "review_recall": each.wanted_recall}
-        rows += _figure_rows(name, each.figures, promised)
+        rows += _figure_rows(name, each.figures, each.promised)
     print_table(FIGURES, rows)
     sys.stdout.flush()
     for name, each in fit.categories.items():
         terminal.echo(
             f"{name}: fitted on {each.positives:,} photos with it and {each.negatives:,} without, by the score of "
-            f"{each.score}; stated base rate {percent(each.base_rate)}, there {percent(each.fitted_base_rate)}"
+            f"{each.score_kind}; stated base rate {percent(each.base_rate)}, there {percent(each.fitted_base_rate)}"
         )
         if each.cannot_tell:
             terminal.echo(f"{name}: cannot tell: {each.cannot_tell}; no photo will be in a band")
         else:
-            bands = [("review", each.review), ("block", each.block)]
-            said = [f"{band} {_from(each.probability_of(score))}" for band, score in bands]
+            bands = [("review", each.review_probability), ("block", each.block_probability)]
+            said = [f"{band} {_from(probability)}" for band, probability in bands]
             terminal.echo(f"{name}: {', '.join(said)}")
         for note in each.notes:
             terminal.echo(f"{name}: {note}")
@@ -172,7 +158,7 @@ def _from(probability: float | None) -> str:
 
 
 def _figure_rows(
-    name: str, figures: "Mapping[str, Figure]", promised: Mapping[str, float | None]
+    name: str, figures: "Mapping[str, Figure]", promised: Mapping[str, float]
 ) -> Iterator[Sequence[Value]]:
     for key, what in NAMES.items():
         figure = figures.get(key)

@@ -4,7 +4,6 @@ No image is read: vectors come from the store. What stands for an image's digest
 files is the hash of their content.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from tandem.datasets.rows import Label, Request, Rows
 from tandem.errors import DataError, did_you_mean
 from tandem.files import user_path
 from tandem.image import ImageSource
+from tandem.search.indexing.image_record import digest_of_id
 from tandem.search.stores import backends
 from tandem.search.stores.protocol import Records, Value
 
@@ -112,7 +112,7 @@ class StoredImages:
             yield content
 
     def digests(self, places: Sequence[int]) -> list[bytes]:
-        return [hashlib.sha256(self.ids[place].encode()).digest() for place in places]
+        return [digest_of_id(self.ids[place]) for place in places]
 
 
 def _column(asked: str | None, columns: Sequence[str], source: str) -> str | None:

@@ -1,8 +1,8 @@
 """A log of decisions that is only added to: JSON lines, each with the SHA-256 of the line before it.
 
 Who changes, removes or inserts a line breaks the chain at the next one. Cutting off the end breaks nothing inside: so
-`LOG.head` beside it holds the number of lines and the digest of the last one, and whoever keeps that digest elsewhere
-can also tell a log that was written anew from some line on, head included. Without one kept elsewhere nobody can.
+`LOG.end` beside it holds the number of lines and the digest of the last one, and whoever keeps that digest elsewhere
+can also tell a log that was written anew from some line on, that file included. Without one kept elsewhere nobody can.
 
 A line that a kill left unfinished stays as it is: the next writer ends it and marks it in a line of the chain. Writers
 take turns by a lock file. Knows lines and digests; what is decided, it does not.
@@ -33,7 +33,7 @@ def _now() -> str:
 
 
 @dataclass(frozen=True)
-class Head:
+class LogEnd:
     """Where a log ends: how many lines, the digest of the last one and its length, the bytes of all."""
 
     lines: NonNegative = 0
@@ -46,15 +46,26 @@ class Head:
 class Verified:
     """A log whose chain holds."""
 
-    head: Head
+    end: LogEnd
     decisions: int
     torn: int  # lines that a kill left unfinished, and that are marked
     unfinished_bytes: int  # of a last line that is not ended; the next writer marks it
     notes: tuple[str, ...] = ()
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `tandem moderate verify-log --json` prints them."""
+        return {
+            "lines": self.end.lines,
+            "decisions": self.decisions,
+            "digest": self.end.sha256,
+            "torn": self.torn,
+            "unfinished_bytes": self.unfinished_bytes,
+            "notes": list(self.notes),
+        }
 
-def head_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.head")
+
+def end_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.end")
 
 
 class AuditLog:
@@ -64,7 +75,7 @@ class AuditLog:
         """Raises `DataError` for what is no such log, or cannot be written."""
         self.path = user_path(os.fspath(path))
         self._now = now
-        self.head = Head()
+        self.end = LogEnd()
         if self.path.exists() and not self.path.is_file():
             raise DataError(f"{self.path}: expected a file for the log")
         self.append(())
@@ -77,7 +88,7 @@ class AuditLog:
 
     def close(self) -> None:
         """Wait until all of it is on the disk."""
-        for path in (self.path, head_path(self.path)):
+        for path in (self.path, end_path(self.path)):
             sync(path)
 
     def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -87,16 +98,16 @@ class AuditLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock", timeout=_LOCK_S), open(self.path, "a+b") as file:
-                known = read_head(self.path)
-                self.head = self._write(file, self._end(file, known), entries)
-                if self.head != known:
-                    write_json(head_path(self.path), asdict(self.head), indent=None)
+                known = read_end(self.path)
+                self.end = self._write(file, self._end(file, known), entries)
+                if self.end != known:
+                    write_json(end_path(self.path), asdict(self.end), indent=None)
         except Timeout:
             raise DataError(f"{self.path}: another program has locked the log for {_LOCK_S:.0f} s") from None
         except OSError as error:
             raise DataError(f"{self.path}: the log cannot be written: {error.strerror or error}") from None
 
-    def _write(self, file: BinaryIO, before: Head, entries: Iterable[Mapping[str, Any]]) -> Head:
+    def _write(self, file: BinaryIO, before: LogEnd, entries: Iterable[Mapping[str, Any]]) -> LogEnd:
         content, lines, digest, length = bytearray(), before.lines, before.sha256, before.last_bytes
         size = file.seek(0, os.SEEK_END)
         values: list[Mapping[str, Any]] = []
@@ -115,10 +126,10 @@ class AuditLog:
         if content:
             file.write(content)  # opened to append: always at the end
             file.flush()
-        return Head(lines, digest, length, size + len(content))
+        return LogEnd(lines, digest, length, size + len(content))
 
-    def _end(self, file: BinaryIO, known: Head | None) -> Head:
-        """Where the chain ends: as the head says, where the file is just so long and ends so; else all is read."""
+    def _end(self, file: BinaryIO, known: LogEnd | None) -> LogEnd:
+        """Where the chain ends: as it is kept, where the file is just so long and ends so; else all is read."""
         size = file.seek(0, os.SEEK_END)
         if known is not None and known.bytes == size and known.last_bytes < size:
             file.seek(size - known.last_bytes - 1)
@@ -127,19 +138,19 @@ class AuditLog:
         file.seek(0)
         checked = check(file, self.path)
         if known is not None:
-            _check_head(checked, known, self.path)
-        return checked.verified.head
+            _check_end(checked, known, self.path)
+        return checked.verified.end
 
 
-def read_head(path: Path) -> Head | None:
-    """The head beside a log; None without one. Raises `DataError` for anything else."""
+def read_end(path: Path) -> LogEnd | None:
+    """The end that is kept beside a log; None without one. Raises `DataError` for anything else."""
     try:
-        text = head_path(path).read_bytes()
-        return read(Head, json.loads(text))
+        text = end_path(path).read_bytes()
+        return read(LogEnd, json.loads(text))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError, ConfigError) as error:
-        raise DataError(f"{head_path(path)}: no head of a log: {error}") from None
+        raise DataError(f"{end_path(path)}: no end of a log: {error}") from None
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -186,12 +197,12 @@ def check(file: BinaryIO, path: Path) -> Checked:
         else:
             torn += "torn" in value
             pending = None
-            decisions += "decision" in value
+            decisions += "band" in value
         digests.append(digest)
         previous, size, length = digest, size + len(raw), len(line)
     if pending is not None:
         raise _broken(path, len(digests), "it is no line of a log")
-    return Checked(Verified(Head(len(digests), previous, length, size), decisions, torn, unfinished), digests)
+    return Checked(Verified(LogEnd(len(digests), previous, length, size), decisions, torn, unfinished), digests)
 
 
 def _value(line: bytes) -> dict[str, Any] | None:
@@ -206,16 +217,20 @@ def _broken(path: Path, number: int, why: str) -> DataError:
     return DataError(f"{path}, line {number}: the chain is broken: {why}")
 
 
-def _check_head(checked: Checked, known: Head, path: Path) -> None:
+def _check_end(checked: Checked, known: LogEnd, path: Path) -> None:
     there = len(checked.digests)
     if known.lines > there:
-        raise DataError(f"{path}: its head counts {known.lines:,} lines, but there are {there:,}: the end was cut off")
+        raise DataError(
+            f"{path}: {end_path(path).name} counts {known.lines:,} lines, but there are {there:,}: the end was cut off"
+        )
     if known.lines and checked.digests[known.lines - 1] != known.sha256:
-        raise DataError(f"{path}, line {known.lines}: it is not the line that the head names: the log was written anew")
+        raise DataError(
+            f"{path}, line {known.lines}: it is not the line that {end_path(path).name} names: the log was written anew"
+        )
 
 
-def verify_log(path: str | os.PathLike[str], *, head: str | None = None) -> Verified:
-    """Check the whole chain, the head beside the log and, where given, a digest of a line that was kept elsewhere.
+def verify_log(path: str | os.PathLike[str], *, digest: str | None = None) -> Verified:
+    """Check the whole chain, the end kept beside the log and, where given, a digest of a line that was kept elsewhere.
 
     Raises `DataError` that says where it breaks.
     """
@@ -225,24 +240,24 @@ def verify_log(path: str | os.PathLike[str], *, head: str | None = None) -> Veri
             checked = check(file, place)
     except OSError as error:
         raise DataError(f"{place}: the log cannot be read: {error.strerror or error}") from None
-    known = read_head(place)
+    known = read_end(place)
     notes: tuple[str, ...] = ()
     if known is None:
-        notes += ("there is no head beside it: whether its end was cut off cannot be seen",)
+        notes += (f"there is no {end_path(place).name} beside it: whether its end was cut off cannot be seen",)
     else:
-        _check_head(checked, known, place)
+        _check_end(checked, known, place)
         if known.lines < len(checked.digests):
             more = len(checked.digests) - known.lines
-            notes += (f"its last {more:,} lines are not in the head: a writer was stopped in between",)
-    if head is not None:
-        wanted = head.strip().lower()
+            notes += (f"its last {more:,} lines are not in {end_path(place).name}: a writer was stopped in between",)
+    if digest is not None:
+        wanted = digest.strip().lower()
         if wanted not in checked.digests:
             raise DataError(
                 f"{place}: no line has the digest {wanted[:12]} that was kept: the log was cut off or written anew"
             )
         notes += (f"the kept digest is that of line {checked.digests.index(wanted) + 1:,}: all up to it is as it was",)
     verified = checked.verified
-    return Verified(verified.head, verified.decisions, verified.torn, verified.unfinished_bytes, notes)
+    return Verified(verified.end, verified.decisions, verified.torn, verified.unfinished_bytes, notes)
 
 
 def read_entries(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
@@ -252,7 +267,7 @@ def read_entries(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
         with open(place, "rb") as file:
             for line in lines_of(file, place):
                 value = _value(line)
-                if value is not None and "decision" in value:
+                if value is not None and "band" in value:
                     yield value
     except OSError as error:
         raise DataError(f"{place}: the log cannot be read: {error.strerror or error}") from None

@@ -131,23 +131,23 @@ def fit_category(
     shown: Shown,
     category: Category,
     *,
-    precision: float | None = None,
-    recall: float | None = None,
+    block_precision: float | None = None,
+    review_recall: float | None = None,
     seed: int = 0,
 ) -> CategoryFit:
     """The fit of a category from the scores of labelled images [n] and whether they show it [n]."""
     score, area, notes = choose(found, shown, seed=seed)
-    fit, more = _set(score.values, shown, category, precision, recall)
+    fit, more = _set(score.values, shown, category, block_precision, review_recall)
     if score.linear is not None:
         weights = tuple(float(f"{each:.7g}") for each in score.linear.weights.tolist())
-        fit = replace(fit, score=score.kind, weights=weights, bias=score.linear.bias)
+        fit = replace(fit, score_kind=score.kind, weights=weights, bias=score.linear.bias)
     figures = {"auc": area}
     if area.low <= 0.5 or fit.slope <= 0:
         shows = f"AUC {area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"
         why = f"its score does not tell images with it from others: {shows}"
-        return replace(fit, figures=figures, notes=notes, cannot_tell=why, review=None, block=None)
-    measured, without = _measured(score.values, shown, category, precision, recall, seed)
-    if fit.block is None:  # what some folds blocked is not what this fit does
+        return replace(fit, figures=figures, notes=notes, cannot_tell=why, review_score=None, block_score=None)
+    measured, without = _measured(score.values, shown, category, block_precision, review_recall, seed)
+    if fit.block_score is None:  # what some folds blocked is not what this fit does
         measured = {name: figure for name, figure in measured.items() if not name.startswith("block_")}
     elif without:
         more = (*more, f"in {without} of {FOLDS} folds, which have fewer images, nothing would be blocked")
@@ -155,7 +155,7 @@ def fit_category(
 
 
 def _set(
-    values: Numbers, shown: Shown, category: Category, precision: float | None, recall: float | None
+    values: Numbers, shown: Shown, category: Category, block_precision: float | None, review_recall: float | None
 ) -> tuple[CategoryFit, tuple[str, ...]]:
     """Probability and thresholds from scores [n], without figures, and notes on what could not be promised."""
     n, m = int(shown.sum()), int((~shown).sum())
@@ -173,8 +173,9 @@ def _set(
     observed = n / (n + m)
     # Another base rate multiplies the odds of every image by the same factor (prior shift; Saerens et al. 2002).
     intercept += math.log(category.base_rate / (1 - category.base_rate)) - math.log(observed / (1 - observed))
+    wanted = {"block_precision": block_precision, "review_recall": review_recall}
     fit = CategoryFit(
-        score="texts",
+        score_kind="texts",
         center=center,
         spread=spread,
         intercept=intercept,
@@ -186,37 +187,42 @@ def _set(
         fitted_base_rate=observed,
         positives=n,
         negatives=m,
-        review=None,
-        block=None,
-        wanted_recall=recall,
-        wanted_precision=precision,
+        review_score=None,
+        block_score=None,
+        promised={name: share for name, share in wanted.items() if share is not None},
     )
     if slope <= 0:
         return fit, ()
     notes: tuple[str, ...] = ()
     bands = category.bands
     review, block = fit.score_of(bands.review), fit.score_of(bands.block)
-    if precision is not None:
-        block, best = promises.precision_threshold(values[shown], values[~shown], precision, category.base_rate)
+    if block_precision is not None:
+        block, best = promises.precision_threshold(values[shown], values[~shown], block_precision, category.base_rate)
         if block is None:
             notes += (
-                f"no threshold promises a precision of {precision:.4g}, the best one {best:.3f}: nothing is blocked",
+                f"no threshold promises a precision of {block_precision:.4g}, the best one {best:.3f}: "
+                "nothing is blocked",
             )
     elif block is None:
         notes += (f"no image reached the probability of {bands.block:.4g} from which it would be blocked",)
-    if recall is not None:
-        review = promises.recall_threshold(values[shown], recall)
+    if review_recall is not None:
+        review = promises.recall_threshold(values[shown], review_recall)
         if review is None:  # of a fold that is too small: then everything is looked at
             review = fit.low
     elif review is None:
         notes += (f"no image reached the probability of {bands.review:.4g} from which it would be looked at",)
     if review is not None and block is not None and review > block:
         review = block
-    return replace(fit, review=review, block=block), notes
+    return replace(fit, review_score=review, block_score=block), notes
 
 
 def _measured(
-    values: Numbers, shown: Shown, category: Category, precision: float | None, recall: float | None, seed: int
+    values: Numbers,
+    shown: Shown,
+    category: Category,
+    block_precision: float | None,
+    review_recall: float | None,
+    seed: int,
 ) -> tuple[dict[str, Figure], int]:
     """The figures of thresholds and probabilities on the images of folds that they were not set on, and the number of
     folds whose others did not suffice to block anything."""
@@ -225,11 +231,11 @@ def _measured(
     probability, without = np.zeros(len(shown)), 0
     for each in range(FOLDS):
         kept = fold != each
-        fit, _ = _set(values[kept], shown[kept], category, precision, recall)
-        here, without = values[~kept], without + (fit.block is None)
+        fit, _ = _set(values[kept], shown[kept], category, block_precision, review_recall)
+        here, without = values[~kept], without + (fit.block_score is None)
         probability[~kept] = fit.probabilities(here)[0]
-        flagged[~kept] = False if fit.review is None else here >= fit.review
-        blocked[~kept] = False if fit.block is None else here >= fit.block
+        flagged[~kept] = False if fit.review_score is None else here >= fit.review_score
+        blocked[~kept] = False if fit.block_score is None else here >= fit.block_score
     figures = band_figures(blocked, flagged | blocked, shown, category.base_rate)
     error = calibration_figure(probability, shown, category.base_rate, seed=seed)
     return {**figures, "calibration_error": error}, without

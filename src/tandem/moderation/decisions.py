@@ -26,7 +26,7 @@ class CategoryDecision:
 
     score: float  # orders images; means nothing by itself
     band: Band
-    by: ScoreKind  # what the score is of: the texts, the examples, or the labelled images of the fit
+    score_kind: ScoreKind  # what the score is of: the texts, the examples, or the labelled images of the fit
     nearest: Mapping[str, Nearest]  # by "for" and "against"
     probability: float | None = None
     interval: tuple[float, float] | None = None  # of the probability, 95%
@@ -43,7 +43,7 @@ class CategoryDecision:
             "probability": self.probability,
             "interval": interval,
             "score": self.score,
-            "by": self.by,
+            "score_kind": self.score_kind,
             "nearest": nearest,
         }
 
@@ -88,34 +88,34 @@ def decide(category: CategoryVectors, fit: CategoryFit | None, vectors: Vectors)
     """One category of each image [n d]."""
     nearest = category.nearest(vectors)
     if fit is None:
-        by: ScoreKind = "texts" if category.example_score is None else "examples"
+        kind: ScoreKind = "texts" if category.example_score is None else "examples"
         scores = category.unfitted(vectors).tolist()
         return [
-            CategoryDecision(_rounded(score), "not fitted", by, near)
+            CategoryDecision(_rounded(score), "not fitted", kind, near)
             for score, near in zip(scores, nearest, strict=True)
         ]
     linear = fit.linear()
     exact = category.text_scores(vectors) if linear is None else linear(vectors)
     if fit.cannot_tell:
         return [
-            CategoryDecision(_rounded(score), "cannot tell", fit.score, near)
+            CategoryDecision(_rounded(score), "cannot tell", fit.score_kind, near)
             for score, near in zip(exact.tolist(), nearest, strict=True)
         ]
     found = []
-    review, block = fit.probability_of(fit.review), fit.probability_of(fit.block)
+    review, block = fit.review_probability, fit.block_probability
     columns = (exact, *fit.probabilities(exact))
     for score, probability, low, high, near in zip(*(each.tolist() for each in columns), nearest, strict=True):
         # Where the interval is as good as none, or reaches from allow to block.
         if high - low > WIDEST or (review is not None and block is not None and low < review < block <= high):
             band: Band = "cannot tell"
-        elif fit.block is not None and score >= fit.block:
+        elif fit.block_score is not None and score >= fit.block_score:
             band = "block"
-        elif fit.review is not None and score >= fit.review:
+        elif fit.review_score is not None and score >= fit.review_score:
             band = "review"
         else:
             band = "allow"
         interval = (_rounded(low), _rounded(high))
-        found.append(CategoryDecision(_rounded(score), band, fit.score, near, _rounded(probability), interval))
+        found.append(CategoryDecision(_rounded(score), band, fit.score_kind, near, _rounded(probability), interval))
     return found
 
 

@@ -42,7 +42,7 @@ class CategoryFit:
     of the labelled images count as the nearest of them: nothing is known there.
     """
 
-    score: ScoreKind
+    score_kind: ScoreKind
     center: float
     spread: Annotated[float, Range(above=0)]
     intercept: float
@@ -56,10 +56,9 @@ class CategoryFit:
     fitted_base_rate: Share  # among the labelled images
     positives: Positive
     negatives: Positive
-    review: float | None  # the score from which an image is looked at; None: never
-    block: float | None
-    wanted_recall: float | None = None  # what the thresholds were set for; None: the policy's bands
-    wanted_precision: float | None = None
+    review_score: float | None  # from which an image is looked at; None: never
+    block_score: float | None
+    promised: Mapping[str, float] = field(default_factory=dict)  # by the names of figures; else the policy's bands hold
     cannot_tell: str = ""  # why no image is in a band
     weights: tuple[float, ...] = ()  # of a score that is not that of the texts
     bias: float = 0.0
@@ -68,7 +67,7 @@ class CategoryFit:
 
     def linear(self) -> LinearScore | None:
         """The score, where it is not that of the texts."""
-        return LinearScore(np.array(self.weights, np.float32), self.bias) if self.score != "texts" else None
+        return LinearScore(np.array(self.weights, np.float32), self.bias) if self.score_kind != "texts" else None
 
     def probabilities(self, scores: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """The probability of each image [n] at the stated base rate, and the bounds of its 95% interval."""
@@ -88,9 +87,27 @@ class CategoryFit:
         score = self.center + self.spread * (log_odds - self.intercept) / self.slope
         return None if score > self.high else max(score, self.low)
 
-    def probability_of(self, score: float | None) -> float | None:
-        """The probability where a band begins."""
+    @property
+    def review_probability(self) -> float | None:
+        """The probability from which an image is looked at; None: never."""
+        return self._probability_of(self.review_score)
+
+    @property
+    def block_probability(self) -> float | None:
+        """The probability from which an image is blocked; None: never."""
+        return self._probability_of(self.block_score)
+
+    def _probability_of(self, score: float | None) -> float | None:
         return None if score is None else float(self.probabilities(np.array([score]))[0][0])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for people and programs: without the weights, with the probabilities where bands begin."""
+        plain = {key: value for key, value in to_plain(self).items() if key not in ("weights", "covariance")}
+        return plain | {
+            "review_probability": self.review_probability,
+            "block_probability": self.block_probability,
+            "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,11 @@ class Fit:
         """SHA-256 over all of it."""
         return hashlib.sha256(json.dumps(to_plain(self), sort_keys=True).encode()).hexdigest()
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as `tandem moderate fit --json` prints them."""
+        categories = {name: each.as_dict() for name, each in self.categories.items()}
+        return {"fingerprint": self.fingerprint, **to_plain(self), "categories": categories}
+
     def check(self, opened: PolicyFile, *, model: str, fingerprint: str, dimensions: int, source: str) -> None:
         """Raise `DataError` where it was made with another policy or another model."""
         if self.policy_fingerprint != opened.fingerprint:
@@ -140,7 +162,7 @@ class Fit:
         if unknown:
             raise DataError(f"{source}: categories: {unknown[0]!r} is none of the policy: {_AGAIN}")
         for name, each in self.categories.items():
-            wanted = 0 if each.score == "texts" else dimensions
+            wanted = 0 if each.score_kind == "texts" else dimensions
             if len(each.weights) != wanted:
                 came = f"expected {wanted:,} numbers, got {len(each.weights):,}"
                 raise DataError(f"{source}: categories.{name}.weights: {came}: {_AGAIN}")

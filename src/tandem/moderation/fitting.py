@@ -29,9 +29,9 @@ def fit_policy(
     opened: PolicyFile,
     labelled: Features,
     *,
-    precision: float | None = None,
-    recall: float | None = None,
-    classes: Mapping[str, Sequence[str]] | None = None,
+    block_precision: float | None = None,
+    review_recall: float | None = None,
+    shows: Mapping[str, Sequence[str]] | None = None,
     corrections: Features | None = None,
     seed: int = 0,
 ) -> Fit:
@@ -39,23 +39,25 @@ def fit_policy(
 
     Args:
         labelled: images drawn as those that will be moderated are, with their classes. An image shows a category if it
-            has a class of its name, or one of `classes[category]`.
-        precision: what is blocked shall be right this often at the stated base rate; None for the policy's own band.
-        recall: this share of the images that show the category shall not be allowed; None for the policy's own band.
+            has a class of its name, or one of `shows[category]`.
+        block_precision: what is blocked shall be right this often at the stated base rate; None for the
+            policy's own band.
+        review_recall: this share of the images that show the category shall be looked at or blocked; None for the
+            policy's own band.
         corrections: further labelled images that a head may learn from. They were picked because something was wrong
             with them, so nothing is measured on them.
 
     Raises `DataError` for too few images, saying how many are needed, for classes that no category has, and for images
     with contradicting labels.
     """
-    for name, value in (("precision", precision), ("recall", recall)):
+    for name, value in (("block_precision", block_precision), ("review_recall", review_recall)):
         if value is not None and not 0 < value < 1:
             raise DataError(f"{name}: expected a share between 0 and 1, got {value:g}")
-    check_classes(opened.policy.categories, classes or {})
+    check_classes(opened.policy.categories, shows or {})
     if not labelled.dataset.classes:
         raise DataError(f"{labelled.dataset.name}: expected images with labels, got none")
     labelled, notes = distinct(labelled)
-    shown = classes_of(opened.policy.categories, labelled.dataset, classes or {})
+    shown = classes_of(opened.policy.categories, labelled.dataset, shows or {})
     if not shown:
         names = list(opened.policy.categories)
         near = did_you_mean(names[0], labelled.dataset.classes)
@@ -64,9 +66,9 @@ def fit_policy(
             f"classes are {named(labelled.dataset.classes)}: say which ones show it"
         )
     for name, there in shown.items():
-        _check_enough(name, there, opened.policy.categories[name], precision, recall)
+        _check_enough(name, there, opened.policy.categories[name], block_precision, review_recall)
     others = None if corrections is None else without(corrections, labelled)
-    more = {} if others is None else classes_of(shown, others.dataset, classes or {}, some=True)
+    more = {} if others is None else classes_of(shown, others.dataset, shows or {}, some=True)
     categories = {}
     for name, each in category_vectors(model, opened).items():
         if name not in shown:
@@ -78,7 +80,9 @@ def fit_policy(
         if alike:
             notes = (*notes, f"{name}: {alike:,} images are near-duplicates of others: on new ones expect less")
         found = scores(each, labelled.vectors, shown[name], further, seed=seed)
-        categories[name] = fit_category(found, shown[name], category, precision=precision, recall=recall, seed=seed)
+        categories[name] = fit_category(
+            found, shown[name], category, block_precision=block_precision, review_recall=review_recall, seed=seed
+        )
     return Fit(
         policy=opened.policy.name,
         policy_fingerprint=opened.fingerprint,
@@ -95,7 +99,9 @@ def fit_policy(
     )
 
 
-def _check_enough(name: str, shown: Shown, category: Category, precision: float | None, recall: float | None) -> None:
+def _check_enough(
+    name: str, shown: Shown, category: Category, block_precision: float | None, review_recall: float | None
+) -> None:
     """Raise `DataError` where there are too few images for what is wanted, in every fold's nine others too."""
     with_it, without = int(shown.sum()), int((~shown).sum())
 
@@ -104,19 +110,19 @@ def _check_enough(name: str, shown: Shown, category: Category, precision: float 
 
     wants = {"with": LEAST, "without": LEAST}
     why = "a probability"
-    if recall is not None and least(promises.needed_for_recall(recall)) > wants["with"]:
-        wants["with"], why = least(promises.needed_for_recall(recall)), f"a recall of {recall:.4g}"
-    if precision is not None and with_it >= wants["with"]:
+    if review_recall is not None and least(promises.needed_for_recall(review_recall)) > wants["with"]:
+        wants["with"], why = least(promises.needed_for_recall(review_recall)), f"a recall of {review_recall:.4g}"
+    if block_precision is not None and with_it >= wants["with"]:
         in_folds = with_it - math.ceil(with_it / FOLDS)
-        needed = promises.needed_for_precision(precision, category.base_rate, in_folds)
+        needed = promises.needed_for_precision(block_precision, category.base_rate, in_folds)
         if needed is None:
             raise DataError(
-                f"{name}: a precision of {precision:.4g} at a base rate of {category.base_rate:.4g} needs more than "
-                f"{with_it:,} images with it, however many there are without: label more, or ask for less"
+                f"{name}: a precision of {block_precision:.4g} at a base rate of {category.base_rate:.4g} needs "
+                f"more than {with_it:,} images with it, however many there are without: label more, or ask for less"
             )
         if least(needed) > wants["without"]:
             wants["without"] = least(needed)
-            why = f"a precision of {precision:.4g} at a base rate of {category.base_rate:.4g}"
+            why = f"a precision of {block_precision:.4g} at a base rate of {category.base_rate:.4g}"
     if with_it < wants["with"] or without < wants["without"]:
         raise DataError(
             f"{name}: {why} needs at least {wants['with']:,} labelled images with it and {wants['without']:,} without, "

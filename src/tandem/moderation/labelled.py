@@ -3,7 +3,6 @@
 Shapes: n images.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,20 +11,21 @@ from tandem.datasets.dataset import Dataset
 from tandem.errors import DataError, did_you_mean, named
 from tandem.evaluate.features import Features
 from tandem.moderation.category_fitting import Shown
+from tandem.search.indexing.image_record import digest_of_id, id_of_digest
 
 
 def classes_of(
-    categories: Iterable[str], labelled: Dataset, classes: Mapping[str, Sequence[str]], *, some: bool = False
+    categories: Iterable[str], labelled: Dataset, shows: Mapping[str, Sequence[str]], *, some: bool = False
 ) -> dict[str, Shown]:
     """Whether each image shows a category [n], for the categories that classes of the data set stand for.
 
-    A class of the same name does, or those that `classes` gives. Raises `DataError` for one of them that the data set
+    A class of the same name does, or those that `shows` gives. Raises `DataError` for one of them that the data set
     does not have, unless `some` of them are enough.
     """
     known = {_plain(name): place for place, name in enumerate(labelled.classes)}
     found = {}
     for name in categories:
-        given = classes.get(name)
+        given = shows.get(name)
         missing = [each for each in given or () if _plain(each) not in known]
         if missing and not some:
             near = did_you_mean(missing[0], labelled.classes)
@@ -36,10 +36,10 @@ def classes_of(
     return found
 
 
-def check_classes(categories: Iterable[str], classes: Mapping[str, Sequence[str]]) -> None:
+def check_classes(categories: Iterable[str], shows: Mapping[str, Sequence[str]]) -> None:
     """Raise `DataError` for classes that are given for no category."""
     wanted = list(categories)
-    for name in classes:
+    for name in shows:
         if name not in wanted:
             raise DataError(f"no category {name[:100]!r}{did_you_mean(name, wanted)}; there are {named(wanted)}")
 
@@ -73,6 +73,6 @@ def without(corrections: Features, labelled: Features) -> Features:
     known = set(labelled.dataset.digests)
 
     def is_new(digest: bytes) -> bool:
-        return digest not in known and hashlib.sha256(digest.hex()[:32].encode()).digest() not in known
+        return digest not in known and digest_of_id(id_of_digest(digest.hex())) not in known
 
     return corrections.take([place for place, each in enumerate(corrections.dataset.digests) if is_new(each)])

@@ -6,7 +6,6 @@ model.
 Shapes: n images.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from tandem.evaluate.figures import Figure
 from tandem.moderation.category_fitting import band_figures
 from tandem.moderation.decisions import BANDS, is_flagged
 from tandem.moderation.labelled import classes_of
+from tandem.search.indexing.image_record import digest_of_id, id_of_digest
 
 HARDEST = 20  # images that are listed of each kind
 
@@ -71,11 +71,11 @@ def report(
     entries: Iterable[Mapping[str, Any]],
     labelled: Dataset | None = None,
     *,
-    classes: Mapping[str, Sequence[str]] | None = None,
+    shows: Mapping[str, Sequence[str]] | None = None,
 ) -> list[CategoryReport]:
     """Every category of every policy in a log (`audit_log.read_entries`).
 
-    `labelled` and `classes` as for `fit_policy`; images are found by their content. Raises `DataError` for entries that
+    `labelled` and `shows` as for `fit_policy`; images are found by their content. Raises `DataError` for entries that
     are none, and where no image of the log has a label.
     """
     last: dict[tuple[str, str], dict[str, tuple[str, Logged]]] = {}
@@ -95,7 +95,7 @@ def report(
             raise DataError(f"line {entry.get('n')}: expected a decision as tandem moderate logs it") from None
     names = _names(labelled)
     reports = [
-        _category(policy, name, list(found.values()), labelled, names, classes or {})
+        _category(policy, name, list(found.values()), labelled, names, shows or {})
         for (policy, name), found in last.items()
     ]
     if labelled is not None and reports and not any(each.labelled for each in reports):
@@ -111,7 +111,7 @@ def _names(labelled: Dataset | None) -> dict[str, int]:
     found: dict[str, int] = {}
     for place, digest in enumerate(labelled.digests if labelled is not None else ()):
         found[digest.hex()] = place
-        found[digest.hex()[:32]] = place  # the id of an indexed file
+        found[id_of_digest(digest.hex())] = place  # the id of an indexed file
     return found
 
 
@@ -120,7 +120,7 @@ def _place(names: Mapping[str, int], key: str) -> int | None:
 
     Labelled collections know the digest of an image's id.
     """
-    for known in (key, key[:32], hashlib.sha256(key[:32].encode()).hexdigest()):
+    for known in (key, id_of_digest(key), digest_of_id(id_of_digest(key)).hex()):
         if known in names:
             return names[known]
     return None
@@ -132,12 +132,12 @@ def _category(
     found: list[tuple[str, Logged]],
     labelled: Dataset | None,
     names: Mapping[str, int],
-    classes: Mapping[str, Sequence[str]],
+    shows: Mapping[str, Sequence[str]],
 ) -> CategoryReport:
     bands: dict[str, int] = {band: sum(said.band == band for _, said in found) for band in BANDS}
     stated = [said.probability for _, said in found if said.probability is not None]
     plain = CategoryReport(policy, name, bands, float(np.mean(stated)) if stated else None)
-    matrix = None if labelled is None else classes_of([name], labelled, classes).get(name)
+    matrix = None if labelled is None else classes_of([name], labelled, shows).get(name)
     if matrix is None:
         return plain
     pairs = [(said, bool(matrix[place])) for key, said in found if (place := _place(names, key)) is not None]

@@ -30,11 +30,11 @@ _ROWS = 1024  # of a collection, judged together
 
 
 @dataclass(frozen=True)
-class Found:
+class ModeratedImage:
     """An image of a batch: its place among those given, and the decision, or why it could not be read."""
 
     index: int
-    decision: Decision | ImageError
+    result: Decision | ImageError
 
 
 class Moderator:
@@ -104,7 +104,7 @@ class Moderator:
 
     def iter_moderate(
         self, images: ImageSource | Iterable[ImageSource], *, digests: bool = False, batch_size: int = BATCH_SIZE
-    ) -> Iterator[list[Found]]:
+    ) -> Iterator[list[ModeratedImage]]:
         """Yields the images of each batch as soon as they are ready, in order.
 
         `digests`: with the SHA-256 of each image's bytes; of images in memory, of their pixels.
@@ -132,16 +132,16 @@ class Moderator:
 
     def _found(
         self, batch: list[tuple[int, Vectors | ImageError]], seen: dict[int, tuple[str, str | None]]
-    ) -> list[Found]:
+    ) -> list[ModeratedImage]:
         good = [vector for _, vector in batch if not isinstance(vector, ImageError)]
         decided = iter(self.decide(np.stack(good)) if good else ())
         found = []
         for index, item in batch:
             name, digest = seen.pop(index)
             if isinstance(item, ImageError):
-                found.append(Found(index, item.renewed(name)))
+                found.append(ModeratedImage(index, item.renewed(name)))
             else:
-                found.append(Found(index, Decision(name, next(decided), digest)))
+                found.append(ModeratedImage(index, Decision(name, next(decided), digest)))
         return found
 
     def moderate(
@@ -151,9 +151,9 @@ class Moderator:
         decisions = []
         for batch in self.iter_moderate(images, digests=digests, batch_size=batch_size):
             for each in batch:
-                if isinstance(each.decision, ImageError):
-                    raise each.decision
-                decisions.append(each.decision)
+                if isinstance(each.result, ImageError):
+                    raise each.result
+                decisions.append(each.result)
         return decisions
 
     # --- collections -------------------------------------------------------------------------------------------------
@@ -182,8 +182,7 @@ class Moderator:
 
     def logged(self, decision: Decision) -> dict[str, Any]:
         """A decision with what it was made by, as a log keeps it (`AuditLog.append`)."""
-        about, plain = self.about(), decision.as_dict()
-        return {**about, "decision": plain.pop("band"), **plain}
+        return {**self.about(), **decision.as_dict()}
 
     @cached_property
     def _about(self) -> dict[str, Any]:

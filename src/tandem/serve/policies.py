@@ -72,7 +72,7 @@ def _category(moderator: Moderator, name: str) -> dict[str, Any]:
     return plain | {
         "fitted": True,
         "cannot_tell": fit.cannot_tell or None,
-        "review_from": fit.probability_of(fit.review),
-        "block_from": fit.probability_of(fit.block),
+        "review_probability": fit.review_probability,
+        "block_probability": fit.block_probability,
         "figures": {key: figure.as_dict() for key, figure in fit.figures.items()},
     }

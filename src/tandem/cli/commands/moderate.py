@@ -1,7 +1,6 @@
 """`tandem moderate`: what a written policy says of photos; `fit`, `report` and `verify-log` are its other verbs."""
 
 import argparse
-import re
 
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.options.collection import add_where
@@ -15,9 +14,9 @@ FAIL_ON = ("review", "block")
 # The options of each verb beside those of every command; "" is moderating.
 _OWN = {
     "": ("policy", "fit", "no_fit", "log", "out", "fail_on", "exclude", "where"),
-    FIT: ("policy", "labelled", "block_precision", "allow_recall", "shows", "corrections", "table", "to"),
+    FIT: ("policy", "labelled", "block_precision", "review_recall", "shows", "corrections", "table", "to"),
     REPORT: ("labelled", "shows", "table"),
-    VERIFY: ("head",),
+    VERIFY: ("digest",),
 }
 _DATA = ("split", "layout", "label", "classes", "limit")  # of --labelled
 
@@ -30,10 +29,10 @@ def add_arguments(parser: Parser) -> None:
         "moved or changed. `moderate fit` sets the bands from labelled photos, `moderate report` sums up a log, and "
         "`moderate verify-log` checks it. When piped, each line is photo, band, category, probability and score.",
         "tandem moderate ~/Pictures --policy people",
-        "tandem moderate fit --policy people.toml --labelled labelled --block-precision 0.95 --allow-recall 0.95",
+        "tandem moderate fit --policy people.toml --labelled labelled --block-precision 0.95 --review-recall 0.95",
         "tandem moderate photos.tandem --policy people.toml --log decisions.jsonl --out decisions.csv",
         "tandem moderate report decisions.jsonl --labelled labelled",
-        "tandem moderate verify-log decisions.jsonl --head 4f1d...",
+        "tandem moderate verify-log decisions.jsonl --digest 4f1d...",
     )
     parser.add_argument(
         "sources",
@@ -44,38 +43,33 @@ def add_arguments(parser: Parser) -> None:
         "verify-log LOG",
     )
     parser.missing["SOURCE"] = "nothing to moderate: name photos, folders or a collection, or fit, report, verify-log"
-    parser.add_argument("--policy", metavar="P", help="a policy in TOML, or one that ships: people, screenshots, ...")
-    parser.add_argument("--fit", metavar="F", help="the fit to use (default: the one beside the policy)")
-    parser.add_argument("--no-fit", action="store_true", help="order photos only, though there is a fit")
-    parser.add_argument("--log", metavar="F", help="add each decision to this log, a chain of JSON lines")
-    parser.add_argument("--out", metavar="F", help="write all results to rows.csv, rows.jsonl or rows.parquet")
     parser.add_argument(
+        "--policy",
+        metavar="P",
+        help="a policy in TOML, or one that ships: people, screenshots, ...; of moderating and of fit",
+    )
+    photos = parser.add_argument_group("moderating photos")
+    photos.add_argument("--fit", metavar="F", help="the fit to use (default: the one beside the policy)")
+    photos.add_argument("--no-fit", action="store_true", help="order photos only, though there is a fit")
+    photos.add_argument("--log", metavar="F", help="add each decision to this log, a chain of JSON lines")
+    photos.add_argument("--out", metavar="F", help="write all results to rows.csv, rows.jsonl or rows.parquet")
+    photos.add_argument(
         "--fail-on",
         choices=FAIL_ON,
         metavar="BAND",
         help="exit with 3 if a photo is in this band (review, block) or worse",
     )
-    add_exclude(parser)
-    add_where(parser)
-    fit = parser.add_argument_group("fit, report")
-    fit.add_argument(
-        "--labelled", metavar="DATA", help="labelled photos: folders of classes, a table, a collection, ..."
-    )
-    fit.add_argument(
-        "--shows",
-        action="append",
-        default=[],
-        metavar="CATEGORY=CLASS,CLASS",
-        help="the classes whose photos show a category (default: the class of the same name)",
-    )
+    add_exclude(photos)
+    add_where(photos)
+    fit = parser.add_argument_group("moderate fit")
     fit.add_argument(
         "--block-precision", type=float, metavar="S", help="block so that this share of it is right, such as 0.95"
     )
     fit.add_argument(
-        "--allow-recall",
+        "--review-recall",
         type=float,
         metavar="S",
-        help="allow so that this share of what shows it is not allowed, such as 0.95",
+        help="review so that this share of what shows it is looked at or blocked, such as 0.95",
     )
     fit.add_argument(
         "--corrections",
@@ -84,27 +78,28 @@ def add_arguments(parser: Parser) -> None:
         "on them",
     )
     fit.add_argument("--to", metavar="F", help="where to write the fit (default: beside the policy)")
-    fit.add_argument("--table", metavar="F", help="of a collection: a CSV or TSV file of photos and their labels")
-    data = fit.add_argument
-    data("--split", metavar="S", help="of labelled photos: the split, where there are several")
-    data("--layout", metavar="L", help="of labelled photos: how they are laid out (default: recognised)")
-    data("--label", metavar="COLUMN", help="of labelled photos: the column or key of labels")
-    data("--classes", metavar="F", help="of labelled photos: a file with the names of the classes")
-    data("--limit", type=positive, metavar="N", help="of labelled photos: take so many, drawn with --seed")
-    data("--seed", type=non_negative, default=0, metavar="N", help="of draws, folds and resamples (%(default)s)")
-    verify = parser.add_argument_group("verify-log")
-    verify.add_argument("--head", metavar="DIGEST", help="the digest of a line of the log that was kept elsewhere")
+    data = parser.add_argument_group("labelled photos, of moderate fit and moderate report")
+    data.add_argument("--labelled", metavar="DATA", help="folders of classes, a table, a collection, ...")
+    data.add_argument(
+        "--shows",
+        action="append",
+        default=[],
+        metavar="CATEGORY=CLASS,CLASS",
+        help="the classes whose photos show a category (default: the class of the same name)",
+    )
+    data.add_argument("--table", metavar="F", help="of a collection: a CSV or TSV file of photos and their labels")
+    data.add_argument("--split", metavar="S", help="the split, where there are several")
+    data.add_argument("--layout", metavar="L", help="how they are laid out (default: recognised)")
+    data.add_argument("--label", metavar="COLUMN", help="the column or key of labels")
+    data.add_argument("--classes", metavar="F", help="a file with the names of the classes")
+    data.add_argument("--limit", type=positive, metavar="N", help="take so many, drawn with --seed")
+    data.add_argument(
+        "--seed", type=non_negative, default=0, metavar="N", help="of draws, folds and resamples (%(default)s)"
+    )
+    verify = parser.add_argument_group("moderate verify-log")
+    verify.add_argument("--digest", metavar="DIGEST", help="that of a line of the log, which was kept elsewhere")
     add_json(parser)
-    add_model(parser)
-    parser._option_string_actions["--precision"].type = _precision_of_model
-
-
-def _precision_of_model(text: str) -> str:
-    """The model's --precision is a type of numbers; a share is meant for what is blocked."""
-    if re.fullmatch(r"0?\.\d+", text):
-        advice = f"of what is blocked say --block-precision {text}"
-        raise argparse.ArgumentTypeError(f"that is how the model computes; {advice}")
-    return text
+    add_model(parser, share="--block-precision")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
-from tandem.cli.arguments import Parser
+from tandem.cli.arguments import Group, Parser
 from tandem.cli.options.model import loading
 from tandem.defaults import ADDRESS_FORMS
 from tandem.errors import StoreNotFoundError, did_you_mean
@@ -37,7 +37,7 @@ def complete_collections(argument: argparse.Action) -> None:
     argument.completer = complete  # type: ignore[attr-defined]  # what argcomplete looks for
 
 
-def add_where(parser: Parser) -> None:
+def add_where(parser: Parser | Group) -> None:
     """`--where`."""
     parser.add_argument(
         "--where",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tandem.cli import terminal
-from tandem.cli.arguments import Parser
+from tandem.cli.arguments import Group, Parser
 from tandem.cli.inputs import read_images
 from tandem.errors import ImageError, TandemError
 from tandem.files import user_path
@@ -28,7 +28,7 @@ def add_images(parser: Parser, nargs: str) -> None:
     add_exclude(parser)
 
 
-def add_exclude(parser: Parser) -> None:
+def add_exclude(parser: Parser | Group) -> None:
     """`--exclude`."""
     parser.add_argument(
         "--exclude",

@@ -1,6 +1,7 @@
 """`--model` and how it is computed."""
 
 import argparse
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 ACTIVATIONS = get_args(Activation)
 
 
-def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
-    """`--model` and what goes with it."""
+def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES, share: str = "") -> None:
+    """`--model` and what goes with it. `share` is the option of a command that means the precision of its results."""
     group = parser.add_argument_group("model")
     model = group.add_argument(
         "--model",
@@ -28,7 +29,7 @@ def add_model(parser: Parser, *, engines: Sequence[str] = ENGINES) -> None:
         "default: tandem-mini, which ships with Tandem",
     )
     model.completer = complete_models  # type: ignore[attr-defined]  # what argcomplete looks for
-    add_engine(group, engines)
+    add_engine(group, engines, share)
     add_activation(group, "for weights that do not say which one they were trained with; overrides what they say")
 
 
@@ -41,7 +42,7 @@ def complete_models(prefix: str, **_: object) -> list[str]:
     return [*(name for name in all_names() if name.startswith(prefix)), *FilesCompleter()(prefix)]
 
 
-def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:
+def add_engine(group: Group, engines: Sequence[str] = ENGINES, share: str = "") -> None:
     """`--engine`, `--device` and `--precision`."""
     group.add_argument(
         "--engine",
@@ -52,8 +53,18 @@ def add_engine(group: Group, engines: Sequence[str] = ENGINES) -> None:
         + ("; ray: many workers or machines" if "ray" in engines else ""),
     )
     group.add_argument("--device", metavar="D", help="cpu, gpu (Intel's), cuda, cuda:1, mps (default: cpu)")
+
+    def precision(text: str) -> str:
+        if re.fullmatch(r"[01]?\.\d+|\d+%", text):  # a share of right answers, which is called so as well
+            advice = f"; for a share of right ones say {share} {text}" if share else ""
+            raise argparse.ArgumentTypeError(
+                f"expected {listed(PRECISIONS)}, how the model computes, got {text}{advice}"
+            )
+        return text
+
     group.add_argument(
         "--precision",
+        type=precision,
         choices=PRECISIONS,
         default="auto",
         metavar="P",

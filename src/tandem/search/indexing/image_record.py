@@ -30,6 +30,7 @@ COLUMNS: Mapping[str, Kind] = {
     "indexed": "text",  # ISO 8601, UTC
     "thumbnail": "bytes",  # JPEG
 }
+ID_DIGITS = 32
 THUMBNAIL_SIDE = 256
 _THUMBNAIL_QUALITY = 80
 _EXIF, _GPS = 0x8769, 0x8825
@@ -39,7 +40,17 @@ _FORMATS = {"MPO": "JPEG"}  # a JPEG with more images behind the first, as phone
 
 def image_id(content: bytes) -> str:
     """The id of an image: 32 hexadecimal digits of the SHA-256 of its file."""
-    return hashlib.sha256(content).hexdigest()[:32]
+    return id_of_digest(hashlib.sha256(content).hexdigest())
+
+
+def id_of_digest(sha256: str) -> str:
+    """The id of an image by the hexadecimal SHA-256 of its file; of an id, itself."""
+    return sha256[:ID_DIGITS]
+
+
+def digest_of_id(identifier: str) -> bytes:
+    """What stands for the digest of an image of which only the id is known."""
+    return hashlib.sha256(identifier.encode()).digest()
 
 
 def paths_of(values: Mapping[str, Value]) -> list[str]:

@@ -49,7 +49,9 @@ class CategorySaid(BaseModel):
     probability: Annotated[float | None, Field(description="null without a fit, and where the fit cannot tell")]
     interval: Annotated[tuple[float, float] | None, Field(description="of the probability, 95%")]
     score: Annotated[float, Field(description="orders images; means nothing by itself")]
-    by: Annotated[ScoreKind, Field(description="what the score is of: texts, examples, or the fit's labelled images")]
+    score_kind: Annotated[
+        ScoreKind, Field(description="what the score is of: texts, examples, or the fit's labelled images")
+    ]
     nearest: Annotated[dict[str, NearestSide], Field(description="the text and example nearest, for and against")]
 
 
