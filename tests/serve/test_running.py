@@ -126,7 +126,7 @@ def test_a_killed_server_has_kept_what_it_acknowledged_and_another_one_sees_it(t
         added = httpx.post(
             f"{first.url}/v1/images", json={"images": [data_uri(tmp_path / "one.png")]}, timeout=LONG_S
         ).json()["added"]
-        first.process.kill()
+        first.process.send_signal(signal.SIGKILL)
         first.process.wait(LONG_S)
         found = httpx.get(f"{second.url}/v1/images/{added[0]['id']}/original", timeout=LONG_S)
         assert found.content == (tmp_path / "one.png").read_bytes()

@@ -40,6 +40,7 @@ COMMANDS = (
     "tandem.search.stores.embedded.vector_index",
     "rich.table",
 )
+SERVING = (*COMMANDS, "tandem.serve.app", "tandem.serve.run", "tandem.serve.service", "prometheus_client", "uvicorn")
 
 # What the blocks of the documents import; not huggingface_hub, which reads where its files are when it is imported.
 DOCUMENTS = (*COMMANDS, "torch", "matplotlib.pyplot", "sklearn.linear_model", "pyarrow.parquet", "pandas")

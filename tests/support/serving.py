@@ -4,8 +4,7 @@ import base64
 import contextlib
 import json
 import re
-import subprocess
-import sys
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,9 @@ import httpx
 
 import tandem
 from support import toy
+from support.processes import SERVING, Child
 
+# Run in a fork of a process that has imported the server; it opens its collections and models itself.
 START = """
 import json, sys
 from pathlib import Path
@@ -49,7 +50,7 @@ class Server:
     """`log` is what it has said so far."""
 
     url: str
-    process: "subprocess.Popen[str]"
+    process: Child
     log: list[str]
 
 
@@ -73,25 +74,28 @@ def metric(http: httpx.Client, line: str) -> float:
 def serving(*collections: str | Path, **settings: Any) -> Iterator[Server]:
     """`settings` are fields of `Settings`; Path fields as text."""
     plain = json.dumps({"port": 0, **settings}, default=str)
-    command = [sys.executable, "-c", START, plain, json.dumps([str(each) for each in collections])]
     log: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        output = process.stdout
-        assert output is not None
-        reader = threading.Thread(target=lambda: log.extend(output), daemon=True)
-        reader.start()
+    with Child(SERVING, START, plain, json.dumps([str(each) for each in collections])) as process:
+        readers = [
+            threading.Thread(target=log.extend, args=(output,), daemon=True)
+            for output in (process.stdout, process.stderr)
+        ]
+        for reader in readers:
+            reader.start()
         try:
             yield Server(_ready(process, log), process, log)
         finally:
-            process.terminate()
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            reader.join(timeout=5)
+                process.wait(15)
+            except AssertionError:
+                process.send_signal(signal.SIGKILL)
+            for reader in readers:
+                reader.join(timeout=5)
 
 
-def _ready(process: "subprocess.Popen[str]", log: list[str]) -> str:
+def _ready(process: Child, log: list[str]) -> str:
     """Its address, once it answers."""
     until = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < until and process.poll() is None:
