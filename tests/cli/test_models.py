@@ -1,6 +1,7 @@
 """`tandem models`: the table of published checkpoints, its orders, and speeds measured here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ from support.commands import Run, one_line, run_in_terminal, widest
 from tandem import weights
 from tandem.cli import speeds
 from tandem.cli.commands.models import COLUMNS
+from tandem.config import ModelConfig, ResNet
 from tandem.processor import processor
+from tandem.weights import architectures
+from tandem.weights.architectures import architecture
 
 pytestmark = pytest.mark.slow
 
@@ -109,12 +113,22 @@ def test_orders(tandem: Run) -> None:
     assert "invalid choice" in one_line(tandem("models", "--for", "fun"))
 
 
+def _narrow(name: str) -> ModelConfig:
+    """An architecture of residual networks in a small size: to draw and compile RN50 takes seconds."""
+    whole = architecture(name)
+    assert isinstance(whole.vision, ResNet)
+    vision = replace(whole.vision, layers=(1, 1, 1, 1), width=8, heads=4)
+    return replace(whole, vision=vision)
+
+
 def test_measuring_downloads_nothing_and_is_remembered(
     tandem: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(speeds, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(speeds, "ROUNDS", 1)
     monkeypatch.setattr(speeds, "BATCH", 1)
+    monkeypatch.setattr(architectures, "architecture", _narrow)
     document = tandem("models", "--measure", "tandem-mini", "rn50", "--json").json
     names = [model["name"] for model in document["models"]]
     assert names == ["tandem-mini", "RN50"]

@@ -358,7 +358,7 @@ def test_map(page: Any) -> None:
     assert page.locator(".more:visible .button").get_attribute("href").startswith("#/?q=")
     groups.first.click()
 
-    canvas = page.locator("canvas")
+    canvas = page.get_by_role("application")
     shown = canvas.evaluate("canvas => canvas.toDataURL()")
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 300)
@@ -399,7 +399,7 @@ def test_fingers_on_the_map(browser: Any, url: str) -> None:
     with fresh_page(browser, url, has_touch=True, viewport={"width": 400, "height": 800}) as page:
         page.goto("/#/map")
         page.locator(".cluster").first.wait_for()
-        box = page.locator("canvas").bounding_box()
+        box = page.get_by_role("application").bounding_box()
         middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         fingers = page.context.new_cdp_session(page)
 

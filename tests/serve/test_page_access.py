@@ -139,7 +139,7 @@ def test_results_are_announced(page: Any) -> None:
 def test_keys_on_the_map_show_what_they_would_open(page: Any) -> None:
     page.goto("/#/map")
     page.locator(".cluster").first.wait_for()
-    page.locator("canvas").focus()
+    page.get_by_role("application").focus()
     page.keyboard.press("ArrowRight")
     name = page.locator(".tip span").inner_text()
     page.keyboard.press("Enter")
