@@ -2,8 +2,8 @@
 
     python bench/guide.py FOLDER [--shapes N] [--steps N] [--seed N] [--prompts 20] [--model M]
 
-The 50 prompts were written down before anything was measured, and none is among the sentences that guidance contrasts
-with. The first ones are guided. Each picture is saved as PNG, read back, cropped afresh to nine tenths and blurred
+The 50 prompts were written down before anything was measured, and none is among the negatives of
+guidance. The first ones are guided. Each picture is saved as PNG, read back, cropped afresh to nine tenths and blurred
 mildly, which no step of guidance has seen, and ranked by the OpenVINO engine through the model's own preprocessing.
 A run that was stopped goes on where it stopped. Writes FOLDER/results.json, table.md and sheet.png.
 """

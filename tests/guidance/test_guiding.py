@@ -14,12 +14,12 @@ import tandem
 from tandem import engine as engines
 from tandem.engine.torch import TorchEngine
 from tandem.errors import ImageError, MissingExtraError, TandemError
-from tandem.guidance import Progress, State, guide, guiding, read_state, resume
+from tandem.guidance import GuidanceStep, State, guide, guiding, read_state, resume
 from tandem.guidance.encoder import Encoder
 from tandem.guidance.goals import Goal, Goals, read_goal
 from tandem.guidance.judging import Judge, held_out_views
 from tandem.guidance.objective import Objective
-from tandem.guidance.sentences import COMPARISON, CONTRAST
+from tandem.guidance.sentences import COMPARISON, NEGATIVES
 from tandem.guidance.state_file import write_state
 from tandem.model import Model
 from tandem.weights import Checkpoint
@@ -66,7 +66,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(model: Model, tmp_path: Path, sh
     photo = toy.random_image(3)
     asked = {"toward": ("a dog", "a cat"), "away": "text", "start": photo, "like": [toy.random_image(1)]}
     whole = guide(model, **asked, steps=7, shapes=shapes, **QUICK)
-    part = guide(model, **asked, steps=7, shapes=shapes, callback=lambda moment: moment.step == 3, **QUICK)
+    part = guide(model, **asked, steps=7, shapes=shapes, callback=lambda taken: taken.step == 3, **QUICK)
     assert not part.is_complete
     file = part.save_state(tmp_path / "x.guidance")
     rest = resume(model, file)
@@ -81,8 +81,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(model: Model, tmp_path: Path, sh
 def test_a_state_before_the_first_step_is_resumed_too(model: Model) -> None:
     states: list[State] = []
 
-    def keep(moment: Progress) -> bool:
-        states.append(moment.state())
+    def keep(taken: GuidanceStep) -> bool:
+        states.append(taken.state())
         return True
 
     guide(model, "x", steps=1, callback=keep, **QUICK)
@@ -109,9 +109,9 @@ def test_time_that_is_short_gives_fewer_steps_and_a_picture(model: Model) -> Non
 
 
 def test_the_callback_sees_every_step_and_draws_the_picture(model: Model) -> None:
-    seen: list[Progress] = []
+    seen: list[GuidanceStep] = []
     guided = guide(model, "x", steps=4, callback=seen.append, **QUICK)
-    assert [moment.step for moment in seen] == [1, 2, 3, 4]
+    assert [taken.step for taken in seen] == [1, 2, 3, 4]
     np.testing.assert_array_equal(np.asarray(seen[-1].image()), np.asarray(guided.image))
     assert seen[-1].judged == guided.after
 
@@ -202,10 +202,10 @@ def test_pictures_count_by_their_cosine_and_weights_are_shares() -> None:
 # --- judging -------------------------------------------------------------------------------------------------------
 
 
-def test_the_sentences_of_comparison_are_others_than_those_of_contrast() -> None:
+def test_the_sentences_of_comparison_are_others_than_the_negatives() -> None:
     assert len(COMPARISON) == 49
-    assert len(set(CONTRAST)) == len(CONTRAST) > 150
-    assert not set(COMPARISON) & set(CONTRAST)
+    assert len(set(NEGATIVES)) == len(NEGATIVES) > 150
+    assert not set(COMPARISON) & set(NEGATIVES)
 
 
 def test_ties_count_against_the_prompt_and_itself_does_not(model: Model) -> None:
@@ -271,7 +271,7 @@ def test_states_of_others_and_damaged_ones_are_refused(model: Model, tmp_path: P
     generator = np.zeros_like(part.state.arrays["generator"])
     with pytest.raises(TandemError, match="generator"):
         resume(model, replace(part.state, arrays={**part.state.arrays, "generator": generator}))
-    narrow = replace(part.state.goals, towards_vectors=np.ones((1, 3), np.float32))
+    narrow = replace(part.state.goals, toward_vectors=np.ones((1, 3), np.float32))
     with pytest.raises(TandemError, match="vectors of 12"):
         resume(model, replace(part.state, goals=narrow))
     file = part.save_state(tmp_path / "x.guidance")

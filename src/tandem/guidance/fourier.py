@@ -4,10 +4,13 @@ Knows nothing of models. Shapes: h rows and w columns of the working canvas, H a
 """
 
 import math
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tandem.guidance.settings import Settings
 
 # Columns: light against dark, yellow against blue, red against green, whose values hardly depend on one another in
 # photos (Ruderman, Cronin, Chiao 1998); their lengths are about as far as each of them varies, the first being 1.
@@ -16,6 +19,10 @@ _COLOURS = (
     (0.577 * 1.0, 0.408 * 0.5, -0.707 * 0.4),
     (0.577 * 1.0, -0.816 * 0.5, 0.0),
 )
+# Chosen by looking at pictures of tandem-mini, and by ranks (docs/log.md, "Guidance").
+DECAY = 1.5
+FIRST_BAND, WHOLE_AT = 0.15, 0.6  # the share of frequencies that is shown first; when in a run all of them are
+RATE = 1.0  # of Adam
 FIRST_DEVIATION = 0.01  # of the coefficients before the first step: a nearly grey picture
 
 
@@ -25,6 +32,8 @@ class FourierPicture(nn.Module):
     The coefficient of a frequency f is scaled by f^-decay, as in photos, so that one step of the optimiser changes
     coarse parts more than fine ones (Olah, Mordvintsev, Schubert 2017). Frequencies above `band` (1: all) are zero.
     """
+
+    variation = 2.0
 
     def __init__(
         self, height: int, width: int, draw: torch.Generator, *, decay: float = 1.0, start: Tensor | None = None
@@ -45,6 +54,24 @@ class FourierPicture(nn.Module):
         self.register_buffer("colours", torch.tensor(_COLOURS))
         self.start: Tensor | None
         self.register_buffer("start", None if start is None else _logits(start))
+
+    @classmethod
+    def begin(cls, settings: Settings, height: int, width: int, draw: torch.Generator, start: Tensor | None) -> Self:
+        """A picture before the first step, on a canvas of that size."""
+        return cls(height, width, draw, decay=DECAY, start=start)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """All coefficients at one rate."""
+        return [{"params": list(self.parameters()), "peak": RATE}]
+
+    def canvas(self, done: float) -> Tensor:
+        """The working canvas [3 h w] in 0..1: coarse waves first, finer ones as more of the run is `done` (0..1)."""
+        canvas: Tensor = self(FIRST_BAND + (1 - FIRST_BAND) * min(1.0, done / WHOLE_AT))
+        return canvas
+
+    def svg(self, height: int, width: int) -> str | None:
+        """None: waves are no shapes."""
+        return None
 
     def forward(self, band: float = 1.0) -> Tensor:
         """The working canvas [3 h w] in 0..1. `band`: the share of frequencies, from the lowest, that is shown."""

@@ -1,4 +1,4 @@
-"""What a picture is guided towards and away from: texts and pictures with weights, as vectors.
+"""What a picture is guided toward and away from: texts and pictures with weights, as vectors.
 
 Knows the vectors' owner, the model, and how weights are written; nothing of pictures that change. d: the shared
 dimension.
@@ -23,7 +23,7 @@ Pictures: TypeAlias = Sequence[ImageSource | tuple[ImageSource, float]]
 
 @dataclass(frozen=True)
 class Goal:
-    """A text, or with `is_text=False` a picture, to go towards or away from. `weight` is above 0."""
+    """A text, or with `is_text=False` a picture, to go toward or away from. `weight` is above 0."""
 
     name: str
     weight: float = 1.0
@@ -72,32 +72,32 @@ def _weight(name: str, weight: float) -> float:
 class Goals:
     """All goals with their vectors, of unit length.
 
-    The vectors of `towards` are [g d], of `away` [a d], of `contrast` (common sentences) [b d], all float32.
+    The vectors of `toward` are [g d], of `away` [a d], of the negatives (common sentences) [b d], all float32.
     """
 
-    towards: tuple[Goal, ...]
+    toward: tuple[Goal, ...]
     away: tuple[Goal, ...]
-    towards_vectors: Vectors
+    toward_vectors: Vectors
     away_vectors: Vectors
-    contrast_vectors: Vectors
+    negative_vectors: Vectors
 
 
 def embed_goals(
     model: Model,
-    towards: Sequence[Goal],
+    texts: Sequence[Goal],
     pictures: Sequence[tuple[Goal, ImageSource]],
     away: Sequence[Goal],
-    contrast: Sequence[str],
+    negatives: Sequence[str],
 ) -> Goals:
-    """The goals through the model. Raises `TandemError` without any to go towards, `ImageError` for a picture."""
-    if not towards and not pictures:
+    """The goals through the model. Raises `TandemError` without any to go toward, `ImageError` for a picture."""
+    if not texts and not pictures:
         raise TandemError("nothing to guide by: give a text, or a picture with like")
-    texts = model.embed_texts([goal.name for goal in towards])
+    asked = model.embed_texts([goal.name for goal in texts])
     liked = model.embed_images([source for _, source in pictures])
     return Goals(
-        (*towards, *(goal for goal, _ in pictures)),
+        (*texts, *(goal for goal, _ in pictures)),
         tuple(away),
-        np.concatenate([texts, liked]),
+        np.concatenate([asked, liked]),
         model.embed_texts([goal.name for goal in away]),
-        model.embed_texts(contrast),
+        model.embed_texts(negatives),
     )

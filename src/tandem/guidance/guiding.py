@@ -18,7 +18,7 @@ from tandem.files import atomic_write, user_path, write_text
 from tandem.guidance.goals import Pictures, Texts, embed_goals, pictures_of, texts_of
 from tandem.guidance.history import Judged
 from tandem.guidance.judging import Judge
-from tandem.guidance.sentences import COMPARISON, CONTRAST
+from tandem.guidance.sentences import COMPARISON, NEGATIVES
 from tandem.guidance.settings import CROPS, SIZE, STEPS, STRENGTH, WRITABLE, Settings, fitted_size
 from tandem.guidance.state_file import State, read_state, write_state
 from tandem.image import ImageSource, load_image
@@ -34,8 +34,8 @@ SAFE_SHARE = 0.85  # of a time that is planned with
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A moment of a run. `image` draws the picture as it is; `state` is what `write_state` keeps."""
+class GuidanceStep:
+    """Where a run is after a step. `image` draws the picture as it is; `state` is what `write_state` keeps."""
 
     step: int
     steps: int
@@ -46,7 +46,7 @@ class Progress:
     state: Callable[[], State]
 
 
-Callback = Callable[[Progress], bool | None]  # a true answer stops the run
+Callback = Callable[[GuidanceStep], bool | None]  # a true answer stops the run
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def guide(
     Args:
         toward: a text, several, pairs of text and weight, or a mapping of texts to weights. The first is the prompt.
         away: what the picture should not show, written likewise.
-        like: pictures to go towards, or pairs of picture and weight.
+        like: pictures to go toward, or pairs of picture and weight.
         start: a photo to change; by default a grey picture with a little noise, drawn from `seed`.
         size: of the picture in pixels: of the longer side of `start`, else of a square; or (width, height).
         steps: of the optimiser, each with one gradient through all views.
@@ -140,14 +140,14 @@ def guide(
     """
     began = time.perf_counter()
     check_installed()
-    towards, pictures, unwanted = texts_of(toward), pictures_of(like), texts_of(away)
+    wanted, pictures, unwanted = texts_of(toward), pictures_of(like), texts_of(away)
     photo = None if start is None else as_rgb(load_image(start, limits=model.limits, orient=model.orient))
     width, height = _sides(size, photo)
     settings = Settings(height, width, steps, seed, shapes, crops, strength)
-    goals = embed_goals(model, towards, pictures, unwanted, CONTRAST)
+    goals = embed_goals(model, wanted, pictures, unwanted, NEGATIVES)
     pixels = None if photo is None else np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS))
-    prompt = towards[0].name if towards else None
-    judge = Judge(model, prompt, goals.towards_vectors[0], COMPARISON if among is None else among)
+    prompt = wanted[0].name if wanted else None
+    judge = Judge(model, prompt, goals.toward_vectors[0], COMPARISON if among is None else among)
     state = State(settings, goals, judge.texts[1:], model.fingerprint, model.name, 0, (), pixels, {})
     return _continue(model, state, judge, began, seconds, callback)
 
@@ -167,10 +167,10 @@ def resume(
             f"the run belongs to another model: {state.model} ({state.fingerprint[:12]}), not {model.name} "
             f"({model.fingerprint[:12]})"
         )
-    if (found := state.goals.towards_vectors.shape[1]) != model.config.embed_dim:
+    if (found := state.goals.toward_vectors.shape[1]) != model.config.embed_dim:
         raise TandemError(f"a damaged state: expected vectors of {model.config.embed_dim} values, got {found}")
-    first = state.goals.towards[0]
-    judge = Judge(model, first.name if first.is_text else None, state.goals.towards_vectors[0], state.among)
+    first = state.goals.toward[0]
+    judge = Judge(model, first.name if first.is_text else None, state.goals.toward_vectors[0], state.among)
     return _continue(model, state, judge, began, seconds, callback)
 
 
@@ -239,8 +239,8 @@ def _continue(
             history.append(judge(run.image(), run.step))
         if callback is not None:
             left = (now - first_at) / (run.step - first) * (steps - run.step)
-            moment = Progress(run.step, steps, history[-1], judged_now, left, run.image, kept)
-            stopped = bool(callback(moment))
+            taken = GuidanceStep(run.step, steps, history[-1], judged_now, left, run.image, kept)
+            stopped = bool(callback(taken))
         stopped = stopped or (deadline is not None and time.perf_counter() >= deadline)
     at_end = kept()
     image = run.image()

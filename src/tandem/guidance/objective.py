@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tandem.guidance.goals import Goals
 
-CONTRAST_WEIGHT = 4.5  # of the cross-entropy, in units of a cosine
+NEGATIVE_WEIGHT = 4.5  # of the cross-entropy, in units of a cosine
 
 
 class Objective:
@@ -22,29 +22,29 @@ class Objective:
 
     def __init__(self, goals: Goals, logit_scale: float) -> None:
         self.scale = logit_scale
-        self.towards = torch.tensor(goals.towards_vectors)
-        self.contrast = torch.tensor(goals.contrast_vectors)
+        self.toward = torch.tensor(goals.toward_vectors)
+        self.negatives = torch.tensor(goals.negative_vectors)
         self.away = torch.tensor(goals.away_vectors)
-        weights = torch.tensor([goal.weight for goal in goals.towards])
+        weights = torch.tensor([goal.weight for goal in goals.toward])
         self.weights = weights / weights.sum()
         self.away_weights = torch.tensor([goal.weight for goal in goals.away])
-        self.is_text = [goal.is_text for goal in goals.towards]
+        self.is_text = [goal.is_text for goal in goals.toward]
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """vectors [n d] of views -> the loss []."""
-        to_contrast = vectors @ self.contrast.T  # [n b]
+        to_negatives = vectors @ self.negatives.T  # [n b]
         to_away = vectors @ self.away.T  # [n a]
         loss = vectors.new_zeros(())
-        for goal, weight, is_text in zip(self.towards, self.weights, self.is_text, strict=True):
+        for goal, weight, is_text in zip(self.toward, self.weights, self.is_text, strict=True):
             cosine = vectors @ goal  # [n]
             term = -cosine.mean()
             if is_text:
-                own = torch.cat([goal[None], self.contrast]) @ goal  # [1+b]
+                own = torch.cat([goal[None], self.negatives]) @ goal  # [1+b]
                 wanted = torch.cat([torch.softmax(self.scale * own, dim=0), own.new_zeros(self.away.shape[0])])
-                logits = self.scale * torch.cat([cosine[:, None], to_contrast, to_away], dim=1)
+                logits = self.scale * torch.cat([cosine[:, None], to_negatives, to_away], dim=1)
                 answers = functional.log_softmax(logits, dim=1)
-                term = term - CONTRAST_WEIGHT / self.scale * (answers @ wanted).mean()
+                term = term - NEGATIVE_WEIGHT / self.scale * (answers @ wanted).mean()
             loss = loss + weight * term
         # No nearer to what is unwanted than to any common sentence
-        excess = functional.relu(to_away - to_contrast.mean(dim=1, keepdim=True)).mean(dim=0)  # [a]
+        excess = functional.relu(to_away - to_negatives.mean(dim=1, keepdim=True)).mean(dim=0)  # [a]
         return loss + (self.away_weights * excess).sum()

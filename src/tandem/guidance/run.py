@@ -14,20 +14,15 @@ from torch import Tensor
 
 from tandem.errors import TandemError
 from tandem.guidance.encoder import Encoder
-from tandem.guidance.fourier import FourierPicture, resized
+from tandem.guidance.fourier import resized
 from tandem.guidance.goals import Goals
 from tandem.guidance.objective import Objective
+from tandem.guidance.picture import PICTURES, Picture
 from tandem.guidance.settings import Settings
-from tandem.guidance.shapes import ShapePicture
-from tandem.guidance.svg import document
 from tandem.guidance.views import Augmentation, draw_views, total_variation
 
 # Chosen by looking at pictures of tandem-mini, and by ranks (docs/log.md, "Guidance").
 CANVAS = 0.75  # of the encoder's side: what guidance works on; finer waves are what only the encoder sees
-DECAY = 1.5
-FIRST_BAND, WHOLE_AT = 0.15, 0.6  # the share of frequencies that is shown first; when in a run all of them are
-RATES = {"fourier": 1.0, "geometry": 0.01, "colour": 0.05}  # of Adam
-VARIATION = {"fourier": 2.0, "shapes": 0.0}  # weights of the total variation
 HELD = 40.0  # weight of the squared distance from the photo at a strength of one half
 AUGMENTATION = Augmentation()
 
@@ -50,30 +45,15 @@ class Run:
         scale = shorter / min(settings.height, settings.width)
         height, width = round(settings.height * scale), round(settings.width * scale)
         self._held = None if self._start is None else resized(self._start, height, width)  # [3 h w]
-        self.picture: FourierPicture | ShapePicture
-        if settings.shapes is None:
-            self.picture = FourierPicture(height, width, self._draw, decay=DECAY, start=self._held)
-            groups = [{"params": list(self.picture.parameters()), "peak": RATES["fourier"]}]
-        else:
-            self.picture = ShapePicture(height, width, self._draw, count=settings.shapes, start=self._held)
-            named = dict(self.picture.named_parameters())
-            colours = [named.pop(name) for name in ("colour", "background", "opacity")]
-            groups = [
-                {"params": list(named.values()), "peak": RATES["geometry"]},
-                {"params": colours, "peak": RATES["colour"]},
-            ]
-        self._optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99))
+        self.picture: Picture = PICTURES[settings.parametrisation](settings, height, width, self._draw, self._held)
+        self._optimiser = torch.optim.Adam(self.picture.groups(), betas=(0.9, 0.99))
 
     def advance(self) -> float:
         """One step; gives the loss. Raises `TandemError` when it is not finite."""
         settings, done = self.settings, self.step / self.settings.steps
-        if isinstance(self.picture, FourierPicture):
-            canvas = self.picture(FIRST_BAND + (1 - FIRST_BAND) * min(1.0, done / WHOLE_AT))
-            variation = VARIATION["fourier"]
-        else:
-            canvas, variation = self.picture(done), VARIATION["shapes"]
+        canvas = self.picture.canvas(done)
         views = draw_views(canvas, settings.crops, self._encoder.size, self._draw, AUGMENTATION)
-        loss = self._objective(self._encoder(views)) + variation * total_variation(canvas)
+        loss = self._objective(self._encoder(views)) + self.picture.variation * total_variation(canvas)
         if self._held is not None:
             loss = loss + HELD * (1 / settings.strength - 1) * ((canvas - self._held) ** 2).mean()
         if not math.isfinite(value := float(loss.detach())):
@@ -89,18 +69,12 @@ class Run:
     def image(self) -> Image.Image:
         """The picture as it is, RGB, at its own size."""
         settings = self.settings
-        if isinstance(self.picture, FourierPicture):
-            pixels = self.picture.render(settings.height, settings.width, self._start)
-        else:
-            pixels = self.picture.render(settings.height, settings.width)
+        pixels = self.picture.render(settings.height, settings.width, self._start)
         return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
 
     def svg(self) -> str | None:
         """The picture as an SVG document; None for one that is not of shapes."""
-        if isinstance(self.picture, FourierPicture):
-            return None
-        height, width = self.settings.height, self.settings.width
-        return document(width, height, *self.picture.elements(height, width))
+        return self.picture.svg(self.settings.height, self.settings.width)
 
     def state(self) -> Arrays:
         """Everything that later steps depend on: parameters, the optimiser's moments, and the generator."""

@@ -1,8 +1,8 @@
-"""Common sentences in two parts: CONTRAST, which guidance keeps a picture away from, and COMPARISON, among which the
+"""Common sentences in two parts: NEGATIVES, which guidance keeps a picture away from, and COMPARISON, among which the
 finished picture's own prompt is ranked. Guidance never sees the second.
 """
 
-_CONTRAST = """
+_NEGATIVES = """
 a photo of a person; a man in a suit; a woman smiling at the camera; a group of friends outdoors; a baby; an old man
 a crowd of people; children at school; a soccer player; a man on a motorbike; a girl on a swing; a wedding; a dog
 a puppy on a sofa; a cat; a horse in a meadow; cows in a field; a sheep; a monkey; a lion; a tiger; a bear
@@ -41,5 +41,5 @@ def _read(text: str) -> tuple[str, ...]:
     return tuple(" ".join(each.split()) for each in text.replace("\n", ";").split(";") if each.strip())
 
 
-CONTRAST = _read(_CONTRAST)
+NEGATIVES = _read(_NEGATIVES)
 COMPARISON = _read(_COMPARISON)

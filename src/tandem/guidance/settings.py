@@ -1,12 +1,14 @@
 """How a picture is guided: one frozen value, checked, which a state file holds too. Knows no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tandem.errors import TandemError
 
 SIZE, STEPS, CROPS, STRENGTH = 256, 250, 32, 0.5  # defaults, which the command shares
 LARGEST, MOST_SHAPES = 4096, 1024
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
+Parametrisation = Literal["fourier", "shapes"]
 STATE_SUFFIX = ".guidance"  # added to a picture's name
 
 
@@ -38,6 +40,11 @@ class Settings:
             raise TandemError(f"size: {self.width}x{self.height} is too narrow; at most 8 to 1")
         if not 0 < self.strength <= 1:
             raise TandemError(f"strength: expected a number above 0 and at most 1, got {self.strength:g}")
+
+    @property
+    def parametrisation(self) -> Parametrisation:
+        """What is optimised."""
+        return "fourier" if self.shapes is None else "shapes"
 
 
 def fitted_size(width: int, height: int, longest: int) -> tuple[int, int]:

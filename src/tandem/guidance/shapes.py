@@ -8,20 +8,27 @@ Shapes of tensors: k shapes of a kind, m all shapes, h rows, w columns.
 """
 
 import math
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from tandem.guidance.settings import Settings
+from tandem.guidance.svg import document
 
 KINDS = ("ellipse", "polygon", "stroke", "circle")  # shape i is of kind i mod 4
 CORNERS = 5
 PIECES = 12  # straight ones that a stroke's curve is drawn in
 SOFTEST, CRISPEST = 2.0, 0.5  # deviations of an edge in pixels of the canvas, at the beginning and at the end
+GEOMETRY_RATE, COLOUR_RATE = 0.01, 0.05  # of Adam
 LARGEST, SMALLEST = 0.4, 0.08  # radii before the first step: the first shapes are the background's
 _NEAR_ZERO = 1e-6
 
 
 class ShapePicture(nn.Module):
     """`count` shapes on a background; with `start`, in the colours that a photo has where they begin."""
+
+    variation = 0.0
 
     def __init__(
         self, height: int, width: int, draw: torch.Generator, *, count: int, start: Tensor | None = None
@@ -62,6 +69,30 @@ class ShapePicture(nn.Module):
             self.background = nn.Parameter(of_photo.mean(dim=(1, 2)))
         self.opacity = nn.Parameter(torch.full((count,), 0.5))
 
+    @classmethod
+    def begin(cls, settings: Settings, height: int, width: int, draw: torch.Generator, start: Tensor | None) -> Self:
+        """A picture before the first step, of as many shapes as the settings say."""
+        assert settings.shapes is not None
+        return cls(height, width, draw, count=settings.shapes, start=start)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Places and lengths at one rate, colours at another."""
+        geometry = dict(self.named_parameters())
+        colours = [geometry.pop(name) for name in ("colour", "background", "opacity")]
+        return [
+            {"params": list(geometry.values()), "peak": GEOMETRY_RATE},
+            {"params": colours, "peak": COLOUR_RATE},
+        ]
+
+    def canvas(self, done: float) -> Tensor:
+        """As `forward`."""
+        canvas: Tensor = self(done)
+        return canvas
+
+    def svg(self, height: int, width: int) -> str | None:
+        """The picture as an SVG document of that size."""
+        return document(width, height, *self.elements(height, width))
+
     def forward(self, done: float = 1.0) -> Tensor:
         """The working canvas [3 h w] in 0..1; edges are softer the less of the run is `done` (0..1)."""
         softness = SOFTEST * (CRISPEST / SOFTEST) ** done
@@ -69,8 +100,11 @@ class ShapePicture(nn.Module):
         return self._composed(torch.sigmoid(distance * min(self.height, self.width) / softness))
 
     @torch.no_grad()
-    def render(self, height: int, width: int) -> Tensor:
-        """The picture at another size [3 H W] in 0..1, with edges of one pixel, as SVG renderers draw them."""
+    def render(self, height: int, width: int, start: Tensor | None = None) -> Tensor:
+        """The picture at another size [3 H W] in 0..1, with edges of one pixel, as SVG renderers draw them.
+
+        `start` changes nothing: shapes cover the photo that they began from.
+        """
         pixels = self._distances(height, width) * min(height, width)
         return self._composed((pixels + 0.5).clamp(0, 1))
 

@@ -21,7 +21,7 @@ from tandem.guidance.settings import STATE_SUFFIX, Settings
 from tandem.weights.safetensors_file import read_safetensors, safetensors_bytes
 
 FORMAT = "tandem-guidance-1"
-_GOALS = ("towards_vectors", "away_vectors", "contrast_vectors")
+_GOALS = ("toward_vectors", "away_vectors", "negative_vectors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def write_state(state: State, path: str | Path) -> Path:
     target = user_path(path)
     about = {
         "settings": asdict(state.settings),
-        "towards": [asdict(goal) for goal in state.goals.towards],
+        "toward": [asdict(goal) for goal in state.goals.toward],
         "away": [asdict(goal) for goal in state.goals.away],
         "among": list(state.among),
         "fingerprint": state.fingerprint,
@@ -84,11 +84,11 @@ def read_state(path: str | Path) -> State:
 def _state(about: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> State:
     settings, step = Settings(**about["settings"]), int(about["step"])
     vectors: list[Vectors] = [np.array(tensors[f"goals.{name}"], dtype=np.float32) for name in _GOALS]
-    towards, away = (tuple(Goal(**goal) for goal in about[name]) for name in ("towards", "away"))
+    toward, away = (tuple(Goal(**goal) for goal in about[name]) for name in ("toward", "away"))
     dimension = vectors[0].shape[-1]
-    if not towards:
-        raise ValueError("no goal to go towards")
-    if [len(vectors[0]), len(vectors[1])] != [len(towards), len(away)]:
+    if not toward:
+        raise ValueError("no goal to go toward")
+    if [len(vectors[0]), len(vectors[1])] != [len(toward), len(away)]:
         raise ValueError("goals without vectors")
     if any(each.ndim != 2 or each.shape[1] != dimension for each in vectors):
         raise ValueError("vectors of different sizes")
@@ -99,7 +99,7 @@ def _state(about: dict[str, Any], tensors: Mapping[str, NDArray[Any]]) -> State:
         raise ValueError(f"step {step} of {settings.steps}")
     return State(
         settings,
-        Goals(towards, away, *vectors),
+        Goals(toward, away, *vectors),
         tuple(str(each) for each in about["among"]),
         str(about["fingerprint"]),
         str(about["model"]),

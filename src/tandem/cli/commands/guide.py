@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.exit_codes import DONE, INTERRUPTED
+from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import TandemError
 from tandem.files import user_path
 from tandem.guidance.settings import CROPS, SIZE, STATE_SUFFIX, STEPS, STRENGTH
 
 if TYPE_CHECKING:
-    from tandem.guidance.guiding import Guided, Progress
+    from tandem.guidance.guiding import GuidanceStep, Guided
     from tandem.guidance.state_file import State
 
 SAVE_EVERY_S = 20.0  # seconds between two saved states of a run, which a crash would lose
@@ -42,7 +43,7 @@ OF_THE_RUN = (
 def add_arguments(parser: Parser) -> None:
     describe(
         parser,
-        "Make a picture that a text describes, or change a photo towards it: the picture is optimised by the gradient "
+        "Make a picture that a text describes, or change a photo toward it: the picture is optimised by the gradient "
         "of the model's image encoder, so it shows what the model reads into the text, and a small model reads little. "
         "This is no diffusion model. Ctrl-C keeps the picture so far, and a state from which --resume goes on. "
         "Needs torch.",
@@ -58,12 +59,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--resume", metavar="F", help="go on with a run that was stopped, to the same picture")
     goals = parser.add_argument_group("goals")
     goals.add_argument(
-        "--toward", action="append", metavar="T[:W]", help="another text to go towards, with its weight (1)"
+        "--toward", action="append", metavar="T[:W]", help="another text to go toward, with its weight (1)"
     )
     goals.add_argument(
         "--away", action="append", metavar="T[:W],...", help="texts that the picture should not answer to"
     )
-    goals.add_argument("--like", action="append", metavar="PHOTO", help="a photo to go towards")
+    goals.add_argument("--like", action="append", metavar="PHOTO", help="a photo to go toward")
     goals.add_argument("--start", metavar="PHOTO", help="change this photo instead of starting from grey")
     goals.add_argument(
         "--strength", type=float, metavar="X", help=f"how far --start may change, above 0 to 1 ({STRENGTH})"
@@ -112,13 +113,13 @@ def run(arguments: argparse.Namespace) -> int:
     saved_at = time.monotonic()
     with _ctrl_c() as pressed, _line() as show:
 
-        def on_step(moment: "Progress") -> bool:
+        def on_step(at: "GuidanceStep") -> bool:
             nonlocal saved_at
-            show(moment)
-            if moment.just_judged:
-                keep_picture(moment)
+            show(at)
+            if at.just_judged:
+                keep_picture(at)
             if time.monotonic() - saved_at > SAVE_EVERY_S:
-                write_state(moment.state(), state_file)
+                write_state(at.state(), state_file)
                 saved_at = time.monotonic()
             return bool(pressed)
 
@@ -137,7 +138,7 @@ def _guided(
     asked: dict[str, Any] | None,
     resumed: "State | None",
     seconds: float | None,
-    on_step: "Callable[[Progress], bool]",
+    on_step: "Callable[[GuidanceStep], bool]",
 ) -> "Guided":
     from tandem.guidance.guiding import guide, resume
 
@@ -168,30 +169,20 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `guide`, of those that were given."""
     from tandem.guidance.goals import read_goal
 
-    towards = [each for each in (arguments.text and (arguments.text, 1.0),) if each]
+    wanted = [each for each in (arguments.text and (arguments.text, 1.0),) if each]
     for written in arguments.toward or ():
         goal = read_goal(written)
-        towards.append((goal.name, goal.weight))
+        wanted.append((goal.name, goal.weight))
     away = [read_goal(part) for each in arguments.away or () for part in each.split(",") if part.strip()]
     given = {
         "like": arguments.like,
-        "among": _lines(arguments.among),
+        "among": None if arguments.among is None else read_lines(arguments.among),
         **{
             name: getattr(arguments, name) for name in ("start", "size", "steps", "seed", "shapes", "crops", "strength")
         },
     }
     named = {name: value for name, value in given.items() if value is not None}
-    return {"toward": towards, "away": [(goal.name, goal.weight) for goal in away], **named}
-
-
-def _lines(name: str | None) -> list[str] | None:
-    if name is None:
-        return None
-    path = user_path(name)
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise TandemError(f"{path}: expected a text in each line, in UTF-8") from None
+    return {"toward": wanted, "away": [(goal.name, goal.weight) for goal in away], **named}
 
 
 def _size(text: str) -> int | tuple[int, int]:
@@ -202,7 +193,7 @@ def _size(text: str) -> int | tuple[int, int]:
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
-def _progress_writer(name: str | None) -> "Callable[[Progress], None]":
+def _progress_writer(name: str | None) -> "Callable[[GuidanceStep], None]":
     """What writes pictures on the way: numbered ones in a folder, or one file, renewed at once."""
     if name is None:
         return lambda _: None
@@ -211,9 +202,9 @@ def _progress_writer(name: str | None) -> "Callable[[Progress], None]":
     path = user_path(name)
     if path.suffix and not path.is_dir():
         target = check_target(path, shapes=False)
-        return lambda moment: write_image(moment.image(), target)
+        return lambda at: write_image(at.image(), target)
     path.mkdir(parents=True, exist_ok=True)
-    return lambda moment: write_image(moment.image(), path / f"{moment.step:06}.png")
+    return lambda at: write_image(at.image(), path / f"{at.step:06}.png")
 
 
 @contextmanager
@@ -238,14 +229,14 @@ def _ctrl_c() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _line() -> "Iterator[Callable[[Progress], None]]":
+def _line() -> "Iterator[Callable[[GuidanceStep], None]]":
     """One line on standard error, renewed in a terminal; nothing in a pipe, and with -q."""
     if terminal.is_quiet() or not sys.stderr.isatty():
         yield lambda _: None
         return
 
-    def show(moment: "Progress") -> None:
-        text = f"step {moment.step:,} of {moment.steps:,}, {_judged(moment.judged)}, {_left(moment.seconds_left)}"
+    def show(at: "GuidanceStep") -> None:
+        text = f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {_left(at.seconds_left)}"
         print(f"\r{text[: terminal.columns(sys.stderr) - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
 
     with progress.waiting("guiding"):
