@@ -20,6 +20,7 @@ from tandem.config import Preprocessing
 from tandem.errors import ImageError
 from tandem.image_source import (
     DEFAULT_LIMITS,
+    FILMS,
     ImageSource,
     Limits,
     image_errors,
@@ -168,6 +169,9 @@ def _bring_plugins(brand: bytes) -> None:
             importlib.import_module("pillow_avif")
 
 
+_FILM_BRANDS = frozenset(b"ftyp" + each for each in (b"qt ", b"iso", b"mp4", b"M4V", b"3gp", b"avc", b"das"))
+
+
 def _unknown(head: bytes) -> str:
     if head[4:12] in _HEIF_BRANDS:
         return "a HEIC photo: reading it needs pillow-heif; install it with: pip install 'tandem-clip[heic]'"
@@ -175,6 +179,8 @@ def _unknown(head: bytes) -> str:
         return "an AVIF image: install a newer Pillow, or pillow-avif-plugin, to read it"
     if head.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
         return "an EPS file: not read, since it is a program"
+    if head[4:11] in _FILM_BRANDS or head.startswith(b"\x1aE\xdf\xa3") or head[8:12] == b"AVI ":
+        return f"a film, not an image: {FILMS}"
     try:
         text = head[:48].decode()
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -108,8 +109,17 @@ def opened(source: object, name: str, limits: Limits) -> BinaryIO:
     return _in_memory(content, name, limits)
 
 
+FILMS = "tandem index takes films, tandem search finds their moments"
+_MOMENT = re.compile(r"\.\w+#t=[\d.:]+$")  # what collections call moments, and what people type like it
+
+
 def _opened_path(path: Path, name: str, limits: Limits) -> BinaryIO:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if _MOMENT.search(name):
+            raise ImageError(name, f"a moment of a film, not an image: {FILMS}", "unsupported") from None
+        raise
     if stat.S_ISDIR(status.st_mode):
         raise ImageError(name, "a folder, not an image", "invalid")
     if not stat.S_ISREG(status.st_mode):

@@ -186,6 +186,8 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     empty.touch()
     noise = tmp_path / "noise.jpg"
     noise.write_bytes(bytes(range(128, 256)))
+    film = tmp_path / "film.jpg"
+    film.write_bytes(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(50))
     postscript = tmp_path / "figure.eps"
     postscript.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     for path, reason in (
@@ -194,6 +196,8 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
         (noise, "not an image in a format that is read"),
         (postscript, "an EPS file"),
         (tmp_path, "a folder, not an image"),
+        (film, "a film, not an image: tandem index takes films"),
+        (tmp_path / "film.mp4#t=83.2", "a moment of a film, not an image: tandem index takes films"),
         (tmp_path / "missing.jpg", "no such file"),
         (text / "below.jpg", "no such file"),
         (tmp_path / ("x" * 300), "no such file"),
