@@ -43,6 +43,11 @@ def test_from_labelled_photos_to_a_log_that_holds(
     assert unfitted.code == 0, unfitted.err
     assert [row[1:4] for row in unfitted.rows] == [["not fitted", "red", ""]] * 4
     assert "tandem: not fitted: red; photos are only ordered" in unfitted.err
+    unjudged = tmp_path / "unjudged.jsonl"
+    assert tandem("moderate", labelled, *options, "--log", unjudged).code == 0
+    found = tandem("moderate", "report", unjudged, "--labelled", labelled)
+    assert "red: no figures" in found.err
+    assert "recall" not in found.out
 
     fitted = tandem("moderate", "fit", *options, "--labelled", labelled, "--review-recall", "0.8")
     assert fitted.code == 0, fitted.err

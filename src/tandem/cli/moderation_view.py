@@ -196,8 +196,8 @@ def show_reports(reports: "Sequence[CategoryReport]") -> None:
     for each in reports:
         if each.figures is None:
             continue
-        print()
         if each.figures:
+            print()
             print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
         else:
             sys.stdout.flush()

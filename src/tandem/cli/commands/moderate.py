@@ -78,7 +78,7 @@ def add_arguments(parser: Parser) -> None:
         "on them",
     )
     fit.add_argument("--to", metavar="F", help="where to write the fit (default: beside the policy)")
-    data = parser.add_argument_group("labelled photos, of moderate fit and moderate report")
+    data = parser.add_argument_group("labelled photos (of fit, report)")
     data.add_argument("--labelled", metavar="DATA", help="folders of classes, a table, a collection, ...")
     data.add_argument(
         "--shows",
