@@ -37,6 +37,10 @@ def test_a_table_with_a_missing_image(tandem: Run, table: Path, model_folder: st
     assert rows[4]["clip_score"] == ""
     mean = sum(float(row["clip_score"]) for row in rows[:4]) / 4
     assert mean == pytest.approx(figure["value"], abs=1e-6)
+    lowest = document["lowest"][0]
+    assert list(lowest) == ["row", "image", "prompt", "cosine", "clip_score", "cut_tokens"]
+    same = rows[lowest["row"]]
+    assert (float(same["clip_score"]), float(same["cosine"])) == (lowest["clip_score"], lowest["cosine"])
     page = sheet.read_text()
     assert page.count("<img") == 4  # those that are lowest are not repeated
     assert "a cat number 3" in page

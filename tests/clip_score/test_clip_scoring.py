@@ -1,5 +1,6 @@
 """CLIPScore and its relatives: the formulas, streams of rows, what is cut, and what cannot be scored."""
 
+import json
 import math
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tandem.clip_score import (
     iter_scores,
     ref_clip_score,
 )
+from tandem.clip_score.metrics import METRICS
 from tandem.clip_score.results import figures_of
 from tandem.errors import DataError, TandemError, TextError
 from tandem.model import Model
@@ -83,6 +85,29 @@ def test_figures_have_the_mean_and_an_interval_that_holds_it() -> None:
         figures_of(("clip_score",), {"clip_score": cosine[:0]})
 
 
+def test_every_metric_is_whole_in_its_entry(model: Model, images: list[Path]) -> None:
+    rows = [ScoreRow(image, prompt, ("a", "b"), images[0], "x") for image, prompt in zip(images, PROMPTS, strict=True)]
+    for metric in METRICS:
+        (part,) = iter_scores(model, rows, [metric])
+        assert part.values[metric].shape == (5,)
+        assert set(part.values) <= {metric, "cosine", "other"}
+
+
+def test_scores_as_json_tables_and_in_notebooks(model: Model, images: list[Path]) -> None:
+    found = clip_score(model, [images[0], b"not an image", images[1]], ["a <cat>", "b", "do " * 200])
+    document = json.loads(found.to_json())
+    assert document == found.as_dict()
+    assert list(document["results"][1]) == ["row", "image", "prompt", "cosine", "clip_score", "cut_tokens"]
+    assert [row["cut_tokens"] for row in document["results"]] == [0, found.cut[0].cut]
+    assert document["failures"] == [found.failures[0].error.as_dict()]
+    frame = found.to_pandas()
+    assert frame.loc[str(images[0]), "clip_score"] == pytest.approx(float(found.scores[0]))
+    assert "a &lt;cat&gt;" in found._repr_html_()
+    nothing = clip_score(model, [b"not an image"], ["a cat"])
+    assert (len(nothing.to_pandas()), json.loads(nothing.to_json())["results"]) == (0, [])
+    assert "no image could be read" in nothing._repr_html_()
+
+
 # --- images and texts ------------------------------------------------------------------------------------------------
 
 
@@ -124,7 +149,7 @@ def test_references(model: Model, images: list[Path]) -> None:
 def test_pairs_of_images(model: Model, images: list[Path]) -> None:
     same = image_similarity(model, images, source_images=images, batch_size=2)
     assert same.scores == pytest.approx(np.ones(5), abs=1e-5)
-    assert same.as_dict()["results"][0].keys() == {"row", "image", "image_similarity"}
+    assert same.as_dict()["results"][0].keys() == {"row", "image", "image_similarity", "cut_tokens"}
     turned = images[1:] + images[:1]
     vectors = model.embed_images(images)
     found = image_similarity(model, images, turned, batch_size=2)

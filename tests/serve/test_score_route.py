@@ -59,6 +59,11 @@ def test_the_scores_of_the_local_function(http: httpx.Client, folder: Path, imag
     assert answer["results"][2]["cut_tokens"] == local.cut[0].cut
     assert answer["figures"]["clip_score"]["value"] == pytest.approx(local.figure.value, abs=1e-5)
     assert answer["model"]["fingerprint"] == local.model.fingerprint
+    document = local.as_dict()
+    assert answer.keys() == document.keys()
+    assert [row.keys() for row in answer["results"]] == [row.keys() for row in document["results"]]
+    assert answer["figures"].keys() == document["figures"].keys()
+    assert answer["figures"]["clip_score"]["chance"] == pytest.approx(local.figure.chance, abs=1e-5)
 
 
 def test_the_client(client: Client, folder: Path, images: list[Path]) -> None:
@@ -74,7 +79,7 @@ def test_the_client(client: Client, folder: Path, images: list[Path]) -> None:
 def test_the_client_takes_one_prompt_for_all_images(client: Client, folder: Path, images: list[Path]) -> None:
     local = clip_score(tandem.load(folder / "model"), images[:2], "ab")  # as many letters as images
     found = client.score(images[:2], "ab")
-    assert [row["prompt"] for row in found] == ["ab", "ab"]
+    assert [(row["row"], row["prompt"]) for row in found] == [(0, "ab"), (1, "ab")]
     assert [row["clip_score"] for row in found] == pytest.approx(local.scores.tolist(), abs=1e-5)
 
 
@@ -84,7 +89,7 @@ def test_the_client_answers_for_what_can_be_read_and_lists_the_rest(
     some = [images[0], b"no image", tmp_path / "gone.png", images[1]]
     for batch_size in (1, 2, 9):
         found = client.score(some, ["a", "b", "c", "d"], batch_size=batch_size)
-        assert [row["prompt"] for row in found] == ["a", "d"]
+        assert [(row["row"], row["prompt"]) for row in found] == [(0, "a"), (3, "d")]
         assert [(each.index, each.error.kind) for each in found.failures] == [(1, "unsupported"), (2, "not_found")]
     with pytest.raises(DataError, match="each of the 4 images, got 5"):
         client.score(some, ["a", "b", "c", "d", "e"])

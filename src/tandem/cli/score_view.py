@@ -13,8 +13,9 @@ from tandem.answer import Failure
 from tandem.cli import terminal
 from tandem.cli.row_files import RowFile
 from tandem.cli.tables import Cell, Column, print_table
-from tandem.clip_score.formulas import METRICS, Floats, Metric
-from tandem.clip_score.results import figures_of, plain
+from tandem.clip_score.formulas import Floats, Metric
+from tandem.clip_score.metrics import METRICS
+from tandem.clip_score.results import figures_of
 from tandem.clip_score.rows import Cut, ScoredRows
 from tandem.clip_score.sheet import Extreme, Extremes, draw_sheet
 from tandem.errors import ImageError
@@ -62,13 +63,7 @@ class ScoreReport:
 
     def __enter__(self) -> Self:
         if self.target:
-            kinds: dict[str, type] = {"row": int, "image": str}
-            if self._has_prompts:
-                kinds |= {"prompt": str, "cosine": float}
-            for metric in self.metrics:
-                kinds[metric] = float
-            kinds |= {"cut_tokens": int, "error": str}
-            self._file = self._open.enter_context(RowFile(self.target, kinds))
+            self._file = self._open.enter_context(RowFile(self.target, self._columns))
         return self
 
     def __exit__(
@@ -80,6 +75,13 @@ class ScoreReport:
     def _has_prompts(self) -> bool:
         return any("prompt" in METRICS[metric].needs for metric in self.metrics)
 
+    @property
+    def _columns(self) -> dict[str, type]:
+        """Of the file of rows, with their types: the names of `ScoredRows.as_dicts`, and the error."""
+        prompts: dict[str, type] = {"prompt": str, "cosine": float} if self._has_prompts else {}
+        scores: dict[str, type] = dict.fromkeys(map(str, self.metrics), float)
+        return {"row": int, "image": str, **prompts, **scores, "cut_tokens": int, "error": str}
+
     def add(self, part: ScoredRows) -> None:
         """Take in a batch."""
         self.count += len(part)
@@ -88,10 +90,11 @@ class ScoreReport:
         if len(part):
             self._parts.append(dict(part.values))
             first = part.values[self.metrics[0]]
+            columns = (part.sources, part.prompts, first, part.as_dicts())
             self._extremes.add(
                 [
-                    Extreme(source, prompt, float(score))
-                    for source, prompt, score in zip(part.sources, part.prompts, first, strict=True)
+                    Extreme(source, prompt, float(score), row)
+                    for source, prompt, score, row in zip(*columns, strict=True)
                 ]
             )
         if self._file is not None:
@@ -100,17 +103,13 @@ class ScoreReport:
 
     def _rows_of(self, part: ScoredRows) -> list[tuple[Any, ...]]:
         """Every row of a batch, in order: those that could not be scored with the reason instead of scores."""
-        cut: dict[int, int] = {}
-        for each in part.cut:
-            cut[each.row] = cut.get(each.row, 0) + each.cut
-        names = (["cosine"] if self._has_prompts else []) + list(self.metrics)
         rows: list[tuple[Any, ...]] = []
-        for place, row in enumerate(part.rows):
-            texts = [part.prompts[place]] if self._has_prompts else []
-            scores = [plain(part.values[name][place]) for name in names]
-            rows.append((row, part.sources[place], *texts, *scores, cut.get(row, 0), ""))
-        empty = [None] * (len(names) + self._has_prompts)
-        rows += [(each.index, each.source, *empty, 0, each.error.reason) for each in part.failures]
+        for source, row in zip(part.sources, part.as_dicts(), strict=True):
+            found = {**row, "image": source, "error": ""}
+            rows.append(tuple(found[name] for name in self._columns))
+        for each in part.failures:
+            failed = {"row": each.index, "image": each.source, "cut_tokens": 0, "error": each.error.reason}
+            rows.append(tuple(failed.get(name) for name in self._columns))
         return sorted(rows, key=lambda row: int(row[0]))
 
     # --- the report ----------------------------------------------------------------------------------------------
@@ -156,7 +155,7 @@ class ScoreReport:
         )  # fmt: skip
 
     def document(self, skipped: Sequence[ImageError]) -> dict[str, Any]:
-        """What --json prints."""
+        """What --json prints: rows are as `Scores.as_dict` has them, those of both ends."""
         top = self.arguments.top
         figures = self.figures()
         return {
@@ -165,8 +164,8 @@ class ScoreReport:
             "long": self.arguments.long,
             "formulas": {name: FORMULAS[name] for name in figures if name in FORMULAS},
             "figures": {name: figure.as_dict() for name, figure in figures.items()},
-            "lowest": [_document_of(each) for each in self._extremes.worst[:top]],
-            "highest": [_document_of(each) for each in self._extremes.best[:top]],
+            "lowest": [dict(each.row) for each in self._extremes.worst[:top]],
+            "highest": [dict(each.row) for each in self._extremes.best[:top]],
             "cut": [{"row": each.row, "tokens": each.tokens, "cut": each.cut} for each in self.cut],
             "failures": [error.as_dict() for error in skipped],
             **({"file": str(self.target)} if self.target and self.rows_written else {}),
@@ -204,7 +203,3 @@ def _row_of(name: str, figure: "Figure") -> tuple[Cell, ...]:
         Cell(chance),
         Cell(FORMULAS[name], style=terminal.QUIET),
     )
-
-
-def _document_of(each: Extreme) -> dict[str, Any]:
-    return {"image": display_name(each.image), "prompt": each.prompt, "score": plain(each.score)}

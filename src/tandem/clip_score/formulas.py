@@ -4,7 +4,6 @@ Shapes: n pairs, d dimensions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,29 +18,6 @@ WEIGHT = 2.5  # w of Hessel et al. 2021, section 3: it stretches cosines, which 
 TORCHMETRICS = 100.0  # what torchmetrics multiplies a cosine with instead; there is no w in it
 PAPER_PREFIX = "A photo depicts"  # what Hessel et al. 2021 put before captions (section 3)
 UNMOVED = 1e-4  # length of a difference of unit vectors that is rounding, from batches of other sizes
-
-
-@dataclass(frozen=True)
-class About:
-    """What a score is called, how it is computed, and what a row needs for it beside its image."""
-
-    title: str
-    formula: str
-    needs: tuple[str, ...]
-
-
-METRICS: dict[Metric, About] = {
-    "clip_score": About("CLIPScore", "2.5 max(cos, 0), Hessel et al. 2021", ("prompt",)),
-    "ref_clip_score": About(
-        "RefCLIPScore", "harmonic mean of CLIPScore and max(cos, 0) to the nearest reference", ("prompt", "references")
-    ),
-    "image_similarity": About("image similarity", "cos of image and source image", ("source_image",)),
-    "directional_similarity": About(
-        "directional similarity",
-        "cos of the change of the image and that of the text, Gal et al. 2022",
-        ("prompt", "source_image", "source_prompt"),
-    ),
-}
 
 
 def cosines(left: Vectors, right: Vectors) -> Floats:

@@ -3,6 +3,7 @@
 Shapes: n rows whose images could be read.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,15 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from tandem import html
 from tandem.answer import Failure, ModelIdentity
-from tandem.clip_score.formulas import METRICS, TORCHMETRICS, WEIGHT, Floats, Metric
+from tandem.clip_score.formulas import TORCHMETRICS, WEIGHT, Floats, Metric
+from tandem.clip_score.metrics import METRICS
 from tandem.clip_score.rows import Cut, ScoredRows
-from tandem.errors import DataError
+from tandem.errors import DataError, MissingExtraError
 from tandem.evaluate.figures import Figure
 from tandem.evaluate.intervals import bootstrap, means, share
 from tandem.files import display_name
 
-DIGITS = 7  # float32 has no more
+REPR_ROWS = 5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,23 +86,38 @@ class Scores:
         return [int(place) for place in np.argsort(-self.values[metric or self.metrics[0]], kind="stable")[:k]]
 
     def as_dict(self) -> dict[str, Any]:
-        """A dict of plain values, as POST /v1/score answers."""
+        """A dict of plain values. POST /v1/score answers with the same; its rows are those of `tandem score` too."""
+        rows = ScoredRows(self.rows, self.sources, self.prompts, self.values, cut=self.cut)
         return {
             "model": {"name": self.model.name, "fingerprint": self.model.fingerprint},
             "prefix": self.prefix,
             "figures": {name: figure.as_dict() for name, figure in self.figures.items()} if len(self) else {},
-            "results": [
-                {
-                    "row": self.rows[i],
-                    "image": display_name(self.sources[i]),
-                    **({"prompt": self.prompts[i]} if "cosine" in self.values else {}),
-                    **{name: plain(column[i]) for name, column in self.values.items() if name != "other"},
-                }
-                for i in range(len(self))
+            "results": rows.as_dicts(),
+            "failures": [
+                {name: display_name(value) for name, value in failure.error.as_dict().items()}
+                for failure in self.failures
             ],
-            "failures": [{"row": each.index, **each.error.as_dict()} for each in self.failures],
-            "cut": [{"row": each.row, "tokens": each.tokens, "cut": each.cut} for each in self.cut],
         }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.as_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`: a row for each image, with the columns of `results` in `as_dict`."""
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtraError("pandas", "pandas", "a table of scores") from None
+        return pandas.DataFrame(self.as_dict()["results"]).set_index("image") if len(self) else pandas.DataFrame()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the lowest rows, below the means."""
+        rows = [
+            (f"{self.scores[i]:.4f}", html.text(self.sources[i]), html.text(self.prompts[i]))
+            for i in self.worst(REPR_ROWS)
+        ]
+        head = repr(self).replace("\n  ", "; ")
+        return html.table(rows, f"{head}; the lowest {len(rows)}:" if rows else head)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -163,8 +181,3 @@ def _beside_clip_score(score: Figure, values: Mapping[str, Floats], seed: int) -
         ),
         **wins,
     }
-
-
-def plain(value: float | np.floating[Any]) -> float:
-    """A float32 as the shortest number of its precision."""
-    return float(f"{value:.{DIGITS}g}")

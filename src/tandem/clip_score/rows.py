@@ -1,15 +1,19 @@
 """What is scored, row by row, and what came of some rows. Knows no model and no files."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from tandem.answer import Failure
-from tandem.clip_score.formulas import METRICS, Floats, Metric
-from tandem.errors import DataError
+from tandem.clip_score.formulas import Floats
+from tandem.files import display_name
 from tandem.image import ImageSource
 
 Value: TypeAlias = str  # a name of `ScoredRows.values`
+DIGITS = 7  # float32 has no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +55,25 @@ class ScoredRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """Plain values of each row, in order: its place among the rows given, the image, the prompt where it has one,
+        the scores by name, and the tokens of its texts that were not read.
+        """
+        cut: Counter[int] = Counter()
+        for each in self.cut:
+            cut[each.row] += each.cut
+        return [
+            {
+                "row": row,
+                "image": display_name(self.sources[place]),
+                **({"prompt": self.prompts[place]} if "cosine" in self.values else {}),
+                **{name: plain(column[place]) for name, column in self.values.items() if name != "other"},
+                "cut_tokens": cut[row],
+            }
+            for place, row in enumerate(self.rows)
+        ]
 
-def check_row(row: ScoreRow, index: int, metrics: Sequence[Metric]) -> None:
-    """Raise `DataError` where the row lacks what a metric needs."""
-    for metric in metrics:
-        for need in METRICS[metric].needs:
-            value = getattr(row, need)
-            if value is None or (need != "source_image" and not value):
-                place = row.place or f"row {index}"
-                raise DataError(f"{place}: {METRICS[metric].title} needs a {need.rstrip('s').replace('_', ' ')}")
-            texts = value if need == "references" else [value] if need != "source_image" else []
-            if wrong := next((each for each in texts if not isinstance(each, str)), None):
-                raise DataError(f"{row.place or f'row {index}'}: {need}: expected text, got {type(wrong).__name__}")
+
+def plain(value: float | np.floating[Any]) -> float:
+    """A float32 as the shortest number of its precision."""
+    return float(f"{value:.{DIGITS}g}")

@@ -1,24 +1,20 @@
 """Rows of images and texts -> scores, as a stream: images are decoded ahead of the encoder, and none is kept.
 
-Joins a model with the arithmetic of `formulas`. Shapes: n rows, b of a batch, d dimensions.
+Joins a model with the `metrics`. Shapes: n rows, d dimensions.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from tandem.answer import Failure, ModelIdentity
 from tandem.arrays import Vectors
-from tandem.clip_score import formulas
-from tandem.clip_score.formulas import METRICS, Floats, Metric
+from tandem.clip_score.formulas import Floats, Metric
+from tandem.clip_score.metrics import METRICS, Encoded, EncodedRows, check_row
 from tandem.clip_score.results import Scores
-from tandem.clip_score.rows import Cut, ScoredRows, ScoreRow, check_row
-from tandem.clip_score.texts import TextVectors
+from tandem.clip_score.rows import ScoredRows, ScoreRow
+from tandem.clip_score.texts import Texts, TextVectors
 from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import DataError, ImageError, TandemError
 from tandem.image import ImageSource, many, source_name
@@ -170,110 +166,45 @@ def iter_scores(
 _Read = tuple[int, ScoreRow, Vectors | ImageError, Vectors | ImageError | None]
 
 
-@dataclass(frozen=True, eq=False)
-class _Encoded:
-    """A row whose images could be read, with their vectors [d]; those of its source image are empty without one."""
-
-    index: int
-    row: ScoreRow
-    image: Vectors
-    source: Vectors
-
-
-def _scored_batch(batch: Sequence[_Read], metrics: Sequence[Metric], texts: TextVectors) -> ScoredRows:
+def _scored_batch(batch: Sequence[_Read], metrics: Sequence[Metric], texts: Texts) -> ScoredRows:
     failures: list[Failure] = []
-    good: list[_Encoded] = []
+    good: list[Encoded] = []
     for index, row, image, source in batch:
         if isinstance(image, ImageError):
             failures.append(Failure(index, image))
         elif isinstance(source, ImageError):
             failures.append(Failure(index, source))
         else:
-            good.append(_Encoded(index, row, image, image[:0] if source is None else source))
-    if "directional_similarity" in metrics and good:
-        after, before = (texts.embed(_texts_of(good, field)) for field in ("prompt", "source_prompt"))
-        clear = formulas.has_direction(after, before)
-        failures += [
-            Failure(each.index, _no_direction(each.row)) for each, has in zip(good, clear, strict=True) if not has
-        ]
-        good = [each for each, has in zip(good, clear, strict=True) if has]
-    values, cut = _values(good, metrics, texts) if good else ({}, [])
-    return ScoredRows(
-        [each.index for each in good],
-        [source_name(each.row.image) for each in good],
-        [each.row.prompt or "" for each in good],
-        values,
-        sorted(failures, key=lambda failure: failure.index),
-        cut,
-        [each.row.image for each in good],
-    )
+            good.append(Encoded(index, row, image, image[:0] if source is None else source))
+    return scored_rows(good, metrics, texts, failures)
 
 
-def _no_direction(row: ScoreRow) -> ImageError:
-    reason = "no direction to follow: to the model, its prompt and its source prompt are the same"
-    return ImageError(source_name(row.image), reason, "invalid")
-
-
-def _values(
-    good: Sequence[_Encoded], metrics: Sequence[Metric], texts: TextVectors
-) -> tuple[dict[str, Floats], list[Cut]]:
-    """The scores of rows by name, float32 [b] each, and the texts that were cut."""
-    image = np.stack([each.image for each in good])  # [b d]
-    sources = np.stack([each.source for each in good])
+def scored_rows(
+    encoded: Sequence[Encoded], metrics: Sequence[Metric], texts: Texts, failures: Sequence[Failure] = ()
+) -> ScoredRows:
+    """The scores of rows whose vectors are known, beside the failures of others."""
+    failed = list(failures)
+    rows = EncodedRows(encoded, texts)
+    for about in (METRICS[metric] for metric in metrics):
+        if about.undefined is not None and rows.rows:
+            without = about.undefined(rows)
+            lost = (each for each, is_lost in zip(rows.rows, without, strict=True) if is_lost)
+            failed += [
+                Failure(each.index, ImageError(source_name(each.row.image), about.reason, "invalid")) for each in lost
+            ]
+            rows = rows.kept(~without)
     values: dict[str, Floats] = {}
-    cut: list[Cut] = []
-
-    def embedded(listed: Sequence[tuple[int, str]]) -> Vectors:
-        found = texts.embed([text for _, text in listed])
-        for index, text in listed:
-            if (tokens := texts.cut(text)) is not None:
-                cut.append(Cut(index, text, *tokens))
-        return found
-
-    def of_rows(field: str) -> list[tuple[int, str]]:
-        return [(each.index, text) for each, text in zip(good, _texts_of(good, field), strict=True)]
-
-    text = image[:0]
-    if any("prompt" in METRICS[metric].needs for metric in metrics):
-        text = embedded(of_rows("prompt"))
-        values["cosine"] = formulas.cosines(image, text)
-    for metric in metrics:
-        if metric == "clip_score":
-            values[metric] = formulas.clip_score(values["cosine"])
-            values["other"] = _with_others([each.row for each in good], image, text)
-        elif metric == "ref_clip_score":
-            found = embedded([(each.index, reference) for each in good for reference in each.row.references])
-            near = formulas.nearest(text, found, [len(each.row.references) for each in good])
-            values[metric] = formulas.ref_clip_score(values["cosine"], near)
-        elif metric == "image_similarity":
-            values[metric] = formulas.cosines(image, sources)
-        else:
-            before = embedded(of_rows("source_prompt"))
-            values[metric] = formulas.directional_similarity(image, sources, text, before)
-    return values, cut
-
-
-def _texts_of(good: Sequence[_Encoded], field: str) -> list[str]:
-    return [getattr(each.row, field) or "" for each in good]
-
-
-def _with_others(rows: Sequence[ScoreRow], image: Vectors, text: Vectors) -> Floats:
-    """The cosine of each image with the prompt of the row half a batch further; NaN where that is its own.
-
-    Half a batch: neighbours are often of one image, or of one prompt.
-    """
-    others = np.roll(np.arange(len(rows)), -(len(rows) // 2)).tolist()
-    found = formulas.cosines(image, text[others])
-    for place, other in enumerate(others):
-        if rows[other].prompt == rows[place].prompt or _is_same(rows[other].image, rows[place].image):
-            found[place] = np.nan
-    return found
-
-
-def _is_same(one: ImageSource, other: ImageSource) -> bool:
-    if isinstance(one, str | os.PathLike) and isinstance(other, str | os.PathLike):
-        return os.fspath(one) == os.fspath(other)
-    return one is other
+    for metric in metrics if rows.rows else ():
+        values |= METRICS[metric].of(rows)
+    return ScoredRows(
+        [each.index for each in rows.rows],
+        [source_name(each.row.image) for each in rows.rows],
+        [each.row.prompt or "" for each in rows.rows],
+        values,
+        sorted(failed, key=lambda failure: failure.index),
+        rows.cut,
+        [each.row.image for each in rows.rows],
+    )
 
 
 def _scored(

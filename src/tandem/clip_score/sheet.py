@@ -1,13 +1,14 @@
 """The images with the lowest and highest scores, as a contact sheet or a page. Knows scores; no model."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tandem import html, plots
-from tandem.clip_score.formulas import METRICS, Metric
+from tandem.clip_score.formulas import Metric
+from tandem.clip_score.metrics import METRICS
 from tandem.errors import ImageError, TandemError
 from tandem.files import display_name, write_text
 from tandem.image import load_image
@@ -31,6 +32,7 @@ class Extreme:
     image: str
     prompt: str
     score: float
+    row: Mapping[str, Any]  # as `ScoredRows.as_dicts` has it
 
 
 class Extremes:

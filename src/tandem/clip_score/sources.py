@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tandem.clip_score.formulas import METRICS, Metric
+from tandem.clip_score.formulas import Metric
+from tandem.clip_score.metrics import METRICS
 from tandem.clip_score.rows import ScoreRow
 from tandem.datasets.data_files import in_line, inside, read_text, shown
 from tandem.datasets.table import LINES, SEPARATORS, read_lines

@@ -3,18 +3,24 @@
 import asyncio
 from typing import Annotated
 
-import numpy as np
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from tandem.clip_score import formulas
-from tandem.clip_score.results import figures_of, plain
+from tandem.answer import Failure, ModelIdentity
+from tandem.clip_score.formulas import Metric
+from tandem.clip_score.metrics import Encoded
+from tandem.clip_score.results import Scores
+from tandem.clip_score.rows import ScoreRow
+from tandem.clip_score.scoring import scored_rows
+from tandem.clip_score.texts import KnownTexts, Tokens, before_texts, cut_to
 from tandem.errors import ImageError
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, ImageFailure, Long, ModelName, RequestBody, Text
 from tandem.serve.service import Service
+
+METRIC: tuple[Metric, ...] = ("clip_score",)
 
 
 class ScoreRequest(RequestBody):
@@ -36,11 +42,15 @@ class ScoreFigure(BaseModel):
     value: float
     interval: tuple[float, float]
     n: int
-    chance: Annotated[float | None, Field(description="what guessing gives: of a CLIPScore, with other prompts")]
+    chance: Annotated[
+        float | None,
+        Field(description="what guessing gives: of a CLIPScore, with other prompts; null with one prompt alone"),
+    ]
     unit: str
 
 
 class ScoredImage(BaseModel):
+    row: Annotated[int, Field(description="the image's place in the request, from 0")]
     image: str
     prompt: str
     cosine: float
@@ -50,6 +60,7 @@ class ScoredImage(BaseModel):
 
 class ScoreAnswer(BaseModel):
     model: ModelName
+    prefix: str
     figures: Annotated[
         dict[str, ScoreFigure], Field(description="means with 95% intervals; clip_score_100 is 100 max(cos, 0)")
     ]
@@ -74,7 +85,7 @@ def router(service: Service) -> BodyRouter:
             detail = f"prompts: expected one for each of the {len(params.images)} images, got {len(params.prompts)}"
             raise ProblemError(422, "Request cannot be answered", detail)
         encoder = await service.registry.encoder_named(params.model)
-        prefix = f"{params.prefix.rstrip()} " if params.prefix.strip() else ""
+        prefix = before_texts(params.prefix)
         texts = [prefix + prompt for prompt in params.prompts]
         service.check_texts(texts, "prompts")
         names = [f"images[{i}]" for i in range(len(params.images))]
@@ -82,29 +93,23 @@ def router(service: Service) -> BodyRouter:
         found = await encoder.embed_images([body.image(value) for value in params.images], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])
-        good = [index for index, each in enumerate(found) if not isinstance(each, ImageError)]
-        images = [each for each in found if not isinstance(each, ImageError)]
-        cosine = formulas.cosines(np.stack(images), vectors[good]) if images else np.empty(0, np.float32)
-        values = {"cosine": cosine, "clip_score": formulas.clip_score(cosine)}
-        ids = await asyncio.to_thread(encoder.tokenizer.encode, texts) if params.long == "truncate" else []
-        room = encoder.tokenizer.room(encoder.context_length)
-        cut = [max(0, len(row) - room) for row in ids] or [0] * len(texts)
-        figures = await asyncio.to_thread(figures_of, ("clip_score",), values) if good else {}
-        return JSONResponse(
-            {
-                "model": {"name": encoder.model.name, "fingerprint": encoder.model.fingerprint},
-                "figures": {name: figure.as_dict() for name, figure in figures.items()},
-                "results": [
-                    {
-                        "image": names[index],
-                        "prompt": params.prompts[index],
-                        **{name: plain(column[row]) for name, column in values.items()},
-                        "cut_tokens": cut[index],
-                    }
-                    for row, index in enumerate(good)
-                ],
-                "failures": [each.as_dict() for each in found if isinstance(each, ImageError)],
-            }
+        tokens: list[Tokens | None] = [None] * len(texts)
+        if params.long == "truncate":
+            room = encoder.tokenizer.room(encoder.context_length)
+            _, tokens = await asyncio.to_thread(cut_to, room, encoder.tokenizer, texts)
+        known = KnownTexts(
+            dict(zip(params.prompts, vectors, strict=True)), dict(zip(params.prompts, tokens, strict=True))
         )
+        rows = zip(names, params.prompts, found, strict=True)
+        encoded = [
+            Encoded(index, ScoreRow(name, prompt), each, each[:0])
+            for index, (name, prompt, each) in enumerate(rows)
+            if not isinstance(each, ImageError)
+        ]
+        failures = [Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError)]
+        part = scored_rows(encoded, METRIC, known, failures)
+        model = ModelIdentity(encoder.model.name, encoder.model.fingerprint)
+        scores = Scores.join(model, METRIC, params.prefix, [part])
+        return JSONResponse(await asyncio.to_thread(scores.as_dict))
 
     return routes
