@@ -16,8 +16,7 @@ from PIL import Image
 
 from tandem.compat import arrays, loading
 from tandem.compat.encoding_model import EncodingModel, Preprocess
-from tandem.compat.refusals import check_options, module_names, refuse
-from tandem.errors import TextError
+from tandem.compat.refusals import check_length, check_options, module_names, refuse
 from tandem.tokenizer import Tokenizer
 
 __all__ = ["available_models", "load", "tokenize"]
@@ -77,8 +76,7 @@ class CLIP(EncodingModel):
 
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Any:
     """Token ids int32 [n t], padded with 0. Raises `TextError` for a text of more tokens, without `truncate`."""
-    if not isinstance(texts, str | Sequence):
-        raise TextError(f"expected a text or several, got {type(texts).__name__}")
+    check_length("context_length", context_length)
     return arrays.tensor(Tokenizer.clip()(texts, context_length, truncate, pad_to=context_length))
 
 

@@ -104,7 +104,11 @@ def pixels_of(pixel_values: NDArray[Any], of: Model) -> NDArray[np.float32]:
     """Normalised pixels [n 3 h w] -> pixels in 0..255, float32 [n h w 3], as engines take them."""
     mean, std = (np.asarray(values, np.float32) for values in of.config.preprocessing.normalisation)
     pixels = pixel_values.astype(np.float32, copy=False).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray((pixels * std + mean) * np.float32(255))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = np.ascontiguousarray((pixels * std + mean) * np.float32(255))
+    if not np.isfinite(found).all():  # an engine would cut them to 0..255, and give vectors of nothing
+        refuse("pixels that are NaN or infinite", "expected numbers as the processor gives them, about -3 to 3")
+    return found
 
 
 def normalised(pixels: NDArray[np.uint8], of: Checkpoint) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from tandem.compat import arrays, loading
 from tandem.compat.encoding_model import EncodingModel, Preprocess
-from tandem.compat.refusals import TRAIN, check_options, module_names, refuse, refuse_method
+from tandem.compat.refusals import TRAIN, check_length, check_options, module_names, refuse, refuse_method
 from tandem.config import Activation
 from tandem.errors import ConfigError, did_you_mean
 from tandem.tokenizer import Tokenizer
@@ -157,6 +157,7 @@ class _Tokenize:
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Any:
         length = context_length or self.context_length
+        check_length("context_length", length)
         return arrays.tensor(self._tokenizer(texts, length, truncate=True, pad_to=length).astype(np.int64))
 
     def __getattr__(self, name: str) -> Any:
@@ -206,11 +207,14 @@ def _is_tagged(name: str) -> bool:
 
 def _source(model_name: str, pretrained: str | None, needs_weights: bool = True) -> tuple[str, Activation | None]:
     """What `tandem.load` takes for open_clip's names, and the activation that the architecture's name says."""
-    name = str(model_name)
-    if name.startswith("local-dir:"):
+    if not isinstance(model_name, str | os.PathLike) or not isinstance(pretrained, str | os.PathLike | None):
+        wrong = pretrained if isinstance(model_name, str | os.PathLike) else model_name
+        refuse(f"a model named {wrong!r:.60}", "expected strings: an architecture and a tag or file of its weights")
+    name, pretrained = str(model_name), os.fspath(pretrained) if pretrained else None
+    if name.startswith(("local-dir:", "hf-hub:")) or name in SHIPPED or os.path.exists(name):
+        if pretrained:
+            refuse(f"pretrained={pretrained!r:.60} of {name!r:.60}", "this name has weights of its own: leave it out")
         return name.removeprefix("local-dir:"), None
-    if name.startswith("hf-hub:") or name in SHIPPED or os.path.exists(name):
-        return name, None
     name = name.replace("/", "-")
     known = _architecture(name)
     if pretrained and os.path.exists(pretrained):

@@ -4,9 +4,11 @@ Knows names and options; no model and no arrays.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from tandem.errors import TandemError
+import numpy as np
+
+from tandem.errors import TandemError, TextError
 
 
 class NotCoveredError(TandemError):
@@ -59,6 +61,16 @@ def refuse_method(owner: object, name: str, instead: Mapping[str, str]) -> NoRet
         raise AttributeError(name)
     hint = instead.get(name, "docs/compat.md lists what is covered")
     raise NotCoveredMethodError(f"{type(owner).__name__}.{name}: not covered by tandem.compat: {hint}")
+
+
+MOST_TOKENS = 2**16  # a row of a text, many times what any model reads
+
+
+def check_length(name: str, value: object) -> None:
+    """Raise `TextError` for a length that texts cannot be padded to."""
+    number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not (number and 1 <= cast(int, value) <= MOST_TOKENS):
+        raise TextError(f"{name}: expected 1 to {MOST_TOKENS:,} tokens, got {value!r:.60}")
 
 
 def check_options(call: str, given: Mapping[str, Any], harmless: Mapping[str, Any], instead: Mapping[str, str]) -> None:

@@ -48,7 +48,10 @@ def is_torch(value: object) -> bool:
 def numbers(value: Any, what: str) -> NDArray[Any]:
     """A tensor, an array or nested lists as a plain array. Raises `NotCoveredError` where gradients are wanted."""
     if not is_torch(value):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except ValueError:
+            refuse(f"{what} in lists of different lengths", "expected rows of one length: padding=True makes them")
     import torch
 
     if value.requires_grad:

@@ -9,7 +9,7 @@ Shapes: n texts, t tokens.
 import copy
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +142,7 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str] | str) -> list[list[int]]:
         """The ids of each text without start, end, padding or limit. Raises `TextError` for anything but a text."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = _listed(texts)
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TextError(f"text {i}: expected str, got {type(text).__name__}")
@@ -175,7 +175,7 @@ class Tokenizer:
         Raises `TextError` for a text of more than `context_length` tokens, start and end included; `truncate=True`
         cuts it instead and keeps the end token.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = _listed(texts)
         room = self.room(context_length)
         ids = self.encode(texts)
         for i, row in enumerate(ids):
@@ -190,6 +190,8 @@ class Tokenizer:
 
     def room(self, context_length: int) -> int:
         """The tokens that a text may have beside its start and end. Raises `TextError` for a context without any."""
+        if isinstance(context_length, bool) or not isinstance(context_length, int | np.integer):
+            raise TextError(f"context_length: expected a whole number, got {context_length!r:.60}")
         if context_length < max(self.format.added, 1):
             raise TextError(
                 f"context_length: expected at least {max(self.format.added, 1)}, for the start and end tokens, "
@@ -221,6 +223,15 @@ class Tokenizer:
         if start_id is not None:
             rows[:, 0] = start_id
         return rows
+
+
+def _listed(texts: Sequence[str] | str) -> list[str]:
+    """One or several texts as a list. Raises `TextError` for what is neither; the items are not looked at."""
+    if isinstance(texts, str):
+        return [texts]
+    if isinstance(texts, bytes | bytearray) or not isinstance(texts, Iterable):
+        raise TextError(f"expected a text or several, got {type(texts).__name__}")
+    return list(texts)
 
 
 def _named_format(vocabulary: Vocabulary, source: str) -> TextFormat:

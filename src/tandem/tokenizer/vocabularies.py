@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tandem.errors import ConfigError
+from tandem.errors import ConfigError, TextError
 from tandem.files import write_text
 from tandem.tokenizer.cleaning import cleaning_of_others
 from tandem.tokenizer.text_format import TextFormat
@@ -78,6 +78,9 @@ class JsonVocabulary:
         try:
             return [row.ids for row in self._core.encode_batch_fast(cleaned, add_special_tokens=False)]
         except Exception as error:  # the library's plain Exception: no entry for what is unknown
+            for i, text in enumerate(texts):
+                if any("\ud800" <= sign <= "\udfff" for sign in text):
+                    raise TextError(f"text {i}: half of a surrogate pair is in it, which is no character") from None
             raise ConfigError(f"this tokenizer cannot split the texts: {str(error) or type(error).__name__}") from None
 
     def id_of(self, token: str) -> int | None:

@@ -8,7 +8,7 @@ Shapes: n inputs, d shared dimension.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ _NAMES = {
     "clip-ViT-B-16": "openai/clip-vit-base-patch16",
     "clip-ViT-L-14": "openai/clip-vit-large-patch14",
 }
+_EXPECTED = "expected texts, PIL images, or paths or URLs of images"
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp")
 _HARMLESS = {
     **loading.HARMLESS,
@@ -129,11 +130,15 @@ class SentenceTransformer:
         reads. An array, unless `convert_to_tensor`, or a list of tensors without `convert_to_numpy`.
         """
         inputs = sentences if inputs is None else inputs
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            refuse(f"encode(batch_size={batch_size!r:.60})", "expected a whole number of at least 1")
         check_options("encode", options, _HARMLESS, _INSTEAD)
         if device is not None:
             self.to(device)
         single = isinstance(inputs, str | os.PathLike | Image.Image)
-        several = [inputs] if single else list(inputs)
+        if not single and (isinstance(inputs, bytes) or not isinstance(inputs, Iterable)):
+            refuse(f"encode({type(inputs).__name__})", _EXPECTED)
+        several: list[Any] = [inputs] if single else list(inputs)
         rows: list[Vectors] = []
         with Progress(len(several), show=bool(show_progress_bar), label="encoding", unit="input") as bar:
             for batch in batched(several, batch_size):
@@ -211,6 +216,8 @@ def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
 
 def _is_image(value: Any) -> bool:
     if not isinstance(value, str):
+        if not isinstance(value, os.PathLike | Image.Image) and not hasattr(value, "ndim"):
+            refuse(f"encode({type(value).__name__})", _EXPECTED)
         return True
     if value.startswith(("http://", "https://")) and " " not in value:
         return value.partition("?")[0].lower().endswith(_SUFFIXES)

@@ -68,6 +68,8 @@ class CLIPImageProcessor(FromPretrained):
 
 def _several(images: Any) -> Iterable[Any]:
     single = isinstance(images, Image.Image | str | os.PathLike) or getattr(images, "ndim", 4) < 4
+    if not single and not isinstance(images, Iterable):
+        refuse(f"images={images!r:.60}", "expected PIL images, arrays uint8, paths or URLs")
     return [images] if single else images
 
 

@@ -178,7 +178,10 @@ class _PretrainedModel:
         """`last_hidden_state` [m t w], `pooler_output` [m d], not of unit length, `hidden_states`."""
         check_options(type(self).__name__, options, _CALL_HARMLESS, _CALL_INSTEAD)
         text, engine = self._model.config.text, self._model.engine
-        ids = np.atleast_2d(tensors.numbers(input_ids, "input_ids")).astype(np.int32)
+        ids = np.atleast_2d(tensors.numbers(input_ids, "input_ids"))
+        if ids.dtype.kind not in "iu":
+            refuse(f"input_ids of {ids.dtype}", "expected whole numbers [m t], as the tokenizer's are")
+        ids = ids.astype(np.int32)
         masked = self._check_mask(ids, attention_mask)
         if text.fixed_length and ids.shape[1] < text.context_length:
             warnings.warn(

@@ -3,12 +3,12 @@
 Shapes: n texts, t tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tandem.compat.refusals import check_options, refuse
+from tandem.compat.refusals import check_length, check_options, refuse
 from tandem.compat.transformers.batches import BatchFeature, FromPretrained, check_kind, returned
 from tandem.errors import TextError
 from tandem.weights import Checkpoint
@@ -83,9 +83,13 @@ class CLIPTokenizer(FromPretrained):
         )  # fmt: skip
 
     def _ids(self, text: Any, truncation: bool | str | None, max_length: int | None) -> list[list[int]]:
+        if text is not None and (isinstance(text, bytes) or not isinstance(text, str | Iterable)):
+            raise TextError(f"expected a text or several, got {type(text).__name__}")
         texts = [text] if isinstance(text, str) else list(text or ())
         if not texts:
             raise TextError("expected a text or several, got none")
+        if max_length is not None:
+            check_length("max_length", max_length)
         if truncation not in (None, True, False, "longest_first", "do_not_truncate"):
             refuse(f"truncation={truncation!r}", "expected True or False")
         cuts = truncation in (True, "longest_first")
