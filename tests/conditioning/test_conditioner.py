@@ -10,6 +10,7 @@ from tandem import conditioning
 from tandem import engine as engines
 from tandem.conditioning import CONSUMERS, Conditioner
 from tandem.errors import ConditioningError
+from tandem.weights.safetensors_file import read_safetensors
 
 START, END = 49406, 49407
 FOX = "a red fox"
@@ -297,3 +298,18 @@ def test_the_table_says_what_published_pipelines_take():
         "sd1": [768], "sd2": [1024], "sdxl": [768, 1280], "sd3": [768, 1280], "flux": [768], "states": [0],
     }  # fmt: skip
     assert set(conditioning.__all__) == set(dir(conditioning)) & set(conditioning.__all__) | set(conditioning._HOMES)
+
+
+def test_a_result_is_saved_whole(made, tmp_path):
+    found = made("sdxl").encode(FOX)
+    target = found.save(tmp_path / "fox.safetensors")
+    arrays, about = read_safetensors(target)
+    np.testing.assert_array_equal(arrays["states"], found.states)
+    np.testing.assert_array_equal(arrays["clip_g.projected"], found.towers["clip_g"].projected)
+    assert about["consumer"] == "sdxl"
+    for path, says in (
+        (tmp_path / "fox.npz", "ending in .safetensors"),
+        (tmp_path / "no" / "x.safetensors", "no folder"),
+    ):
+        with pytest.raises(ConditioningError, match=says):
+            found.save(path)

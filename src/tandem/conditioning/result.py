@@ -1,16 +1,22 @@
-"""What conditioning gives: states, pooled vectors, and which words were cut. Plain values.
+"""What conditioning gives: states, pooled vectors, and which words were cut. Plain values, which a file can keep.
 
 Shapes: n prompts, t tokens (those of k chunks, one after the other), w width of a tower, d shared dimension.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.conditioning.chunks import Word
+from tandem.errors import ConditioningError
+from tandem.files import atomic_write, user_path
+from tandem.weights.safetensors_file import write_safetensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +54,43 @@ class Conditioning:
         """How many chunks every prompt was made of."""
         return int(next(iter(self.towers.values())).token_ids.shape[1]) // self.context_length
 
+    def save(self, path: str | Path) -> Path:
+        """Write states, pooled vectors and ids as .safetensors, whole or not at all.
+
+        Raises `ConditioningError` for a path that cannot be written to, `OSError` where the disk refuses.
+        """
+        target = check_target(path)
+        arrays: dict[str, NDArray[Any]] = {
+            "states": self.states,
+            "pooled": self.pooled,
+            "negative_states": self.negative_states,
+            "negative_pooled": self.negative_pooled,
+        }
+        for name, tower in self.towers.items():
+            arrays |= {f"{name}.token_ids": tower.token_ids, f"{name}.pooled": tower.pooled}
+            arrays |= {f"{name}.projected": tower.projected, f"{name}.attention_mask": tower.attention_mask}
+        about = {
+            "format": "tandem conditioning",
+            "consumer": self.consumer,
+            "prompts": json.dumps(self.prompts),
+            "negative_prompts": json.dumps(self.negative_prompts),
+            "cut": json.dumps(self.cut),
+        }
+        with atomic_write(target) as temporary:
+            write_safetensors(temporary, {name: each for name, each in arrays.items() if each.size}, about)
+        return target
+
     def __repr__(self) -> str:
         cut = f", {sum(map(len, self.cut))} words cut" if any(self.cut) else ""
         shapes = f"states {list(self.states.shape)}, pooled {list(self.pooled.shape)}"
         return f"<Conditioning for {self.consumer}: {shapes}{cut}>"
+
+
+def check_target(path: str | Path) -> Path:
+    """The path of a file to write. Raises `ConditioningError` for another suffix, and where there is no folder."""
+    target = user_path(path)
+    if target.suffix.lower() != ".safetensors":
+        raise ConditioningError(f"{target}: expected a name ending in .safetensors, got {target.suffix or 'no suffix'}")
+    if not target.absolute().parent.is_dir():
+        raise ConditioningError(f"{target}: there is no folder {target.parent}; make it first")
+    return target

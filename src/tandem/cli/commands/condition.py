@@ -81,9 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     prompts = [*arguments.prompt, *(read_lines(arguments.prompts) if arguments.prompts else [])]
     if not prompts:
         raise TandemError('nothing to encode: give a prompt, such as "a red fox", or --prompts F')
-    target = user_path(arguments.out) if arguments.out else None
-    if target is not None:
-        _check_target(target)
+    if arguments.out:
+        from tandem.conditioning.result import check_target
+
+        check_target(arguments.out)
     if arguments.plot:
         from tandem import plots
 
@@ -98,8 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
             syntax="plain" if arguments.plain else "weights",
             long=arguments.long,
         )
-    if target is not None:
-        _write(found, target)
+    if arguments.out:
+        found.save(arguments.out)
     if arguments.plot:
         rows = [[plots.PromptWord(word.text, word.weight, word.chunk) for word in words] for words in found.words]
         plots.draw_prompts(rows, user_path(arguments.plot))
@@ -146,39 +147,6 @@ def _named(written: str, option: str, example: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise TandemError(f"{option}: expected NAME=FILE, such as {example}, got {written!r}")
     return name, value
-
-
-def _check_target(path: Path) -> None:
-    if path.suffix.lower() != ".safetensors":
-        raise TandemError(f"{path}: expected a name ending in .safetensors, got {path.suffix or 'no suffix'}")
-    if not path.absolute().parent.is_dir():
-        raise TandemError(f"{path}: there is no folder {path.parent}; make it first")
-
-
-def _write(found: "Conditioning", path: Path) -> None:
-    import json
-
-    from tandem.files import atomic_write
-    from tandem.weights.safetensors_file import write_safetensors
-
-    arrays: dict[str, Any] = {
-        "states": found.states,
-        "pooled": found.pooled,
-        "negative_states": found.negative_states,
-        "negative_pooled": found.negative_pooled,
-    }
-    for name, tower in found.towers.items():
-        arrays |= {f"{name}.token_ids": tower.token_ids, f"{name}.pooled": tower.pooled}
-        arrays |= {f"{name}.projected": tower.projected, f"{name}.attention_mask": tower.attention_mask}
-    about = {
-        "format": "tandem conditioning",
-        "consumer": found.consumer,
-        "prompts": json.dumps(found.prompts),
-        "negative_prompts": json.dumps(found.negative_prompts),
-        "cut": json.dumps(found.cut),
-    }
-    with atomic_write(path) as temporary:
-        write_safetensors(temporary, {name: each for name, each in arrays.items() if each.size}, about)
 
 
 def _document(found: "Conditioning", arguments: argparse.Namespace) -> dict[str, Any]:
