@@ -5,8 +5,6 @@ import pytest
 
 pytestmark = pytest.mark.slow
 torch = pytest.importorskip("torch")
-diffusers = pytest.importorskip("diffusers")
-transformers = pytest.importorskip("transformers")
 
 from safetensors.numpy import save_file  # noqa: E402
 from support import conditioning_toys as toys  # noqa: E402
@@ -22,6 +20,13 @@ from tandem.errors import ConditioningError  # noqa: E402
 KINDS = ("sd1", "sd2", "sdxl", "sd3", "flux")
 PROMPTS = ["a red fox, at night", "x"]
 SEED = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def references():
+    """Imported by the process that runs these tests, not by each that lists them: they take four seconds."""
+    global diffusers, transformers
+    diffusers, transformers = pytest.importorskip("diffusers"), pytest.importorskip("transformers")
 
 
 @pytest.fixture(scope="module")
