@@ -9,7 +9,8 @@ from tandem.cli import terminal
 if TYPE_CHECKING:
     from tandem.search.collection import Collection
     from tandem.search.indexing.entries import SkippedFile
-    from tandem.search.indexing.run import IndexingReport, UnreadFilms
+    from tandem.search.indexing.films import UnreadFilms
+    from tandem.search.indexing.run import IndexingReport
 
 
 def summary(name: str, report: "IndexingReport") -> str:

@@ -15,23 +15,22 @@ import numpy as np
 
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
-from tandem.search.indexing import reconciling, shards, sources
+from tandem.search.indexing import films, reconciling, shards, sources
 from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, UnreadFilm, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
 from tandem.search.indexing.preparing import InFlight, PreparedImage
 from tandem.search.indexing.progress import IndexingProgress, ProgressMeter
 from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.recording import Recorder, Tally
-from tandem.search.indexing.sources import Sources, films_need_pyav
+from tandem.search.indexing.sources import Sources
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store
-from tandem.videos.choosing import COMPARED_S, begin_of
-from tandem.videos.naming import is_film, moment_of
+from tandem.videos.choosing import COMPARED_S
+from tandem.videos.naming import is_film
 
 SHARD_BATCH = 64  # entries, which may carry images
 MOMENT_BATCH = 4  # of a film, decoded
 LEAST_EVERY_S, MOST_EVERY_S = 0.2, COMPARED_S
-FILMS_NAMED = 3  # of those that were not read
 
 
 @dataclass(frozen=True)
@@ -88,21 +87,12 @@ class IndexingReport:
     fast: int = 0  # of these, with vectors from images that shrank while they were decoded
     seconds: float = 0.0
     rate: float = 0.0  # files that were read, a second
-    unread_films: "UnreadFilms | None" = None  # found, and left alone
+    unread_films: films.UnreadFilms | None = None  # found, and left alone
 
     @property
     def not_retried(self) -> int:
         """The number of failures that were known before and have not changed since."""
         return sum(not failure.retried for failure in self.failures)
-
-
-@dataclass(frozen=True)
-class UnreadFilms:
-    """Films that were found and not read: how many, the first of them, and why."""
-
-    count: int
-    paths: tuple[str, ...]
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -231,7 +221,7 @@ class IndexingRun:
             if earlier is not None and unchanged and not shards.holds_paths(shard) and self._has_all(shard):
                 self._count_unchanged_shard(shard, earlier)
                 return
-            since_s, kept = self._read_until(shard, earlier)
+            since_s, kept = films.read_until(self.ledger, shard, earlier) if is_film(shard.path) else (0.0, 0)
             found = shards.entries(
                 shard, self.options.caption, every_s=self.options.every_s, since_s=since_s, earlier=kept
             )
@@ -242,18 +232,6 @@ class IndexingRun:
             yield FinishedShard(shard, str(error).removeprefix(f"{shard.path}: "))
         else:
             yield FinishedShard(shard)
-
-    def _read_until(self, shard: Shard, earlier: FileRecord | None) -> tuple[float, int]:
-        """Up to where an interrupted run read a film: the time of the last moment that it wrote down.
-
-        And how many there are before the place where reading begins again for that.
-        """
-        if not is_film(shard.path) or (earlier is not None and earlier.is_unchanged(shard.signature)):
-            return 0.0, 0  # it was read to its end, and moments were taken out since
-        known = (one for one in self.ledger.under(f"{shard.path}#") if one.is_unchanged(shard.signature))
-        times = [moment[1] for one in known if (moment := moment_of(one.path))]
-        since_s = max(times, default=0.0)
-        return since_s, sum(time_s < begin_of(since_s) for time_s in times)
 
     @property
     def _keeps_times(self) -> bool:
@@ -321,7 +299,7 @@ class IndexingRun:
                     self._recorded.skipped += 1
                     self._recorded.failures.append(SkippedFile(one.shard.path, one.reason))
             for one in self._finished:
-                if is_film(one.shard.path) and one.shard.times_s is None:
+                if is_film(one.shard.path):
                     self._drop_old_moments(one.shard)
             self.ledger.update(
                 FileRecord(one.shard.path, one.shard.signature, SHARD, one.reason) for one in self._finished
@@ -330,20 +308,9 @@ class IndexingRun:
         self.report_progress()
 
     def _drop_old_moments(self, film: Shard) -> None:
-        """Take out the moments that a film had before it changed."""
-        old = [one for one in self.ledger.under(f"{film.path}#") if one.id and not one.is_unchanged(film.signature)]
-        for some in chunks(old, BATCH):
-            removals = [(one.path, one.id) for one in some if one.id]
-            self.ledger.update(pending_removals=removals, gone=[one.path for one in some])
+        for some in chunks(films.outdated(self.ledger, film), BATCH):
+            self.ledger.update(pending_removals=some, gone=[path for path, _ in some])
             self._recorded.pruned += len(some)
-
-    def _unread_films(self) -> UnreadFilms | None:
-        if not self._films:
-            return None
-        reason = str(films_need_pyav())
-        if not self._keeps_times:
-            reason = "this collection was made before films could be in one: index them to a new one"
-        return UnreadFilms(len(self._films), tuple(self._films[:FILMS_NAMED]), reason)
 
     def finish(self) -> IndexingReport:
         """Finish the run: deal with lost and missing files, and give the report."""
@@ -375,7 +342,7 @@ class IndexingRun:
             fast=self.store.count("decoding = 'fast'"),
             seconds=seconds,
             rate=self._read / seconds if seconds > 0 else 0.0,
-            unread_films=self._unread_films(),
+            unread_films=films.unread_films(self._films, keeps_times=self._keeps_times),
         )
 
     def report_progress(self, *, at_once: bool = False) -> None:

@@ -1,6 +1,5 @@
 """The images inside tars, Parquet files and films -> entries, streamed. Knows no store and no model."""
 
-import contextlib
 import os
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
@@ -11,14 +10,12 @@ from tandem import samples, tar_files
 from tandem.errors import DataError
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
-from tandem.prefetch import in_thread
 from tandem.samples import CAPTION_KEYS
+from tandem.search.indexing import films
 from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 from tandem.tar_files import TarMember
 from tandem.videos.naming import is_film
-
-MOMENTS_AHEAD = 16  # decoded pictures of a film that wait, 1.4 MB each at most for films of usual shapes
 
 
 def entries(
@@ -31,7 +28,7 @@ def entries(
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
     if is_film(shard.path):
-        yield from _moments(shard, every_s, since_s, earlier)
+        yield from films.entries(shard, every_s, since_s, earlier)
     elif samples.shard_kind(shard.path) == "parquet":
         yield from _rows(shard, key)
     else:
@@ -41,9 +38,7 @@ def entries(
 def length(shard: Shard, every_s: float | None = None) -> int:
     """How many images it says it has; of a film, about how many moments. Raises `DataError`."""
     if is_film(shard.path):
-        from tandem.videos.moments import expected
-
-        return expected(shard.path, every_s) if shard.times_s is None else len(shard.times_s)
+        return films.length(shard, every_s)
     if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
     return sum(_is_image(member) for member in tar_files.tar_members(Path(shard.path)))
@@ -54,22 +49,6 @@ def holds_paths(shard: Shard) -> bool:
     if is_film(shard.path):
         return False
     return samples.shard_kind(shard.path) == "parquet" and samples.parquet_image_column(Path(shard.path))[1]
-
-
-# --- films ---------------------------------------------------------------------------------------------------------
-
-
-def _moments(shard: Shard, every_s: float | None, since_s: float, earlier: int) -> Iterator[Entry]:
-    """Decoded in a thread of its own, while what came before is encoded."""
-    from tandem.videos.moments import moments, moments_at
-
-    if shard.times_s is None:
-        decoding = moments(shard.path, every_s=every_s, since_s=since_s, earlier=earlier)
-    else:
-        decoding = moments_at(shard.path, shard.times_s)
-    with contextlib.closing(in_thread(decoding, ahead=MOMENTS_AHEAD)) as found:
-        for moment in found:
-            yield Entry(moment.path, shard.signature, shard.path, moment=moment)
 
 
 # --- tars ----------------------------------------------------------------------------------------------------------
