@@ -74,7 +74,7 @@ LAYERS: dict[str, set[str]] = {
 LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 # Frames of films, as images with a time.
-LAYERS["videos"] = {"image", "image_source", "prefetch", "pixels", "arrays", "files", "errors"}
+LAYERS["videos"] = {"errors", "image_source"}
 LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots", "videos"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
 LAYERS["datasets"] = {"samples", "tar_files", "search", "image", "image_source", "prompts", "progress", "home"}
@@ -93,30 +93,85 @@ LAYERS["audit"] = LAYERS["evaluate"] | {"evaluate", "search"}  # the list of eve
 # It has its own report of progress, and runs where the bar's package may be missing.
 LAYERS["train"] = (LAYERS["evaluate"] | {"evaluate", "nn", "towers", "bpe", "tandem"}) - {"progress"}
 # Where in an image: below `model`, which has `locate` from here.
-LAYERS["localization"] = LAYERS["classifying"] | {
-    "engine",
-    "class_vectors",
-    "pixels",
-    "processor",
-    "files",
-    "plots",
-    "html",
+LAYERS["localization"] = {
+    "answer",
+    "arrays",
+    "config",
+    "errors",
     "fields",
+    "files",
+    "html",
+    "image",
     "lazy_names",
+    "pixels",
+    "plots",
+    "prompts",
+    "scores",
 }
 LAYERS["model"] |= {"localization"}
 # What other programs take from a model: the states of texts, the scores of generated images, a gradient.
-LAYERS["conditioning"] = _MODEL_AND_BELOW | {"bpe", "nn", "towers", "lazy_names", "tandem"}
-LAYERS["clip_score"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "samples", "tandem"}
-LAYERS["guidance"] = _MODEL_AND_BELOW | {"nn", "towers", "lazy_names", "plots", "tandem"}
-LAYERS["moderation"] = _MODEL_AND_BELOW | {"datasets", "evaluate", "lazy_names", "plots", "search", "tandem"}
+LAYERS["conditioning"] = {"arrays", "bpe", "engine", "errors", "files", "lazy_names", "tokenizer", "towers", "weights"}
+LAYERS["clip_score"] = {
+    "answer",
+    "arrays",
+    "datasets",
+    "defaults",
+    "errors",
+    "evaluate",
+    "files",
+    "html",
+    "image",
+    "lazy_names",
+    "long_texts",
+    "model",
+    "plots",
+    "progress",
+    "samples",
+    "tokenizer",
+}
+LAYERS["guidance"] = {"arrays", "errors", "files", "image", "lazy_names", "model", "nn", "pixels", "weights"}
+LAYERS["moderation"] = {
+    "arrays",
+    "datasets",
+    "defaults",
+    "errors",
+    "evaluate",
+    "fields",
+    "files",
+    "heads",
+    "home",
+    "image",
+    "lazy_names",
+    "model",
+    "prefetch",
+    "prompts",
+    "scores",
+    "search",
+    "tandem",
+}
 # The interfaces of other libraries over a model of ours.
-LAYERS["compat"] = _MODEL_AND_BELOW | {"bpe", "lazy_names", "tandem"}
-LAYERS["mcp_server"] = _MODEL_AND_BELOW | {"localization", "search", "tandem"}
+LAYERS["compat"] = {
+    "arrays",
+    "config",
+    "engine",
+    "errors",
+    "files",
+    "image",
+    "model",
+    "pixels",
+    "prefetch",
+    "progress",
+    "scores",
+    "tokenizer",
+    "weights",
+}
+LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels", "search", "tandem"}
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
 LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
+# Each of these may import exactly what it does: whoever needs more says so here.
+EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
 LAYERS["serve"] = _MODEL_AND_BELOW | {"search", "evaluate", "datasets", "fetch", "plots", "tandem"}
 LAYERS["serve"] |= {"localization", "moderation", "clip_score", "videos"}
@@ -399,6 +454,22 @@ def test_each_rule_can_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         assert list(rule(bad)), f"{rule.__name__} does not see it"
     (tmp_path / "nobody.py").write_text("")
     assert "a room without a rule" in next(arrows_point_one_way(tmp_path / "nobody.py"))
+
+
+def unused(own: str) -> set[str]:
+    """What a room may import and does not."""
+    files = [path for path in modules() if relative(path).split("/")[0] == own]
+    return LAYERS[own] - {to for path in files for dotted in imports(path) if (to := room(dotted)) is not None}
+
+
+@pytest.mark.parametrize("own", EXACT)
+def test_rooms_of_applications_may_import_what_they_do_alone(own: str) -> None:
+    assert not unused(own), f"{own} imports none of {sorted(unused(own))}: take them from LAYERS"
+
+
+def test_a_permission_that_nobody_needs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LAYERS, "videos", LAYERS["videos"] | {"search"})
+    assert unused("videos") == {"search"}
 
 
 def test_the_door_is_seen_however_it_is_written() -> None:
