@@ -12,7 +12,8 @@ from tandem.scores.scoring import Scoring
 from tandem.search.stores.backends import create_store
 from tandem.search.stores.protocol import Records, Schema, Store
 from tandem.search.tagging import albums as albums_module
-from tandem.search.tagging.albums import NOTES, AlbumReport, folder_name, make_albums
+from tandem.search.tagging.album_names import folder_name
+from tandem.search.tagging.albums import NOTES, AlbumReport, make_albums
 from tandem.search.tagging.deciding import ABOVE, Decided, decide
 from tandem.search.tagging.sidecars import Sidecars
 from tandem.search.tagging.tagging import tag
@@ -137,6 +138,10 @@ def test_what_is_written_for_a_collection(tmp_path: Path) -> None:
     ]
     report = tag(decided, LABELS, write_xmp=True)
     assert (report.images, report.made, report.added, report.gone, report.inside) == (3, 2, 2, 1, 1)
+    document = json.loads(json.dumps(report.as_dict()))
+    assert document["labels"][0] == {"label": LABELS[0], "images": 1, "cannot_tell": 1}
+    assert (document["sidecars"]["made"], document["failures"][0]["image"]) == (2, str(bad))
+    assert "albums" not in document
     assert (report.holds, report.unclear, report.undecided) == ({"cat": 1, "dog": 1}, {"cat": 1, "dog": 1}, 1)
     ((path, reason),) = report.failures
     assert path == str(bad)

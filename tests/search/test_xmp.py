@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from tandem.errors import SidecarError
-from tandem.search.tagging.xmp import MAX_BYTES, Edited, edited, keywords_of
+from tandem.search.tagging.rdf import MAX_BYTES
+from tandem.search.tagging.xmp import Edited, edited, keywords_of
 
 LABELS = ("cat", "dog", "animal|bird")
 LIGHTROOM = b"""<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -139,7 +140,7 @@ TWO = LIGHTROOM.replace(b"   <dc:title>", b"   <dc:subject/><dc:title>")
     ],
 )
 def test_documents_that_are_left_as_they_are(content: bytes, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tandem.search.tagging.xmp.MAX_ELEMENTS", 200)
+    monkeypatch.setattr("tandem.search.tagging.rdf.MAX_ELEMENTS", 200)
     with pytest.raises(SidecarError, match=says) as caught:
         change(content, "dog")
     assert "\n" not in str(caught.value)

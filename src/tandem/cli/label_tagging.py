@@ -54,7 +54,7 @@ def run(
             advance=advance,
         )
     if arguments.json:
-        terminal.print_json(_document(arguments, photos, report, labels, above, scoring))
+        terminal.print_json(_document(arguments, photos, report, above, scoring))
     else:
         _show(report, labels)
     sys.stdout.flush()
@@ -127,7 +127,6 @@ def _document(
     arguments: argparse.Namespace,
     photos: "Collection",
     report: "TaggingReport",
-    labels: Sequence[str],
     above: float,
     scoring: "Scoring",
 ) -> dict[str, Any]:
@@ -138,26 +137,8 @@ def _document(
         "scoring": scoring.kind,
         "above": above,
         "dry_run": arguments.dry_run,
-        "images": report.images,
-        "undecided": report.undecided,
-        "labels": [
-            {"label": label, "images": report.holds[label], "cannot_tell": report.unclear[label]} for label in labels
-        ],
-        "gone": report.gone,
-        "inside_files": report.inside,
+        **report.as_dict(),
     }
-    if arguments.write_xmp:
-        names = ("made", "changed", "unchanged", "added", "withdrawn")
-        document["sidecars"] = {name: getattr(report, name) for name in names}
-        document["failures"] = [{"image": path, "error": reason} for path, reason in report.failures]
     if report.albums:
-        albums = report.albums
-        document["albums"] = {
-            "folder": arguments.albums,
-            "links": albums.how,
-            "made": albums.made,
-            "removed": albums.removed,
-            "kept": albums.kept,
-            "left": list(albums.left),
-        }
+        document["albums"]["folder"] = arguments.albums
     return document

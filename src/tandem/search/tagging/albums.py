@@ -7,7 +7,6 @@ what is missing and removes what it noted and no longer wants, if it still is th
 import contextlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,11 @@ from typing import Any, Literal, TypeAlias
 
 from tandem.errors import TandemError
 from tandem.files import user_path, write_json, write_text
+from tandem.search.tagging.album_names import folders_of, links_of
 
 How: TypeAlias = Literal["auto", "symbolic", "hard", "list"]
 NOTES = ".tandem-albums.json"
 LISTS = ".m3u8"  # a path a line, in UTF-8: where links are refused
-_FORBIDDEN = re.compile('[<>:"/\\\\?*\x00-\x1f\x7f]')
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_LONGEST = 120  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,16 @@ class AlbumReport:
     kept: int
     how: str
     left: tuple[str, ...]  # paths that were noted here, and are something else now: they are their owner's
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "links": self.how,
+            "made": self.made,
+            "removed": self.removed,
+            "kept": self.kept,
+            "left": list(self.left),
+        }
 
 
 def make_albums(
@@ -48,7 +55,7 @@ def make_albums(
         raise TandemError(f"{root}: expected a folder for albums, found a file")
     noted = _read_notes(root)
     is_new = not root.exists() or not any(root.iterdir())
-    wanted = _wanted(albums)
+    wanted = links_of(albums)
     if not dry_run:
         root.mkdir(parents=True, exist_ok=True)
         if is_new:  # else indexing a folder above would find every photo twice
@@ -68,58 +75,6 @@ def make_albums(
     if not dry_run:
         _remove_empty(root, noted)
     return AlbumReport(links.made, links.removed, links.kept, way, tuple(links.left))
-
-
-def folder_name(label: str) -> str:
-    """A label as the name of a folder on every system; `animal|cat` gives a folder inside another."""
-    parts = []
-    for part in label.split("|"):
-        name = _FORBIDDEN.sub("_", part).strip().rstrip(". ")[:_LONGEST]
-        name = f"_{name}" if not name or name.startswith(".") or _RESERVED.fullmatch(name) else name
-        parts.append(name)
-    return "/".join(parts)
-
-
-# --- what is wanted --------------------------------------------------------------------------------------------------
-
-
-def _wanted(albums: Mapping[str, Iterable[tuple[str, str]]]) -> dict[str, str]:
-    """The path of each link in the folder, and the photo it leads to.
-
-    Names that clash, also by their case alone, get the beginning of the photo's id: the same in every run.
-    """
-    found: dict[str, str] = {}
-    for folder, label in _folders(albums).items():
-        photos = sorted(set(albums[label]), key=lambda photo: photo[1])
-        counts: dict[str, int] = {}
-        for _, path in photos:
-            name = os.path.basename(path).lower()
-            counts[name] = counts.get(name, 0) + 1
-        taken: set[str] = set()
-        for id, path in photos:
-            name = os.path.basename(path)
-            if counts[name.lower()] > 1:
-                stem, suffix = os.path.splitext(name)
-                name = f"{stem} ({id[:8]}){suffix}"
-                number = 2
-                while name.lower() in taken:
-                    name, number = f"{stem} ({id[:8]}-{number}){suffix}", number + 1
-            taken.add(name.lower())
-            found[f"{folder}/{name}"] = os.path.abspath(path)
-    return found
-
-
-def _folders(albums: Iterable[str]) -> dict[str, str]:
-    """The folder of each label: different ones, also where case is not told apart."""
-    folders: dict[str, str] = {}
-    taken: set[str] = set()
-    for label in albums:
-        name, number = folder_name(label), 2
-        while name.lower() in taken:
-            name, number = f"{folder_name(label)} ({number})", number + 1
-        taken.add(name.lower())
-        folders[name] = label
-    return folders
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -246,7 +201,7 @@ def _write_lists(
     left: list[str] = []
     notes: dict[str, Any] = {}
     made = kept = removed = 0
-    for folder, label in _folders(albums).items():
+    for folder, label in folders_of(albums).items():
         name = f"{folder}{LISTS}"
         place, text = root / name, "".join(f"{path}\n" for path in sorted({path for _, path in albums[label]}))
         before = _content(place)

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from tandem.errors import SidecarError
 from tandem.files import write_bytes
-from tandem.search.tagging import xmp
+from tandem.search.tagging import rdf, xmp
 
 Naming: TypeAlias = Literal["full", "stem"]  # photo.jpg.xmp, or photo.xmp
 _NO_IMAGES = (".xmp", ".txt", ".json")  # beside a photo, of the same name
@@ -97,7 +97,7 @@ def _read(path: Path, name: str) -> bytes:
     if not path.is_file():
         raise SidecarError(f"{path}: left as it is: expected a file")
     with path.open("rb") as file:
-        content = file.read(xmp.MAX_BYTES + 1)
-    if len(content) > xmp.MAX_BYTES:
-        raise SidecarError(f"{path.parent / name}: left as it is: more than {xmp.MAX_BYTES:,} bytes")
+        content = file.read(rdf.MAX_BYTES + 1)
+    if len(content) > rdf.MAX_BYTES:
+        raise SidecarError(f"{path.parent / name}: left as it is: more than {rdf.MAX_BYTES:,} bytes")
     return content

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tandem.errors import SidecarError
+from tandem.files import display_name
 from tandem.search.indexing.entries import reason_of, shard_of
 from tandem.search.tagging.albums import AlbumReport, How, make_albums
 from tandem.search.tagging.deciding import Decided
@@ -20,6 +22,7 @@ from tandem.search.tagging.sidecars import Naming, Sidecars
 class TaggingReport:
     """What a run did, or with a dry run would do."""
 
+    labels: tuple[str, ...] = ()  # that were asked about
     images: int = 0
     holds: Counter[str] = field(default_factory=Counter)  # images by label
     unclear: Counter[str] = field(default_factory=Counter)
@@ -33,6 +36,22 @@ class TaggingReport:
     inside: int = 0  # paths in tars, Parquet files and films
     failures: list[tuple[str, str]] = field(default_factory=list)  # paths and reasons
     albums: AlbumReport | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """A dict of plain values, part of what `tandem label --write-xmp --json` prints."""
+        return {
+            "images": self.images,
+            "undecided": self.undecided,
+            "labels": [
+                {"label": label, "images": self.holds[label], "cannot_tell": self.unclear[label]}
+                for label in self.labels
+            ],
+            "gone": self.gone,
+            "inside_files": self.inside,
+            "sidecars": {name: getattr(self, name) for name in ("made", "changed", "unchanged", "added", "withdrawn")},
+            "failures": [{"image": display_name(path), "error": reason} for path, reason in self.failures],
+            **({"albums": self.albums.as_dict()} if self.albums else {}),
+        }
 
 
 def tag(
@@ -52,7 +71,7 @@ def tag(
     `labels` were asked about: those that were written before and do not hold are withdrawn; with `withdraw_all`
     whatever was written before. Sidecars that cannot be edited are in `failures`.
     """
-    report = TaggingReport()
+    report = TaggingReport(tuple(labels))
     sidecars = Sidecars(naming, dry_run=dry_run)
     photos: dict[str, list[tuple[str, str]]] = {label: [] for label in labels}
     for image in decided:

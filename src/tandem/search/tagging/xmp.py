@@ -2,7 +2,7 @@
 
 XMP is RDF in XML (ISO 16684-1). Keywords are the items of `dc:subject`; those with a path, such as `animal|cat`, are in
 `lr:hierarchicalSubject` too, as Lightroom and digiKam write them. What was written here is noted in a namespace of our
-own, so that it can be withdrawn later, and so that a keyword its owner deleted does not come back. expat finds where
+own, so that it can be withdrawn later, and so that a keyword its owner deleted does not come back. `rdf` finds where
 elements begin and end; nothing is written back through an XML library, which would change prefixes and spaces.
 
 Knows bytes and texts; no files.
@@ -10,17 +10,14 @@ Knows bytes and texts; no files.
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from xml.parsers import expat
+from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from tandem.errors import SidecarError
+from tandem.search.tagging.rdf import RDF, Element, parsed, prefix_of, space_before
 
-MAX_BYTES = 16 * 2**20  # of a sidecar: a history of edits takes some hundred kilobytes
-MAX_ELEMENTS = 200_000
 LEVEL = "|"  # between the levels of a hierarchical keyword
 
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
 LIGHTROOM = "http://ns.adobe.com/lightroom/1.0/"
 OURS = "urn:tandem-clip:keywords/"  # ends as XMP libraries expect of a namespace
@@ -46,23 +43,6 @@ class Edited:
     withdrawn: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class _Element:
-    """An element, and where in the bytes it is: [start, inside) is the start tag, [close, end) the end tag."""
-
-    name: str  # "namespace name"
-    start: int
-    inside: int
-    close: int = -1
-    end: int = -1
-    children: "list[_Element]" = field(default_factory=list)
-    text: str = ""
-
-    @property
-    def is_empty_tag(self) -> bool:
-        return self.close == self.end
-
-
 def check_keyword(label: str) -> str:
     """A label as a keyword. Raises `SidecarError` for what XML cannot hold."""
     if _ILLEGAL.search(label) or not label.strip(f"{LEVEL} "):
@@ -72,7 +52,7 @@ def check_keyword(label: str) -> str:
 
 def keywords_of(content: bytes, name: str = "XMP") -> list[str]:
     """The keywords of a document, in order."""
-    return [text for _, text in _Property.find(_parsed(content, name), content, DC, "subject", name).items]
+    return [text for _, text in _Property.find(parsed(content, name), content, DC, "subject", name).items]
 
 
 def edited(content: bytes | None, holds: Collection[str], judged: Collection[str] | None, name: str) -> Edited:
@@ -92,7 +72,7 @@ def edited(content: bytes | None, holds: Collection[str], judged: Collection[str
         check_keyword(label)
     new = content is None
     document = _EMPTY.encode() if content is None else content
-    rdf = _parsed(document, name)
+    rdf = parsed(document, name)
     added: list[str] = []
     withdrawn: list[str] = []
     edits: list[tuple[int, int, str]] = []
@@ -129,7 +109,7 @@ def edited(content: bytes | None, holds: Collection[str], judged: Collection[str
     for start, end, text in sorted(edits, reverse=True):
         result[start:end] = text.encode()
     after = bytes(result)
-    _parsed(after, name)  # what would not be read again is not written
+    parsed(after, name)  # what would not be read again is not written
     return Edited(after, tuple(added), tuple(withdrawn))
 
 
@@ -170,13 +150,13 @@ def _paths(labels: Collection[str]) -> list[str]:
 class _Property:
     """A property of keywords in a document, which may be absent."""
 
-    def __init__(self, rdf: _Element, document: bytes, namespace: str, local: str) -> None:
+    def __init__(self, rdf: Element, document: bytes, namespace: str, local: str) -> None:
         self.rdf, self.document, self.namespace, self.local = rdf, document, namespace, local
-        self.element: _Element | None = None
-        self.container: _Element | None = None
+        self.element: Element | None = None
+        self.container: Element | None = None
 
     @staticmethod
-    def find(rdf: _Element, document: bytes, namespace: str, local: str, name: str) -> "_Property":
+    def find(rdf: Element, document: bytes, namespace: str, local: str, name: str) -> "_Property":
         """In any of the descriptions. Raises `SidecarError` for one that is no list."""
         found = _Property(rdf, document, namespace, local)
         for description in rdf.children:
@@ -193,7 +173,7 @@ class _Property:
         return found
 
     @property
-    def items(self) -> list[tuple[_Element, str]]:
+    def items(self) -> list[tuple[Element, str]]:
         """Its items with their texts; those with something inside are left alone."""
         items = [] if self.container is None else self.container.children
         return [(item, item.text.strip()) for item in items if item.name == f"{RDF} li" and not item.children]
@@ -214,9 +194,9 @@ class _Property:
         if len(going) == len(self.container.children) and not add:
             edits.append((*self._with_space_before(self.element), ""))
             return
-        prefix = _prefix(self.document, self.container)
+        prefix = prefix_of(self.document, self.container)
         first = self.container.children[0] if self.container.children else None
-        space = _space_before(self.document, first) if first is not None else ""
+        space = space_before(self.document, first) if first is not None else ""
         last = self.container.children[-1].end if self.container.children else self.container.inside
         for item in going:
             start, end = self._with_space_before(item)
@@ -224,21 +204,21 @@ class _Property:
         if add:
             edits.append((last, last, "".join(f"{space}<{prefix}li>{escape(t)}</{prefix}li>" for t in add)))
 
-    def _with_space_before(self, element: _Element) -> tuple[int, int]:
-        return element.start - len(_space_before(self.document, element)), element.end
+    def _with_space_before(self, element: Element) -> tuple[int, int]:
+        return element.start - len(space_before(self.document, element)), element.end
 
     def _written(self, items: Sequence[str]) -> str:
-        prefix, tag = _prefix(self.document, self.rdf), f"{_NAMED[self.namespace]}:{self.local}"
+        prefix, tag = prefix_of(self.document, self.rdf), f"{_NAMED[self.namespace]}:{self.local}"
         inside = "".join(f"\n     <{prefix}li>{escape(item)}</{prefix}li>" for item in items)
         declared = f'xmlns:{_NAMED[self.namespace]}="{self.namespace}"'
         return f"\n   <{tag} {declared}>\n    <{prefix}Bag>{inside}\n    </{prefix}Bag>\n   </{tag}>" if items else ""
 
 
-def _insertion(rdf: _Element, document: bytes, fresh: Sequence[str], name: str) -> tuple[int, int, str]:
+def _insertion(rdf: Element, document: bytes, fresh: Sequence[str], name: str) -> tuple[int, int, str]:
     """Where new properties go: at the end of the first description."""
     text = "".join(fresh)
     description = next((child for child in rdf.children if child.name == f"{RDF} Description"), None)
-    prefix = _prefix(document, rdf)
+    prefix = prefix_of(document, rdf)
     if description is None:
         if rdf.is_empty_tag:
             raise SidecarError(f"{name}: left as it is: it describes nothing")
@@ -248,94 +228,3 @@ def _insertion(rdf: _Element, document: bytes, fresh: Sequence[str], name: str) 
         return description.inside - 2, description.inside, f">{text}\n  </{prefix}Description>"
     at = description.children[-1].end if description.children else description.inside
     return at, at, text
-
-
-def _prefix(document: bytes, element: _Element) -> str:
-    """What its name is written with: `rdf:`, or nothing."""
-    written = re.match(rb"<([^\s/>]+)", document[element.start : element.inside])
-    name = written[1].decode() if written else ""
-    return name[: name.index(":") + 1] if ":" in name else ""
-
-
-def _space_before(document: bytes, element: _Element) -> str:
-    start = element.start
-    while start > 0 and document[start - 1 : start].isspace():
-        start -= 1
-    return document[start : element.start].decode()
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def _parsed(document: bytes, name: str) -> _Element:
-    """The `rdf:RDF` of a document. Raises `SidecarError` for what is not safe to read or to write back."""
-    if len(document) > MAX_BYTES:
-        raise SidecarError(f"{name}: left as it is: {len(document):,} bytes, more than {MAX_BYTES:,}")
-    parser = expat.ParserCreate(namespace_separator=" ")
-    parser.buffer_text = True
-    roots: list[_Element] = []
-    stack: list[_Element] = []
-    count = 0
-
-    def refuse(what: str) -> None:
-        raise SidecarError(f"{name}: left as it is: {what}")
-
-    def declared(version: str, encoding: str | None, standalone: int) -> None:
-        if encoding is not None and encoding.lower() not in ("utf-8", "utf8", "us-ascii"):
-            refuse(f"its encoding is {encoding[:40]}, expected UTF-8")
-
-    def begin(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal count
-        count += 1
-        if count > MAX_ELEMENTS:
-            refuse(f"more than {MAX_ELEMENTS:,} elements")
-        start = parser.CurrentByteIndex
-        if document[start : start + 1] != b"<":  # another encoding: places are not those of the bytes
-            refuse("it is not in UTF-8")
-        element = _Element(tag, start, _end_of_tag(document, start))
-        (stack[-1].children if stack else roots).append(element)
-        stack.append(element)
-
-    def finish(tag: str) -> None:
-        element = stack.pop()
-        if document[element.inside - 2 : element.inside] == b"/>":
-            element.close = element.end = element.inside
-        else:
-            element.close = parser.CurrentByteIndex
-            element.end = document.index(b">", element.close) + 1
-
-    def characters(text: str) -> None:
-        if stack:
-            stack[-1].text += text
-
-    parser.XmlDeclHandler = declared
-    parser.StartDoctypeDeclHandler = lambda *_: refuse(
-        "it has a document type, which XMP has not: entities are not read"
-    )
-    parser.StartElementHandler, parser.EndElementHandler = begin, finish
-    parser.CharacterDataHandler = characters
-    if document[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in document[:4]:
-        refuse("it is not in UTF-8")
-    try:
-        parser.Parse(document, True)
-    except (expat.ExpatError, ValueError) as error:
-        raise SidecarError(f"{name}: left as it is: it is damaged: {error}") from None
-    looked, depth = roots, 0
-    while looked and depth < 3:
-        found = [element for element in looked if element.name == f"{RDF} RDF"]
-        if found:
-            return found[0]
-        looked, depth = [child for element in looked for child in element.children], depth + 1
-    raise SidecarError(f"{name}: left as it is: it is no XMP: there is no rdf:RDF in it")
-
-
-def _end_of_tag(document: bytes, start: int) -> int:
-    """After the `>` of a start tag: values in quotes may hold one, too."""
-    at = start
-    while True:
-        found = re.compile(rb"[>\"']").search(document, at)
-        if found is None:
-            raise ValueError("a tag without an end")
-        if found[0] == b">":
-            return found.end()
-        at = document.index(found[0], found.end()) + 1
