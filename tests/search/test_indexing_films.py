@@ -225,3 +225,15 @@ def test_the_ledger_and_the_sources_know_the_film_of_a_moment(home: Path) -> Non
         assert not found.covers(f"{film}2#t=2.000")
     with Ledger.open(home / "ledger.sqlite") as ledger:
         assert ledger.counts_under(f"{film}#") == (0, 0)
+
+
+def test_the_film_of_a_live_photo_is_left_to_its_photo(home: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it is named, or too large to be one."""
+    os.rename(home / "in/film.mp4", home / "in/IMG_1.MOV")
+    os.rename(home / "in/0.png", home / "in/IMG_1.JPG")
+    report = run(home, home / "in")
+    assert counts(report) == {"added": 1}
+    assert report.excluded == 1
+    assert counts(run(home, home / "in/IMG_1.MOV")) == {"added": 3}
+    monkeypatch.setattr("tandem.search.indexing.walking.LIVE_PHOTO_BYTES", 10)
+    assert counts(run(home, home / "in")) == {"unchanged": 4}

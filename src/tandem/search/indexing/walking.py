@@ -25,6 +25,8 @@ from tandem.search.indexing.ignoring import IGNORE_FILE, IgnoreRules
 from tandem.videos.naming import FILM_SUFFIXES, is_film
 
 CAPTION_FILES = (".txt", ".json")
+LIVE_PHOTOS = (".heic", ".heif", ".jpg", ".jpeg")
+LIVE_PHOTO_BYTES = 16 * 2**20  # of its film; a larger one is a film with a picture of it beside
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def walk(
 ) -> Iterator[Item]:
     """The images and films under a folder, and shards if wanted.
 
-    Hidden names, links to folders and links out are left out. What is left out by a rule (`ignoring`) is an `Excluded`.
+    Hidden names, links to folders and links out are left out. What is left out by a rule (`ignoring`), and the film of
+    a live photo, is an `Excluded`.
     `besides` is a suffix that is taken besides those of images.
     """
     inside = os.path.realpath(root).rstrip(os.sep) + os.sep
@@ -114,6 +117,9 @@ def walk(
                     continue
                 if not (os.path.realpath(entry.path).startswith(inside) and os.path.isfile(entry.path)):
                     continue
+            if suffix == ".mov" and _is_of_live_photo(entry, folder.all):
+                yield Excluded(entry.path)
+                continue
             yield _item(entry.path, entry.stat(), _caption_beside(entry.name, folder.all), options)
         except OSError as error:
             yield SkippedFile(display_name(entry.path), reason_of(error))
@@ -144,6 +150,13 @@ def named_entry(path: str) -> Entry | SkippedFile:
     if isinstance(found, Entry | SkippedFile):
         return found
     return SkippedFile(display_name(path), "a shard inside a shard is not read")
+
+
+def _is_of_live_photo(film: os.DirEntry[str], beside: dict[str, os.DirEntry[str]]) -> bool:
+    """Whether a film is the three seconds around the photo beside it, as phones keep them: they show what it shows."""
+    stem = os.path.splitext(film.name)[0]
+    names = (stem + each for suffix in LIVE_PHOTOS for each in (suffix, suffix.upper()))
+    return any(name in beside for name in names) and film.stat().st_size <= LIVE_PHOTO_BYTES
 
 
 def _caption_beside(name: str, beside: dict[str, os.DirEntry[str]]) -> tuple[str, os.stat_result] | None:
