@@ -3,6 +3,7 @@
 Knows texts only. The model makes one vector from the prompts of a label (normalise each, average, normalise again).
 """
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ from tandem.errors import TextError, did_you_mean
 from tandem.files import user_path
 
 SLOT = "{}"
+MOST_BYTES = 2**26  # of a file of labels
 DEFAULT_TEMPLATE = "a photo of a {}."
 ENGLISH = "en"
 # Names that are typed where a code is expected
@@ -227,7 +229,11 @@ def read_labels(path: Path) -> Labels:
     """
     suffix = path.suffix.lower()
     try:
-        content = user_path(path).read_text(encoding="utf-8-sig")
+        with user_path(path).open("rb") as file:
+            read = file.read(MOST_BYTES + 1)
+        if len(read) > MOST_BYTES:
+            raise TextError(f"{path}: expected labels of at most {MOST_BYTES:,} bytes in all, found more")
+        content = io.TextIOWrapper(io.BytesIO(read), encoding="utf-8-sig").read()
     except UnicodeDecodeError as error:
         raise TextError(
             f"{path}: expected text in UTF-8, one label per line ({error.reason} at {error.start})"

@@ -58,7 +58,8 @@ def test_text_encoders_by_name_and_learnt_words(tandem: Run, tmp_path: Path, mon
         assert outcome.rows == [["a gizmo toy", "5", "1", "", ""]], outcome.err
 
 
-def test_mistakes_are_one_line(tandem: Run, tmp_path: Path) -> None:
+def test_mistakes_are_one_line(tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem.cli.inputs.MOST_BYTES", 1000)
     for arguments, says in (
         ([], "nothing to encode"),
         (["x", "--for", "sd1", "--model", "tandem-mini"], "width 768 with 12 blocks, got width 192"),
@@ -69,6 +70,8 @@ def test_mistakes_are_one_line(tandem: Run, tmp_path: Path) -> None:
         (["x", "--embedding", tmp_path / "gone.pt"], "gone.pt"),
         (["x", "--clip-skip", "40"], "clip_skip: expected 0 to 2"),
         (["a <lora:x:1>"], "asks for weights, not words"),
+        (["--prompts", "/dev/zero"], "/dev/zero: expected texts of at most 1,000 bytes in all, found more"),
+        (["x", "--for", "(" * 5000], "invalid choice: '" + "(" * 60 + "…' (choose from"),
     ):
         outcome = tandem("condition", *arguments)
         assert outcome.code == 2

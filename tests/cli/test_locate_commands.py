@@ -58,6 +58,9 @@ def test_usage_in_one_line(tandem: Run, photos: list[str], tmp_path: Path) -> No
     assert "expected a photo and words to find in it" in one_line(tandem("locate", photos[0]))
     assert "expected a photo and an instruction" in one_line(tandem("which", photos[0]))
     assert "expected words for a thing" in one_line(tandem("which", photos[0], "?"))
+    long = one_line(tandem("which", photos[0], "(" * 5000))
+    assert "expected words for a thing" in long
+    assert len(long) < 200
     assert "at least 1" in one_line(tandem("which", photos[0], "the dog", "--top", 0))
     assert "at least 1" in one_line(tandem("which", photos[0], "the dog", "--top", "x"))
     assert "suffix" in one_line(tandem("locate", photos[0], "dog", "--plot", tmp_path / "plot.txt"))

@@ -61,7 +61,7 @@ def test_labels_that_are_none() -> None:
         prompts.check_labels("cat,dog")
 
 
-def test_labels_of_a_file(tmp_path: Path) -> None:
+def test_labels_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "labels.txt"
     path.write_bytes("\ufeff# animals\ncat\r\n\n  dog  \ncafé, outdoors\nC#\n".encode())
     assert prompts.read_labels(path) == ["cat", "dog", "café, outdoors", "C#"]
@@ -77,6 +77,9 @@ def test_labels_of_a_file(tmp_path: Path) -> None:
     for other in (tmp_path, tmp_path / "missing.txt"):
         with pytest.raises(TextError, match="cannot be read"):
             prompts.read_labels(other)
+    monkeypatch.setattr(prompts, "MOST_BYTES", 1000)
+    with pytest.raises(TextError, match="/dev/zero: expected labels of at most 1,000 bytes in all"):
+        prompts.read_labels(Path("/dev/zero"))
 
 
 # --- languages -----------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         message = self.missing.get(message.removeprefix("the following arguments are required: "), message)
         for written, said in NUMBERS.items():
             message = re.sub(rf"invalid {written} value: (.*)", rf"expected {said}, got \1", message)
+        message = re.sub(r"'([^']{60})[^']{20,}'", r"'\1…'", message)  # what was typed, which may be a page
         terminal.complain(f"{message} (see: {self.prog} --help)")
         self.exit(NOT_DONE)
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from tandem.errors import TandemError
 from tandem.files import user_path
 
+MOST_BYTES = 2**28  # of a list of texts: some millions of sentences
 # Magic numbers of image files. A list of paths begins with none of them.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP", b"\xff\x0a", b"8BPS")
 
@@ -76,9 +77,18 @@ def split_list(content: bytes) -> list[str]:
 
 
 def read_lines(source: str) -> list[str]:
-    """The lines of a text file, or of standard input for `-`, without empty ones; a NUL ends a line, too."""
+    """The lines of a text file, or of standard input for `-`, without empty ones; a NUL ends a line, too.
+
+    Raises `TandemError` for more than `MOST_BYTES`, such as a device that never ends.
+    """
+    if source == "-":
+        content = standard_input().read(MOST_BYTES + 1)
+    else:
+        with user_path(source).open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise TandemError(f"{source}: expected texts of at most {MOST_BYTES:,} bytes in all, found more")
     try:
-        content = standard_input().read() if source == "-" else user_path(source).read_bytes()
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise TandemError(f"{source}: expected text in UTF-8, got an invalid byte at offset {error.start}") from None

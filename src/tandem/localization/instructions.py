@@ -69,7 +69,8 @@ def read_instruction(text: str) -> Instruction:
     if determiner:
         thing = thing[determiner.end() :]
     if not re.search(r"\w", thing):
-        raise TextError(f"{text!r}: expected words for a thing, such as 'pick up the red ball'")
+        beginning = text if len(text) <= 60 else text[:59] + "…"
+        raise TextError(f"{beginning!r}: expected words for a thing, such as 'pick up the red ball'")
     return Instruction(text, thing, tuple(part for part in left_out if part))
 
 

@@ -65,9 +65,10 @@ def read_labels(arguments: argparse.Namespace) -> prompts.Labels:
         raise TandemError("no labels: give --labels cat,dog,zebra or --labels-file F with one per line")
     if len(labels) == 1 and not arguments.independent:
         only = next(iter(labels))
+        beginning = only if len(only) <= 60 else only[:59] + "…"
         commas = "; labels are separated by commas" if arguments.labels and re.search(r"[;|/、，；\n\t]", only) else ""
         terminal.echo(
-            f"warning: with a single label, every photo is 100% {only!r}; add labels, or --independent{commas}"
+            f"warning: with a single label, every photo is 100% {beginning!r}; add labels, or --independent{commas}"
         )
     prompts.labels_in(labels, arguments.language, arguments.labels_file or "labels")
     return labels if isinstance(labels, Mapping) else prompts.check_labels(labels)
