@@ -1,7 +1,9 @@
 """The log of decisions: its chain shows what was changed, and survives kills and several writers."""
 
 import json
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -53,9 +55,42 @@ def test_what_was_changed_is_found(path: Path, change: str) -> None:
     path.write_bytes(b"".join(changed))
     with pytest.raises(DataError, match="the chain is broken"):
         verify_log(path)
-    if change in ("removed", "inserted"):  # of another length: nothing is added to it
-        with pytest.raises(DataError, match="the chain is broken"):
-            AuditLog(path)
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="the chain is broken"):
+        AuditLog(path)  # nothing is added to it
+    assert path.read_bytes() == before
+
+
+def test_what_changes_while_a_log_is_open_is_found(path: Path) -> None:
+    with AuditLog(path) as log, AuditLog(path) as other:
+        other.append([{"band": "allow", "image": "theirs"}] * 2)
+        log.append([{"band": "allow", "image": "ours"}])
+        assert verify_log(path).end == log.end
+        whole = path.read_bytes()
+        path.write_bytes(b"others".join(whole.rsplit(b"theirs", 1)))
+        with pytest.raises(DataError, match="line 7: the chain is broken"):
+            other.append([{"band": "allow", "image": "x"}])
+        path.write_bytes(whole.replace(b"ours", b"ouch"))
+        with pytest.raises(DataError, match="line 8: the chain is broken"):
+            log.append([{"band": "allow", "image": "x"}])
+        path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+        with pytest.raises(DataError, match="the end was cut off"):
+            log.append([{"band": "allow", "image": "x"}])
+
+
+@pytest.mark.parametrize("lines", [0, 3, 4, 6])
+def test_an_edited_count_of_its_end_breaks_no_log(path: Path, lines: int) -> None:
+    before = path.read_bytes()
+    end = json.loads(end_path(path).read_bytes())
+    end_path(path).write_text(json.dumps(end | {"lines": lines}))
+    for refused in (lambda: AuditLog(path), lambda: verify_log(path)):
+        with pytest.raises(DataError, match=r"its digest is that of line 5: log.jsonl.end was changed"):
+            refused()
+    assert path.read_bytes() == before
+    end_path(path).unlink()
+    with AuditLog(path) as log:
+        log.append([{"band": "allow", "image": "x"}])
+    assert verify_log(path).end.lines == 6
 
 
 def test_an_edited_last_line_is_found_by_its_end(path: Path) -> None:
@@ -141,6 +176,25 @@ def test_writers_take_turns(tmp_path: Path) -> None:
     assert verify_log(place).decisions == 40
 
 
+def _write_alone(place: Path, who: int, ready: Barrier) -> None:
+    with AuditLog(place) as log:
+        ready.wait(20)
+        for i in range(20):
+            log.append([{"band": "allow", "image": f"{who} {i}"}])
+
+
+def test_processes_take_turns(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Barrier(3)
+    writers = [context.Process(target=_write_alone, args=(tmp_path / "log.jsonl", who, ready)) for who in range(3)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join(30)
+    assert [each.exitcode for each in writers] == [0, 0, 0]
+    assert verify_log(tmp_path / "log.jsonl").decisions == 60
+
+
 def test_other_files_are_refused(tmp_path: Path) -> None:
     place = tmp_path / "notes.txt"
     place.write_text('{"previous": "x"}\n')
@@ -151,10 +205,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     place.write_text("nobody's notes\n")
     with pytest.raises(DataError, match="it is no line of a log"):
         AuditLog(place)
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]  # nothing is put beside it
     with pytest.raises(DataError, match="expected a file"):
         AuditLog(tmp_path)
     with pytest.raises(DataError, match="cannot be read"):
         verify_log(tmp_path / "none")
+    place.unlink()
     end_path(place).write_text("{}" * 2)
     with pytest.raises(DataError, match="no end of a log"):
         AuditLog(place)

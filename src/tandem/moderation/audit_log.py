@@ -78,6 +78,7 @@ class AuditLog:
         self.end = LogEnd()
         if self.path.exists() and not self.path.is_file():
             raise DataError(f"{self.path}: expected a file for the log")
+        self._check_start()
         self.append(())
 
     def __enter__(self) -> Self:
@@ -90,6 +91,19 @@ class AuditLog:
         """Wait until all of it is on the disk."""
         for path in (self.path, end_path(self.path)):
             sync(path)
+
+    def _check_start(self) -> None:
+        """Refuse another file before anything is put beside it."""
+        start = json_text({"n": 0, "previous": FIRST}, indent=None).encode()[:-1]
+        try:
+            with open(self.path, "rb") as file:
+                found = file.read(len(start))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise DataError(f"{self.path}: the log cannot be read: {error.strerror or error}") from None
+        if not start.startswith(found.split(b"\n")[0]):  # a kill may have left a part of it
+            raise _broken(self.path, 1, "it is no line of a log")
 
     def append(self, entries: Iterable[Mapping[str, Any]]) -> None:
         """Add a line for each of plain values; they are in the file when this returns. Raises `DataError`."""
@@ -129,14 +143,15 @@ class AuditLog:
         return LogEnd(lines, digest, length, size + len(content))
 
     def _end(self, file: BinaryIO, known: LogEnd | None) -> LogEnd:
-        """Where the chain ends: as it is kept, where the file is just so long and ends so; else all is read."""
-        size = file.seek(0, os.SEEK_END)
-        if known is not None and known.bytes == size and known.last_bytes < size:
-            file.seek(size - known.last_bytes - 1)
-            if hashlib.sha256(file.read()[:-1]).hexdigest() == known.sha256:
-                return known
-        file.seek(0)
-        checked = check(file, self.path)
+        """Where the chain ends: what was verified before is not read again, but for its last line."""
+        if file.seek(0, os.SEEK_END) < self.end.bytes:
+            raise DataError(f"{self.path}: it is shorter than it was: the end was cut off")
+        if self.end.lines:
+            file.seek(self.end.bytes - self.end.last_bytes - 1)
+            if hashlib.sha256(file.read(self.end.last_bytes)).hexdigest() != self.end.sha256:
+                raise _broken(self.path, self.end.lines, "it is not what it was: the log was changed")
+        file.seek(self.end.bytes)
+        checked = check(file, self.path, after=self.end)
         if known is not None:
             _check_end(checked, known, self.path)
         return checked.verified.end
@@ -159,7 +174,8 @@ def read_end(path: Path) -> LogEnd | None:
 @dataclass(frozen=True)
 class Checked:
     verified: Verified
-    digests: list[str]  # of every line
+    digests: list[str]  # of every line that was read
+    before: LogEnd  # where reading began
 
 
 def lines_of(file: BinaryIO, path: Path) -> Iterator[bytes]:
@@ -172,12 +188,17 @@ def lines_of(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield line
 
 
-def check(file: BinaryIO, path: Path) -> Checked:
-    """Follow the chain from the start of a file. Raises `DataError` with the first line where it breaks."""
+def check(file: BinaryIO, path: Path, *, after: LogEnd | None = None) -> Checked:
+    """Follow the chain from where a file is, `after` what was verified; the default is its start.
+
+    Raises `DataError` with the first line where it breaks.
+    """
+    before = after or LogEnd()
     digests: list[str] = []
-    previous, size, length, decisions, torn, unfinished = FIRST, 0, 0, 0, 0, 0
+    previous, size, length = before.sha256, before.bytes, before.last_bytes
+    decisions, torn, unfinished = 0, 0, 0
     pending: str | None = None  # the digest of a line that must be marked by the next one
-    for number, raw in enumerate(lines_of(file, path), start=1):
+    for number, raw in enumerate(lines_of(file, path), start=before.lines + 1):
         if not raw.endswith(b"\n"):
             unfinished = len(raw)
             break
@@ -190,8 +211,8 @@ def check(file: BinaryIO, path: Path) -> Checked:
             pending = digest
         elif value["previous"] != previous:
             raise _broken(path, number, "it does not follow the line before it: one was changed, removed or inserted")
-        elif value.get("n") != len(digests):
-            raise _broken(path, number, f"expected number {len(digests)}, got {str(value.get('n'))[:20]}")
+        elif value.get("n") != number - 1:
+            raise _broken(path, number, f"expected number {number - 1}, got {str(value.get('n'))[:20]}")
         elif number == 1 and (value.get("format"), value.get("version")) != (FORMAT, VERSION):
             raise DataError(f"{path}: expected a log of decisions, version {VERSION}")
         else:
@@ -201,8 +222,9 @@ def check(file: BinaryIO, path: Path) -> Checked:
         digests.append(digest)
         previous, size, length = digest, size + len(raw), len(line)
     if pending is not None:
-        raise _broken(path, len(digests), "it is no line of a log")
-    return Checked(Verified(LogEnd(len(digests), previous, length, size), decisions, torn, unfinished), digests)
+        raise _broken(path, before.lines + len(digests), "it is no line of a log")
+    end = LogEnd(before.lines + len(digests), previous, length, size)
+    return Checked(Verified(end, decisions, torn, unfinished), digests, before)
 
 
 def _value(line: bytes) -> dict[str, Any] | None:
@@ -218,15 +240,23 @@ def _broken(path: Path, number: int, why: str) -> DataError:
 
 
 def _check_end(checked: Checked, known: LogEnd, path: Path) -> None:
-    there = len(checked.digests)
+    beside, there = end_path(path).name, checked.verified.end.lines
+    digests = [checked.before.sha256, *checked.digests] if checked.before.lines else checked.digests
+    first = there - len(digests) + 1  # the number of the first of them
+    place = known.lines - first
+    if known.lines and 0 <= place < len(digests) and digests[place] == known.sha256:
+        return
+    if not known.lines and known.sha256 == FIRST and not checked.before.lines:
+        return
+    if known.sha256 in digests:
+        raise DataError(
+            f"{path}: {beside} counts {known.lines:,} lines, but its digest is that of line "
+            f"{first + digests.index(known.sha256):,}: {beside} was changed, and the chain of the log holds; "
+            f"where you know that nothing is missing, remove {beside}, and the next writer makes it anew"
+        )
     if known.lines > there:
-        raise DataError(
-            f"{path}: {end_path(path).name} counts {known.lines:,} lines, but there are {there:,}: the end was cut off"
-        )
-    if known.lines and checked.digests[known.lines - 1] != known.sha256:
-        raise DataError(
-            f"{path}, line {known.lines}: it is not the line that {end_path(path).name} names: the log was written anew"
-        )
+        raise DataError(f"{path}: {beside} counts {known.lines:,} lines, but there are {there:,}: the end was cut off")
+    raise DataError(f"{path}, line {known.lines}: it is not the line that {beside} names: the log was written anew")
 
 
 def verify_log(path: str | os.PathLike[str], *, digest: str | None = None) -> Verified:
