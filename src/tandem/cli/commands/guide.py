@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import progress, terminal
+from tandem.cli import progress, stop_signals, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.exit_codes import DONE, INTERRUPTED
 from tandem.cli.inputs import read_lines
@@ -213,19 +213,12 @@ def _ctrl_c() -> Iterator[list[int]]:
     pressed: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
+        if pressed:
+            raise KeyboardInterrupt
         pressed.append(number)
-        signal.signal(signal.SIGINT, before)
 
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: whoever runs this one hears Ctrl-C
+    with stop_signals.handled([signal.SIGINT], note):
         yield pressed
-        return
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

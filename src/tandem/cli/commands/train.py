@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE, INTERRUPTED
 from tandem.errors import ConfigError, DataError, MissingExtraError
@@ -145,9 +145,5 @@ def _stop_requests() -> Iterator[list[int]]:
         received.append(number)
         terminal.complain_in_handler("saving after this step (again: exit at once)")
 
-    before = {number: signal.signal(number, ask) for number in SIGNALS}
-    try:
+    with stop_signals.handled(SIGNALS, ask):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

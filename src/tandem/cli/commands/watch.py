@@ -4,12 +4,10 @@ import argparse
 import contextlib
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tandem.cli import terminal
+from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE
 from tandem.cli.options.collection import complete_collections
@@ -101,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
         quiet_s=QUIET_S if arguments.settle is None else arguments.settle,
     )
     terminal.echo(f"following {', '.join(folders)}; Ctrl-C ends it")
-    with photos, _ends_by_signals(), contextlib.suppress(KeyboardInterrupt), contextlib.closing(batches):
+    ends = stop_signals.handled([signal.SIGTERM], signal.default_int_handler)  # a service is stopped as with Ctrl-C
+    with photos, ends, contextlib.suppress(KeyboardInterrupt), contextlib.closing(batches):
         for batch in batches:
             shown.add(batch)
     shown.end()
@@ -179,16 +178,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text[:40]!r}")
     return seconds
-
-
-@contextlib.contextmanager
-def _ends_by_signals() -> Iterator[None]:
-    """A service that is stopped ends as with Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
