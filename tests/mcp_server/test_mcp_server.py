@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ skip_without("mcp")
 
 import anyio  # noqa: E402
 from mcp import Client, StdioServerParameters  # noqa: E402
+from mcp.types import jsonrpc_message_adapter  # noqa: E402
+from pydantic import ValidationError  # noqa: E402
 
 from tandem.mcp_server import server  # noqa: E402
 from tandem.mcp_server.toolbox import Toolbox  # noqa: E402
@@ -103,6 +106,53 @@ def test_what_a_tool_says_of_itself_is_said_where_it_is_made(photos: Path, monke
 
     assert ask(server.make(toolbox), last) == ("rename", False)
     toolbox.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "answered"),
+    [
+        ('{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"\\ud800"}}', (9, -32700)),
+        ('{"jsonrpc":"2.0","id":"a","method":"x","params":{"a":"\\udcff"}}', ("a", -32700)),
+        ('{"jsonrpc":"2.0","id":', (None, -32700)),
+        ("[" * 100_000, (None, -32700)),
+        ('{"jsonrpc":"2.0","id":true,"a":"\\ud800"}', (None, -32700)),
+        ('{"jsonrpc":"2.0","id":9}', (9, -32600)),
+        ("[]", (None, -32600)),
+        ('{"jsonrpc":"2.0","method":"notifications/x","params":{"a":"\\ud800"}}', None),
+        ("  ", None),
+    ],
+)
+def test_a_line_that_is_no_message_is_answered(line: str, answered: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        jsonrpc_message_adapter.validate_json(line, by_name=False)
+    answer = server._unreadable(refused.value)
+    assert (None if answer is None else (answer.id, answer.error.code)) == answered
+    assert answer is None or "\n" not in answer.error.message
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_unreadable_lines_on_standard_input_end_nothing(photos: Path) -> None:
+    begin = {"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    lines = [
+        b"{",
+        b'"\xff',
+        json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}).encode(),
+        b'{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"search","arguments":{"text":"\\ud800"}}}',
+    ]
+    command = [sys.executable, "-m", "tandem", "mcp", str(photos)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = []
+        for line in lines:
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            answers.append(json.loads(process.stdout.readline()))
+        process.stdin.close()
+        assert process.wait(60) == 0
+    assert [answer["id"] for answer in answers] == [None, None, 1, 2]
+    assert ["error" in answer for answer in answers] == [True, True, False, True]
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ParamSpec, TypeVar
 
+import anyio
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context, Image
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import ToolAnnotations
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError, ToolAnnotations
 from pydantic import Field, ValidationError
 
 from tandem import __version__
@@ -55,7 +58,26 @@ class _Tool:
 
 
 class _Server(MCPServer[Any]):
-    """Arguments of the wrong type are one line, too."""
+    """Arguments of the wrong type are one line, too, and what cannot be read on standard input is answered."""
+
+    async def run_stdio_async(self) -> None:
+        """As the package's, which drops lines that are no messages: whoever sent one would wait for ever."""
+        server = self._lowlevel_server
+        async with stdio_server() as (heard, answers):
+            send, understood = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+
+            async def listen() -> None:
+                async with send:
+                    async for item in heard:
+                        if not isinstance(item, Exception):
+                            await send.send(item)
+                        elif (answer := _unreadable(item)) is not None:
+                            await answers.send(SessionMessage(answer))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listen)
+                await server.run(understood, answers, server.create_initialization_options())
+                tasks.cancel_scope.cancel()
 
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None) -> Any:
         try:
@@ -67,6 +89,30 @@ class _Server(MCPServer[Any]):
             first = wrong.errors()[0]
             where = ".".join(map(str, first["loc"])) or "arguments"
             raise ToolError(f"{name}: {where}: {first['msg']}") from None
+
+
+def _unreadable(error: Exception) -> JSONRPCError | None:
+    """The answer to a line that is no message: to its id, where it has one. None for empty lines and notifications."""
+    first: Any = error.errors()[0] if isinstance(error, ValidationError) else {}
+    document = given = first.get("input")
+    is_json = first.get("type") != "json_invalid"
+    if isinstance(given, str) and not is_json:
+        if not given.strip():
+            return None
+        try:
+            document = json.loads(given)  # which takes halves of surrogate pairs
+        except (ValueError, RecursionError):
+            document = None
+    identifier = None
+    if isinstance(document, dict):
+        identifier = document.get("id")
+        if "method" in document and "id" not in document:
+            return None
+        if isinstance(identifier, bool) or not isinstance(identifier, int | str):
+            identifier = None
+    code = INVALID_REQUEST if is_json else PARSE_ERROR
+    said = ErrorData(code=code, message=f"no message: {first.get('msg', type(error).__name__)}")
+    return JSONRPCError(jsonrpc="2.0", id=identifier, error=said)
 
 
 def make(toolbox: Toolbox) -> MCPServer[Any]:
