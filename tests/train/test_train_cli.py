@@ -5,7 +5,6 @@ import io
 import os
 import re
 import signal
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from support import run_toys
-from support.processes import TRAINING, Child
+from support.processes import TRAINING, Child, unused_port
 
 from tandem.cli import main
 from tandem.cli.commands.train import _stop_requests
@@ -237,16 +236,17 @@ def test_a_signal_in_the_middle_of_a_line_is_heard(monkeypatch: pytest.MonkeyPat
 def test_under_torchrun_it_is_the_run_of_two_processes(recipe: Path, tmp_path: Path) -> None:
     """The documented command, in full: stopped on the way, resumed, and the same bits as started by hand."""
     chosen = ["parallel.micro_batches=1", "steps=6", *QUICK]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tandem",
-               "train", str(recipe), *chosen]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "on 2 x cpu" in done.stderr
-    assert done.stdout.count("tandem: done") == 1  # one of them speaks
-    assert len(re.findall(r"^step 6 of 6", done.stderr, re.MULTILINE)) == 1
+    arguments = ("--standalone", "--nproc-per-node", "2", "-m", "tandem", "train", str(recipe), *chosen)
+    torchrun = "import runpy; runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)"
+    with Child(TRAINING, torchrun, *arguments, environment={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        said, err = process.stdout.read(), process.stderr.read()
+        assert process.wait() == 0, err
+    assert "on 2 x cpu" in err
+    assert said.count("tandem: done") == 1  # one of them speaks
+    assert len(re.findall(r"^step 6 of 6", err, re.MULTILINE)) == 1
     by_hand = run_toys.write_recipe(tmp_path, tmp_path / "by-hand")
-    started = [run_toys.start(by_hand, chosen, rank=rank, processes=2, port=29871) for rank in range(2)]
+    port = unused_port()
+    started = [run_toys.start(by_hand, chosen, rank=rank, processes=2, port=port) for rank in range(2)]
     assert run_toys.finish(*started) == [0, 0]
     mine, other = run_toys.last_state(tmp_path / "run"), run_toys.last_state(tmp_path / "by-hand")
     assert all(torch.equal(mine[name], other[name]) for name in mine if name != "step")
