@@ -9,7 +9,9 @@ from PIL import Image
 from support import toy
 from support.commands import Run, one_line
 
+from tandem.cli.commands import guide as command
 from tandem.guidance import guiding
+from tandem.guidance.run import Run as GuidedRun
 
 QUICK = ("--steps", "4", "--crops", "2", "--size", "32")
 
@@ -51,29 +53,85 @@ def test_ctrl_c_keeps_the_picture_and_resume_goes_on_to_the_same(
 ) -> None:
     whole, part, state = tmp_path / "whole.png", tmp_path / "part.png", tmp_path / "part.png.guidance"
     assert tandem("guide", "a dog", "--out", whole, *QUICK, *model).code == 0
-    judged = guiding._is_judged
-
-    def press(step: int, steps: int) -> bool:
-        if step == 2:
-            handler = signal.getsignal(signal.SIGINT)  # not a real one: it would end the process of other tests too
-            assert callable(handler)
-            handler(signal.SIGINT, None)
-        return judged(step, steps)
-
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr(guiding, "_is_judged", press)
+        _signal_at(patch, 3, signal.SIGINT)
         stopped = tandem("guide", "a dog", "--out", part, *QUICK, *model)
     assert stopped.code == 130
     assert "stopped after 2 of 4 steps" in stopped.err
     assert f"--resume {state}" in stopped.err
     assert part.exists()
-    assert signal.getsignal(signal.SIGINT) == before
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
     rest = tandem("guide", "--resume", state, "--out", part, *model)
     assert rest.code == 0, rest.err
     np.testing.assert_array_equal(np.asarray(Image.open(part)), np.asarray(Image.open(whole)))
     assert not state.exists()
+
+
+def _signal_at(patch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send a signal within a step, twice."""
+    advance = GuidedRun.advance
+
+    def signalled(run: GuidedRun, done: float | None = None) -> float:
+        loss = advance(run, done)
+        if run.step == step:
+            handler = signal.getsignal(number)  # not a real one: it would end the process of other tests too
+            assert callable(handler)
+            try:
+                handler(number, None)
+            finally:
+                handler(number, None)  # an impatient one
+        return loss
+
+    patch.setattr(GuidedRun, "advance", signalled)
+
+
+def test_sigterm_keeps_the_picture_too(
+    tandem: Run, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.png"
+    _signal_at(monkeypatch, 2, signal.SIGTERM)
+    stopped = tandem("guide", "a dog", "--out", out, *QUICK, *model)
+    assert stopped.code == 75
+    assert "stopped after 1 of 4 steps" in stopped.err
+    assert Image.open(out).size == (32, 32)
+    assert (tmp_path / "a.png.guidance").exists()
+
+
+def test_a_stop_before_the_first_step_says_that_nothing_is_kept(
+    tandem: Run, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _signal_at(monkeypatch, 1, signal.SIGINT)
+    stopped = tandem("guide", "a dog", "--out", tmp_path / "a.png", *QUICK, *model)
+    assert stopped.code == 130
+    assert "no picture yet, and nothing was written" in stopped.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_into_a_file_says_what_it_does_and_how_far_it_is(
+    tandem: Run, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "FIRST_LINE_S", 0.0)
+    found = tandem("guide", "a dog", "--out", tmp_path / "a.png", *QUICK, *model)
+    first, second, *_ = found.err.splitlines()
+    assert "guiding 'a dog': 4 steps, 2 views each" in first
+    assert "step 1 of 4, similarity" in second
+    assert "left" in second
+    assert "step 2" not in found.err  # the next one is half a minute later
+    assert not tandem("-q", "guide", "a dog", "--out", tmp_path / "b.png", *QUICK, *model).err
+
+
+def test_a_time_that_is_up_leaves_the_picture_and_the_state(
+    tandem: Run, model: tuple[str, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "a.png"
+    found = tandem("guide", "a dog", "--seconds", "0.000001", "--out", out, *QUICK, *model)
+    assert found.code == 0
+    assert ", 1 step in" in found.out
+    assert "stopped after 1 of 4 steps" in found.err
+    assert out.exists()
+    assert (tmp_path / "a.png.guidance").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 DONE, SOME_SKIPPED, NOT_DONE = 0, 1, 2
 FLAGGED = 3  # what `moderate --fail-on` was asked to report
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: an error nobody foresaw
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 PIPE_CLOSED = 141  # 128 + SIGPIPE: whoever read the output has seen enough
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,6 +17,7 @@ from tandem.files import atomic_write, user_path, write_text
 from tandem.guidance.goals import Pictures, Texts, embed_goals, pictures_of, texts_of
 from tandem.guidance.history import Judged
 from tandem.guidance.judging import Judge
+from tandem.guidance.pace import Pace
 from tandem.guidance.sentences import COMPARISON, NEGATIVES
 from tandem.guidance.settings import CROPS, SIZE, STEPS, STRENGTH, WRITABLE, Settings, fitted_size
 from tandem.guidance.state_file import State, read_state, write_state
@@ -25,12 +25,7 @@ from tandem.image import ImageSource, load_image
 from tandem.model import Model
 from tandem.pixels import as_rgb
 
-if TYPE_CHECKING:
-    from tandem.guidance.encoder import Encoder
-
 JUDGEMENTS = 20  # of a run, beside those of its beginning and its end
-TIMED_STEPS = 3  # by which the steps that fit into a time are counted
-SAFE_SHARE = 0.85  # of a time that is planned with
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Guided:
     """A guided picture: `image` RGB, its `svg` where it is of shapes, and what it was judged to be.
 
     `history` begins with the judgement before the first step and ends with that of `image`. `state` resumes a run that
-    was stopped; it is None for one that is complete.
+    was stopped, or whose time was up; it is None for one that took all its steps.
     """
 
     image: Image.Image
@@ -100,6 +95,14 @@ class Guided:
         return write_state(self.state, path)
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C after at least one step. `guided` is what there is, after the last whole step, with its state."""
+
+    def __init__(self, guided: Guided) -> None:
+        super().__init__()
+        self.guided = guided
+
+
 def guide(
     model: Model,
     toward: Texts = (),
@@ -116,6 +119,7 @@ def guide(
     seconds: float | None = None,
     among: Sequence[str] | None = None,
     callback: Callback | None = None,
+    on_start: Callable[[State], None] | None = None,
 ) -> Guided:
     """Change a picture until the model finds in it what is asked for; the same seed gives the same picture.
 
@@ -132,11 +136,14 @@ def guide(
         shapes: a picture of so many vector shapes, which `save` writes as SVG too; by default Fourier coefficients.
         crops: views of each step.
         strength: how far a photo may change: above 0, at most 1, which forgets it.
-        seconds: the time it may take. Fewer steps than `steps` are planned where those do not fit.
+        seconds: the time it may take, looked at before every step. Where the steps do not fit, the schedule is that of
+            the time, so that the picture comes to rest in it, and `state` goes on with the steps that are left.
         among: texts that the prompt is ranked among; by default 49 sentences, which guidance never sees.
         callback: called after every step; a true answer stops the run.
+        on_start: called once, when everything that was asked for is known to be possible.
 
-    Raises: `MissingExtraError`, `ImageError`, `TextError`, `TandemError` for arguments that cannot be.
+    Raises: `Interrupted` on Ctrl-C after a step, with the picture so far; `MissingExtraError`, `ImageError`,
+    `TextError`, `TandemError` for arguments that cannot be.
     """
     began = time.perf_counter()
     check_installed()
@@ -149,15 +156,21 @@ def guide(
     prompt = wanted[0].name if wanted else None
     judge = Judge(model, prompt, goals.toward_vectors[0], COMPARISON if among is None else among)
     state = State(settings, goals, judge.texts[1:], model.fingerprint, model.name, 0, (), pixels, {})
-    return _continue(model, state, judge, began, seconds, callback)
+    return _continue(model, state, judge, began, seconds, callback, on_start)
 
 
 def resume(
-    model: Model, state: State | str | Path, *, seconds: float | None = None, callback: Callback | None = None
+    model: Model,
+    state: State | str | Path,
+    *,
+    seconds: float | None = None,
+    callback: Callback | None = None,
+    on_start: Callable[[State], None] | None = None,
 ) -> Guided:
     """Continue a run that was stopped, to the picture that it would have given without the stop.
 
-    That holds for the same model, version of torch and number of threads. Raises `TandemError` for another model.
+    That holds for the same model, version of torch and number of threads, and where no `seconds` cut the run short;
+    the arguments are those of `guide`. Raises `TandemError` for another model.
     """
     began = time.perf_counter()
     check_installed()
@@ -171,7 +184,7 @@ def resume(
         raise TandemError(f"a damaged state: expected vectors of {model.config.embed_dim} values, got {found}")
     first = state.goals.toward[0]
     judge = Judge(model, first.name if first.is_text else None, state.goals.toward_vectors[0], state.among)
-    return _continue(model, state, judge, began, seconds, callback)
+    return _continue(model, state, judge, began, seconds, callback, on_start)
 
 
 def check_installed() -> None:
@@ -210,44 +223,55 @@ def _sides(size: int | tuple[int, int], photo: Image.Image | None) -> tuple[int,
 
 
 def _continue(
-    model: Model, state: State, judge: Judge, began: float, seconds: float | None, callback: Callback | None
+    model: Model,
+    state: State,
+    judge: Judge,
+    began: float,
+    seconds: float | None,
+    callback: Callback | None,
+    on_start: Callable[[State], None] | None,
 ) -> Guided:
+    if seconds is not None and not seconds > 0:
+        raise TandemError(f"seconds: expected a number above 0, got {seconds:g}")
+    if on_start is not None:
+        on_start(state)
     from tandem.guidance.encoder import Encoder
     from tandem.guidance.run import Run
 
-    if seconds is not None and not seconds > 0:
-        raise TandemError(f"seconds: expected a number above 0, got {seconds:g}")
-    encoder, scale = Encoder(model), float(np.exp(model.tensors["logit_scale"]))
-    deadline = None if seconds is None else began + seconds
-    if deadline is not None and state.step == 0:
-        state = replace(state, settings=_fitting(state, encoder, scale, deadline))
-    run = Run(encoder, state.goals, scale, state.settings, state.start)
+    run = Run(Encoder(model), state.goals, float(np.exp(model.tensors["logit_scale"])), state.settings, state.start)
     if state.arrays:
         run.restore(state.arrays, state.step)
     history = list(state.history) or [judge(run.image())]
+    steps, whole, whole_at = state.settings.steps, run.state(), run.step  # the run after its last whole step
+    pace, stopped = Pace(steps, run.step, None if seconds is None else began + seconds), False
 
     def kept() -> State:
         return replace(state, step=run.step, history=tuple(history), arrays=run.state())
 
-    steps, first, first_at = state.settings.steps, run.step, time.perf_counter()
-    stopped = False
-    while run.step < steps and not stopped:
-        run.advance()
-        now = time.perf_counter()
-        judged_now = _is_judged(run.step, steps)
-        if judged_now:
-            history.append(judge(run.image(), run.step))
-        if callback is not None:
-            left = (now - first_at) / (run.step - first) * (steps - run.step)
-            taken = GuidanceStep(run.step, steps, history[-1], judged_now, left, run.image, kept)
-            stopped = bool(callback(taken))
-        stopped = stopped or (deadline is not None and time.perf_counter() >= deadline)
-    at_end = kept()
-    image = run.image()
-    if history[-1].step != run.step:  # not of the state: a run that goes on judges at its own steps alone
-        history.append(judge(image, run.step))
-    unfinished = at_end if run.step < steps else None
-    return Guided(image, run.svg(), tuple(history), state.settings, time.perf_counter() - began, unfinished)
+    def result() -> Guided:
+        at_end, image = kept(), run.image()
+        if history[-1].step != run.step:  # not of the state: a run that goes on judges at its own steps alone
+            history.append(judge(image, run.step))
+        unfinished = at_end if run.step < steps else None
+        return Guided(image, run.svg(), tuple(history), state.settings, time.perf_counter() - began, unfinished)
+
+    try:
+        while run.step < steps and not stopped and pace.has_time(run.step):
+            run.advance(done := pace.done(run.step))
+            whole, whole_at = run.state(), run.step
+            judged_now = _is_judged(run.step, steps) or (pace.is_timed and _is_due(done, pace.done(run.step)))
+            if judged_now:
+                history.append(judge(run.image(), run.step))
+            if callback is not None:
+                left = pace.left(run.step)
+                taken = GuidanceStep(run.step, steps, history[-1], judged_now, left, run.image, kept)
+                stopped = bool(callback(taken))
+    except KeyboardInterrupt:
+        if whole_at == 0:
+            raise
+        run.restore(whole, whole_at)  # the step that was interrupted may have changed half of it
+        raise Interrupted(result()) from None
+    return result()
 
 
 def _is_judged(step: int, steps: int) -> bool:
@@ -255,17 +279,6 @@ def _is_judged(step: int, steps: int) -> bool:
     return step * JUDGEMENTS // steps > (step - 1) * JUDGEMENTS // steps
 
 
-def _fitting(state: State, encoder: "Encoder", scale: float, deadline: float) -> Settings:
-    """The settings with the steps that fit until the deadline, counted on a picture that is thrown away."""
-    from tandem.guidance.run import Run
-
-    trial: Run = Run(
-        encoder, state.goals, scale, replace(state.settings, steps=max(state.settings.steps, 10)), state.start
-    )
-    trial.advance()  # the first one allocates
-    began = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        trial.advance()
-    now = time.perf_counter()
-    fit = int((deadline - now) * SAFE_SHARE / ((now - began) / TIMED_STEPS))
-    return replace(state.settings, steps=max(1, min(state.settings.steps, fit)))
+def _is_due(before: float, after: float) -> bool:
+    """The same of a run that goes by its time: whether one of the evenly placed shares lies within the step."""
+    return int(after * JUDGEMENTS) > int(before * JUDGEMENTS)

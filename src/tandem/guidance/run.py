@@ -48,9 +48,14 @@ class Run:
         self.picture: Picture = PICTURES[settings.parametrisation](settings, height, width, self._draw, self._held)
         self._optimiser = torch.optim.Adam(self.picture.groups(), betas=(0.9, 0.99))
 
-    def advance(self) -> float:
-        """One step; gives the loss. Raises `TandemError` when it is not finite."""
-        settings, done = self.settings, self.step / self.settings.steps
+    def advance(self, done: float | None = None) -> float:
+        """One step; gives the loss. Raises `TandemError` when it is not finite.
+
+        `done` is the share of the run that is behind it, by which waves are shown and rates fall; by default that of
+        the steps.
+        """
+        settings = self.settings
+        done = self.step / settings.steps if done is None else done
         canvas = self.picture.canvas(done)
         views = draw_views(canvas, settings.crops, self._encoder.size, self._draw, AUGMENTATION)
         loss = self._objective(self._encoder(views)) + self.picture.variation * total_variation(canvas)

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import progress, stop_signals, terminal
+from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
-from tandem.cli.exit_codes import DONE, INTERRUPTED
+from tandem.cli.exit_codes import DONE, INTERRUPTED, TRY_AGAIN
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import TandemError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tandem.guidance.guiding import GuidanceStep, Guided
     from tandem.guidance.state_file import State
 
+FIRST_LINE_S, LINE_EVERY_S = 5.0, 30.0  # seconds after which a run that nobody watches says how far it is
 SAVE_EVERY_S = 20.0  # seconds between two saved states of a run, which a crash would lose
 OF_THE_RUN = (
     "text",
@@ -80,7 +81,7 @@ def add_arguments(parser: Parser) -> None:
         "--size", type=_size, metavar="N|WxH", help=f"pixels of the longer side, or width and height ({SIZE})"
     )
     how.add_argument("--steps", type=positive, metavar="N", help=f"steps of the optimiser ({STEPS})")
-    how.add_argument("--seconds", type=float, metavar="S", help="the time it may take: fewer steps where needed")
+    how.add_argument("--seconds", type=float, metavar="S", help="the time it may take: fewer steps where it is short")
     how.add_argument("--crops", type=positive, metavar="N", help=f"random views a step ({CROPS})")
     how.add_argument("--seed", type=non_negative, metavar="N", help="another seed gives another picture (0)")
     how.add_argument(
@@ -91,7 +92,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tandem.guidance.guiding import check_installed, check_target
+    from tandem.guidance.guiding import Interrupted, check_installed, check_target
     from tandem.guidance.state_file import read_state, write_state
 
     resumed = None
@@ -111,41 +112,54 @@ def run(arguments: argparse.Namespace) -> int:
     model = load_model(arguments)
 
     saved_at = time.monotonic()
-    with _ctrl_c() as pressed, _line() as show:
+    with _signals() as caught:
 
-        def on_step(at: "GuidanceStep") -> bool:
+        def on_step(at: "GuidanceStep") -> None:
             nonlocal saved_at
-            show(at)
+            lines.step(at)
             if at.just_judged:
                 keep_picture(at)
             if time.monotonic() - saved_at > SAVE_EVERY_S:
                 write_state(at.state(), state_file)
                 saved_at = time.monotonic()
-            return bool(pressed)
 
-        guided = _guided(model, asked, resumed, arguments.seconds, on_step)
-    guided.save(target)
-    if guided.is_complete:
-        state_file.unlink(missing_ok=True)
-    else:
-        guided.save_state(state_file)
+        with _Lines(arguments.seconds) as lines:
+            try:
+                guided = _guided(
+                    model, asked, resumed, seconds=arguments.seconds, callback=on_step, on_start=lines.start
+                )
+            except Interrupted as stopped:
+                guided = stopped.guided
+            except KeyboardInterrupt:
+                lines.close()
+                terminal.echo(_nothing_kept(arguments.resume))
+                if caught and caught[0] != signal.SIGINT:
+                    return TRY_AGAIN
+                raise
+        guided.save(target)
+        if guided.is_complete:
+            state_file.unlink(missing_ok=True)
+        else:
+            guided.save_state(state_file)
     _report(guided, target, state_file, as_json=arguments.json)
-    return INTERRUPTED if pressed and not guided.is_complete else DONE
+    if not caught or guided.is_complete:
+        return DONE
+    return INTERRUPTED if caught[0] == signal.SIGINT else TRY_AGAIN
 
 
-def _guided(
-    model: Any,
-    asked: dict[str, Any] | None,
-    resumed: "State | None",
-    seconds: float | None,
-    on_step: "Callable[[GuidanceStep], bool]",
-) -> "Guided":
+def _guided(model: Any, asked: dict[str, Any] | None, resumed: "State | None", **how: Any) -> "Guided":
     from tandem.guidance.guiding import guide, resume
 
     if resumed is not None:
-        return resume(model, resumed, seconds=seconds, callback=on_step)
+        return resume(model, resumed, **how)
     assert asked is not None
-    return guide(model, **asked, seconds=seconds, callback=on_step)
+    return guide(model, **asked, **how)
+
+
+def _nothing_kept(resumed: str | None) -> str:
+    if resumed is None:
+        return "stopped before the first step was done: there is no picture yet, and nothing was written"
+    return f"stopped before the run went on: {resumed} is as it was"
 
 
 def _check_goals(arguments: argparse.Namespace) -> None:
@@ -208,32 +222,64 @@ def _progress_writer(name: str | None) -> "Callable[[GuidanceStep], None]":
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C is noted in; a second one interrupts as always."""
-    pressed: list[int] = []
+def _signals() -> Iterator[list[int]]:
+    """A list that the signals that end a run are noted in; the first one interrupts, so that the picture is kept.
+
+    Later ones wait until it is written.
+    """
+    caught: list[int] = []
 
     def note(number: int, _: FrameType | None) -> None:
-        if pressed:
+        caught.append(number)
+        if len(caught) == 1:
             raise KeyboardInterrupt
-        pressed.append(number)
 
-    with stop_signals.handled([signal.SIGINT], note):
-        yield pressed
+    with stop_signals.handled([signal.SIGINT, signal.SIGTERM], note):
+        yield caught
 
 
-@contextmanager
-def _line() -> "Iterator[Callable[[GuidanceStep], None]]":
-    """One line on standard error, renewed in a terminal; nothing in a pipe, and with -q."""
-    if terminal.is_quiet() or not sys.stderr.isatty():
-        yield lambda _: None
-        return
+class _Lines:
+    """A run on standard error: one line, renewed, in a terminal; elsewhere a line now and then. Nothing with -q."""
 
-    def show(at: "GuidanceStep") -> None:
-        text = f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {_left(at.seconds_left)}"
-        print(f"\r{text[: terminal.columns(sys.stderr) - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.is_live = sys.stderr.isatty()
+        self.due_at = 0.0
 
-    with progress.waiting("guiding"):
-        yield show
+    def __enter__(self) -> "_Lines":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self, state: "State") -> None:
+        """What is begun, before torch is imported: that and the first step may take long."""
+        settings = state.settings
+        steps = f"{settings.steps:,} steps" if not state.step else f"from step {state.step:,} to {settings.steps:,}"
+        limit = "" if self.seconds is None else f" in at most {self.seconds:g} s"
+        self._say(f"guiding {state.goals.toward[0].name!r}: {steps}{limit}, {settings.crops} views each ...")
+        self.due_at = time.monotonic() + FIRST_LINE_S
+
+    def step(self, at: "GuidanceStep") -> None:
+        if self.is_live or (time.monotonic() >= self.due_at and at.step < at.steps):
+            self.due_at = time.monotonic() + LINE_EVERY_S
+            self._say(f"step {at.step:,} of {at.steps:,}, {_judged(at.judged)}, {_left(at.seconds_left)}")
+
+    def close(self) -> None:
+        if self.is_live and not terminal.is_quiet():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def _say(self, text: str) -> None:
+        if terminal.is_quiet():
+            return
+        if self.is_live:
+            print(f"\r{text[: terminal.columns(sys.stderr) - 1]}\x1b[K", end="", file=sys.stderr, flush=True)
+        else:
+            terminal.echo(text)
+
+
+def _steps(count: int) -> str:
+    return terminal.count_of(count, "step", "steps")
 
 
 def _left(seconds: float) -> str:
@@ -265,13 +311,13 @@ def _report(guided: "Guided", target: Path, state_file: Path, *, as_json: bool) 
         )
         return
     terminal.print_result(
-        f"{target}: {_judged(guided.after)} (before: {_judged(guided.before)}), {steps:,} steps in "
+        f"{target}: {_judged(guided.after)} (before: {_judged(guided.before)}), {_steps(steps)} in "
         f"{guided.seconds:.0f} s"
     )
     if guided.after.rank not in (None, 1):
         terminal.echo(f"the model finds {guided.after.best!r} first; another --seed or more --steps may help")
     if not guided.is_complete:
         terminal.echo(
-            f"stopped after {steps:,} of {total:,} steps; to go on: {terminal.program()} guide --resume "
+            f"stopped after {steps:,} of {_steps(total)}; to go on: {terminal.program()} guide --resume "
             f"{state_file} --out {target}"
         )

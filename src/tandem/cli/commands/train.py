@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, describe
-from tandem.cli.exit_codes import DONE, INTERRUPTED
+from tandem.cli.exit_codes import DONE, INTERRUPTED, TRY_AGAIN
 from tandem.errors import ConfigError, DataError, MissingExtraError
 from tandem.files import user_path
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tandem.train.run.loop import TrainResult
 
 LABELS_SUGGESTED = 10  # of a model that has been trained
-TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: a scheduler took the machine away; start the same command again
 # What schedulers send before they end a job; SIGUSR1: `sbatch --signal=USR1@120`.
 SIGNALS = {
     number: code
