@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.moderation_toys import POLICY, draw
 
-from tandem.errors import ConfigError, ImageError
+from tandem.errors import ConfigError
 from tandem.moderation import open_policy
 from tandem.moderation.policy_files import shipped_policies
 
@@ -99,8 +99,53 @@ def test_examples_that_are_no_images_are_refused(policy: Path, model: object) ->
     with pytest.raises(ConfigError, match="empty: no images in this folder"):
         open_policy(policy)
     policy.write_text(text)
-    (policy.parent / "no.png").write_bytes(b"nothing")
+    (policy.parent / "no.png").write_bytes(b"a secret:x:0:0")
     from tandem.moderation import Moderator
 
-    with pytest.raises(ImageError):
+    with pytest.raises(ConfigError) as error:
         Moderator(policy, model)  # type: ignore[arg-type]
+    assert str(error.value).startswith(f"{policy}: categories.red.examples_against: no.png: expected an image")
+    assert "secret" not in str(error.value)
+
+
+def test_examples_lie_below_the_policy_and_no_disk_is_searched(policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = with_examples(policy)
+    outside = draw(policy.parent.parent / "outside.png", red=False, seed=10)
+    for given, said in (
+        ("/", "got a whole disk"),
+        ("../" * 40, "got a whole disk"),
+        ("../outside.png", "expected a path below the policy's folder"),
+        ("examples/../..", "expected a path below the policy's folder"),
+    ):
+        policy.write_text(text.replace('"no.png"', f'"{given}"'))
+        with pytest.raises(ConfigError, match=said) as error:
+            open_policy(policy)
+        assert f"categories.red.examples_against: {given}" in str(error.value)
+    policy.write_text(text.replace('"no.png"', f'"{outside}"'))
+    assert len(open_policy(policy).examples["red", "against"]) == 1
+    monkeypatch.setattr("tandem.moderation.policy_files.MAX_SEARCHED", 1)
+    with pytest.raises(ConfigError, match="examples: expected a folder of at most 1 files"):
+        open_policy(policy)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (".".join("a" * 30_000) + " = 1\n", "line 1: expected at most 1,000 dots in a line"),
+        ("#" * 70_000, "expected a policy of at most 65,536 bytes"),
+        (
+            POLICY
+            + "".join(f"[categories.c{i}]\ntexts_for=['a']\ntexts_against=['b']\nbase_rate=0.5\n" for i in range(100)),
+            "categories: expected at most 100, got 101",
+        ),
+        (
+            POLICY.replace('["a blue thing"]', str([f"x{i}" for i in range(5000)])),
+            "templates: expected at most 10,000 texts of all categories in all templates, got 5,002 in 2",
+        ),
+    ],
+)
+def test_a_policy_is_of_a_size_that_is_read_at_once(policy: Path, text: str, said: str) -> None:
+    policy.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        open_policy(policy)
+    assert said in str(error.value)

@@ -10,7 +10,7 @@ until a fit says what it means.
 Shapes: n images, a texts or examples for, b against, d the shared dimension.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
+from tandem.errors import ImageError
 from tandem.heads.fitting import automatic, fit_shots
 from tandem.heads.shots import Shots, check_shots
-from tandem.image import ImageSource
 from tandem.model import Model
-from tandem.moderation.policy_files import PolicyFile
+from tandem.moderation.policy_files import PolicyFile, bad_example
 
 Numbers = NDArray[np.float64]
 AGAINST, FOR = 0, 1  # the classes of a binary head
@@ -130,22 +130,24 @@ def _best(cosines: NDArray[np.floating]) -> tuple[list[int], list[float]]:
 
 
 def category_vectors(model: Model, opened: PolicyFile) -> Mapping[str, CategoryVectors]:
-    """Every category of a policy as a model sees it. Raises `TextError` and `ImageError`."""
+    """Every category of a policy as a model sees it. Raises `TextError`, and `ConfigError` for bad examples."""
     policy = opened.policy
     found = {}
     for name, category in policy.categories.items():
         sides = []
         for side, texts in (("against", category.texts_against), ("for", category.texts_for)):
             examples = opened.examples.get((name, side), ())
-            contents: Sequence[ImageSource] = [each.content for each in examples]
+            vectors = np.zeros((len(examples), model.config.embed_dim), np.float32)
+            for place, vector in model.iter_embed_images([each.content for each in examples]):
+                if isinstance(vector, ImageError):
+                    raise bad_example(opened.path, name, side, examples[place].name, vector)
+                vectors[place] = vector
             sides.append(
                 Side(
                     texts,
                     model.class_vectors(texts, policy.templates),
                     tuple(each.name for each in examples),
-                    model.embed_images(contents, progress=False)
-                    if contents
-                    else np.zeros((0, model.config.embed_dim), np.float32),
+                    vectors,
                 )
             )
         against, in_favour = sides

@@ -12,6 +12,8 @@ from tandem.fields import Range, Share
 from tandem.prompts import DEFAULT_TEMPLATE, check_labels, check_templates
 
 LONGEST_NAME = 100  # characters
+MAX_CATEGORIES = 100
+MAX_PROMPTS = 10_000  # texts times templates, of a policy
 BaseRate = Annotated[float, Range(above=0, below=1)]
 
 
@@ -74,6 +76,14 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.categories:
             raise ConfigError("categories: expected at least one, as in [categories.people]")
+        if len(self.categories) > MAX_CATEGORIES:
+            raise ConfigError(f"categories: expected at most {MAX_CATEGORIES:,}, got {len(self.categories):,}")
+        texts = sum(len(each.texts_for) + len(each.texts_against) for each in self.categories.values())
+        if texts * len(self.templates) > MAX_PROMPTS:
+            raise ConfigError(
+                f"templates: expected at most {MAX_PROMPTS:,} texts of all categories in all templates, "
+                f"got {texts:,} in {len(self.templates):,}"
+            )
         for name in (self.name, *self.categories):
             if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
                 raise ConfigError(

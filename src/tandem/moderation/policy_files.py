@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tandem.errors import ConfigError, did_you_mean, named
+from tandem.errors import ConfigError, ImageError, did_you_mean, named
 from tandem.fields import parse_toml, read, to_plain
 from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES, read_bytes
@@ -16,8 +16,10 @@ from tandem.moderation.policy import Policy
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "policies"
 SUFFIX = ".toml"
-MAX_BYTES = 1 << 20  # of a policy
+MAX_BYTES = 64 << 10  # of a policy
+MAX_DOTS = 1000  # in a line: a key of tens of thousands of parts takes minutes to read
 MAX_EXAMPLES = 1000  # of a policy: they are held in memory while it is opened
+MAX_SEARCHED = 20_000  # files and folders in a folder of examples
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def shipped_policies() -> list[str]:
 def open_policy(source: str | os.PathLike[str]) -> PolicyFile:
     """The policy of a file, or of one that ships by name ("people").
 
-    Raises `ConfigError` that names the file and the key for anything that is no policy, and `ImageError` for an
-    example that cannot be read.
+    Raises `ConfigError` that names the file and the key for anything that is no policy, and for an example that cannot
+    be read.
     """
     path = _path(source)
     try:
@@ -58,6 +60,9 @@ def open_policy(source: str | os.PathLike[str]) -> PolicyFile:
         raise ConfigError(f"{path}: the policy cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected a policy in TOML, which is UTF-8 text") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.count(".") > MAX_DOTS:
+            raise ConfigError(f"{path}, line {number}: expected at most {MAX_DOTS:,} dots in a line of a policy")
     try:
         policy = read(Policy, parse_toml(text))
     except tomllib.TOMLDecodeError as error:
@@ -110,13 +115,24 @@ def _examples(policy: Policy, path: Path) -> dict[tuple[str, str], tuple[Example
                 count += 1
                 if count > MAX_EXAMPLES:
                     raise ConfigError(f"{path}: expected at most {MAX_EXAMPLES:,} examples")
-                content = read_bytes(file)
+                try:
+                    content = read_bytes(file)
+                except ImageError as error:
+                    raise bad_example(path, name, side, _name(file, path), error) from None
                 digest = hashlib.sha256(content).hexdigest()
                 if seen.setdefault(digest, side) != side:
                     raise ConfigError(f"{path}: {file} is an example for and against {name!r}")
                 each.append(Example(_name(file, path), content))
             found[name, side] = tuple(each)
     return found
+
+
+def bad_example(path: Path, category: str, side: str, file: str, error: ImageError) -> ConfigError:
+    """Which example of which policy is no image, and of which kind the problem is; nothing of what the file holds."""
+    why = error.kind.replace("_", " ")
+    return ConfigError(
+        f"{path}: categories.{category}.examples_{side}: {file}: expected an image that can be read ({why})"
+    )
 
 
 def _name(file: str, path: Path) -> str:
@@ -129,12 +145,9 @@ def _files(given: tuple[str, ...], path: Path, key: str) -> Iterator[str]:
     """The files that are meant, folders searched through, in a fixed order."""
     for each in given:
         place = path.parent / user_path(each)
+        _check_place(place, user_path(each), path, f"{key}: {each}")
         if place.is_dir():
-            inside = sorted(
-                file
-                for file in place.rglob("*")
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            )
+            inside = sorted(_images(place, f"{path}: {key}: {each}"))
             if not inside:
                 raise ConfigError(f"{path}: {key}: {each}: no images in this folder")
             yield from map(str, inside)
@@ -142,3 +155,23 @@ def _files(given: tuple[str, ...], path: Path, key: str) -> Iterator[str]:
             yield str(place)
         else:
             raise ConfigError(f"{path}: {key}: {each}: no such image (paths are relative to the policy)")
+
+
+def _check_place(place: Path, given: Path, path: Path, key: str) -> None:
+    """Raise `ConfigError` for a disk, and for a relative path that leaves the policy's folder."""
+    whole, home = Path(os.path.abspath(place)), Path(os.path.abspath(path.parent))
+    if whole == Path(whole.anchor):
+        raise ConfigError(f"{path}: {key}: expected images or a folder of them, got a whole disk")
+    if not given.is_absolute() and not whole.is_relative_to(home):
+        raise ConfigError(f"{path}: {key}: expected a path below the policy's folder, or a whole one on purpose")
+
+
+def _images(folder: Path, named_by: str) -> Iterator[Path]:
+    searched = 0
+    for parent, folders, files in os.walk(folder):
+        searched += len(folders) + len(files)
+        if searched > MAX_SEARCHED:
+            raise ConfigError(f"{named_by}: expected a folder of at most {MAX_SEARCHED:,} files and folders")
+        for name in files:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield Path(parent, name)
