@@ -37,7 +37,9 @@ class Location:
 
     text: str
     present: bool
-    score: float  # log-odds at its best place, against words for what else may be there: 0 is a draw
+    # Log-odds at its best places against words for backgrounds; of a model that was measured, from what the text gets
+    # in windows that nobody chose for it, in their standard deviations. 0 is a draw.
+    score: float
     whole_score: float  # the same for the image as a whole
     probability: float | None  # that it is there; None for a model of which that was not measured
     point: tuple[int, int]  # x, y: the best place

@@ -58,7 +58,7 @@ class HeatMap(BaseModel):
 class Located(BaseModel):
     text: str
     present: bool
-    score: Annotated[float, Field(description="log-odds at its best places against words for backgrounds")]
+    score: Annotated[float, Field(description="0 is a draw with words for backgrounds; see Where in a photo")]
     whole_score: Annotated[float, Field(description="the same for the image as a whole")]
     probability: Annotated[float | None, Field(description="that it is there; null where that was not measured")]
     point: Annotated[list[int], Field(description="x, y of the best place, in pixels of the upright image")]
