@@ -165,7 +165,7 @@ LAYERS["compat"] = {
     "tokenizer",
     "weights",
 }
-LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels", "search", "tandem"}
+LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels", "search", "tandem", "videos"}
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.

@@ -49,12 +49,14 @@ async def _uses(client: Client) -> dict[str, Any]:
     seen = await client.call_tool("look", {"image": hit["id"], "side": 64})
     wrong = await client.call_tool("look", {"image": "/etc/passwd"})
     untyped = await client.call_tool("search", {"text": "a cat", "k": "many"})
+    unknown = await client.call_tool("search", {"text": "a cat", "ofset": 3})
+    none = await client.call_tool("collections", {"name": "photos"})
     return {
         "tools": tools,
         "collections": listed.structured_content,
         "hits": found.structured_content["hits"],
         "seen": seen.content,
-        "errors": [(each.is_error, each.content[0].text) for each in (wrong, untyped)],
+        "errors": [(each.is_error, each.content[0].text) for each in (wrong, untyped, unknown, none)],
     }
 
 
@@ -72,6 +74,9 @@ def check(used: dict[str, Any]) -> None:
         assert "\n" not in text
     assert "not an image of the collections" in used["errors"][0][1]
     assert "k:" in used["errors"][1][1]
+    assert "search: no argument 'ofset'; it takes text, image, minus, " in used["errors"][2][1]
+    assert "did you mean 'offset'?" in used["errors"][2][1]
+    assert "collections: no argument 'name'; it takes no arguments" in used["errors"][3][1]
 
 
 def test_tools_answer_a_client(photos: Path) -> None:

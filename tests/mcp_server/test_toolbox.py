@@ -127,6 +127,70 @@ def test_no_other_file_is_seen(box: Toolbox, here: Path) -> None:
     closed.close()
 
 
+def test_an_image_is_found_by_the_name_of_its_file_where_only_one_has_it(here: Path, tmp_path: Path) -> None:
+    alone = Toolbox([str(here / "photos.tandem")])
+    moment = alone.search("a", where="time = 2", moments=0)["hits"][0]
+    for named in ("film.mp4 @ 0:00:02", "film.mp4#t=2.000", moment["path"].replace("#t=2.000", " @ 0:00:02")):
+        assert alone.look(named, side=64)[1]["image"] == moment["path"]
+        assert alone.search(image=named, k=1, moments=0)["hits"][0]["id"] == moment["id"]
+    assert alone.look("photos/3.png", side=64)[1]["image"] == str(here / "photos/3.png")
+    with pytest.raises(TandemError, match=r"ilm\.mp4.*give the id that search returned"):
+        alone.look("ilm.mp4 @ 0:00:02")
+    alone.close()
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    toy_collection(tmp_path / "a", "first")
+    toy_collection(tmp_path / "b", "second")
+    both = Toolbox([str(tmp_path / "a/first.tandem"), str(tmp_path / "b/second.tandem")])
+    with pytest.raises(TandemError, match=r"3\.png: 2 images are called that; give the id that search returned"):
+        both.look("3.png")
+    assert both.look("3.png", "second")[1]["image"] == str(tmp_path / "b/second/3.png")
+    both.close()
+
+
+def test_a_collection_that_is_named_is_the_only_one_that_is_looked_in(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    toy_collection(tmp_path / "a", "first")
+    toy_collection(tmp_path / "b", "second")
+    box = Toolbox([str(tmp_path / "a/first.tandem"), str(tmp_path / "b/second.tandem")])
+    path = str(tmp_path / "a/first/3.png")
+    assert box.look(path, "first")[1]["image"] == path
+    with pytest.raises(TandemError, match="not an image of the collections"):
+        box.look(path, "second")
+    box.close()
+
+
+def test_a_folder_whose_name_begins_with_an_opened_ones_is_closed(tmp_path: Path) -> None:
+    for name in ("photos", "photos-private"):
+        toy.write_images(tmp_path / name, 1)
+    assert permitted(str(tmp_path / "photos/0.png"), [tmp_path / "photos"]) == tmp_path / "photos/0.png"
+    for path in (str(tmp_path / "photos-private/0.png"), "../photos-private/0.png"):
+        with pytest.raises(TandemError, match="not an image of the collections, nor under"):
+            permitted(path, [tmp_path / "photos"])
+
+
+def test_quotes_in_a_path_are_part_of_it(tmp_path: Path) -> None:
+    toy.write_images(tmp_path / "Ann's", 2)
+    with tandem.open(tmp_path / "photos.tandem", toy.folder(tmp_path / "toy")) as photos:
+        photos.add(tmp_path / "Ann's", progress=False)
+    box = Toolbox([str(tmp_path / "photos.tandem")], model=str(tmp_path / "toy"))
+    for named in (str(tmp_path / "Ann's/1.png"), "Ann's/1.png"):
+        assert box.look(named, side=64)[1]["image"] == str(tmp_path / "Ann's/1.png")
+    with pytest.raises(TandemError, match="not an image"):
+        box.look("' or width > 0 or path = '")
+    box.close()
+
+
+def test_pages_of_hits_fit_together_and_the_total_is_of_what_passes(box: Toolbox) -> None:
+    options = {"where": "time is null", "k": 4}
+    pages = [box.search("a cat", offset=offset, **options) for offset in (0, 4, 8)]
+    ids = [hit["id"] for page in pages for hit in page["hits"]]
+    assert len(ids) == len(set(ids)) == 9
+    assert [hit["id"] for hit in box.search("a cat", where="time is null", k=9)["hits"]] == ids
+    assert {page["total"] for page in pages} == {9}  # of 12
+
+
 def test_labels_and_places(box: Toolbox) -> None:
     hit = box.search("a", k=1)["hits"][0]
     found = box.classify(hit["id"], ["cat", "dog"])

@@ -5,6 +5,7 @@ written to standard output.
 """
 
 import functools
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from pydantic import Field, ValidationError
 
 from tandem import __version__
 from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
-from tandem.errors import TandemError
+from tandem.errors import TandemError, did_you_mean
 from tandem.mcp_server.toolbox import LOOK_SIDE, MAX_HITS, MAX_LABELS, MAX_SIDE, Toolbox
 
 INSTRUCTIONS = (
@@ -35,7 +36,11 @@ _Call = ParamSpec("_Call")
 _Result = TypeVar("_Result")
 
 ImageName = Annotated[
-    str, Field(description="the id or the path of an image of a collection; or of a file in a folder that was opened")
+    str,
+    Field(
+        description="the id of an image, as search returned it; or its path, or its file's name where only one has it; "
+        "or the path of a file in a folder that was opened"
+    ),
 ]
 CollectionName = Annotated[str | None, Field(description="a name from `collections`; the first one if left out")]
 Where = Annotated[
@@ -58,7 +63,11 @@ class _Tool:
 
 
 class _Server(MCPServer[Any]):
-    """Arguments of the wrong type are one line, too, and what cannot be read on standard input is answered."""
+    """Arguments of the wrong type are one line, too; unknown ones are refused instead of dropped; and what cannot be
+    read on standard input is answered.
+    """
+
+    taken: dict[str, list[str]]  # by each tool, the names of its arguments
 
     async def run_stdio_async(self) -> None:
         """As the package's, which drops lines that are no messages: whoever sent one would wait for ever."""
@@ -80,6 +89,11 @@ class _Server(MCPServer[Any]):
                 tasks.cancel_scope.cancel()
 
     async def call_tool(self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None) -> Any:
+        known = self.taken.get(name, list(arguments))
+        unknown = next((each for each in arguments if each not in known), None)
+        if unknown is not None:
+            takes = f"it takes {', '.join(known)}" if known else "it takes no arguments"
+            raise ToolError(f"{name}: no argument {unknown[:100]!r}; {takes}{did_you_mean(unknown, known)}")
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -120,8 +134,10 @@ def make(toolbox: Toolbox) -> MCPServer[Any]:
     server = _Server(
         "tandem", title="Tandem", instructions=INSTRUCTIONS, version=__version__, log_level="ERROR"
     )  # fmt: skip
+    server.taken = {}
     for tool in (*_reading(toolbox), *(_writing(toolbox) if toolbox.allow_writes else ())):
         server.add_tool(_in_one_line(tool.call), annotations=tool.hints, structured_output=tool.is_structured)
+        server.taken[tool.call.__name__] = list(inspect.signature(tool.call).parameters)
     return server
 
 

@@ -6,12 +6,13 @@ file in a folder that was opened to the assistant; no other file is read. Sizes 
 """
 
 import io
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from PIL import Image
 
@@ -27,6 +28,7 @@ from tandem.search.indexing.image_record import paths_of
 from tandem.search.stores import backends
 from tandem.search.stores.filter_parser import quoted
 from tandem.search.stores.protocol import Value
+from tandem.videos.naming import shown as shown_path
 
 MAX_HITS = 50
 MAX_OFFSET = 10_000
@@ -38,6 +40,8 @@ LOOK_SIDE = 768
 MAX_FILES = 1000  # that one call adds
 MAX_BYTES = 128 * 2**20
 LIMITS = Limits(allow_urls=False)
+_GIVE_THE_ID = "give the id that search returned"
+_Found: TypeAlias = tuple[Collection, str, dict[str, Value]]  # an image: where it is, its id, what is known of it
 _SHOWN = ("time", "taken", "width", "height", "format", "latitude", "longitude")
 
 
@@ -131,9 +135,9 @@ class Toolbox:
             name, chosen = self._chosen(collection)
             pixels = like = None
             if image is not None:
-                found = self._in_collection(chosen, image)
+                found = self._in_collections([chosen], image)
                 if found is not None:
-                    like = found[0]
+                    like = found[1]
                 else:
                     pixels = self._file(image).pixels()
             results = chosen.search(
@@ -232,11 +236,12 @@ class Toolbox:
         _check_text("caption", caption or None)
         with self._lock:
             name, chosen = self._chosen(collection)
-            found = self._in_collection(chosen, image)
+            found = self._in_collections([chosen], image)
             if found is None:
-                raise TandemError(f"{image[:200]}: not an image of {name}")
-            chosen.set_caption(found[0], caption.strip() or None)
-        return {"collection": name, "id": found[0], "caption": caption.strip() or None}
+                raise TandemError(f"{image[:200]}: not an image of {name}; {_GIVE_THE_ID}")
+            identifier = found[1]
+            chosen.set_caption(identifier, caption.strip() or None)
+        return {"collection": name, "id": identifier, "caption": caption.strip() or None}
 
     # --- which collection, which image ----------------------------------------------------------------------------
 
@@ -257,24 +262,35 @@ class Toolbox:
     def _image(self, named: str, name: str | None) -> NamedImage:
         """An image of a collection (the named one, else any), else a file in a folder that was opened."""
         chosen = [self._chosen(name)[1]] if name is not None else list(self._collections.values())
-        for collection in chosen:
-            found = self._in_collection(collection, named)
-            if found is not None:
-                return self._of_collection(collection, *found)
-        return self._file(named)
+        found = self._in_collections(chosen, named)
+        return self._file(named) if found is None else self._of_collection(*found)
 
-    def _in_collection(self, collection: Collection, named: str) -> tuple[str, dict[str, Value]] | None:
-        """The id and the values of an image, by its id or one of its paths."""
+    def _in_collections(self, chosen: Sequence[Collection], named: str) -> _Found | None:
+        """An image by its id, by one of its paths, or by its file's name where only one image has it."""
         if not named or len(named) > MAX_CHARACTERS or "\0" in named:
             raise TandemError("image: expected the id or the path of an image")
-        columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
-        found = collection.store.get([named], columns=columns, vectors=False)
-        if not len(found):
-            found = next(
-                collection.store.scan(where=f"path = {quoted(named)}", columns=columns, vectors=False, batch_size=1),
-                found,
-            )
-        return (found.ids[0], found.row(0)) if len(found) else None
+        for collection in chosen:
+            columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
+            found = collection.store.get([named], columns=columns, vectors=False)
+            if not len(found):
+                scan = collection.store.scan(
+                    where=f"path = {quoted(named)}", columns=columns, vectors=False, batch_size=1
+                )
+                found = next(scan, found)
+            if len(found):
+                return collection, found.ids[0], found.row(0)
+        if (os.path.isabs(named) and " @ " not in named) or self._is_file(named):
+            return None
+        called = [each for collection in chosen for each in _called(collection, named)]
+        if len(called) > 1:
+            raise TandemError(f"{named[:200]}: {len(called):,} images are called that; {_GIVE_THE_ID}")
+        return called[0] if called else None
+
+    def _is_file(self, named: str) -> bool:
+        """Whether it is a file that may be named."""
+        with suppress(TandemError, OSError):
+            return permitted(named, self.folders).is_file()
+        return False
 
     def _of_collection(self, collection: Collection, identifier: str, values: dict[str, Value]) -> NamedImage:
         def thumbnail(identifier: str) -> bytes | None:
@@ -290,13 +306,28 @@ class Toolbox:
         )
 
     def _file(self, named: str) -> NamedImage:
-        path = permitted(named, self.folders)
+        try:
+            path = permitted(named, self.folders)
+        except TandemError as error:
+            raise TandemError(f"{error}; {_GIVE_THE_ID}") from None
         try:
             if not path.is_file() or path.stat().st_size > MAX_BYTES:
                 raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_BYTES // 2**20} MiB")
             return NamedImage(str(path), content=path.read_bytes())
         except OSError as error:
             raise TandemError(f"{named[:200]}: {error.strerror}") from None
+
+
+def _called(collection: Collection, named: str) -> list[_Found]:
+    """The images whose path ends with a name, as it is or as it is shown: film.mp4 @ 0:00:04."""
+    columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
+    like = quoted(f"%{named.partition(' @ ')[0]}%")
+    return [
+        (collection, identifier, values)
+        for some in collection.store.scan(where=f"path like {like}", columns=columns, vectors=False)
+        for identifier, values in zip(some.ids, map(some.row, range(len(some))), strict=True)
+        if any(f"/{path}".endswith(f"/{named}") for path in (str(values["path"]), shown_path(str(values["path"]))))
+    ]
 
 
 def _described(values: Mapping[str, Any]) -> dict[str, Any]:
