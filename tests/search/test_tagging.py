@@ -1,7 +1,9 @@
 """Labels beside photos: which hold, which sidecar is edited, and albums that touch nothing but their own links."""
 
+import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +35,15 @@ def touch(*paths: Path) -> list[Path]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> Iterator[Store]:
     """Three images: on the side of the cat, between both, on no side."""
     made = create_store(str(tmp_path / "s.tandem"), Schema(3, {"path": "text", "paths": "text"}), {})
     vectors = np.array([[1, 0, 0], [0.605, 0.6, 0.5233784], [0, 0, 1]], dtype=np.float32)
     paths = [str(tmp_path / f"{name}.jpg") for name in "abc"]
     columns = {"path": paths, "paths": [json.dumps([path]) for path in paths]}
     made.upsert(Records([f"{i:032x}" for i in range(3)], vectors, columns))
-    return made
+    yield made
+    made.close()
 
 
 def test_labels_that_stand_alone_hold_are_false_or_open(store: Store) -> None:
@@ -53,6 +56,12 @@ def test_labels_that_stand_alone_hold_are_false_or_open(store: Store) -> None:
     }
     found = {d.paths[0][-5]: d for d in decide(store, LABELS, vectors, Scoring("sigmoid", 10.0, -5.0), above=0.6)}
     assert found["b"].holds == ("cat", "dog")
+    found = {d.paths[0][-5]: d for d in decide(store, LABELS, vectors, Scoring("sigmoid", 10.0, -3.0))}
+    assert found["b"].holds == ("cat", "dog")  # 0.95
+    found = {d.paths[0][-5]: d for d in decide(store, LABELS, vectors, Scoring("sigmoid", 1.0, 0.0), above=0.5)}
+    assert (found["c"].holds, found["c"].unclear) == (("cat", "dog"), ())  # exactly a half
+    found = {d.paths[0][-5]: d for d in decide(store, LABELS, vectors, Scoring("sigmoid", 10.0, -7.0))}
+    assert found["b"].unclear == ("cat", "dog")  # 0.28 each, and false from 0.2 down
 
 
 def test_of_labels_that_compete_one_holds_or_is_open(store: Store) -> None:
@@ -108,6 +117,29 @@ def test_a_sidecar_that_is_a_link_stays_one(tmp_path: Path) -> None:
     Sidecars().update(photo, ["dog"], LABELS)
     assert made.is_symlink()
     assert keywords_of((tmp_path / "elsewhere.xmp").read_bytes()) == ["dog"]
+
+
+def test_a_link_to_nothing_makes_no_file_elsewhere(tmp_path: Path) -> None:
+    (photo,) = touch(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg.xmp").symlink_to("elsewhere.xmp")
+    with pytest.raises(SidecarError, match=r"it is a link to .*, which is not there"):
+        Sidecars().update(photo, ["cat"], LABELS)
+    assert not (tmp_path / "elsewhere.xmp").exists()
+
+
+def test_each_folder_has_its_own_sidecars(tmp_path: Path) -> None:
+    touch(tmp_path / "x/a.jpg", tmp_path / "x/a.xmp", tmp_path / "y/a.jpg", tmp_path / "y/b.jpg", tmp_path / "y/b.xmp")
+    sidecars = Sidecars()
+    names = [sidecars.path_of(tmp_path / photo).name for photo in ("x/a.jpg", "y/a.jpg", "y/b.jpg", "x/a.jpg")]
+    assert names == ["a.xmp", "a.jpg.xmp", "b.xmp", "a.xmp"]
+
+
+def test_keywords_of_labels_that_are_not_asked_about(tmp_path: Path) -> None:
+    (photo,) = touch(tmp_path / "a.jpg")
+    tag([Decided("1", (str(photo),), ("cat",), ())], LABELS, write_xmp=True)
+    none = [Decided("1", (str(photo),), (), ())]
+    assert tag(none, ["bird"], write_xmp=True).withdrawn == 0
+    assert tag(none, ["bird"], write_xmp=True, withdraw_all=True).withdrawn == 1
 
 
 def test_a_sidecar_that_changes_meanwhile_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +221,67 @@ def test_an_owners_files_are_left(tmp_path: Path, photos: list[tuple[str, str]])
     assert own.read_text() == "mine now"
 
 
+def test_an_owners_link_in_place_of_ours_is_left(tmp_path: Path, photos: list[tuple[str, str]]) -> None:
+    root = tmp_path / "albums"
+    make_albums(root, {"cat": photos[2:]})
+    link = root / "cat" / "b.jpg"
+    link.unlink()
+    link.symlink_to(photos[0][1])  # the owner's own choice
+    assert make_albums(root, {"cat": photos[2:]}).left == (str(link),)
+    assert os.readlink(link) == photos[0][1]
+    link.unlink()
+    make_albums(root, {"cat": photos[2:]})
+    link.unlink()
+    link.symlink_to(photos[0][1])
+    assert make_albums(root, {}).left == (str(link),)
+    assert os.readlink(link) == photos[0][1]
+
+
+def test_what_was_linked_is_noted_when_the_disk_is_full(
+    tmp_path: Path, photos: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, root = albums_module._link, tmp_path / "albums"
+
+    def link(place: Path, target: str, way: str) -> object:
+        if place.parent.name == "dog":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(place, target, way)
+
+    monkeypatch.setattr(albums_module, "_link", link)
+    with pytest.raises(OSError, match="No space left"):
+        make_albums(root, {"cat": photos, "dog": photos})
+    assert len(json.loads((root / NOTES).read_text())["links"]) == 3
+    monkeypatch.undo()
+    assert make_albums(root, {}).removed == 3
+
+
+@pytest.mark.parametrize("how", ["symbolic", "list"])
+def test_one_album_that_cannot_be_made_does_not_stop_the_others(
+    tmp_path: Path, photos: list[tuple[str, str]], how: albums_module.How
+) -> None:
+    root = tmp_path / "albums"
+    touch(root / "animal")  # a file where a folder would be
+    report = make_albums(root, {"animal|cat": photos[2:], "dog": photos[2:]}, how=how)
+    ((path, reason),) = report.failed
+    assert (report.made, Path(path).parts[-3:-1]) == (
+        1,
+        ("animal", "cat") if how == "symbolic" else ("albums", "animal"),
+    )
+    assert reason in ("Not a directory", "File exists")
+    assert report.as_dict()["failures"] == [{"path": path, "error": reason}]
+
+
+def test_names_fit_the_file_system(tmp_path: Path) -> None:
+    long = "\N{CAT FACE}" * 60 + "12345678901"  # 251 bytes
+    files = touch(tmp_path / "x" / f"{long}.jpg", tmp_path / "y" / f"{long}.jpg")
+    photos = [(f"{i}" * 32, str(path)) for i, path in enumerate(files)]
+    for how in ("symbolic", "list"):
+        labels = ["\N{CAT FACE}" * 120, "\N{CAT FACE}" * 121]
+        report = make_albums(tmp_path / how, dict.fromkeys(labels, photos), how=how)
+        assert (report.made, report.failed) == (4 if how == "symbolic" else 2, ())
+    assert all(path.exists() for path in (tmp_path / "symbolic").rglob("*.jpg"))
+
+
 def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path, photos: list[tuple[str, str]]) -> None:
     root = tmp_path / "albums"
     make_albums(root, {"cat": photos[2:]})
@@ -254,6 +347,9 @@ def test_lists_where_links_are_refused(
         ("what?", "what_"),
         ("x" * 300, "x" * 120),
         ("cat. ", "cat"),
+        ("a\ud800", "a_"),
+        ("ü" * 130, "ü" * 100),
+        ("\N{CAT FACE}" * 120, "\N{CAT FACE}" * 50),
     ],
 )
 def test_labels_as_folders(label: str, name: str) -> None:

@@ -118,7 +118,27 @@ def test_other_prefixes_lists_and_places() -> None:
     assert keywords_of(change(nothing, "dog").content) == ["dog"]
 
 
+def test_texts_are_escaped_in_a_list_that_is_there() -> None:
+    after = change(LIGHTROOM, "a < b & c", judged=("a < b & c",)).content
+    assert keywords_of(after) == ["Holiday & sun", "Cat", "a < b & c"]
+
+
+def test_an_item_with_something_inside_is_left_alone() -> None:
+    inside = LIGHTROOM.replace(b">Cat<", b">Cat<rdf:value>x</rdf:value><")
+    assert keywords_of(inside) == ["Holiday & sun"]
+    after = change(inside, "cat").content
+    assert keywords_of(after) == ["Holiday & sun", "cat"]
+    assert change(after).content.count(b"Cat<rdf:value>x</rdf:value>") == 1
+
+
+def test_another_case_of_a_label_is_noted_once() -> None:
+    once = change(DARKTABLE, "dog").content
+    again = change(once, "DOG", judged=("DOG",))
+    assert (again.content, again.added) == (once, ())
+
+
 BOMB = b'<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;&b;">]>' + LIGHTROOM
+ATTRIBUTE = DARKTABLE.replace(b'xmp:Rating="-1"', b'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:subject="mine"')
 TWO = LIGHTROOM.replace(b"   <dc:title>", b"   <dc:subject/><dc:title>")
 
 
@@ -135,6 +155,7 @@ TWO = LIGHTROOM.replace(b"   <dc:title>", b"   <dc:subject/><dc:title>")
         (b"<a><b/></a>", "no rdf:RDF"),
         (b"", "damaged"),
         (TWO, "two lists of subject"),
+        (ATTRIBUTE, "its subject is an attribute"),
         (LIGHTROOM.replace(b"<rdf:Bag>", b"<rdf:Bog>").replace(b"</rdf:Bag>", b"</rdf:Bog>"), "no list of keywords"),
         (b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"/>', "describes nothing"),
     ],

@@ -68,9 +68,13 @@ def run(
         terminal.complain(f"{terminal.count_of(len(report.albums.left), 'name')} in the albums left to their owner:")
         for path in report.albums.left:
             terminal.list_item(path)
+    if report.albums and report.albums.failed:
+        terminal.complain(f"{terminal.count_of(len(report.albums.failed), 'name')} in the albums cannot be written:")
+        for path, reason in report.albums.failed:
+            terminal.list_item(f"{path}: {reason}")
     if not report.images:
         explain_empty(photos, arguments.where)
-    left = len(report.failures) + (len(report.albums.left) if report.albums else 0)
+    left = len(report.failures) + (len(report.albums.left + report.albums.failed) if report.albums else 0)
     return exit_code(done=report.images, skipped=left)
 
 

@@ -5,19 +5,21 @@ what is missing and removes what it noted and no longer wants, if it still is th
 """
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from tandem.errors import TandemError
-from tandem.files import user_path, write_json, write_text
+from tandem.files import display_name, user_path, write_json, write_text
 from tandem.search.tagging.album_names import folders_of, links_of
 
 How: TypeAlias = Literal["auto", "symbolic", "hard", "list"]
 NOTES = ".tandem-albums.json"
+_NO_MORE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # nothing can be written after these
 LISTS = ".m3u8"  # a path a line, in UTF-8: where links are refused
 
 
@@ -30,6 +32,7 @@ class AlbumReport:
     kept: int
     how: str
     left: tuple[str, ...]  # paths that were noted here, and are something else now: they are their owner's
+    failed: tuple[tuple[str, str], ...] = ()  # paths that could not be made or removed, with reasons
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -39,6 +42,7 @@ class AlbumReport:
             "removed": self.removed,
             "kept": self.kept,
             "left": list(self.left),
+            "failures": [{"path": display_name(path), "error": reason} for path, reason in self.failed],
         }
 
 
@@ -66,15 +70,17 @@ def make_albums(
     links = _Links(root, noted, way, dry_run)
     try:
         for name, target in sorted(wanted.items()):
-            links.put(name, target)
+            with _noting(root / name, links.failed):
+                links.put(name, target)
         for name in noted.keys() - wanted.keys():
-            links.take_away(name)
+            with _noting(root / name, links.failed):
+                links.take_away(name)
     finally:  # what was linked is known as ours, even if the disk is full now
         if not dry_run:
             write_json(root / NOTES, {"links": links.notes})
     if not dry_run:
         _remove_empty(root, noted)
-    return AlbumReport(links.made, links.removed, links.kept, way, tuple(links.left))
+    return AlbumReport(links.made, links.removed, links.kept, way, tuple(links.left), tuple(links.failed))
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -88,6 +94,7 @@ class _Links:
         self.notes = dict(noted)
         self.made = self.removed = self.kept = 0
         self.left: list[str] = []
+        self.failed: list[tuple[str, str]] = []
 
     def put(self, name: str, target: str) -> None:
         """Let a link lead to a photo, unless something else has its name."""
@@ -102,21 +109,20 @@ class _Links:
             self.left.append(str(place))
             self.notes.pop(name, None)
             return
+        if not self.dry_run:
+            if ours:
+                place.unlink()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self.notes[name] = _link(place, target, self.way)
         self.made += 1
-        if self.dry_run:
-            return
-        if ours:
-            place.unlink()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        self.notes[name] = _link(place, target, self.way)
 
     def take_away(self, name: str) -> None:
         """Remove a link that was noted and is not wanted any more, if it still is that link."""
         place = self.root / name
         if self._is_ours(name):
-            self.removed += 1
             if not self.dry_run:
                 place.unlink()
+            self.removed += 1
         elif os.path.lexists(place):
             self.left.append(str(place))
         self.notes.pop(name, None)
@@ -127,6 +133,17 @@ class _Links:
     def _leads_out(self, name: str) -> bool:
         """Whether a folder on the way is a link: what is behind it is not ours."""
         return any((self.root / parent).is_symlink() for parent in Path(name).parents if parent != Path("."))
+
+
+@contextlib.contextmanager
+def _noting(place: Path, failed: list[tuple[str, str]]) -> Iterator[None]:
+    """One name that cannot be made does not stop the others, unless none of them can be."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_MORE:
+            raise
+        failed.append((str(place), error.strerror or str(error)))
 
 
 def _way(root: Path, wanted: Mapping[str, str], how: How, *, dry_run: bool) -> str:
@@ -199,6 +216,7 @@ def _write_lists(
 ) -> AlbumReport:
     """A list of paths for each label, where the file system has no links."""
     left: list[str] = []
+    failed: list[tuple[str, str]] = []
     notes: dict[str, Any] = {}
     made = kept = removed = 0
     for folder, label in folders_of(albums).items():
@@ -208,14 +226,16 @@ def _write_lists(
         if os.path.lexists(place) and (name not in noted or noted[name].get("list") != before):
             left.append(str(place))
             continue
-        notes[name] = {"list": text}
         if before == text:
+            notes[name] = {"list": text}
             kept += 1
             continue
-        made += 1
-        if not dry_run:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_text(place, text)
+        with _noting(place, failed):
+            if not dry_run:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_text(place, text)
+            notes[name] = {"list": text}
+            made += 1
     for name, note in noted.items():
         place = root / name
         ours = _content(place) == note["list"] if "list" in note else _is_ours(place, note)
@@ -225,7 +245,7 @@ def _write_lists(
                 place.unlink()
     if not dry_run:
         write_json(root / NOTES, {"links": notes})
-    return AlbumReport(made, removed, kept, "list", tuple(left))
+    return AlbumReport(made, removed, kept, "list", tuple(left), tuple(failed))
 
 
 def _content(place: Path) -> str | None:

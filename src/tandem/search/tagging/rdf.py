@@ -25,6 +25,7 @@ class Element:
     end: int = -1
     children: "list[Element]" = field(default_factory=list)
     text: str = ""
+    attributes: frozenset[str] = frozenset()  # their names
 
     @property
     def is_empty_tag(self) -> bool:
@@ -56,7 +57,7 @@ def parsed(document: bytes, name: str) -> Element:
         start = parser.CurrentByteIndex
         if document[start : start + 1] != b"<":  # another encoding: places are not those of the bytes
             refuse("it is not in UTF-8")
-        element = Element(tag, start, _end_of_tag(document, start))
+        element = Element(tag, start, _end_of_tag(document, start), attributes=frozenset(attributes))
         (stack[-1].children if stack else roots).append(element)
         stack.append(element)
 

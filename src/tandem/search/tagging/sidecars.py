@@ -60,6 +60,8 @@ class Sidecars:
         path = self.path_of(photo)
         target = Path(os.path.realpath(path))  # a link stays a link
         before = _signature(target)
+        if before is None and path.is_symlink():
+            raise SidecarError(f"{path}: left as it is: it is a link to {target}, which is not there")
         content = _read(target, path.name) if before is not None else None
         result = xmp.edited(content, holds, judged, str(path))
         change = Change(path, result.added, result.withdrawn, content is None)

@@ -160,6 +160,8 @@ class _Property:
         """In any of the descriptions. Raises `SidecarError` for one that is no list."""
         found = _Property(rdf, document, namespace, local)
         for description in rdf.children:
+            if f"{namespace} {local}" in description.attributes:  # beside it, a list would make the XMP invalid
+                raise SidecarError(f"{name}: left as it is: its {local} is an attribute, expected a list of keywords")
             for element in description.children:
                 if element.name == f"{namespace} {local}":
                     if found.element is not None:
