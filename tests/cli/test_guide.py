@@ -11,6 +11,7 @@ from support.commands import Run, one_line
 
 from tandem.cli.commands import guide as command
 from tandem.guidance import guiding
+from tandem.guidance.marks import is_marked
 from tandem.guidance.run import Run as GuidedRun
 
 QUICK = ("--steps", "4", "--crops", "2", "--size", "32")
@@ -169,6 +170,25 @@ def test_what_cannot_be_is_one_line(
     toy.random_image().save("photo.png")
     assert said in one_line(tandem("guide", *arguments, *model))
     assert not Path("a.png").exists()
+
+
+def test_no_photo_is_lost_to_a_picture(
+    tandem: Run, model: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy.random_image().save("photo.png")
+    kept = Path("photo.png").read_bytes()
+    for arguments, said in (
+        (("--out", "photo.png"), "--overwrite"),
+        (("--out", "a.png", "--progress", "photo.png"), "--overwrite"),
+        (("--out", "photo.png", "--start", "photo.png", "--overwrite"), "an input"),
+    ):
+        assert said in one_line(tandem("guide", "x", *arguments, *QUICK, *model))
+        assert Path("photo.png").read_bytes() == kept
+    for name in ("a.png", "a.jpg", "a.webp"):
+        guiding.write_image(toy.random_image(), Path(name))
+        assert is_marked(Path(name))
+    assert not is_marked(Path("photo.png"))
 
 
 def test_without_torch_one_line_names_the_extra(tandem: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from tandem.files import atomic_write, user_path, write_text
 from tandem.guidance.goals import Pictures, Texts, embed_goals, pictures_of, texts_of
 from tandem.guidance.history import Judged
 from tandem.guidance.judging import Judge
+from tandem.guidance.marks import SVG_MARK, exif
 from tandem.guidance.pace import Pace
 from tandem.guidance.sentences import COMPARISON, NEGATIVES
 from tandem.guidance.settings import CROPS, SIZE, STEPS, STRENGTH, WRITABLE, Settings, fitted_size
@@ -83,7 +84,7 @@ class Guided:
         target = check_target(path, shapes=self.svg is not None)
         if target.suffix.lower() == ".svg":
             assert self.svg is not None  # checked
-            write_text(target, self.svg)
+            write_text(target, self.svg + SVG_MARK)
         else:
             write_image(self.image, target)
         return target
@@ -213,7 +214,7 @@ def write_image(image: Image.Image, target: Path) -> None:
     """Write a picture in the format of its name, whole or not at all."""
     kinds = {".png": "PNG", ".webp": "WEBP"}
     with atomic_write(target) as temporary:
-        image.save(temporary, kinds.get(target.suffix.lower(), "JPEG"), quality=95)
+        image.save(temporary, kinds.get(target.suffix.lower(), "JPEG"), quality=95, exif=exif())
 
 
 def _sides(size: int | tuple[int, int], photo: Image.Image | None) -> tuple[int, int]:

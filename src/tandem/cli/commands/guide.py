@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from tandem.cli import stop_signals, terminal
+from tandem.cli import stop_signals, targets, terminal
 from tandem.cli.arguments import Parser, add_json, describe, non_negative, positive
 from tandem.cli.exit_codes import DONE, INTERRUPTED, TRY_AGAIN
 from tandem.cli.inputs import read_lines
@@ -87,6 +87,7 @@ def add_arguments(parser: Parser) -> None:
     how.add_argument(
         "--progress", metavar="DIR|F", help="pictures on the way: numbered in a folder, or one file that is renewed"
     )
+    how.add_argument("--overwrite", action="store_true", help="replace a picture that this command did not make")
     add_json(parser)
     add_model(parser)
 
@@ -104,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     shapes = arguments.shapes if resumed is None else resumed.settings.shapes
     target = check_target(arguments.out, shapes=shapes is not None)
     state_file = target.with_name(target.name + STATE_SUFFIX)
+    _check_kept(arguments, target)
     keep_picture = _progress_writer(arguments.progress)
     if arguments.seconds is not None and not arguments.seconds > 0:
         raise TandemError(f"--seconds: expected a number above 0, got {arguments.seconds:g}")
@@ -154,6 +156,19 @@ def _guided(model: Any, asked: dict[str, Any] | None, resumed: "State | None", *
         return resume(model, resumed, **how)
     assert asked is not None
     return guide(model, **asked, **how)
+
+
+def _check_kept(arguments: argparse.Namespace, target: Path) -> None:
+    """No photo is lost to a picture: neither one that is read, nor another's."""
+    from tandem.guidance.marks import is_marked
+
+    written = [target]
+    if arguments.progress is not None:
+        path = user_path(arguments.progress)
+        written += sorted(path.glob("[0-9]" * 6 + ".png")) if path.is_dir() else [path]
+    for each in written:
+        targets.check_no_input(each, [*(arguments.like or ()), arguments.start, arguments.among])
+        targets.check_replaceable(each, is_marked, overwrite=arguments.overwrite)
 
 
 def _nothing_kept(resumed: str | None) -> str:

@@ -14,6 +14,7 @@ from tandem.cli.inputs import ImageOnStandardInput
 from tandem.cli.options.images import add_exclude, find_images
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, row_printer
+from tandem.cli.targets import check_no_input
 from tandem.errors import ImageError, TandemError
 from tandem.files import user_path
 from tandem.localization.methods import METHODS
@@ -76,6 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
         plots.check_target(user_path(arguments.plot))
         plots.check_installed()
     found = find_images(photos, arguments.exclude)
+    if arguments.plot:
+        for index in range(len(found.images)):
+            check_no_input(plot_path(user_path(arguments.plot), index, len(found.images)), found.images)
     model = load_model(arguments)
     skipped = list(found.skipped)
     located: list[Locations] = []

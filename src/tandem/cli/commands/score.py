@@ -11,6 +11,7 @@ from tandem.cli.arguments import Parser, add_json, describe, non_negative, posit
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.options.images import add_images, find_images
 from tandem.cli.options.model import add_model, load_model
+from tandem.cli.targets import check_no_input
 from tandem.defaults import LongTexts
 from tandem.errors import TandemError
 from tandem.files import user_path
@@ -92,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         row_files.check_target(target)
     if drawing:
         sheet.check_sheet(drawing)
+    for written in filter(None, (target, drawing)):
+        check_no_input(written, arguments.images)
     rows, metrics, total = _rows(arguments, skipped)
     model = load_model(arguments)
     report = ScoreReport(model, metrics, arguments, target)
@@ -149,6 +152,8 @@ def _rows_of_files(
         raise TandemError(f"--source-images {arguments.source_images}: expected a folder")
     found = find_images(arguments.images, arguments.exclude)
     skipped += found.skipped
+    if arguments.sheet:
+        check_no_input(user_path(arguments.sheet), found.images)
     how = arguments.prompts_from
     if arguments.prompt is None and how is None and not arguments.source_images:
         raise TandemError(
