@@ -42,7 +42,15 @@ def test_from_labelled_photos_to_a_log_that_holds(
     unfitted = tandem("moderate", images, *options)
     assert unfitted.code == 0, unfitted.err
     assert [row[1:4] for row in unfitted.rows] == [["not fitted", "red", ""]] * 4
-    assert "tandem: not fitted: red; photos are only ordered" in unfitted.err
+    assert "tandem: not fitted: red; no probability and no band" in unfitted.err
+    assert "photos come in their own order" in unfitted.err
+    for band in ("review", "block"):
+        refused = one_line(tandem("moderate", images, *options, "--fail-on", band))
+        assert f"--fail-on {band}: not fitted: red: no photo would ever be in that band" in refused
+    renamed = policy.with_name("crimson.toml")
+    renamed.write_text(POLICY.replace("categories.red", "categories.crimson"))
+    said = tandem("moderate", "fit", "--policy", renamed, "--model", model_folder, "--labelled", labelled)
+    assert "as in --shows crimson=CLASS,CLASS" in said.err
     unjudged = tmp_path / "unjudged.jsonl"
     assert tandem("moderate", labelled, *options, "--log", unjudged).code == 0
     found = tandem("moderate", "report", unjudged, "--labelled", labelled)

@@ -278,3 +278,33 @@ def test_the_most_severe_category_decides_and_what_is_not_fitted_allows_nothing(
         assert moderator.moderate(image)[0].categories[other].probability < 0.5  # type: ignore[operator]
     only = dataclasses.replace(fit, categories={"red": fit.categories["red"]})
     assert Moderator(opened, model, fit=only).moderate(images[3])[0].band == "not fitted"  # red allows it
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spread": 1e-320}, "red.spread: expected "),
+        ({"slope": 1e308}, "red.spread: expected numbers"),
+        ({"covariance": (1e308, 0.0, 1e308)}, "red.spread: expected numbers"),
+        ({"covariance": (1.0, 5.0, 1.0)}, "red.covariance: expected that of two numbers"),
+        ({"slope": -1.0}, "red.slope: expected a number above 0"),
+        ({"low": 10.0, "high": -10.0}, "red.high: expected at least low"),
+        ({"low": -10.0, "high": 10.0, "review_score": 5.0, "block_score": -5.0}, "review_score: expected low, review_"),
+        ({"review_score": -1e6}, "review_score: expected low, review_"),
+        ({"base_rate": 0.9}, "red.base_rate: expected that of the policy"),
+    ],
+)
+def test_a_fit_that_contradicts_itself_is_refused(
+    model: Model, policy: Path, fit: Fit, tmp_path: Path, changes: dict[str, float], said: str
+) -> None:
+    one = dataclasses.replace(fit.categories["red"], **changes)  # type: ignore[arg-type]
+    write_fit(dataclasses.replace(fit, categories={"red": one}), tmp_path / "edited.json")
+    with pytest.raises(DataError, match=r"edited\.json: categories\.") as error:
+        Moderator(policy, model, fit=tmp_path / "edited.json")
+    assert said in str(error.value)
+
+
+def test_pixels_of_another_shape_are_another_image(model: Model, policy: Path) -> None:
+    wide, high = np.zeros((8, 16, 3), np.uint8), np.zeros((16, 8, 3), np.uint8)
+    found = Moderator(policy, model).moderate([wide, high], digests=True)
+    assert found[0].digest != found[1].digest

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from tandem.errors import ConfigError, DataError, ImageError, ServerError
 from tandem.evaluate.features import embed_dataset
 from tandem.moderation import Moderator, fit_policy, open_policy, read_fit, write_fit
 from tandem.serve.app import build_app
+from tandem.serve.policies import ServedPolicies
 from tandem.serve.service import Service, open_service
 from tandem.serve.settings import Settings
 
@@ -136,3 +138,11 @@ def test_what_cannot_be_served_is_refused_at_the_start(folder: Path, tmp_path: P
         open_service(
             dataclasses.replace(settings, policies=(str(tmp_path / "red.toml"),)), [str(folder / "photos.tandem")]
         )
+
+
+def test_a_policy_is_served_with_the_model_of_its_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = SimpleNamespace(fingerprint=read_fit(folder / "red.fit.json").model_fingerprint)
+    first = SimpleNamespace(fingerprint="0" * 64)
+    monkeypatch.setattr("tandem.serve.policies.Moderator", lambda opened, model: model)
+    served = ServedPolicies.open([str(folder / "red.toml"), "people"], [first, wanted])  # type: ignore[list-item]
+    assert served.moderators == {"red": wanted, "people": first}

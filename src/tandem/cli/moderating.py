@@ -44,7 +44,7 @@ def moderate(arguments: argparse.Namespace) -> int:
         found = find_images([each for each in arguments.sources if each not in collections], arguments.exclude)
     model = _model(arguments, collections)
     moderator = Moderator(opened, model, fit=_fit(arguments))
-    _say_fit(moderator)
+    _say_fit(moderator, arguments.fail_on)
     decisions: list[Decision] = []
     skipped = list(found.skipped)
     kept = bool(arguments.json)
@@ -123,14 +123,19 @@ def _fit(arguments: argparse.Namespace) -> Path | bool:
     return False if arguments.no_fit else user_path(arguments.fit) if arguments.fit else True
 
 
-def _say_fit(moderator: "Moderator") -> None:
-    """What is not measured is said before anything is shown."""
+def _say_fit(moderator: "Moderator", fail_on: str | None) -> None:
+    """What is not measured is said before anything is shown, and nothing waits for a band that cannot come."""
     fitted = {} if moderator.fit is None else moderator.fit.categories
     without = [name for name in moderator.policy.categories if name not in fitted]
+    if without and fail_on:
+        raise TandemError(
+            f"--fail-on {fail_on}: not fitted: {', '.join(without)}: no photo would ever be in that band; "
+            "fit it (tandem moderate fit)"
+        )
     if without:
         terminal.echo(
-            f"not fitted: {', '.join(without)}; photos are only ordered, and no probability is shown (see tandem "
-            "moderate fit)"
+            f"not fitted: {', '.join(without)}; no probability and no band: a higher score shows it more, and "
+            "photos come in their own order (see tandem moderate fit)"
         )
     for name, each in fitted.items():
         if each.cannot_tell:

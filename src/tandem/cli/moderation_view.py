@@ -99,8 +99,15 @@ def _row(decision: Decision, name: str, each: CategoryDecision, band: str) -> Se
         name,
         Cell(shown, plain="" if each.probability is None else digits(each.probability)),
         Cell(f"{each.score:.2f}", plain=f"{each.score:.6g}"),
-        Cell(each.nearest["for" if each.band in ("block", "review") else _nearer(each)].text, style=terminal.QUIET),
+        Cell(_decided_by(each), style=terminal.QUIET),
     )
+
+
+def _decided_by(each: CategoryDecision) -> str:
+    """The nearest text, unless the labelled photos decided: then no text did."""
+    if each.score_kind == "learned":
+        return "(labelled photos)"
+    return each.nearest["for" if each.band in ("block", "review") else _nearer(each)].text
 
 
 def _nearer(each: CategoryDecision) -> str:

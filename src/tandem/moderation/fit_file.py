@@ -28,6 +28,7 @@ from tandem.scores.scoring import sigmoid
 
 VERSION = 1
 MAX_BYTES = 32 << 20
+_LARGEST = 1e9  # of any number of a fit; those of scores are far below
 _Z = 1.959963984540054  # of a 95% interval
 
 Numbers = NDArray[np.float64]
@@ -64,6 +65,28 @@ class CategoryFit:
     bias: float = 0.0
     figures: Mapping[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def contradiction(self) -> str:
+        """What in it no labelled images give, with its key; "" for a fit that can be used."""
+        if not self.low <= self.high:
+            return "high: expected at least low"
+        if self.spread < 1e-300:  # the machine may take the smallest numbers for 0
+            return "spread: expected a larger number"
+        numbers = [self.intercept, self.slope, *self.covariance, self.bias, *self.weights]
+        places = [(each - self.center) / self.spread for each in (self.low, self.high)]
+        if not all(abs(each) < _LARGEST for each in (*numbers, *places)):
+            return "spread: expected numbers that go with the scores, got some beyond any"
+        var_intercept, covariance, var_slope = self.covariance
+        if min(var_intercept, var_slope) < 0 or covariance**2 > var_intercept * var_slope * (1 + 1e-6):
+            return "covariance: expected that of two numbers"
+        bounds = [each for each in (self.review_score, self.block_score) if each is not None]
+        if bounds and self.slope <= 0:
+            return "slope: expected a number above 0 where bands begin"
+        if not self.cannot_tell and self.slope <= 0:
+            return "slope: expected a number above 0"
+        if bounds != sorted(bounds) or any(not self.low <= each <= self.high for each in bounds):
+            return "review_score: expected low, review_score, block_score and high in this order"
+        return ""
 
     def linear(self) -> LinearScore | None:
         """The score, where it is not that of the texts."""
@@ -162,6 +185,11 @@ class Fit:
         if unknown:
             raise DataError(f"{source}: categories: {unknown[0]!r} is none of the policy: {_AGAIN}")
         for name, each in self.categories.items():
+            wrong = each.contradiction()
+            if each.base_rate != opened.policy.categories[name].base_rate:
+                wrong = "base_rate: expected that of the policy"
+            if wrong:
+                raise DataError(f"{source}: categories.{name}.{wrong}: {_AGAIN}")
             wanted = 0 if each.score_kind == "texts" else dimensions
             if len(each.weights) != wanted:
                 came = f"expected {wanted:,} numbers, got {len(each.weights):,}"

@@ -63,7 +63,8 @@ def fit_policy(
         near = did_you_mean(names[0], labelled.dataset.classes)
         raise DataError(
             f"{labelled.dataset.name}: no class is called as a category of the policy ({named(names)}){near}; its "
-            f"classes are {named(labelled.dataset.classes)}: say which ones show it"
+            f"classes are {named(labelled.dataset.classes)}: say which ones show it, "
+            f"as in --shows {names[0]}=CLASS,CLASS"
         )
     for name, there in shown.items():
         _check_enough(name, there, opened.policy.categories[name], block_precision, review_recall)
