@@ -111,8 +111,55 @@ def test_a_large_photo_is_looked_at_small(model: tandem.Model, tmp_path: Path) -
     features = Locator(model).encode(tmp_path / "large.jpg", SMALL)
     assert features.size == (4000, 3000)
     assert min(features.working_size) == 128  # two windows of 64 pixels
+    two = replace(SMALL, scales=(0.5, 0.25))
+    assert min(Locator(model).encode(tmp_path / "large.jpg", two).working_size) == 256  # for the smaller windows
     found = small(model, tmp_path / "large.jpg", [f"text {i}" for i in range(8)])
     assert sum(each.heat.nbytes for each in found) <= 8 * 128 * 128 * 4
+
+
+def test_places_of_a_large_photo_are_where_they_are_in_it(model: tandem.Model) -> None:
+    """What is measured in working pixels is given in the photo's."""
+    photo = Image.new("RGB", (1200, 600), "white")
+    photo.paste("red", (900, 100, 1140, 340))
+    features = Locator(model).encode(photo, SMALL)
+    assert features.working_size == (256, 128)
+    text = np.zeros((2, model.config.embed_dim), np.float32)
+    text[:, 0] = 1, -1
+    hot = tuple(
+        replace(each, vectors=np.zeros((*each.vectors.shape[:2], model.config.embed_dim), np.float32))
+        for each in features.dense
+    )
+    for each in hot:
+        row, column = np.abs(each.rows - 47).argmin(), np.abs(each.columns - 217).argmin()
+        each.vectors[row, column, 0] = 1
+    contrast = Contrast(text[:1], text[1:], np.ones((1, 1), bool), 10.0)
+    found = Locator(model).find(replace(features, dense=hot), ["red"], contrast, SMALL)[0]
+    at = hot[0].columns[np.abs(hot[0].columns - 217).argmin()] * 1200 / 256
+    assert abs(found.point[0] - at) < 40
+    assert found.heat.shape == (64, 128)
+
+
+def test_a_text_is_there_from_a_score_of_zero_on_where_nothing_was_measured(model: tandem.Model) -> None:
+    photo = Image.new("RGB", (100, 100), "white")
+    locator = Locator(model)
+    features = locator.encode(photo, SMALL)
+    text = np.zeros((2, model.config.embed_dim), np.float32)
+    text[:, 0] = 1, -1
+    for lean, there in ((0.02, True), (-0.02, False)):
+        dense = tuple(replace(each, vectors=np.zeros_like(each.vectors)) for each in features.dense)
+        for each in dense:
+            each.vectors[..., 0] = lean
+        contrast = Contrast(text[:1], text[1:], np.ones((1, 1), bool), 10.0)
+        found = locator.find(replace(features, dense=dense), ["it"], contrast, SMALL)[0]
+        assert found.score == pytest.approx(20 * lean, abs=1e-3)
+        assert found.present == there
+
+
+def test_templates_are_for_texts_and_not_for_backgrounds(model: tandem.Model) -> None:
+    locator = Locator(model)
+    plain, other = (locator.contrast(["dog"], SMALL, each) for each in (None, "a drawing of a {}"))
+    assert not np.allclose(plain.texts, other.texts)
+    assert np.array_equal(plain.words, other.words)
 
 
 def test_what_cannot_be_located_is_refused(model: tandem.Model, scene: Image.Image, tmp_path: Path) -> None:
@@ -283,6 +330,31 @@ def test_which_of_several_images(model: tandem.Model) -> None:
     assert choice.as_dict()["lead"] == pytest.approx(choice.lead, rel=1e-4)
     with pytest.raises(ImageError):
         model.which([b"broken"], "the dog")
+
+
+class Told:
+    """A locator that finds in each image what is told: whether the thing is there, and its score."""
+
+    def __init__(self, found: Locations) -> None:
+        self.found = found
+
+    def locate(self, image: str, texts: object) -> Locations:
+        if image == "broken":
+            raise ImageError("broken", "not an image", "damaged")
+        there, score = image.split()
+        location = replace(self.found[0], present=there == "there", score=float(score), boxes=())
+        return replace(self.found, source=image, locations=(location,))
+
+
+def test_the_image_where_the_thing_is_wins(model: tandem.Model, scene: Image.Image) -> None:
+    told = Told(small(model, scene, ["red"]))
+    choice = choose(told, ["absent 9", "there 1", "broken", "there 3"], "the red thing")  # type: ignore[arg-type]
+    assert [each.source for each in choice.candidates] == ["there 3", "there 1", "absent 9"]
+    assert choice.best is not None
+    assert choice.best.source == "there 3"
+    left = choose(told, ["broken", "there 2"], "the red thing")  # type: ignore[arg-type]
+    assert (left.kind, left.ranked_by) == ("images", "score")  # several were asked about, though one can be read
+    assert choose(told, ["absent 9", "absent 3"], "it").best is None  # type: ignore[arg-type]
 
 
 def test_regions_are_ranked_by_heat_and_have_the_score_of_their_image(model: tandem.Model, scene: Image.Image) -> None:

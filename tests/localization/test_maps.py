@@ -83,6 +83,29 @@ def test_boxes_are_in_pixels_of_the_image_and_begin_with_the_peak() -> None:
     assert peak(logits, 1000, 500) == (705, 305)
 
 
+def test_a_regions_level_counts_from_the_ground_and_not_from_its_deepest_hole() -> None:
+    logits = np.full((10, 10), 0, np.float32)
+    logits[0, 0] = -1000
+    logits[4:6, 4:6] = 10
+    (box,) = find_boxes(logits, logits / 10, 0.5, 10, 10)
+    assert box.edges == (4, 4, 6, 6)
+
+
+def test_the_score_of_a_place_is_spread_by_a_gaussian_of_that_bandwidth() -> None:
+    """Two places, 1 and 0, with what is outside at their median: at a place the others count exp(-(d / b)^2 / 2)."""
+    scores = np.array([1.0, 0.0, 0.0], np.float32).reshape(1, 3, 1)
+    (found,) = spread(scores, np.array([5.0]), np.array([5.0, 15.0, 25.0]), 10, 1.0, (10, 30), (1, 3))
+    weights = np.exp(-(np.array([-1.0, 0, 1, 2, 3]) ** 2) / 2)  # places at -5, 5, 15, 25, 35, seen from 5
+    rows = np.exp(-(np.array([-1.0, 0, 1]) ** 2) / 2)
+    np.testing.assert_allclose(found[0, 0], weights[1] / weights.sum() * rows[1] / rows.sum(), rtol=1e-5)
+
+
+def test_outside_of_an_image_is_what_its_places_have_in_the_middle() -> None:
+    scores = np.full((2, 3, 1), 7, np.float32)
+    (found,) = spread(scores, np.array([5.0, 15.0]), np.array([5.0, 15.0, 25.0]), 10, 0.5, (20, 30), (20, 30))
+    np.testing.assert_allclose(found, 7, rtol=1e-6)
+
+
 def test_overlap_is_intersection_over_union() -> None:
     box = Box(0, 0, 10, 10, 1.0)
     assert box.overlap((0, 0, 10, 10)) == 1

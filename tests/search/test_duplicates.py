@@ -186,3 +186,12 @@ def test_a_photo_saved_again_resized_and_cropped_comes_together(tmp_path: Path) 
     assert as_sets(groups) == {frozenset(f"{i:05d}" for i in range(begin, begin + 4)) for begin in (0, 4, 8)}
     assert {group.kept.id for group in groups} <= {"00000", "00001", "00004", "00005", "00008", "00009"}
     store.close()
+
+
+def test_what_is_asked_for_still_counts_where_there_are_moments(tmp_path: Path) -> None:
+    vectors = unit(np.ones((4, 8), np.float32))
+    store = create_store(str(tmp_path / "films.tandem"), Schema(8, COLUMNS | {"time": "real"}), {})
+    columns = {"path": [f"{i}.jpg" for i in range(4)], "width": [100, 200, 200, 200], "time": [None, None, None, 5.0]}
+    store.upsert(Records(list("abcd"), vectors, columns))
+    assert as_sets(duplicates.find(store, 0.97)) == {frozenset("abc")}
+    assert as_sets(duplicates.find(store, 0.97, where="width > 150")) == {frozenset("bc")}

@@ -1,5 +1,7 @@
 """POST /v1/locate, and the client's `locate`."""
 
+import base64
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ from support.serving import Server, data_uri, post_json
 import tandem
 from tandem.errors import ServerError
 from tandem.search.collection import Collection
+from tandem.serve.routes.locate import _heat
 
 pytestmark = pytest.mark.server
 
@@ -37,6 +40,14 @@ def test_an_image_of_the_collection_by_its_id_through_the_client(toy_server: Ser
         assert heat.shape[0] / heat.shape[1] == pytest.approx(answer["height"] / answer["width"], rel=0.1)
         with pytest.raises(ServerError, match="no image"):
             client.locate(id="00", texts=["dog"])
+
+
+def test_heat_is_sent_as_bytes_of_a_255th(toy_photos: Collection, place: Path) -> None:
+    found = toy_photos.model.locate(sorted((place / "photos").iterdir())[0], ["dog"], heat_size=4)[0]
+    heat = np.array([[0, 0.5, 1], [0.002, 0.2, 1.5]], np.float32)
+    sent = _heat(replace(found, heat=heat))
+    assert (sent["width"], sent["height"]) == (3, 2)
+    assert list(base64.b64decode(sent["values"])) == [0, 128, 255, 1, 51, 255]
 
 
 @pytest.mark.parametrize(
