@@ -6,7 +6,21 @@ from support.browsing import search, tiles, until
 pytestmark = pytest.mark.browser
 
 
+def only_the_first_is_there(route):
+    """What the server answers, but with a box in the middle for the first text, and no other text there."""
+    answer = route.fetch()
+    document = answer.json()
+    width, height = document["width"], document["height"]
+    first, *others = document["locations"]
+    box = [width // 4, height // 4, width * 3 // 4, height * 3 // 4]
+    first |= {"present": True, "point": [width // 2, height // 2], "boxes": [{"box": box, "heat": 0.9}]}
+    for other in others:
+        other |= {"present": False, "boxes": []}
+    route.fulfill(response=answer, json=document)
+
+
 def test_words_are_found_and_a_region_is_searched_by(page):
+    page.route("**/v1/locate", only_the_first_is_there)
     search(page, "cat")
     tiles(page).first.click()
     dialog = page.get_by_role("dialog")
@@ -22,13 +36,14 @@ def test_words_are_found_and_a_region_is_searched_by(page):
     painted = "() => document.querySelector('.located canvas').width > 1"
     assert page.evaluate(painted)
     boxes = dialog.locator(".located-box")
-    for row in texts.all():
-        row.get_by_role("button").click()
-        if boxes.count():
-            break
-    else:
-        assert "is not there" in dialog.locator(".locate [role=status]").inner_text()
-        return
+    texts.nth(1).get_by_role("button").click()
+    assert boxes.count() == 0
+    assert "“blue sky” is not there" in dialog.locator(".locate [role=status]").inner_text()
+    texts.nth(0).get_by_role("button").click()
+    assert boxes.count() == 1
+    box, photo = boxes.first.bounding_box(), dialog.locator(".located").bounding_box()
+    assert box["x"] == pytest.approx(photo["x"] + photo["width"] / 4, abs=2)
+    assert box["width"] == pytest.approx(photo["width"] / 2, abs=2)
     with page.expect_response(lambda answer: "/v1/search" in answer.url) as sent:
         boxes.first.click()
     assert sent.value.request.post_data_json["image"].startswith("data:image/jpeg;base64,")
