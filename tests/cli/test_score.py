@@ -68,6 +68,25 @@ def test_folders_with_text_files_names_or_one_prompt(tandem: Run, model_folder: 
     assert (one.code, one.json["figures"]["clip_score"]["n"]) == (0, 2)
 
 
+def test_one_image_has_no_interval(tandem: Run, model_folder: str, tmp_path: Path) -> None:
+    (image,) = toy.write_images(tmp_path, 1)
+    done = tandem("score", image, "--prompt", "a cat", "--model", model_folder)
+    assert done.rows[0][2:4] == ["", "1"]
+    assert done.rows[1][2:4] == ["", "1"]
+
+
+def test_a_row_that_leads_out_is_listed(tandem: Run, table: Path, model_folder: str) -> None:
+    with table.open("a") as file:
+        file.write("../x.png,out\n3.png,again\n")
+    target = table.parent / "scores.csv"
+    done = tandem("score", table, "--json", "--out", target, "--model", model_folder)
+    assert (done.code, done.json["figures"]["clip_score"]["n"]) == (1, 5)
+    with target.open() as rows:
+        found = [(row["row"], row["prompt"], bool(row["error"])) for row in csv.DictReader(rows)]
+    assert found[-3:] == [("4", "", True), ("5", "", True), ("6", "again", False)]
+    assert sorted("leads out of" in each["error"] for each in done.json["failures"]) == [False, True]
+
+
 def test_edits(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     toy.write_images(tmp_path / "edited", 3)
     for i in range(3):

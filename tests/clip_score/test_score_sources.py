@@ -61,13 +61,19 @@ def test_columns_of_other_names_and_references_in_a_cell(tmp_path: Path) -> None
         ("file,size\na.png,3\n", "expected a column of prompts"),
         ("prompt,size\na cat,3\n", "expected a column of paths"),
         ("file,prompt\na.png,\n", "line 2: expected a text in prompt"),
-        ("file,prompt\n../a.png,x\n", "leads out of"),
         ("file,prompt\n,x\n", "expected the path of an image"),
     ],
 )
 def test_tables_that_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
         list(Table(write(tmp_path / "p.csv", text)).rows())
+
+
+def test_a_path_that_leads_out_leaves_its_row_out(tmp_path: Path) -> None:
+    table = Table(write(tmp_path / "p.csv", "file,prompt\na.png,x\n../b.png,y\nc.png,z\n"))
+    rows = list(table.rows())
+    assert [(row.prompt, row.error is None) for row in rows] == [("x", True), ("y", False), ("z", True)]
+    assert "line 3: the path '../b.png' leads out of" in str(rows[1].error)
 
 
 def test_references_that_are_no_texts(tmp_path: Path) -> None:

@@ -106,6 +106,15 @@ def test_what_cannot_be_read_and_what_is_refused(http: httpx.Client, images: lis
     answer = post_json(http, "/v1/score", images=[bad, good], prompts=["a", "b"])
     assert [row["image"] for row in answer["results"]] == ["images[1]"]
     assert [row["image"] for row in answer["failures"]] == ["images[0]"]
+    # What comes after a broken image keeps its own prompt
+    long = ["x", PROMPTS[2], PROMPTS[0]]
+    answer = post_json(http, "/v1/score", images=[bad, *map(data_uri, images[:2])], prompts=long)
+    alone = post_json(http, "/v1/score", images=[*map(data_uri, images[:2])], prompts=long[1:])
+    assert [(row["row"], row["prompt"]) for row in answer["results"]] == [(1, PROMPTS[2]), (2, PROMPTS[0])]
+    assert [row["cut_tokens"] > 0 for row in answer["results"]] == [True, False]
+    assert [row["cosine"] for row in answer["results"]] == pytest.approx(
+        [row["cosine"] for row in alone["results"]], abs=1e-6
+    )
     nothing = post_json(http, "/v1/score", images=[bad, bad], prompts=["a", "b"])
     assert (nothing["figures"], nothing["results"], len(nothing["failures"])) == ({}, [], 2)
     for body, status, says in (

@@ -175,7 +175,8 @@ class ScoreReport:
         """The sheet of both ends."""
         metric = self.metrics[0]
         figure = self.figures()[metric]
-        note = f"mean {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f}), n {figure.n:,}"
+        interval = f" ({figure.low:.4f} to {figure.high:.4f})" if figure.n > 1 else ""
+        note = f"mean {figure.value:.4f}{interval}, n {figure.n:,}"
         draw_sheet(self._extremes, path, metric=metric, model=self.model.name, note=note)
 
     def echo_cut(self) -> None:
@@ -192,13 +193,19 @@ class ScoreReport:
             terminal.list_item(f"row {each.row}: {each.cut:,} of {each.tokens:,} tokens cut: {beginning}")
 
 
+def _interval(figure: "Figure", digits: int) -> Cell:
+    if figure.n == 1:  # one image says nothing of others
+        return Cell("")
+    return Cell(f"{figure.low:.{digits}f} to {figure.high:.{digits}f}", plain=f"{figure.low:.6f}..{figure.high:.6f}")
+
+
 def _row_of(name: str, figure: "Figure") -> tuple[Cell, ...]:
     digits = 2 if name == "clip_score_100" else 4
     chance = "" if figure.chance is None else f"{figure.chance:.{digits}f}"
     return (
         Cell(TITLES[name], plain=name),
         Cell(f"{figure.value:.{digits}f}", plain=f"{figure.value:.6f}"),
-        Cell(f"{figure.low:.{digits}f} to {figure.high:.{digits}f}", plain=f"{figure.low:.6f}..{figure.high:.6f}"),
+        _interval(figure, digits),
         Cell(f"{figure.n:,}", plain=str(figure.n)),
         Cell(chance),
         Cell(FORMULAS[name], style=terminal.QUIET),

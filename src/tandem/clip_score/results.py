@@ -129,7 +129,8 @@ class Scores:
         for metric in self.metrics:
             figure = self.figures[metric]
             about = METRICS[metric]
-            lines.append(f"  {about.title} {figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f}), {about.formula}")
+            interval = f" ({figure.low:.4f} to {figure.high:.4f})" if figure.n > 1 else ""
+            lines.append(f"  {about.title} {figure.value:.4f}{interval}, {about.formula}")
         if self.failures:
             lines.append(f"  skipped: {len(self.failures):,} (see .failures)")
         if self.cut:

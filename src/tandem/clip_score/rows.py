@@ -9,6 +9,7 @@ import numpy as np
 
 from tandem.answer import Failure
 from tandem.clip_score.formulas import Floats
+from tandem.errors import ImageError
 from tandem.files import display_name
 from tandem.image import ImageSource
 
@@ -26,6 +27,7 @@ class ScoreRow:
     source_image: ImageSource | None = None  # what the image was made from
     source_prompt: str | None = None  # a text for the source image, of which `prompt` is the edited form
     place: str = ""  # what to call the row in messages, such as `prompts.csv, line 3`
+    error: ImageError | None = None  # why no image of it is opened
 
 
 @dataclass(frozen=True)

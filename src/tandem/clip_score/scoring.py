@@ -138,11 +138,15 @@ def iter_scores(
     texts = TextVectors(model, prefix=prefix, long=long)
     paired = any("source_image" in METRICS[metric].needs for metric in metrics)
     waiting: deque[tuple[int, ScoreRow]] = deque()
+    refused: deque[_Read] = deque()
     rows_at_once = max(batch_size, ROWS)
 
     def images() -> Iterator[ImageSource]:
         for index, row in enumerate(rows):
             check_row(row, index, metrics)
+            if row.error is not None:
+                refused.append((index, row, row.error, None))
+                continue
             waiting.append((index, row))
             yield row.image
             if paired and row.source_image is not None:
@@ -154,11 +158,13 @@ def iter_scores(
         for _, item in vectors:
             before = next(vectors)[1] if paired else None
             batch.append((*waiting.popleft(), item, before))
-            if len(batch) == rows_at_once:
+            while refused and refused[0][0] < batch[-1][0]:
+                batch.insert(-1, refused.popleft())
+            if len(batch) >= rows_at_once:
                 yield _scored_batch(batch, metrics, texts)
                 batch = []
-        if batch:
-            yield _scored_batch(batch, metrics, texts)
+        if batch or refused:
+            yield _scored_batch([*batch, *refused], metrics, texts)
 
     return batches()
 

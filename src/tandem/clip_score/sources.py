@@ -39,7 +39,8 @@ def is_table(source: str) -> bool:
 class Table:
     """The rows of a table: `metrics` are those that its columns allow; `rows()` reads it as a stream.
 
-    `columns` names the columns of fields, where they do not have their usual names.
+    `columns` names the columns of fields, where they do not have their usual names. Rows whose path leads out of the
+    table's folder have an `error`.
     """
 
     def __init__(self, source: str, columns: Mapping[str, str] | None = None) -> None:
@@ -68,13 +69,21 @@ class Table:
                         f"{place}: it has {extra}, which the first row has not: every row needs the {field}"
                     )
             found = {field: values.get(column) for field, column in self.columns.items()}
+            refused: ImageError | None = None
+            images: dict[str, str] = {}
+            for name in self.columns.keys() & {"image", "source_image"}:
+                try:
+                    images[name] = self._image(found[name], place)
+                except ImageError as error:
+                    refused, images[name] = error, error.source
             yield ScoreRow(
-                self._image(found["image"], place),
+                images["image"],
                 _text(found.get("prompt"), self.columns.get("prompt"), place),
                 _references(found.get("references"), place),
-                self._image(found["source_image"], place) if "source_image" in found else None,
+                images.get("source_image"),
                 _text(found.get("source_prompt"), self.columns.get("source_prompt"), place),
                 place,
+                refused,
             )
 
     def _image(self, value: Any, place: str) -> str:
@@ -83,7 +92,12 @@ class Table:
         if value.startswith(("http://", "https://")):
             return value
         path = str(user_path(value))
-        return path if os.path.isabs(path) else os.path.normpath(self.path.parent / inside(path, place))
+        if os.path.isabs(path):
+            return path
+        try:
+            return os.path.normpath(self.path.parent / inside(path, place))
+        except DataError as error:
+            raise ImageError(value, str(error), "invalid") from None
 
 
 def possible(fields: set[str]) -> tuple[Metric, ...]:

@@ -35,8 +35,8 @@ def add_arguments(parser: Parser) -> None:
         "tandem label photos.tandem --labels dog,snow,people --by image",
         "tandem label photos.tandem --labels-file labels.txt --by image --top 3 --out labels.csv",
         "tandem label photos.tandem --head animals.tandem-head --by image",
-        "tandem label photos.tandem --labels dog,snow,people --independent --write-xmp --dry-run",
-        "tandem label photos.tandem --labels dog,snow,people --independent --albums albums",
+        "tandem label photos.tandem --labels dog,snow,people,other --write-xmp --dry-run",
+        "tandem label photos.tandem --labels dog,snow,people,other --albums albums",
     )
     add_collection(parser)
     add_labels(parser)
