@@ -35,8 +35,10 @@ def run(
     from tandem.search.tagging.tagging import tag
     from tandem.search.tagging.xmp import check_keyword
 
+    alone = compete(scoring.kind) and not arguments.head and _judges_alone(photos, vectors)
     if len(labels) == 1 and compete(scoring.kind):
-        raise TandemError("a single label is true of every photo: add labels that it competes with, or --independent")
+        instead = ", or --independent" if alone else ""
+        raise TandemError(f"a single label is true of every photo: add labels that it competes with{instead}")
     for label in labels if arguments.write_xmp else ():
         check_keyword(label)
     above = ABOVE if arguments.above is None else arguments.above
@@ -58,7 +60,7 @@ def run(
     else:
         _show(report, labels)
     sys.stdout.flush()
-    for line in _lines(report, arguments, above, competes=compete(scoring.kind)):
+    for line in _lines(report, arguments, above, competes=compete(scoring.kind), alone=alone):
         terminal.echo(line)
     if report.failures:
         terminal.complain(f"left {terminal.count_of(len(report.failures), 'sidecar')} as they are:")
@@ -78,6 +80,15 @@ def run(
     return exit_code(done=report.images, skipped=left)
 
 
+def _judges_alone(photos: "Collection", vectors: "Vectors") -> bool:
+    """Whether --independent is advice that the model can follow."""
+    try:
+        photos.model.scoring(vectors, independent=True)
+    except TandemError:
+        return False
+    return True
+
+
 def _show(report: "TaggingReport", labels: Sequence[str]) -> None:
     most = max([*report.holds.values(), 1])
     print_table(
@@ -94,7 +105,9 @@ def _show(report: "TaggingReport", labels: Sequence[str]) -> None:
     )
 
 
-def _lines(report: "TaggingReport", arguments: argparse.Namespace, above: float, *, competes: bool) -> list[str]:
+def _lines(
+    report: "TaggingReport", arguments: argparse.Namespace, above: float, *, competes: bool, alone: bool
+) -> list[str]:
     """What was done, what the model cannot tell, and what was not looked at."""
     would = "would be " if arguments.dry_run else ""
     lines = []
@@ -115,8 +128,8 @@ def _lines(report: "TaggingReport", arguments: argparse.Namespace, above: float,
         )
     if competes and report.images:
         lines.append(
-            "labels compete: the likeliest may hold of a photo that none fits; name what else is there, or judge each "
-            "alone with --independent"
+            "labels compete: the likeliest may hold of a photo that none fits; name what else is there"
+            + (", or judge each alone with --independent" if alone else "")
         )
     if report.inside:
         lines.append(

@@ -215,9 +215,12 @@ class Calibration:
                 )
             if area < MIN_AREA:
                 among = "" if kind == "labels" else f" among {count:,} images"
+                instead = "only the order means something"
+                if kind == "labels":
+                    instead = "let labels compete, or load a model that was trained with a sigmoid"
                 return (
                     f"the calibration of {self.model} cannot separate {_MATCHES[kind]} from others{among} (area under "
-                    f"the ROC curve {area:.3f}, below {MIN_AREA}); only the order means something"
+                    f"the ROC curve {area:.3f}, below {MIN_AREA}); {instead}"
                 )
         return None
 
