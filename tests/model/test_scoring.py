@@ -181,7 +181,7 @@ def test_a_calibrated_model_judges_each_label_by_itself(plain: Model, images: li
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"area": 0.69}, r"area under the ROC curve 0\.690, below 0\.7"),
+        ({"area": 0.69}, r"area under the ROC curve 0\.690, below 0\.7\); let labels compete, or load"),
         ({"area": None}, "does not say how well it separates labels"),
         ({"labels": None}, "says nothing of labels; to make one"),
         ({"labels": None, "figures": {"no_labels": "this model cannot tell"}}, "of labels: this model cannot tell$"),
