@@ -20,7 +20,7 @@ def test_a_table_and_what_was_cut(tandem: Run) -> None:
     outcome = tandem("condition", PROMPT, LONG)
     assert outcome.code == 0
     assert outcome.rows == [[PROMPT, "3", "2", "red 1.3", ""], [LONG, "62", "2", "", ""]]
-    assert "not written" in outcome.err
+    assert "states are not written" in outcome.err
     outcome = tandem("condition", PROMPT, LONG, "--long", "truncate", "--plain")
     assert outcome.rows[0][3] == ""
     assert outcome.rows[1][2:] == ["1", "", " ".join(["dog"] * 14 + ["at", "night"])]

@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         terminal.complain(
             f"{terminal.count_of(cut_words, 'word')} cut: a prompt has at most {_room(found)} tokens here"
         )
-    terminal.echo(_said(found, arguments.out))
+    terminal.echo(_said(found, arguments.out, arguments.plot))
     return DONE
 
 
@@ -171,11 +171,12 @@ def _document(found: "Conditioning", arguments: argparse.Namespace) -> dict[str,
     }
 
 
-def _said(found: "Conditioning", out: str | None) -> str:
+def _said(found: "Conditioning", out: str | None, plot: str | None) -> str:
     shapes = f"states {list(found.states.shape)}" + (
         f", pooled {list(found.pooled.shape)}" if found.pooled.size else ""
     )
-    where = out or "not written: give --out F.safetensors to keep them"
+    where = out or "the states are not written: give --out F.safetensors to keep them"
+    where += f"; drew {plot}" if plot else ""
     missing = f"; missing: {found.missing}" if found.missing else ""
     return f"{CONSUMERS[found.consumer].title}: {shapes}; {where}{missing}"
 
