@@ -3,16 +3,26 @@
 import signal
 import threading
 
+from support.processes import Child
+
 from tandem.cli import stop_signals
+
+SIGNALLED = """
+import signal
+from tandem.cli import stop_signals
+
+heard = []
+before = signal.getsignal(signal.SIGTERM)
+with stop_signals.handled([signal.SIGTERM], lambda number, _: heard.append(number)):
+    signal.raise_signal(signal.SIGTERM)
+assert heard == [signal.SIGTERM]
+assert signal.getsignal(signal.SIGTERM) == before
+"""
 
 
 def test_signals_go_back_to_whom_they_went_before() -> None:
-    heard: list[int] = []
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_signals.handled([signal.SIGTERM], lambda number, _: heard.append(number)):
-        signal.raise_signal(signal.SIGTERM)
-    assert heard == [signal.SIGTERM]
-    assert signal.getsignal(signal.SIGTERM) == before
+    """In a process of its own: a signal that nobody hears would end that of other tests."""
+    assert Child(("tandem.cli",), SIGNALLED).wait() == 0
 
 
 def test_a_thread_that_hears_no_signals_works_all_the_same() -> None:

@@ -16,7 +16,7 @@ from tandem.compat import arrays, loading, tensors
 from tandem.compat.loading import Source
 from tandem.compat.refusals import GRADIENTS, STATES, TRAIN, check_options, refuse, refuse_method
 from tandem.compat.transformers.outputs import Config, HiddenStates, ModelOutput
-from tandem.config import VisionTransformer, to_dict
+from tandem.config import to_dict
 from tandem.engine.inputs import end_positions
 from tandem.errors import WeightsError
 from tandem.model import Model
@@ -158,7 +158,7 @@ class _PretrainedModel:
         vision, engine = self._model.config.vision, self._model.engine
 
         def states(layer: int, norm: bool | None = None) -> Any:
-            if not isinstance(vision, VisionTransformer):
+            if not vision.has_last_norm:
                 refuse("the hidden states of this image tower, which is no Vision Transformer", STATES)
             return arrays.tensor(engine.image_states(pixels, layer, norm=norm), like=pixel_values)
 
