@@ -33,7 +33,7 @@ def figures(card: dict[str, Any], dataset: str) -> dict[str, Any]:
 
 
 def test_it_is_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) <= 12_500_000
+    assert sum(file.stat().st_size for file in SHIPPED.rglob("*") if file.is_file()) <= 12_000_000
 
 
 def test_the_card_is_about_these_weights(mini: tandem.Model, card: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ windows of many scenes and photos; a text's logits there give it a zero and a un
 Shapes: n vectors kept, t texts, d the shared dimension.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.localization.contrast import Contrast
+from tandem.scores.packed_vectors import pack, unpack
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,12 @@ class Baseline:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        text = base64.b64encode(self.vectors.tobytes()).decode("ascii")
-        return {"dimensions": self.vectors.shape[1], "quantile": self.quantile, "vectors": text}
+        return {"quantile": self.quantile, **pack(self.vectors)}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Baseline":
         """Raises ValueError, TypeError or KeyError for anything but what `to_dict` writes."""
-        data = np.frombuffer(base64.b64decode(plain["vectors"], validate=True), np.int8)
         quantile = float(plain["quantile"])
         if not 0 < quantile < 1:
             raise ValueError(f"quantile: expected 0..1, got {quantile}")
-        return cls(data.reshape(-1, int(plain["dimensions"])), quantile)
+        return cls(unpack(plain), quantile)
