@@ -11,23 +11,18 @@ from tandem.tokenizer import Tokenizer
 pytestmark = pytest.mark.slow
 
 START, END, PAD = 49406, 49407, 49407
-BLOCKS = 3  # of the twelve: each is the same graph again
-LAYERS = (-1, -2, 1)
+LAYERS = (-1, -2, 5)
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
-    """(folder, inputs, what transformers says) of ViT-B/32 with fewer blocks, and random weights."""
+    """(folder, inputs, what transformers says). 151 M random weights, 605 MB on the disk until the session ends."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     tokens = {"bos_token_id": START, "eos_token_id": END, "pad_token_id": PAD}
     torch.manual_seed(0)
     model = transformers.CLIPModel(
-        transformers.CLIPConfig(
-            text_config={**tokens, "num_hidden_layers": BLOCKS},
-            vision_config={"patch_size": 32, "num_hidden_layers": BLOCKS},
-            projection_dim=512,
-        )
+        transformers.CLIPConfig(text_config=tokens, vision_config={"patch_size": 32}, projection_dim=512)
     ).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # biases start at 0 and gains at 1, which would hide a lost one
