@@ -168,19 +168,100 @@ def test_features_in_both_shapes(theirs: Any, clip: Path, photo: Image.Image) ->
     same(found.hidden_states[-2], expected.hidden_states[-2])
 
 
-def test_one_tower_with_its_projection(theirs: Any, clip: Path, photo: Image.Image) -> None:
+# What the documents of transformers show of single classes: each runs on both sides, and `found` is compared.
+EXAMPLES = {
+    "a text tower": """
+from {library} import AutoTokenizer, CLIPTextModel
+model, tokenizer = CLIPTextModel.from_pretrained(clip), AutoTokenizer.from_pretrained(clip)
+outputs = model(**tokenizer(["a photo of a cat", "a photo of a dog"], padding=True, return_tensors="pt"))
+found = [outputs.last_hidden_state, outputs.pooler_output]
+""",
+    "an image tower": """
+from {library} import AutoProcessor, CLIPVisionModel
+model, processor = CLIPVisionModel.from_pretrained(clip), AutoProcessor.from_pretrained(clip)
+outputs = model(**processor(images=photo, return_tensors="pt"))
+found = [outputs.last_hidden_state, outputs.pooler_output]
+""",
+    "a text tower with its projection": """
+from {library} import AutoTokenizer, CLIPTextModelWithProjection
+model, tokenizer = CLIPTextModelWithProjection.from_pretrained(clip), AutoTokenizer.from_pretrained(clip)
+with torch.inference_mode():
+    outputs = model(**tokenizer(["a photo of a cat", "a photo of a dog"], padding=True, return_tensors="pt"))
+found = [outputs.text_embeds, outputs.last_hidden_state]
+""",
+    "an image tower with its projection": """
+from {library} import AutoProcessor, CLIPVisionModelWithProjection
+from {library}.image_utils import load_image
+model, processor = CLIPVisionModelWithProjection.from_pretrained(clip), AutoProcessor.from_pretrained(clip)
+with torch.inference_mode():
+    outputs = model(**processor(images=load_image(file), return_tensors="pt"))
+found = [outputs.image_embeds, outputs.last_hidden_state]
+""",
+    "features of a file": """
+from {library} import AutoProcessor, CLIPModel
+from {library}.image_utils import load_image, load_images
+model, processor = CLIPModel.from_pretrained(clip), AutoProcessor.from_pretrained(clip)
+image = load_image(file)
+assert (image.mode, [each.size for each in load_images([file, file])]) == ("RGB", [image.size] * 2)
+with torch.inference_mode():
+    found = [model.get_image_features(**processor(images=image, return_tensors="pt")).pooler_output]
+""",
+    "the most likely label": """
+from {library} import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained(clip, attn_implementation="sdpa")
+processor = AutoProcessor.from_pretrained(clip)
+labels = ["a photo of a cat", "a photo of a dog", "a photo of a car"]
+inputs = processor(text=labels, images=photo, return_tensors="pt", padding=True).to(model.device)
+probs = model(**inputs).logits_per_image.softmax(dim=1)
+place = probs.argmax(dim=1).item()
+found = [place, len(labels[place]), probs[0][place].item()]
+""",
+    "towers of a whole model": """
+from {library} import CLIPModel, CLIPProcessor
+model, processor = CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip)
+inputs = processor(text=["a cat"], images=photo, return_tensors="pt")
+with torch.no_grad():
+    image = model.vision_model(pixel_values=inputs.pixel_values)
+    text = model.text_model(input_ids=inputs.input_ids)
+found = [image[0], image[1], text.last_hidden_state, text[1]]
+""",
+    "sizes": """
+from {library} import CLIPModel
+model = CLIPModel.from_pretrained(clip)
+config = model.config
+found = [model.num_parameters(), sum(each.numel() for each in model.parameters()), config.projection_dim,
+         config.vision_config.image_size, config.text_config.hidden_size, config.text_config.max_position_embeddings]
+assert next(model.parameters()).device == model.device
+""",
+    "SigLIP's towers": """
+from {library} import AutoProcessor, AutoTokenizer, SiglipTextModel, SiglipVisionModel
+text, image = SiglipTextModel.from_pretrained(siglip), SiglipVisionModel.from_pretrained(siglip)
+words = AutoTokenizer.from_pretrained(siglip)(["a cat", "two dogs"], padding="max_length", return_tensors="pt")
+pixels = AutoProcessor.from_pretrained(siglip)(images=photo, return_tensors="pt")
+with torch.no_grad():
+    outputs = text(**words), image(**pixels)
+found = [each[name] for each in outputs for name in ("last_hidden_state", "pooler_output")]
+""",
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_documented_examples(
+    theirs: Any, clip: Path, siglip: Path, photo: Image.Image, tmp_path: Path, name: str
+) -> None:
     import torch
 
-    inputs = ours.CLIPProcessor.from_pretrained(clip)(text=TEXTS[:1], images=photo, return_tensors="pt")
-    for name, given, wanted in (
-        ("CLIPVisionModelWithProjection", {"pixel_values": inputs.pixel_values}, "image_embeds"),
-        ("CLIPTextModelWithProjection", {"input_ids": inputs.input_ids}, "text_embeds"),
-    ):
-        with torch.no_grad():
-            expected = getattr(theirs, name).from_pretrained(clip)(**given)
-        found = getattr(ours, name).from_pretrained(clip)(**given)
-        same(found[wanted], expected[wanted])
-        same(found.last_hidden_state, expected.last_hidden_state)
+    photo.save(tmp_path / "photo.png")
+    given = {"clip": clip, "siglip": siglip, "photo": photo, "file": str(tmp_path / "photo.png"), "torch": torch}
+    answers = []
+    for library in ("transformers", "tandem.compat.transformers"):
+        scope = dict(given)
+        exec(EXAMPLES[name].format(library=library), scope)
+        answers.append([torch.as_tensor(each).detach() for each in scope["found"]])
+    assert len(answers[0]) == len(answers[1]) > 0
+    for expected, found in zip(*answers, strict=True):
+        assert found.shape == expected.shape
+        same(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

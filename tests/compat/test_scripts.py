@@ -122,7 +122,7 @@ def test_features_and_states(folder: Path, model: Model, photo: Image.Image) -> 
     ("call", "says"),
     [
         (lambda model, batch: model.train(), "tandem train"),
-        (lambda model, batch: model.parameters(), "gradients do not pass"),
+        (lambda model, batch: model.named_parameters(), "gradients do not pass"),
         (lambda model, batch: model(**batch, output_attentions=True), "tandem locate"),
         (lambda model, batch: model(**batch, return_loss=True), "tandem train"),
         (lambda model, batch: model(**batch).attentions, "attention weights"),
@@ -256,7 +256,7 @@ def test_open_clips_script(folder: Path, model: Model, photo: Image.Image) -> No
     again, same = open_clip.create_model_from_pretrained(name)
     close(again.eval().to("cpu").encode_text(ids), ours.encode_text(ids))
     close(same(photo), preprocess(photo))
-    assert ours.visual.image_size == 32
+    assert ours.visual.image_size == (32, 32)
     by_name = open_clip.create_model(name, output_dict=True)(preprocess(photo).unsqueeze(0))
     close(by_name["image_features"], model.embed_images(photo))
     for wrong, says in (

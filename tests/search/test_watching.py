@@ -213,6 +213,22 @@ def test_a_folder_that_comes_back_counts_as_changed(tmp_path: Path) -> None:
     stream.close()  # type: ignore[attr-defined]
 
 
+def test_another_folder_at_the_same_path_is_followed(tmp_path: Path) -> None:
+    """As where a disk is mounted over an empty folder: no event says that the watched folder is not the one there."""
+    pytest.importorskip("watchfiles")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    stream = changes.changes([str(folder)], tick_s=0.01)
+    next(stream)
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    assert any(str(folder) in next(stream) for _ in range(100))
+    assert str(folder) in next(stream)  # again, when it is watched: what came in between is in it
+    (folder / "new.jpg").touch()
+    assert any(str(folder / "new.jpg") in next(stream) for _ in range(100))
+    stream.close()  # type: ignore[attr-defined]
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 

@@ -11,22 +11,16 @@ from PIL import Image
 
 from tandem.arrays import Vectors
 from tandem.compat import arrays, loading, tensors
-from tandem.compat.refusals import GRADIENTS, STATES, TRAIN, refuse, refuse_method
+from tandem.compat.inference_model import InferenceModel
+from tandem.compat.refusals import GRADIENTS, STATES, refuse, refuse_method
 from tandem.model import Model
 from tandem.pixels import preprocess
 from tandem.weights import Checkpoint
 
-_METHODS = dict.fromkeys(
-    ("parameters", "named_parameters", "zero_grad", "set_grad_checkpointing", "modules"), GRADIENTS
-) | {
-    "state_dict": "tandem.load(...).tensors are the weights, as arrays",
-    "load_state_dict": "weights come from the folder, file or name",
-    "transformer": STATES,
-    "token_embedding": STATES,
-    "ln_final": STATES,
-    "forward_intermediates": STATES,
-    "lock_image_tower": "`tandem train` has locked towers",
-    "lock_text_tower": "`tandem train` has locked towers",
+_REFUSED = {
+    **dict.fromkeys(("transformer", "token_embedding", "ln_final", "forward_intermediates"), STATES),
+    **dict.fromkeys(("lock_image_tower", "lock_text_tower"), "`tandem train` has locked towers"),
+    "set_grad_checkpointing": GRADIENTS,
     "half": 'precision="bf16" of open_clip.create_model_and_transforms is the reduced precision',
 }
 
@@ -51,7 +45,9 @@ class Visual:
     """What scripts ask of the image tower: how large its images and vectors are."""
 
     def __init__(self, model: Model) -> None:
-        self.input_resolution = self.image_size = model.config.preprocessing.image_size
+        side = model.config.preprocessing.image_size
+        self.input_resolution = side  # OpenAI's name
+        self.image_size = (side, side) if model.config.vision.has_last_norm else side  # of a ResNet, open_clip's is one
         self.output_dim = model.config.embed_dim
         self.image_mean, self.image_std = model.config.preprocessing.mean, model.config.preprocessing.std
 
@@ -59,16 +55,10 @@ class Visual:
         refuse_method(self, name, {name: STATES})
 
 
-class EncodingModel:
-    """A model for inference: its engine has no gradients."""
+class EncodingModel(InferenceModel):
+    """A model that encodes preprocessed images and token ids."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    @property
-    def logit_scale(self) -> Any:
-        """The logarithm of the factor of cosines."""
-        return arrays.tensor(np.array(np.log(self._model.logit_scale), np.float32))
+    refused = _REFUSED
 
     @property
     def visual(self) -> Visual:
@@ -81,44 +71,6 @@ class EncodingModel:
     @property
     def vocab_size(self) -> int:
         return self._model.config.text.vocabulary_size
-
-    @property
-    def dtype(self) -> Any:
-        return tensors.float32()
-
-    def __repr__(self) -> str:
-        return f"<tandem.compat {type(self).__name__} of {self._model!r}>"
-
-    def eval(self) -> Any:
-        return self
-
-    def float(self) -> Any:
-        return self
-
-    def train(self, mode: bool = True) -> Any:
-        if mode:
-            refuse(f"{type(self).__name__}.train()", TRAIN)
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
-        if requires_grad:
-            refuse(f"{type(self).__name__}.requires_grad_()", GRADIENTS)
-        return self
-
-    def to(self, device: object) -> Any:
-        """On "cpu" or, with torch, "cuda". Changes and returns the model."""
-        if tensors.device_name(device) != self._model.engine.device.lower():
-            self._model = loading.on_device(self._model.checkpoint, device)
-        return self
-
-    def cuda(self) -> Any:
-        return self.to("cuda")
-
-    def cpu(self) -> Any:
-        return self.to("cpu")
-
-    def __getattr__(self, name: str) -> Any:
-        refuse_method(self, name, _METHODS)
 
     # --- encoding ------------------------------------------------------------------------------------------------
 

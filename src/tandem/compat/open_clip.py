@@ -30,6 +30,7 @@ __all__ = [
     "list_pretrained",
     "list_pretrained_tags_by_model",
     "tokenize",
+    "tokenizer",
 ]
 
 _PRECISIONS = {
@@ -182,6 +183,18 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Any:
     return _Tokenize(Tokenizer.clip(), context_length)(texts)
 
 
+class _TokenizerModule:
+    """What scripts take from `open_clip.tokenizer`."""
+
+    tokenize = staticmethod(tokenize)
+
+    def __getattr__(self, name: str) -> Any:
+        refuse_method(self, name, dict.fromkeys((name,), "get_tokenizer and tandem.Tokenizer are"))
+
+
+tokenizer = _TokenizerModule()
+
+
 def list_models() -> list[str]:
     """The architectures of published models that Tandem knows."""
     return sorted({model.architecture for model in published_models() if model.architecture})
@@ -259,6 +272,7 @@ _find = module_names(
         "build_zero_shot_classifier": "tandem.load(...).class_vectors gives the vectors of labels",
         "IMAGENET_CLASSNAMES": "`tandem evaluate` measures zero-shot accuracy",
         "OPENAI_IMAGENET_TEMPLATES": "tandem.prompts.ENSEMBLE is a set of templates",
+        "get_model_config": "tandem.ModelConfig describes models",
         "trace_model": "`tandem convert --to onnx` writes graphs",
         "push_to_hf_hub": "`tandem convert` writes the folder; huggingface-cli uploads it",
     },

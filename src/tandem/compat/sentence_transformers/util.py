@@ -17,6 +17,9 @@ def cos_sim(a: Any, b: Any) -> Any:
     return _answer(unit(rows_of(a)) @ unit(rows_of(b)).T)
 
 
+pytorch_cos_sim = cos_sim  # its name before version 2
+
+
 def dot_score(a: Any, b: Any) -> Any:
     """The product of every pair of vectors, [n d] and [m d] -> [n m]."""
     return _answer(rows_of(a) @ rows_of(b).T)
@@ -46,6 +49,25 @@ def semantic_search(
     return found
 
 
+def paraphrase_mining_embeddings(
+    embeddings: Any, *, max_pairs: int = 500_000, top_k: int = 100, **options: Any
+) -> list[list[float | int]]:
+    """[cosine, i, j] with i < j of the pairs that are nearest to each other, best first.
+
+    Of each vector [n d] its `top_k` nearest count, and of all those pairs the best `max_pairs`.
+    """
+    check_options("paraphrase_mining_embeddings", options, {"query_chunk_size": ..., "corpus_chunk_size": ...}, _SEARCH)
+    vectors = unit(rows_of(embeddings))
+    found: dict[tuple[int, int], float] = {}
+    for i, vector in enumerate(vectors):
+        scores = vectors @ vector
+        scores[i] = -np.inf  # which leaves it last
+        for j in np.argsort(-scores, kind="stable")[: min(top_k, len(vectors) - 1)].tolist():
+            found.setdefault((min(i, j), max(i, j)), float(scores[j]))
+    best = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))[:max_pairs]
+    return [[score, i, j] for (i, j), score in best]
+
+
 _SEARCH = {"score_function": "cosines rank; a collection (tandem.open) searches millions"}
 
 
@@ -69,7 +91,16 @@ def _answer(array: Vectors) -> Any:
     return arrays.tensor(np.asarray(array, np.float32))
 
 
-_find = module_names(__name__, {}, {"": "docs/compat.md lists what is covered; tandem collections search millions"})
+_find = module_names(
+    __name__,
+    {},
+    {
+        "community_detection": "`tandem explore` groups and finds duplicates in collections of any size",
+        "http_get": "urllib.request.urlretrieve(url, path) downloads; images may be URLs themselves",
+        "paraphrase_mining": "paraphrase_mining_embeddings(model.encode(...)) is",
+        "": "docs/compat.md lists what is covered; tandem collections search millions",
+    },
+)
 
 
 def __getattr__(name: str) -> Any:

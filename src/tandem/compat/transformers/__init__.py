@@ -5,9 +5,10 @@
 What is not covered is refused by name (docs/compat.md).
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from tandem.compat.refusals import STATES, module_names
+from tandem.compat.refusals import module_names
 
 if TYPE_CHECKING:
     from tandem.compat.transformers.batches import BatchFeature
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
         AutoModel,
         AutoModelForZeroShotImageClassification,
         CLIPModel,
-        CLIPTextModelWithProjection,
-        CLIPVisionModelWithProjection,
         SiglipModel,
     )
     from tandem.compat.transformers.pipelines import ZeroShotImageClassificationPipeline, pipeline
     from tandem.compat.transformers.processing import AutoProcessor, CLIPProcessor, SiglipProcessor
+    from tandem.compat.transformers.single_towers import (
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPVisionModel,
+        CLIPVisionModelWithProjection,
+        SiglipTextModel,
+        SiglipVisionModel,
+    )
     from tandem.compat.transformers.tokenizing import CLIPTokenizer
     from tandem.compat.transformers.tokenizing import CLIPTokenizer as AutoTokenizer
     from tandem.compat.transformers.tokenizing import CLIPTokenizer as CLIPTokenizerFast
@@ -43,20 +50,25 @@ __all__ = [
     "CLIPImageProcessorFast",
     "CLIPModel",
     "CLIPProcessor",
+    "CLIPTextModel",
     "CLIPTextModelWithProjection",
     "CLIPTokenizer",
     "CLIPTokenizerFast",
+    "CLIPVisionModel",
     "CLIPVisionModelWithProjection",
     "SiglipImageProcessor",
     "SiglipModel",
     "SiglipProcessor",
+    "SiglipTextModel",
     "SiglipTokenizer",
+    "SiglipVisionModel",
     "ZeroShotImageClassificationPipeline",
     "pipeline",
 ]
 
 _ROOM = "tandem.compat.transformers"
 _HOMES = {name: f"{_ROOM}.modelling" for name in __all__ if "Model" in name} | {
+    **{name: f"{_ROOM}.single_towers" for name in __all__ if "TextModel" in name or "VisionModel" in name},
     **dict.fromkeys(("AutoProcessor", "CLIPProcessor", "SiglipProcessor"), f"{_ROOM}.processing"),
     **dict.fromkeys(("ZeroShotImageClassificationPipeline", "pipeline"), f"{_ROOM}.pipelines"),
     **dict.fromkeys(("BatchFeature", "BatchEncoding"), f"{_ROOM}.batches:BatchFeature"),
@@ -64,15 +76,14 @@ _HOMES = {name: f"{_ROOM}.modelling" for name in __all__ if "Model" in name} | {
     **{name: f"{_ROOM}.tokenizing:CLIPTokenizer" for name in __all__ if "Tokenizer" in name},
 }
 _INSTEAD = {
-    "CLIPTextModel": f"CLIPTextModelWithProjection gives its states; {STATES}",
-    "CLIPVisionModel": f"CLIPVisionModelWithProjection gives its states; {STATES}",
-    "SiglipTextModel": f"SiglipModel.get_text_features is; {STATES}",
-    "SiglipVisionModel": f"SiglipModel.get_image_features is; {STATES}",
     "CLIPForImageClassification": "`tandem learn` makes classifiers from labelled photos",
     "SiglipForImageClassification": "`tandem learn` makes classifiers from labelled photos",
     "CLIPConfig": "tandem.ModelConfig describes models",
     "SiglipConfig": "tandem.ModelConfig describes models",
     "Siglip2": "tandem.load reads SigLIP 2, of any aspect ratio too; those of fixed size are SiglipModel",
+    "BitsAndBytesConfig": "bfloat16 is the reduced precision: dtype=torch.bfloat16",
+    "CLIPFeatureExtractor": "CLIPImageProcessor is",
+    "set_seed": "nothing is drawn at random",
     "Trainer": "`tandem train` trains",
     "TrainingArguments": "`tandem train` trains",
     "CLIPSeg": "`tandem locate` finds where in a picture something is",
@@ -83,6 +94,8 @@ _find = module_names(__name__, _HOMES, _INSTEAD)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "image_utils":  # the module, which scripts also reach without importing it
+        return import_module(f"{_ROOM}.image_utils")
     globals()[name] = found = _find(name)
     return found
 

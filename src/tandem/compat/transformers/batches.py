@@ -70,5 +70,10 @@ _INSTEAD = {
     "push_to_hub": "`tandem convert` writes the folder; huggingface-cli uploads it",
     "decode": "tandem.Tokenizer.token_of gives the token of an id",
     "batch_decode": "tandem.Tokenizer.token_of gives the token of an id",
+    "encode": "tokenizer(text).input_ids",
+    "encode_plus": "call the tokenizer itself",
+    "batch_encode_plus": "call the tokenizer itself",
+    "tokenize": "tandem.Tokenizer.token_of gives the token of an id",
+    "convert_ids_to_tokens": "tandem.Tokenizer.token_of gives the token of an id",
     "apply_chat_template": "texts of CLIP are captions",
 }

@@ -62,17 +62,3 @@ class HiddenStates(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         wanted = range(len(self))[index]
         return self._after(wanted) if isinstance(wanted, int) else tuple(map(self._after, wanted))
-
-
-class Config(dict[str, Any]):
-    """A configuration by name, also as attributes, part in part."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self:
-            raise AttributeError(f"the configuration has no {name!r}; it has {', '.join(self)}")
-        value = self[name]
-        return Config(value) if isinstance(value, dict) else value
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a plain dict."""
-        return dict(self)
