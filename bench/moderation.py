@@ -1,7 +1,7 @@
 """Moderation: what fits promise against what holds on other images, and the rate beside the encoder's.
 
     python bench/moderation.py [--data ../shared/data] [--plot docs/images/moderation.svg]
-    python bench/moderation.py --speed [--data ../shared/data] [--images 1000] [--rounds 7]
+    python bench/moderation.py --speed [--data ../shared/data] [--images 1000] [--rounds 11]
 
 Policies are fitted with tandem-mini on one half of the data (Flickr8k dev, or a seeded half of the other sets) and
 measured on the other (Flickr8k test, the other half). Nothing is chosen by the other half; docs/log.md says how often
@@ -10,22 +10,21 @@ people, or a dog, if any of them has a word of the lists below, which were writt
 People leave out what they do not care about, and "a player" may be a toy, so that some of what counts as wrong is right
 and the other way round: the number of images with exactly one such caption says how many are in doubt.
 
-`--speed`: seconds for the same images, `embed_images` and `moderate` in turn, the best of each.
+`--speed`: seconds for the same images, `embed_images` and `moderate` in turn (`alternating.py`).
 """
 
 import argparse
 import dataclasses
 import hashlib
 import re
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet
+from alternating import alternate, table
 
 import tandem
 from tandem.datasets.dataset import Dataset
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--plot", type=Path, help="draw the probabilities and the bands of dogs on Flickr8k test")
     arguments = parser.parse_args()
     model = tandem.load(arguments.model)
@@ -286,19 +285,7 @@ def speed(model: Model, data: Path, images: int, rounds: int) -> None:
             "moderate": lambda: moderator.moderate(paths),
             "moderate, with digests": lambda: moderator.moderate(paths, digests=True),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                began = time.perf_counter()
-                way()
-                seconds[name].append(time.perf_counter() - began)
-    best = min(seconds["embed_images"])
-    print(f"| {len(paths):,} images | best | median | images/s | of the encoder's rate |\n|---|---|---|---|---|")
-    for name, took in seconds.items():
-        median = statistics.median(took)
-        print(
-            f"| {name} | {min(took):.3f} s | {median:.3f} s | {len(paths) / min(took):,.0f} | {best / min(took):.3f} |"
-        )
+        print(table(alternate(ways, rounds), len(paths)))
 
 
 if __name__ == "__main__":

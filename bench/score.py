@@ -1,21 +1,20 @@
 """`score` beside the encoder: CLIPScore of pictures with a prompt each, and how fast the same pictures are embedded.
 
-    python bench/score.py [--count 1000] [--rounds 5] [--model M] [--folder F] [--one-prompt]
+    python bench/score.py [--count 1000] [--rounds 11] [--model M] [--folder F] [--one-prompt]
 
 JPEGs of 256 x 256 with noise and shapes, read from a folder and decoded by both sides, with the same model. Sides
-alternate, and medians are compared. Three of them: `embed_images` (pictures alone), `clip_score` of the same pictures,
+alternate (`alternating.py`). Three of them: `embed_images` (pictures alone), `clip_score` of the same pictures,
 and `embed_images` with `embed_texts` (what the encoder itself needs for both). A prompt is a sentence of its own for
 each picture; with --one-prompt the same for all, which is encoded once.
 """
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from alternating import alternate, table
 from PIL import Image
 from reference import load_note, machine
 
@@ -45,16 +44,10 @@ def prompts(count: int) -> list[str]:
     ]
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--model")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--one-prompt", action="store_true")
@@ -68,19 +61,12 @@ def main() -> None:
         sides: dict[str, Callable[[], object]] = {
             "embed_images": lambda: model.embed_images(images, progress=False),
             "clip_score": lambda: clip_score(model, images, texts, progress=False),
-            "embed_images and embed_texts": lambda: (
+            "embed_images, then embed_texts": lambda: (
                 model.embed_images(images, progress=False),
                 model.embed_texts(list(dict.fromkeys(texts))),
             ),
         }
-        took: dict[str, list[float]] = {name: [] for name in sides}
-        for _round in range(arguments.rounds):
-            for name, work in sides.items():
-                took[name].append(seconds(work))
-    medians = {name: statistics.median(each) for name, each in took.items()}
-    for name, median in medians.items():
-        rate, ratio = arguments.count / median, median / medians["clip_score"]
-        print(f"{name:30} {median:7.2f} s {rate:8.1f} pictures a second; clip_score has {ratio:.2f} of its rate")
+        print(table(alternate(sides, arguments.rounds), arguments.count))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -258,5 +259,66 @@ def test_vectors_of_texts_are_kept_within_bounds(model: Model, monkeypatch: pyte
     for start in range(0, 5):
         some = [f"text {start}", f"text {start + 1}"]
         assert texts.embed(some) == pytest.approx(model.embed_texts(some), abs=1e-5)
-        assert len(texts._vectors) <= 3
+        assert len(texts._known) <= 3
     assert texts.embed([]).shape == (0, toy.DIMENSIONS)
+
+
+def test_texts_are_embedded_once_in_another_thread_while_images_are_read(
+    model: Model, images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    encode = Model.encode_token_ids
+
+    def noted(self: Model, ids: "np.ndarray") -> "np.ndarray":
+        asked.append((threading.current_thread().name, len(ids)))
+        return encode(self, ids)
+
+    monkeypatch.setattr("tandem.clip_score.scoring.ROWS", 2)
+    monkeypatch.setattr(Model, "encode_token_ids", noted)
+    found = clip_score(model, [*images, images[0]], [*PROMPTS, PROMPTS[1]], batch_size=2)
+    assert {name.rpartition("_")[0] for name, _ in asked} == {"texts"}
+    assert sum(count for _, count in asked) == len(PROMPTS)
+    monkeypatch.undo()
+    expected = np.einsum("nd,nd->n", model.embed_images(images), model.embed_texts(PROMPTS))
+    assert found.values["cosine"][:5] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_text_that_is_refused_counts_only_where_its_image_can_be_read(model: Model, images: list[Path]) -> None:
+    long = "do " * 300
+    found = clip_score(model, [images[0], b"not an image"], ["cat", long], long="error")
+    assert (found.rows, found.failures[0].index) == ((0,), 1)
+
+
+def test_a_failed_source_image_keeps_the_number_of_its_row(model: Model, images: list[Path]) -> None:
+    found = image_similarity(model, images[:3], [images[0], b"broken", images[2]])
+    assert [failure.index for failure in found.failures] == [1]
+
+
+def test_another_prompt_of_the_same_image_is_nothing_to_compare_with(model: Model, images: list[Path]) -> None:
+    """Of four rows the prompt of the row two further is compared: here it is of the same image once."""
+    rows = [images[0], images[1], str(images[0]), images[2]]
+    found = clip_score(model, rows, PROMPTS[:4])
+    assert np.isnan(found.values["other"]).tolist() == [True, False, True, False]
+
+
+def test_directional_similarity_has_the_similarity_of_the_images_beside_it(model: Model, images: list[Path]) -> None:
+    found = directional_similarity(model, images[:1], images[1:2], "a cat", "a dog")
+    assert found.values["image_similarity"] == pytest.approx(image_similarity(model, images[:1], images[1:2]).scores)
+    assert found.metrics == ("directional_similarity", "image_similarity", "clip_score")
+
+
+def test_an_image_that_all_but_stayed_did_not_move() -> None:
+    """Rounding alone moves a vector by about 1e-7; its direction says nothing."""
+    image = np.array([[1.0, 0.0], [1.0, 0.0]], np.float32)
+    source = image - np.array([[0.0, formulas.UNMOVED / 2], [0.0, 0.1]], np.float32)
+    text, before = unit([[0, 1], [0, 1]]), unit([[1, 0], [1, 0]])
+    found = formulas.directional_similarity(image, source, text, before)
+    assert found[0] == 0
+    assert found[1] == pytest.approx(1 / math.sqrt(2), abs=1e-5)
+
+
+def test_the_chance_of_a_score_in_torchmetrics_unit_is_in_that_unit() -> None:
+    values = {name: np.array([0.2, 0.4], np.float32) for name in ("cosine", "clip_score", "other")}
+    found = figures_of(["clip_score"], values)
+    assert found["clip_score"].chance == pytest.approx(2.5 * 0.3)
+    assert found["clip_score_100"].chance == pytest.approx(100 * 0.3)

@@ -9,6 +9,7 @@ from support import conditioning_toys as toys
 from tandem import conditioning
 from tandem import engine as engines
 from tandem.conditioning import CONSUMERS, Conditioner
+from tandem.conditioning.chunks import LONGEST_WHOLE_WORD
 from tandem.errors import ConditioningError
 from tandem.weights.safetensors_file import read_safetensors
 
@@ -162,6 +163,15 @@ def test_weights_interpolate_from_the_empty_prompt(made):
     assert (with_brackets != END).sum() > len(WORDS) + 5
 
 
+def test_a_weighted_prompt_goes_from_the_empty_one_of_its_own_layer(made):
+    """The negative prompt is read a layer later than the prompt, whose clip skip does not reach it."""
+    found = made("sd1").encode(FOX, "(blurry:1.5)", clip_skip=1).negative_states
+    plain, empty = made("sd1").encode(["blurry", ""]).states
+    expected = plain.copy()
+    expected[1] = empty[1] + 1.5 * (plain[1] - empty[1])
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
 def test_long_prompts_become_chunks(made):
     found = made("sdxl").encode([LONG, FOX], "blurry")
     assert found.chunks == 2
@@ -200,6 +210,10 @@ def test_words_are_kept_whole_and_break_begins_a_chunk(made):
     rows = made("sd1").encode("apple " * 74 + word).towers["clip_l"].token_ids.reshape(2, 77)
     assert rows[0, 75] == END
     assert (rows[1] != END).sum() == count + 1
+    longest = "pneumonoultramicroscopics"
+    assert len(toys.tower("clip").tokenizer.encode(longest)[0]) == LONGEST_WHOLE_WORD
+    rows = made("sd1").encode("apple " * 70 + longest).towers["clip_l"].token_ids.reshape(2, 77)
+    assert (rows[1] != END).sum() == LONGEST_WHOLE_WORD + 1
     rows = made("sd1").encode("apple BREAK fox").towers["clip_l"].token_ids.reshape(2, 77)
     assert (rows[:, 2] == END).all()
     assert [word.chunk for word in made("sd1").encode("apple BREAK fox").words[0]] == [0, 1]

@@ -7,8 +7,10 @@ from support import toy
 
 from tandem import engine as engines
 from tandem.guidance import guide
+from tandem.guidance.fourier import FourierPicture, resized
 from tandem.guidance.picture import PICTURES
 from tandem.guidance.settings import Settings
+from tandem.guidance.views import Augmentation, draw_views
 from tandem.model import Model
 
 
@@ -49,3 +51,25 @@ def test_a_third_one_is_guided_kept_and_resumed(monkeypatch: pytest.MonkeyPatch)
     assert guided.svg == "<svg of 40 by 32/>"
     assert guided.state is not None
     assert set(guided.state.arrays) >= {"picture.colour", "adam.exp_avg.colour"}
+
+
+def test_waves_have_the_same_strength_at_every_size() -> None:
+    """The picture drawn twice as fine is the picture: shrunk again it has the values of the canvas."""
+    picture = FourierPicture(24, 20, torch.Generator().manual_seed(0), decay=1.5)
+    with torch.no_grad():
+        picture.spectrum *= 400
+        canvas = picture()
+    assert canvas.std() > 0.1
+    back = resized(picture.render(48, 40), 24, 20)
+    assert float((back - canvas)[:, 2:-2, 2:-2].abs().max()) < 0.12
+    assert float((back - canvas).abs().mean()) < 0.02
+
+
+def test_contrast_leaves_middle_grey_as_it_is() -> None:
+    how = Augmentation(light=0, noise=0)
+    grey = draw_views(torch.full((3, 16, 16), 0.5), 8, 12, torch.Generator().manual_seed(1), how)
+    assert float((grey - 0.5).abs().max()) < 1e-6
+    white = draw_views(torch.ones(3, 16, 16), 8, 12, torch.Generator().manual_seed(1), how)
+    gain = (white - 0.5) / 0.5
+    assert float(gain.log().abs().max()) <= how.contrast + 1e-5
+    assert float(gain.max() - gain.min()) > 0.3

@@ -4,7 +4,7 @@ Shapes: b rows, d dimensions.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,6 +148,13 @@ METRICS: dict[Metric, About] = {
         reason="no direction to follow: to the model, its prompt and its source prompt are the same",
     ),
 }
+
+
+def texts_of(row: ScoreRow, metrics: Sequence[Metric]) -> Iterator[str]:
+    """The texts of a row that metrics ask for."""
+    needs = {need for metric in metrics for need in METRICS[metric].needs}
+    found = {"prompt": (row.prompt,), "source_prompt": (row.source_prompt,), "references": row.references}
+    return (text for need, texts in found.items() if need in needs for text in texts if text is not None)
 
 
 def check_row(row: ScoreRow, index: int, metrics: Sequence[Metric]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tandem.answer import Failure, ModelIdentity
 from tandem.arrays import Vectors
 from tandem.clip_score.formulas import Floats, Metric
-from tandem.clip_score.metrics import METRICS, Encoded, EncodedRows, check_row
+from tandem.clip_score.metrics import METRICS, Encoded, EncodedRows, check_row, texts_of
 from tandem.clip_score.results import Scores
 from tandem.clip_score.rows import ScoredRows, ScoreRow
 from tandem.clip_score.texts import Texts, TextVectors
@@ -139,6 +139,7 @@ def iter_scores(
     paired = any("source_image" in METRICS[metric].needs for metric in metrics)
     waiting: deque[tuple[int, ScoreRow]] = deque()
     refused: deque[_Read] = deque()
+    coming: list[str] = []  # texts of rows whose images are on their way
     rows_at_once = max(batch_size, ROWS)
 
     def images() -> Iterator[ImageSource]:
@@ -148,11 +149,20 @@ def iter_scores(
                 refused.append((index, row, row.error, None))
                 continue
             waiting.append((index, row))
+            coming.extend(texts_of(row, metrics))
+            if len(coming) >= rows_at_once:
+                texts.begin(coming)
+                coming.clear()
             yield row.image
             if paired and row.source_image is not None:
                 yield row.source_image
+        texts.begin(coming)
 
     def batches() -> Iterator[ScoredRows]:
+        with texts:
+            yield from scored()
+
+    def scored() -> Iterator[ScoredRows]:
         batch: list[_Read] = []
         vectors = model.iter_embed_images(images(), batch_size=batch_size * (2 if paired else 1))
         for _, item in vectors:
