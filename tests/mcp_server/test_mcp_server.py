@@ -23,7 +23,7 @@ from mcp.types import jsonrpc_message_adapter  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from tandem.mcp_server import server  # noqa: E402
-from tandem.mcp_server.toolbox import Toolbox  # noqa: E402
+from tandem.mcp_server.toolbox import LOOK_SIDE, Toolbox  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,21 @@ async def _uses(client: Client) -> dict[str, Any]:
     untyped = await client.call_tool("search", {"text": "a cat", "k": "many"})
     unknown = await client.call_tool("search", {"text": "a cat", "ofset": 3})
     none = await client.call_tool("collections", {"name": "photos"})
+    large = await client.call_tool("look", {"image": hit["id"], "side": 100_000})
+    lists = await client.call_tool("classify", {"image": hit["id"], "labels": "cat, dog"})
+    write = await client.call_tool("set_caption", {"image": hit["id"], "caption": "mine"})
+    added = await client.call_tool("add", {"paths": [hit["path"]]})
+    whole = await client.call_tool("look", {"image": hit["path"]})
     return {
         "tools": tools,
         "collections": listed.structured_content,
         "hits": found.structured_content["hits"],
         "seen": seen.content,
-        "errors": [(each.is_error, each.content[0].text) for each in (wrong, untyped, unknown, none)],
+        "whole": whole.content[0],
+        "errors": [
+            (each.is_error, each.content[0].text)
+            for each in (wrong, untyped, unknown, none, large, lists, write, added)
+        ],
     }
 
 
@@ -77,6 +86,10 @@ def check(used: dict[str, Any]) -> None:
     assert "search: no argument 'ofset'; it takes text, image, minus, " in used["errors"][2][1]
     assert "did you mean 'offset'?" in used["errors"][2][1]
     assert "collections: no argument 'name'; it takes no arguments" in used["errors"][3][1]
+    assert "side: expected 64 to 1,536, got 100,000" in used["errors"][4][1]
+    assert "classify: labels: " in used["errors"][5][1]
+    assert all("Unknown tool" in text for _, text in used["errors"][6:])  # those that write are not even there
+    assert max(Image.open(io.BytesIO(base64.b64decode(used["whole"].data))).size) <= LOOK_SIDE
 
 
 def test_tools_answer_a_client(photos: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,6 +147,38 @@ def test_an_image_is_found_by_the_name_of_its_file_where_only_one_has_it(here: P
         both.look("3.png")
     assert both.look("3.png", "second")[1]["image"] == str(tmp_path / "b/second/3.png")
     both.close()
+
+
+def test_a_name_is_looked_up_by_the_stores_filter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read grows with what is called so, not with the collection; every copy of an image has its name."""
+    url = toy_collection(tmp_path)
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies/by_the_sea.png").write_bytes((tmp_path / "photos/4.png").read_bytes())
+    with tandem.open(url) as photos:
+        photos.add(tmp_path / "copies", progress=False)
+    box = Toolbox([str(url)])
+    (collection,) = box._collections.values()
+    scan, read = collection.store.scan, []
+
+    def counted(**options: Any) -> Iterator[Any]:
+        for some in scan(**options):
+            read.append(len(some))
+            yield some
+
+    monkeypatch.setattr(collection.store, "scan", counted)
+    for named in ("3.png", "photos/5.png", "by_the_sea.png"):
+        read.clear()
+        box.look(named, side=64)
+        assert sum(read) == 1
+    read.clear()
+    for named in ("png", "p", "photos", "by-the-sea.png"):
+        with pytest.raises(TandemError, match="not an image of the collections"):
+            box.look(named)
+    assert sum(read) == 0
+    assert box.look("by_the_sea.png")[1]["image"] == box.look("4.png")[1]["image"]
+    with pytest.raises(TandemError, match="not an image of the collections"):
+        box.look("___the_sea.png")  # no wildcards
+    box.close()
 
 
 def test_a_collection_that_is_named_is_the_only_one_that_is_looked_in(tmp_path: Path) -> None:

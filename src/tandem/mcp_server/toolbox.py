@@ -6,58 +6,31 @@ file in a folder that was opened to the assistant; no other file is read. Sizes 
 """
 
 import io
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from PIL import Image
 
 from tandem.defaults import HITS, LOCATED_TEXTS, MOMENTS
-from tandem.errors import StoreError, TandemError
-from tandem.image import Limits, load_image
+from tandem.errors import TandemError
+from tandem.mcp_server.named_images import GIVE_THE_ID, MAX_BYTES, MAX_CHARACTERS, Found, NamedImage, find, read
 from tandem.mcp_server.permission import folders, permitted
 from tandem.model import Model
 from tandem.pixels import as_rgb
-from tandem.search import indexed_files
 from tandem.search.collection import Collection, open_collection
-from tandem.search.indexing.image_record import paths_of
 from tandem.search.stores import backends
-from tandem.search.stores.filter_parser import quoted
-from tandem.search.stores.protocol import Value
-from tandem.videos.naming import shown as shown_path
 
 MAX_HITS = 50
 MAX_OFFSET = 10_000
 MAX_LABELS = 200
-MAX_CHARACTERS = 2000  # of a text
 SHOWN_CHARACTERS = 500  # of a caption in an answer
 MAX_SIDE = 1536  # pixels of an image that is looked at
 LOOK_SIDE = 768
 MAX_FILES = 1000  # that one call adds
-MAX_BYTES = 128 * 2**20
-LIMITS = Limits(allow_urls=False)
-_GIVE_THE_ID = "give the id that search returned"
-_Found: TypeAlias = tuple[Collection, str, dict[str, Value]]  # an image: where it is, its id, what is known of it
 _SHOWN = ("time", "taken", "width", "height", "format", "latitude", "longitude")
-
-
-@dataclass(frozen=True)
-class NamedImage:
-    """An image that was asked for: what is known of it, and how it is read."""
-
-    name: str
-    values: Mapping[str, Value] = field(default_factory=dict)
-    content: bytes | None = None
-    of_thumbnail: bool = False  # its file is gone, or in an archive
-
-    def pixels(self) -> Image.Image:
-        if self.content is None:
-            raise TandemError(f"{self.name}: its file is gone, and there is no thumbnail of it")
-        return load_image(self.content, limits=LIMITS)
 
 
 class Toolbox:
@@ -137,7 +110,7 @@ class Toolbox:
             if image is not None:
                 found = self._in_collections([chosen], image)
                 if found is not None:
-                    like = found[1]
+                    like = found.id
                 else:
                     pixels = self._file(image).pixels()
             results = chosen.search(
@@ -238,8 +211,8 @@ class Toolbox:
             name, chosen = self._chosen(collection)
             found = self._in_collections([chosen], image)
             if found is None:
-                raise TandemError(f"{image[:200]}: not an image of {name}; {_GIVE_THE_ID}")
-            identifier = found[1]
+                raise TandemError(f"{image[:200]}: not an image of {name}; {GIVE_THE_ID}")
+            identifier = found.id
             chosen.set_caption(identifier, caption.strip() or None)
         return {"collection": name, "id": identifier, "caption": caption.strip() or None}
 
@@ -263,28 +236,10 @@ class Toolbox:
         """An image of a collection (the named one, else any), else a file in a folder that was opened."""
         chosen = [self._chosen(name)[1]] if name is not None else list(self._collections.values())
         found = self._in_collections(chosen, named)
-        return self._file(named) if found is None else self._of_collection(*found)
+        return self._file(named) if found is None else read(found)
 
-    def _in_collections(self, chosen: Sequence[Collection], named: str) -> _Found | None:
-        """An image by its id, by one of its paths, or by its file's name where only one image has it."""
-        if not named or len(named) > MAX_CHARACTERS or "\0" in named:
-            raise TandemError("image: expected the id or the path of an image")
-        for collection in chosen:
-            columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
-            found = collection.store.get([named], columns=columns, vectors=False)
-            if not len(found):
-                scan = collection.store.scan(
-                    where=f"path = {quoted(named)}", columns=columns, vectors=False, batch_size=1
-                )
-                found = next(scan, found)
-            if len(found):
-                return collection, found.ids[0], found.row(0)
-        if (os.path.isabs(named) and " @ " not in named) or self._is_file(named):
-            return None
-        called = [each for collection in chosen for each in _called(collection, named)]
-        if len(called) > 1:
-            raise TandemError(f"{named[:200]}: {len(called):,} images are called that; {_GIVE_THE_ID}")
-        return called[0] if called else None
+    def _in_collections(self, chosen: Sequence[Collection], named: str) -> Found | None:
+        return find(chosen, named, is_file=self._is_file)
 
     def _is_file(self, named: str) -> bool:
         """Whether it is a file that may be named."""
@@ -292,42 +247,17 @@ class Toolbox:
             return permitted(named, self.folders).is_file()
         return False
 
-    def _of_collection(self, collection: Collection, identifier: str, values: dict[str, Value]) -> NamedImage:
-        def thumbnail(identifier: str) -> bytes | None:
-            with suppress(StoreError):  # of a store without thumbnails
-                return collection.thumbnail(identifier)
-            return None
-
-        paths = paths_of(values)
-        name = paths[0] if paths else identifier
-        found = indexed_files.image_or_thumbnail(identifier, values, thumbnail, MAX_BYTES)
-        return (
-            NamedImage(name, values) if found is None else NamedImage(name, values, found.content, found.of_thumbnail)
-        )
-
     def _file(self, named: str) -> NamedImage:
         try:
             path = permitted(named, self.folders)
         except TandemError as error:
-            raise TandemError(f"{error}; {_GIVE_THE_ID}") from None
+            raise TandemError(f"{error}; {GIVE_THE_ID}") from None
         try:
             if not path.is_file() or path.stat().st_size > MAX_BYTES:
                 raise TandemError(f"{named[:200]}: no such file, or one of more than {MAX_BYTES // 2**20} MiB")
             return NamedImage(str(path), content=path.read_bytes())
         except OSError as error:
             raise TandemError(f"{named[:200]}: {error.strerror}") from None
-
-
-def _called(collection: Collection, named: str) -> list[_Found]:
-    """The images whose path ends with a name, as it is or as it is shown: film.mp4 @ 0:00:04."""
-    columns = [column for column in collection.store.schema.columns if column != "thumbnail"]
-    like = quoted(f"%{named.partition(' @ ')[0]}%")
-    return [
-        (collection, identifier, values)
-        for some in collection.store.scan(where=f"path like {like}", columns=columns, vectors=False)
-        for identifier, values in zip(some.ids, map(some.row, range(len(some))), strict=True)
-        if any(f"/{path}".endswith(f"/{named}") for path in (str(values["path"]), shown_path(str(values["path"]))))
-    ]
 
 
 def _described(values: Mapping[str, Any]) -> dict[str, Any]:
