@@ -1,10 +1,14 @@
 """Films behind moments: served in parts, only as they were indexed, and played by the page."""
 
+import base64
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import skip_without, toy
 
 skip_without("av", "fastapi")
@@ -119,8 +123,6 @@ def test_a_moment_is_corrected_by_its_picture(here: TestClient, collection: Path
 
 
 def tandem_image(file: Path) -> Any:
-    import numpy as np
-
     from tandem.image import load_image
 
     return np.asarray(load_image(file))
@@ -186,4 +188,32 @@ def test_the_page_plays_a_film_from_the_moment(collection: Path, browser: Any) -
         assert title == f"a film.webm @ 0:00:{int(seconds):02}"
         page.keyboard.press("Escape")
         until(page, "!document.querySelector('video').hasAttribute('src')")
+        page.close()
+
+
+@pytest.mark.server
+@pytest.mark.browser
+def test_words_are_found_in_the_frame_where_the_film_stands(collection: Path, browser: Any) -> None:
+    with serving(collection) as server:
+        page = browser.new_page()
+        page.goto(f"{server.url}/#/search?q=a")
+        page.get_by_role("link", name="a film.webm @ 0:00:02").click()
+        until(page, "!document.querySelector('video').hidden")
+        dialog = page.get_by_role("dialog")
+        headings = dialog.get_by_role("heading").all_inner_texts()
+        assert "Find something in this frame" in headings
+        assert headings[-1] == "About this moment"
+        page.evaluate("document.querySelector('video').currentTime = 4.5")
+        until(page, "!document.querySelector('video').seeking")
+        dialog.get_by_label("Words, with commas between several").fill("dog")
+        with page.expect_request("**/v1/locate") as sent:
+            dialog.get_by_role("button", name="Find", exact=True).click()
+        uri = sent.value.post_data_json["image"]
+        frame = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
+        assert (frame.shape, films.colour_of(frame)) == ((48, 64, 3), "blue")  # not green, as at 2 s
+        until(page, "!document.querySelector('.located').hidden")
+        over, film = (dialog.locator(each).bounding_box() for each in (".located", "video"))
+        assert over["width"] <= film["width"] + 1
+        page.evaluate("document.querySelector('video').play()")
+        until(page, "document.querySelector('.located').hidden")  # the frame is gone, and what was found in it
         page.close()

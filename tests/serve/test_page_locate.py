@@ -1,7 +1,7 @@
 """The page's dialog: words, and where they are in the image."""
 
 import pytest
-from support.browsing import search, tiles, until
+from support.browsing import fresh_page, search, tiles, until
 
 pytestmark = pytest.mark.browser
 
@@ -59,3 +59,40 @@ def test_another_image_forgets_what_was_found(page):
     dialog.get_by_role("button", name="Next photo").click()
     until(page, "() => document.querySelectorAll('.located-texts li').length === 0")
     assert dialog.locator(".located").is_hidden()
+
+
+def boxed_at_the_edge(route):
+    """An answer with a box from the left edge to the right one."""
+    found = {"present": True, "probability": None, "point": [1, 1], "boxes": [{"box": [0, 0, 480, 40], "heat": 0.9}]}
+    found["heat"] = {"width": 1, "height": 1, "values": "/w=="}
+    locations = [{"text": text, **found} for text in route.request.post_data_json["texts"]]
+    route.fulfill(json={"width": 480, "height": 320, "locations": locations})
+
+
+def find(page, dialog, words):
+    """Type words, and wait until they are shown."""
+    dialog.get_by_label("Words, with commas between several").fill(words)
+    dialog.get_by_role("button", name="Find", exact=True).click()
+    until(page, "words => document.querySelector('.located-texts span')?.textContent === words", words)
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_arrows_lie_beside_the_photo_which_stays_in_sight(browser, url, width):
+    with fresh_page(browser, url, viewport={"width": width, "height": 800}) as page:
+        page.route("**/v1/locate", boxed_at_the_edge)
+        search(page, "cat")
+        tiles(page).nth(1).click()  # it has a photo before it, and one after it
+        dialog = page.get_by_role("dialog")
+        for words in ("cat", "an ear"):
+            find(page, dialog, words)
+        box, photo = dialog.locator(".located-box").bounding_box(), dialog.locator(".stage").bounding_box()
+        assert photo["y"] >= 0
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 800
+        for name in ("Previous photo", "Next photo"):
+            arrow = dialog.get_by_role("button", name=name).bounding_box()
+            beside = arrow["x"] + arrow["width"] <= box["x"] or arrow["x"] >= box["x"] + box["width"]
+            assert beside or arrow["y"] >= dialog.locator("img.shown").bounding_box()["y"] + box["height"]
+            dialog.get_by_role("button", name=name).click(trial=True)
+        page.evaluate("for (const each of ['.image-dialog', '.aside']) document.querySelector(each).scrollTop = 1e5")
+        assert dialog.locator(".stage").bounding_box()["y"] == photo["y"]  # also at the end of the dialog

@@ -13,6 +13,7 @@ import tandem
 from tandem.client import Client
 from tandem.clip_score import clip_score
 from tandem.errors import DataError, ImageError, TandemError
+from tandem.search.indexing.image_record import image_id
 from tandem.serve.app import build_app
 from tandem.serve.service import open_service
 from tandem.serve.settings import Settings
@@ -99,6 +100,24 @@ def test_the_client_answers_for_what_can_be_read_and_lists_the_rest(
         client.locate(images[0], "dog", id="00")
     with pytest.raises(TandemError, match="got neither"):
         client.locate(texts="dog")
+
+
+def test_images_of_a_collection_are_scored_by_their_vectors(http: httpx.Client, folder: Path) -> None:
+    photo = sorted((folder / "photos").iterdir())[0]
+    identifier = image_id(photo.read_bytes())
+    answer = post_json(http, "/v1/score", ids=[identifier] * 2, prompts=PROMPTS[:2], collection="photos")
+    local = clip_score(tandem.load(folder / "model"), [photo] * 2, PROMPTS[:2])
+    assert [row["clip_score"] for row in answer["results"]] == pytest.approx(local.scores.tolist(), abs=1e-3)
+    assert [(row["image"], row["prompt"]) for row in answer["results"]] == [(identifier, each) for each in PROMPTS[:2]]
+    for body, status, says in (
+        ({"ids": ["00"]}, 404, "no image '00'"),
+        ({"ids": [identifier], "model": "x"}, 422, "by the model of their collection"),
+        ({"ids": [identifier], "images": ["data:,"]}, 422, "either images or ids"),
+        ({"ids": [identifier] * 2}, 422, "one for each of the 2 images, got 1"),
+    ):
+        refused = http.post("/v1/score", json={"prompts": ["a"], **body})
+        assert refused.status_code == status, refused.text
+        assert says in refused.text
 
 
 def test_what_cannot_be_read_and_what_is_refused(http: httpx.Client, images: list[Path]) -> None:

@@ -93,6 +93,35 @@ def test_the_policies_are_listed_with_their_figures_and_without_files(client: Cl
     assert str(folder) not in str([red, people])
 
 
+def test_images_of_a_collection_are_judged_by_their_vectors(here: TestClient, client: Client, folder: Path) -> None:
+    with tandem.open(folder / "photos.tandem") as photos:
+        wanted = {each.id: each for batch in Moderator(folder / "red.toml", photos.model).iter_store(photos.store)
+                  for each in batch}  # fmt: skip
+    ids = [*wanted][:2][::-1]
+    answer = post_json(here, "/v1/moderate", ids=ids, policy="red", collection="photos")
+    assert [each["id"] for each in answer["results"]] == ids
+    for said in answer["results"]:
+        expected = wanted[said["id"]]
+        assert (said["image"], said["band"]) == (expected.image, expected.band)
+        assert said["categories"]["red"]["score"] == pytest.approx(expected.categories["red"].score, rel=1e-3, abs=1e-4)
+    assert (answer["failures"], answer["policy"]["name"]) == ([], "red things")
+    for body, status in (({"ids": [ids[0], "00"]}, 404), ({"ids": ids, "image": data_uri(folder / "a.png")}, 422)):
+        refused = here.post("/v1/moderate", json={"policy": "red", **body})
+        assert refused.status_code == status, refused.text
+
+
+def test_a_collection_of_another_model_is_refused(service: Service, here: TestClient, folder: Path) -> None:
+    other = dataclasses.replace(service.policies, moderators={"red": SimpleNamespace(
+        model=SimpleNamespace(name="other", fingerprint="0" * 64))})  # fmt: skip
+    kept, service.policies = service.policies, other
+    try:
+        answer = here.post("/v1/moderate", json={"policy": "red", "ids": ["00"]})
+    finally:
+        service.policies = kept
+    assert answer.status_code == 409
+    assert "judges those of other" in answer.json()["detail"]
+
+
 def test_an_image_that_cannot_be_read_is_a_failure_in_its_place(
     here: TestClient, client: Client, folder: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,9 @@ import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { Correction } from "./corrections.js";
 import { icon, make } from "./dom.js";
+import { PolicyJudgements } from "./judging.js";
 import { Located } from "./locate.js";
+import { SentenceScores } from "./sentence_scores.js";
 import { band, clock, fileName, fileSize, moment, percent, pixels, place } from "./format.js";
 
 const LABELS = ["person", "animal", "plant", "food", "building", "vehicle", "landscape", "drawing"];
@@ -18,14 +20,17 @@ export class ImageDialog {
     this.id = null;
     this.image = make("img", { class: "shown", alt: "", onerror: () => this.image.removeAttribute("src") });
     this.film = make("video", { class: "shown", controls: true, playsinline: true, preload: "metadata", hidden: true });
-    this.located = new Located(this.image, () => this.id && { id: this.id, collection: this.session.collection });
+    const asked = () => this.id && { id: this.id, collection: this.session.collection };
+    this.located = new Located(this.image, this.film, asked);
+    this.scores = new SentenceScores(asked);
+    this.judgements = new PolicyJudgements(asked);
     this.stage = make("div", { class: "stage" }, this.image, this.film, this.located.overlay);
     this.title = make("h2", { id: "image-title" });
     this.relevance = make("p", { class: "fits" });
     this.known = make("dl", {});
     this.gone = make("p", { class: "gone", hidden: true });
     this.bars = new LabelBars("tandem-image-labels", keptLabels("tandem-image-labels", LABELS), (...asked) => this.sees(...asked));
-    this.correction = new Correction("image-correction", () => this.id && { id: this.id, collection: this.session.collection }, () => this.bars.labels());
+    this.correction = new Correction("image-correction", asked, () => this.bars.labels());
     this.before = this.button("left", "Previous photo", () => this.step(-1));
     this.after = this.button("right", "Next photo", () => this.step(1));
     this.closing = this.button("close", "Close", () => this.leave());
@@ -51,7 +56,9 @@ export class ImageDialog {
             make("h3", {}, "What the model sees"),
             this.bars.element,
             this.correction.element,
-            make("h3", {}, "About this photo"),
+            this.scores.element,
+            this.judgements.element,
+            this.about = make("h3", {}),
             this.known,
             this.gone,
           ),
@@ -103,6 +110,8 @@ export class ImageDialog {
     if (id === this.id) return;
     this.id = id;
     this.correction.show();
+    this.scores.show();
+    this.judgements.show();
     this.located.clear();
     const hits = this.session.hits;
     const at = hits.findIndex((hit) => hit.id === id);
@@ -149,6 +158,7 @@ export class ImageDialog {
     const share = relevance ? `: ${percent(hit.relevance)} likely to match` : " a match";
     const what = query ? `${relevance ? "" : " for"} “${query}”` : "";
     this.relevance.textContent = label ? `${label}${share}${what}` : "";
+    this.about.textContent = `About this ${metadata.time === undefined ? "photo" : "moment"}`;
     const lines = {
       Caption: metadata.caption,
       Time: metadata.time === undefined ? null : clock(metadata.time),
@@ -212,7 +222,7 @@ export class ImageDialog {
     this.gone.hidden = true;
     this.fit(width, height);
     imageUrl(thumbnailPath(id, collection)).then((address) => { if (this.id === id && this.image.classList.contains("small")) this.image.src = address; }, () => {});
-    this.located.element.hidden = time !== undefined; // a film moves on
+    this.located.call(time === undefined ? "photo" : "frame");
     if (time !== undefined) return this.showFilm(id, time);
     try {
       const address = await imageUrl(originalPath(id, collection));

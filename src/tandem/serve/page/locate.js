@@ -11,9 +11,13 @@ const OPACITY = 0.72;
 const NAME = 24;
 
 export class Located {
-  /** `shown` is the image that heat lies over; `asked()` gives what is asked about: { id, collection }, or null. */
-  constructor(shown, asked) {
-    this.shown = shown;
+  /**
+   * `image` and `film` are the elements that heat may lie over, one of them at a time. `asked()` gives what is asked
+   * about: { id, collection }, or null; of a film that is shown, it is the frame where it stands.
+   */
+  constructor(image, film, asked) {
+    this.image = image;
+    this.film = film;
     this.asked = asked;
     this.found = null;
     this.canvas = make("canvas", { "aria-hidden": "true" });
@@ -25,14 +29,43 @@ export class Located {
     this.element = make(
       "form",
       { class: "locate field", onsubmit: (event) => { event.preventDefault(); this.find(); } },
-      make("h3", {}, "Find something in this photo"),
+      (this.title = make("h3", {})),
       make("label", { for: "locate-words" }, "Words, with commas between several"),
       make("div", { class: "correction-row" }, this.input, make("button", { class: "button", type: "submit" }, "Find")),
       this.list,
       this.said,
     );
-    new ResizeObserver(() => this.place()).observe(shown);
-    shown.addEventListener("load", () => this.place());
+    const resized = new ResizeObserver(() => this.place());
+    for (const each of [image, film]) resized.observe(each);
+    image.addEventListener("load", () => this.place());
+    for (const moved of ["play", "seeking"]) film.addEventListener(moved, () => this.found && this.clear());
+  }
+
+  get shown() {
+    return this.film.hidden ? this.image : this.film;
+  }
+
+  /** What is looked at: the image by its id, or the frame that a film shows, as a data URI. */
+  looked() {
+    const what = this.asked();
+    if (!what || this.film.hidden) return what;
+    this.film.pause();
+    const { videoWidth: width, videoHeight: height } = this.film;
+    return { image: this.part(0, 0, width, height).toDataURL("image/jpeg", 0.93), collection: what.collection };
+  }
+
+  /** A canvas with a part of what is shown, in its own pixels. */
+  part(left, top, width, height) {
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(width));
+    canvas.height = Math.max(1, Math.round(height));
+    canvas.getContext("2d").drawImage(this.shown, left, top, width, height, 0, 0, canvas.width, canvas.height);
+    return canvas;
+  }
+
+  /** What is looked at: "photo", or "frame" of a film. */
+  call(what) {
+    this.title.textContent = `Find something in this ${what}`;
   }
 
   /** Another image: what was found in the last one goes. */
@@ -51,14 +84,13 @@ export class Located {
 
   async find() {
     const texts = [...new Set(this.input.value.split(",").map((text) => text.trim()).filter(Boolean))].slice(0, MOST_TEXTS);
-    const what = this.asked();
     this.clear();
-    if (!what) return;
+    if (!this.asked()) return;
     if (!texts.length) return this.say("Type what to look for.");
     const request = (this.request = new AbortController());
     this.say("Looking…");
     try {
-      const answer = await ask("/v1/locate", { ...what, texts, heat: true }, request.signal);
+      const answer = await ask("/v1/locate", { ...this.looked(), texts, heat: true }, request.signal);
       if (request.signal.aborted) return;
       this.found = answer;
       this.list.replaceChildren(...answer.locations.map((each, i) => this.row(each, i)));
@@ -127,12 +159,9 @@ export class Located {
 
   /** Search by a part of the image. */
   searchBy(text, [left, top, right, bottom]) {
-    const { naturalWidth, naturalHeight } = this.shown;
-    const [across, down] = [naturalWidth / this.found.width, naturalHeight / this.found.height];
-    const part = document.createElement("canvas");
-    part.width = Math.max(1, Math.round((right - left) * across));
-    part.height = Math.max(1, Math.round((bottom - top) * down));
-    part.getContext("2d").drawImage(this.shown, left * across, top * down, part.width, part.height, 0, 0, part.width, part.height);
+    const { naturalWidth, naturalHeight, videoWidth = naturalWidth, videoHeight = naturalHeight } = this.shown;
+    const [across, down] = [videoWidth / this.found.width, videoHeight / this.found.height];
+    const part = this.part(left * across, top * down, (right - left) * across, (bottom - top) * down);
     const local = keepLocal({ uri: part.toDataURL("image/jpeg", 0.93), name: `a part: ${text.slice(0, NAME)}` });
     go(linkHere("search", { local }));
   }

@@ -1,4 +1,4 @@
-"""POST /v1/moderate: what a policy says of each image of a request. GET /v1/policies: which there are.
+"""POST /v1/moderate: what a policy says of images of a request, or of a collection. GET /v1/policies: which there are.
 
 Nothing is kept: who needs a log of decisions keeps the answers.
 """
@@ -14,25 +14,45 @@ from pydantic import BaseModel, ConfigDict, Field
 from tandem.errors import ImageError
 from tandem.moderation.decisions import Band, Decision
 from tandem.moderation.fit_file import ScoreKind
+from tandem.moderation.moderator import Moderator
+from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
-from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, ImageFailure, ModelName, RequestBody, one_of
+from tandem.serve.http.schemas import (
+    PIXEL,
+    AtMost,
+    CollectionName,
+    EncodedImage,
+    ImageFailure,
+    ModelName,
+    RequestBody,
+    Text,
+    one_of,
+)
+from tandem.serve.routes.stored_vectors import stored_vectors
 from tandem.serve.service import Service
 
 
 class ModerateRequest(RequestBody):
-    """One `image` or several `images`, and the name of a policy."""
+    """One `image`, several `images`, or the `ids` of some in a collection; and the name of a policy."""
 
     image: EncodedImage | None = None
     images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
+    ids: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None,
+        Field(description="of images in the collection: judged by their vectors, no file is read"),
+        AtMost("max_batch"),
+    ] = None
     policy: Annotated[str, Field(min_length=1, description="a policy's name, as /v1/policies lists them")]
+    collection: CollectionName = None
 
-    image_fields = either = ("image", "images")
+    image_fields = ("image", "images")
+    either = ("image", "images", "ids")
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [{"image": PIXEL, "policy": "people"}],
-            **one_of("oneOf", "image", "images", others_null=True),
+            **one_of("oneOf", "image", "images", "ids", others_null=True),
         },
     )
 
@@ -56,7 +76,8 @@ class CategorySaid(BaseModel):
 
 
 class Moderated(BaseModel):
-    image: str
+    image: Annotated[str, Field(description="the field it came in, such as images[2]; of ids, its path")]
+    id: Annotated[str | None, Field(description="left out, unless ids were asked for")] = None
     band: Annotated[Band, Field(description="the most severe one of all categories")]
     categories: dict[str, CategorySaid]
 
@@ -93,6 +114,9 @@ def router(service: Service) -> BodyRouter:
         body = await service.read(request, ModerateRequest)
         params = body.params
         moderator = service.policies.get(params.policy)
+        if params.ids is not None:
+            results = await _of_collection(service, moderator, params.collection, params.ids)
+            return JSONResponse({**moderator.about(), "results": results, "failures": []})
         encoder = await service.registry.encoder_named(moderator.model.fingerprint)
         values = [params.image] if params.image is not None else params.images or []
         names = ["image"] if params.image is not None else [f"images[{i}]" for i in range(len(values))]
@@ -114,3 +138,26 @@ def router(service: Service) -> BodyRouter:
         return {"object": "list", "data": service.policies.described()}
 
     return routes
+
+
+async def _of_collection(
+    service: Service, moderator: Moderator, collection: str | None, ids: list[str]
+) -> list[dict[str, Any]]:
+    """What is said of images of a collection, by their vectors. Raises `ProblemError` 409 for one of another model."""
+
+    def work(leased: OpenCollection) -> list[dict[str, Any]]:
+        mine = leased.encoder.model
+        if mine.fingerprint != moderator.model.fingerprint:
+            detail = (
+                f"the collection has vectors of {mine.name}, and the policy judges those of {moderator.model.name}; "
+                "send the images themselves"
+            )
+            raise ProblemError(409, "Another model", detail)
+        found = stored_vectors(leased.collection.store, ids)
+        decided = moderator.decide(found.vectors)
+        return [
+            Decision(path, said, id=identifier).as_dict()
+            for identifier, path, said in zip(found.ids, found.paths, decided, strict=True)
+        ]
+
+    return await service.registry.run(collection, work)

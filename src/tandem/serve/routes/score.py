@@ -1,13 +1,15 @@
-"""POST /v1/score: how well each image of a request fits its own prompt, as CLIPScore."""
+"""POST /v1/score: how well each image of a request, or of a collection, fits its own prompt, as CLIPScore."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.answer import Failure, ModelIdentity
+from tandem.arrays import Vectors
 from tandem.clip_score.formulas import Metric
 from tandem.clip_score.metrics import Encoded
 from tandem.clip_score.results import Scores
@@ -15,26 +17,52 @@ from tandem.clip_score.rows import ScoreRow
 from tandem.clip_score.scoring import scored_rows
 from tandem.clip_score.texts import KnownTexts, Tokens, before_texts, cut_to
 from tandem.errors import ImageError
+from tandem.model import Model
+from tandem.serve.collections.handle import OpenCollection
+from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
-from tandem.serve.http.schemas import PIXEL, AtMost, EncodedImage, ImageFailure, Long, ModelName, RequestBody, Text
+from tandem.serve.http.schemas import (
+    PIXEL,
+    AtMost,
+    CollectionName,
+    EncodedImage,
+    ImageFailure,
+    Long,
+    ModelName,
+    RequestBody,
+    Text,
+    one_of,
+)
+from tandem.serve.routes.stored_vectors import stored_vectors
 from tandem.serve.service import Service
 
 METRIC: tuple[Metric, ...] = ("clip_score",)
 
 
 class ScoreRequest(RequestBody):
-    """Several `images`, and a prompt for each, in the same order."""
+    """Several `images`, or the `ids` of some in a collection, and a prompt for each, in the same order."""
 
-    images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)], AtMost("max_batch")]
+    images: Annotated[Annotated[list[EncodedImage], Field(min_length=1)] | None, AtMost("max_batch")] = None
+    ids: Annotated[
+        Annotated[list[Text], Field(min_length=1)] | None,
+        Field(description="of images in the collection, by their vectors: no file is read; one may be there again"),
+        AtMost("max_batch"),
+    ] = None
     prompts: Annotated[Annotated[list[Text], Field(min_length=1)], AtMost("max_batch")]
     prefix: Annotated[str, Field(description='words before every prompt, such as "A photo depicts"')] = ""
     long: Long = "truncate"
-    model: str | None = None
+    model: Annotated[str | None, Field(description="of images; ids are scored by the model of their collection")] = None
+    collection: CollectionName = None
 
     image_fields = ("images",)
+    either = ("images", "ids")
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"images": [PIXEL], "prompts": ["a bird on a railing"]}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"images": [PIXEL], "prompts": ["a bird on a railing"]}],
+            **one_of("oneOf", "images", "ids", others_null=True),
+        },
     )
 
 
@@ -51,7 +79,7 @@ class ScoreFigure(BaseModel):
 
 class ScoredImage(BaseModel):
     row: Annotated[int, Field(description="the image's place in the request, from 0")]
-    image: str
+    image: Annotated[str, Field(description="the field it came in, such as images[2]; of ids, the id")]
     prompt: str
     cosine: float
     clip_score: Annotated[float, Field(description="2.5 max(cos, 0) (Hessel et al. 2021)")]
@@ -81,35 +109,52 @@ def router(service: Service) -> BodyRouter:
     async def score(request: Request) -> JSONResponse:
         body = await service.read(request, ScoreRequest)
         params = body.params
-        if len(params.prompts) != len(params.images):
-            detail = f"prompts: expected one for each of the {len(params.images)} images, got {len(params.prompts)}"
+        names = params.ids or [f"images[{i}]" for i in range(len(params.images or []))]
+        if len(params.prompts) != len(names):
+            detail = f"prompts: expected one for each of the {len(names)} images, got {len(params.prompts)}"
             raise ProblemError(422, "Request cannot be answered", detail)
-        encoder = await service.registry.encoder_named(params.model)
-        prefix = before_texts(params.prefix)
-        texts = [prefix + prompt for prompt in params.prompts]
+        if params.ids is not None and params.model is not None:
+            detail = "model: ids are scored by the model of their collection; leave it out"
+            raise ProblemError(422, "Request cannot be answered", detail)
+        texts = [before_texts(params.prefix) + prompt for prompt in params.prompts]
         service.check_texts(texts, "prompts")
-        names = [f"images[{i}]" for i in range(len(params.images))]
-        vectors = await encoder.embed_texts(texts, [f"prompts[{i}]" for i in range(len(texts))], params.long)
-        found = await encoder.embed_images([body.image(value) for value in params.images], names)
+
+        async def known(encoder: Encoder) -> KnownTexts:
+            vectors = await encoder.embed_texts(texts, [f"prompts[{i}]" for i in range(len(texts))], params.long)
+            tokens: list[Tokens | None] = [None] * len(texts)
+            if params.long == "truncate":
+                room = encoder.tokenizer.room(encoder.context_length)
+                _, tokens = await asyncio.to_thread(cut_to, room, encoder.tokenizer, texts)
+            return KnownTexts(
+                dict(zip(params.prompts, vectors, strict=True)), dict(zip(params.prompts, tokens, strict=True))
+            )
+
+        def scores(model: Model, found: Sequence[Vectors | ImageError], texts: KnownTexts) -> dict[str, Any]:
+            rows = zip(names, params.prompts, found, strict=True)
+            encoded = [
+                Encoded(index, ScoreRow(name, prompt), each, each[:0])
+                for index, (name, prompt, each) in enumerate(rows)
+                if not isinstance(each, ImageError)
+            ]
+            failures = [Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError)]
+            part = scored_rows(encoded, METRIC, texts, failures)
+            identity = ModelIdentity(model.name, model.fingerprint)
+            return Scores.join(identity, METRIC, params.prefix, [part]).as_dict()
+
+        if params.ids is not None:
+            ids = params.ids
+
+            def work(leased: OpenCollection, texts: KnownTexts) -> dict[str, Any]:
+                vectors = stored_vectors(leased.collection.store, ids).vectors
+                return scores(leased.encoder.model, list(vectors), texts)
+
+            name = service.registry.get(params.collection).name
+            return JSONResponse(await service.ask_with_encoder(name, known, work))
+        encoder = await service.registry.encoder_named(params.model)
+        prompts = await known(encoder)
+        found = await encoder.embed_images([body.image(value) for value in params.images or []], names)
         if len(found) == 1 and isinstance(found[0], ImageError):
             raise for_image(found[0])
-        tokens: list[Tokens | None] = [None] * len(texts)
-        if params.long == "truncate":
-            room = encoder.tokenizer.room(encoder.context_length)
-            _, tokens = await asyncio.to_thread(cut_to, room, encoder.tokenizer, texts)
-        known = KnownTexts(
-            dict(zip(params.prompts, vectors, strict=True)), dict(zip(params.prompts, tokens, strict=True))
-        )
-        rows = zip(names, params.prompts, found, strict=True)
-        encoded = [
-            Encoded(index, ScoreRow(name, prompt), each, each[:0])
-            for index, (name, prompt, each) in enumerate(rows)
-            if not isinstance(each, ImageError)
-        ]
-        failures = [Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError)]
-        part = scored_rows(encoded, METRIC, known, failures)
-        model = ModelIdentity(encoder.model.name, encoder.model.fingerprint)
-        scores = Scores.join(model, METRIC, params.prefix, [part])
-        return JSONResponse(await asyncio.to_thread(scores.as_dict))
+        return JSONResponse(await asyncio.to_thread(scores, encoder.model, found, prompts))
 
     return routes
