@@ -140,3 +140,38 @@ def test_what_is_refused(
     (tmp_path / "p.csv").write_text("file,prompt\nx/0.png,a\n")
     monkeypatch.chdir(tmp_path)
     assert says in one_line(tandem("score", *arguments))
+
+
+def test_a_table_that_is_no_utf_8_names_its_line(tandem: Run, tmp_path: Path) -> None:
+    toy.write_images(tmp_path, 2)
+    path = tmp_path / "p.csv"
+    path.write_bytes(b'file,prompt\n0.png,"two\nlines"\n1.png,\xe9t\xe9\n')
+    assert "p.csv, line 4: expected text in UTF-8, found the byte 0xE9" in one_line(tandem("score", path))
+    lines = tmp_path / "p.jsonl"
+    lines.write_bytes(b'{"image": "0.png", "prompt": "a"}\n{"image": "1.png", "prompt": "\xe9"}\n')
+    assert "p.jsonl, line 2: expected text in UTF-8" in one_line(tandem("score", lines))
+
+
+def test_a_sheet_replaces_no_photo_that_a_table_or_a_folder_of_sources_names(tandem: Run, tmp_path: Path) -> None:
+    for folder in ("", "edited", "originals"):
+        toy.write_images(tmp_path / folder, 1)
+    (tmp_path / "p.csv").write_text("file,prompt\n0.png,a cat\n")
+    before = (tmp_path / "0.png").read_bytes()
+    refused = tandem("score", tmp_path / "p.csv", "--sheet", tmp_path / "0.png")
+    assert "it is an input, and would be lost" in one_line(refused)
+    original = tmp_path / "originals" / "0.png"
+    edits = ("score", tmp_path / "edited", "--source-images", tmp_path / "originals", "--sheet", original)
+    assert "it is an input, and would be lost" in one_line(tandem(*edits))
+    assert (tmp_path / "0.png").read_bytes() == before == original.read_bytes()
+
+
+def test_in_a_terminal_of_80_columns_no_figure_and_no_formula_is_cut(
+    tandem: Run, table: Path, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = tandem("score", table, "--model", model_folder).out
+    assert "…" not in shown[: shown.index("lowest")]
+    assert "with other prompts" in shown
+    assert "CLIPScore: 2.5 max(cos, 0), Hessel et al. 2021\n" in shown
+    assert "CLIPScore x 40: 100 max(cos, 0), as torchmetrics\n" in shown

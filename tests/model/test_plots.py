@@ -183,3 +183,23 @@ test_plots.plots.draw_answer(test_plots.rows(1), Path({str(tmp_path / "a.png")!r
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sentences_below_images_are_wrapped_and_make_room(tmp_path: Path) -> None:
+    from tandem.plots.sheet import MOST_LINES, _detail
+
+    sentence = "the lighthouse at the end of the pier in evening light"
+    cell = plots.Cell(toy.random_image(1), "0.5", sentence)
+    assert len(_detail(cell, 1.5, wrapped=False)) == 1
+    lines = _detail(cell, 1.5, wrapped=True)
+    assert " ".join(lines) == sentence
+    assert max(map(len, lines)) <= 20
+    book = _detail(plots.Cell(None, "0.5", "word " * 500), 1.5, wrapped=True)
+    assert (len(book), book[-1][-1]) == (MOST_LINES, "…")
+    assert _detail(plots.Cell(None, "", ""), 1.5, wrapped=True) == [""]
+    heights = []
+    for wrapped in (False, True):
+        path = plots.draw_contact_sheet([cell] * 2, tmp_path / "s.png", title="x", wrapped=wrapped)
+        with Image.open(path) as sheet:
+            heights.append(sheet.height)
+    assert heights[1] > heights[0]

@@ -1,6 +1,5 @@
 """The files that `tandem explore` writes for other programs: map.json, duplicates.csv and duplicates.json."""
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tandem.cli.csv_cells import CsvWriter
 from tandem.files import atomic_write
 from tandem.search.exploring.duplicates import DuplicateGroup, Member
 from tandem.search.exploring.map2d import Coordinates
@@ -62,13 +62,10 @@ def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Pa
     """Write duplicates.csv, one image per line, and duplicates.json, one object per group. Returns both paths."""
     table, document = folder / "duplicates.csv", folder / "duplicates.json"
     with _replaced(table, newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("group", "keep", "cosine", "path", "width", "height", "bytes", "id"))
+        written = CsvWriter(file)
+        written.write([("group", "keep", "cosine", "path", "width", "height", "bytes", "id")])
         for number, group in enumerate(groups, start=1):
-            for member in group.members:
-                values = [member.metadata.get(name) for name in ("path", "width", "height", "bytes")]
-                keep = "yes" if member is group.kept else "no"
-                writer.writerow((number, keep, f"{member.score:.{DIGITS}f}", *values, member.id))
+            written.write(_rows_of(number, group))
     with _replaced(document) as file:
         listed = [
             {
@@ -81,6 +78,13 @@ def write_duplicates(groups: Sequence[DuplicateGroup], folder: Path) -> tuple[Pa
         json.dump(listed, file, indent=1, ensure_ascii=False)
         file.write("\n")
     return table, document
+
+
+def _rows_of(number: int, group: DuplicateGroup) -> Iterator[Sequence[Any]]:
+    for member in group.members:
+        values = [member.metadata.get(name) for name in ("path", "width", "height", "bytes")]
+        keep = "yes" if member is group.kept else "no"
+        yield number, keep, f"{member.score:.{DIGITS}f}", *values, member.id
 
 
 def _as_document(member: Member) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Writes rows of plain values to `.csv`, `.jsonl` or `.parquet` as they come, completely or not at all."""
 
-import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tandem.cli.csv_cells import CsvWriter
 from tandem.errors import MissingExtraError, TandemError
 from tandem.files import atomic_write, display_name
 
@@ -46,9 +46,8 @@ class RowFile:
             else:
                 file = self._open.enter_context(temporary.open("w", encoding="utf-8", newline=""))
                 if self.path.suffix.lower() == ".csv":
-                    rows = csv.writer(file, lineterminator="\n")
-                    rows.writerow(self.kinds)
-                    self._add = rows.writerows
+                    self._add = CsvWriter(file).write
+                    self._add([list(self.kinds)])
                 else:
                     self._add = lambda rows: file.writelines(
                         json.dumps(dict(zip(self.kinds, row, strict=True)), ensure_ascii=False) + "\n" for row in rows

@@ -1,6 +1,7 @@
 """What `tandem score` shows and writes: figures, worst and best, every row in a file. Holds no more than the scores."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from tandem.model import Model
 
 FIGURES = (
-    Column("score", least=8),
+    Column("score"),
     Column("mean", right=True),
     Column("95% interval", right=True),
     Column("n", right=True),
     Column("with other prompts", right=True, drop=1),
-    Column("formula", least=10, drop=2),
+    Column("formula"),  # in a terminal below the table: beside it there is no room
 )
 ENDS = (
     Column("", least=6),
@@ -126,7 +127,10 @@ class ScoreReport:
         figures = self.figures()
         shown = {name: each for name, each in figures.items() if name in TITLES}
         chances = any(figure.chance is not None for figure in shown.values())
-        columns = [column for column in FIGURES if chances or column.heading != "with other prompts"]
+        without = set() if chances else {"with other prompts"}
+        if sys.stdout.isatty():
+            without.add("formula")
+        columns = [column for column in FIGURES if column.heading not in without]
         print_table(
             columns,
             [
@@ -134,6 +138,9 @@ class ScoreReport:
                 for name, figure in shown.items()
             ],
         )
+        if sys.stdout.isatty():
+            for name in shown:
+                terminal.print_result(f"{TITLES[name]}: {FORMULAS[name]}")
         if wins := figures.get("own_prompt_wins"):
             terminal.echo(
                 f"{wins.value:.1%} of the images fit their own prompt better than another row's "

@@ -69,7 +69,7 @@ def draw_sheet(extremes: Extremes, path: Path, *, metric: Metric, model: str, no
         write_text(path, _page(low, high, title, f"{METRICS[metric].formula}; {model}; {note}"))
         return
     cells = [plots.Cell(_loaded(each.image), f"{each.score:.3f}", each.prompt or each.image) for each in (*low, *high)]
-    plots.draw_contact_sheet(cells, path, title=title, note=f"{model}; {METRICS[metric].formula}; {note}")
+    plots.draw_contact_sheet(cells, path, title=title, note=f"{model}; {METRICS[metric].formula}; {note}", wrapped=True)
 
 
 def _loaded(image: str) -> "Image | None":

@@ -10,8 +10,9 @@ import csv
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tandem.samples import IMAGE_COLUMNS, PATH_COLUMNS
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 LINES = (".jsonl", ".ndjson")
+_ESCAPED = re.compile("[\udc80-\udcff]")  # what Python makes of bytes that are no text
 _METADATA = ("metadata.csv", "metadata.jsonl")  # in a folder of images, as Hugging Face's `datasets` reads it
 _SEVERAL = (";", "|")
 
@@ -130,9 +132,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Each row with its line's number. Raises `DataError` that names the line."""
     line = 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+            texts = _in_utf8(file, path)
             if path.suffix.lower() in LINES:
-                for line, text in enumerate(file, start=1):
+                for line, text in enumerate(texts, start=1):
                     if text.strip():
                         values = json.loads(text)
                         if not isinstance(values, dict):
@@ -140,7 +143,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                         yield line, values
                 return
             csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-            rows = csv.DictReader(file, delimiter=SEPARATORS[path.suffix.lower()])
+            rows = csv.DictReader(texts, delimiter=SEPARATORS[path.suffix.lower()])
             for values in rows:
                 line = rows.line_num
                 if None in values or None in values.values():
@@ -150,6 +153,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 yield line, values
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{path}, line {line}: cannot be read: {error}") from None
+
+
+def _in_utf8(lines: Iterable[str], path: Path) -> Iterator[str]:
+    """Lines in which bytes that are no UTF-8 were escaped. Raises `DataError` that names the first with one."""
+    for line, text in enumerate(lines, start=1):
+        if not text.isascii() and (found := _ESCAPED.search(text)):
+            raise DataError(
+                f"{path}, line {line}: expected text in UTF-8, found the byte 0x{ord(found[0]) - 0xDC00:02X}; "
+                "save the table as UTF-8"
+            )
+        yield text
 
 
 def _splits(lines: list[tuple[int, Mapping[str, Any]]], path: Path) -> dict[str, list[tuple[int, Mapping[str, Any]]]]:

@@ -3,7 +3,8 @@
 Knows images and captions; the caller passes them in. Lengths are inches.
 """
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from PIL import Image
@@ -16,6 +17,8 @@ HEADING = 0.5
 TALLEST, LOWEST = 2.3, 1.3  # what a row may be
 NARROWEST, WIDEST = 0.62, 2.4  # width over height, of the box of an image: the words need some room
 CHARACTERS_PER_INCH = 13.5  # of the characters below an image
+LINE = 0.15  # of a detail that takes several
+MOST_LINES = 8
 
 
 class Cell(NamedTuple):
@@ -29,27 +32,52 @@ class Cell(NamedTuple):
     detail: str
 
 
-def draw_contact_sheet(cells: Sequence[Cell], path: Target, *, title: str, note: str = "") -> Target:
-    """The cells in their order, in rows of one width, under `title`; `note` at the foot. Writes `path`."""
+def draw_contact_sheet(
+    cells: Sequence[Cell], path: Target, *, title: str, note: str = "", wrapped: bool = False
+) -> Target:
+    """The cells in their order, in rows of one width, under `title`; `note` at the foot. Writes `path`.
+
+    `wrapped`: details are sentences, in as many lines as they take, up to `MOST_LINES`; else names, cut to one.
+    """
     lines = _lines([_shape(cell) for cell in cells], _row_height(len(cells)))
-    bottom = MARGIN + HEADING + sum(height + WORDS for _, height in lines)
+    details = iter(
+        [_detail(cell, shape * height, wrapped) for cell, (shape, height) in zip(cells, _boxes(lines), strict=True)]
+    )
+    rows = [[next(details) for _ in shapes] for shapes, _ in lines]
+    words = [WORDS + LINE * (max(map(len, row)) - 1) for row in rows]
+    bottom = MARGIN + HEADING + sum(height for _, height in lines) + sum(words)
     page = Page(WIDTH + 2 * MARGIN, bottom + FOOT + 0.1)
     page.text(MARGIN, MARGIN + 0.1, short(title, 78), size=15, weight="bold")
     if not cells:
         page.text(MARGIN, MARGIN + 0.45, "no images", size=9, color=QUIET)
     top = MARGIN + HEADING
     remaining = iter(cells)
-    for shapes, height in lines:
+    for (shapes, height), row, below in zip(lines, rows, words, strict=True):
         left = MARGIN
-        for shape, cell in zip(shapes, remaining, strict=False):
-            _draw_cell(page, cell, left, top, shape * height, height)
+        for shape, detail in zip(shapes, row, strict=True):
+            _draw_cell(page, next(remaining), detail, left, top, shape * height, height)
             left += shape * height + SPACE
-        top += height + WORDS
+        top += height + below
     page.foot(note, "")
     return page.finish(path)
 
 
-def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, height: float) -> None:
+def _boxes(lines: Sequence[tuple[list[float], float]]) -> Iterator[tuple[float, float]]:
+    """The shape and the height of each cell's box."""
+    return ((shape, height) for shapes, height in lines for shape in shapes)
+
+
+def _detail(cell: Cell, width: float, wrapped: bool) -> list[str]:
+    """The lines of a cell's detail, at least one."""
+    characters = int(width * CHARACTERS_PER_INCH)
+    if not wrapped:
+        return [_middle(cell.detail, characters)]
+    return textwrap.wrap(cell.detail, characters, max_lines=MOST_LINES, placeholder="…") or [""]
+
+
+def _draw_cell(
+    page: Page, cell: Cell, detail: Sequence[str], left: float, top: float, width: float, height: float
+) -> None:
     if cell.image is None:
         page.box(left, top, width, height, TRACK)
         page.text(left + width / 2, top + height / 2, "no image", size=8, color=QUIET, ha="center")
@@ -58,7 +86,8 @@ def _draw_cell(page: Page, cell: Cell, left: float, top: float, width: float, he
     page.text(
         left, top + height + 0.13, cut(cell.caption, int(width * CHARACTERS_PER_INCH * 0.85)), size=9, weight="bold"
     )
-    page.text(left, top + height + 0.29, _middle(cell.detail, int(width * CHARACTERS_PER_INCH)), size=7, color=QUIET)
+    for number, text in enumerate(detail):
+        page.text(left, top + height + 0.29 + number * LINE, text, size=7, color=QUIET)
 
 
 def _row_height(count: int) -> float:

@@ -131,6 +131,10 @@ def _rows(
             if getattr(arguments, option) is not None:
                 raise TandemError(f"--{option.replace('_', '-')} goes with images: a table has its own columns")
         table = sources.Table(arguments.images[0], _columns(arguments.columns))
+        drawing = user_path(arguments.sheet) if arguments.sheet else None
+        if drawing and drawing.exists():  # the rows are read twice only where something could be lost
+            again = sources.Table(arguments.images[0], _columns(arguments.columns))
+            check_no_input(drawing, (image for row in again.rows() for image in (row.image, row.source_image)))
         return table.rows(), table.metrics, None
     if arguments.columns:
         raise TandemError("--columns goes with a table (.csv, .tsv, .jsonl)")
@@ -159,6 +163,9 @@ def _rows_of_files(
         raise TandemError(
             "no prompts: give a table (prompts.csv), --prompts-from sidecars or names, or one --prompt for all images"
         )
+    if arguments.sheet and arguments.source_images:
+        beside = find_images([str(user_path(arguments.source_images))], [])
+        check_no_input(user_path(arguments.sheet), beside.images)
     one = arguments.prompt
     prompt = {"sidecars": sources.prompt_beside, "names": sources.prompt_in_name}.get(how or "")
     if one is not None:
