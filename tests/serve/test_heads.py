@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from support.serving import data_uri, post_json, toy_collection
+from support.serving import client_of, data_uri, post_json, toy_collection
 
 import tandem
 from tandem.client import Client
@@ -58,13 +57,7 @@ def here(service: Service) -> TestClient:
 
 @pytest.fixture
 def client(here: TestClient) -> Client:
-    """Its requests are answered in this process."""
-
-    def answered(request: httpx.Request) -> httpx.Response:
-        answer = here.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
-        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
-
-    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered))
+    return client_of(here)
 
 
 def test_the_heads_are_listed_without_the_files_they_come_from(client: Client) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from support import toy
-from support.serving import data_uri, post_json, toy_collection
+from support.serving import client_of, data_uri, post_json, toy_collection
 
 import tandem
 from tandem.client import Client
@@ -38,13 +38,7 @@ def http(folder: Path) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def client(http: httpx.Client) -> Client:
-    """Its requests are answered in this process."""
-
-    def answered(request: httpx.Request) -> httpx.Response:
-        answer = http.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
-        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
-
-    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered), retries=0)
+    return client_of(http, retries=0)
 
 
 @pytest.fixture

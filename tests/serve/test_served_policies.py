@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from support.moderation_toys import POLICY, draw, draw_labelled
-from support.serving import data_uri, post_json, toy_collection
+from support.serving import client_of, data_uri, post_json, toy_collection
 
 import tandem
 from tandem.client import Client
@@ -51,13 +50,7 @@ def here(service: Service) -> TestClient:
 
 @pytest.fixture
 def client(here: TestClient) -> Client:
-    """Its requests are answered in this process."""
-
-    def answered(request: httpx.Request) -> httpx.Response:
-        answer = here.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
-        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
-
-    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered), retries=0)
+    return client_of(here, retries=0)
 
 
 def test_the_client_gets_what_a_moderator_says(client: Client, folder: Path) -> None:

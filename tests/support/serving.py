@@ -17,6 +17,7 @@ import httpx
 import tandem
 from support import toy
 from support.processes import SERVING, Child
+from tandem.client import Client
 
 # Run in a fork of a process that has imported the server; it opens its collections and models itself.
 START = """
@@ -63,6 +64,16 @@ def post_json(http: httpx.Client, path: str, **body: Any) -> Any:
     answer = http.post(path, json=body)
     assert answer.status_code in (200, 201), answer.text
     return answer.json()
+
+
+def client_of(http: httpx.Client, **options: Any) -> Client:
+    """A client whose requests a `TestClient` answers in this process."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        answer = http.request(request.method, request.url.path, content=request.content, headers=dict(request.headers))
+        return httpx.Response(answer.status_code, content=answer.content, headers=dict(answer.headers))
+
+    return Client("http://127.0.0.1:8000", transport=httpx.MockTransport(answered), **options)
 
 
 def metric(http: httpx.Client, line: str) -> float:

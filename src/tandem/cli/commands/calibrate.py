@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, add_yes, describe
 from tandem.cli.exit_codes import DONE, exit_code
+from tandem.cli.options.indexing import add_caption
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Column, print_table
 from tandem.errors import DataError, TandemError
@@ -34,9 +35,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("dataset", nargs="*", metavar="DATASET", help="WebDataset tars or Parquet files with captions")
     parser.add_argument("--test", nargs="+", metavar="DATASET", help="report on these (default: on a held-out part)")
-    parser.add_argument(
-        "--caption", metavar="KEY", help="the column or JSON key of captions; usual names are found without it"
-    )
+    add_caption(parser)
     parser.add_argument("--out", metavar="F", help="also write the calibration to this file, for others to use")
     parser.add_argument("--reset", action="store_true", help="forget this account's calibration of the model")
     add_yes(parser)

@@ -10,10 +10,10 @@ from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.indexing_report import as_document, echo_failures, echo_gone, echo_unread_films, summary
 from tandem.cli.inputs import check_list
-from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.images import add_exclude
+from tandem.cli.options.indexing import add_caption, add_fast_decode, add_target
 from tandem.cli.options.model import add_model, loading
-from tandem.defaults import ADDRESS_FORMS, BATCH_SIZE
+from tandem.defaults import BATCH_SIZE
 from tandem.engine import ENGINES
 from tandem.errors import TandemError
 from tandem.files import user_path
@@ -41,15 +41,7 @@ def add_arguments(parser: Parser) -> None:
         "images or paths, or - for a list of paths on standard input",
     )
     add_exclude(parser)
-    target = parser.add_argument(
-        "--to",
-        required=True,
-        metavar="COLLECTION",
-        dest="collection",
-        help=f"{ADDRESS_FORMS}; created if it does not exist",
-    )
-    complete_collections(target)
-    parser.missing["--to"] = "no collection to put them in: give --to photos.tandem"
+    add_target(parser)
     parser.add_argument(
         "--every",
         type=float,
@@ -57,14 +49,8 @@ def add_arguments(parser: Parser) -> None:
         help=f"of films, keep a moment this often within a scene ({EVERY_S:g}); scene changes are kept anyway",
     )
     parser.add_argument("--prune", action="store_true", help="remove photos that are no longer among the sources")
-    parser.add_argument(
-        "--fast-decode",
-        action="store_true",
-        help="shrink large JPEGs while decoding: several times faster, with slightly different vectors",
-    )
-    parser.add_argument(
-        "--caption", metavar="KEY", help="the column or JSON key of captions; usual names are found without it"
-    )
+    add_fast_decode(parser)
+    add_caption(parser)
     parser.add_argument("--workers", type=positive, metavar="N", help="with --engine ray: number of encoders")
     parser.add_argument(
         "--batch-size",

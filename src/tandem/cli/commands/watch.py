@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from tandem.cli import stop_signals, terminal
 from tandem.cli.arguments import Parser, describe
 from tandem.cli.exit_codes import DONE
-from tandem.cli.options.collection import complete_collections
 from tandem.cli.options.images import add_exclude
+from tandem.cli.options.indexing import add_caption, add_fast_decode, add_target
 from tandem.cli.options.model import add_model, loading
-from tandem.defaults import ADDRESS_FORMS
 from tandem.errors import TandemError
 from tandem.files import json_text, user_path
 
@@ -32,25 +31,11 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("sources", nargs="+", metavar="FOLDER", help="a folder, searched through")
     add_exclude(parser)
-    target = parser.add_argument(
-        "--to",
-        required=True,
-        metavar="COLLECTION",
-        dest="collection",
-        help=f"{ADDRESS_FORMS}; created if it does not exist",
-    )
-    complete_collections(target)
-    parser.missing["--to"] = "no collection to put them in: give --to photos.tandem"
+    add_target(parser)
     parser.missing["FOLDER"] = "no folder to follow: tandem watch ~/Pictures --to photos.tandem"
     parser.add_argument("--prune", action="store_true", help="remove photos whose files are gone")
-    parser.add_argument(
-        "--fast-decode",
-        action="store_true",
-        help="shrink large JPEGs while decoding: several times faster, with slightly different vectors",
-    )
-    parser.add_argument(
-        "--caption", metavar="KEY", help="the column or JSON key of captions; usual names are found without it"
-    )
+    add_fast_decode(parser)
+    add_caption(parser)
     parser.add_argument(
         "--poll",
         type=_seconds,
