@@ -3,8 +3,11 @@
 import functools
 import gc
 import os
+import random
 import signal
+import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,34 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)
     gc.enable()
+
+
+def seed_all(name: str) -> None:
+    """What is drawn without a generator of its own depends on a name alone: not on the tests before, nor on a clock."""
+    number = zlib.crc32(name.encode())
+    random.seed(number)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(number)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(number)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    seed_all(item.nodeid.partition("@")[0])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef: Any) -> None:
+    """What several tests share is the same for whichever of them comes first."""
+    if fixturedef.scope != "function":
+        seed_all(f"{fixturedef.baseid}::{fixturedef.argname}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Again: whether this test was the first to ask for a fixture makes no difference to it."""
+    seed_all(item.nodeid.partition("@")[0])
 
 
 @functools.cache

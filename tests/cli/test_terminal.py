@@ -112,3 +112,11 @@ def test_confirmation_is_requested_in_a_terminal_only(
         with pytest.raises(TandemError, match=message):
             terminal.confirm("sure?", yes=False)
     terminal.confirm("sure?", yes=True)
+
+
+@pytest.mark.parametrize("code", [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0x2029, 0x1B, 0x7F, 0x9B])
+def test_every_letter_that_turns_or_moves_text_is_escaped(code: int) -> None:
+    """A name must not change how the rest of a line reads, in whichever direction."""
+    shown = terminal.line(f"a{chr(code)}b")
+    assert chr(code) not in shown
+    assert shown in (f"a\\u{code:04x}b", f"a\\x{code:02x}b")

@@ -1,10 +1,13 @@
 """Answers as images: files that open, of the right shape, with the bars where the numbers say."""
 
+import html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,10 +60,22 @@ def test_more_photos_take_more_room(tmp_path: Path) -> None:
     assert sizes[3][1] > sizes[2][1]
 
 
+def written(path: Path) -> list[str]:
+    """The texts of an SVG drawing, in order, as they are written."""
+    return [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>([^<]*)<", path.read_text())]
+
+
 def test_labels_of_any_kind(tmp_path: Path) -> None:
+    """They stand there as they are: no formulas between dollar signs, and the long ones cut."""
     odd = [("$a$ ^ \\frac{1}", 0.5), ("a very long label " * 10, 0.3), ("x" * 200, 0.2), ("", 0.0)]
-    plots.draw_answer([plots.Row(toy.random_image(), "odd $name$.png", odd)], tmp_path / "odd.png")
-    plots.draw_rankings([plots.Ranking("a $ sign", [(toy.random_image(), 0.1)])], tmp_path / "rank.png", model="a_b$c$")
+    answer = plots.Row(toy.random_image(), "odd $name$.png", odd)
+    ranking = plots.Ranking("a $ sign", [(toy.random_image(), 0.1)])
+    with matplotlib.rc_context({"svg.fonttype": "none"}):  # text as text
+        texts = written(plots.draw_answer([answer], tmp_path / "odd.svg"))
+        ranked = written(plots.draw_rankings([ranking], tmp_path / "rank.svg", model="a_b$c$"))
+    long = "a very long label a very long…"
+    assert texts == ["$a$ ^ \\frac{1}", "50%", long, "30%", "x" * 33 + "…", "20%", "0.0%", "odd $name$.png"]
+    assert ranked == ["“a $ sign”", "0.10", "a_b$c$", "cosine of text and image"]
 
 
 def test_rankings_have_a_line_for_each_query(tmp_path: Path) -> None:

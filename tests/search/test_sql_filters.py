@@ -105,3 +105,41 @@ def test_long_filters(url: str) -> None:
         assert store.count(" or ".join(f"number = {i}" for i in range(0, 800, 2))) == 10
         assert store.count(f"number in ({', '.join(map(str, range(5, 9000)))})") == 15
         assert store.count(f"path like '%{'a' * 60_000}'") == 0
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a?b", "a*b", "a[x]b", "a]b", "%?", "?%", "*", "[", "a_b", "%[x]%", "[!x]", "[^x]", "?"]
+)
+@pytest.mark.parametrize("ignore_case", [False, True])
+def test_what_globs_mean_means_nothing_in_like(pattern: str, ignore_case: bool) -> None:
+    """`LIKE` becomes `GLOB` where case counts: its own `?`, `*` and `[` are plain characters."""
+    texts = [
+        "a?b",
+        "axb",
+        "a*b",
+        "axxb",
+        "a[x]b",
+        "a]b",
+        "A?B",
+        "ab",
+        "?",
+        "*",
+        "[",
+        "x",
+        "[!x]",
+        "[^x]",
+        "y",
+        "",
+        "?a",
+    ]
+    connection = sqlite3.connect(":memory:")
+    sql_filters.install(connection)
+    connection.execute("CREATE TABLE records (_id TEXT, path TEXT) STRICT")
+    connection.executemany("INSERT INTO records VALUES (?, ?)", zip(texts, texts, strict=True))
+    condition, parameters = sql_filters.to_sql(Like("path", pattern, ignore_case))
+    found = {each for (each,) in connection.execute(f"SELECT _id FROM records WHERE {condition}", parameters)}
+    connection.close()
+    assert found == {text for text in texts if matches(Like("path", pattern, ignore_case), {"path": text})}
+    plain = pattern.lower() if ignore_case else pattern
+    if not set(pattern) & {"%", "_"}:
+        assert found == {text for text in texts if (text.lower() if ignore_case else text) == plain}

@@ -92,9 +92,8 @@ def test_wrong_types_and_values_are_reported(http: httpx.Client) -> None:
     for path, body in WRONG:
         answer = checked(http.post(path, json=body))
         if answer.status_code < 400:
-            accepted.append((path, str(body)[-60:]))
-    # what may be read kindly: an empty page, none for the default, a label said twice
-    assert len(accepted) <= 6, accepted
+            accepted.append((path, body["templates"]))
+    assert accepted == [("/v1/classify", ["{} {"])]  # a place for the label, and a brace that is a letter
 
 
 BODIES = {

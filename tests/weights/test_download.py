@@ -1,7 +1,7 @@
 """Large files: whole, continued where they stopped, checked; by one process at a time."""
 
 import hashlib
-import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ __all__ = ["server"]  # fixtures
 
 @pytest.fixture
 def file(server: Server) -> tuple[str, bytes, str]:
-    content = os.urandom(3 << 20)
+    content = random.Random(0).randbytes(3 << 20)
     (server.root / "ViT-toy.pt").write_bytes(content)
     return f"{server.url}/ViT-toy.pt", content, hashlib.sha256(content).hexdigest()
 

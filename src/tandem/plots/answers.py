@@ -94,7 +94,7 @@ def _draw_row(page: Page, row: Row, left: float, top: float) -> None:
         best = index < row.highlighted
         axes.text(
             0, middle - 0.19, short(label, LABEL_CHARACTERS), fontsize=9.5, color=INK, va="center",
-            fontweight="bold" if best else "normal",
+            fontweight="bold" if best else "normal", parse_math=False,
         )  # fmt: skip
         axes.text(1, middle - 0.19, percent(probability), fontsize=9, color=INK if best else QUIET,
                   va="center", ha="right")  # fmt: skip

@@ -103,7 +103,7 @@ def shard_names(index: dict[str, Any], source: Path) -> list[str]:
         raise WeightsError(f"{source}: expected a weight_map of tensors to files")
     names = sorted({str(name) for name in listed.values()})
     for name in names:
-        if name != Path(name).name or "\\" in name:
+        if name in ("", ".", "..") or name != Path(name).name or "\\" in name:
             raise WeightsError(f"{source}: weight_map names {name!r}; expected a file in the same folder")
     return names
 

@@ -1,0 +1,404 @@
+"""How many small faults do tests notice? Mutants of what must not be wrong, each against the tests of its room.
+
+    python bench/mutants.py [--rooms tokenizer store] [--each 16] [--seed 0]    # draws, runs, prints tables
+    python bench/mutants.py --again       # only those that were not noticed the last time
+
+From each room's files, changes are drawn by kind in turn (`mutations.py`), so that comparisons weigh as much as the far
+more frequent constants. Each is written into a copy of the tree, where pytest runs the tests that execute the changed
+line, cheapest first, until one fails; if none does, the room's other tests, for two minutes in all. Which test executes
+which line is measured once with coverage and kept. One process at a time, at low priority, forked from one that has
+imported what is slow to import. A mutant under which tests no longer end is noticed; one whose tests are killed from
+outside is not counted.
+
+Tests with servers, browsers, Ray, Milvus and kill loops are left out. Results: build/mutants/results.json.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mutations import KINDS, Mutant, mutants
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "mutants"
+TREE = BUILD / "tree"
+RESULTS = BUILD / "results.json"
+LEFT_OUT = "not (server or browser or milvus or s3 or ray or kill{})"
+SECONDS = 120  # of processor time, for all tests of a mutant
+IMPORTED = ("numpy", "torch", "openvino", "PIL.Image", "faiss", "tokenizers", "safetensors", "ftfy", "httpx", "fastapi")
+
+
+@dataclass(frozen=True)
+class Room:
+    """Files whose faults are looked for, and the tests that should notice them, both as patterns."""
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    slow: bool = False  # whether the tests that `make quick` leaves out are needed
+
+
+ROOMS = {
+    "tokenizer": Room(
+        ("bpe.py", "tokenizer/*.py", "weights/tokenizer_files.py"),
+        (
+            *("model/test_tokenizer*.py", "model/test_vocabularies*.py", "model/test_nested_tokens.py"),
+            *("model/test_long_texts.py", "weights/test_tokenizer*.py", "weights/test_special*.py"),
+        ),
+    ),
+    "pixels": Room(
+        ("pixels.py", "image.py", "image_source.py", "decompression_bombs.py", "prefetch.py"),
+        (
+            *("model/test_*image*.py", "model/test_pixel*.py", "model/test_fast_decode.py"),
+            *("model/test_prefetch.py", "model/test_decompression_bombs.py"),
+        ),
+    ),
+    "engines": Room(("engine/*.py",), ("engine/*.py",)),
+    "readers": Room(
+        ("weights/[!t]*.py", "weights/t[!o]*.py", "weights/torch_*.py", "files.py", "fields.py"),
+        ("weights/*.py", "model/test_fi*.py"),
+    ),
+    "store": Room(
+        ("search/stores/embedded/*.py", "search/stores/filter*.py"),
+        (
+            *("search/test_embedded*.py", "search/test_store*.py", "search/test_*filter*.py"),
+            *("search/test_collection.py", "search/test_durability.py", "search/test_snapshot_caches.py"),
+            "search/test_near_ties.py",
+        ),
+    ),
+    "ledger": Room(
+        ("search/indexing/[!o]*.py",),
+        (
+            *("search/test_ledger*.py", "search/test_index*.py", "search/test_ignoring.py", "search/test_in_memory.py"),
+            *("search/test_sources*.py", "search/test_removing.py", "search/test_image_record.py"),
+            *("search/test_trying_again.py", "search/test_durability.py"),
+        ),
+    ),
+    "serve": Room(("serve/*.py", "serve/[!r]*/*.py"), ("serve/*.py",)),
+    "losses": Room(
+        ("train/objective/*.py", "train/step/*.py"),
+        (
+            *("train/test_loss*.py", "train/test_gradients.py", "train/test_optimiser*.py", "train/test_ema*.py"),
+            *("train/test_classification.py", "train/test_teacher*.py", "train/test_device_batch.py"),
+        ),
+    ),
+    "resume": Room(
+        ("train/run/*.py", "train/data/order.py", "train/data/loader.py"),
+        (
+            *("train/test_resume*.py", "train/test_train.py", "train/test_validation.py", "train/test_dry_run.py"),
+            *("train/test_train_data*.py", "train/test_ema*.py", "train/test_held_out.py"),
+        ),
+        slow=True,
+    ),
+    "command line": Room(
+        ("cli/*.py", "cli/commands/*.py", "cli/options/*.py", "progress.py"), ("cli/*.py", "model/test_progress.py")
+    ),
+}
+
+
+@dataclass
+class Outcome:
+    """What became of a mutant: "noticed", "endless", "survived", or "not run"."""
+
+    room: str
+    mutant: Mutant
+    outcome: str
+    by: str = ""  # the test that failed
+    seconds: float = 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rooms", nargs="*", default=list(ROOMS), choices=list(ROOMS), metavar="ROOM")
+    parser.add_argument("--each", type=int, default=16, help="mutants of each room (default: 16)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="only those that were not noticed the last time")
+    args = parser.parse_args()
+    os.nice(10)
+    prepare()
+    kept = load() if RESULTS.exists() else []
+    for room in args.rooms:
+        if args.again:
+            chosen = [each.mutant for each in kept if each.room == room and each.outcome in ("survived", "not run")]
+            chosen = [each for each in chosen if each in mutants(each.file, (TREE / each.file).read_text())]
+        else:
+            chosen = drawn(ROOMS[room], args.each, f"{args.seed} {room}")
+        if not chosen:
+            continue
+        covered = coverage_of(room)
+        for mutant in chosen:
+            outcome = tried(room, mutant, covered)
+            print(
+                f"{outcome.outcome:9} {outcome.seconds:5.0f} s  {mutant.name}: {mutant.before} -> {mutant.after}"[:200],
+                flush=True,
+            )
+            kept = [each for each in kept if (each.room, each.mutant) != (room, mutant)] + [outcome]
+            RESULTS.write_text(json.dumps([asdict(each) for each in kept], indent=1))
+    print(table([each for each in kept if each.room in args.rooms]))
+
+
+def prepare() -> None:
+    """A copy of the tree; what tests import is imported here, once."""
+    shutil.rmtree(TREE, ignore_errors=True)
+    for name in ("src", "tests", "docs", "recipes"):
+        shutil.copytree(ROOT / name, TREE / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "Makefile", "mkdocs.yml"):
+        shutil.copy2(ROOT / name, TREE / name)
+    os.environ.setdefault("TANDEM_SHARED", str(ROOT.parent / "shared"))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["PYTHONPATH"] = str(TREE / "src")
+    sys.path[:0] = [str(TREE / "src"), str(TREE / "tests")]
+    for name in ("pytest", *IMPORTED):
+        importlib.import_module(name)
+
+
+def files_of(room: Room) -> list[str]:
+    source = TREE / "src" / "tandem"
+    found = {file for pattern in room.files for file in source.glob(pattern) if file.name != "__init__.py"}
+    return sorted(str(file.relative_to(TREE)) for file in found)
+
+
+def tests_of(room: Room) -> list[str]:
+    found = {file for pattern in room.tests for file in (TREE / "tests").glob(pattern) if file.name[:5] == "test_"}
+    return sorted(str(file.relative_to(TREE)) for file in found)
+
+
+def drawn(room: Room, count: int, seed: str) -> list[Mutant]:
+    """Changes of every kind in turn, none twice on a line, that Python can read."""
+    chance = random.Random(seed)
+    by_kind: dict[str, list[Mutant]] = {kind: [] for kind in KINDS}
+    for file in files_of(room):
+        for mutant in mutants(file, (TREE / file).read_text()):
+            by_kind[mutant.kind].append(mutant)
+    for of_kind in by_kind.values():
+        chance.shuffle(of_kind)
+    chosen: list[Mutant] = []
+    lines = set()
+    while len(chosen) < count and any(by_kind.values()):
+        for of_kind in by_kind.values():
+            while of_kind and len(chosen) < count:
+                mutant = of_kind.pop()
+                line = (mutant.file, mutant.start[0])
+                if line not in lines and readable(mutant):
+                    lines.add(line)
+                    chosen.append(mutant)
+                    break
+    return chosen
+
+
+def readable(mutant: Mutant) -> bool:
+    try:
+        compile(mutant.apply((TREE / mutant.file).read_text()), mutant.file, "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
+# What executes what
+
+
+class Contexts:
+    """A plugin of pytest: coverage is told which test runs; what is made for a whole file belongs to all its tests."""
+
+    def __init__(self, coverage: Any) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+        self.test = ""
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.test = nodeid
+        self.coverage.switch_context(nodeid)
+
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Iterator[None]:
+        if fixturedef.scope != "function":
+            self.coverage.switch_context(self.test.split("::")[0])
+        yield
+        self.coverage.switch_context(self.test)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+        if report.outcome != "passed":
+            self.failed.add(report.nodeid)
+
+
+def coverage_of(room: str) -> dict[str, Any]:
+    """For each line the tests that execute it, and the seconds of each test. Kept until files or tests change."""
+    files, tests = files_of(ROOMS[room]), tests_of(ROOMS[room])
+    text = repr(ROOMS[room]).encode() + b"".join((TREE / file).read_bytes() for file in [*files, *tests])
+    kept = BUILD / f"coverage-{room.replace(' ', '-')}-{hashlib.sha256(text).hexdigest()[:12]}.json"
+    if not kept.exists():
+        started = time.monotonic()
+        code, output = forked(lambda: measure(room, files, tests, kept), seconds=3600, waits=6 * 3600)
+        if not kept.exists():
+            raise SystemExit(f"the tests of {room} ended with {code} without having been measured:\n{output[-3000:]}")
+        print(f"{room}: what executes what was measured in {time.monotonic() - started:.0f} s", flush=True)
+    result: dict[str, Any] = json.loads(kept.read_text())
+    if result["failed"]:
+        print(f"{room}: left out, since they fail or are skipped without a mutant: {len(result['failed'])} tests")
+    return result
+
+
+def measure(room: str, files: list[str], tests: list[str], kept: Path) -> int:
+    import coverage
+    import pytest
+
+    measured = coverage.Coverage(
+        data_file=str(BUILD / ".coverage"), config_file=False, include=[str(TREE / file) for file in files]
+    )
+    measured.erase()
+    plugin = Contexts(measured)
+    Contexts.pytest_fixture_setup = pytest.hookimpl(wrapper=True)(Contexts.pytest_fixture_setup)  # type: ignore[method-assign]
+    measured.start()
+    marks = LEFT_OUT.format("" if ROOMS[room].slow else " or slow")
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "-m", marks, *tests], plugins=[plugin])
+    measured.stop()
+    data = measured.get_data()
+    lines = {}
+    for file in files:
+        found = data.contexts_by_lineno(str(TREE / file))
+        lines[file] = {line: sorted({name for name in names if name}) for line, names in found.items()}
+    kept.write_text(json.dumps({"lines": lines, "seconds": plugin.seconds, "failed": sorted(plugin.failed)}))
+    return int(code)
+
+
+def noticing(mutant: Mutant, covered: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The tests that execute the changed lines, cheapest files first, within the time; and all others of the room."""
+    seconds = {test: cost for test, cost in covered["seconds"].items() if test not in covered["failed"]}
+    names: set[str] = set()
+    for line in range(mutant.start[0], mutant.end[0] + 1):
+        names.update(covered["lines"][mutant.file].get(str(line), ()))
+    direct = {test for test in seconds if test in names or test.split("::")[0] in names}
+    first, spent = [], 0.0
+    for test in sorted(direct, key=lambda test: seconds[test]):
+        if spent + seconds[test] < SECONDS / 2:
+            first.append(test)
+            spent += seconds[test]
+    return first, sorted(set(seconds) - set(first), key=lambda test: seconds[test])
+
+
+# Running
+
+
+def tried(room: str, mutant: Mutant, covered: dict[str, Any]) -> Outcome:
+    """Write the change, run the tests, take it back."""
+    started = time.monotonic()
+    file = TREE / mutant.file
+    plain, times = file.read_bytes(), file.stat()
+    outcome = Outcome(room, mutant, "survived")
+    file.write_text(mutant.apply(plain.decode()))
+    os.utime(
+        file, (time.time(), time.time() + random.random() * 1e6)
+    )  # no compiled file of another mutant has its time
+    try:
+        for tests, slow in zip(noticing(mutant, covered), (False, True), strict=True):
+            if outcome.outcome == "survived" and (tests or slow):
+                outcome = run_tests(room, mutant, tests, slow)
+    finally:
+        file.write_bytes(plain)
+        os.utime(file, (times.st_atime, times.st_mtime))
+    outcome.seconds = round(time.monotonic() - started, 1)
+    return outcome
+
+
+def run_tests(room: str, mutant: Mutant, tests: list[str], rest: bool) -> Outcome:
+    """`rest`: all other tests of the room, the slow ones last, as far as the time goes."""
+    import pytest
+
+    class Order:
+        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+            """Cheapest files first; a file's tests stay together, with what they share."""
+            rank = {test.split("::")[0]: place for place, test in reversed(list(enumerate(tests)))}
+            items.sort(key=lambda item: (rank.get(item.nodeid.split("::")[0], len(tests)), item.nodeid.split("::")[0]))
+
+    command = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", LEFT_OUT.format("")]
+    code, output = forked(
+        lambda: int(pytest.main([*command, *tests], plugins=[Order()])), SECONDS // 2, waits=SECONDS * 2
+    )
+    failed = [line.split(" ")[1] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if failed or code in (1, 2, 3, 4):
+        return Outcome(room, mutant, "noticed", failed[0] if failed else f"pytest ends with {code}")
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        # The tests that execute the line take half of this time without a mutant; the others may well take longer.
+        return Outcome(room, mutant, "survived" if rest else "endless", "the time")
+    if code < 0:
+        return Outcome(room, mutant, "noticed", signal.Signals(-code).name)
+    return Outcome(room, mutant, "survived" if code in (0, 5) else "not run", str(code))
+
+
+def forked(work: Callable[[], int], seconds: int, waits: int) -> tuple[int, str]:
+    """What a function returns in a process of its own, or the signal that ended it; and what it wrote.
+
+    `seconds` of processor time; `waits`: seconds to wait for it, in which the time that this process was stopped does
+    not count.
+    """
+    log = BUILD / "output.txt"
+    process = os.fork()
+    if process == 0:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.chdir(TREE)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        code = 3
+        try:
+            code = work()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    for _ in range(waits * 20):
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)  # also what the tests have started
+    if not done:
+        _, status = os.waitpid(process, 0)
+    return os.waitstatus_to_exitcode(status), log.read_text(errors="replace")
+
+
+# Results
+
+
+def load() -> list[Outcome]:
+    kept = json.loads(RESULTS.read_text())
+    for each in kept:
+        mutant = each["mutant"]
+        each["mutant"] = Mutant(**{**mutant, "start": tuple(mutant["start"]), "end": tuple(mutant["end"])})
+    return [Outcome(**each) for each in kept]
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Markdown: a row for each room, and those that were not noticed."""
+    rows = ["| room | mutants | noticed | of them endless | survived |", "|---|---|---|---|---|"]
+    for room in [*dict.fromkeys(each.room for each in outcomes), "all"]:
+        of_room = [each.outcome for each in outcomes if room in (each.room, "all") and each.outcome != "not run"]
+        endless, survived = of_room.count("endless"), of_room.count("survived")
+        noticed = len(of_room) - survived
+        rows.append(
+            f"| {room} | {len(of_room)} | {noticed} ({noticed / max(1, len(of_room)):.0%}) | {endless} | {survived} |"
+        )
+    left = [each.mutant for each in outcomes if each.outcome == "survived"]
+    rows += ["", "| survivor | kind | change |", "|---|---|---|"]
+    rows += [f"| `{each.file}:{each.start[0]}` | {each.kind} | `{each.before}` -> `{each.after}` |" for each in left]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    main()

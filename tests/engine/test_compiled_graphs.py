@@ -1,0 +1,73 @@
+"""Compiled graphs give arrays that are the caller's own; what begins in numpy is in float32 only."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from support import toy
+
+from tandem.engine import compiled, numpy_engine, openvino
+from tandem.engine.compiled import CompiledGraph
+from tandem.engine.openvino import OpenVinoEngine
+from tandem.errors import EngineError
+
+
+def test_an_answer_is_not_overwritten_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states of texts come in several calls of one request, whose memory is the same each time."""
+    from tandem.openvino_import import ov
+
+    def doubled() -> Any:
+        values = ov.opset13.parameter([-1, 3], np.float32)
+        return ov.Model([ov.opset13.multiply(values, np.float32(2))], [values])
+
+    graph = CompiledGraph(doubled, "CPU", "float32", [])
+    first = graph(np.ones((2, 3), np.float32))
+    second = graph(np.full((2, 3), 5, np.float32))
+    assert first.tolist() == [[2.0] * 3] * 2
+    assert second.tolist() == [[10.0] * 3] * 2
+    assert first.flags.owndata or first.base is not second.base
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_only_float32_begins_in_numpy(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    config = toy.config()
+    engine = OpenVinoEngine(config, toy.tensors(config))
+    engine.precision = precision
+    compiled_in = []
+
+    class Graph:
+        def __init__(self, build: object, device: str, precision: str, mapped: object) -> None:
+            compiled_in.append(precision)
+
+        def __call__(self, *inputs: np.ndarray) -> np.ndarray:
+            return np.zeros((len(inputs[0]), config.embed_dim), np.float32)
+
+    monkeypatch.setattr(openvino, "CompiledGraph", Graph)
+    engine.encode_images(np.zeros((1, *config.preprocessing.pixel_shape), np.uint8))
+    engine.encode_texts(np.array([[config.text.start_id, config.text.end_id]], np.int32))
+    assert compiled_in == ([] if precision == "float32" else [precision] * 2)
+
+
+def test_numpy_stops_where_compiling_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image, and 256 tokens; what was asked before counts."""
+    config = toy.config()
+    engine = OpenVinoEngine(config, toy.tensors(config))
+    in_numpy = []
+    real = numpy_engine.encode_images
+    monkeypatch.setattr(numpy_engine, "encode_images", lambda *given: (in_numpy.append(1), real(*given))[1])
+    monkeypatch.setattr(
+        openvino, "CompiledGraph", lambda *given: lambda *inputs: np.zeros((len(inputs[0]), config.embed_dim))
+    )
+    pixels = np.zeros((1, *config.preprocessing.pixel_shape), np.uint8)
+    engine.encode_images(pixels)
+    assert len(in_numpy) == 1
+    engine.encode_images(pixels)
+    assert len(in_numpy) == 1
+
+
+def test_a_precision_that_the_device_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "available_precisions", lambda device=None: ("float32", "bfloat16"))
+    config = toy.config()
+    assert OpenVinoEngine(config, toy.tensors(config), precision="bfloat16").precision == "bfloat16"
+    with pytest.raises(EngineError, match="cpu computes in float32, bfloat16 here, not in 'float16'"):
+        OpenVinoEngine(config, toy.tensors(config), precision="float16")

@@ -1,0 +1,64 @@
+"""Where one level, one pixel or one sign would be lost: floats, turned photos, odd padding, large logits."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.images import encoded, scene
+
+from tandem.config import Preprocessing
+from tandem.heads.softmax import cross_entropy
+from tandem.image import decode, load_image
+from tandem.pixels import preprocess
+from tandem.scores.scoring import probabilities, softmax
+
+
+@pytest.mark.parametrize(("value", "level"), [(0.999, 255), (0.5, 128), (0.001, 0), (0.003, 1), (1.0, 255)])
+def test_floats_are_rounded_not_cut(value: float, level: int) -> None:
+    array = np.full((8, 8, 3), value, np.float32)
+    assert np.asarray(load_image(array)).tolist() == [[[level] * 3] * 8] * 8
+    grey = Image.fromarray(np.full((8, 8), value, np.float32))  # mode F
+    assert preprocess(grey, Preprocessing(8)).tolist() == [[[level] * 3] * 8] * 8
+
+
+def test_floats_up_to_255_are_rounded_too() -> None:
+    grey = Image.fromarray(np.tile(np.array([[1.6, 254.6]], np.float32), (8, 4)))
+    assert preprocess(grey, Preprocessing(8))[0, :2, 0].tolist() == [2, 255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orient", [True, False])
+def test_the_size_of_a_turned_photo_is_its_upright_one(orientation: int, orient: bool) -> None:
+    """Orientations 5 to 8 swap the sides, the mirrored 5 and 7 among them."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode(encoded(scene(64, 48), "JPEG", exif=exif), orient=orient)
+    upright = (48, 64) if orientation >= 5 else (64, 48)
+    assert (found.width, found.height) == upright
+    assert found.image.size == (upright if orient else (64, 48))
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [((8, 5), 1, 2), ((8, 6), 1, 1), ((8, 7), 0, 1), ((8, 8), 0, 0)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_odd_pixel_of_padding_is_at_the_far_end(
+    size: tuple[int, int], before: int, after: int, turned: bool
+) -> None:
+    image = Image.new("RGB", size[::-1] if turned else size, (200, 0, 0))
+    pixels = preprocess(image, Preprocessing(8, resize_mode="longest", fill=9))
+    line = (pixels[0] if turned else pixels[:, 0])[:, 0]
+    assert line.tolist() == [9] * before + [200] * (8 - before - after) + [9] * after
+
+
+@pytest.mark.parametrize("large", [1e3, 1e5, -1e5])
+def test_large_logits_have_probabilities(large: float) -> None:
+    found = softmax(np.array([[large, large + 1, large - 1]], np.float32))
+    np.testing.assert_allclose(found, softmax(np.array([[0, 1, -1]], np.float32)), rtol=1e-6)
+    assert probabilities("softmax", np.array([[large, 0]], np.float32)).tolist() == [[float(large > 0), large < 0]]
+
+
+@pytest.mark.parametrize("large", [1e3, 1e5, -1e5])
+def test_large_logits_have_a_loss_and_a_gradient(large: float) -> None:
+    labels = np.array([0, 1])
+    loss, gradient = cross_entropy(np.array([[large, large + 1], [large, large + 1]], np.float32), labels)
+    plain_loss, plain = cross_entropy(np.array([[0, 1], [0, 1]], np.float32), labels)
+    assert loss == pytest.approx(plain_loss)
+    np.testing.assert_allclose(gradient, plain, rtol=1e-6)
