@@ -1,5 +1,6 @@
 """What every command has in common: help, wrong usage, exit codes, interruption, pipes."""
 
+import re
 import shutil
 import signal
 import sqlite3
@@ -12,32 +13,33 @@ import pytest
 from support import toy
 from support.commands import COMMAND, Run, one_line, run_process, widest
 
-from tandem.cli.commands import COMMANDS, load_command
+from tandem.cli.commands import COMMANDS, VERBS, load_command
 from tandem.cli.commands import models as tandem_cli_models
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *VERBS])
 def test_every_command_has_help_with_an_example(command: str, tandem: Run) -> None:
-    shown = tandem(command, "--help")
+    shown = tandem(*command.split(), "--help")
     assert shown.code == 0
     assert f"tandem {command}" in shown.out.partition("Example")[2]
     assert all(option in shown.out for option in ("--debug", "--quiet", "--verbose"))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *VERBS])
 def test_a_command_is_a_module_of_its_name(command: str) -> None:
     module = load_command(command)
-    assert module.__name__ == f"tandem.cli.commands.{command}"
+    assert re.sub("[_-]", " ", module.__name__.rpartition(".")[2]) == command.replace("-", " ")
     assert callable(module.add_arguments)
     assert callable(module.run)
 
 
 @pytest.mark.parametrize("columns", ["40", "80", "120"])
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *VERBS])
 def test_help_fits_the_terminal(command: str, columns: str, tandem: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    shown = tandem(*filter(None, [command]), "--help").out
-    text = [line for line in shown.splitlines() if not line.startswith("  tandem ") and "--debug shows" not in line]
+    shown = tandem(*command.split(), "--help").out
+    unbroken = ("  tandem ", *(f"usage: tandem {verb} [options]" for verb in VERBS))
+    text = [line for line in shown.splitlines() if not line.startswith(unbroken) and "--debug shows" not in line]
     assert widest("\n".join(text).partition("\nExample")[0]) <= int(columns)
     if columns == "120":
         assert widest(shown) > 90 or command in ("", "list", "info", "models", "completion")

@@ -43,7 +43,6 @@ def test_from_labelled_photos_to_a_log_that_holds(
     assert unfitted.code == 0, unfitted.err
     assert [row[1:4] for row in unfitted.rows] == [["not fitted", "red", ""]] * 4
     assert "tandem: not fitted: red; no probability and no band" in unfitted.err
-    assert "photos come in their own order" in unfitted.err
     for band in ("review", "block"):
         refused = one_line(tandem("moderate", images, *options, "--fail-on", band))
         assert f"--fail-on {band}: not fitted: red: no photo would ever be in that band" in refused
@@ -120,14 +119,15 @@ def test_a_collection_and_the_exit_code_of_a_band(
         (["x.png"], "no policy: name one with --policy"),
         (["x.png", "--policy", "peple"], "did you mean 'people'"),
         (["fit", "--policy", "people"], "no labelled photos"),
-        (["fit", "more", "--policy", "people", "--labelled", "x"], "got 'more'; for a folder called fit say ./fit"),
-        (["report"], "moderate report takes one log, got 0"),
-        (
-            ["report", "x", "--policy", "people"],
-            "--policy goes with moderate and moderate fit, not with tandem moderate report",
-        ),
-        (["x.png", "--policy", "people", "--labelled", "y"], "--labelled goes with moderate fit and moderate report"),
-        (["x.png", "--policy", "people", "--limit", "3"], "--limit goes with --labelled"),
+        (["fit", "more", "--policy", "people", "--labelled", "x"], "unrecognized arguments: more"),
+        (["--json", "--policy", "people", "fit"], "the verb stands first: tandem moderate fit"),
+        (["report"], "no log: name the file that tandem moderate --log wrote"),
+        (["report", "x", "--limit", "3"], "--limit goes with --labelled"),
+        (["fit"], "no policy: name one with --policy"),
+        ([], "nothing to moderate"),
+        (["report", "x", "--policy", "people"], "no option --policy"),
+        (["x.png", "--policy", "people", "--labelled", "y"], "no option --labelled"),
+        (["x.png", "--policy", "people", "--limit", "3"], "no option --limit"),
         (
             ["fit", "--policy", "people", "--labelled", "x", "--limit", "0"],
             "--limit: expected a whole number of at least 1",
@@ -138,7 +138,7 @@ def test_a_collection_and_the_exit_code_of_a_band(
         (["x.png", "--policy", "people", "--out", "x.txt"], "expected a name ending in .csv"),
         (["fit", "--policy", "people", "--labelled", "x", "--precision", "0.95"], "say --block-precision 0.95"),
         (
-            ["x.png", "--policy", "people", "--precision", "95%"],
+            ["fit", "--policy", "people", "--labelled", "x", "--precision", "95%"],
             "how the model computes, got 95%; for a share of right",
         ),
         (["fit", "--policy", "people", "--labelled", "x", "--shows", "people"], "expected CATEGORY=CLASS,CLASS"),
@@ -147,3 +147,66 @@ def test_a_collection_and_the_exit_code_of_a_band(
 )
 def test_what_cannot_be_done_is_one_line(tandem: Run, arguments: list[str], said: str) -> None:
     assert said in one_line(tandem("moderate", *arguments))
+
+
+def test_each_verb_has_its_own_help(tandem: Run) -> None:
+    own = {"fit": "--review-recall", "report": "--labelled", "verify-log": "--digest"}
+    for verb, option in own.items():
+        for asked in (("moderate", verb, "--help"), ("help", "moderate", verb)):
+            shown = tandem(*asked)
+            assert shown.code == 0
+            assert shown.out.startswith(f"usage: tandem moderate {verb} [options]")
+            assert option in shown.out
+            assert "--fail-on" not in shown.out
+    assert "--review-recall S" not in tandem("moderate", "--help").out
+
+
+def test_in_a_terminal_the_most_severe_come_first_below_headings(
+    tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--policy", policy, "--model", model_folder)
+    assert tandem("moderate", "fit", *options, "--labelled", labelled, "--review-recall", "0.8").code == 0
+    piped = [row[0] for row in tandem("moderate", images, *options).rows]
+    assert [Path(name).name for name in piped] == [f"{i}.png" for i in range(4)]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = tandem("moderate", *sorted(images.iterdir(), reverse=True), *options).out.splitlines()
+    assert [word for word in ("photo", "band", "probability", "score") if word in lines[0]] == [
+        "photo", "band", "probability", "score",
+    ]  # fmt: skip
+    assert [line.split(".png")[0][-1] in "01" for line in lines[1:5]] == [True, True, False, False]
+    monkeypatch.setattr("tandem.cli.moderation_view.SORTED", 2)
+    lines = tandem("moderate", *sorted(images.iterdir(), reverse=True), *options).out.splitlines()
+    assert [line.split(".png")[0][-1] for line in lines[1:5]] == list("3210")
+
+
+def test_a_report_leaves_out_the_photos_of_the_fit(
+    tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, tmp_path: Path
+) -> None:
+    options = ("--policy", policy, "--model", model_folder)
+    assert tandem("moderate", "fit", *options, "--labelled", labelled, "--review-recall", "0.8").code == 0
+    assert "digests" not in tandem("moderate", "fit", *options, "--labelled", labelled, "--json").json["data"]
+    log = tmp_path / "log.jsonl"
+    assert tandem("moderate", labelled, *options, "--log", log).code == 0
+    found = tandem("moderate", "report", log, "--labelled", labelled)
+    assert "red: 52 photos of the labelled ones made the fit, and stay out of the figures" in found.err
+    assert "recall" not in found.out
+    for i in range(4):
+        target = tmp_path / "new" / ("red" if i < 2 else "blue") / f"{i}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((images / f"{i}.png").read_bytes())
+        (labelled_too := tmp_path / "both" / target.parent.name).mkdir(parents=True, exist_ok=True)
+        (labelled_too / f"new{i}.png").write_bytes(target.read_bytes())
+        (labelled_too / f"old{i}.png").write_bytes((labelled / labelled_too.name / "0.png").read_bytes())
+    assert tandem("moderate", tmp_path / "new", *options, "--log", log).code == 0
+    (report,) = tandem("moderate", "report", log, "--labelled", tmp_path / "both", "--json").json["reports"]
+    assert (report["labelled"], report["fitted_on"], report["unknown_whether_fitted_on"]) == (6, 2, 0)
+    assert report["figures"]["review_recall"]["n"] == 2
+
+
+def test_a_fit_replaces_fits_alone(tandem: Run, policy: Path, labelled: Path, model_folder: str) -> None:
+    target = policy.with_name("notes.json")
+    target.write_text("{}")
+    options = ("--policy", policy, "--model", model_folder, "--labelled", labelled)
+    assert "there is a file already that is no fit" in one_line(tandem("moderate", "fit", *options, "--to", target))
+    assert target.read_text() == "{}"

@@ -79,6 +79,20 @@ def test_what_was_not_judged_has_no_figures() -> None:
     assert (found.figures["review_recall"].value, found.figures["review_recall"].n) == (0.5, 2)
 
 
+def test_photos_of_the_fit_are_counted_and_judge_nothing() -> None:
+    digests = [hashlib.sha256(content).digest() for content in CONTENTS]
+    entries = [entry(0, "block", 9), entry(1, "block", 8), entry(2, "allow", 2), entry(3, "allow", 1)]
+    for each, fitted_on in zip(entries, (True, False, False, False), strict=True):
+        each["fitted_on"] = fitted_on
+    (found,) = report(entries, labelled(digests, [1, 0, 0, 1]))
+    assert (found.labelled, found.fitted_on, found.unknown) == (4, 1, 0)
+    assert found.figures is not None
+    assert found.figures["block_precision"].value == 0.0  # that of the fit would have been right
+    del entries[1]["fitted_on"]
+    (found,) = report(entries, labelled(digests, [1, 0, 0, 1]))
+    assert found.unknown == 1
+
+
 def test_a_band_is_flagged_by_one_rule() -> None:
     assert [band for band in BANDS if is_flagged(band)] == ["review", "block"]
 

@@ -24,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions at the cursor
         import argcomplete
 
-        argcomplete.autocomplete(build_parser(), always_complete_options=False)
+        argcomplete.autocomplete(
+            build_parser(line=os.environ.get("COMP_LINE", "").split()), always_complete_options=False
+        )
     arguments = parse(sys.argv[1:] if argv is None else argv)
     if arguments.command is None:
         build_parser(complete=False).print_help(sys.stderr)

@@ -12,6 +12,7 @@ from tandem.cli import moderation_view as view
 from tandem.cli import progress, row_files, terminal
 from tandem.cli.exit_codes import DONE, FLAGGED, exit_code
 from tandem.cli.options.images import FoundImages, find_images
+from tandem.cli.options.labelled import labelled_of, shows_of
 from tandem.cli.options.model import describe_model, load_model, loading
 from tandem.errors import DataError, ImageError, TandemError
 from tandem.files import user_path
@@ -49,21 +50,23 @@ def moderate(arguments: argparse.Namespace) -> int:
     skipped = list(found.skipped)
     kept = bool(arguments.json)
     tally = counts([], opened.policy.categories)
-    total = None if collections else len(found.images)
+    total = len(found.images) + sum(_count(source, arguments.where) for source in collections)
     with ExitStack() as stack:
         log = stack.enter_context(AuditLog(arguments.log)) if arguments.log else None
         rows = stack.enter_context(row_files.RowFile(target, view.FILE_COLUMNS)) if target else None
         shown = not (arguments.json or rows)
-        wanted = not shown or not progress.beside_rows()
+        show = view.Rows(opened.policy, total) if shown else None
+        if show is not None:
+            stack.callback(show.finish)  # after Ctrl-C, too
+        wanted = show is None or show.sorts or not progress.beside_rows()
         advance = stack.enter_context(progress.counting("moderating", total, wanted=wanted))
-        show = view.printer(opened.policy) if shown else None
         for part in _parts(moderator, found, collections, arguments, skipped, digests=log is not None):
             if log is not None:
                 log.append(moderator.logged(each) for each in part)
             if rows is not None:
                 rows.add(row for each in part for row in view.rows_of(each))
             if show is not None:
-                show(part)
+                show.add(part)
             if kept:
                 decisions += part
             for name, bands in counts(part, opened.policy.categories).items():
@@ -119,6 +122,13 @@ def _model(arguments: argparse.Namespace, collections: Sequence[str]) -> "Model"
         return model
 
 
+def _count(source: str, where: str | None) -> int:
+    from tandem.search.stores import backends
+
+    with closing(backends.open_store(source)) as store:
+        return store.count(where)
+
+
 def _fit(arguments: argparse.Namespace) -> Path | bool:
     return False if arguments.no_fit else user_path(arguments.fit) if arguments.fit else True
 
@@ -134,8 +144,8 @@ def _say_fit(moderator: "Moderator", fail_on: str | None) -> None:
         )
     if without:
         terminal.echo(
-            f"not fitted: {', '.join(without)}; no probability and no band: a higher score shows it more, and "
-            "photos come in their own order (see tandem moderate fit)"
+            f"not fitted: {', '.join(without)}; no probability and no band: a higher score shows it more "
+            "(see tandem moderate fit)"
         )
     for name, each in fitted.items():
         if each.cannot_tell:
@@ -165,14 +175,16 @@ def _parts(
 # --- fit -------------------------------------------------------------------------------------------------------------
 
 
-def fit(arguments: argparse.Namespace, _: str) -> int:
-    from tandem.moderation.fit_file import fit_path, write_fit
+def fit(arguments: argparse.Namespace) -> int:
+    from tandem.moderation.fit_file import check_replaced, fit_path, write_fit
     from tandem.moderation.fitting import fit_policy
     from tandem.moderation.policy_files import open_policy
 
     opened = open_policy(arguments.policy)
-    shows = _shows(arguments)
-    dataset = _labelled(arguments)
+    shows = shows_of(arguments)
+    target = user_path(arguments.to) if arguments.to else fit_path(opened)
+    check_replaced(target)
+    dataset = labelled_of(arguments)
     further = None
     if arguments.corrections:
         from tandem.datasets.opening import open_dataset
@@ -192,36 +204,12 @@ def fit(arguments: argparse.Namespace, _: str) -> int:
             corrections=corrections,
             seed=arguments.seed,
         )
-    target = user_path(arguments.to) if arguments.to else fit_path(opened)
     write_fit(fitted, target)
     if arguments.json:
         terminal.print_json({"file": str(target), **fitted.as_dict()})
     else:
         view.show_fit(fitted, target)
     return exit_code(done=len(labelled), skipped=len(dataset) - len(labelled))
-
-
-def _shows(arguments: argparse.Namespace) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for given in arguments.shows:
-        name, _, classes = given.partition("=")
-        listed = [each.strip() for each in classes.split(",") if each.strip()]
-        if not name.strip() or not listed:
-            raise TandemError(f"--shows: expected CATEGORY=CLASS,CLASS, such as people=person,crowd, got {given!r}")
-        found.setdefault(name.strip(), []).extend(listed)
-    return found
-
-
-def _labelled(arguments: argparse.Namespace) -> "Dataset":
-    with progress.waiting("looking at the labelled photos"):
-        options = {name: getattr(arguments, name) for name in ("split", "layout", "label", "classes", "limit", "seed")}
-        if arguments.table is None:
-            from tandem.datasets.opening import open_dataset
-
-            return open_dataset(arguments.labelled, **options)
-        from tandem.datasets.labelled_collection import open_labelled_collection
-
-        return open_labelled_collection(arguments.labelled, arguments.table, classes=arguments.classes)
 
 
 def _embedded(model: "Model", dataset: "Dataset") -> "Features":
@@ -233,13 +221,14 @@ def _embedded(model: "Model", dataset: "Dataset") -> "Features":
 # --- logs ------------------------------------------------------------------------------------------------------------
 
 
-def report(arguments: argparse.Namespace, log: str) -> int:
+def report(arguments: argparse.Namespace) -> int:
     from tandem.moderation import log_report
     from tandem.moderation.audit_log import read_entries, verify_log
 
+    log = arguments.log
     verified = verify_log(log)
-    dataset = _labelled(arguments) if arguments.labelled else None
-    reports = log_report.report(read_entries(log), dataset, shows=_shows(arguments))
+    dataset = labelled_of(arguments) if arguments.labelled else None
+    reports = log_report.report(read_entries(log), dataset, shows=shows_of(arguments))
     if not reports:
         raise DataError(f"{log}: there are no decisions in the log")
     if arguments.json:
@@ -253,9 +242,10 @@ def report(arguments: argparse.Namespace, log: str) -> int:
     return DONE
 
 
-def verify(arguments: argparse.Namespace, log: str) -> int:
+def verify(arguments: argparse.Namespace) -> int:
     from tandem.moderation.audit_log import verify_log
 
+    log = arguments.log
     found = verify_log(log, digest=arguments.digest)
     if arguments.json:
         terminal.print_json({"log": os.fspath(log), **found.as_dict()})

@@ -1,7 +1,7 @@
 """Decisions, fits and reports of `tandem moderate` as lines of a terminal and rows of files."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tandem.moderation.policy import Policy
 
 NAME_CELLS, TEXT_CELLS = 32, 24
+SORTED = 1000  # photos that are kept to be shown in order
 FILE_COLUMNS = {
     "image": str, "band": str, "category": str, "category_band": str, "probability": float, "low": float, "high": float,
     "score": float, "text_for": str, "text_against": str, "example_for": str, "example_against": str,
@@ -64,19 +65,44 @@ def rows_of(decision: Decision) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def printer(policy: "Policy") -> Callable[[Sequence[Decision]], None]:
-    """The function that prints photos as they come: for people a line for each, for programs one for each category."""
-    widest = max(map(len, policy.categories))
-    show = row_printer(ROWS, [NAME_CELLS, max(map(len, BANDS)), widest, len("probability"), 8, TEXT_CELLS])
-    terse = not sys.stdout.isatty()
+class Rows:
+    """Photos as they are shown: to programs a line for each category, as they come; to people a line for each photo.
 
-    def show_part(part: Sequence[Decision]) -> None:
+    In a terminal the most severe come first, where there are at most `SORTED` of them; more are shown as they come.
+    """
+
+    def __init__(self, policy: "Policy", total: int) -> None:
+        self._terse = not sys.stdout.isatty()
+        self.sorts = not self._terse and total <= SORTED
+        self._kept: list[Decision] = []
+        widest = max(map(len, policy.categories))
+        widths = [NAME_CELLS, max(map(len, BANDS)), widest, len("probability"), 8, TEXT_CELLS]
+        self._show = row_printer(ROWS, widths)
+        if not self._terse and not self.sorts and total:
+            self._show([Cell(column.heading, style=terminal.QUIET) for column in ROWS])
+
+    def add(self, part: Sequence[Decision]) -> None:
+        """The next photos."""
+        if self.sorts:
+            self._kept += part
+            return
         for decision in part:
             each = decision.categories
-            for name in each if terse else [_decisive(each)]:
-                show(_row(decision, name, each[name], decision.band if not terse else each[name].band))
+            for name in each if self._terse else [_decisive(each)]:
+                self._show(_row(decision, name, each[name], each[name].band if self._terse else decision.band))
 
-    return show_part
+    def finish(self) -> None:
+        """Show what was kept."""
+        kept = sorted(self._kept, key=_severity, reverse=True)
+        print_table(
+            ROWS, [_row(each, name := _decisive(each.categories), each.categories[name], each.band) for each in kept]
+        )
+
+
+def _severity(decision: Decision) -> tuple[int, float, float]:
+    """What photos are ordered by: the band, then how likely the category is that decides, then its score."""
+    each = decision.categories[_decisive(decision.categories)]
+    return BANDS.index(decision.band), each.probability or 0.0, each.score
 
 
 def _decisive(categories: Mapping[str, CategoryDecision]) -> str:
@@ -206,10 +232,21 @@ def show_reports(reports: "Sequence[CategoryReport]") -> None:
         if each.figures:
             print()
             print_table(FIGURES, list(_figure_rows(each.category, each.figures, {})))
-        else:
-            sys.stdout.flush()
+        sys.stdout.flush()
+        if each.fitted_on:
             terminal.echo(
-                f"{each.category}: no figures: they take photos with it and without it that have a probability"
+                f"{each.category}: {terminal.count_of(each.fitted_on)} of the labelled ones made the fit, and stay out "
+                "of the figures: it was set to be right on them"
+            )
+        if each.unknown:
+            terminal.echo(
+                f"{each.category}: of {terminal.count_of(each.unknown)} it is not known whether the fit was made from "
+                "them; if so, on new ones expect less (fit again, and later logs say it)"
+            )
+        if not each.figures:
+            terminal.echo(
+                f"{each.category}: no figures: they take photos with it and without it that have a probability and did "
+                "not make the fit"
             )
         for title, found in (("without it, highest first", each.hard_negatives), ("with it, but allowed", each.missed)):
             if found:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tandem import __version__
 from tandem.cli.arguments import Parser, add_common, mask_dashes, near_option, unknown_option, unmask_dashes
-from tandem.cli.commands import COMMANDS, load_command
+from tandem.cli.commands import COMMANDS, VERBS, load_command
 from tandem.cli.exit_codes import MEANINGS
 from tandem.errors import did_you_mean
 
@@ -23,17 +23,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if not name:
         return arguments
     if name[0] == "help":
-        return parse([*rest[:1], "--help"])
+        return parse([*rest[:2], "--help"])
     if name[0] not in COMMANDS:
         top.error(f"no command {name[0]!r}{did_you_mean(name[0], COMMANDS)}")
-    parser = Parser(prog=f"tandem {name[0]}")
-    _complete(parser, name[0])
-    arguments.command = name[0]
+    command = name[0]
+    if " ".join((command, *rest[:1])) in VERBS:
+        command, rest = f"{command} {rest[0]}", rest[1:]
+    parser = Parser(prog=f"tandem {command}")
+    _complete(parser, command)
+    arguments.command = command
     return _parsed(parser, rest, arguments)
 
 
-def build_parser(*, complete: bool = True) -> Parser:
-    """The whole command line in one parser; without the arguments of the commands if it need not be `complete`."""
+def build_parser(*, complete: bool = True, line: Sequence[str] = ()) -> Parser:
+    """The whole command line in one parser; without the arguments of the commands if it need not be `complete`.
+
+    line: the words that a shell completes: where they name a verb, its arguments take the place of its command's.
+    """
     codes = "\n".join(f"  {code:<5}{meaning}" for code, meaning in MEANINGS.items())
     parser = Parser(
         prog="tandem",
@@ -45,7 +51,11 @@ def build_parser(*, complete: bool = True) -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, add_help=complete)
-        if complete:
+        if complete and f"{name} {' '.join(line[2:3])}" in VERBS:
+            verbs = command.add_subparsers(dest="verb", parser_class=Parser)
+            for verb in (each for each in VERBS if each.startswith(f"{name} ")):
+                _complete(verbs.add_parser(verb.removeprefix(f"{name} ")), verb)
+        elif complete:
             _complete(command, name)
     return parser
 

@@ -6,7 +6,7 @@ Written from the arguments, not from argparse's help, whose layout changes betwe
 import argparse
 
 from tandem.cli.arguments import REPEATED, Parser, add_common
-from tandem.cli.commands import COMMANDS, load_command
+from tandem.cli.commands import COMMANDS, VERBS, load_command
 from tandem.cli.exit_codes import MEANINGS
 
 
@@ -25,12 +25,17 @@ def markdown() -> str:
         "## All commands",
         _table(common),
     ]
-    for name in COMMANDS:
+    for name in _in_order():
         command = Parser(prog=f"tandem {name}")
         load_command(name).add_arguments(command)
         parts += [f"## tandem {name}", command.description or "", _table(command)]
         parts.append("```text\n" + _examples(command) + "\n```")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _in_order() -> list[str]:
+    """Every command, each followed by its verbs."""
+    return [each for name in COMMANDS for each in (name, *(verb for verb in VERBS if verb.startswith(f"{name} ")))]
 
 
 def _table(command: argparse.ArgumentParser) -> str:

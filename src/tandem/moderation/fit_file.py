@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,9 +26,11 @@ from tandem.home import data_folder
 from tandem.moderation.category_scores import LinearScore
 from tandem.moderation.policy_files import SHIPPED, PolicyFile
 from tandem.scores.scoring import sigmoid
+from tandem.search.indexing.image_record import digest_of_id, id_of_digest
 
 VERSION = 1
 MAX_BYTES = 32 << 20
+DIGEST_DIGITS = 16  # of a kept SHA-256: among a million photos and a million others, one in 18 million is mistaken
 _LARGEST = 1e9  # of any number of a fit; those of scores are far below
 _Z = 1.959963984540054  # of a 95% interval
 
@@ -141,6 +144,8 @@ class FittedOn:
     hash: str
     images: NonNegative
     corrections: NonNegative = 0
+    # The beginnings of their digests, corrections included: what is said of these photos later says nothing of others.
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +171,20 @@ class Fit:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as `tandem moderate fit --json` prints them."""
         categories = {name: each.as_dict() for name, each in self.categories.items()}
-        return {"fingerprint": self.fingerprint, **to_plain(self), "categories": categories}
+        plain = to_plain(self)
+        del plain["data"]["digests"]
+        return {"fingerprint": self.fingerprint, **plain, "categories": categories}
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.data.digests)
+
+    def was_fitted_on(self, sha256: str) -> bool | None:
+        """Whether it was made from an image, by the digest of its file or its id in a collection; None if unknown."""
+        if not self._known:
+            return None
+        of_id = digest_of_id(id_of_digest(sha256)).hex()
+        return sha256[:DIGEST_DIGITS] in self._known or of_id[:DIGEST_DIGITS] in self._known
 
     def check(self, opened: PolicyFile, *, model: str, fingerprint: str, dimensions: int, source: str) -> None:
         """Raise `DataError` where it was made with another policy or another model."""
@@ -213,6 +231,14 @@ def write_fit(fit: Fit, path: Path) -> None:
         write_text(path, json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(f"{path}: the fit cannot be written: {error.strerror or error}") from None
+
+
+def check_replaced(path: Path) -> None:
+    """Raise `DataError` where another file than a fit would be replaced."""
+    if path.is_dir():
+        raise DataError(f"{path}: expected a file to write, it is a folder; say {path / 'policy.fit.json'}")
+    if path.exists() and b'"tandem-moderation-fit"' not in path.read_bytes()[:200]:
+        raise DataError(f"{path}: there is a file already that is no fit; write to another one")
 
 
 def read_fit(path: Path) -> Fit:

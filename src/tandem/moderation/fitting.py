@@ -15,7 +15,7 @@ from tandem.model import Model
 from tandem.moderation import promises
 from tandem.moderation.category_fitting import FOLDS, Shown, fit_category, scores
 from tandem.moderation.category_scores import category_vectors
-from tandem.moderation.fit_file import Fit, FittedOn
+from tandem.moderation.fit_file import DIGEST_DIGITS, Fit, FittedOn
 from tandem.moderation.labelled import check_classes, classes_of, distinct, without
 from tandem.moderation.policy import Category
 from tandem.moderation.policy_files import PolicyFile
@@ -90,13 +90,23 @@ def fit_policy(
         model=model.name,
         model_fingerprint=model.fingerprint,
         data=FittedOn(
-            labelled.dataset.name, labelled.dataset.hash, len(labelled), 0 if others is None else len(others)
+            labelled.dataset.name,
+            labelled.dataset.hash,
+            len(labelled),
+            0 if others is None else len(others),
+            _digests(labelled, corrections),
         ),
         date=datetime.now(UTC).date().isoformat(),
         tandem=tandem.__version__,
         seed=seed,
         categories=categories,
         notes=notes,
+    )
+
+
+def _digests(*some: Features | None) -> tuple[str, ...]:
+    return tuple(
+        sorted({digest.hex()[:DIGEST_DIGITS] for data in some if data is not None for digest in data.dataset.digests})
     )
 
 

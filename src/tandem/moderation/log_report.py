@@ -31,6 +31,7 @@ class Logged:
     band: str
     score: float
     probability: float | None
+    fitted_on: bool | None = None  # whether the fit was made from it; None where that is not known
 
     def as_dict(self) -> dict[str, Any]:
         return {"image": self.image, "band": self.band, "score": self.score, "probability": self.probability}
@@ -45,7 +46,10 @@ class CategoryReport:
     bands: Mapping[str, int]
     mean_probability: float | None  # of the images that have one: about the base rate, where that was stated rightly
     labelled: int = 0
-    figures: Mapping[str, Figure] | None = None  # of labelled images with a probability: no others were judged
+    # Of labelled images with a probability, for no others were judged, and that the fit was not made from.
+    figures: Mapping[str, Figure] | None = None
+    fitted_on: int = 0  # of the labelled: images that the fit was made from
+    unknown: int = 0  # of the labelled with a probability: images of which that is not known
     hard_negatives: Sequence[Logged] = ()  # images without the category, the highest scores first
     missed: Sequence[Logged] = ()  # images with it that were allowed, the lowest scores first
 
@@ -60,6 +64,8 @@ class CategoryReport:
         if self.figures is not None:
             found |= {
                 "labelled": self.labelled,
+                "fitted_on": self.fitted_on,
+                "unknown_whether_fitted_on": self.unknown,
                 "figures": {name: figure.as_dict() for name, figure in self.figures.items()},
                 "hard_negatives": [each.as_dict() for each in self.hard_negatives],
                 "missed": [each.as_dict() for each in self.missed],
@@ -89,6 +95,7 @@ def report(
                     str(each["band"]),
                     float(each["score"]),
                     None if probability is None else float(probability),
+                    entry.get("fitted_on"),
                 )
                 last.setdefault((str(entry["policy"]["name"]), str(name)), {})[key] = key, said
         except (KeyError, TypeError, AttributeError, ValueError):
@@ -146,7 +153,8 @@ def _category(
     shown = np.array([each for _, each in pairs])
     scores = np.array([said.score for said, _ in pairs])
     judged = [(said, there) for said, there in pairs if said.probability is not None]
-    figures = _figures(judged) if judged else {}
+    fresh = [(said, there) for said, there in judged if not said.fitted_on]
+    figures = _figures(fresh) if fresh else {}
     order = np.argsort(-scores, kind="stable").tolist()
     return CategoryReport(
         policy,
@@ -155,6 +163,8 @@ def _category(
         plain.mean_probability,
         len(pairs),
         figures,
+        len(judged) - len(fresh),
+        sum(said.fitted_on is None for said, _ in judged),
         [pairs[place][0] for place in order if not shown[place]][:HARDEST],
         [pairs[place][0] for place in reversed(order) if shown[place] and pairs[place][0].band == "allow"][:HARDEST],
     )

@@ -181,8 +181,13 @@ class Moderator:
             ]
 
     def logged(self, decision: Decision) -> dict[str, Any]:
-        """A decision with what it was made by, as a log keeps it (`AuditLog.append`)."""
-        return {**self.about(), **decision.as_dict()}
+        """A decision with what it was made by, as a log keeps it (`AuditLog.append`).
+
+        `fitted_on`: whether the fit was made from this image, where that is known.
+        """
+        key = decision.digest or decision.id
+        known = None if self.fit is None or key is None else self.fit.was_fitted_on(key)
+        return {**self.about(), **decision.as_dict(), **({} if known is None else {"fitted_on": known})}
 
     @cached_property
     def _about(self) -> dict[str, Any]:

@@ -43,6 +43,13 @@ COMMANDS = {
     "completion": "complete commands with the Tab key",
 }
 
+# Commands of two words; the module of `moderate fit` is `moderate_fit`.
+VERBS = {
+    "moderate fit": "set the bands of a policy from labelled photos",
+    "moderate report": "sum up a log of decisions",
+    "moderate verify-log": "check that a log of decisions is whole",
+}
+
 
 class Command(Protocol):
     """The interface of a command's module."""
@@ -56,4 +63,4 @@ class Command(Protocol):
 
 def load_command(name: str) -> Command:
     """The module of a command."""
-    return cast(Command, import_module(f"{__name__}.{name}"))
+    return cast(Command, import_module(f"{__name__}.{name.replace(' ', '_').replace('-', '_')}"))
