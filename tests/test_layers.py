@@ -242,7 +242,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "sklearn": ("sklearn/",),
     "torchmetrics": (),
     "open_clip": (),
-    "sqlite3": ("search/", "datasets/memory.py"),
+    "sqlite3": ("search/", "datasets/memory.py", "serve/collections/quotas.py"),
     "faiss": ("search/stores/embedded/", "search/exploring/"),
     "pymilvus": ("search/stores/milvus/client.py",),
     "lancedb": ("search/stores/lance/",),

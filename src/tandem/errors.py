@@ -137,6 +137,10 @@ class StoreExistsError(StoreError):
     """A collection exists already where a new one was to be created."""
 
 
+class StoreFullError(StoreError):
+    """The disk of the collection has no room; what was stored before is still there."""
+
+
 class StoreBusyError(StoreError):
     """Another process is writing to the collection: only one may write, many may read."""
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tandem.serve.encoding import batching as batching_module
 from tandem.serve.encoding.batching import Batcher, ClosedError, QueueFullError
 
 LONG_S = 30.0
@@ -44,7 +45,7 @@ def batching(encoder: Encoder, **options: float) -> Iterator["Batcher[int, int]"
         batcher.close()
 
 
-def test_what_waits_meanwhile_goes_together_and_comes_back_in_order() -> None:
+def test_what_waits_meanwhile_goes_together_in_turns_and_comes_back_in_order() -> None:
     encoder = Encoder(held=True)
     with batching(encoder, max_size=4) as batcher:
         first = batcher.put([0], deadline_s=LONG_S)
@@ -53,7 +54,7 @@ def test_what_waits_meanwhile_goes_together_and_comes_back_in_order() -> None:
         encoder.go.set()
         assert [future.result(LONG_S) for future in first] == [0]
         assert [[future.result(LONG_S) for future in each] for each in others] == [[2, 22], [4, 24], [6, 26]]
-    assert encoder.batches == [[0], [1, 11, 2, 12], [3, 13]]
+    assert encoder.batches == [[0], [1, 2, 3, 11], [12, 13]]
 
 
 def test_the_first_waits_for_others_but_not_once_the_batch_is_full() -> None:
@@ -85,7 +86,7 @@ def test_a_full_queue_refuses_all_of_a_request_or_nothing() -> None:
         kept += batcher.put([5], deadline_s=LONG_S)
         encoder.go.set()
         assert [future.result(LONG_S) for future in kept] == [2, 4, 10]
-    assert encoder.batches == [[0], [1], [2], [5]]
+    assert encoder.batches == [[0], [1], [5], [2]]
 
 
 def test_who_would_wait_too_long_is_refused_at_once() -> None:
@@ -99,12 +100,47 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
         encoder.go.clear()
         kept = batcher.put([1], deadline_s=LONG_S)
         assert encoder.began.acquire(timeout=LONG_S)
-        kept += batcher.put([2], deadline_s=LONG_S)
-        kept += batcher.put([3, 4], deadline_s=LONG_S)
+        for item in (2, 3, 4):
+            kept += batcher.put([item], deadline_s=LONG_S)
         with pytest.raises(QueueFullError, match="3 items wait"):
             batcher.put([5], deadline_s=LONG_S)
         encoder.go.set()
         assert [future.result(LONG_S) for future in kept] == [2, 4, 6, 8]
+
+
+def test_a_small_request_passes_a_large_one_that_fills_the_queue() -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=4, max_queue=8) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        large = batcher.put(list(range(100, 200)), deadline_s=LONG_S)  # alone in the queue: taken whatever its size
+        with pytest.raises(QueueFullError, match="100 items wait"):
+            batcher.put([1, 2, 3, 4, 5], deadline_s=LONG_S)
+        small = batcher.put([6], deadline_s=LONG_S)
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in (*small, *large)] == [12, *range(200, 400, 2)]
+    assert encoder.batches[1] == [100, 6, 101, 102]
+
+
+def test_the_background_stands_back_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(held=True)
+    with batching(encoder, max_size=2, max_queue=2) as batcher:
+        batcher.put([0], deadline_s=LONG_S)
+        assert encoder.began.acquire(timeout=LONG_S)
+        behind = batcher.put([1, 2, 3, 4], deadline_s=LONG_S, background=True)  # more than the queue has room for
+        people = batcher.put([5, 6], deadline_s=LONG_S)
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in (*people, *behind)] == [10, 12, 2, 4, 6, 8]
+        encoder.go.clear()
+        monkeypatch.setattr(batching_module, "BACKGROUND_EVERY_S", 0.0)  # long ago, it says
+        held = batcher.put([7], deadline_s=LONG_S)
+        while len(encoder.batches) < 5:
+            assert encoder.began.acquire(timeout=LONG_S)
+        late = batcher.put([8], deadline_s=LONG_S, background=True)
+        people = batcher.put([9], deadline_s=LONG_S)
+        encoder.go.set()
+        assert [future.result(LONG_S) for future in (*held, *people, *late)] == [14, 18, 16]
+    assert encoder.batches == [[0], [5, 6], [1, 2], [3, 4], [7], [8], [9]]
 
 
 def test_those_who_left_make_room_and_are_not_computed() -> None:

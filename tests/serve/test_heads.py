@@ -217,12 +217,12 @@ def test_corrections_that_are_refused(folder: Path, here: TestClient, client: Cl
 
 
 def test_a_key_is_asked_for(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("secret\n")
+    (tmp_path / "keys").write_text("a-secret-of-20-signs\n")
     locked = open_service(Settings(keys_file=tmp_path / "keys", corrections=tmp_path / "c"), [], model=folder / "model")
     there = TestClient(build_app(locked), base_url="http://127.0.0.1:8000")
     body = {"image": data_uri(folder / "photos" / "1.png"), "label": "cat"}
     assert there.post("/v1/corrections", json=body).status_code == 401
-    assert there.post("/v1/corrections", json=body, headers={"x-api-key": "secret"}).status_code == 201
+    assert there.post("/v1/corrections", json=body, headers={"x-api-key": "a-secret-of-20-signs"}).status_code == 201
     locked.close()
 
 

@@ -3,12 +3,15 @@
 import hmac
 import logging
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from tandem.errors import TandemError
 from tandem.serve.http.keys import KeyFile, bearer
+
+ONE, TWO, THREE = "first-key-0123456", "second-key-012345", "third-key-0123456"  # of the same length
 
 
 class Clock:
@@ -27,42 +30,35 @@ def written(path: Path, text: str) -> Path:
 
 
 def test_keys_of_the_file_open_and_others_do_not(tmp_path: Path) -> None:
-    keys = KeyFile(written(tmp_path / "keys", "# ours\nfirst-key  # Anna's\n\n  second-key\n"))
-    assert len(keys) == 2
-    assert keys.allows("first-key")
-    assert keys.allows("second-key")
-    for wrong in (
-        "",
-        "first",
-        "first-key2",
-        "# ours",
-        "Anna's",
-        "FIRST-KEY",
-        "first-key  # Anna's",
-        "second-key\x00",
-        "é",
-    ):
+    keys = KeyFile(written(tmp_path / "keys", f"# ours\n{ONE}\n\n  {TWO}\n   # theirs\nwith#a-sign-inside\n"))
+    assert len(keys) == 3
+    for right in (ONE, TWO, "with#a-sign-inside"):
+        assert keys.allows(right)
+    for wrong in ("", "first", f"{ONE}2", "# ours", "with", ONE.upper(), f"{ONE}  # Anna's", f"{TWO}\x00", "é"):
         assert not keys.allows(wrong), wrong
 
 
-def test_both_headers_are_read(tmp_path: Path) -> None:
-    keys = KeyFile(written(tmp_path / "keys", "k-1"))
-    assert keys.accepts(authorization="Bearer k-1")
-    assert keys.accepts(authorization="bearer  k-1 ")
-    assert keys.accepts(x_api_key="k-1")
-    assert keys.accepts(authorization="Basic abc", x_api_key="k-1")
-    assert keys.accepts(authorization="Bearer k-1", x_api_key="wrong")
+def test_both_headers_are_read_and_a_key_has_a_name_that_is_not_the_key(tmp_path: Path) -> None:
+    keys = KeyFile(written(tmp_path / "keys", f"{ONE}\n{TWO}"))
+    assert keys.accepts(authorization=f"Bearer {ONE}")
+    assert keys.accepts(authorization=f"bearer  {ONE} ")
+    assert keys.accepts(x_api_key=ONE)
+    assert keys.accepts(authorization="Basic abc", x_api_key=ONE)
+    assert keys.accepts(authorization=f"Bearer {ONE}", x_api_key="wrong")
     assert not keys.accepts()
-    assert not keys.accepts(authorization="k-1")
-    assert not keys.accepts(authorization="Basic k-1")
+    assert not keys.accepts(authorization=ONE)
+    assert not keys.accepts(authorization=f"Basic {ONE}")
     assert not keys.accepts(authorization="Bearer ", x_api_key="")
-    assert not keys.accepts(x_api_key="Bearer k-1")
+    assert not keys.accepts(x_api_key=f"Bearer {ONE}")
     assert bearer("Bearer a b") == "a b"
     assert bearer("Bearer") is None
+    names = keys.find(x_api_key=ONE), keys.find(authorization=f"Bearer {ONE}"), keys.find(x_api_key=TWO)
+    assert names[0] == names[1] != names[2]
+    assert ONE not in str(names)
 
 
 def test_every_key_is_compared_whichever_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = KeyFile(written(tmp_path / "keys", "\n".join(f"key-{i}" for i in range(7))))
+    keys = KeyFile(written(tmp_path / "keys", "\n".join(f"key-0123456789-{i}" for i in range(7))))
     compared: list[int] = []
 
     def counted(a: bytes, b: bytes) -> bool:
@@ -72,80 +68,119 @@ def test_every_key_is_compared_whichever_fits(tmp_path: Path, monkeypatch: pytes
 
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", counted)
-    for key in ("key-0", "key-6", "none", "k" * 10_000):
+    for key in ("key-0123456789-0", "key-0123456789-6", "none", "k" * 10_000):
         compared.clear()
         keys.allows(key)
         assert len(compared) == 7, key
 
 
 def test_keys_are_not_kept_as_text(tmp_path: Path) -> None:
-    assert "secret-key" not in str(vars(KeyFile(written(tmp_path / "keys", "secret-key"))))
+    assert ONE not in str(vars(KeyFile(written(tmp_path / "keys", ONE))))
 
 
-def test_a_changed_file_counts_within_a_second(tmp_path: Path) -> None:
+def test_a_changed_file_counts_within_a_second_and_at_once_when_told(tmp_path: Path) -> None:
     clock = Clock()
-    path = written(tmp_path / "keys", "old-key")
+    path = written(tmp_path / "keys", ONE)
     keys = KeyFile(path, clock=clock)
-    new = written(tmp_path / "new", "new-key")  # of the same size
+    new = written(tmp_path / "new", TWO)  # of the same size
     os.utime(new, ns=(1, os.stat(path).st_mtime_ns))  # and the same time
     os.replace(new, path)
+    clock.now += 0.4
+    assert keys.allows(ONE)  # not looked at yet
     clock.now += 0.5
-    assert keys.allows("old-key")  # not looked at yet: at most once a second
-    clock.now += 0.6
-    assert keys.allows("new-key")
-    assert not keys.allows("old-key")
-    written(path, "new-key\nthird\n")
-    clock.now += 1.1
-    assert keys.allows("third")
-    assert keys.allows("new-key")
+    assert keys.allows(TWO)
+    assert not keys.allows(ONE)
+    status = os.stat(path)
+    written(path, ONE)  # in place
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # and the time set back
+    clock.now += 0.9
+    assert keys.allows(ONE)
+    assert not keys.allows(TWO)
+    written(path, f"{ONE}\n{THREE}\n")
+    keys.reload()  # the clock stands still
+    assert keys.allows(THREE)
 
 
-@pytest.mark.parametrize("harm", ["gone", "empty", "damaged", "a folder"])
-def test_a_file_that_goes_bad_keeps_the_last_good_keys_and_logs_once(
+@pytest.mark.parametrize("harm", ["gone", "empty", "comments", "damaged", "a folder", "short", "open to all"])
+def test_a_file_that_goes_bad_accepts_nothing_until_it_is_well_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:
     clock = Clock()
-    path = written(tmp_path / "keys", "good-key")
+    path = written(tmp_path / "keys", ONE)
     keys = KeyFile(path, clock=clock)
+    assert not keys.is_broken()
     path.unlink()
+    bad = {"empty": b"", "comments": b"# none\n", "damaged": b"\xff\x00 secret \n", "short": b"secret\n"}
     if harm == "a folder":
         path.mkdir()
+    elif harm == "open to all":
+        written(path, ONE).chmod(0o622)
     elif harm != "gone":
-        path.write_bytes(b"" if harm == "empty" else b"\xff\x00 secret \n")
+        path.write_bytes(bad[harm])
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             clock.now += 2
-            assert keys.allows("good-key")
-            assert not keys.allows("")
-            assert not keys.allows("secret")
-        assert len(caplog.records) == 1
-        assert "stay in force" in caplog.text
+            for key in (ONE, "", "secret"):
+                assert not keys.allows(key)
+            assert keys.is_broken()
+        assert len(caplog.records) == 1  # not for each request
+        assert "no key is accepted until the file is well again" in caplog.text
         assert "secret" not in caplog.text
         if harm == "a folder":
             path.rmdir()
-        written(path, "better-key")
+        elif path.exists():
+            path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+        written(path, f"{TWO}\n")
         clock.now += 2
-        assert keys.allows("better-key")
-        assert not keys.allows("good-key")
+        assert keys.allows(TWO)
+        assert not keys.allows(ONE)
+        assert not keys.is_broken()
+
+
+def test_the_same_file_that_could_not_be_read_for_a_while_is_read_again(tmp_path: Path) -> None:
+    clock = Clock()
+    path = written(tmp_path / "keys", ONE)
+    keys = KeyFile(path, clock=clock)
+    path.rename(tmp_path / "away")
+    clock.now += 2
+    assert not keys.allows(ONE)
+    (tmp_path / "away").rename(path)  # with the time, the size and the inode that it had
+    clock.now += 2
+    assert keys.allows(ONE)
 
 
 def test_what_is_no_file_of_keys_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(TandemError, match=r"keys: the file of API keys cannot be read: No such file"):
         KeyFile(tmp_path / "keys")
-    with pytest.raises(TandemError, match="cannot be read"):
+    with pytest.raises(TandemError, match="it is no regular file"):
         KeyFile(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TandemError, match="it is no regular file"):
+        KeyFile(tmp_path / "pipe")
     for empty in ("", "\n\n", "# only\n  # comments\n"):
         with pytest.raises(TandemError, match="no API key in it; write one per line"):
             KeyFile(written(tmp_path / "keys", empty))
-    with pytest.raises(TandemError, match="line 2: expected an API key") as caught:
-        KeyFile(written(tmp_path / "keys", "good\nmy secret words\n"))
-    assert "secret" not in str(caught.value)
+    for line in ("my secret words, all of them", f"{ONE}  # Anna's secret", "secret", "secret-of-15-le", "é" * 20):
+        with pytest.raises(TandemError, match="line 2: expected an API key of 16 to 512 printable") as caught:
+            KeyFile(written(tmp_path / "keys", f"{TWO}\n{line}\n"))
+        assert "secret" not in str(caught.value)
     with pytest.raises(TandemError, match="more than"):
-        KeyFile(written(tmp_path / "keys", "key\n" * 300_000))
+        KeyFile(written(tmp_path / "keys", f"{ONE}\n" * 100_000))
+
+
+@pytest.mark.parametrize(("mode", "read_by_others"), [(0o600, False), (0o644, True)])
+def test_a_file_of_keys_that_others_may_read_is_known(tmp_path: Path, mode: int, read_by_others: bool) -> None:
+    path = written(tmp_path / "keys", ONE)
+    path.chmod(mode)
+    assert KeyFile(path).readable_by_others is read_by_others
+    for open_to_others in (0o620, 0o602, 0o666):
+        path.chmod(open_to_others)
+        with pytest.raises(TandemError, match=r"other users may write to .*; run: chmod 600"):
+            KeyFile(path)
 
 
 def test_a_byte_order_mark_and_other_line_ends_are_no_part_of_a_key(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbffirst\r\nsecond\r\n")
+    (tmp_path / "keys").write_bytes(b"\xef\xbb\xbf%s\r\n%s\r\n" % (ONE.encode(), TWO.encode()))
     keys = KeyFile(tmp_path / "keys")
-    assert keys.allows("first")
-    assert keys.allows("second")
+    assert keys.allows(ONE)
+    assert keys.allows(TWO)

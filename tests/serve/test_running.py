@@ -184,14 +184,15 @@ def test_a_collection_that_is_gone_makes_the_server_not_ready(tmp_path: Path) ->
 
 def test_keys_are_required_and_a_wider_address_without_them_is_warned_of(place: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.txt"
-    keys.write_text("right-key\n")
+    keys.write_text("the-right-key-of-ours\n")
+    keys.chmod(0o600)
     with serving(place / "photos.tandem", keys_file=keys) as there, httpx.Client(base_url=there.url) as http:
         for headers in ({}, {"authorization": "Bearer wrong"}, {"x-api-key": ""}):
             for path in ("/v1/models", "/metrics", "/v1/images/00/thumbnail", "/openapi.json"):
                 refused = http.get(path, headers=headers)
                 assert refused.status_code == 401, path
                 assert refused.headers["www-authenticate"] == "Bearer"
-        for headers in ({"authorization": "Bearer right-key"}, {"x-api-key": "right-key"}):
+        for headers in ({"authorization": "Bearer the-right-key-of-ours"}, {"x-api-key": "the-right-key-of-ours"}):
             assert http.get("/v1/models", headers=headers).status_code == 200
         assert http.get("/readyz").status_code == 200
         assert not [line for line in there.log if "warning" in line]

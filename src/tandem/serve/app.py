@@ -1,5 +1,6 @@
 """Joins routes, errors, the web page and the guard into one application, made by `build_app`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +18,8 @@ from tandem import __version__
 from tandem.errors import TandemError
 from tandem.serve import routes
 from tandem.serve.encoding.batching import ClosedError, QueueFullError
-from tandem.serve.http import bodies, openapi, problems
+from tandem.serve.http import bodies, loop_lag, openapi, problems
 from tandem.serve.http.guard import RequestGuard
-from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.service import Service
 
@@ -32,7 +32,9 @@ def build_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(loop_lag.watch(service.metrics))
         yield
+        watching.cancel()
         service.close()
 
     problem: dict[int | str, dict[str, Any]] = {
@@ -50,14 +52,19 @@ def build_app(service: Service) -> FastAPI:
         responses=problem,
         redirect_slashes=False,
     )
-    known = routes.include_all(app, service)
+    known, with_bodies = routes.include_all(app, service)
     for error, answer in _ANSWERS.items():
         app.add_exception_handler(error, _handler(answer, known))
     if PAGE.is_dir():
         app.router.routes.append(_PageMount("/", _Page(directory=PAGE, html=True), known))
     settings = service.settings
-    keys = KeyFile(settings.keys_file) if settings.keys_file else None
-    app.add_middleware(RequestGuard, settings=settings, metrics=service.metrics, keys=keys)
+
+    def takes_body(method: str, path: str) -> bool:
+        return any(method in (each.methods or ()) and each.path_regex.match(path) for each in with_bodies)
+
+    app.add_middleware(
+        RequestGuard, settings=settings, metrics=service.metrics, keys=service.keys, takes_body=takes_body
+    )
     return app
 
 
@@ -95,7 +102,7 @@ def _handler(
     def handle(request: Request, error: Exception) -> JSONResponse:
         problem = answer(error)
         if problem.status == 405:  # the framework names the methods of one route only
-            allowed = ", ".join(sorted(_allowed_methods(routes, request.scope)))
+            allowed = ", ".join(sorted(_allowed_methods(routes, request.scope) or ("GET", "HEAD")))
             problem = problems.for_status(
                 405, f"{request.method} is not allowed here; use {allowed}", headers={"Allow": allowed}
             )
@@ -117,6 +124,8 @@ _ANSWERS: dict[type[Exception], Callable[[Any], ProblemError]] = {
     RequestValidationError: lambda error: bodies.invalid(error.errors()),
     QueueFullError: lambda error: problems.full(str(error)),
     ClosedError: lambda error: problems.full("the server is being stopped"),
+    OSError: problems.from_os_error,
+    MemoryError: lambda error: problems.full("the server has no memory left for this request"),
     TimeoutError: lambda error: problems.full("the encoder has more to do than it can in time"),
     Exception: lambda error: problems.internal(),
 }

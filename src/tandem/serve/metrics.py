@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -25,6 +26,12 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("tandem_requests_in_flight", "Requests being answered", registry=self.registry)
+        self.loop_lag = Histogram(
+            "tandem_loop_lag_seconds",
+            "How late the event loop came back to a timer",
+            buckets=_LAGS,
+            registry=self.registry,
+        )
         self.client_closed = Counter(
             "tandem_client_closed_requests", "Requests whose client left before the answer", registry=self.registry
         )

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tandem.errors import MissingExtraError, TandemError
 from tandem.model import Model
 from tandem.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from tandem.serve.http.keys import KeyFile
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +45,12 @@ def serve(
     except ImportError as error:
         raise MissingExtraError(error.name or "fastapi", "serve", "tandem serve") from None
     from tandem.serve.http.keys import KeyFile
+    from tandem.serve.log_limit import limit_logs
     from tandem.serve.service import open_service
 
-    if settings.keys_file is not None:
-        KeyFile(settings.keys_file)  # errors in it are reported before models are loaded
+    # Errors in it are reported before models are loaded.
+    if settings.keys_file is not None and KeyFile(settings.keys_file).readable_by_others:
+        say(f"warning: other users of this machine may read {settings.keys_file}; run: chmod 600 {settings.keys_file}")
     listening = bound(settings)
     try:
         service = open_service(settings, collections, model=model, loading=loading)
@@ -68,12 +73,29 @@ def serve(
         h11_max_incomplete_event_size=settings.max_header_bytes,
         lifespan="on",
     )
+    limit_logs()
+    _reload_keys_on_hangup(service.keys)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     say(f"serving {', '.join(service.registry.collections) or 'a model'} at http://{shown}:{port} (stop: Ctrl-C)")
     with suppress(KeyboardInterrupt):  # Ctrl-C is how a server is stopped: uvicorn has finished its requests by then
         uvicorn.Server(configured).run(sockets=[listening])
     say("stopped")
+
+
+def _reload_keys_on_hangup(keys: "KeyFile | None") -> None:
+    """SIGHUP reads the keys anew, as of other servers. Without keys it is ignored: it must not end the server."""
+    import signal
+    import threading
+
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        return
+
+    def reload(*_: object) -> None:
+        if keys is not None:
+            keys.reload()
+
+    signal.signal(signal.SIGHUP, reload)
 
 
 def bound(settings: Settings) -> socket.socket:

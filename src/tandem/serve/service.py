@@ -14,12 +14,14 @@ from tandem.heads.head import Head
 from tandem.model import Model
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.map_documents import MapDocuments
+from tandem.serve.collections.quotas import Quota, Uploads
 from tandem.serve.collections.registry import CollectionRegistry
 from tandem.serve.corrections import Corrections
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.heads import ServedHeads
 from tandem.serve.http import bodies
+from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import RequestBody
 from tandem.serve.metrics import Metrics
@@ -53,6 +55,16 @@ class Service:
     heads: ServedHeads = field(default_factory=ServedHeads)
     policies: ServedPolicies = field(default_factory=ServedPolicies)
     corrections: Corrections | None = None
+    keys: KeyFile | None = None
+    _uploads: dict[Path, Uploads] = field(default_factory=dict)
+
+    def uploads(self, folder: Path) -> Uploads:
+        """What a folder of originals holds, and of whom. For the thread that writes; the first time it looks at all."""
+        if folder not in self._uploads:
+            limits = self.settings
+            quota = Quota(limits.upload_images, limits.upload_bytes, limits.uploads_bytes)
+            self._uploads[folder] = Uploads(folder, quota)
+        return self._uploads[folder]
 
     async def read(self, request: Request, shape: type[_Params]) -> bodies.Body[_Params]:
         """The body of a request, within this server's limits. Raises `ProblemError`."""
@@ -95,11 +107,24 @@ class Service:
     ) -> Vectors:
         """A vector for each label [c d]. Raises `ProblemError` for more than the server takes at once."""
         chosen = prompts.check_templates(prompts.default_templates(language) if templates is None else templates)
-        self.check_texts([*labels, *chosen], "labels and templates")
-        if len(labels) * len(chosen) > 16 * self.settings.max_batch:
-            detail = f"labels times templates: expected at most {16 * self.settings.max_batch:,} texts"
-            raise ProblemError(413, "Too many at once", detail)
+        self.check_filled(labels, chosen)
         return await encoder.class_vectors(labels, chosen, long)
+
+    def check_filled(self, labels: Sequence[str], templates: Sequence[str]) -> None:
+        """Raises `ProblemError` 413 for labels that are too many or too long in their templates, before they are filled
+        in: a thousand long labels in a thousand long templates are more than the memory takes.
+        """
+        count, most = len(labels) * len(templates), 16 * self.settings.max_batch
+        if count > most:
+            detail = f"labels times templates: expected at most {most:,} texts, got {count:,}"
+            raise ProblemError(413, "Too many at once", detail)
+        bodies.check_length(max(labels, key=len), "labels", self.settings.max_text_characters)
+        bodies.check_length(max(templates, key=len), "templates", self.settings.max_text_characters)
+        characters = len(templates) * sum(map(len, labels)) + len(labels) * sum(map(len, templates))
+        most = self.settings.max_request_characters
+        if characters > most:
+            detail = f"labels in their templates: expected at most {most:,} characters, got {characters:,}"
+            raise ProblemError(413, "Text too long", detail)
 
     def head_of(self, params: LabelsOrHead) -> Head | None:
         """The head that a request names; None for one with labels. Raises `TextError` and `ProblemError`."""
@@ -145,6 +170,7 @@ def open_service(
     loading: dict[str, Any] | None = None,
 ) -> Service:
     """Load the models and open the collections to serve. Raises `TandemError` if one cannot be."""
+    keys = None if settings.keys_file is None else KeyFile(settings.keys_file)
     metrics = Metrics()
     fetcher = Fetcher.of(settings.allow_fetch, max_bytes=settings.max_body_bytes) if settings.allow_fetch else None
     registry = CollectionRegistry(
@@ -154,7 +180,7 @@ def open_service(
         model=model,
         loading=loading,
     )
-    service = Service(settings, metrics, registry)
+    service = Service(settings, metrics, registry, keys=keys)
     try:
         registry.open_all()
         service.heads = ServedHeads.open(settings.heads, (each.model for each in registry.pool.encoders))

@@ -26,6 +26,9 @@ class Settings:
     read_only: bool = False  # images can be neither added nor deleted
     heads: tuple[Path, ...] = ()  # .tandem-head files that requests may name
     policies: tuple[str, ...] = ()  # files of policies, or names of those that ship, that requests may name
+    upload_images: Positive = 10_000  # that one key may add
+    upload_bytes: Positive = 2 * 2**30  # of these
+    uploads_bytes: Positive = 20 * 2**30  # of the originals of all added images of a collection
     corrections: Path | None = None  # the folder where images with their right labels are kept; None: they are not
 
     max_body_bytes: Positive = 32 * 2**20  # of a request
@@ -34,8 +37,11 @@ class Settings:
     max_batch: Positive = 256  # images, texts or labels of a request
     max_hits: Positive = 1000  # of a page of hits
     max_offset: Positive = 100_000
-    max_text_characters: Positive = 10_000  # of a text: the tokenizer reads all of it
-    concurrency: Positive = 256  # requests in flight; further ones get 503
+    max_text_characters: Positive = 10_000  # of a text, in its template: the tokenizer reads all of it
+    # Of all texts of a request together; one outside ASCII counts as ten, which is what cleaning it costs at worst.
+    max_request_characters: Positive = 400_000
+    concurrency: Positive = 256  # requests in flight, half of them of one client at most; further ones get 503
+    client_rate: Positive = 500  # requests per second of one client: a key, or an address without one
     max_connections: Positive = 1000  # open ones, idle ones included
     max_header_bytes: Positive = 64 * 2**10  # of a request, before its body
 

@@ -12,7 +12,7 @@ from tandem.files import user_path
 from tandem.serve.settings import Settings
 
 DEFAULTS = Settings()
-MB, MEGAPIXEL = 2**20, 1_000_000
+MB, GB, MEGAPIXEL = 2**20, 2**30, 1_000_000
 
 
 def add_arguments(parser: Parser) -> None:
@@ -43,7 +43,9 @@ def add_arguments(parser: Parser) -> None:
         "127.*; with a wider --host also IP addresses, this machine's name, and names without a dot",
     )
     parser.add_argument(
-        "--api-key-file", metavar="F", help="accepted API keys, one per line; read again when the file changes"
+        "--api-key-file",
+        metavar="F",
+        help="accepted API keys of 16 characters or more, one per line; read again when it changes, and on SIGHUP",
     )
     parser.add_argument(
         "--allow-fetch",
@@ -88,6 +90,10 @@ def add_arguments(parser: Parser) -> None:
         ("--max-batch", DEFAULTS.max_batch, "items per request"),
         ("--max-requests", DEFAULTS.concurrency, "requests in flight"),
         ("--max-queue", DEFAULTS.image_queue, "images waiting"),
+        ("--client-rate", DEFAULTS.client_rate, "requests per second of one client: a key, or an address without one"),
+        ("--upload-images", DEFAULTS.upload_images, "images that one key may add"),
+        ("--upload-mb", DEFAULTS.upload_bytes // MB, "of the images that one key may add"),
+        ("--uploads-gb", DEFAULTS.uploads_bytes // GB, "of all added images of a collection"),
     ):
         limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{what} (%(default)s)")
     limits.add_argument(
@@ -140,6 +146,10 @@ def run(arguments: argparse.Namespace) -> int:
         concurrency=arguments.max_requests,
         image_queue=arguments.max_queue,
         text_queue=texts_per_image * arguments.max_queue,
+        client_rate=arguments.client_rate,
+        upload_images=arguments.upload_images,
+        upload_bytes=arguments.upload_mb * MB,
+        uploads_bytes=arguments.uploads_gb * GB,
         deadline_s=arguments.deadline,
         batch_size=arguments.batch_size,
         batch_wait_s=arguments.batch_wait_ms / 1000,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tandem.errors import StoreError
+from tandem.errors import StoreError, StoreFullError
 from tandem.search.indexing.entries import FileSignature, shard_of
 
 FORMAT = "2"
@@ -190,7 +190,9 @@ class Ledger:
         try:
             yield
         except sqlite3.OperationalError as error:  # a full disk, a file that cannot be read or is locked
-            raise StoreError(f"{self.path}: {error}; nothing is lost: run again when that is put right") from error
+            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            kind = StoreFullError if full else StoreError
+            raise kind(f"{self.path}: {error}; nothing is lost: run again when that is put right") from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
                 raise

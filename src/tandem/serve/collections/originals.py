@@ -71,9 +71,9 @@ def film(identifier: str, values: Mapping[str, Value]) -> tuple[Path, str] | Non
     return None if path is None else (path, FILM_TYPES.get(str(values.get("format")), "application/octet-stream"))
 
 
-def remove_kept(paths: list[str], folder: Path) -> None:
-    """Remove those of the files that `keep` wrote."""
-    for path in paths:
-        file = Path(path)
-        if file.parent.parent == folder and not file.is_symlink():
-            file.unlink(missing_ok=True)
+def remove_kept(paths: list[str], folder: Path) -> bool:
+    """Remove those of the files that `keep` wrote. Whether there were any."""
+    kept = [file for file in map(Path, paths) if file.parent.parent == folder and not file.is_symlink()]
+    for file in kept:
+        file.unlink(missing_ok=True)
+    return bool(kept)

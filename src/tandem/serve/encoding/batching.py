@@ -1,24 +1,28 @@
 """Dynamic batching: concurrent requests share the encoder's batches. A bounded queue, and one thread that serves it.
 
-A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`. While the encoder computes, the
-next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
-dropped first. Knows items and a function over a list of them: no HTTP, no images.
+A batch is taken as soon as it is full, or its oldest item has waited `max_wait_s`; requests take turns in it. While the
+encoder computes, the next batch gathers. Items that nobody waits for any more (cancelled, or past their deadline) are
+dropped first. Work in the background is done in small batches while nobody else waits. Knows items and a function over
+a list of them: no HTTP, no images.
 """
 
 import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from tandem.serve.encoding.fair_queue import FairQueue
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _log = logging.getLogger(__name__)
 EMA_ALPHA = 0.2  # weight of the last batch in the moving average of the time per item
+BACKGROUND_SIZE = 8  # items of a batch of the background: whoever comes meanwhile waits for it
+BACKGROUND_EVERY_S = 1.0  # how long the background stands back while people keep the encoder busy
 
 
 class QueueFullError(Exception):
@@ -64,7 +68,8 @@ class Batcher(Generic[_Item, _Result]):
         self._max_size, self._max_wait_s, self._max_queue = max_size, max_wait_s, max_queue
         self._max_queue_s, self._item_s = max_queue_s, 0.0  # moving average
         self._observe = observe
-        self._queue: deque[_Waiting[_Item, _Result]] = deque()
+        self._queue: FairQueue[_Waiting[_Item, _Result]] = FairQueue()
+        self._background_done = time.monotonic()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"tandem-{name}", daemon=True)
@@ -74,21 +79,22 @@ class Batcher(Generic[_Item, _Result]):
         """How many items wait."""
         return len(self._queue)
 
-    def put(self, items: Sequence[_Item], *, deadline_s: float) -> "list[Future[_Result]]":
-        """Queue all items or none. Raises `QueueFullError` and `ClosedError`.
+    def put(self, items: Sequence[_Item], *, deadline_s: float, background: bool = False) -> "list[Future[_Result]]":
+        """Queue all items of a request or none. Raises `QueueFullError` and `ClosedError`.
 
-        A request that meets an empty queue is taken whatever its size: it would never fit otherwise.
+        A request that meets an empty queue is taken whatever its size: it would never fit otherwise. What works in the
+        background is never refused, and waits until nobody else does.
         """
         now = time.monotonic()
         waiting = [_Waiting[_Item, _Result](item, now, now + deadline_s) for item in items]
         with self._changed:
             if self._closed:
                 raise ClosedError(f"{self.name}: closed")
-            if self._is_full(len(waiting)):
-                self._drop_cancelled()
+            if not background and self._is_full(len(waiting)):
+                self._queue.keep(lambda each: not each.future.cancelled())
                 if self._is_full(len(waiting)):
                     raise QueueFullError(f"{len(self._queue):,} items wait for the encoder of {self.name}")
-            self._queue.extend(waiting)
+            self._queue.add(waiting, background=background)
             self._changed.notify()
         return [each.future for each in waiting]
 
@@ -103,13 +109,14 @@ class Batcher(Generic[_Item, _Result]):
             await asyncio.gather(*futures, return_exceptions=True)
             raise
 
-    def map_from_thread(self, items: Sequence[_Item], *, deadline_s: float) -> list[_Result]:
-        """As `map`, for a thread that may wait. Of many items a batch waits at a time, with a deadline of its own: work
-        in the background must not fill the queue that requests stand in.
+    def map_from_thread(self, items: Sequence[_Item], *, deadline_s: float, background: bool = False) -> list[_Result]:
+        """As `map`, for a thread that may wait. Of many items a batch waits at a time, with a deadline of its own: they
+        must not fill the queue that requests stand in.
         """
         results: list[_Result] = []
-        for start in range(0, len(items), self._max_size):
-            futures = self.put(items[start : start + self._max_size], deadline_s=deadline_s)
+        size = BACKGROUND_SIZE if background else self._max_size
+        for start in range(0, len(items), size):
+            futures = self.put(items[start : start + size], deadline_s=deadline_s, background=background)
             try:
                 results += [future.result() for future in futures]
             except BaseException:
@@ -122,8 +129,7 @@ class Batcher(Generic[_Item, _Result]):
         """Finish the current batch; waiting items get `ClosedError`."""
         with self._changed:
             self._closed = True
-            left = list(self._queue)
-            self._queue.clear()
+            left = self._queue.clear()
             self._changed.notify()
         for each in left:
             if each.future.set_running_or_notify_cancel():
@@ -132,18 +138,13 @@ class Batcher(Generic[_Item, _Result]):
             self._thread.join()
 
     def _is_full(self, more: int) -> bool:
-        """Whether to refuse new items: the queue is too long, or too slow at the recent rate.
+        """Whether to refuse new items: the queue before them is too long, or too slow at the recent rate.
 
         Two batches are never too many: a single slow one, as the first often is, says little.
         """
-        ahead = len(self._queue)
+        ahead = self._queue.ahead_of(more)
         is_long = ahead > 2 * self._max_size and ahead * self._item_s > self._max_queue_s
         return ahead > 0 and (ahead + more > self._max_queue or is_long)
-
-    def _drop_cancelled(self) -> None:
-        living = [each for each in self._queue if not each.future.cancelled()]
-        self._queue.clear()
-        self._queue.extend(living)
 
     def _run(self) -> None:
         while (batch := self._next()) is not None:
@@ -175,23 +176,32 @@ class Batcher(Generic[_Item, _Result]):
         """The next batch, without items that nobody waits for; None once closed."""
         with self._changed:
             while not self._closed:
-                if self._queue:
-                    left = self._queue[0].arrived + self._max_wait_s - time.monotonic()
-                    if left <= 0 or len(self._queue) >= self._max_size:
-                        break
-                    self._changed.wait(left)
-                else:
+                if not len(self._queue):
                     self._changed.wait()
+                    continue
+                background = self._is_backgrounds_turn()
+                arrived = min(each.arrived for each in self._queue.firsts(background=background))
+                left_s = arrived + self._max_wait_s - time.monotonic()
+                if left_s <= 0 or background or len(self._queue) >= self._max_size:
+                    break
+                self._changed.wait(left_s)
             if self._closed:
                 return None
             batch: list[_Waiting[_Item, _Result]] = []
             late: list[_Waiting[_Item, _Result]] = []
             now = time.monotonic()
-            while self._queue and len(batch) < self._max_size:
-                each = self._queue.popleft()
-                if not each.future.set_running_or_notify_cancel():
-                    continue
-                (late if now > each.deadline else batch).append(each)
+            if background:
+                self._background_done = now
+            most = min(BACKGROUND_SIZE, self._max_size) if background else self._max_size
+            while len(batch) < most and (each := self._queue.take(background=background)) is not None:
+                if each.future.set_running_or_notify_cancel():
+                    (late if now > each.deadline else batch).append(each)
         for each in late:
             each.future.set_exception(TimeoutError())
         return batch
+
+    def _is_backgrounds_turn(self) -> bool:
+        if not self._queue.has_people:
+            return True
+        waits = any(True for _ in self._queue.firsts(background=True))
+        return waits and time.monotonic() - self._background_done > BACKGROUND_EVERY_S

@@ -1,20 +1,20 @@
 """A model behind its image reader and its two batchers: the only access of a server to an engine.
 
 `Encoder` has async methods for routes, whose vectors are then used to query collections. `model` is for
-threads that may wait, such as those that index or compute a map: the same model, with the batchers as its engine.
+threads that may wait, such as those that index: the same model, with the batchers as its engine. `background_model` is
+for what nobody waits for, such as a map: people come first.
 Knows models, batches and the images of requests; no routes, no stores.
 
 Shapes: n images or texts, h height, w width, t tokens, d shared dimension.
 """
 
-import asyncio
 import copy
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +23,19 @@ from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.class_vectors import averaged
 from tandem.defaults import LongTexts
-from tandem.errors import ImageError, TextError
-from tandem.long_texts import split_texts
+from tandem.errors import ImageError
 from tandem.model import Model
 from tandem.serve.encoding.batching import Batcher
 from tandem.serve.encoding.fetching import Fetcher
 from tandem.serve.encoding.images import ImageReader
-from tandem.serve.http.problems import too_many_tokens
+from tandem.serve.encoding.text_reader import Row, TextReader
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
 CACHED_TEXTS = 4096  # for a page that searches while the user types: 8 MB at 512 dimensions
+BACKGROUND_DEADLINE_S = 3600.0
 DECODE_QUEUE_BATCHES = 4  # the decoding queue holds this many requests of the largest size
 
-Row = NDArray[np.int32]
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 
 
@@ -63,6 +62,7 @@ class Encoder:
         self.images: Batcher[Pixels, Vectors] = batches(
             "images", self._encode_images, max_queue=settings.image_queue, observe=metrics.observe_batch("image")
         )
+        self.text_reader = TextReader(model.tokenizer, self.context_length, settings)
         limits = replace(model.limits, max_pixels=settings.max_pixels, max_bytes=settings.max_body_bytes)
         self.reader = ImageReader(
             model.config.preprocessing,
@@ -74,10 +74,15 @@ class Encoder:
         self._cache: OrderedDict[tuple[str, LongTexts], Vectors] = OrderedDict()
         self._lock = threading.Lock()
         self.model = _for_threads(model, self)
-        self.model.limits = self.reader.limits
+        self.background_model = _for_threads(model, self, background=True)
+        self.model.limits = self.background_model.limits = self.reader.limits
 
     async def embed_texts(self, texts: Sequence[str], names: Sequence[str], long: LongTexts = "error") -> Vectors:
-        """[n d] of texts of a request, called `names` in errors. Raises `ProblemError` 422 for one that is too long."""
+        """[n d] of texts of a request, called `names` in errors.
+
+        Raises `ProblemError` 422 for one that is too long, and 413 for more than the server takes at once.
+        """
+        self.text_reader.check(texts, names, long)
         cached = self._cached(texts, long)
         missing: dict[str, str] = {}
         for text, name in zip(texts, names, strict=True):
@@ -90,12 +95,11 @@ class Encoder:
     async def _embed(self, texts: Mapping[str, str], long: LongTexts) -> Sequence[Vectors]:
         """A vector [d] for each text; the values are their names in errors."""
         if long == "split":
-            # in a thread: it tokenizes a text several times, and others must not wait for it
-            parts = await asyncio.to_thread(split_texts, list(texts), self.tokenizer, self.context_length)
+            parts = await self.text_reader.parts(list(texts), list(texts.values()))
             rows = [self.tokenizer.rows([ids])[0] for ids in parts.ids]
             vectors = await self.texts.map(rows, deadline_s=self.deadline_s)
             return list(parts.average(np.stack(vectors)))
-        rows = self.rows(list(texts), list(texts.values()), truncate=long == "truncate")
+        rows = await self.text_reader.rows(list(texts), list(texts.values()), truncate=long == "truncate")
         return await self.texts.map(rows, deadline_s=self.deadline_s)
 
     async def embed_image(self, value: str | bytes, name: str = "image") -> Vectors:
@@ -128,21 +132,6 @@ class Encoder:
         """Images of the model's size, each [h w 3] -> [n d]."""
         return np.stack(await self.images.map(pixels, deadline_s=self.deadline_s))
 
-    def rows(self, texts: Sequence[str], names: Sequence[str], *, truncate: bool = False) -> list[Row]:
-        """Token ids of each text [t], start and end included. Raises `ProblemError` as `embed_texts` does."""
-        try:
-            return list(self.tokenizer(texts, self.context_length, truncate))
-        except TextError:  # which tells users of Python what to do
-            for text, name in zip(texts, names, strict=True):
-                if (count := self.token_count([text])) > self.context_length:
-                    raise too_many_tokens(name, count, self.context_length) from None
-            raise
-
-    def token_count(self, texts: Sequence[str], long: LongTexts = "error") -> int:
-        """Of all texts together, start and end included, as far as they are read."""
-        most = self.context_length if long == "truncate" else sys.maxsize
-        return sum(min(len(ids) + self.tokenizer.format.added, most) for ids in self.tokenizer.encode(texts))
-
     def _cached(self, texts: Iterable[str], long: LongTexts) -> dict[str, Vectors]:
         with self._lock:
             found = {text: self._cache[text, long] for text in texts if (text, long) in self._cache}
@@ -161,6 +150,7 @@ class Encoder:
     def close(self) -> None:
         """Finish the batches that have begun; waiting items get `ClosedError`."""
         self.reader.close()
+        self.text_reader.close()
         self.texts.close()
         self.images.close()
 
@@ -179,10 +169,10 @@ def _rows(vectors: Vectors) -> Sequence[Vectors]:
     return [row.copy() for row in vectors]  # a cached row must not keep its whole batch in memory
 
 
-def _for_threads(model: Model, encoder: Encoder) -> Model:
+def _for_threads(model: Model, encoder: Encoder, *, background: bool = False) -> Model:
     """The same model and its caches, with an engine that waits in the batchers' queues."""
     waiting = copy.copy(model)
-    waiting.engine = _BatchedEngine(encoder)
+    waiting.engine = _BatchedEngine(encoder, background=background)
     waiting.hides_source = True
     return waiting
 
@@ -190,8 +180,9 @@ def _for_threads(model: Model, encoder: Encoder) -> Model:
 class _BatchedEngine:
     """An engine that computes through the batchers. For threads that may wait."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, *, background: bool) -> None:
         self._encoder = encoder
+        self._background = background
         self.config = encoder.engine.config
         self.name = encoder.engine.name
         self.device = encoder.engine.device
@@ -200,12 +191,12 @@ class _BatchedEngine:
     def encode_images(self, pixels: Pixels, *, normalize: bool = True) -> Vectors:
         if not normalize:
             raise NotImplementedError("a server returns vectors of unit length")
-        return np.stack(self._encoder.images.map_from_thread(list(pixels), deadline_s=self._encoder.deadline_s))
+        return self._through(self._encoder.images, pixels)
 
     def encode_texts(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
         if not normalize:
             raise NotImplementedError("a server returns vectors of unit length")
-        return np.stack(self._encoder.texts.map_from_thread(list(token_ids), deadline_s=self._encoder.deadline_s))
+        return self._through(self._encoder.texts, token_ids)
 
     def text_states(self, token_ids: NDArray[np.int32], layer: int = -1, *, norm: bool | None = None) -> Vectors:
         raise NotImplementedError("a server does not return the states of tokens")
@@ -217,6 +208,10 @@ class _BatchedEngine:
 
     def encode_dense(self, pixels: Pixels) -> Vectors:
         return self._encoder.engine.encode_dense(pixels)  # one image's windows, which are a batch already
+
+    def _through(self, batcher: Batcher[Any, Vectors], items: NDArray[Any]) -> Vectors:
+        deadline_s = BACKGROUND_DEADLINE_S if self._background else self._encoder.deadline_s
+        return np.stack(batcher.map_from_thread(list(items), deadline_s=deadline_s, background=self._background))
 
     def release(self) -> None:
         """Does nothing: the batchers' engine stays ready."""

@@ -54,7 +54,8 @@ class ImageReader:
         self.pending = 0
         self._fetcher = fetcher
         self._fetching = asyncio.Semaphore(MAX_FETCHES)
-        self._threads = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="tandem-decode")
+        self._count = threads or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="tandem-decode")
 
     def close(self) -> None:
         """Drop waiting images, and wait for those being decoded."""
@@ -76,9 +77,14 @@ class ImageReader:
         """
         names = names or [f"images[{index}]" for index in range(len(values))]
         self._enter(len(values))
+        turns = asyncio.Semaphore(self._count)  # of one request at a time: others come between
+
+        async def one(value: str | bytes, name: str) -> Pixels | ImageError:
+            async with turns:
+                return await self._one(value, name, self._decoded)
+
         try:
-            each = [self._one(value, name, self._decoded) for value, name in zip(values, names, strict=True)]
-            return await asyncio.gather(*each)
+            return await asyncio.gather(*[one(value, name) for value, name in zip(values, names, strict=True)])
         finally:
             self.pending -= len(values)
 

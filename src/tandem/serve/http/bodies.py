@@ -1,13 +1,17 @@
 """Parses the body of a request, JSON or multipart, into a `RequestBody`. Files of a form are kept beside it as bytes.
 
 JSON must have the right types ("10" is no number); a form has text only, which is converted to the type of its field.
-Knows forms and JSON; no routes.
+How much there is of everything is known before anything is made of it: a value costs a hundred times its bytes, and an
+error about it a thousand times. Large bodies are parsed beside the event loop. Knows forms and JSON; no routes.
 """
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,6 +23,11 @@ from tandem.serve.settings import Settings
 
 _Params = TypeVar("_Params", bound=RequestBody)
 _UPLOAD = "multipart file "
+MAX_VALUES = 20_000  # of a body in JSON; more where a request may have more items
+MAX_NESTED = 16  # values of a list or an object inside a field
+MAX_SHOWN = 10  # errors of a request that are told
+MAX_PARTS = 1000  # of a form
+SMALL_BYTES = 64 * 2**10  # bodies that are parsed at once: that takes less than a millisecond
 
 
 @dataclass(frozen=True)
@@ -34,32 +43,88 @@ class Body(Generic[_Params]):
 
 async def read(request: Request, shape: type[_Params], settings: Settings) -> Body[_Params]:
     """Raises `ProblemError` 400, 413, 415 or 422."""
-    body = await _read(request, shape)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_form = kind == "multipart/form-data"
+    if not is_form and kind not in ("application/json", "") and not kind.endswith("+json"):
+        raise ProblemError(
+            415, "Unsupported Media Type", f"expected application/json or multipart/form-data, got {kind[:80]!r}"
+        )
+    content = await request.body()
+
+    def parsed() -> Body[_Params]:
+        files: dict[str, bytes] = {}
+        try:
+            if is_form:  # the parser is written for an event loop, and gets one of its own: it blocks for long
+                plain = asyncio.run(_form(request, shape, files))
+                check_plain(plain, shape, settings)
+                return Body(shape.model_validate(plain), files)
+            check_plain(_from_json(content, max(MAX_VALUES, 16 * settings.max_batch)), shape, settings)
+            return Body(shape.model_validate_json(content, strict=True), files)
+        except ValidationError as error:
+            raise invalid(error.errors(include_url=False, include_context=False, include_input=False), shape) from None
+
+    body = await asyncio.to_thread(parsed) if is_form or len(content) > SMALL_BYTES else parsed()
     _check_limits(body.params, settings)
     return body
 
 
-async def _read(request: Request, shape: type[_Params], *, most_parts: int = 1000) -> Body[_Params]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    files: dict[str, bytes] = {}
+def _from_json(content: bytes, most: int) -> Any:
+    """The document, once it is known not to have too many values. Raises `ProblemError` 400 and 413."""
+    check_number_of_values(content, most)
     try:
-        if kind == "multipart/form-data":
-            plain = await _form(request, shape, files, most_parts)
-            return Body(shape.model_validate(plain), files)
-        if kind in ("application/json", "") or kind.endswith("+json"):
-            return Body(shape.model_validate_json(await request.body(), strict=True), files)
-    except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_context=False, include_input=False), shape) from None
-    raise ProblemError(
-        415, "Unsupported Media Type", f"expected application/json or multipart/form-data, got {kind[:80]!r}"
-    )
+        return from_json(content)
+    except ValueError as error:
+        raise ProblemError(400, "Body is not JSON", str(error)[:200]) from None
+
+
+def check_number_of_values(content: bytes, most: int = MAX_VALUES) -> None:
+    """Raises `ProblemError` 413 for a document of too many values. Commas and brackets of texts are not counted."""
+    count = _separators(content)
+    if count > most and content.count(b'"') <= 4 * most:
+        bare = content.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in content else content
+        count = sum(map(_separators, bare.split(b'"')[::2]))
+    if count > most:
+        raise ProblemError(413, "Request too large", f"expected a body of at most {most:,} values, got {count:,}")
+
+
+def _separators(content: bytes) -> int:
+    return sum(content.count(each) for each in (b",", b"[", b"{"))
+
+
+def check_plain(plain: Any, shape: type[RequestBody], settings: Settings) -> None:
+    """Raises `ProblemError` for unknown fields, 422, and for longer lists than there may be, 413.
+
+    Validation would make an error of each of them.
+    """
+    if not isinstance(plain, Mapping):
+        return
+    unknown = [name for name in plain if name not in shape.model_fields]
+    if unknown:
+        first = {"type": "extra_forbidden", "loc": (unknown[0],), "msg": ""}
+        shown = [{**first, "loc": (name,)} for name in unknown[:MAX_SHOWN]]
+        raise invalid(shown, shape, more=len(unknown) - len(shown))
+    limits = shape.limits()
+    for name, value in plain.items():
+        if not isinstance(value, list | Mapping):
+            continue
+        most = getattr(settings, limits.get(name, "max_batch"))
+        if len(value) > most:
+            raise _too_many(name, most, len(value))
+        for each in value if isinstance(value, list) else value.values():
+            if isinstance(each, list | Mapping) and len(each) > MAX_NESTED:
+                raise _too_many(f"{name}: an item", MAX_NESTED, len(each))
+
+
+def _too_many(name: str, most: int, count: int) -> ProblemError:
+    return ProblemError(413, "Too many at once", f"{name}: expected at most {most:,}, got {count:,}")
 
 
 def _check_limits(params: RequestBody, settings: Settings) -> None:
+    """What has a limit and is no list: those were counted before."""
     for name, setting in type(params).limits().items():
         value, most = getattr(params, name), getattr(settings, setting)
         if isinstance(value, list) and len(value) > most:
-            raise ProblemError(413, "Too many at once", f"{name}: expected at most {most:,}, got {len(value):,}")
+            raise _too_many(name, most, len(value))
         if isinstance(value, str) and setting == "max_text_characters":
             check_length(value, name, most)
         if isinstance(value, int) and value > most:
@@ -72,17 +137,18 @@ def check_length(text: str, name: str, most: int) -> None:
         raise ProblemError(413, "Text too long", f"{name}: expected at most {most:,} characters, got {len(text):,}")
 
 
-def invalid(errors: Any, shape: type[BaseModel] | None = None) -> ProblemError:
-    """The errors that pydantic found, reworded; never quotes the input."""
+def invalid(errors: Any, shape: type[BaseModel] | None = None, *, more: int = 0) -> ProblemError:
+    """The errors that pydantic found, reworded; never quotes the input. `more`: further ones that are not told."""
     found = [
         {"field": ".".join(str(part)[:60] for part in each["loc"][:6]), "expected": _expected(each, shape)}
-        for each in errors[:10]
+        for each in errors[:MAX_SHOWN]
     ]
-    if any(each["type"] == "json_invalid" for each in errors):
+    if any(each["type"] == "json_invalid" for each in errors[:MAX_SHOWN]):
         return ProblemError(400, "Body is not JSON", found[0]["expected"])
     first = found[0] if found else {"field": "", "expected": "another request"}
     where = f"{first['field']}: " if first["field"] else ""
-    return ProblemError(422, "Request does not fit", f"{where}{first['expected']}", extra={"errors": found})
+    also = f", and so for {more:,} more" if more else ""
+    return ProblemError(422, "Request does not fit", f"{where}{first['expected']}{also}", extra={"errors": found})
 
 
 def _expected(error: Any, shape: type[BaseModel] | None) -> str:
@@ -91,10 +157,10 @@ def _expected(error: Any, shape: type[BaseModel] | None) -> str:
     return str(error["msg"])[:200]
 
 
-async def _form(request: Request, shape: type[RequestBody], files: dict[str, bytes], most_parts: int) -> dict[str, Any]:
+async def _form(request: Request, shape: type[RequestBody], files: dict[str, bytes]) -> dict[str, Any]:
     """The fields by name. Only list fields may be repeated, and only image fields may be files."""
     try:
-        form = await request.form(max_files=most_parts, max_fields=most_parts, max_part_size=2**20)
+        form = await request.form(max_files=MAX_PARTS, max_fields=MAX_PARTS, max_part_size=2**20)
     except HTTPException as error:
         raise ProblemError(400, "Body is not a form", str(error.detail)) from None
     except ProblemError:

@@ -1,8 +1,8 @@
 """Connections with limits, on top of uvicorn's protocols.
 
 Headers must arrive in time and within their size; responses that the client does not read are aborted; and if there are
-too many connections, the one that has been idle longest is closed. Bytes that are not HTTP are answered by a problem
-document. Knows bytes and connections; requests are checked by the guard.
+too many connections, the longest idle one of the address that has the most is closed. Bytes that are not HTTP are
+answered by a problem document. Knows bytes and connections; requests are checked by the guard.
 
 This relies on uvicorn's internals (`_USED_METHODS`, `USED_ATTRIBUTES`). If some are missing, the server does not start,
 and tests/serve/test_serve_connections.py fails.
@@ -11,10 +11,12 @@ and tests/serve/test_serve_connections.py fails.
 import asyncio
 import json
 import time
+from collections import Counter
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from tandem.errors import ConfigError
+from tandem.serve.http.clients import address_of
 from tandem.serve.http.problems import MEDIA_TYPE, ProblemError, full
 from tandem.serve.settings import Settings
 
@@ -67,10 +69,12 @@ class Limited(_Protocol):
     _unread = 0
     idle_since = 0.0
     is_pushed_out = False
+    address = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.idle_since = time.monotonic()
+        self.address = address_of({"client": transport.get_extra_info("peername")})
         if len(self.connections) > self.settings.max_connections and not self._make_room():
             self._refuse(full(f"{len(self.connections):,} connections are open"))
             return
@@ -139,12 +143,13 @@ class Limited(_Protocol):
             self.transport.close()
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle longest. Whether there was one."""
-        others = (each for each in self.connections if isinstance(each, Limited) and each is not self)
-        idle = [each for each in others if each.idle and not each.is_pushed_out]
+        """Close the idle connection of the address that has the most, the longest idle one. Whether there was one."""
+        everyone = [each for each in self.connections if isinstance(each, Limited) and not each.is_pushed_out]
+        idle = [each for each in everyone if each.idle and each is not self]
         if not idle:
             return False
-        longest = min(idle, key=lambda each: each.idle_since)
+        of_address = Counter(each.address for each in everyone)
+        longest = min(idle, key=lambda each: (-of_address[each.address], each.idle_since))
         longest.is_pushed_out = True
         longest.transport.abort()
         return True

@@ -1,8 +1,8 @@
 """Checks every request before it reaches a route: host, key, limits and deadline; adds security headers to responses.
 
-Plain ASGI middleware. The whole body is received, within limits, before the application is called. Meanwhile the guard
-watches the connection, and cancels the work if the client disconnects. HEAD is answered as GET,
-without the body.
+Plain ASGI middleware. Where a route takes a body, the whole of it is received, within limits, before the application
+is called; elsewhere none is read. Meanwhile the guard watches the connection, and cancels the work if the client
+disconnects. HEAD is answered as GET, without the body.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.serve.http import problems
+from tandem.serve.http import clients, problems
+from tandem.serve.http.clients import Client, Rates, Slots, WrongKeys
 from tandem.serve.http.hosts import Hosts
 from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.problems import ProblemError
@@ -28,12 +29,6 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 
 _log = logging.getLogger(__name__)
 
-OPEN = (
-    "/healthz",
-    "/readyz",
-)  # for health checks, without a key; so is the page, which contains no images
-WATCHED = (*OPEN, "/metrics")
-LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -46,6 +41,7 @@ HEADERS = (
         b"frame-ancestors 'none'",
     ),
 )
+CLOSE = (b"connection", b"close")
 CLIENT_CLOSED = 499  # as in nginx's logs; no client receives it
 
 
@@ -56,13 +52,24 @@ class _ClientClosedError(Exception):
 class RequestGuard:
     """Wraps an ASGI application."""
 
-    def __init__(self, application: Application, settings: Settings, metrics: Metrics, keys: KeyFile | None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        settings: Settings,
+        metrics: Metrics,
+        keys: KeyFile | None,
+        takes_body: Callable[[str, str], bool] = lambda method, path: True,
+    ) -> None:
+        """`takes_body` says of a method and a path whether a route reads a body there."""
         self._application = application
         self._settings = settings
         self._metrics = metrics
         self._keys = keys
+        self._takes_body = takes_body
         self._hosts = Hosts.of(settings.host, settings.allow_hosts, on_loopback=settings.on_loopback)
-        self._in_flight = 0
+        self._slots = Slots(settings)
+        self._rates = Rates(settings.client_rate)
+        self._wrong_keys = WrongKeys()
         self._held = 0  # bytes of bodies, from the first one received until the answer
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -75,37 +82,34 @@ class RequestGuard:
         is_head = method == "HEAD"
         if is_head:
             scope = {**scope, "method": "GET"}
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        # Of a body that nobody reads the connection cannot know where it ends.
+        unread = _has_body(headers) and not self._takes_body(method, scope["path"])
+        place = _Place(self._slots, self._metrics)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = list(message.get("headers", ()))
-                named = {name.lower() for name, _ in headers}
-                headers += [pair for pair in HEADERS if pair[0] not in named]
+                pairs = list(message.get("headers", ()))
+                named = {name.lower() for name, _ in pairs}
+                pairs += [pair for pair in HEADERS if pair[0] not in named]
                 if b"cache-control" not in named:
-                    headers.append((b"cache-control", b"no-store"))
-                message = {**message, "headers": headers}
+                    pairs.append((b"cache-control", b"no-store"))
+                if unread and b"connection" not in named:
+                    pairs.append(CLOSE)
+                message = {**message, "headers": pairs}
             elif not message.get("more_body", False):
-                leave()  # before the response is complete: the client's next request must find a free slot
+                place.leave()  # before the response is complete: the client's next request must find a free slot
             if is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
-        # Health checks are admitted however full the server is, and are not counted.
-        inside = scope["path"] not in WATCHED
-
-        def leave() -> None:
-            nonlocal inside
-            if inside:
-                inside = False
-                self._in_flight -= 1
-                self._metrics.in_flight.set(self._in_flight)
-
-        self._in_flight += inside
-        self._metrics.in_flight.set(self._in_flight)
         try:
-            await self._admitted(scope, receive, send_with_headers)
+            self._admit(scope, headers, place)
+            if unread and method in ("GET", "HEAD", "OPTIONS"):
+                raise ProblemError(400, "Bad Request", f"{_method(method)} takes no body here")
+            await self._admitted(scope, headers, receive, send_with_headers, reads=not unread)
         except _ClientClosedError:
             self._metrics.client_closed.inc()
             status = CLIENT_CLOSED
@@ -113,23 +117,23 @@ class RequestGuard:
             if isinstance(error, ProblemError):
                 problem = error
             else:
-                _log.error("%s %s failed", method, scope["path"], exc_info=error)
+                _log.error("%s %s failed", _method(method), _route(scope), exc_info=error)
                 problem = problems.internal()
             if status:  # the response has begun: it can only be aborted
                 raise
             await send_problem(send_with_headers, problem)
         finally:
-            leave()
+            place.leave()
             route = _route(scope)
             self._metrics.requests.labels(_method(method), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
 
-    async def _admitted(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        self._check(scope, headers)
+    async def _admitted(
+        self, scope: MutableMapping[str, Any], headers: dict[bytes, str], receive: Receive, send: Send, *, reads: bool
+    ) -> None:
         counted = _Counted()
         try:
-            body = await self._body(headers, receive, counted)
+            body = await self._body(headers, receive, counted) if reads else b""
             await self._answer(scope, body, receive, send)
         finally:
             self._held -= counted.bytes
@@ -150,15 +154,15 @@ class RequestGuard:
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
 
-    def _check(self, scope: MutableMapping[str, Any], headers: dict[bytes, str]) -> None:
-        path = scope["path"]
+    def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], place: "_Place") -> None:
+        """Raises `ProblemError` for a request that may not be answered, or not now. Nothing of its body is read yet."""
+        path, kind = scope["path"], clients.kind_of(scope["path"])
+        place.enter(kind)
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # requests without it do not come from a browser
             raise _misdirected()
-        if path in OPEN:
+        if path in clients.OPEN:
             return
-        if path not in WATCHED and self._in_flight > self._settings.concurrency:
-            raise problems.full(f"{self._settings.concurrency:,} requests are in flight")
         # A page of another site can send a form to a server on this machine without a preflight request.
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._hosts.from_own_page(
             "".join(hosts), headers.get(b"origin"), headers.get(b"sec-fetch-site")
@@ -166,17 +170,35 @@ class RequestGuard:
             raise ProblemError(
                 403, "Forbidden", "the request comes from a page of another site; this server answers its own page only"
             )
-        if self._keys is not None and path.startswith(LOCKED):
-            accepted = self._keys.accepts(
-                authorization=headers.get(b"authorization"), x_api_key=headers.get(b"x-api-key")
-            )
-            if not accepted:
-                raise ProblemError(
-                    401,
-                    "API key missing or wrong",
-                    "send it as a header: Authorization: Bearer KEY, or X-API-Key: KEY",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+        client = Client(clients.address_of(scope))
+        if self._keys is not None and path.startswith(clients.LOCKED):
+            client = self._with_key(self._keys, client.address, headers)
+        clients.current.set(client)
+        if path != "/metrics":
+            self._rates.take(client)
+        if kind == clients.WORK:
+            place.enter_client(client)
+
+    def _with_key(self, keys: KeyFile, address: str, headers: dict[bytes, str]) -> Client:
+        """The client by its key. Raises `ProblemError` 401, 429 and 503."""
+        if keys.is_broken():
+            detail = "the server's file of API keys cannot be read, so no key is accepted; its log says why"
+            raise ProblemError(503, "API keys unavailable", detail)
+        authorization, x_api_key = headers.get(b"authorization"), headers.get(b"x-api-key")
+        key = keys.find(authorization=authorization, x_api_key=x_api_key)
+        if authorization or x_api_key:
+            self._wrong_keys.check(address, key)
+        if key is not None:
+            self._wrong_keys.right(address, key)
+            return Client(address, key)
+        if authorization or x_api_key:
+            self._wrong_keys.wrong(address)
+        raise ProblemError(
+            401,
+            "API key missing or wrong",
+            "send it as a header: Authorization: Bearer KEY, or X-API-Key: KEY",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
 
     async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted") -> bytes:
         most = self._settings.max_body_bytes
@@ -213,6 +235,32 @@ class RequestGuard:
             raise problems.full(f"the requests in flight hold {self._held:,} bytes")
 
 
+class _Place:
+    """The slots that one request takes; left once, whoever comes first."""
+
+    def __init__(self, slots: Slots, metrics: Metrics) -> None:
+        self._slots, self._metrics = slots, metrics
+        self._kind: str | None = None
+        self._client: Client | None = None
+
+    def enter(self, kind: str) -> None:
+        self._slots.enter(kind)
+        self._kind = kind
+        self._metrics.in_flight.set(self._slots.in_flight)
+
+    def enter_client(self, client: Client) -> None:
+        self._slots.enter_client(client)
+        self._client = client
+
+    def leave(self) -> None:
+        if self._kind is not None:
+            self._slots.leave(self._kind)
+        if self._client is not None:
+            self._slots.leave_client(self._client)
+        self._kind = self._client = None
+        self._metrics.in_flight.set(self._slots.in_flight)
+
+
 @dataclass
 class _Counted:
     """The held bytes of one request."""
@@ -228,6 +276,10 @@ async def send_problem(send: Send, problem: ProblemError) -> None:
     with contextlib.suppress(OSError):
         await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
+
+
+def _has_body(headers: dict[bytes, str]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", "0").strip("0 ") != ""
 
 
 def _misdirected() -> ProblemError:

@@ -1,12 +1,14 @@
-"""API keys from a file: one per line, `#` begins a comment. Changes take effect within a second, without a restart.
+"""API keys from a file: one per line, `#` at the start of a line begins a comment. Changes take effect within a second,
+without a restart; a file that goes bad closes the server rather than keep keys that may have been revoked.
 
-Knows nothing of routes: the guard calls `accepts` with a request's headers.
+Knows nothing of routes: the guard calls `find` with a request's headers.
 """
 
 import hashlib
 import hmac
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +16,16 @@ from pathlib import Path
 from tandem.errors import TandemError
 from tandem.files import user_path
 
-CHECKED_EVERY_S = 1.0
+CHECKED_EVERY_S = 0.5
+SAID_EVERY_S = 60.0
 MAX_FILE_BYTES = 2**20  # some ten thousand keys; a large file given by mistake is not read whole
-MAX_KEY_LENGTH = 512
+MIN_KEY_LENGTH, MAX_KEY_LENGTH = 16, 512
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_MAKE_ONE = "`openssl rand -hex 24`"
 
 _log = logging.getLogger(__name__)
-_Signature = tuple[int, int, int]  # mtime, size, inode: a file that was moved into place differs
+# mtime, ctime, size, inode, permissions: a file that was moved into place differs, and one whose time was set back.
+_Signature = tuple[int, int, int, int, int]
 
 
 class KeyFile:
@@ -28,29 +34,61 @@ class KeyFile:
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Raises `TandemError` if the file cannot be read or has no key: a server must not start unprotected."""
         self.path = user_path(path)
+        self.problem: str | None = None  # why no key is accepted now, for the log
         self._clock = clock
         self._checked = clock()
-        self._complained = False
+        self._said = float("-inf")
+        self._signature: _Signature | None
         self._signature, self._hashes = _read(self.path)
 
     def __len__(self) -> int:
         return len(self._hashes)
 
+    @property
+    def readable_by_others(self) -> bool:
+        """Whether other users of this machine may read the keys."""
+        return bool(self._signature and os.name == "posix" and self._signature[4] & stat.S_IROTH)
+
+    def find(self, *, authorization: str | None = None, x_api_key: str | None = None) -> str | None:
+        """A name for the key of the file that the headers have, which tells nothing of it; None without any.
+
+        Keys come as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+        """
+        self._check()
+        for key in (bearer(authorization), x_api_key):
+            if key and (found := self._found(key)) is not None:
+                return found.hex()[:16]
+        return None
+
     def accepts(self, *, authorization: str | None = None, x_api_key: str | None = None) -> bool:
-        """Whether the headers have a key of the file: `Authorization: Bearer KEY`, or `X-API-Key: KEY`."""
-        brought = (bearer(authorization), x_api_key)
-        return any(self.allows(key) for key in brought if key)
+        """Whether the headers have a key of the file."""
+        return self.find(authorization=authorization, x_api_key=x_api_key) is not None
 
     def allows(self, key: str) -> bool:
         """Whether the key is one of the file's, in constant time: the duration tells nothing about the keys."""
-        self._reload()
+        self._check()
+        return self._found(key) is not None
+
+    def is_broken(self) -> bool:
+        """Whether the file has gone bad, so that no key is accepted until it is well again."""
+        self._check()
+        return self.problem is not None
+
+    def reload(self) -> None:
+        """Read the file now, whether or not it seems changed."""
+        self._signature = None
+        self._checked = float("-inf")
+        self._check()
+
+    def _found(self, key: str) -> bytes | None:
         digest = _hash(key.strip()[: MAX_KEY_LENGTH + 1])
-        found = False
+        found = None
         for known in self._hashes:  # to the end, also after a match
-            found |= hmac.compare_digest(known, digest)
+            if hmac.compare_digest(known, digest):
+                found = known
         return found
 
-    def _reload(self) -> None:
+    def _check(self) -> None:
         now = self._clock()
         if now - self._checked < CHECKED_EVERY_S:
             return
@@ -59,11 +97,16 @@ class KeyFile:
             if _signature(os.stat(self.path)) != self._signature:
                 self._signature, self._hashes = _read(self.path)
                 _log.info("%s: %d API keys read", self.path, len(self._hashes))
-            self._complained = False
+            self.problem = None
         except (OSError, TandemError) as error:
-            if not self._complained:  # once, not for each request
-                _log.error("%s; the keys read before stay in force", _reason(self.path, error))
-            self._complained = True
+            # Nobody can tell any more which keys are revoked. The signature is forgotten, so that it is read again.
+            self._signature, self._hashes = None, ()
+            self.problem = _reason(self.path, error)
+            if now - self._said >= SAID_EVERY_S:  # not for each request
+                self._said = now
+                _log.error("%s; no key is accepted until the file is well again", self.problem)
+        else:
+            self._said = float("-inf")
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -74,34 +117,49 @@ def bearer(authorization: str | None) -> str | None:
 
 def _read(path: Path) -> tuple[_Signature, tuple[bytes, ...]]:
     try:
-        with path.open("rb") as file:
-            signature = _signature(os.fstat(file.fileno()))  # before reading, so that a later change is noticed
-            content = file.read(MAX_FILE_BYTES + 1)
+        # Without waiting: a named pipe would keep the server waiting for who writes to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(descriptor)  # before reading, so that a later change is noticed
+            _check_file(path, status)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise TandemError(_reason(path, error)) from None
     if len(content) > MAX_FILE_BYTES:
         raise TandemError(
             f"{path}: expected a file of API keys, one per line; it has more than {MAX_FILE_BYTES:,} bytes"
         )
-    return signature, _parse(content, path)
+    return _signature(status), _parse(content, path)
+
+
+def _check_file(path: Path, status: os.stat_result) -> None:
+    """Raises `TandemError` for what is no file, and for one that other users may write to: it is not ours alone."""
+    if not stat.S_ISREG(status.st_mode):
+        raise TandemError(f"{path}: the file of API keys cannot be read: it is no regular file")
+    if os.name == "posix" and status.st_mode & _OTHERS_WRITE:
+        raise TandemError(f"{path}: other users may write to the file of API keys; run: chmod 600 {path}")
 
 
 def _parse(content: bytes, path: Path) -> tuple[bytes, ...]:
     hashes = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
-        key = line.split(b"#")[0].strip()
-        if not key:
+        key = line.strip()
+        if not key or key.startswith(b"#"):
             continue
-        if len(key) > MAX_KEY_LENGTH or not all(33 <= character <= 126 for character in key):
-            # the number of the line and never its text: messages end up in logs
+        if not (
+            MIN_KEY_LENGTH <= len(key) <= MAX_KEY_LENGTH and all(33 <= character <= 126 for character in key)
+        ):  # the number of the line and never its text: messages end up in logs
             raise TandemError(
-                f"{path}, line {number}: expected an API key of at most {MAX_KEY_LENGTH} printable ASCII characters "
-                "without blanks; one key per line"
+                f"{path}, line {number}: expected an API key of {MIN_KEY_LENGTH} to {MAX_KEY_LENGTH} printable ASCII "
+                f"characters without blanks, and nothing else; make one with {_MAKE_ONE}"
             )
         hashes.append(_hash(key.decode()))
     if not hashes:
-        raise TandemError(f"{path}: no API key in it; write one per line, such as what `openssl rand -hex 24` prints")
-    return tuple(hashes)
+        raise TandemError(f"{path}: no API key in it; write one per line, such as what {_MAKE_ONE} prints")
+    return tuple(dict.fromkeys(hashes))
 
 
 def _hash(key: str) -> bytes:
@@ -110,7 +168,7 @@ def _hash(key: str) -> bytes:
 
 
 def _signature(status: os.stat_result) -> _Signature:
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -3,6 +3,8 @@
 Knows status codes, and which of Tandem's errors the client has caused. Knows nothing of routes.
 """
 
+import errno
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -14,11 +16,13 @@ from tandem.errors import (
     ImageError,
     StoreBusyError,
     StoreError,
+    StoreFullError,
     TandemError,
     TextError,
     WeightsError,
 )
 
+_log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1  # how long clients should wait when the server is full
 MAX_DETAIL = 500  # characters of a detail: requests are quoted in it
@@ -111,11 +115,25 @@ def from_error(error: TandemError) -> ProblemError:
         return for_image(error)
     if isinstance(error, StoreBusyError):
         return ProblemError(503, "Collection is being written to", "another process writes to it; try again later")
+    if isinstance(error, StoreFullError):
+        return no_room("the disk of the server is full; nothing that was stored is lost")
     if isinstance(error, StoreError):
         return ProblemError(503, "Collection unavailable", "the collection cannot be read now; try again later")
     if isinstance(error, EngineError | WeightsError | ConfigError):
         return internal()
     return ProblemError(422, "Request cannot be answered", error.reason if isinstance(error, TextError) else str(error))
+
+
+def no_room(why: str) -> ProblemError:
+    return ProblemError(507, "Insufficient Storage", why)
+
+
+def from_os_error(error: OSError) -> ProblemError:
+    """A full disk is the server's state; everything else is an accident."""
+    if error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return no_room("the disk of the server is full; nothing that was stored is lost")
+    _log.error("a request failed", exc_info=error)
+    return internal()
 
 
 def internal() -> ProblemError:

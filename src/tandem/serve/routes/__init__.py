@@ -33,10 +33,10 @@ _RESOURCES = (
 )
 
 
-def include_all(app: FastAPI, service: Service) -> list[Route]:
+def include_all(app: FastAPI, service: Service) -> tuple[list[Route], list[Route]]:
     """Add every resource's routes to the application, and the bodies of their requests to its OpenAPI document.
 
-    Gives all routes of the interface.
+    Gives all routes of the interface, and those that read a body.
     """
     shapes = []
     known = [route for route in app.routes if isinstance(route, Route)]  # /openapi.json
@@ -46,4 +46,8 @@ def include_all(app: FastAPI, service: Service) -> list[Route]:
         shapes += router.shapes
         known += [route for route in router.routes if isinstance(route, Route)]
     openapi.document_bodies(app, shapes, service.settings)
-    return known
+    return known, [route for route in known if _reads_body(route)]
+
+
+def _reads_body(route: Route) -> bool:
+    return "requestBody" in (getattr(route, "openapi_extra", None) or {})

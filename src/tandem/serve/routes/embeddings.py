@@ -92,7 +92,7 @@ def router(service: Service) -> BodyRouter:
                 if isinstance(each, ImageError):
                     raise for_image(each)
                 rows[index] = each
-        tokens = encoder.token_count(list(texts.values()), params.long)
+        tokens = await encoder.text_reader.token_count(list(texts.values()), params.long)
         data = [
             {"object": "embedding", "index": index, "embedding": _written(rows[index], params.encoding_format)}
             for index in range(len(rows))

@@ -20,7 +20,7 @@ def router(service: Service) -> BodyRouter:
 
         def work(leased: OpenCollection) -> bytes | None:
             state = (leased.encoder.model.fingerprint, leased.collection.count())
-            store, model = leased.collection.store, leased.encoder.model
+            store, model = leased.collection.store, leased.encoder.background_model
             return service.maps.get(name, state, lambda: map_document(store, model))
 
         document = await service.registry.run(name, work)

@@ -1,6 +1,7 @@
 """/v1/images: an image's metadata, thumbnail and original; adding and deleting images."""
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -10,13 +11,14 @@ from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import ConfigDict, Field
 
-from tandem.errors import ImageError
+from tandem.errors import ImageError, TandemError
 from tandem.search import indexed_files
 from tandem.search.indexing.entries import is_missing
-from tandem.search.indexing.image_record import paths_of
+from tandem.search.indexing.image_record import image_id, paths_of
 from tandem.serve.collections import originals
 from tandem.serve.collections.handle import OpenCollection
-from tandem.serve.http import ranges
+from tandem.serve.collections.quotas import QuotaError, Uploads
+from tandem.serve.http import clients, ranges
 from tandem.serve.http.bodies import Body
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
@@ -199,8 +201,16 @@ async def _add(service: Service, body: Body[AddRequest]) -> dict[str, Any]:
             failures.append(error)
     added: list[dict[str, Any]] = []
     if encoded:  # shielded: once begun it is finished, even if the client has left
-        store = service.registry.write(handle.name, lambda leased: _store(leased, encoded, folder))
-        added, not_indexed = await asyncio.shield(store)
+        client = clients.current.get()
+        key = None if client is None else client.key
+
+        def store(leased: OpenCollection) -> tuple[list[dict[str, Any]], list[ImageError]]:
+            return _store(leased, encoded, folder, service.uploads(folder), key)
+
+        try:
+            added, not_indexed = await asyncio.shield(service.registry.write(handle.name, store))
+        except QuotaError as error:
+            raise ProblemError(403, "Quota used up", str(error)) from None
         failures += not_indexed
     for each in added:
         each["thumbnail"] = image_link(each["id"], "/thumbnail", params.collection)
@@ -212,17 +222,31 @@ async def _add(service: Service, body: Body[AddRequest]) -> dict[str, Any]:
 
 
 def _store(
-    leased: OpenCollection, encoded: Mapping[str, tuple[bytes, str]], folder: FilePath
+    leased: OpenCollection,
+    encoded: Mapping[str, tuple[bytes, str]],
+    folder: FilePath,
+    uploads: Uploads,
+    key: str | None,
 ) -> tuple[list[dict[str, Any]], list[ImageError]]:
-    """Keep the files of images, given by the names of their fields, and index those that are new."""
+    """Keep the files of images, given by the names of their fields, and index those that are new.
+
+    Whatever fails, no file stays that is not in the collection. Raises `QuotaError` before anything is kept.
+    """
     store = leased.collection.store
-    kept = [(name, *originals.keep(*content, folder)) for name, content in encoded.items()]
-    ids = list(dict.fromkeys(identifier for _, identifier, _, _ in kept))
-    before = set(store.get(ids, columns=(), vectors=False).ids)
-    fresh = [path for _, identifier, path, _ in kept if identifier not in before]
-    if fresh:
-        leased.collection.add(list(dict.fromkeys(fresh)))
-    indexed = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
+    sizes = {image_id(content): len(content) for content, _ in encoded.values()}
+    uploads.check(key, sizes)
+    kept: list[tuple[str, str, FilePath, bool]] = []
+    try:
+        for name, content in encoded.items():
+            kept.append((name, *originals.keep(*content, folder)))
+        before = set(store.get(list(sizes), columns=(), vectors=False).ids)
+        fresh = [path for _, identifier, path, _ in kept if identifier not in before]
+        if fresh:
+            leased.collection.add(list(dict.fromkeys(fresh)))
+        indexed = set(leased.collection.store.get(list(sizes), columns=(), vectors=False).ids)
+    except BaseException:
+        _remove_unindexed(leased, kept)
+        raise
     added: list[dict[str, Any]] = []
     failures: list[ImageError] = []
     for name, identifier, path, is_new in kept:
@@ -233,7 +257,18 @@ def _store(
             failures.append(ImageError(name, "could not be indexed", "invalid"))
             if is_new:
                 path.unlink(missing_ok=True)
+    uploads.add(key, {id: size for id, size in sizes.items() if id in indexed})
     return added, failures
+
+
+def _remove_unindexed(leased: OpenCollection, kept: list[tuple[str, str, FilePath, bool]]) -> None:
+    """Remove new files that were not indexed. Where that cannot be told now, they stay: nothing is lost."""
+    with contextlib.suppress(TandemError, OSError):
+        ids = [identifier for _, identifier, _, _ in kept]
+        indexed = set(leased.collection.store.get(ids, columns=(), vectors=False).ids)
+        for _, identifier, path, is_new in kept:
+            if is_new and identifier not in indexed:
+                path.unlink(missing_ok=True)
 
 
 async def _delete(service: Service, collection: str | None, ids: list[str]) -> int:
@@ -246,8 +281,10 @@ async def _delete(service: Service, collection: str | None, ids: list[str]) -> i
         found = leased.collection.store.get(ids, columns=("path", "paths"), vectors=False)
         deleted = leased.collection.delete(ids)
         if folder is not None:
-            for index in range(len(found)):
-                originals.remove_kept(paths_of(found.row(index)), folder)
+            rows = [(found.ids[index], paths_of(found.row(index))) for index in range(len(found))]
+            removed = [identifier for identifier, paths in rows if originals.remove_kept(paths, folder)]
+            if removed:
+                service.uploads(folder).remove(removed)
         return deleted
 
     return await asyncio.shield(service.registry.write(handle.name, change))

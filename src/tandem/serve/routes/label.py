@@ -164,6 +164,9 @@ def _by_image(
     images: list[dict[str, Any]] = []
     seen = 0
     store = leased.collection.store
+    total = leased.collection.count(params.where)
+    if params.offset >= total:  # else all of it would be looked through for nothing
+        return {"offset": params.offset, "total": total, "images": []}
     parts = top_labels(store, vectors, params.k or LABELS, scoring=scoring, where=params.where, columns=("path",))
     for part in parts:
         first = max(params.offset - seen, 0)
@@ -184,4 +187,4 @@ def _by_image(
             )
         if len(images) == params.limit:
             break
-    return {"offset": params.offset, "total": leased.collection.count(params.where), "images": images}
+    return {"offset": params.offset, "total": total, "images": images}

@@ -92,6 +92,7 @@ def router(service: Service) -> BodyRouter:
         body = await service.read(request, LocateRequest)
         params = body.params
         service.check_texts(params.texts, "texts")
+        names = [f"texts[{i}]" for i in range(len(params.texts))]
         of_thumbnail = False
         if params.id is not None:
             encoder, stored = await _stored(service, params.collection, params.id)
@@ -102,6 +103,7 @@ def router(service: Service) -> BodyRouter:
                 content, _ = await encoder.reader.read_encoded(body.image(params.image or ""), "image")
             except ImageError as error:
                 raise for_image(error) from None
+        encoder.text_reader.check(params.texts, names)
         try:
             async with turns:
                 found = await asyncio.to_thread(encoder.model.locate, content, params.texts)

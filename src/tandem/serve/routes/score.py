@@ -124,7 +124,7 @@ def router(service: Service) -> BodyRouter:
             tokens: list[Tokens | None] = [None] * len(texts)
             if params.long == "truncate":
                 room = encoder.tokenizer.room(encoder.context_length)
-                _, tokens = await asyncio.to_thread(cut_to, room, encoder.tokenizer, texts)
+                _, tokens = await encoder.text_reader.run(texts, lambda: cut_to(room, encoder.tokenizer, texts))
             return KnownTexts(
                 dict(zip(params.prompts, vectors, strict=True)), dict(zip(params.prompts, tokens, strict=True))
             )

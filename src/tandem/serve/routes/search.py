@@ -99,27 +99,31 @@ def router(service: Service) -> BodyRouter:
         response_model=SearchAnswer,
     )
     async def search(request: Request) -> JSONResponse:
-        body = await service.read(request, SearchRequest)
-        params = body.params
-        query = _query(params)
-        name = service.registry.get(params.collection).name
-
-        async def vectors_of(encoder: Encoder) -> dict[str, Vectors]:
-            return await _vectors(encoder, query, body)
-
-        def work(leased: OpenCollection, vectors: dict[str, Vectors]) -> dict[str, Any]:
-            with leased.collection.store.reading():
-                if query.like is not None:
-                    vectors["like"] = _stored(leased, query.like)
-                total = leased.collection.count(query.where)
-                return leased.collection.search(query, vectors=vectors).as_dict() | {"total": total}
-
-        answer = await service.ask_with_encoder(name, vectors_of, work)
-        for hit in answer["hits"]:
-            hit["thumbnail"] = image_link(hit["id"], "/thumbnail", params.collection and name)
-        return JSONResponse(answer | {"collection": name})
+        return JSONResponse(await answer(service, await service.read(request, SearchRequest)))
 
     return routes
+
+
+async def answer(service: Service, body: Body[SearchRequest]) -> dict[str, Any]:
+    """The document that answers a search. Raises `ProblemError` and `TandemError`."""
+    params = body.params
+    query = _query(params)
+    name = service.registry.get(params.collection).name
+
+    async def vectors_of(encoder: Encoder) -> dict[str, Vectors]:
+        return await _vectors(encoder, query, body)
+
+    def work(leased: OpenCollection, vectors: dict[str, Vectors]) -> dict[str, Any]:
+        with leased.collection.store.reading():
+            if query.like is not None:
+                vectors["like"] = _stored(leased, query.like)
+            total = leased.collection.count(query.where)
+            return leased.collection.search(query, vectors=vectors).as_dict() | {"total": total}
+
+    found = await service.ask_with_encoder(name, vectors_of, work)
+    for hit in found["hits"]:
+        hit["thumbnail"] = image_link(hit["id"], "/thumbnail", params.collection and name)
+    return found | {"collection": name}
 
 
 def _query(params: SearchRequest) -> SearchQuery:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tandem.errors import StoreError
+from tandem.errors import StoreError, StoreFullError
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # no space left, or no quota
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG}  # no space left, no quota, a limit
 SHARED_MEMORY_BYTES = 1 << 20
 
 
@@ -50,4 +50,4 @@ def _has_no_space(folder: Path) -> bool:
 
 
 def _disk_full(folder: Path) -> StoreError:
-    return StoreError(f"{folder}: the disk is full; make room and try again (nothing that was stored is lost)")
+    return StoreFullError(f"{folder}: the disk is full; make room and try again (nothing that was stored is lost)")

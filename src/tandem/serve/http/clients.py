@@ -1,0 +1,172 @@
+"""Who asks, and how much of a server each may take: its share of the slots, its rate, and its wrong keys.
+
+A client is the key that it brings; without keys it is its address. Knows addresses and counts; no requests.
+"""
+
+import ipaddress
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from tandem.serve.http.problems import ProblemError, full
+from tandem.serve.settings import Settings
+
+REMEMBERED = 10_000  # clients, of each kind of memory; the ones seen longest ago are forgotten first
+FREE_FAILURES = 5  # wrong keys before an address has to wait
+LONGEST_WAIT_S = 60.0
+PROVED_S = 3600.0  # how long a key that was right from an address is taken from it, whatever else comes from there
+HEALTH, METRICS, PAGE, WORK = "health", "metrics", "page", "work"
+SLOTS: Mapping[str, int] = {HEALTH: 128, METRICS: 16, PAGE: 128}  # those of work are a setting
+LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")  # what a key is asked for
+OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the page, which contains no images
+
+
+@dataclass(frozen=True)
+class Client:
+    """Whom a request is counted for. `key` is the name of its key, which tells nothing of it; None without one."""
+
+    address: str
+    key: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.address if self.key is None else f"key {self.key}"
+
+
+# The client of the request that a task answers, where it is deep in the application.
+current: ContextVar[Client | None] = ContextVar("current", default=None)
+
+
+def address_of(scope: Mapping[str, Any]) -> str:
+    """The address that a request comes from. Of IPv6 the network of 64 bits: who has one address there has all."""
+    host = str((scope.get("client") or ("",))[0])
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # a socket file, a test
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def kind_of(path: str) -> str:
+    """Which slots a request takes."""
+    if path in OPEN:
+        return HEALTH
+    if path == "/metrics":
+        return METRICS
+    return WORK if path.startswith(LOCKED) else PAGE
+
+
+class Slots:
+    """Requests in flight, by kind and by client. The page, health checks and metrics have slots of their own.
+
+    One client holds at most half of those for work, so that others find room.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = {**SLOTS, WORK: settings.concurrency}
+        self._share = max(1, settings.concurrency // 2)
+        self._taken: Counter[str] = Counter()
+        self._clients: Counter[str] = Counter()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests for work and for the page."""
+        return self._taken[WORK] + self._taken[PAGE]
+
+    def enter(self, kind: str) -> None:
+        """Take a slot. Raises `ProblemError` 503 where none is free."""
+        if self._taken[kind] >= self._most[kind]:
+            raise full(f"{self._taken[kind]:,} requests are in flight")
+        self._taken[kind] += 1
+
+    def leave(self, kind: str) -> None:
+        self._taken[kind] -= 1
+
+    def enter_client(self, client: Client) -> None:
+        """Count a request for work for its client. Raises `ProblemError` 429 beyond its share."""
+        if self._clients[client.name] >= self._share:
+            detail = f"{self._share:,} requests of this client are in flight already; wait for their answers"
+            raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
+        self._clients[client.name] += 1
+
+    def leave_client(self, client: Client) -> None:
+        self._clients[client.name] -= 1
+        if not self._clients[client.name]:
+            del self._clients[client.name]
+
+
+class Rates:
+    """Requests per second of each client: a bucket that holds two seconds of them."""
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s, self._clock = per_s, clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
+
+    def take(self, client: Client) -> None:
+        """Count a request. Raises `ProblemError` 429 where there were too many."""
+        now, most = self._clock(), 2 * self._per_s
+        left, then = self._buckets.pop(client.name, (most, now))
+        left = min(most, left + (now - then) * self._per_s)
+        self._buckets[client.name] = (max(left - 1, -most), now)
+        if len(self._buckets) > REMEMBERED:
+            self._buckets.popitem(last=False)
+        if left < 1:
+            detail = f"more than {self._per_s:g} requests per second of this client; send fewer"
+            raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
+
+
+@dataclass
+class _Failures:
+    count: int = 0
+    until: float = 0.0
+
+
+class WrongKeys:
+    """Addresses that bring wrong keys: after a few each further one doubles the wait before a key is looked at.
+
+    A key that was right from an address lately is taken from it all the same: who guesses behind the same proxy must
+    not lock the others out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
+        self._proved: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def check(self, address: str, key: str | None) -> None:
+        """Raises `ProblemError` 429 where the address has to wait. `key` is the name of the one it brings, if right."""
+        found = self._failures.get(address)
+        now = self._clock()
+        if found is None or now >= found.until:
+            return
+        if key is not None and now - self._proved.get((address, key), -PROVED_S) < PROVED_S:
+            return
+        wait_s = max(1, round(found.until - now))
+        detail = f"too many wrong API keys from this address; try again in {wait_s} s"
+        raise ProblemError(429, "Too Many Requests", detail, retry_after_s=wait_s)
+
+    def wrong(self, address: str) -> None:
+        found = self._failures.pop(address, None) or _Failures()
+        now = self._clock()
+        if now - found.until > LONGEST_WAIT_S:
+            found.count = 0
+        found.count += 1
+        found.until = now
+        if found.count > FREE_FAILURES:
+            found.until += min(LONGEST_WAIT_S, 2.0 ** min(found.count - FREE_FAILURES - 1, 10))
+        self._failures[address] = found
+        if len(self._failures) > REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def right(self, address: str, key: str) -> None:
+        self._proved.pop((address, key), None)
+        self._proved[address, key] = self._clock()
+        if len(self._proved) > REMEMBERED:
+            self._proved.popitem(last=False)
