@@ -29,7 +29,7 @@ check: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_layers.py
+	$(BIN)/python -m pytest tests/test_layers.py tests/test_import_circles.py tests/test_doors.py
 
 format: .venv/.dev
 	$(BIN)/ruff format

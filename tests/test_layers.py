@@ -1,17 +1,11 @@
 """Arrows between the rooms point one way (design.md), and torch stays where training and CUDA are."""
 
-import ast
-import functools
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from tandem.search.stores.backends import BACKENDS
-
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "tandem"
+from support.imports import SOURCE, imports, modules, relative
 
 # A room and the rooms it may import. A room not named here may not exist.
 LAYERS: dict[str, set[str]] = {
@@ -260,29 +254,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 }
 
 
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
-
-
-@functools.cache
-def parsed(path: Path) -> tuple[ast.AST, ...]:
-    """Every node of a file: each rule asks all of them."""
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-
-
-@functools.cache
-def imports(path: Path) -> set[str]:
-    """Dotted names that a module imports, anywhere in it: inside functions too."""
-    names = set()
-    for node in parsed(path):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative imports hide the arrow; write from tandem... import ..."
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
 def room(dotted: str) -> str | None:
     """`tandem.weights.names.rename` -> `weights`; None for what is not ours."""
     parts = dotted.split(".")
@@ -297,10 +268,6 @@ def is_store(dotted: str) -> bool:
     """`tandem.search.stores.filters.parse`, say: a module of `STORES`, or a name in one."""
     place = dotted.removeprefix("tandem.").replace(".", "/")
     return f"{place}/".startswith(STORES)
-
-
-def relative(path: Path) -> str:
-    return path.relative_to(SOURCE).as_posix()
 
 
 Rule = Callable[[Path], Iterator[str]]  # what is wrong with a file, in a line each
@@ -351,15 +318,6 @@ def nobody_outside_knows_which_store_it_is(path: Path) -> Iterator[str]:
         yield f"{name} imports {sorted(wrong)} of tandem.search.stores: ask `backends.backend(url)`"
 
 
-def nobody_outside_reads_how_urls_begin(path: Path) -> Iterator[str]:
-    if relative(path).startswith(STORES):
-        return
-    texts = {node.value for node in parsed(path) if isinstance(node, ast.Constant)}
-    wrong = texts & {scheme.prefix for scheme in BACKENDS if not scheme.prefix.startswith("http")}
-    if wrong:
-        yield f"{relative(path)} asks for {sorted(wrong)}: ask tandem.search.stores.backends"
-
-
 def packages_stay_in_their_places(path: Path) -> Iterator[str]:
     name = relative(path)
     for dotted in imports(path):
@@ -368,62 +326,11 @@ def packages_stay_in_their_places(path: Path) -> Iterator[str]:
             yield f"{name} imports {dotted}, which belongs in {places or 'tests'}"
 
 
-# Calls that only these files may make: elsewhere `tandem.image` opens images, within limits and upright, and
-# `tandem.fetch` asks the network; `tandem.files` knows where homes are.
-CALLS_ONLY_IN: dict[str, tuple[str, ...]] = {
-    "Image.open": ("plots/page.py",),  # a drawing it has just made; `tandem.image` itself calls the formats' plugins
-    "urllib.request": (),
-    "urlopen": (),
-    "os.path.expanduser": ("files.py",),  # `user_path` says in one line that a user has no home
-    "expanduser": ("files.py",),
-    "Path.home": (),
-}
-
-
-def attributes(node: ast.expr) -> list[str]:
-    """`PIL.Image.open` -> PIL, Image, open; what is no name at the beginning is empty."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return [node.id if isinstance(node, ast.Name) else "", *reversed(parts)]
-
-
-def dotted_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """The attributes a module reaches for, as written: `PIL.Image.open` gives `Image.open` too; and what it imports."""
-    names = set()
-    for node in nodes:
-        if isinstance(node, ast.Attribute):
-            parts = attributes(node)
-        elif isinstance(node, ast.ImportFrom):
-            names |= {f"{(node.module or '').rpartition('.')[2]}.{alias.name}" for alias in node.names}
-            parts = (node.module or "").split(".")
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-            continue
-        elif isinstance(node, ast.Name):
-            parts = [node.id]
-        else:
-            continue
-        names |= {".".join(parts[start:]) for start in range(len(parts))}
-    return names
-
-
-def images_are_opened_and_pages_fetched_by_one_door(path: Path) -> Iterator[str]:
-    name = relative(path)
-    names = dotted_names(parsed(path))
-    for call, places in CALLS_ONLY_IN.items():
-        if call in names and name not in places:
-            yield f"{name} uses {call}: ask tandem.image or tandem.fetch"
-
-
 RULES: tuple[Rule, ...] = (
     arrows_point_one_way,
     arrows_inside_of_train_point_one_way,
     nobody_outside_knows_which_store_it_is,
-    nobody_outside_reads_how_urls_begin,
     packages_stay_in_their_places,
-    images_are_opened_and_pages_fetched_by_one_door,
 )
 
 
@@ -438,12 +345,12 @@ def test_each_rule_can_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     """One file that breaks them all is found by each."""
     bad = tmp_path / "train" / "data" / "bad.py"
     bad.parent.mkdir(parents=True)
-    scheme = next(scheme.prefix for scheme in BACKENDS if not scheme.prefix.startswith("http"))
     bad.write_text(
         "from tandem.cli import main\nfrom tandem.train.run import loop\nfrom tandem.search.stores.embedded import x\n"
-        f"import faiss\nfrom PIL import Image\nURL = {scheme!r}\nImage.open(URL)\n"
+        "import faiss\n"
     )
-    monkeypatch.setattr(f"{__name__}.SOURCE", tmp_path)
+    for module in (__name__, "support.imports"):
+        monkeypatch.setattr(f"{module}.SOURCE", tmp_path)
     (tmp_path / "search" / "stores").mkdir(parents=True)
     for kind in ("embedded", "milvus", "lance"):
         (tmp_path / "search" / "stores" / kind).mkdir()
@@ -472,91 +379,12 @@ def test_a_permission_that_nobody_needs_is_found(monkeypatch: pytest.MonkeyPatch
     assert unused("videos") == {"search"}
 
 
-def test_the_door_is_seen_however_it_is_written() -> None:
-    for written in ("Image.open(x)", "PIL.Image.open(x)", "from PIL.Image import open", "f = Image.open"):
-        assert "Image.open" in dotted_names(ast.walk(ast.parse(written)))
-    for written in ("import urllib.request", "urllib.request.urlopen(x)", "from urllib import request"):
-        assert "urllib.request" in dotted_names(ast.walk(ast.parse(written)))
-    assert "Image.open" not in dotted_names(ast.walk(ast.parse("Image.fromarray(x).open_it()")))
-
-
-def target(dotted: str, source: Path = SOURCE) -> Path | None:
-    """The file that a name leads to: `tandem.weights.names.rename` -> `weights/names.py`; None if not ours."""
-    package, *parts = dotted.split(".")
-    if package != "tandem":
-        return None
-    for length in range(len(parts), -1, -1):
-        place = source.joinpath(*parts[:length])
-        for file in (place.with_suffix(".py"), place / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
-
-
-def arrows(source: Path = SOURCE) -> dict[Path, set[Path]]:
-    """Each file and the files it imports, inside functions too."""
-    return {
-        path: {to for dotted in imports(path) if (to := target(dotted, source)) is not None and to != path}
-        for path in sorted(source.rglob("*.py"))
-    }
-
-
-def circles(graph: dict[Path, set[Path]]) -> list[list[Path]]:
-    """Files that lead back to themselves, with what they share a circle with (Tarjan 1972)."""
-    number: dict[Path, int] = {}
-    lowest: dict[Path, int] = {}
-    stack: list[Path] = []
-    found: list[list[Path]] = []
-
-    def visit(file: Path) -> None:
-        number[file] = lowest[file] = len(number)
-        stack.append(file)
-        for other in graph.get(file, ()):
-            if other not in number:
-                visit(other)
-                lowest[file] = min(lowest[file], lowest[other])
-            elif other in stack:
-                lowest[file] = min(lowest[file], number[other])
-        if lowest[file] == number[file]:
-            circle = stack[stack.index(file) :]
-            del stack[stack.index(file) :]
-            if len(circle) > 1:
-                found.append(sorted(circle))
-
-    for file in graph:
-        if file not in number:
-            visit(file)
-    return found
-
-
-def test_no_file_imports_itself_through_others() -> None:
-    found = [", ".join(relative(path) for path in circle) for circle in circles(arrows())]
-    assert not found, "circles of imports: " + "; ".join(found)
-
-
-def test_a_circle_is_found(tmp_path: Path) -> None:
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "__init__.py").write_text("")
-    (tmp_path / "room" / "a.py").write_text("def f():\n    from tandem.room import b\n")
-    (tmp_path / "room" / "b.py").write_text("from tandem.room.c import x\n")
-    (tmp_path / "room" / "c.py").write_text("from tandem.room.a import f\n")
-    (tmp_path / "d.py").write_text("from tandem.room import a\n")
-    (circle,) = circles(arrows(tmp_path))
-    assert [path.name for path in circle] == ["a.py", "b.py", "c.py"]
-
-
 def test_the_rule_sees_what_it_forbids(tmp_path: Path) -> None:
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    import torch.nn\n    from tandem.cli import main\n")
     assert imports(bad) == {"torch.nn", "tandem.cli.main"}
     assert room("tandem.cli.main") == "cli"
     assert "cli" not in LAYERS["model"]
-
-
-def test_no_two_files_of_tests_have_one_name() -> None:
-    """pytest would import the first for both, and stop."""
-    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
-    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_the_design_says_where_torch_may_be_imported() -> None:

@@ -1,21 +1,19 @@
-"""From images with captions to what a score means: labels, trials, figures, and where fits are kept."""
+"""From searches with known answers to what a score means: trials, figures, and where fits are kept."""
 
 import dataclasses
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import toy
+from support.caption_tars import captioned_tar
 
 import tandem
 from tandem import weights
 from tandem.cli import main
 from tandem.cli.commands.calibrate import can_tell, show
 from tandem.errors import DataError, TandemError
-from tandem.samples import Sample
 from tandem.scores.calibration_files import (
     FILE,
     from_json,
@@ -28,8 +26,6 @@ from tandem.scores.calibration_files import (
 )
 from tandem.scores.relevance import Calibration, score_stats
 from tandem.scores.scoring import LabelCoefficients
-from tandem.search.calibration import caption_set
-from tandem.search.calibration.agreement import alike, coverage, labels, phrases, true_of, unsaid
 from tandem.search.calibration.calibrate import auc, calibrate, calibration_error, evaluate, reliability
 from tandem.search.calibration.caption_set import CaptionSet, choose, embed, read_captioned
 from tandem.search.calibration.fitting import fit, query_prior
@@ -37,85 +33,6 @@ from tandem.search.calibration.label_fitting import CANNOT_TELL, LABEL_PRIOR, NO
 from tandem.search.calibration.trials import LabelledQueries, run_trials, sizes_up_to
 
 pytestmark = pytest.mark.slow
-
-# --- what counts as a match ------------------------------------------------------------------------------------------
-
-CAPTIONS = (
-    ("a dog runs in the grass", "a brown dog running through green grass"),
-    ("a dog is running on grass", "the dog runs"),
-    ("a man rides a red bicycle", "a cyclist on a bicycle"),
-    ("two children on a swing", "children swinging in a park"),
-    ("a boat on a lake", "people rowing a boat"),
-)
-TEXTS = tuple(text for texts in CAPTIONS for text in texts)
-OWNER = np.repeat(np.arange(5), 2)
-
-
-def test_a_text_matches_its_own_image_and_those_with_similar_captions() -> None:
-    matches = true_of(coverage(TEXTS, OWNER, 5), OWNER)
-    assert matches[0].tolist() == [True, True, False, False, False]  # a dog runs in the grass, twice
-    assert matches[1].tolist() == [True, False, False, False, False]  # nobody wrote of the second that it is green
-    assert matches[np.arange(10), OWNER].all()
-
-
-def test_a_word_that_all_images_have_says_nothing() -> None:
-    texts = ["a cat", "a tree", "a"]
-    shares = coverage(texts, np.array([0, 1, 2]), 3)
-    assert shares[0].tolist() == [1, 0, 0]
-    assert shares[2].tolist() == [0, 0, 0]
-
-
-def test_images_are_alike_when_the_same_was_written_of_both() -> None:
-    found = alike(coverage(TEXTS, OWNER, 5), OWNER)
-    assert found[1].tolist() == [True, True, False, False, False]
-    assert np.diag(found).all()
-
-
-def test_what_nobody_else_wrote_of_the_same_image_weighs_little() -> None:
-    """All who see a dog write of it, few who see one write that it is near: its own rarity is not all that counts."""
-    captions = [("a dog near it", "a dog", "a dog", "a dog"), ("a tree near it", "a tree", "a tree", "a tree")]
-    captions += [("a cat", "a cat", "a cat", "a cat")] * 4
-    texts = [text for each in captions for text in each]
-    shares = coverage(texts, np.repeat(np.arange(6), 4), 6)
-    assert shares[0, 0] == pytest.approx(1)
-    assert shares[0, 1] < 0.4  # near, but no dog
-    nowhere_near = coverage([*texts, "a dog"], np.append(np.repeat(np.arange(6), 4), 2), 6)
-    assert nowhere_near[0, 2] > 0.6  # a dog, not said to be near
-
-
-def test_phrases_are_runs_of_words_that_begin_and_end_with_content_words_and_are_drawn_by_frequency() -> None:
-    shown = [f"{name}{place}" for place in range(40) for name in ("ball", "tree")]
-    things = ["dog"] * 20 + shown
-    captions = [(f"a {thing} is on the grass", f"the {thing} is in a field", f"a {thing}") for thing in things]
-    texts = tuple(text for each in captions for text in each)
-    owner = np.repeat(np.arange(100), 3)
-    found, owners = phrases(texts, owner, 100, np.random.default_rng(0))
-    assert len(found) == 300  # one a caption
-    for phrase, own in zip(found, owners, strict=True):
-        assert any(phrase in text for text in captions[own])
-        words = phrase.split()
-        assert words[-1] not in ("a", "is", "on", "the", "in")
-        assert words[0] not in ("is", "on", "in")
-    of_dogs = [phrase for phrase in found if "dog" in phrase]
-    assert len(of_dogs) == 60
-    assert {"dog", "a dog", "the dog"} <= set(of_dogs)
-
-
-def test_labels_are_short_runs_of_words_that_many_say() -> None:
-    things = ["dog", "boat", "tree", "fire truck", "swing", "lake"]
-    shown = [thing for thing in things for _ in range(6)] + ["cat"] * 4  # too few
-    texts = tuple(text for thing in shown for text in (f"a {thing} near a green fence", f"the {thing}"))
-    found, owner = labels(texts, np.repeat(np.arange(40), 2), 40)
-    assert {*things, "fire", "truck"} <= set(found)
-    assert "cat" not in found
-    assert all(label in shown[own] for label, own in zip(found, owner, strict=True))
-    again, _ = labels((*texts, "a dog"), np.append(np.repeat(np.arange(40), 2), 39), 40)
-    assert again[0] == "dog"  # the most frequent first
-
-
-def test_what_no_caption_says() -> None:
-    assert unsaid(TEXTS, ["dogs", "spaceship", "rowing boat", "x-ray"]) == ["spaceship", "x-ray"]
-
 
 # --- searches with known answers -------------------------------------------------------------------------------------
 
@@ -325,48 +242,6 @@ def test_without_a_test_set_the_report_is_of_images_not_fitted_on(
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def a_tar(path: Path, images: int, *, bad: bool = False) -> Path:
-    with tarfile.open(path, "w") as tar:
-
-        def add(name: str, content: bytes) -> None:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-
-        for seed in range(images):
-            file = io.BytesIO()
-            toy.random_image(seed).save(file, "png")
-            add(f"{seed:03}.png", b"no image" if bad and seed == 3 else file.getvalue())
-            add(f"{seed:03}.json", json.dumps({"captions": [f"cat {seed % 7} do{seed}", f"a cat do {seed}"]}).encode())
-    return path
-
-
-def test_captions_are_found_by_themselves_and_by_name(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    tar = a_tar(tmp_path / "a.tar", 3)
-    samples = list(read_captioned([tar]))
-    assert [sample.texts for sample in samples][2] == ("cat 2 do2", "a cat do 2")
-    table = pyarrow.table({"image": [samples[0].image], "sentence": ["a cat"], "words": ["a dog"]})
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
-    assert [sample.texts for sample in read_captioned([tmp_path / "a.parquet"])] == [("a cat",)]
-    assert [sample.texts for sample in read_captioned([tmp_path / "a.parquet"], "words")] == [("a dog",)]
-    with pytest.raises(DataError, match=r"a\.parquet: expected a column image and one of captions \(nothing\)"):
-        list(read_captioned([tmp_path / "a.parquet"], "nothing"))
-
-
-def test_a_long_set_is_drawn_from_evenly_and_those_without_captions_passed_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(caption_set, "MAX_IMAGES", 100)
-    drawn = choose(Sample(str(place), b"", ("a cat",) if place % 2 else ()) for place in range(10_000))
-    places = np.array([int(sample.key) for sample in drawn])
-    assert len(places) == len(set(places)) == 100
-    assert (places % 2 == 1).all()
-    assert abs(places.mean() - 5000) < 1500
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TANDEM_HOME", str(tmp_path / "home"))
@@ -432,12 +307,12 @@ def test_a_model_folder_with_a_fit_is_still_one_and_the_fit_goes_with_the_weight
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     model = tandem.load(toy.folder(tmp_path / "model"))
     with pytest.raises(DataError, match="expected at least 50 images with captions, got 20"):
-        embed(model, choose(read_captioned([a_tar(tmp_path / "a.tar", 20)])))
+        embed(model, choose(read_captioned([captioned_tar(tmp_path / "a.tar", 20)])))
 
 
 def test_the_command(tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = toy.folder(tmp_path / "model")
-    tar, test = a_tar(tmp_path / "a.tar", 60, bad=True), a_tar(tmp_path / "b.tar", 50)
+    tar, test = captioned_tar(tmp_path / "a.tar", 60, bad=True), captioned_tar(tmp_path / "b.tar", 50)
     out = tmp_path / "out" / FILE
     command = ["calibrate", str(tar), "--test", str(test), "--model", str(model), "--out", str(out), "--json"]
     assert main(command) == 1  # one image was skipped
@@ -488,39 +363,3 @@ def test_labels_that_were_left_out_say_why(strong: CaptionSet, strong_report: Ca
     assert again == f"its calibration says nothing of labels: {CANNOT_TELL}"  # and no command that was run already
     assert strong_report.labels is not None
     assert strong_report.labels_reason is None
-
-
-# --- the model that ships --------------------------------------------------------------------------------------------
-
-
-def test_what_mini_says_of_captions_it_has_not_seen_is_true(
-    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The published figures are those of the shipped fit: measured again from the files."""
-    monkeypatch.setenv("TANDEM_HOME", str(tmp_path))
-    mini = tandem.load()
-    shipped = load_calibration(mini)
-    assert shipped is not None
-    samples = choose(read_captioned([shared / "data/flickr8k/test-00000.tar"]))
-    measured = evaluate(shipped, embed(mini, samples)[0], sizes=())
-    for name, claimed in shipped.figures["queries"].items():
-        again, figures = measured["queries"][name]["collections"]["1000"], claimed["collections"]["1000"]
-        for key in ("auc_present_emptied", "auc_present_removed", "ece_best", "best_is_own", "no_match_said_removed"):
-            assert again[key] == pytest.approx(figures[key], abs=0.01), (name, key)
-        assert shipped.areas[name] == {  # type: ignore[index]
-            int(size): part["auc_present_emptied"] for size, part in claimed["collections"].items()
-        }
-    for key in ("auc", "ece", "true_above_half", "false_above_half"):
-        assert measured["labels"][key] == pytest.approx(shipped.figures["labels"][key], abs=0.01), key
-    assert measured["labels"]["auc"] == pytest.approx(shipped.areas["labels"][1], abs=0.01)
-    assert shipped.cannot_tell(["images"], 1000) is None
-    assert "labels that are true of an image" in (shipped.cannot_tell(["labels"], 1) or "")
-    with pytest.raises(TandemError, match=r"cannot judge a label by itself.*0\.698, below 0\.7"):
-        mini.classify([], ["dog"], independent=True)
-    assert shipped.cannot_tell(["phrases"], 1000) is not None
-    captions = measured["queries"]["captions"]["collections"]["1000"]
-    assert captions["ece_best"] < 0.03 < captions["ece_of_half"]
-    assert measured["queries"]["captions"]["pairs_auc"] > 0.83  # of pairs that match nearly as well as whole
-    phrases = measured["queries"]["phrases"]["collections"]["1000"]
-    assert phrases["ece_prior"] < 0.08
-    assert phrases["auc_best_matches"] > 0.7  # more is said of the searches that go well
