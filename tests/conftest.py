@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +22,33 @@ pytest.register_assert_rewrite("support")  # before any of it is imported
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One process a core: each keeps to one thread, or they would wait for one another. Before torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MEMORY_DISK = Path("/dev/shm")
+ROOM = 4 << 30  # a whole test run writes less than a quarter of it
+
+
+def _temporary_files_in_memory() -> None:
+    """Where Linux has a disk in memory, tests write there.
+
+    They make thousands of small collections, each written through to the disk several times: ten milliseconds each
+    time. What tests kill is processes, never the machine, so that they ask nothing of a real disk.
+    """
+    if "TMPDIR" not in os.environ and os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY_DISK)
+
+
+def _memory_is_kept() -> None:
+    """What is freed is not given back to Linux only to be asked for again, page by page: for processes started later.
+
+    Toys allocate and free arrays of megabytes all the time, and a third of their time went into new pages.
+    """
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
+    os.environ.setdefault("MALLOC_TOP_PAD_", str(64 << 20))
+
+
+_temporary_files_in_memory()
+_memory_is_kept()
 
 # What several test files share, and is expensive to start: all its tests run in one process.
 SHARED = ("milvus", "browser", "s3", "ray")
@@ -64,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Mark what a parameter says a test needs; group tests for the processes of pytest-xdist; long groups first."""
     groups, long = {}, set()
     for item in items:
-        for need in needs(item):
+        for need in (*needs(item), *slow(item)):
             item.add_marker(need)
         marks = {mark.name for mark in item.iter_markers()}
         groups[item] = group(item, marks)
@@ -114,6 +142,16 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     seed_all(item.nodeid.partition("@")[0])
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Milvus is stopped after the last test that needs it: until the end of the run it would take its share."""
+    yield
+    if item.get_closest_marker("milvus") and not (nextitem and nextitem.get_closest_marker("milvus")):
+        from support.milvus_server import stop_shared_server
+
+        stop_shared_server()
+
+
 @functools.cache
 def _core_that_remembers() -> Any:
     """OpenVINO, which compiles the same graph of the same weights once in a test run: no part of a toy costs more."""
@@ -140,10 +178,19 @@ def keep_groups(items: list[pytest.Item], groups: dict[pytest.Item, str]) -> Non
 
 
 def needs(item: pytest.Item) -> Iterator[str]:
+    return (NEEDS[value] for value in parameters(item) if isinstance(value, str) and value in NEEDS)
+
+
+def slow(item: pytest.Item) -> Iterator[str]:
+    """`slow`, where the marker `slow_if` names one of the test's parameters."""
+    named = [value for mark in item.iter_markers("slow_if") for value in mark.args]
+    values = [getattr(value, "__name__", value) for value in parameters(item)]
+    return ("slow" for value in values if isinstance(value, str | int) and value in named)
+
+
+def parameters(item: pytest.Item) -> list[object]:
     callspec = getattr(item, "callspec", None)
-    for value in callspec.params.values() if callspec else ():
-        if isinstance(value, str) and value in NEEDS:
-            yield NEEDS[value]
+    return list(callspec.params.values()) if callspec else []
 
 
 def group(item: pytest.Item, marks: set[str]) -> str:

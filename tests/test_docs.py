@@ -163,6 +163,7 @@ def test_shell_lines_run_in_their_order(
             terminal.set_loudness(quiet=False, verbose=False)
 
 
+@pytest.mark.slow
 def test_examples_of_help_parse() -> None:
     """They name files that are not there; their options must exist."""
     lines = [line for line in markdown().splitlines() if line.startswith("tandem ")]

@@ -86,6 +86,7 @@ def _tables() -> dict[str, list[list[str]]]:
     return found
 
 
+@pytest.mark.slow
 def test_imports_go_up_the_tables_of_the_design() -> None:
     """A row of a table in docs/design.md imports from the rows above it, and from its own."""
     tables = _tables()

@@ -335,6 +335,7 @@ RULES: tuple[Rule, ...] = (
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.slow_if("arrows_point_one_way")
 def test_every_file_keeps_the_rule(rule: Rule) -> None:
     assert len(modules()) > 300
     wrong = [line for path in modules() for line in rule(path)]

@@ -61,6 +61,7 @@ def results(estimator: Any, expected: dict[str, str] | None = None) -> dict[str,
     return ended
 
 
+@pytest.mark.slow
 def test_features_pass_every_check_once_rows_are_images(source: str) -> None:
     assert not results(sk.RowsAsImages(source))["xfail"]
     for check in (
@@ -73,6 +74,7 @@ def test_features_pass_every_check_once_rows_are_images(source: str) -> None:
         check("RowsAsImages", sk.RowsAsImages(source))
 
 
+@pytest.mark.slow
 def test_the_classifier_passes_every_check_once_numbers_have_names(source: str) -> None:
     assert not results(sk.ZeroShotOfTables(source))["xfail"]
 
@@ -83,6 +85,7 @@ def test_the_classifier_fails_the_checks_that_are_named_and_no_other(source: str
     assert ended["xfail"] == set(sk.EXPECTED_FAILED_CHECKS)
 
 
+@pytest.mark.slow
 def test_heads_pass_the_checks(source: str) -> None:
     assert not results(sk.HeadOfTables(source))["xfail"]
     assert results(sk.HeadOfTables(source, method="gda"), sk.EXPECTED_OF_GDA)["xfail"] == set(sk.EXPECTED_OF_GDA)

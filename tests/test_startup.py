@@ -84,6 +84,7 @@ def collection(tmp_path: Path) -> tuple[Path, Path]:
     return photos, url
 
 
+@pytest.mark.slow
 def test_indexing_unchanged_files_imports_no_model_and_no_search(collection: tuple[Path, Path]) -> None:
     photos, url = collection
     loaded = modules_of("index", str(photos), "--to", str(url))
@@ -95,6 +96,7 @@ def test_indexing_unchanged_files_imports_no_model_and_no_search(collection: tup
     assert not loaded & {"openvino", "tokenizers", "faiss", "rich", "pathspec", "argcomplete", "difflib"}
 
 
+@pytest.mark.slow
 def test_searching_imports_no_indexing_and_no_exploring(collection: tuple[Path, Path]) -> None:
     _, url = collection
     loaded = modules_of("search", str(url), "a grey square")
@@ -106,6 +108,7 @@ def test_searching_imports_no_indexing_and_no_exploring(collection: tuple[Path, 
     assert not loaded & {"rich", "pathspec", "argcomplete", "difflib"}
 
 
+@pytest.mark.slow
 def test_classifying_imports_no_collection_and_no_drawing(tmp_path: Path) -> None:
     photo = tmp_path / "grey.png"
     Image.new("L", (60, 40), 90).save(photo)
@@ -115,6 +118,7 @@ def test_classifying_imports_no_collection_and_no_drawing(tmp_path: Path) -> Non
     assert not loaded & {"rich", "pathspec", "argcomplete", "difflib"}
 
 
+@pytest.mark.slow
 def test_answering_imports_no_torch(tmp_path: Path) -> None:
     code = f"""
 import tandem, PIL.Image
@@ -123,6 +127,7 @@ tandem.load({str(toy.folder(tmp_path / "model"))!r}).classify([PIL.Image.new("RG
     assert not loaded_after(code) & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx"}
 
 
+@pytest.mark.slow
 def test_conditioning_imports_no_torch(tmp_path: Path) -> None:
     code = f"""
 from tandem.conditioning import Conditioner
@@ -131,6 +136,7 @@ Conditioner("states", {str(toy.folder(tmp_path / "model"))!r}).encode("a (red:1.
     assert not loaded_after(code) & {"torch", "transformers", "diffusers", "huggingface_hub", "matplotlib", "rich"}
 
 
+@pytest.mark.slow
 def test_the_ten_lines_of_compat_import_no_torch(tmp_path: Path) -> None:
     """Although they ask for its tensors: a script that does not import it does not wait for it."""
     folder = str(toy.folder(tmp_path / "model"))
@@ -147,6 +153,7 @@ print(CLIPModel.from_pretrained({folder!r})(**inputs).logits_per_image.softmax(d
     assert not loaded & {"torch", "transformers", "huggingface_hub", "matplotlib", "rich", "httpx"}
 
 
+@pytest.mark.slow
 def test_answering_sends_nothing(tmp_path: Path) -> None:
     """OpenVINO's telemetry is not even imported, and no address is looked up or connected to."""
     code = f"""
@@ -164,6 +171,7 @@ assert openvino.convert_model is not None
     assert "openvino_telemetry" not in loaded
 
 
+@pytest.mark.slow
 def test_evaluating_imports_no_comparison_no_store_and_no_training(tmp_path: Path) -> None:
     loaded = modules_of("evaluate", str(tmp_path / "absent"))
     assert "tandem.datasets.opening" in loaded

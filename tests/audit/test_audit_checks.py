@@ -39,6 +39,7 @@ def test_an_oracle_is_right(name: str) -> None:
             assert finding.verdict == "above chance", finding.name
 
 
+@pytest.mark.slow
 def test_a_guesser_is_at_chance() -> None:
     found = [
         finding
@@ -125,6 +126,7 @@ def test_shuffled_words_and_letters() -> None:
     assert typographic.mixed("aa", ("aa",), random) == "aa"
 
 
+@pytest.mark.slow
 def test_a_word_that_answers_everything_is_found() -> None:
     class Hub(Oracle):
         def images(self, images: list[CaptionedImage]) -> Vectors:  # type: ignore[override]
@@ -216,6 +218,7 @@ def test_gaps_between_groups_are_found_in_images(apart: bool, shown: str) -> Non
         assert gap.figure.chance == pytest.approx(np.abs(2 * np.array(good) - 6).mean() / 6, abs=0.04)
 
 
+@pytest.mark.slow
 def test_the_bar_knows_how_many_images_there_are() -> None:
     class Counting(Guesser):
         count = 0

@@ -132,6 +132,7 @@ def model():  # type: ignore[no-untyped-def]
     return Model(checkpoint, build(checkpoint.config, checkpoint.tensors, engine="openvino"))
 
 
+@pytest.mark.slow
 def test_labelled_images_are_the_reference(model, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for name in ("cat", "dog"):
         toy.write_images(tmp_path / name, 3)

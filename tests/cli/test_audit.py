@@ -55,12 +55,14 @@ def test_subgroups_alone_need_groups(tandem: Run, model_folder: str) -> None:
     assert "--groups" in done.err
 
 
+@pytest.mark.slow
 def test_json_is_the_report_and_a_seed_repeats_it(tandem: Run, model_folder: str) -> None:
     arguments = ("audit", model_folder, "--quick", "--only", "counting", "--json")
     first, again, other = (tandem(*arguments, "--seed", seed).json["tests"][0]["figures"] for seed in (1, 1, 2))
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named_and_the_code_says_so(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     toy.write_images(tmp_path, 5)
     (tmp_path / "broken.jpg").write_bytes(b"no image")

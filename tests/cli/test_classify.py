@@ -114,6 +114,7 @@ def test_a_single_label_with_other_separators_is_told_of_commas(
     assert "commas" not in one
 
 
+@pytest.mark.slow
 def test_labels_by_themselves(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     """A single one is enough then; a model that cannot is refused in one line."""
     model = toy.folder(tmp_path / "pairs", logit_bias=True)
@@ -130,6 +131,7 @@ def test_labels_by_themselves(tandem: Run, model_folder: str, photos: list[str],
     assert "%" in run_in_terminal(*command, "--independent", columns=80).out
 
 
+@pytest.mark.slow
 def test_notes_are_as_wide_as_the_terminal_though_results_are_piped(model_folder: str, photos: list[str]) -> None:
     gone = [f"photos/that/are/not/there/and/have/long/names-{n}.jpg" for n in range(2)]
     command = [*COMMAND, "classify", *photos, *gone, "--labels", "cat,dog", "--model", model_folder]

@@ -16,6 +16,7 @@ PROMPT = "a (red:1.3) dog"
 LONG = "dog " * 60 + "at night"
 
 
+@pytest.mark.slow
 def test_a_table_and_what_was_cut(tandem: Run) -> None:
     outcome = tandem("condition", PROMPT, LONG)
     assert outcome.code == 0
@@ -45,6 +46,7 @@ def test_the_file_holds_what_the_call_gives(tandem: Run, tmp_path: Path) -> None
     assert [each.name for each in tmp_path.iterdir() if each.suffix != ".txt"] == ["fox.safetensors"]
 
 
+@pytest.mark.slow
 def test_text_encoders_by_name_and_learnt_words(tandem: Run, tmp_path: Path, monkeypatch) -> None:
     from safetensors.numpy import save_file
 

@@ -44,6 +44,7 @@ def runs(data: Path, model_folder: str, tmp_path_factory: pytest.TempPathFactory
     return folders
 
 
+@pytest.mark.slow
 def test_a_folder_of_classes_is_measured_and_reported(
     tandem: Run, data: Path, model_folder: str, tmp_path: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_folder_of_classes_is_measured_and_reported(
     assert again["model"]["fingerprint"] == weights.fingerprint(weights.read(model_folder))
 
 
+@pytest.mark.slow
 def test_the_prompts_are_those_of_classify_and_are_named(tandem: Run, data: Path, model_folder: str) -> None:
     command = ("evaluate", data, "--model", model_folder)
     plain, ensemble = tandem(*command), tandem(*command, "--ensemble")

@@ -11,6 +11,7 @@ from tandem.errors import TandemError
 from tandem.model import load
 
 
+@pytest.mark.slow
 def test_locate(tandem: Run, model_folder: str, photos: list[str], tmp_path: Path) -> None:
     gone, plot = str(tmp_path / "gone.jpg"), tmp_path / "found.png"
     command = ("locate", *photos[:2], gone, "dog", "a red car", "--model", model_folder)
@@ -42,6 +43,7 @@ def test_photos_come_before_texts(tmp_path: Path) -> None:
         separated(["a.jpg"], [])
 
 
+@pytest.mark.slow
 def test_which(tandem: Run, model_folder: str, photos: list[str]) -> None:
     outcome = tandem("which", *photos, "please pick up the dog", "--model", model_folder, "--json")
     assert outcome.code == 0

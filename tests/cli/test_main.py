@@ -74,6 +74,7 @@ def test_debug_shows_the_trace(tandem: Run, tmp_path: Path) -> None:
     assert "Traceback" in tandem(*command, "--debug").err
 
 
+@pytest.mark.slow
 def test_interrupted_is_one_line(model_folder: str) -> None:
     """Ctrl-C while the list of photos is still being typed."""
     process = subprocess.Popen(
@@ -124,6 +125,7 @@ def waiting_in_read(pid: int) -> None:
     pytest.fail("the command never waited for its input")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_error(model_folder: str, photos: list[str]) -> None:
     command = f"{sys.executable} -m tandem classify {photos[0]} --labels a,b --model {model_folder} --json"
     script = f"{command} | true; exit ${{PIPESTATUS[0]}}"
@@ -140,6 +142,7 @@ def test_warnings_are_one_line_and_not_in_the_json(tandem: Run, tmp_path: Path, 
     assert outcome.json["labels"] == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_the_command(model_folder: str, photos: list[str]) -> None:
     outcome = run_process("classify", photos[0], "--labels", "a,b", "--model", model_folder, "--json")
     assert (outcome.code, outcome.err) == (0, "")

@@ -35,6 +35,7 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
+@pytest.mark.slow
 def test_from_labelled_photos_to_a_log_that_holds(
     tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_from_labelled_photos_to_a_log_that_holds(
     assert "line" in one_line(tandem("moderate", "verify-log", log))
 
 
+@pytest.mark.slow
 def test_a_collection_and_the_exit_code_of_a_band(
     tandem: Run, policy: Path, labelled: Path, images: Path, model_folder: str, tmp_path: Path
 ) -> None:

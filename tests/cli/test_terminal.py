@@ -25,6 +25,7 @@ def _shell(script: str, **environment: str) -> "subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.slow
 def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path: Path) -> None:
     photo, model = toy.write_images(tmp_path, 1)[0], toy.folder(tmp_path / "model")
     done = _shell(f"TANDEM classify {photo} --labels 猫,b --model {model}", PYTHONIOENCODING="ascii")
@@ -32,6 +33,7 @@ def test_characters_that_the_terminal_cannot_encode_are_escaped(tmp_path: Path) 
     assert "\\u732b" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_no_crash(tmp_path: Path) -> None:
     photo, model = toy.write_images(tmp_path, 1)[0], toy.folder(tmp_path / "model")
     done = _shell(f"TANDEM classify {photo} --labels a,b --model {model} >&-")
@@ -39,6 +41,7 @@ def test_a_closed_standard_output_is_no_crash(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_table_whose_reader_left_says_so_as_shells_do() -> None:
     done = _shell("TANDEM models | true; exit ${PIPESTATUS[0]}")
     assert done.stderr == ""
@@ -52,6 +55,7 @@ def test_a_table_whose_reader_left_says_so_as_shells_do() -> None:
         pytest.param("label {collection} --by image --top 2", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_results_stay_on_standard_output_though_errors_are_in_a_terminal(
     command: str, made_collection: Path, model_folder: str, tmp_path: Path
 ) -> None:

@@ -187,6 +187,7 @@ def test_images_from_the_web(folder: Path, photo: Image.Image, tmp_path: Path) -
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_openais_own_vectors(shared: Path) -> None:
     """The golden outputs of the original: features as it gives them, not of unit length, and logits."""
     for which in ("vit-tiny", "resnet-tiny"):
@@ -229,6 +230,7 @@ def test_openais_pixels(shared: Path) -> None:
     assert preprocess(toy.random_image()).shape == (3, 64, 64)
 
 
+@pytest.mark.slow
 def test_clips_script_with_another_vocabulary(photo: Image.Image) -> None:
     """The model that ships reads the words that CLIP's ids stand for."""
     model, preprocess = clip.load("tandem-mini", device="cpu")

@@ -44,6 +44,7 @@ def ids_of(words, pad):
 WORDS = toys.tower("clip").tokenizer.encode(FOX)[0]
 
 
+@pytest.mark.slow
 def test_stable_diffusion_1_and_2_read_the_end_after_the_norm(made):
     for name, tower, pad in (("sd1", "clip_l", END), ("sd2", "clip_h", 0)):
         found = made(name).encode(FOX)
@@ -66,6 +67,7 @@ def test_a_deeper_tower_of_stable_diffusion_2_loses_its_last_block():
     np.testing.assert_allclose(found.towers["clip_h"].pooled, pooled, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_clip_skip_leaves_out_blocks_but_not_the_norm(made):
     ids = ids_of(WORDS, END)
     found = made("sd1").encode(FOX, "blurry", clip_skip=2)
@@ -85,6 +87,7 @@ def test_clip_skip_counts_from_where_a_consumer_reads(made):
     np.testing.assert_allclose(wide.pooled, made("sdxl").encode(FOX).pooled, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_stable_diffusion_xl(made):
     found = made("sdxl").encode([FOX, "x"])
     left, right = ids_of(WORDS, END), ids_of(WORDS, 0)
@@ -135,6 +138,7 @@ def test_flux_takes_the_pooled_vector_before_the_projection(made):
     assert not made("flux").encode("x", t5_states=t5).missing
 
 
+@pytest.mark.slow
 def test_any_clip_by_the_model_that_ships():
     from tandem.model import SHIPPED, load
 

@@ -110,6 +110,7 @@ def test_words_in_signs_and_several_files(tmp_path, rows, plain):
         with_files(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
 
 
+@pytest.mark.slow
 def test_of_two_towers_each_has_its_own(tmp_path, rows):
     wide = toys.tower("clip_g").tensors["token_embedding.weight"][[320, 736, 1000]]
     save_file({"clip_l": rows, "clip_g": wide}, tmp_path / "xl.safetensors")

@@ -27,6 +27,7 @@ def with_tensors(checkpoint, **tensors):
     return dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, **tensors})
 
 
+@pytest.mark.slow
 def test_the_bias_of_a_projection_is_added():
     plain = toys.tower("clip", projection_bias=True)
     bias = np.full(toys.DIM, 5, np.float32)
@@ -62,6 +63,7 @@ def test_embeddings_by_the_names_of_towers(tower, place, tmp_path):
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_embeddings_of_an_encoder_by_its_width(tmp_path):
     toys.save(toys.tower("clip_h"), tmp_path / "text_encoder")
     rows = {name: np.zeros((2, toys.SIZES[name][0]), np.float32) for name in ("clip_l", "clip_h")}

@@ -168,6 +168,7 @@ def test_names_of_classes_that_are_no_texts_are_not_taken(tmp_path: Path, declar
         open_dataset(tmp_path / "a.parquet")
 
 
+@pytest.mark.slow
 def test_real_files(shared: Path) -> None:
     data = open_dataset(shared / "data" / "tiny-imagenet", split="val", limit=20)
     assert len(data.classes) == 200

@@ -136,6 +136,7 @@ def test_labels_of_any_length_are_named_in_short(tmp_path: Path, label: dict[str
     assert len(str(error.value)) < 500
 
 
+@pytest.mark.slow
 def test_what_is_not_wanted_of_a_compressed_tar_is_not_kept(tmp_path: Path) -> None:
     samples = [{"png": png(0), "txt": b"a", "bin": bytes(30_000_000)}]
     path = write_tar(tmp_path / "a.tar.gz", samples, "w:gz")

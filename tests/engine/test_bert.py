@@ -12,6 +12,9 @@ from tandem import weights
 from tandem.config import Bert, ModelConfig, Preprocessing, VisionTransformer
 from tandem.errors import ConfigError, EngineError
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 CONTENDERS = ("openvino", "torch", "numpy")  # numpy: the openvino engine before it has compiled anything
 VISION = VisionTransformer(32, 8, 32, 1, 4, 64, "gelu")
 TEXT = Bert(20, 100, 32, 3, 4, 48, positions=26)

@@ -26,6 +26,9 @@ from tandem.nn import from_arrays
 from tandem.tokenizer import Tokenizer
 from tandem.weights.safetensors_file import write_safetensors
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "photo", "of", "dog", "##s", "snow", "in", "the", "!", "."]
 PAD, UNKNOWN, START, SEPARATOR = 0, 1, 2, 3
 CONTEXT = 9

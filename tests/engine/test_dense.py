@@ -9,6 +9,9 @@ from tandem import engine as engines
 from tandem.config import ModelConfig, Preprocessing, ResNet, TextTransformer, VisionTransformer
 from tandem.errors import EngineError
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 # The golden pixels are normalised already: a mean of 0 and a std of 1/255 leave them as they are.
 VIT = ModelConfig(
     48,
@@ -47,6 +50,7 @@ def test_engines_agree_and_do_not_mix_images(which):
     np.testing.assert_allclose(graph[1:2], build("openvino", toy, tensors).encode_dense(pixels[1:2]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resnets_position_is_what_its_pooling_makes_of_that_position_alone():
     config = ModelConfig(48, ResNet(96, (1, 2, 1, 1), 16, 8), VIT.text, Preprocessing(96))
     tensors = random_tensors(config)

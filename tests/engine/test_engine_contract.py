@@ -135,6 +135,7 @@ def test_engines_agree(which_toy, toy):
         np.testing.assert_allclose(ours.text_states(ids, layer), torchs.text_states(ids, layer), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow_if("openvino")
 def test_weights_in_half_precision(name, which_toy, toy, engine):
     """Stored in float16, as the published archives are, they compute as their float32 values do."""
     stored = {key: array.astype(np.float16) for key, array in random_tensors(toy).items()}

@@ -14,6 +14,9 @@ from tandem.config import ModelConfig
 from tandem.engine import numpy_engine
 from tandem.engine.inputs import buckets
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 GOLDEN = {"siglip-tiny": 1, "siglip2-tiny": 0}  # and what the tokenizers of the two pad with
 
@@ -194,6 +197,7 @@ def test_what_is_written_for_transformers_opens_there(tmp_path: Path, golden: An
 # --- exported graphs -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_openvino_ir_runs_without_us(golden: Any, tmp_path: Path) -> None:
     import openvino
 

@@ -11,6 +11,9 @@ from tandem import nn, weights
 from tandem.config import ModelConfig, Preprocessing, VisionTransformer
 from tandem.errors import EngineError
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 
 
@@ -125,6 +128,7 @@ RESNETS = [name for name in TOYS if name.startswith("resnet")]
 
 
 @pytest.mark.parametrize("which", RESNETS)
+@pytest.mark.slow_if("resnet-bottleneck", "resnet-bottleneck-stem2")
 def test_every_stage_of_a_resnet(which):
     """What torch's hooks see leave each stage, and what the stem's last activation is before it."""
     torch = pytest.importorskip("torch")

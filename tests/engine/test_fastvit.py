@@ -15,6 +15,9 @@ from tandem.towers import tower_part
 from tandem.towers.parts import folding
 from tandem.weights import expected_shapes, read_tensors
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 DATA = Path(__file__).parent.parent / "data"
 
@@ -130,6 +133,7 @@ def test_the_graph_holds_one_convolution_for_all_branches() -> None:
 
 
 @pytest.mark.parametrize("toy", ["fastvit", "fastvit-large"])
+@pytest.mark.slow
 def test_states_are_the_positions_of_a_stage(toy: str) -> None:
     config = TOYS[toy]
     tensors, pixels = random_tensors(config), random_pixels(config, n=3)

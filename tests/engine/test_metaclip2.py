@@ -10,6 +10,9 @@ import pytest
 from tandem import engine as engines
 from tandem import weights
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 START, PAD, END = 0, 1, 2
 SIZES: dict[str, dict[str, Any]] = {

@@ -24,6 +24,9 @@ from tandem.train.objective.clip_teacher import ClipTeacher
 from tandem.train.recipe import from_dict as recipe_from_dict
 from tandem.weights import Checkpoint
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 # Width and height: landscape, portrait, square, panoramas, one patch high, tiny
 SIZES = ((300, 200), (120, 333), (64, 64), (1000, 90), (37, 2000), (3000, 10), (5, 7), (640, 481))
@@ -229,6 +232,7 @@ def test_photos_of_any_shape_through_the_whole_library(tmp_path: Path) -> None:
         model.image_states(images)
 
 
+@pytest.mark.slow
 def test_the_exported_graph(tmp_path: Path) -> None:
     import openvino
 

@@ -22,6 +22,9 @@ from tandem.openvino_import import ov
 from tandem.towers.vision_transformer import arrays, rotary, timm
 from tandem.weights import expected_shapes, read_tensors
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 TOY_NAMES = ("pe-core", "pe-core-patches")
 PUBLISHED = {
     "vit_pe_core_tiny_patch16_384": VisionTransformer(384, 16, 192, 12, 3, 768, "gelu"),

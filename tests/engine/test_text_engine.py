@@ -11,6 +11,9 @@ from tandem.config import Bert
 from tandem.errors import EngineError
 from tandem.towers import tower_part
 
+pytestmark = pytest.mark.slow_if("openvino")  # that it agrees with torch, test_engine_contract.py shows every day
+
+
 ENGINES = ("openvino", "torch")
 
 

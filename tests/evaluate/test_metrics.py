@@ -126,6 +126,7 @@ def test_a_query_without_a_match_is_an_error() -> None:
         match_ranks(np.zeros((2, 2)), np.array([[True, False], [False, False]]))
 
 
+@pytest.mark.slow
 def test_recall_is_that_of_torchmetrics() -> None:
     """Its hit rate: the share of queries with any match among the best k."""
     import torch

@@ -51,12 +51,14 @@ def test_the_picture_answers_more_to_its_text() -> None:
     assert (guided.before.step, guided.after.step, guided.after.among) == (0, 12, 50)
 
 
+@pytest.mark.slow
 def test_a_transformer_guides_too() -> None:
     guided = guide(made("clipa"), "a red circle", steps=25, **QUICK)
     assert guided.similarity > guided.before.similarity
 
 
 @pytest.mark.parametrize("shapes", [None, 6])
+@pytest.mark.slow_if(6)
 def test_a_seed_gives_its_picture_again_and_another_one_another(model: Model, shapes: int | None) -> None:
     first, again, other = (
         np.asarray(guide(model, "x", steps=3, seed=seed, shapes=shapes, **QUICK).image) for seed in (1, 1, 2)
@@ -66,6 +68,7 @@ def test_a_seed_gives_its_picture_again_and_another_one_another(model: Model, sh
 
 
 @pytest.mark.parametrize("shapes", [None, 6])
+@pytest.mark.slow_if(6)
 def test_a_resumed_run_is_the_uninterrupted_one(model: Model, tmp_path: Path, shapes: int | None) -> None:
     photo = toy.random_image(3)
     asked = {"toward": ("a dog", "a cat"), "away": "text", "start": photo, "like": [toy.random_image(1)]}
@@ -94,6 +97,7 @@ def test_a_state_before_the_first_step_is_resumed_too(model: Model) -> None:
     assert resume(model, first).is_complete
 
 
+@pytest.mark.slow
 def test_a_photo_keeps_its_shape_and_as_much_as_it_is_told_to(model: Model) -> None:
     photo = toy.random_image(2, (60, 30))
 

@@ -60,6 +60,7 @@ def small(model: tandem.Model, image: ImageSource, texts: list[str], **changes: 
     return locator.find(locator.encode(image, settings), texts, locator.contrast(texts, settings), settings)
 
 
+@pytest.mark.slow
 def test_an_answer_is_in_pixels_and_its_maps_in_the_aspect_of_the_image(
     model: tandem.Model, scene: Image.Image
 ) -> None:
@@ -106,6 +107,7 @@ def test_any_size_and_aspect(model: tandem.Model, size: tuple[int, int]) -> None
     assert np.isfinite(found[0].heat).all()
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_looked_at_small(model: tandem.Model, tmp_path: Path) -> None:
     Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg", quality=30)
     features = Locator(model).encode(tmp_path / "large.jpg", SMALL)

@@ -46,6 +46,7 @@ def box(here: Path) -> Iterator[Toolbox]:
     made.close()
 
 
+@pytest.mark.slow
 def test_collections_are_listed_without_a_model(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tandem.model.load", lambda *_, **__: pytest.fail("a model was loaded"))
     box = Toolbox([str(here / "photos.tandem")])

@@ -46,6 +46,7 @@ def test_where_a_text_is_cut(text: str, limit: int, parts: list[str]) -> None:
     assert split_text(text, lambda part: len(part) <= limit) == parts
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_and_everything_fits() -> None:
     chance = np.random.default_rng(3)
     alphabet = [*"abc .,!?\n", "。", "犬", "é", "e\u0301", "👍🏽", "ส\u0e38", " " * 5]

@@ -134,6 +134,7 @@ def test_classify_keeps_no_images_of_an_iterator(model: Model) -> None:
         answer.plot("never.png")
 
 
+@pytest.mark.slow
 def test_images_of_a_list_can_be_drawn(model: Model, photos: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     held = [photos[0].read_bytes(), toy.random_image(1), np.asarray(toy.random_image(2)), str(photos[3])]

@@ -21,6 +21,7 @@ def test_documents_of_before_are_read() -> None:
     assert np.array_equal(unpack(plain), VECTORS)
 
 
+@pytest.mark.slow
 def test_what_is_no_such_document_is_refused() -> None:
     whole = pack(VECTORS)
     raw = base64.b64decode(whole["vectors"])

@@ -152,6 +152,7 @@ def islands(count: int) -> tuple[np.ndarray, np.ndarray, list[plots.Region]]:
     return places.astype(np.float32), region_of, regions
 
 
+@pytest.mark.slow
 def test_a_map_shows_the_image_of_each_region_where_it_is(tmp_path: Path) -> None:
     places, region_of, regions = islands(3)
     shades = ("#c80000", "#00c800", "#0000c8")
@@ -181,6 +182,7 @@ def test_images_of_a_map_never_cover_one_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
+@pytest.mark.slow_if(1, 2)
 def test_a_map_of_hardly_anything(tmp_path: Path, count: int) -> None:
     places, region_of = np.zeros((count, 2), dtype=np.float32), np.zeros(count, dtype=np.int32)
     regions = [plots.Region("all there is", count, 0.0, 0.0), plots.Region("empty", 0, 0.0, 0.0)]

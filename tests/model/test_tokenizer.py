@@ -51,6 +51,7 @@ def test_all_golden_strings(shared: Path) -> None:
     assert all(tokenizer.encode([row["text"]]) == [row["ids"]] for row in golden)
 
 
+@pytest.mark.slow
 def test_a_second_reading_of_the_definition_agrees() -> None:
     """The algorithm as it is described (scan, then merge the best pair until none is left), on hostile strings."""
     ftfy = pytest.importorskip("ftfy")
@@ -290,6 +291,7 @@ def test_files_of_transformers_give_the_originals_ids(tmp_path: Path, shared: Pa
     assert ours.to_json() == Tokenizer.clip().to_json()
 
 
+@pytest.mark.slow
 def test_what_we_write_opens_in_transformers_and_tokenizers(tmp_path: Path, small: Tokenizer) -> None:
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer as Core

@@ -151,6 +151,7 @@ def bert() -> Any:
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
+@pytest.mark.slow_if("xlm_roberta")
 def test_ids_are_those_of_transformers(
     tmp_path: Path, golden: list[str], make: Callable[[], Any], format: TextFormat
 ) -> None:

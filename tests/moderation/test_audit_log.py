@@ -183,6 +183,7 @@ def _write_alone(place: Path, who: int, ready: Barrier) -> None:
             log.append([{"band": "allow", "image": f"{who} {i}"}])
 
 
+@pytest.mark.slow
 def test_processes_take_turns(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     ready = context.Barrier(3)

@@ -122,6 +122,7 @@ def fit() -> CategoryFit:
     return fit_category([Score("texts", values)], shown, category(0.1), block_precision=0.6, review_recall=0.9)
 
 
+@pytest.mark.slow
 def test_probabilities_are_true_at_the_stated_base_rate(fit: CategoryFit) -> None:
     """Fitted where half of the images show it, used where a tenth does."""
     values, shown = labelled(800, 7_200, seed=3)

@@ -164,6 +164,7 @@ def test_vectors_made_elsewhere_find_the_same(
     assert again.query == {"text": "a cat", "minus": "a dog", "image": "a name", "minus_image": "another"}
 
 
+@pytest.mark.slow
 def test_vectors_of_two_models_never_meet_after_a_move(
     photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:
@@ -201,6 +202,7 @@ def judged(tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     return collection, sampled
 
 
+@pytest.mark.slow
 def test_what_another_process_adds_is_judged_by_too(
     judged: tuple[tandem.Collection, list[int]], image_folder: Path
 ) -> None:
@@ -212,6 +214,7 @@ def test_what_another_process_adds_is_judged_by_too(
     assert sampled == [8, 20]
 
 
+@pytest.mark.slow
 def test_a_tenth_does_not_change_what_is_usual_and_more_does(
     judged: tuple[tandem.Collection, list[int]], image_folder: Path
 ) -> None:
@@ -249,6 +252,7 @@ def test_without_calibration_nothing_is_claimed(photos: tandem.Collection) -> No
     assert results.as_dict()["relevance_reason"] == results.relevance_reason
 
 
+@pytest.mark.slow
 def test_the_shipped_model_says_what_its_scores_mean_where_it_can_tell(tmp_path: Path, image_folder: Path) -> None:
     """Of images; not of short texts, of which it can hardly tell whether they match anything."""
     collection = tandem.open(tmp_path / "c.tandem")
@@ -272,6 +276,7 @@ def test_the_shipped_model_says_what_its_scores_mean_where_it_can_tell(tmp_path:
     assert [hit.relevance for hit in only_the_image] == pytest.approx(chances)
 
 
+@pytest.mark.slow
 def test_a_filter_changes_no_hits_relevance(tmp_path: Path, image_folder: Path) -> None:
     """It depends on the query, the image and the collection: the same with every filter and without one."""
     collection = tandem.open(tmp_path / "c.tandem")
@@ -347,6 +352,7 @@ def test_a_filter_on_path_means_every_place_of_an_image(photos: tandem.Collectio
     assert {Path(path).name for path in hit.paths} == {"3.png", "lion.png"}
 
 
+@pytest.mark.slow
 def test_duplicates_and_a_tour(photos: tandem.Collection, image_folder: Path) -> None:
     Image.open(image_folder / "3.png").save(image_folder / "copy.png", compress_level=1)
     photos.add(image_folder)

@@ -167,6 +167,7 @@ def test_the_image_to_keep_has_most_pixels_whatever_its_width(tmp_path: Path) ->
     store.close()
 
 
+@pytest.mark.slow
 def test_a_photo_saved_again_resized_and_cropped_comes_together(tmp_path: Path) -> None:
     """With the model that ships, at the threshold that the command line proposes."""
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"

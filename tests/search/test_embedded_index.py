@@ -28,6 +28,7 @@ def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
 # The index
 
 
+@pytest.mark.slow
 def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: None) -> None:
     with filled(url, 6000) as store:
         pass

@@ -104,6 +104,7 @@ def test_thumbnails_of_every_mode(mode: str) -> None:
     assert (thumbnail.mode, thumbnail.size) == ("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 2))
 
 
+@pytest.mark.slow
 def test_a_shrunken_image_is_described_whole() -> None:
     exif = Image.Exif()
     exif[0x0112] = 8

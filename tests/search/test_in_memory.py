@@ -131,6 +131,7 @@ def test_what_makes_no_sense_is_refused(photos: tandem.Collection, sources: Any,
         photos.add(sources, ids=ids)
 
 
+@pytest.mark.slow
 def test_a_long_stream_is_not_held(photos: tandem.Collection) -> None:
     drawn = 0
 

@@ -41,12 +41,14 @@ def test_index_and_search_as_commands(
     assert "tandem index" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_contact_sheet_is_drawn(tmp_path: Path, photos: tandem.Collection) -> None:
     pytest.importorskip("matplotlib")
     assert main(["search", photos.url, "a cat", "--plot", str(tmp_path / "sheet.png")]) == 0
     assert Image.open(tmp_path / "sheet.png").width > 300
 
 
+@pytest.mark.slow
 def test_migrate_as_a_command(
     photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

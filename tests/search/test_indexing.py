@@ -223,6 +223,7 @@ def test_captions_come_along_and_follow_their_file(home: Path) -> None:
 # --- shards --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_unchanged_shard_is_not_looked_into(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = {"0.txt": b"zero"} | {f"{i}.png": encoded(i) for i in range(6)} | {"7.png": b"bad"}
     tar = make_tar(home / "s.tar", members)

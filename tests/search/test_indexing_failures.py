@@ -52,6 +52,7 @@ def spoil(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_bad_files_are_skipped_and_retried_only_when_they_change(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = spoil(home / "images")
     report = run(home, home / "images")

@@ -75,6 +75,7 @@ def test_stages_overlap_and_only_the_caller_writes(home: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(180, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_memory_is_flat_in_the_number_of_files(home: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """The images alive at any time are those that are under way, however many there are."""
     toy.write_images(home / "images", count)
@@ -136,6 +137,7 @@ def test_the_sources_are_checked_before_anything_is_done(home: Path) -> None:
 # --- fast decoding -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fast_decoding_is_recorded_and_counted(home: Path) -> None:
     photos = home / "photos"
     photos.mkdir()

@@ -132,6 +132,7 @@ def test_random_filters_mean_the_same_as_everywhere(tmp_path: Path) -> None:
     ).exact
 
 
+@pytest.mark.slow
 def test_case_is_ignored_as_everywhere(tmp_path: Path) -> None:
     """Each character that has cases, against those that Python takes for the same; LanceDB's ILIKE has others."""
     cased = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
@@ -176,6 +177,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "one", folder / "other"
 
 
+@pytest.mark.slow
 def test_a_collection_is_filled_searched_and_moved(
     url: str, tmp_path: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ pytest_plugins = ["support.lance_toys"]
 # --- several clients ---
 
 
+@pytest.mark.slow
 def test_what_one_client_has_written_the_other_sees(store: Store) -> None:
     other = open_store(store.url)
     try:
@@ -214,6 +215,7 @@ def test_a_scan_and_a_block_of_reading_see_one_version(store: Store) -> None:
     other.close()
 
 
+@pytest.mark.slow
 def test_threads_read_while_another_client_writes(store: Store) -> None:
     store.upsert(records(50))
     writer = open_store(store.url)

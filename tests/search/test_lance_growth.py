@@ -109,6 +109,7 @@ def nearly_equal(n: int, d: int) -> Vectors:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.slow_if(True)
 def test_the_order_is_that_of_exact_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
     """A first selection by float32 products must leave room for their error."""
     if not in_memory:

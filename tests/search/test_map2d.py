@@ -21,6 +21,7 @@ def kept_neighbours(which: np.ndarray, places: np.ndarray, among: np.ndarray, of
     return float((of[apart.argmin(axis=1)] == which).mean())
 
 
+@pytest.mark.slow
 def test_heaps_stay_together_and_new_vectors_join_them() -> None:
     vectors, which = heaps([30] * 12)
     landmarks, own = vectors[:260], which[:260]
@@ -33,6 +34,7 @@ def test_heaps_stay_together_and_new_vectors_join_them() -> None:
     assert kept_neighbours(own, start, start, own) < 0.9
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_map() -> None:
     vectors = scattered(120)
     first, second, other = (map2d.lay_out(vectors, seed=seed).coordinates for seed in (1, 1, 2))

@@ -41,6 +41,7 @@ def test_migration_keeps_the_folders_and_the_day_the_collection_was_made(
     assert (after.model, after.created, after.roots) == ("other", "2020-01-02T03:04:05+00:00", (str(image_folder),))
 
 
+@pytest.mark.slow
 def test_migration_that_would_lose_images_waits(
     photos: tandem.Collection, image_folder: Path, models: tuple[Path, Path]
 ) -> None:

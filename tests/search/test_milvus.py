@@ -12,6 +12,7 @@ import pytest
 from support import skip_without
 from support.milvus_server import milvus_server
 from support.milvus_toys import SCHEMA, ids_of, new_url, records, unit
+from support.stores import close
 
 from tandem.errors import StoreBusyError, StoreError, TandemError
 from tandem.search.collection import open_collection
@@ -36,7 +37,7 @@ def url() -> str:
 def store(url: str) -> Iterator[Store]:
     made = create_store(url, SCHEMA, {"identity": "one"})
     yield made
-    made.close()
+    close(made)
 
 
 # --- several clients ---

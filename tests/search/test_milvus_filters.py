@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support import skip_without
 from support.milvus_toys import SCHEMA, D, ids_of, new_url, records, unit
+from support.stores import close
 from test_filters import SCHEMA as FILTER_SCHEMA
 from test_filters import random_filter, random_row
 
@@ -33,7 +34,7 @@ def url() -> str:
 def store(url: str) -> Iterator[Store]:
     made = create_store(url, SCHEMA, {"identity": "one"})
     yield made
-    made.close()
+    close(made)
 
 
 def filter_records(n: int, dice: random.Random) -> Records:

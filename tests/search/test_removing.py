@@ -43,6 +43,7 @@ def removed(collection: tandem.Collection, ids: list[str], here: bool) -> None:
 
 
 @pytest.mark.parametrize("here", [True, False])
+@pytest.mark.slow_if("lance")
 def test_what_was_removed_is_added_again_with_its_file(photos: tandem.Collection, tmp_path: Path, here: bool) -> None:
     images = tmp_path / "images"
     some = [hit.id for hit in photos.search("a cat", k=99) if hit.path.endswith(("1.png", "copy.png", "a.png"))]
@@ -61,6 +62,7 @@ def test_what_was_removed_is_added_again_with_its_file(photos: tandem.Collection
 
 
 @pytest.mark.parametrize("here", [True, False])
+@pytest.mark.slow_if("lance")
 def test_what_was_removed_counts_neither_as_gone_nor_as_changed(
     photos: tandem.Collection, tmp_path: Path, here: bool
 ) -> None:
@@ -72,6 +74,7 @@ def test_what_was_removed_counts_neither_as_gone_nor_as_changed(
     assert (report.added, report.changed, report.gone, report.unchanged, report.total) == (1, 0, 0, 5, 5)
 
 
+@pytest.mark.slow_if("lance")
 def test_a_ledger_that_cannot_be_opened_keeps_nobody_from_removing(
     photos: tandem.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.store_contract import COLUMNS, NOTES, SCHEMA, D, by_hand, ids_of, random_unit, records, same
-from support.stores import PARAMS, STORES
+from support.stores import PARAMS, STORES, close
 
 from tandem.errors import FilterError, StoreExistsError, StoreNotFoundError, TandemError
 from tandem.search.stores.backends import backend, create_store, exists, open_store, promote
@@ -18,7 +18,7 @@ from tandem.search.stores.protocol import Records, Schema, Store, check_records
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     made = STORES[request.param](tmp_path, SCHEMA, NOTES)
     yield made
-    made.close()
+    close(made)
 
 
 FILLED = records(0, 700)
@@ -30,7 +30,7 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made = STORES[request.param](tmp_path_factory.mktemp("filled"), SCHEMA, NOTES)
     made.upsert(FILLED)
     yield made
-    made.close()
+    close(made)
 
 
 def test_what_goes_in_comes_out(store: Store) -> None:
@@ -402,7 +402,7 @@ def test_a_removed_store_is_gone_with_its_staging_store_and_can_be_made_again(st
         assert made.count() == 0
         assert not there.exists(staging=True)
     finally:
-        made.close()
+        close(made)
 
 
 @pytest.mark.parametrize(

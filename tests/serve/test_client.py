@@ -123,6 +123,7 @@ def test_an_image_that_cannot_be_read_here_is_an_image_error() -> None:
         client(embeddings).embed_images("none.png")
 
 
+@pytest.mark.slow
 def test_classify_answers_as_the_model_does(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     random_image(1).save(file)

@@ -108,6 +108,7 @@ def test_a_shared_store_that_was_seen_to_be_stale_is_stale_to_all() -> None:
     assert not answers
 
 
+@pytest.mark.slow
 def test_after_a_migration_it_is_opened_once_and_the_old_one_closed_after_its_last_user(
     handle: CollectionHandle, encoders: Encoders, tmp_path: Path
 ) -> None:

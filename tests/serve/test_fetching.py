@@ -141,6 +141,7 @@ def test_an_allowed_host_is_fetched_by_the_address_that_was_checked() -> None:
         assert there.requests == [(f"photos.invalid:{there.port}", "/a.png?b=c")]
 
 
+@pytest.mark.slow
 def test_a_host_that_is_not_named_is_not_fetched() -> None:
     with web(answering(encoded(random_image(1)))) as there:
         allowed = fetcher(there, "photos.invalid")

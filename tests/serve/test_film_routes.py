@@ -52,6 +52,7 @@ def moment(here: TestClient) -> dict[str, Any]:
     return next(hit for hit in hits if hit["path"].endswith("a film.webm#t=2.000"))
 
 
+@pytest.mark.slow
 def test_texts_are_located_in_the_frame_and_in_a_thumbnail_only_where_it_is_said(
     here: TestClient, collection: Path
 ) -> None:

@@ -27,6 +27,7 @@ def computed(client: TestClient) -> httpx.Response:
     return answer
 
 
+@pytest.mark.slow
 def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_tries_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

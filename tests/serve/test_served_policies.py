@@ -53,6 +53,7 @@ def client(here: TestClient) -> Client:
     return client_of(here, retries=0)
 
 
+@pytest.mark.slow
 def test_the_client_gets_what_a_moderator_says(client: Client, folder: Path) -> None:
     images = [folder / "a.png", folder / "b.png"]
     local = Moderator(folder / "red.toml", tandem.load(folder / "model")).moderate(images)

@@ -4,12 +4,14 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from support import milvus_server, s3_server
-from tandem.search.stores.backends import create_store
+from tandem.errors import StoreNotFoundError
+from tandem.search.stores.backends import backend, create_store
 from tandem.search.stores.protocol import Schema, Store
 
 Make = Callable[[Path, Schema, Mapping[str, str]], Store]
@@ -38,6 +40,14 @@ def milvus(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:
         waiting.append(_makers.submit(create_store, url, schema, notes))
     _used.add(f"{schema} {notes}")
     return waiting.popleft().result()
+
+
+def close(store: Store) -> None:
+    """Close it, and on the server of Milvus remove it: as long as it is loaded it takes processor time."""
+    store.close()
+    if store.url.startswith("milvus://"):
+        with suppress(StoreNotFoundError):
+            backend(store.url).remove()
 
 
 def milvus_lite(tmp_path: Path, schema: Schema, notes: Mapping[str, str]) -> Store:

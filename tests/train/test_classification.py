@@ -67,6 +67,7 @@ def whole(root: Path) -> Path:
     return root / "whole"
 
 
+@pytest.mark.slow
 def test_the_first_head_is_the_zero_shot_classifier(root: Path, whole: Path) -> None:
     model, head = (
         tandem.load(whole / "zero-shot", engine="torch", precision="float32"),
@@ -143,6 +144,7 @@ def test_of_equal_alphas_the_smallest_is_chosen() -> None:
     assert choose(points, "b") == choose([], "a") == 0.5
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_ends_in_the_same_bits(root: Path, whole: Path) -> None:
     asked = iter([False, False, True])
     found = train(run_of(root, "stopped"), stop_requested=lambda: next(asked))

@@ -59,6 +59,7 @@ def found(sets: tuple[Path, Dataset, Dataset], elsewhere: list[Dataset]) -> Task
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_figures_are_of_the_test_images(found: TaskResult, sets: tuple[Path, Dataset, Dataset]) -> None:
     assert found.task == "fine-tune"
     assert found.keys == sets[2].keys
@@ -97,6 +98,7 @@ def test_held_out_images_are_not_trained_on(found: TaskResult, sets: tuple[Path,
     assert train.notes[-1] in found.notes
 
 
+@pytest.mark.slow
 def test_the_test_images_do_not_choose_alpha(found: TaskResult, sets: tuple[Path, Dataset, Dataset]) -> None:
     """With the labels of the test images swapped the zero-shot model is better than what was learnt."""
     root, train, test = sets

@@ -94,6 +94,7 @@ def test_the_command_writes_a_model_that_loads(tmp_path: Path, capsys: pytest.Ca
     )
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     a, b = (str(toy.folder(tmp_path / name, seed=seed)) for seed, name in enumerate("ab"))
     code = (

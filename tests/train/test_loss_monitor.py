@@ -83,6 +83,7 @@ def test_it_goes_on_from_what_it_remembers() -> None:
     assert LossMonitor(Guards(), monitor.state_dict()).check(5.0, 1.0).reason
 
 
+@pytest.mark.slow
 def test_a_bad_step_changes_nothing_and_its_samples_are_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_bad_step_changes_nothing_and_its_samples_are_written_down(
     assert "step-00000003-process-0.json" in said[0]
 
 
+@pytest.mark.slow
 def test_too_many_stop_the_run_and_keep_the_checkpoint_before_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

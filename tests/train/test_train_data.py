@@ -118,6 +118,7 @@ def test_the_number_of_workers_changes_no_bit(root: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.slow
 def test_the_shares_of_several_processes_are_the_batch_of_one(root: Path, processes: int) -> None:
     one = Loader(mixed(root), toy.tokenizer())
     several = [Loader(mixed(root), toy.tokenizer(), rank=rank, processes=processes) for rank in range(processes)]

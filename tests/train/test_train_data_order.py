@@ -28,6 +28,7 @@ def test_orders_differ_by_seed_source_and_epoch_and_look_random() -> None:
             assert abs(np.corrcoef(one, other)[0, 1]) < 0.05
 
 
+@pytest.mark.slow
 def test_small_orders_are_all_possible() -> None:
     seen = {tuple(shuffled(np.arange(4), 4, seed).tolist()) for seed in range(300)}
     assert len(seen) == 24

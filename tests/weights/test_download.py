@@ -101,6 +101,7 @@ def test_a_missing_file_and_a_dead_server_are_one_line(server: Server, tmp_path:
         download(f"{server.url}/toy.pt", tmp_path / "a.pt", "0" * 64, pause_s=0)
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(server: Server, file: tuple[str, bytes, str], tmp_path: Path) -> None:
     url, content, digest = file
     program = (

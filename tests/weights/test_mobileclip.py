@@ -150,6 +150,7 @@ def test_a_missing_tensor_is_named_as_in_the_file(tmp_path: Path) -> None:
         weights.read(folder)
 
 
+@pytest.mark.slow
 def test_the_openvino_graph_computes_what_the_engine_computes(tmp_path: Path) -> None:
     from tandem import engine
     from tandem.engine.openvino import save_ir

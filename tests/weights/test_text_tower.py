@@ -32,6 +32,7 @@ def same(found, toy):
     assert found.text == toy.text
 
 
+@pytest.mark.slow
 def test_both_encoders_of_a_repository(pipeline):
     first = read_text_tower(pipeline, subfolder="text_encoder")
     same(first, toys.tower("clip_l", projection=False))
@@ -77,6 +78,7 @@ def test_a_whole_image_generator_in_one_file_is_refused(tmp_path):
         read_text_tower(tmp_path / "v1-5.safetensors")
 
 
+@pytest.mark.slow
 def test_from_the_hub_only_what_is_needed(pipeline, tmp_path, monkeypatch):
     server = hub_server.Server(pipeline.parent.parent)
     monkeypatch.setenv("HF_ENDPOINT", server.url)
