@@ -29,9 +29,11 @@ LAYERS: dict[str, set[str]] = {
     "fetch": {"errors"},
     "prefetch": set(),
     "processor": set(),
-    "decompression_bombs": set(),
-    "image_source": {"fetch", "files", "errors"},
-    "image": {"image_source", "prefetch", "decompression_bombs", "pixels", "config", "errors"},
+    "decompression_bombs": {"decoding"},
+    # Below the sources of images, whose limits it knows.
+    "decoding": {"prefetch", "errors"},
+    "image_source": {"decoding", "fetch", "files", "errors"},
+    "image": {"image_source", "prefetch", "decoding", "decompression_bombs", "pixels", "config", "errors"},
     "prompts": {"prompt_templates", "config", "files", "errors"},
     "tar_files": {"errors"},
     "samples": {"errors", "tar_files"},
@@ -69,7 +71,7 @@ LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 # Frames of films, as images with a time.
 LAYERS["videos"] = {"errors", "image_source"}
-LAYERS["search"] = _MODEL_AND_BELOW | {"samples", "tar_files", "plots", "videos"}
+LAYERS["search"] = _MODEL_AND_BELOW | {"decoding", "samples", "tar_files", "plots", "videos"}
 # Layouts to images with labels; a collection with a column of labels is one of them.
 LAYERS["datasets"] = {"samples", "tar_files", "search", "image", "image_source", "prompts", "progress", "home"}
 LAYERS["datasets"] |= {"arrays", "fields", "files", "prefetch", "errors"}

@@ -1,32 +1,43 @@
 """Detects images with so many small parts that decoding would take hours or unbounded memory.
 
 Decoders process the parts of a header one by one, and every scan of a JPEG visits all pixels again, so a file of a few
-megabytes can do this. Knows the structure of JPEG, PNG, GIF and PPM, not the contents of the parts.
+megabytes can do this; others say one size outside and have another inside. Knows the structure of files, not the
+contents of their parts.
 """
 
 import re
 from typing import BinaryIO
 
+from tandem.decoding import tiff
+
 MAX_SCANS = 100  # of a JPEG; cameras and programs write 1 to about 12. One costs 40 ms for 64 million pixels
 MAX_PARTS = 10_000  # of a header, or beside a PNG's pixels; some 20 us each
 MAX_PIXEL_PARTS = 100_000  # of a PNG; encoders write 8 KB or more at a time
 MAX_HEADER_BYTES = 2**16  # of a PPM
+MAX_COMMENTS = 1_000  # of a plain PPM, among its numbers: each moves those that follow
+MAX_ICONS = 64  # images of an icon
+MAX_ICON_PIXELS = 2**21  # eight times the largest that an icon's own header can name
 _STANDALONE = range(0xD0, 0xD8)  # restart markers have no length
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def detect(file: BinaryIO) -> str | None:
+def detect(file: BinaryIO, max_pixels: int = 2**62) -> str | None:
     """What the image has too much of, or None. Rewinds the file."""
-    head = file.read(8)
+    head = file.read(16)
     try:
         if head[:2] == b"\xff\xd8":
             return _jpeg(file)
-        if head == b"\x89PNG\r\n\x1a\n":
-            return _png(file)
+        if head[:8] == _PNG:
+            return _png(file, 8)
         if head[:6] in (b"GIF87a", b"GIF89a"):
             return _gif(file)
         if head[:1] == b"P" and (head[2:3].isspace() or head[2:3] == b"#"):
-            return _ppm(file)
-        return None
+            return _ppm(file, head[1:2])
+        if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+            return _webp(file, max_pixels)
+        if head[:4] == b"\0\0\1\0":
+            return _icon(file, int.from_bytes(head[4:6], "little"))
+        return tiff.detect(file, max_pixels)
     finally:
         file.seek(0)
 
@@ -52,8 +63,9 @@ def _jpeg(file: BinaryIO) -> str | None:
     return f"a JPEG whose header has more than {MAX_PARTS:,} parts"
 
 
-def _png(file: BinaryIO) -> str | None:
+def _png(file: BinaryIO, start: int) -> str | None:
     others = pixels = 0
+    file.seek(start)
     while len(head := file.read(8)) == 8:
         if head[4:] == b"IDAT":
             pixels += 1
@@ -87,11 +99,62 @@ def _gif(file: BinaryIO) -> str | None:
     return f"a GIF with more than {MAX_PARTS:,} parts before its first frame"
 
 
-def _ppm(file: BinaryIO) -> str | None:
-    """The header is read one character at a time, comments and blanks included."""
+def _ppm(file: BinaryIO, kind: bytes) -> str | None:
+    """The header is read one character at a time, comments and blanks included; so are plain pixels."""
     file.seek(0)
     begins = file.read(MAX_HEADER_BYTES)
+    if kind in (b"1", b"2", b"3"):
+        comments, block = 0, begins
+        while block:
+            comments += block.count(b"#")
+            if comments > MAX_COMMENTS:
+                return f"a plain PPM of more than {MAX_COMMENTS:,} comments"
+            block = file.read(2**20)
     words = re.sub(rb"#[^\r\n]*", b" ", begins).split(maxsplit=4)
     if len(begins) == MAX_HEADER_BYTES and len(words) < 4:  # magic number, width, height, largest value
         return f"a PPM whose header has more than {MAX_HEADER_BYTES:,} bytes"
     return None
+
+
+def _webp(file: BinaryIO, max_pixels: int) -> str | None:
+    """Its decoder takes memory for the canvas before anyone can ask for the size."""
+    file.seek(0)
+    head = file.read(30)
+    width = height = 0
+    if head[12:16] == b"VP8X" and len(head) == 30:
+        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (24, 27))
+    elif head[12:16] == b"VP8L" and head[20:21] == b"\x2f":
+        bits = int.from_bytes(head[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif head[23:26] == b"\x9d\x01\x2a":
+        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (26, 28))
+    if width * height > max_pixels:
+        return f"{width:,} x {height:,} pixels, more than the limit of {max_pixels:,}"
+    return None
+
+
+def _icon(file: BinaryIO, count: int) -> str | None:
+    """The images inside an icon are whole PNG and BMP files, and are decoded when the icon is opened."""
+    if count > MAX_ICONS:
+        return f"an icon of more than {MAX_ICONS} images"
+    file.seek(6)
+    directory = file.read(16 * count)
+    for at in {int.from_bytes(directory[i + 12 : i + 16], "little") for i in range(0, len(directory) - 15, 16)}:
+        file.seek(at)
+        head = file.read(24)
+        if head[:8] == _PNG:
+            width, height = (int.from_bytes(head[i : i + 4], "big") for i in (16, 20))
+            if (too_much := _png(file, at + 8)) is not None:
+                return too_much
+        elif head[:4] == b"\x0c\0\0\0":
+            width, height = (int.from_bytes(head[i : i + 2], "little") for i in (4, 6))
+        else:
+            width, height = (abs(int.from_bytes(head[i : i + 4], "little", signed=True)) for i in (4, 8))
+            if int.from_bytes(head[16:20], "little") in _RUN_LENGTH:
+                return "an icon that holds a run-length encoded BMP"
+        if width * height > MAX_ICON_PIXELS:
+            return f"an icon that holds an image of {width:,} x {height:,} pixels"
+    return None
+
+
+_RUN_LENGTH = (1, 2)  # as a BMP's header numbers compressions: of 8 and of 4 bits

@@ -58,7 +58,7 @@ class ImageError(TandemError):
     - `too_large`: more bytes, pixels or header parts than the limits allow, or more than fits into memory
     - `unsupported`: not an image, or not a supported format
     - `damaged`: an image whose bytes are truncated or wrong
-    - `timeout`: an address that did not answer in time
+    - `timeout`: an address that did not answer in time, or a decoder that took longer than the header promises
     - `forbidden`: no permission to read it, or URLs are not allowed
     - `invalid`: not something an image can be read from, such as a folder, or an array of the wrong shape
     """

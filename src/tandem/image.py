@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
 from tandem import decompression_bombs
 from tandem.config import Preprocessing
+from tandem.decoding import cost
+from tandem.decoding.budget import IN_FLIGHT
+from tandem.decoding.metadata import apply_orientation as apply_exif_orientation
+from tandem.decoding.metadata import orientation
 from tandem.errors import ImageError
 from tandem.image_source import (
     DEFAULT_LIMITS,
@@ -60,8 +64,8 @@ _HEIF_BRANDS = tuple(
     b"ftyp" + kind for kind in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 )
 _AVIF_BRANDS = (b"ftypavif", b"ftypavis")
-_ORIENTATION = 0x0112  # the EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_HEAD_BYTES = 512  # that tell a format
 
 
 @dataclass(frozen=True)
@@ -93,26 +97,47 @@ def decode(
     `at_least` pixels on the shorter side are enough: a larger JPEG may shrink to 1/2, 1/4 or 1/8 while it is decoded,
     which takes a fraction of the time. Raises `ImageError`, and no other exception.
     """
+    with contextlib.ExitStack() as until:
+        return _decode(source, limits, orient, at_least, until)
+
+
+@contextlib.contextmanager
+def decoding(
+    source: ImageSource, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True, at_least: int | None = None
+) -> Iterator[Decoded]:
+    """`decode` for what is done with the image in the block: until then its memory counts as in flight.
+
+    All threads of the process share one budget of bytes, and wait for each other. Raises `ImageError` before the block.
+    """
+    with contextlib.ExitStack() as until:
+        yield _decode(source, limits, orient, at_least, until)
+
+
+def _decode(
+    source: ImageSource, limits: Limits, orient: bool, at_least: int | None, until: contextlib.ExitStack
+) -> Decoded:
     name = source_name(source)
     with image_errors(name):
         if isinstance(source, np.ndarray):
             image = _from_array(source, name)
             return Decoded(image, image.width, image.height)
         if isinstance(source, Image.Image):
-            return _decoded(source, name, limits, orient, None)
+            return _decoded(source, name, limits, orient, None, until)
         with opened(source, name, limits) as file:
-            if (too_much := decompression_bombs.detect(file)) is not None:
+            if (too_much := decompression_bombs.detect(file, limits.max_pixels)) is not None:
                 raise ImageError(name, too_much, "too_large")
-            return _decoded(_identified(file, name), name, limits, orient, at_least)
+            slow = cost.slow_format(file.read(_HEAD_BYTES))
+            file.seek(0)
+            image = _slowly(file, name, *slow, limits) if slow else _identified(file, name)
+            return _decoded(image, name, limits, orient, at_least, until)
 
 
 def load_pixels(
     source: ImageSource, preprocessing: Preprocessing, *, limits: Limits = DEFAULT_LIMITS, orient: bool = True
 ) -> np.ndarray:
     """The square that a model reads, uint8 [h w 3]. Raises `ImageError`, and nothing else."""
-    image = load_image(source, limits=limits, orient=orient)
-    with image_errors(source_name(source), "converted"):
-        return preprocess(image, preprocessing)
+    with decoding(source, limits=limits, orient=orient) as decoded, image_errors(source_name(source), "converted"):
+        return preprocess(decoded.image, preprocessing)
 
 
 # --- decoding ------------------------------------------------------------------------------------------------------
@@ -190,7 +215,27 @@ def _unknown(head: bytes) -> str:
     return "not an image in a format that is read (JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ...)"
 
 
-def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None) -> Decoded:
+def _slowly(file: BinaryIO, name: str, identifier: str, what: str, limits: Limits) -> Image.Image:
+    """The decoded image of a format whose decoder has to be stoppable."""
+    if not limits.slow_formats:
+        raise ImageError(
+            name, f"{what}: not read here, since decoding takes too long; send JPEG, PNG or WebP", "unsupported"
+        )
+    from tandem.decoding import process
+
+    return process.decode(
+        file.read(),
+        identifier,
+        name,
+        max_pixels=limits.max_pixels,
+        max_memory=limits.max_decoded_bytes,
+        max_seconds=limits.decode_s,
+    )
+
+
+def _decoded(
+    image: Image.Image, name: str, limits: Limits, orient: bool, at_least: int | None, until: contextlib.ExitStack
+) -> Decoded:
     width, height = image.size
     if width * height > limits.max_pixels:
         raise ImageError(
@@ -200,35 +245,21 @@ def _decoded(image: Image.Image, name: str, limits: Limits, orient: bool, at_lea
         raise ImageError(name, f"{width} x {height} pixels: nothing to see", "damaged")
     if at_least is not None:
         image.draft(None, (at_least, at_least))  # None keeps the mode
+    memory = cost.memory(image)
+    if memory > limits.max_decoded_bytes:
+        kind = f"{image.format or 'image'} ({image.mode})"
+        raise ImageError(name, cost.too_much(width, height, kind, memory, limits.max_decoded_bytes), "too_large")
+    until.enter_context(IN_FLIGHT.take(memory + cost.copies(image)))
     image.load()
     shrunk = image.size != (width, height)
-    if getattr(image, "is_animated", False):
+    # Asking a GIF whether it is animated reads all that lies before its second frame
+    if image.format == "GIF" or getattr(image, "is_animated", False):
         first = image.copy()  # releases the decoder and the other frames
         first.format = image.format
         image = first
-    if _orientation(image) in _SIDEWAYS:
+    if orientation(image) in _SIDEWAYS:
         width, height = height, width
     return Decoded(apply_exif_orientation(image) if orient else image, width, height, shrunk)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged metadata is no reason to refuse a decodable image
-        return 1
-    return value if isinstance(value, int) else 1
-
-
-def apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """The image turned upright by its EXIF orientation; the same object if there is nothing to turn."""
-    if _orientation(image) == 1:
-        return image
-    try:
-        turned = ImageOps.exif_transpose(image)
-    except Exception:  # as above
-        return image
-    turned.format = image.format
-    return turned
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:

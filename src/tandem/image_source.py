@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from tandem import fetch
+from tandem.decoding.cost import BYTES_PER_PIXEL
 from tandem.errors import ImageError, ImageErrorKind, TandemError
 from tandem.files import user_path
 
@@ -31,7 +32,17 @@ class Limits:
     max_pixels: int = 128_000_000  # 512 MB decoded; phones take up to 200 million
     max_bytes: int = 128 * 2**20  # of the file
     timeout_s: float = 30.0  # of an http(s) address, all in all
+    decode_s: float = 10.0  # of formats that are decoded slowly, in a process that is then killed
+    slow_formats: bool = True  # QOI, JPEG 2000, plain PPM, run-length encoded BMP; servers turn them off
     allow_urls: bool = True  # servers turn this off: their clients would choose what they fetch
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """Of memory that decoding an image may take, whatever its format and mode: 5.5 bytes for each of `max_pixels`.
+
+        Photos take 4 or 5. Formats that hold more (WebP 17, JPEG 2000 20), and modes of 32 bits, are refused earlier.
+        """
+        return int(self.max_pixels * BYTES_PER_PIXEL)
 
 
 DEFAULT_LIMITS = Limits()

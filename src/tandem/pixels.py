@@ -6,7 +6,7 @@ read an array of patches instead of a square. Knows no files and no limits.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_ROWS_PIXELS = 2**18  # converted at a time: they stay in the processor's cache
 _LONGEST_ASPECT = 32  # beyond this aspect ratio, most of a resized image is cropped away
 
 
@@ -129,19 +130,30 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     """Scale grey images of 16 or 32 bits or floats to 8 bits; PIL's own conversion would clip them to white.
 
     16-bit values have the range 0..65535; floats 0..1 if all are in it, else 0..255. An image outside its range is
-    stretched from its minimum to its maximum.
+    stretched from its minimum to its maximum. Works on some rows at a time, so that it takes a byte for each pixel.
     """
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
-    values = np.asarray(image)
-    if image.mode == "F":
-        values = np.nan_to_num(values, posinf=0, neginf=0)
-    low, high = float(values.min()), float(values.max())
+    scaled = np.empty((image.height, image.width), np.uint8)
+    ranges = [(values.min(), values.max()) for _, values in _rows(image)]
+    low, high = float(min(least for least, _ in ranges)), float(max(most for _, most in ranges))
     if image.mode == "F" and low >= 0 and high <= 255:
-        values = values * (255 if high <= 1 else 1)
+        for rows, values in _rows(image):
+            scaled[rows] = np.round(values * (255 if high <= 1 else 1))
     elif image.mode != "F" and low >= 0 and high <= 65535:
         table = np.round(np.arange(65536) / 257).astype(np.uint8)
-        return Image.fromarray(table[values])
+        for rows, values in _rows(image):
+            scaled[rows] = table[values]
     else:
-        values = (values.astype(np.float64) - low) * (255 / max(high - low, 1e-9))
-    return Image.fromarray(np.round(values).astype(np.uint8))
+        for rows, values in _rows(image):
+            scaled[rows] = np.round((values.astype(np.float64) - low) * (255 / max(high - low, 1e-9)))
+    return Image.fromarray(scaled)
+
+
+def _rows(image: Image.Image) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of a grey image and their values, some at a time; of floats, what is not finite is 0."""
+    height = max(1, _ROWS_PIXELS // image.width)
+    for top in range(0, image.height, height):
+        bottom = min(top + height, image.height)
+        values = np.asarray(image.crop((0, top, image.width, bottom)))
+        yield slice(top, bottom), np.nan_to_num(values, posinf=0, neginf=0) if image.mode == "F" else values

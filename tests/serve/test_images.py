@@ -133,11 +133,11 @@ def test_a_full_queue_is_503_and_nothing_stays_inside(monkeypatch: pytest.Monkey
     gate = threading.Event()
     content = encoded(random_image(1))
 
-    def slow(*arguments: object, **options: object) -> Image.Image:
+    def slow(*arguments: object) -> np.ndarray:
         assert gate.wait(20)
-        return random_image(1)
+        return np.zeros((4, 4, 3), np.uint8)
 
-    monkeypatch.setattr("tandem.image.load_image", slow)
+    monkeypatch.setattr("tandem.image.preprocess", slow)
 
     async def crowd() -> None:
         with reader(queue=3, threads=1) as images:

@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # of damaged metadata; what matters is an error of ours
             if arguments.verbose:
                 import logging
 

@@ -15,7 +15,7 @@ from PIL import Image
 from tandem import prompts
 from tandem.arrays import Vectors
 from tandem.errors import TandemError, TextError
-from tandem.image import ImageSource, Limits, decode, image_errors, source_name
+from tandem.image import ImageSource, Limits, decoding, image_errors, source_name
 from tandem.localization.boxes import find_boxes, peak
 from tandem.localization.contrast import BACKGROUND, Contrast
 from tandem.localization.dense_features import DenseEncoder, DenseFeatures, dense_features
@@ -91,8 +91,8 @@ class Locator:
     def encode(self, image: ImageSource, settings: LocateSettings) -> ImageFeatures:
         """The vectors of an image and of its places. Raises `ImageError`."""
         name, shorter = source_name(image), round(self._model.config.vision.image_size / min(settings.scales))
-        decoded = decode(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
-        with image_errors(name, "converted"):
+        reading = decoding(image, limits=self._model.limits, orient=self._model.orient, at_least=shorter)
+        with reading as decoded, image_errors(name, "converted"):
             pixels = preprocess(decoded.image, self._model.config.preprocessing)
             small = _shrunk(as_rgb(decoded.image), shorter)
         kept = None if hasattr(image, "read") and not isinstance(image, Image.Image) else image

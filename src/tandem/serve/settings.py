@@ -34,6 +34,9 @@ class Settings:
     max_body_bytes: Positive = 32 * 2**20  # of a request
     max_bodies_bytes: Positive = 256 * 2**20  # of all requests in flight; a single one always fits
     max_pixels: Positive = 64_000_000  # of an image
+    slow_formats: bool = (
+        False  # QOI, JPEG 2000, plain PPM and run-length encoded BMP are read, in processes of their own
+    )
     max_batch: Positive = 256  # images, texts or labels of a request
     max_hits: Positive = 1000  # of a page of hits
     max_offset: Positive = 100_000

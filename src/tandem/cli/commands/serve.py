@@ -103,6 +103,11 @@ def add_arguments(parser: Parser) -> None:
         metavar="S",
         help="seconds to answer a request (%(default)g)",
     )
+    limits.add_argument(
+        "--slow-formats",
+        action="store_true",
+        help="read images in QOI, JPEG 2000, plain PPM and run-length encoded BMP, whose decoding takes seconds",
+    )
     batches = parser.add_argument_group("batches")
     batches.add_argument(
         "--batch-size",
@@ -142,6 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
         corrections=user_path(arguments.corrections).resolve() if arguments.corrections else None,
         max_body_bytes=arguments.max_body_mb * MB,
         max_pixels=arguments.max_megapixels * MEGAPIXEL,
+        slow_formats=arguments.slow_formats,
         max_batch=arguments.max_batch,
         concurrency=arguments.max_requests,
         image_queue=arguments.max_queue,

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from tandem.image import apply_exif_orientation
+from tandem.decoding.metadata import apply_orientation, tags
 from tandem.pixels import thumbnail
 from tandem.search.stores.protocol import Kind, Value
 
@@ -81,22 +81,14 @@ def describe(image: Image.Image, content: bytes, size: tuple[int, int] | None = 
 
 def _thumbnail(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    thumbnail(apply_exif_orientation(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
+    thumbnail(apply_orientation(image), THUMBNAIL_SIDE).save(file, "JPEG", quality=_THUMBNAIL_QUALITY)
     return file.getvalue()
 
 
-def _tags(image: Image.Image, part: int | None = None) -> Mapping[int, Any]:
-    try:
-        exif = image.getexif()
-        return exif if part is None or not exif else exif.get_ifd(part)
-    except Exception:  # metadata is damaged in any way there is; the image is fine
-        return {}
-
-
 def _taken(image: Image.Image) -> str | None:
-    inner = _tags(image, _EXIF)
+    inner = tags(image, _EXIF)
     offset = inner.get(_ORIGINAL_OFFSET) or inner.get(_OFFSET)
-    for written in (inner.get(_ORIGINAL), _tags(image).get(_DATE_TIME)):
+    for written in (inner.get(_ORIGINAL), tags(image).get(_DATE_TIME)):
         if not isinstance(written, str):
             continue
         try:
@@ -113,8 +105,8 @@ def _taken(image: Image.Image) -> str | None:
 
 
 def _location(image: Image.Image) -> tuple[float | None, float | None]:
-    tags = _tags(image, _GPS)
-    latitude, longitude = _degrees(tags.get(2), tags.get(1), "S", 90), _degrees(tags.get(4), tags.get(3), "W", 180)
+    gps = tags(image, _GPS)
+    latitude, longitude = _degrees(gps.get(2), gps.get(1), "S", 90), _degrees(gps.get(4), gps.get(3), "W", 180)
     return (None, None) if latitude is None or longitude is None else (latitude, longitude)
 
 

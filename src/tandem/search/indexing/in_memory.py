@@ -17,7 +17,7 @@ from PIL import Image
 
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import ImageError, TandemError
-from tandem.image import ImageSource, decode, image_errors, is_several, preprocess, source_name
+from tandem.image import ImageSource, decoding, image_errors, is_several, preprocess, source_name
 from tandem.pixels import as_rgb
 from tandem.prefetch import in_order
 from tandem.progress import Progress, count_of
@@ -180,8 +180,8 @@ def _prepare(id: str | None, image: ImageSource, name: str, options: DecodeOptio
     content = bytes(image) if isinstance(image, bytes | bytearray | memoryview) else b""
     entry = Entry(name, UNKNOWN, "")
     try:
-        decoded = decode(image, limits=options.limits, orient=options.orient)
-        with image_errors(name, "converted"):
+        reading = decoding(image, limits=options.limits, orient=options.orient)
+        with reading as decoded, image_errors(name, "converted"):
             pixels = preprocess(decoded.image, options.preprocessing)
             values = describe(decoded.image, content, (decoded.width, decoded.height))
             if not content:

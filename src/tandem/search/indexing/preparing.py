@@ -16,7 +16,7 @@ from PIL import Image
 
 from tandem.config import Preprocessing
 from tandem.errors import ImageError
-from tandem.image import Decoded, Limits, decode, image_errors, preprocess, read_bytes
+from tandem.image import Decoded, Limits, decoding, image_errors, preprocess, read_bytes
 from tandem.samples import captions_in
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
@@ -116,8 +116,11 @@ def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], 
         in_flight.release([id])
         return PreparedImage(entry, id, caption=caption, caption_reason=caption_reason)
     try:
-        decoded = decode(content, limits=options.limits, orient=options.orient, at_least=options.at_least)
-        with image_errors(entry.path, "converted"):
+        limits = options.limits
+        with (
+            decoding(content, limits=limits, orient=options.orient, at_least=options.at_least) as decoded,
+            image_errors(entry.path, "converted"),
+        ):
             pixels, values = preprocess(decoded.image, options.preprocessing), _values(decoded, content)
     except ImageError as error:
         return _undecodable(entry, id, error.reason, in_flight, _is_transient(error))

@@ -63,7 +63,12 @@ class Encoder:
             "images", self._encode_images, max_queue=settings.image_queue, observe=metrics.observe_batch("image")
         )
         self.text_reader = TextReader(model.tokenizer, self.context_length, settings)
-        limits = replace(model.limits, max_pixels=settings.max_pixels, max_bytes=settings.max_body_bytes)
+        limits = replace(
+            model.limits,
+            max_pixels=settings.max_pixels,
+            max_bytes=settings.max_body_bytes,
+            slow_formats=settings.slow_formats,
+        )
         self.reader = ImageReader(
             model.config.preprocessing,
             limits=limits,

@@ -1,0 +1,209 @@
+"""Images that would cost far more than they seem to: refused in one line, or read without what is unbounded in them.
+
+Each is decoded in a process of its own, whose memory and processor time are limited.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support import toy
+from support.bounded import bounded
+from support.hostile_images import READ, REFUSED, bmp, encoded
+from support.processes import COMMANDS
+
+from tandem.decoding import process
+from tandem.decoding.budget import Budget
+from tandem.decoding.cost import slow_format
+from tandem.errors import ImageError
+from tandem.image import Limits, load_image
+
+MEGABYTES = 300
+IMPORTED = ("tandem.image", "tandem.decoding.process")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_costs_more_than_it_promises_is_refused(name: str, tmp_path: Path) -> None:
+    make, words = REFUSED[name]
+    path = tmp_path / "image"
+    path.write_bytes(make())
+    outcome = bounded("support.hostile_images:load", str(path), imported=IMPORTED)
+    assert outcome.kind == "ImageError"
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"{path}: ")
+    assert words in outcome.error
+    assert "\n" not in outcome.error
+    assert outcome.megabytes < MEGABYTES
+
+
+@pytest.mark.parametrize("name", READ)
+def test_unbounded_metadata_is_left_aside(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(READ[name]())
+    outcome = bounded("support.hostile_images:load", str(path), imported=IMPORTED)
+    assert outcome.error is None
+    assert outcome.result[1:] in ([64, 48], [40, 30], [30, 40])
+    assert outcome.megabytes < MEGABYTES
+
+
+@pytest.mark.slow
+def test_a_folder_of_all_of_them_is_indexed_in_a_gigabyte(tmp_path: Path) -> None:
+    """In 2 threads; beside them an image as large as a phone's, which is read."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i, make in enumerate([*(each for each, _ in REFUSED.values()), *READ.values()]):
+        (images / f"{i:02}.png").write_bytes(make())
+    (images / "photo.jpg").write_bytes(encoded("JPEG", (12_000, 9_000)))
+    model = toy.folder(tmp_path / "model")
+    folders = [str(images), str(model), str(tmp_path / "a.tandem")]
+    outcome = bounded("support.hostile_images:index", *folders, imported=COMMANDS, gigabytes=16, seconds=60)
+    added, skipped, megabytes = outcome.result
+    assert (added, skipped) == (len(READ) + 1, len(REFUSED))
+    assert megabytes < 1000
+
+
+# --- formats whose decoders are stoppable ----------------------------------------------------------------------------
+
+
+def _runs() -> bytes:
+    return bmp(40, 30, 1, b"".join(bytes((40, row)) + b"\0\0" for row in range(30)) + b"\0\1")
+
+
+def _slow_images() -> dict[str, bytes]:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+
+    def saved(kind: str, image: Image.Image) -> bytes:
+        file = io.BytesIO()
+        image.save(file, kind)
+        return file.getvalue()
+
+    rgb = Image.fromarray(noise)
+    return {
+        "QOI": saved("QOI", rgb),
+        "QOI RGBA": saved("QOI", rgb.convert("RGBA")),
+        "JPEG 2000": saved("JPEG2000", rgb),
+        "JPEG 2000 grey": saved("JPEG2000", rgb.convert("L")),
+        "PPM": b"P3 40 30 255\n" + b" ".join(b"%d" % value for value in noise.ravel()),
+        "PPM grey of 16 bits": b"P2 40 30 65535 " + b" ".join(b"%d" % value for value in noise[:, :, 0].ravel()),
+        "PBM": b"P1 40 30\n" + b" ".join(b"%d" % (value & 1) for value in noise[:, :, 0].ravel()),
+        "PPM to 99": b"P6 # said here\n40 30 99\n" + (noise % 100).tobytes(),
+        "BMP": _runs(),
+    }
+
+
+@pytest.mark.parametrize("name", _slow_images())
+def test_slow_formats_are_decoded_bit_by_bit_as_pillow_does(name: str) -> None:
+    content = _slow_images()[name]
+    theirs = Image.open(io.BytesIO(content))
+    ours = load_image(content)
+    assert slow_format(content[:512]) is not None
+    assert (ours.mode, ours.size, ours.format) == (theirs.mode, theirs.size, theirs.format)
+    assert ours.tobytes() == theirs.tobytes()
+    assert ours.getpalette() == theirs.getpalette()
+
+
+def test_ordinary_formats_need_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "decode", None)
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF", "ICO", "DIB"):
+        assert load_image(encoded(kind, (16, 16))).size == (16, 16)
+
+
+def test_slow_formats_can_be_turned_off() -> None:
+    for content in _slow_images().values():
+        with pytest.raises(ImageError, match="takes too long; send JPEG, PNG or WebP") as caught:
+            load_image(content, limits=Limits(slow_formats=False))
+        assert caught.value.kind == "unsupported"
+    assert load_image(encoded("PNG"), limits=Limits(slow_formats=False)).size == (40, 30)
+
+
+def test_a_damaged_slow_image_and_the_next_one() -> None:
+    """The process that met damage, or was killed, is followed by one that works."""
+    good = _slow_images()["QOI"]
+    for bad in (good[:30], b"qoif", b"P3 4 4 255 1 2 x", b"\xff\x4f\xff\x51" + bytes(60), b"P1 0 5\n", good[:14]):
+        with pytest.raises(ImageError) as caught:
+            load_image(bad)
+        assert caught.value.kind == "damaged"
+        assert load_image(good).size == (40, 30)
+    for each in process._idle:
+        each._popen.kill()
+        each._popen.wait()
+    assert load_image(good).size == (40, 30)
+
+
+def test_limits_of_time_and_memory_are_the_callers() -> None:
+    content = _slow_images()["QOI"]
+    with pytest.raises(ImageError, match=r"the limit is 0\.001 s"):
+        load_image(content, limits=Limits(decode_s=0.001))
+    with pytest.raises(ImageError, match="more than the limit of 1,000"):
+        load_image(content, limits=Limits(max_pixels=1000))
+    with pytest.raises(ImageError, match=r"40 x 30 pixels of WEBP \(RGB\) take"):
+        load_image(encoded("WEBP"), limits=Limits(max_pixels=1200))
+    assert load_image(encoded("JPEG"), limits=Limits(max_pixels=1200)).size == (40, 30)
+
+
+# --- memory in flight ----------------------------------------------------------------------------------------------
+
+
+def test_the_budget_holds_bytes_not_threads() -> None:
+    import threading
+
+    budget, most, done = Budget(100), 0, 0
+    lock = threading.Lock()
+
+    def work(count: int) -> None:
+        nonlocal most, done
+        with budget.take(count):
+            with lock:
+                most = max(most, budget.in_flight)
+            if count < 100:
+                with budget.take(count):  # its own bytes are no reason to wait
+                    pass
+        with lock:
+            done += 1
+
+    threads = [threading.Thread(target=work, args=(count,)) for count in (30, 30, 30, 250, 30, 90, 5) * 5]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(20)
+    assert done == len(threads)
+    assert budget.in_flight == 0
+    assert 30 <= most <= 250
+
+
+def test_what_is_larger_than_the_budget_is_alone() -> None:
+    import threading
+
+    budget, seen = Budget(100), []
+    with budget.take(60):
+        large = threading.Thread(target=lambda: _record(budget, 500, seen))
+        large.start()
+        while not budget._waiting:
+            pass
+        small = threading.Thread(target=lambda: _record(budget, 10, seen))  # which came later
+        small.start()
+        assert budget.in_flight == 60
+    large.join(20)
+    small.join(20)
+    assert seen == [500, 10]
+
+
+def _record(budget: Budget, count: int, seen: list[int]) -> None:
+    with budget.take(count):
+        seen.append(budget.in_flight)
+
+
+def test_grey_images_of_many_bits_are_converted_a_few_rows_at_a_time() -> None:
+    import tracemalloc
+
+    from tandem.pixels import as_rgb
+
+    for mode in ("F", "I", "I;16"):
+        image = Image.new(mode, (2000, 1500), 7)
+        tracemalloc.start()
+        as_rgb(image)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 4 * 2000 * 1500, mode  # one byte a pixel, and the rows
