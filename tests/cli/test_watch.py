@@ -1,16 +1,23 @@
 """`tandem watch`: a line for each batch, Ctrl-C, and what it refuses."""
 
+import dataclasses
 import json
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import toy
 from support.commands import COMMAND, Run, one_line
 
+from tandem.cli import known_collections
+from tandem.cli.commands.watch import _Shown
+from tandem.search.collection import Collection
+from tandem.search.indexing.run import IndexingReport, SkippedFile
 from tandem.search.watching import changes
+from tandem.search.watching.following import Batch
 
 
 @pytest.fixture
@@ -56,6 +63,73 @@ def test_json_lines_and_an_empty_folder(tandem: Run, model_folder: str, tmp_path
     assert "no photos yet: waiting for the first" in done.err
     first, *_ = map(json.loads, done.out.splitlines())
     assert (first["added"], first["total"], first["failures"][0]["image"][-7:]) == (1, 1, "bad.jpg")
+
+
+def test_what_is_asked_for_reaches_the_index_and_ctrl_c_in_it_ends_with_a_sum(
+    tandem: Run, model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[tuple[list[str], dict[str, Any]]] = []
+    polls: list[float] = []
+
+    def add(self: Collection, sources: list[str], **options: Any) -> IndexingReport:
+        looks.append((sources, options))
+        if len(looks) > 1:
+            raise KeyboardInterrupt
+        return IndexingReport(added=3, unchanged=0, total=3)
+
+    def polled(folders: list[str], every_s: float) -> Iterator[frozenset[str]]:
+        polls.append(every_s)
+        (Path(folders[0]) / "notes.doc").touch()
+        yield frozenset()
+        yield from (frozenset({f"{folders[0]}/notes.doc"}), *[frozenset[str]()] * 9)
+        assert len(looks) == 1  # it is no photo
+        yield from (frozenset({f"{folders[0]}/new.jpg"}), *[frozenset[str]()] * 9)
+        pytest.fail("nobody looked at a new photo")
+
+    monkeypatch.setattr(Collection, "add", add)
+    monkeypatch.setattr(changes, "polled", polled)
+    monkeypatch.setattr("tandem.search.watching.following.REST", 0.0)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    options = ("--to", tmp_path / "c.tandem", "--model", model_folder, "--settle", "1e-9", "--poll", "7", "--prune")
+    options += ("--exclude", "thumbs/", "--caption", "words", "--fast-decode")
+    done = tandem("watch", folder, *options)
+    (sources, given), _ = looks
+    assert polls == [7]
+    assert sources == [str(folder)]
+    assert given == {
+        "prune": True,
+        "fast_decode": True,
+        "caption": "words",
+        "exclude": ["thumbs/"],
+        "progress": False,
+    }
+    assert done.code == 0
+    assert "3 added; the same command goes on from here" in done.err
+    assert [Path(each.url).name for each in known_collections.known()] == ["c.tandem"]
+
+
+def test_what_is_said_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = _Shown("photos", as_json=False)
+    quiet = IndexingReport(added=0, unchanged=2, total=2)
+    failed = [SkippedFile("a.jpg", "cut", True), SkippedFile("b.jpg", "cut", True), SkippedFile("c.jpg", "old", False)]
+
+    def said(report: IndexingReport, unsettled: frozenset[str] = frozenset()) -> tuple[list[str], list[str]]:
+        shown.add(Batch(report, unsettled=unsettled))
+        out, err = capsys.readouterr()
+        return [line.split("  ", 1)[1] for line in out.splitlines()], err.splitlines()
+
+    assert said(quiet) == (["nothing new; 2 photos"], [])  # the first look is shown in any case
+    assert said(quiet) == ([], [])
+    gone = dataclasses.replace(quiet, gone=1)
+    assert said(gone) == (["nothing new; 2 photos; 1 of files that are gone (--prune removes them)"], [])
+    assert said(gone) == ([], [])
+    assert said(quiet)[0] == ["nothing new; 2 photos"]  # it is back
+    out, err = said(dataclasses.replace(quiet, failures=failed), frozenset({"b.jpg"}))
+    assert out == ["nothing new; 2 photos"]
+    assert [line for line in err if "skipped" in line] == ["tandem: skipped a.jpg: cut"]  # not what is being written
+    shown.end()
+    assert "nothing new; 1 skipped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """Following folders: when a batch begins, what may matter, what may pass; and once a real folder with real photos."""
 
+import dataclasses
+import os
 import queue
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import toy
@@ -114,6 +117,12 @@ def test_work_is_followed_by_a_short_rest() -> None:
     assert story.looked[1] <= 3600 + REST_AFTER_WORK_S + 1
 
 
+@pytest.mark.parametrize("done", ["added", "changed", "moved", "duplicates", "pruned"])
+def test_whatever_read_photos_is_work(done: str) -> None:
+    report = dataclasses.replace(IndexingReport(added=0, unchanged=5), **{done: 1})
+    assert following._rest_s(report, 3600) == (3600 * REST if done == "pruned" else REST_AFTER_WORK_S)
+
+
 # --- what may pass, and what may not ---------------------------------------------------------------------------------
 
 
@@ -149,6 +158,39 @@ def test_what_does_not_pass_is_raised(error: TandemError) -> None:
         story.batches()
 
 
+def test_what_is_there_is_told_by_its_name_and_what_is_not_may_have_been_anything(tmp_path: Path) -> None:
+    is_relevant = relevant_in([str(tmp_path)], str(tmp_path / "c.tandem"))
+    for name in ("a.jpg", "B.PNG", "film.mp4", "a.txt", "a.json", ".tandemignore"):
+        (tmp_path / name).touch()
+        assert is_relevant(str(tmp_path / name)), name
+    for name in ("notes.doc", "half.jpg.part", ".hidden.jpg"):
+        (tmp_path / name).touch()
+        assert not is_relevant(str(tmp_path / name)), name
+    assert is_relevant(str(tmp_path / "vanished"))
+
+
+def test_a_hidden_folder_that_was_named_is_followed(tmp_path: Path) -> None:
+    folder = tmp_path / ".camera"
+    (folder / ".thumbs").mkdir(parents=True)
+    is_relevant = relevant_in([str(folder)], str(tmp_path / "c.tandem"))
+    assert is_relevant(str(folder))
+    assert is_relevant(str(folder / "a.jpg"))
+    assert not is_relevant(str(folder / ".thumbs" / "a.jpg"))
+
+
+def test_names_that_begin_alike_are_different_folders(tmp_path: Path) -> None:
+    """A folder beside another of the same beginning; photos beside the collection; the collection through a link."""
+    for name in ("photos", "photos-2", "photos-2/c.tandem", "photos-2/c.tandem-extra"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "photos-2/c.tandem")
+    folders = [str(tmp_path / "photos"), str(tmp_path / "photos-2")]
+    is_relevant = relevant_in(folders, str(tmp_path / "photos-2/c.tandem"))
+    for name in ("photos-2/a.jpg", "photos/a.jpg", "photos-2/c.tandem-extra/a.jpg"):
+        assert is_relevant(str(tmp_path / name)), name
+    for name in ("photos-2/c.tandem/a.jpg", "photos/link/a.jpg"):
+        assert not is_relevant(str(tmp_path / name)), name
+
+
 def test_changes_that_cannot_matter(tmp_path: Path) -> None:
     folder, collection = str(tmp_path), str(tmp_path / "c.tandem")
     (tmp_path / "sub.folder").mkdir()
@@ -181,6 +223,45 @@ def test_polling_reports_the_folders_every_so_often() -> None:
     assert found == [(at, frozenset({"/a"})) for at in (1.0, 2.0, 3.0)]
 
 
+def test_polling_more_often_than_the_tick_sleeps_no_longer_than_that() -> None:
+    slept: list[float] = []
+    stream = changes.polled(["/a"], 0.05, tick_s=0.25, clock=Clock(), sleep=slept.append)
+    next(stream)
+    next(stream)
+    assert slept == [0.05]
+
+
+def test_only_folders_that_are_there_are_watched_whatever_lies_in_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One that vanishes at this very moment is tried again; one that may not be read ends nothing."""
+    watchfiles = pytest.importorskip("watchfiles")
+    asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+
+    def watch(*folders: str, **options: Any) -> Iterator[set[tuple[int, str]]]:
+        asked.append((folders, options))
+        if len(asked) == 1:
+            raise FileNotFoundError(folders[0])
+        yield {(1, str(tmp_path / "node_modules/.git/a.jpg"))}
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    stream = changes.changes([str(tmp_path), str(tmp_path / "none")], tick_s=0.01)
+    assert next(stream) == {str(tmp_path / "node_modules/.git/a.jpg")}
+    assert [folders for folders, _ in asked] == [(str(tmp_path),)] * 2
+    options = asked[0][1]
+    assert options["watch_filter"] is None  # what is left out is the index's to say
+    assert (options["ignore_permission_denied"], options["force_polling"]) == (True, False)
+
+
+def test_without_any_folder_nothing_is_watched_and_the_clock_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watchfiles = pytest.importorskip("watchfiles")
+    monkeypatch.setattr(watchfiles, "watch", lambda *_, **__: pytest.fail("nothing is there to be watched"))
+    stream = changes.changes([str(tmp_path / "none")], tick_s=0.001)
+    assert [next(stream) for _ in range(3)] == [frozenset()] * 3
+
+
 def test_watchfiles_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "watchfiles", None)
     with pytest.raises(MissingExtraError, match=r"tandem-clip\[watch\]"):
@@ -210,6 +291,7 @@ def test_a_folder_that_comes_back_counts_as_changed(tmp_path: Path) -> None:
     assert frozenset({str(folder)}) in seen
     (tmp_path / "unmounted").rename(folder)
     assert any(str(folder) in next(stream) for _ in range(100))
+    assert frozenset() in [next(stream) for _ in range(5)]  # once, and not again and again
     stream.close()  # type: ignore[attr-defined]
 
 
@@ -276,16 +358,26 @@ def test_photos_of_a_real_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert until(added=1).total == 3  # it came while nobody followed
         toy.random_image(8).save(folder / "new.png")
         assert until(added=1).total == 4
-        (folder / "bad.jpg").write_bytes(b"not an image")
+        (folder / "late.png").write_bytes(b"not an image")
         assert until(failures=1).total == 4
+        toy.random_image(9).save(folder / ".late.png.tmp", "png")  # as editors save: beside it, and then in its place
+        os.replace(folder / ".late.png.tmp", folder / "late.png")
+        assert until(added=1).total == 5
+        toy.random_image(10).save(folder / ".new.png.tmp", "png")
+        os.replace(folder / ".new.png.tmp", folder / "new.png")
+        assert until(changed=1).total == 5
         (folder / "sub").mkdir()
         shutil.move(first, folder / "sub" / "moved.png")
-        assert until(moved=1).total == 4  # one picture still
+        assert until(moved=1).total == 5  # one picture still
+        (folder / "sub").rename(folder / "album")
+        assert until(moved=1).total == 5  # with its folder
         second.unlink()
-        assert until(pruned=1).total == 3
+        assert until(pruned=1).total == 4
     finally:
         ended.set()
         thread.join(timeout=60)
     assert not thread.is_alive()
-    names = sorted(Path(str(hit.metadata["path"])).name for hit in photos.search("a cat", k=9))
-    assert names == ["moved.png", "new.png", "while-off.png"]
+    names = sorted(str(Path(str(hit.metadata["path"])).relative_to(folder)) for hit in photos.search("a cat", k=9))
+    assert names == ["album/moved.png", "late.png", "new.png", "while-off.png"]
+    (hit,) = photos.search(image=toy.random_image(10), k=1)
+    assert (Path(str(hit.metadata["path"])).name, hit.score > 0.9999) == ("new.png", True)  # as it is now
