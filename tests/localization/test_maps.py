@@ -91,6 +91,15 @@ def test_a_regions_level_counts_from_the_ground_and_not_from_its_deepest_hole() 
     assert box.edges == (4, 4, 6, 6)
 
 
+def test_a_region_reaches_to_its_level_and_all_of_a_flat_map_is_one() -> None:
+    logits = np.zeros((10, 10), np.float32)
+    logits[2:6, 2:6], logits[3, 3] = 5, 10
+    (box,) = find_boxes(logits, logits / 10, 0.5, 10, 10)
+    assert box.edges == (2, 2, 6, 6)
+    (whole,) = find_boxes(np.zeros((4, 4), np.float32), np.zeros((4, 4), np.float32), 0.5, 8, 8)
+    assert whole.edges == (0, 0, 8, 8)
+
+
 def test_the_score_of_a_place_is_spread_by_a_gaussian_of_that_bandwidth() -> None:
     """Two places, 1 and 0, with what is outside at their median: at a place the others count exp(-(d / b)^2 / 2)."""
     scores = np.array([1.0, 0.0, 0.0], np.float32).reshape(1, 3, 1)

@@ -75,6 +75,7 @@ def test_a_changed_film_is_replaced_and_a_moved_one_keeps_its_moments(home: Path
     assert len(contents(home).keys() & before.keys()) == 1  # the photo
     assert report.total == 4
     assert report.added + report.changed == 3
+    assert report.pruned == 1  # at 3.5 s; at the other two times there is another picture
     os.utime(home / "in/renamed.mp4", (1, 1))
     assert counts(run(home, home / "in")) == {"unchanged": 4}
     (home / "in/renamed.mp4").unlink()
@@ -180,6 +181,21 @@ def test_copies_of_a_film_are_one_and_a_moment_that_was_removed_comes_back(home:
     store.delete([id])
     store.close()
     assert run(home, home / "in").total == 4
+
+
+def test_a_film_that_was_read_to_its_end_is_read_from_its_beginning(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tandem.videos.choosing.STRETCH_S", 2.0)
+    film = home / "in/film.mp4"
+    run(home, film)
+    before = times(home)
+    first = next(id for id, (paths, _) in contents(home).items() if paths[0].endswith("#t=0.000"))
+    store = open_store(str(home / "c.tandem"), write=True)
+    store.delete([first])
+    store.close()
+    run(home, film)
+    assert times(home) == before  # not only from the stretch of the last moment on
 
 
 def test_films_without_pyav_are_counted_in_one_place(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,7 @@ def test_the_page_plays_a_film_from_the_moment(collection: Path, browser: Any) -
         page.goto(f"{server.url}/#/search?q=a")
         tile = page.get_by_role("link", name="a film.webm @ 0:00").first
         tile.wait_for()
-        assert page.locator(".film-time").first.inner_text().startswith("0:00:0")
+        assert (page.locator(".film-time").first.text_content() or "").startswith("0:00:0")
         tile.click()
         until(page, "!document.querySelector('video').hidden")
         seconds = page.evaluate("document.querySelector('video').currentTime")
@@ -217,4 +217,76 @@ def test_words_are_found_in_the_frame_where_the_film_stands(collection: Path, br
         assert over["width"] <= film["width"] + 1
         page.evaluate("document.querySelector('video').play()")
         until(page, "document.querySelector('.located').hidden")  # the frame is gone, and what was found in it
+        page.close()
+
+
+@pytest.fixture
+def keyed(collection: Path, tmp_path: Path) -> Iterator[TestClient]:
+    (tmp_path / "keys").write_text("open-sesame-0001")
+    service = open_service(Settings(batch_wait_s=0, keys_file=tmp_path / "keys"), [str(collection)])
+    yield TestClient(build_app(service), base_url="http://127.0.0.1:8000")
+    service.close()
+
+
+def test_a_server_with_keys_gives_a_link_that_plays_the_film_and_nothing_else(
+    keyed: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = {"authorization": "Bearer open-sesame-0001"}
+    hits = keyed.post("/v1/search", json={"text": "a", "moments": 0}, headers=key).json()["hits"]
+    film = next(hit["id"] for hit in hits if hit["path"].endswith("#t=2.000"))
+    other = next(hit["id"] for hit in hits if hit["path"].endswith("#t=0.000"))
+    link = f"/v1/images/{film}/link"
+    assert keyed.get(link).status_code == 401
+    answer = keyed.get(link, headers=key).json()
+    assert answer["expires_in_s"] == 600
+    assert "sesame" not in answer["url"]
+    part = keyed.get(answer["url"], headers={"range": "bytes=0-9"})
+    assert (part.status_code, len(part.content), part.headers["content-type"]) == (206, 10, "video/webm")
+    signed, query = answer["url"], answer["url"].partition("?")[2]
+    changed = (signed.replace(film, other), signed + "0", signed.replace("/original", "/thumbnail"))
+    for refused in (f"/v1/images/{film}/original", f"/v1/images/{film}?{query}", *changed):
+        assert keyed.get(refused).status_code == 401, refused
+    assert keyed.delete(answer["url"]).status_code == 401
+    assert keyed.get("/v1/images/00/link", headers=key).status_code == 404
+    assert "sesame" not in caplog.text
+
+
+def test_a_server_without_keys_gives_the_path_itself(here: TestClient) -> None:
+    film = moment(here)["id"]
+    answer = here.get(f"/v1/images/{film}/link").json()
+    assert answer == {"url": f"/v1/images/{film}/original", "expires_in_s": None}
+    assert here.get(answer["url"]).headers["content-type"] == "video/webm"
+
+
+@pytest.mark.server
+@pytest.mark.browser
+def test_the_page_plays_a_film_with_a_key_and_goes_on_when_a_link_has_ended(
+    collection: Path, browser: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("open-sesame-0001")
+    given = []
+
+    def ended(route: Any) -> None:
+        """The first link is over when it comes."""
+        answer = route.fetch()
+        document = answer.json()
+        if not given:
+            document = {"url": document["url"] + "0", "expires_in_s": 0}
+        given.append(document["url"])
+        route.fulfill(response=answer, json=document)
+
+    with serving(collection, keys_file=tmp_path / "keys") as server:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.route("**/link*", ended)
+        page.goto(f"{server.url}/#/search?q=a")
+        page.get_by_label("API key").fill("open-sesame-0001")
+        page.get_by_role("button", name="Continue").click()
+        page.get_by_role("link", name="a film.webm @ 0:00:02").click()
+        until(page, "!document.querySelector('video').hidden")
+        assert len(given) == 2
+        assert page.evaluate("document.querySelector('video').currentTime") >= 2
+        assert not page.get_by_role("dialog").get_by_text("This is a picture of the film").count()
+        assert not [address for address in asked if "sesame" in address]
         page.close()

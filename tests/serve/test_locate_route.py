@@ -1,8 +1,10 @@
 """POST /v1/locate, and the client's `locate`."""
 
 import base64
+import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -42,6 +44,23 @@ def test_an_image_of_the_collection_by_its_id_through_the_client(toy_server: Ser
             client.locate(id="00", texts=["dog"])
 
 
+def test_every_option_of_the_model_is_one_of_the_route(toy_server: Server, toy_photos: Collection, place: Path) -> None:
+    photo = sorted((place / "photos").iterdir())[0]
+    options: dict[str, Any] = {"templates": "a drawing of a {}", "method": "windows", "heat_size": 9}
+    expected = toy_photos.model.locate(photo, ["dog"], **options)[0]
+    with tandem.Client(toy_server.url) as client:
+        (found,) = client.locate(photo, ["dog"], **options)["locations"]
+        (plain,) = client.locate(photo, ["dog"])["locations"]
+        with pytest.raises(ServerError, match="this image tower has windows or "):
+            client.locate(photo, ["dog"], method="attention-pool")
+    assert found["heat"].shape == expected.heat.shape
+    assert max(found["heat"].shape) == 9
+    assert found["score"] == pytest.approx(expected.score, abs=1e-3)
+    assert abs(found["score"] - plain["score"]) > 0.01  # the template counts
+    ours, model = (inspect.signature(each).parameters for each in (tandem.Client.locate, tandem.Model.locate))
+    assert all(ours[name].default == each.default for name, each in model.items() if name not in ("image", "texts"))
+
+
 def test_heat_is_sent_as_bytes_of_a_255th(toy_photos: Collection, place: Path) -> None:
     found = toy_photos.model.locate(sorted((place / "photos").iterdir())[0], ["dog"], heat_size=4)[0]
     heat = np.array([[0, 0.5, 1], [0.002, 0.2, 1.5]], np.float32)
@@ -58,6 +77,10 @@ def test_heat_is_sent_as_bytes_of_a_255th(toy_photos: Collection, place: Path) -
         ({"id": "00", "texts": ["dog"] * 17}, 422, "texts"),
         ({"image": "data:image/png;base64,aGVsbG8=", "texts": ["dog"]}, 422, "image"),
         ({"id": "00", "texts": ["x" * 20_000]}, 413, "texts"),
+        ({"id": "00", "texts": ["dog"], "templates": "no braces"}, 422, "template 'no braces'"),
+        ({"id": "00", "texts": ["dog"], "method": "guessing"}, 422, "method"),
+        ({"id": "00", "texts": ["dog"], "heat_size": 1025}, 422, "heat_size"),
+        ({"id": "00", "texts": list("abcde"), "heat_size": 1024}, 413, "at most 915 for 5 texts"),
     ],
 )
 def test_what_is_wrong_is_named(toy_http: httpx.Client, body: dict[str, object], status: int, said: str) -> None:

@@ -20,6 +20,7 @@ from tandem.client.sending import batched, data_uri
 from tandem.defaults import BATCH_SIZE, LongTexts
 from tandem.errors import DataError, ImageError, ServerError, TandemError
 from tandem.image import ImageSource, many, source_name
+from tandem.localization.methods import HEAT_SIZE, Method
 
 
 class ModelVerbs(Connected):
@@ -169,15 +170,25 @@ class ModelVerbs(Connected):
         return answered, sorted(failures, key=lambda failure: failure.index)
 
     def locate(
-        self, image: ImageSource | None = None, texts: str | Sequence[str] = (), *, id: str | None = None
+        self,
+        image: ImageSource | None = None,
+        texts: str | Sequence[str] = (),
+        *,
+        id: str | None = None,
+        templates: str | Sequence[str] | None = None,
+        method: Method | None = None,
+        heat_size: int = HEAT_SIZE,
     ) -> dict[str, Any]:
         """Where texts are in an image, or in one of the collection by its id: the document of `/v1/locate`.
 
-        Its `locations` are as `Model.locate` says; `heat` is float32 [h w].
+        `templates`, `method`, `heat_size` and the `locations` are as `Model.locate` says; `heat` is float32 [h w].
         """
         if (image is None) == (id is None):
             raise TandemError(f"locate: expected an image or an id, got {'neither' if id is None else 'both'}")
         body: dict[str, Any] = {"texts": prompts.several(texts), "heat": True}
+        body |= {} if heat_size == HEAT_SIZE else {"heat_size": heat_size}
+        body |= {} if method is None else {"method": method}
+        body |= {} if templates is None else {"templates": prompts.several(templates)}
         body |= {"id": id} if image is None else {"image": data_uri(image)}
         answer = self._calls.document("POST", "/v1/locate", body | self._collection(), wants="locations")
         for each in answer["locations"]:

@@ -21,12 +21,11 @@ from tandem.localization.contrast import BACKGROUND, Contrast
 from tandem.localization.dense_features import DenseEncoder, DenseFeatures, dense_features
 from tandem.localization.location import Location, Locations
 from tandem.localization.maps import FloatMap, best_mean, competing, log_odds_of_shares, map_size, spread
-from tandem.localization.methods import HEAT_SIZE, Method
+from tandem.localization.methods import HEAT_SIZE, MOST_HEAT_SIZE, Method
 from tandem.localization.settings import LocateSettings, by_architecture, load_settings
 from tandem.pixels import as_rgb, preprocess
 from tandem.scores.measured_files import MeasuredModel
 
-MOST_HEAT_SIZE = 1024
 MOST_TEXTS = 64  # at once: each has a map
 # The words as they are. A window shows one thing, and what people ask for often is more than a noun.
 TEMPLATES = ("{}",)

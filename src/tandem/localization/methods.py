@@ -1,4 +1,4 @@
-"""The methods of locating by name, and a default that interfaces state. Imports nothing heavy, for `--help`."""
+"""The methods of locating by name, and the bounds that interfaces state. Imports nothing heavy, for `--help`."""
 
 from typing import Literal
 
@@ -10,3 +10,4 @@ METHODS: dict[Method, str] = {
     "attention-pool": "positions of a ResNet",
 }
 HEAT_SIZE = 128  # of a map's longer side: more than any of the methods tells apart
+MOST_HEAT_SIZE = 1024

@@ -20,6 +20,7 @@ from tandem.serve import routes
 from tandem.serve.encoding.batching import ClosedError, QueueFullError
 from tandem.serve.http import bodies, loop_lag, openapi, problems
 from tandem.serve.http.guard import RequestGuard
+from tandem.serve.http.links import SignedLinks
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.service import Service
 
@@ -52,6 +53,7 @@ def build_app(service: Service) -> FastAPI:
         responses=problem,
         redirect_slashes=False,
     )
+    links = app.state.links = None if service.keys is None else SignedLinks(service.keys)
     known, with_bodies = routes.include_all(app, service)
     for error, answer in _ANSWERS.items():
         app.add_exception_handler(error, _handler(answer, known))
@@ -63,7 +65,12 @@ def build_app(service: Service) -> FastAPI:
         return any(method in (each.methods or ()) and each.path_regex.match(path) for each in with_bodies)
 
     app.add_middleware(
-        RequestGuard, settings=settings, metrics=service.metrics, keys=service.keys, takes_body=takes_body
+        RequestGuard,
+        settings=settings,
+        metrics=service.metrics,
+        keys=service.keys,
+        takes_body=takes_body,
+        links=links,
     )
     return app
 

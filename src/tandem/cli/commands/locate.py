@@ -1,7 +1,6 @@
 """`tandem locate`: where in each photo some words are, and whether they are there."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe
 from tandem.cli.exit_codes import exit_code
 from tandem.cli.inputs import ImageOnStandardInput
-from tandem.cli.options.images import add_exclude, find_images
+from tandem.cli.options.images import add_exclude, find_images, is_photo, photos_first
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, row_printer
 from tandem.cli.targets import check_no_input
@@ -33,6 +32,8 @@ COLUMNS = (
     Column("y", right=True),
     Column("box", drop=2),
 )
+# Nobody looks for these alone: as an argument of its own, one says that quotes were forgotten.
+PARTS_OF_TEXTS = frozenset(("a", "an", "the", "my", "your", "his", "her", "of", "on", "in", "with", "at", "and", "or"))
 WIDTHS = (36, 24, 9, 11, 6, 5, 5, 21)
 
 
@@ -51,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
         nargs="+",
         metavar="PHOTO... TEXT",
         help="files, folders (searched through), globs in quotes, http(s) URLs, or - for standard input; then the "
-        "words to find, each text in quotes",
+        "words to find, each text in quotes, which one alone does not need",
     )
     parser.add_argument(
         "--text", action="append", default=[], metavar="T", help="words to find; then all other arguments are photos"
@@ -71,6 +72,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     photos, texts = separated(arguments.arguments, arguments.text)
+    say_of_texts(arguments.arguments, texts)
     if arguments.plot:
         from tandem import plots
 
@@ -125,29 +127,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def separated(arguments: Sequence[str], texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """Photos and texts. Without `--text` the first argument is a photo and the last one a text; between them texts
-    begin with the first argument that is no photo.
+    begin with the first argument that is no photo. Words among which an article stands alone are one text.
     """
     if texts:
         return list(arguments), list(texts)
     if len(arguments) < 2:
         raise TandemError(f'expected a photo and words to find in it: tandem locate {arguments[0]} "a red cup"')
-    last = 1
-    while last < len(arguments) - 1 and (is_photo(arguments[last]) or os.path.isdir(arguments[last])):
-        last += 1
+    last = photos_first(arguments)
     late = next((text for text in arguments[last:] if is_photo(text)), None)
     if late is not None:
         raise TandemError(f"{late} is a photo among the texts; photos come first, or give each text with --text")
-    return list(arguments[:last]), list(arguments[last:])
+    found = list(arguments[last:])
+    if len(found) > 1 and PARTS_OF_TEXTS & {text.lower() for text in found}:
+        found = [" ".join(found)]
+    return list(arguments[:last]), found
 
 
-def is_photo(argument: str) -> bool:
-    """Whether an argument names a photo and is no text: a file, a path, a URL, or a name with an image's suffix."""
-    from tandem.image import IMAGE_SUFFIXES
-
-    if argument == "-" or argument.startswith(("http://", "https://")):
-        return True
-    path = user_path(argument, strict=False)
-    return os.path.isfile(path) or Path(path).suffix.lower() in IMAGE_SUFFIXES or os.sep in argument
+def say_of_texts(arguments: Sequence[str], texts: Sequence[str]) -> None:
+    """Say how words without quotes are understood, where they may be meant otherwise."""
+    if len(texts) == 1 and " " in texts[0] and texts[0] not in arguments:
+        terminal.echo(f'looking for one thing: "{texts[0]}"; quotes keep several apart')
+    elif len(texts) > 1 and not any(" " in text for text in texts):
+        terminal.echo(f"looking for {len(texts)} things: {', '.join(texts)}; words in quotes are one")
 
 
 def row(found: "Locations", location: "Location") -> list[Cell]:

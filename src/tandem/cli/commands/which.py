@@ -1,16 +1,20 @@
 """`tandem which`: the region of a photo, or the photo of several, that an instruction is about."""
 
 import argparse
+import glob
+import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tandem.cli import progress, terminal
 from tandem.cli.arguments import Parser, add_json, describe, positive
 from tandem.cli.exit_codes import exit_code
-from tandem.cli.options.images import add_exclude, find_images
+from tandem.cli.options.images import add_exclude, find_images, is_photo, photos_first
 from tandem.cli.options.model import add_model, load_model
 from tandem.cli.tables import Cell, Column, print_table
 from tandem.errors import TandemError
+from tandem.files import user_path
 
 if TYPE_CHECKING:
     from tandem.localization.choosing import Candidate
@@ -41,7 +45,8 @@ def add_arguments(parser: Parser) -> None:
         "arguments",
         nargs="+",
         metavar="PHOTO... INSTRUCTION",
-        help="files, folders (searched through), globs in quotes, or http(s) URLs; then the instruction, in quotes",
+        help="files, folders (searched through), globs in quotes, or http(s) URLs; then the instruction; it needs no "
+        "quotes",
     )
     add_exclude(parser)
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="candidates to show (%(default)s)")
@@ -52,9 +57,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from tandem.localization.instructions import read_instruction
 
-    *photos, text = arguments.arguments
-    if not photos:
-        raise TandemError(f'expected a photo and an instruction: tandem which {text} "pick up the red ball"')
+    photos, text = separated(arguments.arguments)
     read_instruction(text)
     found = find_images(photos, arguments.exclude)
     model = load_model(arguments)
@@ -72,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         left_out = f" (left out: {', '.join(choice.instruction.left_out)})" if choice.instruction.left_out else ""
         terminal.echo(f"looking for: {choice.instruction.thing}{left_out}")
         print_table(COLUMNS, [row(rank, each) for rank, each in enumerate(shown, start=1)])
+        if more := len(choice.candidates) - len(shown):
+            terminal.echo(f"{more:,} more of the {choice.kind}: --top {len(choice.candidates)} shows all")
         if choice.best is None:
             terminal.echo("not there: nothing fits these words better than it fits others")
         elif choice.lead is not None:
@@ -79,6 +84,20 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.flush()
     terminal.echo_skipped(skipped, len(found.images) + len(found.skipped))
     return exit_code(done=len(choice.located), skipped=len(skipped))
+
+
+def separated(arguments: Sequence[str]) -> tuple[list[str], str]:
+    """Photos and the instruction, whose words may be arguments of their own."""
+    if len(arguments) < 2:
+        raise TandemError(f'expected a photo and an instruction: tandem which {arguments[0]} "pick up the red ball"')
+    last = photos_first(arguments)
+    late = next((each for each in arguments[last:] if is_photo(each)), None)
+    if late is not None:
+        raise TandemError(f"{late} is a photo after the instruction; photos come first, the instruction last")
+    first = arguments[0]
+    if not (is_photo(first) or os.path.exists(user_path(first, strict=False)) or glob.has_magic(first)):
+        raise TandemError(f"{first} is no photo: expected photos, and then the instruction")
+    return list(arguments[:last]), " ".join(arguments[last:])
 
 
 def row(rank: int, candidate: "Candidate") -> list[Cell]:

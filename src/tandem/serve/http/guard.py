@@ -18,6 +18,7 @@ from tandem.serve.http import clients, problems
 from tandem.serve.http.clients import Client, Rates, Slots, WrongKeys
 from tandem.serve.http.hosts import Hosts
 from tandem.serve.http.keys import KeyFile
+from tandem.serve.http.links import SignedLinks
 from tandem.serve.http.problems import ProblemError
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
@@ -59,6 +60,7 @@ class RequestGuard:
         metrics: Metrics,
         keys: KeyFile | None,
         takes_body: Callable[[str, str], bool] = lambda method, path: True,
+        links: SignedLinks | None = None,
     ) -> None:
         """`takes_body` says of a method and a path whether a route reads a body there."""
         self._application = application
@@ -66,6 +68,7 @@ class RequestGuard:
         self._metrics = metrics
         self._keys = keys
         self._takes_body = takes_body
+        self._links = links
         self._hosts = Hosts.of(settings.host, settings.allow_hosts, on_loopback=settings.on_loopback)
         self._slots = Slots(settings)
         self._rates = Rates(settings.client_rate)
@@ -172,15 +175,17 @@ class RequestGuard:
             )
         client = Client(clients.address_of(scope))
         if self._keys is not None and path.startswith(clients.LOCKED):
-            client = self._with_key(self._keys, client.address, headers)
+            client = self._with_key(self._keys, client.address, headers, scope)
         clients.current.set(client)
         if path != "/metrics":
             self._rates.take(client)
         if kind == clients.WORK:
             place.enter_client(client)
 
-    def _with_key(self, keys: KeyFile, address: str, headers: dict[bytes, str]) -> Client:
-        """The client by its key. Raises `ProblemError` 401, 429 and 503."""
+    def _with_key(
+        self, keys: KeyFile, address: str, headers: dict[bytes, str], scope: MutableMapping[str, Any]
+    ) -> Client:
+        """The client by its key, or by the key that a link was made for. Raises `ProblemError` 401, 429 and 503."""
         if keys.is_broken():
             detail = "the server's file of API keys cannot be read, so no key is accepted; its log says why"
             raise ProblemError(503, "API keys unavailable", detail)
@@ -193,6 +198,8 @@ class RequestGuard:
             return Client(address, key)
         if authorization or x_api_key:
             self._wrong_keys.wrong(address)
+        elif self._links is not None and (key := self._links.key_of(scope)) is not None:
+            return Client(address, key)
         raise ProblemError(
             401,
             "API key missing or wrong",

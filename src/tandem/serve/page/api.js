@@ -83,8 +83,12 @@ export const thumbnailPath = (id, inside) => place(id, inside)("/thumbnail");
 export const metadataPath = (id, inside) => place(id, inside)("");
 export const originalPath = (id, inside) => place(id, inside)("/original");
 
-/** Whether requests carry a key: a <video> cannot send one. */
-export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+/** Where a <video>, which sends no key, finds an original, and for how many seconds. */
+export async function playable(id, inside) {
+  if (sessionStorage.getItem(KEY) === null) return { url: originalPath(id, inside), lasts_s: Infinity };
+  const { url, expires_in_s: seconds } = await ask(place(id, inside)("/link"));
+  return { url, lasts_s: seconds ?? Infinity };
+}
 
 const kept = new Map(); // path -> promise of a blob's URL, for images that need a key
 const MAX_CACHED = 2000;

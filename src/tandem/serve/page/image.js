@@ -1,5 +1,5 @@
 // One image in a dialog: large, with its metadata and the probabilities of labels.
-import { ask, hasKey, metadataPath, originalPath, imageUrl, thumbnailPath } from "./api.js";
+import { ask, imageUrl, metadataPath, originalPath, playable, thumbnailPath } from "./api.js";
 import { go, currentRoute, leaveFor, linkHere, linkWith } from "./router.js";
 import { LabelBars, keptLabels } from "./bars.js";
 import { Correction } from "./corrections.js";
@@ -181,9 +181,7 @@ export class ImageDialog {
   }
 
   /** The film from a moment on, if the browser plays it; else the picture of the moment stays. */
-  showFilm(id, time) {
-    const { collection } = this.session;
-    const address = originalPath(id, collection);
+  async showFilm(id, time, renewed = false) {
     const stays = (why) => {
       if (this.id !== id) return;
       this.stopFilm();
@@ -191,17 +189,30 @@ export class ImageDialog {
       this.gone.textContent = why;
     };
     this.image.classList.remove("small");
-    this.original.hidden = hasKey();
-    if (hasKey()) return stays("This is a picture of the film. Films are played only by servers that need no key.");
-    this.original.href = `${address}#t=${time}`;
+    let link;
+    try {
+      link = await playable(id, this.session.collection);
+    } catch (error) {
+      return stays(`This is a picture of the film. ${error.message}`);
+    }
+    if (this.id !== id) return;
+    const ends = performance.now() + link.lasts_s * 1000;
+    this.original.hidden = link.lasts_s !== Infinity; // it would soon lead nowhere
+    this.original.href = `${link.url}#t=${time}`;
     this.film.onloadeddata = () => {
       if (this.id !== id) return;
+      this.located.clear(); // it was found in the picture
       this.image.hidden = true;
       this.film.hidden = false;
+      if (renewed) this.film.play().catch(() => {});
+      renewed = false;
     };
-    this.film.onerror = () => stays("This is a picture of the film. The film was moved, or has a format that this browser does not play.");
+    this.film.onerror = () => {
+      if (!renewed && performance.now() >= ends) return this.showFilm(id, this.film.currentTime || time, true);
+      stays("This is a picture of the film. The film was moved, or has a format that this browser does not play.");
+    };
     this.film.setAttribute("aria-label", `${this.title.textContent}, from this moment on`);
-    this.film.src = `${address}#t=${time}`;
+    this.film.src = `${link.url}#t=${time}`;
   }
 
   stopFilm() {

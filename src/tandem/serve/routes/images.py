@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from fastapi import Path, Query, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import ImageError, TandemError
 from tandem.search import indexed_files
@@ -20,6 +20,7 @@ from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.collections.quotas import QuotaError, Uploads
 from tandem.serve.http import clients, ranges
 from tandem.serve.http.bodies import Body
+from tandem.serve.http.links import LINK_S, SignedLinks
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image, not_found
 from tandem.serve.http.schemas import PIXEL, AtMost, CollectionName, EncodedImage, RequestBody, Text, one_of
@@ -48,6 +49,11 @@ class AddRequest(RequestBody):
             **one_of("oneOf", "image", "images", others_null=True),
         },
     )
+
+
+class OriginalLink(BaseModel):
+    url: Annotated[str, Field(description="of this server; it holds no key")]
+    expires_in_s: Annotated[int | None, Field(description="null where the server wants no key: it does not expire")]
 
 
 class DeleteRequest(RequestBody):
@@ -110,6 +116,25 @@ def router(service: Service) -> BodyRouter:
         if kind not in originals.TYPES.values():
             answer.headers["content-disposition"] = "attachment"
         return _cached(request, answer, f'"{quote(id)}"', _IMMUTABLE)
+
+    @routes.get(
+        "/v1/images/{id:path}/link",
+        summary="A link to its original for players, which send no key: good for ten minutes",
+        response_model=OriginalLink,
+    )
+    async def link(request: Request, id: Identifier, collection: Named = None) -> Response:
+        if not _asks_for(request, "/link"):
+            return await described(f"{id}/link", collection)
+        await _values(service, collection, id)
+        signing: SignedLinks | None = request.app.state.links
+        if signing is None:
+            return JSONResponse({"url": image_link(id, "/original", collection), "expires_in_s": None})
+        try:
+            brought = (request.headers.get("authorization"), request.headers.get("x-api-key"))
+            url = signing.signed(image_link(id, "/original"), collection, *brought)
+        except ValueError:  # the key was taken out of the file since the guard looked
+            raise ProblemError(401, "API key missing or wrong", "it was taken back") from None
+        return JSONResponse({"url": url, "expires_in_s": LINK_S})
 
     @routes.get("/v1/images/{id:path}", summary="An image's metadata")
     async def image(id: Identifier, collection: Named = None) -> JSONResponse:

@@ -9,19 +9,32 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from tandem import prompts
 from tandem.defaults import LOCATED_TEXTS
 from tandem.errors import ImageError
 from tandem.localization.location import Location, Locations
+from tandem.localization.methods import HEAT_SIZE, MOST_HEAT_SIZE, Method
 from tandem.search.indexed_files import IndexedImage, image_or_thumbnail
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
 from tandem.serve.http.openapi import BodyRouter
-from tandem.serve.http.problems import for_image, not_found
-from tandem.serve.http.schemas import PIXEL, CollectionName, EncodedImage, ModelName, RequestBody, Text, one_of
+from tandem.serve.http.problems import ProblemError, for_image, not_found
+from tandem.serve.http.schemas import (
+    PIXEL,
+    WHOLE,
+    CollectionName,
+    EncodedImage,
+    ModelName,
+    RequestBody,
+    Templates,
+    Text,
+    one_of,
+)
 from tandem.serve.routes.images import MAX_ORIGINAL_BYTES
 from tandem.serve.service import Service
 
 AT_ONCE = 2  # images: each is a hundred windows or more
+MOST_PLACES = 2**22  # of all heat maps of an answer: some 200 MB while they are computed
 
 
 class LocateRequest(RequestBody):
@@ -30,7 +43,17 @@ class LocateRequest(RequestBody):
     image: EncodedImage | None = None
     id: Annotated[Text | None, Field(description="of an image in the collection")] = None
     texts: Annotated[list[Text], Field(min_length=1, max_length=LOCATED_TEXTS, json_schema_extra={"uniqueItems": True})]
+    templates: Templates = None
+    method: Annotated[
+        Method | None,
+        Field(
+            description="how to look: what was measured to be best for the model, or its architecture's, if left out"
+        ),
+    ] = None
     heat: Annotated[bool, Field(description="with a heat map for each text")] = False
+    heat_size: Annotated[
+        int, Field(ge=1, le=MOST_HEAT_SIZE, description="of a heat map's longer side; fewer for many texts"), WHOLE
+    ] = HEAT_SIZE
     collection: CollectionName = None
 
     image_fields = ("image",)
@@ -91,7 +114,12 @@ def router(service: Service) -> BodyRouter:
     async def locate(request: Request) -> JSONResponse:
         body = await service.read(request, LocateRequest)
         params = body.params
-        service.check_texts(params.texts, "texts")
+        templates = None if params.templates is None else prompts.check_templates(params.templates)
+        service.check_texts([*params.texts, *(templates or ())], "texts and templates")
+        if len(params.texts) * params.heat_size**2 > MOST_PLACES:
+            most = int((MOST_PLACES / len(params.texts)) ** 0.5)
+            detail = f"heat_size: expected at most {most} for {len(params.texts)} texts, got {params.heat_size}"
+            raise ProblemError(413, "Too many at once", detail)
         names = [f"texts[{i}]" for i in range(len(params.texts))]
         of_thumbnail = False
         if params.id is not None:
@@ -106,7 +134,14 @@ def router(service: Service) -> BodyRouter:
         encoder.text_reader.check(params.texts, names)
         try:
             async with turns:
-                found = await asyncio.to_thread(encoder.model.locate, content, params.texts)
+                found = await asyncio.to_thread(
+                    encoder.model.locate,
+                    content,
+                    params.texts,
+                    templates=templates,
+                    method=params.method,
+                    heat_size=params.heat_size,
+                )
         except ImageError as error:
             raise for_image(error.renewed("image")) from None
         return JSONResponse({**_document(found, heat=params.heat), "of_thumbnail": of_thumbnail})
