@@ -165,7 +165,7 @@ LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors"}
+LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
 # Each of these may import exactly what it does: whoever needs more says so here.
 EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
