@@ -73,12 +73,28 @@ def test_mistakes_are_one_line(tandem: Run, tmp_path: Path, monkeypatch: pytest.
         (["x", "--clip-skip", "40"], "clip_skip: expected 0 to 2"),
         (["a <lora:x:1>"], "asks for weights, not words"),
         (["--prompts", "/dev/zero"], "/dev/zero: expected texts of at most 1,000 bytes in all, found more"),
-        (["x", "--for", "(" * 5000], "invalid choice: '" + "(" * 60 + "…' (choose from"),
+        (["x", "--for", "(" * 5000], f"expected one of {', '.join(CONSUMERS)}, got '{'(' * 60}'"),
+        (["x", "--for", "sdlx"], f"--for: expected one of {', '.join(CONSUMERS)}"),
+        (["x", "--for", "sdlx"], "got 'sdlx'; did you mean 'sdxl'?"),
+        (["x", "--for", "flux1"], "did you mean 'flux'?"),
     ):
         outcome = tandem("condition", *arguments)
         assert outcome.code == 2
         assert says in outcome.err
         assert len(outcome.err.strip().splitlines()) == 1, outcome.err
+
+
+def test_existing_files_are_replaced_on_purpose_only(tandem: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for option, name in (("--plot", "holiday.png"), ("--out", "weights.safetensors")):
+        target = tmp_path / name
+        target.write_bytes(b"precious")
+        refused = tandem("condition", "a dog", option, target)
+        assert refused.code == 2
+        assert f"{target}: there is a file already; say --overwrite to replace it" in refused.err
+        assert target.read_bytes() == b"precious"
+        assert tandem("condition", "a dog", option, target, "--overwrite").code == 0
+        assert target.read_bytes() != b"precious"
 
 
 def test_json_is_one_document(tandem: Run) -> None:

@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_the_picture_and_resume_goes_on_to_the_same(
     assert part.exists()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
-    rest = tandem("guide", "--resume", state, "--out", part, *model)
+    rest = tandem("guide", "--resume", part, *model)  # the picture's name is enough
     assert rest.code == 0, rest.err
     np.testing.assert_array_equal(np.asarray(Image.open(part)), np.asarray(Image.open(whole)))
     assert not state.exists()
@@ -154,7 +154,10 @@ def test_a_time_that_is_up_leaves_the_picture_and_the_state(
         (("x", "--out", "a.png", "--toward", "y:0"), "above 0"),
         (("x", "--out", "a.png", "--resume", "b"), "cannot go together"),
         (("--out", "a.png", "--resume", "none.guidance"), "not there"),
-        (("--out", "a.png", "--resume", "photo.png"), "not the state"),
+        (("--out", "a.png", "--resume", "photo.png"), "there is no photo.png.guidance beside it"),
+        (("--resume", "photo.png"), "there is no photo.png.guidance beside it"),
+        (("--resume", "notes.txt"), "not the state"),
+        (("x",), "no target: say where to write the picture"),
         (("x", "--out", "a.png", "--progress", "a.txt"), "ends in"),
     ],
 )
@@ -168,6 +171,7 @@ def test_what_cannot_be_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     toy.random_image().save("photo.png")
+    Path("notes.txt").write_text("x")
     assert said in one_line(tandem("guide", *arguments, *model))
     assert not Path("a.png").exists()
 

@@ -23,6 +23,12 @@ def check_no_input(target: Path, inputs: Iterable[object]) -> None:
             raise TandemError(f"{target}: it is an input, and would be lost; write to another file")
 
 
+def check_new(target: Path, *, overwrite: bool) -> None:
+    """Raise `TandemError` where there is a file, unless it is to be overwritten."""
+    if not overwrite and target.exists():
+        raise TandemError(f"{target}: there is a file already; say --overwrite to replace it")
+
+
 def check_replaceable(target: Path, is_own: Callable[[Path], bool], *, overwrite: bool) -> None:
     """Raise `TandemError` where there is a file that this command did not make, unless it was told to overwrite it."""
     if not overwrite and target.exists() and not is_own(target):

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tandem.errors import TandemError
 
-SIZE, STEPS, CROPS, STRENGTH = 256, 250, 32, 0.5  # defaults, which the command shares
+SIZE, STEPS, CROPS, STRENGTH = 256, 100, 32, 0.5  # defaults, which the command shares
 LARGEST, MOST_SHAPES = 4096, 1024
 WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 Parametrisation = Literal["fourier", "shapes"]

@@ -10,8 +10,9 @@ from tandem.cli.exit_codes import DONE
 from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_engine
 from tandem.cli.tables import Column, print_table
+from tandem.cli.targets import check_new
 from tandem.conditioning.consumers import CONSUMERS
-from tandem.errors import TandemError
+from tandem.errors import TandemError, did_you_mean
 from tandem.files import user_path
 
 if TYPE_CHECKING:
@@ -39,13 +40,14 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--for",
         dest="consumer",
-        choices=tuple(CONSUMERS),
+        type=_consumer,
         default=DEFAULT,
         metavar="C",
         help=f"who takes it: {', '.join(CONSUMERS)} (%(default)s: any CLIP's own text tower)",
     )
     parser.add_argument("--out", metavar="F", help="write states, pooled vectors and ids to F.safetensors")
     parser.add_argument("--plot", metavar="PNG", help="draw the words of prompts: weights, chunks, and what was cut")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files of --out and --plot")
     group = parser.add_argument_group("prompts")
     group.add_argument(
         "--clip-skip",
@@ -85,10 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
         from tandem.conditioning.result import check_target
 
         check_target(arguments.out)
+        check_new(user_path(arguments.out), overwrite=arguments.overwrite)
     if arguments.plot:
         from tandem import plots
 
         plots.check_target(user_path(arguments.plot))
+        check_new(user_path(arguments.plot), overwrite=arguments.overwrite)
         plots.check_installed()
     conditioner = _load(arguments)
     with progress.waiting("encoding"):
@@ -122,6 +126,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
     terminal.echo(_said(found, arguments.out, arguments.plot))
     return DONE
+
+
+def _consumer(name: str) -> str:
+    """One of the names on offer."""
+    if name not in CONSUMERS:
+        near = did_you_mean(name, CONSUMERS)
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(CONSUMERS)}, got {name[:60]!r}{near}")
+    return name
 
 
 def _load(arguments: argparse.Namespace) -> "Conditioner":

@@ -17,7 +17,7 @@ from tandem.cli.inputs import read_lines
 from tandem.cli.options.model import add_model, load_model
 from tandem.errors import TandemError
 from tandem.files import user_path
-from tandem.guidance.settings import CROPS, SIZE, STATE_SUFFIX, STEPS, STRENGTH
+from tandem.guidance.settings import CROPS, SIZE, STATE_SUFFIX, STEPS, STRENGTH, WRITABLE
 
 if TYPE_CHECKING:
     from tandem.guidance.guiding import GuidanceStep, Guided
@@ -52,12 +52,17 @@ def add_arguments(parser: Parser) -> None:
         'tandem guide "a snowy street" --start photo.jpg --strength 0.3 --out snow.png',
         'tandem guide "a lighthouse" --shapes 32 --out lighthouse.svg --progress frames',
         'tandem guide "a forest" --toward "autumn:0.5" --away "text, watermark" --seconds 60 --out forest.png',
-        "tandem guide --resume forest.png.guidance --out forest.png",
+        "tandem guide --resume forest.png.guidance",
     )
     parser.add_argument("text", nargs="?", metavar="TEXT", help="what the picture should show")
-    parser.add_argument("--out", metavar="F", required=True, help="the picture to write: .png, .jpg, .webp, or .svg")
-    parser.missing["--out"] = 'no target: say where to write the picture: tandem guide "a red circle" --out picture.png'
-    parser.add_argument("--resume", metavar="F", help="go on with a run that was stopped, to the same picture")
+    parser.add_argument(
+        "--out", metavar="F", help="the picture to write: .png, .jpg, .webp, or .svg (with --resume: the one it began)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="F",
+        help="go on with a run that was stopped, to the same picture: its state or its picture",
+    )
     goals = parser.add_argument_group("goals")
     goals.add_argument(
         "--toward", action="append", metavar="T[:W]", help="another text to go toward, with its weight (1)"
@@ -99,9 +104,15 @@ def run(arguments: argparse.Namespace) -> int:
     resumed = None
     if arguments.resume is None:
         _check_goals(arguments)
+        if arguments.out is None:
+            raise TandemError(
+                'no target: say where to write the picture: tandem guide "a red circle" --out picture.png'
+            )
     else:
         _check_nothing_else(arguments)
+        arguments.resume = _state_of(arguments.resume)
         resumed = read_state(arguments.resume)
+        arguments.out = arguments.out or _picture_of(arguments.resume)
     shapes = arguments.shapes if resumed is None else resumed.settings.shapes
     target = check_target(arguments.out, shapes=shapes is not None)
     state_file = target.with_name(target.name + STATE_SUFFIX)
@@ -175,6 +186,29 @@ def _nothing_kept(resumed: str | None) -> str:
     if resumed is None:
         return "stopped before the first step was done: there is no picture yet, and nothing was written"
     return f"stopped before the run went on: {resumed} is as it was"
+
+
+def _state_of(given: str) -> str:
+    """The state file: the one that was named, or that beside the picture that was."""
+    path = user_path(given, strict=False)
+    beside = path.with_name(path.name + STATE_SUFFIX)
+    if path.name.endswith(STATE_SUFFIX) or not path.is_file():
+        return given
+    if beside.is_file():
+        return str(beside)
+    if path.suffix.lower() in (*WRITABLE, ".svg"):
+        raise TandemError(
+            f"{path}: a picture, and there is no {beside.name} beside it, which a stopped run leaves; one that "
+            "took all its steps is complete"
+        )
+    return given
+
+
+def _picture_of(state: str) -> str:
+    """The picture that a state was written beside."""
+    if not state.endswith(STATE_SUFFIX):
+        raise TandemError(f"{state}: the name does not say which picture it is of: say --out picture.png")
+    return state.removesuffix(STATE_SUFFIX)
 
 
 def _check_goals(arguments: argparse.Namespace) -> None:
