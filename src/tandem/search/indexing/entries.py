@@ -56,11 +56,17 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of many images: a tar, Parquet, or a film."""
+    """A file of many images: a tar, Parquet, or a film. What differs between them is in `shards.py`."""
 
     path: str
     signature: FileSignature
-    times_s: tuple[float, ...] | None = None  # the moments of a film that are wanted; None to choose them
+
+
+@dataclass(frozen=True)
+class FilmShard(Shard):
+    """A film, whose images are moments."""
+
+    times_s: tuple[float, ...] | None = None  # the moments that are wanted; None to choose them
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tandem.prefetch import in_thread
-from tandem.search.indexing.entries import Entry, Shard
+from tandem.search.indexing.entries import Entry, FilmShard
 from tandem.search.indexing.ledger import FileRecord, Ledger
 from tandem.search.indexing.sources import films_need_pyav
 from tandem.videos.choosing import begin_of
@@ -37,7 +37,7 @@ def unread_films(paths: Sequence[str], *, keeps_times: bool) -> UnreadFilms | No
     return UnreadFilms(len(paths), tuple(paths[:FILMS_NAMED]), reason)
 
 
-def entries(film: Shard, every_s: float | None, since_s: float, earlier: int) -> Iterator[Entry]:
+def entries(film: FilmShard, every_s: float | None, since_s: float, earlier: int) -> Iterator[Entry]:
     """Its moments, decoded in a thread of its own, while what came before is encoded."""
     from tandem.videos.moments import moments, moments_at
 
@@ -50,14 +50,14 @@ def entries(film: Shard, every_s: float | None, since_s: float, earlier: int) ->
             yield Entry(moment.path, film.signature, film.path, moment=moment)
 
 
-def length(film: Shard, every_s: float | None) -> int:
+def length(film: FilmShard, every_s: float | None) -> int:
     """About how many moments it has. Raises `DataError`."""
     from tandem.videos.moments import expected
 
     return expected(film.path, every_s) if film.times_s is None else len(film.times_s)
 
 
-def read_until(ledger: Ledger, film: Shard, before: FileRecord | None) -> tuple[float, int]:
+def read_until(ledger: Ledger, film: FilmShard, before: FileRecord | None) -> tuple[float, int]:
     """Up to where an interrupted run read a film: the time of the last moment that it wrote down.
 
     And how many there are before the place where reading begins again for that.
@@ -70,7 +70,7 @@ def read_until(ledger: Ledger, film: Shard, before: FileRecord | None) -> tuple[
     return since_s, sum(time_s < begin_of(since_s) for time_s in times)
 
 
-def outdated(ledger: Ledger, film: Shard) -> list[tuple[str, str]]:
+def outdated(ledger: Ledger, film: FilmShard) -> list[tuple[str, str]]:
     """The path and the id of each moment that a film had before it changed; none where only some were asked for."""
     if film.times_s is not None:
         return []

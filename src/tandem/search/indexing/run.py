@@ -16,7 +16,7 @@ import numpy as np
 from tandem.defaults import BATCH_SIZE
 from tandem.errors import DataError, StoreError, TandemError
 from tandem.search.indexing import films, reconciling, shards, sources
-from tandem.search.indexing.entries import Entry, Excluded, Item, Shard, SkippedFile, UnreadFilm, inside
+from tandem.search.indexing.entries import Entry, Excluded, FilmShard, Item, Shard, SkippedFile, UnreadFilm, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
 from tandem.search.indexing.preparing import InFlight, PreparedImage
 from tandem.search.indexing.progress import IndexingProgress, ProgressMeter
@@ -26,10 +26,7 @@ from tandem.search.indexing.sources import Sources
 from tandem.search.stores import backends as stores
 from tandem.search.stores.protocol import Store
 from tandem.videos.choosing import COMPARED_S
-from tandem.videos.naming import is_film
 
-SHARD_BATCH = 64  # entries, which may carry images
-MOMENT_BATCH = 4  # of a film, decoded
 LEAST_EVERY_S, MOST_EVERY_S = 0.2, COMPARED_S
 
 
@@ -126,7 +123,7 @@ def check_not_empty(found: Sources, caption: str | None = None) -> None:
             damaged.append(f"{item.path}: {item.reason}")
         if isinstance(item, Shard):
             try:
-                if is_film(item.path) or next(shards.entries(item, caption), None) is not None:
+                if not shards.is_empty(item, caption):
                     return
                 empty.append(item.path)
             except DataError as error:
@@ -200,7 +197,7 @@ class IndexingRun:
             self._known += earlier is not None and earlier.id is not None
             if isinstance(item, Excluded):
                 self._excluded += 1
-            elif isinstance(item, UnreadFilm) or (is_film(item.path) and not self._keeps_times):
+            elif isinstance(item, UnreadFilm) or (isinstance(item, FilmShard) and not self._keeps_times):
                 self._films.append(item.path)
             elif isinstance(item, SkippedFile):
                 if item.missing and earlier is not None and earlier.id is not None:
@@ -221,12 +218,12 @@ class IndexingRun:
             if earlier is not None and unchanged and not shards.holds_paths(shard) and self._has_all(shard):
                 self._count_unchanged_shard(shard, earlier)
                 return
-            since_s, kept = films.read_until(self.ledger, shard, earlier) if is_film(shard.path) else (0.0, 0)
+            since_s, kept = shards.read_until(self.ledger, shard, earlier)
             found = shards.entries(
                 shard, self.options.caption, every_s=self.options.every_s, since_s=since_s, earlier=kept
             )
             with contextlib.closing(found):
-                for some in chunks(found, MOMENT_BATCH if is_film(shard.path) else SHARD_BATCH):
+                for some in chunks(found, shards.batch_of(shard)):
                     yield from self._unread(some)
         except DataError as error:
             yield FinishedShard(shard, str(error).removeprefix(f"{shard.path}: "))
@@ -299,16 +296,15 @@ class IndexingRun:
                     self._recorded.skipped += 1
                     self._recorded.failures.append(SkippedFile(one.shard.path, one.reason))
             for one in self._finished:
-                if is_film(one.shard.path):
-                    self._drop_old_moments(one.shard)
+                self._drop_outdated(one.shard)
             self.ledger.update(
                 FileRecord(one.shard.path, one.shard.signature, SHARD, one.reason) for one in self._finished
             )
             self._finished = []
         self.report_progress()
 
-    def _drop_old_moments(self, film: Shard) -> None:
-        for some in chunks(films.outdated(self.ledger, film), BATCH):
+    def _drop_outdated(self, shard: Shard) -> None:
+        for some in chunks(shards.outdated(self.ledger, shard), BATCH):
             self.ledger.update(pending_removals=some, gone=[path for path, _ in some])
             self._recorded.pruned += len(some)
 

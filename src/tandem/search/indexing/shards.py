@@ -12,10 +12,13 @@ from tandem.files import display_name, user_path
 from tandem.image import IMAGE_SUFFIXES
 from tandem.samples import CAPTION_KEYS
 from tandem.search.indexing import films
-from tandem.search.indexing.entries import Entry, FileSignature, Shard, SkippedFile
+from tandem.search.indexing.entries import Entry, FileSignature, FilmShard, Shard, SkippedFile
+from tandem.search.indexing.ledger import FileRecord, Ledger
 from tandem.search.indexing.walking import CAPTION_FILES, named_entry
 from tandem.tar_files import TarMember
-from tandem.videos.naming import is_film
+
+BATCH = 64  # entries, which may carry images
+MOMENT_BATCH = 4  # of a film, decoded
 
 
 def entries(
@@ -27,7 +30,7 @@ def entries(
     how many moments it has before the place where reading begins again.
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
-    if is_film(shard.path):
+    if isinstance(shard, FilmShard):
         yield from films.entries(shard, every_s, since_s, earlier)
     elif samples.shard_kind(shard.path) == "parquet":
         yield from _rows(shard, key)
@@ -37,7 +40,7 @@ def entries(
 
 def length(shard: Shard, every_s: float | None = None) -> int:
     """How many images it says it has; of a film, about how many moments. Raises `DataError`."""
-    if is_film(shard.path):
+    if isinstance(shard, FilmShard):
         return films.length(shard, every_s)
     if samples.shard_kind(shard.path) == "parquet":
         return samples.parquet_length(Path(shard.path))
@@ -46,9 +49,29 @@ def length(shard: Shard, every_s: float | None = None) -> int:
 
 def holds_paths(shard: Shard) -> bool:
     """Whether it is Parquet that names files, which may change while it does not. Raises `DataError`."""
-    if is_film(shard.path):
+    if isinstance(shard, FilmShard):
         return False
     return samples.shard_kind(shard.path) == "parquet" and samples.parquet_image_column(Path(shard.path))[1]
+
+
+def is_empty(shard: Shard, key: str | None = None) -> bool:
+    """Whether not a single image is in it; films are believed. Raises `DataError`."""
+    return not isinstance(shard, FilmShard) and next(entries(shard, key), None) is None
+
+
+def batch_of(shard: Shard) -> int:
+    """How many of its entries are held at once."""
+    return MOMENT_BATCH if isinstance(shard, FilmShard) else BATCH
+
+
+def read_until(ledger: Ledger, shard: Shard, before: FileRecord | None) -> tuple[float, int]:
+    """`since_s` and `earlier` for `entries`: how far an interrupted run came. Only films are entered in the middle."""
+    return films.read_until(ledger, shard, before) if isinstance(shard, FilmShard) else (0.0, 0)
+
+
+def outdated(ledger: Ledger, shard: Shard) -> list[tuple[str, str]]:
+    """The path and the id of what it had before it changed, and has no more. Of tars and Parquet `prune` finds it."""
+    return films.outdated(ledger, shard) if isinstance(shard, FilmShard) else []
 
 
 # --- tars ----------------------------------------------------------------------------------------------------------

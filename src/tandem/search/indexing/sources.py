@@ -22,7 +22,7 @@ from typing import BinaryIO
 from tandem.errors import MissingExtraError, TandemError
 from tandem.files import user_path
 from tandem.image import IMAGE_SUFFIXES
-from tandem.search.indexing.entries import Excluded, Item, Shard, UnreadFilm, inside, reason_of, shard_of
+from tandem.search.indexing.entries import Excluded, FilmShard, Item, UnreadFilm, inside, reason_of, shard_of
 from tandem.search.indexing.ignoring import IgnoreRules
 from tandem.search.indexing.walking import WalkOptions, named, walk
 from tandem.videos import naming
@@ -307,7 +307,7 @@ class Listed:
     def _moments(self, film: str, paths: Iterator[str]) -> Item:
         """A film of which some moments are listed, one after the other."""
         item = named(film, self.options)
-        if not isinstance(item, Shard):
+        if not isinstance(item, FilmShard):
             return item
         return replace(item, times_s=tuple(moment[1] for path in paths if (moment := naming.moment_of(path))))
 

@@ -15,6 +15,7 @@ from tandem.search.indexing.entries import (
     Entry,
     Excluded,
     FileSignature,
+    FilmShard,
     Item,
     Shard,
     SkippedFile,
@@ -177,7 +178,7 @@ def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result]
     if is_film(path):
         if not options.reads_films:
             return UnreadFilm(path)
-        return Shard(path, _signature(status, "" if options.every_s is None else f"every {options.every_s:g} s"))
+        return FilmShard(path, _signature(status, "" if options.every_s is None else f"every {options.every_s:g} s"))
     if shard_kind(path) is not None:
         return Shard(path, _signature(status, key))
     if caption is None:
