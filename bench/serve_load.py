@@ -46,6 +46,7 @@ class Running:
     port: int
     pid: int
     seconds_to_ready: float
+    said: Path = Path()
 
     @property
     def url(self) -> str:
@@ -56,6 +57,10 @@ class Running:
             if line.startswith("VmRSS"):
                 return int(line.split()[1]) / 1024
         raise RuntimeError("the server is gone")
+
+    def log(self) -> str:
+        """What it has said so far."""
+        return self.said.read_text(errors="replace")
 
     def ready(self) -> bool:
         try:
@@ -72,7 +77,7 @@ def serving(url: str, *flags: str) -> Iterator[Running]:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "tandem", "serve", url, "--port", str(port), *flags]
     began = time.perf_counter()
-    with tempfile.TemporaryFile() as log:
+    with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             waiting = Running(port, process.pid, 0)
@@ -81,7 +86,7 @@ def serving(url: str, *flags: str) -> Iterator[Running]:
                     log.seek(0)
                     raise SystemExit(f"no server: {log.read()[-2000:].decode(errors='replace')}")
                 time.sleep(0.01)
-            yield Running(port, process.pid, time.perf_counter() - began)
+            yield Running(port, process.pid, time.perf_counter() - began, Path(log.name))
         finally:
             process.terminate()
             try:

@@ -68,6 +68,12 @@ BODIES: dict[str, tuple[str, bytes, int]] = {
         ).encode(),
         413,
     ),
+    "images of labels": ("/v1/label", json.dumps({"labels": [f"{i}" for i in range(256)], "k": 1000}).encode(), 413),
+    "labels of images": (
+        "/v1/label",
+        json.dumps({"labels": [f"{i}" for i in range(256)], "by": "image", "k": 256, "limit": 1000}).encode(),
+        413,
+    ),
     "64 long sentences": ("/v1/embeddings", json.dumps({"input": ["word " * 1800] * 64}).encode(), 413),
     "64 to split": ("/v1/embeddings", json.dumps({"input": ["word " * 1800] * 64, "long": "split"}).encode(), 413),
     "odd sentences": ("/v1/embeddings", json.dumps({"input": [ODD + str(i) for i in range(20)]}).encode(), 413),

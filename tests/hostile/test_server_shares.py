@@ -1,5 +1,6 @@
 """What each client of a server may take: slots, requests per second, wrong keys, lines of the log, and uploads."""
 
+import asyncio
 import errno
 import logging
 import sqlite3
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from tandem.serve.collections.quotas import FILE, Quota, QuotaError, Uploads
-from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Client, Rates, Slots, WrongKeys, address_of, kind_of
+from tandem.serve.http import connections
+from tandem.serve.http.clients import PAGE, REMEMBERED, WORK, Client, Rates, WrongKeys, address_of, kind_of
 from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.slots import SLOW_S, Place, Slots
 from tandem.serve.log_limit import LogLimit
 from tandem.serve.settings import Settings
 
@@ -35,20 +38,57 @@ def status_of(call: Callable[[], Any]) -> int:
 
 def test_a_client_has_half_of_the_slots_and_the_page_has_its_own() -> None:
     slots = Slots(Settings(concurrency=4))
-    for _ in range(2):
-        slots.enter(WORK)
-        slots.enter_client(ANNA)
-    assert status_of(lambda: slots.enter_client(ANNA)) == 429
+
+    def enter(client: Client) -> Place:
+        place = Place()
+        slots.enter(place, WORK)
+        slots.enter_client(place, client)
+        return place
+
+    annas = [enter(ANNA) for _ in range(2)]
+    assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429
     for _ in range(2):  # there is room for others, from the same address too
-        slots.enter(WORK)
-        slots.enter_client(BEN)
-    assert status_of(lambda: slots.enter(WORK)) == 503
-    slots.enter(PAGE)
+        enter(BEN)
+    assert status_of(lambda: enter(ANNA)) == 503
+    slots.enter(Place(), PAGE)
     assert slots.in_flight == 5
-    slots.leave_client(ANNA)
-    slots.leave(WORK)
-    slots.enter(WORK)
-    slots.enter_client(ANNA)
+    slots.leave(annas[0])
+    slots.leave(annas[0])  # once
+    assert slots.in_flight == 4
+    enter(ANNA)
+    assert slots.in_flight == 5
+
+
+def test_the_slowest_body_makes_room_for_those_that_are_there() -> None:
+    clock = Clock()
+    slots = Slots(Settings(concurrency=4), clock)
+
+    async def slow(client: Client) -> None:
+        place = Place()
+        slots.enter(place, WORK)
+        slots.enter_client(place, client)
+        async with asyncio.timeout(60) as until:
+            with slots.receiving(place, until):
+                await asyncio.Event().wait()
+
+    async def besiege() -> None:
+        first, second = asyncio.create_task(slow(ANNA)), asyncio.create_task(slow(ANNA))
+        await asyncio.sleep(0)
+        assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429  # they have just begun
+        clock.now += SLOW_S
+        place = Place()
+        slots.enter(place, WORK)
+        slots.enter_client(place, ANNA)
+        with pytest.raises(TimeoutError):
+            await first
+        assert slots.in_flight == 2
+        slots.enter_client(Place(), ANNA)
+        with pytest.raises(TimeoutError):
+            await second
+        clock.now += SLOW_S
+        assert status_of(lambda: slots.enter_client(Place(), ANNA)) == 429  # those are not slow, but at work
+
+    asyncio.run(besiege())
 
 
 @pytest.mark.parametrize(
@@ -114,6 +154,45 @@ def test_wrong_keys_make_an_address_wait_longer_each_time_but_not_its_right_ones
 def test_an_address_of_ipv6_is_its_network(host: str, address: str) -> None:
     assert address_of({"client": (host, 1)}) == address
     assert address_of({}) == address_of({"client": None}) == ""
+
+
+class Transport:
+    """What a connection writes to, with so much that the client has not read."""
+
+    def __init__(self, unread: int) -> None:
+        self.unread, self.aborted = unread, False
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def test_answers_that_nobody_reads_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST_UNREAD", 100)
+    protocol = connections.protocol(Settings(http="h11"))
+    assert issubclass(protocol, connections.Limited)
+    everyone: set[object] = set()
+
+    def paused(since: float, unread: int) -> Transport:
+        there = protocol.__new__(protocol)
+        assert isinstance(there, connections.Limited)
+        transport = Transport(unread)
+        there.transport, there.connections = transport, everyone  # type: ignore[assignment]
+        there.unread_since, there._reading = since, object()  # type: ignore[assignment]
+        everyone.add(there)
+        return transport
+
+    oldest, old, recent = paused(1, 40), paused(2, 30), paused(3, 30)
+    now = protocol.__new__(protocol)
+    assert isinstance(now, connections.Limited)
+    now.transport, now.connections = Transport(0), everyone  # type: ignore[assignment]
+    now._bound_unread()
+    assert not any(each.aborted for each in (oldest, old, recent))
+    now.transport.unread = 35  # type: ignore[attr-defined]
+    now._bound_unread()
+    assert [each.aborted for each in (oldest, old, recent)] == [True, False, False]
 
 
 def test_lines_that_are_alike_are_left_out_and_counted() -> None:

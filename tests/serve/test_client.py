@@ -273,9 +273,9 @@ def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "trouble",
-    [problem(503), problem(502), problem(504), httpx.ConnectError("refused"), httpx.ReadError("reset"),
+    [problem(503), problem(429), problem(502), problem(504), httpx.ConnectError("refused"), httpx.ReadError("reset"),
      httpx.RemoteProtocolError("hung up"), httpx.ConnectTimeout("slow")],
-    ids=["503", "502", "504", "refused", "reset", "hung up", "no connection"],
+    ids=["503", "429", "502", "504", "refused", "reset", "hung up", "no connection"],
 )  # fmt: skip
 def test_transient_errors_are_retried(trouble: httpx.Response | Exception) -> None:
     handler, requests = in_turn(trouble, trouble, ok())
@@ -286,7 +286,7 @@ def test_transient_errors_are_retried(trouble: httpx.Response | Exception) -> No
     assert all(0 < wait < 2 for wait in waits)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 429, 500, 501])
+@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 500, 501])
 def test_other_errors_are_not_retried(status: int) -> None:
     handler, requests = in_turn(problem(status, "Filter cannot be understood", "at letter 3"))
     with pytest.raises(ServerError, match="Filter cannot be understood: at letter 3") as caught:

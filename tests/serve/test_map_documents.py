@@ -1,5 +1,6 @@
 """The map of a collection, computed in a thread: what goes wrong there keeps its kind on the way to the client."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ pytest.importorskip("fastapi")
 from starlette.testclient import TestClient
 
 from tandem.serve.app import build_app
+from tandem.serve.collections.map_documents import MapDocuments
 from tandem.serve.routes import image_map
 from tandem.serve.service import open_service
 from tandem.serve.settings import Settings
@@ -51,3 +53,24 @@ def test_an_error_of_the_thread_has_the_status_of_its_kind_and_the_next_request_
         document = computed(client).json()
         assert document["count"] == 9
         assert {image["cluster"] for image in document["images"]} <= set(range(len(document["clusters"])))
+
+
+def test_a_collection_that_keeps_changing_has_one_map_computed_at_a_time() -> None:
+    maps = MapDocuments()
+    began, go = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        began.set()
+        assert go.wait(30)
+        return b"first"
+
+    assert maps.get("photos", 1, slow) is None
+    assert began.wait(30)
+    for state in range(2, 50):
+        assert maps.get("photos", state, lambda: b"never") is None
+    assert sum(thread.name == "tandem-map" for thread in threading.enumerate()) == 1
+    go.set()
+    until = time.monotonic() + 30
+    while maps.get("photos", 1, slow) != b"first":
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -195,6 +195,7 @@ def test_an_answer_that_is_not_read_is_given_up(photos: Path, monkeypatch: pytes
     assert issubclass(limited, connections.Limited)
     there = limited.__new__(limited)
     there.loop, there.transport = Loop(), Transport()  # type: ignore[assignment]
+    there.connections = {there}
     there.flow = type("Flow", (), {"pause_writing": lambda self: None, "resume_writing": lambda self: None})()
     there.pause_writing()
     there.transport.left = 500_000  # type: ignore[attr-defined]

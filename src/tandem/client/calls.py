@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 30.0  # between two attempts, whatever the server asks for
-_BUSY = (502, 503, 504)
+_BUSY = (429, 502, 503, 504)
 _STANDARD = {"type", "title", "status", "detail", "instance", "error"}
 
 

@@ -16,8 +16,8 @@ from tandem.errors import TandemError
 class Client(ModelVerbs, CollectionVerbs):
     """A server's model and collection. Keeps connections; thread-safe.
 
-    Idempotent requests are retried after lost connections and responses 502, 503 and 504, with exponential backoff or
-    the delay that the server asks for. Error responses raise `ServerError` with their title and detail.
+    Idempotent requests are retried after lost connections and responses 429, 502, 503 and 504, with exponential backoff
+    or the delay that the server asks for. Error responses raise `ServerError` with their title and detail.
     """
 
     def __init__(

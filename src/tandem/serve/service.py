@@ -1,7 +1,9 @@
 """What the routes of a server share: settings, collections, encoders, and checks of requests. Knows no routes."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -56,6 +58,7 @@ class Service:
     policies: ServedPolicies = field(default_factory=ServedPolicies)
     corrections: Corrections | None = None
     keys: KeyFile | None = None
+    parsers: ThreadPoolExecutor = field(default_factory=partial(ThreadPoolExecutor, 2, "tandem-parse"))
     _uploads: dict[Path, Uploads] = field(default_factory=dict)
 
     def uploads(self, folder: Path) -> Uploads:
@@ -68,7 +71,7 @@ class Service:
 
     async def read(self, request: Request, shape: type[_Params]) -> bodies.Body[_Params]:
         """The body of a request, within this server's limits. Raises `ProblemError`."""
-        return await bodies.read(request, shape, self.settings)
+        return await bodies.read(request, shape, self.settings, self.parsers)
 
     async def ask_with_encoder(
         self,
@@ -159,6 +162,7 @@ class Service:
             self.metrics.queue.labels(name).set(length)
 
     def close(self) -> None:
+        self.parsers.shutdown(cancel_futures=True)
         self.registry.close()
 
 

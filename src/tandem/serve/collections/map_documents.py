@@ -36,6 +36,10 @@ class _Work:
     document: bytes | None = None
     error: Exception | None = None
 
+    @property
+    def is_done(self) -> bool:
+        return self.document is not None or self.error is not None
+
 
 class MapDocuments:
     """Documents by collection name; one is computed at a time, since it keeps all processors busy."""
@@ -53,6 +57,8 @@ class MapDocuments:
         """
         with self._lock:
             work = self._works.get(name)
+            if work is not None and work.state != state and not work.is_done:
+                return None  # of an earlier state: who keeps changing the collection starts no second one
             if work is None or work.state != state:
                 work = self._works[name] = _Work(state)
                 thread = threading.Thread(target=self._run, args=(work, make), name="tandem-map", daemon=True)

@@ -32,6 +32,7 @@ from tandem.serve.encoding.text_reader import Row, TextReader
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
+CACHED_CHARACTERS = 1000  # of a text; longer ones are hardly sent twice
 CACHED_TEXTS = 4096  # for a page that searches while the user types: 8 MB at 512 dimensions
 BACKGROUND_DEADLINE_S = 3600.0
 DECODE_QUEUE_BATCHES = 4  # the decoding queue holds this many requests of the largest size
@@ -147,7 +148,8 @@ class Encoder:
     def _add_to_cache(self, texts: Sequence[str], long: LongTexts, vectors: Sequence[Vectors]) -> dict[str, Vectors]:
         computed = dict(zip(texts, vectors, strict=True))
         with self._lock:
-            self._cache.update({(text, long): vector for text, vector in computed.items()})
+            short = {text: vector for text, vector in computed.items() if len(text) <= CACHED_CHARACTERS}
+            self._cache.update({(text, long): vector for text, vector in short.items()})
             while len(self._cache) > CACHED_TEXTS:
                 self._cache.popitem(last=False)
         return computed

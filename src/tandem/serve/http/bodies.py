@@ -7,6 +7,7 @@ error about it a thousand times. Large bodies are parsed beside the event loop. 
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
@@ -27,7 +28,7 @@ MAX_VALUES = 20_000  # of a body in JSON; more where a request may have more ite
 MAX_NESTED = 16  # values of a list or an object inside a field
 MAX_SHOWN = 10  # errors of a request that are told
 MAX_PARTS = 1000  # of a form
-SMALL_BYTES = 64 * 2**10  # bodies that are parsed at once: that takes less than a millisecond
+SMALL_BYTES = 2**20  # JSON that is parsed at once: mostly an image, which takes few milliseconds
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Body(Generic[_Params]):
         return self.files.get(value, value)
 
 
-async def read(request: Request, shape: type[_Params], settings: Settings) -> Body[_Params]:
-    """Raises `ProblemError` 400, 413, 415 or 422."""
+async def read(request: Request, shape: type[_Params], settings: Settings, threads: Executor) -> Body[_Params]:
+    """The body of a request; what is large is parsed in `threads`. Raises `ProblemError` 400, 413, 415 or 422."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_form = kind == "multipart/form-data"
     if not is_form and kind not in ("application/json", "") and not kind.endswith("+json"):
@@ -63,7 +64,8 @@ async def read(request: Request, shape: type[_Params], settings: Settings) -> Bo
         except ValidationError as error:
             raise invalid(error.errors(include_url=False, include_context=False, include_input=False), shape) from None
 
-    body = await asyncio.to_thread(parsed) if is_form or len(content) > SMALL_BYTES else parsed()
+    is_large = is_form or len(content) > SMALL_BYTES
+    body = await asyncio.get_running_loop().run_in_executor(threads, parsed) if is_large else parsed()
     _check_limits(body.params, settings)
     return body
 

@@ -1,25 +1,23 @@
-"""Who asks, and how much of a server each may take: its share of the slots, its rate, and its wrong keys.
+"""Who asks a server, for what kind of thing, how often, and with how many wrong keys.
 
 A client is the key that it brings; without keys it is its address. Knows addresses and counts; no requests.
 """
 
 import ipaddress
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from tandem.serve.http.problems import ProblemError, full
-from tandem.serve.settings import Settings
+from tandem.serve.http.problems import ProblemError
 
 REMEMBERED = 10_000  # clients, of each kind of memory; the ones seen longest ago are forgotten first
 FREE_FAILURES = 5  # wrong keys before an address has to wait
 LONGEST_WAIT_S = 60.0
 PROVED_S = 3600.0  # how long a key that was right from an address is taken from it, whatever else comes from there
 HEALTH, METRICS, PAGE, WORK = "health", "metrics", "page", "work"
-SLOTS: Mapping[str, int] = {HEALTH: 128, METRICS: 16, PAGE: 128}  # those of work are a setting
 LOCKED = ("/v1/", "/metrics", "/docs", "/openapi.json")  # what a key is asked for
 OPEN = ("/healthz", "/readyz")  # for health checks, without a key; so is the page, which contains no images
 
@@ -61,45 +59,6 @@ def kind_of(path: str) -> str:
     if path == "/metrics":
         return METRICS
     return WORK if path.startswith(LOCKED) else PAGE
-
-
-class Slots:
-    """Requests in flight, by kind and by client. The page, health checks and metrics have slots of their own.
-
-    One client holds at most half of those for work, so that others find room.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._most = {**SLOTS, WORK: settings.concurrency}
-        self._share = max(1, settings.concurrency // 2)
-        self._taken: Counter[str] = Counter()
-        self._clients: Counter[str] = Counter()
-
-    @property
-    def in_flight(self) -> int:
-        """Requests for work and for the page."""
-        return self._taken[WORK] + self._taken[PAGE]
-
-    def enter(self, kind: str) -> None:
-        """Take a slot. Raises `ProblemError` 503 where none is free."""
-        if self._taken[kind] >= self._most[kind]:
-            raise full(f"{self._taken[kind]:,} requests are in flight")
-        self._taken[kind] += 1
-
-    def leave(self, kind: str) -> None:
-        self._taken[kind] -= 1
-
-    def enter_client(self, client: Client) -> None:
-        """Count a request for work for its client. Raises `ProblemError` 429 beyond its share."""
-        if self._clients[client.name] >= self._share:
-            detail = f"{self._share:,} requests of this client are in flight already; wait for their answers"
-            raise ProblemError(429, "Too Many Requests", detail, retry_after_s=1)
-        self._clients[client.name] += 1
-
-    def leave_client(self, client: Client) -> None:
-        self._clients[client.name] -= 1
-        if not self._clients[client.name]:
-            del self._clients[client.name]
 
 
 class Rates:

@@ -39,6 +39,7 @@ USED_ATTRIBUTES = ("connections", "cycle", "flow", "loop", "transport")  # of an
 
 LEAST_READ = 16 * 2**10  # bytes per second that a client must read of its answer
 CHECK_READ_S = 10.0
+MOST_UNREAD = 512 * 2**20  # bytes of answers that clients have not read yet, all together
 MAX_PIPELINED = 100  # requests sent before the first of them is answered
 
 
@@ -67,6 +68,7 @@ class Limited(_Protocol):
     _header_bytes = 0  # received while no request was there
     _in_headers = True
     _unread = 0
+    unread_since = 0.0
     idle_since = 0.0
     is_pushed_out = False
     address = ""
@@ -83,6 +85,8 @@ class Limited(_Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_are_there()
         self._forget_reading()
+        if pipeline := getattr(self, "pipeline", None):
+            pipeline.clear()  # requests that nobody waits for; uvicorn would answer them all
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -158,12 +162,25 @@ class Limited(_Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._bound_unread()
         if self._reading is None:
+            self.unread_since = time.monotonic()
             self._check_reading_later()
 
     def resume_writing(self) -> None:
         self._forget_reading()
         super().resume_writing()
+
+    def _bound_unread(self) -> None:
+        """Give up the answers that have been left unread for longest, where there is too much of them."""
+        waiting = [each for each in self.connections if isinstance(each, Limited) and each._reading is not None]
+        held = [(each.unread_since, each.transport.get_write_buffer_size(), each) for each in waiting]
+        unread = self.transport.get_write_buffer_size() + sum(size for _, size, _ in held)
+        for _, size, each in sorted(held, key=lambda one: one[0]):
+            if unread <= MOST_UNREAD:
+                return
+            unread -= size
+            each.transport.abort()
 
     def _check_reading_later(self) -> None:
         self._unread = self.transport.get_write_buffer_size()

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tandem.serve.http import clients, problems
-from tandem.serve.http.clients import Client, Rates, Slots, WrongKeys
+from tandem.serve.http.clients import Client, Rates, WrongKeys
 from tandem.serve.http.hosts import Hosts
 from tandem.serve.http.keys import KeyFile
 from tandem.serve.http.links import SignedLinks
 from tandem.serve.http.problems import ProblemError
+from tandem.serve.http.slots import Place, Slots
 from tandem.serve.metrics import Metrics
 from tandem.serve.settings import Settings
 
@@ -88,7 +89,7 @@ class RequestGuard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         # Of a body that nobody reads the connection cannot know where it ends.
         unread = _has_body(headers) and not self._takes_body(method, scope["path"])
-        place = _Place(self._slots, self._metrics)
+        place = Place()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -103,16 +104,21 @@ class RequestGuard:
                     pairs.append(CLOSE)
                 message = {**message, "headers": pairs}
             elif not message.get("more_body", False):
-                place.leave()  # before the response is complete: the client's next request must find a free slot
+                self._leave(place)  # before the response is complete: the client's next request must find a free slot
             if is_head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
-            await send(message)
+            try:
+                await send(message)
+            except (OSError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and "closed" not in str(error):  # as uvloop says it
+                    raise
+                raise _ClientClosedError from None
 
         try:
             self._admit(scope, headers, place)
             if unread and method in ("GET", "HEAD", "OPTIONS"):
                 raise ProblemError(400, "Bad Request", f"{_method(method)} takes no body here")
-            await self._admitted(scope, headers, receive, send_with_headers, reads=not unread)
+            await self._admitted(scope, headers, receive, send_with_headers, None if unread else place)
         except _ClientClosedError:
             self._metrics.client_closed.inc()
             status = CLIENT_CLOSED
@@ -126,17 +132,27 @@ class RequestGuard:
                 raise
             await send_problem(send_with_headers, problem)
         finally:
-            place.leave()
+            self._leave(place)
             route = _route(scope)
             self._metrics.requests.labels(_method(method), route, str(status)).inc()
             self._metrics.seconds.labels(route).observe(time.monotonic() - began)
 
+    def _leave(self, place: Place) -> None:
+        self._slots.leave(place)
+        self._metrics.in_flight.set(self._slots.in_flight)
+
     async def _admitted(
-        self, scope: MutableMapping[str, Any], headers: dict[bytes, str], receive: Receive, send: Send, *, reads: bool
+        self,
+        scope: MutableMapping[str, Any],
+        headers: dict[bytes, str],
+        receive: Receive,
+        send: Send,
+        reading: Place | None,
     ) -> None:
+        """`reading`: the place of a request whose body is read."""
         counted = _Counted()
         try:
-            body = await self._body(headers, receive, counted) if reads else b""
+            body = b"" if reading is None else await self._body(headers, receive, counted, reading)
             await self._answer(scope, body, receive, send)
         finally:
             self._held -= counted.bytes
@@ -157,10 +173,11 @@ class RequestGuard:
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
 
-    def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], place: "_Place") -> None:
+    def _admit(self, scope: MutableMapping[str, Any], headers: dict[bytes, str], place: Place) -> None:
         """Raises `ProblemError` for a request that may not be answered, or not now. Nothing of its body is read yet."""
         path, kind = scope["path"], clients.kind_of(scope["path"])
-        place.enter(kind)
+        self._slots.enter(place, kind)
+        self._metrics.in_flight.set(self._slots.in_flight)
         hosts = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"host"]
         if len(hosts) > 1 or not all(map(self._hosts.admit, hosts)):  # requests without it do not come from a browser
             raise _misdirected()
@@ -180,7 +197,7 @@ class RequestGuard:
         if path != "/metrics":
             self._rates.take(client)
         if kind == clients.WORK:
-            place.enter_client(client)
+            self._slots.enter_client(place, client)
 
     def _with_key(
         self, keys: KeyFile, address: str, headers: dict[bytes, str], scope: MutableMapping[str, Any]
@@ -207,7 +224,7 @@ class RequestGuard:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted") -> bytes:
+    async def _body(self, headers: dict[bytes, str], receive: Receive, counted: "_Counted", place: Place) -> bytes:
         most = self._settings.max_body_bytes
         said = headers.get(b"content-length", "")
         announced = int(said[:20]) if said.isascii() and said.isdigit() else 0
@@ -216,56 +233,33 @@ class RequestGuard:
         self._check_room(announced, counted)
         body = bytearray()
         try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _ClientClosedError
-                    part = message.get("body", b"")
-                    self._check_room(len(part), counted)
-                    self._held += len(part)
-                    counted.bytes += len(part)
-                    body += part
-                    if len(body) > most:
-                        raise _too_large(most)
-                    if not message.get("more_body", False):
-                        return bytes(body)
+            async with asyncio.timeout(self._settings.body_timeout_s) as until:
+                with self._slots.receiving(place, until):
+                    while True:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise _ClientClosedError
+                        part = message.get("body", b"")
+                        self._check_room(len(part), counted)
+                        self._held += len(part)
+                        counted.bytes += len(part)
+                        body += part
+                        if len(body) > most:
+                            raise _too_large(most)
+                        if not message.get("more_body", False):
+                            return bytes(body)
         except TimeoutError:
-            raise ProblemError(
-                408, "Request Timeout", f"the request was not received within {self._settings.body_timeout_s:g} s"
-            ) from None
+            if place.kind is None:
+                detail = "the request was not received in time; it made room for others"
+            else:
+                detail = f"the request was not received within {self._settings.body_timeout_s:g} s"
+            raise ProblemError(408, "Request Timeout", detail) from None
 
     def _check_room(self, more: int, counted: "_Counted") -> None:
         """Announced bytes are not reserved before they arrive: they may never arrive."""
         others = self._held - counted.bytes
         if others and self._held + more > self._settings.max_bodies_bytes:
             raise problems.full(f"the requests in flight hold {self._held:,} bytes")
-
-
-class _Place:
-    """The slots that one request takes; left once, whoever comes first."""
-
-    def __init__(self, slots: Slots, metrics: Metrics) -> None:
-        self._slots, self._metrics = slots, metrics
-        self._kind: str | None = None
-        self._client: Client | None = None
-
-    def enter(self, kind: str) -> None:
-        self._slots.enter(kind)
-        self._kind = kind
-        self._metrics.in_flight.set(self._slots.in_flight)
-
-    def enter_client(self, client: Client) -> None:
-        self._slots.enter_client(client)
-        self._client = client
-
-    def leave(self) -> None:
-        if self._kind is not None:
-            self._slots.leave(self._kind)
-        if self._client is not None:
-            self._slots.leave_client(self._client)
-        self._kind = self._client = None
-        self._metrics.in_flight.set(self._slots.in_flight)
 
 
 @dataclass
@@ -280,7 +274,7 @@ async def send_problem(send: Send, problem: ProblemError) -> None:
     body = json.dumps(problem.document()).encode()
     headers = {"content-type": problems.MEDIA_TYPE, "content-length": str(len(body)), **problem.headers()}
     pairs = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, _ClientClosedError):
         await send({"type": "http.response.start", "status": problem.status, "headers": pairs})
         await send({"type": "http.response.body", "body": body})
 

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import numpy as np
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.errors import ImageError
+from tandem.serve.http import answers
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import (
@@ -82,7 +83,7 @@ def router(service: Service) -> BodyRouter:
         summary="How well each label fits each image",
         response_model=ClassifyAnswer,
     )
-    async def classify(request: Request) -> JSONResponse:
+    async def classify(request: Request) -> Response:
         body = await service.read(request, ClassifyRequest)
         params = body.params
         head = service.head_of(params)
@@ -117,6 +118,6 @@ def router(service: Service) -> BodyRouter:
         failures = tuple(Failure(index, each) for index, each in enumerate(found) if isinstance(each, ImageError))
         sources = tuple(names[index] for index, _ in good)
         answer = Answer(encoder.model, tuple(labels), sources, logits, failures, scoring=scoring.kind)
-        return JSONResponse(answer.as_dict())
+        return await answers.in_rows(answer.as_dict, "results")
 
     return routes

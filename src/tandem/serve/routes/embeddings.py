@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tandem.errors import ImageError
+from tandem.serve.http import answers
 from tandem.serve.http.openapi import BodyRouter
 from tandem.serve.http.problems import ProblemError, for_image
 from tandem.serve.http.schemas import PIXEL, WHOLE, AtMost, EncodedImage, Long, RequestBody, Text, one_of
@@ -71,7 +72,7 @@ def router(service: Service) -> BodyRouter:
         summary="Vectors of texts and images (OpenAI's request and answer)",
         response_model=EmbeddingsAnswer,
     )
-    async def embeddings(request: Request) -> JSONResponse:
+    async def embeddings(request: Request) -> Response:
         body = await service.read(request, EmbeddingsRequest)
         params = body.params
         encoder = await service.registry.encoder_named(params.model)
@@ -93,19 +94,21 @@ def router(service: Service) -> BodyRouter:
                     raise for_image(each)
                 rows[index] = each
         tokens = await encoder.text_reader.token_count(list(texts.values()), params.long)
-        data = [
-            {"object": "embedding", "index": index, "embedding": _written(rows[index], params.encoding_format)}
-            for index in range(len(rows))
-        ]
-        return JSONResponse(
-            {
+
+        def document() -> dict[str, Any]:
+            data = [
+                {"object": "embedding", "index": index, "embedding": _written(rows[index], params.encoding_format)}
+                for index in range(len(rows))
+            ]
+            return {
                 "object": "list",
                 "data": data,
                 "model": model.name,
                 "fingerprint": model.fingerprint,
                 "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
             }
-        )
+
+        return await answers.in_rows(document, "data")
 
     return routes
 

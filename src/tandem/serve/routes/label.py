@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from pydantic import ConfigDict, Field
 
 from tandem import prompts
@@ -14,7 +14,9 @@ from tandem.scores.scoring import Scoring, digits
 from tandem.search.labelling import top_images, top_labels, with_paths
 from tandem.serve.collections.handle import OpenCollection
 from tandem.serve.encoding.encoder import Encoder
+from tandem.serve.http import answers
 from tandem.serve.http.openapi import BodyRouter
+from tandem.serve.http.problems import ProblemError
 from tandem.serve.http.schemas import (
     WHOLE,
     AtMost,
@@ -32,6 +34,8 @@ from tandem.serve.http.schemas import (
 )
 from tandem.serve.routes.images import image_link
 from tandem.serve.service import Service
+
+MAX_ROWS = 50_000  # of an answer: images of all labels, or labels of all images
 
 
 class LabelRequest(RequestBody):
@@ -76,11 +80,12 @@ def router(service: Service) -> BodyRouter:
         LabelRequest,
         summary="The best images of every label, or the best labels of every image",
     )
-    async def label(request: Request) -> JSONResponse:
+    async def label(request: Request) -> Response:
         params = (await service.read(request, LabelRequest)).params
         name = service.registry.get(params.collection).name
         head = service.head_of(params)
         labels = list(head.classes) if head else prompts.check_labels(params.labels or [])
+        _check_size(params, len(labels))
 
         async def vectors_of(encoder: Encoder) -> Vectors:
             if head:
@@ -110,9 +115,23 @@ def router(service: Service) -> BodyRouter:
                 found = _by_image(leased, params, labels, vectors, scoring)
             return described | {"by": params.by, "scoring": scoring.kind} | found
 
-        return JSONResponse(await service.ask_with_encoder(name, vectors_of, work, scan=params.ids is None))
+        found = await service.ask_with_encoder(name, vectors_of, work, scan=params.ids is None)
+        rows = "results" if params.ids is not None else "labels" if params.by == "label" else "images"
+        return await answers.in_rows(lambda: found, rows)
 
     return routes
+
+
+def _check_size(params: LabelRequest, labels: int) -> None:
+    """Raises `ProblemError` 413 for an answer of more rows than anybody reads."""
+    if params.ids is not None:
+        return
+    if params.by == "label":
+        count, what = labels * (params.k or HITS), "labels times k"
+    else:
+        count, what = params.limit * min(labels, params.k or LABELS), "limit times labels"
+    if count > MAX_ROWS:
+        raise ProblemError(413, "Too many at once", f"{what}: expected at most {MAX_ROWS:,}, got {count:,}")
 
 
 def _of_images(
