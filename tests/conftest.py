@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from tandem.engine import compiled
 
@@ -85,6 +87,20 @@ def pytest_configure() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of which `-m` leaves out every test, by the mark of the file, is not imported, which may take seconds."""
+    if not config.option.markexpr or collection_path.suffix != ".py":
+        return None
+    marked = re.search(r"^pytestmark = pytest\.mark\.(\w+)", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    wanted = Expression.compile(config.option.markexpr)
+    # With this mark alone, and whatever else a test of the file may have.
+    if marked and not any(
+        wanted.evaluate(each) for each in (lambda name, **_: name == marked[1], lambda *_, **__: True)
+    ):
+        return True
+    return None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -252,6 +252,7 @@ def test_what_a_folder_and_a_glob_mean(tmp_path: Path, monkeypatch: pytest.Monke
             images_of([nothing])
 
 
+@pytest.mark.slow
 def test_what_a_rule_excludes_is_left_out_and_counted(tandem: Run, model_folder: str, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     for name in (".", "thumbs", "deep/thumbs", "deep"):

@@ -40,6 +40,7 @@ def test_another_shell_is_refused(tandem: Run) -> None:
         ("tandem classify --model laion/CLIP-ViT-H-14-l", {"laion/CLIP-ViT-H-14-laion2B-s32B-b79K"}),
     ],
 )
+@pytest.mark.slow
 def test_what_is_offered_at_the_cursor(typed: str, offered: set[str], tmp_path: Path) -> None:
     """As bash asks: the line in the environment, the answer on a descriptor of its own."""
     answer = tmp_path / "answer"

@@ -187,6 +187,7 @@ def test_a_run_of_other_data_or_another_model_is_kept(
     assert fingerprints[0] != fingerprints[1]
 
 
+@pytest.mark.slow
 def test_runs_are_compared(tandem: Run, runs: list[str]) -> None:
     document = tandem("evaluate", "compare", *runs, "--json").json
     (task,) = document["tasks"]
@@ -319,6 +320,7 @@ def test_photos_are_looked_at_before_the_training(
     assert len(elsewhere) == 30
 
 
+@pytest.mark.slow
 def test_unreadable_photos_to_learn_from_do_not_fail_a_finished_run(
     tandem: Run, data: Path, model_folder: str, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_films_from_the_folder_to_the_hit(home: Path, tandem: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     (home / "in/text.mov").write_text("no film")
@@ -47,6 +48,7 @@ def test_films_from_the_folder_to_the_hit(home: Path, tandem: Run, monkeypatch: 
     assert "every: expected 0.2 to 60 seconds" in one_line(tandem("index", "in", "--to", "c.tandem", "--every", "0"))
 
 
+@pytest.mark.slow
 def test_a_film_moves_to_another_model_with_its_moments(home: Path, tandem: Run, tmp_path: Path) -> None:
     url = tmp_path / "c.tandem"
     film = films.make(tmp_path / "moving.mp4", [("red", 9)], moving=True, size=(96, 96))

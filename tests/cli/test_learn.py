@@ -74,6 +74,7 @@ def test_json_is_the_card(tandem: Run, animals: Path, model_folder: str, tmp_pat
     assert document["verdict"] in ("gain", "loss", "no difference shown")
 
 
+@pytest.mark.slow
 def test_the_prompt_and_the_seed_reach_what_is_learned(
     tandem: Run, animals: Path, model_folder: str, tmp_path: Path
 ) -> None:

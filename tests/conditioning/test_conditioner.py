@@ -56,6 +56,7 @@ def test_stable_diffusion_1_and_2_read_the_end_after_the_norm(made):
         assert found.states.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_a_deeper_tower_of_stable_diffusion_2_loses_its_last_block():
     """The whole ViT-H/14 has 24 blocks, pipelines keep 23: the states are the same."""
     whole = toys.tower("clip_h")

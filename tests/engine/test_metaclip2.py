@@ -86,6 +86,7 @@ def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.slow
 def test_transformers_vectors_logits_and_states(reference: Any, name: Any) -> None:
     folder, pixels, ids, answer = reference
     config, tensors = weights.read_tensors(folder)

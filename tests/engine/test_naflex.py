@@ -103,6 +103,7 @@ def columns_of(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, 0, -2].astype(int) * 256 + pixels[:, 0, -1]
 
 
+@pytest.mark.slow
 def test_sizes_and_patches_are_those_of_transformers(reference: Any) -> None:
     folder, images, _, inputs, _ = reference
     preprocessing = weights.read_tensors(folder)[0].preprocessing
@@ -141,6 +142,7 @@ def test_positions_are_interpolated_as_torch_does() -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.slow
 def test_transformers(reference: Any, name: Any) -> None:
     folder, images, ids, _, expected = reference
     described, tensors = weights.read_tensors(folder)

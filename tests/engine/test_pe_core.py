@@ -161,6 +161,7 @@ def test_rotary_positions_reach_the_vector(field: str) -> None:
 
 
 @pytest.mark.parametrize("toy", [*TOY_NAMES, "rotary-class"])
+@pytest.mark.slow
 def test_states_are_the_same_on_both_engines(toy: str) -> None:
     config, pixels = TOYS[toy], random_pixels(TOYS[toy])
     tensors = random_tensors(config)

@@ -59,6 +59,7 @@ def test_a_transformer_guides_too() -> None:
 
 @pytest.mark.parametrize("shapes", [None, 6])
 @pytest.mark.slow_if(6)
+@pytest.mark.slow
 def test_a_seed_gives_its_picture_again_and_another_one_another(model: Model, shapes: int | None) -> None:
     first, again, other = (
         np.asarray(guide(model, "x", steps=3, seed=seed, shapes=shapes, **QUICK).image) for seed in (1, 1, 2)
@@ -69,6 +70,7 @@ def test_a_seed_gives_its_picture_again_and_another_one_another(model: Model, sh
 
 @pytest.mark.parametrize("shapes", [None, 6])
 @pytest.mark.slow_if(6)
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one(model: Model, tmp_path: Path, shapes: int | None) -> None:
     photo = toy.random_image(3)
     asked = {"toward": ("a dog", "a cat"), "away": "text", "start": photo, "like": [toy.random_image(1)]}

@@ -25,6 +25,8 @@ from pydantic import ValidationError  # noqa: E402
 from tandem.mcp_server import server  # noqa: E402
 from tandem.mcp_server.toolbox import LOOK_SIDE, Toolbox  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -124,6 +124,7 @@ def test_a_plot_without_a_path_is_shown_in_a_notebook(monkeypatch: pytest.Monkey
     assert Image.open(io.BytesIO(shown[0]["data"])).format == "PNG"
 
 
+@pytest.mark.slow
 def test_a_plot_without_a_path_opens_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     from matplotlib import pyplot

@@ -71,6 +71,7 @@ def test_a_file_that_breaks_off_is_left_to_its_decoder() -> None:
 
 
 @pytest.mark.parametrize(("kind", "head"), [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")])
+@pytest.mark.slow
 def test_metadata_that_unpacks_to_much_is_not_unpacked(kind: bytes, head: bytes) -> None:
     much = head + zlib.compress(bytes(100_000_000))
     with pytest.raises(ImageError, match="too large"):

@@ -294,6 +294,7 @@ def test_a_filter_changes_no_hits_relevance(tmp_path: Path, image_folder: Path) 
             assert {hit.id: hit.relevance for hit in found} == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_damaged_calibration_does_not_stop_a_search(
     tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
             np.testing.assert_allclose([hit.score for hit in each], scores, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_index_serves_queries_from_elsewhere(tmp_path: Path) -> None:
     """Rows that share a large part, in few strong dimensions; queries that share another part, as texts do."""
     generator = np.random.default_rng(0)

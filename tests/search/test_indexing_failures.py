@@ -146,6 +146,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
 @pytest.mark.parametrize("verb", ["before", "after"])
+@pytest.mark.slow
 def test_a_crash_between_the_store_and_the_ledger_loses_and_doubles_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, verb: str
 ) -> None:

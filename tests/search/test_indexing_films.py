@@ -84,6 +84,7 @@ def test_a_changed_film_is_replaced_and_a_moved_one_keeps_its_moments(home: Path
     assert counts(run(home, home / "in", prune=True)) == {"unchanged": 1, "pruned": 3}
 
 
+@pytest.mark.slow
 def test_another_interval_reads_a_film_again(home: Path) -> None:
     films.make(home / "in/film.mp4", [("red", 9)], moving=True, size=(96, 96))
     run(home, home / "in/film.mp4")

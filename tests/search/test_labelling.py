@@ -168,6 +168,7 @@ class Endless:
             yield Records([f"{row:08}" for row in range(start, start + size)], unit(size, start))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelling, "CELLS", 50 * 256)
 
@@ -218,6 +219,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(folder / "photos.tandem"), model
 
 
+@pytest.mark.slow
 def test_the_command_by_label(photos: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url, model = photos
     out = tmp_path / "labels.csv"

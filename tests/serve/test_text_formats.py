@@ -53,6 +53,7 @@ def here(folder: Path) -> Iterator[TestClient]:
     service.close()
 
 
+@pytest.mark.slow
 def test_vectors_do_not_depend_on_what_shares_the_batch(folder: Path) -> None:
     model = tandem.load(folder / "model")
     together = model.embed_texts(TEXTS)

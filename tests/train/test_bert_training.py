@@ -74,6 +74,7 @@ def built(chosen: Recipe) -> CLIP:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "class", "pooler"])
+@pytest.mark.slow
 def test_the_gradient_is_that_of_transformers(pooling: Any) -> None:
     transformers = pytest.importorskip("transformers")
     clip = original(pooling=pooling).double()

@@ -176,6 +176,7 @@ def test_one_towers_table_is_taken_and_the_other_written(tmp_path: Path) -> None
     assert recipe.model.embed_dim == toy.DIMENSIONS
 
 
+@pytest.mark.slow
 def test_the_shipped_recipe_of_fine_tuning_begins_with_the_model_that_ships() -> None:
     recipe = read_recipe(Path(__file__).resolve().parents[2] / "recipes" / "finetune.toml")
     initial = load_initial(recipe)

@@ -120,6 +120,7 @@ def test_too_many_stop_the_run_and_keep_the_checkpoint_before_them(
 
 
 @pytest.mark.parametrize("stopped_after", [3, 5])
+@pytest.mark.slow
 def test_a_run_stopped_amid_bad_steps_says_what_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_after: int
 ) -> None:

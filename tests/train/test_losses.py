@@ -94,6 +94,7 @@ def test_the_sigmoid_loss_and_its_gradient_are_those_of_the_whole_matrix(targets
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_gradients_against_differences() -> None:
     inputs = (vectors(6, 1), vectors(6, 2), scalar(2.0))
     assert torch.autograd.gradcheck(contrastive_loss, inputs)

@@ -189,6 +189,7 @@ def test_every_field_of_a_recipe_is_tried() -> None:
     assert {"model.vision:FastViT.layers", "model.text:TextTransformer.heads", "model.text:Bert.heads"} <= keys
 
 
+@pytest.mark.slow
 def test_an_impossible_value_is_refused_by_name(tmp_path: Path) -> None:
     """Hundreds of them in one test: each by itself would cost more in pytest than here."""
     complete = {vision: _complete(tmp_path, vision) for vision in (VisionTransformer, ResNet)}

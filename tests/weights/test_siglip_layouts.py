@@ -55,6 +55,7 @@ def equal(back: Checkpoint, checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, bfloat16], ids=["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", NAMED)
+@pytest.mark.slow
 def test_a_chain_through_all_layouts_keeps_every_bit(tmp_path: Path, name: str, dtype: Any) -> None:
     checkpoint = toys.checkpoint(NAMED[name], dtype)
     current = checkpoint

@@ -85,6 +85,7 @@ def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
         weights.read(tmp_path)
 
 
+@pytest.mark.slow
 def test_clips_tokenizer_serves_clips_vocabulary_only(tmp_path: Path) -> None:
     config = toys.vit(vocabulary_size=49408, start_id=49406, end_id=49407)
     save_file(toys.tensors(config, np.float16), tmp_path / "clip.safetensors")

@@ -71,6 +71,7 @@ def as_ours(model: Any) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["single", "sharded", "bin", "sharded bin"])
+@pytest.mark.slow
 def test_a_folder_of_transformers_is_read(tmp_path: Path, transformers: Any, kind: str) -> None:
     model, config = save_theirs(transformers, tmp_path, max_shard_size="50KB" if "sharded" in kind else "1GB")
     if "bin" in kind:
