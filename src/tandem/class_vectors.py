@@ -32,13 +32,18 @@ class ClassVectors:
         return len(self._cache)
 
     def warn_of_language(self, language: str | None, labels: Sequence[str], model: str) -> None:
-        """Warn once that a model of English was not trained on the language of the labels, or on their letters."""
+        """Warn once that a model of English was not trained on the language of the labels, or on their letters.
+
+        Without `language`, labels in Latin letters are recognised where they are sentences.
+        """
         if self._warned:
             return
         if language is not None and prompts.base_language(language) != prompts.ENGLISH:
             foreign = f"labels in {language!r}"
         else:
             foreign = next((f"{label!r}, in other letters," for label in labels if not prompts.is_latin(label)), "")
+            if not foreign:
+                foreign = next((f"{each!r}, no English," for each in labels if prompts.is_foreign_sentence(each)), "")
             foreign = foreign and f"labels such as {foreign}"
         if foreign:
             self._warned = True

@@ -259,6 +259,8 @@ def test_labels_in_letters_that_english_does_not_write_are_warned_of() -> None:
         UserWarning, match=r"labels such as '猫', in other letters, mean.*tandem models --for languages$"
     ):
         shipped.class_vectors(["dog", "猫"])
+    with pytest.warns(UserWarning, match=r"labels such as 'un perro en la nieve', no English, mean"):
+        load().class_vectors(["a cat", "un perro en la nieve"])
 
 
 def test_class_vectors_are_computed_once_and_few_are_kept(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
