@@ -129,8 +129,9 @@ _LITTLE_WORDS = [
     )
 ]
 _ENGLISH_WORDS = frozenset(
-    ("the", "of", "with", "and", "at", "are", "to", "for", "by", "from", "two", "near", "over", "under", "into")
-    + ("his", "her", "their", "its")
+    word
+    for words in ("the of with and at are to for by from", "two near over under into his her their its")
+    for word in words.split()
 )
 
 
