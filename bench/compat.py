@@ -1,13 +1,14 @@
 """The ten lines from a cold start, whole process: transformers beside `tandem.compat`, which is one changed import.
 
-    python bench/compat.py [--folder F] [--rounds 7]
+    python bench/compat.py [--folder F] [--rounds 7] [--torch]
 
 Each line of the table is one script, run by both sides on the same folder (ViT-B/32, random weights) and the same
 photo; the sides take turns, medians are printed. Time is wall-clock from starting the process to its end, and beside it
 the CPU time, which a busy machine changes less. The probabilities of both sides are compared.
 
 "as written" is the script of the model's card, which does not import torch itself; the others import it first, or ask
-for NumPy's arrays (which transformers' model does not take: its side is as written).
+for NumPy's arrays (which transformers' model does not take: its side is as written). `import torch` is the script's,
+on both sides; what it takes by itself is printed above. --torch: that row alone.
 """
 
 import argparse
@@ -38,10 +39,11 @@ logits_per_image = outputs.logits_per_image
 probs = logits_per_image.softmax(dim=1)
 print(json.dumps(probs.tolist()))
 """
+WITH_TORCH = '"pt", with `import torch`'
 # What the script is like: (theirs, ours)
 SCRIPTS = {
     'as written, "pt"': [{"torch": "", "kind": "pt"}] * 2,
-    '"pt", with `import torch`': [{"torch": "import torch\n", "kind": "pt"}] * 2,
+    WITH_TORCH: [{"torch": "import torch\n", "kind": "pt"}] * 2,
     '"np"': [{"torch": "", "kind": "pt"}, {"torch": "", "kind": "np"}],
 }
 LIBRARIES = ("transformers", "tandem.compat.transformers")
@@ -51,16 +53,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "tandem-bench-vit-b-32")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--torch", action="store_true", help="only the script that imports torch itself")
     arguments = parser.parse_args()
     folder = make_folder(arguments.folder)
     photo = folder.with_name(f"{folder.name}.jpg")
     grid = np.mgrid[0:390, 0:466].sum(axis=0) % 256
     Image.fromarray(np.stack([grid, grid[::-1], 255 - grid], axis=-1).astype(np.uint8)).save(photo)
 
-    print(f"{machine()}; {load_note()}\n")
+    print(f"{machine()}; {load_note()}")
+    own = [run([sys.executable, "-c", "import torch"])[0] for _ in range(arguments.rounds + 1)][1:]
+    print(f"`import torch` alone: {statistics.median(each.seconds for each in own):.2f} s\n")
     print(f"| the script | transformers, s | tandem.compat, s | faster (target {TARGET:.0f}x) | CPU, s | difference |")
     print("|---|---|---|---|---|---|")
     for name, sides in SCRIPTS.items():
+        if arguments.torch and name != WITH_TORCH:
+            continue
         seconds: list[list[float]] = [[], []]
         cpu_seconds: list[list[float]] = [[], []]
         answers: list[np.ndarray] = [np.empty(0)] * 2

@@ -67,7 +67,8 @@ LAYERS: dict[str, set[str]] = {
         "errors",
     },
 }
-LAYERS["model"] |= {"arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
+LAYERS["encoding"] = {"engine", "arrays", "errors"}
+LAYERS["model"] |= {"encoding", "arrays", "class_vectors", "classifying", "defaults", "heads", "long_texts", "progress"}
 _MODEL_AND_BELOW = LAYERS["model"] | {"model", "html", "prefetch", "fields", "files", "home"}
 # Frames of films, as images with a time.
 LAYERS["videos"] = {"errors", "image_source"}

@@ -24,7 +24,8 @@ from tandem.class_vectors import ClassVectors
 from tandem.classifying import Classifier, warn_of
 from tandem.config import Activation, ModelConfig
 from tandem.defaults import BATCH_SIZE, LongTexts
-from tandem.errors import EngineError, ImageError, TandemError, WeightsError
+from tandem.encoding import Encoder
+from tandem.errors import ImageError, TandemError, WeightsError
 from tandem.image import ImageSource, Limits, decode_stream, many
 from tandem.image_states import ImageBackbone
 from tandem.localization.localizer import Localizer
@@ -70,7 +71,7 @@ def load(
     return Model(checkpoint, built, orient=orient, limits=limits or Limits())
 
 
-class Model(Classifier, ImageBackbone, Localizer):
+class Model(Encoder, Classifier, ImageBackbone, Localizer):
     """Two encoders into one space. Vectors are float32, of unit length.
 
     `engine` is public, for callers with their own pixels or token ids; it was built from `config`, `tensors` and
@@ -204,36 +205,6 @@ class Model(Classifier, ImageBackbone, Localizer):
                 bar.advance(len(batch))
         warn_of(failures)
         return np.stack(rows) if rows else self._no_vectors()
-
-    def encode_pixels(self, pixels: NDArray[np.uint8] | Vectors, *, normalize: bool = True) -> Vectors:
-        """Preprocessed images [n h w 3] -> [n d]. Raises `EngineError` for vectors that are not finite.
-
-        normalize: False leaves them at the length that the tower gives them, as other libraries' `encode_image` does.
-        """
-        options = {} if normalize else {"normalize": False}  # engines of others may know unit vectors only
-        return self._finite(self.engine.encode_images(pixels, **options))
-
-    def encode_token_ids(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
-        """Tokenized texts [n t] -> [n d]; `normalize` as above. Raises `EngineError` for ones that are not finite."""
-        options = {} if normalize else {"normalize": False}
-        return self._finite(self.engine.encode_texts(token_ids, **options))
-
-    def encode_dense(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
-        """Preprocessed images [n h w 3] -> a unit vector for each patch or position, row by row, [n p d].
-
-        Patches by NACLIP (Hajimiri et al. 2024), a ResNet's positions by its attention pool. Raises `EngineError` for
-        image towers that give their patches no vectors of their own.
-        """
-        return self._finite(self.engine.encode_dense(pixels))
-
-    def _finite(self, vectors: Vectors) -> Vectors:
-        """Raise `EngineError` for vectors that are not finite; every vector passes through here."""
-        if not np.isfinite(vectors).all():
-            raise EngineError(
-                f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
-                f"{self.engine.precision}: try precision float32"
-            )
-        return vectors
 
     # --- texts ---------------------------------------------------------------------------------------------------
 

@@ -11,13 +11,13 @@ import numpy as np
 from tandem.compat import arrays, loading, tensors
 from tandem.compat.refusals import GRADIENTS, TRAIN, refuse, refuse_method
 from tandem.model import Model
+from tandem.weights.shapes import is_trained, parameter_count
 
 _REFUSED = dict.fromkeys(("named_parameters", "zero_grad", "named_modules", "modules"), GRADIENTS) | {
     "state_dict": "tandem.load(...).tensors are the weights, as arrays",
     "load_state_dict": "weights come from the folder, file or name",
     "compile": "the engine compiles by itself",
 }
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms: torch counts them as buffers
 
 
 class InferenceModel:
@@ -51,13 +51,12 @@ class InferenceModel:
     def parameters(self) -> Iterator[Any]:
         """The weights, to be counted and looked at: changes to them reach no engine, and they have no gradients."""
         for name, weights in self._model.tensors.items():
-            if not name.endswith(_STATISTICS):
+            if is_trained(name):
                 yield arrays.tensor(np.array(weights))
 
     def num_parameters(self) -> int:
         """How many numbers the model has learnt."""
-        weights = self._model.tensors.items()
-        return sum(int(np.prod(each.shape)) for name, each in weights if not name.endswith(_STATISTICS))
+        return parameter_count(self._model.config)
 
     def eval(self) -> Any:
         return self

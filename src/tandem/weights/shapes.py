@@ -48,7 +48,12 @@ def expected_shapes(config: ModelConfig) -> Shapes:
 
 def parameter_count(config: ModelConfig) -> int:
     """Trained numbers of the whole model: everything but the running statistics of its batch norms."""
-    return sum(math.prod(shape) for name, shape in expected_shapes(config).items() if ".running_" not in name)
+    return sum(math.prod(shape) for name, shape in expected_shapes(config).items() if is_trained(name))
+
+
+def is_trained(name: str) -> bool:
+    """Whether a tensor is learnt: the running statistics of batch norms are not."""
+    return ".running_" not in name
 
 
 # --- a checkpoint against its configuration --------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""Preprocessed images and token ids to vectors that are finite. Knows an engine; no files, no decoding, no tokenizer.
+
+Shapes: n images or texts, p patches or positions, t tokens, d the shared dimension.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tandem.arrays import Vectors
+from tandem.engine import Engine
+from tandem.errors import EngineError
+
+
+class Encoder(ABC):
+    """What a model computes of arrays that are ready."""
+
+    engine: Engine
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What the model is called in messages."""
+
+    def encode_pixels(self, pixels: NDArray[np.uint8] | Vectors, *, normalize: bool = True) -> Vectors:
+        """Preprocessed images [n h w 3] -> [n d]. Raises `EngineError` for vectors that are not finite.
+
+        normalize: False leaves them at the length that the tower gives them, as other libraries' `encode_image` does.
+        """
+        options = {} if normalize else {"normalize": False}  # engines of others may know unit vectors only
+        return self._finite(self.engine.encode_images(pixels, **options))
+
+    def encode_token_ids(self, token_ids: NDArray[np.int32], *, normalize: bool = True) -> Vectors:
+        """Tokenized texts [n t] -> [n d]; `normalize` as above. Raises `EngineError` for ones that are not finite."""
+        options = {} if normalize else {"normalize": False}
+        return self._finite(self.engine.encode_texts(token_ids, **options))
+
+    def encode_dense(self, pixels: NDArray[np.uint8] | Vectors) -> Vectors:
+        """Preprocessed images [n h w 3] -> a unit vector for each patch or position, row by row, [n p d].
+
+        Patches by NACLIP (Hajimiri et al. 2024), a ResNet's positions by its attention pool. Raises `EngineError` for
+        image towers that give their patches no vectors of their own.
+        """
+        return self._finite(self.engine.encode_dense(pixels))
+
+    def _finite(self, vectors: Vectors) -> Vectors:
+        """Raise `EngineError` for vectors that are not finite; every vector passes through here."""
+        if not np.isfinite(vectors).all():
+            raise EngineError(
+                f"{self.name}: its vectors are not finite; the weights are damaged, or overflow in "
+                f"{self.engine.precision}: try precision float32"
+            )
+        return vectors
