@@ -4,6 +4,7 @@ Photos are those that come inside scikit-image and scikit-learn, and cut-outs of
 """
 
 import io
+import os
 import random
 import shutil
 import sys
@@ -21,6 +22,8 @@ from tandem.audit import audit
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
+# Servers are processes of their own, which find what tests share there, too.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / "tests"), os.environ.get("PYTHONPATH"))))
 
 PHOTOS = {
     "skimage": (
@@ -88,7 +91,7 @@ def welcome(page: Any) -> None:
 def image(page: Any) -> None:
     page.goto("/#/?q=a+cup+of+coffee")
     page.locator(".grid a").first.click()
-    page.locator(".shown:not(.small)").wait_for()
+    page.locator("img.shown:not(.small)").wait_for()
 
 
 def combined(page: Any) -> None:
