@@ -192,6 +192,7 @@ from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded import generations
 from tandem.search.stores.embedded import nearest
 from tandem.search.stores.embedded import records_database
+from tandem.search.stores.embedded import records_table
 from tandem.search.stores.embedded import index_maintainer
 from tandem.search.stores.embedded import vector_file
 from tandem.search.stores.embedded import vector_index
@@ -228,15 +229,15 @@ print("closed", flush=True)
 
 STEPS = [
     ("vector_file", "append", 1),
-    ("records_database", "write_records", 1),
+    ("records_table", "write_records", 1),
     ("records_database", "write_state", 1),
-    ("records_database", "delete_records", 1),
+    ("records_table", "delete_records", 1),
     ("vector_file", "append", 3),  # of the compaction
-    ("records_database", "renumber", 1),
+    ("records_table", "renumber", 1),
     ("os", "unlink", 1),
     ("os", "replace", 1),
     ("vector_index", "train", 1),
-    ("records_database", "make_index", 1),
+    ("records_table", "make_index", 1),
 ]
 
 

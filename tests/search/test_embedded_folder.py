@@ -16,7 +16,7 @@ from support.embedded_toys import SCHEMA, filled, index_for_toys, records, unit
 
 from tandem.errors import StoreBusyError, StoreError, StoreExistsError, StoreNotFoundError
 from tandem.search.stores import backends
-from tandem.search.stores.embedded import generations
+from tandem.search.stores.embedded import checksum_table, generations
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 
@@ -113,7 +113,7 @@ def scribble(path: Path) -> None:
 
 def newer(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 3")
+    connection.execute("PRAGMA user_version = 4")
     connection.close()
 
 
@@ -132,7 +132,7 @@ def foreign(path: Path) -> None:
         ("g1/records.sqlite", lambda path: path.write_bytes(b"no database at all" * 100), "damaged"),
         ("g1/records.sqlite", lambda path: path.write_bytes(b""), "another program's"),
         ("g1/records.sqlite", scribble, "damaged"),
-        ("g1/records.sqlite", newer, "format 3, this Tandem knows 2; install a newer Tandem"),
+        ("g1/records.sqlite", newer, "format 4, this Tandem knows 3; install a newer Tandem"),
         ("g1/records.sqlite", foreign, "another program's"),
         ("g1/vectors-1.f32", Path.unlink, "vectors are missing"),
         ("g1/vectors-1.f32", cut, r"expected 640 bytes, got 100"),
@@ -287,18 +287,29 @@ def test_what_crashes_left_of_small_files_is_removed(url: str) -> None:
     assert sorted(path.name for path in Path(url).iterdir()) == ["current", "g1"]
 
 
-FORMAT_1 = """
+FORMAT_2 = """
+ALTER TABLE records DROP COLUMN _checksum;
+ALTER TABLE attachments DROP COLUMN _checksum;
+ALTER TABLE state DROP COLUMN _checksum;
+ALTER TABLE state DROP COLUMN schema_checksum;
+ALTER TABLE state DROP COLUMN notes_checksum;
+ALTER TABLE state DROP COLUMN deleted_checksum;
+DROP TABLE vector_checksums;
+PRAGMA user_version = 2;
+"""  # had no checksums
+FORMAT_1 = f"""{FORMAT_2}
 ALTER TABLE deleted RENAME TO dead;
 ALTER TABLE state RENAME COLUMN deleted_count TO deaths;
 PRAGMA user_version = 1;
 """  # how tables were called before
 
 
-def test_a_collection_of_format_1_is_read_and_written(url: str) -> None:
+@pytest.mark.parametrize("to_earlier_format", [FORMAT_1, FORMAT_2])
+def test_a_collection_of_an_earlier_format_is_read_and_written(url: str, to_earlier_format: str) -> None:
     with filled(url, 30) as store:
         store.delete(["000003", "000007"])
     connection = sqlite3.connect(generations.folder(url) / "records.sqlite")
-    connection.executescript(FORMAT_1)
+    connection.executescript(to_earlier_format)
     connection.close()
     expected = {f"{i:06d}" for i in range(30)} - {"000003", "000007"}
     with EmbeddedBackend(url).open() as reader:
@@ -311,6 +322,8 @@ def test_a_collection_of_format_1_is_read_and_written(url: str) -> None:
     with EmbeddedBackend(url).open() as reader:
         assert reader.count() == 27
         assert len(reader.search(unit(1), 40)[0]) == 27
+        with reader.snapshots.take() as snapshot:
+            assert checksum_table.reach(snapshot.connection, snapshot.state.vectors) == 30
 
 
 def test_promote_waits_for_no_writer(url: str) -> None:

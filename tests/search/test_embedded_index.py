@@ -8,7 +8,7 @@ import pytest
 from support.embedded_toys import SCHEMA, D, exact, filled, index_for_toys, records, unit, vectors_of
 
 from tandem.arrays import Vectors
-from tandem.search.stores.embedded import generations, records_database, sql_filters, vector_file, vector_index
+from tandem.search.stores.embedded import generations, records_table, sql_filters, vector_file, vector_index
 from tandem.search.stores.embedded.backend import EmbeddedBackend
 from tandem.search.stores.filter_parser import parse
 from tandem.search.stores.filters import matches
@@ -35,7 +35,7 @@ def test_the_index_comes_by_itself_and_finds_the_same(url: str, small_index: Non
     with EmbeddedBackend(url).open() as store:
         with store.snapshots.take() as snapshot:
             assert snapshot.state.index_rows == 6000
-            assert not records_database.missing_indexes(snapshot.connection, SCHEMA)
+            assert not records_table.missing_indexes(snapshot.connection, SCHEMA)
         queries = unit(30, seed=99)
         hits = store.search(queries, 10)
         found = sum(

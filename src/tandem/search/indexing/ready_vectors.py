@@ -12,9 +12,8 @@ from tandem.errors import TandemError
 from tandem.search.indexing.image_record import COLUMNS
 from tandem.search.indexing.ledger import BATCH
 from tandem.search.indexing.recording import ImageRecord, to_records
-from tandem.search.stores.protocol import Records, Store, Value
+from tandem.search.stores.protocol import UNIT_TOLERANCE, Records, Store, Value
 
-UNIT_TOLERANCE = 1e-3
 _OF_FILES = ("path", "decoding")  # only what was indexed from a file has both
 
 

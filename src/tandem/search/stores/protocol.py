@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
@@ -228,6 +229,17 @@ def check_queries(vectors: Vectors, k: int, schema: Schema) -> Vectors:
     return queries
 
 
+UNIT_TOLERANCE = 1e-3  # of the length of a vector
+
+
+def are_unit(vectors: Vectors) -> NDArray[np.bool_]:
+    """Which vectors of [n d] are finite and of unit length: [n]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("nd,nd->n", vectors, vectors)
+        unit: NDArray[np.bool_] = np.abs(np.sqrt(squares) - 1) < UNIT_TOLERANCE  # False for NaN
+    return unit
+
+
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL ends texts in some databases; lone surrogates are no text
 
 
@@ -250,6 +262,9 @@ def check_records(records: Records, schema: Schema) -> Records:
         raise TandemError(f"expected vectors [{len(records)} {schema.dimensions}], got {came}")
     if not np.isfinite(vectors).all():
         raise TandemError("vectors: expected finite numbers, got NaN or infinity")
+    if len(wrong := np.flatnonzero(~are_unit(np.asarray(vectors, np.float32)))):
+        length = float(np.linalg.norm(vectors[wrong[0]]))
+        raise TandemError(f"vectors: expected unit length, got {length:g} for {records.ids[wrong[0]]!r:.60}")
     _check_texts(records, schema)
     if surplus := set(records.columns) - set(schema.columns):
         raise TandemError(f"no column {sorted(surplus)[0]!r}; there are {', '.join(schema.columns)}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tandem.errors import StoreError
 from tandem.files import sync
-from tandem.search.stores.embedded import records_database, vector_index
+from tandem.search.stores.embedded import records_database, records_table, vector_index
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.snapshots import Snapshots
 from tandem.search.stores.embedded.vector_index import VectorIndex
@@ -140,9 +140,9 @@ class IndexMaintainer:
         with self._snapshots.take() as snapshot:
             if snapshot.state.live < INDEX_FROM:
                 return
-            missing = records_database.missing_indexes(snapshot.connection, self._snapshots.schema)
+            missing = records_table.missing_indexes(snapshot.connection, self._snapshots.schema)
         for statement in missing:
             if self._abandoned or (self._wake.is_set() and not self._finishing):
                 return
             with self._transaction() as connection:
-                records_database.make_index(connection, statement)
+                records_table.make_index(connection, statement)

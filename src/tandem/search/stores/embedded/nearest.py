@@ -6,7 +6,6 @@ Shapes: n rows, d dimensions, q queries.
 """
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -47,6 +46,9 @@ class Neighbours:
     scores: Vectors
 
 
+NONE = Neighbours(np.empty(0, np.int64), np.empty(0, np.float32))
+
+
 def nearest(queries: Vectors, k: int, rows: Rows) -> list[Neighbours]:
     """For each query of [q d] the k nearest rows."""
     found: list[Neighbours] = []
@@ -62,7 +64,7 @@ def nearest(queries: Vectors, k: int, rows: Rows) -> list[Neighbours]:
 
 def _score(query: Vectors, k: int, file: VectorFile, positions: Positions) -> Neighbours:
     """The k best of some candidates, scored so that equal rows have equal scores wherever they are stored."""
-    positions = np.sort(positions)
+    positions = file.sound(np.sort(positions))
     if len(positions) > 2 * k:  # the index names many more than are wanted
         top = TopK(1, k)
         for first in range(0, len(positions), ROW_BATCH):
@@ -95,20 +97,19 @@ def _exact_candidates(queries: Vectors, k: int, rows: Rows, start: int) -> list[
     if rows.passing is not None:
         passing = rows.passing[np.searchsorted(rows.passing, start) :]
         for first in range(0, len(passing), ROW_BATCH):
-            positions = passing[first : first + ROW_BATCH]
+            positions = rows.file.sound(passing[first : first + ROW_BATCH])
             top.push(_products(queries, rows.file.gather(positions)), positions)
         return top.positions()
     if rows.count - start <= MAX_MAPPED_ROWS:  # few enough to stay in memory, mapped
-        mapped = rows.file.map(rows.count)
-        blocks: Iterator[tuple[int, Vectors]] = (
-            (first, mapped[first : first + ROW_BATCH]) for first in range(start, rows.count, ROW_BATCH)
-        )
+        blocks = rows.file.mapped_blocks(start, rows.count, ROW_BATCH)
     else:
         blocks = rows.file.blocks(start, rows.count)
     for first, vectors in blocks:
         scores = _products(queries, vectors)
         if rows.live_mask is not None:
             scores[:, ~rows.live_mask[first : first + len(vectors)]] = -np.inf
+        if (damaged := rows.file.damaged_between(first, first + len(vectors))) is not None:
+            scores[:, damaged] = -np.inf
         top.push(scores, np.arange(first, first + len(vectors)))
     return top.positions()
 

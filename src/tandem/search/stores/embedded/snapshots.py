@@ -12,13 +12,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from tandem.errors import StoreError
-from tandem.search.stores.embedded import records_database, vector_index
+from tandem.search.stores.embedded import checksum_table, checksums, records_database, vector_index
+from tandem.search.stores.embedded.checksums import Checksums
 from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sql_filters import to_sql
@@ -39,11 +40,12 @@ class Snapshot:
     state: State
     vectors: VectorFile
     live_mask: Mask | None  # [rows]; None: all
+    schema: Schema
 
     @cached_property
     def notes(self) -> Mapping[str, str]:
         """The notes of the store's owner."""
-        return records_database.read_notes(self.connection)
+        return records_database.read_notes(self.connection, self.state)
 
 
 class _Held(threading.local):
@@ -62,7 +64,7 @@ class Snapshots:
         self._idle: list[tuple[sqlite3.Connection, object]] = []
         self._process = os.getpid()
         self._vectors: VectorFile | None = None
-        self._deleted: tuple[str, Positions] = ("", np.empty(0, np.int64))
+        self._deleted: tuple[str, Positions, int] = ("", np.empty(0, np.int64), 0)  # and their checksum
         self._mask: tuple[tuple[str, int, int], Mask] = (("", 0, 0), np.empty(0, np.bool_))
         self._index: tuple[str, VectorIndex | None] = ("", None)
         self._filters: OrderedDict[tuple[int, str], Positions] = OrderedDict()
@@ -70,6 +72,7 @@ class Snapshots:
         self._held = _Held()
         with database_errors(folder), self.connection() as connection:
             self.schema: Schema = records_database.read_schema(connection)
+            records_database.check_schema(connection, records_database.read_state(connection))
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -111,7 +114,7 @@ class Snapshots:
                         raise StoreError(
                             f"{self._folder / state.vectors}: the vectors are missing; restore them from a copy"
                         ) from None
-                    yield Snapshot(connection, state, vectors, self._live_mask(connection, state))
+                    yield Snapshot(connection, state, vectors, self._live_mask(connection, state), self.schema)
                     return
                 finally:
                     if connection.in_transaction:
@@ -193,9 +196,17 @@ class Snapshots:
     def _vectors_of(self, state: State) -> VectorFile:
         with self._lock:
             if self._vectors is None or self._vectors.path.name != state.vectors:
-                self._vectors = VectorFile(self._folder / state.vectors, self.schema.dimensions)
+                self._vectors = VectorFile(
+                    self._folder / state.vectors,
+                    self.schema.dimensions,
+                    partial(self._checksums_of_vectors, state.vectors),
+                )
             self._vectors.check(state.rows)
             return self._vectors
+
+    def _checksums_of_vectors(self, file: str, first: int, last: int) -> dict[int, Checksums]:
+        with database_errors(self._folder), self.connection() as connection:
+            return checksum_table.read(connection, file, first, last)
 
     def _live_mask(self, connection: sqlite3.Connection, state: State) -> Mask | None:
         """Which rows are not deleted; None: all. Positions are cached, so only new deletions are read."""
@@ -203,20 +214,26 @@ class Snapshots:
             return None
         key = (state.vectors, state.rows, state.deleted_count)
         with self._lock:
-            name, deleted = self._deleted
+            name, deleted, checksum = self._deleted
             known_key, known = self._mask
         if known_key == key:
             return known
         if name != state.vectors or len(deleted) > state.deleted_count:
-            deleted = np.empty(0, np.int64)
+            deleted, checksum = np.empty(0, np.int64), 0
         if len(deleted) < state.deleted_count:
-            later = records_database.deleted_positions(connection, after=len(deleted))
-            deleted = np.concatenate([deleted, np.array(later, np.int64)])
+            later = np.array(records_database.deleted_positions(connection, after=len(deleted)), np.int64)
+            deleted, checksum = np.concatenate([deleted, later]), checksums.of_positions(later, checksum)
             with self._lock:
                 if self._deleted[0] != state.vectors or len(self._deleted[1]) < len(deleted):
-                    self._deleted = (state.vectors, deleted)
-        mask = np.ones(state.rows, np.bool_)
-        mask[deleted] = False
+                    self._deleted = (state.vectors, deleted, checksum)
+        if state.has_checksums and checksum != state.deleted_checksum:
+            # What the list says is known from the records, too: a row without one is deleted.
+            mask = np.zeros(state.rows, np.bool_)
+            there = np.array([row[0] for row in connection.execute("SELECT _position FROM records")], np.int64)
+            mask[there[(there >= 0) & (there < state.rows)]] = True
+        else:
+            mask = np.ones(state.rows, np.bool_)
+            mask[deleted] = False
         with self._lock:
             self._mask = (key, mask)
         return mask

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,21 @@ import numpy as np
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
 from tandem.files import sync
-from tandem.search.stores.embedded import generations, index_maintainer, nearest, records_database, vector_file
+from tandem.search.stores.embedded import (
+    checksum_table,
+    checksums,
+    generations,
+    index_maintainer,
+    nearest,
+    records_database,
+    records_table,
+    vector_file,
+)
+from tandem.search.stores.embedded.damage import Damage
 from tandem.search.stores.embedded.index_maintainer import IndexMaintainer
-from tandem.search.stores.embedded.nearest import Rows
-from tandem.search.stores.embedded.records_database import Selection, State
+from tandem.search.stores.embedded.nearest import Neighbours, Rows
+from tandem.search.stores.embedded.records_database import State
+from tandem.search.stores.embedded.records_table import FoundRows, Selection
 from tandem.search.stores.embedded.snapshots import Snapshot, Snapshots
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.vector_index import Positions
@@ -48,6 +60,7 @@ class EmbeddedStore:
         self._signature = signature
         self._folder = folder
         self._release = release
+        self.damage = Damage(url)
         self._closed = False
         self._writer: sqlite3.Connection | None = None  # None: opened for reading
         self._writing = threading.RLock()
@@ -66,6 +79,7 @@ class EmbeddedStore:
             for draft in folder.glob(f"{index_maintainer.DRAFT}*"):
                 draft.unlink()
             self._remove_leftovers()
+            self._add_checksums()
             self._maintainer = IndexMaintainer(url, folder, self.snapshots, self._transaction)
 
     @property
@@ -90,7 +104,7 @@ class EmbeddedStore:
 
     def annotate(self, notes: Mapping[str, str]) -> None:
         with self._transaction() as connection:
-            records_database.write_notes(connection, notes)
+            records_database.write_notes(connection, records_database.read_state(connection), notes)
 
     # Writing
 
@@ -111,18 +125,20 @@ class EmbeddedStore:
             columns = {name: [values[i] for i in chosen] for name, values in columns.items()}
         with self._transaction() as connection:
             state = records_database.read_state(connection)
-            existing = records_database.positions_of(connection, ids)
+            existing = records_table.positions_of(connection, ids)
             unchanged = self._unchanged(ids, vectors, existing)
             replaced = np.array([row for each, row in existing.items() if each not in unchanged], np.int64)
             appended = [i for i, each in enumerate(ids) if each not in unchanged]
             if appended:
-                vector_file.append(self._folder / state.vectors, state.rows, vectors[appended])
+                fresh = vectors if len(appended) == len(ids) else vectors[appended]
+                vector_file.append(self._folder / state.vectors, state.rows, fresh)
+                checksum_table.write(connection, state.vectors, state.rows, checksums.of_vectors(fresh))
             rows = iter(range(state.rows, state.rows + len(appended)))
             positions = [unchanged[each] if each in unchanged else next(rows) for each in ids]
             state = self._tombstone(connection, state, replaced)
             if unchanged:
-                records_database.delete_attachments(connection, list(unchanged.values()))
-            state = records_database.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
+                records_table.delete_attachments(connection, list(unchanged.values()))
+            state = records_table.write_records(connection, self.snapshots.schema, state, positions, ids, columns)
             state = replace(
                 state,
                 commits=state.commits + 1,
@@ -135,7 +151,7 @@ class EmbeddedStore:
     def delete(self, ids: Sequence[str]) -> int:
         with self._transaction() as connection:
             state = records_database.read_state(connection)
-            existing = records_database.positions_of(connection, list(dict.fromkeys(ids)))
+            existing = records_table.positions_of(connection, list(dict.fromkeys(ids)))
             if existing:
                 state = self._tombstone(connection, state, np.array(list(existing.values()), np.int64))
                 state = replace(state, commits=state.commits + 1, live=state.live - len(existing))
@@ -159,8 +175,12 @@ class EmbeddedStore:
         """Mark rows as deleted: their vectors stay until the next compaction."""
         if not len(positions):
             return state
-        records_database.delete_records(connection, positions.tolist())
-        return replace(state, deleted_count=state.deleted_count + len(positions))
+        records_table.delete_records(connection, positions.tolist())
+        return replace(
+            state,
+            deleted_count=state.deleted_count + len(positions),
+            deleted_checksum=checksums.of_positions(positions, state.deleted_checksum),
+        )
 
     def _after_commit(self, state: State) -> None:
         """Reclaim space if much was deleted, and wake the index maintainer."""
@@ -182,18 +202,22 @@ class EmbeddedStore:
             number = old.file_number + 1
             new = replace(
                 old, commits=old.commits + 1, vectors=f"vectors-{number}.f32", file_number=number, rows=old.live,
-                deleted_count=0, index="", index_rows=0, index_trained=0, index_checksum=0,
+                deleted_count=0, deleted_checksum=0, index="", index_rows=0, index_trained=0, index_checksum=0,
             )  # fmt: skip
             row = 0
             vector_file.append(
                 self._folder / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
             )
-            for first, vectors in snapshot.vectors.blocks(0, old.rows):
-                live = vectors[snapshot.live_mask[first : first + len(vectors)]]
-                vector_file.append(self._folder / new.vectors, row, live)
+            for first, vectors in snapshot.vectors.blocks(0, old.rows, raw=True):
+                live = np.flatnonzero(snapshot.live_mask[first : first + len(vectors)])
+                # With their checksums, so that what is damaged is still known to be.
+                sums = snapshot.vectors.checksums(first + live, vectors[live])
+                vector_file.append(self._folder / new.vectors, row, vectors[live])
+                checksum_table.write(connection, new.vectors, row, sums)
                 row += len(live)
+            checksum_table.forget(connection, old.vectors)
             sync(self._folder)
-            records_database.renumber(connection, self.snapshots.schema)
+            records_table.renumber(connection, self.snapshots.schema)
             records_database.write_state(connection, new)
         self._remove_leftovers()
 
@@ -213,6 +237,16 @@ class EmbeddedStore:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    def _add_checksums(self) -> None:
+        """Those of vectors that an earlier version wrote without any."""
+        with self._transaction() as connection:
+            state = records_database.read_state(connection)
+            if (reach := checksum_table.reach(connection, state.vectors)) >= state.rows:
+                return
+            with self.snapshots.take() as snapshot:
+                for first, vectors in snapshot.vectors.blocks(reach, state.rows, raw=True):
+                    checksum_table.write(connection, state.vectors, first, checksums.of_vectors(vectors))
 
     def _remove_leftovers(self) -> None:
         """Delete files that the state does not name. Windows keeps open ones: they are deleted the next time."""
@@ -234,15 +268,8 @@ class EmbeddedStore:
         selection = self._selection(columns)
         queries = check_queries(vectors, k, self.snapshots.schema)
         with self.snapshots.take() as snapshot:
-            state = snapshot.state
-            passing = None if where is None else self.snapshots.passing(snapshot, where)
-            k = min(k, state.live if passing is None else len(passing))
-            if not k:
-                return [[] for _ in queries]
-            rows = Rows(snapshot.vectors, state.rows, snapshot.live_mask, passing, self.snapshots.index(state))
-            found = nearest.nearest(queries, k, rows)
-            wanted = sorted({int(position) for each in found for position in each.positions})
-            values = records_database.rows_at(snapshot.connection, selection, wanted)
+            passing = None if where is None else self._passing(snapshot, where)
+            found, values = self._nearest(snapshot, queries, k, passing, selection)
         answers = []
         for each in found:
             scored = [(-float(s), values[int(p)]) for p, s in zip(each.positions, each.scores, strict=True)]
@@ -255,17 +282,39 @@ class EmbeddedStore:
             ])  # fmt: skip
         return answers
 
+    def _nearest(
+        self, snapshot: Snapshot, queries: Vectors, k: int, passing: Positions | None, selection: Selection
+    ) -> tuple[list[Neighbours], dict[int, tuple[Value, ...]]]:
+        """The nearest rows that are sound, and their values by row; what is damaged is told."""
+        state, live_mask = snapshot.state, snapshot.live_mask
+        while True:
+            live_mask, passing = self.damage.without_lost(state, live_mask, passing)
+            most = min(k, state.live if passing is None else len(passing))
+            if not most:
+                return [nearest.NONE for _ in queries], {}
+            rows = Rows(snapshot.vectors, state.rows, live_mask, passing, self.snapshots.index(state))
+            found = nearest.nearest(queries, most, rows)
+            wanted = sorted({int(position) for each in found for position in each.positions})
+            read = records_table.rows_at(snapshot.connection, selection, wanted)
+            values = {int(row[0]): row for row in read.rows}  # type: ignore[arg-type]
+            self.damage.tell(snapshot, read)
+            if not (lost := [row for row in wanted if row not in values]):
+                return found, values
+            self.damage.lose(state, lost)  # search again without them
+
     def get(self, ids: Sequence[str], *, columns: Sequence[str] | None = None, vectors: bool = True) -> Records:
         selection = self._selection(columns)
         with self.snapshots.take() as snapshot:
-            there = records_database.positions_of(snapshot.connection, list(dict.fromkeys(ids)))
-            rows = records_database.rows_at(snapshot.connection, selection, sorted(there.values()))
-            positions = [there[each] for each in ids if each in there]
-            return self._records(snapshot, selection, [rows[position] for position in positions], vectors)
+            there = records_table.positions_of(snapshot.connection, list(dict.fromkeys(ids)))
+            if len(there) < len(set(ids)):
+                self.damage.look_through(snapshot)  # is the index over ids what it was?
+            read = records_table.rows_at(snapshot.connection, selection, sorted(there.values()))
+            rows = {str(row[1]): row for row in read.rows}
+            return self._records(snapshot, selection, [rows[each] for each in ids if each in rows], read, vectors)
 
     def count(self, where: str | None = None) -> int:
         with self.snapshots.take() as snapshot:
-            return snapshot.state.live if where is None else len(self.snapshots.passing(snapshot, where))
+            return snapshot.state.live if where is None else len(self._passing(snapshot, where))
 
     def scan(
         self,
@@ -285,18 +334,27 @@ class EmbeddedStore:
         with self.snapshots.take(
             own=True
         ) as snapshot:  # the caller may go on reading after a held snapshot is released
-            if where is None:
-                cursor = snapshot.connection.execute(f"{selection.sql} ORDER BY _position")
-                yield None
-                while rows := cursor.fetchmany(batch_size):
-                    yield self._records(snapshot, selection, rows, vectors)
-            else:
-                positions = self.snapshots.passing(snapshot, where)
-                yield None
-                for first in range(0, len(positions), batch_size):
-                    some = positions[first : first + batch_size].tolist()
-                    found = records_database.rows_at(snapshot.connection, selection, some)
-                    yield self._records(snapshot, selection, [found[position] for position in some], vectors)
+            positions = None if where is None else self._passing(snapshot, where)
+            yield None
+            if positions is None:
+                last = -1
+                while True:
+                    rest = "WHERE _position > ? ORDER BY _position LIMIT ?"
+                    read = selection.read(snapshot.connection, rest, (last, batch_size))
+                    if not read.count:
+                        return
+                    last = read.last
+                    yield self._records(snapshot, selection, read.rows, read, vectors)
+            for first in range(0, len(positions), batch_size):
+                some = positions[first : first + batch_size].tolist()
+                read = records_table.rows_at(snapshot.connection, selection, some)
+                ordered = sorted(read.rows, key=itemgetter(0))
+                yield self._records(snapshot, selection, ordered, read, vectors)
+
+    def _passing(self, snapshot: Snapshot, where: str) -> Positions:
+        """The rows that pass a filter; where records are damaged, that is told: a filter cannot be asked of them."""
+        self.damage.look_through(snapshot)
+        return self.snapshots.passing(snapshot, where)
 
     def sample(self, count: int) -> Vectors:
         with self.snapshots.take() as snapshot:
@@ -304,6 +362,8 @@ class EmbeddedStore:
             live = np.arange(rows) if snapshot.live_mask is None else np.flatnonzero(snapshot.live_mask)
             if len(live) > count:
                 live = np.sort(np.random.default_rng(0).choice(live, count, replace=False))
+            live = snapshot.vectors.sound(live)
+            self.damage.tell(snapshot)
             return np.array(snapshot.vectors.gather(live))
 
     def close(self) -> None:
@@ -330,12 +390,22 @@ class EmbeddedStore:
         return Selection(self.snapshots.schema, tuple(self.snapshots.schema.chosen(columns)))
 
     def _records(
-        self, snapshot: Snapshot, selection: Selection, rows: Sequence[tuple[Value, ...]], vectors: bool
+        self,
+        snapshot: Snapshot,
+        selection: Selection,
+        rows: Sequence[tuple[Value, ...]],
+        read: FoundRows,
+        vectors: bool,
     ) -> Records:
+        """Rows that were read, as records; with vectors, without those whose vectors are damaged."""
         gathered = None
         if vectors:
             positions = np.array([row[0] for row in rows], np.int64)
             order = np.argsort(positions, kind="stable")
             gathered = np.empty((len(rows), self.snapshots.schema.dimensions), np.float32)
             gathered[order] = snapshot.vectors.gather(positions[order])
+            if snapshot.vectors.has_damage:
+                kept = np.flatnonzero(~snapshot.vectors.damaged(positions))
+                rows, gathered = [rows[row] for row in kept.tolist()], gathered[kept]
+        self.damage.tell(snapshot, read)
         return Records([str(row[1]) for row in rows], gathered, selection.values(rows))

@@ -1,36 +1,55 @@
 """An append-only file of float32 rows: mapped where few rows are wanted, read where many are. Knows no ids.
 
 Rows up to the number that the records' database has committed never change while the file has its name; what lies past
-them is what a crash left, and the next writer overwrites it. Shapes: n rows, d dimensions.
+them is what a crash left, and the next writer overwrites it. Each row is compared with its checksum when this process
+first reads it, and has to be finite and of unit length; one that is not reads as zeros, and is `damaged` from then on.
+Shapes: n rows, d dimensions.
 """
 
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError
+from tandem.search.stores.embedded import checksums
+from tandem.search.stores.embedded.checksums import Checksums
+from tandem.search.stores.protocol import are_unit
 
 BLOCK_BYTES = 16 << 20
+VERIFIED_ROWS = 8192  # at once
+Positions: TypeAlias = NDArray[np.int64]
+Mask: TypeAlias = NDArray[np.bool_]
+# (first block, last block) -> the checksums of blocks of `checksums.ROWS` rows, as far as there are any
+ChecksumReader: TypeAlias = Callable[[int, int], Mapping[int, Checksums]]
+
+_UNREAD, _SOUND, _DAMAGED = 0, 1, 2
 
 
 class VectorFile:
     """One file, open for reading. It stays readable after a writer has deleted its name."""
 
-    def __init__(self, path: Path, dimensions: int) -> None:
+    def __init__(self, path: Path, dimensions: int, read_checksums: ChecksumReader = lambda first, last: {}) -> None:
         """`FileNotFoundError` if it does not exist: whether that is an error, the database says."""
         self.path = path
         self.dimensions = dimensions
         self.row_bytes = 4 * dimensions
+        self.has_damage = False
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)  # snapshots share it: the last one closes it
         self._lock = threading.Lock()
         self._map: Vectors | None = None
+        self._read_checksums = read_checksums
+        self._checksums: Checksums = np.zeros(0, np.uint64)
+        self._has_checksum: Mask = np.zeros(0, np.bool_)
+        self._asked = np.zeros(0, np.int64)  # of each block of checksums, the row up to which it was read
+        self._states = np.zeros(0, np.uint8)  # of each row: unread, sound or damaged
 
     def check(self, rows: int) -> None:
         """`StoreError` if it is shorter than the rows that were committed."""
@@ -38,11 +57,11 @@ class VectorFile:
         if size < rows * self.row_bytes:
             raise StoreError(
                 f"{self.path}: expected {rows * self.row_bytes} bytes, got {size}: the file was cut short; "
-                "restore the collection from a copy, or index again"
+                "tandem check --repair keeps what is left, and reads the other images again"
             )
 
     def map(self, rows: int) -> Vectors:
-        """The first rows [n d], read-only, without reading them yet."""
+        """The first rows [n d], read-only, without reading or verifying them yet."""
         if not rows:
             return np.empty((0, self.dimensions), np.float32)
         with self._lock:
@@ -53,6 +72,10 @@ class VectorFile:
 
     def read(self, start: int, stop: int) -> Vectors:
         """Rows [stop-start d], copied: mapped pages would count as this process's memory until it ends."""
+        return self._verified(start, self.read_raw(start, stop))
+
+    def read_raw(self, start: int, stop: int) -> Vectors:
+        """Rows [stop-start d] as they are on the disk."""
         rows = np.empty((stop - start, self.dimensions), np.float32)
         view = rows.reshape(-1).view(np.uint8).data
         done = 0
@@ -67,13 +90,20 @@ class VectorFile:
                 done += came
         return rows
 
-    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, Vectors]]:
+    def blocks(self, start: int, stop: int, *, raw: bool = False) -> Iterator[tuple[int, Vectors]]:
         """All rows from start to stop, in order, in blocks of bounded memory: (first row, [n d])."""
         size = max(1, BLOCK_BYTES // self.row_bytes)
         for first in range(start, stop, size):
-            yield first, self.read(first, min(stop, first + size))
+            end = min(stop, first + size)
+            yield first, self.read_raw(first, end) if raw else self.read(first, end)
 
-    def gather(self, positions: NDArray[np.int64]) -> Vectors:
+    def mapped_blocks(self, start: int, stop: int, size: int) -> Iterator[tuple[int, Vectors]]:
+        """The same from the map, `size` rows at once."""
+        mapped = self.map(stop)
+        for first in range(start, stop, size):
+            yield first, self._verified(first, mapped[first : min(stop, first + size)])
+
+    def gather(self, positions: Positions) -> Vectors:
         """Rows [n d] at sorted positions."""
         n = len(positions)
         if not n:
@@ -81,7 +111,100 @@ class VectorFile:
         first, last = int(positions[0]), int(positions[-1])
         if n > 64 and last - first < 2 * n:  # nearly all of a stretch: one read
             return self.read(first, last + 1)[positions - first]
-        return self.map(last + 1)[positions]
+        rows = self.map(last + 1)[positions]
+        self._verify(positions, rows)
+        if self.has_damage:
+            rows[self.damaged(positions)] = 0
+        return rows
+
+    # --- what is damaged -----------------------------------------------------------------------------------------
+
+    def sound(self, positions: Positions) -> Positions:
+        """Those of sorted positions whose rows are what was written. Reads the rows that were not read yet."""
+        self._grow(int(positions[-1]) + 1 if len(positions) else 0)
+        unread = positions[self._states[positions] == _UNREAD]
+        for first in range(0, len(unread), VERIFIED_ROWS):
+            self.gather(unread[first : first + VERIFIED_ROWS])
+        return positions[~self.damaged(positions)] if self.has_damage else positions
+
+    def damaged(self, positions: Positions) -> Mask:
+        """Which of these rows, all read before, are damaged: [n]."""
+        damaged: Mask = self._states[positions] == _DAMAGED
+        return damaged
+
+    def damaged_between(self, start: int, stop: int) -> Mask | None:
+        """Which rows of a stretch that was read are damaged: [stop-start]; None: none of them."""
+        if not self.has_damage:
+            return None
+        damaged: Mask = self._states[start:stop] == _DAMAGED
+        return damaged if damaged.any() else None
+
+    def all_damaged(self) -> Positions:
+        """The rows that were found damaged until now."""
+        return np.flatnonzero(self._states == _DAMAGED)
+
+    def checksums(self, positions: Positions, rows: Vectors) -> Checksums:
+        """The checksums of sorted rows as they were written; those of the rows themselves where there are none."""
+        if not len(positions):
+            return np.empty(0, np.uint64)
+        self._grow(int(positions[-1]) + 1)
+        expected, is_known = self._expected(positions)
+        return np.where(is_known, expected, checksums.of_vectors(rows))
+
+    def _verified(self, first: int, rows: Vectors) -> Vectors:
+        """A stretch of rows, with zeros where it is damaged."""
+        stop = first + len(rows)
+        self._grow(stop)
+        if not self._states[first:stop].all():
+            self._verify(np.arange(first, stop), rows)
+        damaged = self.damaged_between(first, stop)
+        if damaged is not None:
+            rows = np.array(rows)
+            rows[damaged] = 0
+        return rows
+
+    def _verify(self, positions: Positions, rows: Vectors) -> None:
+        """Find out which of these rows are sound; rows that this process has read before are not looked at again."""
+        self._grow(int(positions[-1]) + 1)
+        unread = self._states[positions] == _UNREAD
+        if not unread.any():
+            return
+        if not unread.all():
+            positions, rows = positions[unread], rows[unread]
+        rows = np.ascontiguousarray(rows)
+        sound = are_unit(rows)
+        expected, is_known = self._expected(positions)
+        sound &= (checksums.of_vectors(rows) == expected) | ~is_known
+        with self._lock:  # another thread may be making room
+            self._states[positions] = np.where(sound, _SOUND, _DAMAGED)
+        if not sound.all():
+            self.has_damage = True
+
+    def _expected(self, positions: Positions) -> tuple[Checksums, Mask]:
+        """The checksums of these sorted rows, and for which of them there is one."""
+        blocks, starts = np.unique(positions // checksums.ROWS, return_index=True)
+        lasts = positions[np.append(starts[1:], len(positions)) - 1]  # of each block
+        missing = blocks[self._asked[blocks] <= lasts]
+        if len(missing):  # not read yet, or a writer has added rows to the last block since
+            for block, read in self._read_checksums(int(missing[0]), int(missing[-1])).items():
+                start = block * checksums.ROWS
+                found = read[: max(0, min(checksums.ROWS, len(self._checksums) - start))]
+                self._checksums[start : start + len(found)] = found
+                self._has_checksum[start : start + len(found)] = True
+            self._asked[missing] = lasts[np.isin(blocks, missing)] + 1
+        return self._checksums[positions], self._has_checksum[positions]
+
+    def _grow(self, rows: int) -> None:
+        """Room for what is known of so many rows."""
+        if len(self._states) >= rows:
+            return
+        with self._lock:
+            more = max(0, rows - len(self._states))
+            self._checksums = np.concatenate([self._checksums, np.zeros(more, np.uint64)])
+            self._has_checksum = np.concatenate([self._has_checksum, np.zeros(more, np.bool_)])
+            blocks = rows // checksums.ROWS + 1
+            self._asked = np.concatenate([self._asked, np.zeros(max(0, blocks - len(self._asked)), np.int64)])
+            self._states = np.concatenate([self._states, np.zeros(more, np.uint8)])
 
 
 def append(path: Path, row: int, vectors: Vectors) -> None:

@@ -1,0 +1,235 @@
+"""The records of a local store as rows of its database: written, read and verified, deleted, renumbered, indexed.
+
+Knows no vectors, and of the database only these tables.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tandem.errors import TandemError
+from tandem.search.stores.embedded import checksums, sql_filters
+from tandem.search.stores.embedded.records_database import State, value_columns
+from tandem.search.stores.embedded.sql_filters import quoted
+from tandem.search.stores.protocol import UNSTORABLE, Schema, Value
+
+BATCH = 500  # parameters of one statement
+
+
+def positions_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
+    """The positions of those of these ids that exist. What is not Unicode is nowhere stored."""
+    found: dict[str, int] = {}
+    ids = [each for each in ids if not UNSTORABLE.search(each)]
+    for first in range(0, len(ids), BATCH):
+        some = ids[first : first + BATCH]
+        marks = ", ".join("?" * len(some))
+        found.update(connection.execute(f"SELECT _id, _position FROM records WHERE _id IN ({marks})", some))
+    return found
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Columns to read, after position and id: as SQL, and as values of their kinds."""
+
+    schema: Schema
+    columns: tuple[str, ...]
+
+    def sql(self, has_checksums: bool) -> str:
+        """All values, since one checksum is of all of them; bytes where they are asked for."""
+        names = "".join(f", {quoted(name)}" for name in value_columns(self.schema))
+        names += ", records._checksum" if has_checksums else ", NULL"
+        if not self._blobs:
+            return f"SELECT _position, _id{names} FROM records"
+        blobs = "".join(f", {quoted(name)}" for name in self._blobs)
+        blobs += ", attachments._checksum" if has_checksums else ", NULL"
+        return f"SELECT _position, _id{names}{blobs} FROM records LEFT JOIN attachments USING (_attachment)"
+
+    def read(self, connection: sqlite3.Connection, rest: str, parameters: Sequence[object]) -> "FoundRows":
+        """Rows of the selection, with the rest of a statement (its conditions and order), verified."""
+        try:
+            rows = fetch(connection, f"{self.sql(True)} {rest}", parameters)
+        except sqlite3.OperationalError as error:
+            if "_checksum" not in str(error):
+                raise
+            rows = fetch(connection, f"{self.sql(False)} {rest}", parameters)  # formats 1 and 2 have none
+        return self.verified(rows)
+
+    def verified(self, rows: Sequence[tuple[Value, ...]]) -> "FoundRows":
+        """Rows as SQLite gives them, without those that are not what was written; a damaged blob is None."""
+        end = 2 + len(value_columns(self.schema))  # where the checksum of a record stands
+        blobs = self._blobs
+        order = [*value_columns(self.schema), "", *blobs]
+        chosen = [2 + order.index(name) for name in self.columns]
+        found = FoundRows([], [], [], len(rows), int(rows[-1][0]) if rows else -1)  # type: ignore[arg-type]
+        for each in rows:
+            row, checksum = each, each[end]
+            if checksum is not None and checksums.of_values(row[1:end]) != checksum:
+                found.damaged.append((row[0], row[1]))  # type: ignore[arg-type]
+                continue
+            if blobs and row[-1] is not None and checksums.of_blobs(row[end + 1 : -1]) != row[-1]:  # type: ignore[arg-type]
+                found.without_blobs.append((row[0], row[1]))  # type: ignore[arg-type]
+                row = (*row[: end + 1], *[None] * len(blobs), None)
+            found.rows.append((row[0], row[1], *(row[index] for index in chosen)))
+        return found
+
+    def values(self, rows: Sequence[tuple[Value, ...]]) -> dict[str, list[Value]]:
+        """Verified rows -> columns."""
+        columns: list[list[Value]] = [list(column) for column in zip(*rows, strict=True)][2:]
+        if not rows:
+            columns = [[] for _ in self.columns]
+        for i, name in enumerate(self.columns):
+            if self.schema.columns[name] == "boolean":
+                columns[i] = [None if value is None else bool(value) for value in columns[i]]
+        return dict(zip(self.columns, columns, strict=True))
+
+    @property
+    def _blobs(self) -> list[str]:
+        """All columns of bytes, if one of them is asked for."""
+        blobs = [name for name, kind in self.schema.columns.items() if kind == "bytes"]
+        return blobs if any(name in blobs for name in self.columns) else []
+
+
+@dataclass(frozen=True)
+class FoundRows:
+    """Rows of a selection (position, id, the chosen values); position and id of records that are damaged, and of
+    those whose bytes are.
+    """
+
+    rows: list[tuple[Value, ...]]
+    damaged: list[tuple[int, str]]
+    without_blobs: list[tuple[int, str]]
+    count: int = 0  # of rows that were read, the damaged ones too
+    last: int = -1  # the position of the last of them
+
+
+def fetch(connection: sqlite3.Connection, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Value, ...]]:
+    """All rows of a statement. Texts that are no UTF-8 any more get marks in them: their checksum is wrong."""
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    connection.text_factory = lambda content: content.decode("utf-8", "backslashreplace")
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    finally:
+        connection.text_factory = str
+
+
+def rows_at(connection: sqlite3.Connection, selection: Selection, positions: Sequence[int]) -> FoundRows:
+    """The rows of a selection at these positions, in any order."""
+    found = FoundRows([], [], [])
+    for first in range(0, len(positions), BATCH):
+        some = positions[first : first + BATCH]
+        marks = ", ".join("?" * len(some))
+        part = selection.read(connection, f"WHERE _position IN ({marks})", some)
+        found.rows.extend(part.rows)
+        found.damaged.extend(part.damaged)
+        found.without_blobs.extend(part.without_blobs)
+    return found
+
+
+def write_records(
+    connection: sqlite3.Connection,
+    schema: Schema,
+    state: State,
+    positions: Sequence[int],
+    ids: Sequence[str],
+    columns: Mapping[str, Sequence[Value]],
+) -> State:
+    """Insert records, or replace those at the same positions. Returns the state with their attachments."""
+    count = len(ids)
+    names = list(value_columns(schema))
+    blobs = [name for name in schema.columns if schema.columns[name] == "bytes"]
+    attachments: Sequence[int | None] = [None] * count
+    if any(value is not None for name in blobs for value in columns.get(name, ())):
+        attachments = range(state.next_attachment, state.next_attachment + count)
+        state = replace(state, next_attachment=state.next_attachment + count)
+        marks = ", ".join("?" * (2 + len(blobs)))
+        bytes_of = list(zip(*(columns.get(name, [None] * count) for name in blobs), strict=True))
+        sums = [checksums.of_blobs(each) for each in bytes_of]  # type: ignore[arg-type]
+        connection.executemany(
+            f"INSERT INTO attachments VALUES ({marks})",
+            [(number, *each, sum) for number, each, sum in zip(attachments, bytes_of, sums, strict=True)],
+        )
+    values = [columns.get(name, [None] * count) for name in names]
+    marks = ", ".join("?" * (4 + len(names)))
+    try:
+        # SQLite gives booleans back as numbers, and so the checksum has them.
+        rows = [
+            [int(each) if each is True or each is False else each for each in row]
+            for row in zip(ids, *values, strict=True)
+        ]
+        connection.executemany(
+            f"INSERT OR REPLACE INTO records VALUES ({marks})",
+            [
+                (position, row[0], attachment, *row[1:], checksums.of_values(row))
+                for position, attachment, row in zip(positions, attachments, rows, strict=True)
+            ],
+        )
+    except (
+        sqlite3.IntegrityError,
+        sqlite3.InterfaceError,
+        sqlite3.ProgrammingError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        raise TandemError(f"a value does not fit its column ({error}); columns: {dict(schema.columns)}") from error
+    return state
+
+
+def delete_attachments(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Delete the bytes of the records at these positions."""
+    connection.executemany(
+        "DELETE FROM attachments WHERE _attachment = (SELECT _attachment FROM records WHERE _position = ?)",
+        [(position,) for position in positions],
+    )
+
+
+def delete_records(connection: sqlite3.Connection, positions: Sequence[int]) -> None:
+    """Delete the records at these positions with their bytes, and note that the rows of their vectors are deleted."""
+    delete_attachments(connection, positions)
+    rows = [(position,) for position in positions]
+    connection.executemany("DELETE FROM records WHERE _position = ?", rows)
+    connection.executemany("INSERT INTO deleted (position) VALUES (?)", rows)
+
+
+def renumber(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Move records to positions 0, 1, 2... in their present order, and forget deleted rows."""
+    (definition,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'records'").fetchone()
+    indexed = [
+        name for (name,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'index' AND sql > ''")
+    ]
+    names = "".join(f", {quoted(name)}" for name in value_columns(schema))
+    connection.execute("ALTER TABLE records RENAME TO old_records")
+    connection.execute(definition)
+    connection.execute(
+        f"INSERT INTO records SELECT row_number() OVER (ORDER BY _position) - 1, _id, _attachment{names}, _checksum "
+        "FROM old_records ORDER BY _position"
+    )
+    connection.execute("DROP TABLE old_records")
+    for statement in indexed:
+        connection.execute(statement)
+    connection.execute("DELETE FROM deleted")
+
+
+def missing_indexes(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+    """Statements for the indexes that make filters fast, where they are missing.
+
+    An index over a column also holds positions, so most filters never read the table.
+    """
+    wanted = {f"by {name}": quoted(name) for name in value_columns(schema)}
+    for name in value_columns(schema):
+        if listed := schema.listed(name):
+            wanted[f"several {listed}"] = f"{quoted(listed)}) WHERE ({sql_filters.has_several(listed)}"
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    return [
+        f"CREATE INDEX IF NOT EXISTS {quoted(name)} ON records ({columns})"
+        for name, columns in wanted.items()
+        if name not in there
+    ]
+
+
+def make_index(connection: sqlite3.Connection, statement: str) -> None:
+    """Run one of the `missing_indexes`."""
+    connection.execute(statement)
