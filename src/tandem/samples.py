@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tandem.errors import DataError, MissingExtraError
-from tandem.tar_files import tar_members
+from tandem.parquet_pages import batch_rows
+from tandem.tar_files import MAX_TEXT_BYTES, tar_members
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")  # the compressions that tarfile reads
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -154,7 +155,8 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[Mapping[str, An
 
     with _parquet(path) as file:
         try:
-            for batch in file.iter_batches(ROWS_BATCH, columns=list(columns)):
+            rows = batch_rows(path, file, columns, ROWS_BATCH)
+            for batch in file.iter_batches(rows, columns=list(columns)):
                 yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException, ValueError) as error:
             raise DataError(f"{path}: cannot read it as Parquet: {_first_line(error)}") from None
@@ -169,12 +171,13 @@ def parquet_cells(path: Path, column: str, rows: Sequence[int]) -> Iterator[Any]
     with _parquet(path) as file:
         begin = 0
         try:
+            at_once = batch_rows(path, file, [column], ROWS_BATCH)
             for group in range(file.metadata.num_row_groups):
                 end = begin + file.metadata.row_group(group).num_rows
                 if row is None:
                     return
                 if row < end:
-                    for batch in file.iter_batches(ROWS_BATCH, row_groups=[group], columns=[column]):
+                    for batch in file.iter_batches(at_once, row_groups=[group], columns=[column]):
                         while row is not None and row < begin + len(batch):
                             yield batch.column(0)[row - begin].as_py()
                             row = next(wanted, None)
@@ -216,11 +219,16 @@ def _first_line(error: Exception) -> str:
 def captions_in(content: bytes, suffix: str, key: str | None = None) -> tuple[str, ...]:
     """The captions in a `.txt` file, or under `key` in a `.json` file (None: the first of the usual keys).
 
-    Raises `ValueError` where the file is not what its suffix says.
+    Raises `ValueError` where the file is not what its suffix says, or is too large.
     """
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(f"more bytes than the limit of {MAX_TEXT_BYTES:,}")
     if suffix == ".txt":
         return as_captions(content.decode("utf-8-sig"))
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if isinstance(document, dict):
         keys = CAPTION_KEYS if key is None else (key,)
         return next((as_captions(document[name]) for name in keys if name in document), ())

@@ -388,6 +388,7 @@ store = create_store({f"lance:{tmp_path}/c.lance"!r}, Schema(4, {{"width": "inte
 from tandem.search.stores.lance import maintenance
 maintenance.LOOK_EVERY = maintenance.INDEX_FROM = 1
 rows = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+rows /= np.linalg.norm(rows, axis=1, keepdims=True)
 for _ in range(3):
     store.upsert(Records([str(i) for i in range(300)], rows))
 assert len(store.search(rows[:1], 5)[0]) == 5

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tandem.arrays import Vectors
 from tandem.defaults import BATCH_SIZE, DUPLICATE_COSINE, HITS, LABELS, MOMENTS, TEXT_WEIGHT, LongTexts
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tandem.image import ImageSource
     from tandem.model import Model
     from tandem.scores.relevance import Calibration
+    from tandem.search.checking import Check
     from tandem.search.exploring.duplicates import DuplicateGroup
     from tandem.search.exploring.survey import Survey
     from tandem.search.indexing.in_memory import Named
@@ -96,6 +97,7 @@ class Collection(StoreAndModel):
         caption: str | None = None,
         exclude: Sequence[str] = (),
         every: float | None = None,
+        any_path: bool = False,
         batch_size: int = BATCH_SIZE,
         workers: int | None = None,
         progress: bool | None = None,
@@ -115,6 +117,7 @@ class Collection(StoreAndModel):
                 `.tandemignore` files.
             every: seconds between the moments of a film that are kept within a scene; 5 if None. Films need the extra
                 `video`.
+            any_path: read files that Parquet names outside of the folder that it is in.
             batch_size: the number of images that are encoded, and committed, at once.
             workers: index with this many encoders on Ray Data.
             progress: show a bar; None shows it in terminals and notebooks.
@@ -136,12 +139,30 @@ class Collection(StoreAndModel):
                 return self._add_images(chosen, batch_size, report)
         with bar(progress, on_progress) as reported:
             options = IndexingOptions(
-                prune, fast_decode, caption, tuple(exclude), every, batch_size, on_progress=reported
+                prune, fast_decode, caption, tuple(exclude), every, any_path, batch_size, on_progress=reported
             )
             with self._open_sources(chosen, options) as found:
                 if self._opened() is None:
                     check_not_empty(found, caption)  # else an empty collection would be made
                 return self._index(found, options, workers)
+
+    def check(
+        self, *, repair: bool = False, on_progress: "Callable[[IndexingProgress], None] | None" = None
+    ) -> "Check":
+        """Verify everything that is stored; with `repair`, keep what is sound, make again what is derived from it, and
+        read the images again whose vectors or records are damaged.
+
+        Raises: `StoreError` where there is no collection, or it cannot be repaired.
+        """
+        from tandem.search.checking import check
+        from tandem.search.indexing.run import IndexingOptions
+
+        def read_again(paths: BinaryIO) -> "IndexingReport":
+            options = IndexingOptions(any_path=True, standard_input=paths, on_progress=on_progress)
+            with self._open_sources(["-"], options) as found:
+                return self._index(found, options, None)
+
+        return check(self, read_again, repair=repair)
 
     def _open_sources(self, named: Sequence[str | Path], options: "IndexingOptions") -> "Sources":
         """Open the sources. A folder without images is never pruned: it may be a disk that is not mounted."""
@@ -193,7 +214,7 @@ class Collection(StoreAndModel):
 
     def _index(self, found: "Sources", options: "IndexingOptions", workers: int | None) -> "IndexingReport":
         from tandem.search.indexing import local
-        from tandem.search.indexing.ledger import Ledger
+        from tandem.search.indexing.ledger import Ledger, with_ledger
 
         with self._writing(create=True) as store:
 
@@ -204,13 +225,15 @@ class Collection(StoreAndModel):
 
             if self._given is not None:
                 own()  # another model is refused before anything is read
-            with Ledger.open(identity.ledger_path(store)) as ledger:
-                if workers is not None:
-                    from tandem.search.indexing import on_ray
 
-                    report = on_ray.index(store, own, found, ledger, options, workers=workers)
-                else:
-                    report = local.index(store, own, found, ledger, options)
+            def run(ledger: Ledger) -> "IndexingReport":
+                if workers is None:
+                    return local.index(store, own, found, ledger, options)
+                from tandem.search.indexing import on_ray
+
+                return on_ray.index(store, own, found, ledger, options, workers=workers)
+
+            report = with_ledger(identity.ledger_path(store), run)
             if (roots := identity.with_roots(store.notes, found.roots)) is not None:
                 store.annotate(roots)
             return report

@@ -15,7 +15,7 @@ from tandem.model import Model
 from tandem.search.identity import check_model, ledger_path, notes_for, schema_for
 from tandem.search.indexing.entries import SkippedFile, shard_of
 from tandem.search.indexing.image_record import paths_of
-from tandem.search.indexing.ledger import Ledger
+from tandem.search.indexing.ledger import with_ledger
 from tandem.search.indexing.local import index
 from tandem.search.indexing.progress import IndexingProgress
 from tandem.search.indexing.recording import read_records, to_records
@@ -96,18 +96,21 @@ def _embed(
     on_progress: Callable[[IndexingProgress], None] | None,
 ) -> list[SkippedFile]:
     """Index every path of the old collection into the new one, decoding as before."""
-    with tempfile.TemporaryFile() as listed, Ledger.open(ledger_path(new)) as ledger:
+    with tempfile.TemporaryFile() as listed:
         for path in _paths(old):
             listed.write(path.encode("utf-8", "surrogateescape") + b"\0")
         listed.seek(0)
         options = IndexingOptions(
             fast_decode=old.count("decoding = 'fast'") > 0,
+            any_path=True,  # the images are in the collection already
             batch_size=batch_size,
             standard_input=listed,
             on_progress=on_progress,
         )
         with open_sources(["-"], options) as sources:
-            return index(new, lambda: model, sources, ledger, options).failures
+            return with_ledger(
+                ledger_path(new), lambda ledger: index(new, lambda: model, sources, ledger, options)
+            ).failures
 
 
 def _paths(store: Store) -> Iterator[str]:

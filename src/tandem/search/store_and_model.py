@@ -12,7 +12,7 @@ from tandem.errors import StoreNotFoundError
 from tandem.search import identity
 from tandem.search.sample import SHARED_COUNT_FOR_S, CollectionSample
 from tandem.search.stores import backends as stores
-from tandem.search.stores.protocol import Store
+from tandem.search.stores.protocol import Backend, Store
 
 if TYPE_CHECKING:
     from tandem.model import Model
@@ -47,6 +47,11 @@ class StoreAndModel:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    @property
+    def backend(self) -> Backend:
+        """The address, and the kind of store that is there."""
+        return self._backend
 
     @property
     def store(self) -> Store:

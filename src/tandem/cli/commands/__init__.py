@@ -26,6 +26,7 @@ COMMANDS = {
     "info": "describe a collection",
     "remove": "remove photos from a collection",
     "migrate": "move a collection to another model",
+    "check": "verify a collection, and repair it",
     "score": "score images against their prompts",
     "guide": "make a picture that a text describes",
     "condition": "turn prompts into what image generators take",

@@ -43,6 +43,11 @@ def add_arguments(parser: Parser) -> None:
     add_exclude(parser)
     add_target(parser)
     parser.add_argument(
+        "--any-path",
+        action="store_true",
+        help="also read photos that a Parquet file names outside of its own folder",
+    )
+    parser.add_argument(
         "--every",
         type=float,
         metavar="SECONDS",
@@ -77,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             caption=arguments.caption,
             exclude=arguments.exclude,
             every=arguments.every,
+            any_path=arguments.any_path,
             batch_size=arguments.batch_size,
             workers=workers,
             on_progress=on_progress,

@@ -93,10 +93,9 @@ def add_images(
     with contextlib.closing(in_order(prepared, enumerate(images), ahead=2 * batch_size)) as ready:
         while batch := list(itertools.islice(ready, batch_size)):
             named = {one.id for has_own_id, one in batch if has_own_id}
-            failures += [SkippedFile(one.entry.path, one.reason) for _, one in batch if one.reason is not None]
-            batch_images = {
-                one.id: one for one in encoded([one for _, one in batch], model) if isinstance(one, PreparedImage)
-            }
+            outcomes = [one for one in encoded([one for _, one in batch], model) if isinstance(one, PreparedImage)]
+            failures += [SkippedFile(one.entry.path, one.reason) for one in outcomes if one.reason is not None]
+            batch_images = {one.id: one for one in outcomes}
             if store is None and any(one.vector is not None for one in batch_images.values()):
                 store = create()
             there = {} if store is None else read_records(store, [id for id in batch_images if id])

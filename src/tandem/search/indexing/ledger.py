@@ -2,19 +2,24 @@
 
 Only a cache, which avoids reading files again. The store is the truth about what is in a collection; a ledger that
 is lost, damaged or out of date is repaired from it. It is written after the store's own commits. Any thread may use
-it, one at a time.
+it, one at a time. One that turns out to be damaged while it is used is begun anew (`with_ledger`).
 """
 
 import contextlib
+import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from tandem.errors import StoreError, StoreFullError
 from tandem.search.indexing.entries import FileSignature, shard_of
+
+_T = TypeVar("_T")
 
 FORMAT = "2"
 BATCH = 500  # paths in one query: SQLite binds 999 values or more
@@ -71,12 +76,10 @@ class Ledger:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 return cls(path, _connect(path))
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:
-                for suffix in ("", "-wal", "-shm"):
-                    with contextlib.suppress(FileNotFoundError):
-                        Path(f"{path}{suffix}").unlink()
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if not _is_damage(error, path):
+                    raise
+                discard(path)
                 return cls(path, _connect(path))
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: cannot be opened: {error}") from None
@@ -189,16 +192,81 @@ class Ledger:
         """SQLite's errors as `StoreError`, with what to do. Mistakes of the caller are not changed."""
         try:
             yield
-        except sqlite3.OperationalError as error:  # a full disk, a file that cannot be read or is locked
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
+                raise
+            if _is_damage(error, self.path):
+                raise LedgerDamagedError(
+                    f"{self.path}: {error}; delete this file and run again: it is made anew from the collection"
+                ) from error
             full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
             kind = StoreFullError if full else StoreError
             raise kind(f"{self.path}: {error}; nothing is lost: run again when that is put right") from error
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-                raise
-            raise StoreError(
-                f"{self.path}: {error}; delete this file and run again: it is made anew from the collection"
-            ) from error
+
+
+class LedgerDamagedError(StoreError):
+    """A ledger that does not hold what was written to it."""
+
+
+def with_ledger(path: Path, work: Callable[[Ledger], _T]) -> _T:
+    """The result of `work` with the ledger of a path; done again with a new one where that one is damaged."""
+    try:
+        with Ledger.open(path) as ledger:
+            return work(ledger)
+    except LedgerDamagedError as error:
+        reason = error.__cause__ or error
+        warnings.warn(f"{path}: the list of what was read is damaged ({reason}), and is made anew", stacklevel=3)
+    discard(path)
+    with Ledger.open(path) as ledger:
+        return work(ledger)
+
+
+def discard(path: Path) -> None:
+    """Remove a ledger, if there is one."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").unlink()
+
+
+def problem_of(path: Path) -> str | None:
+    """What is wrong with a ledger, read whole; None if nothing is, or there is none."""
+    if not path.is_file():
+        return None
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+        with contextlib.closing(connection):
+            found = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            for row in connection.execute("SELECT * FROM files"):
+                _record(row)
+    except (sqlite3.Error, StoreError, UnicodeDecodeError) as error:
+        return str(error)
+    return None if found == "ok" else found
+
+
+# What is wrong with the disk, or done by others, rather than with the file
+_NOT_DAMAGE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+)
+
+
+def _is_damage(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> bool:
+    """Whether a file is to blame. Of texts that are no UTF-8 any more, Python's module itself complains, without
+    a code, or cannot read SQLite's message.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return not isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError)
+    if code & 0xFF == sqlite3.SQLITE_READONLY:  # also said of a file whose first page claims so
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code & 0xFF not in _NOT_DAMAGE
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -224,6 +292,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _record(row: tuple[Any, ...]) -> FileRecord:
     path, size, mtime_ns, ctime_ns, caption, id, reason = row
+    texts = all(isinstance(text, str) for text in (path, caption)) and isinstance(id, str | None)
+    if not (texts and isinstance(reason, str | None) and all(isinstance(number, int) for number in row[1:4])):
+        raise LedgerDamagedError(f"a row of another type: {row!r:.100}")
     return FileRecord(path, FileSignature(size, mtime_ns, ctime_ns, caption), id, reason)
 
 

@@ -11,11 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tandem.arrays import Vectors
+from tandem.errors import EngineError
 from tandem.prefetch import in_order, in_thread
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.ledger import Ledger
-from tandem.search.indexing.preparing import DecodeOptions, PreparedImage, prepare
+from tandem.search.indexing.preparing import DecodeOptions, PreparedImage, described, prepare
 from tandem.search.indexing.run import FinishedShard, IndexingOptions, IndexingReport, IndexingRun
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
@@ -88,14 +91,37 @@ def _batches(
 
 
 def encoded(batch: Sequence[PreparedImage | FinishedShard], model: "Model") -> list[PreparedImage | FinishedShard]:
-    """The same, with vectors in the place of pixels. Raises `EngineError` for vectors that are not finite."""
+    """The same, with vectors in the place of pixels. An image that gets no vector is skipped, with the reason.
+
+    Raises `EngineError` where that is so of all of several.
+    """
     pixels = [item.pixels for item in batch if isinstance(item, PreparedImage) and item.pixels is not None]
     if not pixels:
         return list(batch)
-    rows = iter(model.encode_pixels(np.stack(pixels)))  # [n h w 3] -> [n d]
+    rows: Sequence[Vectors | str]
+    try:
+        rows = list(model.encode_pixels(np.stack(pixels)))  # [n h w 3] -> [n d]
+    except (EngineError, MemoryError) as error:
+        rows = [_vector_or_reason(model, each) for each in pixels]
+        if len(rows) > 1 and all(isinstance(row, str) for row in rows):
+            raise EngineError(str(error) or "not enough memory for any image") from None
+    found = iter(rows)
     return [
-        replace(item, pixels=None, vector=next(rows))
-        if isinstance(item, PreparedImage) and item.pixels is not None
-        else item
+        _with(item, next(found)) if isinstance(item, PreparedImage) and item.pixels is not None else item
         for item in batch
     ]
+
+
+def _vector_or_reason(model: "Model", pixels: NDArray[np.uint8]) -> Vectors | str:
+    """The vector of one image by itself, or why it has none."""
+    try:
+        vector: Vectors = model.encode_pixels(pixels[None])[0]
+        return vector
+    except (EngineError, MemoryError) as error:
+        return f"cannot be encoded: {described(error)}"
+
+
+def _with(image: PreparedImage, vector: Vectors | str) -> PreparedImage:
+    if isinstance(vector, str):
+        return replace(image, pixels=None, values=None, reason=vector, transient=True)
+    return replace(image, pixels=None, vector=vector)

@@ -4,6 +4,8 @@ Knows images and the input of a model. It knows no store: `known` says whether a
 """
 
 import errno
+import os
+import stat
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tandem.config import Preprocessing
-from tandem.errors import ImageError
+from tandem.errors import ImageError, StoreError
 from tandem.image import Decoded, Limits, decoding, image_errors, preprocess, read_bytes
 from tandem.samples import captions_in
 from tandem.search.indexing.entries import Entry
 from tandem.search.indexing.image_record import THUMBNAIL_SIDE, describe, image_id
 from tandem.search.stores.protocol import Value
+from tandem.tar_files import MAX_TEXT_BYTES
 
 if TYPE_CHECKING:
     from tandem.model import Model
@@ -95,7 +98,22 @@ class InFlight:
 
 def prepare(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], in_flight: InFlight) -> PreparedImage:
     """Read an entry, and decode it if its image is neither known nor in flight. Errors of the image are returned,
-    not raised."""
+    not raised, of any kind; those of the store are not of the image.
+    """
+    try:
+        return _prepared(entry, options, known, in_flight)
+    except StoreError:
+        raise
+    except Exception as error:
+        return PreparedImage(replace(entry, moment=None, content=None), reason=f"cannot be read: {described(error)}")
+
+
+def described(error: Exception) -> str:
+    """An error that nobody foresaw, in a few words."""
+    return f"{type(error).__name__}: {error}".removesuffix(": ")[:300]
+
+
+def _prepared(entry: Entry, options: DecodeOptions, known: Callable[[str], bool], in_flight: InFlight) -> PreparedImage:
     if entry.broken is not None:
         return PreparedImage(entry, reason=entry.broken)
     if entry.moment is not None:
@@ -184,8 +202,7 @@ def _caption(entry: Entry, key: str | None) -> tuple[str | None, str | None]:
         suffix = entry.caption_file[entry.caption_file.rindex(".") :].lower()
         if key in (None, "txt") or suffix == ".json":
             try:
-                with open(entry.caption_file, "rb") as file:
-                    text = "\n".join(captions_in(file.read(_MAX_CAPTION_BYTES), suffix, key))
+                text = "\n".join(captions_in(_small_file(entry.caption_file), suffix, key))
             except (OSError, ValueError) as error:
                 reason = f"its caption {entry.caption_file} cannot be read: {error}"
     # Lone surrogates, which JSON can hold, are no text that a store could keep.
@@ -194,4 +211,9 @@ def _caption(entry: Entry, key: str | None) -> tuple[str | None, str | None]:
     return "\n".join(filter(None, lines)) or None, reason
 
 
-_MAX_CAPTION_BYTES = 2**20
+def _small_file(path: str) -> bytes:
+    """The bytes of a regular file, no more of them than captions may have. Never waits for a pipe."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        return file.read(MAX_TEXT_BYTES + 1)

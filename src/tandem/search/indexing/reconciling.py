@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tandem.search.indexing import entries
 from tandem.search.indexing.image_record import paths_of
-from tandem.search.indexing.ledger import BATCH, UNKNOWN, FileRecord, Ledger
+from tandem.search.indexing.ledger import BATCH, UNKNOWN, FileRecord, Ledger, with_ledger
 from tandem.search.indexing.recording import read_records, to_records
 from tandem.search.indexing.sources import Sources
 from tandem.search.stores.protocol import Store
@@ -65,10 +65,13 @@ def forget_images(store: Store, ledger_path: Path, ids: Sequence[str]) -> None:
     """Let the ledger, if there is one, forget the paths of images that are about to be deleted from the store."""
     if not ledger_path.exists():
         return
-    with Ledger.open(ledger_path) as ledger:
+
+    def forget(ledger: Ledger) -> None:
         for start in range(0, len(ids), BATCH):
             held = _paths_of(store, ids[start : start + BATCH])
             ledger.forget({path: id for id, paths in held.items() for path in paths})
+
+    with_ledger(ledger_path, forget)
 
 
 def count_gone(store: Store, ledger: Ledger, sources: Sources) -> int:

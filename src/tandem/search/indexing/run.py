@@ -18,7 +18,7 @@ from tandem.errors import DataError, StoreError, TandemError
 from tandem.search.indexing import films, reconciling, shards, sources
 from tandem.search.indexing.entries import Entry, Excluded, FilmShard, Item, Shard, SkippedFile, UnreadFilm, inside
 from tandem.search.indexing.ledger import BATCH, SHARD, FileRecord, Ledger
-from tandem.search.indexing.preparing import InFlight, PreparedImage
+from tandem.search.indexing.preparing import InFlight, PreparedImage, described
 from tandem.search.indexing.progress import IndexingProgress, ProgressMeter
 from tandem.search.indexing.reconciling import chunks
 from tandem.search.indexing.recording import Recorder, Tally
@@ -39,6 +39,7 @@ class IndexingOptions:
     caption: str | None = None  # the key or column of captions; the usual names are tried if None
     exclude: tuple[str, ...] = ()  # patterns as in a .gitignore, beside those of `.tandemignore` files
     every_s: float | None = None  # between the moments of films that are kept; None for the default
+    any_path: bool = False  # let Parquet name files outside of its own folder
     batch_size: int = BATCH_SIZE  # images encoded, and committed, at once
     standard_input: BinaryIO | None = None  # what `-` reads; the process' own if None
     on_progress: Callable[[IndexingProgress], None] | None = None  # called in the caller's thread, a few times a second
@@ -220,13 +221,20 @@ class IndexingRun:
                 return
             since_s, kept = shards.read_until(self.ledger, shard, earlier)
             found = shards.entries(
-                shard, self.options.caption, every_s=self.options.every_s, since_s=since_s, earlier=kept
+                shard,
+                self.options.caption,
+                every_s=self.options.every_s,
+                since_s=since_s,
+                earlier=kept,
+                any_path=self.options.any_path,
             )
             with contextlib.closing(found):
                 for some in chunks(found, shards.batch_of(shard)):
                     yield from self._unread(some)
         except DataError as error:
             yield FinishedShard(shard, str(error).removeprefix(f"{shard.path}: "))
+        except (MemoryError, RecursionError) as error:
+            yield FinishedShard(shard, f"cannot be read: {described(error)}")
         else:
             yield FinishedShard(shard)
 

@@ -22,18 +22,25 @@ MOMENT_BATCH = 4  # of a film, decoded
 
 
 def entries(
-    shard: Shard, key: str | None = None, *, every_s: float | None = None, since_s: float = 0.0, earlier: int = 0
+    shard: Shard,
+    key: str | None = None,
+    *,
+    every_s: float | None = None,
+    since_s: float = 0.0,
+    earlier: int = 0,
+    any_path: bool = False,
 ) -> Generator[Entry | SkippedFile, None, None]:
     """The images of a shard, in order; `key` is where captions are, the first usual one if None.
 
     Of a film, `every_s` are the seconds between moments, `since_s` is where an earlier run came to, and `earlier`
-    how many moments it has before the place where reading begins again.
+    how many moments it has before the place where reading begins again. Of Parquet, `any_path` lets its rows name files
+    outside of the folder that it is in.
     Raises `DataError` where the shard is damaged, after the entries before the damage.
     """
     if isinstance(shard, FilmShard):
         yield from films.entries(shard, every_s, since_s, earlier)
     elif samples.shard_kind(shard.path) == "parquet":
-        yield from _rows(shard, key)
+        yield from _rows(shard, key, any_path)
     else:
         yield from _members(shard, key)
 
@@ -84,6 +91,8 @@ def _members(shard: Shard, key: str | None) -> Iterator[Entry]:
         for member in filter(_is_image, group):
             path = f"{shard.path}/{member.name.removeprefix('./')}"
             entry = Entry(path, shard.signature, shard.path, member.at, member.size, member.content)
+            if member.content is None and member.at < 0:
+                entry = replace(entry, broken=f"more bytes than the limit of {tar_files.MAX_IMAGE_BYTES:,}")
             try:
                 path.encode()
             except UnicodeEncodeError:
@@ -105,6 +114,8 @@ def _captions_beside(image: TarMember, group: list[TarMember], key: str | None) 
     endings = (".txt", ".json") if key is None else (".txt",) if key == "txt" else (".json",)
     for wanted in (stem + ending for stem in stems for ending in endings):
         for member in group:
+            if member.name == wanted and member.content is None:
+                raise ValueError(f"more bytes than the limit of {tar_files.MAX_TEXT_BYTES:,}")
             if member.name == wanted and member.content is not None:
                 return samples.captions_in(member.content, os.path.splitext(wanted)[1], key)
     return ()
@@ -113,7 +124,7 @@ def _captions_beside(image: TarMember, group: list[TarMember], key: str | None) 
 # --- Parquet -------------------------------------------------------------------------------------------------------
 
 
-def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
+def _rows(shard: Shard, key: str | None, any_path: bool) -> Iterator[Entry | SkippedFile]:
     path = Path(shard.path)
     column, is_paths = samples.parquet_image_column(path)
     columns = samples.parquet_columns(path)
@@ -123,16 +134,23 @@ def _rows(shard: Shard, key: str | None) -> Iterator[Entry | SkippedFile]:
     chosen = [column] if captions is None else [column, captions]
     for row, values in enumerate(samples.parquet_rows(path, chosen)):
         caption = "\n".join(samples.as_captions(values[captions])) if captions is not None else ""
-        yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None)
+        yield _row(shard, f"{path}#{row}", values[column], is_paths, caption or None, any_path)
 
 
-def _row(shard: Shard, path: str, value: Any, is_path: bool, caption: str | None) -> Entry | SkippedFile:
+def _row(
+    shard: Shard, path: str, value: Any, is_path: bool, caption: str | None, any_path: bool
+) -> Entry | SkippedFile:
     content = samples.image_bytes(value)
     named = value if is_path else None
     if isinstance(value, Mapping) and content is None:
         named = value.get("path")
     if isinstance(named, str) and named:
-        found = named_entry(os.path.join(os.path.dirname(shard.path), user_path(named, strict=False)))
+        folder = os.path.dirname(shard.path)
+        target = os.path.join(folder, user_path(named, strict=False))
+        if not any_path and not _is_inside(target, folder):
+            reason = f"{display_name(named)!r:.200} is outside of its folder: --any-path reads it"
+            return SkippedFile(path, reason)
+        found = named_entry(target)
         if isinstance(found, SkippedFile) or caption is None:
             return found
         size, mtime_ns, ctime_ns = found.signature.size, found.signature.mtime_ns, found.signature.ctime_ns
@@ -140,3 +158,11 @@ def _row(shard: Shard, path: str, value: Any, is_path: bool, caption: str | None
     if content is None:
         return Entry(path, shard.signature, shard.path, broken="this row has no image")
     return Entry(path, shard.signature, shard.path, content=content, caption=caption)
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    """Whether a path leads to something in a folder, links followed."""
+    try:
+        return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
+    except (OSError, ValueError):  # a NUL in the name
+        return True  # which is said of the file itself

@@ -78,7 +78,7 @@ def walk(
                 entries = {entry.name: entry for entry in found}
             if options.is_collection(folder, entries):
                 return
-            if IGNORE_FILE in entries:
+            if IGNORE_FILE in entries and entries[IGNORE_FILE].is_file():
                 rules = rules.inside(len(names), entries[IGNORE_FILE].path)
         except OSError as error:
             yield SkippedFile(display_name(folder), reason_of(error))
@@ -121,7 +121,7 @@ def walk(
             if suffix == ".mov" and _is_of_live_photo(entry, folder.all):
                 yield Excluded(entry.path)
                 continue
-            yield _item(entry.path, entry.stat(), _caption_beside(entry.name, folder.all), options)
+            yield _item(entry.path, entry.stat(), _caption_beside(entry.name, folder.all, inside), options)
         except OSError as error:
             yield SkippedFile(display_name(entry.path), reason_of(error))
 
@@ -133,11 +133,14 @@ def named(path: str, options: WalkOptions) -> Item:
         if stat.S_ISDIR(status.st_mode):
             return SkippedFile(display_name(path), "a folder, not an image")
         caption = None
+        folder = os.path.realpath(os.path.dirname(path)).rstrip(os.sep) + os.sep
         for suffix in CAPTION_FILES:
             beside = os.path.splitext(path)[0] + suffix
             with contextlib.suppress(FileNotFoundError):
-                caption = (beside, os.stat(beside))
-                break
+                its = os.stat(beside)
+                if stat.S_ISREG(its.st_mode) and os.path.realpath(beside).startswith(folder):
+                    caption = (beside, its)
+                    break
         return _item(path, status, caption if caption and caption[0] != path else None, options)
     except OSError as error:
         return SkippedFile(display_name(path), reason_of(error), missing=error.errno in (errno.ENOENT, errno.ENOTDIR))
@@ -160,11 +163,14 @@ def _is_of_live_photo(film: os.DirEntry[str], beside: dict[str, os.DirEntry[str]
     return any(name in beside for name in names) and film.stat().st_size <= LIVE_PHOTO_BYTES
 
 
-def _caption_beside(name: str, beside: dict[str, os.DirEntry[str]]) -> tuple[str, os.stat_result] | None:
+def _caption_beside(name: str, beside: dict[str, os.DirEntry[str]], inside: str) -> tuple[str, os.stat_result] | None:
+    """The caption of an image: a regular file, or a link to one that is under the root, too."""
     stem = os.path.splitext(name)[0]
     for suffix in CAPTION_FILES:
         found = beside.get(stem + suffix)
-        if found is not None and found.is_file():
+        if found is None or not found.is_file():
+            continue
+        if not found.is_symlink() or os.path.realpath(found.path).startswith(inside):
             return found.path, found.stat()
     return None
 
@@ -174,6 +180,8 @@ def _item(path: str, status: os.stat_result, caption: tuple[str, os.stat_result]
         path.encode()
     except UnicodeEncodeError:
         return SkippedFile(display_name(path), "its name is not UTF-8: rename it")
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(path, _signature(status, ""), path, broken="not a regular file")  # opening a pipe may never end
     key = options.caption_key
     if is_film(path):
         if not options.reads_films:

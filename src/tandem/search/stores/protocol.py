@@ -154,6 +154,31 @@ class Store(Protocol):
         """Finish background work and release everything. Closing twice is fine."""
 
 
+Part: TypeAlias = Literal["database", "records", "vectors", "thumbnails", "index", "ledger", "checksums"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it was written. Of `checksums`, that there are none yet: nothing is wrong."""
+
+    part: Part
+    what: str
+    ids: tuple[str, ...] = ()
+
+    @property
+    def is_damage(self) -> bool:
+        return self.part != "checksums"
+
+
+@dataclass
+class Salvage:
+    """What a repair of a store could not keep: the ids of records, with the values of those that can be read."""
+
+    lost: dict[str, Mapping[str, Value]] = field(default_factory=dict)
+    unreadable: int = 0  # records of which not even the id is known
+    without_blobs: list[str] = field(default_factory=list)  # kept, but their bytes are lost
+
+
 class Backend(Protocol):
     """One address, and the kind of store that is there: how to make, open and replace it. Making one touches nothing.
 
@@ -200,6 +225,14 @@ class Backend(Protocol):
     def remove(self) -> None:
         """Remove the store, and a staging one beside it; `uploads` stay. `StoreNotFoundError` if there is none,
         `StoreBusyError` if another process writes.
+        """
+
+    def check(self) -> list[Finding]:
+        """Read all of the store, and say what is not as it was written. `StoreError` where it cannot be read at all."""
+
+    def repair(self) -> Salvage:
+        """Keep all that is sound, make again what is derived, and say what is lost. `StoreBusyError` if another process
+        writes, `StoreError` where nothing can be kept.
         """
 
 

@@ -1,16 +1,17 @@
 """A backend in a folder: stores are opened, made and replaced. Knows generations and files' roles; no records."""
 
 from collections.abc import Container, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from tandem.errors import StoreError, StoreNotFoundError
-from tandem.search.stores.embedded import generations, records_database, vector_file
+from tandem.search.stores.embedded import generations, records_database, vector_file, verifying
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.sqlite_errors import database_errors
 from tandem.search.stores.embedded.store import EmbeddedStore
-from tandem.search.stores.protocol import Backend, Schema, folder_of
+from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema, folder_of
 
 UPLOADS = "uploads"
 
@@ -88,3 +89,13 @@ class EmbeddedBackend(Backend):
 
     def remove(self) -> None:
         generations.remove(self._url)
+
+    def check(self) -> list[Finding]:
+        return verifying.check(self._url)
+
+    def repair(self) -> Salvage:
+        salvage, renew = verifying.repair(self)
+        with closing(self.open(write=True)) as store:  # adds the checksums of vectors, and brings the index up to date
+            if renew:
+                store.renew_derived()
+        return salvage

@@ -17,6 +17,10 @@ Checksums: TypeAlias = NDArray[np.uint64]
 ROWS = 512  # whose checksums stand in one row of the database: 4 KB
 
 
+class DamageWarning(UserWarning):
+    """Something of a collection is damaged: answers go on without it."""
+
+
 def of_vectors(vectors: Vectors) -> Checksums:
     """A checksum for each row of float32 [n d], contiguous.
 
@@ -43,10 +47,12 @@ def of_values(values: Iterable[object]) -> int:
     return zlib.crc32("\0".join(map(str, values)).encode("utf-8", "surrogatepass"))
 
 
-def of_blobs(blobs: Sequence[bytes | None]) -> int:
+def of_blobs(blobs: Sequence[object]) -> int:
     """The checksum of the bytes of one record."""
     checksum = 0
     for blob in blobs:
+        if not isinstance(blob, bytes | None):  # what a damaged page holds may be of another type
+            return -1
         checksum = zlib.crc32(b"-" if blob is None else b"+%d:" % len(blob), checksum)
         checksum = zlib.crc32(blob or b"", checksum)
     return checksum

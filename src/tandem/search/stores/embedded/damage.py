@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from tandem.search.stores.embedded import records_table
+from tandem.search.stores.embedded.checksums import DamageWarning
 from tandem.search.stores.embedded.nearest import Mask
 from tandem.search.stores.embedded.records_database import State
 from tandem.search.stores.embedded.records_table import FoundRows, Selection
@@ -17,10 +18,6 @@ from tandem.search.stores.embedded.vector_index import Positions
 NAMED = 3  # of what is damaged, in a warning
 LOOKED_THROUGH = 20_000  # records: in larger collections filters use indexes, which only `tandem check` compares
 BATCH = 4096
-
-
-class DamageWarning(UserWarning):
-    """Something of a collection is damaged: answers go on without it."""
 
 
 class Damage:

@@ -209,6 +209,27 @@ def remove_leftovers(url: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_staging(url: str) -> None:
+    """Remove the staging generation."""
+    shutil.rmtree(folder(url, staging=True))
+
+
+def lost_name(url: str) -> str | None:
+    """The only generation with records, where the file that names the one in use does not name it; else None."""
+    root = Path(url)
+    with contextlib.suppress(StoreError):
+        if (root / f"g{_current(root)}").is_dir():
+            return None
+    found = [path.name for path in _with_records(root)] if root.is_dir() else []
+    return found[0] if len(found) == 1 else None
+
+
+def restore_name(url: str) -> None:
+    """Write the name of the generation in use again, where it is lost and there is only one that it can be."""
+    if (name := lost_name(url)) is not None:
+        write_text(Path(url) / CURRENT, name, fsync=True)
+
+
 def recovery_hint(root: Path) -> str | None:
     """How to recover a collection that has records and cannot be opened; None if there is none.
 

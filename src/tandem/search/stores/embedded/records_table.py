@@ -36,12 +36,13 @@ class Selection:
 
     def sql(self, has_checksums: bool) -> str:
         """All values, since one checksum is of all of them; bytes where they are asked for."""
-        names = "".join(f", {quoted(name)}" for name in value_columns(self.schema))
+        names = "".join(f", {quoted(name)}" for name in value_columns(self.schema)) + ", records._attachment"
         names += ", records._checksum" if has_checksums else ", NULL"
         if not self._blobs:
             return f"SELECT _position, _id{names} FROM records"
         blobs = "".join(f", {quoted(name)}" for name in self._blobs)
         blobs += ", attachments._checksum" if has_checksums else ", NULL"
+        blobs += ", records._attachment IS NOT NULL AND attachments._attachment IS NULL"
         return f"SELECT _position, _id{names}{blobs} FROM records LEFT JOIN attachments USING (_attachment)"
 
     def read(self, connection: sqlite3.Connection, rest: str, parameters: Sequence[object]) -> "FoundRows":
@@ -56,9 +57,9 @@ class Selection:
 
     def verified(self, rows: Sequence[tuple[Value, ...]]) -> "FoundRows":
         """Rows as SQLite gives them, without those that are not what was written; a damaged blob is None."""
-        end = 2 + len(value_columns(self.schema))  # where the checksum of a record stands
+        end = 3 + len(value_columns(self.schema))  # where the checksum of a record stands
         blobs = self._blobs
-        order = [*value_columns(self.schema), "", *blobs]
+        order = [*value_columns(self.schema), "", "", *blobs]
         chosen = [2 + order.index(name) for name in self.columns]
         found = FoundRows([], [], [], len(rows), int(rows[-1][0]) if rows else -1)  # type: ignore[arg-type]
         for each in rows:
@@ -66,9 +67,9 @@ class Selection:
             if checksum is not None and checksums.of_values(row[1:end]) != checksum:
                 found.damaged.append((row[0], row[1]))  # type: ignore[arg-type]
                 continue
-            if blobs and row[-1] is not None and checksums.of_blobs(row[end + 1 : -1]) != row[-1]:  # type: ignore[arg-type]
+            if blobs and not _has_sound_blobs(row[end + 1 :]):
                 found.without_blobs.append((row[0], row[1]))  # type: ignore[arg-type]
-                row = (*row[: end + 1], *[None] * len(blobs), None)
+                row = (*row[: end + 1], *[None] * len(blobs))
             found.rows.append((row[0], row[1], *(row[index] for index in chosen)))
         return found
 
@@ -100,6 +101,12 @@ class FoundRows:
     without_blobs: list[tuple[int, str]]
     count: int = 0  # of rows that were read, the damaged ones too
     last: int = -1  # the position of the last of them
+
+
+def _has_sound_blobs(row: Sequence[Value]) -> bool:
+    """Of the bytes of a record, their checksum, and whether they are missing."""
+    *blobs, checksum, is_missing = row
+    return not is_missing and (checksum is None or checksums.of_blobs(blobs) == checksum)
 
 
 def fetch(connection: sqlite3.Connection, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Value, ...]]:
@@ -147,7 +154,7 @@ def write_records(
         state = replace(state, next_attachment=state.next_attachment + count)
         marks = ", ".join("?" * (2 + len(blobs)))
         bytes_of = list(zip(*(columns.get(name, [None] * count) for name in blobs), strict=True))
-        sums = [checksums.of_blobs(each) for each in bytes_of]  # type: ignore[arg-type]
+        sums = [checksums.of_blobs(each) for each in bytes_of]  # type: ignore[arg-type, unused-ignore]
         connection.executemany(
             f"INSERT INTO attachments VALUES ({marks})",
             [(number, *each, sum) for number, each, sum in zip(attachments, bytes_of, sums, strict=True)],
@@ -163,7 +170,7 @@ def write_records(
         connection.executemany(
             f"INSERT OR REPLACE INTO records VALUES ({marks})",
             [
-                (position, row[0], attachment, *row[1:], checksums.of_values(row))
+                (position, row[0], attachment, *row[1:], checksums.of_values((*row, attachment)))
                 for position, attachment, row in zip(positions, attachments, rows, strict=True)
             ],
         )
@@ -176,6 +183,23 @@ def write_records(
     ) as error:
         raise TandemError(f"a value does not fit its column ({error}); columns: {dict(schema.columns)}") from error
     return state
+
+
+def add_checksums(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Add the checksums of records and of their bytes that an earlier version wrote without any."""
+    names = "".join(f", {quoted(name)}" for name in value_columns(schema))
+    blobs = "".join(f", {quoted(name)}" for name, kind in schema.columns.items() if kind == "bytes")
+    for table, key, sql, checksum in (
+        ("records", "_position", f"_id{names}, _attachment", checksums.of_values),
+        ("attachments", "_attachment", blobs.removeprefix(", ") or "NULL", checksums.of_blobs),
+    ):
+        query = f"SELECT {key}, {sql} FROM {table} WHERE _checksum IS NULL AND {key} > ? ORDER BY {key} LIMIT ?"
+        last = -1
+        while rows := connection.execute(query, (last, BATCH)).fetchall():
+            last = rows[-1][0]
+            connection.executemany(
+                f"UPDATE {table} SET _checksum = ? WHERE {key} = ?", [(checksum(row[1:]), row[0]) for row in rows]
+            )
 
 
 def delete_attachments(connection: sqlite3.Connection, positions: Sequence[int]) -> None:

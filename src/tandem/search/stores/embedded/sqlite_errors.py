@@ -24,15 +24,17 @@ def database_errors(folder: Path) -> Iterator[None]:
             raise
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _has_no_space(folder)):
             raise _disk_full(folder) from error
-        raise StoreError(f"{folder}: the collection's database cannot be used ({error})") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{folder}: the collection's database is damaged ({error}); restore it from a copy, or index again"
-        ) from error
+        raise StoreError(f"{folder}: the collection's database cannot be used ({error}); {_ask(folder)}") from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # its messages quote what is no UTF-8 any more
+        raise StoreError(f"{folder}: the collection's database is damaged ({error}); {_ask(folder)}") from error
     except OSError as error:
         if error.errno in _FULL:
             raise _disk_full(folder) from error
         raise StoreError(f"{folder}: the collection's files cannot be used ({error.strerror or error})") from error
+
+
+def _ask(folder: Path) -> str:
+    return f"if that stays so: tandem check {folder.parent} --repair"
 
 
 def _primary_code(error: sqlite3.Error) -> int | None:

@@ -20,10 +20,10 @@ import numpy as np
 
 from tandem.arrays import Vectors
 from tandem.errors import StoreError, TandemError
-from tandem.files import sync
 from tandem.search.stores.embedded import (
     checksum_table,
     checksums,
+    compaction,
     generations,
     index_maintainer,
     nearest,
@@ -197,28 +197,7 @@ class EmbeddedStore:
     def _compact(self) -> None:
         """Write the live rows to a new file and renumber the records. Old snapshots keep the old file."""
         with self._transaction() as connection, self.snapshots.take() as snapshot:
-            old = snapshot.state
-            assert snapshot.live_mask is not None
-            number = old.file_number + 1
-            new = replace(
-                old, commits=old.commits + 1, vectors=f"vectors-{number}.f32", file_number=number, rows=old.live,
-                deleted_count=0, deleted_checksum=0, index="", index_rows=0, index_trained=0, index_checksum=0,
-            )  # fmt: skip
-            row = 0
-            vector_file.append(
-                self._folder / new.vectors, 0, np.empty((0, self.snapshots.schema.dimensions), np.float32)
-            )
-            for first, vectors in snapshot.vectors.blocks(0, old.rows, raw=True):
-                live = np.flatnonzero(snapshot.live_mask[first : first + len(vectors)])
-                # With their checksums, so that what is damaged is still known to be.
-                sums = snapshot.vectors.checksums(first + live, vectors[live])
-                vector_file.append(self._folder / new.vectors, row, vectors[live])
-                checksum_table.write(connection, new.vectors, row, sums)
-                row += len(live)
-            checksum_table.forget(connection, old.vectors)
-            sync(self._folder)
-            records_table.renumber(connection, self.snapshots.schema)
-            records_database.write_state(connection, new)
+            compaction.compact(connection, snapshot, self._folder)
         self._remove_leftovers()
 
     @contextmanager
@@ -247,6 +226,15 @@ class EmbeddedStore:
             with self.snapshots.take() as snapshot:
                 for first, vectors in snapshot.vectors.blocks(reach, state.rows, raw=True):
                     checksum_table.write(connection, state.vectors, first, checksums.of_vectors(vectors))
+
+    def renew_derived(self) -> None:
+        """Forget the index, which is made again when this store is closed, and add checksums of records."""
+        with self._transaction() as connection:
+            state = records_database.read_state(connection)
+            state = replace(state, index="", index_rows=0, index_trained=0, index_checksum=0)
+            records_database.write_state(connection, state)
+            records_table.add_checksums(connection, self.snapshots.schema)
+        self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
         """Delete files that the state does not name. Windows keeps open ones: they are deleted the next time."""

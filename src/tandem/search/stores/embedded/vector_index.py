@@ -10,7 +10,7 @@ spectrum decays as i^-1/2, recall was 0.57 without, and 1.00 with.
 Shapes: n rows, d dimensions, q queries.
 """
 
-import logging
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tandem.arrays import Vectors
 from tandem.files import sync
+from tandem.search.stores.embedded.checksums import DamageWarning
 from tandem.search.stores.embedded.vector_file import VectorFile
 
 Positions: TypeAlias = NDArray[np.int64]
@@ -31,8 +32,6 @@ MIN_PROBES = 32  # lists looked into, at least
 ROWS_PROBED = 50_000  # rows whose codes are compared with a query: 1 ms; more lists where lists are short
 TRAINING_ROWS = 60_000
 MAX_GROWTH = 4  # times the rows that an index was trained for; then it is trained again
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -97,7 +96,7 @@ class VectorIndex:
         except RuntimeError as error:  # faiss raises no other
             raise OSError(f"{path} cannot be written ({error})") from error
         sync(path)
-        return _checksum(path)
+        return checksum_of(path)
 
 
 def train(file: VectorFile, rows: int, dimensions: int) -> VectorIndex:
@@ -145,15 +144,20 @@ def load(path: Path, rows: int, trained_rows: int, checksum: int) -> VectorIndex
     import faiss
 
     try:
-        if _checksum(path) != checksum:
-            _log.warning("%s is damaged: searching without it, until the next writer makes a new one", path)
+        if checksum_of(path) != checksum:
+            _warn(f"{path} is damaged")
             with suppress(OSError):
                 path.unlink()
             return None
         return VectorIndex(faiss.read_index(str(path)), rows, trained_rows)
     except (OSError, RuntimeError) as error:
-        _log.warning("%s cannot be read (%s): searching without it, until the next writer makes a new one", path, error)
+        _warn(f"{path} cannot be read ({error})")
         return None
+
+
+def _warn(what: str) -> None:
+    message = f"{what}: searching without it, until the next writer makes a new one"
+    warnings.warn(message, DamageWarning, stacklevel=3)
 
 
 def _copied(index: Any) -> Any:
@@ -162,7 +166,7 @@ def _copied(index: Any) -> Any:
     return faiss.deserialize_index(faiss.serialize_index(index))  # faiss cannot clone a centring
 
 
-def _checksum(path: Path) -> int:
+def checksum_of(path: Path) -> int:
     checksum = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):

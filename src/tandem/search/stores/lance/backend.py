@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from tandem.errors import StoreError, StoreExistsError, StoreNotFoundError
 from tandem.files import sync
+from tandem.search.stores.checking import check_vectors, drop_wrong_vectors
 from tandem.search.stores.lance.arrow import ArrowMapping
 from tandem.search.stores.lance.database import (
     CATALOG,
@@ -22,7 +23,7 @@ from tandem.search.stores.lance.database import (
     parse_address,
 )
 from tandem.search.stores.lance.store import LanceStore
-from tandem.search.stores.protocol import Backend, Schema
+from tandem.search.stores.protocol import Backend, Finding, Salvage, Schema
 
 
 class LanceBackend(Backend):
@@ -100,6 +101,12 @@ class LanceBackend(Backend):
             raise StoreError(f"{self.url}: there is no staging collection to take its place") from None
         self._sync()
         database.drop_leftovers([new])
+
+    def check(self) -> list[Finding]:
+        return check_vectors(self)
+
+    def repair(self) -> Salvage:
+        return drop_wrong_vectors(self)
 
     def remove(self) -> None:
         try:

@@ -1,0 +1,92 @@
+"""`tandem check`: is a collection what was written, and what can be repaired?"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from tandem.cli import progress, terminal
+from tandem.cli.arguments import Parser, add_json, describe
+from tandem.cli.exit_codes import DONE, SOME_SKIPPED
+from tandem.cli.indexing_report import echo_failures
+from tandem.cli.options.collection import add_collection
+from tandem.cli.options.model import add_model, loading
+
+if TYPE_CHECKING:
+    from tandem.search.checking import Check
+
+NAMED = 20  # images of a finding
+
+
+def add_arguments(parser: Parser) -> None:
+    describe(
+        parser,
+        "Read all of a collection and compare it with its checksums: the database, records, vectors, thumbnails, the "
+        "index and the list of files. With --repair, what is sound is kept, what is derived is made again, and photos "
+        "whose vectors or records are damaged are read from their files again. Exit code 0: all is well, or is again; "
+        "1: something is damaged or lost.",
+        "tandem check photos.tandem",
+        "tandem check photos.tandem --repair",
+    )
+    add_collection(parser)
+    parser.add_argument("--repair", action="store_true", help="make again what is damaged; reads the photos' files")
+    add_json(parser)
+    add_model(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tandem.search.collection import open_collection
+
+    with (
+        open_collection(arguments.collection, arguments.model, **loading(arguments)) as photos,
+        progress.resumable(),
+        progress.indexing() as on_progress,
+    ):
+        found = photos.check(repair=arguments.repair, on_progress=on_progress)
+    if arguments.json:
+        terminal.print_json(as_document(found))
+    else:
+        show(found, arguments.collection)
+    sys.stdout.flush()
+    echo_failures(found.failures)
+    return SOME_SKIPPED if found.lost or (found.damage and not found.repaired) else DONE
+
+
+def show(found: "Check", name: str) -> None:
+    for finding in found.findings:
+        many = f"{terminal.count_of(len(finding.ids))}: " if finding.ids else ""
+        terminal.echo(f"{finding.part}: {many}{finding.what}")
+        for id in finding.ids[:NAMED]:
+            terminal.list_item(found.names.get(id, id))
+        if len(finding.ids) > NAMED:
+            terminal.list_item(f"and {len(finding.ids) - NAMED:,} more")
+    for lost in found.lost:
+        terminal.complain(f"lost: {lost}")
+    count = terminal.count_of(found.images) if found.images >= 0 else "it cannot be opened"
+    if not found.damage and not found.repaired:
+        terminal.print_result(f"{name}: {count}; all is well")
+    elif not found.repaired:
+        terminal.print_result(f"{name}: {count}; damaged: {terminal.program()} check {name} --repair")
+    else:
+        lost = f", {len(found.lost):,} lost" if found.lost else ""
+        terminal.print_result(f"{name}: {count}; repaired, {terminal.count_of(found.renewed)} read again{lost}")
+
+
+def as_document(found: "Check") -> dict[str, object]:
+    """What --json prints."""
+    return {
+        "collection": found.url,
+        "images": found.images if found.images >= 0 else None,
+        "sound": not found.damage,
+        "findings": [
+            {
+                "part": finding.part,
+                "what": finding.what,
+                "images": [{"id": id, "path": found.names.get(id)} for id in finding.ids],
+            }
+            for finding in found.findings
+        ],
+        "repaired": found.repaired,
+        "read_again": found.renewed,
+        "lost": found.lost,
+        "failures": [{"image": one.path, "error": one.reason} for one in found.failures],
+    }

@@ -1,0 +1,258 @@
+"""A whole local store verified, and repaired: what is sound is copied into a new generation, which takes its place.
+
+Knows the files of a store; it reads no image and knows no model.
+"""
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import numpy as np
+
+from tandem.errors import StoreError, StoreNotFoundError
+from tandem.search.stores.embedded import (
+    checksum_table,
+    checksums,
+    generations,
+    records_database,
+    vector_index,
+)
+from tandem.search.stores.embedded.records_database import DamagedError, State
+from tandem.search.stores.embedded.records_table import FoundRows, Selection
+from tandem.search.stores.embedded.sqlite_errors import database_errors
+from tandem.search.stores.embedded.vector_file import VectorFile
+from tandem.search.stores.protocol import Backend, Finding, Records, Salvage, Schema, Store, Value
+
+PROBLEMS = 20  # of SQLite's that are listed
+BATCH = 500
+REPAIRING = "repairing"  # a note of a staging generation: that a repair began it
+
+
+def check(url: str) -> list[Finding]:
+    """All that is not as it was written."""
+    try:
+        folder = generations.folder(url)
+        if not folder.is_dir():
+            raise StoreError(f"{folder} is not there")
+        with closing(records_database.connect(folder)) as connection, database_errors(folder):
+            return list(_findings(connection, folder))
+    except StoreNotFoundError:
+        if generations.lost_name(url) is None:
+            raise
+        return [Finding("database", f"the file {generations.CURRENT!r}, which names the generation in use, is missing")]
+    except StoreError as error:
+        return [Finding("database", str(error))]
+
+
+def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
+    for (problem,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS})"):
+        if problem != "ok":
+            yield Finding("database", f"SQLite: {problem}")
+    state, schema = records_database.read_state(connection), records_database.read_schema(connection)
+    records_database.check_schema(connection, state)
+    records_database.read_notes(connection, state)
+    deleted = records_database.deleted_positions(connection, after=0)
+    if state.has_checksums and checksums.of_positions(deleted) != state.deleted_checksum:
+        yield Finding("database", "the list of deleted rows is damaged")
+    damaged: list[str] = []
+    without_blobs: list[str] = []
+    positions: list[int] = []
+    ids: list[str] = []
+    selection = Selection(schema, tuple(schema.columns))
+    for read in _pages(connection, selection):
+        damaged += [str(id) for _, id in read.damaged]
+        without_blobs += [str(id) for _, id in read.without_blobs]
+        positions += [int(str(row[0])) for row in read.rows]
+        ids += [str(row[1]) for row in read.rows]
+    if damaged:
+        yield Finding("records", "what is stored of them is damaged", tuple(damaged))
+    if (missing := state.live - len(ids) - len(damaged)) > 0:
+        yield Finding("records", f"{missing:,} records are missing")
+    if without_blobs:
+        yield Finding("thumbnails", "their thumbnails are damaged", tuple(without_blobs))
+    yield from _vector_findings(connection, folder, state, schema, np.array(positions, np.int64), ids)
+    if state.index:
+        index = folder / state.index
+        if not index.is_file() or vector_index.checksum_of(index) != state.index_checksum:
+            yield Finding("index", f"the index {index.name} is damaged or missing; it can be made again")
+
+
+def _vector_findings(
+    connection: sqlite3.Connection, folder: Path, state: State, schema: Schema, positions: np.ndarray, ids: list[str]
+) -> Iterator[Finding]:
+    path = folder / state.vectors
+    try:
+        file = _vectors_of(connection, path, schema.dimensions)
+    except FileNotFoundError:
+        yield Finding("vectors", f"the file {path.name} is missing", tuple(ids))
+        return
+    rows = path.stat().st_size // file.row_bytes
+    if rows < state.rows:
+        yield Finding("vectors", f"the file {path.name} was cut short: {rows:,} of {state.rows:,} rows are left")
+    inside = (positions >= 0) & (positions < rows)
+    sound = np.zeros(len(positions), np.bool_)
+    sound[inside] = np.isin(positions[inside], file.sound(positions[inside]))
+    if not sound.all():
+        wrong = tuple(ids[row] for row in np.flatnonzero(~sound).tolist())
+        yield Finding("vectors", "their vectors are damaged", wrong)
+    if not state.has_checksums:
+        yield Finding("checksums", "it was made by an earlier version; --repair adds checksums")
+    elif checksum_table.reach(connection, state.vectors) < state.rows or not _has_all(connection, state):
+        yield Finding("vectors", "checksums are missing; --repair adds them")
+    elif connection.execute("SELECT 1 FROM records WHERE _checksum IS NULL LIMIT 1").fetchone():
+        yield Finding("checksums", "some records were written by an earlier version; --repair adds their checksums")
+
+
+def _has_all(connection: sqlite3.Connection, state: State) -> bool:
+    count = connection.execute("SELECT count(*) FROM vector_checksums WHERE file = ?", (state.vectors,)).fetchone()[0]
+    return int(count) == -(-state.rows // checksums.ROWS)
+
+
+def _vectors_of(connection: sqlite3.Connection, path: Path, dimensions: int) -> VectorFile:
+    return VectorFile(path, dimensions, lambda first, last: checksum_table.read(connection, path.name, first, last))
+
+
+def _pages(connection: sqlite3.Connection, selection: Selection) -> Iterator[FoundRows]:
+    """All records, as far as the pages of the database can be read."""
+    last, largest = -1, _largest_position(connection)
+    while last < largest:
+        some = _read(connection, selection, last + 1, min(largest, last + BATCH))
+        yield from some
+        last += BATCH
+
+
+def _largest_position(connection: sqlite3.Connection) -> int:
+    with suppress(sqlite3.Error):
+        found = connection.execute("SELECT max(_position) FROM records").fetchone()[0]
+        return -1 if found is None else int(found)
+    with suppress(sqlite3.Error):
+        return records_database.read_state(connection).rows - 1
+    return -1
+
+
+def _read(connection: sqlite3.Connection, selection: Selection, first: int, last: int) -> list[FoundRows]:
+    """The records at these positions; where a page cannot be read, those around it."""
+    try:
+        rest = "WHERE _position BETWEEN ? AND ? ORDER BY _position"
+        return [selection.read(connection, rest, (first, last))]
+    except sqlite3.DatabaseError:
+        if first == last:
+            return []
+    middle = (first + last) // 2
+    return [*_read(connection, selection, first, middle), *_read(connection, selection, middle + 1, last)]
+
+
+# --- repair --------------------------------------------------------------------------------------------------------
+
+
+def repair(backend: Backend) -> tuple[Salvage, bool]:
+    """Keep what is sound. Also whether indexes and checksums have to be made again.
+
+    `StoreError` where a store has lost what nothing else knows: its columns or its model.
+    """
+    generations.restore_name(backend.url)
+    parts = {finding.part for finding in check(backend.url)}
+    salvage = _rebuilt(backend) if parts & {"database", "records", "vectors", "thumbnails"} else Salvage()
+    return salvage, bool(parts & {"index", "checksums"})
+
+
+def _rebuilt(backend: Backend) -> Salvage:
+    """A new generation of all that is sound takes the place of the damaged one."""
+    folder = generations.folder(backend.url)
+    lock = generations.lock_for_writing(backend.url, folder)
+    try:
+        with suppress(StoreError):
+            with closing(backend.open(write=True, staging=True)) as begun:
+                if REPAIRING not in begun.notes:
+                    raise _UnfinishedMigration
+            generations.remove_staging(backend.url)
+        try:
+            with closing(records_database.connect(folder)) as connection, database_errors(folder):
+                salvage = _copied(backend, connection, folder)
+        except StoreError as error:
+            raise _beyond_repair(folder, error) from error
+        _keep_others(folder, generations.folder(backend.url, staging=True))
+    except _UnfinishedMigration:
+        raise StoreError(
+            f"{backend.url}: a migration to another model is unfinished: finish it with tandem migrate, or remove "
+            f"{generations.folder(backend.url, staging=True)}, and repair then"
+        ) from None
+    finally:
+        lock.release()
+    backend.promote()
+    return salvage
+
+
+def _keep_others(folder: Path, new: Path) -> None:
+    """Copy the files that are not the store's: they belong to its owner."""
+    ours = re.compile(rf"{re.escape(records_database.FILE)}.*|vectors-.*|index-.*|writer\..*")
+    for path in folder.iterdir():
+        if not ours.fullmatch(path.name) and path.is_file():
+            shutil.copyfile(path, new / path.name)
+
+
+def _beyond_repair(folder: Path, error: StoreError) -> StoreError:
+    reason = str(error).removeprefix(f"{folder}: ").partition("; if that stays so")[0]
+    return StoreError(
+        f"{folder.parent}: cannot be repaired: {reason}; restore the collection from a copy, or index again into "
+        "a new one"
+    )
+
+
+class _UnfinishedMigration(Exception):
+    """A staging generation that no repair began."""
+
+
+def _copied(backend: Backend, connection: sqlite3.Connection, folder: Path) -> Salvage:
+    """Copy what is sound into a staging generation."""
+    state, schema, notes = _certain(connection, folder)
+    path = folder / state.vectors
+    file = _vectors_of(connection, path, schema.dimensions) if path.is_file() else None
+    rows = 0 if file is None else path.stat().st_size // file.row_bytes
+    salvage, seen, read_rows = Salvage(), set[str](), 0
+    with closing(backend.create(schema, {**notes, REPAIRING: "yes"}, staging=True)) as new:
+        selection = Selection(schema, tuple(schema.columns))
+        for read in _pages(connection, selection):
+            good = [row for row in read.rows if row[1] not in seen]
+            read_rows += read.count
+            seen.update(str(row[1]) for row in good)
+            salvage.lost.update((str(id), {}) for _, id in read.damaged)
+            salvage.without_blobs += [str(id) for _, id in read.without_blobs]
+            positions = np.array([row[0] for row in good], np.int64)
+            inside = positions[positions < rows]
+            sound = set(file.sound(inside).tolist()) if file is not None and len(inside) else set[int]()
+            _copy(new, selection, [row for row in good if row[0] in sound], file)
+            for row in good:
+                if row[0] not in sound:
+                    values = selection.values([row])
+                    salvage.lost[str(row[1])] = {name: column[0] for name, column in values.items()}
+        salvage.unreadable = max(0, state.live - read_rows)
+        new.annotate({REPAIRING: ""})
+    return salvage
+
+
+def _copy(new: Store, selection: Selection, rows: list[tuple[Value, ...]], file: VectorFile | None) -> None:
+    if rows and file is not None:
+        vectors = file.gather(np.array([row[0] for row in rows], np.int64))
+        new.upsert(Records([str(row[1]) for row in rows], vectors, selection.values(rows)))
+
+
+def _certain(connection: sqlite3.Connection, folder: Path) -> tuple[State, Schema, dict[str, str]]:
+    """What nothing else knows: the columns and the notes. The state can be found out without itself."""
+    try:
+        schema = records_database.read_schema(connection)
+        try:
+            state = records_database.read_state(connection)
+            records_database.check_schema(connection, state)
+            notes = records_database.read_notes(connection, state)
+        except DamagedError as error:
+            if "state" not in str(error):
+                raise
+            (vectors,) = sorted(folder.glob("vectors-*.f32"), key=lambda path: int(re.sub(r"\D", "", path.stem)))[-1:]
+            state, notes = State(vectors=vectors.name), records_database.read_notes(connection)
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        raise StoreError(f"what its columns and its model are cannot be read any more ({error})") from error
+    return state, schema, notes

@@ -1,0 +1,272 @@
+"""A collection whose files were damaged: answers are right or say what is missing; `tandem check` finds and repairs it."""
+
+import json
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import flips, toy
+from support.collection_toys import toy_model
+from support.flips import Answers, answers, checked
+
+from tandem.cli import main
+from tandem.errors import StoreError, TandemError
+from tandem.search.collection import Collection
+from tandem.search.indexing.ledger import Ledger, problem_of
+from tandem.search.stores.backends import backend
+from tandem.search.stores.embedded import checksums, vector_file
+from tandem.search.stores.protocol import Records
+
+IMAGES = 30
+FLIPS = 40  # of a bench of 1,000: bench/flips.py
+
+
+@dataclass(frozen=True)
+class Made:
+    url: str
+    answers: Answers
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
+    """A collection with indexes, that nobody damages."""
+    with flips.small_indexes():
+        url = flips.make(tmp_path_factory.mktemp("whole"), IMAGES).url
+        yield Made(url, answers(url))
+
+
+@pytest.fixture
+def copy(whole: Made, tmp_path: Path) -> Path:
+    """A copy to damage, of the same pictures."""
+    shutil.copytree(whole.url, tmp_path / "c.tandem")
+    return tmp_path / "c.tandem"
+
+
+def change(path: Path, at: int, bits: int = 255) -> None:
+    flips.Flip(path, at, bits).apply()
+
+
+def told(url: Path | str) -> tuple[Answers, str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = answers(str(url))
+    return found, "; ".join(str(each.message) for each in caught)
+
+
+def test_a_byte_changed_anywhere_gives_no_silent_wrong_answer(whole: Made) -> None:
+    kinds = set()
+    for flip in flips.flips(Path(whole.url), FLIPS, seed=2):
+        with flip.applied():
+            kind, said = flips.outcome(whole.url, whole.answers)
+        assert kind != "silent", (flip, said)
+        kinds.add((flip.file.name.partition("-")[0].partition(".")[0], kind))
+    assert {("vectors", "told"), ("records", "told"), ("current", "refused")} <= kinds
+
+
+def test_a_damaged_vector_is_named_left_out_found_and_read_again(whole: Made, copy: Path) -> None:
+    change(copy / "g1" / "vectors-1.f32", 5 * 4 * toy.DIMENSIONS + 1)  # a small change of one number
+    found, said = told(copy)
+    (lost,) = whole.answers.records.keys() - found.records.keys()
+    path = whole.answers.records[lost][0]
+    assert "1 of its images are left out of answers, since their vectors are damaged" in said
+    assert str(path) in said
+    assert f"tandem check {copy} --repair" in said
+    assert {id for each in found.hits for id, _, _ in each} & {lost} == set()
+    assert all(len(each) == 5 for each in found.hits)  # the next ones move up
+    seen = checked(str(copy))
+    assert [(one.part, one.ids) for one in seen.damage] == [("vectors", (lost,))]
+    assert not seen.repaired
+    after = checked(str(copy), repair=True)
+    assert (after.repaired, after.renewed, after.lost) == (True, 1, [])
+    assert not checked(str(copy)).findings
+    assert told(copy)[0].records.keys() == whole.answers.records.keys()
+    assert told(copy)[0].hits == whole.answers.hits
+
+
+def test_what_cannot_be_read_again_is_lost_by_name(copy: Path, whole: Made) -> None:
+    change(copy / "g1" / "vectors-1.f32", 4)
+    with Collection(str(copy), toy_model()) as photos, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (id,) = set(whole.answers.records) - set(answers(str(copy)).records)
+        path = photos.get(id)[0].metadata["path"]
+    kept = Path(str(path)).read_bytes()
+    Path(str(path)).unlink()
+    try:
+        after = checked(str(copy), repair=True)
+    finally:
+        Path(str(path)).write_bytes(kept)
+    assert after.lost == [path]
+    assert after.images == len(whole.answers.records) - 1
+    assert not checked(str(copy)).damage
+
+
+@pytest.mark.parametrize("text", ["003.png", "picture 3", "ID"])
+def test_a_damaged_record_is_left_out_and_repaired(copy: Path, whole: Made, text: str) -> None:
+    """Of a path, a caption or an id: the record is not believed any more."""
+    database = copy / "g1" / "records.sqlite"
+    wanted = text.replace("ID", next(iter(whole.answers.records)))
+    at = database.read_bytes().find(wanted.encode())
+    assert at >= 0
+    change(database, at, 1)
+    found, said = told(copy)
+    assert said
+    assert all(whole.answers.records[id] == record for id, record in found.records.items())
+    assert checked(str(copy)).damage
+    assert checked(str(copy), repair=True).lost == []
+    assert not checked(str(copy)).damage
+    captions = {id: record[-6] for id, record in answers(str(copy)).records.items()}
+    assert captions == {id: record[-6] for id, record in whole.answers.records.items()}
+
+
+def test_damaged_thumbnails_are_made_again(copy: Path, whole: Made) -> None:
+    database = copy / "g1" / "records.sqlite"
+    at = database.read_bytes().find(b"JFIF")
+    change(database, at)
+    found, said = told(copy)
+    assert "damaged thumbnails" in said
+    assert [
+        found.thumbnails[id] for id in found.thumbnails if found.thumbnails[id] != whole.answers.thumbnails[id]
+    ] == [None]
+    assert [finding.part for finding in checked(str(copy)).damage] == ["thumbnails"]
+    checked(str(copy), repair=True)
+    assert answers(str(copy)) == whole.answers
+
+
+def test_a_file_cut_short_and_a_lost_name_are_repaired(copy: Path, whole: Made) -> None:
+    vectors = copy / "g1" / "vectors-1.f32"
+    vectors.write_bytes(vectors.read_bytes()[: 7 * 4 * toy.DIMENSIONS])
+    (copy / "current").write_text("g0")
+    with pytest.raises(StoreError):
+        answers(str(copy))
+    after = checked(str(copy), repair=True)
+    assert after.lost == []
+    assert after.renewed > IMAGES - 10
+    assert told(copy)[0].hits == whole.answers.hits
+
+
+def test_a_damaged_index_is_not_used_and_made_again(copy: Path, whole: Made) -> None:
+    (index,) = (copy / "g1").glob("index-*.faiss")
+    change(index, index.stat().st_size // 2)
+    assert [finding.part for finding in checked(str(copy)).damage] == ["index"]
+    assert answers(str(copy)).hits == whole.answers.hits
+    checked(str(copy), repair=True)
+    assert not checked(str(copy)).findings
+    assert answers(str(copy)) == whole.answers
+
+
+def test_notes_that_name_the_model_are_not_guessed(copy: Path) -> None:
+    database = copy / "g1" / "records.sqlite"
+    at = database.read_bytes().find(toy_model().fingerprint.encode())
+    change(database, at, 1)
+    with Collection(str(copy), toy_model()) as photos, pytest.raises(StoreError, match="notes are damaged"):
+        photos.add([toy.random_image(1)])
+    with pytest.raises(StoreError, match="restore the collection"):
+        checked(str(copy), repair=True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0, 1e20, 0.9])
+def test_no_vector_is_stored_that_is_not_of_unit_length(copy: Path, bad: float) -> None:
+    vector = np.zeros((1, toy.DIMENSIONS), np.float32)
+    vector[0, 0] = bad
+    with closing(backend(copy).open(write=True)) as store, pytest.raises(TandemError, match="vectors: expected"):
+        store.upsert(Records(["x"], vector))
+
+
+def test_vectors_of_an_earlier_version_are_judged_by_their_length(copy: Path, whole: Made) -> None:
+    connection = sqlite3.connect(copy / "g1" / "records.sqlite")
+    connection.execute("DELETE FROM vector_checksums")
+    connection.commit()
+    connection.close()
+    vectors = copy / "g1" / "vectors-1.f32"
+    content = bytearray(vectors.read_bytes())
+    content[:4] = np.float32(np.nan).tobytes()
+    vectors.write_bytes(content)
+    found, said = told(copy)
+    assert len(found.records) == len(whole.answers.records) - 1
+    assert "vectors are damaged" in said
+
+
+def test_any_changed_word_changes_the_checksum_of_its_row() -> None:
+    for dimensions in (5, 8):
+        rows = np.random.default_rng(0).standard_normal((3, dimensions)).astype(np.float32)
+        before = checksums.of_vectors(rows)
+        for word in range(dimensions):
+            for bits in (1, 1 << 13, 1 << 31, 0xFFFFFFFF):
+                changed = rows.copy()
+                changed.view(np.uint32)[1, word] ^= np.uint32(bits)
+                assert (checksums.of_vectors(changed) != before).tolist() == [False, True, False]
+    swapped = rows[:, [1, 0, *range(2, dimensions)]].copy()
+    assert (checksums.of_vectors(swapped) != before).all()
+    assert checksums.of_vectors(np.ones((1, 4), np.float32)).tolist() == [16368158363403419648]  # stored: for ever
+
+
+def test_rows_are_read_once_to_be_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.eye(8, dtype=np.float32)
+    vector_file.append(tmp_path / "v.f32", 0, rows)
+    sums = checksums.of_vectors(rows)
+    file = vector_file.VectorFile(tmp_path / "v.f32", 8, lambda first, last: {0: sums})
+    verified: list[int] = []
+    original = checksums.of_vectors
+    monkeypatch.setattr(checksums, "of_vectors", lambda rows: verified.append(len(rows)) or original(rows))
+    np.testing.assert_array_equal(file.gather(np.array([1, 3])), rows[[1, 3]])
+    np.testing.assert_array_equal(file.read(0, 8), rows)
+    np.testing.assert_array_equal(file.gather(np.array([1, 3])), rows[[1, 3]])
+    assert verified == [2, 6]
+
+
+LEDGER_DAMAGE: dict[str, Any] = {
+    "a path that is no text": "UPDATE files SET path = CAST(CAST(path AS BLOB) || x'ff' AS TEXT) WHERE id > ''",
+    "a time that is no number": "UPDATE files SET mtime_ns = 'x' WHERE path LIKE '%001.png'",
+    "a table gone": "DROP TABLE pending_removals",
+}
+
+
+@pytest.mark.parametrize("damage", LEDGER_DAMAGE)
+def test_a_damaged_ledger_heals_itself(copy: Path, whole: Made, damage: str) -> None:
+    ledger = copy / "g1" / "files.sqlite"
+    connection = sqlite3.connect(ledger)
+    connection.execute(LEDGER_DAMAGE[damage])
+    connection.commit()
+    connection.close()
+    if "table" not in damage:
+        assert problem_of(ledger) is not None
+        assert [finding.part for finding in checked(str(copy)).damage] == ["ledger"]
+    pictures = Path(whole.url).parent / "pictures"
+    for _ in range(2):
+        with Collection(str(copy), toy_model()) as photos, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            report = photos.add([pictures])
+            assert (report.added, report.failures) == (0, [])
+            assert photos.count() == len(whole.answers.records)
+    assert problem_of(ledger) is None
+
+
+@pytest.mark.parametrize("at", range(0, 100, 7))
+def test_a_ledger_with_any_byte_of_its_first_page_changed_heals(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "l.sqlite"
+    with Ledger.open(path):
+        pass
+    change(path, at)
+    with Ledger.open(path) as ledger:
+        ledger.set_about({"x": "y"})
+        assert ledger.about("x") == "y"
+
+
+def test_the_command_says_what_is_damaged_and_repairs_it(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (index,) = (copy / "g1").glob("index-*.faiss")
+    change(index, 1000)
+    assert main(["check", str(copy), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sound"], found["repaired"], found["images"]) == (False, False, IMAGES - 1)
+    assert [each["part"] for each in found["findings"]] == ["index"]
+    assert main(["check", str(copy), "--repair"]) == 0
+    assert "repaired" in capsys.readouterr().out
+    assert main(["check", str(copy)]) == 0
+    assert "all is well" in capsys.readouterr().out
