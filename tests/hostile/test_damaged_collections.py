@@ -1,4 +1,4 @@
-"""A collection whose files were damaged: answers are right or say what is missing; `tandem check` finds and repairs it."""
+"""A collection whose files were damaged: answers are right or say what is missing; `check` finds and repairs it."""
 
 import json
 import shutil
