@@ -26,7 +26,8 @@ LAYERS: dict[str, set[str]] = {
     "prompt_templates": set(),
     "class_vectors": {"prompts", "arrays", "defaults"},
     "pixels": {"config", "errors"},
-    "fetch": {"errors"},
+    "http_limits": set(),
+    "fetch": {"http_limits", "errors"},
     "prefetch": set(),
     "processor": set(),
     "decompression_bombs": {"decoding"},
@@ -167,7 +168,7 @@ LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
+LAYERS["client"] = {"arrays", "http_limits", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
 # Each of these may import exactly what it does: whoever needs more says so here.
 EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
@@ -251,7 +252,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pydantic": ("serve/", "mcp_server/server.py"),
     "prometheus_client": ("serve/",),
     "python_multipart": ("serve/",),
-    "httpx": ("fetch.py", "client/", "serve/encoding/fetching.py"),
+    "httpx": ("http_limits.py", "fetch.py", "client/", "serve/encoding/fetching.py"),
     "requests": (),
     "aiohttp": (),
     "urllib3": (),

@@ -165,3 +165,7 @@ class ServerError(TandemError):
         self.status = status
         self.title = title
         self.detail = detail
+
+
+class ClientError(TandemError):
+    """An answer that a Tandem server would not give: too large, too slow to end, malformed, or not what was asked."""

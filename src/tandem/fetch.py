@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urljoin
 
 from tandem.errors import HubError, ImageError
+from tandem.http_limits import ACCEPTED, BodyError, bounded, read_body, within
 
 if TYPE_CHECKING:
     import httpx
@@ -33,7 +34,7 @@ def is_url(source: str) -> bool:
 def fetch(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
     """The body of `url`. Raises `ImageError`.
 
-    `timeout_s` bounds the whole request, redirects included; a silent connection may add a third of it.
+    `timeout_s` bounds the whole request, redirects included.
     """
     import httpx
 
@@ -41,7 +42,8 @@ def fetch(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
     try:
         address = url
         for _ in range(MAX_REDIRECTS + 1):
-            with _client().stream("GET", address, timeout=timeout_s / 3) as response:
+            left = max(0.0, deadline - time.monotonic())
+            with within(left), _client().stream("GET", address, timeout=timeout_s / 3) as response:
                 if not response.has_redirect_location:
                     return _body(response, url, max_bytes, deadline)
                 address = urljoin(str(response.url), response.headers["location"])
@@ -59,16 +61,10 @@ def _body(response: "httpx.Response", url: str, max_bytes: int, deadline: float)
     if response.status_code != 200:
         said = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
         raise ImageError(url, said, "forbidden" if response.status_code in (401, 403, 451) else "not_found")
-    announced = response.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise ImageError(url, f"{int(announced):,} bytes, more than the limit of {max_bytes:,}", "too_large")
-    body = bytearray()
-    for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
-            raise ImageError(url, f"more bytes than the limit of {max_bytes:,}", "too_large")
-        _check_time(url, deadline)
-    return bytes(body)
+    try:
+        return read_body(response, max_bytes, lambda: _check_time(url, deadline))
+    except BodyError as error:
+        raise ImageError(url, str(error), "too_large" if error.too_large else "damaged") from None
 
 
 def _check_time(url: str, deadline: float) -> None:
@@ -204,4 +200,5 @@ def _client() -> "httpx.Client":
     import httpx
 
     # `fetch` follows redirects itself, to check each URL and to count it against the timeout
-    return httpx.Client(follow_redirects=False, headers={"user-agent": "tandem-clip", "accept-encoding": "identity"})
+    headers = {"user-agent": "tandem-clip", "accept-encoding": ACCEPTED}
+    return bounded(httpx.Client(follow_redirects=False, headers=headers))

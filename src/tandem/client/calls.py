@@ -3,16 +3,21 @@
 Knows HTTP and problem documents (RFC 9457); nothing of images.
 """
 
+import contextlib
+import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tandem.errors import ServerError, TandemError
+from tandem.errors import ClientError, ServerError, TandemError
+from tandem.http_limits import ACCEPTED, BodyError, bounded, read_body, within
 
 if TYPE_CHECKING:
     import httpx
 
+MAX_BYTES = 256 * 2**20  # of an answer
+SLOWEST_BYTES_S = 64 * 2**10  # at which requests are sent: their bodies may take longer than an answer
 FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 30.0  # between two attempts, whatever the server asks for
 _BUSY = (429, 502, 503, 504)
@@ -45,11 +50,14 @@ class Calls:
         self.timeout_s = timeout_s
         self.retries = retries
         self._sleep = sleep
-        self._http = httpx.Client(
-            timeout=timeout_s,
-            transport=transport,
-            follow_redirects=False,  # the key is for this server
-            headers={"authorization": f"Bearer {api_key}"} if api_key else {},
+        headers = {"accept-encoding": ACCEPTED} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
+        self._http = bounded(
+            httpx.Client(
+                timeout=timeout_s,
+                transport=transport,
+                follow_redirects=False,  # the key is for this server
+                headers=headers,
+            )
         )
 
     def close(self) -> None:
@@ -58,17 +66,27 @@ class Calls:
     def document(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, wants: str, safe: bool = True
     ) -> dict[str, Any]:
-        """The answered document, which must have the member `wants`. For `safe` see `answer`."""
+        """The answered document, which must have the member `wants`. For `safe` see `answer`.
+
+        Raises `ClientError` for an answer that is no such document.
+        """
         answer = self.answer(method, path, body, safe=safe)
         try:
-            document = answer.json()
-        except ValueError:
+            document = answer.json(parse_constant=_no_number)
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or wants not in document:
-            raise ServerError(
-                answer.status_code, f"{self.url}{path} answered no document with {wants!r}", "is it a Tandem server?"
-            )
+            raise ClientError(f"{self.url}{path} answered no document with {wants!r}: is it a Tandem server?")
         return document
+
+    @contextlib.contextmanager
+    def checked(self, path: str) -> Iterator[None]:
+        """`ClientError` where what a path answered is not of the form that is read in this block."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            missing = f"it has no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+            raise ClientError(f"{self.url}{path} answered something else than was asked for: {missing:.200}") from None
 
     def answer(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, safe: bool = True
@@ -96,12 +114,27 @@ class Calls:
         """One attempt, with any response."""
         import httpx
 
+        content = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        headers = {} if content is None else {"content-type": "application/json"}
+        seconds = self.timeout_s + len(content or b"") / SLOWEST_BYTES_S
         try:
-            return self._http.request(method, f"{self.url}{path}", json=body)
+            with (
+                within(seconds),
+                self._http.stream(method, f"{self.url}{path}", content=content, headers=headers) as answer,
+            ):
+                try:
+                    read = read_body(answer, MAX_BYTES)
+                except BodyError as error:
+                    raise ClientError(f"{self.url}{path}: {error}") from None
+                kept = {
+                    name: answer.headers[name] for name in ("content-type", "retry-after") if name in answer.headers
+                }
+                extensions = {name: answer.extensions[name] for name in ("reason_phrase",) if name in answer.extensions}
+                return httpx.Response(answer.status_code, headers=kept, content=read, extensions=extensions)
         except httpx.TimeoutException as error:
             begun = not isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout)
             raise Unanswered(f"{self.url}: no answer within {self.timeout_s:g} s", begun=begun, silent=begun) from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.StreamError) as error:
             begun = not isinstance(error, httpx.ConnectError)
             reason = str(error) or type(error).__name__
             raise Unanswered(f"{self.url}: no answer ({reason}); is the server running?", begun=begun) from None
@@ -124,9 +157,13 @@ def as_error(answer: "httpx.Response") -> ServerError:
         if isinstance(document, dict):
             title, detail = str(document.get("title") or title), str(document.get("detail") or "")
             members = {name: document[name] for name in document.keys() - _STANDARD}
-    except ValueError:
+    except (ValueError, RecursionError):
         detail = " ".join(answer.text[:200].split())
     return ServerError(answer.status_code, title, detail, members)
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _retry_after_s(answer: "httpx.Response") -> float:

@@ -1,11 +1,12 @@
 """The methods of a collection, over HTTP: search, label, add, delete, corrections."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from tandem import prompts
-from tandem.client.answers import ServedResults
+from tandem.client.answers import ServedResults, finite, optional
+from tandem.client.answers import text as text_of
 from tandem.client.connected import Connected
 from tandem.client.request_fields import labels_or_head, without_none
 from tandem.client.sending import batched, data_uri
@@ -55,27 +56,8 @@ class CollectionVerbs(Connected):
         )
         images = {name: data_uri(each) for name, each in query.images.items()}
         found = self._calls.document("POST", "/v1/search", query.to_dict() | images | self._collection(), wants="hits")
-        hits = tuple(
-            SearchHit(
-                hit["id"],
-                hit["score"],
-                hit["relevance"],
-                {"path": hit["path"], **hit["metadata"]},
-                bool(hit.get("missing")),
-            )
-            for hit in found["hits"]
-        )
-        return ServedResults(
-            found["query"],
-            found["model"]["name"],
-            found["model"]["fingerprint"],
-            hits,
-            hits[0].relevance if hits and not found["offset"] else None,
-            found["threshold"],
-            found["offset"],
-            found.get("relevance_reason"),
-            matches_nothing=found["nothing_matches"],
-        )
+        with self._calls.checked("/v1/search"):
+            return _results(found, query.k)
 
     def label(
         self,
@@ -94,11 +76,15 @@ class CollectionVerbs(Connected):
         names, body = labels_or_head(labels, head, chosen, language, long, independent)
         body |= {"k": k, "where": where, **self._collection()}
         answer = self._calls.document("POST", "/v1/label", without_none(body), wants="labels")
-        names = names or [each["label"] for each in answer["labels"]]
-        return {
-            name: [LabelledImage(one["id"], one["score"], one["probability"], one["path"]) for one in each["images"]]
-            for name, each in zip(names, answer["labels"], strict=True)
-        }
+        with self._calls.checked("/v1/label"):
+            names = names or [text_of(each["label"]) for each in answer["labels"]]
+            return {
+                name: [
+                    LabelledImage(text_of(one["id"]), finite(one["score"]), finite(one["probability"]), one["path"])
+                    for one in each["images"]
+                ]
+                for name, each in zip(names, answer["labels"], strict=True)
+            }
 
     def correct(self, image: ImageSource, label: str) -> dict[str, int]:
         """Keep an image with its right label, for `tandem learn`; gives how many images that label has now.
@@ -108,7 +94,9 @@ class CollectionVerbs(Connected):
         corrections.
         """
         body = {"image": data_uri(image), "label": label}
-        return dict(self._calls.document("POST", "/v1/corrections", body, wants="labels")["labels"])
+        answer = self._calls.document("POST", "/v1/corrections", body, wants="labels")
+        with self._calls.checked("/v1/corrections"):
+            return {text_of(name): int(count) for name, count in answer["labels"].items()}
 
     def add(self, images: ImageSource | Iterable[ImageSource]) -> list[dict[str, Any]]:
         """Add images. Returns the server's report of each batch: what was added, and what failed and why."""
@@ -116,17 +104,21 @@ class CollectionVerbs(Connected):
         for batch in batched((data_uri(image) for image in many(images)), BATCH_SIZE):
             body = {"images": batch, **self._collection()}
             try:
-                reports.append(self._calls.document("POST", "/v1/images", body, wants="added"))
+                report = self._calls.document("POST", "/v1/images", body, wants="added")
             except ServerError as error:
                 if "failures" not in error.members:
                     raise
-                reports.append({"added": [], "failures": error.members["failures"]})  # it added none of this batch
+                report = {"added": [], "failures": error.members["failures"]}  # it added none of this batch
+            with self._calls.checked("/v1/images"):
+                reports.append({**report, "added": list(report["added"]), "failures": list(report["failures"])})
         return reports
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Delete images by id. Returns how many existed. Not retried once the server may have begun."""
         body = {"ids": [ids] if isinstance(ids, str) else list(ids), **self._collection()}
-        return int(self._calls.document("DELETE", "/v1/images", body, wants="deleted", safe=False)["deleted"])
+        answer = self._calls.document("DELETE", "/v1/images", body, wants="deleted", safe=False)
+        with self._calls.checked("/v1/images"):
+            return int(finite(answer["deleted"]))
 
     def thumbnail(self, identifier: str) -> bytes | None:
         """The thumbnail of an image, a JPEG; None if there is none."""
@@ -139,3 +131,30 @@ class CollectionVerbs(Connected):
             if error.status == 404:
                 return None
             raise
+
+
+def _results(found: Mapping[str, Any], most: int) -> ServedResults:
+    """The hits of an answer to a search, checked. Raises `ValueError` for what no search gives."""
+    hits = tuple(
+        SearchHit(
+            text_of(hit["id"]),
+            finite(hit["score"]),
+            optional(hit["relevance"]),
+            {"path": hit["path"], **hit["metadata"]},
+            bool(hit.get("missing")),
+        )
+        for hit in found["hits"]
+    )
+    if len(hits) > most:
+        raise ValueError(f"expected at most {most:,} hits, got {len(hits):,}")
+    return ServedResults(
+        found["query"],
+        text_of(found["model"]["name"]),
+        text_of(found["model"]["fingerprint"]),
+        hits,
+        hits[0].relevance if hits and not found["offset"] else None,
+        optional(found["threshold"]),
+        int(finite(found["offset"])),
+        found.get("relevance_reason"),
+        matches_nothing=bool(found["nothing_matches"]),
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from tandem import prompts
 from tandem.answer import Answer, Failure
 from tandem.arrays import Vectors
-from tandem.client.answers import Sent, Served, ServedRows, failures_of, prompts_of
+from tandem.client.answers import Sent, Served, ServedRows, failures_of, finite, prompts_of, vectors_of
 from tandem.client.connected import Connected
 from tandem.client.request_fields import beside_defaults, labels_or_head
 from tandem.client.sending import batched, data_uri
@@ -48,8 +48,8 @@ class ModelVerbs(Connected):
         for batch in batched(inputs, batch_size):
             body = {"input": batch, "encoding_format": "base64", **(options or {})}
             answer = self._calls.document("POST", "/v1/embeddings", body, wants="data")
-            data = sorted(answer["data"], key=lambda row: int(row["index"]))
-            rows += [np.frombuffer(base64.b64decode(row["embedding"]), dtype="<f4") for row in data]
+            with self._calls.checked("/v1/embeddings"):
+                rows += vectors_of(answer["data"], len(batch))
         if not rows:
             return self._embed(["a"], 1)[:0]  # only the server knows d
         return np.stack(rows).astype(np.float32, copy=False)
@@ -72,7 +72,8 @@ class ModelVerbs(Connected):
         chosen = [templates] if isinstance(templates, str) else templates
         names, body = labels_or_head(labels, head, chosen, language, long, independent)
         answered, failures = self._answered("/v1/classify", images, lambda batch: body, batch_size)
-        parts = [_answer(batch, answer) for batch, answer in answered]
+        with self._calls.checked("/v1/classify"):
+            parts = [_answer(batch, answer, names) for batch, answer in answered]
         if not parts:
             raise failures[0].error if failures else TandemError("images: expected an image or several, got none")
         answer = Answer.join(parts)
@@ -128,9 +129,10 @@ class ModelVerbs(Connected):
             raise failures[0].error
         rows: list[dict[str, Any]] = []
         for batch, answer in answered:
-            for sent, row in zip(batch, answer["results"], strict=True):
-                place = {"row": sent.index} if "row" in row else {}
-                rows.append({**row, **place, "image": source_name(sent.source)})
+            with self._calls.checked(path):
+                for sent, row in zip(batch, answer["results"], strict=True):
+                    place = {"row": sent.index} if "row" in row else {}
+                    rows.append({**row, **place, "image": source_name(sent.source)})
         return ServedRows(tuple(rows), tuple(failures))
 
     def _answered(
@@ -160,9 +162,11 @@ class ModelVerbs(Connected):
             except ServerError as error:
                 if len(batch) > 1 or not error.members.get("failures"):
                     raise
-                failures += failures_of(batch, error.members["failures"])  # of a single image it is the answer
+                with self._calls.checked(path):  # of a single image it is the answer
+                    failures += failures_of(batch, error.members["failures"])
                 continue
-            unread = failures_of(batch, answer["failures"])
+            with self._calls.checked(path):
+                unread = failures_of(batch, answer["failures"])
             failures += unread
             failed = {failure.index for failure in unread}
             if good := [sent for sent in batch if sent.index not in failed]:
@@ -191,16 +195,23 @@ class ModelVerbs(Connected):
         body |= {} if templates is None else {"templates": prompts.several(templates)}
         body |= {"id": id} if image is None else {"image": data_uri(image)}
         answer = self._calls.document("POST", "/v1/locate", body | self._collection(), wants="locations")
-        for each in answer["locations"]:
-            heat = each["heat"]
-            values = np.frombuffer(base64.b64decode(heat["values"]), np.uint8).astype(np.float32) / 255
-            each["heat"] = values.reshape(heat["height"], heat["width"])
+        with self._calls.checked("/v1/locate"):
+            if len(answer["locations"]) != len(body["texts"]):
+                raise ValueError(f"expected {len(body['texts']):,} locations, got {len(answer['locations']):,}")
+            for each in answer["locations"]:
+                heat = each["heat"]
+                values = np.frombuffer(base64.b64decode(heat["values"]), np.uint8).astype(np.float32) / 255
+                each["heat"] = values.reshape(heat["height"], heat["width"])
         return answer
 
 
-def _answer(good: Sequence[Sent], answer: Mapping[str, Any]) -> Answer:
-    """What the server answered of a batch, and the images of it that could be read."""
-    logits = [[row["logits"][label] for label in answer["labels"]] for row in answer["results"]]
+def _answer(good: Sequence[Sent], answer: Mapping[str, Any], names: Sequence[str]) -> Answer:
+    """What the server answered of a batch, and the images of it that could be read. `names` are those of labels that
+    were asked for. Raises `ValueError` where it is not of so many images and labels.
+    """
+    logits = [[finite(row["logits"][label]) for label in answer["labels"]] for row in answer["results"]]
+    if len(logits) != len(good) or (names and len(answer["labels"]) != len(names)):
+        raise ValueError(f"expected {len(good):,} results, got {len(logits):,} of {len(answer['labels']):,} labels")
     return Answer(
         Served(answer["model"]["name"], answer["model"]["fingerprint"]),
         tuple(answer["labels"]),

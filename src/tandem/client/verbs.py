@@ -35,7 +35,7 @@ class Client(ModelVerbs, CollectionVerbs):
             url: the server's address, such as http://localhost:8000.
             api_key: None for TANDEM_API_KEY, if it is set.
             collection: the name of one of the server's collections; None for the first.
-            timeout_s: seconds to wait for the response of one attempt.
+            timeout_s: seconds for one attempt, its whole answer included; sending large requests adds some.
             retries: attempts after the first.
             testing: see `Calls`.
         """
@@ -58,19 +58,24 @@ class Client(ModelVerbs, CollectionVerbs):
 
     def models(self) -> list[dict[str, Any]]:
         """The models served, as the server describes them."""
-        return list(self._calls.document("GET", "/v1/models", wants="data")["data"])
+        return self._listed("/v1/models")
 
     def heads(self) -> list[dict[str, Any]]:
         """The heads that `classify` and `label` take by name, as the server describes them."""
-        return list(self._calls.document("GET", "/v1/heads", wants="data")["data"])
+        return self._listed("/v1/heads")
 
     def policies(self) -> list[dict[str, Any]]:
         """The policies that `moderate` takes by name, as the server describes them."""
-        return list(self._calls.document("GET", "/v1/policies", wants="data")["data"])
+        return self._listed("/v1/policies")
 
     def collections(self) -> list[dict[str, Any]]:
         """The collections served, as the server describes them."""
-        return list(self._calls.document("GET", "/v1/collections", wants="data")["data"])
+        return self._listed("/v1/collections")
+
+    def _listed(self, path: str) -> list[dict[str, Any]]:
+        answer = self._calls.document("GET", path, wants="data")
+        with self._calls.checked(path):
+            return [dict(each) for each in answer["data"]]
 
     def ready(self) -> bool:
         """Whether the server's models and collections answer in time. Does not retry."""

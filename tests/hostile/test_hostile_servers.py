@@ -1,0 +1,214 @@
+"""`tandem.Client` and `fetch` against servers that mean harm: what they answer is bounded in bytes, time and form."""
+
+import base64
+import contextlib
+import gzip
+import json
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+import tandem
+from tandem import fetch, http_limits
+from tandem.client import calls
+from tandem.errors import ClientError, ImageError, TandemError
+
+Answer = Callable[[socket.socket], None]
+
+
+@contextlib.contextmanager
+def serving(answer: Answer) -> Iterator[str]:
+    """A server that answers each connection in its own way, after it has read a request's head."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def work() -> None:
+            while True:
+                try:
+                    there, _ = listening.accept()
+                except OSError:
+                    return
+                with there, contextlib.suppress(OSError):
+                    there.settimeout(10)
+                    while b"\r\n\r\n" not in there.recv(65536):
+                        pass
+                    answer(there)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def saying(head: str, body: bytes = b"") -> Answer:
+    lines = f"HTTP/1.1 200 OK\r\n{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    return lambda there: there.sendall(lines.encode() + body)
+
+
+def trickle(there: socket.socket) -> None:
+    """A header that never ends, each letter of it in time."""
+    there.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+    for _ in range(500):
+        there.sendall(b"a")
+        time.sleep(0.02)
+
+
+def trickled_body(there: socket.socket) -> None:
+    there.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+    for _ in range(500):
+        there.sendall(b"a")
+        time.sleep(0.02)
+
+
+def client(url: str, **more: Any) -> tandem.Client:
+    return tandem.Client(url, retries=0, **more)
+
+
+BOMB = gzip.compress(gzip.compress(bytes(50_000_000)))
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br", "zstd"])
+def test_no_encodings_in_encodings_are_unfolded(encoding: str) -> None:
+    with serving(saying(f"content-encoding: {encoding}\r\n", BOMB)) as url:
+        with pytest.raises(ClientError, match="was not asked for"), client(url) as there:
+            there.models()
+        with pytest.raises(ImageError, match="was not asked for"):
+            fetch.fetch(url, max_bytes=10_000_000, timeout_s=5)
+
+
+def test_a_gzip_is_unfolded_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "MAX_BYTES", 1_000_000)
+    unfolded: list[int] = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.inner = original(31)
+
+        def decompress(self, chunk: bytes, most: int) -> bytes:
+            piece = self.inner.decompress(chunk, most)
+            unfolded.append(len(piece))
+            return piece
+
+    original = zlib.decompressobj
+    monkeypatch.setattr(http_limits.zlib, "decompressobj", lambda bits: Watched())
+    with serving(saying("content-encoding: gzip\r\n", gzip.compress(bytes(50_000_000)))) as url:
+        with pytest.raises(ClientError, match="more bytes than the limit of 1,000,000"), client(url) as there:
+            there.models()
+        with pytest.raises(ImageError, match="more bytes than the limit of 1,000,000") as caught:
+            fetch.fetch(url, max_bytes=1_000_000, timeout_s=5)
+    assert caught.value.kind == "too_large"
+    assert sum(unfolded) == 2 * 1_000_001
+
+
+def test_a_gzip_that_is_whole_is_read() -> None:
+    body = gzip.compress(json.dumps({"data": [{"id": "m"}]}).encode())
+    with serving(saying("content-encoding: gzip\r\ncontent-type: application/json\r\n", body)) as url:
+        assert client(url).models() == [{"id": "m"}]
+        assert b"data" in fetch.fetch(url, max_bytes=1000, timeout_s=5)
+    cut = saying("content-encoding: gzip\r\n", body[:-10])
+    with serving(cut) as url, pytest.raises(ClientError, match="ends in the middle"):
+        client(url).models()
+
+
+@pytest.mark.parametrize("answer", [trickle, trickled_body])
+def test_what_trickles_ends_in_time(answer: Answer) -> None:
+    with serving(answer) as url:
+        began = time.monotonic()
+        with pytest.raises(TandemError, match=r"no answer within 0\.3 s"):
+            client(url, timeout_s=0.3).models()
+        with pytest.raises(ImageError, match="within") as caught:
+            fetch.fetch(url, max_bytes=10**6, timeout_s=0.3)
+        assert time.monotonic() - began < 8  # each would take ten seconds
+    assert caught.value.kind == "timeout"
+
+
+def test_a_length_that_is_too_large_is_not_waited_for() -> None:
+    with (
+        serving(lambda there: there.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n")) as url,
+        pytest.raises(ClientError, match="more than the limit"),
+    ):
+        client(url).models()
+
+
+def row(index: int, vector: Any) -> dict[str, Any]:
+    content = np.asarray(vector, "<f4").tobytes()
+    return {"index": index, "embedding": base64.b64encode(content).decode()}
+
+
+GOOD = [1.0, 0.0]
+MODEL = {"name": "m", "fingerprint": "f"}
+SEARCH = {"query": {}, "model": MODEL, "hits": [], "threshold": None, "offset": 0, "nothing_matches": False}
+HIT = {"id": "a", "score": 0.5, "relevance": None, "path": "p", "metadata": {}}
+
+
+def embed(there: tandem.Client) -> object:
+    return there.embed_texts(["a", "b"])
+
+
+def search(there: tandem.Client) -> object:
+    return there.search("x", k=1)
+
+
+def classify(there: tandem.Client) -> object:
+    return there.classify(np.zeros((4, 4, 3), np.uint8), ["a", "b"])
+
+
+WRONG: list[tuple[Callable[[tandem.Client], object], object]] = [
+    (embed, {"data": [row(0, GOOD)]}),  # too few
+    (embed, {"data": [row(0, GOOD), row(0, GOOD)]}),  # one twice
+    (embed, {"data": [row(0, GOOD), row(2, GOOD)]}),
+    (embed, {"data": [row(0, GOOD), row(1, [np.nan, 0])]}),
+    (embed, {"data": [row(0, GOOD), row(1, [3.0, 0])]}),  # no unit length
+    (embed, {"data": [row(0, GOOD), row(1, [1.0, 0, 0])]}),
+    (embed, {"data": [row(0, GOOD), {"index": 1, "embedding": "%%"}]}),
+    (embed, {"data": [row(0, GOOD), {"index": "x", "embedding": "AAAA"}]}),
+    (embed, {"data": 5}),
+    (embed, {"data": [1, 2]}),
+    (embed, ["data"]),
+    (search, SEARCH | {"hits": [HIT, HIT]}),  # more than were asked for
+    (search, SEARCH | {"hits": [HIT | {"score": "0.5"}]}),
+    (search, SEARCH | {"hits": [{"id": "a"}]}),
+    (search, SEARCH | {"hits": [HIT | {"id": 7}]}),
+    (search, SEARCH | {"model": None}),
+    (search, {"hits": []}),
+    (classify, {"model": MODEL, "labels": ["a", "b"], "results": [], "failures": []}),
+    (classify, {"model": MODEL, "labels": ["a"], "results": [{"logits": {"a": 1}}], "failures": []}),
+    (classify, {"model": MODEL, "labels": ["a", "b"], "results": [{"logits": {"a": 1}}], "failures": []}),
+    (classify, {"model": MODEL, "labels": ["a", "b"], "results": [], "failures": [{"image": "images[9]"}]}),
+    (lambda there: there.delete("x"), {"deleted": "many"}),
+    (lambda there: there.models(), {"data": [3]}),
+    (lambda there: there.label(["a"]), {"labels": []}),
+    (lambda there: there.correct(b"x", "a"), {"labels": ["x"]}),
+    (lambda there: there.add(b"x"), {"added": 3}),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_malformed_answers_are_client_errors(number: int) -> None:
+    ask, document = WRONG[number]
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=json.dumps(document)))
+    with client("http://there", transport=transport) as there, pytest.raises(ClientError, match="/v1/.* answered"):
+        ask(there)
+
+
+@pytest.mark.parametrize("text", ['{"data": NaN}', '{"data": ' + "[" * 200_000, '{"data": [-Infinity]}', "\xff", ""])
+def test_what_is_no_json_is_a_client_error(text: str) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=text.encode("latin-1")))
+    with client("http://there", transport=transport) as there, pytest.raises(ClientError, match="no document with"):
+        there.models()
+
+
+def test_right_answers_are_right() -> None:
+    answers = {"/v1/embeddings": {"data": [row(1, [0, 1]), row(0, GOOD)]}, "/v1/search": SEARCH | {"hits": [HIT]}}
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path]))
+    with client("http://there", transport=transport) as there:
+        assert there.embed_texts(["a", "b"]).tolist() == [GOOD, [0, 1]]
+        assert [hit.id for hit in there.search("x", k=1).hits] == ["a"]
