@@ -195,7 +195,7 @@ WRONG: list[tuple[Callable[[tandem.Client], object], object]] = [
 def test_malformed_answers_are_client_errors(number: int) -> None:
     ask, document = WRONG[number]
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=json.dumps(document)))
-    with client("http://there", transport=transport) as there, pytest.raises(ClientError, match="/v1/.* answered"):
+    with client("http://there", transport=transport) as there, pytest.raises(ClientError, match=r"v1.* answered"):
         ask(there)
 
 
