@@ -168,7 +168,8 @@ LAYERS["mcp_server"] = {"defaults", "errors", "files", "image", "model", "pixels
 # Estimators for scikit-learn.
 LAYERS["sklearn"] = LAYERS["evaluate"] | {"evaluate"}
 # The answers' own types, and how an image becomes bytes; what a model or a store is, it cannot know.
-LAYERS["client"] = {"arrays", "http_limits", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
+LAYERS["client"] = {"arrays", "defaults", "answer", "image", "prompts", "search", "errors", "localization"}
+LAYERS["client"] |= {"http_limits"}
 # Each of these may import exactly what it does: whoever needs more says so here.
 EXACT = ("videos", "localization", "conditioning", "clip_score", "guidance", "moderation", "compat", "mcp_server")
 _APPLICATIONS = {"localization", "conditioning", "clip_score", "guidance", "moderation", "mcp_server", "videos"}
